@@ -1,0 +1,50 @@
+package client
+
+import (
+	"context"
+	"net/http"
+)
+
+// Account is the caller's account with its plan and usage.
+type Account struct {
+	ID    string       `json:"id"`
+	Name  string       `json:"name"`
+	Plan  Plan         `json:"plan"`
+	Usage AccountUsage `json:"usage"`
+}
+
+// Plan is what an account may do.
+type Plan struct {
+	ID       string          `json:"id"`
+	Name     string          `json:"name"`
+	Status   string          `json:"status"`
+	Limits   PlanLimits      `json:"limits"`
+	Features map[string]bool `json:"features"`
+}
+
+// PlanLimits are the numbers of a plan; 2147483647 stands for no limit.
+type PlanLimits struct {
+	MaxAgents         int `json:"maxAgents"`
+	MaxSkillsPerAgent int `json:"maxSkillsPerAgent"`
+}
+
+// AccountUsage is what an account has now.
+type AccountUsage struct {
+	Agents        int `json:"agents"`
+	RunningAgents int `json:"runningAgents"`
+}
+
+// AuditEvent is one change that somebody made.
+type AuditEvent struct {
+	ID     string         `json:"id"`
+	Actor  string         `json:"actor" doc:"The id of the API key that asked for it; agent, system or operator."`
+	Action string         `json:"action" example:"agent.created"`
+	Target string         `json:"target" example:"agent/a1b2c3d4-e5f6-7890-abcd-ef1234567890"`
+	Data   map[string]any `json:"data"`
+	At     Time           `json:"at"`
+}
+
+// Account returns the caller's account.
+func (c *Client) Account(ctx context.Context) (Account, error) {
+	return data[Account](ctx, c, http.MethodGet, "/v1/account", nil)
+}

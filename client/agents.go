@@ -1,0 +1,197 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+)
+
+// AgentStatus is what an agent is doing, to its user.
+type AgentStatus string
+
+// The statuses of an agent.
+const (
+	Provisioning AgentStatus = "provisioning" // new: its gateway is being made
+	Starting     AgentStatus = "starting"
+	Running      AgentStatus = "running"
+	Stopping     AgentStatus = "stopping"
+	Stopped      AgentStatus = "stopped"
+	Errored      AgentStatus = "error"
+)
+
+// AgentSummary is one row of the list of agents.
+type AgentSummary struct {
+	ID        string      `json:"id"`
+	Name      string      `json:"name"`
+	Status    AgentStatus `json:"status"`
+	Region    string      `json:"region"`
+	Image     string      `json:"image"`
+	Swarm     *SwarmRef   `json:"swarm"`
+	CreatedAt Time        `json:"createdAt"`
+	StartedAt *Time       `json:"startedAt"`
+	StoppedAt *Time       `json:"stoppedAt"`
+}
+
+// SwarmRef names the swarm of an agent.
+type SwarmRef struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	Slug string `json:"slug"`
+}
+
+// Agent is everything about one agent but its secrets.
+type Agent struct {
+	ID            string         `json:"id"`
+	Name          string         `json:"name"`
+	Status        AgentStatus    `json:"status"`
+	Region        string         `json:"region"`
+	Image         string         `json:"image"`
+	AvatarURL     *string        `json:"avatarUrl"`
+	Config        map[string]any `json:"config"`
+	WorkflowMD    string         `json:"workflowMd"`
+	Swarm         *SwarmRef      `json:"swarm"`
+	CreatedAt     Time           `json:"createdAt"`
+	StartedAt     *Time          `json:"startedAt"`
+	StoppedAt     *Time          `json:"stoppedAt"`
+	LastError     *string        `json:"lastError"`
+	ErrorCategory *string        `json:"errorCategory"`
+	NeedsRestart  bool           `json:"needsRestart"`
+}
+
+// CreateAgentRequest asks for a new agent.
+type CreateAgentRequest struct {
+	Name       string            `json:"name" doc:"Agent display name (1-100 characters)."`
+	Region     string            `json:"region,omitempty" enum:"us,eu" doc:"Defaults to eu."`
+	Secrets    map[string]string `json:"secrets,omitempty" doc:"LLM credentials and channel tokens: anthropicApiKey, openaiApiKey, googleApiKey (at least one of these), telegramBotToken, slackBotToken, slackAppToken, and UPPER_CASE names that become environment variables of the agent."`
+	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode; other keys are kept and returned."`
+	SoulMD     string            `json:"soulMd,omitempty" doc:"Initial SOUL.md: the agent's personality."`
+	WorkflowMD string            `json:"workflowMd,omitempty" doc:"Initial WORKFLOW.md: the agent's role and procedures."`
+	SwarmID    string            `json:"swarmId,omitempty" doc:"Swarm to put the agent in."`
+}
+
+// CreatedAgent is the answer to CreateAgent.
+type CreatedAgent struct {
+	ID        string      `json:"id"`
+	Name      string      `json:"name"`
+	Status    AgentStatus `json:"status"`
+	Region    string      `json:"region"`
+	CreatedAt Time        `json:"createdAt"`
+	StartedAt *Time       `json:"startedAt"`
+}
+
+// UpdateAgentRequest changes an agent; absent fields stay as they are.
+type UpdateAgentRequest struct {
+	Name      Optional[string] `json:"name,omitzero" doc:"New display name."`
+	AvatarURL Optional[string] `json:"avatarUrl,omitzero" doc:"Avatar image URL, or null to remove it."`
+	Config    map[string]any   `json:"config,omitempty" doc:"Config fields to merge; null removes a field."`
+	SwarmID   Optional[string] `json:"swarmId,omitzero" doc:"Swarm to join, or null to leave."`
+}
+
+// UpdatedAgent is the answer to UpdateAgent.
+type UpdatedAgent struct {
+	ID           string      `json:"id"`
+	Name         string      `json:"name"`
+	Status       AgentStatus `json:"status"`
+	NeedsRestart bool        `json:"needsRestart"`
+}
+
+// StartedAgent is the answer to StartAgent and RestartAgent.
+type StartedAgent struct {
+	ID        string      `json:"id"`
+	Status    AgentStatus `json:"status"`
+	StartedAt *Time       `json:"startedAt"`
+}
+
+// StoppedAgent is the answer to StopAgent.
+type StoppedAgent struct {
+	ID        string      `json:"id"`
+	Status    AgentStatus `json:"status"`
+	StoppedAt *Time       `json:"stoppedAt"`
+}
+
+// Deleted is the answer to a deletion by id.
+type Deleted struct {
+	ID      string `json:"id"`
+	Deleted bool   `json:"deleted"`
+}
+
+// LiveStatus is what an agent is doing now, as seen by Source.
+type LiveStatus struct {
+	Status          AgentStatus `json:"status"`
+	ContainerStatus string      `json:"containerStatus" doc:"running, exited or gone"`
+	Live            bool        `json:"live" doc:"Whether the gateway's process was seen alive."`
+	Resources       *Resources  `json:"resources"`
+	Source          string      `json:"source" enum:"redis,memory,runtime" doc:"redis: a fresh report in Redis; memory: a fresh report in this server; runtime: looked at just now."`
+}
+
+// Resources is what a gateway uses.
+type Resources struct {
+	MemoryUsage string `json:"memoryUsage" example:"128MiB / 512MiB"`
+	CPUPercent  string `json:"cpuPercent" example:"2.35%"`
+}
+
+// SecretsRequest sets and deletes secrets of an agent or a swarm. Both
+// spellings of a name are understood: anthropicApiKey, anthropic_api_key.
+type SecretsRequest struct {
+	Secrets       map[string]string `json:"secrets,omitempty" doc:"Secrets to set, by name."`
+	DeleteSecrets []string          `json:"deleteSecrets,omitempty" doc:"Names of secrets to remove."`
+}
+
+// SecretsUpdated is the answer to SetSecrets.
+type SecretsUpdated struct {
+	Updated      bool `json:"updated"`
+	NeedsRestart bool `json:"needsRestart"`
+}
+
+// ListAgents returns every agent of the account, newest first.
+func (c *Client) ListAgents(ctx context.Context) ([]AgentSummary, error) {
+	list, err := call[List[AgentSummary]](ctx, c, http.MethodGet, "/v1/agents", nil)
+	return list.Data, err
+}
+
+// CreateAgent makes an agent and waits until it runs.
+func (c *Client) CreateAgent(ctx context.Context, in CreateAgentRequest) (CreatedAgent, error) {
+	return data[CreatedAgent](ctx, c, http.MethodPost, "/v1/agents", in)
+}
+
+// Agent returns one agent.
+func (c *Client) Agent(ctx context.Context, id string) (Agent, error) {
+	return data[Agent](ctx, c, http.MethodGet, agentPath(id), nil)
+}
+
+// UpdateAgent changes an agent.
+func (c *Client) UpdateAgent(ctx context.Context, id string, in UpdateAgentRequest) (UpdatedAgent, error) {
+	return data[UpdatedAgent](ctx, c, http.MethodPatch, agentPath(id), in)
+}
+
+// DeleteAgent removes an agent with all its data and secrets.
+func (c *Client) DeleteAgent(ctx context.Context, id string) (Deleted, error) {
+	return data[Deleted](ctx, c, http.MethodDelete, agentPath(id), nil)
+}
+
+// StartAgent starts an agent and waits until it runs.
+func (c *Client) StartAgent(ctx context.Context, id string) (StartedAgent, error) {
+	return data[StartedAgent](ctx, c, http.MethodPost, agentPath(id)+"/start", nil)
+}
+
+// StopAgent stops an agent.
+func (c *Client) StopAgent(ctx context.Context, id string) (StoppedAgent, error) {
+	return data[StoppedAgent](ctx, c, http.MethodPost, agentPath(id)+"/stop", nil)
+}
+
+// RestartAgent gives an agent a fresh gateway and waits until it runs.
+func (c *Client) RestartAgent(ctx context.Context, id string) (StartedAgent, error) {
+	return data[StartedAgent](ctx, c, http.MethodPost, agentPath(id)+"/restart", nil)
+}
+
+// AgentStatus looks at an agent now.
+func (c *Client) AgentStatus(ctx context.Context, id string) (LiveStatus, error) {
+	return data[LiveStatus](ctx, c, http.MethodGet, agentPath(id)+"/status", nil)
+}
+
+// SetSecrets sets and deletes secrets of an agent.
+func (c *Client) SetSecrets(ctx context.Context, id string, in SecretsRequest) (SecretsUpdated, error) {
+	return data[SecretsUpdated](ctx, c, http.MethodPut, agentPath(id)+"/secrets", in)
+}
+
+func agentPath(id string) string { return "/v1/agents/" + url.PathEscape(id) }

@@ -1,0 +1,145 @@
+// Package client is the Go client of the agento API and the home of its wire
+// types, which the server uses too, so that the two cannot drift apart.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// Client calls an agento server. The zero HTTP field means http.DefaultClient.
+type Client struct {
+	URL    string // the server's address, such as http://127.0.0.1:8080
+	APIKey string
+	HTTP   *http.Client
+}
+
+// Data is the envelope of one thing.
+type Data[T any] struct {
+	Data T `json:"data"`
+}
+
+// List is the envelope of many things.
+type List[T any] struct {
+	Data       []T        `json:"data"`
+	Pagination Pagination `json:"pagination"`
+}
+
+// Pagination says which part of the whole a list is.
+type Pagination struct {
+	Total  int `json:"total"`
+	Limit  int `json:"limit"`
+	Offset int `json:"offset"`
+}
+
+// CursorList is the envelope of many things that are paged by a cursor.
+type CursorList[T any] struct {
+	Data       []T    `json:"data"`
+	Pagination Cursor `json:"pagination"`
+}
+
+// Cursor says where a list goes on.
+type Cursor struct {
+	NextOffset *string `json:"nextOffset" doc:"Give it as offset to read on; null at the end."`
+	HasMore    bool    `json:"hasMore"`
+}
+
+// Error is a refusal by the server.
+type Error struct {
+	Status    int               `json:"-"`
+	Code      string            `json:"code" example:"unauthorized"`
+	Message   string            `json:"message" example:"Invalid or missing API key"`
+	RequestID string            `json:"requestId" doc:"Names this request in the server's log."`
+	Details   map[string]string `json:"details,omitempty" doc:"What is wrong with each field, or what is needed to try again."`
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	text := fmt.Sprintf("%s (%s)", e.Message, e.Code)
+	for field, what := range e.Details {
+		text += fmt.Sprintf("\n  %s: %s", field, what)
+	}
+	return text
+}
+
+// ErrorEnvelope is the body of every refusal.
+type ErrorEnvelope struct {
+	Error *Error `json:"error"`
+}
+
+// call sends in, if not nil, as JSON and decodes the answer.
+func call[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
+	var out T
+	res, err := c.do(ctx, method, path, in)
+	if err != nil {
+		return out, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
+		return out, fmt.Errorf("decode the answer to %s %s: %w", method, path, err)
+	}
+	return out, nil
+}
+
+func data[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
+	out, err := call[Data[T]](ctx, c, method, path, in)
+	return out.Data, err
+}
+
+// do returns an answer of status 2xx, whose body the caller closes.
+func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("encode the request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.URL, "/")+path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("X-Api-Key", c.APIKey)
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	hc := c.HTTP
+	if hc == nil {
+		hc = http.DefaultClient
+	}
+	res, err := hc.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode/100 != 2 {
+		defer func() { _ = res.Body.Close() }()
+		return nil, refusal(res)
+	}
+	return res, nil
+}
+
+func refusal(res *http.Response) error {
+	var e ErrorEnvelope
+	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	if json.Unmarshal(body, &e) != nil || e.Error == nil {
+		return fmt.Errorf("the server answered %s, which is no agento answer", res.Status)
+	}
+	e.Error.Status = res.StatusCode
+	return e.Error
+}
+
+// IsCode says whether err is a refusal with that code.
+func IsCode(err error, code string) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Code == code
+}

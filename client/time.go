@@ -1,0 +1,36 @@
+package client
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// timeLayout is RFC 3339 with milliseconds and Z.
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+// Time is a moment as the API writes it: RFC 3339, UTC, with milliseconds.
+type Time struct{ time.Time }
+
+// NewTime makes a Time; the zero time gives nil, which JSON shows as null.
+func NewTime(t time.Time) *Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &Time{t}
+}
+
+// MarshalJSON implements json.Marshaler.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return []byte(`"` + t.UTC().Format(timeLayout) + `"`), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler; any RFC 3339 time is understood.
+func (t *Time) UnmarshalJSON(b []byte) error {
+	v, err := time.Parse(time.RFC3339Nano, strings.Trim(string(b), `"`))
+	if err != nil {
+		return fmt.Errorf("not an RFC 3339 time: %s", b)
+	}
+	t.Time = v
+	return nil
+}

@@ -1,0 +1,212 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+)
+
+// Personality is who an agent is.
+type Personality struct {
+	SoulMD          string `json:"soulMd" doc:"SOUL.md: how the agent thinks and speaks."`
+	IdentityMD      string `json:"identityMd" doc:"IDENTITY.md: its name and the like."`
+	SoulMDHash      string `json:"soulMdHash" doc:"SHA-256 of SOUL.md in hex. Give it as expectedHash to change what you have read, and nothing newer."`
+	SoulMDUpdatedAt Time   `json:"soulMdUpdatedAt"`
+}
+
+// SetPersonalityRequest replaces SOUL.md.
+type SetPersonalityRequest struct {
+	SoulMD       string `json:"soulMd" doc:"New SOUL.md, at most 20000 characters."`
+	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch is a 409 whose details hold currentHash."`
+}
+
+// PersonalityUpdated is the answer to SetPersonality and RestorePersonality.
+type PersonalityUpdated struct {
+	SoulMD          string `json:"soulMd"`
+	SoulMDHash      string `json:"soulMdHash"`
+	SoulMDUpdatedAt Time   `json:"soulMdUpdatedAt"`
+	NeedsRestart    bool   `json:"needsRestart"`
+}
+
+// Workflow is what an agent does.
+type Workflow struct {
+	WorkflowMD string   `json:"workflowMd" doc:"WORKFLOW.md: the agent's role and procedures."`
+	Rules      []string `json:"rules" doc:"The files in rules/, with .md." example:"example-new-request.md"`
+	Hash       string   `json:"workflowMdHash" doc:"SHA-256 of WORKFLOW.md in hex."`
+	UpdatedAt  Time     `json:"workflowMdUpdatedAt"`
+}
+
+// SetWorkflowRequest replaces WORKFLOW.md.
+type SetWorkflowRequest struct {
+	WorkflowMD   string `json:"workflowMd" doc:"New WORKFLOW.md, at most 128 KiB; may be empty."`
+	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch is a 409 whose details hold currentHash."`
+}
+
+// WorkflowUpdated is the answer to SetWorkflow and RestoreWorkflow.
+type WorkflowUpdated struct {
+	WorkflowMD   string `json:"workflowMd"`
+	NeedsRestart bool   `json:"needsRestart"`
+}
+
+// Rules lists an agent's rules.
+type Rules struct {
+	Rules []RuleSummary `json:"rules"`
+}
+
+// RuleSummary is one row of the list of rules.
+type RuleSummary struct {
+	Name string `json:"name" doc:"Without .md." example:"example-new-request"`
+	Size int64  `json:"size" doc:"Bytes."`
+}
+
+// Rule is a procedure that the agent reads when it needs it.
+type Rule struct {
+	Name    string `json:"name" doc:"Without .md."`
+	Content string `json:"content"`
+	Hash    string `json:"hash" doc:"SHA-256 of the content in hex."`
+}
+
+// PutRuleRequest makes a rule or replaces it.
+type PutRuleRequest struct {
+	Content      string `json:"content" doc:"Markdown, at most 64 KiB."`
+	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch, or no such rule, is a 409 whose details hold currentHash."`
+}
+
+// RulePut is the answer to PutRule and RestoreRule.
+type RulePut struct {
+	Name         string `json:"name"`
+	NeedsRestart bool   `json:"needsRestart"`
+}
+
+// RuleDeleted is the answer to DeleteRule.
+type RuleDeleted struct {
+	Name         string `json:"name"`
+	Deleted      bool   `json:"deleted"`
+	NeedsRestart bool   `json:"needsRestart"`
+}
+
+// DocumentVersion is one version of SOUL.md, WORKFLOW.md or a rule.
+type DocumentVersion struct {
+	Version      int64   `json:"version" doc:"Counts from 1."`
+	Current      bool    `json:"current"`
+	Deleted      bool    `json:"deleted" doc:"This version notes that the rule was deleted."`
+	SetAside     bool    `json:"setAside" doc:"An edit that the agent made while the API wrote a newer version: kept, never current unless restored."`
+	RestoredFrom *int64  `json:"restoredFrom" doc:"The version whose content this one took again."`
+	Actor        string  `json:"actor" doc:"The id of the API key that wrote it; agent, if the agent did."`
+	CreatedAt    Time    `json:"createdAt"`
+	Size         int64   `json:"size" doc:"Bytes."`
+	Hash         string  `json:"hash" doc:"SHA-256 of the content in hex."`
+	Content      *string `json:"content,omitempty" doc:"Not in lists."`
+}
+
+// VersionsQuery chooses a page of versions. The zero query is the first page.
+type VersionsQuery struct {
+	Limit  int    // 0: the server's default
+	Offset string // a page's NextOffset
+}
+
+// Personality returns who an agent is.
+func (c *Client) Personality(ctx context.Context, agentID string) (Personality, error) {
+	return data[Personality](ctx, c, http.MethodGet, agentPath(agentID)+"/personality", nil)
+}
+
+// SetPersonality replaces an agent's SOUL.md.
+func (c *Client) SetPersonality(ctx context.Context, agentID string, in SetPersonalityRequest) (PersonalityUpdated, error) {
+	return data[PersonalityUpdated](ctx, c, http.MethodPut, agentPath(agentID)+"/personality", in)
+}
+
+// PersonalityVersions lists the versions of an agent's SOUL.md, newest first.
+func (c *Client) PersonalityVersions(ctx context.Context, agentID string, q VersionsQuery) (CursorList[DocumentVersion], error) {
+	return versions(ctx, c, agentPath(agentID)+"/personality", q)
+}
+
+// PersonalityVersion returns one version of SOUL.md with its content.
+func (c *Client) PersonalityVersion(ctx context.Context, agentID string, version int64) (DocumentVersion, error) {
+	return data[DocumentVersion](ctx, c, http.MethodGet, versionPath(agentPath(agentID)+"/personality", version), nil)
+}
+
+// RestorePersonality makes the content of a version of SOUL.md current again.
+func (c *Client) RestorePersonality(ctx context.Context, agentID string, version int64) (PersonalityUpdated, error) {
+	return data[PersonalityUpdated](ctx, c, http.MethodPost, versionPath(agentPath(agentID)+"/personality", version)+"/restore", nil)
+}
+
+// Workflow returns what an agent does.
+func (c *Client) Workflow(ctx context.Context, agentID string) (Workflow, error) {
+	return data[Workflow](ctx, c, http.MethodGet, agentPath(agentID)+"/workflow", nil)
+}
+
+// SetWorkflow replaces an agent's WORKFLOW.md.
+func (c *Client) SetWorkflow(ctx context.Context, agentID string, in SetWorkflowRequest) (WorkflowUpdated, error) {
+	return data[WorkflowUpdated](ctx, c, http.MethodPut, agentPath(agentID)+"/workflow", in)
+}
+
+// WorkflowVersions lists the versions of an agent's WORKFLOW.md, newest first.
+func (c *Client) WorkflowVersions(ctx context.Context, agentID string, q VersionsQuery) (CursorList[DocumentVersion], error) {
+	return versions(ctx, c, agentPath(agentID)+"/workflow", q)
+}
+
+// WorkflowVersion returns one version of WORKFLOW.md with its content.
+func (c *Client) WorkflowVersion(ctx context.Context, agentID string, version int64) (DocumentVersion, error) {
+	return data[DocumentVersion](ctx, c, http.MethodGet, versionPath(agentPath(agentID)+"/workflow", version), nil)
+}
+
+// RestoreWorkflow makes the content of a version of WORKFLOW.md current again.
+func (c *Client) RestoreWorkflow(ctx context.Context, agentID string, version int64) (WorkflowUpdated, error) {
+	return data[WorkflowUpdated](ctx, c, http.MethodPost, versionPath(agentPath(agentID)+"/workflow", version)+"/restore", nil)
+}
+
+// Rules lists an agent's rules by name.
+func (c *Client) Rules(ctx context.Context, agentID string) ([]RuleSummary, error) {
+	rules, err := data[Rules](ctx, c, http.MethodGet, agentPath(agentID)+"/rules", nil)
+	return rules.Rules, err
+}
+
+// Rule returns a rule.
+func (c *Client) Rule(ctx context.Context, agentID, name string) (Rule, error) {
+	return data[Rule](ctx, c, http.MethodGet, rulePath(agentID, name), nil)
+}
+
+// PutRule makes a rule or replaces it.
+func (c *Client) PutRule(ctx context.Context, agentID, name string, in PutRuleRequest) (RulePut, error) {
+	return data[RulePut](ctx, c, http.MethodPut, rulePath(agentID, name), in)
+}
+
+// DeleteRule removes a rule; RestoreRule brings it back.
+func (c *Client) DeleteRule(ctx context.Context, agentID, name string) (RuleDeleted, error) {
+	return data[RuleDeleted](ctx, c, http.MethodDelete, rulePath(agentID, name), nil)
+}
+
+// RuleVersions lists the versions of a rule, newest first.
+func (c *Client) RuleVersions(ctx context.Context, agentID, name string, q VersionsQuery) (CursorList[DocumentVersion], error) {
+	return versions(ctx, c, rulePath(agentID, name), q)
+}
+
+// RuleVersion returns one version of a rule with its content.
+func (c *Client) RuleVersion(ctx context.Context, agentID, name string, version int64) (DocumentVersion, error) {
+	return data[DocumentVersion](ctx, c, http.MethodGet, versionPath(rulePath(agentID, name), version), nil)
+}
+
+// RestoreRule makes the content of a version of a rule current again.
+func (c *Client) RestoreRule(ctx context.Context, agentID, name string, version int64) (RulePut, error) {
+	return data[RulePut](ctx, c, http.MethodPost, versionPath(rulePath(agentID, name), version)+"/restore", nil)
+}
+
+func rulePath(agentID, name string) string {
+	return agentPath(agentID) + "/rules/" + url.PathEscape(name)
+}
+
+func versionPath(document string, version int64) string {
+	return fmt.Sprintf("%s/versions/%d", document, version)
+}
+
+func versions(ctx context.Context, c *Client, document string, q VersionsQuery) (CursorList[DocumentVersion], error) {
+	v := url.Values{}
+	if q.Limit > 0 {
+		v.Set("limit", fmt.Sprint(q.Limit))
+	}
+	if q.Offset != "" {
+		v.Set("offset", q.Offset)
+	}
+	return call[CursorList[DocumentVersion]](ctx, c, http.MethodGet, document+"/versions?"+v.Encode(), nil)
+}

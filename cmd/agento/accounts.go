@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
+)
+
+// byOperator is the actor of what is done on the data directory itself.
+const byOperator = "operator"
+
+// dataFlags say where the data are.
+type dataFlags struct {
+	Data  string `help:"Data directory." default:"${data}" type:"path"`
+	Plans string `help:"Plans file; without it there is one plan without limits." type:"path"`
+}
+
+func defaultData() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "agento")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "agento-data"
+	}
+	return filepath.Join(home, ".local", "share", "agento")
+}
+
+func (d dataFlags) database(ctx context.Context, log *slog.Logger) (*database.DB, error) {
+	if err := os.MkdirAll(d.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	return database.Open(ctx, database.Settings{Path: filepath.Join(d.Data, "agento.db"), Log: log})
+}
+
+// accounts opens the data directory for an admin command, also while a server runs
+// on it. The caller calls the function returned.
+func (d dataFlags) accounts(ctx context.Context) (*access.Service, func() error, error) {
+	log := slog.New(slog.DiscardHandler)
+	db, err := d.database(ctx, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	plans, err := d.plans()
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return access.New(access.Settings{DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}, Plans: plans, Log: log}), db.Close, nil
+}
+
+func (d dataFlags) plans() (*access.Plans, error) {
+	if d.Plans == "" {
+		return access.SelfHosted(), nil
+	}
+	return access.LoadPlans(d.Plans)
+}
+
+type accountsCommand struct {
+	Create accountCreate `cmd:"" help:"Create an account and print its id."`
+	List   accountList   `cmd:"" help:"List the accounts."`
+}
+
+type accountCreate struct {
+	dataFlags
+	Name string `arg:"" help:"Name of the account."`
+	Plan string `help:"Plan of the account; the first of the plans file if not given."`
+}
+
+// Run creates the account.
+func (c accountCreate) Run(ctx context.Context, t *terminal) (err error) {
+	accounts, closeAll, err := c.accounts(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAll()) }()
+	a, err := accounts.CreateAccount(ctx, c.Name, c.Plan, byOperator)
+	if err != nil {
+		return forTerminal(err)
+	}
+	return t.print(accountRow(a), a.ID)
+}
+
+type accountList struct{ dataFlags }
+
+// Run lists the accounts.
+func (c accountList) Run(ctx context.Context, t *terminal) (err error) {
+	accounts, closeAll, err := c.accounts(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAll()) }()
+	all, err := accounts.Accounts(ctx)
+	if err != nil {
+		return forTerminal(err)
+	}
+	rows := make([]map[string]any, len(all))
+	for i, a := range all {
+		rows[i] = accountRow(a)
+	}
+	return t.table(rows, "id", "name", "plan", "createdAt")
+}
+
+func accountRow(a access.Account) map[string]any {
+	return map[string]any{"id": a.ID, "name": a.Name, "plan": a.PlanID, "createdAt": stamp(a.CreatedAt)}
+}
+
+type keysCommand struct {
+	Create keyCreate `cmd:"" help:"Create a key and print it, alone; it is shown only now."`
+	List   keyList   `cmd:"" help:"List the keys of an account."`
+	Revoke keyRevoke `cmd:"" help:"Revoke a key; a running server refuses it from its next request on."`
+}
+
+type keyCreate struct {
+	dataFlags
+	Account   string `arg:"" help:"Id or name of the account."`
+	Label     string `help:"What the key is for." default:"key"`
+	Scopes    string `help:"Scopes of the key, separated by commas, or all." default:"all"`
+	RateLimit int    `help:"Requests a minute." default:"120"`
+}
+
+// Run creates the key.
+func (c keyCreate) Run(ctx context.Context, t *terminal) (err error) {
+	accounts, closeAll, err := c.accounts(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAll()) }()
+	scopes, err := access.ParseScopes(strings.Split(c.Scopes, ","))
+	if err != nil {
+		return forTerminal(err)
+	}
+	account, err := accounts.Account(ctx, c.Account)
+	if err != nil {
+		return forTerminal(err)
+	}
+	key, secret, err := accounts.CreateKey(ctx, account.ID, c.Label, scopes, c.RateLimit, byOperator)
+	if err != nil {
+		return forTerminal(err)
+	}
+	row := keyRow(key)
+	row["key"] = secret.Reveal()
+	return t.print(row, secret.Reveal())
+}
+
+type keyList struct {
+	dataFlags
+	Account string `arg:"" help:"Id or name of the account."`
+}
+
+// Run lists the keys.
+func (c keyList) Run(ctx context.Context, t *terminal) (err error) {
+	accounts, closeAll, err := c.accounts(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAll()) }()
+	account, err := accounts.Account(ctx, c.Account)
+	if err != nil {
+		return forTerminal(err)
+	}
+	keys, err := accounts.Keys(ctx, account.ID)
+	if err != nil {
+		return forTerminal(err)
+	}
+	rows := make([]map[string]any, len(keys))
+	for i, k := range keys {
+		rows[i] = keyRow(k)
+	}
+	return t.table(rows, "id", "label", "hint", "scopes", "rateLimit", "createdAt", "usedAt", "revokedAt")
+}
+
+type keyRevoke struct {
+	dataFlags
+	Account string `arg:"" help:"Id or name of the account."`
+	Key     string `arg:"" help:"Id of the key."`
+}
+
+// Run revokes the key.
+func (c keyRevoke) Run(ctx context.Context, t *terminal) (err error) {
+	accounts, closeAll, err := c.accounts(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAll()) }()
+	account, err := accounts.Account(ctx, c.Account)
+	if err != nil {
+		return forTerminal(err)
+	}
+	if err := accounts.RevokeKey(ctx, account.ID, c.Key, byOperator); err != nil {
+		return forTerminal(err)
+	}
+	return t.print(map[string]any{"id": c.Key, "revoked": true}, "revoked "+c.Key)
+}
+
+func keyRow(k access.Key) map[string]any {
+	return map[string]any{
+		"id": k.ID, "label": k.Label, "hint": k.Hint, "scopes": strings.Join(k.Scopes.Names(), ","), "rateLimit": k.RateLimit,
+		"createdAt": stamp(k.CreatedAt), "usedAt": stamp(k.UsedAt), "revokedAt": stamp(k.RevokedAt),
+	}
+}
+
+func stamp(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000Z")
+}

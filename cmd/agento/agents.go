@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"agento.host/agento/client"
+)
+
+type agentsCommand struct {
+	List    agentsList    `cmd:"" help:"List the agents."`
+	Create  agentsCreate  `cmd:"" help:"Create an agent and wait until it runs."`
+	Get     agentsGet     `cmd:"" help:"Show an agent."`
+	Start   agentsStart   `cmd:"" help:"Start an agent."`
+	Stop    agentsStop    `cmd:"" help:"Stop an agent."`
+	Restart agentsRestart `cmd:"" help:"Give an agent a fresh gateway."`
+	Delete  agentsDelete  `cmd:"" help:"Delete an agent with all its data."`
+	Status  agentsStatus  `cmd:"" help:"Look at an agent now."`
+}
+
+type agentsList struct{ remote }
+
+// Run lists the agents.
+func (c agentsList) Run(ctx context.Context, t *terminal) error {
+	agents, err := c.client().ListAgents(ctx)
+	if err != nil {
+		return err
+	}
+	if t.json {
+		return t.printJSON(agents)
+	}
+	rows := make([]map[string]any, len(agents))
+	for i, a := range agents {
+		rows[i] = map[string]any{"id": a.ID, "name": a.Name, "status": a.Status, "region": a.Region, "createdAt": stamp(a.CreatedAt.Time)}
+	}
+	return t.table(rows, "id", "name", "status", "region", "createdAt")
+}
+
+type agentsCreate struct {
+	remote
+	Name     string            `arg:"" help:"Name of the agent."`
+	Region   string            `help:"us or eu."`
+	Secret   map[string]string `help:"Secrets, such as anthropicApiKey=…; a value @NAME is read from the environment variable NAME." mapsep:","`
+	Soul     string            `help:"File with the agent's personality." type:"existingfile"`
+	Workflow string            `help:"File with the agent's role and procedures." type:"existingfile"`
+	Swarm    string            `help:"Id of the swarm to put it in."`
+}
+
+// Run creates an agent.
+func (c agentsCreate) Run(ctx context.Context, t *terminal) error {
+	in := client.CreateAgentRequest{Name: c.Name, Region: c.Region, Secrets: map[string]string{}, SwarmID: c.Swarm}
+	for name, value := range c.Secret {
+		if len(value) > 1 && value[0] == '@' { // keeps the secret out of the process's arguments
+			value = os.Getenv(value[1:])
+		}
+		in.Secrets[name] = value
+	}
+	for _, f := range []struct {
+		path string
+		to   *string
+	}{{c.Soul, &in.SoulMD}, {c.Workflow, &in.WorkflowMD}} {
+		if f.path == "" {
+			continue
+		}
+		text, err := os.ReadFile(f.path)
+		if err != nil {
+			return err
+		}
+		*f.to = string(text)
+	}
+	a, err := c.client().CreateAgent(ctx, in)
+	if err != nil {
+		return err
+	}
+	return t.print(a, a.ID)
+}
+
+type agentArg struct {
+	remote
+	ID string `arg:"" help:"Id of the agent."`
+}
+
+type agentsGet struct{ agentArg }
+
+// Run shows an agent.
+func (c agentsGet) Run(ctx context.Context, t *terminal) error {
+	a, err := c.client().Agent(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return t.printJSON(a)
+}
+
+type agentsStart struct{ agentArg }
+
+// Run starts an agent.
+func (c agentsStart) Run(ctx context.Context, t *terminal) error {
+	a, err := c.client().StartAgent(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return t.print(a, string(a.Status))
+}
+
+type agentsStop struct{ agentArg }
+
+// Run stops an agent.
+func (c agentsStop) Run(ctx context.Context, t *terminal) error {
+	a, err := c.client().StopAgent(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return t.print(a, string(a.Status))
+}
+
+type agentsRestart struct{ agentArg }
+
+// Run restarts an agent.
+func (c agentsRestart) Run(ctx context.Context, t *terminal) error {
+	a, err := c.client().RestartAgent(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return t.print(a, string(a.Status))
+}
+
+type agentsDelete struct{ agentArg }
+
+// Run deletes an agent.
+func (c agentsDelete) Run(ctx context.Context, t *terminal) error {
+	d, err := c.client().DeleteAgent(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return t.print(d, "deleted "+d.ID)
+}
+
+type agentsStatus struct{ agentArg }
+
+// Run looks at an agent.
+func (c agentsStatus) Run(ctx context.Context, t *terminal) error {
+	s, err := c.client().AgentStatus(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return t.printJSON(s)
+}
+
+type chatCommand struct {
+	agentArg
+	Message string `arg:"" help:"The message."`
+	Session string `help:"Chat session."`
+	Peer    string `help:"Your end user."`
+}
+
+// Run sends the message and prints the answer as it comes.
+func (c chatCommand) Run(ctx context.Context, t *terminal) error {
+	in := client.ChatRequest{Message: c.Message, SessionID: c.Session, PeerID: c.Peer}
+	for e, err := range c.client().Chat(ctx, c.ID, in) {
+		if err != nil {
+			return err
+		}
+		if e.Type == "error" {
+			return &client.Error{Code: e.Code, Message: e.Message}
+		}
+		if _, err := fmt.Fprint(t.out, e.Content); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(t.out)
+	return err
+}
+
+type logsCommand struct {
+	agentArg
+	Tail   int  `help:"How many lines." default:"100"`
+	Follow bool `help:"Go on printing lines as they appear." short:"f"`
+}
+
+// Run prints the log.
+func (c logsCommand) Run(ctx context.Context, t *terminal) error {
+	if !c.Follow {
+		text, err := c.client().Logs(ctx, c.ID, c.Tail)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprint(t.out, text)
+		return err
+	}
+	for line, err := range c.client().FollowLogs(ctx, c.ID, c.Tail) {
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(t.out, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/devmodel"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/vault"
+)
+
+// demoKey is the provider key that the scripted model answers to. It is no secret.
+const demoKey = "sk-ant-dev"
+
+type devCommand struct{ serveFlags }
+
+// Run serves with an account of its own and a scripted model. Without --data
+// everything is removed at the end, gateways too.
+func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
+	scratch := c.Data == defaultData()
+	if scratch {
+		c.Data += "-dev"
+	}
+	c.AllowPrivateEndpoints = true
+	model, err := devmodel.Start(devmodel.Settings{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	d := demo{key: vault.NewSecret(demoKey), url: model.URL(), addr: model.Addr()}
+	p, err := build(ctx, c.serveFlags, d, t)
+	if err != nil {
+		return err
+	}
+	key, err := p.devKey(ctx)
+	if err != nil {
+		return errors.Join(err, p.close())
+	}
+	err = p.run(ctx, func() error { return welcome(t, p.public.Addr().String(), key) })
+	if !scratch {
+		return err
+	}
+	return errors.Join(err, p.wipe(context.WithoutCancel(ctx)), os.RemoveAll(c.Data))
+}
+
+// devKey makes a key of the account named dev, and the account if it is missing.
+func (p *platform) devKey(ctx context.Context) (vault.Secret, error) {
+	account, err := p.accounts.Account(ctx, "dev")
+	if fault.Is(err, fault.NotFound) {
+		account, err = p.accounts.CreateAccount(ctx, "dev", "", byOperator)
+	}
+	if err != nil {
+		return vault.Secret{}, err
+	}
+	_, key, err := p.accounts.CreateKey(ctx, account.ID, "dev", access.AllScopes(), access.DefaultRateLimit, byOperator)
+	return key, err
+}
+
+// wipe removes every gateway and home of the data directory.
+func (p *platform) wipe(ctx context.Context) error {
+	found, err := p.driver.List(ctx)
+	for _, f := range found {
+		err = errors.Join(err, p.driver.Remove(ctx, f.Place, f.ID))
+	}
+	return err
+}
+
+func welcome(t *terminal, address string, key vault.Secret) error {
+	_, err := fmt.Fprintf(t.out, `
+agento runs at http://%[1]s with API key %[2]s
+
+  export AGENTO=http://%[1]s KEY=%[2]s
+
+Create an agent (about 30 s: a real OpenClaw gateway boots), keep its id, and chat:
+
+  ID=$(curl -s $AGENTO/v1/agents -H "X-Api-Key: $KEY" -H 'Content-Type: application/json' -d '{"name":"My Assistant","secrets":{"anthropicApiKey":"%[3]s"}}' | sed 's/.*"id":"\([^"]*\)".*/\1/')
+  curl -N $AGENTO/v1/agents/$ID/chat/messages -H "X-Api-Key: $KEY" -H 'Content-Type: application/json' -d '{"message":"Hello! What can you do?"}'
+  curl -s $AGENTO/v1/agents/$ID -H "X-Api-Key: $KEY"
+
+The key %[3]s talks to the scripted model inside agento. Put a real provider key
+in its place and the agent talks to the real model. The API is described at http://%[1]s/docs.
+Ctrl-C stops everything and removes it.
+
+`, address, key.Reveal(), demoKey)
+	return err
+}

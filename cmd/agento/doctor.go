@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"agento.host/agento/internal/openclaw/install"
+	"agento.host/agento/internal/runtime/process"
+)
+
+type installCommand struct {
+	RuntimeDir string `help:"Folder of the agent runtime; by default in the user's cache folder." type:"path"`
+}
+
+// Run installs the agent runtime, if it is not there yet.
+func (c installCommand) Run(ctx context.Context, t *terminal) error {
+	r, err := install.Install(ctx, install.Settings{Dir: c.RuntimeDir, Progress: t.err})
+	if err != nil {
+		return err
+	}
+	return t.print(map[string]any{"version": install.OpenClawVersion, "node": r.Node, "openclaw": r.Entry}, "OpenClaw "+install.OpenClawVersion+" is installed: "+r.Entry)
+}
+
+type doctorCommand struct {
+	dataFlags
+	RuntimeDir string `help:"Folder of the agent runtime; by default in the user's cache folder." type:"path"`
+}
+
+// finding is what doctor says of one part.
+type finding struct {
+	Part  string `json:"part"`
+	State string `json:"state"`
+	OK    bool   `json:"ok"`
+	Fix   string `json:"fix,omitempty"`
+}
+
+// Run looks at everything that agents need. It fails if something must be fixed.
+func (c doctorCommand) Run(t *terminal) error {
+	found := append([]finding{c.openclaw()}, machine()...)
+	found = append(found, c.data())
+	bad := 0
+	for _, f := range found {
+		if !f.OK {
+			bad++
+		}
+	}
+	if err := c.show(t, found); err != nil {
+		return err
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d parts need a fix", bad, len(found))
+	}
+	return nil
+}
+
+func (c doctorCommand) show(t *terminal, found []finding) error {
+	if t.json {
+		return t.printJSON(found)
+	}
+	var err error
+	for _, f := range found {
+		mark := "ok  "
+		if !f.OK {
+			mark = "FIX "
+		}
+		_, e := fmt.Fprintf(t.out, "%s %-14s %s\n", mark, f.Part, f.State)
+		if f.Fix != "" {
+			_, e2 := fmt.Fprintf(t.out, "     %-14s -> %s\n", "", f.Fix)
+			e = errors.Join(e, e2)
+		}
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+func (c doctorCommand) openclaw() finding {
+	s := install.Inspect(install.Settings{Dir: c.RuntimeDir})
+	if s.Installed {
+		return finding{Part: "agent runtime", State: s.Version + " in " + s.Dir, OK: true}
+	}
+	return finding{Part: "agent runtime", State: s.Version + " is not installed", Fix: s.Fix}
+}
+
+// machine says how gateways are kept apart here. To go without is allowed, so it is
+// never a failure.
+func machine() (found []finding) {
+	dir, err := os.MkdirTemp("", "agento-doctor-*")
+	if err != nil {
+		return []finding{{Part: "sandbox", State: err.Error()}}
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	driver, err := process.New(process.Settings{Dir: dir, Command: []string{"true"}})
+	if err != nil {
+		return []finding{{Part: "sandbox", State: err.Error()}}
+	}
+	for _, part := range []struct {
+		name, without, fix string
+		look               func() (kind, reason string)
+	}{
+		{"sandbox", "agents run unsandboxed", "install bubblewrap (Debian and Ubuntu: apt-get install bubblewrap); serve --require-sandbox refuses to run without", driver.Sandbox},
+		{"limits", "agents have no memory limit", "run as root, or delegate a cgroup to the server's user", driver.Limits},
+	} {
+		f := finding{Part: part.name, OK: true}
+		kind, reason := part.look()
+		if f.State = kind; reason != "" {
+			f.State, f.Fix = part.without+": "+reason, part.fix
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+func (c doctorCommand) data() finding {
+	f := finding{Part: "data directory", State: c.Data, OK: true}
+	if _, err := os.Stat(c.Data); errors.Is(err, os.ErrNotExist) {
+		f.State += " (made at the first start)"
+		return f
+	}
+	probe, err := os.CreateTemp(c.Data, ".doctor-*")
+	if err != nil {
+		f.OK, f.State, f.Fix = false, err.Error(), "make "+filepath.Clean(c.Data)+" writable, or choose another --data"
+		return f
+	}
+	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
+		f.OK, f.State = false, err.Error()
+	}
+	return f
+}

@@ -1,0 +1,101 @@
+// Command agento is a self-hosted control plane for OpenClaw agents: serve and dev
+// run it, accounts, keys and doctor administer it, and the other commands call a
+// running one through its API.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"agento.host/agento/client"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "agento:", err)
+		os.Exit(1)
+	}
+}
+
+// commands is the command line. Every flag has an AGENTO_… twin in the environment.
+type commands struct {
+	Serve    serveCommand    `cmd:"" help:"Run the control plane."`
+	Dev      devCommand      `cmd:"" help:"Run it with a temporary account, a printed key and a scripted model that needs no provider key."`
+	Accounts accountsCommand `cmd:"" help:"Create and list accounts, on the data directory."`
+	Keys     keysCommand     `cmd:"" help:"Create, list and revoke API keys, on the data directory."`
+	Doctor   doctorCommand   `cmd:"" help:"Say what is installed, what is missing and how to fix it."`
+	Install  installCommand  `cmd:"" help:"Install the pinned agent runtime."`
+	Agents   agentsCommand   `cmd:"" help:"Manage agents of a running server."`
+	Chat     chatCommand     `cmd:"" help:"Send a message to an agent and print its answer as it comes."`
+	Logs     logsCommand     `cmd:"" help:"Print an agent's log."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
+	JSON     bool            `help:"Print JSON."`
+}
+
+// terminal is where a command writes: out is its result, err is talk about it.
+type terminal struct {
+	out, err io.Writer
+	json     bool
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var c commands
+	exited := errors.New("exited")
+	parser, err := kong.New(&c,
+		kong.Name("agento"), kong.Description("A self-hosted control plane for OpenClaw agents."),
+		kong.Writers(stdout, stderr), kong.UsageOnError(),
+		kong.DefaultEnvars("AGENTO"), kong.Vars{"data": defaultData()},
+		kong.Exit(func(int) { panic(exited) }))
+	if err != nil {
+		return err
+	}
+	parsed, err := parse(parser, args, exited)
+	if parsed == nil {
+		return err // kong printed the help, or err says what is wrong
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	return parsed.Run(&terminal{out: stdout, err: stderr, json: c.JSON})
+}
+
+// parse returns no context where kong has printed its help, which it ends with a
+// call of Exit.
+func parse(parser *kong.Kong, args []string, exited error) (parsed *kong.Context, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			if p != any(exited) {
+				panic(p)
+			}
+			parsed, err = nil, nil
+		}
+	}()
+	return parser.Parse(args)
+}
+
+type versionCommand struct{}
+
+// Run prints the version.
+func (versionCommand) Run(t *terminal) error {
+	_, err := fmt.Fprintln(t.out, "agento", version)
+	return err
+}
+
+// remote is where a command finds the API.
+type remote struct {
+	URL    string `help:"Address of the server." default:"http://127.0.0.1:8080"`
+	APIKey string `help:"API key." required:""`
+}
+
+func (r remote) client() *client.Client { return &client.Client{URL: r.URL, APIKey: r.APIKey} }

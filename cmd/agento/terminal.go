@@ -1,0 +1,63 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"agento.host/agento/internal/fault"
+)
+
+// print writes one result: text, or v as JSON.
+func (t *terminal) print(v any, text string) error {
+	if t.json {
+		return t.printJSON(v)
+	}
+	_, err := fmt.Fprintln(t.out, text)
+	return err
+}
+
+func (t *terminal) printJSON(v any) error {
+	enc := json.NewEncoder(t.out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// table writes rows under the names of their columns, or as JSON.
+func (t *terminal) table(rows []map[string]any, columns ...string) error {
+	if t.json {
+		return t.printJSON(rows)
+	}
+	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
+	_, err := fmt.Fprintln(w, strings.ToUpper(strings.Join(columns, "\t")))
+	for _, row := range rows {
+		cells := make([]string, len(columns))
+		for i, c := range columns {
+			if cells[i] = "-"; row[c] != nil {
+				cells[i] = fmt.Sprint(row[c])
+			}
+		}
+		_, e := fmt.Fprintln(w, strings.Join(cells, "\t"))
+		err = errors.Join(err, e)
+	}
+	return errors.Join(err, w.Flush())
+}
+
+// forTerminal shows a fault as its message and details, without the code that is
+// meant for programs.
+func forTerminal(err error) error {
+	var f *fault.Fault
+	if !errors.As(err, &f) || f.Code == fault.Internal {
+		return err
+	}
+	text := f.Message
+	for field, what := range f.Details {
+		if !strings.Contains(text, what) {
+			text += fmt.Sprintf("\n  %s: %s", field, what)
+		}
+	}
+	return errors.New(text)
+}

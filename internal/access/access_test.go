@@ -1,0 +1,90 @@
+package access
+
+import (
+	"net/netip"
+	"path/filepath"
+	"testing"
+
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/database/databasetest"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/fault"
+)
+
+// operator is who acts in these tests.
+const operator = "operator"
+
+func home() netip.Addr { return netip.MustParseAddr("192.0.2.1") }
+
+func newService(t testing.TB, db *database.DB) *Service {
+	t.Helper()
+	return New(Settings{DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}})
+}
+
+// newFile makes a service on a file that another process may open too.
+func newFile(t testing.TB) (*Service, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agento.db")
+	return newService(t, open(t, path)), path
+}
+
+func open(t testing.TB, path string) *database.DB {
+	t.Helper()
+	db, err := database.Open(t.Context(), database.Settings{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func newAccount(t testing.TB, s *Service, name string) Account {
+	t.Helper()
+	a, err := s.CreateAccount(t.Context(), name, "", operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func newKey(t testing.TB, s *Service, account string, scopes ...Scope) (Key, string) {
+	t.Helper()
+	k, secret, err := s.CreateKey(t.Context(), account, "test", NewScopes(scopes...), 0, operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, secret.Reveal()
+}
+
+func wantFault(t testing.TB, err error, code fault.Code) *fault.Fault {
+	t.Helper()
+	if !fault.Is(err, code) {
+		t.Fatalf("got %v, want %s", err, code)
+	}
+	return fault.From(err)
+}
+
+func kinds(t testing.TB, s *Service, account string) []string {
+	t.Helper()
+	events, err := s.events.List(t.Context(), account, event.Filter{Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range events {
+		if e.Actor != operator {
+			t.Errorf("%s was done by %q", e.Kind, e.Actor)
+		}
+		all = append(all, e.Kind)
+	}
+	return all
+}
+
+func newTestService(t testing.TB) *Service {
+	t.Helper()
+	return newService(t, databasetest.New(t))
+}

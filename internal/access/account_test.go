@@ -1,0 +1,106 @@
+package access
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"agento.host/agento/internal/fault"
+)
+
+func TestAccountIsFoundByIDAndName(t *testing.T) {
+	s := newTestService(t)
+	a, err := s.CreateAccount(t.Context(), "  Müller & Söhne ", "", operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Name != "Müller & Söhne" || !strings.HasPrefix(a.ID, "acct_") || a.PlanID != "plan_self_hosted" {
+		t.Fatalf("%+v", a)
+	}
+	for _, by := range []string{a.ID, a.Name} {
+		if got, err := s.Account(t.Context(), by); err != nil || got != a {
+			t.Errorf("by %s: %+v %v", by, got, err)
+		}
+	}
+	_, err = s.Account(t.Context(), "acct_none")
+	wantFault(t, err, fault.NotFound)
+	if got := kinds(t, s, a.ID); !slices.Equal(got, []string{"account.created"}) {
+		t.Error(got)
+	}
+}
+
+func TestAccountsAreNewestFirst(t *testing.T) {
+	s := newTestService(t)
+	if none, err := s.Accounts(t.Context()); err != nil || len(none) != 0 {
+		t.Fatalf("%v %v", none, err)
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		newAccount(t, s, name)
+	}
+	all, err := s.Accounts(t.Context())
+	if err != nil || len(all) != 3 {
+		t.Fatalf("%v %v", all, err)
+	}
+	if !slices.IsSortedFunc(all, func(a, b Account) int { return b.CreatedAt.Compare(a.CreatedAt) }) {
+		t.Error(all)
+	}
+}
+
+func TestAccountNamesAreUniqueAlsoAtOnce(t *testing.T) {
+	s := newTestService(t)
+	var made, refused int
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			_, err := s.CreateAccount(t.Context(), "same", "", operator)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				made++
+			case fault.Is(err, fault.Conflict):
+				refused++
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if made != 1 || refused != 7 {
+		t.Errorf("%d made, %d refused", made, refused)
+	}
+}
+
+func TestAccountInputIsChecked(t *testing.T) {
+	s := newTestService(t)
+	for name, field := range map[string]string{
+		"": "name", " \t": "name", "acct_x": "name", "a\x00b": "name", "\xff": "name", strings.Repeat("é", 101): "name",
+	} {
+		_, err := s.CreateAccount(t.Context(), name, "", operator)
+		if wantFault(t, err, fault.Invalid).Details[field] == "" {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	_, err := s.CreateAccount(t.Context(), strings.Repeat("é", 100), "plan_none", operator)
+	if got := wantFault(t, err, fault.Invalid).Details["planId"]; !strings.Contains(got, "plan_self_hosted") {
+		t.Error(got)
+	}
+}
+
+func TestCheckPlansNamesAccountsWithoutAPlan(t *testing.T) {
+	s := newTestService(t)
+	a := newAccount(t, s, "a")
+	if err := s.CheckPlans(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.plans = &Plans{all: []Plan{{ID: "plan_other"}}}
+	err := s.CheckPlans(t.Context())
+	if err == nil || !strings.Contains(err.Error(), a.ID) || !strings.Contains(err.Error(), "plan_self_hosted") {
+		t.Fatal(err)
+	}
+	if _, err := s.PlanOf(t.Context(), s.db, a.ID); err == nil {
+		t.Error("found a plan that is gone")
+	}
+}

@@ -1,0 +1,267 @@
+package access
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"agento.host/agento/internal/fault"
+)
+
+func TestTheRequestOverTheLimitWaitsForTheOldestToLeave(t *testing.T) {
+	l := NewLimiter()
+	start := time.Now()
+	for i := range 120 {
+		d := l.Allow("key", 120, start.Add(time.Duration(i)*100*time.Millisecond))
+		if !d.OK || d.Remaining != 119-i || d.Limit != 120 || !d.Reset.Equal(start.Add(Window)) || d.RetryAfter != 0 || d.Err() != nil {
+			t.Fatalf("%d: %+v", i, d)
+		}
+	}
+	d := l.Allow("key", 120, start.Add(12500*time.Millisecond))
+	if d.OK || d.Remaining != 0 || d.RetryAfter != 47500*time.Millisecond || d.RetryAfterSeconds() != 48 {
+		t.Fatalf("%+v", d)
+	}
+	if f := wantFault(t, d.Err(), fault.RateLimited); f.RetryAfter != 48*time.Second {
+		t.Error(f.RetryAfter)
+	}
+	if d := l.Allow("key", 120, start.Add(Window-1)); d.OK {
+		t.Error("allowed a nanosecond early")
+	}
+	if d := l.Allow("key", 120, start.Add(Window)); !d.OK || d.Remaining != 0 || !d.Reset.Equal(start.Add(Window+100*time.Millisecond)) {
+		t.Errorf("%+v", d)
+	}
+	if d := l.Allow("key", 120, start.Add(Window)); d.OK {
+		t.Error("one left and two came in")
+	}
+	if d := l.Allow("other", 120, start.Add(Window)); !d.OK || d.Remaining != 119 {
+		t.Errorf("another key: %+v", d)
+	}
+}
+
+func TestHeadersAreRoundedUp(t *testing.T) {
+	at := time.Unix(1_700_000_000, 0)
+	if got := (Decision{Reset: at}).ResetUnix(); got != 1_700_000_000 {
+		t.Error(got)
+	}
+	if got := (Decision{Reset: at.Add(1)}).ResetUnix(); got != 1_700_000_001 {
+		t.Error(got)
+	}
+	for wait, want := range map[time.Duration]int64{1: 1, time.Second: 1, time.Second + 1: 2, Window: 60} {
+		if got := (Decision{RetryAfter: wait}).RetryAfterSeconds(); got != want {
+			t.Errorf("%v: %d", wait, got)
+		}
+	}
+}
+
+func TestAbsurdLimitsAreBent(t *testing.T) {
+	l := NewLimiter()
+	if d := l.Allow("none", 0, time.Now()); !d.OK || d.Limit != 1 {
+		t.Errorf("%+v", d)
+	}
+	if d := l.Allow("huge", 1<<40, time.Now()); !d.OK || d.Limit != MaxRateLimit {
+		t.Errorf("%+v", d)
+	}
+}
+
+// model is the limiter as one would write it without a thought for its cost.
+type model map[string][]time.Time
+
+func (m model) allow(key string, limit int, now time.Time) Decision {
+	in := slices.DeleteFunc(m[key], func(at time.Time) bool { return now.Sub(at) >= Window })
+	ok := len(in) < limit
+	if ok {
+		in = append(in, now)
+	}
+	m[key] = in
+	d := Decision{OK: ok, Limit: limit, Remaining: max(0, limit-len(in))}
+	d.Reset = in[max(0, len(in)-limit)].Add(Window)
+	if !ok {
+		d.RetryAfter = d.Reset.Sub(now)
+	}
+	return d
+}
+
+func TestLimiterIsLikeTheModel(t *testing.T) {
+	steps := []time.Duration{0, 1, time.Millisecond, 700 * time.Millisecond, time.Second, 9 * time.Second, Window - 1, Window, Window + 1, 3 * Window}
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		l, m := NewLimiter(), model{}
+		now := l.start.Add(time.Duration(r.Int64N(int64(Window))))
+		limits := []int{1 + r.IntN(3), 5, 1 + r.IntN(40)}
+		for i := range 3000 {
+			if r.IntN(4) == 0 {
+				now = now.Add(steps[min(r.IntN(len(steps)), r.IntN(len(steps)))])
+			}
+			if r.IntN(200) == 0 {
+				limits[r.IntN(len(limits))] = 1 + r.IntN(40)
+			}
+			n := r.IntN(len(limits))
+			key := fmt.Sprint("key", n)
+			got, want := l.Allow(key, limits[n], now), m.allow(key, limits[n], now)
+			if got != want {
+				t.Fatalf("seed %d, request %d:\n got %+v\nwant %+v", seed, i, got, want)
+			}
+		}
+	}
+}
+
+func TestNoWindowEverHoldsMoreThanTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLimiter()
+		var mu sync.Mutex
+		var allowed []time.Time
+		var all sync.WaitGroup
+		for worker := range 8 {
+			all.Go(func() {
+				r := rand.New(rand.NewPCG(uint64(worker), 2))
+				for range 500 {
+					time.Sleep(time.Duration(r.Int64N(int64(2 * time.Second))))
+					if at := time.Now(); l.Allow("key", 50, at).OK {
+						mu.Lock()
+						allowed = append(allowed, at)
+						mu.Unlock()
+					}
+				}
+			})
+		}
+		all.Wait()
+		slices.SortFunc(allowed, time.Time.Compare)
+		for i := range allowed[:len(allowed)-50] {
+			if gap := allowed[i+50].Sub(allowed[i]); gap < Window {
+				t.Fatalf("51 requests in %v", gap)
+			}
+		}
+		if len(allowed) < 400 {
+			t.Errorf("only %d were allowed", len(allowed))
+		}
+	})
+}
+
+func TestRacingRequestsGetExactlyTheLimit(t *testing.T) {
+	l := NewLimiter()
+	at := time.Now()
+	var allowed atomic.Int64
+	var all sync.WaitGroup
+	for worker := range 16 {
+		all.Go(func() {
+			for i := range 200 {
+				if l.Allow("key", 120, at).OK {
+					allowed.Add(1)
+				}
+				l.Allow(fmt.Sprint("other", worker, i), 10, at.Add(time.Duration(i)*time.Millisecond))
+			}
+		})
+	}
+	all.Wait()
+	if allowed.Load() != 120 {
+		t.Errorf("%d allowed", allowed.Load())
+	}
+}
+
+// A request that read the clock before another, and came after it, does not
+// shorten that one's stay.
+func TestTimeDoesNotGoBack(t *testing.T) {
+	l := NewLimiter()
+	start := time.Now()
+	l.Allow("key", 2, start.Add(time.Second))
+	l.Allow("key", 2, start)
+	d := l.Allow("key", 2, start.Add(Window))
+	if d.OK || d.RetryAfter != time.Second {
+		t.Errorf("%+v", d)
+	}
+}
+
+func (l *Limiter) size() int {
+	n := 0
+	for i := range l.shards {
+		l.shards[i].mu.Lock()
+		n += len(l.shards[i].windows)
+		l.shards[i].mu.Unlock()
+	}
+	return n
+}
+
+func TestIdleKeysAreForgottenAndBusyOnesKept(t *testing.T) {
+	l := NewLimiter()
+	start := time.Now()
+	for i := range 10_000 {
+		l.Allow(fmt.Sprint("idle", i), 2, start)
+	}
+	for s := range 125 {
+		l.Allow("busy", 120, start.Add(time.Duration(s)*time.Second))
+	}
+	if n := l.size(); n != 1 {
+		t.Errorf("%d keys kept", n)
+	}
+	if d := l.Allow("busy", 120, start.Add(124*time.Second)); d.Remaining != 59 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestAllowAllocatesNothing(t *testing.T) {
+	l := NewLimiter()
+	at := time.Now()
+	l.Allow("key", 120, at)
+	allocs := testing.AllocsPerRun(1000, func() {
+		at = at.Add(500 * time.Millisecond)
+		if !l.Allow("key", 120, at).OK {
+			t.Fatal("refused")
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+}
+
+func BenchmarkLimiter(b *testing.B) {
+	b.Run("allowed", func(b *testing.B) {
+		l := NewLimiter()
+		at := time.Now()
+		b.ReportAllocs()
+		for b.Loop() {
+			at = at.Add(Window / 120)
+			l.Allow("key_0123456789abcdef01234567", 120, at)
+		}
+	})
+	b.Run("refused", func(b *testing.B) {
+		l := NewLimiter()
+		at := time.Now()
+		b.ReportAllocs()
+		for b.Loop() {
+			l.Allow("key_0123456789abcdef01234567", 120, at)
+		}
+	})
+	b.Run("10000keys", func(b *testing.B) {
+		l := NewLimiter()
+		keys := make([]string, 10_000)
+		at := time.Now()
+		for i := range keys {
+			keys[i] = newID("key_")
+			l.Allow(keys[i], 120, at)
+		}
+		var next atomic.Uint32
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			i, at := int(next.Add(5000)), at
+			for pb.Next() {
+				i++
+				at = at.Add(time.Millisecond)
+				l.Allow(keys[i%len(keys)], 120, at)
+			}
+		})
+	})
+}
+
+// The same road with the clock read, as a request takes it.
+func BenchmarkLimiterWithClock(b *testing.B) {
+	l := NewLimiter()
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Allow("key_0123456789abcdef01234567", MaxRateLimit, time.Now())
+	}
+}

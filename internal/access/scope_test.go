@@ -1,0 +1,71 @@
+package access
+
+import (
+	"strings"
+	"testing"
+
+	"agento.host/agento/internal/fault"
+)
+
+func TestScopesAreParsedAndPrintedAlike(t *testing.T) {
+	set, err := ParseScopes([]string{" chat", "agents:read", "chat"})
+	if err != nil || set.String() != "agents:read chat" {
+		t.Fatalf("%s %v", set, err)
+	}
+	if !set.Has(Chat) || !set.Has(AgentsRead) || set.Has(AgentsWrite) || set.Has("") || set.Has("none") {
+		t.Error(set)
+	}
+	if storedScopes(set.String()+" a:scope:of:tomorrow") != set {
+		t.Error("a stored set reads otherwise")
+	}
+}
+
+func TestAllScopesAreTheNineOfTheContract(t *testing.T) {
+	const contract = "agents:read agents:write chat knowledge:read knowledge:write logs skills swarms:read swarms:write"
+	if AllScopes().String() != contract {
+		t.Error(AllScopes())
+	}
+	if set, err := ParseScopes([]string{"all"}); err != nil || set != AllScopes() {
+		t.Errorf("%s %v", set, err)
+	}
+	if set, err := ParseScopes(strings.Fields(contract)); err != nil || set != AllScopes() {
+		t.Errorf("%s %v", set, err)
+	}
+}
+
+func TestUnknownScopesAreRefusedNamingTheValid(t *testing.T) {
+	for _, names := range [][]string{nil, {}, {""}, {"agents"}, {"chat", "agents:raed"}, {"AGENTS:READ"}, {"agents:read chat"}} {
+		_, err := ParseScopes(names)
+		said := wantFault(t, err, fault.Invalid).Message
+		for _, valid := range AllScopes().Names() {
+			if !strings.Contains(said, valid) {
+				t.Errorf("%q: %s", names, said)
+			}
+		}
+	}
+}
+
+func TestRequireNamesTheScope(t *testing.T) {
+	who := Principal{Scopes: NewScopes(Logs)}
+	if err := who.Require(Logs); err != nil {
+		t.Error(err)
+	}
+	if f := wantFault(t, who.Require(Chat), fault.Forbidden); !strings.Contains(f.Message, "chat") {
+		t.Error(f)
+	}
+}
+
+func FuzzParseScopes(f *testing.F) {
+	f.Add("agents:read,chat")
+	f.Add("all,x")
+	f.Fuzz(func(t *testing.T, text string) {
+		set, err := ParseScopes(strings.Split(text, ","))
+		if err != nil {
+			wantFault(t, err, fault.Invalid)
+			return
+		}
+		if storedScopes(set.String()) != set || set.Empty() {
+			t.Errorf("%q: %s", text, set)
+		}
+	})
+}

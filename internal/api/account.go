@@ -1,0 +1,32 @@
+package api
+
+import (
+	"context"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/access"
+)
+
+func (s *Server) account(ctx context.Context, who access.Principal, _ *struct{}) (*reply[client.Account], error) {
+	a, err := s.Access.Account(ctx, who.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := s.Access.PlanOf(ctx, s.DB, who.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	agents, running, err := s.Agents.Usage(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	return one(client.Account{
+		ID: a.ID, Name: a.Name,
+		Plan: client.Plan{
+			ID: plan.ID, Name: plan.Name, Status: plan.Status,
+			Limits:   client.PlanLimits{MaxAgents: plan.Limits.MaxAgents, MaxSkillsPerAgent: plan.Limits.MaxSkillsPerAgent},
+			Features: plan.Features,
+		},
+		Usage: client.AccountUsage{Agents: agents, RunningAgents: running},
+	}), nil
+}

@@ -1,0 +1,231 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/fault"
+)
+
+// statuses is the only map from a fault's code to an HTTP status.
+func statusOf(code fault.Code) int {
+	switch code {
+	case fault.Invalid:
+		return http.StatusBadRequest
+	case fault.Unauthorized:
+		return http.StatusUnauthorized
+	case fault.Forbidden, fault.PlanLimit:
+		return http.StatusForbidden
+	case fault.NotFound:
+		return http.StatusNotFound
+	case fault.Conflict, fault.NotRunning:
+		return http.StatusConflict
+	case fault.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case fault.UnsupportedType:
+		return http.StatusUnsupportedMediaType
+	case fault.RateLimited:
+		return http.StatusTooManyRequests
+	case fault.NotImplemented:
+		return http.StatusNotImplemented
+	case fault.Upstream:
+		return http.StatusBadGateway
+	case fault.UpstreamTimeout:
+		return http.StatusGatewayTimeout
+	case fault.Unavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// fail writes the contract's error envelope and logs what the caller is not shown.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	f := s.report(r.Context(), err)
+	writeFault(w, statusOf(f.Code), f, requestOf(r.Context()))
+}
+
+// report logs a failure, once, and returns what the caller is told.
+func (s *Server) report(ctx context.Context, err error) *fault.Fault {
+	f := faultOf(ctx, err)
+	level := slog.LevelDebug
+	if f.Code == fault.Internal {
+		level = slog.LevelError
+	}
+	s.Log.Log(ctx, level, "a request failed", "request", requestOf(ctx), "code", f.Code, "error", err)
+	return f
+}
+
+// faultOf also knows the errors that a broken wait ends with.
+func faultOf(ctx context.Context, err error) *fault.Fault {
+	f := fault.From(err)
+	if f.Code != fault.Internal {
+		return f
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fault.New(fault.UpstreamTimeout, "The agent took too long. Try again.").Because(err)
+	case errors.Is(err, context.Canceled) && ctx.Err() == nil:
+		return fault.New(fault.Unavailable, "The server is shutting down. Try again in a moment.").Because(err)
+	}
+	return f
+}
+
+func writeFault(w http.ResponseWriter, status int, f *fault.Fault, request string) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	if f.RetryAfter > 0 {
+		h.Set("Retry-After", fmt.Sprint(int64(math.Ceil(f.RetryAfter.Seconds()))))
+	}
+	w.WriteHeader(status)
+	encode(w, envelope(f, request))
+}
+
+func envelope(f *fault.Fault, request string) client.ErrorEnvelope {
+	return client.ErrorEnvelope{Error: &client.Error{Code: string(f.Code), Message: f.Message, RequestID: request, Details: f.Details}}
+}
+
+// encode writes JSON; a reader that has gone is not an error of ours.
+func encode(w io.Writer, body any) {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(body)
+}
+
+// refusal is a fault as huma writes it.
+type refusal struct {
+	client.ErrorEnvelope
+	status int
+	retry  string
+}
+
+// Error implements error.
+func (r *refusal) Error() string { return r.ErrorEnvelope.Error.Message }
+
+// GetStatus implements huma.StatusError.
+func (r *refusal) GetStatus() int { return r.status }
+
+// GetHeaders implements huma.HeadersError.
+func (r *refusal) GetHeaders() http.Header {
+	h := http.Header{}
+	if r.retry != "" {
+		h.Set("Retry-After", r.retry)
+	}
+	return h
+}
+
+// MarshalJSON implements json.Marshaler.
+func (r *refusal) MarshalJSON() ([]byte, error) { return json.Marshal(&r.ErrorEnvelope) }
+
+// refuse turns any error of a room into what huma writes.
+func (s *Server) refuse(ctx context.Context, err error) error {
+	f := s.report(ctx, err)
+	r := &refusal{ErrorEnvelope: envelope(f, requestOf(ctx)), status: statusOf(f.Code)}
+	if f.RetryAfter > 0 {
+		r.retry = fmt.Sprint(int64(math.Ceil(f.RetryAfter.Seconds())))
+	}
+	return r
+}
+
+var errorsReplaced sync.Once
+
+// replaceErrors makes huma speak the contract's envelope. huma keeps this in a
+// variable of its package, so it is done once for the process.
+func replaceErrors() {
+	errorsReplaced.Do(func() {
+		huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
+			return badInput(status, message, "", errs)
+		}
+		huma.NewErrorWithContext = func(ctx huma.Context, status int, message string, errs ...error) huma.StatusError {
+			if ctx == nil {
+				return badInput(status, message, "", errs)
+			}
+			return badInput(status, message, requestOf(ctx.Context()), errs)
+		}
+	})
+}
+
+// badInput turns what huma found wrong with a request into a fault that names
+// every field.
+func badInput(status int, message, request string, errs []error) *refusal {
+	code := fault.Invalid
+	switch status {
+	case http.StatusRequestEntityTooLarge:
+		code = fault.TooLarge
+	case http.StatusUnsupportedMediaType:
+		code, message = fault.UnsupportedType, "The body must be JSON: send Content-Type: application/json."
+	case http.StatusInternalServerError:
+		code = fault.Internal
+	}
+	fields := fault.Fields{}
+	for _, e := range errs {
+		field, what := fieldOf(e)
+		fields.Add(field, "%s", what)
+	}
+	f := fault.New(code, "%s", sentence(message))
+	if code == fault.Invalid && len(fields) > 0 {
+		f = fault.From(fields.Err())
+	}
+	return &refusal{ErrorEnvelope: envelope(f, request), status: statusOf(code)}
+}
+
+// fieldOf reads huma's word about a field. The value it found is never repeated:
+// it may be a secret.
+func fieldOf(err error) (field, what string) {
+	var d *huma.ErrorDetail
+	if !errors.As(err, &d) {
+		return "body", err.Error()
+	}
+	field = d.Location
+	for _, place := range []string{"body.", "query.", "path.", "header."} {
+		field = strings.TrimPrefix(field, place)
+	}
+	if name, ok := strings.CutPrefix(d.Message, "expected required property "); ok {
+		name = strings.TrimSuffix(name, " to be present")
+		if field == "body" || field == "" {
+			return name, "is required"
+		}
+		return field + "." + name, "is required"
+	}
+	switch d.Message {
+	case "unexpected property":
+		return field, "is not a field of this request: remove it"
+	case "unknown query parameter":
+		return field, "is not a parameter of this request: remove it"
+	}
+	if field == "body" {
+		return field, "is no JSON that this request takes: " + d.Message
+	}
+	return field, "must be " + strings.TrimPrefix(strings.TrimPrefix(d.Message, "expected "), "value to be ")
+}
+
+func sentence(message string) string {
+	if message == "" {
+		return "The request is invalid."
+	}
+	return strings.ToUpper(message[:1]) + strings.TrimSuffix(message[1:], ".") + "."
+}
+
+// registerOptionals tells the schema generator that an Optional is a nullable value.
+func registerOptionals(schemas huma.Registry) {
+	schemas.RegisterTypeAlias(reflect.TypeFor[client.Optional[string]](), reflect.TypeFor[*string]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[client.Time](), reflect.TypeFor[timestamp]())
+}
+
+type timestamp string
+
+// Schema implements huma.SchemaProvider.
+func (timestamp) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Format: "date-time", Examples: []any{"2026-02-10T14:00:00.000Z"}}
+}

@@ -1,0 +1,115 @@
+package database_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/database/databasetest"
+)
+
+func count(t *testing.T, q database.Querier) int {
+	t.Helper()
+	n, err := database.One(t.Context(), q, database.Scalar[int], `SELECT count(*) FROM events`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+const insert = `INSERT INTO events (account_id, topic, kind, actor, data, at) VALUES ('a', 't', 'k', '', '', 1)`
+
+func TestTxCommitsOrUndoesEverything(t *testing.T) {
+	db := databasetest.New(t)
+	told := 0
+	broken := errors.New("broken")
+	err := db.Tx(t.Context(), func(tx *database.Tx) error {
+		tx.AfterCommit(func() { told++ })
+		if _, err := tx.ExecContext(t.Context(), insert); err != nil {
+			return err
+		}
+		return broken
+	})
+	if !errors.Is(err, broken) || count(t, db) != 0 || told != 0 {
+		t.Fatalf("err %v, %d rows, told %d", err, count(t, db), told)
+	}
+	err = db.Tx(t.Context(), func(tx *database.Tx) error {
+		tx.AfterCommit(func() { told++ })
+		_, err := tx.ExecContext(t.Context(), insert)
+		return err
+	})
+	if err != nil || count(t, db) != 1 || told != 1 {
+		t.Fatalf("err %v, %d rows, told %d", err, count(t, db), told)
+	}
+}
+
+func TestTheReadingSideRefusesChanges(t *testing.T) {
+	db := databasetest.New(t)
+	if _, err := db.ExecContext(t.Context(), insert); err == nil {
+		t.Fatal("a change went past Tx")
+	}
+}
+
+// The admin commands work on the same file while the server runs.
+func TestTwoProcessesWriteAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agento.db")
+	var all sync.WaitGroup
+	for range 4 {
+		db, err := database.Open(t.Context(), database.Settings{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		all.Go(func() {
+			for range 25 {
+				err := db.Tx(context.Background(), func(tx *database.Tx) error {
+					_, err := tx.ExecContext(context.Background(), insert)
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	db, err := database.Open(t.Context(), database.Settings{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if n := count(t, db); n != 100 {
+		t.Fatalf("%d rows of 100", n)
+	}
+}
+
+func TestTheFileIsItsOwnersAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agento.db")
+	db, err := database.Open(t.Context(), database.Settings{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	for _, p := range []string{path, path + "-wal"} {
+		info, err := os.Stat(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s is %v", p, info.Mode())
+		}
+	}
+}
+
+func TestOneOfNothing(t *testing.T) {
+	db := databasetest.New(t)
+	_, err := database.One(t.Context(), db, database.Scalar[string], `SELECT id FROM accounts`)
+	if !errors.Is(err, sql.ErrNoRows) {
+		t.Fatal(err)
+	}
+}

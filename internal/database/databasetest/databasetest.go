@@ -1,0 +1,24 @@
+// Package databasetest gives tests a real, empty, migrated database.
+package databasetest
+
+import (
+	"path/filepath"
+	"testing"
+
+	"agento.host/agento/internal/database"
+)
+
+// New opens a database of its own for the test, closed at its end.
+func New(t testing.TB) *database.DB {
+	t.Helper()
+	db, err := database.Open(t.Context(), database.Settings{Path: filepath.Join(t.TempDir(), "agento.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}

@@ -1,0 +1,19 @@
+-- +goose Up
+-- One data key an owner (an agent, a swarm, an account), sealed by the master key.
+CREATE TABLE data_keys (
+    account_id TEXT   NOT NULL,
+    owner_id   TEXT   NOT NULL,
+    master_id  TEXT   NOT NULL,
+    sealed     BYTEA  NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, owner_id)
+);
+
+CREATE TABLE secrets (
+    account_id TEXT   NOT NULL,
+    owner_id   TEXT   NOT NULL,
+    name       TEXT   NOT NULL,
+    sealed     BYTEA  NOT NULL,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, owner_id, name)
+);

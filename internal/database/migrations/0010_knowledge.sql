@@ -1,0 +1,71 @@
+-- +goose Up
+
+-- Where knowledge belongs: an agent or a swarm. last_seq is the number that its
+-- newest entry was given; raising it serialises the scope's writers.
+CREATE TABLE knowledge_scopes (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id TEXT   NOT NULL,
+    kind       TEXT   NOT NULL,
+    owner_id   TEXT   NOT NULL,
+    last_seq   BIGINT NOT NULL,
+    UNIQUE (account_id, kind, owner_id)
+);
+
+-- Ids are UUIDv7: their order is that in which entries were made, so an id is a
+-- cursor even after its entry is gone.
+CREATE TABLE knowledge_entries (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT   NOT NULL UNIQUE,
+    account_id TEXT   NOT NULL,
+    scope      BIGINT NOT NULL REFERENCES knowledge_scopes (number),
+    seq        BIGINT NOT NULL,
+    text       TEXT   NOT NULL,
+    source     TEXT   NOT NULL,
+    metadata   TEXT   NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    UNIQUE (scope, seq)
+);
+CREATE INDEX knowledge_entries_id ON knowledge_entries (account_id, scope, id);
+CREATE INDEX knowledge_entries_source ON knowledge_entries (account_id, scope, source, id);
+
+-- vector is float32, little endian, of length 1.
+CREATE TABLE knowledge_vectors (
+    account_id TEXT   NOT NULL,
+    entry_id   TEXT   NOT NULL REFERENCES knowledge_entries (id) ON DELETE CASCADE,
+    model      TEXT   NOT NULL,
+    dimension  BIGINT NOT NULL,
+    vector     BYTEA  NOT NULL,
+    PRIMARY KEY (entry_id, model)
+);
+
+-- Every entry of the scope whose seq is at most through_seq has a vector of the model.
+CREATE TABLE knowledge_coverage (
+    account_id  TEXT   NOT NULL,
+    scope       BIGINT NOT NULL REFERENCES knowledge_scopes (number),
+    model       TEXT   NOT NULL,
+    through_seq BIGINT NOT NULL,
+    PRIMARY KEY (scope, model)
+);
+
+-- The scope is a word of its own, s12x, so that a search reads no other scope's texts.
+CREATE VIRTUAL TABLE knowledge_text USING fts5 (
+    scope, text, content = '', contentless_delete = 1, tokenize = 'porter unicode61 remove_diacritics 2'
+);
+
+-- +goose StatementBegin
+CREATE TRIGGER knowledge_text_insert AFTER INSERT ON knowledge_entries BEGIN
+    INSERT INTO knowledge_text (rowid, scope, text) VALUES (new.number, 's' || new.scope || 'x', new.text);
+END;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE TRIGGER knowledge_text_delete AFTER DELETE ON knowledge_entries BEGIN
+    DELETE FROM knowledge_text WHERE rowid = old.number;
+END;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE TRIGGER knowledge_text_move AFTER UPDATE OF scope ON knowledge_entries BEGIN
+    DELETE FROM knowledge_text WHERE rowid = old.number;
+    INSERT INTO knowledge_text (rowid, scope, text) VALUES (new.number, 's' || new.scope || 'x', new.text);
+END;
+-- +goose StatementEnd

@@ -1,0 +1,71 @@
+-- +goose Up
+-- A skill on an agent: what is wanted there. The files lie in skill_files under
+-- owner_id = id.
+CREATE TABLE agent_skills (
+    id           TEXT PRIMARY KEY,
+    account_id   TEXT    NOT NULL,
+    agent_id     TEXT    NOT NULL,
+    skill_id     TEXT    NOT NULL,
+    name         TEXT    NOT NULL,
+    version      TEXT    NOT NULL,
+    trust_level  TEXT    NOT NULL,
+    source       TEXT    NOT NULL, -- where it came from, as an upgrade asks for it again
+    pin          TEXT    NOT NULL, -- the commit or the archive's hash
+    digest       TEXT    NOT NULL, -- of all files
+    slug         TEXT    NOT NULL, -- its folder below workspace/skills
+    label        TEXT    NOT NULL, -- the name its SKILL.md gives, folded
+    score        BIGINT  NOT NULL,
+    is_enabled   BOOLEAN NOT NULL,
+    installed_at BIGINT  NOT NULL,
+    updated_at   BIGINT  NOT NULL
+);
+CREATE UNIQUE INDEX agent_skills_skill ON agent_skills (account_id, agent_id, skill_id);
+CREATE UNIQUE INDEX agent_skills_slug ON agent_skills (account_id, agent_id, slug);
+CREATE INDEX agent_skills_count ON agent_skills (trust_level, skill_id);
+
+-- Versions uploaded by an account. A deleted one keeps its row and loses its
+-- files, so that a version never means two things.
+CREATE TABLE custom_skills (
+    id          TEXT PRIMARY KEY,
+    account_id  TEXT   NOT NULL,
+    skill_id    TEXT   NOT NULL,
+    version     TEXT   NOT NULL,
+    manifest    TEXT   NOT NULL, -- JSON
+    report      TEXT   NOT NULL, -- JSON
+    digest      TEXT   NOT NULL,
+    size        BIGINT NOT NULL,
+    created_at  BIGINT NOT NULL,
+    deleted_at  BIGINT NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX custom_skills_version ON custom_skills (account_id, skill_id, version);
+
+-- Which files an installed skill or an uploaded version is made of.
+CREATE TABLE skill_files (
+    account_id TEXT NOT NULL,
+    owner_id   TEXT NOT NULL,
+    path       TEXT NOT NULL,
+    hash       TEXT NOT NULL,
+    PRIMARY KEY (account_id, owner_id, path)
+);
+CREATE INDEX skill_files_hash ON skill_files (account_id, hash);
+
+-- Contents by their SHA-256.
+CREATE TABLE skill_blobs (
+    account_id TEXT  NOT NULL,
+    hash       TEXT  NOT NULL,
+    data       BYTEA NOT NULL,
+    PRIMARY KEY (account_id, hash)
+);
+
+-- Every file ever brought to an agent's home. One that is no longer wanted is
+-- removed there; once that is settled it is removed again only if it comes back
+-- unchanged, as with an old snapshot of the workspace.
+CREATE TABLE agent_skill_paths (
+    account_id TEXT    NOT NULL,
+    agent_id   TEXT    NOT NULL,
+    path       TEXT    NOT NULL,
+    hash       TEXT    NOT NULL,
+    settled    BOOLEAN NOT NULL,
+    noted_at   BIGINT  NOT NULL,
+    PRIMARY KEY (account_id, agent_id, path, hash)
+);

@@ -1,0 +1,131 @@
+package modelproxy
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+const (
+	anthropicStream = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"usage\":{\"input_tokens\":25,\"cache_creation_input_tokens\":4,\"cache_read_input_tokens\":7,\"output_tokens\":1}}}\n\n" +
+		"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"\\\"usage\\\":{\\\"output_tokens\\\":999}\"}}\n\n" +
+		": a comment\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":15}}\n\n" +
+		"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+	chatStream = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\n" +
+		"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":30,\"completion_tokens\":9,\"total_tokens\":39,\"prompt_tokens_details\":{\"cached_tokens\":10}}}\n\ndata: [DONE]\n\n"
+	responsesStream = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"usage\":null}}\n\n" +
+		"event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":30,\"input_tokens_details\":{\"cached_tokens\":10,\"cache_write_tokens\":5},\"output_tokens\":8,\"output_tokens_details\":{\"reasoning_tokens\":2}}}}\n\n"
+	geminiStream = "data: {\"candidates\":[],\"usageMetadata\":{\"promptTokenCount\":12,\"totalTokenCount\":12}}\r\n\r\n" +
+		"data: {\"candidates\":[],\"usageMetadata\":{\"promptTokenCount\":12,\"candidatesTokenCount\":6,\"thoughtsTokenCount\":3,\"cachedContentTokenCount\":2}}\r\n\r\n"
+)
+
+// answers are what providers send, and what it is to be counted as.
+var answers = []struct {
+	name, kind, body string
+	want             Counts
+}{
+	{"anthropic stream", "text/event-stream; charset=utf-8", anthropicStream, Counts{1, 25, 15, 7, 4}},
+	{"anthropic", "application/json", `{"content":[{"text":"x"}],"usage":{"input_tokens":5,"output_tokens":6}}`, Counts{1, 5, 6, 0, 0}},
+	{"openai chat stream", "text/event-stream", chatStream, Counts{1, 20, 9, 10, 0}},
+	{"openai chat without usage", "text/event-stream", "data: {\"choices\":[]}\n\ndata: [DONE]\n\n", Counts{Requests: 1}},
+	{"openai chat", "application/json", `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}`, Counts{1, 3, 4, 0, 0}},
+	{"openai responses stream", "text/event-stream", responsesStream, Counts{1, 15, 8, 10, 5}},
+	{"openai embeddings", "application/json", `{"data":[{"embedding":[0.1,-2e-3]}],"usage":{"prompt_tokens":8,"total_tokens":8}}`, Counts{1, 8, 0, 0, 0}},
+	{"gemini stream", "text/event-stream", geminiStream, Counts{1, 10, 9, 2, 0}},
+	{"gemini array", "application/json", `[{"usageMetadata":{"promptTokenCount":1}},{"usageMetadata":{"promptTokenCount":12,"candidatesTokenCount":6}}]`, Counts{1, 12, 6, 0, 0}},
+	{"broken off", "text/event-stream", anthropicStream[:300], Counts{1, 25, 1, 7, 4}},
+	{"data in several lines", "text/event-stream", "data: {\"usage\":\ndata: {\"input_tokens\":1,\ndata: \"output_tokens\":2}}\n\n", Counts{1, 1, 2, 0, 0}},
+	{"old line ends", "text/event-stream", "data:{\"usage\":{\"output_tokens\":2}}\r\rdata:{\"usage\":{\"output_tokens\":3}}\r\r", Counts{1, 0, 3, 0, 0}},
+	{"nonsense", "text/event-stream", "data: }{][\"\n\ndata: {\"usage\":{\"output_tokens\":\"many\"}}\n\ndata: {\"usage\":{\"output_tokens\":4}}\n\n", Counts{1, 0, 4, 0, 0}},
+	{"negative", "application/json", `{"usage":{"input_tokens":-5,"output_tokens":6}}`, Counts{1, 0, 6, 0, 0}},
+	{"another type", "text/html", `{"usage":{"input_tokens":5}}`, Counts{Requests: 1}},
+	{"compressed", "application/json", "\x1f\x8b\x08", Counts{Requests: 1}},
+}
+
+// pieces reads n bytes at a time.
+type pieces struct {
+	io.Reader
+	n int
+}
+
+func (p pieces) Read(b []byte) (int, error) { return p.Reader.Read(b[:min(len(b), p.n)]) }
+
+func watched(kind, encoding string, body io.Reader) *responseBody {
+	h := http.Header{"Content-Type": {kind}}
+	if encoding != "" {
+		h.Set("Content-Encoding", encoding)
+	}
+	return watchResponse(&http.Response{Header: h, Body: io.NopCloser(body)})
+}
+
+func TestUsageIsCountedWhateverThePieces(t *testing.T) {
+	for _, a := range answers {
+		t.Run(a.name, func(t *testing.T) {
+			encoding := map[bool]string{true: "gzip"}[a.name == "compressed"]
+			for n := 1; n <= len(a.body); n++ {
+				b := watched(a.kind, encoding, pieces{strings.NewReader(a.body), n})
+				passed, err := io.ReadAll(b)
+				if err != nil || string(passed) != a.body {
+					t.Fatalf("pieces of %d: the bytes changed: %q, %v", n, passed, err)
+				}
+				if got := b.tally.counts(); got != a.want {
+					t.Fatalf("pieces of %d: %+v, want %+v", n, got, a.want)
+				}
+			}
+		})
+	}
+}
+
+func TestReadErrorsPass(t *testing.T) {
+	b := watched("text/event-stream", "", iotest.ErrReader(io.ErrUnexpectedEOF))
+	if _, err := io.ReadAll(b); err != io.ErrUnexpectedEOF { //nolint:errorlint // it must be this very error
+		t.Errorf("got %v", err)
+	}
+}
+
+// FuzzStream holds that no stream is changed or makes trouble, and that the
+// count does not depend on how it is cut.
+func FuzzStream(f *testing.F) {
+	for _, a := range answers {
+		f.Add(a.body, uint16(1))
+		f.Add(a.body, uint16(4096))
+	}
+	f.Fuzz(func(t *testing.T, body string, n uint16) {
+		for _, kind := range []string{"text/event-stream", "application/json"} {
+			cut := watched(kind, "", pieces{strings.NewReader(body), int(n) + 1})
+			whole := watched(kind, "", strings.NewReader(body))
+			for _, b := range []*responseBody{cut, whole} {
+				if passed, err := io.ReadAll(b); err != nil || string(passed) != body {
+					t.Fatalf("the bytes changed: %q, %v", passed, err)
+				}
+			}
+			if cut.tally.counts() != whole.tally.counts() {
+				t.Fatalf("%+v in pieces, %+v whole", cut.tally.counts(), whole.tally.counts())
+			}
+		}
+	})
+}
+
+func BenchmarkWatchResponse(b *testing.B) {
+	body := strings.Repeat("event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" word\"}}\n\n", 1000)
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if _, err := io.Copy(io.Discard, watched("text/event-stream", "", strings.NewReader(body))); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkWatchRequest(b *testing.B) {
+	turn := `{"role":"user","content":"` + strings.Repeat(`Some words of a line.\n`, 100) + `"},`
+	body := fmt.Sprintf(`{"model":"m","messages":[%s{"role":"user","content":"x"}],"stream":true}`, strings.Repeat(turn, 100))
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if _, err := io.Copy(io.Discard, watchRequest(io.NopCloser(strings.NewReader(body)), OpenAI)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,148 @@
+package openclaw
+
+import "strings"
+
+type (
+	object = map[string]any
+	list   = []any
+)
+
+// Where things lie below the home.
+const (
+	configFile = "openclaw.json"
+	stateDir   = "state"
+	logFile    = "logs/openclaw.log"
+)
+
+// config renders openclaw.json. Each switch that is off would otherwise write,
+// call out or cost memory without the agent's owner having asked for it.
+func (a Agent) config() object {
+	channels, bindings := a.channels()
+	c := object{
+		"gateway": object{
+			"mode": "local", "bind": "loopback",
+			"auth":      object{"mode": "token", "token": secretRef(secretToken)},
+			"controlUi": object{"enabled": false, "sessionObserver": false, "automaticallyFetchFavicons": false},
+			"terminal":  object{"enabled": false},
+			"cliAgents": object{"enabled": false},
+			"http":      object{"endpoints": object{"chatCompletions": object{"enabled": true}}},
+		},
+		"secrets": object{"providers": object{secretsProvider: object{
+			"source": "file", "path": "${" + envSecrets + "}", "mode": "json",
+		}}},
+		"models": object{
+			"mode": "replace", "catalogRefresh": object{"enabled": false},
+			"providers": object{string(a.Model.Provider): a.Model.config()},
+		},
+		"agents":   a.entries(),
+		"bindings": bindings,
+		"channels": channels,
+		"session": object{
+			"dmScope": "per-channel-peer", "notifyOnCreate": false,
+			"maintenance": object{"resetArchiveRetention": "1d"}, // of deleted transcripts
+		},
+		"plugins": a.plugins(),
+		"skills": object{
+			// An empty list would allow every bundled skill; no skill has this name.
+			"allowBundled": list{"none"},
+			"load":         object{"extraDirs": list{inHome(SkillsDir)}},
+			"workshop":     object{"autonomous": object{"mode": "off"}},
+		},
+		"tools":    a.tools(),
+		"commands": object{"native": false, "nativeSkills": false, "bash": false, "config": false, "restart": false},
+		"hooks": object{"internal": object{"entries": object{
+			"bootstrap-extra-files": object{"enabled": true, "paths": list{injectedFile}},
+		}}},
+		"logging": object{
+			"file": inHome(logFile), "level": "warn", "maxFileBytes": 1 << 20,
+			"consoleLevel": "info", "consoleStyle": "json", "audit": object{"enabled": false},
+		},
+		"update":      object{"checkOnStart": false, "auto": object{"enabled": false}},
+		"telemetry":   object{"enabled": false},
+		"diagnostics": object{"enabled": false},
+		"discovery":   object{"mdns": object{"mode": "off"}},
+		"browser":     object{"enabled": false},
+		"cron":        object{"enabled": false},
+		"transcripts": object{"enabled": false},
+		"memory":      object{"search": object{"enabled": false}},
+	}
+	if a.MCP != nil {
+		c["mcp"] = object{"servers": object{"platform": object{
+			"url": "${" + envMCP + "}", "transport": "streamable-http",
+			"headers": object{"Authorization": "Bearer ${" + envMCPToken + "}"},
+		}}}
+	}
+	return c
+}
+
+func (a Agent) entries() object {
+	return object{
+		"ownership": "explicit",
+		"defaults": object{
+			"model":                  object{"primary": string(a.Model.Provider) + "/" + literal(a.Model.id())},
+			"utilityModel":           "", // no background calls for titles and recaps
+			"thinkingDefault":        a.Model.thinking(),
+			"skipBootstrap":          true,
+			"bootstrapMaxChars":      maxInjected,
+			"bootstrapTotalMaxChars": 4 * maxInjected,
+			"heartbeat":              object{"every": "0m"},
+			"startupContext":         object{"enabled": false},
+			"compaction":             object{"memoryFlush": object{"enabled": false}},
+		},
+		"entries": object{
+			string(Main): object{"workspace": inHome(Main.Workspace())},
+			string(Guest): object{
+				"workspace": inHome(Guest.Workspace()),
+				"tools": object{
+					"allow": a.withMCP("read", "web_fetch"),
+					"deny":  list{"exec", "process", "write", "edit", "apply_patch", "group:sessions", "group:memory", "group:messaging"},
+				},
+			},
+		},
+	}
+}
+
+func (a Agent) tools() object {
+	return object{
+		"allow": a.withMCP("read", "write", "edit", "apply_patch", "ls", "exec", "process", "web_fetch"),
+		"deny":  list{"group:automation", "group:ui", "group:nodes"},
+		"fs":    object{"workspaceOnly": true},
+		// The sandbox around the gateway is what holds its commands; nobody is there
+		// to approve them one by one.
+		"exec":       object{"host": "gateway", "security": "full", "ask": "off"},
+		"sessions":   object{"visibility": "self"},
+		"toolSearch": false, "codeMode": false, "updatePlan": false, "swarm": false,
+	}
+}
+
+// withMCP adds the tools of the MCP server, if there is one.
+func (a Agent) withMCP(tools ...any) list {
+	if a.MCP != nil {
+		tools = append(tools, "bundle-mcp")
+	}
+	return tools
+}
+
+func (a Agent) plugins() object {
+	allow := list{string(a.Model.Provider), "web-readability"}
+	p := object{"slots": object{"memory": "none"}}
+	if a.Telegram != nil {
+		allow = append(allow, "telegram")
+	}
+	if a.Slack != nil {
+		allow = append(allow, "slack")
+		p["load"] = object{"paths": list{"${" + envPlugins + "}/slack"}}
+	}
+	p["allow"] = allow
+	return p
+}
+
+func secretRef(name string) object {
+	return object{"source": "file", "provider": secretsProvider, "id": "/" + name}
+}
+
+func inHome(path string) string { return "${" + envHome + "}/" + path }
+
+// literal keeps OpenClaw from reading a caller's text as a reference to the
+// environment.
+func literal(s string) string { return strings.ReplaceAll(s, "${", "$${") }

@@ -1,0 +1,40 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+)
+
+// fileLock is held by this process and by every child that has its file; the
+// kernel drops it when the last of them is gone, however that happens.
+type fileLock struct{ file *os.File }
+
+func acquire(ctx context.Context, name string, say *progress) (*fileLock, error) {
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a path of ours
+	if err != nil {
+		return nil, fmt.Errorf("open the install lock: %w", err)
+	}
+	for {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // a file descriptor fits
+		if err == nil {
+			return &fileLock{file: file}, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			_ = file.Close()
+			return nil, fmt.Errorf("lock the runtime folder: %w", err)
+		}
+		say.phase("waiting for another install", "")
+		select {
+		case <-ctx.Done():
+			_ = file.Close()
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (l *fileLock) release() { _ = l.file.Close() }

@@ -1,0 +1,225 @@
+package openclaw_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
+
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/vault"
+)
+
+// wsGateway is a scripted gateway: it greets, then leaves each call to serve, which
+// answers with frames.
+func wsGateway(t testing.TB, serve func(ctx context.Context, c *websocket.Conn, id, method string) error) (*openclaw.Gateway, *atomic.Int64) {
+	t.Helper()
+	var opened atomic.Int64
+	var running sync.WaitGroup
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		running.Add(1)
+		defer running.Done()
+		opened.Add(1)
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.CloseNow() }()
+		ctx := r.Context()
+		_ = wsjson.Write(ctx, c, map[string]any{"type": "event", "event": "connect.challenge"})
+		for {
+			var f struct {
+				ID, Method string
+				Params     struct{ Auth struct{ Token string } }
+			}
+			if wsjson.Read(ctx, c, &f) != nil {
+				return
+			}
+			if f.Method == "connect" {
+				ok := f.Params.Auth.Token == "t"
+				_ = wsjson.Write(ctx, c, map[string]any{"type": "res", "id": f.ID, "ok": ok, "error": map[string]any{"code": "UNAUTHORIZED"}})
+				continue
+			}
+			if serve(ctx, c, f.ID, f.Method) != nil {
+				return
+			}
+		}
+	}))
+	g := openclaw.NewGateway(dialTo(server.Listener.Addr().String()), vault.NewSecret("t"))
+	t.Cleanup(func() {
+		g.Close()
+		server.Close()
+		running.Wait()
+	})
+	return g, &opened
+}
+
+func reply(ctx context.Context, c *websocket.Conn, id string, payload any) error {
+	return wsjson.Write(ctx, c, map[string]any{"type": "res", "id": id, "ok": true, "payload": payload})
+}
+
+func TestCallsShareOneConnection(t *testing.T) {
+	g, opened := wsGateway(t, func(ctx context.Context, c *websocket.Conn, id, method string) error {
+		return reply(ctx, c, id, map[string]string{"method": method})
+	})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			var out struct{ Method string }
+			if err := g.Call(t.Context(), "x.y", nil, &out); err != nil || out.Method != "x.y" {
+				t.Errorf("Call = %v %v", out, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := opened.Load(); n != 1 {
+		t.Errorf("%d connections for 20 calls", n)
+	}
+	g.Rest()
+	if err := g.Call(t.Context(), "x.y", nil, nil); err != nil || opened.Load() != 2 {
+		t.Errorf("after Rest: %v, %d connections, want the second", err, opened.Load())
+	}
+	g.Close()
+	if err := g.Call(t.Context(), "x.y", nil, nil); err == nil {
+		t.Error("a closed gateway answers")
+	}
+}
+
+func TestCallErrors(t *testing.T) {
+	g, _ := wsGateway(t, func(ctx context.Context, c *websocket.Conn, id, method string) error {
+		switch method {
+		case "refuse":
+			return wsjson.Write(ctx, c, map[string]any{"type": "res", "id": id, "ok": false,
+				"error": map[string]any{"code": "UNAVAILABLE", "message": "later", "retryable": true, "retryAfterMs": 1500}})
+		case "nothing":
+			return wsjson.Write(ctx, c, map[string]any{"type": "res", "id": id})
+		case "hang up":
+			return errors.New("gone")
+		case "odd":
+			return reply(ctx, c, id, "a string")
+		}
+		return nil // never answers
+	})
+	var refused *openclaw.CallError
+	err := g.Call(t.Context(), "refuse", nil, nil)
+	if !errors.As(err, &refused) || refused.Code != "UNAVAILABLE" || !refused.Retryable || refused.RetryAfter != 1500*time.Millisecond {
+		t.Errorf("refuse = %#v", err)
+	}
+	if err := g.Call(t.Context(), "nothing", nil, nil); !errors.As(err, &refused) {
+		t.Errorf("an answer that is neither: %v", err)
+	}
+	var out struct{ X int }
+	if err := g.Call(t.Context(), "odd", nil, &out); err == nil {
+		t.Error("an answer of another shape is accepted")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := g.Call(ctx, "silence", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("silence = %v", err)
+	}
+	if err := g.Call(t.Context(), "hang up", nil, nil); err == nil {
+		t.Error("a broken connection answers")
+	}
+	if err := g.Call(t.Context(), "refuse", nil, nil); !errors.As(err, &refused) {
+		t.Errorf("after a broken connection: %v", err)
+	}
+}
+
+func TestWrongToken(t *testing.T) {
+	g, _ := wsGateway(t, nil)
+	var refused *openclaw.CallError
+	bad := openclaw.NewGateway(openclaw.DialOf(g), vault.NewSecret("wrong"))
+	defer bad.Close()
+	if err := bad.Call(t.Context(), "x", nil, nil); !errors.As(err, &refused) || refused.Code != "UNAUTHORIZED" {
+		t.Errorf("Call = %v", err)
+	}
+}
+
+func TestSubscriptions(t *testing.T) {
+	g, _ := wsGateway(t, func(ctx context.Context, c *websocket.Conn, id, method string) error {
+		if method == "flood" {
+			for i := range 3000 {
+				if err := wsjson.Write(ctx, c, map[string]any{"type": "event", "event": "chat", "payload": i}); err != nil {
+					return err
+				}
+			}
+		}
+		for _, name := range []string{"chat", "tick"} {
+			if err := wsjson.Write(ctx, c, map[string]any{"type": "event", "event": name, "payload": map[string]string{"of": method}}); err != nil {
+				return err
+			}
+		}
+		return reply(ctx, c, id, nil)
+	})
+	chat, err := g.Subscribe(t.Context(), "chat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Call(t.Context(), "one", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-chat.C; e.Name != "chat" || string(e.Payload) != `{"of":"one"}` {
+		t.Errorf("event = %s %s", e.Name, e.Payload)
+	}
+	chat.Close()
+	if _, ok := <-chat.C; ok || chat.Err() != nil {
+		t.Errorf("after Close: %v", chat.Err())
+	}
+
+	slow, err := g.Subscribe(t.Context(), "chat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Call(t.Context(), "flood", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for range slow.C {
+		n++
+	}
+	if !errors.Is(slow.Err(), openclaw.ErrLagged) || n == 0 {
+		t.Errorf("a slow reader got %d events and %v, want ErrLagged", n, slow.Err())
+	}
+
+	last, err := g.Subscribe(t.Context(), "chat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Close()
+	if _, ok := <-last.C; ok || last.Err() == nil {
+		t.Errorf("after the connection ended: %v", last.Err())
+	}
+	slow.Close() // twice is once
+}
+
+func FuzzParseMessage(f *testing.F) {
+	f.Add(`{"role":"user","content":"hi","timestamp":1795525148139,"__openclaw":{"id":"x"}}`)
+	f.Add(`{"role":"assistant","content":[{"type":"text","text":"a"},{"type":"toolCall"},3],"timestamp":"x","__openclaw":[]}`)
+	f.Add(`{"role":7}`)
+	f.Fuzz(func(t *testing.T, data string) {
+		m, ok := openclaw.ParseMessage([]byte(data))
+		if ok && m.Role == "" {
+			t.Errorf("a message without a role from %s", data)
+		}
+		if !ok && m.Text != "" {
+			t.Errorf("text without a message from %s", data)
+		}
+		if m.Time.Year() > 9999 {
+			t.Errorf("a time that cannot be written from %s", data)
+		}
+		payload, err := json.Marshal(map[string]any{"sessionKey": data, "message": data})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = openclaw.ParseSessionMessage(openclaw.Event{Name: openclaw.EventMessage, Payload: payload})
+		_, _ = openclaw.ParseSessionMessage(openclaw.Event{Name: openclaw.EventMessage, Payload: []byte(data)})
+	})
+}

@@ -1,0 +1,56 @@
+package openclaw
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// LogLine shows one line of a gateway's output as "TIME [level] message". Lines
+// that are not OpenClaw's JSON (its first boot prints a few, Node its crashes)
+// are shown as they are, without colours.
+func LogLine(line string) string {
+	var entry struct {
+		Time, Level, Subsystem, Message string
+	}
+	text, ok := strings.CutPrefix(strings.TrimSpace(line), "{")
+	if !ok || json.Unmarshal([]byte("{"+text), &entry) != nil || entry.Message == "" {
+		return plainLine(line)
+	}
+	if entry.Level == "" {
+		entry.Level = "info"
+	}
+	out := logTime(entry.Time) + " [" + entry.Level + "] "
+	if entry.Subsystem != "" {
+		out += entry.Subsystem + ": "
+	}
+	return out + plainLine(entry.Message)
+}
+
+func logTime(s string) string {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return s
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+// plainLine keeps one line one line, and takes colours and other control
+// characters out: a log is read in terminals.
+func plainLine(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == 0x1b { // an escape sequence ends with a letter
+			for i++; i < len(s) && (s[i] < '@' || s[i] > '~' || s[i] == '['); i++ {
+			}
+			continue
+		}
+		switch {
+		case s[i] == '\n' || s[i] == '\r' || s[i] == '\t':
+			b.WriteByte(' ')
+		case s[i] >= ' ' && s[i] != 0x7f:
+			b.WriteByte(s[i])
+		}
+	}
+	return strings.TrimRight(b.String(), " ")
+}

@@ -1,0 +1,87 @@
+package openclaw_test
+
+import (
+	"strings"
+	"testing"
+
+	"agento.host/agento/internal/openclaw"
+)
+
+func TestSessionKey(t *testing.T) {
+	tests := []struct {
+		peer, conversation, want string
+	}{
+		{"", "sess_abc123", "agent:main:api:sess_abc123"},
+		{"", "", "agent:main:api:x-"},
+		{"alice", "sess_1", "agent:guest:peer:" + openclaw.PeerTag("alice") + ":sess_1"},
+	}
+	for _, tt := range tests {
+		got := openclaw.SessionKey(openclaw.EntryFor(tt.peer), tt.peer, tt.conversation)
+		if !strings.HasPrefix(got, tt.want) {
+			t.Errorf("SessionKey(%q, %q) = %s, want %s…", tt.peer, tt.conversation, got, tt.want)
+		}
+	}
+}
+
+// What differs in any way must have keys that differ after OpenClaw has folded
+// their case and split them at colons.
+func TestSessionKeysDiffer(t *testing.T) {
+	odd := []string{"a", "A", "a:b", "a:b:c", "", " a", "a ", "x-", "x-a", "ä", "a\x00", "Peer", "peer",
+		strings.Repeat("a", 64), strings.Repeat("a", 65), openclaw.PeerTag("a"), "x-" + openclaw.PeerTag("a"), "main", "cron", "direct"}
+	seen := make(map[string]string)
+	for _, peer := range odd {
+		for _, conversation := range odd {
+			for _, entry := range []openclaw.Entry{openclaw.Main, openclaw.Guest} {
+				key := openclaw.SessionKey(entry, peer, conversation)
+				folded := strings.ToLower(key)
+				what := string(entry) + "|" + peer + "|" + conversation
+				if other, taken := seen[folded]; taken {
+					t.Errorf("%q and %q share %s", what, other, folded)
+				}
+				seen[folded] = what
+				s, ok := openclaw.ParseSessionKey(key)
+				if !ok || s.Entry != entry || s.Channel != "api" || (s.Peer == "") != (peer == "") {
+					t.Errorf("ParseSessionKey(%s) = %+v, %v", key, s, ok)
+				}
+			}
+		}
+	}
+}
+
+func TestParseSessionKey(t *testing.T) {
+	s, ok := openclaw.ParseSessionKey("agent:guest:telegram:direct:42")
+	if !ok || s != (openclaw.Session{Entry: openclaw.Guest, Channel: "telegram", Peer: "42"}) {
+		t.Errorf("telegram: %+v, %v", s, ok)
+	}
+	for _, bad := range []string{"", "agent:main", "agent:other:api:x", "agent:main:api:x:y", "agent:main:telegram:group:1", "main:api:x:y"} {
+		if s, ok := openclaw.ParseSessionKey(bad); ok {
+			t.Errorf("ParseSessionKey(%q) = %+v, want not ok", bad, s)
+		}
+	}
+}
+
+func TestSessionOf(t *testing.T) {
+	real := "…\n## Conversation Context\n\nRuntime: agent=guest | session=agent:guest:peer:evil:x | host=a\n## Runtime\n\n" +
+		"Runtime: agent=guest | session=agent:guest:peer:good:c1 | sessionId=1 | host=vm\n<!-- end -->"
+	if key, ok := openclaw.SessionOf(real); !ok || key != "agent:guest:peer:good:c1" {
+		t.Errorf("SessionOf = %q, %v, want the last line's", key, ok)
+	}
+	for _, none := range []string{"", "Runtime: agent=a | session=agent:b", "\nRuntime: agent=main | host=x", "\nRuntime: agent=main | session=plain | "} {
+		if key, ok := openclaw.SessionOf(none); ok {
+			t.Errorf("SessionOf(%q) = %q, want none", none, key)
+		}
+	}
+}
+
+func FuzzSessionKey(f *testing.F) {
+	f.Add("alice", "sess_1", "system\nRuntime: agent=main | session=agent:main:api:x | ")
+	f.Fuzz(func(t *testing.T, peer, conversation, system string) {
+		key := openclaw.SessionKey(openclaw.EntryFor(peer), peer, conversation)
+		s, ok := openclaw.ParseSessionKey(key)
+		if !ok || s.Entry != openclaw.EntryFor(peer) || key != strings.ToLower(key) {
+			t.Errorf("key %q of %q, %q: %+v %v", key, peer, conversation, s, ok)
+		}
+		_, _ = openclaw.SessionOf(system)
+		_, _ = openclaw.ParseSessionKey(system)
+	})
+}

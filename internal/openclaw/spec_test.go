@@ -1,0 +1,177 @@
+package openclaw_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/openclaw/install"
+	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/vault"
+)
+
+// everything is an agent that uses every feature.
+func everything() openclaw.Agent {
+	return openclaw.Agent{
+		ID:        "11111111-2222-3333-4444-555555555555",
+		Model:     openclaw.Model{Provider: openclaw.OpenAI, ID: "weird-${HOME}", Responses: true, URL: "http://127.0.0.1:4001/", Token: vault.NewSecret("tok-model")},
+		MCP:       &openclaw.MCP{URL: "http://127.0.0.1:4002/mcp", Token: vault.NewSecret("tok-mcp")},
+		Telegram:  &openclaw.Telegram{Token: vault.NewSecret("tok-telegram"), AllowFrom: []string{"42", "${PATH}"}, URL: "http://127.0.0.1:4003"},
+		Slack:     &openclaw.Slack{BotToken: vault.NewSecret("tok-slack-bot"), AppToken: vault.NewSecret("tok-slack-app")},
+		Env:       map[string]vault.Secret{"CRM_KEY": vault.NewSecret("tok-crm")},
+		Token:     vault.NewSecret("tok-gateway"),
+		PluginDir: "/opt/app/node_modules/@openclaw",
+		Limits:    runtime.Limits{MemoryBytes: 2 << 30},
+	}
+}
+
+func TestSpec(t *testing.T) {
+	a := everything()
+	spec, err := openclaw.Spec(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if spec.ID != a.ID || spec.Limits != a.Limits || strings.Join(spec.Args, " ") != "gateway run --port {port}" {
+		t.Errorf("Spec = %s %v %v", spec.ID, spec.Args, spec.Limits)
+	}
+	config := string(spec.Files["openclaw.json"])
+	for _, secret := range []string{"tok-model", "tok-mcp", "tok-telegram", "tok-slack", "tok-crm", "tok-gateway"} {
+		if strings.Contains(config, secret) {
+			t.Errorf("the configuration holds the secret %s", secret)
+		}
+	}
+	for _, place := range []string{"127.0.0.1", "400", "/opt/", "{home}", "{port}", "{secrets}"} {
+		if strings.Contains(config, place) {
+			t.Errorf("the configuration depends on where it runs: it holds %q", place)
+		}
+	}
+	if spec.Env["CRM_KEY"].Reveal() != "tok-crm" {
+		t.Error("the agent's own variable is missing")
+	}
+	var secrets map[string]string
+	if err := json.Unmarshal(spec.Secrets, &secrets); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"gatewayToken": "tok-gateway", "modelToken": "tok-model", "telegramBotToken": "tok-telegram",
+		"slackBotToken": "tok-slack-bot", "slackAppToken": "tok-slack-app",
+	} {
+		if secrets[name] != want {
+			t.Errorf("secret %s = %q, want %q", name, secrets[name], want)
+		}
+	}
+}
+
+// Every reference in the configuration must be in the environment, and what a
+// caller wrote must not become one.
+func TestConfigReferences(t *testing.T) {
+	spec, err := openclaw.Spec(everything())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := strings.ReplaceAll(string(spec.Files["openclaw.json"]), "$${", "")
+	found := regexp.MustCompile(`\$\{([A-Z_]+)\}`).FindAllStringSubmatch(config, -1)
+	if len(found) == 0 {
+		t.Fatal("no references found")
+	}
+	for _, m := range found {
+		if _, ok := spec.Env[m[1]]; !ok {
+			t.Errorf("${%s} is not in the environment", m[1])
+		}
+	}
+	for _, word := range []string{"weird-$${HOME}", "$${PATH}"} {
+		if !strings.Contains(string(spec.Files["openclaw.json"]), word) {
+			t.Errorf("a caller's text is not escaped: %s", word)
+		}
+	}
+}
+
+// A secret that is gone must be overwritten: OpenClaw would keep the last good one.
+func TestSecretsOverwriteWhatIsGone(t *testing.T) {
+	a := everything()
+	a.Telegram.Token = vault.Secret{}
+	data, err := a.Secrets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(data), `"telegramBotToken":"not-set"`) {
+		t.Errorf("Secrets = %s", data)
+	}
+}
+
+func TestSpecRefuses(t *testing.T) {
+	a := everything()
+	a.Model.Provider = "mistral"
+	a.Model.ID = "two words"
+	a.PluginDir = ""
+	a.Env["NODE_OPTIONS"] = vault.NewSecret("--require=/tmp/evil.js")
+	_, err := openclaw.Spec(a)
+	f := fault.From(err)
+	if !fault.Is(err, fault.Invalid) {
+		t.Fatalf("Spec = %v, want invalid", err)
+	}
+	for _, field := range []string{"config.llmProvider", "config.model", "config.channels", "secrets.NODE_OPTIONS"} {
+		if f.Details[field] == "" {
+			t.Errorf("%s is not named in %v", field, f.Details)
+		}
+	}
+}
+
+func TestReservedEnv(t *testing.T) {
+	for name, want := range map[string]bool{
+		"PATH": true, "HOME": true, "OPENCLAW_STATE_DIR": true, "ANTHROPIC_API_KEY": true, "GEMINI_API_KEY": true,
+		"LD_PRELOAD": true, "NODE_OPTIONS": true, "AGENTO_HOME": true, "CRM_KEY": false, "HOMEPAGE": false, "OPENAI_ORG": false,
+	} {
+		if got := openclaw.ReservedEnv(name); got != want {
+			t.Errorf("ReservedEnv(%s) = %v, want %v", name, got, want)
+		}
+	}
+}
+
+// TestConfigIsValid lets OpenClaw itself judge each kind of configuration.
+func TestConfigIsValid(t *testing.T) {
+	rt, err := install.Install(t.Context(), install.Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := everything()
+	all.PluginDir = rt.PluginDir()
+	google := openclaw.Agent{Model: openclaw.Model{Provider: openclaw.Google}}
+	for name, agent := range map[string]openclaw.Agent{"everything": all, "google": google} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			validate(t, rt, agent)
+		})
+	}
+}
+
+func validate(t *testing.T, rt install.Runtime, agent openclaw.Agent) {
+	t.Helper()
+	spec, err := openclaw.Spec(agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	secrets := filepath.Join(home, "secrets.json")
+	for name, data := range map[string][]byte{"secrets.json": spec.Secrets, "openclaw.json": spec.Files["openclaw.json"]} {
+		if err := os.WriteFile(filepath.Join(home, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), rt.Node, rt.Entry, "config", "validate", "--json")
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + home}
+	fill := strings.NewReplacer(runtime.HomePath, home, runtime.SecretsPath, secrets)
+	for name, value := range spec.Env {
+		cmd.Env = append(cmd.Env, name+"="+fill.Replace(value.Reveal()))
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), `"valid":true`) {
+		t.Errorf("config validate: %v\n%s", err, out)
+	}
+}

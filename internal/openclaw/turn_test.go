@@ -1,0 +1,197 @@
+package openclaw_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/vault"
+)
+
+// scripted is a gateway that answers every turn with the same bytes.
+func scripted(t testing.TB, status int, body string) *openclaw.Gateway {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = fmt.Fprint(w, body)
+	}))
+	t.Cleanup(server.Close)
+	g := openclaw.NewGateway(dialTo(server.Listener.Addr().String()), vault.NewSecret("t"))
+	t.Cleanup(g.Close)
+	return g
+}
+
+func ignore(string) error { return nil }
+
+func TestTurnReadsTheStream(t *testing.T) {
+	g := scripted(t, 200, ": a comment\n\ndata: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n"+
+		"data: {\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\r\n\r\ndata: not json\n\nevent: x\n\n"+
+		"data: {\"choices\":[{\"delta\":{\"content\":\" wörld\"},\"new\":1}]}\n\n"+
+		"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n")
+	var deltas []string
+	got, err := g.Turn(t.Context(), openclaw.TurnRequest{Entry: openclaw.Main}, func(d string) error {
+		deltas = append(deltas, d)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := openclaw.TurnResult{Text: "Hello wörld", InputTokens: 12, OutputTokens: 3}
+	if got != want || len(deltas) != 2 {
+		t.Errorf("Turn = %+v with deltas %q, want %+v", got, deltas, want)
+	}
+}
+
+func TestTurnErrors(t *testing.T) {
+	stream := func(message, kind string) string {
+		return fmt.Sprintf("data: {\"choices\":[{\"delta\":{\"content\":\"part\"}}]}\n\ndata: {\"error\":{\"message\":%q,\"type\":%q}}\n\ndata: [DONE]\n\n", message, kind)
+	}
+	tests := []struct {
+		name   string
+		status int
+		body   string
+		kind   openclaw.Kind
+		says   string
+		code   fault.Code
+	}{
+		{"a 401 of the provider", 200, stream(`401: {"error":{"message":"invalid x-api-key","type":"authentication_error"},"type":"error"}`, "authentication_error"), openclaw.RefusedKey, "invalid x-api-key", fault.Upstream},
+		{"the model proxy's refused key", 200, stream(`400: {"error":{"code":"refused_key","message":"Anthropic refuses the key.","type":"invalid_request_error"},"type":"error"}`, "invalid_request_error"), openclaw.RefusedKey, "Anthropic refuses the key.", fault.Upstream},
+		{"a refused key by its words", 200, stream("400 Incorrect API key provided", "invalid_request_error"), openclaw.RefusedKey, "Incorrect API key provided", fault.Upstream},
+		{"the cooldown", 200, stream(`Inline API key for provider "anthropic" is temporarily disabled after a provider auth/billing failure.`, "api_error"), openclaw.RefusedKey, "temporarily disabled", fault.Upstream},
+		{"a bad model name", 200, stream(`404: {"error":{"message":"model: nope","type":"not_found_error"},"type":"error"}`, "api_error"), openclaw.ModelFailed, "model: nope", fault.Upstream},
+		{"an overloaded provider", 200, stream("500: nothing to parse", "api_error"), openclaw.ModelFailed, "nothing to parse", fault.Upstream},
+		{"a silent provider", 200, stream("LLM request timed out.", "api_error"), openclaw.ModelTimeout, "timed out", fault.UpstreamTimeout},
+		{"an error of nothing", 200, "data: {\"error\":{}}\n\ndata: [DONE]\n\n", openclaw.ModelFailed, "without saying why", fault.Upstream},
+		{"an error, then the end", 200, "data: {\"error\":\"just words\"}\n\n", openclaw.ModelFailed, "just words", fault.Upstream},
+		{"a stream cut off", 200, "data: {\"choices\":[{\"delta\":{\"content\":\"part\"}}]}\n\n", openclaw.GatewayGone, "stopped answering", fault.Unavailable},
+		{"nothing at all", 200, "", openclaw.GatewayGone, "stopped answering", fault.Unavailable},
+		{"a wrong token", 401, `{"error":{"message":"Unauthorized","type":"unauthorized"}}`, openclaw.Rejected, "Unauthorized", fault.Upstream},
+		{"a refusal without words", 500, "oops", openclaw.Rejected, "HTTP 500", fault.Upstream},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := scripted(t, tt.status, tt.body).Turn(t.Context(), openclaw.TurnRequest{}, ignore)
+			var turn *openclaw.TurnError
+			if !errors.As(err, &turn) {
+				t.Fatalf("Turn = %v, want a TurnError", err)
+			}
+			if turn.Kind != tt.kind || !strings.Contains(turn.Message, tt.says) || turn.Fault().Code != tt.code {
+				t.Errorf("Turn = %+v, want %s saying %q", turn, tt.kind, tt.says)
+			}
+			if strings.Contains(tt.body, "part") && got.Text != "part" {
+				t.Errorf("what came before the error is lost: %q", got.Text)
+			}
+		})
+	}
+}
+
+func TestTurnStopsWithItsCaller(t *testing.T) {
+	left := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"one\"}}]}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		left <- struct{}{}
+	}))
+	defer server.Close()
+	g := openclaw.NewGateway(dialTo(server.Listener.Addr().String()), vault.NewSecret("t"))
+	defer g.Close()
+
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := g.Turn(ctx, openclaw.TurnRequest{}, func(string) error { cancel(); return nil })
+	<-left
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("after cancel: %v", err)
+	}
+
+	gone := errors.New("the reader has gone")
+	_, err = g.Turn(t.Context(), openclaw.TurnRequest{}, func(string) error { return gone })
+	<-left
+	if !errors.Is(err, gone) {
+		t.Errorf("after emit failed: %v", err)
+	}
+
+	_, err = g.Turn(t.Context(), openclaw.TurnRequest{}, func(string) error { g.Close(); return nil })
+	<-left
+	if err == nil {
+		t.Error("after Close: no error")
+	}
+}
+
+// probes answers /readyz and /startupz with what is next in line; the last stays.
+func probes(t *testing.T, asked func(n int), answers ...string) *openclaw.Gateway {
+	t.Helper()
+	n := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" {
+			return
+		}
+		answer := answers[min(n, len(answers)-1)]
+		n++
+		asked(n)
+		if answer != "ready" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = fmt.Fprint(w, answer)
+	}))
+	t.Cleanup(server.Close)
+	g := openclaw.NewGateway(dialTo(server.Listener.Addr().String()), vault.NewSecret("t"))
+	t.Cleanup(g.Close)
+	return g
+}
+
+const starting = `{"ready":false,"failing":["startup-sidecars","telegram"]}`
+
+func TestReadyWaits(t *testing.T) {
+	var polls int
+	g := probes(t, func(n int) { polls = n }, starting, "not even JSON", "ready")
+	if err := g.Ready(t.Context()); err != nil || polls != 3 {
+		t.Errorf("Ready = %v after %d polls, want nil after 3", err, polls)
+	}
+}
+
+// A channel that cannot connect must not keep the agent from answering elsewhere.
+func TestReadyWithoutAChannel(t *testing.T) {
+	g := probes(t, func(int) {}, starting, `{"ready":false,"failing":["telegram"]}`)
+	if err := g.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReadySaysWhatItWaitedFor(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	g := probes(t, func(n int) {
+		if n == 2 {
+			cancel()
+		}
+	}, starting)
+	err := g.Ready(ctx)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "startup-sidecars") {
+		t.Errorf("Ready = %v, want canceled and the reason", err)
+	}
+}
+
+func FuzzTurn(f *testing.F) {
+	f.Add("data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\ndata: [DONE]\n")
+	f.Add("data: {\"error\":{\"message\":\"400: {\\\"error\\\":[]}\",\"type\":7}}\n\ndata: [DONE]\n")
+	f.Add("data: {\"choices\":[{\"delta\":{\"content\":[1,2]}}],\"usage\":{\"prompt_tokens\":1e300}}\n")
+	f.Fuzz(func(t *testing.T, body string) {
+		var emitted strings.Builder
+		result, err := openclaw.ReadTurn(strings.NewReader(body), func(d string) error {
+			emitted.WriteString(d)
+			return nil
+		})
+		if err == nil && !strings.Contains(body, "[DONE]") {
+			t.Errorf("a stream without its end is complete: %q", body)
+		}
+		if result.InputTokens < 0 {
+			t.Errorf("negative tokens from %q", body)
+		}
+	})
+}

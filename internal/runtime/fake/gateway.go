@@ -1,0 +1,176 @@
+package fake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"agento.host/agento/internal/runtime"
+)
+
+// secretsPath is what runtime.SecretsPath becomes; only Secrets reads it.
+const secretsPath = "/fake/secrets.json"
+
+// Gateway is one gateway, running or ended.
+type Gateway struct {
+	ID    string
+	Place string
+	Spec  runtime.Spec // as given to Start
+
+	driver *Driver
+	agent  *agent
+	at     time.Time
+	conns  chan net.Conn
+	done   chan struct{} // closed when it ends
+	served chan struct{} // closed when the server has returned
+
+	mu      sync.Mutex
+	server  *http.Server // guarded by mu
+	secrets []byte       // guarded by mu
+	code    int          // guarded by mu
+	oom     bool         // guarded by mu
+}
+
+func newGateway(d *Driver, a *agent, place string, s runtime.Spec) *Gateway {
+	return &Gateway{
+		ID: s.ID, Place: place, Spec: s, driver: d, agent: a, at: time.Now().UTC(),
+		conns: make(chan net.Conn), done: make(chan struct{}), served: make(chan struct{}),
+		secrets: slices.Clone(s.Secrets),
+	}
+}
+
+// serve answers with a handler until the gateway ends.
+func (g *Gateway) serve(h http.Handler) {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	g.mu.Lock()
+	g.server = server
+	g.mu.Unlock()
+	go func() {
+		defer close(g.served)
+		_ = server.Serve(g) // ends when the gateway does
+	}()
+}
+
+// Accept implements net.Listener for the gateway's own server.
+func (g *Gateway) Accept() (net.Conn, error) {
+	select {
+	case c := <-g.conns:
+		return c, nil
+	case <-g.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (g *Gateway) Close() error { return nil }
+
+// Addr implements net.Listener.
+func (g *Gateway) Addr() net.Addr { return addr(g.Place) }
+
+type addr string
+
+func (addr) Network() string  { return "fake" }
+func (a addr) String() string { return string(a) }
+
+func (g *Gateway) dial(ctx context.Context) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case g.conns <- theirs:
+		return ours, nil
+	case <-g.done:
+		return nil, fmt.Errorf("dial %s: %w", g.ID, runtime.ErrNotRunning)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Exit ends the gateway from within; its connections break.
+func (g *Gateway) Exit(code int) { g.end(code, false) }
+
+func (g *Gateway) end(code int, oom bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended() {
+		return
+	}
+	g.code, g.oom = code, oom
+	close(g.done)
+	if g.server != nil {
+		_ = g.server.Close() // breaks what is open; there is nothing to save
+	}
+}
+
+func (g *Gateway) ended() bool {
+	select {
+	case <-g.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (g *Gateway) state(memory int64, cpu time.Duration) runtime.State {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended() {
+		return runtime.State{Phase: runtime.Exited, ExitCode: g.code, OOMKilled: g.oom}
+	}
+	return runtime.State{
+		Phase: runtime.Running, ExitCode: -1, StartedAt: g.at, MemoryBytes: memory,
+		MemoryLimit: g.Spec.Limits.MemoryBytes, CPU: cpu, Processes: 1,
+	}
+}
+
+// Print adds a line to the agent's log.
+func (g *Gateway) Print(line string) { g.agent.lines().add(line) }
+
+// Getenv returns a variable of the gateway's environment as the gateway sees it.
+func (g *Gateway) Getenv(name string) string {
+	switch name {
+	case "HOME":
+		return g.HomeDir()
+	case "PATH":
+		return "/usr/bin:/bin"
+	case "TMPDIR":
+		return "/tmp"
+	}
+	return g.fill(g.Spec.Env[name].Reveal())
+}
+
+// Args returns the gateway's arguments as the gateway sees them.
+func (g *Gateway) Args() []string {
+	out := make([]string, len(g.Spec.Args))
+	for i, a := range g.Spec.Args {
+		out[i] = g.fill(a)
+	}
+	return out
+}
+
+func (g *Gateway) fill(text string) string {
+	return strings.NewReplacer(runtime.HomePath, g.HomeDir(), runtime.Port, "1", runtime.SecretsPath, secretsPath).Replace(text)
+}
+
+// HomeDir is where the gateway sees the agent's home.
+func (g *Gateway) HomeDir() string { return g.driver.homeDir(g.ID) }
+
+// Secrets returns the content of the secrets file.
+func (g *Gateway) Secrets() ([]byte, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended() {
+		return nil, errors.New("the secrets file went with the gateway")
+	}
+	return slices.Clone(g.secrets), nil
+}
+
+func (g *Gateway) putSecrets(secrets []byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.secrets = slices.Clone(secrets)
+}

@@ -1,0 +1,376 @@
+package process_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/process"
+	"agento.host/agento/internal/runtime/runtimetest"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "server" {
+		if err := serve(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	runtimetest.Main(m.Run)
+}
+
+// settings are those of a world of its own.
+func settings(t *testing.T) process.Settings {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return process.Settings{
+		Dir: filepath.Join(t.TempDir(), "data", "agents"), RunDir: memoryDir(t), Command: []string{self},
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+}
+
+// memoryDir is a directory in memory where the system has any.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	if goruntime.GOOS != "linux" {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "agento-test-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func open(t *testing.T, s process.Settings) *process.Driver {
+	t.Helper()
+	d, err := process.New(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// run has a driver keep house until the test ends.
+func run(t *testing.T, d *process.Driver) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- d.Run(t.Context()) }()
+	t.Cleanup(func() {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func contract(t *testing.T, change func(*process.Settings)) {
+	runtimetest.Run(t, func(t *testing.T) runtimetest.Bed {
+		s := settings(t)
+		change(&s)
+		return runtimetest.Bed{
+			Driver: open(t, s), Processes: true,
+			Restart: func(t *testing.T) runtime.Driver { return open(t, s) },
+		}
+	})
+}
+
+func TestContractSandboxed(t *testing.T) {
+	contract(t, func(s *process.Settings) { s.RequireSandbox = true })
+}
+
+func TestContractUnsandboxed(t *testing.T) {
+	contract(t, func(s *process.Settings) { s.NoSandbox = true })
+}
+
+func TestContractWithoutGroups(t *testing.T) {
+	contract(t, func(s *process.Settings) { s.NoGroups = true })
+}
+
+func TestSettings(t *testing.T) {
+	s := settings(t)
+	s.NoSandbox, s.RequireSandbox = true, true
+	if _, err := process.New(s); err == nil || !strings.Contains(err.Error(), "switched off") {
+		t.Errorf("a sandbox required and switched off: %v", err)
+	}
+	s = settings(t)
+	s.ReadOnly = []string{filepath.Dir(s.Dir)}
+	if _, err := process.New(s); err == nil {
+		t.Error("the data directory may be read by agents")
+	}
+	s = settings(t)
+	s.Command = []string{"/no/such/program"}
+	if _, err := process.New(s); err == nil {
+		t.Error("a command that is not there")
+	}
+	d := open(t, settings(t))
+	if _, inMemory := d.SecretsDir(); !inMemory && goruntime.GOOS == "linux" {
+		t.Error("secrets are not in memory")
+	}
+}
+
+// TestForeignRunDir: somebody else has made the directory under our name.
+func TestForeignRunDir(t *testing.T) {
+	s := settings(t)
+	target := t.TempDir()
+	s.RunDir = filepath.Join(t.TempDir(), "run")
+	if err := os.Symlink(target, s.RunDir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := process.New(s); err == nil {
+		t.Error("secrets would be written through a link")
+	}
+}
+
+func TestNoSecretOnCommandLines(t *testing.T) {
+	s := runtimetest.Spec(runtimetest.NewID())
+	s.Env["TOKEN"] = secret("token-that-nobody-sees")
+	s.Secrets = []byte("file-that-nobody-sees")
+	world := settings(t)
+	g := runtimetest.Start(t, open(t, world), s)
+	if g.Ask("/env", "name", "TOKEN") != "token-that-nobody-sees" {
+		t.Fatal("the gateway has no token")
+	}
+	lines := commandLines()
+	if !strings.Contains(lines, s.ID) {
+		t.Fatal("no command line of the agent was found")
+	}
+	if strings.Contains(lines, "that-nobody-sees") || strings.Contains(lines, "line two") {
+		t.Error("a secret is on a command line")
+	}
+	// Nor in anything on the disk.
+	out, err := exec.Command("grep", "-rl", "that-nobody-sees", filepath.Dir(world.Dir)).CombinedOutput()
+	if len(out) > 0 {
+		t.Errorf("a secret is on the disk: %s %v", out, err)
+	}
+}
+
+// commandLines are those of every process.
+func commandLines() string {
+	var all strings.Builder
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err == nil {
+			all.Write(bytes.ReplaceAll(data, []byte{0}, []byte(" ")))
+			all.WriteByte('\n')
+		}
+	}
+	return all.String()
+}
+
+func TestMemoryLimit(t *testing.T) {
+	for _, noGroups := range []bool{false, true} {
+		t.Run(fmt.Sprintf("without groups %v", noGroups), func(t *testing.T) {
+			world := settings(t)
+			world.NoGroups = noGroups
+			d := open(t, world)
+			run(t, d)
+			s := runtimetest.Spec(runtimetest.NewID())
+			s.Limits.MemoryBytes = 256 << 20
+			g := runtimetest.Start(t, d, s)
+			_, _ = g.Try("/eat", "bytes", strconv.Itoa(512<<20)) // no answer comes
+			if state := g.AwaitEnd(); state.Phase != runtime.Exited || !state.OOMKilled || state.ExitCode != 137 {
+				t.Errorf("over its memory: %+v", state)
+			}
+			g.Stop(0)
+			if state := g.Inspect(); !state.OOMKilled {
+				t.Errorf("after the stop: %+v", state)
+			}
+			g = runtimetest.StartAgain(t, d, s)
+			if _, err := g.Try("/exit", "code", "137"); err == nil {
+				t.Log("it answered")
+			}
+			if state := g.AwaitEnd(); state.OOMKilled || state.ExitCode != 137 {
+				t.Errorf("the next gateway, killed otherwise: %+v", state)
+			}
+		})
+	}
+}
+
+func TestProcessLimit(t *testing.T) {
+	for _, noGroups := range []bool{false, true} {
+		t.Run(fmt.Sprintf("without groups %v", noGroups), func(t *testing.T) {
+			world := settings(t)
+			world.NoGroups = noGroups
+			s := runtimetest.Spec(runtimetest.NewID())
+			s.Limits.Processes = 60
+			g := runtimetest.Start(t, open(t, world), s)
+			out := g.Sh(`i=0; while [ $i -lt 200 ]; do sleep 100 </dev/null >/dev/null 2>&1 & i=$((i+1)); done; echo all`)
+			if n := g.Inspect().Processes; n > 70 || strings.HasSuffix(out, "all\n") {
+				t.Errorf("%d processes, it said %q", n, out)
+			}
+			g.Stop(0)
+		})
+	}
+}
+
+// TestStalePid: the number of a dead gateway has passed to another process.
+func TestStalePid(t *testing.T) {
+	world := settings(t)
+	d := open(t, world)
+	s := runtimetest.Spec(runtimetest.NewID())
+	g := runtimetest.Start(t, d, s)
+	g.Stop(0)
+	var rec struct{ Nonce string }
+	data, err := os.ReadFile(filepath.Join(world.Dir, s.ID, "gateway.json"))
+	if err = errors.Join(err, json.Unmarshal(data, &rec)); err != nil {
+		t.Fatal(err)
+	}
+	pid := []byte(fmt.Sprintf("%d %s\n", os.Getpid(), rec.Nonce))
+	if err := os.WriteFile(filepath.Join(world.Dir, s.ID, "pid"), pid, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if state := g.Inspect(); state.Phase != runtime.Exited {
+		t.Errorf("a stranger's process: %+v", state)
+	}
+	g.Stop(0) // and we are still here
+}
+
+// TestShimKilled: what holds a sandbox together is killed from outside.
+func TestShimKilled(t *testing.T) {
+	world := settings(t)
+	d := open(t, world)
+	s := runtimetest.Spec(runtimetest.NewID())
+	g := runtimetest.Start(t, d, s)
+	g.Sh("setsid sleep 1000 </dev/null >/dev/null 2>&1 &")
+	data, err := os.ReadFile(filepath.Join(world.Dir, s.ID, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.Fields(string(data))[0])
+	if err = errors.Join(err, unix.Kill(pid, unix.SIGKILL)); err != nil {
+		t.Fatal(err)
+	}
+	if state := g.AwaitEnd(); state.Phase != runtime.Exited || state.ExitCode != -1 {
+		t.Errorf("without its shim: %+v", state)
+	}
+	if err := d.Start(t.Context(), g.Place, s); errors.Is(err, runtime.ErrPlaceTaken) {
+		g = runtimetest.StartAgain(t, d, s)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	g.Await()
+	g.AwaitLog("boot " + g.Ask("/boot"))
+	if n := strings.Count(commandLines(), "gateway -port"); n > 3 {
+		t.Logf("%d command lines of gateways; other tests may run", n)
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	s := settings(t)
+	s.PortFrom, s.PortTo = freeRange(t, 3)
+	d := open(t, s)
+	seen := map[string]bool{}
+	var ids []string
+	for range 3 {
+		id := runtimetest.NewID()
+		place, err := d.Place(t.Context(), runtimetest.Spec(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		port, _, _ := strings.Cut(place, "/")
+		if seen[port] {
+			t.Errorf("port %s twice", port)
+		}
+		seen[port] = true
+		ids = append(ids, id)
+	}
+	if _, err := d.Place(t.Context(), runtimetest.Spec(runtimetest.NewID())); !errors.Is(err, runtime.ErrNoRoom) {
+		t.Errorf("a fourth place of three: %v", err)
+	}
+	if err := d.Remove(t.Context(), "", ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Place(t.Context(), runtimetest.Spec(runtimetest.NewID())); err != nil {
+		t.Errorf("after a removal: %v", err)
+	}
+}
+
+// freeRange finds n free ports in a row.
+func freeRange(t *testing.T, n int) (from, to int) {
+	t.Helper()
+	for from = 31000; from < 32000; from += n {
+		ok := true
+		for port := from; port < from+n; port++ {
+			l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil {
+				ok = false
+				continue
+			}
+			_ = l.Close()
+		}
+		if ok {
+			return from, from + n - 1
+		}
+	}
+	t.Fatal("no free ports")
+	return 0, 0
+}
+
+func TestPlaceTaken(t *testing.T) {
+	d := open(t, settings(t))
+	s := runtimetest.Spec(runtimetest.NewID())
+	place, err := d.Place(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listen(t, place)()
+	if err := d.Start(t.Context(), place, s); !errors.Is(err, runtime.ErrPlaceTaken) {
+		t.Errorf("start at a place that is taken: %v", err)
+	}
+}
+
+// TestImpostor: another process sits on the port of a gateway that is still
+// booting.
+func TestImpostor(t *testing.T) {
+	if goruntime.GOOS != "linux" {
+		return
+	}
+	d := open(t, settings(t))
+	s := runtimetest.Spec(runtimetest.NewID())
+	s.Args = []string{"gateway", "-port", "0"}
+	place, err := d.Place(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(t.Context(), place, s); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Remove(t.Context(), place, s.ID) })
+	defer listen(t, place)()
+	if conn, err := d.Dial(t.Context(), place, s.ID); err == nil {
+		_ = conn.Close()
+		t.Error("the impostor was dialled")
+	}
+	if err := d.Remove(t.Context(), place, s.ID); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func listen(t *testing.T, place string) (stop func()) {
+	t.Helper()
+	port, _, _ := strings.Cut(place, "/")
+	l, err := net.Listen("tcp4", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = l.Close() }
+}

@@ -1,0 +1,123 @@
+package process
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"agento.host/agento/internal/runtime/home"
+)
+
+const secretsName = "secrets.json"
+
+// secretStore keeps the secrets files of running gateways, each in a directory
+// of its own: a sandbox sees the directory, since a file that is replaced would
+// not be seen through a mount of the file.
+type secretStore struct {
+	dir      string
+	inMemory bool
+}
+
+// dirName is a name for a data directory in places shared with others.
+func dirName(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return hex.EncodeToString(sum[:6])
+}
+
+func openSecretStore(runDir, dataDir string) (secretStore, error) {
+	for _, dir := range runDirs(runDir, dataDir) {
+		if err := privateDir(dir); err != nil {
+			if runDir != "" {
+				return secretStore{}, err
+			}
+			continue
+		}
+		store := filepath.Join(dir, dirName(dataDir))
+		if err := os.MkdirAll(store, 0o700); err != nil {
+			return secretStore{}, fmt.Errorf("make directory for secrets: %w", err)
+		}
+		return secretStore{dir: store, inMemory: isMemory(store)}, nil
+	}
+	return secretStore{}, errors.New("no directory for secrets")
+}
+
+// runDirs lists where secrets may lie, best first.
+func runDirs(runDir, dataDir string) []string {
+	if runDir != "" {
+		return []string{runDir}
+	}
+	var dirs []string
+	if x := os.Getenv("XDG_RUNTIME_DIR"); x != "" && isMemory(x) {
+		dirs = append(dirs, filepath.Join(x, "agento"))
+	}
+	if isMemory("/dev/shm") {
+		dirs = append(dirs, fmt.Sprintf("/dev/shm/agento-%d", os.Getuid()))
+	}
+	return append(dirs, filepath.Join(dataDir, ".run"))
+}
+
+// privateDir makes a directory of which it is sure that it is ours alone:
+// everybody may make directories in /dev/shm, also under our name.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make directory for secrets: %w", err)
+	}
+	st, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := st.Sys().(*syscall.Stat_t)
+	if !st.IsDir() || !ok || int(owner.Uid) != os.Getuid() {
+		return fmt.Errorf("directory for secrets: %s belongs to somebody else", dir)
+	}
+	return os.Chmod(dir, 0o700) //nolint:gosec // a directory
+}
+
+func (s secretStore) of(id string) string { return filepath.Join(s.dir, id) }
+
+// put replaces the secrets file of an agent in one step.
+func (s secretStore) put(a agent, secrets []byte) error {
+	dir := s.of(a.id)
+	mode := os.FileMode(0o700)
+	if a.owner != (home.Owner{}) {
+		mode = 0o711 // the agent's user passes; all above is closed to others
+	}
+	if err := errors.Join(os.MkdirAll(dir, mode), os.Chmod(dir, mode)); err != nil {
+		return err
+	}
+	temp := filepath.Join(dir, "."+secretsName)
+	err := os.WriteFile(temp, secrets, 0o600)
+	if err == nil && a.owner != (home.Owner{}) {
+		err = os.Chown(temp, a.owner.UID, a.owner.GID)
+	}
+	if err == nil {
+		err = os.Rename(temp, filepath.Join(dir, secretsName))
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+		return fmt.Errorf("write secrets: %w", err)
+	}
+	return nil
+}
+
+func (s secretStore) remove(id string) error { return os.RemoveAll(s.of(id)) }
+
+func (s secretStore) ids() []string { return subdirectories(s.dir) }
+
+func subdirectories(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}

@@ -1,0 +1,186 @@
+package vault_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/database/databasetest"
+	"agento.host/agento/internal/vault"
+)
+
+func newVault(t *testing.T) *vault.Vault {
+	t.Helper()
+	v, err := vault.New(bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func tx(t *testing.T, db *database.DB, f func(*database.Tx) error) {
+	t.Helper()
+	if err := db.Tx(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func put(t *testing.T, v *vault.Vault, db *database.DB, account, owner, name, value string) {
+	t.Helper()
+	tx(t, db, func(tx *database.Tx) error {
+		return v.Put(t.Context(), tx, account, owner, map[string]vault.Secret{name: vault.NewSecret(value)})
+	})
+}
+
+func TestASecretComesBackToItsOwnerAlone(t *testing.T) {
+	v, db := newVault(t), databasetest.New(t)
+	put(t, v, db, "a", "1", "token", "old")
+	put(t, v, db, "a", "1", "token", "new")
+	put(t, v, db, "a", "2", "other", "else")
+	got, err := v.Read(t.Context(), db, "a", "1")
+	if err != nil || len(got) != 1 || got["token"].Reveal() != "new" {
+		t.Fatalf("%d secrets, %v", len(got), err)
+	}
+	if got, err := v.Read(t.Context(), db, "b", "1"); err != nil || len(got) != 0 {
+		t.Fatalf("another account reads %d secrets, %v", len(got), err)
+	}
+}
+
+func TestABoxCopiedToAnotherOwnerDoesNotOpen(t *testing.T) {
+	v, db := newVault(t), databasetest.New(t)
+	put(t, v, db, "a", "1", "token", "mine")
+	tx(t, db, func(tx *database.Tx) error {
+		for _, move := range []string{
+			`INSERT INTO data_keys SELECT 'b', '9', master_id, sealed, created_at FROM data_keys`,
+			`INSERT INTO secrets SELECT 'b', '9', name, sealed, updated_at FROM secrets`,
+		} {
+			if _, err := tx.ExecContext(t.Context(), move); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if _, err := v.Read(t.Context(), db, "b", "9"); err == nil {
+		t.Fatal("a stolen row opened")
+	}
+}
+
+func TestNothingIsInTheClearOnDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agento.db")
+	db, err := database.Open(t.Context(), database.Settings{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	put(t, newVault(t), db, "a", "1", "token", "plain-as-day")
+	files, err := filepath.Glob(path + "*")
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		content, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(content, []byte("plain-as-day")) {
+			t.Errorf("%s holds the secret", f)
+		}
+	}
+}
+
+func TestShredEndsSecretsAndTokens(t *testing.T) {
+	v, db := newVault(t), databasetest.New(t)
+	put(t, v, db, "a", "1", "token", "x")
+	token, err := v.Token(t.Context(), db, "a", "1", "gateway")
+	if err != nil || len(token.Reveal()) != 64 {
+		t.Fatal(err)
+	}
+	other, err := v.Token(t.Context(), db, "a", "1", "model")
+	if err != nil || other == token {
+		t.Fatal("two purposes share a token", err)
+	}
+	tx(t, db, func(tx *database.Tx) error { return v.Shred(t.Context(), tx, "a", "1") })
+	if _, err := v.Token(t.Context(), db, "a", "1", "gateway"); !errors.Is(err, vault.ErrNoKey) {
+		t.Fatal(err)
+	}
+	put(t, v, db, "a", "1", "token", "x")
+	if again, _ := v.Token(t.Context(), db, "a", "1", "gateway"); again == token {
+		t.Fatal("the token came back to life")
+	}
+}
+
+func TestAnotherMasterKeyIsNamed(t *testing.T) {
+	db := databasetest.New(t)
+	put(t, newVault(t), db, "a", "1", "token", "x")
+	stranger, err := vault.New(bytes.Repeat([]byte{8}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stranger.Read(t.Context(), db, "a", "1"); err == nil || !strings.Contains(err.Error(), "master key") {
+		t.Fatal(err)
+	}
+}
+
+func TestDeleteAndNames(t *testing.T) {
+	v, db := newVault(t), databasetest.New(t)
+	put(t, v, db, "a", "1", "b", "x")
+	put(t, v, db, "a", "1", "a", "x")
+	tx(t, db, func(tx *database.Tx) error { return v.Delete(context.Background(), tx, "a", "1", "b", "none") })
+	if names, err := v.Names(t.Context(), db, "a", "1"); err != nil || fmt.Sprint(names) != "[a]" {
+		t.Fatal(names, err)
+	}
+}
+
+func TestMasterKeyIsMadeOnceAndPrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "master.key")
+	keys := make([][]byte, 8)
+	var all sync.WaitGroup
+	for i := range keys {
+		all.Go(func() {
+			key, err := vault.MasterKey(path)
+			if err != nil {
+				t.Error(err)
+			}
+			keys[i] = key
+		})
+	}
+	all.Wait()
+	for _, k := range keys {
+		if !bytes.Equal(k, keys[0]) || len(k) != 32 {
+			t.Fatal("two starts at once have two keys")
+		}
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := vault.MasterKey(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Fatal(err)
+	}
+}
+
+func TestASecretShowsItselfNowhere(t *testing.T) {
+	s := vault.NewSecret("visible")
+	var logged bytes.Buffer
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "s", s, "in", map[string]any{"s": s}, "p", &s)
+	body, err := json.Marshal(map[string]any{"s": s, "l": []vault.Secret{s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		logged.String(), string(body), fmt.Sprintf("%v %+v %#v %s %q %x %d", s, s, s, s, s, s, s),
+		fmt.Sprint(struct{ S vault.Secret }{s}), fmt.Errorf("e: %v", s).Error(),
+	} {
+		if strings.Contains(text, "visible") || strings.Contains(text, "76697369") || !strings.Contains(text, "[secret]") {
+			t.Errorf("shown: %s", text)
+		}
+	}
+}

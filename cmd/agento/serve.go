@@ -17,19 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"agento.host/agento/internal/access"
-	"agento.host/agento/internal/agent"
-	"agento.host/agento/internal/api"
-	"agento.host/agento/internal/chat"
-	"agento.host/agento/internal/database"
-	"agento.host/agento/internal/event"
-	"agento.host/agento/internal/modelproxy"
-	"agento.host/agento/internal/openclaw/install"
-	"agento.host/agento/internal/runtime"
-	"agento.host/agento/internal/runtime/process"
-	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
-	"agento.host/agento/internal/workspace"
 )
 
 // shutdownTime is how long requests may take to finish once the server is told to
@@ -50,6 +38,16 @@ type serveFlags struct {
 	Boots                 int    `help:"Gateways that may boot at once." default:"2"`
 	AllowPrivateEndpoints bool   `help:"Let agents' config.baseUrl name loopback and private addresses."`
 	MasterKey             string `help:"Master key, 64 hex digits; by default in a file in the data directory."`
+	Redis                 string `help:"Redis that servers share fresh status through, as redis://HOST:PORT/DB."`
+	Embedder              string `help:"What embeds knowledge: builtin, or openai for any OpenAI-compatible service." enum:"builtin,openai" default:"builtin"`
+	EmbedderURL           string `help:"Address of the embedding service; /embeddings is added." default:"https://api.openai.com/v1"`
+	EmbedderModel         string `help:"Model of the embedding service." default:"text-embedding-3-small"`
+	EmbedderSize          int    `help:"Dimension of the embedding service's vectors." default:"1536"`
+	EmbedderKey           string `help:"API key of the embedding service."`
+	Catalog               string `help:"Folder of the operator's own verified skills; it is watched." type:"path"`
+	ClawHub               string `help:"Address of the community skill registry." name:"clawhub-url" default:"https://clawhub.ai"`
+	GitHub                string `help:"Address that skills of GitHub are fetched from." name:"github-url" default:"https://api.github.com"`
+	MinSkillScore         int    `help:"Security score below which a skill is not installed." default:"50"`
 	LogLevel              string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
 
@@ -68,135 +66,18 @@ func (c serveCommand) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
-// demo is the scripted model of dev; the zero demo is none.
-type demo struct {
-	key  vault.Secret
-	url  string
-	addr netip.AddrPort
-}
-
-// platform is a whole control plane, put together and listening, not yet serving.
-type platform struct {
-	log        *slog.Logger
-	lock       *os.File
-	db         *database.DB
-	accounts   *access.Service
-	driver     *process.Driver
-	runtime    install.Runtime
-	agents     *agent.Service
-	reconciler *agent.Reconciler
-	meter      *modelproxy.Meter
-	proxy      *modelproxy.Proxy
-	door       *api.Server
-	public     net.Listener
-	internal   net.Listener
-	ready      chan struct{} // closed when the loops have begun
-}
-
-// build puts the platform together, from the ground up.
-func build(ctx context.Context, f serveFlags, d demo, t *terminal) (_ *platform, err error) {
-	p := &platform{log: logger(t, f.LogLevel), ready: make(chan struct{})}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, p.close())
-		}
-	}()
-	if p.db, err = f.database(ctx, p.log); err != nil {
-		return nil, err
-	}
-	if p.lock, err = lockData(f.Data); err != nil {
-		return nil, err
-	}
-	secrets, err := f.vault()
-	if err != nil {
-		return nil, err
-	}
-	plans, err := f.plans()
-	if err != nil {
-		return nil, err
-	}
-	if p.runtime, err = install.Install(ctx, install.Settings{Dir: f.RuntimeDir, Progress: t.err}); err != nil {
-		return nil, fmt.Errorf("install the agent runtime: %w", err)
-	}
-	p.driver, err = process.New(process.Settings{
-		Dir: filepath.Join(f.Data, "agents"), Command: p.runtime.Command(f.Lean), ReadOnly: p.runtime.Dirs,
-		RequireSandbox: f.RequireSandbox, Log: p.log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if p.internal, err = listenInternal(ctx, f.InternalListen, filepath.Join(f.Data, "internal.addr")); err != nil {
-		return nil, err
-	}
-	if p.public, err = (&net.ListenConfig{}).Listen(ctx, "tcp", f.Listen); err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", f.Listen, err)
-	}
-	p.furnish(f, d, secrets, plans)
-	return p, p.accounts.CheckPlans(ctx)
-}
-
-// furnish makes the rooms, each from those below it.
-func (p *platform) furnish(f serveFlags, d demo, secrets *vault.Vault, plans *access.Plans) {
-	events := &event.Log{DB: p.db, Bell: event.NewBell()}
-	p.accounts = access.New(access.Settings{DB: p.db, Events: events, Plans: plans, Log: p.log})
-	guard := modelproxy.Guard{AllowPrivate: f.AllowPrivateEndpoints}
-	if d.addr.IsValid() {
-		guard.Trusted = []netip.AddrPort{d.addr}
-	}
-	p.meter = modelproxy.NewMeter(p.db, p.log)
-	documents := &workspace.Service{DB: p.db, Events: events}
-	swarms := &swarm.Service{DB: p.db, Events: events, Secrets: secrets, Allows: p.allowsSwarms}
-	p.agents, p.reconciler = agent.New(agent.Settings{
-		DB: p.db, Events: events, Vault: secrets, Access: p.accounts, Workspace: documents, Swarms: swarms, Driver: p.driver, Log: p.log,
-		URLs: guard, InternalURL: "http://" + p.internal.Addr().String(), PluginDir: p.runtime.PluginDir(),
-		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, Boots: f.Boots,
-		DemoKey: d.key, DemoURL: d.url,
-		Erase: []agent.Eraser{chat.DeleteAgent, p.meter.Forget},
-	})
-	documents.Changed = func(_ context.Context, tx *database.Tx, _, agentID string) error {
-		tx.AfterCommit(func() { p.reconciler.Nudge(agentID) })
-		return nil
-	}
-	swarms.Members = agent.Members{Events: events, Left: p.reconciler.Nudge}
-	talks := chat.New(chat.Settings{DB: p.db, Events: events, Agents: p.agents, Log: p.log})
-	p.proxy = modelproxy.New(modelproxy.Settings{Resolver: p.agents, Guard: guard, Meter: p.meter, Split: talks.Split, Observe: p.agents.Observe, Log: p.log})
-	p.door = api.New(api.Settings{
-		DB: p.db, Access: p.accounts, Limiter: access.NewLimiter(), Agents: p.agents, Chat: talks, Documents: documents, Swarms: swarms,
-		Ready: p.isReady, Version: version, Log: p.log,
-	})
-}
-
-func (p *platform) allowsSwarms(ctx context.Context, accountID string) error {
-	plan, err := p.accounts.PlanOf(ctx, p.db, accountID)
-	if err != nil {
-		return err
-	}
-	return plan.Allows(access.FeatureSwarms)
-}
-
-func (p *platform) isReady(ctx context.Context) error {
-	select {
-	case <-p.ready:
-		return p.db.Ping(ctx)
-	default:
-		return errors.New("starting")
-	}
-}
-
 // run serves until ctx ends, then lets requests finish, stops the loops and closes
 // everything. begun is called once the API answers.
 func (p *platform) run(ctx context.Context, begun func() error) error {
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	group, failed := errgroup.WithContext(loops)
-	group.Go(func() error { return p.reconciler.Run(failed) })
-	group.Go(func() error { return p.agents.Run(failed) })
-	group.Go(func() error { return p.accounts.Run(failed) })
-	group.Go(func() error { return p.meter.Run(failed) })
-	group.Go(func() error { return p.driver.Run(failed) })
+	for _, loop := range p.loops() {
+		group.Go(func() error { return loop(failed) })
+	}
 	public := p.server(p.door)
 	public.RegisterOnShutdown(p.door.Drain)
-	internal := p.server(p.proxy)
+	internal := p.server(p.callbacks)
 	group.Go(func() error { return serve(public, p.public) })
 	group.Go(func() error { return serve(internal, p.internal) })
 	close(p.ready)
@@ -246,6 +127,9 @@ func (p *platform) close() error {
 	}
 	if p.proxy != nil {
 		p.proxy.Close()
+	}
+	if p.reports != nil {
+		err = errors.Join(err, p.reports.Close())
 	}
 	if p.db != nil {
 		err = errors.Join(err, p.db.Close())

@@ -5,7 +5,9 @@ package agent
 import (
 	"maps"
 	"net/url"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"agento.host/agento/client"
@@ -78,6 +80,9 @@ const (
 // maxConfigKeys bounds Options, which is kept in one row.
 const maxConfigKeys = 100
 
+// maxModelName is openclaw's limit; the longest name in use has 60 characters.
+const maxModelName = 200
+
 // Provider is the provider that is configured, or empty.
 func (o Options) Provider() string { return o.text(optProvider) }
 
@@ -147,9 +152,12 @@ func (o Options) validate(wrong fault.Fields, urls URLChecker) {
 			wrong.Add("config.llmProvider", "%v", err)
 		}
 	}
+	if strings.ContainsFunc(o.Model(), unicode.IsSpace) || len(o.Model()) > maxModelName {
+		wrong.Add("config.model", "must be the provider's name for a model: at most %d characters, no spaces", maxModelName)
+	}
 	if b := o.BaseURL(); b != "" {
 		if err := urls.CheckURL(b); err != nil {
-			wrong.Add("config.baseUrl", "%s", fault.From(err).Message)
+			wrong.Add("config.baseUrl", "%s", err)
 		}
 	}
 	if v, ok := o[optShared]; ok {
@@ -173,13 +181,22 @@ func (o Options) validateChannels(wrong fault.Fields) {
 	for name, c := range channels {
 		if name != "telegram" && name != "slack" {
 			wrong.Add("config.channels."+name, `is no channel of agento: use "telegram" or "slack"`)
-		}
-		switch c.(type) {
-		case bool, map[string]any:
-		default:
-			wrong.Add("config.channels."+name, `must be true, false or an object with "enabled"`)
+		} else if !validChannel(c) {
+			wrong.Add("config.channels."+name, `must be true, false or an object such as {"enabled": true}`)
 		}
 	}
+}
+
+func validChannel(v any) bool {
+	switch c := v.(type) {
+	case bool:
+		return true
+	case map[string]any:
+		enabled, given := c["enabled"]
+		_, isBool := enabled.(bool)
+		return isBool || !given
+	}
+	return false
 }
 
 func validateName(wrong fault.Fields, name string) {

@@ -14,32 +14,37 @@ import (
 // another process have written them.
 const look = 2 * time.Second
 
-// await reads an agent until done says so or ctx ends. Any account: the caller
-// has found the agent before.
+// await reads an agent until done says so or ctx ends; then it returns what it saw
+// last. Any account: the caller has found the agent before.
 func (s *Service) await(ctx context.Context, id string, done func(Agent) bool) (Agent, error) {
 	news, stop := s.Events.Bell.Listen(topic(id))
 	defer stop()
 	again := time.NewTicker(look)
 	defer again.Stop()
-	for {
+	var last Agent
+	for ctx.Err() == nil {
 		a, err := findAny(ctx, s.DB, id)
-		if err != nil || done(a) {
+		switch {
+		case ctx.Err() != nil: // err is what the database makes of that
+			return last, ctx.Err()
+		case err != nil || done(a):
 			return a, err
 		}
+		last = a
 		select {
 		case <-news:
 		case <-again.C:
 		case <-ctx.Done():
-			return a, ctx.Err()
 		}
 	}
+	return last, ctx.Err()
 }
 
 // Await waits for what comes of a wish. If ctx ends first, the wish still stands.
-// Faults: Conflict, if a later wish came to something else; NotFound, if the
-// agent is being deleted; Upstream or Unavailable, if the gateway does not come up.
+// Faults: NotFound, if the agent is being deleted; Upstream or Unavailable, if the
+// gateway does not come up.
 func (s *Service) Await(ctx context.Context, o Outcome) (Agent, error) {
-	a, err := s.await(ctx, o.ID, func(a Agent) bool { return a.Settled >= o.Wish || a.Wanted == WantDeleted })
+	a, err := s.await(ctx, o.ID, func(a Agent) bool { return a.Settled >= o.Wish && final(a.Status) || a.Wanted == WantDeleted })
 	switch {
 	case errors.Is(err, sql.ErrNoRows), err == nil && a.Wanted == WantDeleted:
 		return a, fault.New(fault.NotFound, "The agent was deleted in the meantime.")
@@ -51,14 +56,33 @@ func (s *Service) Await(ctx context.Context, o Outcome) (Agent, error) {
 	return a, nil
 }
 
-// AwaitRunning is Await for a wish to run.
+// final says that nothing is under way: an agent that a crash has put back to
+// starting is waited for.
+func final(s client.AgentStatus) bool {
+	return s == client.Running || s == client.Stopped || s == client.Errored
+}
+
+// AwaitRunning is Await for a wish to run. Faults: Conflict, if a later wish came
+// to something else.
 func (s *Service) AwaitRunning(ctx context.Context, o Outcome) (Agent, error) {
 	return s.awaitStatus(ctx, o, client.Running)
 }
 
-// AwaitStopped is Await for a wish to stop.
+// AwaitStopped is Await for a wish to stop. Faults: Conflict, as AwaitRunning;
+// UpstreamTimeout, if it takes too long; it goes on all the same.
 func (s *Service) AwaitStopped(ctx context.Context, o Outcome) (Agent, error) {
-	return s.awaitStatus(ctx, o, client.Stopped)
+	patient, cancel := context.WithTimeout(ctx, s.Timing.Patience)
+	defer cancel()
+	a, err := s.awaitStatus(patient, o, client.Stopped)
+	return a, tooLong(ctx, err, "stopped")
+}
+
+// tooLong puts the end of our own patience, not ctx's, into words.
+func tooLong(ctx context.Context, err error, what string) error {
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return fault.New(fault.UpstreamTimeout, "The agent is still being %s: its gateway takes long to end. This goes on; look at the agent later.", what)
+	}
+	return err
 }
 
 func (s *Service) awaitStatus(ctx context.Context, o Outcome, want client.AgentStatus) (Agent, error) {
@@ -69,48 +93,16 @@ func (s *Service) awaitStatus(ctx context.Context, o Outcome, want client.AgentS
 	return a, err
 }
 
-// AwaitDeleted waits until nothing is left of an agent.
+// AwaitDeleted waits until nothing is left of an agent. Faults: UpstreamTimeout, if
+// it takes too long; it goes on all the same.
 func (s *Service) AwaitDeleted(ctx context.Context, o Outcome) error {
-	_, err := s.await(ctx, o.ID, func(Agent) bool { return false })
+	patient, cancel := context.WithTimeout(ctx, s.Timing.Patience)
+	defer cancel()
+	_, err := s.await(patient, o.ID, func(Agent) bool { return false })
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
-	return err
-}
-
-// Gateway returns a running agent's gateway, waiting for one that is on its way.
-// The caller has found the agent in its account.
-// Faults: NotFound; NotRunning, if the agent is stopped or in error.
-func (s *Service) Gateway(ctx context.Context, id string) (*Gateway, error) {
-	a, err := s.await(ctx, id, settledDown)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, fault.New(fault.NotFound, "The agent was deleted in the meantime.")
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := MayRun(a); err != nil {
-		return nil, err
-	}
-	return s.body.gateway(ctx, a)
-}
-
-// settledDown says that an agent is not on its way to running.
-func settledDown(a Agent) bool {
-	return MayRun(a) != nil || a.Status == client.Running && a.Booted >= a.Fresh
-}
-
-// MayRun returns nil for an agent that runs or is on its way to.
-// Faults: NotRunning, saying why.
-func MayRun(a Agent) error {
-	switch {
-	case a.Wanted != WantRunning:
-		return fault.New(fault.NotRunning, "The agent is stopped. Start it with POST /v1/agents/%s/start.", a.ID).With("status", string(a.Status))
-	case a.Status == client.Errored && a.Settled == a.Wish:
-		return fault.New(fault.NotRunning, "The agent is in error: %s Then start it with POST /v1/agents/%s/start.", a.LastError, a.ID).
-			With("status", string(a.Status)).With("errorCategory", string(a.ErrorCategory))
-	}
-	return nil
+	return tooLong(ctx, err, "deleted")
 }
 
 // broken says why an agent that was asked to run does not.

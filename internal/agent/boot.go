@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"agento.host/agento/client"
-	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -18,20 +15,26 @@ import (
 const unwellLimit = 4
 
 // keepRunning makes the gateway run if it does not, and looks after it if it does.
-func (r *Reconciler) keepRunning(ctx context.Context, l *loop, a Agent) (time.Duration, error) {
+func (r *Reconciler) keepRunning(ctx context.Context, l *loop, a Agent) (next, error) {
+	settled := a.Status == client.Running && a.Settled == a.Wish
 	state, err := r.inspect(ctx, a)
-	if err != nil {
-		return 0, err
-	}
-	alive := state.Phase == runtime.Running
-	if alive && a.Booted >= a.Fresh {
-		if a.Status == client.Running && a.Settled == a.Wish {
-			return r.attend(ctx, l, a)
-		}
-		return r.awaitReady(ctx, l, a) // one that an interrupted boot, or an earlier server, left behind
-	}
-	if !alive && a.Status == client.Running && a.Settled == a.Wish {
+	switch {
+	case err != nil && settled:
+		return next{}, err
+	case err != nil:
+		return r.failed(ctx, l, a, asFailure(err))
+	case settled && state.Phase == runtime.Running:
+		return r.attend(ctx, l, a)
+	case settled:
 		return r.failed(ctx, l, a, r.post(ctx, a, state))
+	}
+	adopt, err := r.adoptable(ctx, a, state)
+	switch {
+	case err != nil:
+		return next{}, err
+	case adopt:
+		began := time.Now()
+		return r.conclude(ctx, l, a, began, r.ready(ctx, a))
 	}
 	return r.boot(ctx, l, a)
 }
@@ -47,212 +50,154 @@ func (r *Reconciler) inspect(ctx context.Context, a Agent) (runtime.State, error
 	return state, nil
 }
 
-// attend looks after a gateway that runs: gives it what has changed, takes over
-// what the agent has written, and sees whether it still answers.
-func (r *Reconciler) attend(ctx context.Context, l *loop, a Agent) (time.Duration, error) {
-	if err := r.body.sync(ctx, a); err != nil {
-		r.log.ErrorContext(ctx, "giving an agent its files failed", "agent", a.ID, "error", err)
+// adoptable says that the gateway which an interrupted boot or an earlier server
+// left behind is the one that is wanted now.
+func (r *Reconciler) adoptable(ctx context.Context, a Agent, s runtime.State) (bool, error) {
+	if s.Phase != runtime.Running || a.Booted < a.Fresh || a.RunningHash == "" {
+		return false, nil
 	}
-	gateway, err := r.body.gateway(ctx, a)
-	if err != nil {
-		return 0, err
-	}
-	if l.unwell++; gateway.Alive(ctx) == nil || ctx.Err() != nil {
-		l.unwell = 0
-	}
-	if l.unwell < unwellLimit {
-		return r.timing.Health, nil
-	}
-	return r.failed(ctx, l, a, failure{Runtime, "The agent's gateway runs but no longer answers.", r.tail(ctx, a), false})
+	stale, err := r.body.stale(ctx, r.db, a)
+	return !stale, err
 }
 
-// boot makes a new gateway: place, save the place, start, wait until it is ready.
-func (r *Reconciler) boot(ctx context.Context, l *loop, a Agent) (time.Duration, error) {
-	if a.Status != client.Starting && a.Status != client.Provisioning {
-		a.Status = client.Starting
-		if ok, err := r.note(ctx, a, ""); !ok || err != nil {
-			return 0, err
-		}
+// attend looks after a gateway that runs: gives it what has changed, takes over
+// what the agent has written, and sees whether it still answers.
+func (r *Reconciler) attend(ctx context.Context, l *loop, a Agent) (next, error) {
+	if err := r.body.sync(ctx, a.ID); err != nil && ctx.Err() == nil {
+		r.log.ErrorContext(ctx, "giving an agent its files failed", "agent", a.ID, "error", err)
+	}
+	gateway, err := r.body.link(ctx, a)
+	if err != nil {
+		return next{}, err
+	}
+	switch err := gateway.Alive(ctx); {
+	case ctx.Err() != nil:
+		return next{}, ctx.Err()
+	case err == nil:
+		l.unwell = 0
+	default:
+		l.unwell++
+	}
+	if l.unwell < unwellLimit {
+		return next{after: r.timing.Health, place: a.Place}, nil
+	}
+	text := "The agent's gateway runs but no longer answers."
+	return r.failed(ctx, l, a, failure{category: Runtime, text: text, logs: r.tail(ctx, a)})
+}
+
+// boot makes a new gateway and waits until it is ready.
+func (r *Reconciler) boot(ctx context.Context, l *loop, a Agent) (next, error) {
+	if early := time.Until(l.notYet); early > 0 {
+		return next{after: early}, nil
+	}
+	if err := r.starting(ctx, &a); err != nil {
+		return next{}, err
 	}
 	select {
 	case r.boots <- struct{}{}:
-		defer func() { <-r.boots }()
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return next{}, ctx.Err()
 	}
-	if a.Place != "" {
-		r.body.forget(a.ID)
-		r.body.absorb(ctx, a)
-		if err := r.driver.Stop(ctx, a.Place, a.ID, r.timing.Grace); err != nil {
-			return 0, fmt.Errorf("stop the old gateway: %w", err)
-		}
+	began := time.Now()
+	err := r.launch(ctx, &a)
+	if err == nil {
+		err = r.ready(ctx, a)
 	}
-	spec, hash, err := r.body.spec(ctx, r.db, a)
-	if err != nil {
-		return r.failed(ctx, l, a, asFailure(err))
-	}
-	if a.Place, err = r.driver.Place(ctx, spec); err != nil {
-		return r.failed(ctx, l, a, asFailure(err))
-	}
-	a.Booted, a.RunningHash = a.Wish, hash
-	if ok, err := r.note(ctx, a, ""); !ok || err != nil {
-		return 0, err
-	}
-	if err := r.body.deliver(ctx, a); err != nil {
-		return r.failed(ctx, l, a, asFailure(err))
-	}
-	if err := r.driver.Start(ctx, a.Place, spec); err != nil {
-		return r.failed(ctx, l, a, asFailure(err))
-	}
-	return r.awaitReady(ctx, l, a)
+	<-r.boots
+	return r.conclude(ctx, l, a, began, err)
 }
 
-// awaitReady returns when the gateway of a answers, has died, or has had its time.
-func (r *Reconciler) awaitReady(ctx context.Context, l *loop, a Agent) (time.Duration, error) {
-	gateway, err := r.body.gateway(ctx, a)
+// starting shows that the agent is on its way, if its status says something else.
+func (r *Reconciler) starting(ctx context.Context, a *Agent) error {
+	if a.Status == client.Starting || a.Status == client.Provisioning {
+		return nil
+	}
+	a.Status = client.Starting
+	return r.note(ctx, *a, "")
+}
+
+// launch puts an old gateway down and starts a new one: it chooses a place, writes
+// that down, fills the home, starts.
+func (r *Reconciler) launch(ctx context.Context, a *Agent) error {
+	if a.Place != "" {
+		if err := r.stop(ctx, *a); err != nil {
+			return asFailure(err)
+		}
+	}
+	spec, m, err := r.body.spec(ctx, r.db, *a)
 	if err != nil {
-		return 0, err
+		return err
+	}
+	if a.Place, err = r.driver.Place(ctx, spec); err != nil {
+		return asFailure(err)
+	}
+	a.Booted, a.RunningHash = a.Wish, m.String()
+	if err := r.note(ctx, *a, ""); err != nil {
+		return err
+	}
+	r.body.forget(a.ID)
+	if err := r.body.deliver(ctx, *a); err != nil {
+		return asFailure(err)
+	}
+	r.body.given.next()
+	if err := r.driver.Start(ctx, a.Place, spec); err != nil {
+		return asFailure(err)
+	}
+	return nil
+}
+
+// ready waits until the gateway of a answers. It is a failure if it has ended, or
+// had its time.
+func (r *Reconciler) ready(ctx context.Context, a Agent) error {
+	gateway, err := r.body.link(ctx, a)
+	if err != nil {
+		return err
 	}
 	waiting, stop := context.WithTimeout(ctx, r.timing.Ready)
 	defer stop()
-	var watched chan struct{}
-	if w, can := r.driver.(runtime.Watcher); can {
-		watched = make(chan struct{})
-		go func() { // ends with waiting, which this function ends and then awaits it
-			defer close(watched)
-			if w.Watch(waiting, a.Place, a.ID) == nil {
-				stop()
-			}
-		}()
+	ended := r.end(waiting, a.Place, a.ID)
+	answered := make(chan error, 1)
+	go func() { answered <- gateway.Ready(waiting) }()
+	select {
+	case err = <-answered:
+		stop()
+	case <-ended:
+		stop()
+		err = <-answered
 	}
-	err = gateway.Ready(waiting)
-	stop()
-	if watched != nil {
-		<-watched
+	<-ended
+	if err == nil || ctx.Err() != nil {
+		return err
 	}
-	if ctx.Err() != nil {
-		return 0, ctx.Err()
-	}
-	if err != nil {
-		return r.notReady(ctx, l, a, err)
-	}
-	a.Status, a.Settled, a.StartedAt, a.LastError, a.ErrorCategory = client.Running, a.Wish, now(), "", ""
-	l.unwell = 0
-	if ok, err := r.note(ctx, a, "agent.started"); !ok || err != nil {
-		return 0, err
-	}
-	return r.attend(ctx, l, a)
+	return r.notReady(ctx, a, err)
 }
 
-func (r *Reconciler) notReady(ctx context.Context, l *loop, a Agent, cause error) (time.Duration, error) {
+func (r *Reconciler) notReady(ctx context.Context, a Agent, cause error) error {
 	state, err := r.inspect(ctx, a)
-	if err != nil {
-		return 0, err
-	}
-	if state.Phase != runtime.Running {
-		return r.failed(ctx, l, a, r.post(ctx, a, state))
+	switch {
+	case err != nil:
+		return asFailure(err)
+	case state.Phase != runtime.Running:
+		return r.post(ctx, a, state)
 	}
 	text := fmt.Sprintf("The agent's gateway was not ready after %s: %v.", r.timing.Ready, cause)
-	return r.failed(ctx, l, a, failure{Runtime, text, r.tail(ctx, a), false})
+	return failure{category: Runtime, text: text, logs: r.tail(ctx, a)}
 }
 
-// failure is one way in which an agent's gateway did not come up or stay up.
-type failure struct {
-	category Category
-	text     string // a sentence that the user can act on
-	logs     string // the last lines, if they help
-	final    bool   // trying again cannot help
-}
-
-// asFailure finds the category of an error from before the gateway ran.
-func asFailure(err error) failure {
+// conclude settles what came of a boot that began at some time.
+func (r *Reconciler) conclude(ctx context.Context, l *loop, a Agent, began time.Time, err error) (next, error) {
 	var f failure
 	switch {
 	case errors.As(err, &f):
-		return f
-	case errors.Is(err, runtime.ErrNoRoom):
-		return failure{Capacity, "No server has room for this agent: stop another one, or add a server.", "", true}
+		l.unready += time.Since(began)
+		return r.failed(ctx, l, a, f)
+	case err != nil:
+		return next{}, err
 	}
-	return failure{Runtime, fmt.Sprintf("The agent's gateway could not be started: %v.", err), "", false}
-}
-
-// Error implements error, so that the body can say what exactly is wrong.
-func (f failure) Error() string { return f.text }
-
-// post says why a gateway ended.
-func (r *Reconciler) post(ctx context.Context, a Agent, s runtime.State) failure {
-	logs := r.tail(ctx, a)
-	switch {
-	case s.OOMKilled:
-		return failure{Runtime, fmt.Sprintf("The agent's gateway was ended because it needed more than its memory limit of %d MiB.", s.MemoryLimit>>20), logs, false}
-	case s.Phase == runtime.Exited && s.ExitCode == openclaw.ExitBadConfig:
-		return failure{Config, "OpenClaw refuses the agent's configuration: change config and start the agent again.", logs, true}
-	case s.Phase == runtime.Exited && s.ExitCode >= 0:
-		return failure{Runtime, fmt.Sprintf("The agent's gateway ended by itself with exit code %d.", s.ExitCode), logs, false}
+	a.Status, a.Settled, a.StartedAt, a.LastError, a.ErrorCategory = client.Running, a.Wish, now(), "", ""
+	l.unready, l.unwell = 0, 0
+	if err := r.note(ctx, a, "agent.started"); err != nil {
+		return next{}, err
 	}
-	return failure{Runtime, "The agent's gateway ended by itself.", logs, false}
-}
-
-// failed counts a failure: the gateway is tried again after a while, or the agent
-// is put into error.
-func (r *Reconciler) failed(ctx context.Context, l *loop, a Agent, f failure) (time.Duration, error) {
-	if ctx.Err() != nil {
-		return 0, ctx.Err() // interrupted, which is no failure of the gateway
-	}
-	at := time.Now()
-	l.failures = append(slices.DeleteFunc(l.failures, func(t time.Time) bool { return at.Sub(t) > r.timing.Window }), at)
-	l.unwell = 0
-	r.log.WarnContext(ctx, "a gateway failed", "agent", a.ID, "category", f.category, "failures", len(l.failures), "reason", f.text)
-	if a.Place != "" { // whatever is left of it must not linger beside the next
-		r.body.absorb(ctx, a)
-		if err := r.driver.Stop(ctx, a.Place, a.ID, r.timing.Grace); err != nil {
-			return 0, fmt.Errorf("stop what is left of the gateway: %w", err)
-		}
-	}
-	r.body.forget(a.ID)
-	a.LastError, a.ErrorCategory = f.sentence(), f.category
-	if n := len(l.failures); n < r.timing.Tries && !f.final {
-		a.Status = client.Starting
-		ok, err := r.note(ctx, a, "agent.crashed")
-		if !ok || err != nil {
-			return 0, err
-		}
-		return r.pause(ctx, r.timing.Backoff<<(n-1))
-	}
-	l.failures = nil
-	a.Status, a.Settled, a.StoppedAt = client.Errored, a.Wish, now()
-	_, err := r.note(ctx, a, "agent.failed")
-	return 0, err
-}
-
-// pause waits before the next try, unless a new wish interrupts.
-func (r *Reconciler) pause(ctx context.Context, d time.Duration) (time.Duration, error) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return time.Nanosecond, nil
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-}
-
-func (f failure) sentence() string {
-	if f.logs == "" {
-		return f.text
-	}
-	return f.text + " Its last log lines:\n" + f.logs
-}
-
-// tailLines is how much of the log an error shows.
-const tailLines = 10
-
-// tail reads the last log lines, masked; an error that cannot show them is still
-// an error worth showing.
-func (r *Reconciler) tail(ctx context.Context, a Agent) string {
-	text, err := r.body.logs(ctx, a, tailLines)
-	if err != nil {
-		r.log.WarnContext(ctx, "reading the log of a failed gateway failed", "agent", a.ID, "error", err)
-	}
-	return strings.TrimSpace(text)
+	return r.attend(ctx, l, a)
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // SetSecrets sets and deletes secrets of an agent, all or nothing; they can never
-// be read again. Provider keys hold from the agent's next call of its model on;
-// the answer says whether others wait for a restart.
+// be read again. Provider keys hold from the agent's next call of its model on, and
+// so does a channel's new token; the answer says whether others wait for a restart.
 // Faults: NotFound; Invalid, naming every broken name, also if no provider key
 // would be left.
 func (s *Service) SetSecrets(ctx context.Context, who access.Principal, id string, in client.SecretsRequest) (needsRestart bool, err error) {
@@ -23,8 +23,9 @@ func (s *Service) SetSecrets(ctx context.Context, who access.Principal, id strin
 	if err != nil {
 		return false, err
 	}
-	err = s.DB.Tx(ctx, func(tx *database.Tx) error {
-		a, err := find(ctx, tx, who.AccountID, id)
+	var a Agent
+	err = s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
+		a, err = find(ctx, tx, who.AccountID, id)
 		if err != nil {
 			return err
 		}
@@ -37,7 +38,17 @@ func (s *Service) SetSecrets(ctx context.Context, who access.Principal, id strin
 		tx.AfterCommit(func() { s.reconciler.Nudge(id) })
 		return s.tell(ctx, tx, who, id, "agent.secrets_updated", map[string]any{"set": slices.Sorted(maps.Keys(set)), "deleted": drop})
 	})
-	return needsRestart, err
+	if err != nil || !needsRestart || !runs(a) {
+		return needsRestart, err
+	}
+	return s.waitsStill(ctx, who, a), nil
+}
+
+// waitsStill says whether a change that is stored waits for a restart even after
+// what can be given to a running gateway was given to it.
+func (s *Service) waitsStill(ctx context.Context, who access.Principal, a Agent) bool {
+	waits, err := s.Sync(ctx, who, a.ID)
+	return waits || err != nil // the change stands, whatever became of the caller
 }
 
 func parseChange(in client.SecretsRequest) (set map[string]vault.Secret, drop []string, err error) {
@@ -46,7 +57,7 @@ func parseChange(in client.SecretsRequest) (set map[string]vault.Secret, drop []
 	drop = []string{}
 	for i, written := range in.DeleteSecrets {
 		name, problem := SecretName(written)
-		if problem == "" && set[name] != (vault.Secret{}) {
+		if _, both := set[name]; both && problem == "" {
 			problem = "is set in the same request"
 		}
 		if problem != "" {

@@ -218,11 +218,10 @@ func (v View) ShownConfig() map[string]any {
 // can be told while it runs; the rest shows in NeedsRestart.
 // Faults: NotFound; Invalid, naming every broken field.
 func (s *Service) Update(ctx context.Context, who access.Principal, id string, in client.UpdateAgentRequest) (View, error) {
-	var after Agent
+	var before, after Agent
 	var v View
-	err := s.DB.Tx(ctx, func(tx *database.Tx) error {
-		before, err := find(ctx, tx, who.AccountID, id)
-		if err != nil {
+	err := s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
+		if before, err = find(ctx, tx, who.AccountID, id); err != nil {
 			return err
 		}
 		if after, err = s.changed(ctx, tx, before, in); err != nil {
@@ -243,6 +242,9 @@ func (s *Service) Update(ctx context.Context, who access.Principal, id string, i
 		v, err = s.view(ctx, tx, after)
 		return err
 	})
+	if err == nil && runs(after) && (v.NeedsRestart || after.Name != before.Name) {
+		v.NeedsRestart = s.waitsStill(ctx, who, after)
+	}
 	return v, err
 }
 

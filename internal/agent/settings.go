@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"sync"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/database"
@@ -34,8 +35,10 @@ type Settings struct {
 	DemoKey     vault.Secret // in dev: the key of an agent that is created without any
 	DemoURL     string       // where calls with that key go
 
-	// Furnish adds what other rooms put into an agent's home: path to content.
-	Furnish func(ctx context.Context, q database.Querier, accountID, agentID string) (map[string][]byte, error)
+	// Reports are kept beside those in memory, shared with other servers; nil: none.
+	Reports Reports
+	// Furnish are the other rooms that put something into agents' homes.
+	Furnish []Furnisher
 	// Erase removes what other rooms keep of an agent.
 	Erase []Eraser
 }
@@ -49,7 +52,7 @@ type Service struct {
 	Settings
 	reconciler *Reconciler
 	body       *body
-	samples    *samples
+	reports    []reports // the first that knows is asked
 	notes      *notes
 }
 
@@ -58,10 +61,25 @@ func New(s Settings) (*Service, *Reconciler) {
 	if s.Boots == 0 {
 		s.Boots = 2
 	}
+	s.Timing = s.Timing.withDefaults()
 	b := newBody(s)
 	r := &Reconciler{
-		db: s.DB, events: s.Events, driver: s.Driver, body: b, timing: s.Timing.withDefaults(),
+		db: s.DB, events: s.Events, driver: s.Driver, body: b, timing: s.Timing,
 		boots: make(chan struct{}, s.Boots), log: s.Log, loops: map[string]*loop{},
 	}
-	return &Service{Settings: s, reconciler: r, body: b, samples: newSamples(), notes: newNotes()}, r
+	kept := []reports{{&MemoryReports{}, fromMemory}}
+	if s.Reports != nil {
+		kept = []reports{{s.Reports, fromRedis}, kept[0]}
+	}
+	return &Service{Settings: s, reconciler: r, body: b, reports: kept, notes: newNotes()}, r
+}
+
+// Run reports on running gateways, and notes how their model calls go, until ctx
+// ends.
+func (s *Service) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	loops.Go(func() { s.takeNotes(ctx) })
+	loops.Go(func() { (&sampler{Service: s}).run(ctx) })
+	loops.Wait()
+	return nil
 }

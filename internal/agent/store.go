@@ -73,7 +73,7 @@ func open(ctx context.Context, q database.Querier) ([]string, error) {
 // ask writes a wish and returns its number. Asking for what is already on its
 // way is no new wish, so that a repeated call does not cancel the first.
 func ask(ctx context.Context, tx *database.Tx, a Agent, want Wanted, fresh bool) (int64, error) {
-	again := want == WantRunning && a.Status == client.Errored // it gave up: try anew
+	again := want == WantRunning && gaveUp(a)
 	if a.Wanted == want && !fresh && !again {
 		return a.Wish, nil
 	}
@@ -85,14 +85,44 @@ func ask(ctx context.Context, tx *database.Tx, a Agent, want Wanted, fresh bool)
 	return wish, err
 }
 
-// progress writes what is so, unless a newer wish has come meanwhile; the answer
-// says whether it was written.
-func (a Agent) progress(ctx context.Context, tx *database.Tx) (bool, error) {
+// progress writes what is so. Errors: errNewer, if a newer wish has come meanwhile.
+func (a Agent) progress(ctx context.Context, tx *database.Tx) error {
 	n, err := database.Exec(ctx, tx,
 		`UPDATE agents SET settled = $1, booted = $2, status = $3, last_error = $4, error_category = $5, place = $6, running_hash = $7, started_at = $8, stopped_at = $9
 		 WHERE id = $10 AND wish = $11`,
 		a.Settled, a.Booted, a.Status, a.LastError, a.ErrorCategory, a.Place, a.RunningHash, database.Millis(a.StartedAt), database.Millis(a.StoppedAt), a.ID, a.Wish)
-	return n == 1, err
+	if err == nil && n == 0 {
+		return errNewer
+	}
+	return err
+}
+
+// noteHash writes what a's gateway has been given, if it is still the same gateway.
+func noteHash(ctx context.Context, tx *database.Tx, a Agent, hash string) error {
+	_, err := tx.ExecContext(ctx, `UPDATE agents SET running_hash = $1 WHERE id = $2 AND status = $3 AND place = $4 AND running_hash = $5`,
+		hash, a.ID, a.Status, a.Place, a.RunningHash)
+	return err
+}
+
+// noteError writes what the last call of its model says about an agent that runs.
+// The answer says whether anything changed.
+func noteError(ctx context.Context, tx *database.Tx, id string, category Category, text string) (bool, error) {
+	n, err := database.Exec(ctx, tx,
+		`UPDATE agents SET last_error = $1, error_category = $2 WHERE id = $3 AND status = $4`, text, category, id, client.Running)
+	return n > 0, err
+}
+
+// running lists the agents whose gateways are up, by id, with their places.
+func running(ctx context.Context, q database.Querier) (map[string]string, error) {
+	type row struct{ id, place string }
+	// The condition in brackets is that of the index agents_open.
+	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.id, &v.place) },
+		`SELECT id, place FROM agents WHERE (wanted <> 'stopped' OR settled < wish OR place <> '') AND status = 'running' AND place <> ''`)
+	places := make(map[string]string, len(rows))
+	for _, v := range rows {
+		places[v.id] = v.place
+	}
+	return places, err
 }
 
 func update(ctx context.Context, tx *database.Tx, a Agent) error {

@@ -9,6 +9,17 @@ import (
 	"agento.host/agento/internal/access"
 )
 
+// maxChatBody holds the longest message, however its characters are escaped.
+const maxChatBody = 4 << 20
+
+const chatExample = `data: {"type":"text","content":"I can help you with"}
+
+data: {"type":"text","content":" a wide range of tasks!"}
+
+data: {"type":"done"}
+
+`
+
 type chatInput struct {
 	AgentID
 	Body client.ChatRequest

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
-	"reflect"
 	"strings"
 	"sync"
 
@@ -74,6 +73,8 @@ func faultOf(ctx context.Context, err error) *fault.Fault {
 		return f
 	}
 	switch {
+	case ctx.Err() != nil: // nobody reads it, and it is no failure of ours
+		return fault.New(fault.Unavailable, "The client went away before the answer.").Because(err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fault.New(fault.UpstreamTimeout, "The agent took too long. Try again.").Because(err)
 	case errors.Is(err, context.Canceled) && ctx.Err() == nil:
@@ -162,16 +163,22 @@ func badInput(status int, message, request string, errs []error) *refusal {
 	code := fault.Invalid
 	switch status {
 	case http.StatusRequestEntityTooLarge:
-		code = fault.TooLarge
+		code, message = fault.TooLarge, "The body is too large for this request. Send less at once."
 	case http.StatusUnsupportedMediaType:
 		code, message = fault.UnsupportedType, "The body must be JSON: send Content-Type: application/json."
-	case http.StatusInternalServerError:
-		code = fault.Internal
+	case http.StatusRequestTimeout, http.StatusInternalServerError: // which is all that the second can mean: handlers fail by refuse
+		message, errs = "The body did not come whole. Send it again.", nil
+	}
+	if len(errs) == 0 && message == "request body is required" {
+		message = "The request needs a JSON body."
 	}
 	fields := fault.Fields{}
 	for _, e := range errs {
 		field, what := fieldOf(e)
 		fields.Add(field, "%s", what)
+	}
+	if what, broken := fields["body"]; broken { // then nothing else was understood
+		fields = fault.Fields{"body": what}
 	}
 	f := fault.New(code, "%s", sentence(message))
 	if code == fault.Invalid && len(fields) > 0 {
@@ -183,9 +190,13 @@ func badInput(status int, message, request string, errs []error) *refusal {
 // fieldOf reads huma's word about a field. The value it found is never repeated:
 // it may be a secret.
 func fieldOf(err error) (field, what string) {
+	var ours fieldError
+	if errors.As(err, &ours) {
+		return ours.field, ours.what
+	}
 	var d *huma.ErrorDetail
 	if !errors.As(err, &d) {
-		return "body", err.Error()
+		return "body", "is no JSON that this request takes"
 	}
 	field = d.Location
 	for _, place := range []string{"body.", "query.", "path.", "header."} {
@@ -198,16 +209,38 @@ func fieldOf(err error) (field, what string) {
 		}
 		return field + "." + name, "is required"
 	}
-	switch d.Message {
-	case "unexpected property":
-		return field, "is not a field of this request: remove it"
-	case "unknown query parameter":
-		return field, "is not a parameter of this request: remove it"
-	}
 	if field == "body" {
 		return field, "is no JSON that this request takes: " + d.Message
 	}
-	return field, "must be " + strings.TrimPrefix(strings.TrimPrefix(d.Message, "expected "), "value to be ")
+	return field, inWords(d.Message)
+}
+
+// inWords turns huma's word about a value into one that says what to do.
+func inWords(message string) string {
+	switch message {
+	case "unexpected property":
+		return "is not a field of this request: remove it"
+	case "unknown query parameter":
+		return "is not a parameter of this request: remove it"
+	case "expected boolean":
+		return "must be true or false"
+	case "expected integer", "invalid integer":
+		return "must be a whole number"
+	case "expected string", "expected object", "expected array", "expected number":
+		return "must be of type " + strings.TrimPrefix(message, "expected ")
+	}
+	for _, w := range []struct{ theirs, ours string }{
+		{"expected value to be ", "must be "},
+		{"expected string to be ", "must be "},
+		{"expected number ", "must be a number "},
+		{"expected length ", "must have a length "},
+		{"expected ", "must be "},
+	} {
+		if rest, ok := strings.CutPrefix(message, w.theirs); ok {
+			return w.ours + rest
+		}
+	}
+	return "is not understood: " + message
 }
 
 func sentence(message string) string {
@@ -215,17 +248,4 @@ func sentence(message string) string {
 		return "The request is invalid."
 	}
 	return strings.ToUpper(message[:1]) + strings.TrimSuffix(message[1:], ".") + "."
-}
-
-// registerOptionals tells the schema generator that an Optional is a nullable value.
-func registerOptionals(schemas huma.Registry) {
-	schemas.RegisterTypeAlias(reflect.TypeFor[client.Optional[string]](), reflect.TypeFor[*string]())
-	schemas.RegisterTypeAlias(reflect.TypeFor[client.Time](), reflect.TypeFor[timestamp]())
-}
-
-type timestamp string
-
-// Schema implements huma.SchemaProvider.
-func (timestamp) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Format: "date-time", Examples: []any{"2026-02-10T14:00:00.000Z"}}
 }

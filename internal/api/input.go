@@ -1,13 +1,24 @@
 package api
 
 import (
+	"encoding/json"
+	"errors"
+	"strconv"
 	"time"
-
-	"github.com/danielgtaylor/huma/v2"
+	"unicode/utf8"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
 )
+
+// readJSON decodes a body. Left to itself encoding/json would put a replacement
+// character for what is no text.
+func readJSON(data []byte, v any) error {
+	if !utf8.Valid(data) {
+		return errors.New("it is not valid UTF-8")
+	}
+	return json.Unmarshal(data, v)
+}
 
 // parseTime reads an RFC 3339 time; an empty one is the zero time.
 func parseTime(field, text string) (time.Time, error) {
@@ -26,6 +37,29 @@ func page[T any](rows []T, total, limit, offset int) *listReply[T] {
 	return &listReply[T]{Body: client.List[T]{Data: rows, Pagination: client.Pagination{Total: total, Limit: limit, Offset: offset}}}
 }
 
+// parseCursor reads where a list is to go on; nothing is its beginning.
+func parseCursor(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	at, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || at < 1 {
+		return 0, fault.Fields{"offset": "must be the nextOffset of the page before"}.Err()
+	}
+	return at, nil
+}
+
+// cursorPage is one part of a list that goes on at next; 0: it does not.
+func cursorPage[T any](rows []T, next int64) *cursorReply[T] {
+	c := client.Cursor{HasMore: next > 0}
+	if c.HasMore {
+		c.NextOffset = orNull(strconv.FormatInt(next, 10))
+	}
+	return &cursorReply[T]{Body: client.CursorList[T]{Data: rows, Pagination: c}}
+}
+
+type cursorReply[T any] struct{ Body client.CursorList[T] }
+
 // details turns an Invalid fault into what huma collects with its own findings.
 func details(err error) []error {
 	if err == nil || !fault.Is(err, fault.Invalid) {
@@ -33,7 +67,13 @@ func details(err error) []error {
 	}
 	var all []error
 	for field, what := range fault.From(err).Details {
-		all = append(all, &huma.ErrorDetail{Location: "body." + field, Message: what})
+		all = append(all, fieldError{field, what})
 	}
 	return all
 }
+
+// fieldError is what a room finds wrong with a field, in the words of the room.
+type fieldError struct{ field, what string }
+
+// Error implements error.
+func (e fieldError) Error() string { return e.field + " " + e.what }

@@ -9,6 +9,12 @@ import (
 	"agento.host/agento/internal/access"
 )
 
+const logExample = `data: 2026-02-10T14:00:05Z [info] Agent started
+
+data: 2026-02-10T14:00:06Z [info] Processing message...
+
+`
+
 type logsInput struct {
 	AgentID
 	Tail int `query:"tail" default:"100" minimum:"1" maximum:"10000" doc:"Number of lines."`

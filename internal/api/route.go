@@ -3,13 +3,17 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/fault"
 )
 
 // bodyTime is how long a caller may take to send a body.
@@ -26,7 +30,9 @@ type route struct {
 	method, path string
 	scope        access.Scope
 	summary      string
-	largest      int64 // body, in bytes; 0: maxBody
+	largest      int64  // body, in bytes; 0: maxBody
+	status       int    // of success; 0: 200
+	example      string // of a stream; empty: the route answers with JSON
 	register     func(*Server, route)
 }
 
@@ -42,6 +48,7 @@ func row[I, O any](pattern string, scope access.Scope, summary string, handle fu
 			}
 			return out, nil
 		})
+		s.describeAnswers(r)
 	}}
 	r.method, r.path, _ = strings.Cut(pattern, " ")
 	return r
@@ -50,6 +57,18 @@ func row[I, O any](pattern string, scope access.Scope, summary string, handle fu
 // upTo sets the largest body of a route.
 func (r route) upTo(bytes int64) route {
 	r.largest = bytes
+	return r
+}
+
+// creates says that the route answers 201.
+func (r route) creates() route {
+	r.status = http.StatusCreated
+	return r
+}
+
+// streams says that the route answers with events such as these.
+func (r route) streams(example string) route {
+	r.example = example
 	return r
 }
 
@@ -62,8 +81,8 @@ func (s *Server) operation(r route) huma.Operation {
 		Tags:            []string{tag(r.path)},
 		MaxBodyBytes:    maxBody,
 		BodyReadTimeout: bodyTime,
-		Errors:          []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests},
-		Middlewares:     huma.Middlewares{s.require(r.scope)},
+		DefaultStatus:   r.status,
+		Middlewares:     huma.Middlewares{s.require(r)},
 	}
 	if r.largest > 0 {
 		op.MaxBodyBytes = r.largest
@@ -74,13 +93,21 @@ func (s *Server) operation(r route) huma.Operation {
 	return op
 }
 
-// require lets only callers through whose key has the scope.
-func (s *Server) require(scope access.Scope) func(huma.Context, func(huma.Context)) {
+// require lets only callers through whose key has the scope, and only names that
+// something could have.
+func (s *Server) require(r route) func(huma.Context, func(huma.Context)) {
+	names := wildcards(r.path)
 	return func(ctx huma.Context, next func(huma.Context)) {
-		r, w := humago.Unwrap(ctx)
-		if scope != anyKey {
-			if err := s.allow(callerOf(r.Context()), scope); err != nil {
-				s.fail(w, r, err)
+		req, w := humago.Unwrap(ctx)
+		if r.scope != anyKey {
+			if err := s.allow(callerOf(req.Context()), r.scope); err != nil {
+				s.fail(w, req, err)
+				return
+			}
+		}
+		for _, name := range names {
+			if !legible(req.PathValue(name)) {
+				s.fail(w, req, fault.New(fault.NotFound, "There is no such %s: it must be short, readable text.", name))
 				return
 			}
 		}
@@ -94,6 +121,25 @@ func (s *Server) allow(who access.Principal, scope access.Scope) error {
 		return err
 	}
 	return s.Access.Allows(who, access.FeatureAPIAccess)
+}
+
+// wildcards are the names in braces of a path.
+func wildcards(path string) []string {
+	var names []string
+	for part := range strings.SplitSeq(path, "/") {
+		if name, ok := strings.CutPrefix(part, "{"); ok {
+			names = append(names, strings.TrimSuffix(name, "}"))
+		}
+	}
+	return names
+}
+
+// longestName is more than any id or name has that a path can hold.
+const longestName = 256
+
+// legible says whether text could be a name: not every database takes the rest.
+func legible(text string) bool {
+	return len(text) <= longestName && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
 }
 
 type responseWriter struct{}
@@ -116,12 +162,8 @@ func operationID(method, path string) string {
 // tag is the resource that a path is about.
 func tag(path string) string {
 	parts := strings.Split(strings.TrimPrefix(path, "/v1/"), "/")
-	if parts[0] == "agents" && len(parts) > 2 {
-		switch parts[2] {
-		case "start", "stop", "restart", "status":
-		default:
-			return parts[2]
-		}
+	if parts[0] == "agents" && len(parts) > 2 && !slices.Contains([]string{"start", "stop", "restart", "status"}, parts[2]) {
+		return parts[2]
 	}
 	return parts[0]
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,10 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/knowledge"
+	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/workspace"
 )
@@ -39,15 +43,19 @@ type Settings struct {
 
 	Documents *workspace.Service
 	Swarms    *swarm.Service
+	Knowledge *knowledge.Service
+	Skills    *skill.Service
 
-	Ready   func(context.Context) error // what /readyz says; nil error: ready
-	Version string
-	Log     *slog.Logger
+	Ready     func(context.Context) error // what /readyz says; nil error: ready
+	Version   string
+	Heartbeat time.Duration // between the signs of life of a silent stream; 0: 15 s
+	Log       *slog.Logger
 }
 
 // Server serves the contract. It is an http.Handler.
 type Server struct {
 	Settings
+	events   *event.Log
 	mux      *http.ServeMux
 	api      huma.API
 	draining atomic.Bool
@@ -58,7 +66,10 @@ type Server struct {
 // New makes the door to the rooms of s.
 func New(s Settings) *Server {
 	replaceErrors()
-	srv := &Server{Settings: s, mux: http.NewServeMux()}
+	if s.Heartbeat == 0 {
+		s.Heartbeat = heartbeat
+	}
+	srv := &Server{Settings: s, mux: http.NewServeMux(), events: &event.Log{DB: s.DB}} // which only reads
 	srv.drain, srv.stop = context.WithCancel(context.Background())
 	srv.mux.HandleFunc("GET /healthz", srv.health)
 	srv.mux.HandleFunc("GET /readyz", srv.ready)
@@ -91,23 +102,56 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := "req_" + rand.Text()
 	w.Header().Set("X-Request-Id", id)
 	r = r.WithContext(context.WithValue(r.Context(), requestID{}, id))
-	defer func() {
-		if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // a panic's value, not a wrapped error
-			s.Log.ErrorContext(r.Context(), "a handler panicked", "request", id, "panic", p, "stack", string(debug.Stack()))
-			s.fail(w, r, fmt.Errorf("panic: %v", p))
-		}
-	}()
+	out := &answer{ResponseWriter: w}
+	defer s.recover(out, r)
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
-		who, err := s.admit(w, r)
+		who, err := s.admit(out, r)
 		if err != nil {
-			s.fail(w, r, err)
+			s.fail(out, r, err)
 			return
 		}
 		ctx := context.WithValue(r.Context(), principal{}, who)
 		r = r.WithContext(context.WithValue(ctx, agentsRoom{}, s.Agents))
 	}
-	s.mux.ServeHTTP(w, r)
+	s.mux.ServeHTTP(out, r)
 }
+
+// recover turns a panic of a handler into a 500, or breaks the connection where
+// the answer has begun: the client must not take half an answer for a whole one.
+func (s *Server) recover(out *answer, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p != http.ErrAbortHandler { //nolint:errorlint // a panic's value, not a wrapped error
+		s.Log.ErrorContext(r.Context(), "a handler panicked", "request", requestOf(r.Context()), "panic", p, "stack", string(debug.Stack()))
+	}
+	if out.begun || p == http.ErrAbortHandler { //nolint:errorlint // as above
+		panic(http.ErrAbortHandler)
+	}
+	s.fail(out, r, fmt.Errorf("panic: %v", p))
+}
+
+// answer remembers whether anything was written.
+type answer struct {
+	http.ResponseWriter
+	begun bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	a.begun = true
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(b []byte) (int, error) {
+	a.begun = true
+	return a.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController through.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // admit identifies the caller, charges the key's window and says in headers what
 // is left of it.
@@ -118,9 +162,9 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) (access.Principal
 	}
 	d := s.Limiter.Allow(who.KeyID, who.RateLimit, time.Now())
 	h := w.Header()
-	h.Set("X-RateLimit-Limit", fmt.Sprint(d.Limit))
-	h.Set("X-RateLimit-Remaining", fmt.Sprint(d.Remaining))
-	h.Set("X-RateLimit-Reset", fmt.Sprint(d.ResetUnix()))
+	h.Set("X-RateLimit-Limit", strconv.Itoa(d.Limit))
+	h.Set("X-RateLimit-Remaining", strconv.Itoa(d.Remaining))
+	h.Set("X-RateLimit-Reset", strconv.FormatInt(d.ResetUnix(), 10))
 	return who, d.Err()
 }
 
@@ -179,33 +223,28 @@ func (s *Server) nothingHere(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	err := fault.New(fault.Invalid, "%s does not take %s, only %s.", r.URL.Path, r.Method, strings.Join(allowed, ", "))
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	err := fault.New(fault.Invalid, "%s does not take %s. Use one of %s.", r.URL.Path, r.Method, strings.Join(allowed, ", "))
 	writeFault(w, http.StatusMethodNotAllowed, err, requestOf(r.Context()))
 }
 
 // methods are those that some route knows for the request's path.
 func (s *Server) methods(r *http.Request) []string {
 	var known []string
-	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		probe := r.Clone(r.Context())
 		probe.Method = m
 		if _, pattern := s.mux.Handler(probe); pattern != "/" {
 			known = append(known, m)
 		}
 	}
+	if len(known) > 0 {
+		known = append(known, http.MethodOptions)
+	}
 	return known
-}
-
-func (s *Server) describe() huma.Config {
-	c := huma.DefaultConfig("agento", s.Version)
-	c.Info.Description = "Manage agents, send chat messages, stream logs, and install skills from any language. Authenticate with an X-Api-Key header."
-	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "/openapi", "", ""
-	c.CreateHooks = nil // they would add a $schema field to every body of the contract
-	c.RejectUnknownQueryParameters = true
-	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "apiKey", In: "header", Name: "X-Api-Key"}}
-	c.Security = []map[string][]string{{"key": {}}}
-	registerOptionals(c.Components.Schemas)
-	return c
 }
 
 // respond writes an answer outside huma.

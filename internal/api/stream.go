@@ -40,9 +40,13 @@ type stream struct {
 func (s *Server) streaming(serve func(ctx context.Context, out *stream) error, last func(*stream, error)) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		r, w := humago.Unwrap(hc)
+		if r.Method == http.MethodHead {
+			streamHeader(w) // without a body there is nothing to wait for
+			return
+		}
 		ctx, stop := s.untilDrain(r.Context())
 		defer stop()
-		out := openStream(w)
+		out := openStream(w, s.Heartbeat)
 		err := serve(ctx, out)
 		begun := out.close()
 		switch {
@@ -55,10 +59,18 @@ func (s *Server) streaming(serve func(ctx context.Context, out *stream) error, l
 	}}
 }
 
-func openStream(w http.ResponseWriter) *stream {
+func openStream(w http.ResponseWriter, heartbeat time.Duration) *stream {
 	out := &stream{w: w, ctl: http.NewResponseController(w), stop: make(chan struct{})}
-	out.done.Go(out.beat)
+	out.done.Go(func() { out.beat(heartbeat) })
 	return out
+}
+
+func streamHeader(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream; charset=utf-8")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no") // nginx would collect the events
+	w.WriteHeader(http.StatusOK)
 }
 
 // close ends the heartbeat and says whether the stream had begun.
@@ -70,8 +82,8 @@ func (o *stream) close() bool {
 	return o.begun
 }
 
-func (o *stream) beat() {
-	t := time.NewTicker(heartbeat)
+func (o *stream) beat(every time.Duration) {
+	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
 		select {
@@ -109,11 +121,7 @@ func (o *stream) write(b []byte) error {
 		return o.err
 	}
 	if !o.begun {
-		h := o.w.Header()
-		h.Set("Content-Type", "text/event-stream; charset=utf-8")
-		h.Set("Cache-Control", "no-cache, no-transform")
-		h.Set("X-Accel-Buffering", "no") // nginx would collect the events
-		o.w.WriteHeader(http.StatusOK)
+		streamHeader(o.w)
 		o.begun = true
 	}
 	_ = o.ctl.SetWriteDeadline(time.Now().Add(writeTime)) // refused only by writers without a connection

@@ -92,7 +92,14 @@ var dialects = []dialect{{
 	},
 }}
 
-func (d dialect) ask(t *testing.T, s *Server, stream bool, text string) *http.Response {
+// answer is a response whose body the test's end closes.
+type answer struct {
+	StatusCode int
+	Header     http.Header
+	Body       io.Reader
+}
+
+func (d dialect) ask(t *testing.T, s *Server, stream bool, text string) answer {
 	t.Helper()
 	quoted, err := json.Marshal(text)
 	if err != nil {
@@ -102,10 +109,10 @@ func (d dialect) ask(t *testing.T, s *Server, stream bool, text string) *http.Re
 	if !stream && d.whole != "" {
 		path = d.whole
 	}
-	return d.post(t, t.Context(), s.URL()+path, fmt.Sprintf(d.body, stream, quoted))
+	return d.post(t.Context(), t, s.URL()+path, fmt.Sprintf(d.body, stream, quoted))
 }
 
-func (d dialect) post(t *testing.T, ctx context.Context, url, body string) *http.Response {
+func (d dialect) post(ctx context.Context, t *testing.T, url, body string) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
@@ -117,10 +124,10 @@ func (d dialect) post(t *testing.T, ctx context.Context, url, body string) *http
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = res.Body.Close() })
-	return res
+	return answer{res.StatusCode, res.Header, res.Body}
 }
 
-func readAll(t *testing.T, res *http.Response) string {
+func readAll(t *testing.T, res answer) string {
 	t.Helper()
 	all, err := io.ReadAll(res.Body)
 	if err != nil {
@@ -204,7 +211,7 @@ func TestEveryDialect(t *testing.T) {
 					t.Errorf("no call in %s", whole)
 				}
 				var text strings.Builder
-				for _, e := range dataOf(t, readAll(t, d.post(t, t.Context(), s.URL()+d.path, d.toolIn))) {
+				for _, e := range dataOf(t, readAll(t, d.post(t.Context(), t, s.URL()+d.path, d.toolIn))) {
 					text.WriteString(d.text(t, e))
 				}
 				if !strings.HasPrefix(text.String(), "The tool read answered: ") || !strings.Contains(text.String(), "forty-two") {
@@ -223,7 +230,7 @@ func TestEveryDialect(t *testing.T) {
 				gate := make(chan struct{})
 				s := start(t, Always(Reply{Chunks: []string{"first", "second"}, Gate: gate}))
 				ctx, leave := context.WithCancel(soon(t))
-				res := d.post(t, ctx, s.URL()+d.path, fmt.Sprintf(d.body, true, `"x"`))
+				res := d.post(ctx, t, s.URL()+d.path, fmt.Sprintf(d.body, true, `"x"`))
 				gate <- struct{}{} // lets the first chunk through
 				if _, err := readUntil(res.Body, "first"); err != nil {
 					t.Fatal(err)
@@ -282,8 +289,8 @@ func TestOpenAIChatSendsUsageOnRequestOnly(t *testing.T) {
 	s := start(t)
 	d := dialects[1]
 	url := s.URL() + d.path
-	without := readAll(t, d.post(t, t.Context(), url, `{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`))
-	with := readAll(t, d.post(t, t.Context(), url, `{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}`))
+	without := readAll(t, d.post(t.Context(), t, url, `{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`))
+	with := readAll(t, d.post(t.Context(), t, url, `{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}`))
 	if strings.Contains(without, "usage") || !strings.Contains(with, `"prompt_tokens":1`) {
 		t.Errorf("without %s\nwith %s", without, with)
 	}
@@ -375,7 +382,7 @@ func TestOddRequests(t *testing.T) {
 		"/v1/messages": 400, "/v1/chat/completions": 400, "/v1/responses": 400,
 		"/v1beta/models/m:explode": 400, "/v1beta/models/m:streamGenerateContent": 400, "/v1/nothing": 405,
 	} {
-		res := dialects[0].post(t, t.Context(), s.URL()+path, `{"messages":`)
+		res := dialects[0].post(t.Context(), t, s.URL()+path, `{"messages":`)
 		if res.StatusCode != want {
 			t.Errorf("%s: %d, want %d", path, res.StatusCode, want)
 		}

@@ -50,10 +50,6 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 		BufferPool:     &x.buffers,
 		ErrorLog:       slog.NewLogLogger(x.Log.Handler(), slog.LevelDebug),
 	}
-	// Without this, the server reads the rest of the request away from under the
-	// transport as soon as the answer begins, and a provider that refuses a long
-	// request early would look like one that broke off.
-	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 has it always
 	forward.ServeHTTP(w, r)
 }
 
@@ -134,12 +130,19 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 // answered looks at the head of the provider's answer.
 func (x *exchange) answered(res *http.Response) error {
 	x.done.Status, x.done.FirstByte = res.StatusCode, time.Since(x.done.Began)
+	// Our server drops the rest of the request once it answers, which breaks the
+	// connection to a provider that refuses a long request before its end; so the
+	// reason is read before that.
+	var head []byte
+	if res.StatusCode >= 400 {
+		head = peek(res)
+	}
 	switch {
 	case res.StatusCode == http.StatusUnauthorized:
 		x.refuse(res, "The model provider at "+x.target.Hostname()+" refused this agent's key. "+x.setKey())
 	case res.StatusCode == http.StatusForbidden:
 		x.refuse(res, "The model provider at "+x.target.Hostname()+" refused this agent's key for this request: it may lack access to the model or the region. "+x.setKey())
-	case res.StatusCode == http.StatusBadRequest && x.to.name == Google && badGoogleKey(res):
+	case res.StatusCode == http.StatusBadRequest && x.to.name == Google && bytes.Contains(head, []byte("API_KEY_INVALID")):
 		x.refuse(res, "The model provider at "+x.target.Hostname()+" refused this agent's key. "+x.setKey())
 	case res.StatusCode >= 300 && res.StatusCode < 400:
 		// A gateway that followed would take its token elsewhere.
@@ -179,12 +182,11 @@ func (x *exchange) replace(res *http.Response, message string) {
 	res.Header.Set("Content-Length", strconv.Itoa(len(body)))
 }
 
-// maxErrorBody bounds how much of an error is looked into.
+// maxErrorBody bounds how much of an error is looked at before it is passed on.
 const maxErrorBody = 64 << 10
 
-// badGoogleKey says whether a 400 is Google's way to refuse a key. The answer's
-// body is left as it was.
-func badGoogleKey(res *http.Response) bool {
+// peek returns the beginning of an answer, and leaves its body as it was.
+func peek(res *http.Response) []byte {
 	head, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
 	rest := io.Reader(res.Body)
 	if err != nil {
@@ -194,7 +196,7 @@ func badGoogleKey(res *http.Response) bool {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(head), rest), res.Body}
-	return bytes.Contains(head, []byte("API_KEY_INVALID"))
+	return head
 }
 
 type failing struct{ err error }

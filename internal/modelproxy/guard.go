@@ -117,7 +117,7 @@ func (g Guard) CheckURL(raw string) error {
 		}
 	}
 	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
-		return g.checkLiteral(netip.AddrPortFrom(ip, uint16(port))) //nolint:gosec // parsed as 16 bits
+		return g.checkLiteral(netip.AddrPortFrom(ip, uint16(port)))
 	}
 	if host := strings.TrimSuffix(strings.ToLower(u.Hostname()), "."); !g.AllowPrivate && (host == "localhost" || strings.HasSuffix(host, ".localhost")) {
 		return errors.New("must not be this machine, unless serve --allow-private-endpoints is set")

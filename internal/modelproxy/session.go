@@ -19,7 +19,7 @@ import (
 // write comes before this line, so the last one stands; in a tool's answer and in
 // what the model said it does not count. Calls that belong to no run (a summary
 // when the context is compacted, a title) have no such line and are counted for
-// the agent alone.
+// the agent alone. OpenClaw turns session keys into lower case.
 const (
 	marker    = "Runtime: agent="
 	keyBegins = "| session="

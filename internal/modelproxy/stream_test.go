@@ -1,6 +1,7 @@
 package modelproxy
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -81,7 +82,7 @@ func TestUsageIsCountedWhateverThePieces(t *testing.T) {
 
 func TestReadErrorsPass(t *testing.T) {
 	b := watched("text/event-stream", "", iotest.ErrReader(io.ErrUnexpectedEOF))
-	if _, err := io.ReadAll(b); err != io.ErrUnexpectedEOF { //nolint:errorlint // it must be this very error
+	if _, err := io.ReadAll(b); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -123,9 +123,10 @@ func (g *Gateway) History(ctx context.Context, key string, limit, offset int) (m
 	return messages, more, nil
 }
 
-// Abort ends the turns that run in a session; the text so far stays in its history.
+// Abort ends the turns that run or wait in a session, whoever began them; the text
+// so far stays in its history.
 func (g *Gateway) Abort(ctx context.Context, key string) error {
-	return g.Call(ctx, "chat.abort", map[string]any{"sessionKey": key}, nil)
+	return g.Call(ctx, "sessions.abort", map[string]any{"key": key, "clearQueued": true}, nil)
 }
 
 // ReloadSecrets makes the gateway read its secrets file again; its next model

@@ -124,7 +124,8 @@ func (a Agent) withMCP(tools ...any) list {
 }
 
 func (a Agent) plugins() object {
-	allow := list{string(a.Model.Provider), "web-readability"}
+	// All providers, so that another one is a change that a running gateway takes.
+	allow := list{string(Anthropic), string(OpenAI), string(Google), "web-readability"}
 	p := object{"slots": object{"memory": "none"}}
 	if a.Telegram != nil {
 		allow = append(allow, "telegram")

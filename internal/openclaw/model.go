@@ -74,8 +74,38 @@ func (m Model) config() object {
 		"baseUrl": "${" + envModel + "}" + path,
 		"api":     api,
 		"apiKey":  secretRef(secretModel),
-		"models":  list{m.traits().config(m.id())},
+		"models":  list{m.entry()},
 	}
+}
+
+// entry is the model's own entry in the catalog.
+func (m Model) entry() object {
+	t := m.traits()
+	input := list{"text"}
+	if t.images {
+		input = append(input, "image")
+	}
+	entry := object{
+		"id": literal(m.id()), "name": literal(m.id()), "reasoning": t.reasoning, "input": input,
+		"contextWindow": t.context, "maxTokens": t.output,
+	}
+	if as := m.treatedAs(); as != "" {
+		entry["params"] = object{"canonicalModelId": as}
+	}
+	return entry
+}
+
+// treatedAs makes answers of Claude Sonnet 5 and Opus 5 stream. OpenClaw holds every
+// answer of a model back until it is whole if that model may refuse in the middle;
+// their requests are otherwise those of Opus 4.8. The others of that kind (Opus 5.5,
+// Fable, Mythos) also bind their thinking to the prompt, which has to stay so.
+func (m Model) treatedAs() string {
+	id := strings.ToLower(m.id())
+	opus55 := strings.HasPrefix(id, "claude-opus-5-5")
+	if strings.HasPrefix(id, "claude-sonnet-5") || strings.HasPrefix(id, "claude-opus-5") && !opus55 {
+		return "claude-opus-4-8"
+	}
+	return ""
 }
 
 // traits are what OpenClaw has to know of a model; its own catalog is off, since
@@ -122,15 +152,4 @@ func (m Model) thinking() string {
 		return "low"
 	}
 	return "off"
-}
-
-func (t traits) config(id string) object {
-	input := list{"text"}
-	if t.images {
-		input = append(input, "image")
-	}
-	return object{
-		"id": literal(id), "name": literal(id), "reasoning": t.reasoning, "input": input,
-		"contextWindow": t.context, "maxTokens": t.output,
-	}
 }

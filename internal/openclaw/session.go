@@ -67,16 +67,18 @@ func ParseSessionKey(key string) (s Session, ok bool) {
 	return Session{}, false
 }
 
-// SessionOf finds whose model request this is: the system text of every request
-// ends with a line of OpenClaw's that names the session.
-func SessionOf(system string) (key string, ok bool) {
+// SessionOf finds whose model request this is, in a line of OpenClaw's own. For
+// Anthropic, Google and OpenAI's Responses it stands in the system text; for Chat
+// Completions in the last message of a user that has one. Nothing else may be
+// searched: tools and earlier messages can hold such a line of anybody's making.
+func SessionOf(text string) (key string, ok bool) {
 	const line, field = "\nRuntime: agent=", " | session="
-	// The last one: a caller's context stands before it and could hold another.
-	at := strings.LastIndex(system, line)
+	// The last one: what a caller wrote stands before it.
+	at := strings.LastIndex(text, line)
 	if at < 0 {
 		return "", false
 	}
-	rest, _, _ := strings.Cut(system[at+len(line):], "\n")
+	rest, _, _ := strings.Cut(text[at+len(line):], "\n")
 	_, rest, ok = strings.Cut(rest, field)
 	if !ok {
 		return "", false

@@ -20,6 +20,7 @@ const (
 	ModelFailed  Kind = "model_failed"  // the provider or its endpoint answered with an error
 	ModelTimeout Kind = "model_timeout" // the provider did not answer in time
 	GatewayGone  Kind = "gateway_gone"  // the gateway died, or the way to it broke
+	Aborted      Kind = "aborted"       // somebody stopped it: Gateway.Abort
 	Rejected     Kind = "rejected"      // the gateway did not take the request
 )
 
@@ -55,6 +56,8 @@ func (e *TurnError) Fault() *fault.Fault {
 		code = fault.UpstreamTimeout
 	case GatewayGone:
 		code = fault.Unavailable
+	case Aborted:
+		code = fault.Conflict
 	}
 	return fault.New(code, "%s", e.Message).Because(e)
 }
@@ -83,9 +86,15 @@ func failureOf(gatewayStatus int, body any) *TurnError {
 			kind += " " + saidKind
 		}
 	}
+	if m := gemini.FindStringSubmatch(e.Message); m != nil {
+		e.Status, _ = strconv.Atoi(m[1])
+		e.Message, e.Code = m[2], m[3]
+	}
 	switch {
 	case gatewayStatus != http.StatusOK:
 		e.Kind = Rejected
+	case e.Message == "agent run aborted":
+		e.Kind, e.Message = Aborted, "The answer was stopped."
 	case refused(e, kind):
 		e.Kind = RefusedKey
 	case timedOut(e, kind):
@@ -98,6 +107,9 @@ func failureOf(gatewayStatus int, body any) *TurnError {
 }
 
 var upstream = regexp.MustCompile(`(?s)^(?:HTTP )?([45]\d\d):? (.*)$`)
+
+// gemini is how OpenClaw words an answer of Google's.
+var gemini = regexp.MustCompile(`(?s)^Google Generative AI API error \((\d{3})\): (.*?)(?: \[code=([A-Z_]+)\])?$`)
 
 // errorFields reads an error that is an object, or a bare sentence.
 func errorFields(body any) (message, kind, code string) {

@@ -12,7 +12,7 @@ CREATE TABLE agent_skills (
     source       TEXT    NOT NULL, -- where it came from, as an upgrade asks for it again
     pin          TEXT    NOT NULL, -- the commit or the archive's hash
     digest       TEXT    NOT NULL, -- of all files
-    slug         TEXT    NOT NULL, -- its folder below workspace/skills
+    slug         TEXT    NOT NULL, -- its folder in the home
     label        TEXT    NOT NULL, -- the name its SKILL.md gives, folded
     score        BIGINT  NOT NULL,
     is_enabled   BOOLEAN NOT NULL,

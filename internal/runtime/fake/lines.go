@@ -59,7 +59,7 @@ func (l *lines) read(ctx context.Context, tail int, follow bool) io.ReadCloser {
 
 type lineReader struct {
 	log       *lines
-	ctx       context.Context //nolint:containedctx // a reader that follows ends with it
+	ctx       context.Context
 	cancel    context.CancelFunc
 	at, until int
 	follow    bool

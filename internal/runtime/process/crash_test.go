@@ -121,7 +121,7 @@ func killServer(t *testing.T, w world, after time.Duration, whole bool) (place s
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(w.Command[0], "server", string(text)) //nolint:gosec // this test
+	cmd := exec.Command(w.Command[0], "server", string(text))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err1 := cmd.StdinPipe()
@@ -183,18 +183,18 @@ func TestAsOrdinaryUser(t *testing.T) {
 	dir, err := os.MkdirTemp("", "agento-nobody-*")
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	must(t, os.Chmod(dir, 0o755)) //nolint:gosec // nobody must enter it
+	must(t, os.Chmod(dir, 0o755))
 	self, err := os.Executable()
 	must(t, err)
 	data, err := os.ReadFile(self)
 	must(t, err)
 	program := filepath.Join(dir, "process.test")
-	must(t, os.WriteFile(program, data, 0o755)) //nolint:gosec // nobody must run it
+	must(t, os.WriteFile(program, data, 0o755))
 	temp := filepath.Join(dir, "tmp")
-	must(t, os.Mkdir(temp, 0o755)) //nolint:gosec // nobody's own
+	must(t, os.Mkdir(temp, 0o755))
 	must(t, os.Chown(temp, nobody, nobody))
 
-	cmd := exec.Command(program, "-test.run", "^Test(Contract|Sandbox|Memory|Process|ServerKilled|ShimKilled|Hostile|Impostor|NoSecret|Stale|Logs)", "-test.v") //nolint:gosec // this test
+	cmd := exec.Command(program, "-test.run", "^Test(Contract|Sandbox|Memory|Process|ServerKilled|ShimKilled|Hostile|Impostor|NoSecret|Stale|Logs)", "-test.v")
 	cmd.Dir = temp
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + temp, "HOME=" + temp}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

@@ -58,10 +58,10 @@ type Driver struct {
 	ports   *portBook
 
 	mu    sync.Mutex
-	locks map[string]*sync.Mutex // one at a time for what changes an agent; guarded by mu
-	logs  map[string]*logbook    // guarded by mu
-	busy  map[string]bool        // ids that Run looks after; guarded by mu
-	kids  map[int]bool           // our children not yet reaped; guarded by mu
+	locks map[string]*idLock  // one at a time for what changes an agent; guarded by mu
+	logs  map[string]*logbook // guarded by mu
+	busy  map[string]bool     // ids that Run looks after; guarded by mu
+	kids  map[int]bool        // our children not yet reaped; guarded by mu
 }
 
 // New probes what the machine can do and opens the directories.
@@ -71,7 +71,7 @@ func New(s Settings) (*Driver, error) {
 	}
 	d := &Driver{
 		set: s, users: usableUsers(), ports: newPortBook(s.PortFrom, s.PortTo),
-		locks: map[string]*sync.Mutex{}, logs: map[string]*logbook{}, busy: map[string]bool{}, kids: map[int]bool{},
+		locks: map[string]*idLock{}, logs: map[string]*logbook{}, busy: map[string]bool{}, kids: map[int]bool{},
 	}
 	var err error
 	if d.secrets, err = openSecretStore(s.RunDir, s.Dir); err != nil {
@@ -222,18 +222,32 @@ func (d *Driver) agent(id string) (agent, error) {
 
 func (a agent) path(name string) string { return filepath.Join(a.dir, name) }
 
+// idLock is one agent's lock, and how many hold it or wait for it.
+type idLock struct {
+	sync.Mutex
+	users int // guarded by Driver.mu
+}
+
 // lock serialises what changes one agent, within this process. What holds
-// between processes is the lock file (see launch).
+// between processes is the lock file (see claim).
 func (d *Driver) lock(id string) (unlock func()) {
 	d.mu.Lock()
 	l := d.locks[id]
 	if l == nil {
-		l = &sync.Mutex{}
+		l = &idLock{}
 		d.locks[id] = l
 	}
+	l.users++
 	d.mu.Unlock()
 	l.Lock()
-	return l.Unlock
+	return func() {
+		l.Unlock()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(d.locks, id)
+		}
+	}
 }
 
 // Place implements runtime.Driver: a free port of the loopback address.
@@ -264,11 +278,11 @@ func (d *Driver) Inspect(_ context.Context, place, id string) (runtime.State, er
 }
 
 func (d *Driver) state(a agent, rec record) runtime.State {
-	pid, alive := d.alive(a, rec)
+	_, alive := d.alive(a, rec)
 	switch {
 	case alive:
 		d.watchOver(a.id, true)
-		return d.running(rec, pid)
+		return d.running(a, rec)
 	case rec.Nonce != "" && a.endedOrBegan(rec):
 		code, oom := a.ending(rec)
 		oom = oom || wasKilled(code) && d.limits.oomKilled(rec)
@@ -279,11 +293,11 @@ func (d *Driver) state(a agent, rec record) runtime.State {
 	return runtime.State{Phase: runtime.Gone, ExitCode: -1}
 }
 
-func (d *Driver) running(rec record, pid int) runtime.State {
+func (d *Driver) running(a agent, rec record) runtime.State {
 	s := runtime.State{Phase: runtime.Running, ExitCode: -1, MemoryLimit: rec.MemoryLimit, StartedAt: rec.At}
 	u, err := d.limits.usage(rec)
 	if err != nil {
-		u = usageOf(tree(pid))
+		u = usageOf(d.members(a, rec))
 	}
 	s.MemoryBytes, s.CPU, s.Processes = u.memory, u.cpu, u.processes
 	return s
@@ -312,7 +326,7 @@ func (d *Driver) Dial(ctx context.Context, place, id string) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", id, err)
 	}
-	if err := d.ports.verify(port, rec.Nonce, func() []int { return tree(pid) }); err != nil {
+	if err := d.ports.verify(port, id, rec.Nonce, func() []int { return tree(pid) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("dial %s: %w", id, err), conn.Close())
 	}
 	return conn, nil
@@ -377,23 +391,28 @@ func (d *Driver) List(ctx context.Context) ([]runtime.Found, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)
 	}
-	ids := map[string]bool{}
+	ids := map[string]bool{} // whether it has control groups
 	for _, e := range entries {
-		ids[e.Name()] = e.IsDir()
+		if e.IsDir() {
+			ids[e.Name()] = false
+		}
 	}
-	for _, id := range append(d.secrets.ids(), d.limits.ids()...) {
+	for _, id := range d.secrets.ids() {
+		ids[id] = false
+	}
+	for _, id := range d.limits.ids() {
 		ids[id] = true
 	}
 	out := make([]runtime.Found, 0, len(ids))
-	for id, exists := range ids {
+	for id, grouped := range ids {
 		a, err := d.agent(id)
-		if err != nil || !exists {
+		if err != nil {
 			continue // not ours
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		found, err := d.found(a)
+		found, err := d.found(a, grouped)
 		if err != nil {
 			return nil, err
 		}
@@ -402,20 +421,32 @@ func (d *Driver) List(ctx context.Context) ([]runtime.Found, error) {
 	return out, nil
 }
 
-func (d *Driver) found(a agent) (runtime.Found, error) {
+func (d *Driver) found(a agent, grouped bool) (runtime.Found, error) {
 	rec, err := a.record()
 	if err != nil {
 		return runtime.Found{}, fmt.Errorf("list %s: %w", a.id, err)
 	}
-	_, alive := d.alive(a, rec)
-	running := alive || !a.endedOrBegan(rec) && a.held() || len(d.limits.members(a.id, rec)) > 0
-	if running {
+	if d.exists(a, rec, grouped) {
 		d.watchOver(a.id, true)
 		if port, err := portOf(rec.Place); err == nil {
 			d.ports.keep(port, a.id)
 		}
+		return runtime.Found{ID: a.id, Place: rec.Place, Running: true}, nil
 	}
-	return runtime.Found{ID: a.id, Place: rec.Place, Running: running}, nil
+	return runtime.Found{ID: a.id, Place: rec.Place}, nil
+}
+
+// exists says whether anything of a gateway runs. Of stopped agents, which may
+// be many, it reads as little as it can.
+func (d *Driver) exists(a agent, rec record, grouped bool) bool {
+	if grouped || len(rec.Groups) > 0 && has(rec.Groups[0], "cgroup.procs") {
+		return len(d.limits.members(a.id, rec)) > 0 || a.held()
+	}
+	if _, ended := a.shimNote("end", rec); ended || rec.Nonce == "" {
+		return false
+	}
+	_, alive := d.alive(a, rec)
+	return alive || !a.endedOrBegan(rec) && a.held()
 }
 
 func (d *Driver) watchOver(id string, on bool) {
@@ -473,15 +504,14 @@ func (d *Driver) keepAgent(a agent) error {
 	if err != nil {
 		return err
 	}
-	pid, alive := d.alive(a, rec)
-	if !alive {
+	if _, alive := d.alive(a, rec); !alive {
 		d.watchOver(a.id, false)
 		return nil
 	}
 	if rec.MemoryLimit == 0 || len(rec.Groups) > 0 {
 		return nil
 	}
-	if used := usageOf(tree(pid)).memory; used > rec.MemoryLimit {
+	if used := usageOf(d.members(a, rec)).memory; used > rec.MemoryLimit {
 		d.set.Log.Warn("agent killed: over its memory limit", "agent", a.id, "bytes", used, "limit", rec.MemoryLimit)
 		return d.overLimit(a, rec)
 	}

@@ -152,6 +152,11 @@ func (d *Driver) launch(a agent, rec record, lock *os.File, env []byte, enter, g
 		return err
 	}
 	defer func() { _ = environment.Close() }()
+	filter, err := filledPipe(d.box.filter)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = filter.Close() }()
 	logFile, err := a.logFile()
 	if err != nil {
 		return err
@@ -160,11 +165,11 @@ func (d *Driver) launch(a agent, rec record, lock *os.File, env []byte, enter, g
 
 	gateway = d.box.wrap(a, d.set, d.secrets.of(a.id), gateway)
 	line := append([]string{"-c", shim, "agento-gateway", a.path("pid"), a.path("end"), rec.Nonce}, enter...)
-	cmd := exec.Command("/bin/sh", append(append(line, "--"), gateway...)...) //nolint:gosec // the operator's own command
+	cmd := exec.Command("/bin/sh", append(append(line, "--"), gateway...)...)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	cmd.ExtraFiles = []*os.File{lock, environment}
+	cmd.ExtraFiles = []*os.File{lock, environment, filter}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 
 	// Held until the child is known, so that reap cannot miss it.

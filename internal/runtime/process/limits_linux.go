@@ -2,10 +2,12 @@ package process
 
 import (
 	"bufio"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -62,9 +64,23 @@ func (l limiter) try() error {
 	if len(l.bases) == 0 {
 		return errors.New("this machine lets us make no control groups")
 	}
-	const id = ".probe"
-	groups, _, err := l.create(id, runtime.Limits{MemoryBytes: 1 << 30, Processes: 100})
+	id := ".probe-" + rand.Text()
+	groups, enter, err := l.create(id, runtime.Limits{MemoryBytes: 1 << 30, Processes: 100})
+	if err == nil {
+		err = tryEntering(enter)
+	}
 	return errors.Join(err, l.remove(id, record{Groups: groups}))
+}
+
+// tryEntering does as a shim does: the right to make a group is not yet the
+// right to move into it.
+func tryEntering(enter []string) error {
+	const script = `for f; do echo $$ >"$f" || exit 1; done`
+	out, err := exec.Command("/bin/sh", append([]string{"-c", script, "sh"}, enter...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("enter control group: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
 }
 
 func (l limiter) groups(id string, rec record) []string {
@@ -102,7 +118,7 @@ func (l limiter) create(id string, limits runtime.Limits) (groups, enter []strin
 }
 
 func createGroup(base, dir string) error {
-	if err := os.MkdirAll(base, 0o755); err != nil { //nolint:gosec // as all control groups
+	if err := os.MkdirAll(base, 0o755); err != nil {
 		return err
 	}
 	if err := delegate(base); err != nil {
@@ -112,13 +128,13 @@ func createGroup(base, dir string) error {
 	if err := removeGroup(dir); err != nil {
 		return err
 	}
-	return os.Mkdir(dir, 0o755) //nolint:gosec // as all control groups
+	return os.Mkdir(dir, 0o755)
 }
 
 // delegate passes the controllers on to the groups below, in v2.
 func delegate(base string) error {
 	file := filepath.Join(base, "cgroup.subtree_control")
-	if _, err := os.Stat(file); err != nil {
+	if !has(base, "cgroup.subtree_control") {
 		return nil // v1
 	}
 	if err := write(file, "+memory +pids"); err != nil {
@@ -275,7 +291,7 @@ func (m groupMount) delegated(name string) []string {
 		if err := delegate(dir); err != nil {
 			continue
 		}
-		if err := os.MkdirAll(base, 0o755); err == nil && delegate(base) == nil { //nolint:gosec // as all control groups
+		if err := os.MkdirAll(base, 0o755); err == nil && delegate(base) == nil {
 			return []string{base}
 		}
 	}
@@ -371,11 +387,6 @@ func number(file string) (int64, error) {
 		return 0, err
 	}
 	return strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
-}
-
-func has(dir, file string) bool {
-	_, err := os.Stat(filepath.Join(dir, file))
-	return err == nil
 }
 
 func write(file, text string) error { return os.WriteFile(file, []byte(text), 0o600) }

@@ -32,3 +32,5 @@ func (limiter) remove(string, record) error { return nil }
 func (limiter) ids() []string { return nil }
 
 func countsByNamespace() bool { return false }
+
+func seccompFilter() []byte { return nil }

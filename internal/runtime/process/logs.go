@@ -246,7 +246,7 @@ func readAt(path string, buf []byte, at int64) error {
 // logReader reads a logbook from a place on.
 type logReader struct {
 	book   *logbook
-	ctx    context.Context //nolint:containedctx // a reader that follows ends with it
+	ctx    context.Context
 	cancel context.CancelFunc
 	at     int64
 	until  int64 // where the log ended at first, for readers that do not follow

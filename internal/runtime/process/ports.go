@@ -33,7 +33,7 @@ type portBook struct {
 	mu       sync.Mutex
 	owner    map[int]string    // guarded by mu
 	port     map[string]int    // of an id; guarded by mu
-	listener map[string]string // nonce → inode of the socket known to be its gateway's; guarded by mu
+	listener map[string]string // of an id: its start and the socket known to be its own; guarded by mu
 }
 
 func newPortBook(from, to int) *portBook {
@@ -79,6 +79,7 @@ func (b *portBook) drop(id string) {
 		delete(b.owner, port)
 	}
 	delete(b.port, id)
+	delete(b.listener, id)
 }
 
 func free(port int) bool {
@@ -93,13 +94,13 @@ var errImpostor = errors.New("another process listens on the gateway's port")
 // verify makes sure that the socket which listens on a port belongs to one of
 // the gateway's processes: all agents share the loopback network, and one could
 // sit on a port before its owner does.
-func (b *portBook) verify(port int, nonce string, pids func() []int) error {
+func (b *portBook) verify(port int, id, nonce string, pids func() []int) error {
 	inode, ok := listenerOf(port)
 	if !ok {
 		return nil // nothing to be deceived by, or nothing to be known on this system
 	}
 	b.mu.Lock()
-	known := b.listener[nonce] == inode
+	known := b.listener[id] == nonce+inode
 	b.mu.Unlock()
 	if known {
 		return nil
@@ -108,7 +109,7 @@ func (b *portBook) verify(port int, nonce string, pids func() []int) error {
 		return errImpostor
 	}
 	b.mu.Lock()
-	b.listener[nonce] = inode
+	b.listener[id] = nonce + inode
 	b.mu.Unlock()
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,7 +54,7 @@ func awaitExit(ctx context.Context, pid int, still func() bool) error {
 	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	err = conn.Read(func(fd uintptr) bool {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) //nolint:gosec // a descriptor
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
 	})
 	if ctx.Err() != nil {
@@ -144,9 +145,10 @@ func strays(home string) []int {
 // ticks is how the kernel counts CPU time in /proc, on every architecture.
 const ticks = 100
 
+// usageOf adds up what processes use. Memory is without the pages of files,
+// which all agents share, as it is when control groups measure it.
 func usageOf(pids []int) usage {
 	var u usage
-	page := int64(os.Getpagesize())
 	for _, pid := range pids {
 		stat, err := os.ReadFile(procPath(pid, "stat"))
 		if err != nil {
@@ -154,7 +156,7 @@ func usageOf(pids []int) usage {
 		}
 		// The name in parentheses may hold anything.
 		f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(f) < 22 {
+		if len(f) < 15 {
 			continue
 		}
 		u.processes++
@@ -162,51 +164,21 @@ func usageOf(pids []int) usage {
 			n, _ := strconv.ParseInt(f[i], 10, 64)
 			u.cpu += time.Duration(n) * time.Second / ticks
 		}
-		rss, _ := strconv.ParseInt(f[21], 10, 64)
-		u.memory += rss * page
+		u.memory += statusBytes(pid, "RssAnon:", "RssShmem:")
 	}
 	return u
 }
 
-// listenerOf returns the inode of the socket that listens on a loopback port.
-func listenerOf(port int) (string, bool) {
-	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		if inode, ok := listenerIn(file, port); ok {
-			return inode, true
-		}
-	}
-	return "", false
-}
-
-func listenerIn(file string, port int) (inode string, ok bool) {
-	end := fmt.Sprintf(":%04X", port)
-	err := eachLine(file, func(text string) {
+// statusBytes adds up fields of a process's status that are given in kB.
+func statusBytes(pid int, names ...string) (sum int64) {
+	_ = eachLine(procPath(pid, "status"), func(text string) { // gone: nothing
 		f := strings.Fields(text)
-		if len(f) > 9 && f[3] == "0A" && strings.HasSuffix(f[1], end) && !ok {
-			inode, ok = f[9], true
+		if len(f) == 3 && slices.Contains(names, f[0]) {
+			kib, _ := strconv.ParseInt(f[1], 10, 64)
+			sum += kib << 10
 		}
 	})
-	return inode, ok && err == nil
-}
-
-// holdsSocket says whether one of the processes has a socket open, or whether
-// that cannot be seen.
-func holdsSocket(pids []int, inode string) bool {
-	target := "socket:[" + inode + "]"
-	blind := true
-	for _, pid := range pids {
-		fds, err := os.ReadDir(procPath(pid, "fd"))
-		if err != nil {
-			continue
-		}
-		blind = false
-		for _, fd := range fds {
-			if link, err := os.Readlink(filepath.Join(procPath(pid, "fd"), fd.Name())); err == nil && link == target {
-				return true
-			}
-		}
-	}
-	return blind
+	return sum
 }
 
 // growPipe makes room for n bytes.

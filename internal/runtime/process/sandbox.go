@@ -28,6 +28,7 @@ const (
 // becomes the agent's user. As an ordinary user it uses a user namespace.
 type sandbox struct {
 	bwrap, setpriv string
+	filter         []byte // refuses system calls; nil: none
 	reason         string // why there is none
 }
 
@@ -43,7 +44,7 @@ func probeSandbox(s Settings, users userRange) sandbox {
 	if goruntime.GOOS != "linux" {
 		return sandbox{reason: "bubblewrap needs Linux"}
 	}
-	var b sandbox
+	b := sandbox{filter: seccompFilter()}
 	var err error
 	if b.bwrap, err = exec.LookPath("bwrap"); err != nil {
 		return sandbox{reason: "bubblewrap is not installed: install the package bubblewrap"}
@@ -83,15 +84,19 @@ func (b sandbox) try(s Settings, users userRange) string {
 
 	ctx, cancel := context.WithTimeout(context.Background(), probing)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, line[0], line[1:]...) //nolint:gosec // bubblewrap
+	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
-	// The descriptor that wrap has the sandbox hold is the lock file's.
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return err.Error()
 	}
 	defer func() { _ = null.Close() }()
-	cmd.ExtraFiles = []*os.File{null}
+	filter, err := filledPipe(b.filter)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = filter.Close() }()
+	cmd.ExtraFiles = []*os.File{null, null, filter}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Sprintf("bubblewrap does not work here: %v: %s", err, strings.TrimSpace(string(out)))
 	}
@@ -108,7 +113,7 @@ func (b sandbox) furnish(a agent) error {
 		uid, gid = a.owner.UID, a.owner.GID
 	}
 	etc := a.path("etc")
-	if err := os.MkdirAll(etc, 0o755); err != nil { //nolint:gosec // agents read it
+	if err := os.MkdirAll(etc, 0o755); err != nil {
 		return err
 	}
 	files := map[string]string{
@@ -116,7 +121,7 @@ func (b sandbox) furnish(a agent) error {
 		"group":  fmt.Sprintf("root:x:0:\nagent:x:%d:\n", gid),
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil { //nolint:gosec // agents read it
+		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
@@ -131,7 +136,8 @@ var shared = []string{
 }
 
 // wrap returns the command line that runs inside in an agent's sandbox, or
-// inside itself where there is none. Nothing on it is secret.
+// inside itself where there is none. Nothing on it is secret. Descriptor 3 is
+// the lock file, 4 is left for inside, 5 is the filter of system calls.
 func (b sandbox) wrap(a agent, s Settings, secrets string, inside []string) []string {
 	if b.reason != "" {
 		return inside
@@ -142,6 +148,9 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, inside []string) []st
 		"--die-with-parent", "--sync-fd", "3",
 		"--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--new-session", "--hostname", boxHost,
 		"--clearenv", "--cap-drop", "ALL",
+	}
+	if b.filter != nil {
+		l.add("--seccomp", "5")
 	}
 	if b.setpriv == "" {
 		l.add("--unshare-user")

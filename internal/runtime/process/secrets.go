@@ -74,7 +74,7 @@ func privateDir(dir string) error {
 	if !st.IsDir() || !ok || int(owner.Uid) != os.Getuid() {
 		return fmt.Errorf("directory for secrets: %s belongs to somebody else", dir)
 	}
-	return os.Chmod(dir, 0o700) //nolint:gosec // a directory
+	return os.Chmod(dir, 0o700)
 }
 
 func (s secretStore) of(id string) string { return filepath.Join(s.dir, id) }

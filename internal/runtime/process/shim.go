@@ -37,7 +37,7 @@ const inner = `
 shift
 { echo 500 >/proc/self/oom_score_adj; } 2>/dev/null
 env=$(cat <&4) || exit 125
-exec 4<&-
+exec 4<&- 5<&-
 eval "unset env; $env" || exit 125
 cd "$HOME" || exit 125
 unset PWD OLDPWD
@@ -45,6 +45,9 @@ exec "$@"
 `
 
 var goodName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// Shells will not have these set to just anything.
+var shellNames = []string{"BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID"}
 
 // view is where a gateway sees what the server gives it.
 type view struct {
@@ -73,8 +76,8 @@ func (v view) environment(env map[string]vault.Secret, path string) ([]byte, err
 	all["PATH"], all["HOME"], all["TMPDIR"] = path, v.home, v.temp
 	names := make([]string, 0, len(all))
 	for name := range all {
-		if !goodName.MatchString(name) {
-			return nil, fmt.Errorf("not a name of an environment variable: %q", name)
+		if !goodName.MatchString(name) || slices.Contains(shellNames, name) {
+			return nil, fmt.Errorf("not a name for an environment variable: %q", name)
 		}
 		if strings.ContainsRune(all[name], 0) {
 			return nil, fmt.Errorf("environment variable %s holds a zero byte", name)

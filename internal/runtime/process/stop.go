@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -263,7 +262,7 @@ func (d *Driver) kill(pids []int) {
 
 // awaitUnlocked waits until the sandbox has let go of the lock file too.
 func (d *Driver) awaitUnlocked(ctx context.Context, a agent) error {
-	if _, err := os.Stat(a.path("lock")); err != nil {
+	if !has(a.dir, "lock") {
 		return nil
 	}
 	for deadline := time.Now().Add(dying); ; {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"agento.host/agento/internal/runtime/home"
@@ -87,15 +86,20 @@ func (a agent) takeHome() error {
 	if owner, ok := st.Sys().(*syscall.Stat_t); ok && int(owner.Uid) == a.owner.UID {
 		return nil
 	}
+	root, err := os.OpenRoot(a.home)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
 	// Itself last, so that a walk cut short is done again.
-	err = filepath.WalkDir(a.home, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || path == a.home {
+	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || path == "." {
 			return err
 		}
-		return os.Lchown(path, a.owner.UID, a.owner.GID)
+		return root.Lchown(path, a.owner.UID, a.owner.GID)
 	})
 	if err == nil {
-		err = os.Lchown(a.home, a.owner.UID, a.owner.GID)
+		err = root.Lchown(".", a.owner.UID, a.owner.GID)
 	}
 	if err != nil {
 		return fmt.Errorf("give the home to its user: %w", err)

@@ -128,18 +128,20 @@ func serveGateway(args []string) error {
 	case <-terminated:
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		err := server.Shutdown(ctx)
-		<-served
-		if errors.Is(err, context.DeadlineExceeded) {
-			return nil
+		// A request that hangs must not keep it: that is not what is tested.
+		if err := server.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
 		}
-		return err
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
 	}
 }
 
 // shell runs a command as the agent's tools would and answers what it printed.
 func shell(w http.ResponseWriter, r *http.Request) {
-	out, err := exec.CommandContext(r.Context(), "/bin/sh", "-c", r.FormValue("do")).CombinedOutput() //nolint:gosec // a test's own
+	out, err := exec.CommandContext(r.Context(), "/bin/sh", "-c", r.FormValue("do")).CombinedOutput() //nolint:gosec // what a test asks of its own gateway
 	if err != nil {
 		out = append(out, []byte("\nshell: "+err.Error())...)
 	}
@@ -154,7 +156,7 @@ func eat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	food := []byte(strings.Repeat("x", n))
-	fmt.Fprintln(w, len(food))
+	_, _ = fmt.Fprintln(w, len(food))
 	go func() {
 		<-context.Background().Done()
 		_ = food[0]

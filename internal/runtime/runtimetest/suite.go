@@ -44,7 +44,10 @@ func Run(t *testing.T, open func(t *testing.T) Bed) {
 		{"two agents", testTwoAgents},
 	}
 	for _, p := range parts {
-		t.Run(p.name, func(t *testing.T) { p.run(t, open(t)) })
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			p.run(t, open(t))
+		})
 	}
 	processParts := []struct {
 		name string
@@ -56,6 +59,7 @@ func Run(t *testing.T, open func(t *testing.T) Bed) {
 	}
 	for _, p := range processParts {
 		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
 			if b := open(t); b.Processes {
 				p.run(t, b)
 			}
@@ -325,7 +329,7 @@ func testWatch(t *testing.T, b Bed) {
 	}
 	ended := make(chan error, 2)
 	go func() { ended <- w.Watch(t.Context(), g.Place, g.ID) }()
-	go func() { ended <- b.Restart(t).(runtime.Watcher).Watch(t.Context(), g.Place, g.ID) }() //nolint:forcetypeassert // the same driver
+	go func() { ended <- b.Restart(t).(runtime.Watcher).Watch(t.Context(), g.Place, g.ID) }()
 	g.Ask("/boot")
 	if len(ended) > 0 {
 		t.Fatalf("watch returned early: %v", <-ended)
@@ -443,7 +447,7 @@ func testFollow(t *testing.T, b Bed) {
 	g.Ask("/print", "line", "after")
 	awaitLine(t, lines, "after")
 	stop()
-	for range lines { //nolint:revive // until it is closed
+	for range lines {
 	}
 }
 
@@ -529,7 +533,7 @@ func testRemove(t *testing.T, b Bed) {
 	if err := b.Driver.Remove(t.Context(), g.Place, g.ID); err != nil {
 		t.Fatal(err)
 	}
-	for range lines { //nolint:revive // readers see the end
+	for range lines {
 	}
 	if state := g.Inspect(); state.Phase != runtime.Gone {
 		t.Errorf("removed: %+v", state)

@@ -1,0 +1,157 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// KnowledgeChunk is a text to ingest.
+type KnowledgeChunk struct {
+	Text     string         `json:"text" doc:"Chunk text content, at most 4000 characters."`
+	Source   string         `json:"source" doc:"Source identifier, such as a filename."`
+	Metadata map[string]any `json:"metadata,omitempty" doc:"Key-value metadata, such as {\"type\": \"faq\"}."`
+}
+
+// KnowledgeIngest is a request to store chunks. Give either SwarmID or AgentID.
+type KnowledgeIngest struct {
+	SwarmID       string           `json:"swarmId,omitempty" doc:"Target swarm. Provide either swarmId or agentId."`
+	AgentID       string           `json:"agentId,omitempty" doc:"Target agent. If the agent belongs to a swarm, entries are stored at the swarm."`
+	Chunks        []KnowledgeChunk `json:"chunks" doc:"Text chunks to ingest, 1 to 100."`
+	ReplaceSource bool             `json:"replaceSource,omitempty" doc:"Makes the chunks all there is of each source they name; what is not among them is deleted, in the same transaction."`
+}
+
+// KnowledgeIngested is the answer to Ingest.
+type KnowledgeIngested struct {
+	Stored  int                `json:"stored"`
+	Skipped int                `json:"skipped"`
+	Total   int                `json:"total"`
+	Deleted *int               `json:"deleted,omitempty" doc:"Entries that replaceSource deleted; only there if it was asked for."`
+	DryRun  bool               `json:"dryRun,omitempty" doc:"True if nothing was changed."`
+	Details []KnowledgeOutcome `json:"details,omitempty" doc:"One for each chunk, in order; only with explain=true."`
+}
+
+// KnowledgeOutcome says what became of one chunk.
+type KnowledgeOutcome struct {
+	Index        int      `json:"index" doc:"Place of the chunk in the request, from 0."`
+	Status       string   `json:"status" enum:"stored,skipped"`
+	ID           *string  `json:"id,omitempty" doc:"The stored entry; not there in a dry run."`
+	MatchedID    *string  `json:"matchedId,omitempty" doc:"The entry because of which the chunk was skipped."`
+	MatchedIndex *int     `json:"matchedIndex,omitempty" doc:"The earlier chunk of this request because of which it was skipped."`
+	Similarity   *float64 `json:"similarity,omitempty" doc:"Cosine to what it matched, from 0.95 to 1."`
+}
+
+// KnowledgeEntry is one entry of a knowledge base.
+type KnowledgeEntry struct {
+	ID        string         `json:"id"`
+	Text      string         `json:"text"`
+	Source    string         `json:"source"`
+	Type      *string        `json:"type" doc:"The entry's metadata.type, if it has one."`
+	Metadata  map[string]any `json:"metadata,omitempty"`
+	CreatedAt Time           `json:"createdAt"`
+	UpdatedAt Time           `json:"updatedAt"`
+}
+
+// KnowledgeFound is an entry that answers a search.
+type KnowledgeFound struct {
+	KnowledgeEntry
+	Score      float64  `json:"score" doc:"From 0 to 1; 1 is first both by words and by meaning."`
+	Reason     string   `json:"reason" enum:"text,vector,both" doc:"What found it: its words, its meaning, or both."`
+	Similarity *float64 `json:"similarity,omitempty" doc:"Cosine to the query, if meaning found it."`
+}
+
+// KnowledgeDeleted is the answer to a deletion.
+type KnowledgeDeleted struct {
+	Deleted bool `json:"deleted"`
+	Count   int  `json:"count" doc:"How many entries were deleted."`
+}
+
+// KnowledgeTarget names whose knowledge is meant: an agent's or a swarm's.
+type KnowledgeTarget struct{ AgentID, SwarmID string }
+
+// IngestOptions change what Ingest answers and does.
+type IngestOptions struct {
+	Explain bool // fill in Details
+	DryRun  bool // change nothing
+}
+
+// KnowledgeQuery narrows a list; zero fields do not.
+type KnowledgeQuery struct {
+	Source string
+	Limit  int
+	Offset string // the NextOffset of the page before
+}
+
+// KnowledgeDeletion names what to delete: exactly one of Source, ID and All.
+type KnowledgeDeletion struct {
+	Source, ID string
+	All        bool // sends the confirmation along
+}
+
+// IngestKnowledge stores chunks and skips those that are known already.
+func (c *Client) IngestKnowledge(ctx context.Context, in KnowledgeIngest, o IngestOptions) (KnowledgeIngested, error) {
+	q := url.Values{}
+	setTrue(q, "explain", o.Explain)
+	setTrue(q, "dryRun", o.DryRun)
+	return data[KnowledgeIngested](ctx, c, http.MethodPost, knowledgePath("/ingest", q), in)
+}
+
+// Knowledge returns one page of entries, in the order in which they were stored.
+func (c *Client) Knowledge(ctx context.Context, t KnowledgeTarget, in KnowledgeQuery) (CursorList[KnowledgeEntry], error) {
+	q := t.query()
+	set(q, "source", in.Source)
+	set(q, "offset", in.Offset)
+	if in.Limit != 0 {
+		q.Set("limit", strconv.Itoa(in.Limit))
+	}
+	return call[CursorList[KnowledgeEntry]](ctx, c, http.MethodGet, knowledgePath("", q), nil)
+}
+
+// SearchKnowledge returns the entries that answer a question, best first; limit 0
+// is the server's default.
+func (c *Client) SearchKnowledge(ctx context.Context, t KnowledgeTarget, question string, limit int) ([]KnowledgeFound, error) {
+	q := t.query()
+	q.Set("q", question)
+	if limit != 0 {
+		q.Set("limit", strconv.Itoa(limit))
+	}
+	return data[[]KnowledgeFound](ctx, c, http.MethodGet, knowledgePath("/search", q), nil)
+}
+
+// DeleteKnowledge deletes entries.
+func (c *Client) DeleteKnowledge(ctx context.Context, t KnowledgeTarget, in KnowledgeDeletion) (KnowledgeDeleted, error) {
+	q := t.query()
+	set(q, "source", in.Source)
+	set(q, "id", in.ID)
+	setTrue(q, "all", in.All)
+	setTrue(q, "confirm", in.All)
+	return data[KnowledgeDeleted](ctx, c, http.MethodDelete, knowledgePath("", q), nil)
+}
+
+func (t KnowledgeTarget) query() url.Values {
+	q := url.Values{}
+	set(q, "agentId", t.AgentID)
+	set(q, "swarmId", t.SwarmID)
+	return q
+}
+
+func knowledgePath(rest string, q url.Values) string {
+	path := "/v1/knowledge" + rest
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	return path
+}
+
+func set(q url.Values, name, value string) {
+	if value != "" {
+		q.Set(name, value)
+	}
+}
+
+func setTrue(q url.Values, name string, value bool) {
+	if value {
+		q.Set(name, "true")
+	}
+}

@@ -1,0 +1,199 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// Skill is a skill of the marketplace, as the list shows it.
+type Skill struct {
+	ID            string `json:"id" example:"web-search"`
+	Name          string `json:"name" example:"Web Search"`
+	Description   string `json:"description"`
+	Author        string `json:"author" example:"agento"`
+	Category      string `json:"category" example:"productivity"`
+	InstallCount  int    `json:"installCount" doc:"Agents that have it now."`
+	LatestVersion string `json:"latestVersion" example:"1.2.0"`
+	SecurityScore *int   `json:"securityScore" minimum:"0" maximum:"100" doc:"From 0 to 100; null for a community skill that was not fetched yet."`
+	TrustLevel    string `json:"trustLevel" enum:"verified,clawhub,custom"`
+}
+
+// SkillDetails is everything about one skill.
+type SkillDetails struct {
+	ID                  string         `json:"id"`
+	Name                string         `json:"name"`
+	Description         string         `json:"description"`
+	EnhancedDescription string         `json:"enhancedDescription"`
+	Author              string         `json:"author"`
+	Category            string         `json:"category"`
+	Tags                []string       `json:"tags"`
+	InstallCount        int            `json:"installCount"`
+	LatestVersion       string         `json:"latestVersion"`
+	SecurityScore       int            `json:"securityScore" minimum:"0" maximum:"100"`
+	UseCases            []string       `json:"useCases"`
+	ToolCount           int            `json:"toolCount" doc:"How many of the agent's tools it uses."`
+	Tools               []string       `json:"tools"`
+	TrustLevel          string         `json:"trustLevel" enum:"verified,clawhub,custom"`
+	Versions            []string       `json:"versions,omitempty" doc:"Of a custom skill, highest first."`
+	Findings            []SkillFinding `json:"findings" doc:"What the security scan noticed, worst first."`
+}
+
+// SkillFinding is one thing that the security scan noticed.
+type SkillFinding struct {
+	Rule     string `json:"rule" example:"net-pipe-shell"`
+	Severity string `json:"severity" enum:"critical,high,medium,low,info"`
+	File     string `json:"file"`
+	Line     int    `json:"line" doc:"From 1; 0 means the whole file."`
+	Message  string `json:"message"`
+	Excerpt  string `json:"excerpt,omitempty" doc:"The text in question; invisible characters are spelled out."`
+}
+
+// UploadSkillRequest adds a version of a skill to the account's own catalog.
+type UploadSkillRequest struct {
+	ID                  string      `json:"id" minLength:"1" maxLength:"64" pattern:"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$" doc:"Lower-case letters, digits and hyphens."`
+	Name                string      `json:"name" minLength:"1" maxLength:"100" doc:"For people."`
+	Version             string      `json:"version" minLength:"5" maxLength:"64" doc:"Semantic version, higher than every one before it." example:"1.0.0"`
+	SkillMD             string      `json:"skillMd" minLength:"1" maxLength:"256000" doc:"SKILL.md in OpenClaw's format: a head with name and description, then instructions."`
+	Files               []SkillFile `json:"files,omitempty" maxItems:"255" doc:"Helper files; 2 MiB together with SKILL.md."`
+	Author              string      `json:"author,omitempty" maxLength:"100"`
+	Category            string      `json:"category,omitempty" maxLength:"50"`
+	Tags                []string    `json:"tags,omitempty" maxItems:"50"`
+	Description         string      `json:"description,omitempty" maxLength:"1024" doc:"Taken from SKILL.md if absent."`
+	EnhancedDescription string      `json:"enhancedDescription,omitempty" maxLength:"8000"`
+	UseCases            []string    `json:"useCases,omitempty" maxItems:"50"`
+	Tools               []string    `json:"tools,omitempty" maxItems:"50"`
+}
+
+// SkillFile is a helper file of a skill.
+type SkillFile struct {
+	Path     string `json:"path" minLength:"1" maxLength:"240" doc:"Below the skill's folder, with slashes." example:"scripts/report.mjs"`
+	Content  string `json:"content"`
+	Encoding string `json:"encoding,omitempty" enum:"utf8,base64" doc:"How content is written; utf8 by default."`
+}
+
+// AgentSkill is a skill that an agent has.
+type AgentSkill struct {
+	ID               string `json:"id" example:"as_abc123"`
+	SkillID          string `json:"skillId" example:"web-search"`
+	Name             string `json:"name" example:"Web Search"`
+	InstalledVersion string `json:"installedVersion" example:"1.2.0"`
+	TrustLevel       string `json:"trustLevel" enum:"verified,clawhub,custom"`
+	IsEnabled        bool   `json:"isEnabled"`
+	InstalledAt      Time   `json:"installedAt"`
+	SecurityScore    int    `json:"securityScore" doc:"At the time of installation."`
+	Source           string `json:"source" doc:"Where an upgrade looks for the next version."`
+}
+
+// InstallSkillRequest puts a skill on an agent.
+type InstallSkillRequest struct {
+	SkillID    string `json:"skillId" minLength:"1" maxLength:"500" doc:"Skill identifier (e.g. \"web-search\"); @owner/slug of the community registry; or https://github.com/OWNER/REPO[/tree/REF[/PATH]]."`
+	TrustLevel string `json:"trustLevel" enum:"verified,clawhub,custom" doc:"\"verified\" for curated skills, \"clawhub\" for community skills, \"custom\" for the account's own and for GitHub addresses."`
+	Version    string `json:"version,omitempty" maxLength:"64" doc:"The latest if absent."`
+}
+
+// UpdateAgentSkillRequest changes a skill of an agent; absent fields stay as they are.
+type UpdateAgentSkillRequest struct {
+	IsEnabled *bool  `json:"isEnabled,omitempty" doc:"Whether the agent sees the skill."`
+	Version   string `json:"version,omitempty" maxLength:"64" doc:"A version to bring it to, or \"latest\"."`
+}
+
+// ChangedSkill is the answer to InstallSkill and UpdateAgentSkill.
+type ChangedSkill struct {
+	ID               string `json:"id"`
+	SkillID          string `json:"skillId"`
+	Name             string `json:"name"`
+	InstalledVersion string `json:"installedVersion"`
+	TrustLevel       string `json:"trustLevel" enum:"verified,clawhub,custom"`
+	IsEnabled        bool   `json:"isEnabled"`
+	NeedsRestart     bool   `json:"needsRestart" doc:"Whether a running agent must be restarted to notice; if not, it notices by its next turn."`
+}
+
+// UninstalledSkill is the answer to UninstallSkill.
+type UninstalledSkill struct {
+	SkillID      string `json:"skillId"`
+	Uninstalled  bool   `json:"uninstalled"`
+	NeedsRestart bool   `json:"needsRestart"`
+}
+
+// SkillQuery narrows a list of skills; empty fields let everything through.
+type SkillQuery struct {
+	Search     string
+	Category   string
+	TrustLevel string // verified by default
+	Page       int    // from 1
+	PageSize   int    // 20 by default, at most 100
+}
+
+func (q SkillQuery) values() url.Values {
+	v := url.Values{}
+	for name, value := range map[string]string{"search": q.Search, "category": q.Category, "trustLevel": q.TrustLevel} {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	for name, n := range map[string]int{"page": q.Page, "pageSize": q.PageSize} {
+		if n != 0 {
+			v.Set(name, strconv.Itoa(n))
+		}
+	}
+	return v
+}
+
+// ListSkills returns one page of the marketplace.
+func (c *Client) ListSkills(ctx context.Context, q SkillQuery) (List[Skill], error) {
+	return call[List[Skill]](ctx, c, http.MethodGet, withQuery("/v1/skills", q.values()), nil)
+}
+
+// Skill returns one skill. Without a trust level it is looked for in the catalog,
+// then among the account's own.
+func (c *Client) Skill(ctx context.Context, id, trustLevel string) (SkillDetails, error) {
+	return data[SkillDetails](ctx, c, http.MethodGet, withQuery(skillPath(id), SkillQuery{TrustLevel: trustLevel}.values()), nil)
+}
+
+// UploadSkill adds a version of a skill to the account's own catalog.
+func (c *Client) UploadSkill(ctx context.Context, in UploadSkillRequest) (SkillDetails, error) {
+	return data[SkillDetails](ctx, c, http.MethodPost, "/v1/skills", in)
+}
+
+// DeleteSkill removes every version of a skill from the account's own catalog.
+// Agents that have it keep it.
+func (c *Client) DeleteSkill(ctx context.Context, id string) (Deleted, error) {
+	return data[Deleted](ctx, c, http.MethodDelete, skillPath(id), nil)
+}
+
+// AgentSkills returns the skills of an agent, oldest first.
+func (c *Client) AgentSkills(ctx context.Context, agentID string) ([]AgentSkill, error) {
+	list, err := call[List[AgentSkill]](ctx, c, http.MethodGet, agentPath(agentID)+"/skills", nil)
+	return list.Data, err
+}
+
+// InstallSkill puts a skill on an agent.
+func (c *Client) InstallSkill(ctx context.Context, agentID string, in InstallSkillRequest) (ChangedSkill, error) {
+	return data[ChangedSkill](ctx, c, http.MethodPost, agentPath(agentID)+"/skills", in)
+}
+
+// UpdateAgentSkill shows, hides or upgrades a skill of an agent.
+func (c *Client) UpdateAgentSkill(ctx context.Context, agentID, skillID string, in UpdateAgentSkillRequest) (ChangedSkill, error) {
+	return data[ChangedSkill](ctx, c, http.MethodPatch, agentSkillPath(agentID, skillID), in)
+}
+
+// UninstallSkill takes a skill off an agent. It may be named by its id, by the
+// installation's id, or by the address it came from.
+func (c *Client) UninstallSkill(ctx context.Context, agentID, skillID string) (UninstalledSkill, error) {
+	return data[UninstalledSkill](ctx, c, http.MethodDelete, agentSkillPath(agentID, skillID), nil)
+}
+
+func skillPath(id string) string { return "/v1/skills/" + url.PathEscape(id) }
+
+func agentSkillPath(agentID, skillID string) string {
+	return agentPath(agentID) + "/skills/" + url.PathEscape(skillID)
+}
+
+func withQuery(path string, q url.Values) string {
+	if len(q) == 0 {
+		return path
+	}
+	return path + "?" + q.Encode()
+}

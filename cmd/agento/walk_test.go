@@ -1,0 +1,317 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/devmodel"
+)
+
+// TestWalk is the main job on real gateways: two agents of two accounts, from
+// their creation to their end.
+func TestWalk(t *testing.T) {
+	in := newInstallation(t, "acme", "rival")
+	in.start()
+	acme, rival := in.as("acme"), in.as("rival")
+
+	wanted := in.newAgent("ada")
+	wanted.SoulMD = "# SOUL.md\n\nYou speak like a lighthouse keeper."
+	wanted.WorkflowMD = "# Workflow\n\nAlways ask for the ship's name first."
+	wanted.Secrets["DOOR_CODE"] = "open-sesame-4711"
+	type created struct {
+		client.CreatedAgent
+		err error
+	}
+	others := make(chan created, 1)
+	go func() { // two boots at once
+		a, err := rival.CreateAgent(t.Context(), in.newAgent("bob"))
+		others <- created{a, err}
+	}()
+	ada, err := acme.CreateAgent(t.Context(), wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob := <-others
+	if bob.err != nil {
+		t.Fatal(bob.err)
+	}
+	if ada.Status != client.Running || ada.StartedAt == nil {
+		t.Fatalf("created: %+v", ada)
+	}
+
+	t.Run("the model is told who the agent is", func(t *testing.T) { told(t, in, acme, ada.ID) })
+	t.Run("peers do not meet", func(t *testing.T) { peers(t, in, acme, ada.ID) })
+	t.Run("a client that leaves aborts the model call", func(t *testing.T) { disconnect(t, in, acme, ada.ID) })
+	t.Run("a refused key is told in words and a new one holds at once", func(t *testing.T) { refusedKey(t, in, acme, ada.ID) })
+	t.Run("the sandbox holds", func(t *testing.T) { sandboxHolds(t, in, acme, ada.ID, bob.ID) })
+	t.Run("a stranger finds nothing", func(t *testing.T) { stranger(t, rival, ada.ID) })
+	if err := errors.Join(deleted(rival, bob.ID)); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("a gateway that is killed comes back", func(t *testing.T) { killedGateway(t, in, acme, ada.ID) })
+	t.Run("stop, start, restart, delete", func(t *testing.T) { lifecycle(t, in, acme, ada.ID) })
+	in.stop()
+}
+
+func told(t *testing.T, in *installation, c *client.Client, id string) {
+	answer := say(t, c, id, client.ChatRequest{Message: "echo aye aye", Context: map[string]any{"plan": "Pro", "name": "Alice"}})
+	if answer != "aye aye" {
+		t.Errorf("answer %q", answer)
+	}
+	asked := lastCall(t, in, "echo aye aye")
+	for _, want := range []string{
+		"You speak like a lighthouse keeper", "Always ask for the ship's name first", "plan: Pro", "name: Alice", "**Name:** ada",
+	} {
+		if !strings.Contains(asked.System+string(asked.Body), want) {
+			t.Errorf("the model was not told %q", want)
+		}
+	}
+	if asked.Key.Reveal() != "sk-ant-ada" {
+		t.Error("the provider did not get the agent's own key")
+	}
+	history, err := c.History(t.Context(), id, client.HistoryQuery{})
+	if err != nil || len(history) != 2 || history[0].Content != "echo aye aye" || history[1].Content != "aye aye" {
+		t.Errorf("history %+v, %v", history, err)
+	}
+}
+
+// lastCall is the newest model call whose user said text.
+func lastCall(t *testing.T, in *installation, text string) *devmodel.Call {
+	t.Helper()
+	calls := in.model.Requests()
+	for i := len(calls) - 1; i >= 0; i-- {
+		if strings.Contains(calls[i].LastUser(), text) {
+			return calls[i]
+		}
+	}
+	t.Fatalf("no model call says %q", text)
+	return nil
+}
+
+func peers(t *testing.T, in *installation, c *client.Client, id string) {
+	say(t, c, id, client.ChatRequest{Message: "echo my number is 5550100", PeerID: "alice"})
+	say(t, c, id, client.ChatRequest{Message: "echo who is there", PeerID: "mallory"})
+	if body := string(lastCall(t, in, "who is there").Body); strings.Contains(body, "5550100") {
+		t.Error("one peer's words reached another's model call")
+	}
+	say(t, c, id, client.ChatRequest{Message: "echo still me", PeerID: "alice"})
+	if body := string(lastCall(t, in, "still me").Body); !strings.Contains(body, "5550100") {
+		t.Error("a peer's own session forgot what was said")
+	}
+	sessions, err := c.Sessions(t.Context(), id)
+	if err != nil || len(sessions) < 3 {
+		t.Errorf("%d sessions, %v", len(sessions), err)
+	}
+	// A peer cannot name another's session.
+	for _, s := range sessions {
+		_, err := trySay(t.Context(), c, id, client.ChatRequest{Message: "echo hello", PeerID: "nobody-yet", SessionID: s.ID})
+		if !client.IsCode(err, "not_found") {
+			t.Errorf("session %s is open to another peer: %v", s.ID, err)
+		}
+	}
+}
+
+func disconnect(t *testing.T, in *installation, c *client.Client, id string) {
+	defer in.model.Script(devmodel.When("hold the line", longStory()))()
+	ctx, leave := context.WithTimeout(t.Context(), patience)
+	defer leave()
+	for e, err := range c.Chat(ctx, id, client.ChatRequest{Message: "hold the line"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Type == "text" {
+			break // the client goes away in the middle of the answer
+		}
+	}
+	leave()
+	cut, err := lastCall(t, in, "hold the line").Cancelled(t.Context())
+	if err != nil || !cut {
+		t.Errorf("the model call was not aborted: %v, %v", cut, err)
+	}
+}
+
+// longStory is an answer that goes on for minutes unless somebody stops it.
+func longStory() devmodel.Reply {
+	return devmodel.Reply{Chunks: strings.SplitAfter(strings.Repeat("and then ", 10_000), " "), Delay: 20 * time.Millisecond}
+}
+
+func refusedKey(t *testing.T, in *installation, c *client.Client, id string) {
+	remove := in.model.Script(devmodel.OnlyKey("sk-ant-new"))
+	defer remove()
+	_, err := trySay(t.Context(), c, id, client.ChatRequest{Message: "echo one"})
+	var refusal *client.Error
+	if !errors.As(err, &refusal) || !strings.Contains(refusal.Message, "key") {
+		t.Fatalf("a refused key gave %v", err)
+	}
+	eventually(t, "the agent says that its key was refused", func() bool {
+		a, err := c.Agent(t.Context(), id)
+		return err == nil && a.ErrorCategory != nil && *a.ErrorCategory == "credentials" && a.Status == client.Running
+	})
+	updated, err := c.SetSecrets(t.Context(), id, client.SecretsRequest{Secrets: map[string]string{"anthropic_api_key": "sk-ant-new"}})
+	if err != nil || updated.NeedsRestart {
+		t.Fatalf("%+v, %v", updated, err)
+	}
+	if got := say(t, c, id, client.ChatRequest{Message: "echo two"}); got != "two" {
+		t.Errorf("with the new key: %q", got)
+	}
+	eventually(t, "the agent no longer complains", func() bool {
+		a, err := c.Agent(t.Context(), id)
+		return err == nil && a.ErrorCategory == nil && a.LastError == nil
+	})
+}
+
+// sandboxHolds lets the agent itself try to read what is not its own.
+func sandboxHolds(t *testing.T, in *installation, c *client.Client, mine, other string) {
+	private := filepath.Join(in.data, "agents", other, "home", "workspace", "SOUL.md")
+	if _, err := os.Stat(private); err != nil {
+		t.Fatalf("the test looks in the wrong place: %v", err)
+	}
+	for name, try := range map[string]struct{ command, leak string }{
+		"another agent's home":     {"cat " + private + " || ls " + filepath.Dir(private), "SOUL.md\n"},
+		"the data directory":       {"cat " + filepath.Join(in.data, "master.key") + " && echo LEAKED || ls -A " + in.data, "LEAKED"},
+		"the database":             {"head -c 15 " + filepath.Join(in.data, "agento.db"), "SQLite format"},
+		"the server's environment": {"cat /proc/*/environ | tr '\\0' '\\n' | grep SERVER_ONLY", "hidden-from-agents"},
+		"the server's processes":   {"cat /proc/*/cmdline | tr '\\0' ' '", "require-sandbox"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := execute(t, c, mine, try.command)
+			if strings.Contains(got, try.leak) {
+				t.Errorf("the agent read it:\n%s", got)
+			}
+		})
+	}
+	// The same way of asking finds what is the agent's own: the tests above mean something.
+	if got := execute(t, c, mine, "cat SOUL.md; echo $DOOR_CODE"); !strings.Contains(got, "lighthouse keeper") || !strings.Contains(got, "open-sesame-4711") {
+		t.Errorf("the agent cannot read its own: %s", got)
+	}
+	// No provider key is anywhere in the gateway.
+	if got := execute(t, c, mine, "grep -rl sk-ant- $HOME /run /tmp /dev/shm /proc/*/environ 2>/dev/null; echo searched"); !strings.Contains(got, "searched") || strings.Contains(got, "/proc") || strings.Contains(got, "openclaw.json") {
+		t.Errorf("a provider key is inside the gateway: %s", got)
+	}
+}
+
+// execute runs a shell command through the agent's own tool and returns what the
+// model was shown of it.
+func execute(t *testing.T, c *client.Client, id, command string) string {
+	t.Helper()
+	return say(t, c, id, client.ChatRequest{Message: fmt.Sprintf("call exec {\"command\": %q}", command)})
+}
+
+func stranger(t *testing.T, c *client.Client, id string) {
+	_, errGet := c.Agent(t.Context(), id)
+	_, errChat := trySay(t.Context(), c, id, client.ChatRequest{Message: "hello"})
+	_, errLogs := c.Logs(t.Context(), id, 10)
+	_, errStop := c.StopAgent(t.Context(), id)
+	for what, err := range map[string]error{"get": errGet, "chat": errChat, "logs": errLogs, "stop": errStop} {
+		if !client.IsCode(err, "not_found") {
+			t.Errorf("%s by a stranger: %v", what, err)
+		}
+	}
+}
+
+func deleted(c *client.Client, id string) error {
+	_, err := c.DeleteAgent(context.Background(), id)
+	return err
+}
+
+func killedGateway(t *testing.T, in *installation, c *client.Client, id string) {
+	pid := gatewayPID(t, in, id)
+	group, err := syscall.Getpgid(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(-group, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the death is noticed", func() bool {
+		a, err := c.Agent(t.Context(), id)
+		return err == nil && a.Status == client.Starting
+	})
+	if got := say(t, c, id, client.ChatRequest{Message: "echo back again"}); got != "back again" {
+		t.Errorf("after the crash: %q", got)
+	}
+	if now := gatewayPID(t, in, id); now == pid {
+		t.Error("the gateway was not replaced")
+	}
+}
+
+// gatewayPID is the process that the driver started for an agent; it leads its group.
+func gatewayPID(t *testing.T, in *installation, id string) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(in.data, "agents", id, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscan(string(text), &pid); err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+func lifecycle(t *testing.T, in *installation, c *client.Client, id string) {
+	ctx := t.Context()
+	before, err := c.History(ctx, id, client.HistoryQuery{Limit: 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, err := c.StopAgent(ctx, id)
+	if err != nil || stopped.Status != client.Stopped || stopped.StoppedAt == nil {
+		t.Fatalf("%+v, %v", stopped, err)
+	}
+	for _, f := range in.gateways() {
+		if f.Running {
+			t.Error("a stopped agent runs")
+		}
+	}
+	if _, err := trySay(ctx, c, id, client.ChatRequest{Message: "hello"}); !client.IsCode(err, "agent_not_running") {
+		t.Errorf("chat with a stopped agent: %v", err)
+	}
+	if logs, err := c.Logs(ctx, id, 50); err != nil || !strings.Contains(logs, "[info]") {
+		t.Errorf("logs of a stopped agent: %q, %v", logs, err)
+	}
+	if after, err := c.History(ctx, id, client.HistoryQuery{Limit: 200}); err != nil || len(after) != len(before) {
+		t.Errorf("history of a stopped agent: %d messages of %d, %v", len(after), len(before), err)
+	}
+	started, err := c.StartAgent(ctx, id)
+	if err != nil || started.Status != client.Running {
+		t.Fatalf("%+v, %v", started, err)
+	}
+	pid := gatewayPID(t, in, id)
+	changed, err := c.UpdateAgent(ctx, id, client.UpdateAgentRequest{Config: map[string]any{"model": "claude-haiku-4-5"}})
+	if err != nil || !changed.NeedsRestart {
+		t.Fatalf("%+v, %v", changed, err)
+	}
+	restarted, err := c.RestartAgent(ctx, id)
+	if err != nil || restarted.Status != client.Running || gatewayPID(t, in, id) == pid {
+		t.Fatalf("%+v, %v", restarted, err)
+	}
+	if a, err := c.Agent(ctx, id); err != nil || a.NeedsRestart {
+		t.Errorf("after the restart: %+v, %v", a, err)
+	}
+	say(t, c, id, client.ChatRequest{Message: "echo my number is what", PeerID: "alice"})
+	asked := lastCall(t, in, "my number is what")
+	if !strings.Contains(string(asked.Body), "5550100") {
+		t.Error("the session did not survive stop and restart")
+	}
+	if asked.Model != "claude-haiku-4-5" {
+		t.Errorf("the model is %s", asked.Model)
+	}
+	if gone, err := c.DeleteAgent(ctx, id); err != nil || !gone.Deleted {
+		t.Fatalf("%+v, %v", gone, err)
+	}
+	if left := in.gateways(); len(left) != 0 {
+		t.Errorf("left behind: %+v", left)
+	}
+	if _, err := c.Agent(ctx, id); !client.IsCode(err, "not_found") {
+		t.Errorf("a deleted agent answers %v", err)
+	}
+}

@@ -1,0 +1,46 @@
+package api
+
+import (
+	"context"
+	"strconv"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/event"
+)
+
+type auditInput struct {
+	Target string `query:"target" doc:"Only changes of this, such as agent/ID, swarm/ID or key/ID."`
+	Action string `query:"action" doc:"Only changes of this kind, such as agent.created."`
+	Actor  string `query:"actor" doc:"Only changes that this API key asked for, by its id; or agent, system, operator."`
+	Since  string `query:"since" format:"date-time" doc:"Only changes at or after this time."`
+	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"How many changes at most."`
+	Offset string `query:"offset" doc:"Pagination cursor from a previous response."`
+}
+
+func (s *Server) audit(ctx context.Context, who access.Principal, in *auditInput) (*cursorReply[client.AuditEvent], error) {
+	since, err := parseTime("since", in.Since)
+	if err != nil {
+		return nil, err
+	}
+	before, err := parseCursor(in.Offset)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.events.List(ctx, who.AccountID, event.Filter{
+		Topic: in.Target, Kind: in.Action, Actor: in.Actor, Since: since, Before: before, Limit: in.Limit + 1, // one more shows whether there is more
+	})
+	if err != nil {
+		return nil, err
+	}
+	var next int64
+	if len(found) > in.Limit {
+		found = found[:in.Limit]
+		next = found[in.Limit-1].Seq
+	}
+	rows := make([]client.AuditEvent, len(found))
+	for i, e := range found {
+		rows[i] = client.AuditEvent{ID: strconv.FormatInt(e.Seq, 10), Actor: e.Actor, Action: e.Kind, Target: e.Topic, Data: e.Data, At: client.Time{Time: e.At}}
+	}
+	return cursorPage(rows, next), nil
+}

@@ -1,0 +1,170 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/chat"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/database/databasetest"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/knowledge"
+	"agento.host/agento/internal/knowledge/embed"
+	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/runtime/fake"
+	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/workspace"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
+// house is a whole agento in this process: every room is real, on a real database
+// with a real vault, behind a real HTTP server. Only gateways are scripted, since
+// a real one takes half a minute to boot.
+type house struct {
+	t        testing.TB
+	url      string
+	db       *database.DB
+	accounts *access.Service
+	agents   *agent.Service
+	driver   *fake.Driver
+	gateways *gateways
+	door     *api.Server
+	log      *logBook
+	loops    []func(context.Context) error
+}
+
+// plan of a house; the zero plan is what most tests need.
+type plan struct {
+	plans     *access.Plans // nil: one plan without limits
+	heartbeat time.Duration
+	prepare   func(*database.DB) // before anything runs
+}
+
+// open builds a house that is torn down at the end of the test.
+func open(t testing.TB, p plan) *house {
+	t.Helper()
+	h := &house{t: t, db: databasetest.New(t), gateways: newGateways(), log: &logBook{}}
+	if p.prepare != nil {
+		p.prepare(h.db)
+	}
+	h.driver = fake.New(fake.Settings{Dir: t.TempDir(), Handler: h.gateways.handler})
+	h.furnish(p)
+	h.run()
+	server := httptest.NewServer(h.door)
+	t.Cleanup(func() { // first of all: what is open ends, as in a real shutdown
+		h.door.Drain()
+		server.Close()
+	})
+	h.url = server.URL
+	return h
+}
+
+// furnish makes the rooms, each from those below it, as agento serve does.
+func (h *house) furnish(p plan) {
+	log := slog.New(slog.NewTextHandler(h.log, nil))
+	events := &event.Log{DB: h.db, Bell: event.NewBell()}
+	secrets := newVault(h.t)
+	h.accounts = access.New(access.Settings{DB: h.db, Events: events, Plans: p.plans, Log: log})
+	documents := &workspace.Service{DB: h.db, Events: events}
+	swarms := &swarm.Service{DB: h.db, Events: events, Secrets: secrets, Allows: h.allowsSwarms}
+	var known *knowledge.Service
+	agents, reconciler := agent.New(agent.Settings{
+		DB: h.db, Events: events, Vault: secrets, Access: h.accounts, Workspace: documents, Swarms: swarms, Driver: h.driver, Log: log,
+		URLs: modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1", PluginDir: "/plugins", Boots: 64,
+		Timing: agent.Timing{Ready: patience, Grace: time.Second, Backoff: time.Millisecond, Health: 50 * time.Millisecond},
+		Erase: []agent.Eraser{chat.DeleteAgent, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+			return known.AgentDeleted(ctx, tx, accountID, agentID)
+		}},
+	})
+	documents.Changed = func(_ context.Context, tx *database.Tx, _, agentID string) error {
+		tx.AfterCommit(func() { reconciler.Nudge(agentID) })
+		return nil
+	}
+	swarms.Members = agent.Members{Events: events, Left: reconciler.Nudge}
+	h.agents = agents
+	embedder, err := embed.Builtin()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	known = knowledge.New(knowledge.Settings{
+		DB: h.db, Events: events, Scopes: knowledge.Rooms{DB: h.db, Agents: agents, Swarms: swarms}, Embedder: embedder, Log: log,
+	})
+	swarms.OnDelete = known.OnSwarmDeleted(swarms.Members)
+	h.loops = append(h.loops, known.Run)
+	h.door = api.New(api.Settings{
+		DB: h.db, Access: h.accounts, Limiter: access.NewLimiter(), Agents: agents, Documents: documents, Swarms: swarms, Knowledge: known,
+		Chat:  chat.New(chat.Settings{DB: h.db, Events: events, Agents: agents, Log: log}),
+		Ready: h.db.Ping, Version: "test", Heartbeat: p.heartbeat, Log: log,
+	})
+	h.loops = append(h.loops, reconciler.Run, agents.Run)
+}
+
+func (h *house) allowsSwarms(ctx context.Context, accountID string) error {
+	p, err := h.accounts.PlanOf(ctx, h.db, accountID)
+	if err != nil {
+		return err
+	}
+	return p.Allows(access.FeatureSwarms)
+}
+
+// run keeps loops going until the end of the test, and then the gateways.
+func (h *house) run() {
+	ctx, stop := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for _, loop := range h.loops {
+		all.Go(func() {
+			if err := loop(ctx); err != nil {
+				h.t.Errorf("a loop ended: %v", err)
+			}
+		})
+	}
+	h.t.Cleanup(func() {
+		stop()
+		all.Wait()
+		h.driver.Close()
+		for _, v := range h.driver.Violations() {
+			h.t.Errorf("the driver was used against its contract: %s", v)
+		}
+	})
+}
+
+func newVault(t testing.TB) *vault.Vault {
+	t.Helper()
+	master := make([]byte, 32)
+	_, _ = rand.Read(master)
+	v, err := vault.New(master)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// logBook is the server's log, which tests look through for what must not be there.
+type logBook struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (b *logBook) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBook) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}

@@ -1,0 +1,133 @@
+package api
+
+import (
+	"context"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/knowledge"
+)
+
+// maxIngest is room for 100 chunks of 4,000 characters and their metadata,
+// however they are escaped.
+const maxIngest = 8 << 20
+
+type ingestInput struct {
+	Explain bool `query:"explain" doc:"Say in details what became of each chunk."`
+	DryRun  bool `query:"dryRun" doc:"Change nothing; say what would happen."`
+	Body    client.KnowledgeIngest
+}
+
+func (s *Server) ingestKnowledge(ctx context.Context, who access.Principal, in *ingestInput) (*reply[client.KnowledgeIngested], error) {
+	asked := knowledge.Ingest{
+		Target:        knowledge.Target{AgentID: in.Body.AgentID, SwarmID: in.Body.SwarmID},
+		ReplaceSource: in.Body.ReplaceSource, DryRun: in.DryRun,
+	}
+	for _, c := range in.Body.Chunks {
+		asked.Chunks = append(asked.Chunks, knowledge.Chunk(c))
+	}
+	done, err := s.Knowledge.Ingest(ctx, who.AccountID, who.KeyID, asked)
+	if err != nil {
+		return nil, err
+	}
+	out := client.KnowledgeIngested{Stored: done.Stored, Skipped: done.Skipped, Total: done.Stored + done.Skipped, DryRun: in.DryRun}
+	if in.Body.ReplaceSource {
+		out.Deleted = &done.Deleted
+	}
+	if in.Explain {
+		out.Details = outcomesJSON(done.Outcomes)
+	}
+	return one(out), nil
+}
+
+func outcomesJSON(outcomes []knowledge.Outcome) []client.KnowledgeOutcome {
+	rows := make([]client.KnowledgeOutcome, len(outcomes))
+	for i, o := range outcomes {
+		rows[i] = client.KnowledgeOutcome{Index: i, Status: "stored", ID: orNull(o.ID)}
+		if o.Stored {
+			continue
+		}
+		rows[i] = client.KnowledgeOutcome{Index: i, Status: "skipped", MatchedID: orNull(o.MatchedID), Similarity: &o.Similarity}
+		if o.MatchedIndex >= 0 {
+			rows[i].MatchedIndex = &o.MatchedIndex
+		}
+	}
+	return rows
+}
+
+// KnowledgeTarget says whose knowledge a request is about.
+type KnowledgeTarget struct {
+	AgentID string `query:"agentId" doc:"Target agent. If it belongs to a swarm, the swarm's knowledge is meant."`
+	SwarmID string `query:"swarmId" doc:"Target swarm. Provide either swarmId or agentId."`
+}
+
+func (t KnowledgeTarget) target() knowledge.Target {
+	return knowledge.Target{AgentID: t.AgentID, SwarmID: t.SwarmID}
+}
+
+type listKnowledgeInput struct {
+	KnowledgeTarget
+	Source string `query:"source" doc:"Only entries of this source."`
+	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"100" doc:"How many entries at most."`
+	Offset string `query:"offset" doc:"nextOffset of the page before."`
+}
+
+func (s *Server) listKnowledge(ctx context.Context, who access.Principal, in *listKnowledgeInput) (*cursorReply[client.KnowledgeEntry], error) {
+	p, err := s.Knowledge.List(ctx, who.AccountID, knowledge.List{Target: in.target(), Source: in.Source, Limit: in.Limit, Offset: in.Offset})
+	if err != nil {
+		return nil, err
+	}
+	out := &cursorReply[client.KnowledgeEntry]{}
+	out.Body.Pagination = client.Cursor{NextOffset: orNull(p.Next), HasMore: p.Next != ""}
+	out.Body.Data = make([]client.KnowledgeEntry, len(p.Entries))
+	for i, e := range p.Entries {
+		out.Body.Data[i] = entryJSON(e)
+	}
+	return out, nil
+}
+
+type deleteKnowledgeInput struct {
+	KnowledgeTarget
+	Source  string `query:"source" doc:"Delete all entries of this source."`
+	EntryID string `query:"id" doc:"Delete one entry."`
+	All     string `query:"all" enum:"true,false" doc:"Delete all entries; needs confirm=true."`
+	Confirm string `query:"confirm" enum:"true,false" doc:"Confirms that all are to be deleted."`
+}
+
+func (s *Server) deleteKnowledge(ctx context.Context, who access.Principal, in *deleteKnowledgeInput) (*reply[client.KnowledgeDeleted], error) {
+	n, err := s.Knowledge.Remove(ctx, who.AccountID, who.KeyID, knowledge.Remove{
+		Target: in.target(), Source: in.Source, ID: in.EntryID, All: in.All == "true", Confirm: in.Confirm == "true",
+	})
+	if err != nil {
+		return nil, err
+	}
+	return one(client.KnowledgeDeleted{Deleted: true, Count: n}), nil
+}
+
+type searchKnowledgeInput struct {
+	KnowledgeTarget
+	Question string `query:"q" required:"true" doc:"What is asked."`
+	Limit    int    `query:"limit" default:"10" minimum:"1" maximum:"50" doc:"How many entries at most."`
+}
+
+func (s *Server) searchKnowledge(ctx context.Context, who access.Principal, in *searchKnowledgeInput) (*reply[[]client.KnowledgeFound], error) {
+	found, err := s.Knowledge.Search(ctx, who.AccountID, knowledge.Search{Target: in.target(), Query: in.Question, Limit: in.Limit})
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]client.KnowledgeFound, len(found))
+	for i, f := range found {
+		rows[i] = client.KnowledgeFound{KnowledgeEntry: entryJSON(f.Entry), Score: f.Score, Reason: string(f.Reason)}
+		if f.Reason != knowledge.ByText {
+			rows[i].Similarity = &f.Similarity
+		}
+	}
+	return one(rows), nil
+}
+
+func entryJSON(e knowledge.Entry) client.KnowledgeEntry {
+	return client.KnowledgeEntry{
+		ID: e.ID, Text: e.Text, Source: e.Source, Type: orNull(e.Type()), Metadata: e.Metadata,
+		CreatedAt: client.Time{Time: e.CreatedAt}, UpdatedAt: client.Time{Time: e.UpdatedAt},
+	}
+}

@@ -1,0 +1,241 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/skill"
+	"agento.host/agento/internal/skill/scan"
+)
+
+// maxUpload is room for 2 MiB of files, however they are escaped.
+const maxUpload = 8 << 20
+
+type browseSkillsInput struct {
+	Search     string `query:"search" doc:"Words that the name or description must have."`
+	Category   string `query:"category" doc:"Only skills of this category."`
+	TrustLevel string `query:"trustLevel" enum:"verified,clawhub,custom" doc:"Whose skills: the catalog's (default), the community registry's, or the account's own."`
+	Page       int    `query:"page" default:"1" minimum:"1" maximum:"10000" doc:"Page number."`
+	PageSize   int    `query:"pageSize" default:"20" minimum:"1" maximum:"100" doc:"Results per page."`
+}
+
+func (s *Server) browseSkills(ctx context.Context, who access.Principal, in *browseSkillsInput) (*listReply[client.Skill], error) {
+	p, err := s.Skills.Browse(ctx, who.AccountID, skill.Query{
+		Search: in.Search, Category: in.Category, Trust: skill.Trust(in.TrustLevel), Page: in.Page, PageSize: in.PageSize,
+	})
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]client.Skill, len(p.Items))
+	for i, v := range p.Items {
+		rows[i] = client.Skill{
+			ID: v.SkillID, Name: v.Name, Description: v.Description, Author: v.Author, Category: v.Category,
+			InstallCount: v.Installs, LatestVersion: v.Version, SecurityScore: v.Score, TrustLevel: string(v.Trust),
+		}
+	}
+	return page(rows, p.Total, p.Limit, p.Offset), nil
+}
+
+// SkillID is the input of a route of one skill.
+type SkillID struct {
+	ID string `path:"id" doc:"Skill identifier."`
+}
+
+type getSkillInput struct {
+	SkillID
+	TrustLevel string `query:"trustLevel" enum:"verified,clawhub,custom" doc:"Where to look; by default the catalog, then the account's own."`
+}
+
+func (s *Server) getSkill(ctx context.Context, who access.Principal, in *getSkillInput) (*reply[client.SkillDetails], error) {
+	v, err := s.Skills.Get(ctx, who.AccountID, in.ID, skill.Trust(in.TrustLevel))
+	if err != nil {
+		return nil, err
+	}
+	return one(skillJSON(v)), nil
+}
+
+type uploadSkillInput struct{ Body client.UploadSkillRequest }
+
+func (s *Server) uploadSkill(ctx context.Context, who access.Principal, in *uploadSkillInput) (*reply[client.SkillDetails], error) {
+	if err := s.Access.Allows(who, access.FeatureCustomSkills); err != nil {
+		return nil, err
+	}
+	files, err := filesOf(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	b := in.Body
+	v, err := s.Skills.Upload(ctx, who.AccountID, who.KeyID, skill.Manifest{
+		ID: b.ID, Name: b.Name, Version: b.Version, Author: b.Author, Category: b.Category, Tags: b.Tags,
+		Description: b.Description, EnhancedDescription: b.EnhancedDescription, UseCases: b.UseCases, Tools: b.Tools,
+	}, files)
+	if err != nil {
+		return nil, err
+	}
+	return one(skillJSON(v)), nil
+}
+
+func filesOf(in client.UploadSkillRequest) (map[string][]byte, error) {
+	files := map[string][]byte{"SKILL.md": []byte(in.SkillMD)}
+	wrong := fault.Fields{}
+	for i, f := range in.Files {
+		content := []byte(f.Content)
+		if f.Encoding == "base64" {
+			var err error
+			if content, err = base64.StdEncoding.DecodeString(f.Content); err != nil {
+				wrong.Add(fmt.Sprintf("files[%d].content", i), "is not base64")
+			}
+		}
+		if _, twice := files[f.Path]; twice {
+			wrong.Add(fmt.Sprintf("files[%d].path", i), "is given twice")
+		}
+		files[f.Path] = content
+	}
+	return files, wrong.Err()
+}
+
+func (s *Server) deleteSkill(ctx context.Context, who access.Principal, in *SkillID) (*reply[client.Deleted], error) {
+	if err := s.Skills.Delete(ctx, who.AccountID, who.KeyID, in.ID); err != nil {
+		return nil, err
+	}
+	return one(client.Deleted{ID: in.ID, Deleted: true}), nil
+}
+
+func (s *Server) listAgentSkills(ctx context.Context, who access.Principal, in *AgentID) (*listReply[client.AgentSkill], error) {
+	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+		return nil, err
+	}
+	all, err := s.Skills.List(ctx, who.AccountID, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]client.AgentSkill, len(all))
+	for i, v := range all {
+		rows[i] = client.AgentSkill{
+			ID: v.ID, SkillID: v.SkillID, Name: v.Name, InstalledVersion: v.Version, TrustLevel: string(v.Trust), IsEnabled: v.Enabled,
+			InstalledAt: client.Time{Time: v.InstalledAt}, SecurityScore: v.Score, Source: v.Source,
+		}
+	}
+	return many(rows), nil
+}
+
+type installSkillInput struct {
+	AgentID
+	Body client.InstallSkillRequest
+}
+
+func (s *Server) installSkill(ctx context.Context, who access.Principal, in *installSkillInput) (*reply[client.ChangedSkill], error) {
+	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+		return nil, err
+	}
+	order := skill.Order{SkillID: in.Body.SkillID, Trust: skill.Trust(in.Body.TrustLevel), Version: in.Body.Version}
+	if err := s.mayInstall(who, order.Trust); err != nil {
+		return nil, err
+	}
+	plan, err := s.Access.PlanOf(ctx, s.DB, who.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	done, err := s.Skills.Install(ctx, who.AccountID, who.KeyID, in.ID, order, plan.RoomForSkill)
+	if err != nil {
+		return nil, err
+	}
+	return one(changedJSON(done)), nil
+}
+
+// mayInstall says whether the plan has skills of that origin.
+func (s *Server) mayInstall(who access.Principal, trust skill.Trust) error {
+	switch trust {
+	case skill.ClawHub:
+		return s.Access.Allows(who, access.FeatureClawHub)
+	case skill.Custom:
+		return s.Access.Allows(who, access.FeatureCustomSkills)
+	}
+	return nil
+}
+
+// AgentSkillID is the input of a route of one skill of an agent.
+type AgentSkillID struct {
+	AgentID
+	SkillID string `path:"skillId" doc:"Skill identifier, or the installation's id."`
+}
+
+type updateAgentSkillInput struct {
+	AgentSkillID
+	Body client.UpdateAgentSkillRequest
+}
+
+func (s *Server) updateAgentSkill(ctx context.Context, who access.Principal, in *updateAgentSkillInput) (*reply[client.ChangedSkill], error) {
+	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+		return nil, err
+	}
+	if in.Body.Version == "" && in.Body.IsEnabled == nil {
+		return nil, fault.Fields{"body": "must have isEnabled, version, or both"}.Err()
+	}
+	var done skill.Change
+	var err error
+	if v := in.Body.Version; v != "" {
+		if v == "latest" {
+			v = ""
+		}
+		if done, err = s.Skills.Upgrade(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID, v); err != nil {
+			return nil, err
+		}
+	}
+	if in.Body.IsEnabled != nil {
+		if done, err = s.Skills.SetEnabled(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID, *in.Body.IsEnabled); err != nil {
+			return nil, err
+		}
+	}
+	return one(changedJSON(done)), nil
+}
+
+func (s *Server) uninstallSkill(ctx context.Context, who access.Principal, in *AgentSkillID) (*reply[client.UninstalledSkill], error) {
+	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+		return nil, err
+	}
+	done, err := s.Skills.Uninstall(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID)
+	if err != nil {
+		return nil, err
+	}
+	return one(client.UninstalledSkill{SkillID: done.SkillID, Uninstalled: true, NeedsRestart: done.NeedsRestart}), nil
+}
+
+func changedJSON(c skill.Change) client.ChangedSkill {
+	return client.ChangedSkill{
+		ID: c.ID, SkillID: c.SkillID, Name: c.Name, InstalledVersion: c.Version, TrustLevel: string(c.Trust),
+		IsEnabled: c.Enabled, NeedsRestart: c.NeedsRestart,
+	}
+}
+
+func skillJSON(v skill.Item) client.SkillDetails {
+	d := client.SkillDetails{
+		ID: v.SkillID, Name: v.Name, Description: v.Description, EnhancedDescription: v.EnhancedDescription, Author: v.Author, Category: v.Category,
+		Tags: list(v.Tags), InstallCount: v.Installs, LatestVersion: v.Version, UseCases: list(v.UseCases),
+		ToolCount: len(v.Tools), Tools: list(v.Tools), TrustLevel: string(v.Trust), Versions: v.Versions, Findings: findingsJSON(v.Findings),
+	}
+	if v.Score != nil {
+		d.SecurityScore = *v.Score
+	}
+	return d
+}
+
+func findingsJSON(all []scan.Finding) []client.SkillFinding {
+	rows := make([]client.SkillFinding, len(all))
+	for i, f := range all {
+		rows[i] = client.SkillFinding{Rule: f.Rule, Severity: string(f.Severity), File: f.File, Line: f.Line, Message: f.Message, Excerpt: f.Excerpt}
+	}
+	return rows
+}
+
+// list shows an absent list as an empty one.
+func list(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}

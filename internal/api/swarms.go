@@ -1,0 +1,137 @@
+package api
+
+import (
+	"context"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/vault"
+)
+
+// SwarmID is the input of every route of one swarm that takes nothing else.
+type SwarmID struct {
+	ID string `path:"id" doc:"Swarm UUID."`
+}
+
+func (s *Server) listSwarms(ctx context.Context, who access.Principal, _ *struct{}) (*reply[[]client.Swarm], error) {
+	all, err := s.Swarms.List(ctx, who.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]client.Swarm, len(all))
+	for i := range all {
+		rows[i] = swarmJSON(all[i])
+	}
+	return one(rows), nil
+}
+
+type createSwarmInput struct{ Body client.CreateSwarmRequest }
+
+func (s *Server) createSwarm(ctx context.Context, who access.Principal, in *createSwarmInput) (*reply[client.Swarm], error) {
+	w, err := s.Swarms.Create(ctx, who.AccountID, who.KeyID, in.Body.Name, in.Body.Description, in.Body.Icon)
+	if err != nil {
+		return nil, err
+	}
+	return one(swarmJSON(w)), nil
+}
+
+func (s *Server) getSwarm(ctx context.Context, who access.Principal, in *SwarmID) (*reply[client.SwarmDetails], error) {
+	d, err := s.Swarms.Get(ctx, who.AccountID, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return one(swarmDetailsJSON(d)), nil
+}
+
+type updateSwarmInput struct {
+	SwarmID
+	Body client.UpdateSwarmRequest
+}
+
+func (s *Server) updateSwarm(ctx context.Context, who access.Principal, in *updateSwarmInput) (*reply[client.Swarm], error) {
+	changes := swarm.Changes{Name: asked(in.Body.Name), Description: asked(in.Body.Description), Icon: asked(in.Body.Icon)}
+	w, err := s.Swarms.Update(ctx, who.AccountID, who.KeyID, in.ID, changes)
+	if err != nil {
+		return nil, err
+	}
+	return one(swarmJSON(w)), nil
+}
+
+func (s *Server) deleteSwarm(ctx context.Context, who access.Principal, in *SwarmID) (*reply[client.Deleted], error) {
+	if err := s.Swarms.Delete(ctx, who.AccountID, who.KeyID, in.ID); err != nil {
+		return nil, err
+	}
+	return one(client.Deleted{ID: in.ID, Deleted: true}), nil
+}
+
+func (s *Server) swarmSecrets(ctx context.Context, who access.Principal, in *SwarmID) (*reply[client.SwarmSecrets], error) {
+	names, err := s.Swarms.SecretNames(ctx, who.AccountID, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return one(client.SwarmSecrets{Secrets: names}), nil
+}
+
+type swarmSecretsInput struct {
+	SwarmID
+	Body client.SecretsRequest
+}
+
+func (s *Server) setSwarmSecrets(ctx context.Context, who access.Principal, in *swarmSecretsInput) (*reply[client.SecretsUpdated], error) {
+	set := make(map[string]vault.Secret, len(in.Body.Secrets))
+	for name, value := range in.Body.Secrets {
+		set[name] = vault.NewSecret(value)
+	}
+	if err := s.Swarms.SetSecrets(ctx, who.AccountID, who.KeyID, in.ID, set, in.Body.DeleteSecrets); err != nil {
+		return nil, err
+	}
+	restart, err := s.swarmNeedsRestart(ctx, who, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return one(client.SecretsUpdated{Updated: true, NeedsRestart: restart}), nil
+}
+
+// swarmNeedsRestart says whether an agent of the swarm runs otherwise than it is
+// now wanted to, as when the swarm's keys change which provider it talks to.
+func (s *Server) swarmNeedsRestart(ctx context.Context, who access.Principal, id string) (bool, error) {
+	d, err := s.Swarms.Get(ctx, who.AccountID, id)
+	if err != nil {
+		return false, err
+	}
+	for _, a := range d.Agents {
+		v, err := s.Agents.View(ctx, who, a.ID)
+		if err != nil || v.NeedsRestart {
+			return v.NeedsRestart, err
+		}
+	}
+	return false, nil
+}
+
+// asked is the value to change a field to, nil to leave it; null clears it.
+func asked(o client.Optional[string]) *string {
+	if !o.Set {
+		return nil
+	}
+	return &o.Value
+}
+
+func swarmJSON(w swarm.Swarm) client.Swarm {
+	return client.Swarm{
+		ID: w.ID, Name: w.Name, Slug: w.Slug, Description: orNull(w.Description), Icon: orNull(w.Icon),
+		AgentCount: w.AgentCount, MemberCount: w.MemberCount, CreatedAt: client.Time{Time: w.CreatedAt}, UpdatedAt: client.Time{Time: w.UpdatedAt},
+	}
+}
+
+func swarmDetailsJSON(d swarm.Details) client.SwarmDetails {
+	agents := make([]client.SwarmAgent, len(d.Agents))
+	for i, a := range d.Agents {
+		agents[i] = client.SwarmAgent{ID: a.ID, Name: a.Name, Status: client.AgentStatus(a.Status), CreatedAt: client.Time{Time: a.CreatedAt}}
+	}
+	return client.SwarmDetails{
+		ID: d.ID, Name: d.Name, Slug: d.Slug, Description: orNull(d.Description), Icon: orNull(d.Icon),
+		AgentCount: d.AgentCount, MemberCount: d.MemberCount, Agents: agents,
+		CreatedAt: client.Time{Time: d.CreatedAt}, UpdatedAt: client.Time{Time: d.UpdatedAt},
+	}
+}

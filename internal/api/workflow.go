@@ -1,0 +1,56 @@
+package api
+
+import (
+	"context"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/workspace"
+)
+
+func (s *Server) getWorkflow(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Workflow], error) {
+	if err := s.absorbed(ctx, who, in.ID); err != nil {
+		return nil, err
+	}
+	p, err := s.Documents.Procedures(ctx, who.AccountID, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return one(client.Workflow{WorkflowMD: p.WorkflowMD, Rules: p.RuleFiles, Hash: p.Hash, UpdatedAt: client.Time{Time: p.UpdatedAt}}), nil
+}
+
+type setWorkflowInput struct {
+	AgentID
+	Body client.SetWorkflowRequest
+}
+
+func (s *Server) setWorkflow(ctx context.Context, who access.Principal, in *setWorkflowInput) (*reply[client.WorkflowUpdated], error) {
+	if err := s.absorbed(ctx, who, in.ID); err != nil {
+		return nil, err
+	}
+	v, err := s.Documents.SetWorkflow(ctx, who.AccountID, in.ID, who.KeyID, in.Body.WorkflowMD, in.Body.ExpectedHash)
+	if err != nil {
+		return nil, err
+	}
+	restart, err := s.needsRestart(ctx, who, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return one(client.WorkflowUpdated{WorkflowMD: v.Content, NeedsRestart: restart}), nil
+}
+
+func (s *Server) workflowVersions(ctx context.Context, who access.Principal, in *VersionsPage) (*cursorReply[client.DocumentVersion], error) {
+	return s.versions(ctx, who, *in, workspace.Workflow)
+}
+
+func (s *Server) workflowVersion(ctx context.Context, who access.Principal, in *VersionID) (*reply[client.DocumentVersion], error) {
+	return s.version(ctx, who, *in, workspace.Workflow)
+}
+
+func (s *Server) restoreWorkflow(ctx context.Context, who access.Principal, in *VersionID) (*reply[client.WorkflowUpdated], error) {
+	v, restart, err := s.restore(ctx, who, *in, workspace.Workflow)
+	if err != nil {
+		return nil, err
+	}
+	return one(client.WorkflowUpdated{WorkflowMD: v.Content, NeedsRestart: restart}), nil
+}

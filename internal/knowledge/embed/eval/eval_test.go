@@ -1,0 +1,88 @@
+package eval
+
+import (
+	"os"
+	"testing"
+
+	embedder "agento.host/agento/internal/knowledge/embed"
+)
+
+func model(t testing.TB) embedder.Embedder {
+	t.Helper()
+	if path := os.Getenv("AGENTO_TEST_MODEL"); path != "" { // a model that is not committed yet
+		data, err := os.ReadFile(path) //nolint:gosec // the developer's own
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := embedder.ReadModel(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	m, err := embedder.Builtin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestQuality(t *testing.T) {
+	e := model(t)
+	plain, paraphrased, err := Support()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []Set{plain, paraphrased} {
+		print(t, s.Name, len(s.Questions), measure(t, e, s))
+	}
+	manuals, err := Manuals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mean Score
+	for _, s := range manuals {
+		got := measure(t, e, s)
+		print(t, s.Name, len(s.Questions), got)
+		n := float64(len(manuals))
+		mean = Score{mean.BM25 + got.BM25/n, mean.Vector + got.Vector/n, mean.Fused + got.Fused/n}
+	}
+	print(t, "unseen manuals, mean", 0, mean)
+}
+
+func measure(t *testing.T, e embedder.Embedder, s Set) Score {
+	t.Helper()
+	score, err := Measure(t.Context(), e, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return score
+}
+
+func print(t *testing.T, name string, n int, s Score) {
+	t.Helper()
+	t.Logf("%-22s %4d questions  nDCG@10: BM25 %.3f  vector %.3f  fused %.3f", name, n, s.BM25, s.Vector, s.Fused)
+}
+
+func TestCosineTable(t *testing.T) {
+	e := model(t)
+	couples, err := Couples()
+	if err != nil {
+		t.Fatal(err)
+	}
+	merged, all := map[string]int{}, map[string]int{}
+	for _, c := range couples {
+		cosine, err := Cosine(t.Context(), e, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[c.Kind]++
+		if cosine >= 0.95 {
+			merged[c.Kind]++
+		}
+		if (c.Kind == "format") != (cosine >= 0.95) {
+			t.Logf("%s: cosine %.3f of %q and %q", c.Kind, cosine, c.A, c.B)
+		}
+	}
+	t.Logf("cosine of 0.95 or more: %v of %v", merged, all)
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// The packages whose texts the model is made from, all of Debian main. The
+// held-out ones are never trained on; the evaluation set is made from them, and
+// their licences let their texts stand in this repository.
+var (
+	dictionaries = []string{"wordnet-base", "dict-gcide", "dict-foldoc", "dict-jargon", "dict-freedict-deu-eng"}
+	manuals      = []string{
+		"aptitude-doc-en", "bash-doc", "bind9-doc", "claws-mail-doc", "debian-faq", "debian-handbook", "debian-policy",
+		"debian-reference-en", "developers-reference", "evolution-common", "exim4-doc-html", "git-doc", "gnome-user-docs", "gnucash-docs",
+		"gnumeric-doc", "installation-guide-amd64", "khelpcenter", "kmymoney-common", "libreoffice-help-en-us",
+		"mailman3-doc", "nodejs-doc", "perl-doc", "postfix-doc", "postgresql-doc-15", "python-celery-doc",
+		"python-django-doc", "python-sqlalchemy-doc", "python3.11-doc", "r-doc-html", "request-tracker5", "zsh-doc",
+	}
+	heldOut = []string{"sqlite3-doc", "apache2-doc", "borgbackup-doc", "varnish-doc"}
+)
+
+// fetch downloads and unpacks the packages that dir lacks. It installs nothing.
+func fetch(ctx context.Context, dir string, names []string) error {
+	debs := filepath.Join(dir, "debs")
+	if err := os.MkdirAll(debs, 0o755); err != nil {
+		return err
+	}
+	for _, name := range names {
+		root := filepath.Join(dir, "root", name)
+		if _, err := os.Stat(root); err == nil {
+			continue
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		found, err := filepath.Glob(filepath.Join(debs, name+"_*.deb"))
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			if _, err := run(ctx, debs, "apt-get", "download", "-q", name); err != nil {
+				return err
+			}
+			if found, err = filepath.Glob(filepath.Join(debs, name+"_*.deb")); err != nil || len(found) == 0 {
+				return fmt.Errorf("download %s: nothing came (%w)", name, err)
+			}
+		}
+		// Unpacked beside and renamed, so that half a package is never read.
+		part := root + ".part"
+		if err := os.MkdirAll(part, 0o755); err != nil {
+			return err
+		}
+		if _, err := run(ctx, debs, "dpkg-deb", "-x", filepath.Base(found[0]), part); err != nil {
+			return err
+		}
+		if err := os.Rename(part, root); err != nil {
+			return err
+		}
+	}
+	return describe(ctx, filepath.Join(dir, "descriptions"))
+}
+
+// describe saves the descriptions, short and long, of all packages that apt knows; its
+// own lists may lack the long ones, so they are fetched apart.
+func describe(ctx context.Context, path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	lists := path + ".lists"
+	if err := os.MkdirAll(filepath.Join(lists, "partial"), 0o755); err != nil {
+		return err
+	}
+	if _, err := run(ctx, ".", "apt-get", "-q", "-o", "Acquire::Languages=en", "-o", "Dir::State::Lists="+lists, "update"); err != nil {
+		return err
+	}
+	found, err := filepath.Glob(filepath.Join(lists, "*_Translation-en*"))
+	if err != nil || len(found) == 0 {
+		return fmt.Errorf("apt has no English descriptions (%w)", err)
+	}
+	var all []byte
+	for _, name := range found {
+		text, err := run(ctx, ".", "/usr/lib/apt/apt-helper", "cat-file", name)
+		if err != nil {
+			return err
+		}
+		all = append(all, text...)
+	}
+	return os.WriteFile(path, all, 0o600)
+}
+
+func run(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, stderr.String())
+	}
+	return out, nil
+}

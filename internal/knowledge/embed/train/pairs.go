@@ -1,0 +1,213 @@
+package main
+
+import (
+	"math/rand/v2"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// pair is two texts that mean much the same, or that answer one another.
+type pair struct{ a, b string }
+
+// longestText bounds what is trained on of a text, in words.
+const longestText = 90
+
+// makePairs reads every source. The same texts and seed give the same pairs.
+func makePairs(texts string, seed uint64) (map[string][]pair, error) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	out := make(map[string][]pair)
+	root := func(name string) string { return filepath.Join(texts, "root", name) }
+
+	keys, synsets, err := readWordNet(root("wordnet-base"))
+	if err != nil {
+		return nil, err
+	}
+	out["wordnet"] = wordNetPairs(rng, keys, synsets)
+	for _, d := range [][2]string{{"dict-gcide", "gcide"}, {"dict-foldoc", "foldoc"}, {"dict-jargon", "jargon"}} {
+		entries, err := readDict(root(d[0]), d[1])
+		if err != nil {
+			return nil, err
+		}
+		out[d[1]] = dictPairs(entries)
+	}
+	senses, err := readBilingual(root("dict-freedict-deu-eng"))
+	if err != nil {
+		return nil, err
+	}
+	out["senses"] = sensePairs(rng, senses)
+	out["german"] = germanPairs(rng, senses)
+	descriptions, err := readDescriptions(filepath.Join(texts, "descriptions"))
+	if err != nil {
+		return nil, err
+	}
+	out["packages"] = packagePairs(rng, descriptions)
+	for _, m := range manuals {
+		sections, err := readManual(root(m))
+		if err != nil {
+			return nil, err
+		}
+		out["headings/"+m], out["neighbours/"+m] = sectionPairs(rng, sections)
+	}
+	return out, nil
+}
+
+func wordNetPairs(rng *rand.Rand, keys []string, synsets map[string]synset) []pair {
+	var all []pair
+	for _, key := range keys {
+		s := synsets[key]
+		all = append(all, pair{strings.Join(s.words[:min(3, len(s.words))], ", "), s.gloss})
+		for i := 1; i < len(s.words); i++ {
+			all = append(all, pair{s.words[rng.IntN(i)], s.words[i]})
+		}
+		for _, e := range s.examples {
+			all = append(all, pair{e, s.words[0] + ": " + s.gloss})
+			if other := swapWord(rng, e, s.words); other != "" {
+				all = append(all, pair{e, other})
+			}
+		}
+		for _, above := range s.above {
+			if up, ok := synsets[above]; ok && rng.IntN(2) == 0 {
+				all = append(all, pair{s.gloss, up.words[0] + ": " + up.gloss})
+			}
+		}
+	}
+	return all
+}
+
+// swapWord puts a synonym into an example sentence.
+func swapWord(rng *rand.Rand, sentence string, words []string) string {
+	for _, w := range words {
+		if len(words) > 1 && strings.Contains(" "+sentence+" ", " "+w+" ") {
+			if other := words[rng.IntN(len(words))]; other != w {
+				return strings.TrimSpace(strings.Replace(" "+sentence+" ", " "+w+" ", " "+other+" ", 1))
+			}
+		}
+	}
+	return ""
+}
+
+func dictPairs(entries []entry) []pair {
+	var all []pair
+	for _, e := range entries {
+		for _, text := range e.body[:min(4, len(e.body))] {
+			all = append(all, pair{e.word, shorten(text)})
+		}
+		for i := 0; i+1 < min(4, len(e.body)); i++ {
+			all = append(all, pair{shorten(e.body[i]), shorten(e.body[i+1])})
+		}
+	}
+	return all
+}
+
+func sensePairs(rng *rand.Rand, senses []sense) []pair {
+	var all []pair
+	for _, s := range senses {
+		for i := 1; i < min(5, len(s.words)); i++ {
+			all = append(all, pair{s.words[rng.IntN(i)], s.words[i]})
+		}
+		if s.note != "" {
+			all = append(all, pair{s.words[rng.IntN(len(s.words))], s.note})
+		}
+		for i, variants := range s.examples {
+			if i < 6 && len(variants) > 0 {
+				all = append(all, pair{s.words[rng.IntN(len(s.words))], variants[rng.IntN(len(variants))]})
+			}
+			for j := 1; j < len(variants); j++ {
+				if len(strings.Fields(variants[j])) > 2 && len(strings.Fields(variants[j-1])) > 2 {
+					all = append(all, pair{variants[j-1], variants[j]})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// foreign marks a text whose words have rows only while the model learns: German
+// words tie together the English ones that translate them, and are then left out.
+const foreign = "\x01"
+
+func germanPairs(rng *rand.Rand, senses []sense) []pair {
+	var all []pair
+	for _, s := range senses {
+		all = append(all, pair{s.words[rng.IntN(len(s.words))], foreign + s.german})
+		for i, variants := range s.examples {
+			if len(variants) > 0 {
+				all = append(all, pair{variants[rng.IntN(len(variants))], foreign + s.original[i]})
+			}
+		}
+	}
+	return all
+}
+
+func packagePairs(rng *rand.Rand, descriptions []description) []pair {
+	var all []pair
+	for _, d := range descriptions {
+		if len(d.long) == 0 {
+			continue
+		}
+		all = append(all, pair{d.short, shorten(d.long[0])})
+		if rng.IntN(3) == 0 {
+			all = append(all, pair{d.name, d.short + ". " + shorten(d.long[0])})
+		}
+		all = append(all, neighbours(rng, d.long)...)
+	}
+	return all
+}
+
+var siteTitle = regexp.MustCompile(`\s+(?:—|–|\||-)\s+.*$`)
+
+func sectionPairs(rng *rand.Rand, sections []section) (headings, near []pair) {
+	for _, s := range sections {
+		page := siteTitle.ReplaceAllString(s.Page, "")
+		heading := s.Heading
+		body := shorten(strings.Join(s.Paragraphs, " "))
+		headings = append(headings, pair{heading, body})
+		if page != heading && page != "" {
+			headings = append(headings, pair{page + ": " + heading, body})
+		}
+		if len(s.Paragraphs) > 1 {
+			headings = append(headings, pair{heading, shorten(s.Paragraphs[1+rng.IntN(len(s.Paragraphs)-1)])})
+		}
+		near = append(near, neighbours(rng, s.Paragraphs)...)
+	}
+	return headings, near
+}
+
+var sentenceEnd = regexp.MustCompile(`[.!?]["')]?\s+`)
+
+// neighbours pairs each paragraph with the next, and one sentence of each long
+// paragraph with what is left of it.
+func neighbours(rng *rand.Rand, paragraphs []string) []pair {
+	var all []pair
+	for i, p := range paragraphs {
+		if i > 0 {
+			all = append(all, pair{shorten(paragraphs[i-1]), shorten(p)})
+		}
+		cuts := sentenceEnd.FindAllStringIndex(p, -1)
+		if len(cuts) < 2 {
+			continue
+		}
+		at := rng.IntN(len(cuts))
+		from, to := 0, cuts[at][1]
+		if at > 0 {
+			from = cuts[at-1][1]
+		}
+		if sentence := p[from:to]; len(strings.Fields(sentence)) >= 5 {
+			all = append(all, pair{sentence, shorten(p[:from] + p[to:])})
+		}
+	}
+	return all
+}
+
+func shorten(text string) string {
+	n := 0
+	for i, r := range text {
+		if r == ' ' {
+			if n++; n == longestText {
+				return text[:i]
+			}
+		}
+	}
+	return text
+}

@@ -1,0 +1,143 @@
+package embed
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// Fold removes what does not change a word: case, accents, width.
+func Fold(word string) string {
+	for i := range len(word) {
+		if word[i] >= utf8.RuneSelf {
+			return strings.Map(func(r rune) rune {
+				if unicode.Is(unicode.Mn, r) {
+					return -1
+				}
+				return unicode.ToLower(r)
+			}, norm.NFKD.String(word))
+		}
+	}
+	return strings.ToLower(word)
+}
+
+var (
+	tag     = regexp.MustCompile(`(?i)</?(?:a|abbr|b|blockquote|body|br|code|dd|div|dl|dt|em|h[1-6]|head|hr|html|i|img|li|ol|p|pre|s|small|span|strong|sub|sup|table|tbody|td|th|thead|tr|u|ul)(?:\s[^<>]*)?/?>`)
+	grouped = regexp.MustCompile(`\b[0-9]{1,3}(?:,[0-9]{3})+\b`)
+)
+
+// StripMarkup removes HTML tags and the commas inside numbers.
+func StripMarkup(text string) string {
+	if strings.Contains(text, "<") {
+		text = tag.ReplaceAllString(text, " ")
+	}
+	if strings.Contains(text, ",") {
+		text = grouped.ReplaceAllStringFunc(text, func(n string) string { return strings.ReplaceAll(n, ",", "") })
+	}
+	return text
+}
+
+// spelled are words that have another spelling for the same.
+var spelled = map[string]string{
+	"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+	"ten": "10", "eleven": "11", "twelve": "12", "cannot": "can not", "won't": "will not", "can't": "can not", "shan't": "shall not",
+}
+
+// endings are what an apostrophe joins to a word.
+var endings = []struct{ ending, word string }{
+	{"n't", " not"}, {"'re", " are"}, {"'ll", " will"}, {"'ve", " have"}, {"'m", " am"}, {"'s", ""}, {"'d", ""},
+}
+
+// Spell returns the words of a folded word, separated by spaces, in one
+// spelling: can't and cannot are both "can not", and five is 5.
+func Spell(word string) string {
+	if s, ok := spelled[word]; ok {
+		return s
+	}
+	if !strings.Contains(word, "'") {
+		return word
+	}
+	for _, e := range endings {
+		if base, ok := strings.CutSuffix(word, e.ending); ok && base != "" {
+			return strings.ReplaceAll(base, "'", "") + e.word
+		}
+	}
+	return strings.ReplaceAll(word, "'", "")
+}
+
+// EachWord calls f for every word of a text: as it stands, and folded and in one
+// spelling. In scripts that are written without spaces every character, and every
+// two in a row, count as a word.
+func EachWord(text string, f func(raw, word string)) {
+	text = StripMarkup(text)
+	start := -1
+	var last rune // of an unspaced script
+	flush := func(end int) {
+		if start < 0 {
+			return
+		}
+		raw := text[start:end]
+		start = -1
+		folded := Fold(strings.ReplaceAll(raw, "’", "'"))
+		word := Spell(folded)
+		if word == folded {
+			f(raw, word)
+			return
+		}
+		for _, w := range strings.Fields(word) {
+			f(w, w)
+		}
+	}
+	for i, r := range text {
+		if unspaced(r) {
+			flush(i)
+			f(string(r), string(r))
+			if last != 0 {
+				f(string(last)+string(r), string(last)+string(r))
+			}
+			last = r
+			continue
+		}
+		last = 0
+		switch {
+		case unicode.IsLetter(r), unicode.IsDigit(r), unicode.Is(unicode.Mn, r):
+			if start < 0 {
+				start = i
+			}
+		case (r == '\'' || r == '’') && start >= 0 && letterFollows(text[i+utf8.RuneLen(r):]):
+		case r == '&' && start < 0 && strings.HasPrefix(text[i+1:], " "):
+			f("and", "and")
+		default:
+			flush(i)
+		}
+	}
+	flush(len(text))
+}
+
+func letterFollows(rest string) bool {
+	r, _ := utf8.DecodeRuneInString(rest)
+	return unicode.IsLetter(r)
+}
+
+func unspaced(r rune) bool {
+	return r > 0x0e00 && unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
+}
+
+// stopwords say nothing about what a question is about.
+var stopwords = func() map[string]bool {
+	all := make(map[string]bool)
+	for _, w := range strings.Fields(`a an the and or but if of to in on at by for from with as is are was were be been being am
+		do does did done have has had can could will would shall should may might must i me my we us our you your he him his she her
+		it its they them their this that these those there here what which who whom whose when where why how not no any some so than
+		then too very just about into over after before s t`) {
+		all[w] = true
+	}
+	return all
+}()
+
+// Stopword says whether a folded word carries no subject, so that a search for
+// words may leave it out.
+func Stopword(word string) bool { return stopwords[word] }

@@ -1,0 +1,89 @@
+package index
+
+import (
+	"cmp"
+	"math/bits"
+	"runtime"
+	"slices"
+)
+
+// Above returns, for each query, every row whose cosine to it is at least the
+// threshold, best first. Queries have length 1. Rows that exact says are gone are
+// returned in gone. Errors are exact's alone.
+func (m *Matrix) Above(queries [][]float32, threshold float64, exact Exact) (hits [][]Hit, gone []int64, err error) {
+	hits = make([][]Hit, len(queries))
+	if m.Len() == 0 {
+		return hits, nil, nil
+	}
+	pairs := m.sift(queries, threshold)
+	missing := make(map[int64]bool)
+	for part := range slices.Chunk(pairs, rescoreRows) {
+		keys := make([]int64, len(part))
+		for i, p := range part {
+			keys[i] = p.key
+		}
+		vectors, err := exact(keys)
+		if err != nil {
+			return nil, nil, err
+		}
+		for i, p := range part {
+			if vectors[i] == nil {
+				missing[p.key] = true
+				continue
+			}
+			if cosine := float64(m.kernel.dot(vectors[i], queries[p.query])); cosine >= threshold {
+				hits[p.query] = append(hits[p.query], Hit{p.key, cosine})
+			}
+		}
+	}
+	for _, h := range hits {
+		slices.SortFunc(h, func(a, b Hit) int {
+			return cmp.Or(cmp.Compare(b.Cosine, a.Cosine), cmp.Compare(a.Key, b.Key))
+		})
+	}
+	for key := range missing {
+		gone = append(gone, key)
+	}
+	return hits, gone, nil
+}
+
+// pair is a row that may reach the threshold with a query.
+type pair struct {
+	key   int64
+	query int
+}
+
+// sift returns every pair that the bounds do not rule out: first by the heads of
+// the vectors, then, for the blocks where anything is left, by the whole.
+func (m *Matrix) sift(queries [][]float32, threshold float64) []pair {
+	heads := newSieve(m.kernel, queries, m.head, m.lost, threshold)
+	wholes := newSieve(m.kernel, queries, m.groups, m.lost, threshold)
+	noTail := make([]float32, blockRows)
+	width := m.groups * groupBytes * blockRows
+	found := make([][]pair, runtime.GOMAXPROCS(0))
+	m.eachSegment(func(w, _ int, s *segment) {
+		for b := 0; b*blockRows < len(s.keys); b++ {
+			block := s.bytes[b*width : (b+1)*width]
+			row := b * blockRows
+			scale, tail := s.scale[row:row+blockRows], s.tail[row:row+blockRows]
+			for at := 0; at < len(queries); at += siftQueries {
+				mask := m.kernel.sift(block, m.head, heads, at, scale, tail)
+				if mask == 0 {
+					continue
+				}
+				mask &= m.kernel.sift(block, m.groups, wholes, at, scale, noTail)
+				for ; mask != 0; mask &= mask - 1 {
+					bit := bits.TrailingZeros64(mask)
+					if i := row + bit%blockRows; i < len(s.keys) && s.keys[i] != 0 {
+						found[w] = append(found[w], pair{s.keys[i], at + bit/blockRows})
+					}
+				}
+			}
+		}
+	})
+	pairs := slices.Concat(found...)
+	slices.SortFunc(pairs, func(a, b pair) int {
+		return cmp.Or(cmp.Compare(a.query, b.query), cmp.Compare(a.key, b.key))
+	})
+	return pairs
+}

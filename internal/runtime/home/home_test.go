@@ -1,0 +1,103 @@
+package home_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"agento.host/agento/internal/runtime/home"
+)
+
+func open(t *testing.T) (h *home.Dir, dir string) {
+	t.Helper()
+	base := t.TempDir()
+	dir = filepath.Join(base, "home")
+	h, err := home.Open(home.Settings{Dir: dir, Trash: filepath.Join(base, "trash")})
+	must(t, err)
+	t.Cleanup(func() { _ = h.Close() })
+	return h, dir
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWriteFileKeepsModeAndLeavesNothing(t *testing.T) {
+	h, dir := open(t)
+	must(t, h.WriteFile("bin/tool", []byte("1")))
+	must(t, os.Chmod(filepath.Join(dir, "bin/tool"), 0o700))
+	must(t, h.WriteFile("bin/tool", []byte("2")))
+	st, err := os.Stat(filepath.Join(dir, "bin/tool"))
+	must(t, err)
+	if st.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v", st.Mode())
+	}
+	if err := h.WriteFile("bin", []byte("3")); err == nil {
+		t.Error("a directory was replaced by a file")
+	}
+	for _, sub := range []string{"", "bin"} {
+		entries, err := h.ReadDir("./" + sub)
+		must(t, err)
+		if len(entries) != 1 {
+			t.Errorf("%q holds %v", sub, entries)
+		}
+	}
+}
+
+func TestRemoveAllTakesDirectoriesAwayAtOnce(t *testing.T) {
+	h, dir := open(t)
+	must(t, h.WriteFile("a/b/c", nil))
+	must(t, os.Chmod(filepath.Join(dir, "a/b"), 0))
+	must(t, h.RemoveAll("a"))
+	if _, err := os.Lstat(filepath.Join(dir, "a")); err == nil {
+		t.Error("it is there")
+	}
+	trash, err := os.ReadDir(filepath.Join(filepath.Dir(dir), "trash"))
+	if err != nil || len(trash) != 0 {
+		t.Errorf("trash: %v %v", trash, err)
+	}
+}
+
+func TestPurge(t *testing.T) {
+	base := t.TempDir()
+	outside := filepath.Join(base, "outside")
+	must(t, os.Mkdir(outside, 0o700))
+	must(t, os.WriteFile(filepath.Join(outside, "kept"), nil, 0o600))
+	dir := filepath.Join(base, "tree")
+	must(t, os.Mkdir(dir, 0o700))
+	must(t, os.Symlink(outside, filepath.Join(dir, "link")))
+	deep := filepath.Join(dir, "deep")
+	must(t, os.MkdirAll(filepath.Join(deep, strings.Repeat("d/", 500)), 0o700))
+	for range 1200 { // more than one read of a directory
+		_, err := os.MkdirTemp(dir, "d")
+		must(t, err)
+	}
+	must(t, os.Chmod(deep, 0))
+	fewFiles(t)
+	must(t, home.Purge(dir))
+	must(t, home.Purge(dir))
+	if _, err := os.Lstat(dir); err == nil {
+		t.Error("the tree is there")
+	}
+	if _, err := os.Lstat(filepath.Join(outside, "kept")); err != nil {
+		t.Error("a link was followed")
+	}
+}
+
+// fewFiles makes open files scarce until the test ends, as a tree deeper than
+// their usual number would.
+func fewFiles(t *testing.T) {
+	t.Helper()
+	var before unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
+	few := before
+	few.Cur = 100
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &few))
+	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &before) })
+}

@@ -1,0 +1,126 @@
+package fetch_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/skill/fetch"
+	"agento.host/agento/internal/vault"
+)
+
+func serve(t *testing.T, h http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func open(t *testing.T, s fetch.Settings) *fetch.Client {
+	t.Helper()
+	s.Service = "The test"
+	c, err := fetch.New(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestTheTokenStaysWithItsHost(t *testing.T) {
+	seen := make(chan string, 2)
+	elsewhere := serve(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header.Get("Authorization") })
+	home := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		seen <- r.Header.Get("Authorization")
+		http.Redirect(w, r, strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1), http.StatusFound)
+	})
+	c := open(t, fetch.Settings{BaseURL: home.URL, Token: vault.NewSecret("tok")})
+	if _, err := c.Get(t.Context(), c.URL(nil, "x"), "*/*", 10); err != nil {
+		t.Fatal(err)
+	}
+	if first, second := <-seen, <-seen; first != "Bearer tok" || second != "" {
+		t.Errorf("the token was sent as %q and %q", first, second)
+	}
+}
+
+func TestRedirectsKeepEncryption(t *testing.T) {
+	plain := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("it was followed") })
+	secure := httptest.NewTLSServer(http.RedirectHandler(plain.URL, http.StatusFound))
+	t.Cleanup(secure.Close)
+	c := open(t, fetch.Settings{BaseURL: secure.URL, HTTP: secure.Client()})
+	if _, err := c.Get(t.Context(), c.URL(nil, "x"), "*/*", 10); !fault.Is(err, fault.Upstream) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestTheGivenClientsGuardIsAsked(t *testing.T) {
+	target := serve(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) })
+	refused := errors.New("guarded")
+	c := open(t, fetch.Settings{BaseURL: target.URL, HTTP: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return refused }}})
+	if _, err := c.Get(t.Context(), c.URL(nil), "*/*", 10); !errors.Is(err, refused) || !fault.Is(err, fault.Upstream) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	status, header := 200, http.Header{}
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		for k, v := range header {
+			w.Header()[k] = v
+		}
+		w.WriteHeader(status)
+	})
+	c := open(t, fetch.Settings{BaseURL: s.URL})
+	for _, x := range []struct {
+		status int
+		header http.Header
+		code   fault.Code
+		retry  time.Duration
+	}{
+		{404, nil, fault.NotFound, 0},
+		{410, nil, fault.NotFound, 0},
+		{403, nil, fault.Forbidden, 0},
+		{403, http.Header{"X-Ratelimit-Remaining": {"0"}, "Retry-After": {"60"}}, fault.Upstream, time.Minute},
+		{429, http.Header{"Retry-After": {"7"}}, fault.Upstream, 7 * time.Second},
+		{429, http.Header{"Retry-After": {"-7"}}, fault.Upstream, 0},
+		{401, nil, fault.Upstream, 0},
+		{503, nil, fault.Upstream, 0},
+	} {
+		status, header = x.status, x.header
+		_, err := c.Get(t.Context(), c.URL(nil), "*/*", 10)
+		var f *fault.Fault
+		if !errors.As(err, &f) || f.Code != x.code || f.RetryAfter != x.retry {
+			t.Errorf("%d: %v", x.status, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Get(ctx, c.URL(nil), "*/*", 10); !errors.Is(err, context.Canceled) || fault.Is(err, fault.Upstream) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	c := open(t, fetch.Settings{BaseURL: "https://hub.example.com/base/"})
+	if got := c.URL(url.Values{"a": {"b c"}}, "v1", "x/y"); got != "https://hub.example.com/base/v1/x%2Fy?a=b+c" {
+		t.Error(got)
+	}
+	for ref, want := range map[string]string{
+		"/x": "https://hub.example.com/x", "https://cdn.example.com/y": "https://cdn.example.com/y",
+		"http://hub.example.com/x": "", "http://169.254.169.254/": "", "ftp://hub.example.com/": "", "https://u:p@cdn.example.com/": "", "//cdn.example.com/z": "https://cdn.example.com/z",
+	} {
+		if got, err := c.Resolve(ref); got != want || (want == "") != fault.Is(err, fault.Upstream) {
+			t.Errorf("%s: %q, %v", ref, got, err)
+		}
+	}
+	for _, bad := range []string{"", "hub.example.com", "ftp://x", "https://", "://"} {
+		if _, err := fetch.New(fetch.Settings{BaseURL: bad}); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package github_test
+
+import (
+	"archive/tar"
+	"strings"
+	"testing"
+
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/skill/fetch"
+	"agento.host/agento/internal/skill/github"
+	"agento.host/agento/internal/skill/skilltest"
+)
+
+func TestParse(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://github.com/ann/skills":                      "https://github.com/ann/skills",
+		"https://github.com/ann/skills.git/":                 "https://github.com/ann/skills",
+		"https://GitHub.com/ann/skills/tree/v1/a%20b/c":      "https://github.com/ann/skills/tree/v1/a%20b/c",
+		"https://github.com/ann/skills/tree/feature/x/skill": "https://github.com/ann/skills/tree/feature/x/skill",
+	} {
+		s, err := github.Parse(in)
+		if err != nil || s.String() != want {
+			t.Errorf("%s: %s, %v", in, s, err)
+		}
+	}
+	for _, in := range []string{
+		"", "http://github.com/a/b", "https://gitlab.com/a/b", "https://github.com/a", "https://github.com/a/b/blob/main/x", "https://github.com/a/b/tree",
+		"https://github.com/a/b/tree/../..", "https://github.com/a/b?x=1", "https://u:p@github.com/a/b", "https://github.com.evil.example/a/b",
+		"https://github.com/a/..", "https://github.com/-a/b", "https://github.com/a/b/tree/main/%2e%2e/x", "https://github.com/a/b/tree/main/x%2f..%2fy",
+	} {
+		if s, err := github.Parse(in); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%q: %s, %v", in, s, err)
+		}
+	}
+}
+
+func fetchFrom(t *testing.T, g *skilltest.GitHub, address string) (github.Folder, error) {
+	t.Helper()
+	c, err := github.New(fetch.Settings{BaseURL: g.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := github.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Fetch(t.Context(), s)
+}
+
+func TestFetch(t *testing.T) {
+	g := skilltest.NewGitHub(t)
+	commit := g.Push(t, "ann/skills", map[string][]byte{
+		"README.md": []byte("top"), "s/one/SKILL.md": []byte("1"), "s/one/lib/x.js": []byte("x"), "s/one/.git/y": []byte("y"), "s/two/SKILL.md": []byte("2"),
+	}, "main", "feature/x")
+	for address, want := range map[string]int{
+		"https://github.com/ann/skills":                           4,
+		"https://github.com/ann/skills/tree/main/s/one":           2,
+		"https://github.com/ann/skills/tree/feature/x/s/one":      2,
+		"https://github.com/ann/skills/tree/" + commit + "/s/one": 2,
+	} {
+		f, err := fetchFrom(t, g, address)
+		if err != nil || len(f.Files) != want || f.Commit != commit {
+			t.Errorf("%s: %d files at %s, %v", address, len(f.Files), f.Commit, err)
+		}
+	}
+	for _, address := range []string{"https://github.com/ann/none", "https://github.com/ann/skills/tree/nope/s", "https://github.com/ann/skills/tree/main/nope"} {
+		if _, err := fetchFrom(t, g, address); !fault.Is(err, fault.NotFound) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+func TestRefuses(t *testing.T) {
+	g := skilltest.NewGitHub(t)
+	good := map[string][]byte{"SKILL.md": []byte("x")}
+	g.PushArchive(t, "a/link", skilltest.TarGz(t, "r/", good, tar.Header{Name: "r/x", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}))
+	g.PushArchive(t, "a/up", skilltest.TarGz(t, "r/", good, tar.Header{Name: "r/../../x", Typeflag: tar.TypeReg}))
+	g.PushArchive(t, "a/big", skilltest.TarGz(t, "r/", map[string][]byte{"SKILL.md": []byte(strings.Repeat("x", 3<<20))}))
+	whole := skilltest.TarGz(t, "r/", good)
+	g.PushArchive(t, "a/cut", whole[:len(whole)-12])
+	g.PushArchive(t, "a/junk", []byte("junk"))
+	for repo, want := range map[string]fault.Code{"link": fault.Invalid, "up": fault.Invalid, "big": fault.Invalid, "cut": fault.Upstream, "junk": fault.Upstream} {
+		f, err := fetchFrom(t, g, "https://github.com/a/"+repo)
+		if !fault.Is(err, want) || f.Files != nil {
+			t.Errorf("%s: %d files, %v", repo, len(f.Files), err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("https://github.com/a/b/tree/c/d")
+	f.Fuzz(func(t *testing.T, in string) {
+		s, err := github.Parse(in)
+		if err != nil {
+			if !fault.Is(err, fault.Invalid) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if again, err := github.Parse(s.String()); err != nil || again.String() != s.String() {
+			t.Fatalf("%q became %q, which is %v", in, s, err)
+		}
+	})
+}

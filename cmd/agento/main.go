@@ -32,17 +32,20 @@ func main() {
 
 // commands is the command line. Every flag has an AGENTO_… twin in the environment.
 type commands struct {
-	Serve    serveCommand    `cmd:"" help:"Run the control plane."`
-	Dev      devCommand      `cmd:"" help:"Run it with a temporary account, a printed key and a scripted model that needs no provider key."`
-	Accounts accountsCommand `cmd:"" help:"Create and list accounts, on the data directory."`
-	Keys     keysCommand     `cmd:"" help:"Create, list and revoke API keys, on the data directory."`
-	Doctor   doctorCommand   `cmd:"" help:"Say what is installed, what is missing and how to fix it."`
-	Install  installCommand  `cmd:"" help:"Install the pinned agent runtime."`
-	Agents   agentsCommand   `cmd:"" help:"Manage agents of a running server."`
-	Chat     chatCommand     `cmd:"" help:"Send a message to an agent and print its answer as it comes."`
-	Logs     logsCommand     `cmd:"" help:"Print an agent's log."`
-	Version  versionCommand  `cmd:"" help:"Print the version."`
-	JSON     bool            `help:"Print JSON."`
+	Serve     serveCommand     `cmd:"" help:"Run the control plane."`
+	Dev       devCommand       `cmd:"" help:"Run it with a temporary account, a printed key and a scripted model that needs no provider key."`
+	Accounts  accountsCommand  `cmd:"" help:"Create and list accounts, on the data directory."`
+	Keys      keysCommand      `cmd:"" help:"Create, list and revoke API keys, on the data directory."`
+	Doctor    doctorCommand    `cmd:"" help:"Say what is installed, what is missing and how to fix it."`
+	Install   installCommand   `cmd:"" help:"Install the pinned agent runtime."`
+	Agents    agentsCommand    `cmd:"" help:"Manage agents of a running server."`
+	Chat      chatCommand      `cmd:"" help:"Send a message to an agent and print its answer as it comes."`
+	Logs      logsCommand      `cmd:"" help:"Print an agent's log."`
+	Skills    skillsCommand    `cmd:"" help:"Browse skills and install them on agents."`
+	Knowledge knowledgeCommand `cmd:"" help:"Add to knowledge bases and search them."`
+	Swarms    swarmsCommand    `cmd:"" help:"Manage swarms."`
+	Version   versionCommand   `cmd:"" help:"Print the version."`
+	JSON      bool             `help:"Print JSON."`
 }
 
 // terminal is where a command writes: out is its result, err is talk about it.

@@ -57,6 +57,7 @@ type platform struct {
 	catalog    *skill.Catalog
 	skills     *skill.Service
 	knowledge  *knowledge.Service
+	mirror     *chat.Mirror
 	callbacks  *http.ServeMux // of the internal listener
 	door       *api.Server
 	public     net.Listener
@@ -130,7 +131,7 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 	p.agents, p.reconciler = agent.New(agent.Settings{
 		DB: p.db, Events: events, Vault: secrets, Access: p.accounts, Workspace: documents, Swarms: swarms, Driver: p.driver, Log: p.log,
 		URLs: guard, InternalURL: "http://" + p.internal.Addr().String(), Tools: true, PluginDir: p.runtime.PluginDir(),
-		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, Boots: f.Boots,
+		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, Boots: f.Boots, TelegramURL: f.TelegramURL,
 		DemoKey: d.key, DemoURL: d.url, Reports: p.sharedReports(),
 		Furnish: []agent.Furnisher{{Hash: p.skills.Hash, Sync: func(ctx context.Context, home runtime.Home, accountID, agentID string) error {
 			return p.skills.Sync(ctx, home, accountID, agentID)
@@ -150,6 +151,7 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 	}
 	swarms.Members, swarms.OnDelete = members, p.knowledge.OnSwarmDeleted(members)
 	talks := chat.New(chat.Settings{DB: p.db, Events: events, Agents: p.agents, Log: p.log})
+	p.mirror = chat.NewMirror(talks)
 	p.proxy = modelproxy.New(modelproxy.Settings{Resolver: p.agents, Guard: guard, Meter: p.meter, Split: talks.Split, Observe: p.agents.Observe, Log: p.log})
 	p.callbacks = http.NewServeMux()
 	p.callbacks.Handle("/", p.proxy)
@@ -196,7 +198,7 @@ func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, swarms *swa
 
 // embedder is the one that the installation is set to. The operator names its
 // address, so it may be private.
-func (f serveFlags) embedder(guard modelproxy.Guard) (embed.Embedder, error) {
+func (f embedderFlags) embedder(guard modelproxy.Guard) (embed.Embedder, error) {
 	if f.Embedder == "builtin" {
 		return embed.Builtin()
 	}
@@ -217,7 +219,7 @@ func (p *platform) sharedReports() agent.Reports {
 // loops are what goes on beside the requests, each until its context ends.
 func (p *platform) loops() []func(context.Context) error {
 	return []func(context.Context) error{
-		p.reconciler.Run, p.agents.Run, p.accounts.Run, p.meter.Run, p.driver.Run, p.knowledge.Run, p.catalog.Run,
+		p.reconciler.Run, p.agents.Run, p.accounts.Run, p.meter.Run, p.driver.Run, p.knowledge.Run, p.catalog.Run, p.mirror.Run,
 	}
 }
 

@@ -60,7 +60,7 @@ func newInstallation(t *testing.T, accounts ...string) *installation {
 	})
 	for _, name := range accounts {
 		in.run("accounts", "create", name)
-		in.keys[name] = strings.TrimSpace(in.run("keys", "create", name))
+		in.keys[name] = strings.TrimSpace(in.run("keys", "create", name, "--rate-limit", "10000"))
 	}
 	return in
 }

@@ -27,6 +27,7 @@ const shutdownTime = 10 * time.Second
 // serveFlags are the flags of serve and dev.
 type serveFlags struct {
 	dataFlags
+	embedderFlags
 	Listen                string `help:"Address of the API." default:"127.0.0.1:8080"`
 	InternalListen        string `help:"Loopback address that gateways call back on; by default a free port, kept in the data directory."`
 	Runtime               string `help:"What runs gateways." enum:"process" default:"process"`
@@ -39,16 +40,21 @@ type serveFlags struct {
 	AllowPrivateEndpoints bool   `help:"Let agents' config.baseUrl name loopback and private addresses."`
 	MasterKey             string `help:"Master key, 64 hex digits; by default in a file in the data directory."`
 	Redis                 string `help:"Redis that servers share fresh status through, as redis://HOST:PORT/DB."`
-	Embedder              string `help:"What embeds knowledge: builtin, or openai for any OpenAI-compatible service." enum:"builtin,openai" default:"builtin"`
-	EmbedderURL           string `help:"Address of the embedding service; /embeddings is added." default:"https://api.openai.com/v1"`
-	EmbedderModel         string `help:"Model of the embedding service." default:"text-embedding-3-small"`
-	EmbedderSize          int    `help:"Dimension of the embedding service's vectors." default:"1536"`
-	EmbedderKey           string `help:"API key of the embedding service."`
 	Catalog               string `help:"Folder of the operator's own verified skills; it is watched." type:"path"`
 	ClawHub               string `help:"Address of the community skill registry." name:"clawhub-url" default:"https://clawhub.ai"`
 	GitHub                string `help:"Address that skills of GitHub are fetched from." name:"github-url" default:"https://api.github.com"`
 	MinSkillScore         int    `help:"Security score below which a skill is not installed." default:"50"`
+	TelegramURL           string `help:"Bot API server of your own, in place of Telegram's." name:"telegram-url"`
 	LogLevel              string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+}
+
+// embedderFlags choose what embeds knowledge.
+type embedderFlags struct {
+	Embedder      string `help:"What embeds knowledge: builtin, or openai for any OpenAI-compatible service." enum:"builtin,openai" default:"builtin"`
+	EmbedderURL   string `help:"Address of the embedding service; /embeddings is added." default:"https://api.openai.com/v1"`
+	EmbedderModel string `help:"Model of the embedding service." default:"text-embedding-3-small"`
+	EmbedderSize  int    `help:"Dimension of the embedding service's vectors." default:"1536"`
+	EmbedderKey   string `help:"API key of the embedding service."`
 }
 
 type serveCommand struct{ serveFlags }

@@ -52,6 +52,9 @@ func TestWalk(t *testing.T) {
 	t.Run("a client that leaves aborts the model call", func(t *testing.T) { disconnect(t, in, acme, ada.ID) })
 	t.Run("a refused key is told in words and a new one holds at once", func(t *testing.T) { refusedKey(t, in, acme, ada.ID) })
 	t.Run("the sandbox holds", func(t *testing.T) { sandboxHolds(t, in, acme, ada.ID, bob.ID) })
+	t.Run("documents change while it runs", func(t *testing.T) { documents(t, in, acme, ada.ID) })
+	t.Run("it finds what it was taught", func(t *testing.T) { knowledgeTool(t, acme, rival, ada.ID, bob.ID) })
+	t.Run("skills reach the model", func(t *testing.T) { skills(t, in, acme, ada.ID) })
 	t.Run("a stranger finds nothing", func(t *testing.T) { stranger(t, rival, ada.ID) })
 	if err := errors.Join(deleted(rival, bob.ID)); err != nil {
 		t.Fatal(err)
@@ -203,6 +206,90 @@ func sandboxHolds(t *testing.T, in *installation, c *client.Client, mine, other 
 func execute(t *testing.T, c *client.Client, id, command string) string {
 	t.Helper()
 	return say(t, c, id, client.ChatRequest{Message: fmt.Sprintf("call exec {\"command\": %q}", command)})
+}
+
+// documents are live at the next turn, and the agent's own edits are kept.
+func documents(t *testing.T, in *installation, c *client.Client, id string) {
+	ctx := t.Context()
+	soul, err := c.Personality(ctx, id)
+	if err != nil || !strings.Contains(soul.SoulMD, "lighthouse keeper") {
+		t.Fatalf("%+v, %v", soul, err)
+	}
+	set, err := c.SetPersonality(ctx, id, client.SetPersonalityRequest{SoulMD: "# SOUL.md\n\nYou speak like a tram driver.", ExpectedHash: soul.SoulMDHash})
+	if err != nil || set.NeedsRestart {
+		t.Fatalf("%+v, %v", set, err)
+	}
+	if _, err := c.SetPersonality(ctx, id, client.SetPersonalityRequest{SoulMD: "x", ExpectedHash: soul.SoulMDHash}); !client.IsCode(err, "conflict") {
+		t.Errorf("a stale hash gave %v", err)
+	}
+	if _, err := c.SetWorkflow(ctx, id, client.SetWorkflowRequest{WorkflowMD: "# Workflow\n\nCheck tickets before anything else."}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.PutRule(ctx, id, "lost-luggage", client.PutRuleRequest{Content: "# Lost luggage\n\nAsk for the line number."}); err != nil {
+		t.Fatal(err)
+	}
+	say(t, c, id, client.ChatRequest{Message: "echo all aboard", PeerID: "passenger"})
+	told := lastCall(t, in, "all aboard").System
+	for _, want := range []string{"tram driver", "Check tickets before anything else", "rules/lost-luggage.md"} {
+		if !strings.Contains(told, want) {
+			t.Errorf("the model was not told %q", want)
+		}
+	}
+	if strings.Contains(told, "lighthouse") {
+		t.Error("the model is told the old personality")
+	}
+	execute(t, c, id, "echo 'You love punctuality.' >> SOUL.md")
+	if soul, err := c.Personality(ctx, id); err != nil || !strings.Contains(soul.SoulMD, "You love punctuality.") || !strings.Contains(soul.SoulMD, "tram driver") {
+		t.Errorf("the agent's own edit was lost: %+v, %v", soul, err)
+	}
+}
+
+func knowledgeTool(t *testing.T, c, stranger *client.Client, id, other string) {
+	in := client.KnowledgeIngest{AgentID: id, Chunks: []client.KnowledgeChunk{
+		{Text: "Parcels over 30 kilograms are collected at the harbour gate on Tuesdays.", Source: "shipping.md"},
+		{Text: "The canteen serves soup.", Source: "canteen.md"},
+	}}
+	if done, err := c.IngestKnowledge(t.Context(), in, client.IngestOptions{}); err != nil || done.Stored != 2 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	ask := client.ChatRequest{Message: `call platform__knowledge_search {"query":"where are heavy parcels collected?"}`}
+	if got := say(t, c, id, ask); !strings.Contains(got, "harbour gate") || !strings.Contains(got, "shipping.md") {
+		t.Errorf("the agent's search gave %q", got)
+	}
+	ask.PeerID = "customer"
+	if got := say(t, c, id, ask); !strings.Contains(got, "harbour gate") {
+		t.Errorf("a peer's search gave %q", got)
+	}
+	if got := say(t, stranger, other, ask); strings.Contains(got, "harbour gate") || !strings.Contains(got, "nothing on this") {
+		t.Errorf("another agent's search gave %q", got)
+	}
+}
+
+func skills(t *testing.T, in *installation, c *client.Client, id string) {
+	offered, err := c.ListSkills(t.Context(), client.SkillQuery{PageSize: 100})
+	if err != nil || len(offered.Data) < 8 {
+		t.Fatalf("%d skills, %v", len(offered.Data), err)
+	}
+	for _, s := range offered.Data {
+		done, err := c.InstallSkill(t.Context(), id, client.InstallSkillRequest{SkillID: s.ID, TrustLevel: "verified"})
+		if err != nil || done.NeedsRestart {
+			t.Fatalf("install %s: %+v, %v", s.ID, done, err)
+		}
+	}
+	say(t, c, id, client.ChatRequest{Message: "echo what can you do", PeerID: "newcomer"})
+	told := lastCall(t, in, "what can you do").System
+	for _, s := range offered.Data {
+		if !strings.Contains(told, "skills/"+s.ID+"/SKILL.md") {
+			t.Errorf("the model is not told of the skill %s", s.ID)
+		}
+	}
+	if _, err := c.UninstallSkill(t.Context(), id, offered.Data[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the model no longer hears of it", func() bool {
+		say(t, c, id, client.ChatRequest{Message: "echo and now", PeerID: "newcomer"})
+		return !strings.Contains(lastCall(t, in, "and now").System, "skills/"+offered.Data[0].ID+"/SKILL.md")
+	})
 }
 
 func stranger(t *testing.T, c *client.Client, id string) {

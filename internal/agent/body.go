@@ -116,7 +116,7 @@ func (b *body) describe(a Agent, p openclaw.Provider, secrets, tokens map[string
 		d.MCP = &openclaw.MCP{URL: b.InternalURL + "/mcp", Token: bearer(a.ID, tokens[toolsToken])}
 	}
 	if token := secrets[TelegramToken]; !token.Empty() && a.Config.Channel("telegram") {
-		d.Telegram = &openclaw.Telegram{Token: token}
+		d.Telegram = &openclaw.Telegram{Token: token, URL: b.TelegramURL}
 	}
 	bot, app := secrets[SlackBotToken], secrets[SlackAppToken]
 	if !bot.Empty() && !app.Empty() && a.Config.Channel("slack") {

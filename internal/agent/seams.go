@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/database"
@@ -17,4 +18,24 @@ func (s *Service) Apply(ctx context.Context, accountID, agentID string) (needsRe
 func (s *Service) Exists(ctx context.Context, q database.Querier, accountID, agentID string) error {
 	_, err := find(ctx, q, accountID, agentID)
 	return err
+}
+
+// WithChannels returns the running agents, of every account, that are connected to
+// a channel.
+func (s *Service) WithChannels(ctx context.Context) ([]Agent, error) {
+	running, err := database.All(ctx, s.DB, scan, `SELECT `+columns+` FROM agents WHERE status = 'running' AND wanted = 'running'`)
+	if err != nil {
+		return nil, fmt.Errorf("list running agents: %w", err)
+	}
+	connected := running[:0]
+	for i := range running {
+		names, err := s.body.secretNames(ctx, s.DB, running[i])
+		if err != nil {
+			return nil, err
+		}
+		if names[TelegramToken] && running[i].Config.Channel("telegram") || names[SlackBotToken] && names[SlackAppToken] && running[i].Config.Channel("slack") {
+			connected = append(connected, running[i])
+		}
+	}
+	return connected, nil
 }

@@ -30,6 +30,7 @@ type Settings struct {
 	Tools       bool           // the listener serves tools under /mcp
 	PluginDir   string         // where the runtime's channel plugins lie, as gateways see it
 	Limits      runtime.Limits // of each gateway
+	TelegramURL string         // a Bot API server in place of Telegram's own; empty: none
 	Boots       int            // gateways that may boot at once; 0: 2
 	Timing      Timing
 	DemoKey     vault.Secret // in dev: the key of an agent that is created without any

@@ -95,9 +95,11 @@ func (s *Service) session(ctx context.Context, who access.Principal, a agent.Age
 	return found, err
 }
 
+func newSessionID() string { return "sess_" + strings.ToLower(rand.Text()) }
+
 func newSession(who access.Principal, a agent.Agent, peer string) Session {
 	v := Session{
-		ID: "sess_" + strings.ToLower(rand.Text()), AccountID: a.AccountID, AgentID: a.ID,
+		ID: newSessionID(), AccountID: a.AccountID, AgentID: a.ID,
 		Owner: "key:" + who.KeyID, PeerID: peer, Entry: openclaw.EntryFor(peer), Channel: viaAPI, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	if peer != "" {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 )
@@ -37,6 +38,12 @@ func newest(ctx context.Context, q database.Querier, accountID, agentID, owner s
 	return database.One(ctx, q, scan,
 		`SELECT `+columns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND owner = $3 ORDER BY started_at DESC, id DESC LIMIT 1`,
 		accountID, agentID, owner)
+}
+
+// byKey returns the session that has a key in its agent's gateway.
+func byKey(ctx context.Context, q database.Querier, a agent.Agent, key string) (Session, error) {
+	return database.One(ctx, q, scan,
+		`SELECT `+columns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND gateway_key = $3`, a.AccountID, a.ID, key)
 }
 
 func insert(ctx context.Context, tx *database.Tx, s Session) error {

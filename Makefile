@@ -5,7 +5,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BINARY  := bin/agento
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
-FUZZ    ?= 5s
+FUZZ    ?= 3s
 
 # Tests of these packages boot real gateways, each about 1 GB and 30 s: one
 # package at a time, so that never more than two boot at once.

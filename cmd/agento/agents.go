@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 
 	"agento.host/agento/client"
@@ -145,56 +144,4 @@ func (c agentsStatus) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	return t.printJSON(s)
-}
-
-type chatCommand struct {
-	agentArg
-	Message string `arg:"" help:"The message."`
-	Session string `help:"Chat session."`
-	Peer    string `help:"Your end user."`
-}
-
-// Run sends the message and prints the answer as it comes.
-func (c chatCommand) Run(ctx context.Context, t *terminal) error {
-	in := client.ChatRequest{Message: c.Message, SessionID: c.Session, PeerID: c.Peer}
-	for e, err := range c.client().Chat(ctx, c.ID, in) {
-		if err != nil {
-			return err
-		}
-		if e.Type == "error" {
-			return &client.Error{Code: e.Code, Message: e.Message}
-		}
-		if _, err := fmt.Fprint(t.out, e.Content); err != nil {
-			return err
-		}
-	}
-	_, err := fmt.Fprintln(t.out)
-	return err
-}
-
-type logsCommand struct {
-	agentArg
-	Tail   int  `help:"How many lines." default:"100"`
-	Follow bool `help:"Go on printing lines as they appear." short:"f"`
-}
-
-// Run prints the log.
-func (c logsCommand) Run(ctx context.Context, t *terminal) error {
-	if !c.Follow {
-		text, err := c.client().Logs(ctx, c.ID, c.Tail)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprint(t.out, text)
-		return err
-	}
-	for line, err := range c.client().FollowLogs(ctx, c.ID, c.Tail) {
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintln(t.out, line); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -130,7 +130,7 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 	}
 	p.agents, p.reconciler = agent.New(agent.Settings{
 		DB: p.db, Events: events, Vault: secrets, Access: p.accounts, Workspace: documents, Swarms: swarms, Driver: p.driver, Log: p.log,
-		URLs: guard, InternalURL: "http://" + p.internal.Addr().String(), Tools: true, PluginDir: p.runtime.PluginDir(),
+		URLs: guard, InternalURL: "http://" + p.internal.Addr().String(), Tools: true,
 		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, Boots: f.Boots, TelegramURL: f.TelegramURL,
 		DemoKey: d.key, DemoURL: d.url, Reports: p.sharedReports(),
 		Furnish: []agent.Furnisher{{Hash: p.skills.Hash, Sync: func(ctx context.Context, home runtime.Home, accountID, agentID string) error {

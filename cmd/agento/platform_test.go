@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,7 +141,7 @@ func (in *installation) stop() {
 
 // as is a client with an account's key.
 func (in *installation) as(account string) *client.Client {
-	return &client.Client{URL: in.url, APIKey: in.keys[account]}
+	return &client.Client{URL: in.url, APIKey: in.keys[account], HTTP: &http.Client{Timeout: patience}}
 }
 
 // newAgent asks for an agent that talks to the test's model.

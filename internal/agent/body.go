@@ -106,7 +106,7 @@ func (b *body) spec(ctx context.Context, q database.Querier, a Agent) (runtime.S
 // describe tells the agent in OpenClaw's terms.
 func (b *body) describe(a Agent, p openclaw.Provider, secrets, tokens map[string]vault.Secret) openclaw.Agent {
 	d := openclaw.Agent{
-		ID: a.ID, Token: tokens[gatewayToken], Env: environment(secrets), PluginDir: b.PluginDir, Limits: b.Limits,
+		ID: a.ID, Token: tokens[gatewayToken], Env: environment(secrets), Limits: b.Limits,
 		Model: openclaw.Model{
 			Provider: p, ID: a.Config.Model(), Responses: p == openclaw.OpenAI && a.Config.BaseURL() == "",
 			URL: b.InternalURL + "/" + string(p), Token: bearer(a.ID, tokens[modelToken]),

@@ -112,7 +112,7 @@ func (r *Reconciler) starting(ctx context.Context, a *Agent) error {
 	if a.Status == client.Starting || a.Status == client.Provisioning {
 		return nil
 	}
-	a.Status = client.Starting
+	a.Status, a.LastError, a.ErrorCategory = client.Starting, "", "" // what was wrong before the wish is past
 	return r.note(ctx, *a, "")
 }
 

@@ -44,52 +44,74 @@ func (b *body) sync(ctx context.Context, id string) error {
 	return errors.Join(b.give(ctx, a), b.refresh(ctx, a))
 }
 
-// deliver writes the agent's documents and skills into its home, where they differ
-// from what it was given before.
+// deliver fills the home of an agent whose gateway does not run.
 func (b *body) deliver(ctx context.Context, a Agent) error {
 	leave, err := b.homes.enter(ctx, a.ID)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	return b.give(ctx, a)
+	w, err := b.wanted(ctx, a)
+	if err != nil {
+		return err
+	}
+	return b.write(ctx, a, w, func(string) bool { return true })
 }
 
-// give is deliver for one who is in the home.
+// give writes what has changed into the home of an agent that runs. It touches
+// nothing else, since the agent may be editing it: not even what has just been
+// taken over from there.
 func (b *body) give(ctx context.Context, a Agent) error {
-	content, err := b.Workspace.Content(ctx, b.DB, a.AccountID, a.ID)
+	w, err := b.wanted(ctx, a)
 	if err != nil {
-		return fmt.Errorf("read documents: %w", err)
+		return err
 	}
-	files := filesOf(a, content)
-	hashes := make(map[string]string, len(files)+len(b.Furnish))
-	for name, data := range files {
-		sum := sha256.Sum256(data)
-		hashes[name] = string(sum[:])
-	}
-	for i, f := range b.Furnish {
-		if hashes[furnished(i)], err = f.Hash(ctx, b.DB, a.AccountID, a.ID); err != nil {
-			return fmt.Errorf("read what else the home holds: %w", err)
-		}
+	pending, err := b.Workspace.Pending(ctx, b.DB, a.AccountID, a.ID)
+	if err != nil {
+		return fmt.Errorf("compare documents: %w", err)
 	}
 	b.mu.Lock()
 	had := b.delivered[a.ID]
 	b.mu.Unlock()
-	if maps.Equal(had, hashes) && len(content.Gone) == 0 {
+	if len(pending) == 0 && maps.Equal(had, w.hashes) {
 		return nil
 	}
-	changed := func(name string) bool { return had[name] != hashes[name] }
-	if err := b.write(ctx, a, files, content.Gone, changed); err != nil {
-		return err
+	return b.write(ctx, a, w, func(name string) bool {
+		if doc, is := w.documents[name]; is {
+			return slices.Contains(pending, doc)
+		}
+		hash, known := had[name]
+		return !known || hash != w.hashes[name]
+	})
+}
+
+// wanted is what the home of an agent should hold.
+type wanted struct {
+	content   workspace.Content
+	documents map[string]workspace.Document // those that the agent may edit, by path in its home
+	files     map[string][]byte
+	hashes    map[string]string // of files, and of what other rooms put there
+}
+
+func (b *body) wanted(ctx context.Context, a Agent) (w wanted, err error) {
+	if w.content, err = b.Workspace.Content(ctx, b.DB, a.AccountID, a.ID); err != nil {
+		return w, fmt.Errorf("read documents: %w", err)
 	}
-	err = b.DB.Tx(ctx, func(tx *database.Tx) error { return b.Workspace.Delivered(ctx, tx, a.AccountID, a.ID, content) })
-	if err != nil {
-		return fmt.Errorf("note what was delivered: %w", err)
+	w.documents = map[string]workspace.Document{}
+	for name := range w.content.Files() {
+		w.documents[path.Join(openclaw.Main.Workspace(), name)] = workspace.Document(name)
 	}
-	b.mu.Lock()
-	b.delivered[a.ID] = hashes
-	b.mu.Unlock()
-	return nil
+	w.files, w.hashes = filesOf(a, w.content), map[string]string{}
+	for name, data := range w.files {
+		sum := sha256.Sum256(data)
+		w.hashes[name] = string(sum[:])
+	}
+	for i, f := range b.Furnish {
+		if w.hashes[furnished(i)], err = f.Hash(ctx, b.DB, a.AccountID, a.ID); err != nil {
+			return w, fmt.Errorf("read what else the home holds: %w", err)
+		}
+	}
+	return w, nil
 }
 
 // furnished stands for a room among the paths of files; no path looks like it.
@@ -104,22 +126,36 @@ func filesOf(a Agent, c workspace.Content) map[string][]byte {
 	return openclaw.WorkspaceFiles(told)
 }
 
-// write touches nothing that did not change: the agent may be editing it.
-func (b *body) write(ctx context.Context, a Agent, files map[string][]byte, gone []string, changed func(string) bool) error {
+// write makes the home hold what has changed of what is wanted, and notes that.
+func (b *body) write(ctx context.Context, a Agent, w wanted, changed func(name string) bool) error {
+	if err := b.fill(ctx, a, w, changed); err != nil {
+		return err
+	}
+	err := b.DB.Tx(ctx, func(tx *database.Tx) error { return b.Workspace.Delivered(ctx, tx, a.AccountID, a.ID, w.content) })
+	if err != nil {
+		return fmt.Errorf("note what was delivered: %w", err)
+	}
+	b.mu.Lock()
+	b.delivered[a.ID] = w.hashes
+	b.mu.Unlock()
+	return nil
+}
+
+func (b *body) fill(ctx context.Context, a Agent, w wanted, changed func(name string) bool) error {
 	home, err := b.Driver.Home(ctx, a.Place, a.ID)
 	if err != nil {
 		return fmt.Errorf("open home: %w", err)
 	}
 	defer func() { _ = home.Close() }()
-	for _, name := range slices.Sorted(maps.Keys(files)) {
+	for _, name := range slices.Sorted(maps.Keys(w.files)) {
 		if !changed(name) {
 			continue
 		}
-		if err := home.WriteFile(name, files[name]); err != nil {
+		if err := home.WriteFile(name, w.files[name]); err != nil {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
 	}
-	for _, name := range gone {
+	for _, name := range w.content.Gone {
 		for _, entry := range []openclaw.Entry{openclaw.Main, openclaw.Guest} {
 			if err := home.RemoveAll(path.Join(entry.Workspace(), name)); err != nil {
 				return fmt.Errorf("remove %s: %w", name, err)
@@ -142,7 +178,7 @@ func (b *body) write(ctx context.Context, a Agent, files map[string][]byte, gone
 func (b *body) refresh(ctx context.Context, a Agent) error {
 	spec, wanted, err := b.spec(ctx, b.DB, a)
 	if f := (failure{}); errors.As(err, &f) {
-		return nil //nolint:nilerr // what its owner must mend shows as stale, and runs on until then
+		return nil // what its owner must mend shows as stale; the gateway runs on until then
 	}
 	if err != nil {
 		return err
@@ -178,22 +214,12 @@ func (b *body) absorb(ctx context.Context, a Agent) {
 // takeOver is absorb for one who is in the home. That it fails must not keep an
 // agent from being stopped or started.
 func (b *body) takeOver(ctx context.Context, a Agent) {
-	found, err := b.readEdits(ctx, a)
+	home, err := b.Driver.Home(ctx, a.Place, a.ID)
+	if err == nil {
+		_, err = b.Workspace.Absorb(ctx, a.AccountID, a.ID, workspace.Within(home, openclaw.Main.Workspace()))
+		_ = home.Close()
+	}
 	if err != nil && ctx.Err() == nil {
 		b.Log.ErrorContext(ctx, "taking over an agent's own edits failed", "agent", a.ID, "error", err)
 	}
-	if len(found.Aside) > 0 { // the home holds what was not given to it
-		b.mu.Lock()
-		delete(b.delivered, a.ID)
-		b.mu.Unlock()
-	}
-}
-
-func (b *body) readEdits(ctx context.Context, a Agent) (workspace.Absorbed, error) {
-	home, err := b.Driver.Home(ctx, a.Place, a.ID)
-	if err != nil {
-		return workspace.Absorbed{}, fmt.Errorf("open home: %w", err)
-	}
-	defer func() { _ = home.Close() }()
-	return b.Workspace.Absorb(ctx, a.AccountID, a.ID, workspace.Within(home, openclaw.Main.Workspace()))
 }

@@ -2,12 +2,15 @@ package agent
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
 
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/vault"
 )
 
 // generation counts how often gateways were given secrets, so that whoever masks a
@@ -52,11 +55,11 @@ func (m *masker) learn(ctx context.Context, a Agent) error {
 func (m *masker) replace(ctx context.Context, line string) (string, error) {
 	if now := m.body.given.now(); now != m.at {
 		a, err := findAny(ctx, m.body.DB, m.id)
-		if err != nil {
-			return "", fmt.Errorf("mask a log: %w", err)
+		if err == nil {
+			err = m.learn(ctx, a)
 		}
-		if err := m.learn(ctx, a); err != nil {
-			return "", err
+		if err != nil && !errors.Is(err, sql.ErrNoRows) && !errors.Is(err, vault.ErrNoKey) { // deleted: it learns nothing more
+			return "", fmt.Errorf("mask a log: %w", err)
 		}
 		m.at = now
 	}

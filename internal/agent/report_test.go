@@ -236,7 +236,7 @@ func BenchmarkRound(b *testing.B) {
 	all.Wait()
 	s := &sampler{Service: w.Service}
 	for b.Loop() {
-		if err := s.round(context.Background()); err != nil {
+		if err := s.round(context.Background(), time.Minute); err != nil {
 			b.Fatal(err)
 		}
 	}

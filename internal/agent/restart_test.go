@@ -22,17 +22,18 @@ type boundaries struct {
 	mu    sync.Mutex
 	seen  []string // every boundary passed; guarded by mu
 	stop  int      // the boundary at which the server ends, from 1; 0: none; guarded by mu
-	crash func()
+	crash func()   // guarded by mu
 }
 
 func (b *boundaries) pass(name string) {
 	b.mu.Lock()
 	b.seen = append(b.seen, name)
-	now := len(b.seen) == b.stop
-	b.mu.Unlock()
-	if now {
-		b.crash()
+	crash := func() {}
+	if len(b.seen) == b.stop {
+		crash = b.crash
 	}
+	b.mu.Unlock()
+	crash()
 }
 
 func (b *boundaries) around(name string) (after func()) {
@@ -124,36 +125,28 @@ func (w *world) crashAt(b *boundaries, at int, name string, wish func(*world, co
 	b.crash = func() { end(); close(reached) }
 	b.mu.Unlock()
 	w.must(wish(w, w.ctx(), a.ID))
+	server := w.Service
+	ctx, cancel := context.WithCancel(w.ctx())
+	defer cancel()
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)
-		_, _ = w.await(w.ctx(), a.ID, func(a Agent) bool { return a.Settled == a.Wish }) // it is gone, if it was to be deleted
+		_, _ = server.await(ctx, a.ID, func(a Agent) bool { return a.Settled == a.Wish }) // it is gone, if it was to be deleted
 	}()
-	var passed bool
 	select {
 	case <-reached:
-		passed = true
 	case <-settled:
 	}
 	w.crash()
-	<-settledOr(settled, passed)
+	cancel()
+	<-settled
 	b.mu.Lock()
-	where := slices.Clone(b.seen[:min(at, len(b.seen))])
+	where, passed := slices.Clone(b.seen[:min(at, len(b.seen))]), len(b.seen) >= at
 	b.stop = 0
 	b.mu.Unlock()
 	w.serve()
 	w.afterCrash(a.ID, name, fmt.Sprint(where))
 	return passed
-}
-
-// settledOr does not wait for what only the next server brings about.
-func settledOr(settled chan struct{}, passed bool) <-chan struct{} {
-	if !passed {
-		return settled
-	}
-	done := make(chan struct{})
-	close(done)
-	return done
 }
 
 func (w *world) afterCrash(id, name, where string) {
@@ -200,6 +193,25 @@ func TestAdoption(t *testing.T) {
 	})
 	if w.driver.Starts(a.ID) != 1 {
 		t.Errorf("%d starts", w.driver.Starts(a.ID))
+	}
+}
+
+// TestAdoptionKeepsEdits finds what the agent wrote while no server was up, and
+// what the API wrote then.
+func TestAdoptionKeepsEdits(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.create("ada")
+	w.crash()
+	writeHome(w, a.ID, "workspace/SOUL.md", "the agent's")
+	_, err := w.Workspace.SetWorkflow(w.ctx(), a.AccountID, a.ID, w.who.KeyID, "the owner's", "")
+	w.must(err)
+	w.serve()
+	w.eventually("the home is up to date", func() bool {
+		text, err := readHome(w, a.ID, "workspace/WORKFLOW.md")
+		return err == nil && text == "the owner's"
+	})
+	if got, err := readHome(w, a.ID, "workspace/SOUL.md"); err != nil || got != "the agent's" || w.soul(a.ID) != got {
+		t.Errorf("%q, %v; kept %q", got, err, w.soul(a.ID))
 	}
 }
 

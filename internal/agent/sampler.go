@@ -18,6 +18,8 @@ const (
 	looksAtOnce = 8
 	// fresh is how many rounds a report lasts: one may be late or lost.
 	fresh = 3
+	// restShare is how many times as long as it worked a sampler rests, at least.
+	restShare = 4
 )
 
 // sampler looks at every running gateway again and again, and keeps reports.
@@ -45,10 +47,9 @@ func (now sample) report(before sample) Report {
 
 // run samples until ctx ends.
 func (s *sampler) run(ctx context.Context) {
-	rounds := time.NewTicker(s.Timing.Report)
-	defer rounds.Stop()
-	for working := true; ; {
-		err := s.round(ctx)
+	for working, pause := true, s.Timing.Report; ; {
+		began := time.Now()
+		err := s.round(ctx, fresh*pause)
 		if ctx.Err() != nil {
 			return
 		}
@@ -56,15 +57,18 @@ func (s *sampler) run(ctx context.Context) {
 			s.Log.WarnContext(ctx, "reporting on gateways failed", "error", err)
 		}
 		working = err == nil
+		// Where looking is slow, more of it must not slow everything down.
+		pause = max(s.Timing.Report, restShare*time.Since(began))
 		select {
 		case <-ctx.Done():
 			return
-		case <-rounds.C:
+		case <-time.After(pause):
 		}
 	}
 }
 
-func (s *sampler) round(ctx context.Context) error {
+// round makes one look at each gateway; its reports are fresh for that long.
+func (s *sampler) round(ctx context.Context, fresh time.Duration) error {
 	places, err := running(ctx, s.DB)
 	if err != nil {
 		return fmt.Errorf("list running agents: %w", err)
@@ -78,7 +82,7 @@ func (s *sampler) round(ctx context.Context) error {
 	}
 	s.last = seen
 	for _, to := range s.reports {
-		err = errors.Join(err, to.Put(ctx, reports, fresh*s.Timing.Report))
+		err = errors.Join(err, to.Put(ctx, reports, fresh))
 	}
 	return err
 }

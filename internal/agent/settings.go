@@ -28,7 +28,6 @@ type Settings struct {
 	URLs        URLChecker
 	InternalURL string         // of the listener that gateways call back on
 	Tools       bool           // the listener serves tools under /mcp
-	PluginDir   string         // where the runtime's channel plugins lie, as gateways see it
 	Limits      runtime.Limits // of each gateway
 	TelegramURL string         // a Bot API server in place of Telegram's own; empty: none
 	Boots       int            // gateways that may boot at once; 0: 2

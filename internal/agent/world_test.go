@@ -95,7 +95,7 @@ func (w *world) serve() {
 		Access:    access.New(access.Settings{DB: w.db, Events: events}),
 		Workspace: &workspace.Service{DB: w.db, Events: events},
 		URLs:      modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1",
-		PluginDir: "/plugins", Boots: 4, Timing: Timing{Backoff: time.Millisecond},
+		Boots: 4, Timing: Timing{Backoff: time.Millisecond},
 	}
 	s.Swarms = &swarm.Service{DB: w.db, Events: events, Secrets: v, Members: Members{Events: events}, Allows: func(context.Context, string) error { return nil }}
 	if w.adjust != nil {

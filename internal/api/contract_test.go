@@ -3,7 +3,6 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"regexp"
 	"slices"
@@ -84,7 +83,7 @@ func TestTheTableBeginsWithTheContract(t *testing.T) {
 		switch {
 		case got == nil:
 			t.Errorf("%s: the walk did not come by", pattern)
-		case got.status == http.StatusNotImplemented || row.Stream: // the first by others; streams are compared to the letter in chat.script and logs_test.go
+		case row.Stream: // to the letter in chat.script and stream_test.go
 		default:
 			compare(t, pattern, "", want.example, got.json())
 		}
@@ -135,7 +134,7 @@ func everyAnswer(h *house) map[string]*answer {
 	ask := func(pattern, path string, body any) *answer {
 		method, _, _ := strings.Cut(pattern, " ")
 		a := who.do(method, path, body)
-		if a.status/100 != 2 && a.status != http.StatusNotImplemented {
+		if a.status/100 != 2 {
 			h.t.Fatalf("%s: %d %s", pattern, a.status, a.body)
 		}
 		answers[pattern] = a
@@ -166,8 +165,8 @@ func everyAnswer(h *house) map[string]*answer {
 	at("GET /v1/agents/{id}/rules", "/rules", nil)
 	at("GET /v1/agents/{id}/rules/{name}", "/rules/new-request", nil)
 	at("DELETE /v1/agents/{id}/rules/{name}", "/rules/new-request", nil)
-	at("GET /v1/agents/{id}/skills", "/skills", nil)
 	at("POST /v1/agents/{id}/skills", "/skills", `{"skillId":"web-search","trustLevel":"verified"}`)
+	at("GET /v1/agents/{id}/skills", "/skills", nil)
 	at("DELETE /v1/agents/{id}/skills/{skillId}", "/skills/web-search", nil)
 	ask("GET /v1/skills", "/v1/skills", nil)
 	ask("GET /v1/skills/{id}", "/v1/skills/web-search", nil)

@@ -20,7 +20,10 @@ import (
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/fake"
+	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
@@ -79,12 +82,16 @@ func (h *house) furnish(p plan) {
 	h.accounts = access.New(access.Settings{DB: h.db, Events: events, Plans: p.plans, Log: log})
 	documents := &workspace.Service{DB: h.db, Events: events}
 	swarms := &swarm.Service{DB: h.db, Events: events, Secrets: secrets, Allows: h.allowsSwarms}
+	skills := h.marketplace(events, log)
 	var known *knowledge.Service
 	agents, reconciler := agent.New(agent.Settings{
 		DB: h.db, Events: events, Vault: secrets, Access: h.accounts, Workspace: documents, Swarms: swarms, Driver: h.driver, Log: log,
-		URLs: modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1", PluginDir: "/plugins", Boots: 64,
+		URLs: modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1", Tools: true, Boots: 64,
 		Timing: agent.Timing{Ready: patience, Grace: time.Second, Backoff: time.Millisecond, Health: 50 * time.Millisecond},
-		Erase: []agent.Eraser{chat.DeleteAgent, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+		Furnish: []agent.Furnisher{{Hash: skills.Hash, Sync: func(ctx context.Context, home runtime.Home, accountID, agentID string) error {
+			return skills.Sync(ctx, home, accountID, agentID)
+		}}},
+		Erase: []agent.Eraser{chat.DeleteAgent, skills.DeleteAgent, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
 			return known.AgentDeleted(ctx, tx, accountID, agentID)
 		}},
 	})
@@ -93,6 +100,7 @@ func (h *house) furnish(p plan) {
 		return nil
 	}
 	swarms.Members = agent.Members{Events: events, Left: reconciler.Nudge}
+	skills.Applier, skills.Agent = agents, agents.Exists
 	h.agents = agents
 	embedder, err := embed.Builtin()
 	if err != nil {
@@ -104,11 +112,21 @@ func (h *house) furnish(p plan) {
 	swarms.OnDelete = known.OnSwarmDeleted(swarms.Members)
 	h.loops = append(h.loops, known.Run)
 	h.door = api.New(api.Settings{
-		DB: h.db, Access: h.accounts, Limiter: access.NewLimiter(), Agents: agents, Documents: documents, Swarms: swarms, Knowledge: known,
+		DB: h.db, Access: h.accounts, Limiter: access.NewLimiter(), Agents: agents, Documents: documents, Swarms: swarms, Knowledge: known, Skills: skills,
 		Chat:  chat.New(chat.Settings{DB: h.db, Events: events, Agents: agents, Log: log}),
 		Ready: h.db.Ping, Version: "test", Heartbeat: p.heartbeat, Log: log,
 	})
 	h.loops = append(h.loops, reconciler.Run, agents.Run)
+}
+
+// marketplace has the verified skills of the binary, and no way to the internet.
+func (h *house) marketplace(events *event.Log, log *slog.Logger) *skill.Service {
+	catalog, err := skill.NewCatalog(h.t.Context(), skill.CatalogSettings{Log: log})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.loops = append(h.loops, catalog.Run)
+	return skill.New(skill.Settings{DB: h.db, Events: events, Catalog: catalog, MinScore: skill.DefaultMinScore, Dir: openclaw.SkillsDir, Log: log})
 }
 
 func (h *house) allowsSwarms(ctx context.Context, accountID string) error {
@@ -121,12 +139,13 @@ func (h *house) allowsSwarms(ctx context.Context, accountID string) error {
 
 // run keeps loops going until the end of the test, and then the gateways.
 func (h *house) run() {
+	t := h.t
 	ctx, stop := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	for _, loop := range h.loops {
 		all.Go(func() {
 			if err := loop(ctx); err != nil {
-				h.t.Errorf("a loop ended: %v", err)
+				t.Errorf("a loop ended: %v", err)
 			}
 		})
 	}
@@ -135,7 +154,7 @@ func (h *house) run() {
 		all.Wait()
 		h.driver.Close()
 		for _, v := range h.driver.Violations() {
-			h.t.Errorf("the driver was used against its contract: %s", v)
+			t.Errorf("the driver was used against its contract: %s", v)
 		}
 	})
 }

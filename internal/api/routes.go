@@ -36,9 +36,9 @@ func (s *Server) routes() []route {
 		row("PATCH /v1/swarms/{id}", access.SwarmsWrite, "Update a swarm", s.updateSwarm),
 		row("DELETE /v1/swarms/{id}", access.SwarmsWrite, "Delete a swarm", s.deleteSwarm),
 
-		row("POST /v1/knowledge/ingest", access.KnowledgeWrite, "Ingest texts", s.ingestKnowledge).upTo(maxIngest).when(s.Knowledge != nil),
-		row("GET /v1/knowledge", access.KnowledgeRead, "List entries", s.listKnowledge).when(s.Knowledge != nil),
-		row("DELETE /v1/knowledge", access.KnowledgeWrite, "Delete entries", s.deleteKnowledge).when(s.Knowledge != nil),
+		row("POST /v1/knowledge/ingest", access.KnowledgeWrite, "Ingest texts", s.ingestKnowledge).upTo(maxIngest),
+		row("GET /v1/knowledge", access.KnowledgeRead, "List entries", s.listKnowledge),
+		row("DELETE /v1/knowledge", access.KnowledgeWrite, "Delete entries", s.deleteKnowledge),
 
 		row("GET /v1/account", anyKey, "Get the account", s.account),
 
@@ -64,7 +64,7 @@ func (s *Server) routes() []route {
 		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/restore", access.AgentsWrite, "Restore a version of a rule", s.restoreRule),
 		row("GET /v1/swarms/{id}/secrets", access.SwarmsRead, "Name a swarm's secrets", s.swarmSecrets),
 		row("PUT /v1/swarms/{id}/secrets", access.SwarmsWrite, "Set and delete a swarm's secrets", s.setSwarmSecrets),
-		row("GET /v1/knowledge/search", access.KnowledgeRead, "Search entries", s.searchKnowledge).when(s.Knowledge != nil),
+		row("GET /v1/knowledge/search", access.KnowledgeRead, "Search entries", s.searchKnowledge),
 		row("PATCH /v1/agents/{id}/skills/{skillId}", access.Skills, "Enable, disable or upgrade a skill", s.updateAgentSkill),
 		row("POST /v1/skills", access.Skills, "Upload a skill", s.uploadSkill).creates().upTo(maxUpload),
 		row("DELETE /v1/skills/{id}", access.Skills, "Delete an uploaded skill", s.deleteSkill),

@@ -124,15 +124,13 @@ func (a Agent) withMCP(tools ...any) list {
 }
 
 func (a Agent) plugins() object {
-	// All providers, so that another one is a change that a running gateway takes.
-	allow := list{string(Anthropic), string(OpenAI), string(Google), "web-readability"}
+	allow := list{string(a.Model.Provider), "web-readability"}
 	p := object{"slots": object{"memory": "none"}}
 	if a.Telegram != nil {
 		allow = append(allow, "telegram")
 	}
 	if a.Slack != nil {
 		allow = append(allow, "slack")
-		p["load"] = object{"paths": list{"${" + envPlugins + "}/slack"}}
 	}
 	p["allow"] = allow
 	return p

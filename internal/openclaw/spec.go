@@ -22,10 +22,10 @@ type Agent struct {
 	// for which ReservedEnv is true is refused.
 	Env map[string]vault.Secret
 	// Token is what a caller of the gateway must show; see Gateway.
-	Token vault.Secret
-	// PluginDir is install.Runtime.PluginDir as the gateway sees it; Slack needs it.
+	Token  vault.Secret
+	Limits runtime.Limits
+	// PluginDir is not used any more.
 	PluginDir string
-	Limits    runtime.Limits
 }
 
 // MCP is a server of tools that the agent may call, as `platform__NAME`.
@@ -72,9 +72,6 @@ func (a Agent) validate() error {
 		if ReservedEnv(name) {
 			wrong.Add("secrets."+name, "is a name that the agent's runtime uses itself")
 		}
-	}
-	if a.Slack != nil && a.PluginDir == "" {
-		wrong.Add("config.channels", "names slack, which this installation's agent runtime does not have")
 	}
 	return wrong.Err()
 }
@@ -127,7 +124,6 @@ const (
 	envModel    = "AGENTO_MODEL_URL"
 	envMCP      = "AGENTO_MCP_URL"
 	envMCPToken = "AGENTO_MCP_TOKEN" //nolint:gosec // the name of a variable
-	envPlugins  = "AGENTO_PLUGINS"
 	envTelegram = "AGENTO_TELEGRAM_URL"
 )
 
@@ -143,9 +139,6 @@ func (a Agent) env() map[string]vault.Secret {
 		envHome:                        runtime.HomePath,
 		envSecrets:                     runtime.SecretsPath,
 		envModel:                       strings.TrimRight(a.Model.URL, "/"),
-	}
-	if a.Slack != nil {
-		plain[envPlugins] = a.PluginDir
 	}
 	if a.Telegram != nil && a.Telegram.URL != "" {
 		plain[envTelegram] = strings.TrimRight(a.Telegram.URL, "/")

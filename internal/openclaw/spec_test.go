@@ -19,15 +19,14 @@ import (
 // everything is an agent that uses every feature.
 func everything() openclaw.Agent {
 	return openclaw.Agent{
-		ID:        "11111111-2222-3333-4444-555555555555",
-		Model:     openclaw.Model{Provider: openclaw.OpenAI, ID: "weird-${HOME}", Responses: true, URL: "http://127.0.0.1:4001/", Token: vault.NewSecret("tok-model")},
-		MCP:       &openclaw.MCP{URL: "http://127.0.0.1:4002/mcp", Token: vault.NewSecret("tok-mcp")},
-		Telegram:  &openclaw.Telegram{Token: vault.NewSecret("tok-telegram"), AllowFrom: []string{"42", "${PATH}"}, URL: "http://127.0.0.1:4003"},
-		Slack:     &openclaw.Slack{BotToken: vault.NewSecret("tok-slack-bot"), AppToken: vault.NewSecret("tok-slack-app")},
-		Env:       map[string]vault.Secret{"CRM_KEY": vault.NewSecret("tok-crm")},
-		Token:     vault.NewSecret("tok-gateway"),
-		PluginDir: "/opt/app/node_modules/@openclaw",
-		Limits:    runtime.Limits{MemoryBytes: 2 << 30},
+		ID:       "11111111-2222-3333-4444-555555555555",
+		Model:    openclaw.Model{Provider: openclaw.OpenAI, ID: "weird-${HOME}", Responses: true, URL: "http://127.0.0.1:4001/", Token: vault.NewSecret("tok-model")},
+		MCP:      &openclaw.MCP{URL: "http://127.0.0.1:4002/mcp", Token: vault.NewSecret("tok-mcp")},
+		Telegram: &openclaw.Telegram{Token: vault.NewSecret("tok-telegram"), AllowFrom: []string{"42", "${PATH}"}, URL: "http://127.0.0.1:4003"},
+		Slack:    &openclaw.Slack{BotToken: vault.NewSecret("tok-slack-bot"), AppToken: vault.NewSecret("tok-slack-app")},
+		Env:      map[string]vault.Secret{"CRM_KEY": vault.NewSecret("tok-crm")},
+		Token:    vault.NewSecret("tok-gateway"),
+		Limits:   runtime.Limits{MemoryBytes: 2 << 30},
 	}
 }
 
@@ -46,7 +45,7 @@ func TestSpec(t *testing.T) {
 			t.Errorf("the configuration holds the secret %s", secret)
 		}
 	}
-	for _, place := range []string{"127.0.0.1", ":400", "/opt/", "{home}", "{port}", "{secrets}"} {
+	for _, place := range []string{"127.0.0.1", ":400", "{home}", "{port}", "{secrets}"} {
 		if strings.Contains(config, place) {
 			t.Errorf("the configuration depends on where it runs: it holds %q", place)
 		}
@@ -109,14 +108,13 @@ func TestSpecRefuses(t *testing.T) {
 	a := everything()
 	a.Model.Provider = "mistral"
 	a.Model.ID = "two words"
-	a.PluginDir = ""
 	a.Env["NODE_OPTIONS"] = vault.NewSecret("--require=/tmp/evil.js")
 	_, err := openclaw.Spec(a)
 	f := fault.From(err)
 	if !fault.Is(err, fault.Invalid) {
 		t.Fatalf("Spec = %v, want invalid", err)
 	}
-	for _, field := range []string{"config.llmProvider", "config.model", "config.channels", "secrets.NODE_OPTIONS"} {
+	for _, field := range []string{"config.llmProvider", "config.model", "secrets.NODE_OPTIONS"} {
 		if f.Details[field] == "" {
 			t.Errorf("%s is not named in %v", field, f.Details)
 		}
@@ -140,10 +138,8 @@ func TestConfigIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := everything()
-	all.PluginDir = rt.PluginDir()
 	google := openclaw.Agent{Model: openclaw.Model{Provider: openclaw.Google}}
-	for name, agent := range map[string]openclaw.Agent{"everything": all, "google": google} {
+	for name, agent := range map[string]openclaw.Agent{"everything": everything(), "google": google} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			validate(t, rt, agent)

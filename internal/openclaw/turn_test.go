@@ -126,14 +126,11 @@ func TestTurnStopsWithItsCaller(t *testing.T) {
 	}
 }
 
-// probes answers /readyz and /startupz with what is next in line; the last stays.
+// probes answers /readyz with what is next in line; the last stays.
 func probes(t *testing.T, asked func(n int), answers ...string) *openclaw.Gateway {
 	t.Helper()
 	n := 0
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/readyz" {
-			return
-		}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		answer := answers[min(n, len(answers)-1)]
 		n++
 		asked(n)

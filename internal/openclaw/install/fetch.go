@@ -52,6 +52,9 @@ func (s Settings) fetch(ctx context.Context, dir string, lock *fileLock, say *pr
 	if err := check(ctx, half); err != nil {
 		return Runtime{}, err
 	}
+	if err := bundleSlack(filepath.Dir(half.Entry)); err != nil {
+		return Runtime{}, err
+	}
 	if err := os.RemoveAll(dir); err != nil { // something deleted half of it, or it would have been found
 		return Runtime{}, fmt.Errorf("remove a damaged runtime: %w", err)
 	}
@@ -118,6 +121,17 @@ func (s Settings) npmCI(ctx context.Context, npm, prefix, nodeDir string, lock *
 	return nil
 }
 
+// bundleSlack puts the Slack plugin among those that come with OpenClaw, which it is
+// built like. From anywhere else OpenClaw would not trust it with a channel unless
+// every agent fetched it again with a command of its own.
+func bundleSlack(openclaw string) error {
+	from := filepath.Join(filepath.Dir(openclaw), "@openclaw", "slack")
+	if err := os.Rename(from, filepath.Join(openclaw, "dist", "extensions", "slack")); err != nil {
+		return fmt.Errorf("bundle the Slack plugin: %w", err)
+	}
+	return nil
+}
+
 func writeLocks(prefix string) error {
 	if err := os.Mkdir(prefix, 0o755); err != nil { //nolint:gosec // public packages, read by sandboxes too
 		return fmt.Errorf("make a prefix: %w", err)
@@ -136,6 +150,8 @@ func writeLocks(prefix string) error {
 
 // check starts what was installed once, so that a runtime that cannot work here
 // (another C library, say) is refused now and not when the first agent starts.
+// OpenClaw also needs this start: it removes from its own folder what it did not
+// ship, which it can do no more once a sandbox shows the folder read-only.
 func check(ctx context.Context, r Runtime) error {
 	home, err := os.MkdirTemp("", "agento-check-")
 	if err != nil {

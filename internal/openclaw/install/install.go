@@ -26,6 +26,9 @@ const (
 	NodeVersionMac  = "26.10.0"
 )
 
+// layout changes with what fetch does beside npm.
+const layout = "3"
+
 // locks holds a package.json and package-lock.json for each of the two prefixes.
 //
 //go:embed lock
@@ -61,9 +64,9 @@ func (r Runtime) Command(lean bool) []string {
 	return []string{r.Node, "--optimize-for-size", "--max-semi-space-size=2", "--max-old-space-size=300", r.Entry}
 }
 
-// PluginDir is where the channel plugins lie that OpenClaw does not bundle.
+// PluginDir is not used any more: the Slack plugin lies among the bundled ones.
 func (r Runtime) PluginDir() string {
-	return filepath.Join(filepath.Dir(filepath.Dir(r.Entry)), "@openclaw")
+	return filepath.Join(filepath.Dir(r.Entry), "dist", "extensions")
 }
 
 // Find returns the runtime that is installed already, if it is.
@@ -132,6 +135,7 @@ func (s Settings) home() (string, error) {
 // key names what the lock files pin, so that another version gets another folder.
 func key() string {
 	sum := sha256.New()
+	_, _ = io.WriteString(sum, layout)
 	for _, name := range lockFiles() {
 		data, err := locks.ReadFile(name)
 		if err != nil {

@@ -28,7 +28,7 @@ func TestRealInstall(t *testing.T) {
 	if got := Inspect(Settings{}); !got.Installed || got.Fix != "" {
 		t.Errorf("Inspect = %+v, want installed and nothing to fix", got)
 	}
-	if _, err := os.Stat(filepath.Join(r.PluginDir(), "slack", "package.json")); err != nil {
+	if _, err := os.Stat(filepath.Join(filepath.Dir(r.Entry), "dist", "extensions", "slack", "openclaw.plugin.json")); err != nil {
 		t.Errorf("the Slack plugin is missing: %v", err)
 	}
 }
@@ -203,7 +203,7 @@ echo call >> "$DIR/calls"
 %s
 case "$PWD" in
 */node) mkdir -p "../$(dirname %q)"; printf '#!/bin/sh\necho OpenClaw %s\n' > "../%s"; chmod +x "../%s";;
-*/app) mkdir -p "../$(dirname %q)"; echo > "../%s";;
+*/app) mkdir -p "../$(dirname %q)" node_modules/openclaw/dist/extensions node_modules/@openclaw/slack; echo > "../%s";;
 esac
 `, dir, before, node, OpenClawVersion, node, node, entry, entry)
 	npm := filepath.Join(dir, "npm")

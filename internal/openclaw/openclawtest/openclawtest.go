@@ -191,3 +191,5 @@ func (b *logBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.data.String()
 }
+
+func (p *Process) Pgid() int { return p.cmd.Process.Pid }

@@ -161,6 +161,28 @@ func shims(id string) int {
 	return n
 }
 
+// TestRemovedWhileStarting: whatever stage the sandbox is at, nothing of it
+// stays.
+func TestRemovedWhileStarting(t *testing.T) {
+	for _, noGroups := range []bool{false, true} {
+		s := settings(t)
+		s.NoGroups = noGroups
+		d := open(t, s)
+		for i := range 40 {
+			spec := runtimetest.Spec(runtimetest.NewID())
+			place, err := d.Place(t.Context(), spec)
+			must(t, err)
+			must(t, d.Start(t.Context(), place, spec))
+			timer := time.NewTimer(time.Duration(i) * 200 * time.Microsecond)
+			<-timer.C
+			must(t, d.Remove(t.Context(), place, spec.ID))
+			if commands := commandLines(); strings.Contains(commands, spec.ID) {
+				t.Errorf("processes are left: %s", commands)
+			}
+		}
+	}
+}
+
 // TestStopAcrossServers: two servers at once, as during a careless upgrade.
 func TestStopAcrossServers(t *testing.T) {
 	s := settings(t)
@@ -194,7 +216,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	must(t, os.Mkdir(temp, 0o755))
 	must(t, os.Chown(temp, nobody, nobody))
 
-	cmd := exec.Command(program, "-test.run", "^Test(Contract|Sandbox|Memory|Process|ServerKilled|ShimKilled|Hostile|Impostor|NoSecret|Stale|Logs)", "-test.v")
+	cmd := exec.Command(program, "-test.run", "^Test(Contract|Sandbox|Memory|Process|ServerKilled|ShimKilled|Removed|Hostile|Impostor|NoSecret|Stale|Logs)", "-test.v")
 	cmd.Dir = temp
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + temp, "HOME=" + temp}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

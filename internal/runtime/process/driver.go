@@ -446,7 +446,7 @@ func (d *Driver) exists(a agent, rec record, grouped bool) bool {
 		return false
 	}
 	_, alive := d.alive(a, rec)
-	return alive || !a.endedOrBegan(rec) && a.held()
+	return alive || a.held()
 }
 
 func (d *Driver) watchOver(id string, on bool) {

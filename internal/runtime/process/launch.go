@@ -20,6 +20,8 @@ const (
 	// beginning is how long a shim may take to its first line. Source: 1 ms when
 	// quiet; a machine that needs seconds is not able to run gateways.
 	beginning = 20 * time.Second
+	// orphaned is how long a lock file may be held by nobody we know.
+	orphaned = 2 * time.Second
 	// ownProcesses is what stands around a gateway and is not counted against
 	// it: the shim, two of bubblewrap and the last shell.
 	ownProcesses = 4
@@ -82,7 +84,7 @@ func (d *Driver) start(ctx context.Context, a agent, place string, port int, s r
 // claim takes the lock file of an agent whose gateway does not run. It returns
 // nil if the gateway of that place runs.
 func (d *Driver) claim(ctx context.Context, a agent, place string) (*os.File, error) {
-	deadline := time.Now().Add(beginning)
+	deadline, impatient := time.Now().Add(beginning), time.Now().Add(orphaned)
 	for {
 		rec, err := a.record()
 		if err != nil {
@@ -101,7 +103,12 @@ func (d *Driver) claim(ctx context.Context, a agent, place string) (*os.File, er
 		if lock != nil {
 			return lock, d.sweep(ctx, a, rec)
 		}
-		// A shim is on its way, or the last gateway on its way out.
+		// A shim is on its way, or the last gateway on its way out; or a sandbox
+		// has lost its shim before it was bound to it.
+		if time.Now().After(impatient) {
+			d.kill(strays(a.home))
+			impatient = time.Now().Add(orphaned)
+		}
 		if time.Now().After(deadline) {
 			return nil, errors.New("something unknown holds its lock file")
 		}
@@ -164,7 +171,7 @@ func (d *Driver) launch(a agent, rec record, lock *os.File, env []byte, enter, g
 	defer func() { _ = logFile.Close() }()
 
 	gateway = d.box.wrap(a, d.set, d.secrets.of(a.id), gateway)
-	line := append([]string{"-c", shim, "agento-gateway", a.path("pid"), a.path("end"), rec.Nonce}, enter...)
+	line := append([]string{"-c", shim, shimName, a.path("pid"), a.path("end"), rec.Nonce}, enter...)
 	cmd := exec.Command("/bin/sh", append(append(line, "--"), gateway...)...)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	cmd.Dir = "/"

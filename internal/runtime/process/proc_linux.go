@@ -63,6 +63,16 @@ func awaitExit(ctx context.Context, pid int, still func() bool) error {
 	return err
 }
 
+// lives says whether a process exists and has not ended.
+func lives(pid int) bool {
+	stat, err := os.ReadFile(procPath(pid, "stat"))
+	if err != nil {
+		return false
+	}
+	state := bytes.TrimSpace(stat[bytes.LastIndexByte(stat, ')')+1:])
+	return len(state) > 0 && state[0] != 'Z' && state[0] != 'X'
+}
+
 // tree lists a process and all that descend from it, itself first; nothing if
 // it is gone.
 func tree(pid int) []int {
@@ -120,26 +130,35 @@ func pidInside(pid int) int {
 	return inside
 }
 
-// strays finds processes whose environment names the agent's home: those that
-// have left the tree of the shim where there is neither sandbox nor group.
+// strays finds processes of an agent that have left the tree of its shim: by
+// the home in their environment, or on the command line of a sandbox or shim.
 func strays(home string) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
 	}
-	mark := []byte("HOME=" + home + "\x00")
 	var pids []int
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		env, err := os.ReadFile(procPath(pid, "environ"))
-		if err == nil && bytes.Contains(append([]byte{0}, env...), append([]byte{0}, mark...)) {
+		if err == nil && pid != os.Getpid() && (livesIn(pid, home) || confines(pid, home)) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+func livesIn(pid int, home string) bool {
+	env, err := os.ReadFile(procPath(pid, "environ"))
+	return err == nil && bytes.Contains(append([]byte{0}, env...), []byte("\x00HOME="+home+"\x00"))
+}
+
+func confines(pid int, home string) bool {
+	data, err := os.ReadFile(procPath(pid, "cmdline"))
+	if err != nil {
+		return false
+	}
+	args := strings.Split(string(data), "\x00")
+	return slices.Contains(args, home) && (filepath.Base(args[0]) == "bwrap" || slices.Contains(args, shimName))
 }
 
 // ticks is how the kernel counts CPU time in /proc, on every architecture.

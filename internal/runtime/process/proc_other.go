@@ -36,6 +36,9 @@ func awaitExit(ctx context.Context, pid int, _ func() bool) error {
 	return pause(ctx, 200*time.Millisecond)
 }
 
+// lives says whether a process exists.
+func lives(pid int) bool { return pid > 0 && unix.Kill(pid, 0) == nil }
+
 // row is a line of ps.
 type row struct {
 	parent int

@@ -44,6 +44,9 @@ unset PWD OLDPWD
 exec "$@"
 `
 
+// shimName is what shims are called in process lists.
+const shimName = "agento-gateway"
+
 var goodName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // Shells will not have these set to just anything.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -194,9 +196,14 @@ func wasKilled(code int) bool { return code == killed || code == -1 }
 // sweep kills every process of an agent and returns when none is left.
 func (d *Driver) sweep(ctx context.Context, a agent, rec record) error {
 	deadline := time.Now().Add(dying)
+	known := map[int]bool{} // a sandbox that falls takes its processes out of sight before they are dead
 	for round := 0; ; round++ {
-		left := d.members(a, rec)
-		if len(left) == 0 {
+		left := d.remains(a, rec)
+		for _, pid := range left {
+			known[pid] = true
+		}
+		maps.DeleteFunc(known, func(pid int, _ bool) bool { return !lives(pid) })
+		if len(left) == 0 && len(known) == 0 {
 			return nil
 		}
 		if round == 0 {
@@ -204,7 +211,7 @@ func (d *Driver) sweep(ctx context.Context, a agent, rec record) error {
 		}
 		d.kill(spareShim(left, round))
 		if time.Now().After(deadline) {
-			return fmt.Errorf("processes %v do not die", left)
+			return fmt.Errorf("processes %v %v do not die", left, slices.Collect(maps.Keys(known)))
 		}
 		if err := pause(ctx, glance*time.Duration(min(round+1, 10))); err != nil {
 			return err
@@ -213,6 +220,19 @@ func (d *Driver) sweep(ctx context.Context, a agent, rec record) error {
 			d.reap(pid)
 		}
 	}
+}
+
+// remains is members, and where no control group knows them all, whatever else
+// can be found.
+func (d *Driver) remains(a agent, rec record) []int {
+	left := d.members(a, rec)
+	if len(left) > 0 || len(rec.Groups) > 0 || rec.Nonce == "" {
+		return left
+	}
+	if found := strays(a.home); len(found) > 0 {
+		return append([]int{0}, found...)
+	}
+	return nil
 }
 
 // spareShim leaves the shim, which comes first, a moment to note the end.
@@ -260,18 +280,24 @@ func (d *Driver) kill(pids []int) {
 	}
 }
 
-// awaitUnlocked waits until the sandbox has let go of the lock file too.
+// awaitUnlocked waits until the sandbox has let go of the lock file too. One
+// that is killed while it is being built may leave a part that nothing binds to
+// the shim yet: it is looked for.
 func (d *Driver) awaitUnlocked(ctx context.Context, a agent) error {
 	if !has(a.dir, "lock") {
 		return nil
 	}
-	for deadline := time.Now().Add(dying); ; {
+	deadline := time.Now().Add(dying)
+	for round := 1; ; round++ {
 		lock, err := a.tryLock()
 		if err != nil {
 			return err
 		}
 		if lock != nil {
 			return lock.Close()
+		}
+		if round%20 == 0 {
+			d.kill(strays(a.home))
 		}
 		if time.Now().After(deadline) {
 			return errors.New("something unknown holds its lock file")

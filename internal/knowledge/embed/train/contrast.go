@@ -19,6 +19,7 @@ type settings struct {
 	Epochs      float64 `json:"epochs"`      // times that every pair is seen
 	Rate        float64 `json:"rate"`        // of learning, at the start; falls to a twentieth
 	Temperature float64 `json:"temperature"` // of the softmax over cosines
+	Dropout     float64 `json:"dropout"`
 	Seed        uint64  `json:"seed"`
 }
 

@@ -25,7 +25,7 @@ import (
 
 // repeats says how often each source is seen in one epoch.
 var repeats = map[string]float64{
-	"wordnet": 1.5, "gcide": 0.7, "foldoc": 1, "jargon": 1, "senses": 2, "german": 1, "packages": 1, "headings": 2, "neighbours": 1,
+	"wordnet": 2, "gcide": 1, "foldoc": 1, "jargon": 1, "senses": 2.5, "german": 1.3, "packages": 0.8, "headings": 2, "neighbours": 0.7,
 }
 
 func main() {
@@ -43,9 +43,10 @@ func command(ctx context.Context) error {
 	out := flag.String("out", "internal/knowledge/embed/builtin.model", "the model file to write")
 	manualsOut := flag.String("manuals", "", "write the evaluation set of unseen manuals to this file, and do nothing else")
 	flag.IntVar(&s.Batch, "batch", 1024, "pairs a batch")
-	flag.Float64Var(&s.Epochs, "epochs", 3, "times that every pair is seen")
-	flag.Float64Var(&s.Rate, "rate", 0.05, "learning rate")
-	flag.Float64Var(&s.Temperature, "temperature", 0.05, "of the softmax")
+	flag.Float64Var(&s.Dropout, "dropout", 0.1, "share of a text's words that are left out each time")
+	flag.Float64Var(&s.Epochs, "epochs", 1.5, "times that every pair is seen")
+	flag.Float64Var(&s.Rate, "rate", 0.1, "learning rate")
+	flag.Float64Var(&s.Temperature, "temperature", 0.06, "of the softmax")
 	flag.Uint64Var(&s.Seed, "seed", 1, "of all chance")
 	flag.Parse()
 	folder, err := filepath.Abs(*texts) // apt runs elsewhere
@@ -156,6 +157,7 @@ func (t *trainer) learnAll(ctx context.Context, learned, kept []example) error {
 				order = blocks(rng, learned)
 			}
 			batch[i] = learned[order[at]]
+			batch[i].a, batch[i].b = t.thin(rng, batch[i].a), t.thin(rng, batch[i].b)
 			at++
 		}
 		done := float64(step) / float64(steps)
@@ -167,6 +169,23 @@ func (t *trainer) learnAll(ctx context.Context, learned, kept []example) error {
 		}
 	}
 	return nil
+}
+
+// thin leaves some rows of a longer text out, so that no word relies on another.
+func (t *trainer) thin(rng *rand.Rand, rows []embed.Weighted) []embed.Weighted {
+	if len(rows) < 4 || t.Dropout == 0 {
+		return rows
+	}
+	kept := make([]embed.Weighted, 0, len(rows))
+	for _, w := range rows {
+		if rng.Float64() >= t.Dropout {
+			kept = append(kept, w)
+		}
+	}
+	if len(kept) == 0 {
+		return rows
+	}
+	return kept
 }
 
 // blockPairs is how many pairs of one source stand together: a batch then holds

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/knowledge"
+	"agento.host/agento/internal/modelproxy"
+)
+
+type knowledgeCommand struct {
+	Add     knowledgeAdd     `cmd:"" help:"Add texts to a knowledge base."`
+	Search  knowledgeSearch  `cmd:"" help:"Search a knowledge base."`
+	Reembed knowledgeReembed `cmd:"" help:"Embed every entry with another model, on the data directory, also while the server runs. Stop and start it as you like."`
+}
+
+// knowledgeOwner says whose knowledge is meant.
+type knowledgeOwner struct {
+	Agent string `help:"Id of the agent." xor:"owner" required:""`
+	Swarm string `help:"Id of the swarm." xor:"owner" required:""`
+}
+
+type knowledgeAdd struct {
+	remote
+	knowledgeOwner
+	Source string `help:"Where the text comes from." required:""`
+	File   string `arg:"" help:"File with the text; paragraphs become entries. - is standard input." type:"existingfile"`
+}
+
+// Run adds a file, a paragraph an entry.
+func (c knowledgeAdd) Run(ctx context.Context, t *terminal) error {
+	text, err := readAll(c.File)
+	if err != nil {
+		return err
+	}
+	var total client.KnowledgeIngested
+	for _, part := range paragraphs(text) {
+		in := client.KnowledgeIngest{AgentID: c.Agent, SwarmID: c.Swarm}
+		for _, p := range part {
+			in.Chunks = append(in.Chunks, client.KnowledgeChunk{Text: p, Source: c.Source})
+		}
+		done, err := c.client().IngestKnowledge(ctx, in, client.IngestOptions{})
+		if err != nil {
+			return err
+		}
+		total.Stored, total.Skipped, total.Total = total.Stored+done.Stored, total.Skipped+done.Skipped, total.Total+done.Total
+	}
+	return t.print(total, fmt.Sprintf("stored %d, skipped %d", total.Stored, total.Skipped))
+}
+
+func readAll(path string) (string, error) {
+	if path == "-" {
+		text, err := io.ReadAll(os.Stdin)
+		return string(text), err
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // the operator's own file
+	return string(text), err
+}
+
+type knowledgeSearch struct {
+	remote
+	knowledgeOwner
+	Question string `arg:"" help:"What to look for."`
+}
+
+// Run searches.
+func (c knowledgeSearch) Run(ctx context.Context, t *terminal) error {
+	found, err := c.client().SearchKnowledge(ctx, client.KnowledgeTarget{AgentID: c.Agent, SwarmID: c.Swarm}, c.Question, 0)
+	if err != nil {
+		return err
+	}
+	if t.json {
+		return t.printJSON(found)
+	}
+	for _, f := range found {
+		if _, err := fmt.Fprintf(t.out, "%.2f %-6s %s\n  %s\n", f.Score, f.Reason, f.Source, f.Text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type knowledgeReembed struct {
+	dataFlags
+	embedderFlags
+	DropOld bool `help:"Delete the vectors of every other model once all entries have new ones."`
+}
+
+// Run embeds what the model has not embedded yet.
+func (c knowledgeReembed) Run(ctx context.Context, t *terminal) (err error) {
+	embedder, err := c.embedder(modelproxy.Guard{})
+	if err != nil {
+		return err
+	}
+	db, err := c.database(ctx, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	rooms := knowledge.New(knowledge.Settings{DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}, Embedder: embedder, Log: slog.New(slog.DiscardHandler)})
+	done, err := rooms.Reembed(ctx, embedder, func(r knowledge.Reembedding) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", r.Done, r.Total) })
+	if err != nil {
+		return err
+	}
+	if c.DropOld {
+		if err := dropOthers(ctx, rooms, embedder.Name()); err != nil {
+			return err
+		}
+	}
+	return t.print(done, fmt.Sprintf("embedded %d entries with %s", done.Done, embedder.Name()))
+}
+
+func dropOthers(ctx context.Context, rooms *knowledge.Service, keep string) error {
+	models, err := rooms.Models(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range models {
+		if m.Model == keep {
+			continue
+		}
+		if err := rooms.DropModel(ctx, m.Model); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -11,7 +11,7 @@ FUZZ    ?= 3s
 # package at a time, so that never more than two boot at once.
 GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 
-.PHONY: run test build check lint fmt bench fuzz clean
+.PHONY: run test build check lint fmt bench fuzz model clean
 
 run: ## Install the agent runtime, build, and start a server to try.
 	sh scripts/needs.sh run
@@ -44,6 +44,9 @@ lint:
 
 bench: ## Ratios, measured side by side in one run.
 	sh scripts/bench.sh
+
+model: ## Train the embedding model inside the binary anew; about six minutes on an idle machine.
+	nice -n 15 $(GO) run ./internal/knowledge/embed/train -texts .cache/texts -out internal/knowledge/embed/builtin.model
 
 clean:
 	rm -rf bin

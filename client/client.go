@@ -70,7 +70,7 @@ func (e *Error) Error() string {
 
 // ErrorEnvelope is the body of every refusal.
 type ErrorEnvelope struct {
-	Error *Error `json:"error"`
+	Error *Error `json:"error" nullable:"false"`
 }
 
 // call sends in, if not nil, as JSON and decodes the answer.

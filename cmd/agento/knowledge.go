@@ -59,7 +59,7 @@ func readAll(path string) (string, error) {
 		text, err := io.ReadAll(os.Stdin)
 		return string(text), err
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // the operator's own file
+	text, err := os.ReadFile(path)
 	return string(text), err
 }
 

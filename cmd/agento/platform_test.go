@@ -18,6 +18,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/devmodel"
+	"agento.host/agento/internal/openclaw/openclawtest"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/process"
 )
@@ -32,6 +33,7 @@ type installation struct {
 	t     *testing.T
 	data  string
 	model *devmodel.Server
+	bot   *openclawtest.Telegram
 	keys  map[string]string // by account
 
 	cmd  *exec.Cmd
@@ -48,10 +50,11 @@ func newInstallation(t *testing.T, accounts ...string) *installation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := &installation{t: t, data: t.TempDir(), model: model, keys: map[string]string{}}
+	in := &installation{t: t, data: t.TempDir(), model: model, bot: openclawtest.NewTelegram(), keys: map[string]string{}}
 	t.Cleanup(func() {
 		in.kill()
 		in.sweep()
+		in.bot.Close()
 		if err := model.Close(); err != nil {
 			t.Error(err)
 		}
@@ -72,7 +75,7 @@ func (in *installation) program(args ...string) *exec.Cmd {
 	if err != nil {
 		in.t.Fatal(err)
 	}
-	cmd := exec.Command(self, args...) //nolint:gosec // ourselves
+	cmd := exec.Command(self, args...)
 	cmd.Args[0] = "agento"
 	cmd.Env = append(os.Environ(), "AGENTO_DATA="+in.data, "SERVER_ONLY=hidden-from-agents")
 	return cmd
@@ -94,7 +97,7 @@ func (in *installation) run(args ...string) string {
 // start starts the server and returns when it says where it listens.
 func (in *installation) start() {
 	in.t.Helper()
-	cmd := in.program("serve", "--listen=127.0.0.1:0", "--allow-private-endpoints", "--require-sandbox", "--log-level=debug")
+	cmd := in.program("serve", "--listen=127.0.0.1:0", "--allow-private-endpoints", "--require-sandbox", "--log-level=debug", "--telegram-url="+in.bot.URL)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		in.t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +26,7 @@ func TestWalk(t *testing.T) {
 	wanted := in.newAgent("ada")
 	wanted.SoulMD = "# SOUL.md\n\nYou speak like a lighthouse keeper."
 	wanted.WorkflowMD = "# Workflow\n\nAlways ask for the ship's name first."
+	wanted.Secrets["telegramBotToken"] = "1:bot"
 	wanted.Secrets["DOOR_CODE"] = "open-sesame-4711"
 	type created struct {
 		client.CreatedAgent
@@ -55,6 +57,7 @@ func TestWalk(t *testing.T) {
 	t.Run("documents change while it runs", func(t *testing.T) { documents(t, in, acme, ada.ID) })
 	t.Run("it finds what it was taught", func(t *testing.T) { knowledgeTool(t, acme, rival, ada.ID, bob.ID) })
 	t.Run("skills reach the model", func(t *testing.T) { skills(t, in, acme, ada.ID) })
+	t.Run("what comes through Telegram is in the history", func(t *testing.T) { telegram(t, in, acme, ada.ID) })
 	t.Run("a stranger finds nothing", func(t *testing.T) { stranger(t, rival, ada.ID) })
 	if err := errors.Join(deleted(rival, bob.ID)); err != nil {
 		t.Fatal(err)
@@ -290,6 +293,36 @@ func skills(t *testing.T, in *installation, c *client.Client, id string) {
 		say(t, c, id, client.ChatRequest{Message: "echo and now", PeerID: "newcomer"})
 		return !strings.Contains(lastCall(t, in, "and now").System, "skills/"+offered.Data[0].ID+"/SKILL.md")
 	})
+}
+
+func telegram(t *testing.T, in *installation, c *client.Client, id string) {
+	in.bot.Write(5, 42, "Eve", "echo from afar")
+	var session client.ChatSession
+	eventually(t, "the conversation is listed", func() bool {
+		all, err := c.Sessions(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := slices.IndexFunc(all, func(s client.ChatSession) bool { return s.Channel == "telegram" })
+		if at >= 0 {
+			session = all[at]
+		}
+		return at >= 0
+	})
+	var said []client.ChatMessage
+	eventually(t, "both sides are in the history", func() bool {
+		var err error
+		if said, err = c.History(t.Context(), id, client.HistoryQuery{SessionID: session.ID}); err != nil {
+			t.Fatal(err)
+		}
+		return len(said) == 2
+	})
+	if said[0].Role != "user" || said[0].Content != "echo from afar" || said[1].Role != "assistant" || said[1].Content != "from afar" {
+		t.Errorf("history %+v", said)
+	}
+	if session.Name == nil || *session.Name != "Eve" {
+		t.Errorf("session %+v", session)
+	}
 }
 
 func stranger(t *testing.T, c *client.Client, id string) {

@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -32,24 +33,86 @@ func FuzzEveryRoute(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, n uint, name, query string, body []byte) {
 		h.t = t // whom failures are told to
-		row := table[n%uint(len(table))]
-		a := z.ask(t, row, name, query, body)
-		if a.status >= 500 && !slices.Contains([]int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, a.status) {
-			t.Errorf("%s: %d %s\n%s", a.asked, a.status, a.body, h.log)
-		}
-		if a.status >= 400 {
-			a.refuses(a.status, a.text("error.code"))
-			if a.text("error.code") == "" || a.header.Get("Content-Type") != "application/json" {
-				t.Errorf("%s: %d is refused without the envelope: %v %s", a.asked, a.status, a.header, a.body)
-			}
-		}
-		for _, secret := range secretsOf() {
-			if strings.Contains(a.body, secret) {
-				t.Errorf("%s shows %q: %s", a.asked, secret, a.body)
-			}
-		}
-		z.mend(t, row, a)
+		z.try(t, table[n%uint(len(table))], name, query, body)
 	})
+}
+
+// TestNoWrongTypeIsAFailureOfOurs puts values of every type where a request has
+// another.
+func TestNoWrongTypeIsAFailureOfOurs(t *testing.T) {
+	h := open(t, plan{})
+	z := &fuzzed{owned: h.owner("typed")}
+	wrong := []any{nil, true, -1, 1.5, 1e300, "", "x", "\x00", strings.Repeat("x", 300), []any{}, []any{nil, 1}, map[string]any{}, map[string]any{"": nil, "a": []any{}}}
+	for _, row := range h.door.Table() {
+		text, ok := z.body(row).(string)
+		if !ok {
+			continue
+		}
+		for _, v := range wrong {
+			for _, body := range replaced(t, text, v) {
+				z.try(t, row, "owned", "", body)
+			}
+		}
+	}
+}
+
+// replaced are variants of a JSON body, each with v in place of one of its values.
+func replaced(t *testing.T, text string, v any) [][]byte {
+	t.Helper()
+	var body any
+	if err := json.Unmarshal([]byte(text), &body); err != nil {
+		t.Fatal(err)
+	}
+	var all [][]byte
+	note := func() {
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, encoded)
+	}
+	var walk func(node any)
+	walk = func(node any) {
+		switch node := node.(type) {
+		case map[string]any:
+			for k, old := range node {
+				walk(old)
+				node[k] = v
+				note()
+				node[k] = old
+			}
+		case []any:
+			for i, old := range node {
+				walk(old)
+				node[i] = v
+				note()
+				node[i] = old
+			}
+		}
+	}
+	walk(body)
+	return all
+}
+
+// try sends a request and holds the answer against what must be so of every one.
+func (z *fuzzed) try(t *testing.T, row api.Row, name, query string, body []byte) {
+	t.Helper()
+	a := z.ask(t, row, name, query, body)
+	if a.status >= 500 && !slices.Contains([]int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, a.status) {
+		t.Errorf("%s: %d %s\n%s", a.asked, a.status, a.body, z.h.log)
+	}
+	if a.status >= 400 {
+		a.refuses(a.status, a.text("error.code"))
+		if a.text("error.code") == "" || a.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %d is refused without the envelope: %v %s", a.asked, a.status, a.header, a.body)
+		}
+	}
+	for _, secret := range secretsOf() {
+		if strings.Contains(a.body, secret) {
+			t.Errorf("%s shows %q: %s", a.asked, secret, a.body)
+		}
+	}
+	z.mend(t, row, a)
 }
 
 // fuzzed is a house that is mended after every request, so that the next one finds

@@ -52,15 +52,15 @@ type house struct {
 type plan struct {
 	plans     *access.Plans // nil: one plan without limits
 	heartbeat time.Duration
-	prepare   func(*database.DB) // before anything runs
+	db        *database.DB // nil: an empty one
 }
 
 // open builds a house that is torn down at the end of the test.
 func open(t testing.TB, p plan) *house {
 	t.Helper()
-	h := &house{t: t, db: databasetest.New(t), gateways: newGateways(), log: &logBook{}}
-	if p.prepare != nil {
-		p.prepare(h.db)
+	h := &house{t: t, db: p.db, gateways: newGateways(), log: &logBook{}}
+	if h.db == nil {
+		h.db = databasetest.New(t)
 	}
 	h.driver = fake.New(fake.Settings{Dir: t.TempDir(), Handler: h.gateways.handler})
 	h.furnish(p)

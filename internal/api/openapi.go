@@ -34,6 +34,30 @@ func registerTypes(schemas huma.Registry) {
 	schemas.RegisterTypeAlias(reflect.TypeFor[refusal](), reflect.TypeFor[client.ErrorEnvelope]())
 }
 
+// nullables describes which fields are null where there is nothing. The schema
+// generator knows it of simple types only, and thinks that every list may be.
+func nullables(schemas huma.Registry) {
+	for name, schema := range schemas.Map() {
+		t := schemas.TypeFromRef("#/components/schemas/" + name)
+		if t == nil || t.Kind() != reflect.Struct {
+			continue
+		}
+		for f := range t.Fields() {
+			field, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+			p := schema.Properties[field]
+			switch {
+			case p == nil || strings.Contains(options, "omitempty") || f.Tag.Get("nullable") == "false":
+			case f.Type.Kind() == reflect.Slice:
+				p.Nullable = false
+			case f.Type.Kind() == reflect.Pointer && p.Ref != "":
+				schema.Properties[field] = &huma.Schema{AnyOf: []*huma.Schema{p, {Type: "null"}}}
+			case f.Type.Kind() == reflect.Pointer:
+				p.Nullable = true
+			}
+		}
+	}
+}
+
 type timestamp string
 
 // Schema implements huma.SchemaProvider.

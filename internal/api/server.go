@@ -58,6 +58,7 @@ type Server struct {
 	events   *event.Log
 	mux      *http.ServeMux
 	api      huma.API
+	page     []byte // the reference
 	draining atomic.Bool
 	drain    context.Context
 	stop     context.CancelFunc
@@ -76,9 +77,12 @@ func New(s Settings) *Server {
 	srv.mux.HandleFunc("GET /docs", srv.reference)
 	srv.mux.HandleFunc("/", srv.nothingHere)
 	srv.api = humago.New(srv.mux, srv.describe())
-	for _, r := range srv.routes() {
+	rows := srv.routes()
+	for _, r := range rows {
 		r.register(srv, r)
 	}
+	nullables(srv.api.OpenAPI().Components.Schemas)
+	srv.page = srv.renderReference(rows)
 	return srv
 }
 

@@ -91,10 +91,10 @@ func isWord(r rune) bool {
 // joins says whether r makes one word of what stands on its two sides: 2.10, 3-5,
 // 10:30, max_size, don't.
 func joins(before, r, after rune) bool {
-	switch {
-	case r == '\'' || r == '’':
+	switch r {
+	case '\'', '’':
 		return unicode.IsLetter(before) && unicode.IsLetter(after)
-	case r == '_':
+	case '_':
 		return isWord(before) && isWord(after)
 	default:
 		return unicode.IsDigit(before) && unicode.IsDigit(after) && !isDash(r) && !unicode.IsSpace(r)

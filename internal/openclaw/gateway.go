@@ -107,7 +107,7 @@ func (g *Gateway) ready(ctx context.Context) error {
 	}
 	for _, name := range answer.Failing {
 		if essential(name) {
-			return fmt.Errorf("%s", strings.Join(answer.Failing, ", "))
+			return errors.New(strings.Join(answer.Failing, ", "))
 		}
 	}
 	return nil

@@ -363,7 +363,7 @@ func TestRealTelegram(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sub.Close()
-	g.bot.updates <- fmt.Sprintf(`{"update_id":5,"message":{"message_id":3,"date":%d,"chat":{"id":42,"type":"private","first_name":"Eve"},"from":{"id":42,"is_bot":false,"first_name":"Eve"},"text":"echo from afar"}}`, time.Now().Unix())
+	g.bot.Write(5, 42, "Eve", "echo from afar")
 	var told []openclaw.SessionMessage
 	for len(told) < 2 {
 		select {
@@ -388,7 +388,7 @@ func TestRealTelegram(t *testing.T) {
 	select {
 	case <-ctx.Done():
 		t.Fatal("nothing was sent to Telegram")
-	case sent := <-g.bot.sent:
+	case sent := <-g.bot.Sent():
 		contains(t, "what was sent", sent, "from afar")
 	}
 	channels, err := g.Channels(ctx)

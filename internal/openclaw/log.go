@@ -24,7 +24,7 @@ func LogLine(line string) string {
 	if entry.Subsystem != "" {
 		out += entry.Subsystem + ": "
 	}
-	return out + plainLine(entry.Message)
+	return plainLine(out + entry.Message)
 }
 
 func logTime(s string) string {

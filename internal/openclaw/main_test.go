@@ -2,15 +2,10 @@ package openclaw_test
 
 import (
 	"context"
-	"fmt"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/openclaw"
@@ -29,7 +24,7 @@ type real struct {
 	*openclawtest.Process
 	agent openclaw.Agent
 	model *devmodel.Server
-	bot   *fakeTelegram
+	bot   *openclawtest.Telegram
 }
 
 var shared struct {
@@ -73,7 +68,7 @@ func boot() (*real, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &real{model: model, bot: newFakeTelegram()}
+	r := &real{model: model, bot: openclawtest.NewTelegram()}
 	r.agent = openclaw.Agent{
 		ID:       "test",
 		Token:    vault.NewSecret(gatewayToken),
@@ -93,46 +88,6 @@ func boot() (*real, error) {
 	files["skills/greet/SKILL.md"] = []byte("---\nname: greet\ndescription: SKILL-ABOUT\n---\nSKILL-TEXT\n")
 	r.Process, err = openclawtest.Boot(context.Background(), spec, r.agent.Token, files)
 	return r, err
-}
-
-// fakeTelegram is a Bot API server with one bot, to which tests bring messages.
-type fakeTelegram struct {
-	*httptest.Server
-	updates chan string
-	sent    chan string // paths and bodies of sendMessage
-}
-
-func newFakeTelegram() *fakeTelegram {
-	f := &fakeTelegram{updates: make(chan string, 10), sent: make(chan string, 100)}
-	f.Server = httptest.NewServer(http.HandlerFunc(f.serve))
-	return f
-}
-
-func (f *fakeTelegram) serve(w http.ResponseWriter, r *http.Request) {
-	method := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
-	w.Header().Set("Content-Type", "application/json")
-	switch method {
-	case "getMe":
-		_, _ = fmt.Fprint(w, `{"ok":true,"result":{"id":1,"is_bot":true,"first_name":"Ada","username":"ada_bot"}}`)
-	case "getUpdates":
-		select {
-		case u := <-f.updates:
-			_, _ = fmt.Fprintf(w, `{"ok":true,"result":[%s]}`, u)
-		case <-r.Context().Done():
-		case <-time.After(2 * time.Second):
-			_, _ = fmt.Fprint(w, `{"ok":true,"result":[]}`)
-		}
-	case "sendMessage", "editMessageText":
-		body := make([]byte, 64<<10)
-		n, _ := r.Body.Read(body)
-		select {
-		case f.sent <- method + " " + string(body[:n]):
-		default:
-		}
-		_, _ = fmt.Fprint(w, `{"ok":true,"result":{"message_id":7,"date":1700000000,"chat":{"id":42,"type":"private"},"text":"x"}}`)
-	default:
-		_, _ = fmt.Fprint(w, `{"ok":true,"result":true}`)
-	}
 }
 
 // dialTo connects to a test server.

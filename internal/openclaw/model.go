@@ -1,7 +1,7 @@
 package openclaw
 
 import (
-	"fmt"
+	"errors"
 	"strings"
 
 	"agento.host/agento/internal/vault"
@@ -23,7 +23,7 @@ func ParseProvider(s string) (Provider, error) {
 	case Anthropic, OpenAI, Google:
 		return p, nil
 	}
-	return "", fmt.Errorf("must be anthropic, openai or google")
+	return "", errors.New("must be anthropic, openai or google")
 }
 
 // DefaultModel is the model of an agent whose config names none.

@@ -24,8 +24,6 @@ type Agent struct {
 	// Token is what a caller of the gateway must show; see Gateway.
 	Token  vault.Secret
 	Limits runtime.Limits
-	// PluginDir is not used any more.
-	PluginDir string
 }
 
 // MCP is a server of tools that the agent may call, as `platform__NAME`.
@@ -83,7 +81,7 @@ const (
 	secretTelegram  = "telegramBotToken"
 	secretSlackBot  = "slackBotToken"
 	secretSlackApp  = "slackAppToken"
-	secretUnset     = "not-set" //nolint:gosec // what stands in for a token that is missing
+	secretUnset     = "not-set"
 	secretsProvider = "agento"
 )
 
@@ -123,7 +121,7 @@ const (
 	envSecrets  = "AGENTO_SECRETS"
 	envModel    = "AGENTO_MODEL_URL"
 	envMCP      = "AGENTO_MCP_URL"
-	envMCPToken = "AGENTO_MCP_TOKEN" //nolint:gosec // the name of a variable
+	envMCPToken = "AGENTO_MCP_TOKEN"
 	envTelegram = "AGENTO_TELEGRAM_URL"
 )
 

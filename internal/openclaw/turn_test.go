@@ -62,7 +62,10 @@ func TestTurnErrors(t *testing.T) {
 		code   fault.Code
 	}{
 		{"a 401 of the provider", 200, stream(`401: {"error":{"message":"invalid x-api-key","type":"authentication_error"},"type":"error"}`, "authentication_error"), openclaw.RefusedKey, "invalid x-api-key", fault.Upstream},
-		{"the model proxy's refused key", 200, stream(`400: {"error":{"code":"refused_key","message":"Anthropic refuses the key.","type":"invalid_request_error"},"type":"error"}`, "invalid_request_error"), openclaw.RefusedKey, "Anthropic refuses the key.", fault.Upstream},
+		{"the model proxy's refused key", 200, stream(`400: {"error":{"message":"The model provider at api.anthropic.com refused this agent's key.","type":"invalid_request_error"},"type":"error"}`, "invalid_request_error"), openclaw.RefusedKey, "api.anthropic.com refused", fault.Upstream},
+		{"a code of ours", 200, stream(`400: {"error":{"code":"refused_key","message":"No key.","type":"invalid_request_error"},"type":"error"}`, "invalid_request_error"), openclaw.RefusedKey, "No key.", fault.Upstream},
+		{"Google's 400", 200, stream("400: Google Generative AI API error (400): API key not valid. [code=INVALID_ARGUMENT]", "api_error"), openclaw.RefusedKey, "API key not valid.", fault.Upstream},
+		{"an aborted run", 200, stream("agent run aborted", "api_error"), openclaw.Aborted, "stopped", fault.Conflict},
 		{"a refused key by its words", 200, stream("400 Incorrect API key provided", "invalid_request_error"), openclaw.RefusedKey, "Incorrect API key provided", fault.Upstream},
 		{"the cooldown", 200, stream(`Inline API key for provider "anthropic" is temporarily disabled after a provider auth/billing failure.`, "api_error"), openclaw.RefusedKey, "temporarily disabled", fault.Upstream},
 		{"a bad model name", 200, stream(`404: {"error":{"message":"model: nope","type":"not_found_error"},"type":"error"}`, "api_error"), openclaw.ModelFailed, "model: nope", fault.Upstream},

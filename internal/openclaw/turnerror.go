@@ -133,7 +133,7 @@ func refused(e *TurnError, kind string) bool {
 	}
 	text := strings.ToLower(e.Message + " " + kind + " " + e.Code)
 	return containsAny(text, "authentication_error", "invalid x-api-key", "invalid_api_key", "incorrect api key",
-		"api key not valid", "api_key_invalid", "auth/billing failure", "no api key found", "permission_error", "insufficient_quota")
+		"api key not valid", "api_key_invalid", "refused this agent's key", "auth/billing failure", "no api key found", "permission_error", "insufficient_quota")
 }
 
 func timedOut(e *TurnError, kind string) bool {

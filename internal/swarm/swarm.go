@@ -262,7 +262,7 @@ func checkText(fields fault.Fields, field, text string, limit int, lines bool) {
 		fields.Add(field, "must be valid UTF-8")
 	case utf8.RuneCountInString(text) > limit:
 		fields.Add(field, "must have at most %d characters", limit)
-	case strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && !(lines && (r == '\n' || r == '\r' || r == '\t')) }):
+	case strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && (!lines || !strings.ContainsRune("\n\r\t", r)) }):
 		fields.Add(field, "must not contain control characters")
 	}
 }

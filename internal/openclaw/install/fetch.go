@@ -30,8 +30,8 @@ func (s Settings) fetch(ctx context.Context, dir string, lock *fileLock, say *pr
 	if err != nil {
 		return Runtime{}, fmt.Errorf("make a temporary folder: %w", err)
 	}
-	defer func() { _ = os.RemoveAll(temp) }()     // gone already after the rename
-	if err := os.Chmod(temp, 0o755); err != nil { //nolint:gosec // public packages, read by sandboxes too
+	defer func() { _ = os.RemoveAll(temp) }() // gone already after the rename
+	if err := os.Chmod(temp, 0o755); err != nil {
 		return Runtime{}, fmt.Errorf("open the temporary folder: %w", err)
 	}
 	half, err := at(temp)
@@ -96,7 +96,7 @@ func (s Settings) npmCI(ctx context.Context, npm, prefix, nodeDir string, lock *
 	if err := writeLocks(prefix); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--include=optional", "--omit=dev", //nolint:gosec // the operator's own npm
+	cmd := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--include=optional", "--omit=dev",
 		"--legacy-peer-deps", // as the lock was made: the Slack plugin bundles what its peers ask for
 		"--no-audit", "--no-fund", "--no-update-notifier", "--no-progress", "--loglevel=error")
 	cmd.Dir = prefix
@@ -133,7 +133,7 @@ func bundleSlack(openclaw string) error {
 }
 
 func writeLocks(prefix string) error {
-	if err := os.Mkdir(prefix, 0o755); err != nil { //nolint:gosec // public packages, read by sandboxes too
+	if err := os.Mkdir(prefix, 0o755); err != nil {
 		return fmt.Errorf("make a prefix: %w", err)
 	}
 	for _, file := range []string{"package.json", "package-lock.json"} {
@@ -141,7 +141,7 @@ func writeLocks(prefix string) error {
 		if err != nil {
 			return fmt.Errorf("read the lock files: %w", err)
 		}
-		if err := os.WriteFile(filepath.Join(prefix, file), data, 0o644); err != nil { //nolint:gosec // public
+		if err := os.WriteFile(filepath.Join(prefix, file), data, 0o644); err != nil {
 			return fmt.Errorf("write the lock files: %w", err)
 		}
 	}
@@ -158,7 +158,7 @@ func check(ctx context.Context, r Runtime) error {
 		return fmt.Errorf("make a temporary folder: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(home) }()
-	cmd := exec.CommandContext(ctx, r.Node, r.Entry, "--version") //nolint:gosec // what we have just installed
+	cmd := exec.CommandContext(ctx, r.Node, r.Entry, "--version")
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + home, "OPENCLAW_STATE_DIR=" + home}
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {

@@ -64,11 +64,6 @@ func (r Runtime) Command(lean bool) []string {
 	return []string{r.Node, "--optimize-for-size", "--max-semi-space-size=2", "--max-old-space-size=300", r.Entry}
 }
 
-// PluginDir is not used any more: the Slack plugin lies among the bundled ones.
-func (r Runtime) PluginDir() string {
-	return filepath.Join(filepath.Dir(r.Entry), "dist", "extensions")
-}
-
 // Find returns the runtime that is installed already, if it is.
 func Find(s Settings) (Runtime, bool) {
 	dir, err := s.home()
@@ -99,7 +94,7 @@ func Install(ctx context.Context, s Settings) (Runtime, error) {
 	if _, err := at(dir); err != nil {
 		return Runtime{}, err
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // it holds public packages and is shared with sandboxes
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return Runtime{}, fmt.Errorf("make the runtime folder: %w", err)
 	}
 	say := newProgress(s.Progress)

@@ -15,7 +15,7 @@ import (
 )
 
 // secretsPath is what runtime.SecretsPath becomes; only Secrets reads it.
-const secretsPath = "/fake/secrets.json" //nolint:gosec // a path, not a secret
+const secretsPath = "/fake/secrets.json"
 
 // Gateway is one gateway, running or ended.
 type Gateway struct {

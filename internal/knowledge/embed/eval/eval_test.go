@@ -2,6 +2,7 @@ package eval
 
 import (
 	"os"
+	"slices"
 	"testing"
 
 	embedder "agento.host/agento/internal/knowledge/embed"
@@ -10,7 +11,7 @@ import (
 func model(t testing.TB) embedder.Embedder {
 	t.Helper()
 	if path := os.Getenv("AGENTO_TEST_MODEL"); path != "" { // a model that is not committed yet
-		data, err := os.ReadFile(path) //nolint:gosec // the developer's own
+		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,27 +28,41 @@ func model(t testing.TB) embedder.Embedder {
 	return m
 }
 
+// An earlier trial of such a model, on other sets, reached 0.72 on questions of which
+// BM25 answered 0.37, and on unseen manuals 0.40 next to a BM25 of 0.48, 0.47 fused.
+// The floors for the manuals are that trial's shares of BM25; its 0.72 is not reached.
 func TestQuality(t *testing.T) {
 	e := model(t)
 	plain, paraphrased, err := Support()
 	if err != nil {
 		t.Fatal(err)
 	}
+	all := Set{Name: "both", Texts: plain.Texts, Questions: slices.Concat(plain.Questions, paraphrased.Questions)}
 	for _, s := range []Set{plain, paraphrased} {
 		print(t, s.Name, len(s.Questions), measure(t, e, s))
 	}
+	asked := measure(t, e, all)
+	print(t, all.Name, len(all.Questions), asked)
 	manuals, err := Manuals()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var mean Score
+	questions := 0
 	for _, s := range manuals {
 		got := measure(t, e, s)
 		print(t, s.Name, len(s.Questions), got)
 		n := float64(len(manuals))
 		mean = Score{mean.BM25 + got.BM25/n, mean.Vector + got.Vector/n, mean.Fused + got.Fused/n}
+		questions += len(s.Questions)
 	}
-	print(t, "unseen manuals, mean", 0, mean)
+	print(t, "unseen manuals, mean", questions, mean)
+	if asked.Vector < 0.64 || asked.Vector < 1.7*asked.BM25 {
+		t.Errorf("questions: vector %.3f, BM25 %.3f", asked.Vector, asked.BM25)
+	}
+	if mean.Vector < 0.40/0.48*mean.BM25 || mean.Fused < 0.47/0.48*mean.BM25 {
+		t.Errorf("manuals: vector %.3f, fused %.3f, BM25 %.3f", mean.Vector, mean.Fused, mean.BM25)
+	}
 }
 
 func measure(t *testing.T, e embedder.Embedder, s Set) Score {

@@ -1,0 +1,162 @@
+package api_test
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestTheDescriptionIsComplete: whoever makes a client of openapi.json gets every
+// route, what it takes, and every answer.
+func TestTheDescriptionIsComplete(t *testing.T) {
+	h := open(t, plan{})
+	nobody := &caller{h: h}
+	doc := nobody.do("GET", "/openapi.json", nil).wants(200)
+	if dir := os.Getenv("OPENAPI_DIR"); dir != "" { // to look at it, or to hand it to another tool
+		if err := os.WriteFile(dir+"/openapi.json", []byte(doc.body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := doc.json()
+	table := h.door.Table()
+	for _, row := range table {
+		op, ok := at(root, "paths."+row.Path+"."+strings.ToLower(row.Method))
+		if !ok {
+			op, ok = operation(root, row.Path, row.Method)
+		}
+		if !ok {
+			t.Errorf("%s %s is not described", row.Method, row.Path)
+			continue
+		}
+		describes(t, root, row.Method+" "+row.Path, row.Stream, op.(map[string]any))
+	}
+	if v, _ := at(root, "components.securitySchemes.key.name"); v != "X-Api-Key" {
+		t.Errorf("the key is described like this: %v", v)
+	}
+	refs(t, root, root)
+	for place, want := range map[string]string{
+		"AgentSummary.properties.swarm":      `{"anyOf":[{"$ref":"#/components/schemas/SwarmRef"},{"type":"null"}]}`,
+		"AgentSummary.properties.region":     `{"type":"string"}`,
+		"ErrorEnvelope.properties.error":     `{"$ref":"#/components/schemas/Error"}`,
+		"ListAgentSummary.properties.data":   `{"items":{"$ref":"#/components/schemas/AgentSummary"},"type":"array"}`,
+		"UpdateAgentRequest.properties.name": `{"description":"New display name.","type":["string","null"]}`,
+	} {
+		if got := doc.text("components.schemas." + place); got != want {
+			t.Errorf("%s is described as %s, want %s", place, got, want)
+		}
+	}
+	if n := strings.Count(doc.body, `"operationId"`); n != len(table) {
+		t.Errorf("%d operations are described, the table has %d", n, len(table))
+	}
+}
+
+func operation(root any, path, method string) (any, bool) {
+	paths, ok := at(root, "paths")
+	if !ok {
+		return nil, false
+	}
+	item, ok := paths.(map[string]any)[path].(map[string]any)
+	if !ok {
+		return nil, false
+	}
+	op, ok := item[strings.ToLower(method)]
+	return op, ok
+}
+
+func describes(t *testing.T, root any, name string, stream bool, op map[string]any) {
+	t.Helper()
+	answers := op["responses"].(map[string]any)
+	success := 0
+	for status, answer := range answers {
+		answer := follow(root, answer)
+		for _, header := range []string{"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id"} {
+			if _, ok := at(answer, "headers."+header); !ok {
+				t.Errorf("%s: answer %s lacks the header %s", name, status, header)
+			}
+		}
+		content := "application/json"
+		if status[0] == '2' {
+			success++
+			if stream {
+				content = "text/event-stream"
+			}
+		}
+		media, _ := answer.(map[string]any)["content"].(map[string]any)
+		described, ok := media[content].(map[string]any)
+		if !ok || described["schema"] == nil {
+			t.Errorf("%s: answer %s has no schema for %s", name, status, content)
+			continue
+		}
+		if schema := follow(root, described["schema"]); status[0] != '2' {
+			if _, ok := at(schema, "properties.error"); !ok {
+				t.Errorf("%s: answer %s is not the envelope: %v", name, status, schema)
+			}
+		}
+	}
+	for _, status := range []string{"400", "401", "403", "429", "500"} {
+		if answers[status] == nil {
+			t.Errorf("%s: answer %s is not described", name, status)
+		}
+	}
+	if success == 0 || answers["422"] != nil || answers["default"] != nil {
+		t.Errorf("%s: these answers are described: %v", name, answers)
+	}
+	if name == "POST /v1/agents" && (answers["201"] == nil || answers["202"] == nil) {
+		t.Errorf("%s: 201 and 202 are not both described", name)
+	}
+}
+
+// follow is what a $ref leads to.
+func follow(root, node any) any {
+	m, ok := node.(map[string]any)
+	if !ok {
+		return node
+	}
+	ref, ok := m["$ref"].(string)
+	if !ok {
+		return node
+	}
+	to, _ := at(root, strings.ReplaceAll(strings.TrimPrefix(ref, "#/"), "/", "."))
+	return follow(root, to)
+}
+
+// refs fails the test for every $ref that leads nowhere.
+func refs(t *testing.T, root, node any) {
+	t.Helper()
+	switch node := node.(type) {
+	case map[string]any:
+		if node["$ref"] != nil && follow(root, node) == nil {
+			t.Errorf("%v leads nowhere", node["$ref"])
+		}
+		for _, v := range node {
+			refs(t, root, v)
+		}
+	case []any:
+		for _, v := range node {
+			refs(t, root, v)
+		}
+	}
+}
+
+func TestTheReferencePageHasEveryRoute(t *testing.T) {
+	h := open(t, plan{})
+	page := (&caller{h: h}).do("GET", "/docs", nil).wants(200)
+	if dir := os.Getenv("OPENAPI_DIR"); dir != "" {
+		if err := os.WriteFile(dir+"/docs.html", []byte(page.body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range h.door.Table() {
+		if !strings.Contains(page.body, "<code>"+row.Path+"</code>") {
+			t.Errorf("the page lacks %s", row.Path)
+		}
+	}
+	if strings.Contains(page.body, "<script") || page.header.Get("Content-Security-Policy") == "" {
+		t.Error("the page must need no scripts")
+	}
+	var v any
+	if json.Unmarshal([]byte(page.body), &v) == nil {
+		t.Error("the page is JSON")
+	}
+}

@@ -279,13 +279,14 @@ func skills(t *testing.T, in *installation, c *client.Client, id string) {
 			t.Fatalf("install %s: %+v, %v", s.ID, done, err)
 		}
 	}
-	say(t, c, id, client.ChatRequest{Message: "echo what can you do", PeerID: "newcomer"})
-	told := lastCall(t, in, "what can you do").System
-	for _, s := range offered.Data {
-		if !strings.Contains(told, "skills/"+s.ID+"/SKILL.md") {
-			t.Errorf("the model is not told of the skill %s", s.ID)
-		}
-	}
+	// OpenClaw looks for new skills a quarter of a second after a change.
+	missing := slices.Clone(offered.Data)
+	eventually(t, "the model is told of every skill", func() bool {
+		say(t, c, id, client.ChatRequest{Message: "echo what can you do", PeerID: "newcomer"})
+		told := lastCall(t, in, "what can you do").System
+		missing = slices.DeleteFunc(missing, func(s client.Skill) bool { return strings.Contains(told, "skills/"+s.ID+"/SKILL.md") })
+		return len(missing) == 0
+	})
 	if _, err := c.UninstallSkill(t.Context(), id, offered.Data[0].ID); err != nil {
 		t.Fatal(err)
 	}

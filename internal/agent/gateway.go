@@ -124,6 +124,16 @@ func (b *body) link(ctx context.Context, a Agent) (*link, error) {
 	return l, nil
 }
 
+// hangUp closes the connections to every gateway, which go on running.
+func (b *body) hangUp() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, l := range b.links {
+		l.Close()
+		delete(b.links, id)
+	}
+}
+
 // forget closes the connections to an agent's gateway, and no longer trusts what
 // its home was given.
 func (b *body) forget(id string) {

@@ -69,6 +69,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	r.mu.Lock()
 	r.ctx = ctx
 	r.mu.Unlock()
+	defer r.body.hangUp() // nothing is left that could call a gateway again
 	defer r.all.Wait()
 	defer func() {
 		r.mu.Lock()

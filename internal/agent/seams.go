@@ -23,7 +23,9 @@ func (s *Service) Exists(ctx context.Context, q database.Querier, accountID, age
 // WithChannels returns the running agents, of every account, that are connected to
 // a channel.
 func (s *Service) WithChannels(ctx context.Context) ([]Agent, error) {
-	running, err := database.All(ctx, s.DB, scan, `SELECT `+columns+` FROM agents WHERE status = 'running' AND wanted = 'running'`)
+	// The last condition follows from the second; by it SQLite finds agents_open.
+	running, err := database.All(ctx, s.DB, scan, `SELECT `+columns+` FROM agents WHERE status = 'running' AND wanted = 'running'
+		 AND (wanted <> 'stopped' OR settled < wish OR place <> '')`)
 	if err != nil {
 		return nil, fmt.Errorf("list running agents: %w", err)
 	}

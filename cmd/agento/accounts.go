@@ -42,19 +42,30 @@ func (d dataFlags) database(ctx context.Context, log *slog.Logger) (*database.DB
 	return database.Open(ctx, database.Settings{Path: filepath.Join(d.Data, "agento.db"), Log: log})
 }
 
-// accounts opens the data directory for an admin command, also while a server runs
-// on it. The caller calls the function returned.
-func (d dataFlags) accounts(ctx context.Context) (*access.Service, func() error, error) {
+// open gives do the accounts of the data directory, also while a server runs on it.
+func (d dataFlags) open(ctx context.Context, do func(*access.Service) error) (err error) {
 	log := slog.New(slog.DiscardHandler)
 	db, err := d.database(ctx, log)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
+	defer func() { err = errors.Join(err, db.Close()) }()
 	plans, err := d.plans()
 	if err != nil {
-		return nil, nil, errors.Join(err, db.Close())
+		return err
 	}
-	return access.New(access.Settings{DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}, Plans: plans, Log: log}), db.Close, nil
+	return forTerminal(do(access.New(access.Settings{DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}, Plans: plans, Log: log})))
+}
+
+// openAccount is open for one account, named by its id or name.
+func (d dataFlags) openAccount(ctx context.Context, idOrName string, do func(*access.Service, access.Account) error) error {
+	return d.open(ctx, func(accounts *access.Service) error {
+		a, err := accounts.Account(ctx, idOrName)
+		if err != nil {
+			return err
+		}
+		return do(accounts, a)
+	})
 }
 
 func (d dataFlags) plans() (*access.Plans, error) {
@@ -76,37 +87,31 @@ type accountCreate struct {
 }
 
 // Run creates the account.
-func (c accountCreate) Run(ctx context.Context, t *terminal) (err error) {
-	accounts, closeAll, err := c.accounts(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeAll()) }()
-	a, err := accounts.CreateAccount(ctx, c.Name, c.Plan, byOperator)
-	if err != nil {
-		return forTerminal(err)
-	}
-	return t.print(accountRow(a), a.ID)
+func (c accountCreate) Run(ctx context.Context, t *terminal) error {
+	return c.open(ctx, func(accounts *access.Service) error {
+		a, err := accounts.CreateAccount(ctx, c.Name, c.Plan, byOperator)
+		if err != nil {
+			return err
+		}
+		return t.print(accountRow(a), a.ID)
+	})
 }
 
 type accountList struct{ dataFlags }
 
 // Run lists the accounts.
-func (c accountList) Run(ctx context.Context, t *terminal) (err error) {
-	accounts, closeAll, err := c.accounts(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeAll()) }()
-	all, err := accounts.Accounts(ctx)
-	if err != nil {
-		return forTerminal(err)
-	}
-	rows := make([]map[string]any, len(all))
-	for i, a := range all {
-		rows[i] = accountRow(a)
-	}
-	return t.table(rows, "id", "name", "plan", "createdAt")
+func (c accountList) Run(ctx context.Context, t *terminal) error {
+	return c.open(ctx, func(accounts *access.Service) error {
+		all, err := accounts.Accounts(ctx)
+		if err != nil {
+			return err
+		}
+		rows := make([]map[string]any, len(all))
+		for i, a := range all {
+			rows[i] = accountRow(a)
+		}
+		return t.table(rows, "id", "name", "plan", "createdAt")
+	})
 }
 
 func accountRow(a access.Account) map[string]any {
@@ -128,27 +133,20 @@ type keyCreate struct {
 }
 
 // Run creates the key.
-func (c keyCreate) Run(ctx context.Context, t *terminal) (err error) {
-	accounts, closeAll, err := c.accounts(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeAll()) }()
-	scopes, err := access.ParseScopes(strings.Split(c.Scopes, ","))
-	if err != nil {
-		return forTerminal(err)
-	}
-	account, err := accounts.Account(ctx, c.Account)
-	if err != nil {
-		return forTerminal(err)
-	}
-	key, secret, err := accounts.CreateKey(ctx, account.ID, c.Label, scopes, c.RateLimit, byOperator)
-	if err != nil {
-		return forTerminal(err)
-	}
-	row := keyRow(key)
-	row["key"] = secret.Reveal()
-	return t.print(row, secret.Reveal())
+func (c keyCreate) Run(ctx context.Context, t *terminal) error {
+	return c.openAccount(ctx, c.Account, func(accounts *access.Service, account access.Account) error {
+		scopes, err := access.ParseScopes(strings.Split(c.Scopes, ","))
+		if err != nil {
+			return err
+		}
+		key, secret, err := accounts.CreateKey(ctx, account.ID, c.Label, scopes, c.RateLimit, byOperator)
+		if err != nil {
+			return err
+		}
+		row := keyRow(key)
+		row["key"] = secret.Reveal()
+		return t.print(row, secret.Reveal())
+	})
 }
 
 type keyList struct {
@@ -157,25 +155,18 @@ type keyList struct {
 }
 
 // Run lists the keys.
-func (c keyList) Run(ctx context.Context, t *terminal) (err error) {
-	accounts, closeAll, err := c.accounts(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeAll()) }()
-	account, err := accounts.Account(ctx, c.Account)
-	if err != nil {
-		return forTerminal(err)
-	}
-	keys, err := accounts.Keys(ctx, account.ID)
-	if err != nil {
-		return forTerminal(err)
-	}
-	rows := make([]map[string]any, len(keys))
-	for i, k := range keys {
-		rows[i] = keyRow(k)
-	}
-	return t.table(rows, "id", "label", "hint", "scopes", "rateLimit", "createdAt", "usedAt", "revokedAt")
+func (c keyList) Run(ctx context.Context, t *terminal) error {
+	return c.openAccount(ctx, c.Account, func(accounts *access.Service, account access.Account) error {
+		keys, err := accounts.Keys(ctx, account.ID)
+		if err != nil {
+			return err
+		}
+		rows := make([]map[string]any, len(keys))
+		for i, k := range keys {
+			rows[i] = keyRow(k)
+		}
+		return t.table(rows, "id", "label", "hint", "scopes", "rateLimit", "createdAt", "usedAt", "revokedAt")
+	})
 }
 
 type keyRevoke struct {
@@ -185,20 +176,13 @@ type keyRevoke struct {
 }
 
 // Run revokes the key.
-func (c keyRevoke) Run(ctx context.Context, t *terminal) (err error) {
-	accounts, closeAll, err := c.accounts(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeAll()) }()
-	account, err := accounts.Account(ctx, c.Account)
-	if err != nil {
-		return forTerminal(err)
-	}
-	if err := accounts.RevokeKey(ctx, account.ID, c.Key, byOperator); err != nil {
-		return forTerminal(err)
-	}
-	return t.print(map[string]any{"id": c.Key, "revoked": true}, "revoked "+c.Key)
+func (c keyRevoke) Run(ctx context.Context, t *terminal) error {
+	return c.openAccount(ctx, c.Account, func(accounts *access.Service, account access.Account) error {
+		if err := accounts.RevokeKey(ctx, account.ID, c.Key, byOperator); err != nil {
+			return err
+		}
+		return t.print(map[string]any{"id": c.Key, "revoked": true}, "revoked "+c.Key)
+	})
 }
 
 func keyRow(k access.Key) map[string]any {

@@ -182,6 +182,7 @@ func TestRealStreamAndLeave(t *testing.T) {
 
 func TestRealTurnsOfOneSessionQueue(t *testing.T) {
 	g := gateway(t)
+	g.say(t, "erin", "c", "", "echo hello") // two first turns at once can meet in making the session, and one fails
 	var wg sync.WaitGroup
 	for i := range 2 {
 		wg.Go(func() {

@@ -2,7 +2,9 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"net/url"
 )
 
 // Account is the caller's account with its plan and usage.
@@ -47,4 +49,31 @@ type AuditEvent struct {
 // Account returns the caller's account.
 func (c *Client) Account(ctx context.Context) (Account, error) {
 	return data[Account](ctx, c, http.MethodGet, "/v1/account", nil)
+}
+
+// AuditQuery narrows a reading of the audit log; empty fields let everything through.
+type AuditQuery struct {
+	Target string // "agent/ID", "swarm/ID", "key/ID"
+	Action string // "agent.created"
+	Actor  string // a key's id; agent, system or operator
+	Since  *Time
+	Limit  int    // 0: the server's default
+	Offset string // a page's NextOffset
+}
+
+// Audit returns a page of the audit log, newest first.
+func (c *Client) Audit(ctx context.Context, q AuditQuery) (CursorList[AuditEvent], error) {
+	v := url.Values{}
+	for name, value := range map[string]string{"target": q.Target, "action": q.Action, "actor": q.Actor, "offset": q.Offset} {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	if q.Since != nil {
+		v.Set("since", q.Since.UTC().Format(timeLayout))
+	}
+	if q.Limit > 0 {
+		v.Set("limit", fmt.Sprint(q.Limit))
+	}
+	return call[CursorList[AuditEvent]](ctx, c, http.MethodGet, "/v1/audit?"+v.Encode(), nil)
 }

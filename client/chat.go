@@ -56,7 +56,8 @@ type NewSession struct {
 	StartedAt Time   `json:"startedAt"`
 }
 
-// Chat sends a message and yields the agent's answer as it comes. Ending the
+// Chat sends a message and yields the agent's answer as it comes. An answer that
+// breaks off, before done or error, ends with io.ErrUnexpectedEOF. Ending the
 // iteration, or ctx, aborts the agent's run.
 func (c *Client) Chat(ctx context.Context, agentID string, in ChatRequest) iter.Seq2[ChatEvent, error] {
 	return func(yield func(ChatEvent, error) bool) {
@@ -71,10 +72,11 @@ func (c *Client) Chat(ctx context.Context, agentID string, in ChatRequest) iter.
 			if err == nil {
 				err = json.Unmarshal([]byte(line), &e)
 			}
-			if !yield(e, err) || err != nil || e.Type == "done" {
+			if !yield(e, err) || err != nil || e.Type == "done" || e.Type == "error" {
 				return
 			}
 		}
+		yield(ChatEvent{}, io.ErrUnexpectedEOF)
 	}
 }
 

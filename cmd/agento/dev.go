@@ -72,13 +72,13 @@ func welcome(t *terminal, address string, key vault.Secret) error {
 	_, err := fmt.Fprintf(t.out, `
 agento runs at http://%[1]s with API key %[2]s
 
-  export AGENTO=http://%[1]s KEY=%[2]s
+  export AGENTO_URL=http://%[1]s AGENTO_API_KEY=%[2]s
 
-Create an agent (about 30 s: a real OpenClaw gateway boots), keep its id, and chat:
+Create an agent (10 to 30 s: a real OpenClaw gateway boots), keep its id, and chat:
 
-  ID=$(curl -s $AGENTO/v1/agents -H "X-Api-Key: $KEY" -H 'Content-Type: application/json' -d '{"name":"My Assistant","secrets":{"anthropicApiKey":"%[3]s"}}' | sed 's/.*"id":"\([^"]*\)".*/\1/')
-  curl -N $AGENTO/v1/agents/$ID/chat/messages -H "X-Api-Key: $KEY" -H 'Content-Type: application/json' -d '{"message":"Hello! What can you do?"}'
-  curl -s $AGENTO/v1/agents/$ID -H "X-Api-Key: $KEY"
+  AGENT=$(curl -s $AGENTO_URL/v1/agents -H "X-Api-Key: $AGENTO_API_KEY" -H 'Content-Type: application/json' -d '{"name":"My Assistant","secrets":{"anthropicApiKey":"%[3]s"}}' | sed 's/.*"id":"\([^"]*\)".*/\1/')
+  curl -N $AGENTO_URL/v1/agents/$AGENT/chat/messages -H "X-Api-Key: $AGENTO_API_KEY" -H 'Content-Type: application/json' -d '{"message":"Hello! What can you do?"}'
+  curl -s $AGENTO_URL/v1/agents/$AGENT -H "X-Api-Key: $AGENTO_API_KEY"
 
 The key %[3]s talks to the scripted model inside agento. Put a real provider key
 in its place and the agent talks to the real model. The API is described at http://%[1]s/docs.

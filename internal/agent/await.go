@@ -88,7 +88,7 @@ func tooLong(ctx context.Context, err error, what string) error {
 func (s *Service) awaitStatus(ctx context.Context, o Outcome, want client.AgentStatus) (Agent, error) {
 	a, err := s.Await(ctx, o)
 	if err == nil && a.Status != want && a.Settled > o.Wish {
-		return a, fault.New(fault.Conflict, "A later request changed what is wanted: the agent is %s.", a.Status)
+		return a, fault.New(fault.Conflict, "A later request changed what is wanted: the agent is %s. Ask again if it should be otherwise.", a.Status)
 	}
 	return a, err
 }

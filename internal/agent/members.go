@@ -65,5 +65,5 @@ func (m Members) LeaveSwarm(ctx context.Context, tx *database.Tx, accountID, swa
 
 func inSwarm(ctx context.Context, q database.Querier, accountID, swarmID string) ([]Agent, error) {
 	return database.All(ctx, q, scan,
-		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND swarm_id = $2 AND wanted <> 'deleted' ORDER BY created_at DESC, id`, accountID, swarmID)
+		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND swarm_id = $2 AND wanted <> 'deleted' ORDER BY created_at DESC, id DESC`, accountID, swarmID)
 }

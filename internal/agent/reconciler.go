@@ -77,6 +77,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		r.mu.Unlock()
 	}()
 	ids, err := open(ctx, r.db)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("list agents to tend: %w", err)
 	}

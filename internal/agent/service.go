@@ -72,7 +72,7 @@ func (s *Service) newAgent(who access.Principal, in client.CreateAgentRequest) (
 		in.Region = DefaultRegion
 	}
 	return Agent{
-		ID: uuid.NewString(), AccountID: who.AccountID, Name: in.Name, Region: in.Region, Config: Options{}.merge(in.Config), SwarmID: in.SwarmID,
+		ID: uuid.Must(uuid.NewV7()).String(), AccountID: who.AccountID, Name: in.Name, Region: in.Region, Config: Options{}.merge(in.Config), SwarmID: in.SwarmID,
 		Wanted: WantRunning, Wish: 1, Status: client.Provisioning, CreatedAt: now(),
 	}, in
 }

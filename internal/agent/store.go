@@ -49,7 +49,7 @@ func find(ctx context.Context, q database.Querier, accountID, id string) (Agent,
 	a, err := database.One(ctx, q, scan,
 		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND id = $2 AND wanted <> 'deleted'`, accountID, id)
 	if errors.Is(err, sql.ErrNoRows) {
-		return a, fault.New(fault.NotFound, "There is no agent %q in this account.", id)
+		return a, fault.New(fault.NotFound, "There is no agent %q in this account. List them with GET /v1/agents.", id)
 	}
 	return a, err
 }
@@ -61,7 +61,7 @@ func findAny(ctx context.Context, q database.Querier, id string) (Agent, error) 
 
 func list(ctx context.Context, q database.Querier, accountID string) ([]Agent, error) {
 	return database.All(ctx, q, scan,
-		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND wanted <> 'deleted' ORDER BY created_at DESC, id`, accountID)
+		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND wanted <> 'deleted' ORDER BY created_at DESC, id DESC`, accountID)
 }
 
 // open lists the agents that the reconciler must tend after a start.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -157,7 +158,7 @@ func BenchmarkStreams(b *testing.B) {
 // hold lets n chats come half way, measures what they hold, and lets them end.
 func (h *house) hold(n int, chat func(i int) error, broken *atomic.Int64) (bytes float64) {
 	h.t.Helper()
-	before := held0()
+	before := inUse()
 	halfway := make(chan struct{}, n)
 	goOn := make(chan struct{})
 	h.gateways.answer(func(_ context.Context, t *turn, say sayFunc) {
@@ -179,7 +180,7 @@ func (h *house) hold(n int, chat func(i int) error, broken *atomic.Int64) (bytes
 	for range n {
 		<-halfway
 	}
-	bytes = held0() - before
+	bytes = inUse() - before
 	close(goOn)
 	all.Wait()
 	h.gateways.mu.Lock()
@@ -188,8 +189,8 @@ func (h *house) hold(n int, chat func(i int) error, broken *atomic.Int64) (bytes
 	return bytes
 }
 
-// held0 is the memory in use, after what is garbage has gone.
-func held0() float64 {
+// inUse is the memory in use, after what is garbage has gone.
+func inUse() float64 {
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
@@ -219,26 +220,23 @@ func (c *caller) wholeChat(id, peer string) error {
 func BenchmarkStart(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "agento.db")
 	stock(b, path, 10_000)
+	b.ResetTimer()
 	for range b.N {
+		db, err := database.Open(b.Context(), database.Settings{Path: path})
+		if err != nil {
+			b.Fatal(err)
+		}
+		h := open(b, plan{db: db})
+		(&caller{h: h}).do("GET", "/readyz", nil).wants(200)
 		b.StopTimer()
-		ended := make(chan struct{})
-		b.Run("", func(b *testing.B) { // ends the house of each round
-			if b.N > 1 {
-				return
-			}
-			b.ResetTimer()
-			db, err := database.Open(b.Context(), database.Settings{Path: path})
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.Cleanup(func() { _ = db.Close() })
-			h := open(b, plan{db: db})
-			(&caller{h: h}).do("GET", "/readyz", nil).wants(200)
-			b.StopTimer()
-		})
-		close(ended)
+		h.close()
+		if err := db.Close(); err != nil {
+			b.Fatal(err)
+		}
 		b.StartTimer()
 	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(ms(b.Elapsed())/float64(b.N), "ms/start")
 }
 
 // stock fills a database with stopped agents of one account, whose name is stock.
@@ -262,10 +260,10 @@ func stock(b *testing.B, path string, n int) {
 		}
 		return nil
 	})
-	if err != nil {
+	h.close()
+	if err := errors.Join(err, db.Close()); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = db.Close() })
 }
 
 func BenchmarkListAgents(b *testing.B) {
@@ -301,8 +299,8 @@ func stocked(b *testing.B, n int) (*house, *keys) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	b.Cleanup(func() { _ = db.Close() }) // after the house, which is closed first
 	h := open(b, plan{db: db})
-	b.Cleanup(func() { _ = db.Close() })
 	account, err := h.accounts.Account(b.Context(), "stock")
 	if err != nil {
 		b.Fatal(err)

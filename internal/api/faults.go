@@ -18,7 +18,7 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-// statuses is the only map from a fault's code to an HTTP status.
+// statusOf is the only map from a fault's code to an HTTP status.
 func statusOf(code fault.Code) int {
 	switch code {
 	case fault.Invalid:
@@ -220,6 +220,8 @@ func inWords(message string) string {
 	switch message {
 	case "unexpected property":
 		return "is not a field of this request: remove it"
+	case "required query parameter is missing", "required header parameter is missing":
+		return "is required"
 	case "unknown query parameter":
 		return "is not a parameter of this request: remove it"
 	case "expected boolean":

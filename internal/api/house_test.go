@@ -46,6 +46,7 @@ type house struct {
 	door     *api.Server
 	log      *logBook
 	loops    []func(context.Context) error
+	close    func() // before the end of the test, where that matters
 }
 
 // plan of a house; the zero plan is what most tests need.
@@ -64,13 +65,15 @@ func open(t testing.TB, p plan) *house {
 	}
 	h.driver = fake.New(fake.Settings{Dir: t.TempDir(), Handler: h.gateways.handler})
 	h.furnish(p)
-	h.run()
+	stop := h.run()
 	server := httptest.NewServer(h.door)
-	t.Cleanup(func() { // first of all: what is open ends, as in a real shutdown
+	h.url = server.URL
+	h.close = sync.OnceFunc(func() { // in the order of a real shutdown
 		h.door.Drain()
 		server.Close()
+		stop()
 	})
-	h.url = server.URL
+	t.Cleanup(h.close)
 	return h
 }
 
@@ -137,26 +140,26 @@ func (h *house) allowsSwarms(ctx context.Context, accountID string) error {
 	return p.Allows(access.FeatureSwarms)
 }
 
-// run keeps loops going until the end of the test, and then the gateways.
-func (h *house) run() {
+// run keeps loops going until stop is called, which ends the gateways too.
+func (h *house) run() (stop func()) {
 	t := h.t
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	for _, loop := range h.loops {
 		all.Go(func() {
-			if err := loop(ctx); err != nil {
+			if err := loop(ctx); err != nil && ctx.Err() == nil {
 				t.Errorf("a loop ended: %v", err)
 			}
 		})
 	}
-	h.t.Cleanup(func() {
-		stop()
+	return func() {
+		cancel()
 		all.Wait()
 		h.driver.Close()
 		for _, v := range h.driver.Violations() {
 			t.Errorf("the driver was used against its contract: %s", v)
 		}
-	})
+	}
 }
 
 func newVault(t testing.TB) *vault.Vault {

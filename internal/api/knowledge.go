@@ -19,6 +19,9 @@ type ingestInput struct {
 }
 
 func (s *Server) ingestKnowledge(ctx context.Context, who access.Principal, in *ingestInput) (*reply[client.KnowledgeIngested], error) {
+	if err := s.Access.Allows(who, access.FeatureKnowledge); err != nil {
+		return nil, err
+	}
 	asked := knowledge.Ingest{
 		Target:        knowledge.Target{AgentID: in.Body.AgentID, SwarmID: in.Body.SwarmID},
 		ReplaceSource: in.Body.ReplaceSource, DryRun: in.DryRun,

@@ -134,7 +134,7 @@ func (s *Server) describeAnswers(r route) {
 		success.Content = map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}, Example: r.example}}
 	}
 	op.Responses = map[string]*huma.Response{strconv.Itoa(status): success}
-	if r.path == "/v1/agents" && status == http.StatusCreated {
+	if r.early {
 		op.Responses["202"] = &huma.Response{Description: "With Prefer: respond-async, at once; status is provisioning.", Headers: headers(), Content: success.Content}
 	}
 	for _, status := range refusalsOf(r, op) {

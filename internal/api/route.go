@@ -32,6 +32,7 @@ type route struct {
 	summary      string
 	largest      int64  // body, in bytes; 0: maxBody
 	status       int    // of success; 0: 200
+	early        bool   // answers 202 on request
 	example      string // of a stream; empty: the route answers with JSON
 	register     func(*Server, route)
 }
@@ -63,6 +64,12 @@ func (r route) upTo(bytes int64) route {
 // creates says that the route answers 201.
 func (r route) creates() route {
 	r.status = http.StatusCreated
+	return r
+}
+
+// orAccepts says that the route answers 202 to who does not want to wait.
+func (r route) orAccepts() route {
+	r.early = true
 	return r
 }
 

@@ -7,7 +7,7 @@ import "agento.host/agento/internal/access"
 func (s *Server) routes() []route {
 	return []route{
 		row("GET /v1/agents", access.AgentsRead, "List agents", s.listAgents),
-		row("POST /v1/agents", access.AgentsWrite, "Create an agent", s.createAgent).creates(),
+		row("POST /v1/agents", access.AgentsWrite, "Create an agent", s.createAgent).creates().orAccepts(),
 		row("GET /v1/agents/{id}", access.AgentsRead, "Get an agent", s.getAgent),
 		row("PATCH /v1/agents/{id}", access.AgentsWrite, "Update an agent", s.updateAgent),
 		row("DELETE /v1/agents/{id}", access.AgentsWrite, "Delete an agent", s.deleteAgent),

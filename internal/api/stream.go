@@ -22,14 +22,14 @@ const (
 // fails before can still be answered with an envelope, or with the first
 // heartbeat, so that a client behind a proxy does not give up on a slow agent.
 type stream struct {
-	w    http.ResponseWriter
-	ctl  *http.ResponseController
-	stop chan struct{}
-	done sync.WaitGroup
+	w   http.ResponseWriter
+	ctl *http.ResponseController
 
 	mu    sync.Mutex
-	begun bool  // guarded by mu
-	err   error // the first failed write; guarded by mu
+	beat  *time.Timer // writes the next heartbeat; guarded by mu
+	begun bool        // guarded by mu
+	ended bool        // guarded by mu
+	err   error       // the first failed write; guarded by mu
 
 	buf []byte // of the sender alone
 }
@@ -59,9 +59,20 @@ func (s *Server) streaming(serve func(ctx context.Context, out *stream) error, l
 	}}
 }
 
+// openStream begins to write a heartbeat whenever so much time has passed.
 func openStream(w http.ResponseWriter, heartbeat time.Duration) *stream {
-	out := &stream{w: w, ctl: http.NewResponseController(w), stop: make(chan struct{})}
-	out.done.Go(func() { out.beat(heartbeat) })
+	out := &stream{w: w, ctl: http.NewResponseController(w)}
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	out.beat = time.AfterFunc(heartbeat, func() {
+		out.mu.Lock()
+		defer out.mu.Unlock()
+		if out.ended {
+			return
+		}
+		out.put([]byte(": ping\n\n"))
+		out.beat.Reset(heartbeat)
+	})
 	return out
 }
 
@@ -73,26 +84,13 @@ func streamHeader(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// close ends the heartbeat and says whether the stream had begun.
+// close ends the heartbeats and says whether the stream had begun.
 func (o *stream) close() bool {
-	close(o.stop)
-	o.done.Wait()
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.ended = true
+	o.beat.Stop()
 	return o.begun
-}
-
-func (o *stream) beat(every time.Duration) {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-			_ = o.write([]byte(": ping\n\n")) // the next event reports it
-		case <-o.stop:
-			return
-		}
-	}
 }
 
 // begin sends the headers without waiting for an event.
@@ -117,8 +115,14 @@ func (o *stream) line(text []byte) error {
 func (o *stream) write(b []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.put(b)
+	return o.err
+}
+
+// put is write for one who holds mu.
+func (o *stream) put(b []byte) {
 	if o.err != nil {
-		return o.err
+		return
 	}
 	if !o.begun {
 		streamHeader(o.w)
@@ -128,5 +132,4 @@ func (o *stream) write(b []byte) error {
 	if _, o.err = o.w.Write(b); o.err == nil {
 		o.err = o.ctl.Flush()
 	}
-	return o.err
 }

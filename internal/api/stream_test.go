@@ -29,7 +29,7 @@ type events struct {
 func (c *caller) listen(method, path string, body any) *events {
 	c.h.t.Helper()
 	ctx, leave := context.WithCancel(context.Background())
-	res, err := http.DefaultClient.Do(c.request(ctx, method, path, body))
+	res, err := http.DefaultClient.Do(c.request(ctx, method, path, body)) //nolint:bodyclose // events.close does
 	if err != nil {
 		leave()
 		c.h.t.Fatalf("%s %s: %v", method, path, err)
@@ -292,11 +292,11 @@ func dawdle(t *testing.T, who *caller, path string) *bufio.Reader {
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nX-Api-Key: %s\r\n\r\n", path, u.Host, who.key); err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // ends with the connection
 	if err != nil || res.StatusCode != http.StatusOK {
 		t.Fatalf("the stream did not begin: %v %v", res, err)
 	}
-	return bufio.NewReader(res.Body) //nolint:bodyclose // ends with the connection
+	return bufio.NewReader(res.Body)
 }
 
 // countLines counts events up to the last, with those that were lost.

@@ -42,7 +42,7 @@ func (s *Service) Remove(ctx context.Context, accountID, actor string, r Remove)
 			return err
 		}
 		if n == 0 && r.ID != "" {
-			return fault.New(fault.NotFound, "There is no knowledge entry %s here.", r.ID)
+			return fault.New(fault.NotFound, "There is no knowledge entry %s here. GET /v1/knowledge lists them.", r.ID)
 		}
 		if n == 0 {
 			return nil

@@ -37,7 +37,7 @@ func New(s Settings) *Handler {
 	h := &Handler{Settings: s}
 	// Each request stands alone, so that any replica can answer it and nothing is
 	// kept of an agent that is gone.
-	h.inner = mcp.NewStreamableHTTPHandler(h.serverFor, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true, Logger: s.Log})
+	h.inner = mcp.NewStreamableHTTPHandler(h.serverFor, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true})
 	return h
 }
 
@@ -68,7 +68,7 @@ func (h *Handler) serverFor(r *http.Request) *mcp.Server {
 	if !ok {
 		return nil
 	}
-	server := mcp.NewServer(&mcp.Implementation{Name: "agento", Version: h.Version}, &mcp.ServerOptions{Logger: h.Log})
+	server := mcp.NewServer(&mcp.Implementation{Name: "agento", Version: h.Version}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: knowledge.ToolName, Description: knowledge.ToolDescription}, h.searchFor(who))
 	return server
 }

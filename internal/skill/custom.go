@@ -123,7 +123,7 @@ func (s *Service) Delete(ctx context.Context, accountID, actor, skillID string) 
 			}
 		}
 		if deleted == 0 {
-			return fault.New(fault.NotFound, "There is no custom skill %s.", quote(skillID))
+			return fault.New(fault.NotFound, "There is no custom skill %s. GET /v1/skills?trustLevel=custom lists them.", quote(skillID))
 		}
 		return s.tellUpload(ctx, tx, all[0], "skill.deleted", actor)
 	})

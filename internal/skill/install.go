@@ -311,7 +311,7 @@ func (s *Service) change(ctx context.Context, accountID, agentID, name string, d
 
 func notInstalled(err error, name string) error {
 	if missing(err) {
-		return fault.New(fault.NotFound, "The agent has no skill %s.", quote(name))
+		return fault.New(fault.NotFound, "The agent has no skill %s. GET skills lists them.", quote(name))
 	}
 	return fmt.Errorf("find installed skill: %w", err)
 }

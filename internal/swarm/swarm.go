@@ -152,7 +152,7 @@ func (s *Service) Create(ctx context.Context, accountID, actor, name, descriptio
 	}
 	now := database.Time(database.Millis(time.Now()))
 	w := Swarm{
-		ID: uuid.NewString(), AccountID: accountID, MemberCount: members, CreatedAt: now, UpdatedAt: now,
+		ID: uuid.Must(uuid.NewV7()).String(), AccountID: accountID, MemberCount: members, CreatedAt: now, UpdatedAt: now,
 		Name: strings.TrimSpace(name), Description: strings.TrimSpace(description), Icon: strings.TrimSpace(icon),
 	}
 	if err := w.validate(); err != nil {
@@ -270,7 +270,7 @@ func checkText(fields fault.Fields, field, text string, limit int, lines bool) {
 // noSwarm turns the absence of a row into a fault.
 func noSwarm(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
-		return fault.New(fault.NotFound, "There is no swarm with that id.")
+		return fault.New(fault.NotFound, "There is no swarm with that id. List them with GET /v1/swarms.")
 	}
 	return err
 }

@@ -145,7 +145,7 @@ func noDocument(ctx context.Context, q database.Querier, accountID, agentID stri
 	if err := exist(ctx, q, accountID, agentID); err != nil {
 		return err
 	}
-	return fault.New(fault.NotFound, "The agent has no rule named %s.", d.Rule())
+	return fault.New(fault.NotFound, "The agent has no rule named %s. GET rules lists them.", d.Rule())
 }
 
 func noVersion(ctx context.Context, q database.Querier, accountID, agentID string, d Document, number int64, err error) error {
@@ -155,5 +155,5 @@ func noVersion(ctx context.Context, q database.Querier, accountID, agentID strin
 	if _, err := liveOrNone(ctx, q, accountID, agentID, d); err != nil {
 		return noDocument(ctx, q, accountID, agentID, d, err)
 	}
-	return fault.New(fault.NotFound, "%s has no version %d.", d, number)
+	return fault.New(fault.NotFound, "%s has no version %d. GET versions lists them.", d, number)
 }

@@ -191,7 +191,7 @@ func kind(c change) string {
 // noAgent turns the absence of a document that every agent has into a fault.
 func noAgent(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
-		return fault.New(fault.NotFound, "There is no agent with that id.")
+		return fault.New(fault.NotFound, "There is no agent with that id. List them with GET /v1/agents.")
 	}
 	return err
 }

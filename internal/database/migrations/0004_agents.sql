@@ -24,7 +24,7 @@ CREATE TABLE agents (
     started_at     BIGINT NOT NULL DEFAULT 0,
     stopped_at     BIGINT NOT NULL DEFAULT 0
 );
-CREATE INDEX agents_account ON agents (account_id, created_at DESC, id);
+CREATE INDEX agents_account ON agents (account_id, created_at DESC, id DESC);
 CREATE INDEX agents_swarm ON agents (account_id, swarm_id) WHERE swarm_id <> '';
 -- What the reconciler must look at when the server starts.
 CREATE INDEX agents_open ON agents (id) WHERE wanted <> 'stopped' OR settled < wish OR place <> '';

@@ -164,17 +164,17 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 	return nil
 }
 
-// furnishSkills makes the marketplace. What it fetches goes through the guard: the
-// operator may run a registry of his own, but no answer can lead into his network.
+// furnishSkills makes the marketplace. What it fetches goes through the guard, so
+// that no answer of a public registry leads into the operator's network.
 func (p *platform) furnishSkills(ctx context.Context, f serveFlags, events *event.Log, guard modelproxy.Guard) (err error) {
 	if p.catalog, err = skill.NewCatalog(ctx, skill.CatalogSettings{Dir: f.Catalog, Log: p.log}); err != nil {
 		return fmt.Errorf("load the catalog of skills: %w", err)
 	}
-	registry, err := clawhub.New(clawhub.Settings{Settings: fetch.Settings{BaseURL: f.ClawHub, HTTP: guard.Client()}})
+	registry, err := clawhub.New(clawhub.Settings{Settings: fetch.Settings{BaseURL: f.ClawHub, HTTP: fetcher(guard, f.ClawHub, clawhub.DefaultURL)}})
 	if err != nil {
 		return fmt.Errorf("--clawhub-url: %w", err)
 	}
-	code, err := github.New(fetch.Settings{BaseURL: f.GitHub, HTTP: guard.Client()})
+	code, err := github.New(fetch.Settings{BaseURL: f.GitHub, HTTP: fetcher(guard, f.GitHub, github.DefaultURL)})
 	if err != nil {
 		return fmt.Errorf("--github-url: %w", err)
 	}
@@ -183,6 +183,15 @@ func (p *platform) furnishSkills(ctx context.Context, f serveFlags, events *even
 		MinScore: f.MinSkillScore, Dir: openclaw.SkillsDir, Log: p.log,
 	})
 	return nil
+}
+
+// fetcher is the client for a registry. One that the operator named himself may be
+// in his own network.
+func fetcher(guard modelproxy.Guard, url, standard string) *http.Client {
+	if url != standard {
+		guard.AllowPrivate = true
+	}
+	return guard.Client()
 }
 
 func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, swarms *swarm.Service, guard modelproxy.Guard) error {

@@ -287,12 +287,12 @@ func skills(t *testing.T, in *installation, c *client.Client, id string) {
 		missing = slices.DeleteFunc(missing, func(s client.Skill) bool { return strings.Contains(told, "skills/"+s.ID+"/SKILL.md") })
 		return len(missing) == 0
 	})
-	if _, err := c.UninstallSkill(t.Context(), id, offered.Data[0].ID); err != nil {
+	if _, err := c.UninstallSkill(t.Context(), id, "web-search"); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the model no longer hears of it", func() bool {
 		say(t, c, id, client.ChatRequest{Message: "echo and now", PeerID: "newcomer"})
-		return !strings.Contains(lastCall(t, in, "and now").System, "skills/"+offered.Data[0].ID+"/SKILL.md")
+		return !strings.Contains(lastCall(t, in, "and now").System, "skills/web-search/SKILL.md")
 	})
 }
 
@@ -422,6 +422,9 @@ func lifecycle(t *testing.T, in *installation, c *client.Client, id string) {
 	asked := lastCall(t, in, "my number is what")
 	if !strings.Contains(string(asked.Body), "5550100") {
 		t.Error("the session did not survive stop and restart")
+	}
+	if !strings.Contains(asked.System, "skills/meeting-notes/SKILL.md") {
+		t.Error("a skill did not survive stop and restart")
 	}
 	if asked.Model != "claude-haiku-4-5" {
 		t.Errorf("the model is %s", asked.Model)

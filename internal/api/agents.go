@@ -47,6 +47,8 @@ func (s *Server) createAgent(ctx context.Context, who access.Principal, in *crea
 	if strings.Contains(in.Prefer, "respond-async") {
 		return &createAgentReply{http.StatusAccepted, client.Data[client.CreatedAgent]{Data: createdJSON(asked.Agent)}}, nil
 	}
+	ctx, stop := s.untilDrain(ctx)
+	defer stop()
 	a, err := s.Agents.AwaitRunning(ctx, asked)
 	if err != nil {
 		return nil, err
@@ -92,6 +94,8 @@ func (s *Server) deleteAgent(ctx context.Context, who access.Principal, in *Agen
 	if err != nil {
 		return nil, err
 	}
+	ctx, stop := s.untilDrain(ctx)
+	defer stop()
 	if err := s.Agents.AwaitDeleted(ctx, asked); err != nil {
 		return nil, err
 	}
@@ -112,6 +116,8 @@ func (s *Server) started(ctx context.Context, asked agent.Outcome, err error) (*
 	if err != nil {
 		return nil, err
 	}
+	ctx, stop := s.untilDrain(ctx)
+	defer stop()
 	a, err := s.Agents.AwaitRunning(ctx, asked)
 	if err != nil {
 		return nil, err
@@ -124,6 +130,8 @@ func (s *Server) stopAgent(ctx context.Context, who access.Principal, in *AgentI
 	if err != nil {
 		return nil, err
 	}
+	ctx, stop := s.untilDrain(ctx)
+	defer stop()
 	a, err := s.Agents.AwaitStopped(ctx, asked)
 	if err != nil {
 		return nil, err

@@ -37,8 +37,6 @@ func statusOf(code fault.Code) int {
 		return http.StatusUnsupportedMediaType
 	case fault.RateLimited:
 		return http.StatusTooManyRequests
-	case fault.NotImplemented:
-		return http.StatusNotImplemented
 	case fault.Upstream:
 		return http.StatusBadGateway
 	case fault.UpstreamTimeout:

@@ -221,6 +221,24 @@ func TestAServerThatStopsEndsItsStreams(t *testing.T) {
 	who.do("GET", "/readyz", nil).refuses(http.StatusServiceUnavailable, "unavailable")
 }
 
+// The wish is written, and the next server makes it come true.
+func TestAServerThatStopsAnswersThoseWhoWait(t *testing.T) {
+	h := open(t, plan{})
+	who := h.account("acme", "")
+	id := who.newAgent("A")
+	who.do("POST", "/v1/agents/"+id+"/stop", nil).wants(200)
+	h.driver.DelayStart(time.Hour)
+	got := make(chan *answer, 1)
+	go func() { got <- who.do("POST", "/v1/agents/"+id+"/start", nil) }()
+	eventually(t, "the agent to be on its way", func() bool {
+		return strings.Contains(who.do("GET", "/v1/agents/"+id, nil).body, `"status":"starting"`)
+	})
+	h.door.Drain()
+	(<-got).refuses(http.StatusServiceUnavailable, "unavailable")
+	who.do("GET", "/v1/agents/"+id, nil).wants(200)
+	h.driver.DelayStart(0)
+}
+
 func TestTheLogIsFollowedOverRestarts(t *testing.T) {
 	h := open(t, plan{})
 	who := h.account("acme", "")

@@ -25,7 +25,6 @@ const (
 	UnsupportedType Code = "unsupported_media_type"
 	RateLimited     Code = "rate_limited"
 	Internal        Code = "internal_error"
-	NotImplemented  Code = "not_implemented"
 	Upstream        Code = "upstream_error"
 	UpstreamTimeout Code = "upstream_timeout"
 	Unavailable     Code = "unavailable"

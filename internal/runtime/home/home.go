@@ -158,18 +158,36 @@ func (d *Dir) makeAll(dir string) error {
 		if part == ".." {
 			made = dir // nothing made on the way: os.Root refuses the whole
 		}
-		err := d.root.Mkdir(made, 0o700)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err == nil {
-			err = d.own(made)
-		}
-		if err != nil {
+		if err := d.makeOne(made); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// makeOne makes a directory that belongs to the agent from its first moment. Were
+// it made first and given away then, a server that dies in between would leave one
+// that the agent cannot enter, for which OpenClaw refuses to start.
+func (d *Dir) makeOne(name string) error {
+	if _, err := d.root.Lstat(name); err == nil {
+		return nil // or a file, as the next step finds out
+	}
+	temp := path.Join(path.Dir(name), ".agento-"+rand.Text())
+	err := d.root.Mkdir(temp, 0o700)
+	if err != nil {
+		return err
+	}
+	if err = d.own(temp); err == nil {
+		err = d.root.Rename(temp, name)
+	}
+	if err == nil {
+		return nil
+	}
+	_ = d.root.Remove(temp)
+	if _, there := d.root.Lstat(name); there == nil {
+		return nil // made by somebody else meanwhile
+	}
+	return err
 }
 
 func (d *Dir) own(name string) error {

@@ -1,9 +1,12 @@
 package home_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -100,4 +103,47 @@ func fewFiles(t *testing.T) {
 	few.Cur = 100
 	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &few))
 	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &before) })
+}
+
+// A server can die at any moment: a directory that the agent's user does not own
+// must never be there under its name.
+func TestDirectoriesBelongToTheAgentFromTheFirstMoment(t *testing.T) {
+	const uid = 54321
+	owner := home.Owner{UID: uid, GID: uid}
+	if os.Getuid() != 0 {
+		owner = home.Owner{} // nobody else can be made the owner: only that it works is tested
+	}
+	dir := filepath.Join(t.TempDir(), "home")
+	h, err := home.Open(home.Settings{Dir: dir, Owner: owner})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = h.Close() }()
+	stop := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for i := 0; ; {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			st, err := os.Lstat(filepath.Join(dir, fmt.Sprint("d", i)))
+			if err != nil {
+				continue // not yet
+			}
+			if sys, ok := st.Sys().(*syscall.Stat_t); ok && owner != (home.Owner{}) && sys.Uid != uid {
+				t.Errorf("d%d was seen belonging to %d", i, sys.Uid)
+				return
+			}
+			i++
+		}
+	})
+	for i := range 300 {
+		if err := h.WriteFile(fmt.Sprintf("d%d/file", i), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	looking.Wait()
 }

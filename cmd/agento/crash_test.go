@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"database/sql"
-	"path/filepath"
+	"slices"
 	"testing"
 	"time"
-
-	_ "modernc.org/sqlite" // the driver named sqlite
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/devmodel"
@@ -20,7 +17,9 @@ func TestCrash(t *testing.T) {
 	in.start()
 
 	// During create: the wish is written, the gateway is on its way.
-	go func() { _, _ = in.as("acme").CreateAgent(context.Background(), in.newAgent("ada")) }() // the crash ends it
+	wanted := in.newAgent("ada")
+	wanted.Secrets["telegramBotToken"] = "1:bot"
+	go func() { _, _ = in.as("acme").CreateAgent(context.Background(), wanted) }() // the crash ends it
 	eventually(t, "the gateway is there", func() bool { return len(in.gateways()) == 1 })
 	in.kill()
 	in.start()
@@ -37,6 +36,9 @@ func TestCrash(t *testing.T) {
 	if running := in.gateways(); len(running) != 1 || running[0].ID != ada.ID || !running[0].Running {
 		t.Fatalf("running: %+v", running)
 	}
+
+	in.bot.Write(5, 42, "Eve", "echo from afar")
+	eventually(t, "what came through Telegram is kept", func() bool { return len(telegramHistory(t, acme, ada.ID)) == 2 })
 
 	// During a chat: the gateway lives on and is adopted.
 	pid := gatewayPID(t, in, ada.ID)
@@ -66,8 +68,10 @@ func TestCrash(t *testing.T) {
 		t.Errorf("the model call outlived the server: %v, %v", cut, err)
 	}
 	remove()
+	forgetTelegram(t, in)
 	in.start()
 	acme = in.as("acme")
+	eventually(t, "what was said on Telegram while no server listened is read", func() bool { return len(telegramHistory(t, acme, ada.ID)) == 2 })
 	if got := say(t, acme, ada.ID, client.ChatRequest{Message: "echo still here"}); got != "still here" {
 		t.Errorf("after the crash: %q", got)
 	}
@@ -75,7 +79,7 @@ func TestCrash(t *testing.T) {
 		t.Error("the gateway was not adopted")
 	}
 	history, err := acme.History(t.Context(), ada.ID, client.HistoryQuery{})
-	if err != nil || len(history) == 0 || history[0].Content != "tell me a long story" {
+	if err != nil || !slices.ContainsFunc(history, func(m client.ChatMessage) bool { return m.Content == "tell me a long story" }) {
 		t.Errorf("history %+v, %v", history, err)
 	}
 
@@ -92,13 +96,46 @@ func TestCrash(t *testing.T) {
 	in.stop()
 }
 
-// awaitDeleteWish reads the records beside the server, as no API shows a wish.
-func awaitDeleteWish(t *testing.T, in *installation, id string) {
+// telegramHistory is what the record holds of the agent's Telegram session.
+func telegramHistory(t *testing.T, c *client.Client, id string) []client.ChatMessage {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(in.data, "agento.db")+"?_pragma=busy_timeout(5000)")
+	sessions, err := c.Sessions(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, s := range sessions {
+		if s.Channel != "telegram" {
+			continue
+		}
+		said, err := c.History(t.Context(), id, client.HistoryQuery{SessionID: s.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return said
+	}
+	return nil
+}
+
+// forgetTelegram makes the record one of a server that was not there when it was
+// said: only the gateway knows of it.
+func forgetTelegram(t *testing.T, in *installation) {
+	t.Helper()
+	db := in.records()
+	defer func() { _ = db.Close() }()
+	for _, forget := range []string{
+		`DELETE FROM messages WHERE session_id IN (SELECT id FROM sessions WHERE channel = 'telegram')`,
+		`DELETE FROM sessions WHERE channel = 'telegram'`,
+	} {
+		if _, err := db.ExecContext(t.Context(), forget); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// awaitDeleteWish reads the records beside the server, as no API shows a wish.
+func awaitDeleteWish(t *testing.T, in *installation, id string) {
+	t.Helper()
+	db := in.records()
 	defer func() { _ = db.Close() }()
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {

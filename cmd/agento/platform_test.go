@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"io"
 	"net/http"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	_ "modernc.org/sqlite" // the driver named sqlite
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/devmodel"
@@ -140,6 +143,16 @@ func (in *installation) stop() {
 		in.t.Errorf("the server ended with code %d", code)
 	}
 	in.cmd = nil
+}
+
+// records opens the server's database beside it, for what no API shows.
+func (in *installation) records() *sql.DB {
+	in.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(in.data, "agento.db")+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	return db
 }
 
 // as is a client with an account's key.

@@ -116,6 +116,18 @@ func peers(t *testing.T, in *installation, c *client.Client, id string) {
 	if err != nil || len(sessions) < 3 {
 		t.Errorf("%d sessions, %v", len(sessions), err)
 	}
+	// What it cost is counted for the peer, by the name that the caller uses.
+	db := in.records()
+	defer func() { _ = db.Close() }()
+	eventually(t, "tokens are counted for each peer and session", func() bool {
+		var peers int
+		err := db.QueryRowContext(t.Context(),
+			`SELECT count(DISTINCT peer_id) FROM usage WHERE agent_id = $1 AND session_id LIKE 'sess_%' AND peer_id IN ('', 'alice', 'mallory') AND input_tokens > 0 AND output_tokens > 0`, id).Scan(&peers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return peers == 3
+	})
 	// A peer cannot name another's session.
 	for _, s := range sessions {
 		_, err := trySay(t.Context(), c, id, client.ChatRequest{Message: "echo hello", PeerID: "nobody-yet", SessionID: s.ID})

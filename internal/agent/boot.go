@@ -199,32 +199,5 @@ func (r *Reconciler) conclude(ctx context.Context, l *loop, a Agent, began time.
 	if err := r.note(ctx, a, "agent.started"); err != nil {
 		return next{}, err
 	}
-	r.warmUp(ctx, a)
 	return r.attend(ctx, l, a)
-}
-
-// warmUpTime bounds a warm-up; on a loaded machine one took 25 s.
-const warmUpTime = time.Minute
-
-// warmUp lets a new gateway load what its first turn needs, while the agent can be
-// spoken with already: the first word then comes in 1 or 2 s instead of 6 to 10
-// (docs/openclaw.md). It ends with the gateway's connections at the latest.
-func (r *Reconciler) warmUp(ctx context.Context, a Agent) {
-	gateway, err := r.body.link(ctx, a)
-	if err != nil {
-		return // the next look at the gateway meets the same and tells of it
-	}
-	r.mu.Lock()
-	run := r.ctx // this step's ends with the step
-	r.mu.Unlock()
-	if run == nil {
-		return
-	}
-	r.all.Go(func() {
-		ctx, cancel := context.WithTimeout(run, warmUpTime)
-		defer cancel()
-		if err := gateway.WarmUp(ctx); err != nil {
-			r.log.DebugContext(ctx, "warming a gateway up failed", "agent", a.ID, "error", err)
-		}
-	})
 }

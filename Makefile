@@ -5,7 +5,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BINARY  := bin/agento
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
-FUZZ    ?= 3s
+FUZZ    ?= 2000x
 
 # Tests of these packages boot real gateways, each about 1 GB and 30 s: one
 # package at a time, so that never more than two boot at once.
@@ -29,7 +29,7 @@ test: ## Install what the tests need and run them all.
 	$(GO) test -race -timeout 20m -p 1 $(GATEWAY)
 	$(MAKE) fuzz
 
-fuzz: ## Every fuzz test, for a moment.
+fuzz: ## Every fuzz test, for so many inputs.
 	sh scripts/fuzz.sh $(FUZZ)
 
 check: fmt lint ## What must hold before the tests: format, vet, lint.

@@ -12,6 +12,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/vault"
 )
 
 type knowledgeCommand struct {
@@ -87,23 +88,28 @@ func (c knowledgeSearch) Run(ctx context.Context, t *terminal) error {
 }
 
 type knowledgeReembed struct {
-	dataFlags
+	vaultFlags
 	embedderFlags
 	DropOld bool `help:"Delete the vectors of every other model once all entries have new ones."`
 }
 
 // Run embeds what the model has not embedded yet.
 func (c knowledgeReembed) Run(ctx context.Context, t *terminal) (err error) {
-	embedder, err := c.embedder(modelproxy.Guard{})
-	if err != nil {
-		return err
-	}
 	db, err := c.database(ctx, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	rooms := knowledge.New(knowledge.Settings{DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}, Embedder: embedder, Log: slog.New(slog.DiscardHandler)})
+	secrets, err := c.vault()
+	if err != nil {
+		return err
+	}
+	events := &event.Log{DB: db, Bell: event.NewBell()}
+	embedder, err := c.embedder(modelproxy.Guard{}, &vault.Installation{DB: db, Vault: secrets, Events: events})
+	if err != nil {
+		return err
+	}
+	rooms := knowledge.New(knowledge.Settings{DB: db, Events: events, Embedder: embedder, Log: slog.New(slog.DiscardHandler)})
 	done, err := rooms.Reembed(ctx, embedder, func(r knowledge.Reembedding) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", r.Done, r.Total) })
 	if err != nil {
 		return err

@@ -1,5 +1,5 @@
 // Command agento is a self-hosted control plane for OpenClaw agents: serve and dev
-// run it, accounts, keys and doctor administer it, and the other commands call a
+// run it, accounts, keys, secrets and doctor administer it, and the other commands call a
 // running one through its API.
 package main
 
@@ -36,6 +36,7 @@ type commands struct {
 	Dev       devCommand       `cmd:"" help:"Run it with a temporary account, a printed key and a scripted model that needs no provider key."`
 	Accounts  accountsCommand  `cmd:"" help:"Create and list accounts, on the data directory."`
 	Keys      keysCommand      `cmd:"" help:"Create, list and revoke API keys, on the data directory."`
+	Secrets   secretsCommand   `cmd:"" help:"Set, list and delete secrets of the installation, on the data directory."`
 	Doctor    doctorCommand    `cmd:"" help:"Say what is installed, what is missing and how to fix it."`
 	Install   installCommand   `cmd:"" help:"Install the pinned agent runtime."`
 	Agents    agentsCommand    `cmd:"" help:"Manage agents of a running server."`
@@ -67,7 +68,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	parsed, err := parse(parser, args, exited)
 	if parsed == nil {
-		return err // kong printed the help, or err says what is wrong
+		return discreet(err) // kong printed the help, or err says what is wrong
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return parsed.Run(&terminal{out: stdout, err: stderr, json: c.JSON})

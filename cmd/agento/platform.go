@@ -146,7 +146,7 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 		return nil
 	}
 	p.skills.Applier, p.skills.Agent = p.agents, p.agents.Exists
-	if err := p.furnishKnowledge(f, events, swarms, guard); err != nil {
+	if err := p.furnishKnowledge(f, events, swarms, guard, &vault.Installation{DB: p.db, Vault: secrets, Events: events}); err != nil {
 		return err
 	}
 	swarms.Members, swarms.OnDelete = members, p.knowledge.OnSwarmDeleted(members)
@@ -194,8 +194,8 @@ func fetcher(guard modelproxy.Guard, url, standard string) *http.Client {
 	return guard.Client()
 }
 
-func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, swarms *swarm.Service, guard modelproxy.Guard) error {
-	embedder, err := f.embedder(guard)
+func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, swarms *swarm.Service, guard modelproxy.Guard, secrets *vault.Installation) error {
+	embedder, err := f.embedder(guard, secrets)
 	if err != nil {
 		return fmt.Errorf("--embedder: %w", err)
 	}
@@ -207,13 +207,14 @@ func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, swarms *swa
 
 // embedder is the one that the installation is set to. The operator names its
 // address, so it may be private.
-func (f embedderFlags) embedder(guard modelproxy.Guard) (embed.Embedder, error) {
+func (f embedderFlags) embedder(guard modelproxy.Guard, secrets *vault.Installation) (embed.Embedder, error) {
 	if f.Embedder == "builtin" {
 		return embed.Builtin()
 	}
 	guard.AllowPrivate = true
 	return embed.NewOpenAI(embed.OpenAISettings{
-		URL: f.EmbedderURL, Key: vault.NewSecret(f.EmbedderKey), Model: f.EmbedderModel, Size: f.EmbedderSize, HTTP: guard.Client(),
+		URL: f.EmbedderURL, Model: f.EmbedderModel, Size: f.EmbedderSize, HTTP: guard.Client(),
+		Key: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.EmbedderAPIKey) },
 	})
 }
 

@@ -26,7 +26,7 @@ const shutdownTime = 10 * time.Second
 
 // serveFlags are the flags of serve and dev.
 type serveFlags struct {
-	dataFlags
+	vaultFlags
 	embedderFlags
 	Listen                string `help:"Address of the API." default:"127.0.0.1:8080"`
 	InternalListen        string `help:"Loopback address that gateways call back on; by default a free port, kept in the data directory."`
@@ -38,7 +38,6 @@ type serveFlags struct {
 	AgentProcesses        int64  `help:"Limit of an agent's processes and threads; 0 for none." default:"512"`
 	Boots                 int    `help:"Gateways that may boot at once." default:"2"`
 	AllowPrivateEndpoints bool   `help:"Let agents' config.baseUrl name loopback and private addresses."`
-	MasterKey             string `help:"Master key, 64 hex digits; by default in a file in the data directory."`
 	Redis                 string `help:"Redis that servers share fresh status through, as redis://HOST:PORT/DB."`
 	Catalog               string `help:"Folder of the operator's own verified skills; it is watched." type:"path"`
 	ClawHub               string `help:"Address of the community skill registry." name:"clawhub-url" default:"https://clawhub.ai"`
@@ -54,7 +53,6 @@ type embedderFlags struct {
 	EmbedderURL   string `help:"Address of the embedding service; /embeddings is added." default:"https://api.openai.com/v1"`
 	EmbedderModel string `help:"Model of the embedding service." default:"text-embedding-3-small"`
 	EmbedderSize  int    `help:"Dimension of the embedding service's vectors." default:"1536"`
-	EmbedderKey   string `help:"API key of the embedding service."`
 }
 
 type serveCommand struct{ serveFlags }
@@ -146,7 +144,13 @@ func (p *platform) close() error {
 	return err
 }
 
-func (f serveFlags) vault() (*vault.Vault, error) {
+// vaultFlags say where the data are and what opens the secrets in them.
+type vaultFlags struct {
+	dataFlags
+	MasterKey string `help:"Master key, 64 hex digits; by default in a file in the data directory."`
+}
+
+func (f vaultFlags) vault() (*vault.Vault, error) {
 	if f.MasterKey != "" {
 		key, err := vault.ParseMasterKey([]byte(f.MasterKey))
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -381,6 +382,39 @@ func TestSearch(t *testing.T) {
 	wantFault(t, err, fault.NotFound)
 	if found, err := w.Search(t.Context(), account, Search{Target: agent("cy"), Query: "refund"}); err != nil || len(found) != 0 {
 		t.Error(found, err)
+	}
+}
+
+// What shares one word of many by chance counts for less than what has them all.
+func TestWordsInCommonCount(t *testing.T) {
+	w := newWorld(t)
+	w.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("faq",
+		"Trains that are cancelled are refunded in full.",
+		"A train has a dining car.",
+		"Étude for piano.")})
+	w.mustIngest(t, Ingest{Target: agent("bob"), Chunks: chunks("other", "The cancelled train is refunded.")})
+	spaces, err := w.searched(t.Context(), account, agent("ann"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for query, shares := range map[string]map[string]float64{
+		"is my canceled train refunding": {"Trains": 1, "A train": 1. / 3}, // the index stems
+		"cancelled train, refund? TRAIN": {"Trains": 1, "A train": 1. / 3},
+		"etude, piano OR pianos":         {"Étude": 1},
+		"what is a":                      {"A train": 1. / 3}, // nothing but words that say nothing
+		"":                               {},
+	} {
+		found, err := matchText(t.Context(), w.DB, account, spaces, query, 10)
+		if err != nil || (len(found) != len(shares) && query != "what is a") {
+			t.Errorf("%s: %+v %v", query, found, err)
+		}
+		for _, m := range found {
+			for prefix, share := range shares {
+				if strings.HasPrefix(m.Text, prefix) && math.Abs(m.share-share) > 1e-9 {
+					t.Errorf("%s: %q has a share of %v, want %v", query, m.Text, m.share, share)
+				}
+			}
+		}
 	}
 }
 

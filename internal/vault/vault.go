@@ -1,6 +1,6 @@
-// Package vault keeps secrets sealed. Each owner (an agent, a swarm) has a data
-// key, itself sealed by the master key; account and owner are bound into every
-// seal, so a row copied to another owner does not open.
+// Package vault keeps secrets sealed. Each owner (an agent, a swarm, the
+// installation) has a data key, itself sealed by the master key; account and owner
+// are bound into every seal, so a row copied to another owner does not open.
 package vault
 
 import (
@@ -41,6 +41,13 @@ func New(master []byte) (*Vault, error) {
 
 // Put stores secrets of an owner, replacing those of the same name.
 func (v *Vault) Put(ctx context.Context, tx *database.Tx, accountID, ownerID string, secrets map[string]Secret) error {
+	if err := tenant(accountID); err != nil {
+		return err
+	}
+	return v.put(ctx, tx, accountID, ownerID, secrets)
+}
+
+func (v *Vault) put(ctx context.Context, tx *database.Tx, accountID, ownerID string, secrets map[string]Secret) error {
 	key, err := v.dataKey(ctx, tx, accountID, ownerID)
 	if errors.Is(err, ErrNoKey) {
 		key, err = v.newDataKey(ctx, tx, accountID, ownerID)
@@ -66,6 +73,9 @@ func (v *Vault) Put(ctx context.Context, tx *database.Tx, accountID, ownerID str
 
 // Delete removes secrets of an owner; a name that is not there is no error.
 func (v *Vault) Delete(ctx context.Context, tx *database.Tx, accountID, ownerID string, names ...string) error {
+	if err := tenant(accountID); err != nil {
+		return err
+	}
 	for _, name := range names {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM secrets WHERE account_id = $1 AND owner_id = $2 AND name = $3`, accountID, ownerID, name); err != nil {
 			return fmt.Errorf("delete secret %s: %w", name, err)
@@ -76,12 +86,22 @@ func (v *Vault) Delete(ctx context.Context, tx *database.Tx, accountID, ownerID 
 
 // Names lists what an owner has, in order, without opening anything.
 func (v *Vault) Names(ctx context.Context, q database.Querier, accountID, ownerID string) ([]string, error) {
+	if err := tenant(accountID); err != nil {
+		return nil, err
+	}
 	return database.All(ctx, q, database.Scalar[string],
 		`SELECT name FROM secrets WHERE account_id = $1 AND owner_id = $2 ORDER BY name`, accountID, ownerID)
 }
 
 // Read opens every secret of an owner.
 func (v *Vault) Read(ctx context.Context, q database.Querier, accountID, ownerID string) (map[string]Secret, error) {
+	if err := tenant(accountID); err != nil {
+		return nil, err
+	}
+	return v.read(ctx, q, accountID, ownerID)
+}
+
+func (v *Vault) read(ctx context.Context, q database.Querier, accountID, ownerID string) (map[string]Secret, error) {
 	sealed, err := database.All(ctx, q, scanSealed,
 		`SELECT name, sealed FROM secrets WHERE account_id = $1 AND owner_id = $2`, accountID, ownerID)
 	if err != nil || len(sealed) == 0 {
@@ -110,6 +130,9 @@ func (v *Vault) Read(ctx context.Context, q database.Querier, accountID, ownerID
 // purpose. It is derived from the owner's data key, so it is stored nowhere and
 // dies when the owner is shredded. Errors: ErrNoKey.
 func (v *Vault) Token(ctx context.Context, q database.Querier, accountID, ownerID, purpose string) (Secret, error) {
+	if err := tenant(accountID); err != nil {
+		return Secret{}, err
+	}
 	key, err := v.dataKey(ctx, q, accountID, ownerID)
 	if err != nil {
 		return Secret{}, err
@@ -123,12 +146,44 @@ func (v *Vault) Token(ctx context.Context, q database.Querier, accountID, ownerI
 
 // Shred removes an owner's secrets and its data key: nothing of it can be opened again.
 func (v *Vault) Shred(ctx context.Context, tx *database.Tx, accountID, ownerID string) error {
+	if err := tenant(accountID); err != nil {
+		return err
+	}
+	return v.shred(ctx, tx, accountID, ownerID)
+}
+
+func (v *Vault) shred(ctx context.Context, tx *database.Tx, accountID, ownerID string) error {
 	for _, table := range []string{"secrets", "data_keys"} {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE account_id = $1 AND owner_id = $2`, accountID, ownerID); err != nil {
 			return fmt.Errorf("shred secrets: %w", err)
 		}
 	}
 	return nil
+}
+
+// tenant refuses the id under which the installation keeps its own secrets.
+func tenant(accountID string) error {
+	if accountID == InstallationAccount {
+		return errors.New("a secret was asked for without an account")
+	}
+	return nil
+}
+
+// belongs refuses a master key that is not the one of this database. Otherwise an
+// operator's command with the wrong key would store what the server cannot open.
+func (v *Vault) belongs(ctx context.Context, q database.Querier) error {
+	other, err := database.One(ctx, q, database.Scalar[string], `SELECT master_id FROM data_keys WHERE master_id <> $1 LIMIT 1`, v.masterID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("compare the master key: %w", err)
+	}
+	return v.wrongMaster(other)
+}
+
+func (v *Vault) wrongMaster(other string) error {
+	return fmt.Errorf("the data key was sealed by master key %s, this is %s: start with the master key file that belongs to this database", other, v.masterID)
 }
 
 func (v *Vault) dataKey(ctx context.Context, q database.Querier, accountID, ownerID string) ([]byte, error) {
@@ -142,7 +197,7 @@ func (v *Vault) dataKey(ctx context.Context, q database.Querier, accountID, owne
 		return nil, fmt.Errorf("read data key: %w", err)
 	}
 	if masterID != v.masterID {
-		return nil, fmt.Errorf("the data key was sealed by master key %s, this is %s: start with the master key file that belongs to this database", masterID, v.masterID)
+		return nil, v.wrongMaster(masterID)
 	}
 	key, err := open(v.master, box, accountID, ownerID)
 	if err != nil {

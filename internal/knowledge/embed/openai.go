@@ -20,10 +20,13 @@ import (
 
 // OpenAISettings say which service embeds. URL, Model and Size are needed.
 type OpenAISettings struct {
-	URL   string       // such as https://api.openai.com/v1; /embeddings is added
-	Key   vault.Secret // sent as a bearer token, if there is one
+	URL   string // such as https://api.openai.com/v1; /embeddings is added
 	Model string
 	Size  int // the dimension; asked of the service and checked
+
+	// Key is asked before each request, so that a new key holds from the next one
+	// on. What it returns is sent as a bearer token; nil, or an empty key: none is.
+	Key func(context.Context) (vault.Secret, error)
 
 	Batch   int           // texts in one request; 0: 64
 	Tries   int           // of one request, the first included; 0: 5
@@ -87,7 +90,11 @@ func (o *OpenAI) Embed(ctx context.Context, texts []string) ([][]float32, error)
 func (o *OpenAI) batch(ctx context.Context, texts []string) ([][]float32, error) {
 	wait := o.s.Wait
 	for try := 1; ; try++ {
-		vectors, err := o.once(ctx, texts)
+		key, err := o.key(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read the key of the embedding service: %w", err)
+		}
+		vectors, err := o.once(ctx, key, texts)
 		if err == nil {
 			return vectors, nil
 		}
@@ -107,6 +114,13 @@ func (o *OpenAI) batch(ctx context.Context, texts []string) ([][]float32, error)
 		}
 		wait *= 2
 	}
+}
+
+func (o *OpenAI) key(ctx context.Context) (vault.Secret, error) {
+	if o.s.Key == nil {
+		return vault.Secret{}, nil
+	}
+	return o.s.Key(ctx)
 }
 
 // retryError is a failure that may pass.
@@ -145,7 +159,7 @@ type openAIAnswer struct {
 	} `json:"data"`
 }
 
-func (o *OpenAI) once(ctx context.Context, texts []string) ([][]float32, error) {
+func (o *OpenAI) once(ctx context.Context, key vault.Secret, texts []string) ([][]float32, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.s.Timeout)
 	defer cancel()
 	in := openAIRequest{Model: o.s.Model, Input: texts, EncodingFormat: "float"}
@@ -161,8 +175,8 @@ func (o *OpenAI) once(ctx context.Context, texts []string) ([][]float32, error) 
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if !o.s.Key.Empty() {
-		req.Header.Set("Authorization", "Bearer "+o.s.Key.Reveal())
+	if !key.Empty() {
+		req.Header.Set("Authorization", "Bearer "+key.Reveal())
 	}
 	res, err := o.s.HTTP.Do(req)
 	if err != nil {
@@ -182,6 +196,9 @@ func (o *OpenAI) once(ctx context.Context, texts []string) ([][]float32, error) 
 // refused does not repeat the body: services quote the key in it.
 func refused(res *http.Response) error {
 	err := fmt.Errorf("the embedding service answered %s", res.Status)
+	if res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden {
+		return fmt.Errorf("%w; its key is the installation's secret %s", err, vault.EmbedderAPIKey)
+	}
 	if res.StatusCode != http.StatusTooManyRequests && res.StatusCode != http.StatusRequestTimeout && res.StatusCode < 500 {
 		return err
 	}

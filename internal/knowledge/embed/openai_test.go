@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/database/databasetest"
+	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/vault"
 )
@@ -45,9 +47,13 @@ func client(t *testing.T, s OpenAISettings, handler http.HandlerFunc) *OpenAI {
 	return o
 }
 
+func fixed(key string) func(context.Context) (vault.Secret, error) {
+	return func(context.Context) (vault.Secret, error) { return vault.NewSecret(key), nil }
+}
+
 func TestOpenAIBatchesAndKeepsTheOrder(t *testing.T) {
 	var requests atomic.Int32
-	o := client(t, OpenAISettings{Batch: 3, Key: vault.NewSecret("a-test-key")}, func(w http.ResponseWriter, r *http.Request) {
+	o := client(t, OpenAISettings{Batch: 3, Key: fixed("a-test-key")}, func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
 		if r.URL.Path != "/v1/embeddings" || r.Header.Get("Authorization") != "Bearer a-test-key" {
 			t.Errorf("%s with %q", r.URL.Path, r.Header.Get("Authorization"))
@@ -121,7 +127,7 @@ func TestOpenAIGivesUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var requests atomic.Int32
-			o := client(t, OpenAISettings{Key: vault.NewSecret("a-test-key")}, func(w http.ResponseWriter, r *http.Request) {
+			o := client(t, OpenAISettings{Key: fixed("a-test-key")}, func(w http.ResponseWriter, r *http.Request) {
 				requests.Add(1)
 				c.spoil(w, r)
 			})
@@ -133,6 +139,64 @@ func TestOpenAIGivesUp(t *testing.T) {
 				t.Error("the error shows the key")
 			}
 		})
+	}
+}
+
+func TestOpenAIAsksForItsKeyBeforeEachRequest(t *testing.T) {
+	db := databasetest.New(t)
+	v, err := vault.New(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := &vault.Installation{DB: db, Vault: v, Events: &event.Log{DB: db, Bell: event.NewBell()}}
+	var sent []string
+	valid := ""
+	o := client(t, OpenAISettings{Key: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.EmbedderAPIKey) }},
+		func(w http.ResponseWriter, r *http.Request) {
+			sent = r.Header.Values("Authorization")
+			if r.Header.Get("Authorization") != valid {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			answer(t, w, r)
+		})
+	works := func(want string) {
+		t.Helper()
+		if _, err := o.Embed(t.Context(), []string{"a"}); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Join(sent, ",") != want {
+			t.Fatalf("sent %q, want %q", sent, want)
+		}
+	}
+	works("")
+	if sent != nil {
+		t.Error("there is an Authorization header without a key")
+	}
+	for _, key := range []string{"key-one", "key-two"} { // the service changes first
+		valid = "Bearer " + key
+		_, err := o.Embed(t.Context(), []string{"a"})
+		if !fault.Is(err, fault.Upstream) || !strings.Contains(err.Error(), vault.EmbedderAPIKey) || strings.Contains(err.Error(), "key-") {
+			t.Fatal(err)
+		}
+		if err := secrets.Set(t.Context(), vault.EmbedderAPIKey, vault.NewSecret(key), "operator"); err != nil {
+			t.Fatal(err)
+		}
+		works("Bearer " + key)
+	}
+	valid = ""
+	if err := secrets.Delete(t.Context(), vault.EmbedderAPIKey, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	works("")
+}
+
+func TestOpenAIDoesNotAskWithoutAKeyThatItCannotRead(t *testing.T) {
+	sealed := errors.New("sealed by another master key")
+	o := client(t, OpenAISettings{Key: func(context.Context) (vault.Secret, error) { return vault.Secret{}, sealed }},
+		func(http.ResponseWriter, *http.Request) { t.Error("the service was asked") })
+	if _, err := o.Embed(t.Context(), []string{"a"}); !errors.Is(err, sealed) {
+		t.Fatal(err)
 	}
 }
 

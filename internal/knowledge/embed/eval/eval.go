@@ -49,6 +49,23 @@ func Support() (plain, paraphrased Set, err error) {
 	return plain, paraphrased, err
 }
 
+// HeldOut is what twelve companies and offices tell their customers, with questions
+// in the customers' own words. It was written by somebody who knew neither the model nor
+// the other sets, and no choice in the training was made by it.
+func HeldOut() (Set, error) {
+	s := Set{Name: "held out"}
+	err := each("heldout.jsonl", func(line struct {
+		Text      string
+		Questions []string
+	}) {
+		for _, q := range line.Questions {
+			s.Questions = append(s.Questions, Question{q, len(s.Texts)})
+		}
+		s.Texts = append(s.Texts, line.Text)
+	})
+	return s, err
+}
+
 // Manuals is sections of manuals on which the built-in model was not trained,
 // asked for by their headings, one set for each manual.
 func Manuals() ([]Set, error) {
@@ -107,11 +124,11 @@ func Measure(ctx context.Context, e embedder.Embedder, s Set) (Score, error) {
 			return Score{}, err
 		}
 		byVector := ranking(len(texts), func(i int) float64 { return dot(v[0], texts[i]) })
-		scores := words.scores(q.Text)
+		scores, shares := words.scores(q.Text)
 		byWord := ranking(len(texts), func(i int) float64 { return scores[i] })
 		score.Vector += gain(byVector, q.Answer)
 		score.BM25 += gain(byWord, q.Answer)
-		score.Fused += gain(fuse(len(texts), byVector, byWord), q.Answer)
+		score.Fused += gain(fuse(byVector, byWord, shares), q.Answer)
 	}
 	n := float64(len(s.Questions))
 	return Score{score.BM25 / n, score.Vector / n, score.Fused / n}, nil
@@ -130,15 +147,17 @@ func ranking(n int, score func(int) float64) []int {
 	return all
 }
 
-// fuse is reciprocal rank fusion, over the first 50 of each, as the search does it.
-func fuse(n int, rankings ...[]int) []int {
-	scores := make([]float64, n)
-	for _, r := range rankings {
-		for rank, i := range r[:min(50, len(r))] {
-			scores[i] += 1 / float64(10+rank+1)
-		}
+// fuse joins the first 50 of each ranking by reciprocal rank, as the search of package
+// knowledge does it: shares are of the question's words that each text has.
+func fuse(byVector, byWord []int, shares []float64) []int {
+	scores := make([]float64, len(shares))
+	for rank, i := range byVector[:min(50, len(byVector))] {
+		scores[i] += 1 / float64(10+rank+1)
 	}
-	return ranking(n, func(i int) float64 { return scores[i] })
+	for rank, i := range byWord[:min(50, len(byWord))] {
+		scores[i] += 1.5 * shares[i] / float64(10+rank+1)
+	}
+	return ranking(len(scores), func(i int) float64 { return scores[i] })
 }
 
 // gain is nDCG@10 for one right answer.
@@ -181,20 +200,27 @@ func newBM25(texts []string) *bm25 {
 	return b
 }
 
-func (b *bm25) scores(query string) []float64 {
-	scores := make([]float64, len(b.lengths))
+// scores returns each text's BM25 score, and its share of the query's telling words.
+func (b *bm25) scores(query string) (scores, shares []float64) {
+	scores, shares = make([]float64, len(b.lengths)), make([]float64, len(b.lengths))
 	n := float64(len(b.lengths))
+	seen := make(map[string]bool)
 	embedder.EachWord(query, func(_, word string) {
-		if embedder.Stopword(word) {
+		if embedder.Stopword(word) || seen[word] {
 			return
 		}
+		seen[word] = true
 		texts := b.postings[stem(word)]
 		idf := math.Log(1 + (n-float64(len(texts))+0.5)/(float64(len(texts))+0.5))
 		for i, tf := range texts {
 			scores[i] += idf * tf * 2.2 / (tf + 1.2*(0.25+0.75*b.lengths[i]/b.mean))
+			shares[i]++
 		}
 	})
-	return scores
+	for i := range shares {
+		shares[i] /= float64(max(1, len(seen)))
+	}
+	return scores, shares
 }
 
 func stem(word string) string {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +63,7 @@ func TestCrash(t *testing.T) {
 	case <-ended:
 		t.Fatal("the story did not begin")
 	}
+	awaitDraft(t, in)
 	in.kill()
 	<-ended
 	if cut, err := lastCall(t, in, "tell me a long story").Cancelled(t.Context()); err != nil || !cut {
@@ -81,6 +83,11 @@ func TestCrash(t *testing.T) {
 	history, err := acme.History(t.Context(), ada.ID, client.HistoryQuery{})
 	if err != nil || !slices.ContainsFunc(history, func(m client.ChatMessage) bool { return m.Content == "tell me a long story" }) {
 		t.Errorf("history %+v, %v", history, err)
+	}
+	if !slices.ContainsFunc(history, func(m client.ChatMessage) bool {
+		return m.Role == "assistant" && strings.HasPrefix(m.Content, "and then ")
+	}) {
+		t.Errorf("what the agent said before the crash is lost: %+v", history)
 	}
 
 	// During delete: as soon as the wish is written.
@@ -130,6 +137,20 @@ func forgetTelegram(t *testing.T, in *installation) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// awaitDraft waits until an answer that grows is saved, as no API shows it.
+func awaitDraft(t *testing.T, in *installation) {
+	t.Helper()
+	db := in.records()
+	defer func() { _ = db.Close() }()
+	eventually(t, "the answer is saved while it grows", func() bool {
+		var n int
+		if err := db.QueryRowContext(t.Context(), `SELECT count(*) FROM drafts`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n == 1
+	})
 }
 
 // awaitDeleteWish reads the records beside the server, as no API shows a wish.

@@ -57,6 +57,7 @@ type platform struct {
 	catalog    *skill.Catalog
 	skills     *skill.Service
 	knowledge  *knowledge.Service
+	talks      *chat.Service
 	mirror     *chat.Mirror
 	callbacks  *http.ServeMux // of the internal listener
 	door       *api.Server
@@ -150,14 +151,17 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 		return err
 	}
 	swarms.Members, swarms.OnDelete = members, p.knowledge.OnSwarmDeleted(members)
-	talks := chat.New(chat.Settings{DB: p.db, Events: events, Agents: p.agents, Log: p.log})
-	p.mirror = chat.NewMirror(talks)
-	p.proxy = modelproxy.New(modelproxy.Settings{Resolver: p.agents, Guard: guard, Meter: p.meter, Split: talks.Split, Observe: p.agents.Observe, Log: p.log})
+	p.talks = chat.New(chat.Settings{DB: p.db, Events: events, Agents: p.agents, Log: p.log})
+	if err := p.talks.Recover(ctx); err != nil {
+		return err
+	}
+	p.mirror = chat.NewMirror(p.talks)
+	p.proxy = modelproxy.New(modelproxy.Settings{Resolver: p.agents, Guard: guard, Meter: p.meter, Split: p.talks.Split, Observe: p.agents.Observe, Log: p.log})
 	p.callbacks = http.NewServeMux()
 	p.callbacks.Handle("/", p.proxy)
 	p.callbacks.Handle("/mcp", mcp.New(mcp.Settings{Agents: p.agents, Knowledge: p.knowledge, Version: version, Log: p.log}))
 	p.door = api.New(api.Settings{
-		DB: p.db, Access: p.accounts, Limiter: access.NewLimiter(), Agents: p.agents, Chat: talks,
+		DB: p.db, Access: p.accounts, Limiter: access.NewLimiter(), Agents: p.agents, Chat: p.talks,
 		Documents: documents, Swarms: swarms, Knowledge: p.knowledge, Skills: p.skills,
 		Ready: p.isReady, Version: version, Log: p.log,
 	})
@@ -229,7 +233,7 @@ func (p *platform) sharedReports() agent.Reports {
 // loops are what goes on beside the requests, each until its context ends.
 func (p *platform) loops() []func(context.Context) error {
 	return []func(context.Context) error{
-		p.reconciler.Run, p.agents.Run, p.accounts.Run, p.meter.Run, p.driver.Run, p.knowledge.Run, p.catalog.Run, p.mirror.Run,
+		p.reconciler.Run, p.agents.Run, p.accounts.Run, p.meter.Run, p.driver.Run, p.knowledge.Run, p.catalog.Run, p.talks.KeepDrafts, p.mirror.Run,
 	}
 }
 

@@ -113,10 +113,11 @@ func (h *house) furnish(p plan) {
 		DB: h.db, Events: events, Scopes: knowledge.Rooms{DB: h.db, Agents: agents, Swarms: swarms}, Embedder: embedder, Log: log,
 	})
 	swarms.OnDelete = known.OnSwarmDeleted(swarms.Members)
-	h.loops = append(h.loops, known.Run)
+	talks := chat.New(chat.Settings{DB: h.db, Events: events, Agents: agents, Log: log})
+	h.loops = append(h.loops, known.Run, talks.KeepDrafts)
 	h.door = api.New(api.Settings{
 		DB: h.db, Access: h.accounts, Limiter: access.NewLimiter(), Agents: agents, Documents: documents, Swarms: swarms, Knowledge: known, Skills: skills,
-		Chat:  chat.New(chat.Settings{DB: h.db, Events: events, Agents: agents, Log: log}),
+		Chat:  talks,
 		Ready: h.db.Ping, Version: "test", Heartbeat: p.heartbeat, Log: log,
 	})
 	h.loops = append(h.loops, reconciler.Run, agents.Run)

@@ -32,17 +32,25 @@ type Settings struct {
 	Events *event.Log
 	Agents *agent.Service
 	Log    *slog.Logger
+	// DraftEvery is how often an answer is saved while it grows; 0: two seconds.
+	DraftEvery time.Duration
 }
 
 // Service holds conversations with agents.
 type Service struct {
 	Settings
-	lanes    *lanes
-	speakers sync.Map // session id to peer id, of turns that run
+	lanes   *lanes
+	answers sync.Map // session id to *answer, of turns that run
 }
 
-// New makes the service.
-func New(s Settings) *Service { return &Service{Settings: s, lanes: newLanes()} }
+// New makes the service. Recover comes before its first turn, KeepDrafts runs
+// beside its turns.
+func New(s Settings) *Service {
+	if s.DraftEvery == 0 {
+		s.DraftEvery = draftEvery
+	}
+	return &Service{Settings: s, lanes: newLanes()}
+}
 
 // Turn is one message that is ready to be sent.
 type Turn struct {
@@ -127,29 +135,24 @@ func (s *Service) Run(ctx context.Context, t Turn, emit func(text string) error)
 	if err != nil {
 		return err
 	}
-	if err := s.record(ctx, t.session, "user", t.message); err != nil {
+	if err := s.asked(ctx, t.session, t.message); err != nil {
 		return err
 	}
-	defer s.speaking(t.session)()
-	var answer strings.Builder
+	said := s.answering(t.session)
+	defer s.conclude(ctx, said)
 	_, err = gateway.Turn(ctx, openclaw.TurnRequest{
 		Entry: t.session.Entry, SessionKey: t.session.GatewayKey, System: t.context, Message: t.message,
 	}, func(text string) error {
-		answer.WriteString(text)
+		said.add(text)
 		return emit(text)
 	})
-	if answer.Len() > 0 {
-		// The client may be gone; what the agent said is kept all the same.
-		if err := s.record(context.WithoutCancel(ctx), t.session, "assistant", answer.String()); err != nil {
-			s.Log.ErrorContext(ctx, "keeping an answer failed", "agent", t.agent.ID, "session", t.session.ID, "error", err)
-		}
-	}
 	return outcome(ctx, err)
 }
 
-func (s *Service) record(ctx context.Context, v Session, role, content string) error {
+// asked records what the caller said.
+func (s *Service) asked(ctx context.Context, v Session, message string) error {
 	return s.DB.Tx(ctx, func(tx *database.Tx) error {
-		_, err := add(ctx, tx, v, Message{Role: role, Content: content, At: time.Now().UTC()}, "")
+		_, err := add(ctx, tx, v, Message{Role: "user", Content: message, At: time.Now().UTC()}, "")
 		return err
 	})
 }
@@ -166,13 +169,6 @@ func outcome(ctx context.Context, err error) error {
 	return err
 }
 
-// speaking remembers whose turn runs, so that its model calls are counted for the
-// peer by name, until the function it returns is called.
-func (s *Service) speaking(v Session) func() {
-	s.speakers.Store(v.ID, v.PeerID)
-	return func() { s.speakers.Delete(v.ID) }
-}
-
 // Split implements modelproxy.Settings.Split: the peer and the session that a
 // model call belongs to. A peer that is not speaking is named by its tag.
 func (s *Service) Split(sessionKey string) (peer, session string) {
@@ -180,9 +176,9 @@ func (s *Service) Split(sessionKey string) (peer, session string) {
 	if !ok {
 		return "", sessionKey
 	}
-	if id, ok := s.speakers.Load(v.Conversation); ok {
-		peer, _ = id.(string) // nothing else is stored
-		return peer, v.Conversation
+	found, _ := s.answers.Load(v.Conversation)
+	if a, ok := found.(*answer); ok {
+		return a.session.PeerID, v.Conversation
 	}
 	return v.Peer, v.Conversation
 }

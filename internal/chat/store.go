@@ -58,14 +58,15 @@ func insert(ctx context.Context, tx *database.Tx, s Session) error {
 
 // list returns the last sessions by start, newest first, and how many there are.
 func list(ctx context.Context, q database.Querier, accountID, agentID string, limit int) ([]Session, int, error) {
-	total, err := database.One(ctx, q, database.Scalar[int],
-		`SELECT count(*) FROM sessions WHERE account_id = $1 AND agent_id = $2`, accountID, agentID)
-	if err != nil {
-		return nil, 0, err
-	}
 	all, err := database.All(ctx, q, scan,
 		`SELECT `+columns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 ORDER BY started_at DESC, id DESC LIMIT $3`,
 		accountID, agentID, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	// Counted last: one that begins in between must not make the list longer than the total.
+	total, err := database.One(ctx, q, database.Scalar[int],
+		`SELECT count(*) FROM sessions WHERE account_id = $1 AND agent_id = $2`, accountID, agentID)
 	return all, total, err
 }
 
@@ -87,13 +88,13 @@ func add(ctx context.Context, tx *database.Tx, s Session, m Message, origin stri
 func history(ctx context.Context, q database.Querier, accountID, agentID, sessionID string, since time.Time, limit int) ([]Message, int, error) {
 	const where = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4`
 	args := []any{accountID, agentID, sessionID, database.Millis(since)}
-	total, err := database.One(ctx, q, database.Scalar[int], `SELECT count(*)`+where, args...)
+	all, err := database.All(ctx, q, scanMessage,
+		`SELECT role, content, at FROM (SELECT role, content, at, seq`+where+` ORDER BY at DESC, seq DESC LIMIT $5) AS last ORDER BY at, seq`,
+		append(args[:len(args):len(args)], limit)...)
 	if err != nil {
 		return nil, 0, err
 	}
-	all, err := database.All(ctx, q, scanMessage,
-		`SELECT role, content, at FROM (SELECT role, content, at, seq`+where+` ORDER BY at DESC, seq DESC LIMIT $5) AS last ORDER BY at, seq`,
-		append(args, limit)...)
+	total, err := database.One(ctx, q, database.Scalar[int], `SELECT count(*)`+where, args...) // last, as in list
 	return all, total, err
 }
 
@@ -105,9 +106,44 @@ func scanMessage(r database.Row) (Message, error) {
 	return m, err
 }
 
-// DeleteAgent removes every session and message of an agent.
+// putDraft saves how far an answer has come, unless its session is deleted.
+func putDraft(ctx context.Context, tx *database.Tx, s Session, text string, at time.Time) error {
+	_, err := tx.ExecContext(ctx,
+		`INSERT INTO drafts (session_id, account_id, agent_id, content, at)
+		 SELECT id, account_id, agent_id, $3, $4 FROM sessions WHERE account_id = $1 AND id = $2
+		 ON CONFLICT (session_id) DO UPDATE SET content = excluded.content, at = excluded.at`,
+		s.AccountID, s.ID, text, database.Millis(at))
+	if err != nil {
+		return fmt.Errorf("write draft: %w", err)
+	}
+	return nil
+}
+
+func dropDraft(ctx context.Context, tx *database.Tx, s Session) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM drafts WHERE account_id = $1 AND session_id = $2`, s.AccountID, s.ID); err != nil {
+		return fmt.Errorf("delete draft: %w", err)
+	}
+	return nil
+}
+
+// publishDrafts makes messages of all drafts, of every account, and returns how
+// many there were.
+func publishDrafts(ctx context.Context, tx *database.Tx) (int64, error) {
+	n, err := database.Exec(ctx, tx,
+		`INSERT INTO messages (account_id, agent_id, session_id, role, content, at)
+		 SELECT account_id, agent_id, session_id, 'assistant', content, at FROM drafts ORDER BY at, session_id`)
+	if err != nil {
+		return 0, fmt.Errorf("insert messages of drafts: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM drafts`); err != nil {
+		return 0, fmt.Errorf("delete drafts: %w", err)
+	}
+	return n, nil
+}
+
+// DeleteAgent removes every session, message and draft of an agent.
 func DeleteAgent(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
-	for _, table := range []string{"messages", "sessions"} {
+	for _, table := range []string{"messages", "drafts", "sessions"} {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE account_id = $1 AND agent_id = $2`, accountID, agentID); err != nil {
 			return fmt.Errorf("delete chat of an agent: %w", err)
 		}

@@ -13,15 +13,15 @@ type lanes struct {
 
 func newLanes() *lanes { return &lanes{last: map[string]chan struct{}{}} }
 
-// enter waits for the turns before this one and returns what ends it. If ctx ends
-// first, those behind still wait for those before.
-func (l *lanes) enter(ctx context.Context, session string) (leave func(), err error) {
+// enter waits for the turns before this one and returns the function that ends it.
+// If ctx ends first, those behind still wait for those before.
+func (l *lanes) enter(ctx context.Context, session string) (func(), error) {
 	mine := make(chan struct{})
 	l.mu.Lock()
 	before := l.last[session]
 	l.last[session] = mine
 	l.mu.Unlock()
-	leave = func() {
+	leave := func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.last[session] == mine {

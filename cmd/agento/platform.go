@@ -19,6 +19,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
+	"agento.host/agento/internal/knowledge/embed/transformer"
 	"agento.host/agento/internal/mcp"
 	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/openclaw"
@@ -212,8 +213,11 @@ func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, swarms *swa
 // embedder is the one that the installation is set to. The operator names its
 // address, so it may be private.
 func (f embedderFlags) embedder(guard modelproxy.Guard, secrets *vault.Installation) (embed.Embedder, error) {
-	if f.Embedder == "builtin" {
+	switch f.Embedder {
+	case "builtin":
 		return embed.Builtin()
+	case "transformer":
+		return transformer.New(transformer.Settings{Dir: f.EmbedderDir})
 	}
 	guard.AllowPrivate = true
 	return embed.NewOpenAI(embed.OpenAISettings{

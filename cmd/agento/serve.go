@@ -49,10 +49,11 @@ type serveFlags struct {
 
 // embedderFlags choose what embeds knowledge.
 type embedderFlags struct {
-	Embedder      string `help:"What embeds knowledge: builtin, or openai for any OpenAI-compatible service." enum:"builtin,openai" default:"builtin"`
+	Embedder      string `help:"What embeds knowledge: builtin, openai for any OpenAI-compatible service, or transformer for a model in a directory." enum:"builtin,openai,transformer" default:"builtin"`
 	EmbedderURL   string `help:"Address of the embedding service; /embeddings is added." default:"https://api.openai.com/v1"`
 	EmbedderModel string `help:"Model of the embedding service." default:"text-embedding-3-small"`
 	EmbedderSize  int    `help:"Dimension of the embedding service's vectors." default:"1536"`
+	EmbedderDir   string `help:"Directory of a sentence transformer, as published, with its ONNX model." type:"path"`
 }
 
 type serveCommand struct{ serveFlags }

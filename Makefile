@@ -45,7 +45,7 @@ lint:
 bench: ## Ratios, measured side by side in one run.
 	sh scripts/bench.sh
 
-model: ## Train the embedding model inside the binary anew; about six minutes on an idle machine.
+model: ## Train the embedding model inside the binary anew; about ten minutes on an idle machine.
 	nice -n 15 $(GO) run ./internal/knowledge/embed/train -texts .cache/texts -out internal/knowledge/embed/builtin.model
 
 clean:

@@ -73,6 +73,41 @@ func TestUnknownWords(t *testing.T) {
 	}
 }
 
+func TestFormsAndPhrases(t *testing.T) {
+	list := []string{"speed", "refund", "cancel", "close", "study", "spe", "stop", "refunds", "sign", "up", "sign up"}
+	v := NewVocabulary(list, []string{"a", "b"}, 7)
+	named := func(rows []int32) string {
+		var all []string
+		for _, r := range rows {
+			if int(r) < len(list) {
+				all = append(all, list[r])
+			} else {
+				all = append(all, "*")
+			}
+		}
+		return strings.Join(all, ",")
+	}
+	for text, want := range map[string]string{
+		"refunds":         "refunds,refund", // it has a row of its own, and shares that of its base
+		"refunded":        "refund,*",
+		"cancelled":       "cancel,*",
+		"closing":         "close,*",
+		"studies":         "study,*",
+		"stopped":         "stop,*",
+		"speed":           "speed", // more common than spe, so no form of it
+		"Sign up!":        "sign,up,sign up",
+		"up sign up":      "up,sign,up,sign up",
+		"sign  <b>up</b>": "sign,up,sign up",
+	} {
+		if got := named(v.Append(nil, text)); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+	if got := named(v.AppendWithout(nil, "sign refunds", func(w string) bool { return w == "refunds" })); got != "sign,refund,*" {
+		t.Error(got)
+	}
+}
+
 func TestModelFile(t *testing.T) {
 	rows := make([]float32, 6*4)
 	for i := range rows {

@@ -9,21 +9,31 @@ import (
 	"unicode/utf8"
 )
 
-// Vocabulary turns text into the numbers of a model's rows: first the words,
-// then the pieces that unknown words are cut into, then the buckets to which
-// unknown words are hashed, so that even a name the model never saw matches itself.
+// Vocabulary turns text into the numbers of a model's rows: first the words and the
+// phrases of two words, then the pieces that unknown words are cut into, then the
+// buckets to which unknown words are hashed, so that even a name the model never saw
+// matches itself.
 type Vocabulary struct {
 	words   map[string]int32
+	bases   map[int32]int32 // of inflected words
 	pieces  map[string]int32
 	buckets int
 	longest int // piece, in bytes
 }
 
-// NewVocabulary numbers the words, the pieces and the buckets, in that order.
+// NewVocabulary numbers the words, the pieces and the buckets, in that order. The
+// words come the most common first; a phrase is two of them with a space.
 func NewVocabulary(words, pieces []string, buckets int) *Vocabulary {
-	v := &Vocabulary{words: make(map[string]int32, len(words)), pieces: make(map[string]int32, len(pieces)), buckets: buckets}
+	v := &Vocabulary{
+		words: make(map[string]int32, len(words)), bases: make(map[int32]int32),
+		pieces: make(map[string]int32, len(pieces)), buckets: buckets,
+	}
 	for i, w := range words {
 		v.words[w] = int32(i)
+		// What looks like the base of a more common word is none: speed is not spe, inflected.
+		if base, ok := v.base(w); ok {
+			v.bases[int32(i)] = base
+		}
 	}
 	for i, p := range pieces {
 		v.pieces[p] = int32(len(words) + i)
@@ -35,7 +45,7 @@ func NewVocabulary(words, pieces []string, buckets int) *Vocabulary {
 // Size is the number of rows.
 func (v *Vocabulary) Size() int { return len(v.words) + len(v.pieces) + v.buckets }
 
-// Known says whether a word has a row of its own.
+// Known says whether a word, or a phrase, has a row of its own.
 func (v *Vocabulary) Known(word string) bool {
 	_, ok := v.words[word]
 	return ok
@@ -44,9 +54,26 @@ func (v *Vocabulary) Known(word string) bool {
 // Append adds the rows of a text to rows. A text without words, such as one of
 // symbols, has the buckets of what stands between its spaces.
 func (v *Vocabulary) Append(rows []int32, text string) []int32 {
+	return v.AppendWithout(rows, text, func(string) bool { return false })
+}
+
+// AppendWithout is Append, but words for which unknown returns true are treated as if
+// the vocabulary did not have them.
+func (v *Vocabulary) AppendWithout(rows []int32, text string, unknown func(word string) bool) []int32 {
 	start := len(rows)
+	var phrase []byte // the last word and a space
 	EachWord(text, func(raw, word string) {
-		rows = v.appendWord(rows, raw, word)
+		if v.Known(word) && unknown(word) {
+			rows = v.appendUnknown(rows, word)
+		} else {
+			rows = v.appendWord(rows, raw, word)
+		}
+		last := len(phrase)
+		phrase = append(phrase, word...)
+		if i, ok := v.words[string(phrase)]; ok && last > 0 {
+			rows = append(rows, i)
+		}
+		phrase = append(append(phrase[:0], word...), ' ')
 	})
 	if len(rows) == start && v.buckets > 0 {
 		for _, symbol := range strings.Fields(text) {
@@ -56,9 +83,15 @@ func (v *Vocabulary) Append(rows []int32, text string) []int32 {
 	return rows
 }
 
+// appendWord adds an inflected word as itself and as its base: what is learned of one
+// form holds for the others.
 func (v *Vocabulary) appendWord(rows []int32, raw, word string) []int32 {
 	if i, ok := v.words[word]; ok {
-		return append(rows, i)
+		rows = append(rows, i)
+		if base, ok := v.bases[i]; ok {
+			rows = append(rows, base)
+		}
+		return rows
 	}
 	if parts := camel(raw); len(parts) > 1 {
 		for _, p := range parts {
@@ -66,23 +99,74 @@ func (v *Vocabulary) appendWord(rows []int32, raw, word string) []int32 {
 			if i, ok := v.words[p]; ok {
 				rows = append(rows, i)
 			} else {
-				rows = v.AppendUnknown(rows, p)
+				rows = v.appendUnknown(rows, p)
 			}
 		}
 		return append(rows, v.bucket(word))
 	}
-	return v.AppendUnknown(rows, word)
+	return v.appendUnknown(rows, word)
 }
 
-// AppendUnknown adds the rows of a word as if the model did not know it: its
-// pieces, longest first from the left, its bucket, and that of its beginning,
-// which the inflected forms of a word share.
-func (v *Vocabulary) AppendUnknown(rows []int32, word string) []int32 {
-	if v.buckets == 0 {
-		return v.appendPieces(rows, word)
+// base returns the row of the word of which this one looks like a form.
+func (v *Vocabulary) base(word string) (row int32, ok bool) {
+	ok = IsForm(word, func(base string) bool {
+		i, known := v.words[base]
+		row = i
+		return known
+	})
+	return row, ok
+}
+
+// IsForm says whether an English word looks like a form of another one: a plural, a
+// third person, a past or a participle. known is asked for the likely bases, the
+// likeliest first, until it returns true.
+func IsForm(word string, known func(base string) bool) bool {
+	is := func(base string) bool {
+		return len(base) > 2 && strings.ContainsAny(base, "aeiouy") && known(base)
 	}
-	rows = append(v.appendPieces(rows, word), v.bucket(word))
-	if utf8.RuneCountInString(word) > 6 {
+	for _, s := range inflections {
+		stem, ok := strings.CutSuffix(word, s.suffix)
+		if !ok {
+			continue
+		}
+		for _, ending := range s.endings {
+			if is(stem + ending) {
+				return true
+			}
+		}
+		n := len(stem)
+		return s.doubles && n > 3 && stem[n-1] == stem[n-2] && is(stem[:n-1]) // stopped, stopping
+	}
+	return false
+}
+
+// inflections are the suffixes of English forms, and what stands in their place in
+// the base, the likeliest first.
+var inflections = []struct {
+	suffix  string
+	endings []string
+	doubles bool
+}{
+	{"ss", nil, false}, {"ies", []string{"y", "ie"}, false}, {"es", []string{"e", ""}, false}, {"s", []string{""}, false},
+	{"ied", []string{"y"}, false}, {"ed", []string{"e", ""}, true}, {"ing", []string{"", "e"}, true},
+}
+
+// appendUnknown adds the rows of a word as if the model did not know it: its base,
+// or its pieces, longest first from the left; its bucket; and without a base that of its
+// beginning, which other words of its family share.
+func (v *Vocabulary) appendUnknown(rows []int32, word string) []int32 {
+	base, hasBase := v.base(word)
+	switch {
+	case hasBase:
+		rows = append(rows, base)
+	default:
+		rows = v.appendPieces(rows, word)
+	}
+	if v.buckets == 0 {
+		return rows
+	}
+	rows = append(rows, v.bucket(word))
+	if !hasBase && utf8.RuneCountInString(word) > 6 {
 		end := 0
 		for range 5 {
 			_, size := utf8.DecodeRuneInString(word[end:])

@@ -18,6 +18,7 @@ type synset struct {
 	gloss    string
 	examples []string
 	above    []string // keys of hypernyms
+	related  []string // keys of meanings of the same subject, hypernyms among them
 }
 
 // readWordNet reads the data files; keys are part of speech and offset.
@@ -60,6 +61,9 @@ func parseSynset(line string) (string, synset, bool) {
 	for i := 0; i+3 < len(pointers); i += 4 {
 		if pointers[i] == "@" {
 			s.above = append(s.above, pointers[i+2]+pointers[i+1])
+		}
+		if relations[pointers[i]] {
+			s.related = append(s.related, pointers[i+2]+pointers[i+1])
 		}
 	}
 	definition, rest, _ := strings.Cut(gloss, `; "`)

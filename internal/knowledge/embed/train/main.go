@@ -25,7 +25,8 @@ import (
 
 // repeats says how often each source is seen in one epoch.
 var repeats = map[string]float64{
-	"wordnet": 2, "gcide": 1, "foldoc": 1, "jargon": 1, "senses": 2.5, "german": 1.3, "packages": 0.8, "headings": 2, "neighbours": 0.7,
+	"wordnet": 2, "gcide": 0.5, "foldoc": 1, "jargon": 1, "senses": 2.5, "german": 1.3, "packages": 0.8, "headings": 2, "neighbours": 0.7,
+	"relations": 0.8, "terms": 1, "pictograms": 3, "commonsense": 2, "described": 1, "translated": 0.7,
 }
 
 func main() {
@@ -42,11 +43,11 @@ func command(ctx context.Context) error {
 	texts := flag.String("texts", ".cache/texts", "folder for the packages")
 	out := flag.String("out", "internal/knowledge/embed/builtin.model", "the model file to write")
 	manualsOut := flag.String("manuals", "", "write the evaluation set of unseen manuals to this file, and do nothing else")
-	flag.IntVar(&s.Batch, "batch", 1024, "pairs a batch")
-	flag.Float64Var(&s.Dropout, "dropout", 0.1, "share of a text's words that are left out each time")
+	flag.IntVar(&s.Batch, "batch", 2048, "pairs a batch")
+	flag.Float64Var(&s.Dropout, "dropout", 0.15, "share of a text's words that are left out each time")
 	flag.Float64Var(&s.Epochs, "epochs", 1.2, "times that every pair is seen")
-	flag.Float64Var(&s.Rate, "rate", 0.1, "learning rate")
-	flag.Float64Var(&s.Temperature, "temperature", 0.06, "of the softmax")
+	flag.Float64Var(&s.Rate, "rate", 0.12, "learning rate")
+	flag.Float64Var(&s.Temperature, "temperature", 0.08, "of the softmax")
 	flag.Uint64Var(&s.Seed, "seed", 1, "of all chance")
 	flag.Parse()
 	folder, err := filepath.Abs(*texts) // apt runs elsewhere
@@ -54,7 +55,7 @@ func command(ctx context.Context) error {
 		return err
 	}
 	*texts = folder
-	if err := fetch(ctx, *texts, slices.Concat(dictionaries, manuals, heldOut)); err != nil {
+	if err := fetch(ctx, *texts, slices.Concat(dictionaries, catalogues, manuals, heldOut)); err != nil {
 		return err
 	}
 	if *manualsOut != "" {
@@ -90,7 +91,7 @@ func train(ctx context.Context, s settings, pairs map[string][]pair, start time.
 	n := min(len(learned), 20000)
 	sample, _ := t.embed(n, func(i int) []embed.Weighted { return learned[i].b })
 	rotate(t.rows, sample, s.Dimension)
-	name := fmt.Sprintf("agento-static-%d-v1", s.Dimension)
+	name := fmt.Sprintf("agento-static-%d-v2", s.Dimension)
 	rows := t.rows[:vocabulary.Size()*s.Dimension]
 	return embed.WriteModel(embed.Header{Name: name, Dimension: s.Dimension, Recipe: s}, words, pieces, bucketRows, rows)
 }

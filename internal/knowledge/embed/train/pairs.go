@@ -13,6 +13,27 @@ type pair struct{ a, b string }
 // longestText bounds what is trained on of a text, in words.
 const longestText = 90
 
+// bilingual are the dictionaries of two languages, apart from the German one, and how
+// each is read.
+var bilingual = []struct {
+	name, language string
+	read           func(root string) ([]term, error)
+}{
+	{"freedict-jpn-eng", "ja", readJapanese},
+	{"freedict-hun-eng", "hu", readForeign("freedict-hun-eng")},
+	{"freedict-nld-eng", "nl", readForeign("freedict-nld-eng")},
+	{"freedict-fra-eng", "fr", readForeign("freedict-fra-eng")},
+	{"freedict-spa-eng", "es", readForeign("freedict-spa-eng")},
+	{"freedict-por-eng", "pt", readForeign("freedict-por-eng")},
+	{"freedict-eng-ces", "cs", readEnglish("freedict-eng-ces")},
+	{"freedict-eng-pol", "pl", readEnglish("freedict-eng-pol")},
+	{"freedict-eng-por", "pt", readEnglish("freedict-eng-por")},
+	{"freedict-eng-nld", "nl", readEnglish("freedict-eng-nld")},
+	{"freedict-eng-fra", "fr", readEnglish("freedict-eng-fra")},
+	{"freedict-eng-spa", "es", readEnglish("freedict-eng-spa")},
+	{"freedict-eng-swe", "sv", readEnglish("freedict-eng-swe")},
+}
+
 // makePairs reads every source. The same texts and seed give the same pairs.
 func makePairs(texts string, seed uint64) (map[string][]pair, error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -24,6 +45,7 @@ func makePairs(texts string, seed uint64) (map[string][]pair, error) {
 		return nil, err
 	}
 	out["wordnet"] = wordNetPairs(rng, keys, synsets)
+	out["relations"] = relationPairs(rng, keys, synsets)
 	for _, d := range [][2]string{{"dict-gcide", "gcide"}, {"dict-foldoc", "foldoc"}, {"dict-jargon", "jargon"}} {
 		entries, err := readDict(root(d[0]), d[1])
 		if err != nil {
@@ -37,6 +59,27 @@ func makePairs(texts string, seed uint64) (map[string][]pair, error) {
 	}
 	out["senses"] = sensePairs(rng, senses)
 	out["german"] = germanPairs(rng, senses)
+	for _, d := range bilingual {
+		terms, err := d.read(root("dict-" + d.name))
+		if err != nil {
+			return nil, err
+		}
+		out["terms/"+d.name] = termPairs(rng, d.language, terms)
+	}
+	if out["pictograms"], err = pictograms(root("unicode-cldr-core")); err != nil {
+		return nil, err
+	}
+	if out["commonsense"], err = commonSense(root("python3-pattern")); err != nil {
+		return nil, err
+	}
+	if out["described"], out["translated/mediawiki"], err = wikiPairs(root("mediawiki")); err != nil {
+		return nil, err
+	}
+	for _, c := range catalogues {
+		if out["translated/"+c], err = cataloguePairs(root(c)); err != nil {
+			return nil, err
+		}
+	}
 	descriptions, err := readDescriptions(filepath.Join(texts, "descriptions"))
 	if err != nil {
 		return nil, err
@@ -130,10 +173,10 @@ const foreign = "\x01"
 func germanPairs(rng *rand.Rand, senses []sense) []pair {
 	var all []pair
 	for _, s := range senses {
-		all = append(all, pair{s.words[rng.IntN(len(s.words))], foreign + s.german})
+		all = append(all, pair{s.words[rng.IntN(len(s.words))], foreign + "de " + s.german})
 		for i, variants := range s.examples {
 			if len(variants) > 0 {
-				all = append(all, pair{variants[rng.IntN(len(variants))], foreign + s.original[i]})
+				all = append(all, pair{variants[rng.IntN(len(variants))], foreign + "de " + s.original[i]})
 			}
 		}
 	}

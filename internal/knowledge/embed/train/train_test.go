@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -45,7 +46,7 @@ func TestMarkupSections(t *testing.T) {
 
 func TestParseSynset(t *testing.T) {
 	key, s, ok := parseSynset(`01000232 32 v 02 record 0 put_down 5 002 @ 02225510 v 0000 ~ 00949859 v 0000 01 + 08 00 | make a record of; set down; "He recorded it"; "put it down"  `)
-	want := synset{words: []string{"record", "put down"}, gloss: "make a record of; set down", examples: []string{"He recorded it", "put it down"}, above: []string{"v02225510"}}
+	want := synset{words: []string{"record", "put down"}, gloss: "make a record of; set down", examples: []string{"He recorded it", "put it down"}, above: []string{"v02225510"}, related: []string{"v02225510"}}
 	if !ok || key != "v01000232" || !reflect.DeepEqual(s, want) {
 		t.Errorf("%s %+v %v", key, s, ok)
 	}
@@ -55,14 +56,7 @@ func TestParseSynset(t *testing.T) {
 }
 
 func TestReadBilingual(t *testing.T) {
-	root := t.TempDir()
-	dir := filepath.Join(root, "usr/share/dictd")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	var file bytes.Buffer
-	w := gzip.NewWriter(&file)
-	_, _ = fmt.Fprint(w, `Rückerstattung /rˈykɜstˌatʊŋ/ <fem, n, sg>
+	root := dictd(t, "freedict-deu-eng", `Rückerstattung /rˈykɜstˌatʊŋ/ <fem, n, sg>
 refund <n>, refunding <n>, reimbursement <n> [Br.]
          Note: of a sum already paid
       "die Rückerstattung der Mwst."  - a refund of the VAT, sb.'s refund
@@ -72,17 +66,190 @@ Erstattung /ɛɾʃtˈatʊŋ/ <fem, n, sg>
 refund <n>, refunding <n>, reimbursement <n>
       "die Erstattung"  - the refund
 `)
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "freedict-deu-eng.dict.dz"), file.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	got, err := readBilingual(root)
 	want := []sense{{german: "Rückerstattung", words: []string{"refund", "refunding", "reimbursement"}, note: "of a sum already paid",
 		examples: [][]string{{"a refund of the VAT", "someone's refund"}}, original: []string{"die Rückerstattung der Mwst."}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v %v", got, err)
+	}
+}
+
+// dictd writes a database of one text as dictd has it, an entry for each paragraph,
+// and returns the root of its package.
+func dictd(t *testing.T, name, text string) string {
+	t.Helper()
+	root := t.TempDir()
+	dir := filepath.Join(root, "usr/share/dictd")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	w := gzip.NewWriter(&file)
+	_, _ = fmt.Fprint(w, text)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".dict.dz"), file.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	number := func(n int) string { return string(digits[n>>6]) + string(digits[n&63]) }
+	var index strings.Builder
+	at := 0
+	for entry := range strings.SplitAfterSeq(text, "\n\n") {
+		for range 2 { // a word may stand under several spellings
+			fmt.Fprintf(&index, "word\t%s\t%s\n", number(at), number(len(entry)))
+		}
+		at += len(entry)
+	}
+	fmt.Fprintf(&index, "00-database-info\t%s\t%s\n", number(0), number(9))
+	if err := os.WriteFile(filepath.Join(dir, name+".index"), []byte(index.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func TestReadTerms(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		read       func(string) ([]term, error)
+		want       []term
+	}{
+		{"freedict-jpn-eng", " [news1]  手紙 /tɛɡami/, てがみ /teɡami/\n1. (noun (common) (futsuumeishi))\nletter (of the post), missive\n2. note\n         Note: old\n\nかう /kau/\nto keep, to feed\n",
+			readJapanese, []term{{"手紙", [][]string{{"letter", "missive"}, {"note"}}}, {"", [][]string{{"keep", "feed"}}}}},
+		{"freedict-hun-eng", "furcsán /fur/\n1. oddly\n2. strangely\n\nfurda /furda/\nwelt\n",
+			readForeign("freedict-hun-eng"), []term{{"furcsán", [][]string{{"oddly", "strangely"}}}, {"furda", [][]string{{"welt"}}}}},
+		{"freedict-eng-ces", "compass <n>\nkompas\n\nto gauge\nbuzola\n\nneedle <n>\n [nám.] kompas\n",
+			readEnglish("freedict-eng-ces"), []term{{"kompas", [][]string{{"compass", "needle"}}}, {"buzola", [][]string{{"gauge"}}}}},
+	} {
+		got, err := c.read(dictd(t, c.name, c.text))
+		if err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: got %+v %v, want %+v", c.name, got, err, c.want)
+		}
+	}
+	pairs := termPairs(rand.New(rand.NewPCG(1, 1)), "hun", []term{{"furcsán", [][]string{{"oddly", "strangely"}}}})
+	want := map[pair]bool{{"oddly", "strangely"}: true, {"strangely", "oddly"}: true, {"oddly", foreign + "hun furcsán"}: true, {"strangely", foreign + "hun furcsán"}: true}
+	if len(pairs) != 3 {
+		t.Errorf("%q", pairs)
+	}
+	for _, p := range pairs {
+		if !want[p] {
+			t.Errorf("unexpected %q", p)
+		}
+	}
+}
+
+func TestForeignWordsHaveALanguage(t *testing.T) {
+	var got []string
+	eachForeign(foreign+"de Die Maus", func(word string) { got = append(got, word) })
+	eachForeign("not foreign", func(word string) { got = append(got, word) })
+	if want := []string{"de die", "de maus"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestRelationPairs(t *testing.T) {
+	synsets := map[string]synset{
+		"n1": {words: []string{"espresso"}, related: []string{"n2", "n9"}},
+		"n2": {words: []string{"coffee"}},
+	}
+	got := relationPairs(rand.New(rand.NewPCG(1, 1)), []string{"n1", "n2"}, synsets)
+	if want := []pair{{"espresso", "coffee"}}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestPictogramsAndCommonSense(t *testing.T) {
+	root := t.TempDir()
+	write(t, filepath.Join(root, "usr/share/unicode/cldr/common/annotations/en.xml"),
+		`<ldml><annotations><annotation cp="☕">coffee | hot</annotation><annotation cp="☕" type="tts">hot beverage</annotation></annotations></ldml>`)
+	write(t, filepath.Join(root, "usr/lib/python3/dist-packages/pattern/graph/commonsense.csv"),
+		"\ufeff\"umbrella\",\"is-related-to\",\"rain\",\"nature\",1\n\"hot\",\"is-opposite-of\",\"cold\",\"properties\",1\n")
+	got, err := pictograms(root)
+	if want := []pair{{"hot beverage", "coffee, hot"}, {"coffee", "hot"}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q %v, want %q", got, err, want)
+	}
+	got, err = commonSense(root)
+	if want := []pair{{"umbrella", "rain"}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q %v, want %q", got, err, want)
+	}
+}
+
+// catalogue makes a gettext catalogue of a message with a context, a plural and mark-up.
+func catalogue() []byte {
+	texts := [][2]string{{"", "header"}, {"menu\x04_Delete <b>%d</b> file\x00Delete %d files", "%d Datei _löschen\x00%d Dateien löschen"}}
+	file := make([]byte, 28+16*len(texts))
+	for i, v := range []uint32{0x950412de, 0, uint32(len(texts)), 28, uint32(28 + 8*len(texts))} {
+		binary.LittleEndian.PutUint32(file[4*i:], v)
+	}
+	for table := range 2 {
+		for i, t := range texts {
+			at := 28 + 8*(table*len(texts)+i)
+			binary.LittleEndian.PutUint32(file[at:], uint32(len(t[table])))
+			binary.LittleEndian.PutUint32(file[at+4:], uint32(len(file)))
+			file = append(append(file, t[table]...), 0)
+		}
+	}
+	return file
+}
+
+func TestCatalogues(t *testing.T) {
+	root := t.TempDir()
+	write(t, filepath.Join(root, "usr/share/locale/de/LC_MESSAGES/app.mo"), string(catalogue()))
+	write(t, filepath.Join(root, "languages/admin-fr_FR.mo"), string(catalogue()))
+	write(t, filepath.Join(root, "usr/share/locale/ru/LC_MESSAGES/app.mo"), "not read")
+	got, err := cataloguePairs(root)
+	want := []pair{{"Delete file", foreign + "fr Datei löschen"}, {"Delete file", foreign + "de Datei löschen"}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q %v, want %q", got, err, want)
+	}
+	for cut := range len(catalogue()) - 1 {
+		if got, err := readCatalogue(catalogue()[:cut]); err == nil && len(got) > 0 {
+			t.Errorf("cut at %d: %q", cut, got)
+		}
+	}
+}
+
+func TestWikiPairs(t *testing.T) {
+	root := t.TempDir()
+	write(t, filepath.Join(root, "i18n/en.json"), `{"@metadata": {}, "a": "Reset your [[Help|password]]", "b": "{{PLURAL:$1|page|pages}}", "c": "Save"}`)
+	write(t, filepath.Join(root, "i18n/qqq.json"), `{"a": "Title of the page where people get a new one.\n\nParameters:\n* $1 - nothing", "c": "Short"}`)
+	write(t, filepath.Join(root, "i18n/de.json"), `{"a": "Passwort zurücksetzen", "b": "x"}`)
+	described, translated, err := wikiPairs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []pair{{"Reset your password", "Title of the page where people get a new one."}}; !slices.Equal(described, want) {
+		t.Errorf("got %q, want %q", described, want)
+	}
+	if want := []pair{{"Reset your password", foreign + "de Passwort zurücksetzen"}}; !slices.Equal(translated, want) {
+		t.Errorf("got %q, want %q", translated, want)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestVocabularyTakesPhrasesAndBases(t *testing.T) {
+	var all []pair
+	for range 9 {
+		all = append(all, pair{"sign up", "register a name"}, pair{"I sign up now", "names are registered"}, pair{"the name", "of names"})
+	}
+	words, pieces, counts := buildVocabulary(map[string][]pair{"senses": all, "german": {{"name", foreign + "de der Name"}}})
+	for word, want := range map[string]bool{"sign": true, "name": true, "names": false, "registered": false, "sign up": true, "the name": false, "der": false} {
+		if slices.Contains(words, word) != want {
+			t.Errorf("%q is in the vocabulary: %v", word, !want)
+		}
+	}
+	if i := slices.Index(words, "sign up"); i != len(words)-1 || counts["sign up"] != 18 || len(pieces) == 0 {
+		t.Error(i, len(words), counts["sign up"], len(pieces))
 	}
 }
 
@@ -99,7 +266,7 @@ func made() map[string][]pair {
 			all = append(all, pair{sentence(letters(2 * i)), sentence(letters(2*i + 1))})
 		}
 	}
-	return map[string][]pair{"senses": all, "german": {{"one", foreign + "eins"}, {"one", foreign + "eins"}}}
+	return map[string][]pair{"senses": all, "german": {{"one", foreign + "de eins"}, {"one", foreign + "de eins"}}}
 }
 
 func letters(i int) string { return fmt.Sprintf("%c%c%cx", 'a'+i%26, 'a'+i/26, 'a'+i%7) }

@@ -13,15 +13,46 @@ import (
 
 // How the rows of the model are shared out.
 const (
-	wordRows   = 44000
-	pieceRows  = 5000
+	wordRows   = 41000
+	phraseRows = 6000
+	pieceRows  = 4000
 	bucketRows = 8000
 )
 
-// buildVocabulary takes the words in most texts, and as pieces what the words,
-// the rare ones above all, are made of.
+// inflectedTexts is in how many texts a form of a word must stand to have a row beside
+// that of its base.
+const inflectedTexts = 40
+
+// buildVocabulary takes the words in most texts, then the commonest of the phrases of two
+// words that dictionaries have, and as pieces what the words, the rare ones above all, are
+// made of. Words and phrases come in one list, the words first.
 func buildVocabulary(pairs map[string][]pair) (words, pieces []string, counts map[string]int) {
-	counts = make(map[string]int)
+	counts, entries := countWords(pairs)
+	chosen := make(map[string]bool)
+	all := commonest(counts, len(counts), func(w string, n int) bool { return n >= 4 && len(w) <= 32 && plain(w) })
+	for _, w := range all {
+		if len(words) == wordRows {
+			break
+		}
+		if counts[w] < inflectedTexts && embed.IsForm(w, func(base string) bool { return chosen[base] }) {
+			continue
+		}
+		chosen[w] = true
+		words = append(words, w)
+	}
+	phrases := countPhrases(pairs, entries)
+	pieces = buildPieces(counts)
+	for _, p := range commonest(phrases, phraseRows, func(_ string, n int) bool { return n >= 6 }) {
+		words = append(words, p)
+		counts[p] = phrases[p]
+	}
+	return words, pieces, counts
+}
+
+// countWords counts the texts that have each word, and the texts that are
+// nothing but two words.
+func countWords(pairs map[string][]pair) (counts, entries map[string]int) {
+	counts, entries = make(map[string]int), make(map[string]int)
 	for _, group := range pairs {
 		for _, p := range group {
 			seen := make(map[string]bool)
@@ -29,19 +60,45 @@ func buildVocabulary(pairs map[string][]pair) (words, pieces []string, counts ma
 				if strings.HasPrefix(text, foreign) {
 					continue
 				}
+				var first, second string
+				n := 0
 				embed.EachWord(text, func(_, word string) {
+					first, second = second, word
+					n++
 					if !seen[word] {
 						seen[word] = true
 						counts[word]++
 					}
 				})
+				if n == 2 && plain(first) && plain(second) && !embed.Stopword(first) {
+					entries[first+" "+second]++
+				}
 			}
 		}
 	}
-	words = commonest(counts, wordRows, func(w string, n int) bool {
-		return n >= 4 && len(w) <= 32 && plain(w)
-	})
-	return words, buildPieces(counts), counts
+	return counts, entries
+}
+
+// countPhrases counts how often two words stand together that are an entry somewhere.
+func countPhrases(pairs map[string][]pair, entries map[string]int) map[string]int {
+	counts := make(map[string]int)
+	for _, group := range pairs {
+		for _, p := range group {
+			for _, text := range []string{p.a, p.b} {
+				if strings.HasPrefix(text, foreign) {
+					continue
+				}
+				last := ""
+				embed.EachWord(text, func(_, word string) {
+					if phrase := last + " " + word; entries[phrase] > 1 {
+						counts[phrase]++
+					}
+					last = word
+				})
+			}
+		}
+	}
+	return counts
 }
 
 func buildPieces(counts map[string]int) []string {
@@ -95,7 +152,7 @@ type learning struct {
 }
 
 // foreignRows is how many foreign words have rows while the model learns.
-const foreignRows = 60000
+const foreignRows = 150000
 
 func newLearning(v *embed.Vocabulary, pairs map[string][]pair, counts map[string]int) *learning {
 	l := &learning{Vocabulary: v, counts: counts, foreign: make(map[string]int32)}
@@ -113,7 +170,8 @@ func newLearning(v *embed.Vocabulary, pairs map[string][]pair, counts map[string
 
 func eachForeign(text string, f func(word string)) {
 	if rest, ok := strings.CutPrefix(text, foreign); ok {
-		embed.EachWord(rest, func(_, word string) { f(word) })
+		language, rest, _ := strings.Cut(rest, " ")
+		embed.EachWord(rest, func(_, word string) { f(language + " " + word) })
 	}
 }
 
@@ -131,12 +189,8 @@ func (l *learning) rowsOf(rng *rand.Rand, text string) []embed.Weighted {
 		})
 		return embed.Weigh(rows)
 	}
-	embed.EachWord(text, func(raw, word string) {
-		if l.Known(word) && rng.Float64() < 0.02+0.3/math.Sqrt(float64(l.counts[word])) {
-			rows = l.AppendUnknown(rows, word)
-			return
-		}
-		rows = l.Append(rows, raw)
+	rows = l.AppendWithout(rows, text, func(word string) bool {
+		return rng.Float64() < 0.02+0.3/math.Sqrt(float64(l.counts[word]))
 	})
 	return embed.Weigh(rows)
 }

@@ -121,17 +121,17 @@ func dataLines(r io.Reader) iter.Seq2[string, error] {
 		in := bufio.NewReader(r)
 		for {
 			line, err := in.ReadString('\n')
-			if text, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "data:"); ok {
-				if !yield(strings.TrimPrefix(text, " "), nil) {
-					return
-				}
-			}
 			if errors.Is(err, io.EOF) {
-				return
+				return // a line without its end is cut off
 			}
 			if err != nil {
 				yield("", err)
 				return
+			}
+			if text, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "data:"); ok {
+				if !yield(strings.TrimPrefix(text, " "), nil) {
+					return
+				}
 			}
 		}
 	}

@@ -1,6 +1,13 @@
 package api
 
-import "agento.host/agento/internal/access"
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"agento.host/agento/internal/access"
+)
 
 // Row is a row of the table, as tests walk it.
 type Row struct {
@@ -17,4 +24,12 @@ func (s *Server) Table() []Row {
 		rows[i] = Row{Method: r.method, Path: r.path, Scope: r.scope, Stream: r.example != ""}
 	}
 	return rows
+}
+
+// Stream adds a route that no key is needed for, whose stream is what serve does.
+func (s *Server) Stream(path string, serve func(context.Context) error) {
+	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+		reply := s.streaming(func(ctx context.Context, _ *stream) error { return serve(ctx) }, func(*stream, error) {})
+		reply.Body(humago.NewContext(nil, r, w))
+	})
 }

@@ -155,6 +155,9 @@ func replaceErrors() {
 	})
 }
 
+// maxDetails is how many wrong fields are named at once.
+const maxDetails = 100
+
 // badInput turns what huma found wrong with a request into a fault that names
 // every field.
 func badInput(status int, message, request string, errs []error) *refusal {
@@ -172,6 +175,9 @@ func badInput(status int, message, request string, errs []error) *refusal {
 	}
 	fields := fault.Fields{}
 	for _, e := range errs {
+		if len(fields) == maxDetails {
+			break
+		}
 		field, what := fieldOf(e)
 		fields.Add(field, "%s", what)
 	}
@@ -181,6 +187,9 @@ func badInput(status int, message, request string, errs []error) *refusal {
 	f := fault.New(code, "%s", sentence(message))
 	if code == fault.Invalid && len(fields) > 0 {
 		f = fault.From(fields.Err())
+	}
+	if len(fields) == maxDetails {
+		f.Message = fmt.Sprintf("The request is invalid; details names the first %d fields.", maxDetails)
 	}
 	return &refusal{ErrorEnvelope: envelope(f, request), status: statusOf(code)}
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -11,13 +12,36 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
+// maxValues is more than any request needs: 100 chunks of knowledge with 2,000
+// values each.
+const maxValues = 200_000
+
 // readJSON decodes a body. Left to itself encoding/json would put a replacement
-// character for what is no text.
+// character for what is no text, and make gigabytes of a few megabytes of [{},{},….
 func readJSON(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return errors.New("it is not valid UTF-8")
 	}
+	if countValues(data) > maxValues {
+		return fmt.Errorf("it has more than %d values", maxValues)
+	}
 	return json.Unmarshal(data, v)
+}
+
+// countValues counts, without decoding, what begins a value of a JSON text.
+func countValues(data []byte) int {
+	n, inString := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case !inString && (c == ',' || c == '[' || c == '{'):
+			n++
+		}
+	}
+	return n
 }
 
 // parseTime reads an RFC 3339 time; an empty one is the zero time.

@@ -2,11 +2,15 @@ package api_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"agento.host/agento/internal/access"
@@ -80,6 +84,69 @@ func TestUnknownKeysAreLimitedByAddress(t *testing.T) {
 	}
 	from("203.0.113.7", who.key).wants(200) // a good key is no guess
 	from("203.0.113.8", "ak_live_00000000000000000000000000000000").wants(401)
+}
+
+// TestMistakesAreNotMultiplied: a request of a few megabytes must not become
+// gigabytes on its way, nor an answer longer than itself.
+func TestMistakesAreNotMultiplied(t *testing.T) {
+	h := open(t, plan{})
+	who := h.account("acme", "")
+	for body, want := range map[string]string{
+		`{"chunks":[` + strings.Repeat(`{},`, 10_000) + `{}]}`:                       "details names the first 100 fields",
+		`{"chunks":[` + strings.Repeat(`{},`, 300_000) + `{}]}`:                      "more than 200000 values",
+		`{"chunks":[{"metadata":{"a":"` + strings.Repeat(`,`, 300_000) + `"}}]}`:     "details names each field",
+		`{"chunks":[{"metadata":{"a":"\\` + strings.Repeat(`\",[`, 90_000) + `"}}]}`: "details names each field",
+	} {
+		a := who.do("POST", "/v1/knowledge/ingest", body).refuses(http.StatusBadRequest, "invalid_request")
+		if !strings.Contains(a.text("error.message"), want) || len(a.body) > 10_000 {
+			t.Errorf("%.40s… of %d bytes is answered with %d: %.200s", body, len(body), len(a.body), a.body)
+		}
+	}
+}
+
+// deadlines is a connection's end that remembers until when it may be read; the
+// zero time is for ever.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	read []time.Time
+}
+
+// SetReadDeadline is what http.ResponseController asks for.
+func (d *deadlines) SetReadDeadline(at time.Time) error {
+	d.read = append(d.read, at)
+	return nil
+}
+
+// TestABodyThatDoesNotComeIsNotWaitedForForEver: net/http reads it to its end even
+// if no handler does.
+func TestABodyThatDoesNotComeIsNotWaitedForForEver(t *testing.T) {
+	h := open(t, plan{})
+	who := h.account("acme", "")
+	id := who.newAgent("A")
+	whole := func() io.Reader { return strings.NewReader(`{}`) }
+	stuck := func() io.Reader { return iotest.ErrReader(os.ErrDeadlineExceeded) }
+	for asked, c := range map[string]struct {
+		key  string
+		body io.Reader
+		held bool // the deadline stays
+	}{
+		"POST /v1/agents":                          {"", stuck(), true},
+		"POST /nothing":                            {"", stuck(), true},
+		"PURGE /v1/agents":                         {who.key, stuck(), true},
+		"GET /v1/agents":                           {who.key, stuck(), true},
+		"GET /v1/agents/" + id:                     {who.key, whole(), false},
+		"POST /v1/agents/" + id + "/chat/sessions": {who.key, whole(), false},
+		"GET /v1/agents/" + id + "/status":         {who.key, http.NoBody, false},
+	} {
+		method, path, _ := strings.Cut(asked, " ")
+		req := httptest.NewRequestWithContext(t.Context(), method, path, c.body)
+		req.Header.Set("X-Api-Key", c.key)
+		out := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		h.door.ServeHTTP(out, req)
+		if held := len(out.read) > 0 && !out.read[len(out.read)-1].IsZero(); held != c.held {
+			t.Errorf("%s: %d, read deadlines %v", asked, out.Code, out.read)
+		}
+	}
 }
 
 func TestAPlanHoldsAgainstCreatesAtOnce(t *testing.T) {

@@ -1,10 +1,13 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http"
+	"path"
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -14,8 +17,8 @@ import (
 func (s *Server) describe() huma.Config {
 	c := huma.DefaultConfig("agento", s.Version)
 	c.Info.Description = "Manage agents, send chat messages, stream logs, and install skills from any language. Authenticate with an X-Api-Key header."
-	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "/openapi", "", ""
-	c.CreateHooks = nil // they would add a $schema field to every body of the contract
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // descriptions serves it
+	c.CreateHooks = nil                                   // they would add a $schema field to every body of the contract
 	c.RejectUnknownQueryParameters = true
 	c.Formats = map[string]huma.Format{"application/json": {Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: readJSON}}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "apiKey", In: "header", Name: "X-Api-Key"}}
@@ -24,6 +27,30 @@ func (s *Server) describe() huma.Config {
 	c.Components.Headers = rateHeaders()
 	c.Components.Responses = refusals(c.Components.Schemas)
 	return c
+}
+
+// descriptions serves the API's description, written once when it is first asked
+// for. huma would write it for each of the first who ask at once, into one variable.
+func (s *Server) descriptions() {
+	api := s.api.OpenAPI()
+	for place, write := range map[string]func() ([]byte, error){
+		"/openapi.json":     func() ([]byte, error) { return json.Marshal(api) },
+		"/openapi.yaml":     api.YAML,
+		"/openapi-3.0.json": api.Downgrade,
+		"/openapi-3.0.yaml": api.DowngradeYAML,
+	} {
+		written := sync.OnceValues(write)
+		kind := "application/openapi+" + strings.TrimPrefix(path.Ext(place), ".")
+		s.mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) {
+			text, err := written()
+			if err != nil {
+				s.fail(w, r, err)
+				return
+			}
+			w.Header().Set("Content-Type", kind)
+			_, _ = w.Write(text) // a reader that has gone
+		})
+	}
 }
 
 // registerTypes tells the schema generator what the wire types look like that

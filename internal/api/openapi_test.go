@@ -2,9 +2,14 @@ package api_test
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+
+	"agento.host/agento/internal/api"
 )
 
 // TestTheDescriptionIsComplete: whoever makes a client of openapi.json gets every
@@ -49,6 +54,26 @@ func TestTheDescriptionIsComplete(t *testing.T) {
 	if n := strings.Count(doc.body, `"operationId"`); n != len(table) {
 		t.Errorf("%d operations are described, the table has %d", n, len(table))
 	}
+}
+
+// TestTheDescriptionIsWrittenOnce: the first who ask at once get the same.
+func TestTheDescriptionIsWrittenOnce(t *testing.T) {
+	door := api.New(api.Settings{Version: "test"})
+	var all sync.WaitGroup
+	for _, path := range []string{"/openapi.json", "/openapi.yaml", "/openapi-3.0.json", "/openapi-3.0.yaml"} {
+		for range 4 {
+			all.Go(func() {
+				out := httptest.NewRecorder()
+				door.ServeHTTP(out, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+				_, kind, _ := strings.Cut(path, ".")
+				kind = kind[strings.LastIndex(kind, ".")+1:]
+				if out.Code != http.StatusOK || !strings.Contains(out.Body.String(), "get-agents-id-chat-messages") || out.Header().Get("Content-Type") != "application/openapi+"+kind {
+					t.Errorf("%s: %d %v %.100s", path, out.Code, out.Header(), out.Body)
+				}
+			})
+		}
+	}
+	all.Wait()
 }
 
 func operation(root any, path, method string) (any, bool) {

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -118,7 +120,7 @@ func (s *Server) require(r route) func(huma.Context, func(huma.Context)) {
 				return
 			}
 		}
-		next(huma.WithValue(ctx, responseWriter{}, w))
+		next(huma.WithValue(ctx, sender{}, exchange{w, req.Body}))
 	}
 }
 
@@ -149,14 +151,39 @@ func legible(text string) bool {
 	return len(text) <= longestName && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
 }
 
-type responseWriter struct{}
+// beginBodyTime sets the read deadline of a request that has a body. net/http
+// reads a body to its end before it answers, also one that nobody asked for or
+// that a refused caller sends, and would wait for it for ever.
+func beginBodyTime(w http.ResponseWriter, r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // refused only by writers without a connection
+	}
+}
+
+// sender is where a request's exchange is found in its context.
+type sender struct{}
+
+// exchange is what is needed to end the time of a body.
+type exchange struct {
+	w    http.ResponseWriter
+	body io.Reader
+}
+
+// maxStray is how much of a body is read that a route does not take; net/http
+// reads no more either.
+const maxStray = 256 << 10
 
 // endBodyTime lifts the read deadline once the body is there. Left in place it
 // would end the request's context when it passes: net/http goes on reading, to
 // notice a client that goes away.
 func endBodyTime(ctx context.Context) {
-	if w, ok := ctx.Value(responseWriter{}).(http.ResponseWriter); ok {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // refused only by writers without a connection
+	x, ok := ctx.Value(sender{}).(exchange)
+	if !ok || x.body == nil {
+		return
+	}
+	_, err := io.CopyN(io.Discard, x.body, maxStray)
+	if errors.Is(err, io.EOF) || errors.Is(err, http.ErrBodyReadAfterClose) { // which is huma's
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{}) // refused only by writers without a connection
 	}
 }
 

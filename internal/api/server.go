@@ -82,6 +82,7 @@ func New(s Settings) *Server {
 		r.register(srv, r)
 	}
 	nullables(srv.api.OpenAPI().Components.Schemas)
+	srv.descriptions()
 	srv.page = srv.renderReference(rows)
 	return srv
 }
@@ -108,6 +109,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(context.WithValue(r.Context(), requestID{}, id))
 	out := &answer{ResponseWriter: w}
 	defer s.recover(out, r)
+	beginBodyTime(out, r)
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
 		who, err := s.admit(out, r)
 		if err != nil {

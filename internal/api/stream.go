@@ -47,6 +47,7 @@ func (s *Server) streaming(serve func(ctx context.Context, out *stream) error, l
 		ctx, stop := s.untilDrain(r.Context())
 		defer stop()
 		out := openStream(w, s.Heartbeat)
+		defer out.close() // also if serve panics: else the heartbeats would never end
 		err := serve(ctx, out)
 		begun := out.close()
 		switch {

@@ -5,6 +5,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
 )
@@ -102,6 +103,9 @@ func (s *Server) swarmNeedsRestart(ctx context.Context, who access.Principal, id
 	}
 	for _, a := range d.Agents {
 		v, err := s.Agents.View(ctx, who, a.ID)
+		if fault.Is(err, fault.NotFound) {
+			continue // deleted since
+		}
 		if err != nil || v.NeedsRestart {
 			return v.NeedsRestart, err
 		}

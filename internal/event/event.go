@@ -98,5 +98,8 @@ func scan(r database.Row) (Event, error) {
 	if err := json.Unmarshal([]byte(data), &e.Data); err != nil {
 		return e, fmt.Errorf("event %d: %w", e.Seq, err)
 	}
+	if e.Data == nil { // appended without any
+		e.Data = map[string]any{}
+	}
 	return e, nil
 }

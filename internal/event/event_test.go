@@ -38,6 +38,21 @@ func TestAppendRingsAfterTheCommitOnly(t *testing.T) {
 	}
 }
 
+// TestAnEventWithoutDataHasAnEmptyObject: its readers are promised one.
+func TestAnEventWithoutDataHasAnEmptyObject(t *testing.T) {
+	log := &event.Log{DB: databasetest.New(t), Bell: event.NewBell()}
+	err := log.DB.Tx(t.Context(), func(tx *database.Tx) error {
+		return log.Append(t.Context(), tx, event.Event{AccountID: "a", Topic: "agent/1", Kind: "agent.removed", Actor: "system"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := log.List(t.Context(), "a", event.Filter{Limit: 10})
+	if err != nil || len(got) != 1 || got[0].Data == nil || len(got[0].Data) != 0 {
+		t.Fatalf("%+v %v", got, err)
+	}
+}
+
 func TestListIsNewestFirstOfOneAccountAndPages(t *testing.T) {
 	log := &event.Log{DB: databasetest.New(t), Bell: event.NewBell()}
 	for i, account := range []string{"a", "b", "a", "a"} {

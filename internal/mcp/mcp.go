@@ -6,8 +6,10 @@ package mcp
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strings"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -80,7 +82,7 @@ type searchInput struct {
 
 func (h *Handler) searchFor(who agent.Caller) mcp.ToolHandlerFor[searchInput, any] {
 	return func(ctx context.Context, _ *mcp.CallToolRequest, in searchInput) (*mcp.CallToolResult, any, error) {
-		text, err := h.Knowledge.SearchTool(ctx, who.AccountID, who.AgentID, in.Query, in.Limit)
+		text, err := h.search(ctx, who, in)
 		if err != nil {
 			f := fault.From(err)
 			if f.Code == fault.Internal {
@@ -90,4 +92,15 @@ func (h *Handler) searchFor(who agent.Caller) mcp.ToolHandlerFor[searchInput, an
 		}
 		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: text}}}, nil, nil
 	}
+}
+
+// search turns a panic into an error: tools run on goroutines of the protocol's,
+// where nobody else would stop it before it ends the whole server.
+func (h *Handler) search(ctx context.Context, who agent.Caller, in searchInput) (text string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return h.Knowledge.SearchTool(ctx, who.AccountID, who.AgentID, in.Query, in.Limit)
 }

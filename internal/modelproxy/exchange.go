@@ -55,6 +55,10 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 
 // prepare finds out where the call goes, or answers it.
 func (x *exchange) prepare(w http.ResponseWriter, r *http.Request) bool {
+	if climbs(r.URL.Path) {
+		x.answer(w, http.StatusNotFound, "agento offers no "+r.URL.Path+" to agents.")
+		return false
+	}
 	if call := r.PathValue("call"); call != "" {
 		m := googleCall.FindStringSubmatch(call)
 		if m == nil {

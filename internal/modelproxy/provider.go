@@ -92,6 +92,18 @@ func (p *provider) target(base, rest string) (*url.URL, error) {
 // googleCall is what may follow models/: a model and a method that costs tokens.
 var googleCall = regexp.MustCompile(`^([A-Za-z0-9._-]+):(generateContent|streamGenerateContent|countTokens|embedContent|batchEmbedContents)$`)
 
+// climbs says whether a path has a part that leads elsewhere. Our mux takes an
+// escaped ../ for a part of a model's name; the provider, or what stands before
+// it, may follow it to what is not offered.
+func climbs(path string) bool {
+	for part := range strings.FieldsFuncSeq(path, func(c rune) bool { return c == '/' || c == '\\' }) {
+		if part == "." || part == ".." {
+			return true
+		}
+	}
+	return false
+}
+
 // tokenOf reads the gateway's token, wherever its provider's client puts a key.
 func tokenOf(r *http.Request) vault.Secret {
 	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")

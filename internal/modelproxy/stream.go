@@ -83,9 +83,13 @@ func (t *tally) take(raw []byte) {
 	}
 }
 
+// maxTokens of one call are believed: an endpoint that the customer named can say
+// anything, and a sum that overflows cannot be read back.
+const maxTokens = 1 << 32
+
 func (t *tally) latest(to *int64, values ...*int64) {
 	for _, v := range values {
-		if v != nil && *v >= 0 {
+		if v != nil && *v >= 0 && *v <= maxTokens {
 			*to, t.seen = *v, true
 		}
 	}

@@ -117,3 +117,22 @@ func TestWhatCannotBeWrittenIsKept(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// TestAbsurdUsageIsNotBelieved: an endpoint of the customer's can say any number,
+// and its sum must stay one that can be read.
+func TestAbsurdUsageIsNotBelieved(t *testing.T) {
+	m := NewMeter(databasetest.New(t), nil)
+	for range 3 {
+		tokens := tally{}
+		tokens.take([]byte(`{"input_tokens":12,"output_tokens":9223372036854775807,"cache_read_input_tokens":9223372036854775807}`))
+		u := use("acct_1", "a", "s1", noon)
+		u.Counts = tokens.counts()
+		m.Add(u)
+		if err := m.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := rows(t, m, "acct_1", "a"); len(got) != 1 || got[0].Counts != (Counts{Requests: 3, Input: 36}) {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"time"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/openclaw"
@@ -173,6 +174,10 @@ func (b *body) fill(ctx context.Context, a Agent, w wanted, changed func(name st
 	return nil
 }
 
+// reloadTime bounds how long a gateway may take to read its secrets; it needs
+// milliseconds. Nobody else is in the home meanwhile.
+const reloadTime = 20 * time.Second
+
 // refresh gives a running gateway a secrets file that changed, if nothing else of
 // its spec did.
 func (b *body) refresh(ctx context.Context, a Agent) error {
@@ -195,7 +200,9 @@ func (b *body) refresh(ctx context.Context, a Agent) error {
 	if err != nil {
 		return err
 	}
-	if err := l.ReloadSecrets(ctx); err != nil {
+	reloading, stop := context.WithTimeout(ctx, reloadTime)
+	defer stop()
+	if err := l.ReloadSecrets(reloading); err != nil {
 		return fmt.Errorf("make the gateway read its secrets: %w", err)
 	}
 	return b.DB.Tx(ctx, func(tx *database.Tx) error { return noteHash(ctx, tx, a, wanted.String()) })

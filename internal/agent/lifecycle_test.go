@@ -335,6 +335,40 @@ func TestDeathWhileStoppedIsNothing(t *testing.T) {
 	}
 }
 
+// TestStartWhileStopping: a gateway that was told to end is not taken for the one
+// that is wanted next, though it still answers.
+func TestStartWhileStopping(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.create("ada")
+	w.driver.DelayStop(time.Hour)
+	_, err := w.Stop(w.ctx(), w.who, a.ID)
+	w.must(err)
+	w.until(a.ID, func(a Agent) bool { return a.Status == client.Stopping })
+	w.driver.DelayStop(0)
+	asked, err := w.Start(w.ctx(), w.who, a.ID)
+	w.must(err)
+	now, err := w.AwaitRunning(w.ctx(), asked)
+	if err != nil || now.Place == a.Place || w.driver.Starts(a.ID) != 2 || w.driver.Live() != 1 {
+		t.Errorf("%+v, %v, %d starts", now, err, w.driver.Starts(a.ID))
+	}
+}
+
+// TestTurnAfterARestart: who has the way to a gateway that was replaced before it is
+// used gets the answer of the new one.
+func TestTurnAfterARestart(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.create("ada")
+	g, err := w.Gateway(w.ctx(), a.ID)
+	w.must(err)
+	asked, err := w.Restart(w.ctx(), w.who, a.ID)
+	w.must(err)
+	now, err := w.AwaitRunning(w.ctx(), asked)
+	w.must(err)
+	if text, err := say(w.ctx(), g); err != nil || text != "I am at "+now.Place {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
 func TestCallerGoesAway(t *testing.T) {
 	w := newWorld(t, nil)
 	w.unready.Store(true)

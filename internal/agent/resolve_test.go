@@ -2,6 +2,7 @@ package agent
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	"agento.host/agento/client"
@@ -156,4 +157,30 @@ func TestObserveOnlyWhileRunning(t *testing.T) {
 	if now := w.find(a.ID); now.LastError != broken.LastError || now.ErrorCategory != Config {
 		t.Errorf("%+v", now)
 	}
+}
+
+// TestSwarmGoesMeanwhile: no agent comes to be in a swarm that is just being deleted.
+func TestSwarmGoesMeanwhile(t *testing.T) {
+	w := newWorld(t, nil)
+	for range 20 {
+		s, err := w.Swarms.Create(w.ctx(), w.who.AccountID, w.who.KeyID, "bees", "", "")
+		w.must(err)
+		in := newAgent("ada")
+		in.SwarmID = s.ID
+		var both sync.WaitGroup
+		for range 4 {
+			both.Go(func() {
+				if _, err := w.Create(w.ctx(), w.who, in); err != nil && !fault.Is(err, fault.Invalid) {
+					t.Errorf("create: %v", err)
+				}
+			})
+		}
+		both.Go(func() {
+			if err := w.Swarms.Delete(w.ctx(), w.who.AccountID, w.who.KeyID, s.ID); err != nil {
+				t.Errorf("delete: %v", err)
+			}
+		})
+		both.Wait()
+	}
+	w.count(0, `SELECT count(*) FROM agents WHERE swarm_id <> '' AND swarm_id NOT IN (SELECT id FROM swarms)`)
 }

@@ -47,6 +47,9 @@ func (s *Service) Create(ctx context.Context, who access.Principal, in client.Cr
 		if err := s.roomForOne(ctx, tx, who.AccountID); err != nil {
 			return err
 		}
+		if err := s.stillThere(ctx, tx, a); err != nil {
+			return err
+		}
 		if err := s.insert(ctx, tx, who, a, secrets, in); err != nil {
 			return err
 		}
@@ -104,17 +107,36 @@ func (s *Service) shared(ctx context.Context, wrong fault.Fields, a Agent) (map[
 	if a.SwarmID == "" {
 		return names, nil
 	}
-	if err := s.Swarms.Exists(ctx, s.DB, a.AccountID, a.SwarmID); fault.Is(err, fault.NotFound) {
-		wrong.Add("swarmId", "names no swarm of this account")
-		return names, nil
-	} else if err != nil {
-		return nil, err
+	if there, err := s.inSwarm(ctx, s.DB, wrong, a); err != nil || !there {
+		return names, err
 	}
 	list, err := s.Vault.Names(ctx, s.DB, a.AccountID, a.SwarmID)
 	for _, n := range list {
 		names[n] = true
 	}
 	return names, err
+}
+
+// inSwarm says whether a's swarm is there, and notes it if not.
+func (s *Service) inSwarm(ctx context.Context, q database.Querier, wrong fault.Fields, a Agent) (bool, error) {
+	err := s.Swarms.Exists(ctx, q, a.AccountID, a.SwarmID)
+	if fault.Is(err, fault.NotFound) {
+		wrong.Add("swarmId", "names no swarm of this account")
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// stillThere looks for a's swarm again, now that none can be deleted.
+func (s *Service) stillThere(ctx context.Context, tx *database.Tx, a Agent) error {
+	if a.SwarmID == "" {
+		return nil
+	}
+	wrong := fault.Fields{}
+	if _, err := s.inSwarm(ctx, tx, wrong, a); err != nil {
+		return err
+	}
+	return wrong.Err()
 }
 
 // checkProvider notes what an agent lacks to talk to a model.
@@ -266,10 +288,7 @@ func (s *Service) changed(ctx context.Context, q database.Querier, a Agent, in c
 	}
 	if in.SwarmID.Set {
 		if a.SwarmID = in.SwarmID.Value; !in.SwarmID.Null {
-			err := s.Swarms.Exists(ctx, q, a.AccountID, a.SwarmID)
-			if fault.Is(err, fault.NotFound) {
-				wrong.Add("swarmId", "names no swarm of this account")
-			} else if err != nil {
+			if _, err := s.inSwarm(ctx, q, wrong, a); err != nil {
 				return a, err
 			}
 		}

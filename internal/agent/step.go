@@ -69,7 +69,7 @@ func (r *Reconciler) halt(ctx context.Context, a Agent) error {
 	}
 	if a.Place != "" {
 		if a.Status != client.Stopping {
-			a.Status = client.Stopping
+			a.Status, a.RunningHash = client.Stopping, "" // told to end, it must not be adopted by a newer wish
 			if err := r.note(ctx, a, ""); err != nil {
 				return err
 			}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
@@ -306,4 +307,28 @@ func TestChannelTokenIsRotated(t *testing.T) {
 	if waits, err := w.Sync(w.ctx(), w.who, a.ID); err != nil || waits || w.reloads.Load() != 2 {
 		t.Errorf("%v, %v, %d reloads", waits, err, w.reloads.Load())
 	}
+}
+
+// TestUnansweredReload: a gateway that does not say whether it has read its secrets
+// is looked after all the same, and its home is not closed to others.
+func TestUnansweredReload(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, w *world) {
+		in := newAgent("ada")
+		in.Secrets["telegramBotToken"] = "1:first"
+		asked, err := w.Create(w.ctx(), w.who, in)
+		w.must(err)
+		a, err := w.AwaitRunning(w.ctx(), asked)
+		w.must(err)
+		w.silent.Store(true)
+		defer w.silent.Store(false)
+		waits, err := w.SetSecrets(w.ctx(), w.who, a.ID, client.SecretsRequest{Secrets: map[string]string{"telegramBotToken": "1:second"}})
+		if err != nil || !waits {
+			t.Errorf("%v, %v", waits, err)
+		}
+		patient, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		w.must(w.Absorb(patient, w.who, a.ID))
+		w.mute.Store(true)
+		w.untilHours(t, a.ID, func(a Agent) bool { return a.LastError != "" })
+	})
 }

@@ -44,6 +44,7 @@ type world struct {
 	unready atomic.Bool  // gateways never get ready
 	mute    atomic.Bool  // gateways do not answer health checks
 	broken  atomic.Bool  // gateways refuse calls
+	silent  atomic.Bool  // gateways tick, and leave calls without an answer
 	reloads atomic.Int64 // of secrets
 
 	*Service
@@ -161,18 +162,35 @@ func (w *world) calls(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer func() { _ = c.CloseNow() }()
-	ctx := r.Context()
+	var ticking sync.WaitGroup
+	defer ticking.Wait()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
 	_ = wsjson.Write(ctx, c, map[string]any{"type": "event", "event": "connect.challenge"}) // a broken connection shows in Read
 	for {
 		var f struct{ ID, Method string }
 		if wsjson.Read(ctx, c, &f) != nil {
 			return
 		}
+		if f.Method != "connect" && w.silent.Load() {
+			ticking.Go(func() { tick(ctx, c) })
+			continue
+		}
 		ok := f.Method == "connect" || !w.broken.Load()
 		if f.Method == "secrets.reload" && ok {
 			w.reloads.Add(1)
 		}
 		_ = wsjson.Write(ctx, c, map[string]any{"type": "res", "id": f.ID, "ok": ok, "payload": map[string]any{}, "error": map[string]any{"code": "UNAVAILABLE"}})
+	}
+}
+
+// tick keeps a connection alive as a gateway does that has nothing to say.
+func tick(ctx context.Context, c *websocket.Conn) {
+	for wsjson.Write(ctx, c, map[string]any{"type": "event", "event": "tick"}) == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(30 * time.Second):
+		}
 	}
 }
 

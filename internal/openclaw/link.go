@@ -114,7 +114,10 @@ func (g *Gateway) open(ctx context.Context) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	defer context.AfterFunc(g.life, cancel)()
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return g.dial(ctx) }}
+	transport := &http.Transport{
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return g.dial(ctx) },
+		DisableKeepAlives: true, // nobody would ever use the connection of a refused upgrade again
+	}
 	conn, resp, err := websocket.Dial(ctx, "ws://localhost/", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
 	if resp != nil && resp.Body != nil {
 		_ = resp.Body.Close()

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	goruntime "runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -141,6 +143,45 @@ func TestWrongToken(t *testing.T) {
 	if err := bad.Call(t.Context(), "x", nil, nil); !errors.As(err, &refused) || refused.Code != "UNAUTHORIZED" {
 		t.Errorf("Call = %v", err)
 	}
+}
+
+// TestRefusedConnectionIsNotKept: a gateway that is not ready for calls yet is asked
+// again and again.
+func TestRefusedConnectionIsNotKept(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	var open atomic.Int64
+	dial := func(ctx context.Context) (net.Conn, error) {
+		conn, err := dialTo(server.Listener.Addr().String())(ctx)
+		open.Add(1)
+		return &counted{Conn: conn, open: &open}, err
+	}
+	g := openclaw.NewGateway(dial, vault.NewSecret("t"))
+	defer g.Close()
+	for range 5 {
+		if err := g.Call(t.Context(), "x", nil, nil); err == nil {
+			t.Fatal("a refused connection answers")
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); open.Load() > 0; goruntime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections of 5 are kept", open.Load())
+		}
+	}
+}
+
+// counted is a connection that is counted as long as it is open.
+type counted struct {
+	net.Conn
+	open *atomic.Int64
+	once sync.Once
+}
+
+func (c *counted) Close() error {
+	c.once.Do(func() { c.open.Add(-1) })
+	return c.Conn.Close()
 }
 
 func TestSubscriptions(t *testing.T) {

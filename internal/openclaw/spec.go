@@ -154,16 +154,18 @@ func (a Agent) env() map[string]vault.Secret {
 }
 
 // ReservedEnv says whether an agent must not have a variable of that name of its
-// own: the driver or OpenClaw sets or reads it, or it changes what programs load.
+// own: the driver or OpenClaw sets or reads it, shells do not let it be set, or it
+// changes what programs load.
 // A provider's key in the environment would win over the configuration.
 func ReservedEnv(name string) bool {
-	for _, prefix := range []string{"OPENCLAW_", "AGENTO_", "CLAWHUB_", "NODE_", "NPM_", "LD_", "DYLD_", "ANTHROPIC_"} {
+	for _, prefix := range []string{"OPENCLAW_", "AGENTO_", "CLAWHUB_", "NODE_", "NPM_", "LD_", "DYLD_", "ANTHROPIC_", "BASH"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}
 	}
 	switch name {
-	case "PATH", "HOME", "TMPDIR", "TMP", "TEMP", "SHELL", "USER", "LOGNAME", "PWD", "ENV", "BASH_ENV", "IFS", "TZ",
+	case "PATH", "HOME", "TMPDIR", "TMP", "TEMP", "SHELL", "USER", "LOGNAME", "PWD", "ENV", "IFS", "TZ",
+		"UID", "EUID", "GROUPS", "PPID", "OPTIND", "LINENO", "RANDOM", "SECONDS", "HISTCMD", "DIRSTACK", "FUNCNAME", "SHELLOPTS",
 		"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "DO_NOT_TRACK",
 		"OPENAI_API_KEY", "OPENAI_API_KEYS", "OPENAI_BASE_URL", "GEMINI_API_KEY", "GEMINI_API_KEYS", "GOOGLE_API_KEY",
 		"GOOGLE_APPLICATION_CREDENTIALS", "TELEGRAM_BOT_TOKEN", "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "SLACK_USER_TOKEN":

@@ -36,7 +36,7 @@ func TestSpec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if spec.ID != a.ID || spec.Limits != a.Limits || strings.Join(spec.Args, " ") != "gateway run --port {port}" {
+	if spec.ID != a.ID || spec.Limits != a.Limits || strings.Join(spec.Args, " ") != "gateway run --port "+runtime.Port {
 		t.Errorf("Spec = %s %v %v", spec.ID, spec.Args, spec.Limits)
 	}
 	config := string(spec.Files["openclaw.json"])
@@ -45,7 +45,7 @@ func TestSpec(t *testing.T) {
 			t.Errorf("the configuration holds the secret %s", secret)
 		}
 	}
-	for _, place := range []string{"127.0.0.1", ":400", "{home}", "{port}", "{secrets}"} {
+	for _, place := range []string{"127.0.0.1", ":400", runtime.HomePath, runtime.Port, runtime.SecretsPath} {
 		if strings.Contains(config, place) {
 			t.Errorf("the configuration depends on where it runs: it holds %q", place)
 		}
@@ -124,7 +124,7 @@ func TestSpecRefuses(t *testing.T) {
 func TestReservedEnv(t *testing.T) {
 	for name, want := range map[string]bool{
 		"PATH": true, "HOME": true, "OPENCLAW_STATE_DIR": true, "ANTHROPIC_API_KEY": true, "GEMINI_API_KEY": true,
-		"LD_PRELOAD": true, "NODE_OPTIONS": true, "AGENTO_HOME": true, "CRM_KEY": false, "HOMEPAGE": false, "OPENAI_ORG": false,
+		"LD_PRELOAD": true, "NODE_OPTIONS": true, "AGENTO_HOME": true, "UID": true, "PPID": true, "OPTIND": true, "SHELLOPTS": true, "BASHPID": true, "CRM_KEY": false, "HOMEPAGE": false, "OPENAI_ORG": false,
 	} {
 		if got := openclaw.ReservedEnv(name); got != want {
 			t.Errorf("ReservedEnv(%s) = %v, want %v", name, got, want)

@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"agento.host/agento/internal/runtime"
 )
 
 // TurnRequest is one message to an agent.
@@ -32,15 +34,18 @@ type TurnResult struct {
 // Text that the model writes before it calls a tool may be cut in the deltas; the
 // history has all of it. Two turns of one session run one after the other. When
 // ctx ends or emit fails, the connection is closed, which aborts the run and its
-// model call; the error is then ctx's or emit's. Any other failure is a *TurnError;
-// the result holds what came before it.
+// model call; the error is then ctx's or emit's. Any other failure is a *TurnError,
+// the end of the gateway by Close too; the result holds what came before it.
 func (g *Gateway) Turn(ctx context.Context, r TurnRequest, emit func(delta string) error) (TurnResult, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	if g.life.Err() != nil { // it was given nothing yet, so that another gateway may be
+		return TurnResult{}, gone(fmt.Errorf("%w: %w", errLinkClosed, runtime.ErrNotRunning))
+	}
+	open, cancel := context.WithCancel(ctx)
 	defer cancel() // closes the connection before the body is drained
 	defer context.AfterFunc(g.life, cancel)()
-	resp, err := g.post(ctx, r)
+	resp, err := g.post(open, r)
 	if err != nil {
-		return TurnResult{}, goneOr(ctx, err)
+		return TurnResult{}, g.goneOr(ctx, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -54,7 +59,7 @@ func (g *Gateway) Turn(ctx context.Context, r TurnRequest, emit func(delta strin
 	})
 	result.Text = text.String()
 	if err != nil {
-		return result, goneOr(ctx, err)
+		return result, g.goneOr(ctx, err)
 	}
 	return result, nil
 }
@@ -92,7 +97,7 @@ func (g *Gateway) post(ctx context.Context, r TurnRequest) (*http.Response, erro
 
 // goneOr leaves typed errors alone and turns what a broken connection gives into
 // one, unless it broke because the caller wanted it to.
-func goneOr(ctx context.Context, err error) error {
+func (g *Gateway) goneOr(ctx context.Context, err error) error {
 	var turn *TurnError
 	var emit emitError
 	switch {
@@ -102,8 +107,14 @@ func goneOr(ctx context.Context, err error) error {
 		return ctx.Err()
 	case errors.As(err, &turn):
 		return err
+	case g.life.Err() != nil:
+		return gone(errLinkClosed) // err only says how that showed
 	}
-	return &TurnError{Kind: GatewayGone, Message: "The agent's gateway stopped answering.", cause: err}
+	return gone(err)
+}
+
+func gone(cause error) error {
+	return &TurnError{Kind: GatewayGone, Message: "The agent's gateway stopped answering.", cause: cause}
 }
 
 // emitError marks an error as emit's own.

@@ -12,6 +12,7 @@ import (
 
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/vault"
 )
 
@@ -122,10 +123,19 @@ func TestTurnStopsWithItsCaller(t *testing.T) {
 		t.Errorf("after emit failed: %v", err)
 	}
 
-	_, err = g.Turn(t.Context(), openclaw.TurnRequest{}, func(string) error { g.Close(); return nil })
+	// Its gateway is stopped: that is no wish of the caller's, who can try again.
+	var turn *openclaw.TurnError
+	got, err := g.Turn(t.Context(), openclaw.TurnRequest{}, func(string) error { g.Close(); return nil })
 	<-left
-	if err == nil {
-		t.Error("after Close: no error")
+	if !errors.As(err, &turn) || turn.Kind != openclaw.GatewayGone || errors.Is(err, context.Canceled) || got.Text != "one" {
+		t.Errorf("after Close: %+v, %v", got, err)
+	}
+	if errors.Is(err, runtime.ErrNotRunning) {
+		t.Errorf("after Close: %v, as if nobody had been given the message", err)
+	}
+	_, err = g.Turn(t.Context(), openclaw.TurnRequest{}, ignore)
+	if !errors.As(err, &turn) || turn.Kind != openclaw.GatewayGone || !errors.Is(err, runtime.ErrNotRunning) {
+		t.Errorf("of a closed gateway: %v", err)
 	}
 }
 

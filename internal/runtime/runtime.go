@@ -102,11 +102,12 @@ type Spec struct {
 	Limits  Limits
 }
 
-// Placeholders in Spec.Args and Spec.Env.
+// Placeholders in Spec.Args and Spec.Env. Values of Env may be an agent's own, so
+// they are what nobody writes by chance.
 const (
-	HomePath    = "{home}"
-	Port        = "{port}"
-	SecretsPath = "{secrets}"
+	HomePath    = "{agento:home}"
+	Port        = "{agento:port}"
+	SecretsPath = "{agento:secrets}"
 )
 
 // Limits bound a gateway and all its children; zero means no limit.

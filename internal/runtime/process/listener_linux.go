@@ -2,7 +2,9 @@ package process
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenerOf returns the inode of the socket that listens on a loopback port.
-func listenerOf(port int) (string, bool) {
+// listenerOf returns the inode of the socket that listens on a loopback port,
+// empty if none does. known is false where the system does not say.
+func listenerOf(port int) (inode string, known bool) {
 	if inode, ok := askForListener(port); ok {
 		return inode, true
 	}
@@ -23,7 +26,7 @@ func listenerOf(port int) (string, bool) {
 			return inode, true
 		}
 	}
-	return "", false
+	return "", has("/proc/net", "tcp")
 }
 
 // Sizes and offsets of linux/inet_diag.h, behind the netlink header.
@@ -78,21 +81,22 @@ func listenerIn(file string, port int) (inode string, ok bool) {
 }
 
 // holdsSocket says whether one of the processes has a socket open, or whether
-// that cannot be seen.
+// none of them lets us see. One that has ended has nothing open.
 func holdsSocket(pids []int, inode string) bool {
 	target := "socket:[" + inode + "]"
-	blind := true
+	seen, hidden := false, false
 	for _, pid := range pids {
 		fds, err := os.ReadDir(procPath(pid, "fd"))
 		if err != nil {
+			hidden = hidden || errors.Is(err, fs.ErrPermission)
 			continue
 		}
-		blind = false
+		seen = true
 		for _, fd := range fds {
 			if link, err := os.Readlink(filepath.Join(procPath(pid, "fd"), fd.Name())); err == nil && link == target {
 				return true
 			}
 		}
 	}
-	return blind
+	return hidden && !seen
 }

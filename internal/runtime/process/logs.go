@@ -19,7 +19,7 @@ const (
 	// but those of some with larger ones, which then copy.
 	block = 64 << 10
 	// oversize is how many times its maximum a log may have reached for all of
-	// it to be kept. An agent can make its log look endless by seeking.
+	// it to be kept or searched. An agent can make its log look endless by seeking.
 	oversize = 4
 	// polling is how often a reader that follows looks for more. Looking costs
 	// 2 µs; watches of the kernel are few and their queues overflow.
@@ -172,7 +172,7 @@ func (b *logbook) startOf(chapters []chapter, tail int) (int64, error) {
 		missing-- // the last line is not whole yet, but counts
 	}
 	for i := len(chapters) - 1; i >= 0 && tail > 0; i-- {
-		at, left, err := lineBefore(chapters[i], missing)
+		at, left, err := lineBefore(chapters[i], missing, oversize*b.max)
 		if err != nil || left < 0 {
 			return at, err
 		}
@@ -209,11 +209,14 @@ func endsLine(chapters []chapter) bool {
 }
 
 // lineBefore looks backwards for the end of the line that is n lines before
-// the end of a chapter. left is below 0 if it was found, else how many are
-// still missing.
-func lineBefore(c chapter, n int) (at int64, left int, err error) {
+// the end of a chapter, as far as reach allows. left is below 0 if the place to
+// begin was found, else how many are still missing.
+func lineBefore(c chapter, n int, reach int64) (at int64, left int, err error) {
 	buf := make([]byte, block)
 	for stop := c.size; stop > 0; {
+		if c.size-stop >= reach {
+			return c.start + stop, -1, nil
+		}
 		start := max(0, stop-block)
 		part := buf[:stop-start]
 		if err := readAt(c.path, part, start); err != nil {
@@ -290,14 +293,16 @@ func (r *logReader) next(p []byte) (int, error) {
 		// The agent has emptied its log, or we were too slow for it.
 		r.at = max(min(r.at, end(chapters)), chapters[0].start)
 	}
+	until := end(chapters)
+	if !r.follow { // what it was to read may be gone since
+		until = min(until, r.until)
+	}
 	for _, c := range chapters {
-		if r.at >= c.start+c.size {
+		left := min(c.start+c.size, until) - r.at
+		if left <= 0 {
 			continue
 		}
-		part := p[:min(int64(len(p)), c.start+c.size-r.at)]
-		if !r.follow {
-			part = part[:min(int64(len(part)), r.until-r.at)]
-		}
+		part := p[:min(int64(len(p)), left)]
 		if err := readAt(c.path, part, r.at-c.start); err != nil {
 			return 0, err
 		}

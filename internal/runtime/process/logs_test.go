@@ -183,3 +183,46 @@ func TestLogsUnfinishedLine(t *testing.T) {
 		}
 	}
 }
+
+// TestLogsCutUnderAReader: an agent makes its log jump past all that a reader was
+// to be given, between two of its reads.
+func TestLogsCutUnderAReader(t *testing.T) {
+	b, f := book(t, t.TempDir(), 2*block)
+	if _, err := f.WriteString("one\ntwo\n"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := b.read(t.Context(), -1, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(1 << 40); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.rotate(); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(r); err != nil || len(rest) != 0 {
+		t.Errorf("after what it was to read had gone: %q, %v", rest, err)
+	}
+}
+
+// TestLogsEndlessBeforeRotation: the last lines are looked for in a terabyte without
+// any, while whoever rotates the logs of all agents waits.
+func TestLogsEndlessBeforeRotation(t *testing.T) {
+	b, f := book(t, t.TempDir(), 2*block)
+	if err := f.Truncate(1 << 40); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("\nthe end\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := readAll(t, b, 1); got != "the end\n" {
+		t.Errorf("tail: %q", got)
+	}
+	if got := readAll(t, b, 3); len(got) > oversize*2*block || !strings.HasSuffix(got, "\nthe end\n") {
+		t.Errorf("a longer tail has %d bytes", len(got))
+	}
+}

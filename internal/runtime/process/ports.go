@@ -72,9 +72,25 @@ func (b *portBook) keep(port int, id string) {
 	}
 }
 
+// release gives back the port of a gateway that has ended, unless its agent has
+// been given another since.
+func (b *portBook) release(place, id string) {
+	port, err := portOf(place)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil && b.port[id] == port {
+		b.clear(id)
+	}
+}
+
 func (b *portBook) drop(id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.clear(id)
+}
+
+// clear forgets what an agent has. The caller holds mu.
+func (b *portBook) clear(id string) {
 	if port, ok := b.port[id]; ok && b.owner[port] == id {
 		delete(b.owner, port)
 	}
@@ -89,20 +105,23 @@ func free(port int) bool {
 
 func (b *portBook) isFree(port int) bool { return free(port) }
 
-var errImpostor = errors.New("another process listens on the gateway's port")
+var errImpostor = errors.New("what answers on the gateway's port is not the gateway")
 
 // verify makes sure that the socket which listens on a port belongs to one of
 // the gateway's processes: all agents share the loopback network, and one could
 // sit on a port before its owner does.
 func (b *portBook) verify(port int, id, nonce string, pids func() []int) error {
-	inode, ok := listenerOf(port)
-	if !ok {
-		return nil // nothing to be deceived by, or nothing to be known on this system
+	inode, known := listenerOf(port)
+	if !known {
+		return nil
+	}
+	if inode == "" {
+		return errImpostor // who took the connection has closed the door behind it
 	}
 	b.mu.Lock()
-	known := b.listener[id] == nonce+inode
+	verified := b.listener[id] == nonce+inode
 	b.mu.Unlock()
-	if known {
+	if verified {
 		return nil
 	}
 	if !holdsSocket(pids(), inode) {

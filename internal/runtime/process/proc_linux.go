@@ -200,12 +200,13 @@ func statusBytes(pid int, names ...string) (sum int64) {
 	return sum
 }
 
-// growPipe makes room for n bytes.
+// growPipe makes room for n bytes. Pipes usually have 64 KiB, those of a user who
+// has many of them less.
 func growPipe(w *os.File, n int) error {
-	if n <= 64<<10 {
-		return nil
+	size, err := unix.FcntlInt(w.Fd(), unix.F_GETPIPE_SZ, 0)
+	if err == nil && size < n {
+		_, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, n)
 	}
-	_, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, n+4096)
 	return err
 }
 

@@ -99,6 +99,7 @@ func testLife(t *testing.T, b Bed) {
 func testGiven(t *testing.T, b Bed) {
 	s := Spec(NewID())
 	s.Env["EMPTY"] = vault.NewSecret("")
+	s.Env["TEMPLATE"] = vault.NewSecret("https://example.org:{port}/{home}?{secrets}")
 	s.Env["LARGE"] = vault.NewSecret(strings.Repeat("l'", 60<<10))
 	g := Start(t, b.Driver, s)
 	home := g.Ask("/env", "name", "HOME")
@@ -106,7 +107,7 @@ func testGiven(t *testing.T, b Bed) {
 	if _, err := strconv.Atoi(port); err != nil || home == "" {
 		t.Errorf("placeholders in the environment: home %q, %q", home, g.Ask("/env", "name", "WHERE"))
 	}
-	for name, want := range map[string]string{"AGENT": s.ID, "QUOTES": awkward, "EMPTY": "", "LARGE": s.Env["LARGE"].Reveal()} {
+	for name, want := range map[string]string{"AGENT": s.ID, "QUOTES": awkward, "EMPTY": "", "TEMPLATE": s.Env["TEMPLATE"].Reveal(), "LARGE": s.Env["LARGE"].Reveal()} {
 		if got := g.Ask("/env", "name", name); got != want {
 			t.Errorf("%s: %d bytes %.80q, want %d bytes %.80q", name, len(got), got, len(want), want)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -190,16 +191,12 @@ func lockData(dir string) (*os.File, error) {
 // listenInternal listens where running gateways expect us: their environment
 // holds the address, and they outlive the server.
 func listenInternal(ctx context.Context, flag, kept string) (net.Listener, error) {
-	address := flag
-	if address == "" {
-		before, err := os.ReadFile(filepath.Clean(kept))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("read the internal address: %w", err)
-		}
-		if address = strings.TrimSpace(string(before)); address == "" {
-			address = "127.0.0.1:0"
-		}
+	text, err := os.ReadFile(filepath.Clean(kept))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the internal address: %w", err)
 	}
+	before := strings.TrimSpace(string(text))
+	address := cmp.Or(flag, before, "127.0.0.1:0")
 	host, _, err := net.SplitHostPort(address)
 	if ip, _ := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
 		return nil, fmt.Errorf("the internal address %q must be a loopback address with a port, such as 127.0.0.1:8081", address)
@@ -207,6 +204,9 @@ func listenInternal(ctx context.Context, flag, kept string) (net.Listener, error
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s, where running gateways call back (kept in %s): %w", address, kept, err)
+	}
+	if l.Addr().String() == before {
+		return l, nil // written anew, it would be lost to a server that dies just then, and gateways with it
 	}
 	if err := os.WriteFile(kept, []byte(l.Addr().String()+"\n"), 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("keep the internal address: %w", err), l.Close())

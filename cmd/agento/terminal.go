@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"agento.host/agento/internal/fault"
 )
@@ -37,13 +38,22 @@ func (t *terminal) table(rows []map[string]any, columns ...string) error {
 		cells := make([]string, len(columns))
 		for i, c := range columns {
 			if cells[i] = "-"; row[c] != nil {
-				cells[i] = fmt.Sprint(row[c])
+				cells[i] = strings.Map(harmless, fmt.Sprint(row[c]))
 			}
 		}
 		_, e := fmt.Fprintln(w, strings.Join(cells, "\t"))
 		err = errors.Join(err, e)
 	}
 	return errors.Join(err, w.Flush())
+}
+
+// harmless keeps a stranger's text, such as the name of a community skill, from
+// commanding the terminal and from breaking out of its cell.
+func harmless(r rune) rune {
+	if unicode.IsControl(r) {
+		return '\uFFFD'
+	}
+	return r
 }
 
 // forTerminal shows a fault as its message and details, without the code that is

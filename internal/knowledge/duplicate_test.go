@@ -6,6 +6,8 @@ import (
 	"agento.host/agento/internal/knowledge/embed/eval"
 )
 
+func sameFacts(a, b string) bool { return said(a) == said(b) }
+
 func TestSameFacts(t *testing.T) {
 	couples, err := eval.Couples()
 	if err != nil {

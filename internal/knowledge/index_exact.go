@@ -120,10 +120,19 @@ func (x *exactIndex) each(ctx context.Context, q database.Querier, sp space, f f
 	r.mu.RLock()
 	gone, err := f(r.matrix)
 	r.mu.RUnlock()
-	if err == nil && len(gone) > 0 && r.remove(gone) {
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	// Somebody may have dropped the model, whose vectors then come back under the
+	// same seqs: the matrix would never learn of them.
+	dropped, err := anyEntry(ctx, q, sp, gone)
+	if err != nil {
+		return fmt.Errorf("look for entries without a vector: %w", err)
+	}
+	if dropped || r.remove(gone) {
 		x.drop(sp)
 	}
-	return err
+	return nil
 }
 
 func (x *exactIndex) resident(sp space) *resident {

@@ -57,8 +57,8 @@ type Outcome struct {
 
 // Ingest embeds chunks and stores those that the scope does not have, all in one
 // transaction. A chunk is skipped if its cosine to an entry of the scope, or to an
-// earlier chunk that is stored, is at least 0.95 and both say the same (see
-// sameFacts). Faults: Invalid, NotFound; Upstream and UpstreamTimeout if the
+// earlier chunk that is stored, is at least 0.95 and both say the same (see said).
+// Faults: Invalid, NotFound; Upstream and UpstreamTimeout if the
 // embedder fails.
 func (s *Service) Ingest(ctx context.Context, accountID, actor string, in Ingest) (Ingested, error) {
 	if err := in.validate(); err != nil {
@@ -151,6 +151,7 @@ type plan struct {
 	done    Ingested
 	add     []Entry
 	vectors [][]float32 // of add
+	chunks  []int       // that add comes from
 	update  []Entry     // whose metadata changes
 	remove  []Entry
 }
@@ -179,11 +180,14 @@ func (s *Service) plan(ctx context.Context, tx *database.Tx, sp space, in Ingest
 			}
 		}
 	}
-	rivals, err := s.rivals(ctx, tx, sp, vectors, p.remove)
+	says := make([]string, len(in.Chunks))
+	for i, c := range in.Chunks {
+		says[i] = said(c.Text)
+	}
+	rivals, err := s.rivals(ctx, tx, sp, vectors, says, p.remove)
 	if err != nil {
 		return nil, err
 	}
-	indexes := []int{} // of the chunks in p.add
 	for i, c := range in.Chunks {
 		o := Outcome{MatchedIndex: -1}
 		if e, ok := kept[c.key()]; ok {
@@ -192,10 +196,10 @@ func (s *Service) plan(ctx context.Context, tx *database.Tx, sp space, in Ingest
 				e.Metadata, e.UpdatedAt = c.Metadata, now
 				p.update = append(p.update, e)
 			}
-		} else if rival, ok := firstSame(c.Text, rivals[i]); ok {
-			o.MatchedID, o.Similarity = rival.entry.ID, rival.cosine
-		} else if j, cosine := p.sameAdded(c.Text, vectors[i]); j >= 0 {
-			o.MatchedID, o.MatchedIndex, o.Similarity = p.add[j].ID, indexes[j], cosine
+		} else if rival := rivals[i]; rival.id != "" {
+			o.MatchedID, o.Similarity = rival.id, rival.cosine
+		} else if j, cosine := p.sameAdded(says, vectors, i); j >= 0 {
+			o.MatchedID, o.MatchedIndex, o.Similarity = p.add[j].ID, p.chunks[j], cosine
 		} else {
 			id, err := uuid.NewV7()
 			if err != nil {
@@ -204,7 +208,7 @@ func (s *Service) plan(ctx context.Context, tx *database.Tx, sp space, in Ingest
 			o.Stored, o.ID = true, id.String()
 			p.add = append(p.add, Entry{ID: o.ID, Text: c.Text, Source: c.Source, Metadata: c.Metadata, CreatedAt: now, UpdatedAt: now})
 			p.vectors = append(p.vectors, vectors[i])
-			indexes = append(indexes, i)
+			p.chunks = append(p.chunks, i)
 		}
 		p.done.Outcomes = append(p.done.Outcomes, o)
 	}
@@ -213,15 +217,17 @@ func (s *Service) plan(ctx context.Context, tx *database.Tx, sp space, in Ingest
 	return p, nil
 }
 
-// rival is an entry that may be a duplicate of a chunk.
+// rival is an entry that a chunk duplicates; the zero rival is none.
 type rival struct {
-	entry  Entry
+	id     string
 	cosine float64
 }
 
-// rivals returns, for each vector, the entries above the threshold, without those
-// that are about to be removed.
-func (s *Service) rivals(ctx context.Context, tx *database.Tx, sp space, vectors [][]float32, without []Entry) ([][]rival, error) {
+// rivals returns, for each chunk, the nearest entry above the threshold that says
+// the same, if there is one, leaving out those that are about to be removed. Of a
+// scope whose texts all follow one template every entry is above the threshold, so
+// each is read once and what it says is kept only if a chunk says that too.
+func (s *Service) rivals(ctx context.Context, tx *database.Tx, sp space, vectors [][]float32, says []string, without []Entry) ([]rival, error) {
 	found, err := s.index.Above(ctx, tx, sp, vectors, duplicateCosine)
 	if err != nil {
 		return nil, fmt.Errorf("look for duplicates: %w", err)
@@ -233,43 +239,40 @@ func (s *Service) rivals(ctx context.Context, tx *database.Tx, sp space, vectors
 		}
 	}
 	slices.Sort(seqs)
-	entries := map[int64]Entry{}
+	ids, saying := map[int64]string{}, map[int64]string{}
 	for part := range slices.Chunk(slices.Compact(seqs), 500) {
 		some, err := entriesBy(ctx, tx, sp, "seq", part)
 		if err != nil {
 			return nil, fmt.Errorf("read the duplicates: %w", err)
 		}
 		for _, e := range some {
-			entries[e.seq] = e
+			if what := said(e.Text); slices.Contains(says, what) {
+				ids[e.seq], saying[e.seq] = e.ID, what
+			}
 		}
 	}
 	for _, e := range without {
-		delete(entries, e.seq)
+		delete(ids, e.seq)
 	}
-	all := make([][]rival, len(vectors))
+	all := make([]rival, len(vectors))
 	for i, matches := range found {
 		for _, m := range matches {
-			if e, ok := entries[m.seq]; ok {
-				all[i] = append(all[i], rival{e, m.cosine})
+			if id, ok := ids[m.seq]; ok && saying[m.seq] == says[i] {
+				all[i] = rival{id, m.cosine}
+				break
 			}
 		}
 	}
 	return all, nil
 }
 
-func firstSame(text string, rivals []rival) (rival, bool) {
-	for _, r := range rivals {
-		if sameFacts(text, r.entry.Text) {
-			return r, true
+// sameAdded returns the added entry that chunk i duplicates, or -1.
+func (p *plan) sameAdded(says []string, vectors [][]float32, i int) (int, float64) {
+	for j, chunk := range p.chunks {
+		if says[i] != says[chunk] {
+			continue
 		}
-	}
-	return rival{}, false
-}
-
-// sameAdded returns the added entry that the text duplicates, or -1.
-func (p *plan) sameAdded(text string, v []float32) (int, float64) {
-	for j, e := range p.add {
-		if cosine := float64(index.Dot(v, p.vectors[j])); cosine >= duplicateCosine && sameFacts(text, e.Text) {
+		if cosine := float64(index.Dot(vectors[i], vectors[chunk])); cosine >= duplicateCosine {
 			return j, cosine
 		}
 	}

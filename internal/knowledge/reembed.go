@@ -1,6 +1,7 @@
 package knowledge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,9 @@ type Reembedding struct {
 // Reembed gives every entry of every account a vector of the embedder, beside
 // those of other embedders, while the service goes on serving with its own. Each
 // batch is kept as soon as it is done, so an interrupted call goes on where it
-// stopped. Entries that come in meanwhile are embedded too. When it returns, a
-// service with that embedder can take over. progress may be nil.
+// stopped. Entries that come in meanwhile are embedded too. A scope that cannot be
+// embedded keeps no other from it; the first such error is returned at the end. When
+// it returns none, a service with that embedder can take over. progress may be nil.
 func (s *Service) Reembed(ctx context.Context, e embed.Embedder, progress func(Reembedding)) (Reembedding, error) {
 	var state Reembedding
 	scopes, err := lacking(ctx, s.DB, e.Name())
@@ -34,6 +36,7 @@ func (s *Service) Reembed(ctx context.Context, e embed.Embedder, progress func(R
 	for _, l := range scopes {
 		state.Total += l.entries
 	}
+	var failed error
 	for _, l := range scopes {
 		err := s.fill(ctx, e, l.accountID, l.scope, func(n int) {
 			state.Done += n
@@ -42,11 +45,12 @@ func (s *Service) Reembed(ctx context.Context, e embed.Embedder, progress func(R
 				progress(state)
 			}
 		})
-		if err != nil {
-			return state, err
+		if ctx.Err() != nil {
+			return state, cmp.Or(err, ctx.Err())
 		}
+		failed = cmp.Or(failed, err)
 	}
-	return state, nil
+	return state, failed
 }
 
 // ModelUse is how many entries have vectors of a model.

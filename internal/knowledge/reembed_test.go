@@ -165,3 +165,34 @@ func TestAFailingEmbedder(t *testing.T) {
 	_, err = broken.Search(t.Context(), account, Search{Target: agent("ann"), Query: "azure"})
 	wantFault(t, err, fault.Upstream)
 }
+
+// picky is a model that refuses a text, for good.
+type picky struct {
+	turned
+	refused string
+}
+
+func (e *picky) Embed(ctx context.Context, texts []string) ([][]float32, error) {
+	if slices.Contains(texts, e.refused) {
+		return nil, errors.New("too long for me")
+	}
+	return e.turned.Embed(ctx, texts)
+}
+
+// A text that the model refuses keeps nobody else's knowledge from being embedded.
+func TestReembedGoesOnAfterWhatItCannot(t *testing.T) {
+	w := newWorld(t)
+	w.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("a", "Nobody embeds this.")})
+	w.mustIngest(t, Ingest{Target: agent("bob"), Chunks: chunks("a", "The sky is blue.")})
+	next := &picky{turned{Embedder: w.Embedder}, "Nobody embeds this."}
+	next.allowed.Store(1 << 30)
+	switched := worldWith(t, w.DB, next)
+	done, err := switched.Reembed(t.Context(), next, nil)
+	if wantFault(t, err, fault.Upstream); done.Done != 1 || done.Total != 2 {
+		t.Errorf("%+v", done)
+	}
+	found, err := switched.Search(t.Context(), account, Search{Target: agent("bob"), Query: "sky"})
+	if err != nil || len(found) != 1 || found[0].Reason != ByBoth {
+		t.Error(found, err)
+	}
+}

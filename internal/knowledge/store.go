@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,6 +155,19 @@ func entriesBy[T any](ctx context.Context, q database.Querier, sp space, column 
 		`SELECT `+entryColumns+` FROM knowledge_entries
 		 WHERE account_id = $1 AND scope = $2 AND `+column+` IN `+places(3, len(values))+` ORDER BY id`,
 		append([]any{sp.accountID, sp.number}, anys(values)...)...)
+}
+
+// anyEntry says whether the scope has an entry of one of these seqs.
+func anyEntry(ctx context.Context, q database.Querier, sp space, seqs []int64) (bool, error) {
+	for part := range slices.Chunk(seqs, 500) {
+		has, err := database.One(ctx, q, database.Scalar[bool],
+			`SELECT EXISTS (SELECT 1 FROM knowledge_entries WHERE account_id = $1 AND scope = $2 AND seq IN `+places(3, len(part))+`)`,
+			append([]any{sp.accountID, sp.number}, anys(part)...)...)
+		if has || err != nil {
+			return has, err
+		}
+	}
+	return false, nil
 }
 
 // places is ($3, $4, $5) for 3 places from the third on.

@@ -157,10 +157,14 @@ func loadFolder(fsys fs.FS, folder string) (Package, error) {
 	files := map[string][]byte{}
 	left := int64(MaxBytes + maxManifest)
 	err := fs.WalkDir(fsys, folder, func(name string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+		if err != nil {
 			return err
 		}
-		if strings.HasPrefix(e.Name(), ".") {
+		hidden := strings.HasPrefix(e.Name(), ".")
+		switch {
+		case hidden && e.IsDir():
+			return fs.SkipDir // what version control keeps there is no part of a skill
+		case hidden || e.IsDir():
 			return nil
 		}
 		info, err := e.Info()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,6 +91,7 @@ func TestOperatorCatalog(t *testing.T) {
 	writeSkill(t, dir, "e-unknown", "unknown", "1.0.0")
 	writeSkill(t, dir, "f-link", "link", "1.0.0")
 	writeSkill(t, dir, ".hidden", "hidden", "1.0.0")
+	writeSkill(t, dir, "a-invoices/.git", "history", "1.0.0") // a clone, with what is no part of a skill
 	if err := os.WriteFile(filepath.Join(dir, "e-unknown", "manifest.yaml"), []byte("id: unknown\nversion: 1.0.0\nvresion: x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +101,9 @@ func TestOperatorCatalog(t *testing.T) {
 	c := newCatalog(t, dir)
 	if p, ok := c.Find("invoices"); !ok || p.Version != "1.0.0" || p.Source != "operator" {
 		t.Errorf("invoices: %+v", p.Manifest)
+	}
+	if p, _ := c.Find("invoices"); len(p.Files) != 1 {
+		t.Errorf("files of invoices: %v", slices.Sorted(maps.Keys(p.Files)))
 	}
 	if p, _ := c.Find("web-search"); p.Version != "9.0.0" {
 		t.Errorf("the operator's own web-search: %s", p.Version)

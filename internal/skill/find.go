@@ -141,8 +141,12 @@ func manifestOf(files map[string][]byte) (Manifest, error) {
 	return Manifest{}, nil
 }
 
+const commitPrefix = "0.0.0-git-"
+
 // commitVersion is a semantic version for a commit of a repository that gives none.
-func commitVersion(commit string) string { return "0.0.0-git-" + commit[:12] }
+func commitVersion(commit string) string { return commitPrefix + commit[:12] }
+
+func isCommit(version string) bool { return strings.HasPrefix(version, commitPrefix) }
 
 func (s *Service) fromUploads(ctx context.Context, accountID string, o Order) (Package, error) {
 	all, err := uploadsOf(ctx, s.DB, accountID, o.SkillID)

@@ -70,7 +70,7 @@ func (s *Service) Sync(ctx context.Context, home Home, accountID, agentID string
 	if err != nil {
 		return err
 	}
-	if err := s.remove(home, gone); err != nil {
+	if err := s.remove(ctx, home, gone); err != nil {
 		return fmt.Errorf("remove skills of agent %s: %w", agentID, err)
 	}
 	for _, f := range want {
@@ -204,14 +204,17 @@ func (s *Service) settle(ctx context.Context, accountID, agentID string, gone []
 	return nil
 }
 
-func (s *Service) remove(home Home, gone []leftover) error {
+// remove takes leftovers away. One whose folder the agent has replaced by something
+// else counts as gone: it must not keep the agent from ever being started again, and
+// is removed, as one that is settled, if it comes back.
+func (s *Service) remove(ctx context.Context, home Home, gone []leftover) error {
 	folders := map[string]bool{} // that may be empty now
 	for _, l := range gone {
 		is, err := listed(home, l.path)
-		if err != nil {
-			return err
+		if err != nil && !l.settled {
+			s.Log.WarnContext(ctx, "a file of an uninstalled skill cannot be reached", "path", l.path, "error", err)
 		}
-		if !is {
+		if err != nil || !is {
 			continue
 		}
 		if l.settled && !same(home, l) {

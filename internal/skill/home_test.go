@@ -219,6 +219,40 @@ func TestSyncRepairs(t *testing.T) {
 	}
 }
 
+// Whatever an agent puts in the way of a skill, uninstalling it gets a home that can
+// be filled again: without that the agent could never be started.
+func TestAfterUninstallingNothingIsInTheWay(t *testing.T) {
+	folder, skills := strings.TrimSuffix(dir, "/"), skill.DefaultDir
+	for what, plant := range map[string]func(home string) error{
+		"a file for the folder": func(h string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(h, folder)), os.WriteFile(filepath.Join(h, folder), nil, 0o600))
+		},
+		"a loop for the folder": func(h string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(h, folder)), os.Symlink("greeter", filepath.Join(h, folder)))
+		},
+		"a way out for all skills": func(h string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(h, skills)), os.Symlink("/etc", filepath.Join(h, skills)))
+		},
+		"a file for all skills": func(h string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(h, skills)), os.WriteFile(filepath.Join(h, skills), nil, 0o600))
+		},
+	} {
+		w, d := newWorld(t), newHome(t)
+		w.upload(t, "1.0.0", "one", "a.txt")
+		w.install(t, "greeter", skill.Custom)
+		w.sync(t, d)
+		if err := plant(d.path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Uninstall(t.Context(), acct, key, agent, "greeter"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Sync(t.Context(), d, acct, agent); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // An agent that puts links or folders where its skills belong harms itself alone.
 func TestSyncInAHostileHome(t *testing.T) {
 	w, d := newWorld(t), newHome(t)

@@ -236,6 +236,9 @@ func (s *Service) Upgrade(ctx context.Context, accountID, actor, agentID, name, 
 		return Change{}, err
 	}
 	return s.change(ctx, accountID, agentID, i.ID, func(tx *database.Tx, i *Installed) (bool, error) {
+		if version == "" && !i.betters(p) {
+			return false, nil // another upgrade went further while this one fetched
+		}
 		return s.replace(ctx, tx, i, p, actor)
 	})
 }
@@ -250,9 +253,10 @@ func (i Installed) order(version string) Order {
 }
 
 // betters says whether a package found now is an upgrade: a higher version, or
-// other files under the same one where versions are not immutable.
+// other files under the same one where versions are not immutable. Of two commits
+// without a version neither is higher, so other files are enough.
 func (i Installed) betters(p Package) bool {
-	return p.Digest != i.digest && !newer(i.Version, p.Version)
+	return p.Digest != i.digest && (!newer(i.Version, p.Version) || isCommit(i.Version) && isCommit(p.Version))
 }
 
 func (s *Service) replace(ctx context.Context, tx *database.Tx, i *Installed, p Package, actor string) (bool, error) {

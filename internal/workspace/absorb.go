@@ -213,9 +213,10 @@ func (a *absorbing) absorb(ctx context.Context, e edit) error {
 }
 
 // deliveredUnnoted finds the version that the home holds because the server died
-// between writing it there and noting that: one newer than what is known.
+// between writing it there and noting that: one newer than what is known. What was
+// set aside is never delivered, so a home that is known holds it as an edit alone.
 func (a *absorbing) deliveredUnnoted(ctx context.Context, e edit) (Version, error) {
-	v, err := withHash(ctx, a.tx, a.accountID, a.agentID, e.doc, e.hash)
+	v, err := withHash(ctx, a.tx, a.accountID, a.agentID, e.doc, e.hash, e.before.version == 0)
 	if errors.Is(err, sql.ErrNoRows) || (err == nil && v.Number < e.before.version) {
 		return Version{}, nil
 	}

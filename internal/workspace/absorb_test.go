@@ -160,6 +160,21 @@ func TestAnEditThatMeetsANewerChangeIsKeptAside(t *testing.T) {
 	}
 }
 
+// The agent may write again what was kept aside once: that is an edit like any other.
+func TestAnEditThatWasKeptAsideMayBeMadeAgain(t *testing.T) {
+	s, h := delivered(t)
+	must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "of the API", ""))
+	h["SOUL.md"] = "of the agent"
+	if a := absorb(t, s, h); len(a.Aside) != 1 {
+		t.Fatalf("%+v", a)
+	}
+	h.deliver(t, s)
+	h["SOUL.md"] = "of the agent"
+	if a := absorb(t, s, h); len(a.Taken) != 1 || soul(t, s) != "of the agent" || pending(t, s) != "[]" {
+		t.Errorf("%+v: %q is live, pending %s", a, soul(t, s), pending(t, s))
+	}
+}
+
 func TestAnEditOfWhatWasRestoredIsNoConflict(t *testing.T) {
 	s, h := delivered(t)
 	must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "tried", ""))

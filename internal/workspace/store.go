@@ -47,10 +47,11 @@ func numbered(ctx context.Context, q database.Querier, accountID, agentID string
 	return database.One(ctx, q, scanWhole, `SELECT `+columns+`, content`+of+` AND name = $3 AND version = $4`, accountID, agentID, d, number)
 }
 
-// withHash is the newest version of a document that has that content.
-func withHash(ctx context.Context, q database.Querier, accountID, agentID string, d Document, hash string) (Version, error) {
+// withHash is the newest version of a document that has that content, of those that
+// were set aside only if aside is true.
+func withHash(ctx context.Context, q database.Querier, accountID, agentID string, d Document, hash string, aside bool) (Version, error) {
 	return database.One(ctx, q, scanVersion,
-		`SELECT `+columns+of+` AND name = $3 AND hash = $4 AND NOT deleted ORDER BY version DESC LIMIT 1`, accountID, agentID, d, hash)
+		`SELECT `+columns+of+` AND name = $3 AND hash = $4 AND NOT deleted AND (NOT aside OR $5) ORDER BY version DESC LIMIT 1`, accountID, agentID, d, hash, aside)
 }
 
 // exist fails with NotFound if there is no such agent.

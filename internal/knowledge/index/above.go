@@ -16,23 +16,28 @@ func (m *Matrix) Above(queries [][]float32, threshold float64, exact Exact) (hit
 		return hits, nil, nil
 	}
 	pairs := m.sift(queries, threshold)
-	missing := make(map[int64]bool)
-	for part := range slices.Chunk(pairs, rescoreRows) {
-		keys := make([]int64, len(part))
-		for i, p := range part {
-			keys[i] = p.key
+	var rows []int64 // of the pairs, each once: texts made from one template are all near to each other
+	for _, p := range pairs {
+		if len(rows) == 0 || rows[len(rows)-1] != p.key {
+			rows = append(rows, p.key)
 		}
+	}
+	for keys := range slices.Chunk(rows, rescoreRows) {
 		vectors, err := exact(keys)
 		if err != nil {
 			return nil, nil, err
 		}
-		for i, p := range part {
-			if vectors[i] == nil {
-				missing[p.key] = true
-				continue
+		for i, v := range vectors {
+			if v == nil {
+				gone = append(gone, keys[i])
 			}
-			if cosine := float64(m.kernel.dot(vectors[i], queries[p.query])); cosine >= threshold {
-				hits[p.query] = append(hits[p.query], Hit{p.key, cosine})
+			for ; len(pairs) > 0 && pairs[0].key == keys[i]; pairs = pairs[1:] {
+				if v == nil {
+					continue
+				}
+				if cosine := float64(m.kernel.dot(v, queries[pairs[0].query])); cosine >= threshold {
+					hits[pairs[0].query] = append(hits[pairs[0].query], Hit{keys[i], cosine})
+				}
 			}
 		}
 	}
@@ -40,9 +45,6 @@ func (m *Matrix) Above(queries [][]float32, threshold float64, exact Exact) (hit
 		slices.SortFunc(h, func(a, b Hit) int {
 			return cmp.Or(cmp.Compare(b.Cosine, a.Cosine), cmp.Compare(a.Key, b.Key))
 		})
-	}
-	for key := range missing {
-		gone = append(gone, key)
 	}
 	return hits, gone, nil
 }
@@ -53,7 +55,7 @@ type pair struct {
 	query int
 }
 
-// sift returns every pair that the bounds do not rule out: first by the heads of
+// sift returns every pair that the bounds do not rule out, by key: first by the heads of
 // the vectors, then, for the blocks where anything is left, by the whole.
 func (m *Matrix) sift(queries [][]float32, threshold float64) []pair {
 	heads := newSieve(m.kernel, queries, m.head, m.lost, threshold)
@@ -83,7 +85,7 @@ func (m *Matrix) sift(queries [][]float32, threshold float64) []pair {
 	})
 	pairs := slices.Concat(found...)
 	slices.SortFunc(pairs, func(a, b pair) int {
-		return cmp.Or(cmp.Compare(a.query, b.query), cmp.Compare(a.key, b.key))
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.query, b.query))
 	})
 	return pairs
 }

@@ -270,3 +270,30 @@ func TestKernelsAgree(t *testing.T) {
 		}
 	}
 }
+
+// Texts made from one template are all near to each other: every query finds every row.
+func TestAboveAsksForEachRowOnce(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	vectors := clustered(rng, 300, 64, 1, 0.01)
+	asked := map[int64]int{}
+	exact := func(keys []int64) ([][]float32, error) {
+		for _, key := range keys {
+			asked[key]++
+		}
+		return exactOf(vectors, 5)(keys)
+	}
+	hits, gone, err := build(t, best, vectors).Above(vectors[:100], 0.95, exact)
+	if err != nil || !slices.Equal(gone, []int64{5}) {
+		t.Fatal(gone, err)
+	}
+	for key, n := range asked {
+		if n > 1 {
+			t.Fatalf("row %d was asked for %d times", key, n)
+		}
+	}
+	for i, h := range hits {
+		if !sameCosines(h, bruteForce(vectors, vectors[i], 5)) {
+			t.Fatalf("query %d: %d rows", i, len(h))
+		}
+	}
+}

@@ -56,20 +56,24 @@ func New(s Settings) (*Client, error) {
 		from = http.DefaultClient
 	}
 	client := *from
-	client.CheckRedirect = follow(from.CheckRedirect)
+	client.CheckRedirect = c.follow(from.CheckRedirect)
 	c.http = &client
 	return c, nil
 }
 
 // follow refuses a redirect that gives up encryption, beside what the client
-// given refuses.
-func follow(also func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
+// given refuses. The token does not come along to another host: net/http would
+// take it to another port and to any subdomain.
+func (c *Client) follow(also func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
 	return func(to *http.Request, via []*http.Request) error {
 		if len(via) >= maxRedirects {
 			return fmt.Errorf("more than %d redirects", maxRedirects)
 		}
 		if via[0].URL.Scheme == "https" && to.URL.Scheme != "https" {
 			return errors.New("a redirect leads from https to http")
+		}
+		if to.URL.Host != c.base.Host {
+			to.Header.Del("Authorization")
 		}
 		if also != nil {
 			return also(to, via)

@@ -35,16 +35,21 @@ func open(t *testing.T, s fetch.Settings) *fetch.Client {
 func TestTheTokenStaysWithItsHost(t *testing.T) {
 	seen := make(chan string, 2)
 	elsewhere := serve(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header.Get("Authorization") })
-	home := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		seen <- r.Header.Get("Authorization")
-		http.Redirect(w, r, strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1), http.StatusFound)
-	})
-	c := open(t, fetch.Settings{BaseURL: home.URL, Token: vault.NewSecret("tok")})
-	if _, err := c.Get(t.Context(), c.URL(nil, "x"), "*/*", 10); err != nil {
-		t.Fatal(err)
-	}
-	if first, second := <-seen, <-seen; first != "Bearer tok" || second != "" {
-		t.Errorf("the token was sent as %q and %q", first, second)
+	for _, to := range []string{
+		strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1),
+		elsewhere.URL, // another port is another service
+	} {
+		home := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			seen <- r.Header.Get("Authorization")
+			http.Redirect(w, r, to, http.StatusFound)
+		})
+		c := open(t, fetch.Settings{BaseURL: home.URL, Token: vault.NewSecret("tok")})
+		if _, err := c.Get(t.Context(), c.URL(nil, "x"), "*/*", 10); err != nil {
+			t.Fatal(err)
+		}
+		if first, second := <-seen, <-seen; first != "Bearer tok" || second != "" {
+			t.Errorf("redirected to %s the token was sent as %q and %q", to, first, second)
+		}
 	}
 }
 

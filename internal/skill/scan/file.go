@@ -54,7 +54,10 @@ func (fs *findings) file(name string, data []byte) {
 	fs.name(name)
 	if what, sev := binary(data); what != "" {
 		fs.add("binary", sev, name, 0, "It is "+what+", which cannot be reviewed as text.", "")
-		return
+		if !utf8.Valid(data) {
+			fs.disguised(name, data)
+			return
+		}
 	}
 	text := strings.ToValidUTF8(string(data), "\uFFFD")
 	fs.hidden(name, text)
@@ -62,6 +65,23 @@ func (fs *findings) file(name string, data []byte) {
 	fs.text(name, text, 0, "")
 	fs.blobs(name, text)
 	fs.combined(name, strings.ToLower(text))
+}
+
+// disguised looks for commands in what is no text: a shell runs them also in a file
+// that begins like an image. What an honest image holds too, such as an address,
+// does not count.
+func (fs *findings) disguised(name string, data []byte) {
+	text := normalise(strings.ToValidUTF8(string(data), "\uFFFD"))
+	inside := newFindings()
+	inside.work = fs.work
+	inside.text(name, text, 0, "Inside what is no text: ")
+	inside.together(name, strings.ToLower(text))
+	fs.work = inside.work
+	for _, f := range inside.list {
+		if f.Severity.weight() >= Medium.weight() {
+			fs.add(f.Rule, f.Severity, f.File, f.Line, f.Message, f.Excerpt)
+		}
+	}
 }
 
 // text runs every rule over the lines of a text. at is the line of the file
@@ -130,7 +150,7 @@ func normalise(text string) string {
 			return -1
 		case r == '\u00A0' || r == '\t':
 			return ' '
-		case invisible(r):
+		case invisible(r), r == 0:
 			return -1
 		}
 		return r

@@ -55,14 +55,19 @@ var (
 // longLine is how long a line of code may be before nobody reads it.
 const longLine = 4000
 
-// combined looks at what only the whole file shows.
-func (fs *findings) combined(name, lower string) {
+// together looks for commands that are harmless one by one.
+func (fs *findings) together(name, lower string) {
 	if fetches.MatchString(lower) && makesRun.MatchString(lower) {
 		fs.add("download-execute", High, name, 0, "It downloads a program and makes it executable.", "")
 	}
 	if fs.has(name, "credential-read", "env-dump") && sends.MatchString(lower) {
 		fs.add("exfiltration", Critical, name, 0, "It reads credentials and sends data away.", "")
 	}
+}
+
+// combined looks at what only the whole file shows.
+func (fs *findings) combined(name, lower string) {
+	fs.together(name, lower)
 	if markdown(name) {
 		fs.comments(name, lower)
 	}

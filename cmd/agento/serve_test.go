@@ -1,0 +1,40 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Gateways outlive the server and call back on its internal address: a start leaves
+// the file alone that keeps it, so that dying halfway cannot lose it.
+func TestTheInternalAddressIsWrittenOnce(t *testing.T) {
+	kept := filepath.Join(t.TempDir(), "internal.addr")
+	listen := func(flag string) string {
+		t.Helper()
+		l, err := listenInternal(t.Context(), flag, kept)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return l.Addr().String()
+	}
+	first := listen("")
+	past := time.Unix(1e9, 0)
+	if err := os.Chtimes(kept, past, past); err != nil {
+		t.Fatal(err)
+	}
+	if again := listen(""); again != first {
+		t.Errorf("%s, then %s", first, again)
+	}
+	if st, err := os.Stat(kept); err != nil || !st.ModTime().Equal(past) {
+		t.Errorf("the file was written again: %v, %v", st.ModTime(), err)
+	}
+	other := listen("127.0.0.1:0")
+	if text, err := os.ReadFile(kept); err != nil || string(text) != other+"\n" {
+		t.Errorf("a new address is not kept: %q, %v", text, err)
+	}
+}

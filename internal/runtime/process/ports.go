@@ -72,25 +72,9 @@ func (b *portBook) keep(port int, id string) {
 	}
 }
 
-// release gives back the port of a gateway that has ended, unless its agent has
-// been given another since.
-func (b *portBook) release(place, id string) {
-	port, err := portOf(place)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err == nil && b.port[id] == port {
-		b.clear(id)
-	}
-}
-
 func (b *portBook) drop(id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.clear(id)
-}
-
-// clear forgets what an agent has. The caller holds mu.
-func (b *portBook) clear(id string) {
 	if port, ok := b.port[id]; ok && b.owner[port] == id {
 		delete(b.owner, port)
 	}

@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -349,30 +348,6 @@ func TestPlaces(t *testing.T) {
 	}
 	if _, err := d.Place(t.Context(), runtimetest.Spec(runtimetest.NewID())); err != nil {
 		t.Errorf("after a removal: %v", err)
-	}
-}
-
-// TestPlacesOfStoppedAgents: those that do not run keep no port from others.
-func TestPlacesOfStoppedAgents(t *testing.T) {
-	s := settings(t)
-	s.PortFrom, s.PortTo = freeRange(t, 1)
-	d := open(t, s)
-	first, second := runtimetest.Spec(runtimetest.NewID()), runtimetest.Spec(runtimetest.NewID())
-	g := runtimetest.Start(t, d, first)
-	if _, err := d.Place(t.Context(), second); !errors.Is(err, runtime.ErrNoRoom) {
-		t.Errorf("beside one that runs: %v", err)
-	}
-	g.Stop(time.Minute)
-	place, err := d.Place(t.Context(), second)
-	if err != nil {
-		t.Fatalf("after the only other was stopped: %v", err)
-	}
-	// A stop that is repeated late takes nothing from the new owner.
-	if err := d.Stop(t.Context(), g.Place, first.ID, time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.Place(t.Context(), first); !errors.Is(err, runtime.ErrNoRoom) {
-		t.Errorf("beside %s, which is given out: %v", place, err)
 	}
 }
 

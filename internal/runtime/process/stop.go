@@ -170,7 +170,6 @@ func (d *Driver) end(ctx context.Context, a agent, rec record) error {
 		return err
 	}
 	d.watchOver(a.id, false)
-	d.ports.release(rec.Place, a.id)
 	return errors.Join(
 		d.limits.remove(a.id, rec),
 		d.secrets.remove(a.id),

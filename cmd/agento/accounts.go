@@ -54,7 +54,7 @@ func (d dataFlags) open(ctx context.Context, do func(*access.Service) error) (er
 	if err != nil {
 		return err
 	}
-	return forTerminal(do(access.New(access.Settings{DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}, Plans: plans, Log: log})))
+	return forTerminal(do(access.New(access.Settings{DB: db, Events: event.NewLog(db), Plans: plans, Log: log})))
 }
 
 // openAccount is open for one account, named by its id or name.

@@ -104,7 +104,7 @@ func (c knowledgeReembed) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	events := &event.Log{DB: db, Bell: event.NewBell()}
+	events := event.NewLog(db)
 	embedder, err := c.embedder(modelproxy.Guard{}, &vault.Installation{DB: db, Vault: secrets, Events: events})
 	if err != nil {
 		return err

@@ -118,7 +118,7 @@ func build(ctx context.Context, f serveFlags, d demo, t *terminal) (_ *platform,
 
 // furnish makes the rooms, each from those below it.
 func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *vault.Vault, plans *access.Plans) (err error) {
-	events := &event.Log{DB: p.db, Bell: event.NewBell()}
+	events := event.NewLog(p.db)
 	p.accounts = access.New(access.Settings{DB: p.db, Events: events, Plans: plans, Log: p.log})
 	guard := modelproxy.Guard{AllowPrivate: f.AllowPrivateEndpoints}
 	if d.addr.IsValid() {

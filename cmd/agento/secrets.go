@@ -33,7 +33,7 @@ func (f vaultFlags) openInstallation(ctx context.Context, do func(*vault.Install
 	if err != nil {
 		return err
 	}
-	return forTerminal(do(&vault.Installation{DB: db, Vault: secrets, Events: &event.Log{DB: db, Bell: event.NewBell()}}))
+	return forTerminal(do(&vault.Installation{DB: db, Vault: secrets, Events: event.NewLog(db)}))
 }
 
 type secretSet struct {

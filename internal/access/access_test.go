@@ -1,6 +1,8 @@
 package access
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -18,7 +20,7 @@ func home() netip.Addr { return netip.MustParseAddr("192.0.2.1") }
 
 func newService(t testing.TB, db *database.DB) *Service {
 	t.Helper()
-	return New(Settings{DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}})
+	return New(Settings{DB: db, Events: event.NewLog(db)})
 }
 
 // newFile makes a service on a file that another process may open too.
@@ -70,13 +72,13 @@ func wantFault(t testing.TB, err error, code fault.Code) *fault.Fault {
 
 func kinds(t testing.TB, s *Service, account string) []string {
 	t.Helper()
-	events, err := s.events.List(t.Context(), account, event.Filter{Limit: 100})
+	events, err := s.events.List(t.Context(), identity.AccountID(account), event.Filter{Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []string
 	for _, e := range events {
-		if e.Actor != operator {
+		if e.Actor.String() != operator {
 			t.Errorf("%s was done by %q", e.Kind, e.Actor)
 		}
 		all = append(all, e.Kind)

@@ -4,6 +4,8 @@
 package access
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -97,7 +99,7 @@ func checkText(wrong fault.Fields, field, text string) {
 
 // record appends an event of this room in the change's transaction.
 func (s *Service) record(ctx context.Context, tx *database.Tx, account, topic, kind, actor string, data map[string]any) error {
-	err := s.events.Append(ctx, tx, event.Event{AccountID: account, Topic: topic, Kind: kind, Actor: actor, Data: data})
+	err := s.events.Append(ctx, tx, identity.ParseActor(identity.AccountID(account), actor), event.Event{Topic: event.Topic(topic), Kind: kind, Data: data})
 	if err != nil {
 		return fmt.Errorf("record %s: %w", kind, err)
 	}

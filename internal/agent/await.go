@@ -17,7 +17,7 @@ const look = 2 * time.Second
 // await reads an agent until done says so or ctx ends; then it returns what it saw
 // last. Any account: the caller has found the agent before.
 func (s *Service) await(ctx context.Context, id string, done func(Agent) bool) (Agent, error) {
-	news, stop := s.Events.Bell.Listen(topic(id))
+	news, stop := s.Events.Subscribe(topic(id))
 	defer stop()
 	again := time.NewTicker(look)
 	defer again.Stop()

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"fmt"
 
@@ -55,8 +57,8 @@ func (m Members) LeaveSwarm(ctx context.Context, tx *database.Tx, accountID, swa
 		if m.Left != nil {
 			tx.AfterCommit(func() { m.Left(id) })
 		}
-		e := event.Event{AccountID: accountID, Topic: topic(id), Kind: "agent.updated", Actor: actor, Data: map[string]any{"swarmId": nil}}
-		if err := m.Events.Append(ctx, tx, e); err != nil {
+		e := event.Event{Topic: topic(id), Kind: "agent.updated", Data: map[string]any{"swarmId": nil}}
+		if err := m.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(accountID), actor), e); err != nil {
 			return err
 		}
 	}

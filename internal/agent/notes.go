@@ -109,7 +109,7 @@ func (s *Service) write(ctx context.Context, id string, n note) error {
 	return s.DB.Tx(ctx, func(tx *database.Tx) error {
 		changed, err := noteError(ctx, tx, id, n.category, n.text)
 		if changed {
-			tx.AfterCommit(func() { s.Events.Bell.Ring(topic(id)) })
+			s.Events.NotifyAfterCommit(tx, topic(id))
 		}
 		return err
 	})

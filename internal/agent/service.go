@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"fmt"
 
@@ -368,7 +370,7 @@ func (s *Service) wish(ctx context.Context, who access.Principal, id string, wan
 
 // tell appends to the audit log what a caller changed.
 func (s *Service) tell(ctx context.Context, tx *database.Tx, who access.Principal, id, kind string, data map[string]any) error {
-	return s.Events.Append(ctx, tx, event.Event{AccountID: who.AccountID, Topic: topic(id), Kind: kind, Actor: who.KeyID, Data: data})
+	return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(who.AccountID), who.KeyID), event.Event{Topic: topic(id), Kind: kind, Data: data})
 }
 
 // Usage counts the account's agents and how many of them are wanted running.

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"database/sql"
 	"errors"
@@ -56,7 +58,7 @@ func (r *Reconciler) erase(ctx context.Context, a Agent) error {
 		if err := remove(ctx, tx, a.ID); err != nil {
 			return fmt.Errorf("remove agent: %w", err)
 		}
-		return r.events.Append(ctx, tx, event.Event{AccountID: a.AccountID, Topic: topic(a.ID), Kind: "agent.removed", Actor: "system"})
+		return r.events.Append(ctx, tx, identity.BySystem(identity.AccountID(a.AccountID)), event.Event{Topic: topic(a.ID), Kind: "agent.removed"})
 	})
 	r.body.forget(a.ID) // what a late caller has opened since
 	return err
@@ -113,7 +115,7 @@ func (r *Reconciler) note(ctx context.Context, a Agent, kind string) error {
 		if err := a.progress(ctx, tx); err != nil {
 			return err
 		}
-		tx.AfterCommit(func() { r.events.Bell.Ring(topic(a.ID)) })
+		r.events.NotifyAfterCommit(tx, topic(a.ID))
 		if kind == "" {
 			return nil
 		}
@@ -121,7 +123,7 @@ func (r *Reconciler) note(ctx context.Context, a Agent, kind string) error {
 		if a.LastError != "" {
 			data["error"], data["category"] = a.LastError, a.ErrorCategory
 		}
-		return r.events.Append(ctx, tx, event.Event{AccountID: a.AccountID, Topic: topic(a.ID), Kind: kind, Actor: "system", Data: data})
+		return r.events.Append(ctx, tx, identity.BySystem(identity.AccountID(a.AccountID)), event.Event{Topic: topic(a.ID), Kind: kind, Data: data})
 	})
 	if err != nil && !errors.Is(err, errNewer) {
 		return fmt.Errorf("note status %s: %w", a.Status, err)
@@ -129,4 +131,4 @@ func (r *Reconciler) note(ctx context.Context, a Agent, kind string) error {
 	return err
 }
 
-func topic(id string) string { return "agent/" + id }
+func topic(id string) event.Topic { return event.AgentTopic(identity.AgentID(id)) }

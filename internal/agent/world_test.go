@@ -90,7 +90,7 @@ func (w *world) serve() {
 	w.t.Helper()
 	v, err := vault.New(make([]byte, 32))
 	w.must(err)
-	events := &event.Log{DB: w.db, Bell: event.NewBell()}
+	events := event.NewLog(w.db)
 	s := Settings{
 		DB: w.db, Events: events, Vault: v, Driver: w.driver, Log: w.log(),
 		Access:    access.New(access.Settings{DB: w.db, Events: events}),

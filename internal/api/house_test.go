@@ -80,7 +80,7 @@ func open(t testing.TB, p plan) *house {
 // furnish makes the rooms, each from those below it, as agento serve does.
 func (h *house) furnish(p plan) {
 	log := slog.New(slog.NewTextHandler(h.log, nil))
-	events := &event.Log{DB: h.db, Bell: event.NewBell()}
+	events := event.NewLog(h.db)
 	secrets := newVault(h.t)
 	h.accounts = access.New(access.Settings{DB: h.db, Events: events, Plans: p.plans, Log: log})
 	documents := &workspace.Service{DB: h.db, Events: events}

@@ -11,7 +11,7 @@ import (
 func TestNoAccountSeesTheInstallationsSecrets(t *testing.T) {
 	h := open(t, plan{})
 	who := h.account("acme", "")
-	in := &vault.Installation{DB: h.db, Vault: newVault(t), Events: &event.Log{DB: h.db, Bell: event.NewBell()}}
+	in := &vault.Installation{DB: h.db, Vault: newVault(t), Events: event.NewLog(h.db)}
 	if err := in.Set(t.Context(), vault.EmbedderAPIKey, vault.NewSecret("placeholder-key"), "operator"); err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func New(s Settings) *Server {
 	if s.Heartbeat == 0 {
 		s.Heartbeat = heartbeat
 	}
-	srv := &Server{Settings: s, mux: http.NewServeMux(), events: &event.Log{DB: s.DB}} // which only reads
+	srv := &Server{Settings: s, mux: http.NewServeMux(), events: event.NewLog(s.DB)} // which only reads
 	srv.drain, srv.stop = context.WithCancel(context.Background())
 	srv.mux.HandleFunc("GET /healthz", srv.health)
 	srv.mux.HandleFunc("GET /readyz", srv.ready)

@@ -1,6 +1,8 @@
 package chat
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -234,7 +236,7 @@ func (s *Service) NewSession(ctx context.Context, who access.Principal, agentID,
 		if err := insert(ctx, tx, v); err != nil {
 			return err
 		}
-		return s.Events.Append(ctx, tx, event.Event{AccountID: v.AccountID, Topic: "agent/" + v.AgentID, Kind: "session.created", Actor: who.KeyID, Data: map[string]any{"session": v.ID}})
+		return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(v.AccountID), who.KeyID), event.Event{Topic: event.Topic("agent/" + v.AgentID), Kind: "session.created", Data: map[string]any{"session": v.ID}})
 	})
 	return v, err
 }

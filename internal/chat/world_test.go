@@ -103,7 +103,7 @@ func (w *world) serve() {
 	v, err := vault.New(make([]byte, 32))
 	w.must(err)
 	log := slog.New(slog.NewTextHandler(w.log, nil))
-	events := &event.Log{DB: db, Bell: event.NewBell()}
+	events := event.NewLog(db)
 	agents, reconciler := agent.New(agent.Settings{
 		DB: db, Events: events, Vault: v, Driver: w.driver, Log: slog.New(slog.DiscardHandler),
 		Access:    access.New(access.Settings{DB: db, Events: events}),

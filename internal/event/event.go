@@ -1,6 +1,6 @@
-// Package event is the ordered log of what happened, and the bell that tells
-// other parts to look at it. The log is the truth and is never changed; the bell
-// only says "look again".
+// Package event is the ordered log of what happened, which is the audit log too, and
+// the notifications that tell other parts of the server to read it. The log is the
+// truth and is never changed; a notification only says that there is something new.
 package event
 
 import (
@@ -11,57 +11,92 @@ import (
 	"time"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
 )
 
-// Event is one thing that happened in an account.
+// AgentTopic is the topic of an agent: its events, and its observed state.
+func AgentTopic(id identity.AgentID) Topic { return Topic("agent/" + string(id)) }
+
+// ReconcilePrefix begins the topics of ReconcileTopic.
+const ReconcilePrefix = "reconcile/"
+
+// ReconcileTopic is notified of when an agent's desired state or what its home
+// should hold has changed, so that its reconciler looks at it.
+func ReconcileTopic(id identity.AgentID) Topic { return Topic(ReconcilePrefix + string(id)) }
+
+// SwarmTopic is the topic of a swarm.
+func SwarmTopic(id identity.SwarmID) Topic { return Topic("swarm/" + string(id)) }
+
+// Event is one thing that happened in the account of its actor.
 type Event struct {
-	Seq       int64
-	AccountID string
-	Topic     string // whom it is about: "agent/ID", "swarm/ID", "key/ID"
-	Kind      string // what happened: "agent.created"
-	Actor     string // the key that asked for it; "agent", "system" or "operator"
-	Data      map[string]any
-	At        time.Time
+	Seq   int64
+	Actor identity.Actor // who changed it
+	Topic Topic          // what it is about
+	Kind  string         // what happened: "agent.created"
+	Data  map[string]any
+	At    time.Time
 }
 
-// Log appends events and reads them back.
+// Log appends events, reads them back, and notifies of them.
 type Log struct {
-	DB   *database.DB
-	Bell *Bell
+	db       *database.DB
+	notifier *notifier
 }
 
-// Append writes e inside the change's own transaction, so that neither exists
-// without the other, and rings its topic after the commit. Data must never hold
-// a secret.
-func (l *Log) Append(ctx context.Context, tx *database.Tx, e Event) error {
+// NewLog returns the log of a database. There is one in a server.
+func NewLog(db *database.DB) *Log { return &Log{db: db, notifier: newNotifier()} }
+
+// Append writes an event inside the change's own transaction, so that neither
+// exists without the other, and notifies of its topic after the commit. The log sets
+// e's Seq, Actor and At. Data must never hold a secret.
+func (l *Log) Append(ctx context.Context, tx *database.Tx, actor identity.Actor, e Event) error {
 	data, err := json.Marshal(e.Data)
 	if err != nil {
 		return fmt.Errorf("append event %s: %w", e.Kind, err)
 	}
 	_, err = tx.ExecContext(ctx,
 		`INSERT INTO events (account_id, topic, kind, actor, data, at) VALUES ($1, $2, $3, $4, $5, $6)`,
-		e.AccountID, e.Topic, e.Kind, e.Actor, string(data), database.Millis(time.Now()))
+		actor.AccountID, e.Topic, e.Kind, actor.String(), string(data), database.Millis(time.Now()))
 	if err != nil {
 		return fmt.Errorf("append event %s: %w", e.Kind, err)
 	}
-	tx.AfterCommit(func() { l.Bell.Ring(e.Topic) })
+	l.NotifyAfterCommit(tx, e.Topic)
 	return nil
+}
+
+// NotifyAfterCommit notifies of a topic once the transaction is committed.
+func (l *Log) NotifyAfterCommit(tx *database.Tx, t Topic) {
+	tx.AfterCommit(func() { l.Notify(t) })
+}
+
+// Notify tells the subscribers of a topic to read what they subscribed for again.
+func (l *Log) Notify(t Topic) { l.notifier.notify(t) }
+
+// Subscribe returns a channel that receives after each notification of the topic,
+// and a function that ends the subscription. Read the records once after Subscribe,
+// then after each receive.
+func (l *Log) Subscribe(t Topic) (<-chan struct{}, func()) { return l.notifier.subscribe(t) }
+
+// SubscribePrefix returns a subscription to every topic that begins with prefix. The
+// caller closes it.
+func (l *Log) SubscribePrefix(prefix string) *PrefixSubscription {
+	return l.notifier.subscribePrefix(prefix)
 }
 
 // Filter narrows a reading of the log; empty fields let everything through.
 type Filter struct {
-	Topic  string
+	Topic  Topic
 	Kind   string
-	Actor  string
+	Actor  string // as identity.Actor.String writes it
 	Since  time.Time
 	Before int64 // only events with a smaller Seq; 0: from the newest on
 	Limit  int
 }
 
 // List reads an account's events, newest first.
-func (l *Log) List(ctx context.Context, accountID string, f Filter) ([]Event, error) {
+func (l *Log) List(ctx context.Context, account identity.AccountID, f Filter) ([]Event, error) {
 	where := []string{"account_id = $1"}
-	args := []any{accountID}
+	args := []any{account}
 	add := func(condition string, v any) {
 		args = append(args, v)
 		where = append(where, fmt.Sprintf(condition, len(args)))
@@ -84,21 +119,23 @@ func (l *Log) List(ctx context.Context, accountID string, f Filter) ([]Event, er
 	args = append(args, f.Limit)
 	query := fmt.Sprintf(`SELECT seq, account_id, topic, kind, actor, data, at FROM events WHERE %s ORDER BY seq DESC LIMIT $%d`,
 		strings.Join(where, " AND "), len(args))
-	return database.All(ctx, l.DB, scan, query, args...)
+	return database.All(ctx, l.db, scan, query, args...)
 }
 
 func scan(r database.Row) (Event, error) {
 	var e Event
-	var data string
+	var account identity.AccountID
+	var actor, data string
 	var at int64
-	if err := r.Scan(&e.Seq, &e.AccountID, &e.Topic, &e.Kind, &e.Actor, &data, &at); err != nil {
+	if err := r.Scan(&e.Seq, &account, &e.Topic, &e.Kind, &actor, &data, &at); err != nil {
 		return e, err
 	}
+	e.Actor = identity.ParseActor(account, actor)
 	e.At = database.Time(at)
 	if err := json.Unmarshal([]byte(data), &e.Data); err != nil {
 		return e, fmt.Errorf("event %d: %w", e.Seq, err)
 	}
-	if e.Data == nil { // appended without any
+	if e.Data == nil { // it was appended without any
 		e.Data = map[string]any{}
 	}
 	return e, nil

@@ -1,23 +1,25 @@
 package event_test
 
 import (
-	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
 )
 
-func TestAppendRingsAfterTheCommitOnly(t *testing.T) {
-	log := &event.Log{DB: databasetest.New(t), Bell: event.NewBell()}
-	news, stop := log.Bell.Listen("agent/1")
+func TestAppendNotifiesAfterTheCommitOnly(t *testing.T) {
+	db := databasetest.New(t)
+	log := event.NewLog(db)
+	news, stop := log.Subscribe("agent/1")
 	defer stop()
 	write := func(fail error) error {
-		return log.DB.Tx(t.Context(), func(tx *database.Tx) error {
-			e := event.Event{AccountID: "a", Topic: "agent/1", Kind: "agent.created", Actor: "key_1", Data: map[string]any{"name": "x"}}
-			return errors.Join(log.Append(t.Context(), tx, e), fail)
+		return db.Tx(t.Context(), func(tx *database.Tx) error {
+			e := event.Event{Topic: "agent/1", Kind: "agent.created", Data: map[string]any{"name": "x"}}
+			return errors.Join(log.Append(t.Context(), tx, identity.ByKey("a", "key_1"), e), fail)
 		})
 	}
 	if write(errors.New("undo")) == nil {
@@ -25,7 +27,7 @@ func TestAppendRingsAfterTheCommitOnly(t *testing.T) {
 	}
 	select {
 	case <-news:
-		t.Fatal("rang for an event that was undone")
+		t.Fatal("notified of an event that was rolled back")
 	default:
 	}
 	if err := write(nil); err != nil {
@@ -33,16 +35,17 @@ func TestAppendRingsAfterTheCommitOnly(t *testing.T) {
 	}
 	<-news
 	got, err := log.List(t.Context(), "a", event.Filter{Limit: 10})
-	if err != nil || len(got) != 1 || got[0].Data["name"] != "x" || got[0].Actor != "key_1" {
+	if err != nil || len(got) != 1 || got[0].Data["name"] != "x" || got[0].Actor != identity.ByKey("a", "key_1") {
 		t.Fatalf("%+v %v", got, err)
 	}
 }
 
 // TestAnEventWithoutDataHasAnEmptyObject: its readers are promised one.
 func TestAnEventWithoutDataHasAnEmptyObject(t *testing.T) {
-	log := &event.Log{DB: databasetest.New(t), Bell: event.NewBell()}
-	err := log.DB.Tx(t.Context(), func(tx *database.Tx) error {
-		return log.Append(t.Context(), tx, event.Event{AccountID: "a", Topic: "agent/1", Kind: "agent.removed", Actor: "system"})
+	db := databasetest.New(t)
+	log := event.NewLog(db)
+	err := db.Tx(t.Context(), func(tx *database.Tx) error {
+		return log.Append(t.Context(), tx, identity.BySystem("a"), event.Event{Topic: "agent/1", Kind: "agent.removed"})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -54,10 +57,11 @@ func TestAnEventWithoutDataHasAnEmptyObject(t *testing.T) {
 }
 
 func TestListIsNewestFirstOfOneAccountAndPages(t *testing.T) {
-	log := &event.Log{DB: databasetest.New(t), Bell: event.NewBell()}
-	for i, account := range []string{"a", "b", "a", "a"} {
-		err := log.DB.Tx(t.Context(), func(tx *database.Tx) error {
-			return log.Append(context.Background(), tx, event.Event{AccountID: account, Topic: "t", Kind: "k", Data: map[string]any{"i": i}})
+	db := databasetest.New(t)
+	log := event.NewLog(db)
+	for i, account := range []identity.AccountID{"a", "b", "a", "a"} {
+		err := db.Tx(t.Context(), func(tx *database.Tx) error {
+			return log.Append(t.Context(), tx, identity.BySystem(account), event.Event{Topic: "t", Kind: "k", Data: map[string]any{"i": i}})
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -73,17 +77,35 @@ func TestListIsNewestFirstOfOneAccountAndPages(t *testing.T) {
 	}
 }
 
-func TestBellForgetsWhoLeaves(t *testing.T) {
-	bell := event.NewBell()
-	c, stop := bell.Listen("t")
-	bell.Ring("t")
-	bell.Ring("t")
+func TestASubscriberIsToldOnceUntilItLooksAndNeverAfterItLeft(t *testing.T) {
+	log := event.NewLog(databasetest.New(t))
+	c, stop := log.Subscribe("t")
+	log.Notify("t")
+	log.Notify("t")
 	<-c
 	stop()
-	bell.Ring("t")
+	log.Notify("t")
 	select {
 	case <-c:
-		t.Fatal("rang for one who left, or twice for one look")
+		t.Fatal("told after it left, or twice for one look")
 	default:
+	}
+}
+
+func TestAPrefixSubscriptionCollectsEachTopicOnce(t *testing.T) {
+	log := event.NewLog(databasetest.New(t))
+	s := log.SubscribePrefix(event.ReconcilePrefix)
+	defer s.Close()
+	for _, topic := range []event.Topic{event.ReconcileTopic("2"), event.ReconcileTopic("1"), event.ReconcileTopic("2"), event.AgentTopic("3")} {
+		log.Notify(topic)
+	}
+	<-s.Ready()
+	got := s.Take()
+	slices.Sort(got)
+	if !slices.Equal(got, []event.Topic{"reconcile/1", "reconcile/2"}) || got[0].ID() != "1" {
+		t.Fatalf("%q", got)
+	}
+	if more := s.Take(); len(more) > 0 {
+		t.Fatalf("%q were taken twice", more)
 	}
 }

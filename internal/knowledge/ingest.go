@@ -1,6 +1,8 @@
 package knowledge
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"cmp"
 	"context"
 	"encoding/json"
@@ -376,5 +378,5 @@ func (s *Service) embed(ctx context.Context, texts []string) ([][]float32, error
 }
 
 func (s *Service) tell(ctx context.Context, tx *database.Tx, accountID, actor string, scope Scope, kind string, data map[string]any) error {
-	return s.Events.Append(ctx, tx, event.Event{AccountID: accountID, Topic: string(scope.Kind) + "/" + scope.ID, Kind: kind, Actor: actor, Data: data})
+	return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(accountID), actor), event.Event{Topic: event.Topic(string(scope.Kind) + "/" + scope.ID), Kind: kind, Data: data})
 }

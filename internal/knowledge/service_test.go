@@ -1,6 +1,8 @@
 package knowledge
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"fmt"
 	"log/slog"
@@ -63,7 +65,7 @@ func newWorld(t testing.TB) *world {
 
 func worldWith(t testing.TB, db *database.DB, e embed.Embedder) *world {
 	w := &world{agents: map[string]string{"ann": "", "bob": "", "cy": ""}, swarms: map[string]bool{"team": true}}
-	w.Service = New(Settings{DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}, Scopes: w, Embedder: e, Log: slog.New(slog.DiscardHandler)})
+	w.Service = New(Settings{DB: db, Events: event.NewLog(db), Scopes: w, Embedder: e, Log: slog.New(slog.DiscardHandler)})
 	return w
 }
 
@@ -506,14 +508,14 @@ func TestEventsTell(t *testing.T) {
 	if _, err := w.Remove(t.Context(), account, "key_2", Remove{Target: agent("ann"), Source: "a"}); err != nil {
 		t.Fatal(err)
 	}
-	events, err := w.Events.List(t.Context(), account, event.Filter{Topic: "agent/ann", Limit: 10})
+	events, err := w.Events.List(t.Context(), identity.AccountID(account), event.Filter{Topic: "agent/ann", Limit: 10})
 	if err != nil || len(events) != 2 {
 		t.Fatal(events, err)
 	}
-	if e := events[0]; e.Kind != "knowledge.deleted" || e.Actor != "key_2" || e.Data["source"] != "a" {
+	if e := events[0]; e.Kind != "knowledge.deleted" || e.Actor.String() != "key_2" || e.Data["source"] != "a" {
 		t.Errorf("%+v", e)
 	}
-	if e := events[1]; e.Kind != "knowledge.ingested" || e.Actor != "key_1" || e.Data["stored"] != 2.0 {
+	if e := events[1]; e.Kind != "knowledge.ingested" || e.Actor.String() != "key_1" || e.Data["stored"] != 2.0 {
 		t.Errorf("%+v", e)
 	}
 }

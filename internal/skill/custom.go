@@ -1,6 +1,8 @@
 package skill
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -151,7 +153,7 @@ func (s *Service) tellUpload(ctx context.Context, tx *database.Tx, u upload, kin
 	if s.Events == nil {
 		return nil
 	}
-	return s.Events.Append(ctx, tx, event.Event{AccountID: u.accountID, Topic: "skill/" + u.manifest.ID, Kind: kind, Actor: actor,
+	return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(u.accountID), actor), event.Event{Topic: event.Topic("skill/" + u.manifest.ID), Kind: kind,
 		Data: map[string]any{"skillId": u.manifest.ID, "version": u.manifest.Version}})
 }
 

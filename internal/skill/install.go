@@ -1,6 +1,8 @@
 package skill
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"fmt"
 	"strings"
@@ -344,5 +346,5 @@ func (s *Service) tell(ctx context.Context, tx *database.Tx, i Installed, kind, 
 	for k, v := range more {
 		data[k] = v
 	}
-	return s.Events.Append(ctx, tx, event.Event{AccountID: i.accountID, Topic: "agent/" + i.agentID, Kind: kind, Actor: actor, Data: data})
+	return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(i.accountID), actor), event.Event{Topic: event.Topic("agent/" + i.agentID), Kind: kind, Data: data})
 }

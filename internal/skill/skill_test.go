@@ -1,6 +1,8 @@
 package skill_test
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +59,7 @@ func newWorld(t testing.TB, change ...func(*skill.Settings)) world {
 	}
 	db := databasetest.New(t)
 	s := skill.Settings{
-		DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}, Catalog: catalog, ClawHub: hub, GitHub: git, MinScore: skill.DefaultMinScore, Log: log,
+		DB: db, Events: event.NewLog(db), Catalog: catalog, ClawHub: hub, GitHub: git, MinScore: skill.DefaultMinScore, Log: log,
 		Agent: func(_ context.Context, _ database.Querier, accountID, agentID string) error {
 			if !strings.HasPrefix(agentID, "agent-") || accountID == other && agentID == agent {
 				return fault.New(fault.NotFound, "There is no such agent.")
@@ -217,8 +219,8 @@ func TestInstallListUninstall(t *testing.T) {
 	_, err = w.Uninstall(t.Context(), acct, key, agent, "csv-analysis")
 	wantFault(t, err, fault.NotFound)
 
-	events, err := w.Events.List(t.Context(), acct, event.Filter{Topic: "agent/" + agent, Limit: 10})
-	if err != nil || len(events) != 2 || events[0].Kind != "skill.uninstalled" || events[1].Kind != "skill.installed" || events[1].Actor != key {
+	events, err := w.Events.List(t.Context(), identity.AccountID(acct), event.Filter{Topic: event.Topic("agent/" + agent), Limit: 10})
+	if err != nil || len(events) != 2 || events[0].Kind != "skill.uninstalled" || events[1].Kind != "skill.installed" || events[1].Actor.String() != key {
 		t.Errorf("events: %+v, %v", events, err)
 	}
 }

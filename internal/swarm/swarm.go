@@ -4,6 +4,8 @@
 package swarm
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"database/sql"
 	"errors"
@@ -223,7 +225,7 @@ func (s *Service) Delete(ctx context.Context, accountID, actor, id string) error
 }
 
 func (s *Service) tell(ctx context.Context, tx *database.Tx, w Swarm, kind, actor string, data map[string]any) error {
-	return s.Events.Append(ctx, tx, event.Event{AccountID: w.AccountID, Topic: "swarm/" + w.ID, Kind: kind, Actor: actor, Data: data})
+	return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(w.AccountID), actor), event.Event{Topic: event.Topic("swarm/" + w.ID), Kind: kind, Data: data})
 }
 
 // apply puts changes in and names the fields that are now different.

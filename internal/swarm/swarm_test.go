@@ -1,6 +1,8 @@
 package swarm_test
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +56,7 @@ func newService(t testing.TB) (*swarm.Service, *vault.Vault) {
 		t.Fatal(err)
 	}
 	s := &swarm.Service{
-		DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}, Members: members{}, Secrets: v,
+		DB: db, Events: event.NewLog(db), Members: members{}, Secrets: v,
 		Allows: func(context.Context, string) error { return nil },
 	}
 	exec(t, s, `CREATE TABLE test_agents (account_id TEXT, id TEXT, swarm_id TEXT)`)
@@ -120,8 +122,8 @@ func TestCreateAndGet(t *testing.T) {
 	if names := must[map[string]swarm.Swarm](t)(s.Names(t.Context(), s.DB, account)); names[w.ID].Slug != "growth" {
 		t.Errorf("%+v", names)
 	}
-	events := must[[]event.Event](t)(s.Events.List(t.Context(), account, event.Filter{Topic: "swarm/" + w.ID, Limit: 10}))
-	if len(events) != 1 || events[0].Kind != "swarm.created" || events[0].Actor != key {
+	events := must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Topic: event.Topic("swarm/" + w.ID), Limit: 10}))
+	if len(events) != 1 || events[0].Kind != "swarm.created" || events[0].Actor.String() != key {
 		t.Errorf("%+v", events)
 	}
 }
@@ -195,7 +197,7 @@ func TestUpdate(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	must[swarm.Swarm](t)(s.Update(t.Context(), account, key, w.ID, swarm.Changes{}))
-	events := must[[]event.Event](t)(s.Events.List(t.Context(), account, event.Filter{Kind: "swarm.updated", Limit: 10}))
+	events := must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Kind: "swarm.updated", Limit: 10}))
 	if len(events) != 1 || fmt.Sprint(events[0].Data["fields"]) != "[name description]" {
 		t.Errorf("%+v", events)
 	}
@@ -288,7 +290,7 @@ func TestSecretsAreNamedAndNeverRead(t *testing.T) {
 	if f := wantFault(t, err, fault.Invalid); strings.Contains(fmt.Sprint(f.Error(), f.Details), "wrong-place") {
 		t.Error("a fault repeats what may be a secret")
 	}
-	events := must[[]event.Event](t)(s.Events.List(t.Context(), account, event.Filter{Kind: "swarm.secrets_updated", Limit: 10}))
+	events := must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Kind: "swarm.secrets_updated", Limit: 10}))
 	if len(events) != 2 || strings.Contains(fmt.Sprint(events), "value-") {
 		t.Errorf("%+v", events)
 	}

@@ -1,6 +1,8 @@
 package vault
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"errors"
 	"fmt"
@@ -130,8 +132,8 @@ func (i *Installation) times(ctx context.Context, q database.Querier) (map[strin
 
 // tell appends to the audit log under no account, so that no account is shown it.
 func (i *Installation) tell(ctx context.Context, tx *database.Tx, actor string, data map[string]any) error {
-	return i.Events.Append(ctx, tx, event.Event{
-		AccountID: InstallationAccount, Topic: "installation/secrets", Kind: "installation.secrets_updated", Actor: actor, Data: data,
+	return i.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(InstallationAccount), actor), event.Event{
+		Topic: "installation/secrets", Kind: "installation.secrets_updated", Data: data,
 	})
 }
 

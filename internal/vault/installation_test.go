@@ -1,6 +1,8 @@
 package vault_test
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"bytes"
 	"fmt"
 	"path/filepath"
@@ -15,7 +17,7 @@ import (
 )
 
 func newInstallation(db *database.DB, v *vault.Vault) *vault.Installation {
-	return &vault.Installation{DB: db, Vault: v, Events: &event.Log{DB: db, Bell: event.NewBell()}}
+	return &vault.Installation{DB: db, Vault: v, Events: event.NewLog(db)}
 }
 
 func count(t *testing.T, db *database.DB, table string) int {
@@ -66,12 +68,12 @@ func TestASecretOfTheInstallationIsSetReplacedAndDeleted(t *testing.T) {
 	if n := count(t, server.DB, "data_keys"); n != 0 {
 		t.Errorf("%d data keys are left", n)
 	}
-	told, err := server.Events.List(t.Context(), vault.InstallationAccount, event.Filter{Limit: 10})
+	told, err := server.Events.List(t.Context(), identity.AccountID(vault.InstallationAccount), event.Filter{Limit: 10})
 	if err != nil || len(told) != 3 {
 		t.Fatalf("the audit log is %+v, %v", told, err)
 	}
 	for i, want := range []string{"map[deleted:[EMBEDDER_API_KEY]]", "map[set:[EMBEDDER_API_KEY]]", "map[set:[EMBEDDER_API_KEY]]"} {
-		if e := told[i]; fmt.Sprint(e.Data) != want || e.Actor != "operator" || e.Kind != "installation.secrets_updated" {
+		if e := told[i]; fmt.Sprint(e.Data) != want || e.Actor.String() != "operator" || e.Kind != "installation.secrets_updated" {
 			t.Errorf("the audit log has %+v, want %s", e, want)
 		}
 	}

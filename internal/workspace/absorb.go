@@ -1,6 +1,8 @@
 package workspace
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"cmp"
 	"context"
 	"database/sql"
@@ -288,8 +290,8 @@ func (s *Service) tell(ctx context.Context, tx *database.Tx, accountID, agentID 
 	for _, r := range refused[:min(len(refused), maxTold)] {
 		told = append(told, map[string]any{"document": r.Path, "reason": r.Reason})
 	}
-	return s.Events.Append(ctx, tx, event.Event{
-		AccountID: accountID, Topic: "agent/" + agentID, Kind: "agent.edits_refused", Actor: ByAgent,
+	return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(accountID), ByAgent), event.Event{
+		Topic: event.Topic("agent/" + agentID), Kind: "agent.edits_refused",
 		Data: map[string]any{"refused": told, "count": len(refused)},
 	})
 }

@@ -1,6 +1,8 @@
 package workspace_test
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"errors"
 	"fmt"
 	"io/fs"
@@ -271,8 +273,8 @@ func TestWhatCannotBeTakenIsToldOnce(t *testing.T) {
 			}
 		}
 	}
-	events := must[[]event.Event](t)(s.Events.List(t.Context(), account, event.Filter{Kind: "agent.edits_refused", Limit: 10}))
-	if len(events) != 1 || events[0].Data["count"] != 5.0 || events[0].Actor != workspace.ByAgent {
+	events := must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Kind: "agent.edits_refused", Limit: 10}))
+	if len(events) != 1 || events[0].Data["count"] != 5.0 || events[0].Actor.String() != workspace.ByAgent {
 		t.Errorf("%+v", events)
 	}
 	h.deliver(t, s)
@@ -286,7 +288,7 @@ func TestWhatCannotBeTakenIsToldOnce(t *testing.T) {
 	}
 	h["SOUL.md"] = ""
 	absorb(t, s, h)
-	events = must[[]event.Event](t)(s.Events.List(t.Context(), account, event.Filter{Kind: "agent.edits_refused", Limit: 10}))
+	events = must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Kind: "agent.edits_refused", Limit: 10}))
 	if len(events) != 2 {
 		t.Errorf("%d events", len(events))
 	}

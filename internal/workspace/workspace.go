@@ -6,6 +6,8 @@
 package workspace
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"database/sql"
 	"errors"
@@ -166,7 +168,7 @@ func (s *Service) write(ctx context.Context, tx *database.Tx, c change) (Version
 	if v.RestoredFrom > 0 {
 		told["restoredFrom"] = v.RestoredFrom
 	}
-	err = s.Events.Append(ctx, tx, event.Event{AccountID: c.accountID, Topic: "agent/" + c.agentID, Kind: kind(c), Actor: c.actor, Data: told})
+	err = s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(c.accountID), c.actor), event.Event{Topic: event.Topic("agent/" + c.agentID), Kind: kind(c), Data: told})
 	if err != nil || c.aside || s.Changed == nil {
 		return v, err
 	}

@@ -1,6 +1,8 @@
 package workspace_test
 
 import (
+	"agento.host/agento/internal/identity"
+
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +26,7 @@ const (
 func newService(t testing.TB) *workspace.Service {
 	t.Helper()
 	db := databasetest.New(t)
-	s := &workspace.Service{DB: db, Events: &event.Log{DB: db, Bell: event.NewBell()}}
+	s := &workspace.Service{DB: db, Events: event.NewLog(db)}
 	initAgent(t, s, account, agent)
 	return s
 }
@@ -64,10 +66,10 @@ func wantFault(t testing.TB, err error, code fault.Code) *fault.Fault {
 // kinds lists what the agent's log holds, oldest first, as "kind actor".
 func kinds(t testing.TB, s *workspace.Service) []string {
 	t.Helper()
-	events := must[[]event.Event](t)(s.Events.List(t.Context(), account, event.Filter{Topic: "agent/" + agent, Limit: 1000}))
+	events := must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Topic: event.Topic("agent/" + agent), Limit: 1000}))
 	var all []string
 	for i := len(events) - 1; i >= 0; i-- {
-		all = append(all, events[i].Kind+" "+events[i].Actor)
+		all = append(all, events[i].Kind+" "+events[i].Actor.String())
 	}
 	return all
 }

@@ -148,7 +148,7 @@ func TestOpenAIAsksForItsKeyBeforeEachRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := &vault.Installation{DB: db, Vault: v, Events: &event.Log{DB: db, Bell: event.NewBell()}}
+	secrets := &vault.Installation{DB: db, Vault: v, Events: event.NewLog(db)}
 	var sent []string
 	valid := ""
 	o := client(t, OpenAISettings{Key: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.EmbedderAPIKey) }},

@@ -1,0 +1,72 @@
+// Package identity names who acts and whom things belong to. Its ids are types of
+// their own, so that the compiler refuses one in the place of another.
+package identity
+
+import "strings"
+
+// Ids of things that more than one package speaks of.
+type (
+	AccountID string // acct_…
+	KeyID     string // key_…
+	UserID    string // user_…
+	AgentID   string // a UUID
+	SwarmID   string // a UUID
+	SessionID string // sess_…: a conversation
+)
+
+// Kind is what an actor is.
+type Kind string
+
+// The kinds of actors.
+const (
+	Key      Kind = "key"      // an API key
+	User     Kind = "user"     // a person who is signed in
+	Agent    Kind = "agent"    // an agent, by its own tools or its own edits
+	System   Kind = "system"   // the server itself
+	Operator Kind = "operator" // whoever runs the installation
+)
+
+// Actor is who changes something, in which account. It is the first parameter
+// after the context of every method that changes something. AccountID is empty for
+// what belongs to the installation and to no account.
+type Actor struct {
+	AccountID AccountID
+	Kind      Kind
+	ID        string // of the key, user or agent; empty for the system and operators
+}
+
+// ByKey returns the actor of a request that was made with an API key.
+func ByKey(account AccountID, key KeyID) Actor {
+	return Actor{AccountID: account, Kind: Key, ID: string(key)}
+}
+
+// ByAgent returns the actor of what an agent does by itself.
+func ByAgent(account AccountID, agent AgentID) Actor {
+	return Actor{AccountID: account, Kind: Agent, ID: string(agent)}
+}
+
+// BySystem returns the server itself as an actor in an account.
+func BySystem(account AccountID) Actor { return Actor{AccountID: account, Kind: System} }
+
+// ByOperator returns the operator as an actor in an account.
+func ByOperator(account AccountID) Actor { return Actor{AccountID: account, Kind: Operator} }
+
+// String returns the actor as the audit log shows it: the id of a key or a user,
+// otherwise the kind.
+func (a Actor) String() string {
+	if a.Kind == Key || a.Kind == User {
+		return a.ID
+	}
+	return string(a.Kind)
+}
+
+// ParseActor reads what String wrote for an actor of the account.
+func ParseActor(account AccountID, text string) Actor {
+	switch kind := Kind(text); {
+	case kind == Agent, kind == System, kind == Operator:
+		return Actor{AccountID: account, Kind: kind}
+	case strings.HasPrefix(text, "user_"):
+		return Actor{AccountID: account, Kind: User, ID: text}
+	}
+	return Actor{AccountID: account, Kind: Key, ID: text}
+}

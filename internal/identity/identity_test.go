@@ -1,0 +1,26 @@
+package identity_test
+
+import (
+	"testing"
+
+	"agento.host/agento/internal/identity"
+)
+
+// TestParseActorReadsWhatStringWrote: the log keeps only the text. Which agent it
+// was stands in the event's topic.
+func TestParseActorReadsWhatStringWrote(t *testing.T) {
+	for _, a := range []identity.Actor{
+		identity.ByKey("acct_1", "key_1"),
+		{AccountID: "acct_1", Kind: identity.User, ID: "user_1"},
+		{AccountID: "acct_1", Kind: identity.Agent},
+		identity.BySystem("acct_1"),
+		identity.ByOperator(""),
+	} {
+		if got := identity.ParseActor(a.AccountID, a.String()); got != a {
+			t.Errorf("%+v was read as %+v", a, got)
+		}
+	}
+	if got := identity.ByAgent("acct_1", "a-1").String(); got != "agent" {
+		t.Errorf("an agent is shown as %q", got)
+	}
+}

@@ -1,0 +1,119 @@
+package provider
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// SecretName is the one name that the vault keeps a secret of an agent or a swarm
+// under, whichever way its caller wrote it.
+type SecretName string
+
+// The secrets that the API names. Every other secret of an agent is an environment
+// variable with an UPPER_CASE name.
+const (
+	AnthropicKey  SecretName = "anthropicApiKey"
+	OpenAIKey     SecretName = "openaiApiKey"
+	GoogleKey     SecretName = "googleApiKey"
+	TelegramToken SecretName = "telegramBotToken"
+	SlackBotToken SecretName = "slackBotToken"
+	SlackAppToken SecretName = "slackAppToken"
+)
+
+const (
+	// maxKey is the longest API key or token, in bytes: it is sent in an HTTP header.
+	maxKey = 4 << 10
+	// maxVariable is the longest value of an environment variable, in bytes.
+	maxVariable = 8 << 10
+)
+
+// secret is what is known of one of the named secrets.
+type secret struct {
+	name   SecretName
+	alias  string // the other spelling of the name
+	prefix string // what every value starts with; the API reference states it
+	shared bool   // a swarm may hold it: two agents cannot both be one bot
+}
+
+var secrets = []secret{
+	{name: AnthropicKey, alias: "anthropic_api_key", prefix: "sk-ant-", shared: true},
+	{name: OpenAIKey, alias: "openai_api_key", shared: true},
+	{name: GoogleKey, alias: "google_api_key", shared: true},
+	{name: TelegramToken, alias: "telegram_bot_token"},
+	{name: SlackBotToken, alias: "slack_bot_token", prefix: "xoxb-"},
+	{name: SlackAppToken, alias: "slack_app_token", prefix: "xapp-"},
+}
+
+func lookup(written string) (secret, bool) {
+	i := slices.IndexFunc(secrets, func(s secret) bool { return written == string(s.name) || written == s.alias })
+	if i < 0 {
+		return secret{}, false
+	}
+	return secrets[i], true
+}
+
+var variableName = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,63}$`)
+
+// IsVariable reports whether the secret is an environment variable of the agent.
+func (n SecretName) IsVariable() bool { return variableName.MatchString(string(n)) }
+
+// ParseAgentSecret returns the name under which the vault keeps what a caller
+// called written. reserved reports the names of variables that the runtime uses
+// itself. problem says what is wrong with the name, empty if nothing; it completes a
+// sentence that begins with the name of the field.
+func ParseAgentSecret(written string, reserved func(variable string) bool) (name SecretName, problem string) {
+	if s, ok := lookup(written); ok {
+		return s.name, ""
+	}
+	if !variableName.MatchString(written) {
+		return "", "is no secret of agento: use anthropicApiKey, openaiApiKey, googleApiKey, telegramBotToken, slackBotToken, slackAppToken, or an UPPER_CASE name for an environment variable"
+	}
+	if reserved(written) {
+		return "", "is reserved: choose another name for the environment variable"
+	}
+	return SecretName(written), ""
+}
+
+// ParseSharedSecret is ParseAgentSecret for the secrets of a swarm. The problem does
+// not repeat the name: somebody may have put the secret there.
+func ParseSharedSecret(written string) (name SecretName, problem string) {
+	if s, ok := lookup(written); ok && s.shared {
+		return s.name, ""
+	}
+	return "", "must hold anthropicApiKey, openaiApiKey or googleApiKey only; a swarm shares provider credentials, and other secrets belong to an agent"
+}
+
+// CheckValue says what is wrong with the value of a secret, empty if nothing. The
+// answer never repeats the value.
+func (n SecretName) CheckValue(value string) (problem string) {
+	if value == "" {
+		return "is empty: give a value, or name it in deleteSecrets to remove it"
+	}
+	if n.IsVariable() {
+		return checkVariable(value)
+	}
+	known, _ := lookup(string(n))
+	switch {
+	case len(value) > maxKey:
+		return fmt.Sprintf("is longer than %d KiB", maxKey>>10)
+	case strings.ContainsAny(value, " \t\r\n"):
+		return "must not contain white space: check how it was copied"
+	case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return "must have printable ASCII characters only: it is sent in an HTTP header"
+	case !strings.HasPrefix(value, known.prefix):
+		return "must start with " + known.prefix
+	}
+	return ""
+}
+
+func checkVariable(value string) string {
+	switch {
+	case len(value) > maxVariable:
+		return fmt.Sprintf("is longer than %d KiB", maxVariable>>10)
+	case strings.ContainsRune(value, 0):
+		return "must not contain a NUL character"
+	}
+	return ""
+}

@@ -11,7 +11,7 @@ FUZZ    ?= 2000x
 # package at a time, so that never more than two boot at once.
 GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 
-.PHONY: run test build check lint fmt bench fuzz model clean
+.PHONY: run test build check lint fmt deadcode bench chaos fuzz model clean
 
 run: ## Install the agent runtime, build, and start a server to try.
 	sh scripts/needs.sh run
@@ -32,7 +32,17 @@ test: ## Install what the tests need and run them all.
 fuzz: ## Every fuzz test, for so many inputs.
 	sh scripts/fuzz.sh $(FUZZ)
 
-check: fmt lint ## What must hold before the tests: format, vet, lint.
+chaos: ## What is too heavy for make test; make chaos-crash runs one subject.
+	sh scripts/needs.sh test
+	$(GO) run ./cmd/agento install
+	sh scripts/chaos.sh
+
+chaos-%:
+	sh scripts/needs.sh test
+	$(GO) run ./cmd/agento install
+	sh scripts/chaos.sh $*
+
+check: fmt lint deadcode ## What must hold before the tests: format, vet, lint, no unused functions.
 	$(GO) vet ./...
 	$(GO) mod verify >/dev/null
 
@@ -41,6 +51,9 @@ fmt:
 
 lint:
 	$(LINT) run ./...
+
+deadcode: ## No function is unused.
+	GO="$(GO)" sh scripts/deadcode.sh
 
 bench: ## Ratios, measured side by side in one run.
 	sh scripts/bench.sh

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Runs what is too long or too heavy for make test, one subject at a time; each takes
+# at most 30 minutes on two cores. Without a subject it runs all of them.
+#
+#   crash   servers, gateways and drivers are killed at many points, several times over
+#   fuzz    every fuzz test, for many more inputs than in make test
+set -eu
+
+crash() {
+	go test -race -count=3 -timeout 25m -run 'Crash|Killed|AcrossServers' ./internal/agent/... ./internal/reconciler/... ./internal/runtime/process/...
+	go test -race -count=2 -timeout 25m -p 1 -run 'Crash' ./cmd/agento
+}
+
+fuzz() { sh scripts/fuzz.sh 20000x; }
+
+for subject in ${*:-crash fuzz}; do
+	echo "== $subject"
+	began=$(date +%s)
+	"$subject"
+	echo "== $subject passed in $(($(date +%s) - began)) s"
+done

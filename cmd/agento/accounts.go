@@ -15,13 +15,13 @@ import (
 	"agento.host/agento/internal/event"
 )
 
-// byOperator is the actor of what is done on the data directory itself.
+// byOperator is the actor of changes that are made in the data directory.
 const byOperator = "operator"
 
-// dataFlags say where the data are.
+// dataFlags name the data directory and the plans file.
 type dataFlags struct {
 	Data  string `help:"Data directory." default:"${data}" type:"path"`
-	Plans string `help:"Plans file; without it there is one plan without limits." type:"path"`
+	Plans string `help:"Plans file. Without it there is one plan without limits." type:"path"`
 }
 
 func defaultData() string {
@@ -42,8 +42,8 @@ func (d dataFlags) database(ctx context.Context, log *slog.Logger) (*database.DB
 	return database.Open(ctx, database.Settings{Path: filepath.Join(d.Data, "agento.db"), Log: log})
 }
 
-// open gives do the accounts of the data directory, also while a server runs on it.
-func (d dataFlags) open(ctx context.Context, do func(*access.Service) error) (err error) {
+// withAccounts calls do with the accounts of the data directory. A server may be running.
+func (d dataFlags) withAccounts(ctx context.Context, do func(*access.Service) error) (err error) {
 	log := slog.New(slog.DiscardHandler)
 	db, err := d.database(ctx, log)
 	if err != nil {
@@ -54,12 +54,12 @@ func (d dataFlags) open(ctx context.Context, do func(*access.Service) error) (er
 	if err != nil {
 		return err
 	}
-	return forTerminal(do(access.New(access.Settings{DB: db, Events: event.NewLog(db), Plans: plans, Log: log})))
+	return readable(do(access.New(access.Settings{DB: db, Events: event.NewLog(db), Plans: plans, Log: log})))
 }
 
-// openAccount is open for one account, named by its id or name.
-func (d dataFlags) openAccount(ctx context.Context, idOrName string, do func(*access.Service, access.Account) error) error {
-	return d.open(ctx, func(accounts *access.Service) error {
+// withAccount calls do with the account of an id or name.
+func (d dataFlags) withAccount(ctx context.Context, idOrName string, do func(*access.Service, access.Account) error) error {
+	return d.withAccounts(ctx, func(accounts *access.Service) error {
 		a, err := accounts.Account(ctx, idOrName)
 		if err != nil {
 			return err
@@ -83,12 +83,12 @@ type accountsCommand struct {
 type accountCreate struct {
 	dataFlags
 	Name string `arg:"" help:"Name of the account."`
-	Plan string `help:"Plan of the account; the first of the plans file if not given."`
+	Plan string `help:"Plan of the account. Default: the first plan of the plans file."`
 }
 
 // Run creates the account.
 func (c accountCreate) Run(ctx context.Context, t *terminal) error {
-	return c.open(ctx, func(accounts *access.Service) error {
+	return c.withAccounts(ctx, func(accounts *access.Service) error {
 		a, err := accounts.CreateAccount(ctx, c.Name, c.Plan, byOperator)
 		if err != nil {
 			return err
@@ -101,7 +101,7 @@ type accountList struct{ dataFlags }
 
 // Run lists the accounts.
 func (c accountList) Run(ctx context.Context, t *terminal) error {
-	return c.open(ctx, func(accounts *access.Service) error {
+	return c.withAccounts(ctx, func(accounts *access.Service) error {
 		all, err := accounts.Accounts(ctx)
 		if err != nil {
 			return err
@@ -115,26 +115,26 @@ func (c accountList) Run(ctx context.Context, t *terminal) error {
 }
 
 func accountRow(a access.Account) map[string]any {
-	return map[string]any{"id": a.ID, "name": a.Name, "plan": a.PlanID, "createdAt": stamp(a.CreatedAt)}
+	return map[string]any{"id": a.ID, "name": a.Name, "plan": a.PlanID, "createdAt": formatTime(a.CreatedAt)}
 }
 
 type keysCommand struct {
-	Create keyCreate `cmd:"" help:"Create a key and print it, alone; it is shown only now."`
+	Create keyCreate `cmd:"" help:"Create a key and print it. It is shown only once."`
 	List   keyList   `cmd:"" help:"List the keys of an account."`
-	Revoke keyRevoke `cmd:"" help:"Revoke a key; a running server refuses it from its next request on."`
+	Revoke keyRevoke `cmd:"" help:"Revoke a key. A running server refuses it from its next request on."`
 }
 
 type keyCreate struct {
 	dataFlags
 	Account   string `arg:"" help:"Id or name of the account."`
-	Label     string `help:"What the key is for." default:"key"`
+	Label     string `help:"Purpose of the key." default:"key"`
 	Scopes    string `help:"Scopes of the key, separated by commas, or all." default:"all"`
-	RateLimit int    `help:"Requests a minute." default:"120"`
+	RateLimit int    `help:"Requests per minute." default:"120"`
 }
 
 // Run creates the key.
 func (c keyCreate) Run(ctx context.Context, t *terminal) error {
-	return c.openAccount(ctx, c.Account, func(accounts *access.Service, account access.Account) error {
+	return c.withAccount(ctx, c.Account, func(accounts *access.Service, account access.Account) error {
 		scopes, err := access.ParseScopes(strings.Split(c.Scopes, ","))
 		if err != nil {
 			return err
@@ -156,7 +156,7 @@ type keyList struct {
 
 // Run lists the keys.
 func (c keyList) Run(ctx context.Context, t *terminal) error {
-	return c.openAccount(ctx, c.Account, func(accounts *access.Service, account access.Account) error {
+	return c.withAccount(ctx, c.Account, func(accounts *access.Service, account access.Account) error {
 		keys, err := accounts.Keys(ctx, account.ID)
 		if err != nil {
 			return err
@@ -177,7 +177,7 @@ type keyRevoke struct {
 
 // Run revokes the key.
 func (c keyRevoke) Run(ctx context.Context, t *terminal) error {
-	return c.openAccount(ctx, c.Account, func(accounts *access.Service, account access.Account) error {
+	return c.withAccount(ctx, c.Account, func(accounts *access.Service, account access.Account) error {
 		if err := accounts.RevokeKey(ctx, account.ID, c.Key, byOperator); err != nil {
 			return err
 		}
@@ -188,11 +188,12 @@ func (c keyRevoke) Run(ctx context.Context, t *terminal) error {
 func keyRow(k access.Key) map[string]any {
 	return map[string]any{
 		"id": k.ID, "label": k.Label, "hint": k.Hint, "scopes": strings.Join(k.Scopes.Names(), ","), "rateLimit": k.RateLimit,
-		"createdAt": stamp(k.CreatedAt), "usedAt": stamp(k.UsedAt), "revokedAt": stamp(k.RevokedAt),
+		"createdAt": formatTime(k.CreatedAt), "usedAt": formatTime(k.UsedAt), "revokedAt": formatTime(k.RevokedAt),
 	}
 }
 
-func stamp(t time.Time) any {
+// formatTime returns the time as the API formats it, or nil for the zero time.
+func formatTime(t time.Time) any {
 	if t.IsZero() {
 		return nil
 	}

@@ -13,9 +13,9 @@ type agentsCommand struct {
 	Get     agentsGet     `cmd:"" help:"Show an agent."`
 	Start   agentsStart   `cmd:"" help:"Start an agent."`
 	Stop    agentsStop    `cmd:"" help:"Stop an agent."`
-	Restart agentsRestart `cmd:"" help:"Give an agent a fresh gateway."`
+	Restart agentsRestart `cmd:"" help:"Restart an agent with a new gateway."`
 	Delete  agentsDelete  `cmd:"" help:"Delete an agent with all its data."`
-	Status  agentsStatus  `cmd:"" help:"Look at an agent now."`
+	Status  agentsStatus  `cmd:"" help:"Show the current state of an agent's gateway."`
 }
 
 type agentsList struct{ remote }
@@ -31,7 +31,7 @@ func (c agentsList) Run(ctx context.Context, t *terminal) error {
 	}
 	rows := make([]map[string]any, len(agents))
 	for i, a := range agents {
-		rows[i] = map[string]any{"id": a.ID, "name": a.Name, "status": a.Status, "region": a.Region, "createdAt": stamp(a.CreatedAt.Time)}
+		rows[i] = map[string]any{"id": a.ID, "name": a.Name, "status": a.Status, "region": a.Region, "createdAt": formatTime(a.CreatedAt.Time)}
 	}
 	return t.table(rows, "id", "name", "status", "region", "createdAt")
 }
@@ -50,7 +50,7 @@ type agentsCreate struct {
 func (c agentsCreate) Run(ctx context.Context, t *terminal) error {
 	in := client.CreateAgentRequest{Name: c.Name, Region: c.Region, Secrets: map[string]string{}, SwarmID: c.Swarm}
 	for name, value := range c.Secret {
-		if len(value) > 1 && value[0] == '@' { // keeps the secret out of the process's arguments
+		if len(value) > 1 && value[0] == '@' { // so that the secret is not in the process's arguments
 			value = os.Getenv(value[1:])
 		}
 		in.Secrets[name] = value
@@ -137,7 +137,7 @@ func (c agentsDelete) Run(ctx context.Context, t *terminal) error {
 
 type agentsStatus struct{ agentArg }
 
-// Run looks at an agent.
+// Run shows the current state of an agent's gateway.
 func (c agentsStatus) Run(ctx context.Context, t *terminal) error {
 	s, err := c.client().AgentStatus(ctx, c.ID)
 	if err != nil {

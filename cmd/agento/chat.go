@@ -14,7 +14,7 @@ type chatCommand struct {
 	Peer    string `help:"Your end user."`
 }
 
-// Run sends the message and prints the answer as it comes.
+// Run sends the message and prints the answer while it arrives.
 func (c chatCommand) Run(ctx context.Context, t *terminal) error {
 	in := client.ChatRequest{Message: c.Message, SessionID: c.Session, PeerID: c.Peer}
 	for e, err := range c.client().Chat(ctx, c.ID, in) {

@@ -11,22 +11,22 @@ import (
 	"agento.host/agento/internal/devmodel"
 )
 
-// TestCrash kills the server with SIGKILL in the middle of things and starts it
-// again: no agent is lost, none runs twice, and nothing is left of what was deleted.
+// TestCrash kills the server during create, chat and delete, and starts it again: no
+// agent is lost, none runs twice, and nothing of a deleted agent is left.
 func TestCrash(t *testing.T) {
 	in := newInstallation(t, "acme")
 	in.start()
 
-	// During create: the wish is written, the gateway is on its way.
-	wanted := in.newAgent("ada")
-	wanted.Secrets["telegramBotToken"] = "1:bot"
-	go func() { _, _ = in.as("acme").CreateAgent(context.Background(), wanted) }() // the crash ends it
-	eventually(t, "the gateway is there", func() bool { return len(in.gateways()) == 1 })
+	// During create: the desired state is stored and the gateway is starting.
+	request := in.newAgent("ada")
+	request.Secrets["telegramBotToken"] = "1:bot"
+	go func() { _, _ = in.client("acme").CreateAgent(context.Background(), request) }() // ends with the crash
+	waitUntil(t, "the gateway exists", func() bool { return len(in.gateways()) == 1 })
 	in.kill()
 	in.start()
-	acme := in.as("acme")
+	acme := in.client("acme")
 	var ada client.AgentSummary
-	eventually(t, "the agent runs", func() bool {
+	waitUntil(t, "the agent runs", func() bool {
 		all, err := acme.ListAgents(t.Context())
 		if err != nil || len(all) != 1 {
 			t.Fatalf("%d agents, %v", len(all), err)
@@ -39,16 +39,16 @@ func TestCrash(t *testing.T) {
 	}
 
 	in.bot.Write(5, 42, "Eve", "echo from afar")
-	eventually(t, "what came through Telegram is kept", func() bool { return len(telegramHistory(t, acme, ada.ID)) == 2 })
+	waitUntil(t, "the Telegram message is stored", func() bool { return len(telegramHistory(t, acme, ada.ID)) == 2 })
 
-	// During a chat: the gateway lives on and is adopted.
+	// During a chat: the gateway keeps running and is adopted.
 	pid := gatewayPID(t, in, ada.ID)
-	remove := in.model.Script(devmodel.When("tell me a long story", longStory()))
+	remove := in.model.Script(devmodel.When("tell me a long story", longReply()))
 	begun, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		first := true
-		for e, err := range in.as("acme").Chat(context.Background(), ada.ID, client.ChatRequest{Message: "tell me a long story"}) {
+		for e, err := range in.client("acme").Chat(context.Background(), ada.ID, client.ChatRequest{Message: "tell me a long story"}) {
 			if err != nil {
 				return // the crash
 			}
@@ -61,20 +61,20 @@ func TestCrash(t *testing.T) {
 	select {
 	case <-begun:
 	case <-ended:
-		t.Fatal("the story did not begin")
+		t.Fatal("the answer did not start")
 	}
-	awaitDraft(t, in)
+	waitForDraft(t, in)
 	in.kill()
 	<-ended
 	if cut, err := lastCall(t, in, "tell me a long story").Cancelled(t.Context()); err != nil || !cut {
 		t.Errorf("the model call outlived the server: %v, %v", cut, err)
 	}
 	remove()
-	forgetTelegram(t, in)
+	deleteTelegramSession(t, in)
 	in.start()
-	acme = in.as("acme")
-	eventually(t, "what was said on Telegram while no server listened is read", func() bool { return len(telegramHistory(t, acme, ada.ID)) == 2 })
-	if got := say(t, acme, ada.ID, client.ChatRequest{Message: "echo still here"}); got != "still here" {
+	acme = in.client("acme")
+	waitUntil(t, "the Telegram messages that arrived while no server ran are stored", func() bool { return len(telegramHistory(t, acme, ada.ID)) == 2 })
+	if got := send(t, acme, ada.ID, client.ChatRequest{Message: "echo still here"}); got != "still here" {
 		t.Errorf("after the crash: %q", got)
 	}
 	if gatewayPID(t, in, ada.ID) != pid || len(in.gateways()) != 1 {
@@ -87,23 +87,23 @@ func TestCrash(t *testing.T) {
 	if !slices.ContainsFunc(history, func(m client.ChatMessage) bool {
 		return m.Role == "assistant" && strings.HasPrefix(m.Content, "and then ")
 	}) {
-		t.Errorf("what the agent said before the crash is lost: %+v", history)
+		t.Errorf("the text of the agent before the crash is lost: %+v", history)
 	}
 
-	// During delete: as soon as the wish is written.
-	go func() { _, _ = in.as("acme").DeleteAgent(context.Background(), ada.ID) }() // the crash ends it
-	awaitDeleteWish(t, in, ada.ID)
+	// During delete: as soon as the request is stored.
+	go func() { _, _ = in.client("acme").DeleteAgent(context.Background(), ada.ID) }() // ends with the crash
+	waitForDeleteRequest(t, in, ada.ID)
 	in.kill()
 	in.start()
-	acme = in.as("acme")
-	eventually(t, "nothing is left", func() bool { return len(in.gateways()) == 0 })
+	acme = in.client("acme")
+	waitUntil(t, "nothing is left", func() bool { return len(in.gateways()) == 0 })
 	if all, err := acme.ListAgents(t.Context()); err != nil || len(all) != 0 {
 		t.Errorf("%d agents, %v", len(all), err)
 	}
 	in.stop()
 }
 
-// telegramHistory is what the record holds of the agent's Telegram session.
+// telegramHistory returns the stored messages of the agent's Telegram session.
 func telegramHistory(t *testing.T, c *client.Client, id string) []client.ChatMessage {
 	t.Helper()
 	sessions, err := c.Sessions(t.Context(), id)
@@ -114,37 +114,37 @@ func telegramHistory(t *testing.T, c *client.Client, id string) []client.ChatMes
 		if s.Channel != "telegram" {
 			continue
 		}
-		said, err := c.History(t.Context(), id, client.HistoryQuery{SessionID: s.ID})
+		messages, err := c.History(t.Context(), id, client.HistoryQuery{SessionID: s.ID})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return said
+		return messages
 	}
 	return nil
 }
 
-// forgetTelegram makes the record one of a server that was not there when it was
-// said: only the gateway knows of it.
-func forgetTelegram(t *testing.T, in *installation) {
+// deleteTelegramSession deletes the stored Telegram session, as if no server had run
+// when its messages arrived: only the gateway still has them.
+func deleteTelegramSession(t *testing.T, in *installation) {
 	t.Helper()
-	db := in.records()
+	db := in.openDatabase()
 	defer func() { _ = db.Close() }()
-	for _, forget := range []string{
+	for _, query := range []string{
 		`DELETE FROM messages WHERE session_id IN (SELECT id FROM sessions WHERE channel = 'telegram')`,
 		`DELETE FROM sessions WHERE channel = 'telegram'`,
 	} {
-		if _, err := db.ExecContext(t.Context(), forget); err != nil {
+		if _, err := db.ExecContext(t.Context(), query); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// awaitDraft waits until an answer that grows is saved, as no API shows it.
-func awaitDraft(t *testing.T, in *installation) {
+// waitForDraft waits until a part of the running answer is stored. No API returns it.
+func waitForDraft(t *testing.T, in *installation) {
 	t.Helper()
-	db := in.records()
+	db := in.openDatabase()
 	defer func() { _ = db.Close() }()
-	eventually(t, "the answer is saved while it grows", func() bool {
+	waitUntil(t, "a part of the running answer is stored", func() bool {
 		var n int
 		if err := db.QueryRowContext(t.Context(), `SELECT count(*) FROM drafts`).Scan(&n); err != nil {
 			t.Fatal(err)
@@ -153,18 +153,18 @@ func awaitDraft(t *testing.T, in *installation) {
 	})
 }
 
-// awaitDeleteWish reads the records beside the server, as no API shows a wish.
-func awaitDeleteWish(t *testing.T, in *installation, id string) {
+// waitForDeleteRequest waits until the desired state is stored. No API returns it.
+func waitForDeleteRequest(t *testing.T, in *installation, id string) {
 	t.Helper()
-	db := in.records()
+	db := in.openDatabase()
 	defer func() { _ = db.Close() }()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	for time.Now().Before(deadline) {
 		var wanted string
 		err := db.QueryRowContext(t.Context(), `SELECT wanted FROM agents WHERE id = $1`, id).Scan(&wanted)
-		if err != nil || wanted == "deleted" { // gone already is as good
+		if err != nil || wanted == "deleted" { // no row: it is deleted already
 			return
 		}
 	}
-	t.Fatal("the wish to delete was not written")
+	t.Fatal("the delete request was not stored")
 }

@@ -12,10 +12,10 @@ import (
 )
 
 type installCommand struct {
-	RuntimeDir string `help:"Folder of the agent runtime; by default in the user's cache folder." type:"path"`
+	RuntimeDir string `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
 }
 
-// Run installs the agent runtime, if it is not there yet.
+// Run installs the agent runtime if it is missing.
 func (c installCommand) Run(ctx context.Context, t *terminal) error {
 	r, err := install.Install(ctx, install.Settings{Dir: c.RuntimeDir, Progress: t.err})
 	if err != nil {
@@ -26,10 +26,10 @@ func (c installCommand) Run(ctx context.Context, t *terminal) error {
 
 type doctorCommand struct {
 	dataFlags
-	RuntimeDir string `help:"Folder of the agent runtime; by default in the user's cache folder." type:"path"`
+	RuntimeDir string `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
 }
 
-// finding is what doctor says of one part.
+// finding is the result of one check.
 type finding struct {
 	Part  string `json:"part"`
 	State string `json:"state"`
@@ -37,7 +37,7 @@ type finding struct {
 	Fix   string `json:"fix,omitempty"`
 }
 
-// Run looks at everything that agents need. It fails if something must be fixed.
+// Run checks everything that agents need. It fails if something must be fixed.
 func (c doctorCommand) Run(t *terminal) error {
 	found := append([]finding{c.openclaw()}, machine()...)
 	found = append(found, c.data())

@@ -14,22 +14,22 @@ import (
 	"agento.host/agento/client"
 )
 
-// embeddings is a service that embeds for whoever has its key.
+// embeddings is a fake embedding service that requires an API key.
 type embeddings struct {
 	*httptest.Server
-	key atomic.Pointer[string] // what it wants as Authorization
+	key atomic.Pointer[string] // the Authorization header that it requires
 }
 
 func newEmbeddings(t *testing.T) *embeddings {
 	t.Helper()
 	e := &embeddings{}
-	e.wants("")
+	e.require("")
 	e.Server = httptest.NewServer(http.HandlerFunc(e.answer))
 	t.Cleanup(e.Close)
 	return e
 }
 
-func (e *embeddings) wants(authorization string) { e.key.Store(&authorization) }
+func (e *embeddings) require(authorization string) { e.key.Store(&authorization) }
 
 func (e *embeddings) answer(w http.ResponseWriter, r *http.Request) {
 	if strings.Join(r.Header.Values("Authorization"), ",") != *e.key.Load() {
@@ -50,7 +50,7 @@ func (e *embeddings) answer(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, `{"data":[%s]}`, strings.Join(rows, ","))
 }
 
-// setSecret sets a secret of the installation beside the running server.
+// setSecret sets a secret of the installation while the server runs.
 func (in *installation) setSecret(name, value string) {
 	in.t.Helper()
 	cmd := in.program("secrets", "set", name)
@@ -60,7 +60,7 @@ func (in *installation) setSecret(name, value string) {
 	}
 }
 
-func TestTheEmbeddersKeyComesFromTheVaultAndChangesWithoutARestart(t *testing.T) {
+func TestEmbedderKeyChangesWithoutRestart(t *testing.T) {
 	service := newEmbeddings(t)
 	t.Setenv("AGENTO_EMBEDDER", "openai")
 	t.Setenv("AGENTO_EMBEDDER_URL", service.URL)
@@ -68,7 +68,7 @@ func TestTheEmbeddersKeyComesFromTheVaultAndChangesWithoutARestart(t *testing.T)
 	t.Setenv("AGENTO_EMBEDDER_SIZE", "3")
 	in := newInstallation(t, "acme")
 	in.start()
-	c := in.as("acme")
+	c := in.client("acme")
 	home, err := c.CreateSwarm(t.Context(), client.CreateSwarmRequest{Name: "Readers"})
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestTheEmbeddersKeyComesFromTheVaultAndChangesWithoutARestart(t *testing.T)
 		t.Fatal(err)
 	}
 	for day, key := range []string{"placeholder-one", "placeholder-two"} {
-		service.wants("Bearer " + key)
+		service.require("Bearer " + key)
 		if err := ingest("Refused, since the service has another key."); !client.IsCode(err, "upstream_error") || strings.Contains(err.Error(), "placeholder-") {
 			t.Fatalf("with a wrong key: %v", err)
 		}
@@ -93,24 +93,24 @@ func TestTheEmbeddersKeyComesFromTheVaultAndChangesWithoutARestart(t *testing.T)
 	}
 
 	if out := in.run("knowledge", "reembed", "--embedder-model=other-model"); !strings.Contains(out, "embedded 3 entries") {
-		t.Errorf("reembed says %q", out)
+		t.Errorf("reembed printed %q", out)
 	}
 	in.run("secrets", "delete", "EMBEDDER_API_KEY")
-	service.wants("")
+	service.require("")
 	if err := ingest("Stored without a key again."); err != nil {
 		t.Fatal(err)
 	}
 	in.setSecret("EMBEDDER_API_KEY", "placeholder-three")
-	hides(t, in.data, "placeholder-") // the WAL is there while the server runs
+	checkNotStored(t, in.data, "placeholder-") // includes the WAL of the running server
 	in.stop()
-	hides(t, in.data, "placeholder-")
+	checkNotStored(t, in.data, "placeholder-")
 	if strings.Contains(in.logs.String(), "placeholder-") {
-		t.Error("the server's log shows a key")
+		t.Error("the server's log contains a key")
 	}
 }
 
-// hides fails the test if a file below the folder holds the value in the clear.
-func hides(t *testing.T, folder, value string) {
+// checkNotStored fails the test if a file in the directory contains the value in plain text.
+func checkNotStored(t *testing.T, folder, value string) {
 	t.Helper()
 	err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -118,7 +118,7 @@ func hides(t *testing.T, folder, value string) {
 		}
 		content, err := os.ReadFile(path)
 		if strings.Contains(string(content), value) {
-			t.Errorf("%s holds the secret", path)
+			t.Errorf("%s contains the secret", path)
 		}
 		return err
 	})

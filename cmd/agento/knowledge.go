@@ -18,10 +18,10 @@ import (
 type knowledgeCommand struct {
 	Add     knowledgeAdd     `cmd:"" help:"Add texts to a knowledge base."`
 	Search  knowledgeSearch  `cmd:"" help:"Search a knowledge base."`
-	Reembed knowledgeReembed `cmd:"" help:"Embed every entry with another model, on the data directory, also while the server runs. Stop and start it as you like."`
+	Reembed knowledgeReembed `cmd:"" help:"Embed every entry with another model, in the data directory. The server may be running, and the command can be interrupted and repeated."`
 }
 
-// knowledgeOwner says whose knowledge is meant.
+// knowledgeOwner names the agent or swarm that the knowledge belongs to.
 type knowledgeOwner struct {
 	Agent string `help:"Id of the agent." xor:"owner" required:""`
 	Swarm string `help:"Id of the swarm." xor:"owner" required:""`
@@ -30,11 +30,11 @@ type knowledgeOwner struct {
 type knowledgeAdd struct {
 	remote
 	knowledgeOwner
-	Source string `help:"Where the text comes from." required:""`
-	File   string `arg:"" help:"File with the text; paragraphs become entries. - is standard input." type:"existingfile"`
+	Source string `help:"Source of the text." required:""`
+	File   string `arg:"" help:"File with the text. Each paragraph becomes an entry. - is standard input." type:"existingfile"`
 }
 
-// Run adds a file, a paragraph an entry.
+// Run adds a file, with one entry per paragraph.
 func (c knowledgeAdd) Run(ctx context.Context, t *terminal) error {
 	text, err := readAll(c.File)
 	if err != nil {
@@ -67,10 +67,10 @@ func readAll(path string) (string, error) {
 type knowledgeSearch struct {
 	remote
 	knowledgeOwner
-	Question string `arg:"" help:"What to look for."`
+	Question string `arg:"" help:"Question."`
 }
 
-// Run searches.
+// Run prints the entries that answer the question.
 func (c knowledgeSearch) Run(ctx context.Context, t *terminal) error {
 	found, err := c.client().SearchKnowledge(ctx, client.KnowledgeTarget{AgentID: c.Agent, SwarmID: c.Swarm}, c.Question, 0)
 	if err != nil {
@@ -90,10 +90,10 @@ func (c knowledgeSearch) Run(ctx context.Context, t *terminal) error {
 type knowledgeReembed struct {
 	vaultFlags
 	embedderFlags
-	DropOld bool `help:"Delete the vectors of every other model once all entries have new ones."`
+	DropOld bool `help:"Delete the vectors of all other models when every entry has a new one."`
 }
 
-// Run embeds what the model has not embedded yet.
+// Run embeds the entries that have no vector of the model yet.
 func (c knowledgeReembed) Run(ctx context.Context, t *terminal) (err error) {
 	db, err := c.database(ctx, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -109,21 +109,21 @@ func (c knowledgeReembed) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	rooms := knowledge.New(knowledge.Settings{DB: db, Events: events, Embedder: embedder, Log: slog.New(slog.DiscardHandler)})
-	done, err := rooms.Reembed(ctx, embedder, func(r knowledge.Reembedding) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", r.Done, r.Total) })
+	base := knowledge.New(knowledge.Settings{DB: db, Events: events, Embedder: embedder, Log: slog.New(slog.DiscardHandler)})
+	done, err := base.Reembed(ctx, embedder, func(r knowledge.Reembedding) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", r.Done, r.Total) })
 	if err != nil {
 		return err
 	}
 	if c.DropOld {
-		if err := dropOthers(ctx, rooms, embedder.Name()); err != nil {
+		if err := dropOtherModels(ctx, base, embedder.Name()); err != nil {
 			return err
 		}
 	}
 	return t.print(done, fmt.Sprintf("embedded %d entries with %s", done.Done, embedder.Name()))
 }
 
-func dropOthers(ctx context.Context, rooms *knowledge.Service, keep string) error {
-	models, err := rooms.Models(ctx)
+func dropOtherModels(ctx context.Context, base *knowledge.Service, keep string) error {
+	models, err := base.Models(ctx)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func dropOthers(ctx context.Context, rooms *knowledge.Service, keep string) erro
 		if m.Model == keep {
 			continue
 		}
-		if err := rooms.DropModel(ctx, m.Model); err != nil {
+		if err := base.DropModel(ctx, m.Model); err != nil {
 			return err
 		}
 	}

@@ -7,8 +7,8 @@ import (
 
 type logsCommand struct {
 	agentArg
-	Tail   int  `help:"How many lines." default:"100"`
-	Follow bool `help:"Go on printing lines as they appear." short:"f"`
+	Tail   int  `help:"Number of lines." default:"100"`
+	Follow bool `help:"Print new lines as they appear." short:"f"`
 }
 
 // Run prints the log.

@@ -1,6 +1,6 @@
-// Command agento is a self-hosted control plane for OpenClaw agents: serve and dev
-// run it, accounts, keys, secrets and doctor administer it, and the other commands call a
-// running one through its API.
+// Command agento is a self-hosted control plane for OpenClaw agents. serve and dev run
+// the server; accounts, keys, secrets and doctor work on the data directory; the other
+// commands call a running server through its API.
 package main
 
 import (
@@ -30,26 +30,26 @@ func main() {
 	}
 }
 
-// commands is the command line. Every flag has an AGENTO_… twin in the environment.
+// commands is the command line. Every flag can also be set in the environment, as AGENTO_….
 type commands struct {
 	Serve     serveCommand     `cmd:"" help:"Run the control plane."`
-	Dev       devCommand       `cmd:"" help:"Run it with a temporary account, a printed key and a scripted model that needs no provider key."`
-	Accounts  accountsCommand  `cmd:"" help:"Create and list accounts, on the data directory."`
-	Keys      keysCommand      `cmd:"" help:"Create, list and revoke API keys, on the data directory."`
-	Secrets   secretsCommand   `cmd:"" help:"Set, list and delete secrets of the installation, on the data directory."`
-	Doctor    doctorCommand    `cmd:"" help:"Say what is installed, what is missing and how to fix it."`
+	Dev       devCommand       `cmd:"" help:"Run it with a temporary account, a printed key, and a scripted model that needs no provider key."`
+	Accounts  accountsCommand  `cmd:"" help:"Create and list accounts in the data directory."`
+	Keys      keysCommand      `cmd:"" help:"Create, list and revoke API keys in the data directory."`
+	Secrets   secretsCommand   `cmd:"" help:"Set, list and delete secrets of the installation in the data directory."`
+	Doctor    doctorCommand    `cmd:"" help:"Show what is installed, what is missing and how to fix it."`
 	Install   installCommand   `cmd:"" help:"Install the pinned agent runtime."`
 	Agents    agentsCommand    `cmd:"" help:"Manage agents of a running server."`
-	Chat      chatCommand      `cmd:"" help:"Send a message to an agent and print its answer as it comes."`
+	Chat      chatCommand      `cmd:"" help:"Send a message to an agent and print its answer while it arrives."`
 	Logs      logsCommand      `cmd:"" help:"Print an agent's log."`
 	Skills    skillsCommand    `cmd:"" help:"Browse skills and install them on agents."`
-	Knowledge knowledgeCommand `cmd:"" help:"Add to knowledge bases and search them."`
+	Knowledge knowledgeCommand `cmd:"" help:"Add texts to knowledge bases and search them."`
 	Swarms    swarmsCommand    `cmd:"" help:"Manage swarms."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 	JSON      bool             `help:"Print JSON."`
 }
 
-// terminal is where a command writes: out is its result, err is talk about it.
+// terminal is where a command writes: results to out, progress and messages to err.
 type terminal struct {
 	out, err io.Writer
 	json     bool
@@ -68,14 +68,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	parsed, err := parse(parser, args, exited)
 	if parsed == nil {
-		return discreet(err) // kong printed the help, or err says what is wrong
+		return hideSecretArgument(err) // nil if kong has printed the help
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return parsed.Run(&terminal{out: stdout, err: stderr, json: c.JSON})
 }
 
-// parse returns no context where kong has printed its help, which it ends with a
-// call of Exit.
+// parse returns no context if kong has printed its help. Kong then calls Exit, which
+// panics here.
 func parse(parser *kong.Kong, args []string, exited error) (parsed *kong.Context, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -96,7 +96,7 @@ func (versionCommand) Run(t *terminal) error {
 	return err
 }
 
-// remote is where a command finds the API.
+// remote has the address and key of the API.
 type remote struct {
 	URL    string `help:"Address of the server." default:"http://127.0.0.1:8080"`
 	APIKey string `help:"API key." required:""`

@@ -6,13 +6,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain lets the test binary stand in for the program: started under the name
-// agento it is agento, race detector and all.
+// TestMain makes the test binary run as agento, with the race detector, when it is
+// started under that name.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"agento": main})
 }
 
-// TestScripts runs the admin commands as an operator types them.
+// TestScripts runs the command line of the real binary: output, exit codes and files.
+// The scripts of internal/api have another purpose, the HTTP contract.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true})
 }

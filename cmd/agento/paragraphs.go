@@ -7,13 +7,13 @@ import (
 	"agento.host/agento/internal/knowledge"
 )
 
-// paragraphs cuts a text at its blank lines, and what is still too long for one
-// entry at a line or a word, into batches that one call takes.
+// paragraphs splits a text at blank lines, and paragraphs that are too long for one
+// entry at a line or word. It returns batches that fit into one ingest request.
 func paragraphs(text string) [][]string {
 	var all []string
 	for _, p := range strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n\n") {
 		for p = strings.TrimSpace(p); p != ""; {
-			head := headOf(p, knowledge.MaxText)
+			head := prefixOf(p, knowledge.MaxText)
 			all = append(all, strings.TrimSpace(head))
 			p = strings.TrimSpace(p[len(head):])
 		}
@@ -21,8 +21,8 @@ func paragraphs(text string) [][]string {
 	return slices.Collect(slices.Chunk(all, knowledge.MaxChunks))
 }
 
-// headOf is at most limit characters of s, up to the last line or word that fits.
-func headOf(s string, limit int) string {
+// prefixOf returns at most limit characters of s, up to the last line or word that fits.
+func prefixOf(s string, limit int) string {
 	n := 0
 	for i := range s {
 		if n == limit {

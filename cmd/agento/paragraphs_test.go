@@ -8,7 +8,7 @@ import (
 	"agento.host/agento/internal/knowledge"
 )
 
-func TestParagraphs(t *testing.T) {
+func TestParagraphsFitIngestRequests(t *testing.T) {
 	long := strings.Repeat("wörter ", 2000)
 	text := "first\n\n\n\nsecond line\nstill second\r\n\r\n" + long + "\n\n" + strings.Repeat("x", 9000)
 	var all []string
@@ -28,6 +28,6 @@ func TestParagraphs(t *testing.T) {
 	}
 	squeeze := func(s string) string { return strings.Join(strings.Fields(s), "") }
 	if squeeze(strings.Join(all, "")) != squeeze(text) {
-		t.Error("something was lost")
+		t.Error("text was lost")
 	}
 }

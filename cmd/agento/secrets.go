@@ -17,13 +17,14 @@ import (
 )
 
 type secretsCommand struct {
-	Set    secretSet    `cmd:"" help:"Set a secret of the installation, read from standard input; a running server uses it from its next call on."`
-	List   secretList   `cmd:"" help:"List the secrets that the installation knows, and when they were set; never their values."`
+	Set    secretSet    `cmd:"" help:"Set a secret of the installation, read from standard input. A running server uses it from its next call on."`
+	List   secretList   `cmd:"" help:"List the secrets of the installation and when they were set, without their values."`
 	Delete secretDelete `cmd:"" help:"Delete a secret of the installation."`
 }
 
-// openInstallation gives do the installation's secrets, also while a server runs.
-func (f vaultFlags) openInstallation(ctx context.Context, do func(*vault.Installation) error) (err error) {
+// withInstallationSecrets calls do with the secrets of the installation. A server may
+// be running.
+func (f vaultFlags) withInstallationSecrets(ctx context.Context, do func(*vault.Installation) error) (err error) {
 	db, err := f.database(ctx, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
@@ -33,7 +34,7 @@ func (f vaultFlags) openInstallation(ctx context.Context, do func(*vault.Install
 	if err != nil {
 		return err
 	}
-	return forTerminal(do(&vault.Installation{DB: db, Vault: secrets, Events: event.NewLog(db)}))
+	return readable(do(&vault.Installation{DB: db, Vault: secrets, Events: event.NewLog(db)}))
 }
 
 type secretSet struct {
@@ -47,7 +48,7 @@ func (c secretSet) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return c.openInstallation(ctx, func(secrets *vault.Installation) error {
+	return c.withInstallationSecrets(ctx, func(secrets *vault.Installation) error {
 		if err := secrets.Set(ctx, c.Name, value, byOperator); err != nil {
 			return err
 		}
@@ -55,43 +56,43 @@ func (c secretSet) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
-// readSecret reads a value and drops the end of its line.
+// readSecret reads a value and removes the line ending.
 func readSecret(in *os.File) (vault.Secret, error) {
 	if isatty.IsTerminal(in.Fd()) {
-		return vault.Secret{}, errors.New("give the secret on standard input, where it is not seen, as in agento secrets set NAME < FILE")
+		return vault.Secret{}, errors.New("give the secret on standard input, where it is not visible: agento secrets set NAME < FILE")
 	}
-	text, err := io.ReadAll(io.LimitReader(in, vault.MaxInstallationSecret+3)) // what is too long by a byte shows
+	text, err := io.ReadAll(io.LimitReader(in, vault.MaxInstallationSecret+3)) // one byte too many, so that a value that is too long is detected
 	if err != nil {
 		return vault.Secret{}, fmt.Errorf("read the secret: %w", err)
 	}
 	return vault.NewSecret(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")), nil
 }
 
-// discreet replaces the refusal of an argument after the name of a secret, which
-// would repeat what is most likely its value.
-func discreet(err error) error {
-	var wrong *kong.ParseError
-	if !errors.As(err, &wrong) || !strings.HasPrefix(wrong.Error(), "unexpected argument") {
+// hideSecretArgument replaces the parse error for an argument after the name of a
+// secret: the error repeats the argument, which is probably the secret's value.
+func hideSecretArgument(err error) error {
+	var parseError *kong.ParseError
+	if !errors.As(err, &parseError) || !strings.HasPrefix(parseError.Error(), "unexpected argument") {
 		return err
 	}
-	if c := wrong.Context.Selected(); c == nil || c.Path() != "secrets set" {
+	if c := parseError.Context.Selected(); c == nil || c.Path() != "secrets set" {
 		return err
 	}
-	return errors.New("give the secret on standard input, as in agento secrets set NAME < FILE: others can see a command's arguments, and shells keep them")
+	return errors.New("give the secret on standard input: agento secrets set NAME < FILE. Other users can see the arguments of a command, and shells store them")
 }
 
 type secretList struct{ vaultFlags }
 
 // Run lists the secrets.
 func (c secretList) Run(ctx context.Context, t *terminal) error {
-	return c.openInstallation(ctx, func(secrets *vault.Installation) error {
+	return c.withInstallationSecrets(ctx, func(secrets *vault.Installation) error {
 		all, err := secrets.List(ctx)
 		if err != nil {
 			return err
 		}
 		rows := make([]map[string]any, len(all))
 		for i, s := range all {
-			rows[i] = map[string]any{"name": s.Name, "setAt": stamp(s.SetAt), "use": s.Use}
+			rows[i] = map[string]any{"name": s.Name, "setAt": formatTime(s.SetAt), "use": s.Use}
 		}
 		return t.table(rows, "name", "setAt", "use")
 	})
@@ -104,7 +105,7 @@ type secretDelete struct {
 
 // Run deletes the secret.
 func (c secretDelete) Run(ctx context.Context, t *terminal) error {
-	return c.openInstallation(ctx, func(secrets *vault.Installation) error {
+	return c.withInstallationSecrets(ctx, func(secrets *vault.Installation) error {
 		if err := secrets.Delete(ctx, c.Name, byOperator); err != nil {
 			return err
 		}

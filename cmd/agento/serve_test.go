@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// Gateways outlive the server and call back on its internal address: a start leaves
-// the file alone that keeps it, so that dying halfway cannot lose it.
-func TestTheInternalAddressIsWrittenOnce(t *testing.T) {
+// Gateways keep running when the server stops, and call the next server process at the
+// stored internal address. A start does not write the file again, so that a crash
+// during the start cannot lose the address.
+func TestInternalAddressIsWrittenOnce(t *testing.T) {
 	kept := filepath.Join(t.TempDir(), "internal.addr")
 	listen := func(flag string) string {
 		t.Helper()
@@ -35,6 +36,6 @@ func TestTheInternalAddressIsWrittenOnce(t *testing.T) {
 	}
 	other := listen("127.0.0.1:0")
 	if text, err := os.ReadFile(kept); err != nil || string(text) != other+"\n" {
-		t.Errorf("a new address is not kept: %q, %v", text, err)
+		t.Errorf("a new address is not stored: %q, %v", text, err)
 	}
 }

@@ -16,7 +16,7 @@ type skillsCommand struct {
 
 type skillsList struct {
 	remote
-	Search string `help:"Words to look for."`
+	Search string `help:"Words to search for."`
 	Trust  string `help:"verified, clawhub or custom." enum:"verified,clawhub,custom" default:"verified"`
 }
 

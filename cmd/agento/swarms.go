@@ -9,7 +9,7 @@ import (
 type swarmsCommand struct {
 	List   swarmsList   `cmd:"" help:"List the swarms."`
 	Create swarmsCreate `cmd:"" help:"Create a swarm."`
-	Delete swarmsDelete `cmd:"" help:"Delete a swarm; its agents stay."`
+	Delete swarmsDelete `cmd:"" help:"Delete a swarm. Its agents are kept."`
 }
 
 type swarmsList struct{ remote }

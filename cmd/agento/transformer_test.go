@@ -9,11 +9,11 @@ import (
 	"agento.host/agento/internal/knowledge/embed/transformer/transformertest"
 )
 
-func TestKnowledgeMovesToATransformer(t *testing.T) {
+func TestReembedWithTransformer(t *testing.T) {
 	dir := transformertest.New(1, 2, 32, 4, 64, transformertest.Words()).Write(t, nil)
 	in := newInstallation(t, "acme")
 	in.start()
-	c := in.as("acme")
+	c := in.client("acme")
 	home, err := c.CreateSwarm(t.Context(), client.CreateSwarmRequest{Name: "Readers"})
 	if err != nil {
 		t.Fatal(err)
@@ -28,21 +28,21 @@ func TestKnowledgeMovesToATransformer(t *testing.T) {
 	}
 	ingest("Refunds are paid within 14 days.")
 	if out := in.run("knowledge", "reembed", "--embedder=transformer", "--embedder-dir", dir); !strings.Contains(out, "embedded 1 entries with transformer/tiny-bert/32/") {
-		t.Errorf("reembed says %q", out)
+		t.Errorf("reembed printed %q", out)
 	}
 	in.stop()
 
 	t.Setenv("AGENTO_EMBEDDER", "transformer")
 	t.Setenv("AGENTO_EMBEDDER_DIR", dir)
 	in.start()
-	c = in.as("acme")
+	c = in.client("acme")
 	if ingest("Refunds are paid within 14 days!") != 0 || ingest("The new hotel is in the city.") != 1 {
-		t.Error("the vectors of the transformer do not decide what is a duplicate")
+		t.Error("deduplication does not use the vectors of the transformer")
 	}
 	in.stop()
 }
 
-func TestATransformerThatIsMissing(t *testing.T) {
+func TestReembedNamesMissingTransformerDirectory(t *testing.T) {
 	in := newInstallation(t)
 	none := filepath.Join(in.data, "none")
 	out, err := in.program("knowledge", "reembed", "--embedder=transformer", "--embedder-dir", none).CombinedOutput()

@@ -26,12 +26,12 @@ import (
 	"agento.host/agento/internal/runtime/process"
 )
 
-// patience bounds every wait of these tests; a loaded machine boots a gateway in
-// 80 s (docs/openclaw.md).
-const patience = 4 * time.Minute
+// waitTimeout limits every wait of these tests. A gateway takes up to 80 s to boot on
+// a loaded machine (docs/openclaw.md).
+const waitTimeout = 4 * time.Minute
 
-// installation is a data directory with a server on it that can be killed and
-// started again, as an operator's machine would.
+// installation is a data directory and its server process, which can be killed and
+// started again.
 type installation struct {
 	t     *testing.T
 	data  string
@@ -40,13 +40,13 @@ type installation struct {
 	keys  map[string]string // by account
 
 	cmd  *exec.Cmd
-	logs *transcript
+	logs *serverLog
 	done chan struct{} // closed when the server has ended
 	url  string
 }
 
-// install makes a data directory with the accounts named, and a model that every
-// agent of the test talks to. At the end of the test nothing of it runs on.
+// newInstallation makes a data directory with accounts of these names, and a scripted
+// model for the agents of the test. Everything is stopped at the end of the test.
 func newInstallation(t *testing.T, accounts ...string) *installation {
 	t.Helper()
 	model, err := devmodel.Start(devmodel.Settings{})
@@ -56,7 +56,7 @@ func newInstallation(t *testing.T, accounts ...string) *installation {
 	in := &installation{t: t, data: t.TempDir(), model: model, bot: openclawtest.NewTelegram(), keys: map[string]string{}}
 	t.Cleanup(func() {
 		in.kill()
-		in.sweep()
+		in.removeGateways()
 		in.bot.Close()
 		if err := model.Close(); err != nil {
 			t.Error(err)
@@ -72,7 +72,7 @@ func newInstallation(t *testing.T, accounts ...string) *installation {
 	return in
 }
 
-// program is this test binary under the name agento; see TestMain.
+// program returns a command that runs this test binary as agento; see TestMain.
 func (in *installation) program(args ...string) *exec.Cmd {
 	self, err := os.Executable()
 	if err != nil {
@@ -84,7 +84,7 @@ func (in *installation) program(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs an admin command and returns what it printed.
+// run runs an admin command and returns its output.
 func (in *installation) run(args ...string) string {
 	in.t.Helper()
 	cmd := in.program(args...)
@@ -97,7 +97,7 @@ func (in *installation) run(args ...string) string {
 	return string(out)
 }
 
-// start starts the server and returns when it says where it listens.
+// start starts the server and returns when it prints its address.
 func (in *installation) start() {
 	in.t.Helper()
 	cmd := in.program("serve", "--listen=127.0.0.1:0", "--allow-private-endpoints", "--require-sandbox", "--log-level=debug", "--telegram-url="+in.bot.URL)
@@ -105,34 +105,34 @@ func (in *installation) start() {
 	if err != nil {
 		in.t.Fatal(err)
 	}
-	in.logs = newTranscript()
+	in.logs = newServerLog()
 	if err := cmd.Start(); err != nil {
 		in.t.Fatal(err)
 	}
 	in.cmd, in.done = cmd, make(chan struct{})
 	go func() {
 		in.logs.read(stderr)
-		_ = cmd.Wait() // killed servers end with an error
+		_ = cmd.Wait() // a killed server returns an error
 		close(in.done)
 	}()
-	said, err := in.logs.await(patience, regexp.MustCompile(`agento listens on (http://\S+)`))
+	match, err := in.logs.await(waitTimeout, regexp.MustCompile(`agento listens on (http://\S+)`))
 	if err != nil {
 		in.t.Fatalf("the server did not start: %v\n%s", err, in.logs)
 	}
-	in.url = said[1]
+	in.url = match[1]
 }
 
-// kill ends the server as a crash does: nothing gets a chance to clean up.
+// kill kills the server as a crash does, without any cleanup.
 func (in *installation) kill() {
 	if in.cmd == nil {
 		return
 	}
-	_ = in.cmd.Process.Kill() // it may be dead already
+	_ = in.cmd.Process.Kill() // it may have ended already
 	<-in.done
 	in.cmd = nil
 }
 
-// stop ends the server as an operator does.
+// stop stops the server with SIGTERM.
 func (in *installation) stop() {
 	in.t.Helper()
 	if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -145,8 +145,8 @@ func (in *installation) stop() {
 	in.cmd = nil
 }
 
-// records opens the server's database beside it, for what no API shows.
-func (in *installation) records() *sql.DB {
+// openDatabase opens the database of the running server, for data that no API returns.
+func (in *installation) openDatabase() *sql.DB {
 	in.t.Helper()
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(in.data, "agento.db")+"?_pragma=busy_timeout(5000)")
 	if err != nil {
@@ -155,12 +155,12 @@ func (in *installation) records() *sql.DB {
 	return db
 }
 
-// as is a client with an account's key.
-func (in *installation) as(account string) *client.Client {
-	return &client.Client{URL: in.url, APIKey: in.keys[account], HTTP: &http.Client{Timeout: patience}}
+// client returns an API client with the key of an account.
+func (in *installation) client(account string) *client.Client {
+	return &client.Client{URL: in.url, APIKey: in.keys[account], HTTP: &http.Client{Timeout: waitTimeout}}
 }
 
-// newAgent asks for an agent that talks to the test's model.
+// newAgent returns a request for an agent that uses the scripted model.
 func (in *installation) newAgent(name string) client.CreateAgentRequest {
 	return client.CreateAgentRequest{
 		Name:    name,
@@ -169,7 +169,7 @@ func (in *installation) newAgent(name string) client.CreateAgentRequest {
 	}
 }
 
-// gateways is what runs or lies on the machine, whatever the server thinks.
+// gateways returns the gateways and homes that exist on the machine, whatever the records say.
 func (in *installation) gateways() []runtime.Found {
 	in.t.Helper()
 	found, err := in.driver().List(context.Background())
@@ -187,7 +187,7 @@ func (in *installation) driver() *process.Driver {
 	return d
 }
 
-func (in *installation) sweep() {
+func (in *installation) removeGateways() {
 	d := in.driver()
 	found, err := d.List(context.Background())
 	for _, f := range found {
@@ -198,73 +198,73 @@ func (in *installation) sweep() {
 	}
 }
 
-// transcript is what a server says, as it says it.
-type transcript struct {
+// serverLog collects the output of a server process.
+type serverLog struct {
 	mu    sync.Mutex
 	text  strings.Builder // guarded by mu
 	more  chan struct{}   // closed at the next line; guarded by mu
 	ended bool            // guarded by mu
 }
 
-func newTranscript() *transcript { return &transcript{more: make(chan struct{})} }
+func newServerLog() *serverLog { return &serverLog{more: make(chan struct{})} }
 
-func (tr *transcript) read(r io.Reader) {
+func (l *serverLog) read(r io.Reader) {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, 1<<20)
 	for in.Scan() {
-		tr.add(in.Text()+"\n", false)
+		l.add(in.Text()+"\n", false)
 	}
-	tr.add("", true)
+	l.add("", true)
 }
 
-func (tr *transcript) add(text string, ended bool) {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	tr.text.WriteString(text)
-	tr.ended = ended
-	close(tr.more)
-	tr.more = make(chan struct{})
+func (l *serverLog) add(text string, ended bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.WriteString(text)
+	l.ended = ended
+	close(l.more)
+	l.more = make(chan struct{})
 }
 
 // String implements fmt.Stringer.
-func (tr *transcript) String() string {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	return tr.text.String()
+func (l *serverLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
-func (tr *transcript) await(limit time.Duration, pattern *regexp.Regexp) ([]string, error) {
+func (l *serverLog) await(limit time.Duration, pattern *regexp.Regexp) ([]string, error) {
 	deadline := time.After(limit)
 	for {
-		tr.mu.Lock()
-		found, ended, more := pattern.FindStringSubmatch(tr.text.String()), tr.ended, tr.more
-		tr.mu.Unlock()
+		l.mu.Lock()
+		found, ended, more := pattern.FindStringSubmatch(l.text.String()), l.ended, l.more
+		l.mu.Unlock()
 		if found != nil {
 			return found, nil
 		}
 		if ended {
-			return nil, errors.New("it ended")
+			return nil, errors.New("the server ended")
 		}
 		select {
 		case <-more:
 		case <-deadline:
-			return nil, errors.New("it took too long")
+			return nil, errors.New("timeout")
 		}
 	}
 }
 
-// say sends a message and returns the whole answer.
-func say(t *testing.T, c *client.Client, agent string, in client.ChatRequest) string {
+// send sends a message and returns the whole answer.
+func send(t *testing.T, c *client.Client, agent string, in client.ChatRequest) string {
 	t.Helper()
-	text, err := trySay(t.Context(), c, agent, in)
+	text, err := trySend(t.Context(), c, agent, in)
 	if err != nil {
 		t.Fatalf("chat %q: %v", in.Message, err)
 	}
 	return text
 }
 
-func trySay(ctx context.Context, c *client.Client, agent string, in client.ChatRequest) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func trySend(ctx context.Context, c *client.Client, agent string, in client.ChatRequest) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
 	var text strings.Builder
 	for e, err := range c.Chat(ctx, agent, in) {
@@ -279,15 +279,15 @@ func trySay(ctx context.Context, c *client.Client, agent string, in client.ChatR
 	return text.String(), nil
 }
 
-// eventually waits until ok, looking again and again.
-func eventually(t *testing.T, what string, ok func() bool) {
+// waitUntil polls until ok returns true.
+func waitUntil(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
+			t.Fatalf("timeout; waited until %s", what)
 		}
 		<-tick.C
 	}

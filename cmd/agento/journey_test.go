@@ -16,18 +16,18 @@ import (
 	"agento.host/agento/internal/devmodel"
 )
 
-// TestWalk is the main job on real gateways: two agents of two accounts, from
-// their creation to their end.
-func TestWalk(t *testing.T) {
+// TestAgentsOnRealGateways follows two agents of two accounts on real gateways, from
+// create to delete.
+func TestAgentsOnRealGateways(t *testing.T) {
 	in := newInstallation(t, "acme", "rival")
 	in.start()
-	acme, rival := in.as("acme"), in.as("rival")
+	acme, rival := in.client("acme"), in.client("rival")
 
-	wanted := in.newAgent("ada")
-	wanted.SoulMD = "# SOUL.md\n\nYou speak like a lighthouse keeper."
-	wanted.WorkflowMD = "# Workflow\n\nAlways ask for the ship's name first."
-	wanted.Secrets["telegramBotToken"] = "1:bot"
-	wanted.Secrets["DOOR_CODE"] = "open-sesame-4711"
+	request := in.newAgent("ada")
+	request.SoulMD = "# SOUL.md\n\nYou speak like a lighthouse keeper."
+	request.WorkflowMD = "# Workflow\n\nAlways ask for the ship's name first."
+	request.Secrets["telegramBotToken"] = "1:bot"
+	request.Secrets["DOOR_CODE"] = "open-sesame-4711"
 	type created struct {
 		client.CreatedAgent
 		err error
@@ -37,7 +37,7 @@ func TestWalk(t *testing.T) {
 		a, err := rival.CreateAgent(t.Context(), in.newAgent("bob"))
 		others <- created{a, err}
 	}()
-	ada, err := acme.CreateAgent(t.Context(), wanted)
+	ada, err := acme.CreateAgent(t.Context(), request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,26 +49,26 @@ func TestWalk(t *testing.T) {
 		t.Fatalf("created: %+v", ada)
 	}
 
-	t.Run("the model is told who the agent is", func(t *testing.T) { told(t, in, acme, ada.ID) })
-	t.Run("peers do not meet", func(t *testing.T) { peers(t, in, acme, ada.ID) })
-	t.Run("a client that leaves aborts the model call", func(t *testing.T) { disconnect(t, in, acme, ada.ID) })
-	t.Run("a refused key is told in words and a new one holds at once", func(t *testing.T) { refusedKey(t, in, acme, ada.ID) })
-	t.Run("the sandbox holds", func(t *testing.T) { sandboxHolds(t, in, acme, ada.ID, bob.ID) })
+	t.Run("the prompt contains the agent's documents", func(t *testing.T) { promptContents(t, in, acme, ada.ID) })
+	t.Run("peers share nothing", func(t *testing.T) { peers(t, in, acme, ada.ID) })
+	t.Run("a disconnect aborts the model call", func(t *testing.T) { disconnect(t, in, acme, ada.ID) })
+	t.Run("a refused key is reported and a new key is used at once", func(t *testing.T) { refusedKey(t, in, acme, ada.ID) })
+	t.Run("the sandbox isolates the agent", func(t *testing.T) { sandbox(t, in, acme, ada.ID, bob.ID) })
 	t.Run("documents change while it runs", func(t *testing.T) { documents(t, in, acme, ada.ID) })
-	t.Run("it finds what it was taught", func(t *testing.T) { knowledgeTool(t, acme, rival, ada.ID, bob.ID) })
+	t.Run("the agent searches its knowledge", func(t *testing.T) { knowledgeTool(t, acme, rival, ada.ID, bob.ID) })
 	t.Run("skills reach the model", func(t *testing.T) { skills(t, in, acme, ada.ID) })
-	t.Run("what comes through Telegram is in the history", func(t *testing.T) { telegram(t, in, acme, ada.ID) })
-	t.Run("a stranger finds nothing", func(t *testing.T) { stranger(t, rival, ada.ID) })
+	t.Run("Telegram messages are in the history", func(t *testing.T) { telegram(t, in, acme, ada.ID) })
+	t.Run("another account has no access", func(t *testing.T) { otherAccount(t, rival, ada.ID) })
 	if err := errors.Join(deleted(rival, bob.ID)); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("a gateway that is killed comes back", func(t *testing.T) { killedGateway(t, in, acme, ada.ID) })
+	t.Run("a killed gateway is restarted", func(t *testing.T) { killedGateway(t, in, acme, ada.ID) })
 	t.Run("stop, start, restart, delete", func(t *testing.T) { lifecycle(t, in, acme, ada.ID) })
 	in.stop()
 }
 
-func told(t *testing.T, in *installation, c *client.Client, id string) {
-	answer := say(t, c, id, client.ChatRequest{Message: "echo aye aye", Context: map[string]any{"plan": "Pro", "name": "Alice"}})
+func promptContents(t *testing.T, in *installation, c *client.Client, id string) {
+	answer := send(t, c, id, client.ChatRequest{Message: "echo aye aye", Context: map[string]any{"plan": "Pro", "name": "Alice"}})
 	if answer != "aye aye" {
 		t.Errorf("answer %q", answer)
 	}
@@ -77,11 +77,11 @@ func told(t *testing.T, in *installation, c *client.Client, id string) {
 		"You speak like a lighthouse keeper", "Always ask for the ship's name first", "plan: Pro", "name: Alice", "**Name:** ada",
 	} {
 		if !strings.Contains(asked.System+string(asked.Body), want) {
-			t.Errorf("the model was not told %q", want)
+			t.Errorf("the prompt does not contain %q", want)
 		}
 	}
 	if asked.Key.Reveal() != "sk-ant-ada" {
-		t.Error("the provider did not get the agent's own key")
+		t.Error("the provider did not get the agent's key")
 	}
 	history, err := c.History(t.Context(), id, client.HistoryQuery{})
 	if err != nil || len(history) != 2 || history[0].Content != "echo aye aye" || history[1].Content != "aye aye" {
@@ -89,7 +89,7 @@ func told(t *testing.T, in *installation, c *client.Client, id string) {
 	}
 }
 
-// lastCall is the newest model call whose user said text.
+// lastCall returns the latest model call whose user message contains text.
 func lastCall(t *testing.T, in *installation, text string) *devmodel.Call {
 	t.Helper()
 	calls := in.model.Requests()
@@ -98,28 +98,28 @@ func lastCall(t *testing.T, in *installation, text string) *devmodel.Call {
 			return calls[i]
 		}
 	}
-	t.Fatalf("no model call says %q", text)
+	t.Fatalf("no model call contains %q", text)
 	return nil
 }
 
 func peers(t *testing.T, in *installation, c *client.Client, id string) {
-	say(t, c, id, client.ChatRequest{Message: "echo my number is 5550100", PeerID: "alice"})
-	say(t, c, id, client.ChatRequest{Message: "echo who is there", PeerID: "mallory"})
+	send(t, c, id, client.ChatRequest{Message: "echo my number is 5550100", PeerID: "alice"})
+	send(t, c, id, client.ChatRequest{Message: "echo who is there", PeerID: "mallory"})
 	if body := string(lastCall(t, in, "who is there").Body); strings.Contains(body, "5550100") {
-		t.Error("one peer's words reached another's model call")
+		t.Error("a message of one peer is in the model call of another")
 	}
-	say(t, c, id, client.ChatRequest{Message: "echo still me", PeerID: "alice"})
+	send(t, c, id, client.ChatRequest{Message: "echo still me", PeerID: "alice"})
 	if body := string(lastCall(t, in, "still me").Body); !strings.Contains(body, "5550100") {
-		t.Error("a peer's own session forgot what was said")
+		t.Error("the session of a peer lost a message")
 	}
 	sessions, err := c.Sessions(t.Context(), id)
 	if err != nil || len(sessions) < 3 {
 		t.Errorf("%d sessions, %v", len(sessions), err)
 	}
-	// What it cost is counted for the peer, by the name that the caller uses.
-	db := in.records()
+	// Usage is counted per peer, under the peer id of the caller.
+	db := in.openDatabase()
 	defer func() { _ = db.Close() }()
-	eventually(t, "tokens are counted for each peer and session", func() bool {
+	waitUntil(t, "tokens are counted for each peer and session", func() bool {
 		var peers int
 		err := db.QueryRowContext(t.Context(),
 			`SELECT count(DISTINCT peer_id) FROM usage WHERE agent_id = $1 AND session_id LIKE 'sess_%' AND peer_id IN ('', 'alice', 'mallory') AND input_tokens > 0 AND output_tokens > 0`, id).Scan(&peers)
@@ -128,9 +128,9 @@ func peers(t *testing.T, in *installation, c *client.Client, id string) {
 		}
 		return peers == 3
 	})
-	// A peer cannot name another's session.
+	// A peer cannot use the session of another peer.
 	for _, s := range sessions {
-		_, err := trySay(t.Context(), c, id, client.ChatRequest{Message: "echo hello", PeerID: "nobody-yet", SessionID: s.ID})
+		_, err := trySend(t.Context(), c, id, client.ChatRequest{Message: "echo hello", PeerID: "nobody-yet", SessionID: s.ID})
 		if !client.IsCode(err, "not_found") {
 			t.Errorf("session %s is open to another peer: %v", s.ID, err)
 		}
@@ -138,15 +138,15 @@ func peers(t *testing.T, in *installation, c *client.Client, id string) {
 }
 
 func disconnect(t *testing.T, in *installation, c *client.Client, id string) {
-	defer in.model.Script(devmodel.When("hold the line", longStory()))()
-	ctx, leave := context.WithTimeout(t.Context(), patience)
+	defer in.model.Script(devmodel.When("hold the line", longReply()))()
+	ctx, leave := context.WithTimeout(t.Context(), waitTimeout)
 	defer leave()
 	for e, err := range c.Chat(ctx, id, client.ChatRequest{Message: "hold the line"}) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		if e.Type == "text" {
-			break // the client goes away in the middle of the answer
+			break // the client disconnects during the answer
 		}
 	}
 	leave()
@@ -156,20 +156,20 @@ func disconnect(t *testing.T, in *installation, c *client.Client, id string) {
 	}
 }
 
-// longStory is an answer that goes on for minutes unless somebody stops it.
-func longStory() devmodel.Reply {
+// longReply is an answer that takes minutes unless it is aborted.
+func longReply() devmodel.Reply {
 	return devmodel.Reply{Chunks: strings.SplitAfter(strings.Repeat("and then ", 10_000), " "), Delay: 20 * time.Millisecond}
 }
 
 func refusedKey(t *testing.T, in *installation, c *client.Client, id string) {
 	remove := in.model.Script(devmodel.OnlyKey("sk-ant-new"))
 	defer remove()
-	_, err := trySay(t.Context(), c, id, client.ChatRequest{Message: "echo one"})
+	_, err := trySend(t.Context(), c, id, client.ChatRequest{Message: "echo one"})
 	var refusal *client.Error
 	if !errors.As(err, &refusal) || !strings.Contains(refusal.Message, "key") {
 		t.Fatalf("a refused key gave %v", err)
 	}
-	eventually(t, "the agent says that its key was refused", func() bool {
+	waitUntil(t, "the agent shows that its key was refused", func() bool {
 		a, err := c.Agent(t.Context(), id)
 		return err == nil && a.ErrorCategory != nil && *a.ErrorCategory == "credentials" && a.Status == client.Running
 	})
@@ -177,20 +177,20 @@ func refusedKey(t *testing.T, in *installation, c *client.Client, id string) {
 	if err != nil || updated.NeedsRestart {
 		t.Fatalf("%+v, %v", updated, err)
 	}
-	if got := say(t, c, id, client.ChatRequest{Message: "echo two"}); got != "two" {
+	if got := send(t, c, id, client.ChatRequest{Message: "echo two"}); got != "two" {
 		t.Errorf("with the new key: %q", got)
 	}
-	eventually(t, "the agent no longer complains", func() bool {
+	waitUntil(t, "the agent shows no error", func() bool {
 		a, err := c.Agent(t.Context(), id)
 		return err == nil && a.ErrorCategory == nil && a.LastError == nil
 	})
 }
 
-// sandboxHolds lets the agent itself try to read what is not its own.
-func sandboxHolds(t *testing.T, in *installation, c *client.Client, mine, other string) {
+// sandbox lets the agent try to read files and processes that are not its own.
+func sandbox(t *testing.T, in *installation, c *client.Client, mine, other string) {
 	private := filepath.Join(in.data, "agents", other, "home", "workspace", "SOUL.md")
 	if _, err := os.Stat(private); err != nil {
-		t.Fatalf("the test looks in the wrong place: %v", err)
+		t.Fatalf("the path of the test is wrong: %v", err)
 	}
 	for name, try := range map[string]struct{ command, leak string }{
 		"another agent's home":     {"cat " + private + " || ls " + filepath.Dir(private), "SOUL.md\n"},
@@ -206,24 +206,25 @@ func sandboxHolds(t *testing.T, in *installation, c *client.Client, mine, other 
 			}
 		})
 	}
-	// The same way of asking finds what is the agent's own: the tests above mean something.
+	// The same tool reads the agent's own files, so the checks above are effective.
 	if got := execute(t, c, mine, "cat SOUL.md; echo $DOOR_CODE"); !strings.Contains(got, "lighthouse keeper") || !strings.Contains(got, "open-sesame-4711") {
-		t.Errorf("the agent cannot read its own: %s", got)
+		t.Errorf("the agent cannot read its own files: %s", got)
 	}
-	// No provider key is anywhere in the gateway.
+	// The gateway contains no provider key.
 	if got := execute(t, c, mine, "grep -rl sk-ant- $HOME /run /tmp /dev/shm /proc/*/environ 2>/dev/null; echo searched"); !strings.Contains(got, "searched") || strings.Contains(got, "/proc") || strings.Contains(got, "openclaw.json") {
 		t.Errorf("a provider key is inside the gateway: %s", got)
 	}
 }
 
-// execute runs a shell command through the agent's own tool and returns what the
-// model was shown of it.
+// execute runs a shell command with the agent's exec tool and returns the output that
+// the model got.
 func execute(t *testing.T, c *client.Client, id, command string) string {
 	t.Helper()
-	return say(t, c, id, client.ChatRequest{Message: fmt.Sprintf("call exec {\"command\": %q}", command)})
+	return send(t, c, id, client.ChatRequest{Message: fmt.Sprintf("call exec {\"command\": %q}", command)})
 }
 
-// documents are live at the next turn, and the agent's own edits are kept.
+// documents checks that changed documents are used in the next turn, and that the
+// agent's own edits are kept.
 func documents(t *testing.T, in *installation, c *client.Client, id string) {
 	ctx := t.Context()
 	soul, err := c.Personality(ctx, id)
@@ -243,15 +244,15 @@ func documents(t *testing.T, in *installation, c *client.Client, id string) {
 	if _, err := c.PutRule(ctx, id, "lost-luggage", client.PutRuleRequest{Content: "# Lost luggage\n\nAsk for the line number."}); err != nil {
 		t.Fatal(err)
 	}
-	say(t, c, id, client.ChatRequest{Message: "echo all aboard", PeerID: "passenger"})
-	told := lastCall(t, in, "all aboard").System
+	send(t, c, id, client.ChatRequest{Message: "echo all aboard", PeerID: "passenger"})
+	prompt := lastCall(t, in, "all aboard").System
 	for _, want := range []string{"tram driver", "Check tickets before anything else", "rules/lost-luggage.md"} {
-		if !strings.Contains(told, want) {
-			t.Errorf("the model was not told %q", want)
+		if !strings.Contains(prompt, want) {
+			t.Errorf("the prompt does not contain %q", want)
 		}
 	}
-	if strings.Contains(told, "lighthouse") {
-		t.Error("the model is told the old personality")
+	if strings.Contains(prompt, "lighthouse") {
+		t.Error("the prompt contains the old personality")
 	}
 	execute(t, c, id, "echo 'You love punctuality.' >> SOUL.md")
 	if soul, err := c.Personality(ctx, id); err != nil || !strings.Contains(soul.SoulMD, "You love punctuality.") || !strings.Contains(soul.SoulMD, "tram driver") {
@@ -259,7 +260,7 @@ func documents(t *testing.T, in *installation, c *client.Client, id string) {
 	}
 }
 
-func knowledgeTool(t *testing.T, c, stranger *client.Client, id, other string) {
+func knowledgeTool(t *testing.T, c, rival *client.Client, id, other string) {
 	in := client.KnowledgeIngest{AgentID: id, Chunks: []client.KnowledgeChunk{
 		{Text: "Parcels over 30 kilograms are collected at the harbour gate on Tuesdays.", Source: "shipping.md"},
 		{Text: "The canteen serves soup.", Source: "canteen.md"},
@@ -268,14 +269,14 @@ func knowledgeTool(t *testing.T, c, stranger *client.Client, id, other string) {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	ask := client.ChatRequest{Message: `call platform__knowledge_search {"query":"where are heavy parcels collected?"}`}
-	if got := say(t, c, id, ask); !strings.Contains(got, "harbour gate") || !strings.Contains(got, "shipping.md") {
+	if got := send(t, c, id, ask); !strings.Contains(got, "harbour gate") || !strings.Contains(got, "shipping.md") {
 		t.Errorf("the agent's search gave %q", got)
 	}
 	ask.PeerID = "customer"
-	if got := say(t, c, id, ask); !strings.Contains(got, "harbour gate") {
+	if got := send(t, c, id, ask); !strings.Contains(got, "harbour gate") {
 		t.Errorf("a peer's search gave %q", got)
 	}
-	if got := say(t, stranger, other, ask); strings.Contains(got, "harbour gate") || !strings.Contains(got, "nothing on this") {
+	if got := send(t, rival, other, ask); strings.Contains(got, "harbour gate") || !strings.Contains(got, "nothing on this") {
 		t.Errorf("another agent's search gave %q", got)
 	}
 }
@@ -293,17 +294,17 @@ func skills(t *testing.T, in *installation, c *client.Client, id string) {
 	}
 	// OpenClaw looks for new skills a quarter of a second after a change.
 	missing := slices.Clone(offered.Data)
-	eventually(t, "the model is told of every skill", func() bool {
-		say(t, c, id, client.ChatRequest{Message: "echo what can you do", PeerID: "newcomer"})
-		told := lastCall(t, in, "what can you do").System
-		missing = slices.DeleteFunc(missing, func(s client.Skill) bool { return strings.Contains(told, "skills/"+s.ID+"/SKILL.md") })
+	waitUntil(t, "the prompt lists every skill", func() bool {
+		send(t, c, id, client.ChatRequest{Message: "echo what can you do", PeerID: "newcomer"})
+		prompt := lastCall(t, in, "what can you do").System
+		missing = slices.DeleteFunc(missing, func(s client.Skill) bool { return strings.Contains(prompt, "skills/"+s.ID+"/SKILL.md") })
 		return len(missing) == 0
 	})
 	if _, err := c.UninstallSkill(t.Context(), id, "web-search"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the model no longer hears of it", func() bool {
-		say(t, c, id, client.ChatRequest{Message: "echo and now", PeerID: "newcomer"})
+	waitUntil(t, "the prompt no longer lists it", func() bool {
+		send(t, c, id, client.ChatRequest{Message: "echo and now", PeerID: "newcomer"})
 		return !strings.Contains(lastCall(t, in, "and now").System, "skills/web-search/SKILL.md")
 	})
 }
@@ -311,7 +312,7 @@ func skills(t *testing.T, in *installation, c *client.Client, id string) {
 func telegram(t *testing.T, in *installation, c *client.Client, id string) {
 	in.bot.Write(5, 42, "Eve", "echo from afar")
 	var session client.ChatSession
-	eventually(t, "the conversation is listed", func() bool {
+	waitUntil(t, "the conversation is listed", func() bool {
 		all, err := c.Sessions(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
@@ -322,30 +323,30 @@ func telegram(t *testing.T, in *installation, c *client.Client, id string) {
 		}
 		return at >= 0
 	})
-	var said []client.ChatMessage
-	eventually(t, "both sides are in the history", func() bool {
+	var messages []client.ChatMessage
+	waitUntil(t, "both sides are in the history", func() bool {
 		var err error
-		if said, err = c.History(t.Context(), id, client.HistoryQuery{SessionID: session.ID}); err != nil {
+		if messages, err = c.History(t.Context(), id, client.HistoryQuery{SessionID: session.ID}); err != nil {
 			t.Fatal(err)
 		}
-		return len(said) == 2
+		return len(messages) == 2
 	})
-	if said[0].Role != "user" || said[0].Content != "echo from afar" || said[1].Role != "assistant" || said[1].Content != "from afar" {
-		t.Errorf("history %+v", said)
+	if messages[0].Role != "user" || messages[0].Content != "echo from afar" || messages[1].Role != "assistant" || messages[1].Content != "from afar" {
+		t.Errorf("history %+v", messages)
 	}
 	if session.Name == nil || *session.Name != "Eve" {
 		t.Errorf("session %+v", session)
 	}
 }
 
-func stranger(t *testing.T, c *client.Client, id string) {
+func otherAccount(t *testing.T, c *client.Client, id string) {
 	_, errGet := c.Agent(t.Context(), id)
-	_, errChat := trySay(t.Context(), c, id, client.ChatRequest{Message: "hello"})
+	_, errChat := trySend(t.Context(), c, id, client.ChatRequest{Message: "hello"})
 	_, errLogs := c.Logs(t.Context(), id, 10)
 	_, errStop := c.StopAgent(t.Context(), id)
 	for what, err := range map[string]error{"get": errGet, "chat": errChat, "logs": errLogs, "stop": errStop} {
 		if !client.IsCode(err, "not_found") {
-			t.Errorf("%s by a stranger: %v", what, err)
+			t.Errorf("%s from another account: %v", what, err)
 		}
 	}
 }
@@ -364,11 +365,11 @@ func killedGateway(t *testing.T, in *installation, c *client.Client, id string) 
 	if err := syscall.Kill(-group, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the death is noticed", func() bool {
+	waitUntil(t, "the agent is starting again", func() bool {
 		a, err := c.Agent(t.Context(), id)
 		return err == nil && a.Status == client.Starting
 	})
-	if got := say(t, c, id, client.ChatRequest{Message: "echo back again"}); got != "back again" {
+	if got := send(t, c, id, client.ChatRequest{Message: "echo back again"}); got != "back again" {
 		t.Errorf("after the crash: %q", got)
 	}
 	if now := gatewayPID(t, in, id); now == pid {
@@ -376,7 +377,8 @@ func killedGateway(t *testing.T, in *installation, c *client.Client, id string) 
 	}
 }
 
-// gatewayPID is the process that the driver started for an agent; it leads its group.
+// gatewayPID returns the process that the driver started for an agent. It is the leader
+// of its process group.
 func gatewayPID(t *testing.T, in *installation, id string) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(in.data, "agents", id, "pid"))
@@ -402,10 +404,10 @@ func lifecycle(t *testing.T, in *installation, c *client.Client, id string) {
 	}
 	for _, f := range in.gateways() {
 		if f.Running {
-			t.Error("a stopped agent runs")
+			t.Error("the gateway of a stopped agent runs")
 		}
 	}
-	if _, err := trySay(ctx, c, id, client.ChatRequest{Message: "hello"}); !client.IsCode(err, "agent_not_running") {
+	if _, err := trySend(ctx, c, id, client.ChatRequest{Message: "hello"}); !client.IsCode(err, "agent_not_running") {
 		t.Errorf("chat with a stopped agent: %v", err)
 	}
 	if logs, err := c.Logs(ctx, id, 50); err != nil || !strings.Contains(logs, "[info]") {
@@ -430,7 +432,7 @@ func lifecycle(t *testing.T, in *installation, c *client.Client, id string) {
 	if a, err := c.Agent(ctx, id); err != nil || a.NeedsRestart {
 		t.Errorf("after the restart: %+v, %v", a, err)
 	}
-	say(t, c, id, client.ChatRequest{Message: "echo my number is what", PeerID: "alice"})
+	send(t, c, id, client.ChatRequest{Message: "echo my number is what", PeerID: "alice"})
 	asked := lastCall(t, in, "my number is what")
 	if !strings.Contains(string(asked.Body), "5550100") {
 		t.Error("the session did not survive stop and restart")
@@ -445,9 +447,9 @@ func lifecycle(t *testing.T, in *installation, c *client.Client, id string) {
 		t.Fatalf("%+v, %v", gone, err)
 	}
 	if left := in.gateways(); len(left) != 0 {
-		t.Errorf("left behind: %+v", left)
+		t.Errorf("not removed: %+v", left)
 	}
 	if _, err := c.Agent(ctx, id); !client.IsCode(err, "not_found") {
-		t.Errorf("a deleted agent answers %v", err)
+		t.Errorf("a deleted agent returns %v", err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-// print writes one result: text, or v as JSON.
+// print writes one result: text, or v with --json.
 func (t *terminal) print(v any, text string) error {
 	if t.json {
 		return t.printJSON(v)
@@ -27,7 +27,7 @@ func (t *terminal) printJSON(v any) error {
 	return enc.Encode(v)
 }
 
-// table writes rows under the names of their columns, or as JSON.
+// table writes rows with a header, or as JSON with --json.
 func (t *terminal) table(rows []map[string]any, columns ...string) error {
 	if t.json {
 		return t.printJSON(rows)
@@ -38,7 +38,7 @@ func (t *terminal) table(rows []map[string]any, columns ...string) error {
 		cells := make([]string, len(columns))
 		for i, c := range columns {
 			if cells[i] = "-"; row[c] != nil {
-				cells[i] = strings.Map(harmless, fmt.Sprint(row[c]))
+				cells[i] = strings.Map(replaceControl, fmt.Sprint(row[c]))
 			}
 		}
 		_, e := fmt.Fprintln(w, strings.Join(cells, "\t"))
@@ -47,18 +47,18 @@ func (t *terminal) table(rows []map[string]any, columns ...string) error {
 	return errors.Join(err, w.Flush())
 }
 
-// harmless keeps a stranger's text, such as the name of a community skill, from
-// commanding the terminal and from breaking out of its cell.
-func harmless(r rune) rune {
+// replaceControl replaces control characters. Text of others, such as the name of a
+// community skill, must not control the terminal or break the table.
+func replaceControl(r rune) rune {
 	if unicode.IsControl(r) {
 		return '\uFFFD'
 	}
 	return r
 }
 
-// forTerminal shows a fault as its message and details, without the code that is
-// meant for programs.
-func forTerminal(err error) error {
+// readable turns a fault into its message and details, without the code, which is for
+// programs.
+func readable(err error) error {
 	var f *fault.Fault
 	if !errors.As(err, &f) || f.Code == fault.Internal {
 		return err

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestATableShowsNobodysControlCharacters(t *testing.T) {
+func TestTableReplacesControlCharacters(t *testing.T) {
 	var out strings.Builder
 	rows := []map[string]any{{"id": "evil", "name": "a\x1b]0;owned\x07\tb\nc\u009b2J"}, {"id": "good", "name": "Grüße 👩\u200d💻"}}
 	if err := (&terminal{out: &out}).table(rows, "id", "name", "score"); err != nil {

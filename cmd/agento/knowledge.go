@@ -109,21 +109,21 @@ func (c knowledgeReembed) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	rooms := knowledge.New(knowledge.Settings{DB: db, Events: events, Embedder: embedder, Log: slog.New(slog.DiscardHandler)})
-	done, err := rooms.Reembed(ctx, embedder, func(r knowledge.Reembedding) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", r.Done, r.Total) })
+	service := knowledge.New(knowledge.Settings{DB: db, Events: events, Embedder: embedder, Log: slog.New(slog.DiscardHandler)})
+	done, err := service.Reembed(ctx, embedder, func(r knowledge.ReembedProgress) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", r.Done, r.Total) })
 	if err != nil {
 		return err
 	}
 	if c.DropOld {
-		if err := dropOthers(ctx, rooms, embedder.Name()); err != nil {
+		if err := dropOthers(ctx, service, embedder.Name()); err != nil {
 			return err
 		}
 	}
 	return t.print(done, fmt.Sprintf("embedded %d entries with %s", done.Done, embedder.Name()))
 }
 
-func dropOthers(ctx context.Context, rooms *knowledge.Service, keep string) error {
-	models, err := rooms.Models(ctx)
+func dropOthers(ctx context.Context, service *knowledge.Service, keep string) error {
+	models, err := service.Models(ctx)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func dropOthers(ctx context.Context, rooms *knowledge.Service, keep string) erro
 		if m.Model == keep {
 			continue
 		}
-		if err := rooms.DropModel(ctx, m.Model); err != nil {
+		if err := service.DropModel(ctx, m.Model); err != nil {
 			return err
 		}
 	}

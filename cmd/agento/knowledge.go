@@ -110,7 +110,7 @@ func (c knowledgeReembed) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	base := knowledge.New(knowledge.Settings{DB: db, Events: events, Embedder: embedder, Log: slog.New(slog.DiscardHandler)})
-	done, err := base.Reembed(ctx, embedder, func(r knowledge.Reembedding) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", r.Done, r.Total) })
+	done, err := base.Reembed(ctx, embedder, func(r knowledge.ReembedProgress) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", r.Done, r.Total) })
 	if err != nil {
 		return err
 	}

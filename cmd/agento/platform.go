@@ -17,6 +17,7 @@ import (
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/knowledge/embed/transformer"
@@ -59,7 +60,7 @@ type platform struct {
 	skills     *skill.Service
 	knowledge  *knowledge.Service
 	talks      *chat.Service
-	mirror     *chat.Mirror
+	channels   *chat.ChannelReader
 	callbacks  *http.ServeMux // of the internal listener
 	door       *api.Server
 	public     net.Listener
@@ -138,8 +139,10 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 		Furnish: []agent.Furnisher{{Hash: p.skills.Hash, Sync: func(ctx context.Context, home runtime.Home, accountID, agentID string) error {
 			return p.skills.Sync(ctx, home, accountID, agentID)
 		}}},
-		Erase: []agent.Eraser{chat.DeleteAgent, p.meter.Forget, p.skills.DeleteAgent, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
-			return p.knowledge.AgentDeleted(ctx, tx, accountID, agentID)
+		Erase: []agent.Eraser{func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+			return chat.DeleteAgent(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
+		}, p.meter.Forget, p.skills.DeleteAgent, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+			return p.knowledge.AgentDeleted(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
 		}},
 	})
 	members := agent.Members{Events: events, Left: p.reconciler.Nudge}
@@ -148,16 +151,26 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 		return nil
 	}
 	p.skills.Applier, p.skills.Agent = p.agents, p.agents.Exists
-	if err := p.furnishKnowledge(f, events, swarms, guard, &vault.Installation{DB: p.db, Vault: secrets, Events: events}); err != nil {
+	if err := p.furnishKnowledge(f, events, members, swarms, guard, &vault.Installation{DB: p.db, Vault: secrets, Events: events}); err != nil {
 		return err
 	}
-	swarms.Members, swarms.OnDelete = members, p.knowledge.OnSwarmDeleted(members)
+	swarms.Members, swarms.OnDelete = members, func(ctx context.Context, tx *database.Tx, accountID, swarmID string) error {
+		agents, err := members.InSwarm(ctx, tx, accountID, swarmID)
+		if err != nil {
+			return err
+		}
+		ids := make([]identity.AgentID, len(agents))
+		for i, a := range agents {
+			ids[i] = identity.AgentID(a.ID)
+		}
+		return p.knowledge.SwarmDeleted(ctx, tx, identity.AccountID(accountID), identity.SwarmID(swarmID), ids)
+	}
 	p.talks = chat.New(chat.Settings{DB: p.db, Events: events, Agents: p.agents, Log: p.log})
 	if err := p.talks.Recover(ctx); err != nil {
 		return err
 	}
-	p.mirror = chat.NewMirror(p.talks)
-	p.proxy = modelproxy.New(modelproxy.Settings{Resolver: p.agents, Guard: guard, Meter: p.meter, Split: p.talks.Split, Observe: p.agents.Observe, Log: p.log})
+	p.channels = chat.NewChannelReader(p.talks)
+	p.proxy = modelproxy.New(modelproxy.Settings{Resolver: p.agents, Guard: guard, Meter: p.meter, Split: p.talks.Attribute, Observe: p.agents.Observe, Log: p.log})
 	p.callbacks = http.NewServeMux()
 	p.callbacks.Handle("/", p.proxy)
 	p.callbacks.Handle("/mcp", mcp.New(mcp.Settings{Agents: p.agents, Knowledge: p.knowledge, Version: version, Log: p.log}))
@@ -199,13 +212,13 @@ func fetcher(guard modelproxy.Guard, url, standard string) *http.Client {
 	return guard.Client()
 }
 
-func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, swarms *swarm.Service, guard modelproxy.Guard, secrets *vault.Installation) error {
+func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, members agent.Members, swarms *swarm.Service, guard modelproxy.Guard, secrets *vault.Installation) error {
 	embedder, err := f.embedder(guard, secrets)
 	if err != nil {
 		return fmt.Errorf("--embedder: %w", err)
 	}
 	p.knowledge = knowledge.New(knowledge.Settings{
-		DB: p.db, Events: events, Scopes: knowledge.Rooms{DB: p.db, Agents: p.agents, Swarms: swarms}, Embedder: embedder, Log: p.log,
+		DB: p.db, Events: events, Scopes: knowledge.NewScopes(p.db, members, swarms), Embedder: embedder, Log: p.log,
 	})
 	return nil
 }
@@ -237,7 +250,7 @@ func (p *platform) sharedReports() agent.Reports {
 // loops are what goes on beside the requests, each until its context ends.
 func (p *platform) loops() []func(context.Context) error {
 	return []func(context.Context) error{
-		p.reconciler.Run, p.agents.Run, p.accounts.Run, p.meter.Run, p.driver.Run, p.knowledge.Run, p.catalog.Run, p.talks.KeepDrafts, p.mirror.Run,
+		p.reconciler.Run, p.agents.Run, p.accounts.Run, p.meter.Run, p.driver.Run, p.knowledge.Run, p.catalog.Run, p.talks.Run, p.channels.Run,
 	}
 }
 

@@ -1,6 +1,9 @@
 package access
 
-import "agento.host/agento/internal/fault"
+import (
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+)
 
 // Principal is a caller whose key was found good.
 type Principal struct {
@@ -9,6 +12,11 @@ type Principal struct {
 	PlanID    string
 	Scopes    Scopes
 	RateLimit int // requests a Window
+}
+
+// Actor returns the caller as the actor of a change.
+func (p Principal) Actor() identity.Actor {
+	return identity.ByKey(identity.AccountID(p.AccountID), identity.KeyID(p.KeyID))
 }
 
 // Has says whether the caller's key carries the scope.

@@ -43,6 +43,13 @@ func (Members) InSwarm(ctx context.Context, q database.Querier, accountID, swarm
 	return rows, err
 }
 
+// SwarmOf returns the swarm that an agent is in, or "" if it is in none.
+// Faults: NotFound.
+func (Members) SwarmOf(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) (identity.SwarmID, error) {
+	a, err := find(ctx, q, string(account), string(id))
+	return identity.SwarmID(a.SwarmID), err
+}
+
 // LeaveSwarm implements swarm.Members.
 func (m Members) LeaveSwarm(ctx context.Context, tx *database.Tx, accountID, swarmID, actor string) error {
 	agents, err := inSwarm(ctx, tx, accountID, swarmID)

@@ -121,7 +121,7 @@ func (s *Service) shared(ctx context.Context, wrong fault.Fields, a Agent) (map[
 
 // inSwarm says whether a's swarm is there, and notes it if not.
 func (s *Service) inSwarm(ctx context.Context, q database.Querier, wrong fault.Fields, a Agent) (bool, error) {
-	err := s.Swarms.Exists(ctx, q, a.AccountID, a.SwarmID)
+	err := s.Swarms.Exists(ctx, q, identity.AccountID(a.AccountID), identity.SwarmID(a.SwarmID))
 	if fault.Is(err, fault.NotFound) {
 		wrong.Add("swarmId", "names no swarm of this account")
 		return false, nil

@@ -7,6 +7,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/identity"
 )
 
 // maxChatBody holds the longest message, however its characters are escaped.
@@ -26,12 +27,12 @@ type chatInput struct {
 }
 
 func (s *Server) sendMessage(ctx context.Context, who access.Principal, in *chatInput) (*huma.StreamResponse, error) {
-	turn, err := s.Chat.Prepare(ctx, who, in.ID, in.Body)
+	turn, err := s.Chat.Prepare(ctx, who.Actor(), identity.AgentID(in.ID), in.Body)
 	if err != nil {
 		return nil, err
 	}
 	serve := func(ctx context.Context, out *stream) error {
-		err := s.Chat.Run(ctx, turn, func(text string) error {
+		err := s.Chat.RunTurn(ctx, turn, func(text string) error {
 			return out.send(client.ChatEvent{Type: "text", Content: text})
 		})
 		if err != nil {
@@ -57,7 +58,7 @@ func (s *Server) history(ctx context.Context, who access.Principal, in *historyI
 	if err != nil {
 		return nil, err
 	}
-	messages, total, err := s.Chat.History(ctx, who, in.ID, in.SessionID, since, in.Limit)
+	messages, total, err := s.Chat.History(ctx, who.Actor().AccountID, identity.AgentID(in.ID), identity.SessionID(in.SessionID), since, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -69,13 +70,13 @@ func (s *Server) history(ctx context.Context, who access.Principal, in *historyI
 }
 
 func (s *Server) listSessions(ctx context.Context, who access.Principal, in *AgentID) (*listReply[client.ChatSession], error) {
-	sessions, total, err := s.Chat.Sessions(ctx, who, in.ID)
+	sessions, total, err := s.Chat.Sessions(ctx, who.Actor().AccountID, identity.AgentID(in.ID))
 	if err != nil {
 		return nil, err
 	}
 	rows := make([]client.ChatSession, len(sessions))
 	for i, v := range sessions {
-		rows[i] = client.ChatSession{ID: v.ID, Name: orNull(v.Name), Channel: v.Channel, StartedAt: client.Time{Time: v.StartedAt}}
+		rows[i] = client.ChatSession{ID: string(v.ID), Name: orNull(v.Name), Channel: v.Channel, StartedAt: client.Time{Time: v.StartedAt}}
 	}
 	return page(rows, total, 100, 0), nil
 }
@@ -90,9 +91,9 @@ func (s *Server) newSession(ctx context.Context, who access.Principal, in *newSe
 	if in.Body != nil {
 		peer = in.Body.PeerID
 	}
-	v, err := s.Chat.NewSession(ctx, who, in.ID, peer)
+	v, err := s.Chat.NewSession(ctx, who.Actor(), identity.AgentID(in.ID), peer)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.NewSession{ID: v.ID, StartedAt: client.Time{Time: v.StartedAt}}), nil
+	return one(client.NewSession{ID: string(v.ID), StartedAt: client.Time{Time: v.StartedAt}}), nil
 }

@@ -56,7 +56,7 @@ func rowsOf(t *testing.T, db *database.DB, agentID string) int {
 		sum += n
 	}
 	entries, err := database.One(t.Context(), db, database.Scalar[int],
-		`SELECT count(*) FROM knowledge_entries e JOIN knowledge_scopes s ON s.number = e.scope WHERE s.owner_id = $1`, agentID)
+		`SELECT count(*) FROM knowledge_entries e JOIN knowledge_scopes s ON s.number = e.scope WHERE s.target_id = $1`, agentID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net/http/httptest"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/modelproxy"
@@ -94,15 +96,18 @@ func (h *house) furnish(p plan) {
 		Furnish: []agent.Furnisher{{Hash: skills.Hash, Sync: func(ctx context.Context, home runtime.Home, accountID, agentID string) error {
 			return skills.Sync(ctx, home, accountID, agentID)
 		}}},
-		Erase: []agent.Eraser{chat.DeleteAgent, skills.DeleteAgent, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
-			return known.AgentDeleted(ctx, tx, accountID, agentID)
+		Erase: []agent.Eraser{func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+			return chat.DeleteAgent(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
+		}, skills.DeleteAgent, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+			return known.AgentDeleted(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
 		}},
 	})
 	documents.Changed = func(_ context.Context, tx *database.Tx, _, agentID string) error {
 		tx.AfterCommit(func() { reconciler.Nudge(agentID) })
 		return nil
 	}
-	swarms.Members = agent.Members{Events: events, Left: reconciler.Nudge}
+	members := agent.Members{Events: events, Left: reconciler.Nudge}
+	swarms.Members = members
 	skills.Applier, skills.Agent = agents, agents.Exists
 	h.agents = agents
 	embedder, err := embed.Builtin()
@@ -110,11 +115,18 @@ func (h *house) furnish(p plan) {
 		h.t.Fatal(err)
 	}
 	known = knowledge.New(knowledge.Settings{
-		DB: h.db, Events: events, Scopes: knowledge.Rooms{DB: h.db, Agents: agents, Swarms: swarms}, Embedder: embedder, Log: log,
+		DB: h.db, Events: events, Scopes: knowledge.NewScopes(h.db, members, swarms), Embedder: embedder, Log: log,
 	})
-	swarms.OnDelete = known.OnSwarmDeleted(swarms.Members)
+	swarms.OnDelete = func(ctx context.Context, tx *database.Tx, accountID, swarmID string) error {
+		rows, err := members.InSwarm(ctx, tx, accountID, swarmID)
+		ids := make([]identity.AgentID, len(rows))
+		for i, a := range rows {
+			ids[i] = identity.AgentID(a.ID)
+		}
+		return errors.Join(err, known.SwarmDeleted(ctx, tx, identity.AccountID(accountID), identity.SwarmID(swarmID), ids))
+	}
 	talks := chat.New(chat.Settings{DB: h.db, Events: events, Agents: agents, Log: log})
-	h.loops = append(h.loops, known.Run, talks.KeepDrafts)
+	h.loops = append(h.loops, known.Run, talks.Run)
 	h.door = api.New(api.Settings{
 		DB: h.db, Access: h.accounts, Limiter: access.NewLimiter(), Agents: agents, Documents: documents, Swarms: swarms, Knowledge: known, Skills: skills,
 		Chat:  talks,

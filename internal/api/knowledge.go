@@ -5,6 +5,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 )
 
@@ -22,14 +23,14 @@ func (s *Server) ingestKnowledge(ctx context.Context, who access.Principal, in *
 	if err := s.Access.Allows(who, access.FeatureKnowledge); err != nil {
 		return nil, err
 	}
-	asked := knowledge.Ingest{
-		Target:        knowledge.Target{AgentID: in.Body.AgentID, SwarmID: in.Body.SwarmID},
+	request := knowledge.IngestRequest{
+		Target:        knowledge.Target{AgentID: identity.AgentID(in.Body.AgentID), SwarmID: identity.SwarmID(in.Body.SwarmID)},
 		ReplaceSource: in.Body.ReplaceSource, DryRun: in.DryRun,
 	}
 	for _, c := range in.Body.Chunks {
-		asked.Chunks = append(asked.Chunks, knowledge.Chunk(c))
+		request.Chunks = append(request.Chunks, knowledge.Chunk(c))
 	}
-	done, err := s.Knowledge.Ingest(ctx, who.AccountID, who.KeyID, asked)
+	done, err := s.Knowledge.Ingest(ctx, who.Actor(), request)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +66,7 @@ type KnowledgeTarget struct {
 }
 
 func (t KnowledgeTarget) target() knowledge.Target {
-	return knowledge.Target{AgentID: t.AgentID, SwarmID: t.SwarmID}
+	return knowledge.Target{AgentID: identity.AgentID(t.AgentID), SwarmID: identity.SwarmID(t.SwarmID)}
 }
 
 type listKnowledgeInput struct {
@@ -76,7 +77,7 @@ type listKnowledgeInput struct {
 }
 
 func (s *Server) listKnowledge(ctx context.Context, who access.Principal, in *listKnowledgeInput) (*cursorReply[client.KnowledgeEntry], error) {
-	p, err := s.Knowledge.List(ctx, who.AccountID, knowledge.List{Target: in.target(), Source: in.Source, Limit: in.Limit, Offset: in.Offset})
+	p, err := s.Knowledge.List(ctx, who.Actor().AccountID, knowledge.ListRequest{Target: in.target(), Source: in.Source, Limit: in.Limit, Offset: in.Offset})
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ type deleteKnowledgeInput struct {
 }
 
 func (s *Server) deleteKnowledge(ctx context.Context, who access.Principal, in *deleteKnowledgeInput) (*reply[client.KnowledgeDeleted], error) {
-	n, err := s.Knowledge.Remove(ctx, who.AccountID, who.KeyID, knowledge.Remove{
+	n, err := s.Knowledge.Delete(ctx, who.Actor(), knowledge.DeleteRequest{
 		Target: in.target(), Source: in.Source, ID: in.EntryID, All: in.All == "true", Confirm: in.Confirm == "true",
 	})
 	if err != nil {
@@ -114,7 +115,7 @@ type searchKnowledgeInput struct {
 }
 
 func (s *Server) searchKnowledge(ctx context.Context, who access.Principal, in *searchKnowledgeInput) (*reply[[]client.KnowledgeFound], error) {
-	found, err := s.Knowledge.Search(ctx, who.AccountID, knowledge.Search{Target: in.target(), Query: in.Question, Limit: in.Limit})
+	found, err := s.Knowledge.Search(ctx, who.Actor().AccountID, knowledge.SearchRequest{Target: in.target(), Query: in.Question, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,6 @@
-// Package chat owns conversations with agents: sessions, turns and history. A
-// session belongs to a peer, or to an API key where no peer is named, and no two
-// owners ever share one.
+// Package chat owns conversations with agents: sessions, turns and history. A session
+// belongs to a peer or, if the caller names no peer, to the caller. Two owners never
+// share a session.
 package chat
 
 import (
@@ -14,10 +14,11 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
 
-// Limits of one message, in characters. The context's is the contract's.
+// Limits of one message, in characters. maxContext is in the API contract.
 const (
 	maxMessage = 200_000
 	maxContext = 2000
@@ -26,12 +27,12 @@ const (
 
 // Session is one conversation of an agent.
 type Session struct {
-	ID         string
-	AccountID  string
-	AgentID    string
-	Owner      string // whose it is: "peer:ID", "key:ID" or "channel:KEY"
+	ID         identity.SessionID
+	AccountID  identity.AccountID
+	AgentID    identity.AgentID
+	Owner      string // "peer:ID", "key:ID" or another kind of caller, or "channel:KEY"
 	PeerID     string
-	Entry      openclaw.Entry // which of the gateway's agent entries answers
+	Entry      openclaw.Entry // the gateway's agent entry that answers
 	GatewayKey string         // the session's key in the gateway
 	Name       string
 	Channel    string
@@ -45,40 +46,40 @@ type Message struct {
 	At      time.Time
 }
 
-// check returns the request's context as the agent will see it.
-// Faults: Invalid, naming every broken field.
-func check(in client.ChatRequest) (string, error) {
-	wrong := fault.Fields{}
+// checkRequest checks a message and returns its context as it is sent to the agent.
+// Faults: Invalid, with every invalid field.
+func checkRequest(in client.ChatRequest) (contextText string, err error) {
+	fields := fault.Fields{}
 	switch n := utf8.RuneCountInString(in.Message); {
 	case strings.TrimSpace(in.Message) == "":
-		wrong.Add("message", "must not be empty")
+		fields.Add("message", "must not be empty")
 	case n > maxMessage:
-		wrong.Add("message", "must have at most %d characters, it has %d", maxMessage, n)
+		fields.Add("message", "must have at most %d characters, it has %d", maxMessage, n)
 	case strings.ContainsRune(in.Message, 0):
-		wrong.Add("message", "must not contain a NUL character")
+		fields.Add("message", "must not contain a NUL character")
 	}
-	checkPeer(wrong, in.PeerID)
-	text, problem := formatContext(in.Context)
+	checkPeer(fields, in.PeerID)
+	contextText, problem := formatContext(in.Context)
 	if problem != "" {
-		wrong.Add("context", "%s", problem)
+		fields.Add("context", "%s", problem)
 	}
-	if n := utf8.RuneCountInString(text); n > maxContext {
-		wrong.Add("context", "must have at most %d characters after formatting, it has %d", maxContext, n)
+	if n := utf8.RuneCountInString(contextText); n > maxContext {
+		fields.Add("context", "must have at most %d characters after formatting, it has %d", maxContext, n)
 	}
-	return text, wrong.Err()
+	return contextText, fields.Err()
 }
 
-func checkPeer(wrong fault.Fields, peer string) {
+func checkPeer(fields fault.Fields, peer string) {
 	if n := utf8.RuneCountInString(peer); n > maxPeer {
-		wrong.Add("peerId", "must have at most %d characters, it has %d", maxPeer, n)
+		fields.Add("peerId", "must have at most %d characters, it has %d", maxPeer, n)
 	}
 	if strings.ContainsRune(peer, 0) {
-		wrong.Add("peerId", "must not contain a NUL character")
+		fields.Add("peerId", "must not contain a NUL character")
 	}
 }
 
-// formatContext shows an object as a line a key, in the order of the keys, so
-// that the same context always reads the same.
+// formatContext returns an object as one line for each key, sorted by key, so that
+// equal contexts have equal texts. problem is what is wrong with the context, or "".
 func formatContext(context any) (text, problem string) {
 	switch v := context.(type) {
 	case nil:
@@ -88,7 +89,7 @@ func formatContext(context any) (text, problem string) {
 	case map[string]any:
 		lines := make([]string, 0, len(v))
 		for key, value := range v {
-			lines = append(lines, fmt.Sprintf("%s: %s", key, show(value)))
+			lines = append(lines, fmt.Sprintf("%s: %s", key, formatValue(value)))
 		}
 		slices.Sort(lines)
 		return strings.Join(lines, "\n"), ""
@@ -96,14 +97,15 @@ func formatContext(context any) (text, problem string) {
 	return "", "must be a string or an object of key-value pairs"
 }
 
-func show(value any) string {
+// formatValue returns a string as it is, and any other value as JSON.
+func formatValue(value any) string {
 	if s, ok := value.(string); ok {
 		return s
 	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(value); err != nil { // it was decoded from JSON just now
+	if err := enc.Encode(value); err != nil { // cannot happen: the value was decoded from JSON
 		return fmt.Sprint(value)
 	}
 	return strings.TrimSpace(out.String())

@@ -11,12 +11,12 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-func TestCheckNamesEveryBrokenField(t *testing.T) {
+func TestCheckRequestReportsEveryInvalidField(t *testing.T) {
 	for name, c := range map[string]struct {
 		in   client.ChatRequest
-		want map[string]string // field to a part of what is said of it
+		want map[string]string // by field: a part of its problem
 	}{
-		"fine":           {client.ChatRequest{Message: "Hello"}, nil},
+		"valid":          {client.ChatRequest{Message: "Hello"}, nil},
 		"longest":        {client.ChatRequest{Message: strings.Repeat("é", 200_000), PeerID: strings.Repeat("é", 256), Context: strings.Repeat("é", 2000)}, nil},
 		"empty":          {client.ChatRequest{}, map[string]string{"message": "empty"}},
 		"blank":          {client.ChatRequest{Message: " \n\t"}, map[string]string{"message": "empty"}},
@@ -25,11 +25,11 @@ func TestCheckNamesEveryBrokenField(t *testing.T) {
 		"long context":   {client.ChatRequest{Message: "m", Context: strings.Repeat("é", 2001)}, map[string]string{"context": "it has 2001"}},
 		"blank context":  {client.ChatRequest{Message: "m", Context: strings.Repeat(" ", 3000)}, nil},
 		"long object":    {client.ChatRequest{Message: "m", Context: map[string]any{"k": strings.Repeat("é", 1998)}}, map[string]string{"context": "it has 2001"}},
-		"odd context":    {client.ChatRequest{Message: "m", Context: []any{1.0}}, map[string]string{"context": "object"}},
+		"array context":  {client.ChatRequest{Message: "m", Context: []any{1.0}}, map[string]string{"context": "object"}},
 		"everything":     {client.ChatRequest{PeerID: strings.Repeat("p", 257), Context: 1.5}, map[string]string{"message": "", "peerId": "257", "context": ""}},
 		"longest object": {client.ChatRequest{Message: "m", Context: map[string]any{"k": strings.Repeat("é", 1997)}}, nil},
 	} {
-		_, err := check(c.in)
+		_, err := checkRequest(c.in)
 		if len(c.want) == 0 {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -42,17 +42,17 @@ func TestCheckNamesEveryBrokenField(t *testing.T) {
 			continue
 		}
 		if got, want := slices.Sorted(maps.Keys(f.Details)), slices.Sorted(maps.Keys(c.want)); !slices.Equal(got, want) {
-			t.Errorf("%s: names %v, want %v", name, got, want)
+			t.Errorf("%s: reports %v, want %v", name, got, want)
 		}
 		for field, part := range c.want {
-			if said := f.Details[field]; !strings.Contains(said, part) {
-				t.Errorf("%s: of %s it says %q, want %q in it", name, field, said, part)
+			if problem := f.Details[field]; !strings.Contains(problem, part) {
+				t.Errorf("%s: the problem of %s is %q, want %q in it", name, field, problem, part)
 			}
 		}
 	}
 }
 
-func TestContextReadsTheSameEachTime(t *testing.T) {
+func TestFormattedContextIsDeterministic(t *testing.T) {
 	for _, c := range []struct {
 		in   any
 		want string
@@ -63,8 +63,8 @@ func TestContextReadsTheSameEachTime(t *testing.T) {
 		{map[string]any{"plan": "Pro", "name": "Alice", "seats": 3.0, "big": 12345678.0}, "big: 12345678\nname: Alice\nplan: Pro\nseats: 3"},
 		{map[string]any{"b": nil, "a": true, "c": []any{1.0, "<x>"}, "d": map[string]any{"z": 1.0, "y": "&"}}, `a: true` + "\nb: null\n" + `c: [1,"<x>"]` + "\n" + `d: {"y":"&","z":1}`},
 	} {
-		for range 20 { // maps have no order
-			if got, err := check(client.ChatRequest{Message: "m", Context: c.in}); err != nil || got != c.want {
+		for range 20 { // the order of maps is random
+			if got, err := checkRequest(client.ChatRequest{Message: "m", Context: c.in}); err != nil || got != c.want {
 				t.Fatalf("%v: %q, %v; want %q", c.in, got, err, c.want)
 			}
 		}

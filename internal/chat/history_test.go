@@ -7,34 +7,35 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
 )
 
 func TestHistory(t *testing.T) {
-	w := newWorld(t)
-	a, b := w.create("ada"), w.create("bob")
-	alice := w.prepare(a, client.ChatRequest{Message: "m", PeerID: "alice"}).session
-	bob := w.prepare(a, client.ChatRequest{Message: "m", PeerID: "bob"}).session
-	elsewhere := w.prepare(b, client.ChatRequest{Message: "m"}).session
+	env := newTestEnv(t)
+	a, b := env.createAgent("ada"), env.createAgent("bob")
+	alice := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "alice"}).session
+	bob := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "bob"}).session
+	elsewhere := env.prepare(b, client.ChatRequest{Message: "m"}).session
 	start := time.UnixMilli(1_700_000_000_000).UTC()
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
-	w.must(w.DB.Tx(t.Context(), func(tx *database.Tx) error {
+	env.must(env.db.Tx(t.Context(), func(tx *database.Tx) error {
 		for _, m := range []struct {
 			session Session
 			text    string
 			at      int
 		}{
-			{alice, "a1", 0}, {alice, "a2", 10}, {bob, "b1", 10}, // at once: in the order in which they came
+			{alice, "a1", 0}, {alice, "a2", 10}, {bob, "b1", 10}, // same time: in the order of arrival
 			{elsewhere, "other", 15},
-			{alice, "a4", 30}, {alice, "a3", 20}, // one that came late by a channel
+			{alice, "a4", 30}, {alice, "a3", 20}, // arrived late through a channel
 		} {
-			if _, err := add(t.Context(), tx, m.session, Message{Role: "user", Content: m.text, At: at(m.at)}, ""); err != nil {
+			if _, err := insertMessage(t.Context(), tx, m.session, Message{Role: "user", Content: m.text, At: at(m.at)}, ""); err != nil {
 				return err
 			}
 		}
 		return nil
 	}))
 	for name, c := range map[string]struct {
-		session string
+		session identity.SessionID
 		since   time.Time
 		limit   int
 		want    []string
@@ -49,41 +50,42 @@ func TestHistory(t *testing.T) {
 		"since, the last": {alice.ID, at(0), 2, []string{"a3", "a4"}, 3},
 		"since the end":   {"", at(30), 200, []string{}, 0},
 	} {
-		got, total, err := w.History(t.Context(), w.who, a.ID, c.session, c.since, c.limit)
-		w.must(err)
+		got, total, err := env.History(t.Context(), account, agentID(a), c.session, c.since, c.limit)
+		env.must(err)
 		var texts []string
 		for _, m := range got {
 			texts = append(texts, m.Content)
 		}
-		wants(t, name, texts, c.want...)
+		wantEqual(t, name, texts, c.want...)
 		if total != c.total {
 			t.Errorf("%s: a total of %d, want %d", name, total, c.total)
 		}
 	}
-	w.stop(a)
-	if got := w.recorded(a, alice.ID); len(got) != 4 {
-		t.Errorf("of a stopped agent: %v", got)
+	env.stopAgent(a)
+	if got := env.messages(a, alice.ID); len(got) != 4 {
+		t.Errorf("the history of a stopped agent: %v", got)
 	}
 }
 
-// Of one origin there is one message a session; those without one are all kept.
-func TestAnOriginIsAddedOnce(t *testing.T) {
-	w := newWorld(t)
-	a := w.create("ada")
-	one := w.prepare(a, client.ChatRequest{Message: "m", PeerID: "1"}).session
-	two := w.prepare(a, client.ChatRequest{Message: "m", PeerID: "2"}).session
-	w.must(w.DB.Tx(t.Context(), func(tx *database.Tx) error {
+// TestGatewayMessageIsInsertedOnce: a session has one message of each gateway id.
+// Messages without a gateway id are all inserted.
+func TestGatewayMessageIsInsertedOnce(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	one := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "1"}).session
+	two := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "2"}).session
+	env.must(env.db.Tx(t.Context(), func(tx *database.Tx) error {
 		for i, c := range []struct {
-			session Session
-			origin  string
-			added   bool
+			session   Session
+			gatewayID string
+			inserted  bool
 		}{{one, "x", true}, {one, "x", false}, {two, "x", true}, {one, "", true}, {one, "", true}} {
-			added, err := add(t.Context(), tx, c.session, Message{Role: "user", Content: fmt.Sprint(i), At: time.Now()}, c.origin)
-			if err != nil || added != c.added {
-				t.Errorf("%d: added %v, %v", i, added, err)
+			inserted, err := insertMessage(t.Context(), tx, c.session, Message{Role: "user", Content: fmt.Sprint(i), At: time.Now()}, c.gatewayID)
+			if err != nil || inserted != c.inserted {
+				t.Errorf("%d: inserted %v, %v", i, inserted, err)
 			}
 		}
 		return nil
 	}))
-	wants(t, "the first session", w.recorded(a, one.ID), "user: 0", "user: 3", "user: 4")
+	wantEqual(t, "the first session", env.messages(a, one.ID), "user: 0", "user: 3", "user: 4")
 }

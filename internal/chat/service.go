@@ -1,8 +1,6 @@
 package chat
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -14,103 +12,115 @@ import (
 	"time"
 
 	"agento.host/agento/client"
-	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
 
-// viaAPI is the channel of sessions that callers of the API have.
-const viaAPI = "api"
+// apiChannel is the channel of sessions that callers of the API have.
+const apiChannel = "api"
 
-// maxSessions is how many sessions a list shows; the contract's number.
+// maxSessions is how many sessions a list returns. It is in the API contract.
 const maxSessions = 100
 
-// Settings are what conversations need.
+// Settings of a Service.
 type Settings struct {
 	DB     *database.DB
 	Events *event.Log
 	Agents *agent.Service
 	Log    *slog.Logger
-	// DraftEvery is how often an answer is saved while it grows; 0: two seconds.
-	DraftEvery time.Duration
+	// DraftInterval is how often a growing answer is saved. 0 means two seconds.
+	DraftInterval time.Duration
 }
 
 // Service holds conversations with agents.
 type Service struct {
-	Settings
-	lanes   *lanes
-	answers sync.Map // session id to *answer, of turns that run
+	db            *database.DB
+	events        *event.Log
+	agents        *agent.Service
+	log           *slog.Logger
+	draftInterval time.Duration
+	queue         *sessionQueue
+	running       sync.Map // identity.SessionID to *runningTurn
 }
 
-// New makes the service. Recover comes before its first turn, KeepDrafts runs
-// beside its turns.
+// New returns a service. Call Recover before the first turn, and Run beside the turns.
 func New(s Settings) *Service {
-	if s.DraftEvery == 0 {
-		s.DraftEvery = draftEvery
+	if s.DraftInterval == 0 {
+		s.DraftInterval = defaultDraftInterval
 	}
-	return &Service{Settings: s, lanes: newLanes()}
+	return &Service{
+		db: s.DB, events: s.Events, agents: s.Agents, log: s.Log,
+		draftInterval: s.DraftInterval, queue: newSessionQueue(),
+	}
 }
 
-// Turn is one message that is ready to be sent.
+// Turn is one message that is ready to be sent. Prepare returns it.
 type Turn struct {
-	agent   agent.Agent
 	session Session
 	message string
 	context string
 }
 
-// Prepare checks a message and finds its session, making it if it is the owner's
-// first. Faults: Invalid, naming every broken field; NotFound, for the agent or the
-// session; NotRunning.
-func (s *Service) Prepare(ctx context.Context, who access.Principal, agentID string, in client.ChatRequest) (Turn, error) {
-	a, err := s.Agents.Find(ctx, who, agentID)
+// Prepare checks a message and finds its session. It starts the session if it is the
+// owner's first.
+// Faults: Invalid, with every invalid field; NotFound, for the agent or the session;
+// Conflict, if the session belongs to a channel; NotRunning.
+func (s *Service) Prepare(ctx context.Context, actor identity.Actor, agentID identity.AgentID, in client.ChatRequest) (Turn, error) {
+	a, err := s.findAgent(ctx, actor.AccountID, agentID)
 	if err != nil {
 		return Turn{}, err
 	}
-	text, err := check(in)
+	contextText, err := checkRequest(in)
 	if err != nil {
 		return Turn{}, err
 	}
-	if err := agent.MayRun(a); err != nil {
+	if err := checkRunning(a); err != nil {
 		return Turn{}, err
 	}
-	session, err := s.session(ctx, who, a, in)
-	return Turn{a, session, in.Message, text}, err
+	session, err := s.sessionOf(ctx, actor, a, in)
+	return Turn{session, in.Message, contextText}, err
 }
 
-func (s *Service) session(ctx context.Context, who access.Principal, a agent.Agent, in client.ChatRequest) (Session, error) {
+// sessionOf returns the session that a message belongs to: the one that it names,
+// otherwise the owner's latest, which is started if there is none.
+func (s *Service) sessionOf(ctx context.Context, actor identity.Actor, a agent.Agent, in client.ChatRequest) (Session, error) {
 	if in.SessionID != "" {
-		found, err := find(ctx, s.DB, who.AccountID, a.ID, in.SessionID, in.PeerID)
-		if err == nil && found.Channel != viaAPI {
-			err = fault.New(fault.Conflict, "The session came through %s: answer there.", found.Channel)
+		found, err := findSession(ctx, s.db, actor.AccountID, identity.AgentID(a.ID), identity.SessionID(in.SessionID), in.PeerID)
+		if err == nil && found.Channel != apiChannel {
+			err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
 		}
 		return found, err
 	}
-	fresh := newSession(who, a, in.PeerID)
-	found, err := newest(ctx, s.DB, who.AccountID, a.ID, fresh.Owner)
+	initial := newSession(actor, a, in.PeerID)
+	found, err := latestSession(ctx, s.db, initial.AccountID, initial.AgentID, initial.Owner)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return found, err
 	}
-	err = s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
-		// Two first messages at once share the session that the first one makes.
-		if found, err = newest(ctx, tx, who.AccountID, a.ID, fresh.Owner); !errors.Is(err, sql.ErrNoRows) {
+	err = s.db.Tx(ctx, func(tx *database.Tx) (err error) {
+		// Concurrent first messages of an owner share the session that one of them starts.
+		if found, err = latestSession(ctx, tx, initial.AccountID, initial.AgentID, initial.Owner); !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		found = fresh
-		return insert(ctx, tx, found)
+		found = initial
+		return insertSession(ctx, tx, found)
 	})
 	return found, err
 }
 
-func newSessionID() string { return "sess_" + strings.ToLower(rand.Text()) }
+func newSessionID() identity.SessionID {
+	return identity.SessionID("sess_" + strings.ToLower(rand.Text()))
+}
 
-func newSession(who access.Principal, a agent.Agent, peer string) Session {
+// newSession returns a new session of a peer or, if peer is empty, of the actor.
+func newSession(actor identity.Actor, a agent.Agent, peer string) Session {
 	v := Session{
-		ID: newSessionID(), AccountID: a.AccountID, AgentID: a.ID,
-		Owner: "key:" + who.KeyID, PeerID: peer, Entry: openclaw.EntryFor(peer), Channel: viaAPI, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
+		ID: newSessionID(), AccountID: identity.AccountID(a.AccountID), AgentID: identity.AgentID(a.ID),
+		Owner: string(actor.Kind) + ":" + actor.ID, PeerID: peer, Entry: openclaw.EntryFor(peer),
+		Channel: apiChannel, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	if peer != "" {
 		v.Owner = "peer:" + peer
@@ -118,49 +128,47 @@ func newSession(who access.Principal, a agent.Agent, peer string) Session {
 	if a.Config.Shared() {
 		v.Entry = openclaw.Guest
 	}
-	v.GatewayKey = openclaw.SessionKey(v.Entry, peer, v.ID)
+	v.GatewayKey = openclaw.SessionKey(v.Entry, peer, string(v.ID))
 	return v
 }
 
-// Run sends the message to the agent and hands every piece of the answer to emit
-// as it comes. Messages of one session are answered in the order in which they
-// came. If ctx ends or emit fails, the agent's run is aborted; what was said until
-// then is kept.
-// Faults: NotRunning; Upstream, if the model or the gateway fails.
-func (s *Service) Run(ctx context.Context, t Turn, emit func(text string) error) error {
-	leave, err := s.lanes.enter(ctx, t.session.ID)
+// RunTurn sends the message to the agent and calls emit with each piece of the answer.
+// Messages of one session are answered in the order in which they arrive. If ctx ends
+// or emit fails, the agent's run is aborted. The answer up to then is saved.
+// Faults: NotRunning; Upstream, if the model fails; Unavailable, if the gateway does.
+func (s *Service) RunTurn(ctx context.Context, t Turn, emit func(text string) error) error {
+	done, err := s.queue.wait(ctx, t.session.ID)
 	if err != nil {
 		return err
 	}
-	defer leave()
-	gateway, err := s.Agents.Gateway(ctx, t.agent.ID)
+	defer done()
+	gateway, err := s.connect(ctx, t.session.AgentID)
 	if err != nil {
 		return err
 	}
-	if err := s.asked(ctx, t.session, t.message); err != nil {
+	if err := s.saveUserMessage(ctx, t); err != nil {
 		return err
 	}
-	said := s.answering(t.session)
-	defer s.conclude(ctx, said)
+	r := s.startTurn(t.session)
+	defer s.finishTurn(ctx, r)
 	_, err = gateway.Turn(ctx, openclaw.TurnRequest{
 		Entry: t.session.Entry, SessionKey: t.session.GatewayKey, System: t.context, Message: t.message,
 	}, func(text string) error {
-		said.add(text)
+		r.append(text)
 		return emit(text)
 	})
-	return outcome(ctx, err)
+	return turnFault(ctx, err)
 }
 
-// asked records what the caller said.
-func (s *Service) asked(ctx context.Context, v Session, message string) error {
-	return s.DB.Tx(ctx, func(tx *database.Tx) error {
-		_, err := add(ctx, tx, v, Message{Role: "user", Content: message, At: time.Now().UTC()}, "")
+func (s *Service) saveUserMessage(ctx context.Context, t Turn) error {
+	return s.db.Tx(ctx, func(tx *database.Tx) error {
+		_, err := insertMessage(ctx, tx, t.session, Message{Role: "user", Content: t.message, At: time.Now().UTC()}, "")
 		return err
 	})
 }
 
-// outcome puts a failed turn into the caller's terms.
-func outcome(ctx context.Context, err error) error {
+// turnFault returns the fault that the caller sees for the error of a turn.
+func turnFault(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -171,72 +179,73 @@ func outcome(ctx context.Context, err error) error {
 	return err
 }
 
-// Split implements modelproxy.Settings.Split: the peer and the session that a
-// model call belongs to. A peer that is not speaking is named by its tag.
-func (s *Service) Split(sessionKey string) (peer, session string) {
+// Attribute returns the peer and the session that a model call belongs to. The key is
+// the session key that the gateway sends with the call. A peer whose turn is not
+// running is named by its tag, because only the tag is in the key.
+func (s *Service) Attribute(sessionKey string) (peer, session string) {
 	v, ok := openclaw.ParseSessionKey(sessionKey)
 	if !ok {
 		return "", sessionKey
 	}
-	found, _ := s.answers.Load(v.Conversation)
-	if a, ok := found.(*answer); ok {
-		return a.session.PeerID, v.Conversation
+	found, _ := s.running.Load(identity.SessionID(v.Conversation))
+	if r, ok := found.(*runningTurn); ok {
+		return r.session.PeerID, v.Conversation
 	}
 	return v.Peer, v.Conversation
 }
 
-// History returns the last limit messages after since, of one session if it is
-// named, oldest first, and how many there are.
+// History returns the last limit messages after since, oldest first, and how many
+// there are in total. If session is empty, it returns those of all sessions.
 // Faults: NotFound, for the agent or the session.
-func (s *Service) History(ctx context.Context, who access.Principal, agentID, sessionID string, since time.Time, limit int) ([]Message, int, error) {
-	if _, err := s.Agents.Find(ctx, who, agentID); err != nil {
+func (s *Service) History(ctx context.Context, account identity.AccountID, agentID identity.AgentID, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
+	if _, err := s.findAgent(ctx, account, agentID); err != nil {
 		return nil, 0, err
 	}
-	if sessionID != "" {
-		if _, err := find(ctx, s.DB, who.AccountID, agentID, sessionID, ""); err != nil {
+	if session != "" {
+		if _, err := findSession(ctx, s.db, account, agentID, session, ""); err != nil {
 			return nil, 0, err
 		}
 	}
-	return history(ctx, s.DB, who.AccountID, agentID, sessionID, since, limit)
+	return listMessages(ctx, s.db, account, agentID, session, since, limit)
 }
 
-// Sessions returns the last sessions of an agent by their start, newest first, and
-// how many there are. Faults: NotFound.
-func (s *Service) Sessions(ctx context.Context, who access.Principal, agentID string) ([]Session, int, error) {
-	if _, err := s.Agents.Find(ctx, who, agentID); err != nil {
+// Sessions returns the agent's sessions that were started last, newest first, and how
+// many there are in total. Faults: NotFound.
+func (s *Service) Sessions(ctx context.Context, account identity.AccountID, agentID identity.AgentID) ([]Session, int, error) {
+	if _, err := s.findAgent(ctx, account, agentID); err != nil {
 		return nil, 0, err
 	}
-	return list(ctx, s.DB, who.AccountID, agentID, maxSessions)
+	return listSessions(ctx, s.db, account, agentID, maxSessions)
 }
 
-// NewSession starts a conversation afresh: the owner's next message that names no
-// session goes to it, and the agent remembers nothing of the one before.
+// NewSession starts a session: the owner's next message that names no session belongs
+// to it, and the agent remembers nothing of the earlier sessions.
 // Faults: Invalid; NotFound; NotRunning.
-func (s *Service) NewSession(ctx context.Context, who access.Principal, agentID, peer string) (Session, error) {
-	a, err := s.Agents.Find(ctx, who, agentID)
+func (s *Service) NewSession(ctx context.Context, actor identity.Actor, agentID identity.AgentID, peer string) (Session, error) {
+	a, err := s.findAgent(ctx, actor.AccountID, agentID)
 	if err != nil {
 		return Session{}, err
 	}
-	wrong := fault.Fields{}
-	if checkPeer(wrong, peer); wrong.Err() != nil {
-		return Session{}, wrong.Err()
+	fields := fault.Fields{}
+	if checkPeer(fields, peer); fields.Err() != nil {
+		return Session{}, fields.Err()
 	}
-	if err := agent.MayRun(a); err != nil {
+	if err := checkRunning(a); err != nil {
 		return Session{}, err
 	}
-	v := newSession(who, a, peer)
-	err = s.DB.Tx(ctx, func(tx *database.Tx) error {
-		before, err := newest(ctx, tx, v.AccountID, v.AgentID, v.Owner)
+	v := newSession(actor, a, peer)
+	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+		previous, err := latestSession(ctx, tx, v.AccountID, v.AgentID, v.Owner)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("find session: %w", err)
 		}
-		if !v.StartedAt.After(before.StartedAt) { // two within a millisecond: the later one must be the newest
-			v.StartedAt = before.StartedAt.Add(time.Millisecond)
+		if !v.StartedAt.After(previous.StartedAt) { // two in one millisecond: the later one must sort last
+			v.StartedAt = previous.StartedAt.Add(time.Millisecond)
 		}
-		if err := insert(ctx, tx, v); err != nil {
+		if err := insertSession(ctx, tx, v); err != nil {
 			return err
 		}
-		return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(v.AccountID), who.KeyID), event.Event{Topic: event.Topic("agent/" + v.AgentID), Kind: "session.created", Data: map[string]any{"session": v.ID}})
+		return s.events.Append(ctx, tx, actor, event.Event{Topic: event.AgentTopic(v.AgentID), Kind: "session.created", Data: map[string]any{"session": v.ID}})
 	})
 	return v, err
 }

@@ -9,7 +9,7 @@ import (
 	"agento.host/agento/internal/knowledge/embed/eval"
 )
 
-// passages makes n different texts of about 500 characters out of real sentences.
+// passages returns n different texts of about 500 characters, made of real sentences.
 func passages(b *testing.B, n int) []string {
 	b.Helper()
 	manuals, err := eval.Manuals()
@@ -36,37 +36,37 @@ func passages(b *testing.B, n int) []string {
 	return all
 }
 
-// BenchmarkIngest stores 100 chunks of 500 characters into a base of 10,000, with
-// the built-in model, without HTTP.
+// BenchmarkIngest stores 100 chunks of 500 characters in a scope of 10,000 entries,
+// with the built-in model and without HTTP.
 func BenchmarkIngest(b *testing.B) {
-	w := newWorld(b)
+	env := newTestEnv(b)
 	all := passages(b, 10000)
 	for at := 0; at < len(all); at += MaxChunks {
-		w.mustIngest(b, Ingest{Target: agent("ann"), Chunks: chunks(fmt.Sprint(at), all[at:at+MaxChunks]...)})
+		env.ingest(b, IngestRequest{Target: agent("ann"), Chunks: chunks(fmt.Sprint(at), all[at:at+MaxChunks]...)})
 	}
 	round := 0
 	for b.Loop() {
 		round++
-		fresh := make([]string, MaxChunks)
-		for i := range fresh {
-			fresh[i] = fmt.Sprintf("Round %d: %s", round, all[(round*MaxChunks+i*7)%len(all)])
+		added := make([]string, MaxChunks)
+		for i := range added {
+			added[i] = fmt.Sprintf("Round %d: %s", round, all[(round*MaxChunks+i*7)%len(all)])
 		}
-		if done := w.mustIngest(b, Ingest{Target: agent("ann"), Chunks: chunks("new", fresh...)}); done.Stored != MaxChunks {
+		if done := env.ingest(b, IngestRequest{Target: agent("ann"), Chunks: chunks("new", added...)}); done.Stored != MaxChunks {
 			b.Fatalf("%d stored", done.Stored)
 		}
 	}
 	b.ReportMetric(float64(MaxChunks*b.N)/b.Elapsed().Seconds(), "chunks/s")
 }
 
-// BenchmarkSearch searches a base of 10,000.
+// BenchmarkSearch searches a scope of 10,000 entries.
 func BenchmarkSearch(b *testing.B) {
-	w := newWorld(b)
+	env := newTestEnv(b)
 	all := passages(b, 10000)
 	for at := 0; at < len(all); at += MaxChunks {
-		w.mustIngest(b, Ingest{Target: agent("ann"), Chunks: chunks(fmt.Sprint(at), all[at:at+MaxChunks]...)})
+		env.ingest(b, IngestRequest{Target: agent("ann"), Chunks: chunks(fmt.Sprint(at), all[at:at+MaxChunks]...)})
 	}
 	for b.Loop() {
-		if _, err := w.Search(b.Context(), account, Search{Target: agent("ann"), Query: "how do I restore a backup of the database"}); err != nil {
+		if _, err := env.Search(b.Context(), account, SearchRequest{Target: agent("ann"), Query: "how do I restore a backup of the database"}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -13,53 +13,53 @@ import (
 	"agento.host/agento/internal/knowledge/index"
 )
 
-// exactIndex holds the quantised vectors of the spaces in use in memory and takes
-// the exact ones, of the few entries that matter, from the tables. It learns of
-// new entries by their seq, before each search, and of deleted ones by their
-// absence, so no writer has to tell it anything, in this process or another.
+// exactIndex keeps the quantised vectors of recently used spaces in memory and reads
+// the exact vectors, of the few entries that need them, from the tables. Before each
+// search it loads new entries by their seq. It detects deleted entries because their
+// exact vectors are missing. Writers, in this process or another, need not notify it.
 type exactIndex struct {
-	budget int64
-	idle   time.Duration
+	maxMemory int64 // bytes
+	idle      time.Duration
 
 	mu     sync.Mutex
-	spaces map[space]*resident // guarded by mu
+	spaces map[vectorSpace]*loadedSpace // guarded by mu
 }
 
-// resident is a space in memory.
-type resident struct {
-	used  atomic.Int64 // when, in Unix nanoseconds
-	bytes atomic.Int64
+// loadedSpace is a space in memory.
+type loadedSpace struct {
+	lastUsed atomic.Int64 // Unix nanoseconds
+	bytes    atomic.Int64
 
 	mu      sync.RWMutex
 	matrix  *index.Matrix // guarded by mu
-	through int64         // guarded by mu; entries up to this seq are in matrix
+	through int64         // entries up to this seq are in matrix; guarded by mu
 }
 
-func newExactIndex(budget int64, idle time.Duration) *exactIndex {
-	return &exactIndex{budget: budget, idle: idle, spaces: make(map[space]*resident)}
+func newExactIndex(maxMemory int64, idle time.Duration) *exactIndex {
+	return &exactIndex{maxMemory: maxMemory, idle: idle, spaces: make(map[vectorSpace]*loadedSpace)}
 }
 
 // Nearest implements Index.
-func (x *exactIndex) Nearest(ctx context.Context, q database.Querier, sp space, v []float32, k int) ([]match, error) {
+func (x *exactIndex) Nearest(ctx context.Context, q database.Querier, space vectorSpace, v []float32, k int) ([]match, error) {
 	var best []match
-	err := x.each(ctx, q, sp, func(m *index.Matrix) ([]int64, error) {
-		hits, gone, err := m.Nearest(v, k, exactVectors(ctx, q, sp))
+	err := x.forEachMatrix(ctx, q, space, func(m *index.Matrix) ([]int64, error) {
+		hits, missing, err := m.Nearest(v, k, exactVectors(ctx, q, space))
 		best = append(best, matches(hits)...)
-		return gone, err
+		return missing, err
 	})
 	sortMatches(best)
 	return best[:min(k, len(best))], err
 }
 
 // Above implements Index.
-func (x *exactIndex) Above(ctx context.Context, q database.Querier, sp space, vectors [][]float32, cosine float64) ([][]match, error) {
+func (x *exactIndex) Above(ctx context.Context, q database.Querier, space vectorSpace, vectors [][]float32, cosine float64) ([][]match, error) {
 	all := make([][]match, len(vectors))
-	err := x.each(ctx, q, sp, func(m *index.Matrix) ([]int64, error) {
-		hits, gone, err := m.Above(vectors, cosine, exactVectors(ctx, q, sp))
+	err := x.forEachMatrix(ctx, q, space, func(m *index.Matrix) ([]int64, error) {
+		hits, missing, err := m.Above(vectors, cosine, exactVectors(ctx, q, space))
 		for i, h := range hits {
 			all[i] = append(all[i], matches(h)...)
 		}
-		return gone, err
+		return missing, err
 	})
 	for _, m := range all {
 		sortMatches(m)
@@ -67,16 +67,16 @@ func (x *exactIndex) Above(ctx context.Context, q database.Querier, sp space, ve
 	return all, err
 }
 
-// Warm implements Index.
-func (x *exactIndex) Warm(ctx context.Context, q database.Querier, sp space) error {
-	if sp.number == 0 {
+// Load implements Index.
+func (x *exactIndex) Load(ctx context.Context, q database.Querier, space vectorSpace) error {
+	if space.scope == 0 {
 		return nil
 	}
-	covered, err := coverage(ctx, q, sp)
+	covered, err := coverage(ctx, q, space)
 	if err != nil {
-		return fmt.Errorf("look up the coverage of %s: %w", sp.model, err)
+		return fmt.Errorf("read the coverage of %s: %w", space.model, err)
 	}
-	if _, err := x.resident(sp).catchUp(ctx, q, sp, covered, x.budget); err != nil {
+	if _, err := x.loaded(space).loadNew(ctx, q, space, covered, x.maxMemory); err != nil {
 		return fmt.Errorf("load vectors: %w", err)
 	}
 	return nil
@@ -96,158 +96,160 @@ func sortMatches(all []match) {
 	})
 }
 
-// each calls f with the whole space in one matrix or, if that is larger than the
-// memory allowed, with one part after the other. f returns the keys of rows that
-// are gone.
-func (x *exactIndex) each(ctx context.Context, q database.Querier, sp space, f func(*index.Matrix) ([]int64, error)) error {
-	if sp.number == 0 {
+// forEachMatrix calls f with the whole space in one matrix or, if that would need more
+// than the allowed memory, with one part after the other. f returns the keys of rows
+// that have no exact vector any more.
+func (x *exactIndex) forEachMatrix(ctx context.Context, q database.Querier, space vectorSpace, f func(*index.Matrix) ([]int64, error)) error {
+	if space.scope == 0 {
 		return nil
 	}
-	covered, err := coverage(ctx, q, sp)
+	covered, err := coverage(ctx, q, space)
 	if err != nil {
-		return fmt.Errorf("look up the coverage of %s: %w", sp.model, err)
+		return fmt.Errorf("read the coverage of %s: %w", space.model, err)
 	}
-	r := x.resident(sp)
-	fits, err := r.catchUp(ctx, q, sp, covered, x.budget)
+	l := x.loaded(space)
+	complete, err := l.loadNew(ctx, q, space, covered, x.maxMemory)
 	if err != nil {
 		return fmt.Errorf("load vectors: %w", err)
 	}
-	if !fits {
-		x.drop(sp)
-		return eachPart(ctx, q, sp, covered, f)
+	if !complete {
+		x.evict(space)
+		return forEachPart(ctx, q, space, covered, f)
 	}
-	x.makeRoom(sp)
-	r.mu.RLock()
-	gone, err := f(r.matrix)
-	r.mu.RUnlock()
-	if err != nil || len(gone) == 0 {
+	x.evictLeastUsed(space)
+	l.mu.RLock()
+	missing, err := f(l.matrix)
+	l.mu.RUnlock()
+	if err != nil || len(missing) == 0 {
 		return err
 	}
-	// Somebody may have dropped the model, whose vectors then come back under the
-	// same seqs: the matrix would never learn of them.
-	dropped, err := anyEntry(ctx, q, sp, gone)
+	// If the entry still exists, its model was dropped. Its vector will return under
+	// the same seq, which loadNew would not load again.
+	dropped, err := hasAnyEntry(ctx, q, space, missing)
 	if err != nil {
-		return fmt.Errorf("look for entries without a vector: %w", err)
+		return fmt.Errorf("find entries without a vector: %w", err)
 	}
-	if dropped || r.remove(gone) {
-		x.drop(sp)
+	if dropped || l.remove(missing) {
+		x.evict(space)
 	}
 	return nil
 }
 
-func (x *exactIndex) resident(sp space) *resident {
+// loaded returns a space in memory, empty if it was not there, and marks it as used.
+func (x *exactIndex) loaded(space vectorSpace) *loadedSpace {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	r := x.spaces[sp]
-	if r == nil {
-		r = &resident{}
-		x.spaces[sp] = r
+	l := x.spaces[space]
+	if l == nil {
+		l = &loadedSpace{}
+		x.spaces[space] = l
 	}
-	r.used.Store(time.Now().UnixNano())
-	return r
+	l.lastUsed.Store(time.Now().UnixNano())
+	return l
 }
 
-func (x *exactIndex) drop(sp space) {
+func (x *exactIndex) evict(space vectorSpace) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.spaces, sp)
+	delete(x.spaces, space)
 }
 
-// makeRoom drops the spaces that were not used for longest until the rest, with
-// sp, fits the budget.
-func (x *exactIndex) makeRoom(sp space) {
+// evictLeastUsed evicts the least recently used spaces, but never space, until the others
+// use at most the allowed memory.
+func (x *exactIndex) evictLeastUsed(space vectorSpace) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for {
 		var total int64
-		var oldest *resident
-		var oldestSpace space
-		for s, r := range x.spaces {
-			total += r.bytes.Load()
-			if s != sp && (oldest == nil || r.used.Load() < oldest.used.Load()) {
-				oldest, oldestSpace = r, s
+		var oldest *loadedSpace
+		var oldestSpace vectorSpace
+		for s, l := range x.spaces {
+			total += l.bytes.Load()
+			if s != space && (oldest == nil || l.lastUsed.Load() < oldest.lastUsed.Load()) {
+				oldest, oldestSpace = l, s
 			}
 		}
-		if total <= x.budget || oldest == nil {
+		if total <= x.maxMemory || oldest == nil {
 			return
 		}
 		delete(x.spaces, oldestSpace)
 	}
 }
 
-// Tidy implements Index.
-func (x *exactIndex) Tidy(now time.Time) {
+// EvictIdle implements Index.
+func (x *exactIndex) EvictIdle(now time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for sp, r := range x.spaces {
-		if now.Sub(time.Unix(0, r.used.Load())) > x.idle {
-			delete(x.spaces, sp)
+	for space, l := range x.spaces {
+		if now.Sub(time.Unix(0, l.lastUsed.Load())) > x.idle {
+			delete(x.spaces, space)
 		}
 	}
 }
 
-// catchUp adds the entries up to covered that are not in the matrix yet, and says
-// whether they fit.
-func (r *resident) catchUp(ctx context.Context, q database.Querier, sp space, covered, budget int64) (bool, error) {
-	r.mu.RLock()
-	current := r.matrix != nil && r.through >= covered
-	r.mu.RUnlock()
+// loadNew adds the entries up to covered that are not in the matrix yet. It reports
+// whether the whole space fits in maxMemory.
+func (l *loadedSpace) loadNew(ctx context.Context, q database.Querier, space vectorSpace, covered, maxMemory int64) (bool, error) {
+	l.mu.RLock()
+	current := l.matrix != nil && l.through >= covered
+	l.mu.RUnlock()
 	if current {
 		return true, nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	limit := budget / index.RowBytes(sp.dimension)
-	if r.matrix == nil {
-		if covered > limit { // seqs have holes, so count before giving up
-			if n, err := countEntries(ctx, q, sp); err != nil || n > limit {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limit := maxMemory / index.RowBytes(space.dimension)
+	if l.matrix == nil {
+		if covered > limit { // seqs have gaps, so the entries themselves must be counted
+			if n, err := countEntries(ctx, q, space); err != nil || n > limit {
 				return false, err
 			}
 		}
-		m, err := index.NewMatrix(sp.dimension)
+		m, err := index.NewMatrix(space.dimension)
 		if err != nil {
 			return false, err
 		}
-		r.matrix = m
+		l.matrix = m
 	}
-	fits := true
-	err := readVectors(ctx, q, sp, r.through, covered, func(seq int64, v []float32) (bool, error) {
-		if int64(r.matrix.Len()+r.matrix.Dead()) >= limit {
-			fits = false
+	complete := true
+	err := readVectors(ctx, q, space, l.through, covered, func(seq int64, v []float32) (bool, error) {
+		if int64(l.matrix.Len()+l.matrix.Dead()) >= limit {
+			complete = false
 			return false, nil
 		}
-		r.through = seq
-		return true, r.matrix.Add(seq, v)
+		l.through = seq
+		return true, l.matrix.Add(seq, v)
 	})
-	r.bytes.Store(r.matrix.Bytes())
-	if err == nil && fits {
-		r.through = max(r.through, covered)
+	l.bytes.Store(l.matrix.Bytes())
+	if err == nil && complete {
+		l.through = max(l.through, covered)
 	}
-	return fits, err
+	return complete, err
 }
 
-// remove forgets rows that are gone. It says whether so many are that the space is
-// better loaded anew.
-func (r *resident) remove(gone []int64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, seq := range gone {
-		r.matrix.Remove(seq)
+// remove removes deleted entries from the matrix. It reports whether so many rows are
+// unused that the space should be loaded again.
+func (l *loadedSpace) remove(deleted []int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, seq := range deleted {
+		l.matrix.Remove(seq)
 	}
-	return r.matrix.Dead() > 1000 && r.matrix.Dead() > r.matrix.Len()
+	return l.matrix.Dead() > 1000 && l.matrix.Dead() > l.matrix.Len()
 }
 
-// partRows is how many rows are looked at together of a space that does not fit.
+// partRows is how many rows of a space that does not fit in memory are loaded at once.
 const partRows = 1 << 16
 
-func eachPart(ctx context.Context, q database.Querier, sp space, covered int64, f func(*index.Matrix) ([]int64, error)) error {
+// forEachPart calls f with one part of the space after the other.
+func forEachPart(ctx context.Context, q database.Querier, space vectorSpace, covered int64, f func(*index.Matrix) ([]int64, error)) error {
 	for from := int64(0); from < covered; {
-		m, err := index.NewMatrix(sp.dimension)
+		m, err := index.NewMatrix(space.dimension)
 		if err != nil {
 			return err
 		}
 		through := covered
-		err = readVectors(ctx, q, sp, from, covered, func(seq int64, v []float32) (bool, error) {
+		err = readVectors(ctx, q, space, from, covered, func(seq int64, v []float32) (bool, error) {
 			through = seq
 			return m.Len()+1 < partRows, m.Add(seq, v)
 		})
@@ -267,17 +269,17 @@ func eachPart(ctx context.Context, q database.Querier, sp space, covered int64, 
 
 // readVectors calls f for every vector with from < seq <= through, in order, until
 // f returns false.
-func readVectors(ctx context.Context, q database.Querier, sp space, from, through int64, f func(int64, []float32) (bool, error)) error {
+func readVectors(ctx context.Context, q database.Querier, space vectorSpace, from, through int64, f func(int64, []float32) (bool, error)) error {
 	rows, err := q.QueryContext(ctx,
 		`SELECT e.seq, v.vector FROM knowledge_entries e JOIN knowledge_vectors v ON v.entry_id = e.id AND v.model = $3
 		 WHERE e.account_id = $1 AND e.scope = $2 AND e.seq > $4 AND e.seq <= $5 ORDER BY e.seq`,
-		sp.accountID, sp.number, sp.model, from, through)
+		space.account, space.scope, space.model, from, through)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		seq, v, err := scanVector(rows, sp.dimension)
+		seq, v, err := scanVector(rows, space.dimension)
 		if err != nil {
 			return err
 		}
@@ -298,20 +300,21 @@ func scanVector(row database.Row, dimension int) (int64, []float32, error) {
 	return seq, v, err
 }
 
-// exactVectors reads the vectors of a few entries.
-func exactVectors(ctx context.Context, q database.Querier, sp space) index.Exact {
+// exactVectors returns a function that reads the vectors of a few entries. The vector
+// of a deleted entry is nil.
+func exactVectors(ctx context.Context, q database.Querier, space vectorSpace) index.Exact {
 	return func(seqs []int64) ([][]float32, error) {
 		rows, err := q.QueryContext(ctx,
 			`SELECT e.seq, v.vector FROM knowledge_entries e JOIN knowledge_vectors v ON v.entry_id = e.id AND v.model = $3
-			 WHERE e.account_id = $1 AND e.scope = $2 AND e.seq IN `+places(4, len(seqs)),
-			append([]any{sp.accountID, sp.number, sp.model}, anys(seqs)...)...)
+			 WHERE e.account_id = $1 AND e.scope = $2 AND e.seq IN `+placeholders(4, len(seqs)),
+			withArgs([]any{space.account, space.scope, space.model}, seqs)...)
 		if err != nil {
 			return nil, fmt.Errorf("read vectors: %w", err)
 		}
 		defer func() { _ = rows.Close() }()
 		bySeq := make(map[int64][]float32, len(seqs))
 		for rows.Next() {
-			seq, v, err := scanVector(rows, sp.dimension)
+			seq, v, err := scanVector(rows, space.dimension)
 			if err != nil {
 				return nil, err
 			}

@@ -1,10 +1,10 @@
-// Package knowledge keeps what agents should know: texts that are embedded,
-// deduplicated, listed, deleted and searched, for one agent or for a swarm.
+// Package knowledge stores the texts that agents search. It embeds, deduplicates,
+// lists, deletes and searches them. A knowledge base belongs to one agent or to a
+// swarm.
 package knowledge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -12,10 +12,11 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge/embed"
 )
 
-// The limits of the contract, in chunks, characters and entries.
+// The limits of the API contract, in chunks, characters and entries.
 const (
 	MaxChunks     = 100
 	MaxText       = 4000
@@ -28,36 +29,11 @@ const (
 	DefaultSearch = 10
 )
 
-// duplicateCosine is the similarity from which on the contract calls two texts
-// duplicates.
+// duplicateCosine is the cosine similarity from which the API contract counts two
+// texts as duplicates.
 const duplicateCosine = 0.95
 
-// Kind says whose knowledge it is.
-type Kind string
-
-// Knowledge belongs to a swarm or, outside of swarms, to an agent.
-const (
-	Agent Kind = "agent"
-	Swarm Kind = "swarm"
-)
-
-// Scope is the owner of a knowledge base. Two scopes never see each other.
-type Scope struct {
-	Kind Kind
-	ID   string
-}
-
-// Scopes knows agents and swarms.
-type Scopes interface {
-	// Resolve returns the scope of a swarm, or of an agent, which is its swarm's if
-	// it is in one. Exactly one id is given. Faults: NotFound.
-	Resolve(ctx context.Context, accountID, agentID, swarmID string) (Scope, error)
-}
-
-// Target names an agent or a swarm; one of the two is empty.
-type Target struct{ AgentID, SwarmID string }
-
-// Entry is one text that is known.
+// Entry is one stored text.
 type Entry struct {
 	ID        string
 	Text      string
@@ -66,17 +42,18 @@ type Entry struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 
-	number int64
-	seq    int64
+	number int64 // row number, which the full-text index uses
+	seq    int64 // position in its scope
 }
 
-// Type is the entry's metadata.type, or "" if that is no string.
+// Type returns the entry's metadata.type, or "" if it is not a string.
 func (e Entry) Type() string {
 	s, _ := e.Metadata["type"].(string)
 	return s
 }
 
-// Settings of a Service. All fields but the last two are needed.
+// Settings of a Service. IndexMemory and IndexIdle are optional. A service that
+// only re-embeds needs no Scopes.
 type Settings struct {
 	DB       *database.DB
 	Events   *event.Log
@@ -84,22 +61,25 @@ type Settings struct {
 	Embedder embed.Embedder
 	Log      *slog.Logger
 
-	// IndexMemory bounds the memory of the vectors held ready for searching, in
-	// bytes. 0 is 512 MiB, enough for two million entries of the built-in model.
+	// IndexMemory is the most memory, in bytes, that cached vectors may use.
+	// 0 means 512 MiB, which is enough for two million entries of the built-in model.
 	IndexMemory int64
-	// IndexIdle is how long the vectors of a scope that nobody asks for are held.
-	// 0 is ten minutes.
+	// IndexIdle is how long the vectors of an unused scope stay in memory.
+	// 0 means ten minutes.
 	IndexIdle time.Duration
 }
 
-// Service ingests, lists, deletes and searches knowledge. Methods take the
-// account and, where they change something, the actor that events name.
+// Service ingests, lists, deletes and searches knowledge.
 type Service struct {
-	Settings
-	index Index
+	db       *database.DB
+	events   *event.Log
+	scopes   Scopes
+	embedder embed.Embedder
+	log      *slog.Logger
+	index    Index
 }
 
-// New makes a service. Run keeps it tidy.
+// New returns a service. Run does its background work.
 func New(s Settings) *Service {
 	if s.IndexMemory == 0 {
 		s.IndexMemory = 512 << 20
@@ -107,69 +87,77 @@ func New(s Settings) *Service {
 	if s.IndexIdle == 0 {
 		s.IndexIdle = 10 * time.Minute
 	}
-	return &Service{Settings: s, index: newExactIndex(s.IndexMemory, s.IndexIdle)}
+	return &Service{
+		db: s.DB, events: s.Events, scopes: s.Scopes, embedder: s.Embedder, log: s.Log,
+		index: newExactIndex(s.IndexMemory, s.IndexIdle),
+	}
 }
 
-// Run embeds entries that the service's embedder has not embedded yet, such as
-// those from before it was chosen, and drops vectors from memory that nobody asks
-// for, until ctx ends. Searches work meanwhile: what is not embedded yet is found
-// by its words.
+// Run embeds the entries that have no vector of the service's embedder yet, such as
+// those stored before it was configured, and frees the memory of unused vectors. It
+// returns when ctx ends. Searches work meanwhile: entries without a vector are found
+// by their words.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {
-		if _, err := s.Reembed(ctx, s.Embedder, nil); err != nil && ctx.Err() == nil {
-			s.Log.WarnContext(ctx, "knowledge is not embedded; trying again in a minute", "model", s.Embedder.Name(), "error", err)
+		if _, err := s.Reembed(ctx, s.embedder, nil); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "embedding knowledge failed; retrying in a minute", "model", s.embedder.Name(), "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
-			s.index.Tidy(now)
+			s.index.EvictIdle(now)
 		}
 	}
 }
 
-// resolve returns the scope and the space in which it is searched. Of a swarm
-// that was deleted without agents the knowledge is still there: it can be read
-// and deleted under the swarm's id, but not added to.
-func (s *Service) resolve(ctx context.Context, accountID string, t Target, reading bool) (Scope, space, error) {
-	if (t.AgentID == "") == (t.SwarmID == "") {
-		return Scope{}, space{}, fault.New(fault.Invalid, "Give either swarmId or agentId, and not both.")
+// resolve returns the scope of a target and the vector space to search in it.
+// Faults: Invalid, NotFound.
+func (s *Service) resolve(ctx context.Context, account identity.AccountID, t Target) (Scope, vectorSpace, error) {
+	scope, err := s.scopes.Resolve(ctx, account, t)
+	if err != nil {
+		return Scope{}, vectorSpace{}, err
 	}
-	scope, err := s.Scopes.Resolve(ctx, accountID, t.AgentID, t.SwarmID)
-	switch {
-	case err == nil:
-		sp, err := s.space(ctx, accountID, scope)
-		return scope, sp, err
-	case t.SwarmID != "" && reading && fault.Is(err, fault.NotFound):
-		scope = Scope{Swarm, t.SwarmID}
-		left, spErr := s.space(ctx, accountID, scope)
-		if spErr != nil {
-			return Scope{}, space{}, spErr
-		}
-		if has, hasErr := hasEntries(ctx, s.DB, left); hasErr != nil || !has {
-			return Scope{}, space{}, errors.Join(hasErr, err)
-		}
-		return scope, left, nil
-	default:
-		return Scope{}, space{}, err
-	}
+	space, err := s.vectorSpace(ctx, account, scope)
+	return scope, space, err
 }
 
-// space is the part of the tables that a search looks at: a scope's entries under
-// one model. Number 0 is a scope in which nothing was ever stored.
-type space struct {
-	accountID string
-	number    int64
+// resolveStored is resolve for calls that read or delete. It also finds the
+// knowledge of a swarm that was deleted when no agent was in it: such knowledge
+// can be read and deleted under the swarm's id, but not added to.
+func (s *Service) resolveStored(ctx context.Context, account identity.AccountID, t Target) (Scope, vectorSpace, error) {
+	scope, space, err := s.resolve(ctx, account, t)
+	if t.SwarmID == "" || !fault.Is(err, fault.NotFound) {
+		return scope, space, err
+	}
+	scope = SwarmScope(t.SwarmID)
+	space, spaceErr := s.vectorSpace(ctx, account, scope)
+	if spaceErr != nil {
+		return Scope{}, vectorSpace{}, spaceErr
+	}
+	if has, hasErr := hasEntries(ctx, s.db, space); hasErr != nil {
+		return Scope{}, vectorSpace{}, hasErr
+	} else if !has {
+		return Scope{}, vectorSpace{}, err
+	}
+	return scope, space, nil
+}
+
+// vectorSpace identifies the vectors that one model made of the entries of one
+// scope. Only vectors of one space are compared.
+type vectorSpace struct {
+	account   identity.AccountID
+	scope     int64 // number of the scope; 0 if nothing was ever stored in it
 	model     string
 	dimension int
 }
 
-func (s *Service) space(ctx context.Context, accountID string, scope Scope) (space, error) {
-	number, err := scopeNumber(ctx, s.DB, accountID, scope)
+func (s *Service) vectorSpace(ctx context.Context, account identity.AccountID, scope Scope) (vectorSpace, error) {
+	number, err := scopeNumber(ctx, s.db, account, scope)
 	if err != nil {
-		return space{}, fmt.Errorf("find the knowledge of %s %s: %w", scope.Kind, scope.ID, err)
+		return vectorSpace{}, fmt.Errorf("find the knowledge of %s %s: %w", scope.kind, scope.id, err)
 	}
-	return space{accountID, number, s.Embedder.Name(), s.Embedder.Dimension()}, nil
+	return vectorSpace{account, number, s.embedder.Name(), s.embedder.Dimension()}, nil
 }

@@ -8,61 +8,62 @@ import (
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
 
-// List says which entries to list. A Limit of 0 is 50.
-type List struct {
+// ListRequest selects entries to list. A Limit of 0 means DefaultList.
+type ListRequest struct {
 	Target
-	Source string // "": of every source
+	Source string // "": entries of every source
 	Limit  int
-	Offset string // the Next of the page before; "" for the first
+	Offset string // Page.Next of the previous page; "": the first page
 }
 
-// Page is a part of a list. Next is "" at its end.
+// Page is one page of a list. Next is "" on the last page.
 type Page struct {
 	Entries []Entry
 	Next    string
 }
 
-// List returns entries in the order in which they were stored. Reading on from
-// Next shows every entry once that was there all the while, whatever is stored and
-// deleted meanwhile. Faults: Invalid, NotFound.
-func (s *Service) List(ctx context.Context, accountID string, l List) (Page, error) {
+// List returns entries in the order in which they were stored. Following Next returns
+// every entry that exists the whole time exactly once, even if other entries are
+// stored and deleted meanwhile. Faults: Invalid, NotFound.
+func (s *Service) List(ctx context.Context, account identity.AccountID, in ListRequest) (Page, error) {
 	fields := fault.Fields{}
-	if l.Limit == 0 {
-		l.Limit = DefaultList
+	if in.Limit == 0 {
+		in.Limit = DefaultList
 	}
-	if l.Limit < 1 || l.Limit > MaxList {
+	if in.Limit < 1 || in.Limit > MaxList {
 		fields.Add("limit", "must be from 1 to %d", MaxList)
 	}
-	if l.Offset != "" {
-		id, err := uuid.Parse(l.Offset)
+	if in.Offset != "" {
+		id, err := uuid.Parse(in.Offset)
 		if err != nil {
 			fields.Add("offset", "must be the nextOffset of a previous answer")
 		}
-		l.Offset = id.String()
+		in.Offset = id.String()
 	}
 	if err := fields.Err(); err != nil {
 		return Page{}, err
 	}
-	_, sp, err := s.resolve(ctx, accountID, l.Target, true)
+	_, space, err := s.resolveStored(ctx, account, in.Target)
 	if err != nil {
 		return Page{}, err
 	}
 	query := `SELECT ` + entryColumns + ` FROM knowledge_entries WHERE account_id = $1 AND scope = $2 AND id > $3`
-	args := []any{accountID, sp.number, l.Offset, l.Limit + 1}
-	if l.Source != "" {
+	args := []any{account, space.scope, in.Offset, in.Limit + 1}
+	if in.Source != "" {
 		query += ` AND source = $5`
-		args = append(args, l.Source)
+		args = append(args, in.Source)
 	}
-	entries, err := database.All(ctx, s.DB, scanEntry, query+` ORDER BY id LIMIT $4`, args...)
+	entries, err := database.All(ctx, s.db, scanEntry, query+` ORDER BY id LIMIT $4`, args...)
 	if err != nil {
 		return Page{}, fmt.Errorf("list knowledge: %w", err)
 	}
 	p := Page{Entries: entries}
-	if len(entries) > l.Limit {
-		p.Entries = entries[:l.Limit]
-		p.Next = p.Entries[l.Limit-1].ID
+	if len(entries) > in.Limit {
+		p.Entries = entries[:in.Limit]
+		p.Next = p.Entries[in.Limit-1].ID
 	}
 	return p, nil
 }

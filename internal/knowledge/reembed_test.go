@@ -12,28 +12,38 @@ import (
 	"agento.host/agento/internal/knowledge/embed"
 )
 
-// turned is another model: the built-in's vectors, cut and turned round. It fails
-// when told to.
-type turned struct {
+// reversedEmbedder is another model: it returns the first 128 dimensions of the
+// built-in model in reverse order. It fails after a number of texts.
+type reversedEmbedder struct {
 	embed.Embedder
-	allowed atomic.Int64 // texts that it embeds before it fails
-	delete  func()       // called at each text
+	allowed atomic.Int64 // how many texts it embeds before it fails
+	onText  func()       // called for each text, if not nil
 }
 
-func (*turned) Name() string   { return "turned" }
-func (*turned) Dimension() int { return 128 }
+// newReversedEmbedder returns one that fails after allowed texts.
+func newReversedEmbedder(e embed.Embedder, allowed int64) *reversedEmbedder {
+	r := &reversedEmbedder{Embedder: e}
+	r.allowed.Store(allowed)
+	return r
+}
 
-func (e *turned) Embed(ctx context.Context, texts []string) ([][]float32, error) {
+// unlimited is more texts than any test embeds.
+const unlimited = 1 << 30
+
+func (*reversedEmbedder) Name() string   { return "reversed" }
+func (*reversedEmbedder) Dimension() int { return 128 }
+
+func (e *reversedEmbedder) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	vectors, err := e.Embedder.Embed(ctx, texts)
 	if err != nil {
 		return nil, err
 	}
 	for i, v := range vectors {
 		if e.allowed.Add(-1) < 0 {
-			return nil, errors.New("out of order")
+			return nil, errors.New("broken")
 		}
-		if e.delete != nil {
-			e.delete()
+		if e.onText != nil {
+			e.onText()
 		}
 		vectors[i] = append([]float32{}, v[:128]...)
 		for j := range vectors[i] {
@@ -43,101 +53,98 @@ func (e *turned) Embed(ctx context.Context, texts []string) ([][]float32, error)
 	return vectors, nil
 }
 
-func TestReembedWhileServing(t *testing.T) {
-	w := newWorld(t)
+func TestReembedWhileServiceIsInUse(t *testing.T) {
+	env := newTestEnv(t)
 	ctx := t.Context()
 	var texts []string
 	for i := range 100 {
 		texts = append(texts, fmt.Sprintf("Shelf %d holds item %d.", i, 1000+i))
 	}
-	first := w.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("a", texts...)})
+	first := env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("a", texts...)})
 	for range 2 {
-		w.mustIngest(t, Ingest{Target: agent("bob"), Chunks: chunks("a", texts...)})
+		env.ingest(t, IngestRequest{Target: agent("bob"), Chunks: chunks("a", texts...)})
 	}
-	next := &turned{Embedder: w.Embedder}
-	next.allowed.Store(70)
-	if _, err := w.Reembed(ctx, next, nil); !fault.Is(err, fault.Upstream) {
+	next := newReversedEmbedder(env.embedder, 70)
+	if _, err := env.Reembed(ctx, next, nil); !fault.Is(err, fault.Upstream) {
 		t.Fatal(err)
 	}
-	// 64 of 100 are done. The service goes on: it stores, deletes and searches.
-	w.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("b", "Came in the meantime.")})
-	if _, err := w.Remove(ctx, account, "key_1", Remove{Target: agent("ann"), ID: first.Outcomes[80].ID}); err != nil {
+	// 64 of 100 entries are embedded. The service continues to store, delete and search.
+	env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("b", "Came in the meantime.")})
+	if _, err := env.Delete(ctx, actor, DeleteRequest{Target: agent("ann"), ID: first.Outcomes[80].ID}); err != nil {
 		t.Fatal(err)
 	}
-	next.allowed.Store(1 << 30)
-	var last Reembedding
-	done, err := w.Reembed(ctx, next, func(r Reembedding) { last = r })
+	next.allowed.Store(unlimited)
+	var last ReembedProgress
+	done, err := env.Reembed(ctx, next, func(r ReembedProgress) { last = r })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if done != last || done.Done != 36+100 || done.Total != done.Done {
-		t.Errorf("%+v; it began anew, or stopped early", done)
+		t.Errorf("got %+v; Reembed started again or stopped early", done)
 	}
-	w.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("b", "Came after the end.")})
+	env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("b", "Came after the end.")})
 
-	switched := worldWith(t, w.DB, next)
-	if found, err := switched.Search(ctx, account, Search{Target: agent("ann"), Query: "after the end"}); err != nil || !slices.ContainsFunc(found, func(f Found) bool { return f.Text == "Came after the end." && f.Reason == ByText }) {
-		t.Error("what is not embedded yet is found by its words:", found, err)
+	switched := env.reopen(t, next)
+	if found, err := switched.Search(ctx, account, SearchRequest{Target: agent("ann"), Query: "after the end"}); err != nil || !slices.ContainsFunc(found, func(f SearchResult) bool { return f.Text == "Came after the end." && f.Reason == ByText }) {
+		t.Error("an entry without a vector is not found by its words:", found, err)
 	}
-	twice := switched.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("c", "came after the end", "came in the meantime", "shelf 7 holds item 1007", texts[80])})
-	if twice.Stored != 1 || twice.Skipped != 3 {
-		t.Errorf("%+v", twice)
+	again := switched.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("c", "came after the end", "came in the meantime", "shelf 7 holds item 1007", texts[80])})
+	if again.Stored != 1 || again.Skipped != 3 {
+		t.Errorf("%+v", again)
 	}
-	// The old service notices what the new one stored.
-	if back := w.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("d", texts[80])}); back.Stored != 0 {
+	// The old service sees what the new one stored.
+	if back := env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("d", texts[80])}); back.Stored != 0 {
 		t.Errorf("%+v", back)
 	}
-	models, err := w.Models(ctx)
-	if err != nil || len(models) != 2 || models[1].Model != "turned" || models[1].Dimension != 128 || models[1].Entries != 202 {
+	models, err := env.Models(ctx)
+	if err != nil || len(models) != 2 || models[1].Model != "reversed" || models[1].Dimension != 128 || models[1].Entries != 202 {
 		t.Errorf("%+v %v", models, err)
 	}
-	wantFault(t, w.DropModel(ctx, w.Embedder.Name()), fault.Conflict)
-	if err := switched.DropModel(ctx, w.Embedder.Name()); err != nil {
+	wantFault(t, env.DropModel(ctx, env.embedder.Name()), fault.Conflict)
+	if err := switched.DropModel(ctx, env.embedder.Name()); err != nil {
 		t.Fatal(err)
 	}
-	if found, err := switched.Search(ctx, account, Search{Target: agent("ann"), Query: "meantime"}); err != nil || found[0].Reason != ByBoth {
+	if found, err := switched.Search(ctx, account, SearchRequest{Target: agent("ann"), Query: "meantime"}); err != nil || found[0].Reason != ByBoth {
 		t.Error(found, err)
 	}
 }
 
-func TestReembedSurvivesDeletions(t *testing.T) {
-	w := newWorld(t)
+func TestReembedWhileEntriesAreDeleted(t *testing.T) {
+	env := newTestEnv(t)
 	var texts []string
 	for i := range 70 {
 		texts = append(texts, fmt.Sprintf("Box %d.", i))
 	}
-	done := w.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("a", texts...)})
-	next := &turned{Embedder: w.Embedder}
-	next.allowed.Store(1 << 30)
-	at := 0
-	next.delete = func() {
-		if at += 2; at < 70 {
-			if _, err := w.Remove(context.WithoutCancel(t.Context()), account, "key_1", Remove{Target: agent("ann"), ID: done.Outcomes[at].ID}); err != nil {
+	stored := env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("a", texts...)})
+	next := newReversedEmbedder(env.embedder, unlimited)
+	n := 0
+	next.onText = func() {
+		if n += 2; n < 70 {
+			if _, err := env.Delete(context.WithoutCancel(t.Context()), actor, DeleteRequest{Target: agent("ann"), ID: stored.Outcomes[n].ID}); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	if _, err := w.Reembed(t.Context(), next, nil); err != nil {
+	if _, err := env.Reembed(t.Context(), next, nil); err != nil {
 		t.Fatal(err)
 	}
-	next.delete = nil
-	switched := worldWith(t, w.DB, next)
-	if again := switched.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("a", texts...)}); again.Stored != 34 {
+	next.onText = nil
+	switched := env.reopen(t, next)
+	if again := switched.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("a", texts...)}); again.Stored != 34 {
 		t.Errorf("%+v", again)
 	}
 }
 
-func TestRunEmbedsWhatIsMissing(t *testing.T) {
-	w := newWorld(t)
-	w.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("a", "The sky is blue.")})
-	next := &turned{Embedder: w.Embedder}
-	next.allowed.Store(1 << 30)
-	switched := worldWith(t, w.DB, next)
+func TestRunEmbedsMissingVectors(t *testing.T) {
+	env := newTestEnv(t)
+	env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("a", "The sky is blue.")})
+	next := newReversedEmbedder(env.embedder, unlimited)
+	switched := env.reopen(t, next)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- switched.Run(ctx) }()
 	for {
-		found, err := switched.Search(t.Context(), account, Search{Target: agent("ann"), Query: "sky"})
+		found, err := switched.Search(t.Context(), account, SearchRequest{Target: agent("ann"), Query: "sky"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,47 +158,47 @@ func TestRunEmbedsWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestAFailingEmbedder(t *testing.T) {
-	w := newWorld(t)
-	w.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("a", "The sky is blue.")})
-	broken := worldWith(t, w.DB, &turned{Embedder: w.Embedder})
-	_, err := broken.Ingest(t.Context(), account, "key_1", Ingest{Target: agent("ann"), Chunks: chunks("a", "Grass is green.")})
+func TestEmbedderFailure(t *testing.T) {
+	env := newTestEnv(t)
+	env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("a", "The sky is blue.")})
+	broken := env.reopen(t, newReversedEmbedder(env.embedder, 0))
+	_, err := broken.Ingest(t.Context(), actor, IngestRequest{Target: agent("ann"), Chunks: chunks("a", "Grass is green.")})
 	wantFault(t, err, fault.Upstream)
-	want(t, w.texts(t, agent("ann")), "The sky is blue.")
-	found, err := broken.Search(t.Context(), account, Search{Target: agent("ann"), Query: "blue sky"})
+	wantTexts(t, env.texts(t, agent("ann")), "The sky is blue.")
+	found, err := broken.Search(t.Context(), account, SearchRequest{Target: agent("ann"), Query: "blue sky"})
 	if err != nil || len(found) != 1 || found[0].Reason != ByText {
 		t.Error(found, err)
 	}
-	_, err = broken.Search(t.Context(), account, Search{Target: agent("ann"), Query: "azure"})
+	_, err = broken.Search(t.Context(), account, SearchRequest{Target: agent("ann"), Query: "azure"})
 	wantFault(t, err, fault.Upstream)
 }
 
-// picky is a model that refuses a text, for good.
-type picky struct {
-	turned
+// refusingEmbedder always fails for one text.
+type refusingEmbedder struct {
+	*reversedEmbedder
 	refused string
 }
 
-func (e *picky) Embed(ctx context.Context, texts []string) ([][]float32, error) {
+func (e *refusingEmbedder) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	if slices.Contains(texts, e.refused) {
-		return nil, errors.New("too long for me")
+		return nil, errors.New("the text is too long")
 	}
-	return e.turned.Embed(ctx, texts)
+	return e.reversedEmbedder.Embed(ctx, texts)
 }
 
-// A text that the model refuses keeps nobody else's knowledge from being embedded.
-func TestReembedGoesOnAfterWhatItCannot(t *testing.T) {
-	w := newWorld(t)
-	w.mustIngest(t, Ingest{Target: agent("ann"), Chunks: chunks("a", "Nobody embeds this.")})
-	w.mustIngest(t, Ingest{Target: agent("bob"), Chunks: chunks("a", "The sky is blue.")})
-	next := &picky{turned{Embedder: w.Embedder}, "Nobody embeds this."}
-	next.allowed.Store(1 << 30)
-	switched := worldWith(t, w.DB, next)
+// TestReembedContinuesAfterAFailedScope: a text that the model refuses does not stop
+// other scopes from being embedded.
+func TestReembedContinuesAfterAFailedScope(t *testing.T) {
+	env := newTestEnv(t)
+	env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("a", "The model refuses this.")})
+	env.ingest(t, IngestRequest{Target: agent("bob"), Chunks: chunks("a", "The sky is blue.")})
+	next := &refusingEmbedder{newReversedEmbedder(env.embedder, unlimited), "The model refuses this."}
+	switched := env.reopen(t, next)
 	done, err := switched.Reembed(t.Context(), next, nil)
 	if wantFault(t, err, fault.Upstream); done.Done != 1 || done.Total != 2 {
 		t.Errorf("%+v", done)
 	}
-	found, err := switched.Search(t.Context(), account, Search{Target: agent("bob"), Query: "sky"})
+	found, err := switched.Search(t.Context(), account, SearchRequest{Target: agent("bob"), Query: "sky"})
 	if err != nil || len(found) != 1 || found[0].Reason != ByBoth {
 		t.Error(found, err)
 	}

@@ -3,43 +3,84 @@ package knowledge
 import (
 	"context"
 
-	"agento.host/agento/internal/access"
-	agents "agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
-	swarms "agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
 
-// Rooms finds scopes in the records of agents and swarms; it implements Scopes.
-type Rooms struct {
-	DB     *database.DB
-	Agents *agents.Service
-	Swarms *swarms.Service
+// Scope identifies one knowledge base. An agent and a swarm each have at most one.
+// Entries of one scope are never compared with those of another.
+type Scope struct {
+	kind scopeKind
+	id   string
 }
 
-// Resolve implements Scopes.
-func (r Rooms) Resolve(ctx context.Context, accountID, agentID, swarmID string) (Scope, error) {
-	if swarmID != "" {
-		return Scope{Swarm, swarmID}, r.Swarms.Exists(ctx, r.DB, accountID, swarmID)
+type scopeKind string
+
+const (
+	agentKind scopeKind = "agent"
+	swarmKind scopeKind = "swarm"
+)
+
+// AgentScope returns the scope of an agent's own knowledge.
+func AgentScope(id identity.AgentID) Scope { return Scope{agentKind, string(id)} }
+
+// SwarmScope returns the scope of a swarm's knowledge.
+func SwarmScope(id identity.SwarmID) Scope { return Scope{swarmKind, string(id)} }
+
+// topic returns the topic of the scope's agent or swarm.
+func (s Scope) topic() event.Topic {
+	if s.kind == swarmKind {
+		return event.SwarmTopic(identity.SwarmID(s.id))
 	}
-	a, err := r.Agents.Find(ctx, access.Principal{AccountID: accountID}, agentID)
-	if err == nil && a.SwarmID != "" {
-		return Scope{Swarm, a.SwarmID}, nil
-	}
-	return Scope{Agent, agentID}, err
+	return event.AgentTopic(identity.AgentID(s.id))
 }
 
-// OnSwarmDeleted is swarm.Service.OnDelete: the swarm's knowledge goes to the agents
-// that are in it.
-func (s *Service) OnSwarmDeleted(members swarms.Members) func(ctx context.Context, tx *database.Tx, accountID, swarmID string) error {
-	return func(ctx context.Context, tx *database.Tx, accountID, swarmID string) error {
-		found, err := members.InSwarm(ctx, tx, accountID, swarmID)
-		if err != nil {
-			return err
-		}
-		ids := make([]string, len(found))
-		for i, a := range found {
-			ids[i] = a.ID
-		}
-		return s.SwarmDeleted(ctx, tx, accountID, swarmID, ids)
+// Target names the agent or the swarm that a request is about. Exactly one id is set.
+type Target struct {
+	AgentID identity.AgentID
+	SwarmID identity.SwarmID
+}
+
+// Agents reads the records of agents.
+type Agents interface {
+	// SwarmOf returns the swarm that an agent is in, or "" if it is in none.
+	// Faults: NotFound.
+	SwarmOf(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) (identity.SwarmID, error)
+}
+
+// Swarms reads the records of swarms.
+type Swarms interface {
+	// Exists returns nil if the account has the swarm. Faults: NotFound.
+	Exists(ctx context.Context, q database.Querier, account identity.AccountID, swarm identity.SwarmID) error
+}
+
+// Scopes finds the scope of a target in the records of agents and swarms.
+type Scopes struct {
+	db     *database.DB
+	agents Agents
+	swarms Swarms
+}
+
+// NewScopes returns a Scopes that reads the given records.
+func NewScopes(db *database.DB, agents Agents, swarms Swarms) Scopes {
+	return Scopes{db, agents, swarms}
+}
+
+// Resolve returns the scope that a target's knowledge is stored in: for a swarm its
+// own, for an agent that of its swarm, or its own if it is in none.
+// Faults: Invalid, if not exactly one id is set; NotFound.
+func (s Scopes) Resolve(ctx context.Context, account identity.AccountID, t Target) (Scope, error) {
+	if (t.AgentID == "") == (t.SwarmID == "") {
+		return Scope{}, fault.New(fault.Invalid, "Give either swarmId or agentId, and not both.")
 	}
+	if t.SwarmID != "" {
+		return SwarmScope(t.SwarmID), s.swarms.Exists(ctx, s.db, account, t.SwarmID)
+	}
+	swarm, err := s.agents.SwarmOf(ctx, s.db, account, t.AgentID)
+	if err == nil && swarm != "" {
+		return SwarmScope(swarm), nil
+	}
+	return AgentScope(t.AgentID), err
 }

@@ -10,54 +10,59 @@ import (
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
 
-// Search is a question to the knowledge of an agent or a swarm. A Limit of 0 is 10.
-type Search struct {
+// SearchRequest is a search in the knowledge of an agent or a swarm. A Limit of 0
+// means DefaultSearch.
+type SearchRequest struct {
 	Target
 	Query string
 	Limit int
 }
 
-// Reason says what found an entry.
+// Reason is how a search found an entry.
 type Reason string
 
-// An entry is found by its words, by its meaning, or by both.
+// The reasons.
 const (
-	ByText   Reason = "text"
-	ByVector Reason = "vector"
+	ByText   Reason = "text"   // by its words
+	ByVector Reason = "vector" // by its meaning
 	ByBoth   Reason = "both"
 )
 
-// Found is an entry that answers a search.
-type Found struct {
+// SearchResult is an entry that a search found.
+type SearchResult struct {
 	Entry
-	Score      float64 // from 0 to 1: 1 is first by meaning and by words, and has all of these
+	Score      float64 // from 0 to 1; 1: first by words and by meaning, with all words of the query
 	Reason     Reason
-	Similarity float64 // cosine to the query; 0 if meaning did not find it
+	Similarity float64 // cosine to the query; 0 if the entry was not found by meaning
 }
 
-// The two searches are fused by reciprocal rank: an entry scores 1/(10+rank) in
-// each of which it is among the first 50. The usual 60 did a little worse on every
-// evaluation set (embed/eval): it hardly tells the first from the fifth. What has all
-// words of the question counts half as much again as what is as near in meaning; what
-// has only some of them counts so much less: an entry that shares one
-// word by chance would otherwise stand beside the one that answers.
+// The two rankings are combined by reciprocal rank fusion: an entry scores 1/(10+rank)
+// in each ranking whose first 50 it is in. The usual constant of 60 did a little worse
+// on every evaluation set (embed/eval), because it hardly distinguishes the first rank
+// from the fifth. An entry with all words of the query counts half as much again as
+// one of the same rank by meaning. An entry with only some of the words counts
+// proportionally less; otherwise one that shares one word by chance would rank beside
+// the one that answers the query.
 const (
-	fuseRank  = 10
-	fuseDepth = 50
-	fuseText  = 1.5
+	fusionRank       = 10
+	fusionDepth      = 50
+	fusionTextWeight = 1.5
 )
 
-// leastShare of the best similarity is what else must have to count as found: the
-// nearest of all entries are always some, also where only one is about the query.
-const leastShare = 0.4
+// minSimilarityShare is the least similarity of a result found by meaning, as a share
+// of the best similarity. Without it a search would always return the nearest entries,
+// even if only one of them is about the query.
+const minSimilarityShare = 0.4
 
-// Search returns the entries that answer best, by their words (full text) and by
-// their meaning (vectors), best first. An agent in a swarm searches what it stored
-// by itself before it joined as well. Faults: Invalid, NotFound; Upstream and
-// UpstreamTimeout if the embedder fails and no word matches either.
-func (s *Service) Search(ctx context.Context, accountID string, in Search) ([]Found, error) {
+// Search returns the entries that answer the query best, by their words (full text)
+// and by their meaning (vectors), best first. An agent in a swarm searches also its
+// own entries from before it joined.
+// Faults: Invalid, NotFound; Upstream and UpstreamTimeout, if the embedder fails and
+// no entry was found by its words either.
+func (s *Service) Search(ctx context.Context, account identity.AccountID, in SearchRequest) ([]SearchResult, error) {
 	fields := fault.Fields{}
 	if in.Limit == 0 {
 		in.Limit = DefaultSearch
@@ -72,74 +77,74 @@ func (s *Service) Search(ctx context.Context, accountID string, in Search) ([]Fo
 	if err := fields.Err(); err != nil {
 		return nil, err
 	}
-	spaces, err := s.searched(ctx, accountID, in.Target)
+	spaces, err := s.searchSpaces(ctx, account, in.Target)
 	if err != nil {
 		return nil, err
 	}
-	byText, err := matchText(ctx, s.DB, accountID, spaces, in.Query, fuseDepth)
+	byText, err := searchText(ctx, s.db, account, spaces, in.Query, fusionDepth)
 	if err != nil {
 		return nil, fmt.Errorf("search the text: %w", err)
 	}
-	byVector, err := s.nearest(ctx, spaces, in.Query)
+	byVector, err := s.searchVectors(ctx, spaces, in.Query)
 	if err != nil {
 		if len(byText) == 0 || ctx.Err() != nil {
 			return nil, err
 		}
-		// Half an answer is better than none while an embedding service is down.
-		s.Log.WarnContext(ctx, "search by words alone", "error", err)
+		// While an embedding service is down, results by words are better than none.
+		s.log.WarnContext(ctx, "searching vectors failed; returning the results by words", "error", err)
 	}
 	return fuse(byText, byVector, in.Limit), nil
 }
 
-// searched returns the spaces that a target's search covers.
-func (s *Service) searched(ctx context.Context, accountID string, t Target) ([]space, error) {
-	scope, sp, err := s.resolve(ctx, accountID, t, true)
+// searchSpaces returns the non-empty spaces that a search of the target covers.
+func (s *Service) searchSpaces(ctx context.Context, account identity.AccountID, t Target) ([]vectorSpace, error) {
+	scope, space, err := s.resolveStored(ctx, account, t)
 	if err != nil {
 		return nil, err
 	}
-	all := []space{sp}
-	if own := (Scope{Agent, t.AgentID}); t.AgentID != "" && scope != own {
-		ownSpace, err := s.space(ctx, accountID, own)
+	all := []vectorSpace{space}
+	if own := AgentScope(t.AgentID); t.AgentID != "" && scope != own {
+		ownSpace, err := s.vectorSpace(ctx, account, own)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, ownSpace)
 	}
-	return slices.DeleteFunc(all, func(sp space) bool { return sp.number == 0 }), nil
+	return slices.DeleteFunc(all, func(space vectorSpace) bool { return space.scope == 0 }), nil
 }
 
-// nearest returns the entries nearest in meaning, best first.
-func (s *Service) nearest(ctx context.Context, spaces []space, query string) ([]Found, error) {
+// searchVectors returns the entries nearest to the query in meaning, best first.
+func (s *Service) searchVectors(ctx context.Context, spaces []vectorSpace, query string) ([]SearchResult, error) {
 	if len(spaces) == 0 {
 		return nil, nil
 	}
-	vectors, err := s.embed(ctx, []string{query})
+	vectors, err := embedTexts(ctx, s.embedder, []string{query})
 	if err != nil {
 		return nil, err
 	}
-	var all []Found
-	for _, sp := range spaces {
-		matches, err := s.index.Nearest(ctx, s.DB, sp, vectors[0], fuseDepth)
+	var all []SearchResult
+	for _, space := range spaces {
+		matches, err := s.index.Nearest(ctx, s.db, space, vectors[0], fusionDepth)
 		if err != nil {
 			return nil, fmt.Errorf("search the vectors: %w", err)
 		}
-		found, err := withEntries(ctx, s.DB, sp, matches)
+		results, err := readMatches(ctx, s.db, space, matches)
 		if err != nil {
-			return nil, fmt.Errorf("read what was found: %w", err)
+			return nil, fmt.Errorf("read the entries found: %w", err)
 		}
-		all = append(all, found...)
+		all = append(all, results...)
 	}
-	slices.SortStableFunc(all, func(a, b Found) int { return cmp.Compare(b.Similarity, a.Similarity) })
-	end := slices.IndexFunc(all, func(f Found) bool { return f.Similarity < leastShare*all[0].Similarity })
+	slices.SortStableFunc(all, func(a, b SearchResult) int { return cmp.Compare(b.Similarity, a.Similarity) })
+	end := slices.IndexFunc(all, func(r SearchResult) bool { return r.Similarity < minSimilarityShare*all[0].Similarity })
 	if end < 0 {
 		end = len(all)
 	}
-	return all[:min(fuseDepth, end)], nil
+	return all[:min(fusionDepth, end)], nil
 }
 
-// withEntries reads the entries of matches with a similarity above 0. Those that
-// were deleted meanwhile are left out.
-func withEntries(ctx context.Context, q database.Querier, sp space, matches []match) ([]Found, error) {
+// readMatches reads the entries of the matches with a similarity above 0. It skips
+// entries that were deleted meanwhile.
+func readMatches(ctx context.Context, q database.Querier, space vectorSpace, matches []match) ([]SearchResult, error) {
 	seqs := make([]int64, 0, len(matches))
 	cosines := make(map[int64]float64, len(matches))
 	for _, m := range matches {
@@ -148,37 +153,37 @@ func withEntries(ctx context.Context, q database.Querier, sp space, matches []ma
 			cosines[m.seq] = m.cosine
 		}
 	}
-	entries, err := entriesBy(ctx, q, sp, "seq", seqs)
-	all := make([]Found, len(entries))
+	entries, err := entriesBy(ctx, q, space, "seq", seqs)
+	all := make([]SearchResult, len(entries))
 	for i, e := range entries {
-		all[i] = Found{Entry: e, Similarity: cosines[e.seq]}
+		all[i] = SearchResult{Entry: e, Similarity: cosines[e.seq]}
 	}
 	return all, err
 }
 
-// fuse joins two rankings.
-func fuse(byText []textMatch, byVector []Found, limit int) []Found {
-	const best = (1 + fuseText) / (fuseRank + 1)
-	merged := make(map[string]*Found)
-	for i, f := range byVector {
-		f.Reason, f.Score = ByVector, 1/float64(fuseRank+i+1)/best
-		merged[f.ID] = &f
+// fuse merges the two rankings into one and returns its first limit results.
+func fuse(byText []textMatch, byVector []SearchResult, limit int) []SearchResult {
+	const best = (1 + fusionTextWeight) / (fusionRank + 1)
+	merged := make(map[string]*SearchResult)
+	for i, r := range byVector {
+		r.Reason, r.Score = ByVector, 1/float64(fusionRank+i+1)/best
+		merged[r.ID] = &r
 	}
 	for i, m := range byText {
-		f := merged[m.ID]
-		if f == nil {
-			f = &Found{Entry: m.Entry, Reason: ByText}
-			merged[m.ID] = f
+		r := merged[m.ID]
+		if r == nil {
+			r = &SearchResult{Entry: m.Entry, Reason: ByText}
+			merged[m.ID] = r
 		} else {
-			f.Reason = ByBoth
+			r.Reason = ByBoth
 		}
-		f.Score += fuseText * m.share / float64(fuseRank+i+1) / best
+		r.Score += fusionTextWeight * m.share / float64(fusionRank+i+1) / best
 	}
-	all := make([]Found, 0, len(merged))
-	for _, f := range merged {
-		all = append(all, *f)
+	all := make([]SearchResult, 0, len(merged))
+	for _, r := range merged {
+		all = append(all, *r)
 	}
-	slices.SortFunc(all, func(a, b Found) int {
+	slices.SortFunc(all, func(a, b SearchResult) int {
 		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(b.Similarity, a.Similarity), cmp.Compare(a.ID, b.ID))
 	})
 	return all[:min(limit, len(all))]

@@ -13,7 +13,11 @@ import (
 	"time"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
 )
+
+// maxInList is how many values a query names in one IN list.
+const maxInList = 500
 
 const entryColumns = `number, id, seq, text, source, metadata, created_at, updated_at`
 
@@ -34,8 +38,8 @@ func scanEntry(row database.Row) (Entry, error) {
 	return e, nil
 }
 
-// metadataText is how metadata is stored: JSON, or "" for none.
-func metadataText(m map[string]any) (string, error) {
+// encodeMetadata returns metadata as it is stored: JSON, or "" for none.
+func encodeMetadata(m map[string]any) (string, error) {
 	if len(m) == 0 {
 		return "", nil
 	}
@@ -43,75 +47,81 @@ func metadataText(m map[string]any) (string, error) {
 	return string(b), err
 }
 
-// scopeNumber returns the number of a scope, 0 if nothing was ever stored there.
-func scopeNumber(ctx context.Context, q database.Querier, accountID string, scope Scope) (int64, error) {
+// scopeNumber returns the number of a scope, or 0 if nothing was ever stored in it.
+func scopeNumber(ctx context.Context, q database.Querier, account identity.AccountID, scope Scope) (int64, error) {
 	n, err := database.One(ctx, q, database.Scalar[int64],
-		`SELECT number FROM knowledge_scopes WHERE account_id = $1 AND kind = $2 AND owner_id = $3`,
-		accountID, string(scope.Kind), scope.ID)
+		`SELECT number FROM knowledge_scopes WHERE account_id = $1 AND kind = $2 AND target_id = $3`,
+		account, scope.kind, scope.id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}
 	return n, err
 }
 
-// openScope returns the number of a scope and the last seq given there. It makes
-// the scope if need be and keeps other writers out of it until the transaction ends.
-func openScope(ctx context.Context, tx *database.Tx, accountID string, scope Scope) (number, lastSeq int64, err error) {
+// lockScope returns the number of a scope and the last seq assigned in it. It
+// creates the scope if it does not exist, and blocks other writers of the scope
+// until the transaction ends.
+func lockScope(ctx context.Context, tx *database.Tx, account identity.AccountID, scope Scope) (number, lastSeq int64, err error) {
 	err = tx.QueryRowContext(ctx,
-		`INSERT INTO knowledge_scopes (account_id, kind, owner_id, last_seq) VALUES ($1, $2, $3, 0)
-		 ON CONFLICT (account_id, kind, owner_id) DO UPDATE SET last_seq = knowledge_scopes.last_seq
-		 RETURNING number, last_seq`, accountID, string(scope.Kind), scope.ID).Scan(&number, &lastSeq)
+		`INSERT INTO knowledge_scopes (account_id, kind, target_id, last_seq) VALUES ($1, $2, $3, 0)
+		 ON CONFLICT (account_id, kind, target_id) DO UPDATE SET last_seq = knowledge_scopes.last_seq
+		 RETURNING number, last_seq`, account, scope.kind, scope.id).Scan(&number, &lastSeq)
 	return number, lastSeq, err
 }
 
-func setLastSeq(ctx context.Context, tx *database.Tx, accountID string, number, lastSeq int64) error {
+func setLastSeq(ctx context.Context, tx *database.Tx, account identity.AccountID, scope, lastSeq int64) error {
 	_, err := tx.ExecContext(ctx,
-		`UPDATE knowledge_scopes SET last_seq = $3 WHERE account_id = $1 AND number = $2`, accountID, number, lastSeq)
+		`UPDATE knowledge_scopes SET last_seq = $3 WHERE account_id = $1 AND number = $2`, account, scope, lastSeq)
 	return err
 }
 
-func lastSeqOf(ctx context.Context, q database.Querier, accountID string, number int64) (int64, error) {
+func lastSeq(ctx context.Context, q database.Querier, account identity.AccountID, scope int64) (int64, error) {
 	return database.One(ctx, q, database.Scalar[int64],
-		`SELECT last_seq FROM knowledge_scopes WHERE account_id = $1 AND number = $2`, accountID, number)
+		`SELECT last_seq FROM knowledge_scopes WHERE account_id = $1 AND number = $2`, account, scope)
 }
 
 // coverage returns the seq up to which every entry has a vector of the model.
-func coverage(ctx context.Context, q database.Querier, sp space) (int64, error) {
+func coverage(ctx context.Context, q database.Querier, space vectorSpace) (int64, error) {
 	n, err := database.One(ctx, q, database.Scalar[int64],
 		`SELECT through_seq FROM knowledge_coverage WHERE account_id = $1 AND scope = $2 AND model = $3`,
-		sp.accountID, sp.number, sp.model)
+		space.account, space.scope, space.model)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}
 	return n, err
 }
 
-func setCoverage(ctx context.Context, tx *database.Tx, sp space, seq int64) error {
+func setCoverage(ctx context.Context, tx *database.Tx, space vectorSpace, seq int64) error {
 	_, err := tx.ExecContext(ctx,
 		`INSERT INTO knowledge_coverage (account_id, scope, model, through_seq) VALUES ($1, $2, $3, $4)
 		 ON CONFLICT (scope, model) DO UPDATE SET through_seq = excluded.through_seq`,
-		sp.accountID, sp.number, sp.model, seq)
+		space.account, space.scope, space.model, seq)
 	return err
 }
 
-func hasEntries(ctx context.Context, q database.Querier, sp space) (bool, error) {
+func hasEntries(ctx context.Context, q database.Querier, space vectorSpace) (bool, error) {
 	return database.One(ctx, q, database.Scalar[bool],
-		`SELECT EXISTS (SELECT 1 FROM knowledge_entries WHERE account_id = $1 AND scope = $2)`, sp.accountID, sp.number)
+		`SELECT EXISTS (SELECT 1 FROM knowledge_entries WHERE account_id = $1 AND scope = $2)`, space.account, space.scope)
 }
 
-// insertEntries stores entries in one statement: the full text index writes its
-// pages once for each.
-func insertEntries(ctx context.Context, tx *database.Tx, sp space, entries []Entry) error {
+func countEntries(ctx context.Context, q database.Querier, space vectorSpace) (int64, error) {
+	return database.One(ctx, q, database.Scalar[int64],
+		`SELECT count(*) FROM knowledge_entries WHERE account_id = $1 AND scope = $2`, space.account, space.scope)
+}
+
+// insertEntries inserts all entries in one statement, because the full-text index
+// writes its pages once for each statement.
+func insertEntries(ctx context.Context, tx *database.Tx, space vectorSpace, entries []Entry) error {
 	const columns = 9
 	rows := make([]string, len(entries))
 	args := make([]any, 0, columns*len(entries))
 	for i, e := range entries {
-		metadata, err := metadataText(e.Metadata)
+		metadata, err := encodeMetadata(e.Metadata)
 		if err != nil {
 			return err
 		}
-		rows[i] = places(columns*i+1, columns)
-		args = append(args, e.ID, sp.accountID, sp.number, e.seq, e.Text, e.Source, metadata, database.Millis(e.CreatedAt), database.Millis(e.UpdatedAt))
+		rows[i] = placeholders(columns*i+1, columns)
+		args = append(args, e.ID, space.account, space.scope, e.seq, e.Text, e.Source, metadata, database.Millis(e.CreatedAt), database.Millis(e.UpdatedAt))
 	}
 	_, err := tx.ExecContext(ctx,
 		`INSERT INTO knowledge_entries (id, account_id, scope, seq, text, source, metadata, created_at, updated_at) VALUES `+
@@ -119,50 +129,50 @@ func insertEntries(ctx context.Context, tx *database.Tx, sp space, entries []Ent
 	return err
 }
 
-// insertVectors stores the vectors of entries, unless they have one already or
-// are gone.
-func insertVectors(ctx context.Context, tx *database.Tx, sp space, entries []Entry, vectors [][]float32) error {
+// insertVectors inserts the vectors of entries. It skips entries that already have a
+// vector of the model and entries that were deleted.
+func insertVectors(ctx context.Context, tx *database.Tx, space vectorSpace, entries []Entry, vectors [][]float32) error {
 	for i, v := range vectors {
 		_, err := tx.ExecContext(ctx,
 			`INSERT INTO knowledge_vectors (account_id, entry_id, model, dimension, vector)
 			 SELECT account_id, id, $3, $4, $5 FROM knowledge_entries WHERE account_id = $1 AND id = $2
 			 ON CONFLICT (entry_id, model) DO NOTHING`,
-			sp.accountID, entries[i].ID, sp.model, len(v), encodeVector(v))
+			space.account, entries[i].ID, space.model, len(v), encodeVector(v))
 		if err != nil {
-			return fmt.Errorf("store a vector: %w", err)
+			return fmt.Errorf("insert a vector: %w", err)
 		}
 	}
 	return nil
 }
 
-func setMetadata(ctx context.Context, tx *database.Tx, accountID, id string, m map[string]any, now time.Time) error {
-	metadata, err := metadataText(m)
+func setMetadata(ctx context.Context, tx *database.Tx, account identity.AccountID, id string, m map[string]any, now time.Time) error {
+	metadata, err := encodeMetadata(m)
 	if err != nil {
 		return err
 	}
 	_, err = tx.ExecContext(ctx,
 		`UPDATE knowledge_entries SET metadata = $3, updated_at = $4 WHERE account_id = $1 AND id = $2`,
-		accountID, id, metadata, database.Millis(now))
+		account, id, metadata, database.Millis(now))
 	return err
 }
 
-// entriesBy returns the scope's entries of which the column holds one of the values.
-func entriesBy[T any](ctx context.Context, q database.Querier, sp space, column string, values []T) ([]Entry, error) {
+// entriesBy returns the scope's entries whose column has one of the values.
+func entriesBy[T any](ctx context.Context, q database.Querier, space vectorSpace, column string, values []T) ([]Entry, error) {
 	if len(values) == 0 {
 		return nil, nil
 	}
 	return database.All(ctx, q, scanEntry,
 		`SELECT `+entryColumns+` FROM knowledge_entries
-		 WHERE account_id = $1 AND scope = $2 AND `+column+` IN `+places(3, len(values))+` ORDER BY id`,
-		append([]any{sp.accountID, sp.number}, anys(values)...)...)
+		 WHERE account_id = $1 AND scope = $2 AND `+column+` IN `+placeholders(3, len(values))+` ORDER BY id`,
+		withArgs([]any{space.account, space.scope}, values)...)
 }
 
-// anyEntry says whether the scope has an entry of one of these seqs.
-func anyEntry(ctx context.Context, q database.Querier, sp space, seqs []int64) (bool, error) {
-	for part := range slices.Chunk(seqs, 500) {
+// hasAnyEntry reports whether the scope has an entry with one of these seqs.
+func hasAnyEntry(ctx context.Context, q database.Querier, space vectorSpace, seqs []int64) (bool, error) {
+	for part := range slices.Chunk(seqs, maxInList) {
 		has, err := database.One(ctx, q, database.Scalar[bool],
-			`SELECT EXISTS (SELECT 1 FROM knowledge_entries WHERE account_id = $1 AND scope = $2 AND seq IN `+places(3, len(part))+`)`,
-			append([]any{sp.accountID, sp.number}, anys(part)...)...)
+			`SELECT EXISTS (SELECT 1 FROM knowledge_entries WHERE account_id = $1 AND scope = $2 AND seq IN `+placeholders(3, len(part))+`)`,
+			withArgs([]any{space.account, space.scope}, part)...)
 		if has || err != nil {
 			return has, err
 		}
@@ -170,8 +180,27 @@ func anyEntry(ctx context.Context, q database.Querier, sp space, seqs []int64) (
 	return false, nil
 }
 
-// places is ($3, $4, $5) for 3 places from the third on.
-func places(first, n int) string {
+func deleteEntries(ctx context.Context, tx *database.Tx, space vectorSpace, column string, values []string) (int64, error) {
+	n, err := database.Exec(ctx, tx,
+		`DELETE FROM knowledge_entries WHERE account_id = $1 AND scope = $2 AND `+column+` IN `+placeholders(3, len(values)),
+		withArgs([]any{space.account, space.scope}, values)...)
+	if err != nil {
+		return 0, fmt.Errorf("delete entries: %w", err)
+	}
+	return n, nil
+}
+
+func deleteAllEntries(ctx context.Context, tx *database.Tx, space vectorSpace) (int64, error) {
+	n, err := database.Exec(ctx, tx,
+		`DELETE FROM knowledge_entries WHERE account_id = $1 AND scope = $2`, space.account, space.scope)
+	if err != nil {
+		return 0, fmt.Errorf("delete all entries: %w", err)
+	}
+	return n, nil
+}
+
+// placeholders returns a list of n query parameters: ($3, $4, $5) for first 3 and n 3.
+func placeholders(first, n int) string {
 	var b strings.Builder
 	for i := range n {
 		b.WriteString([]string{"(", ", "}[min(i, 1)])
@@ -180,12 +209,12 @@ func places(first, n int) string {
 	return b.String() + ")"
 }
 
-func anys[T any](values []T) []any {
-	all := make([]any, len(values))
-	for i, v := range values {
-		all[i] = v
+// withArgs appends values to the arguments of a query.
+func withArgs[T any](args []any, values []T) []any {
+	for _, v := range values {
+		args = append(args, v)
 	}
-	return all
+	return args
 }
 
 func encodeVector(v []float32) []byte {
@@ -198,16 +227,11 @@ func encodeVector(v []float32) []byte {
 
 func decodeVector(b []byte, dimension int) ([]float32, error) {
 	if len(b) != 4*dimension {
-		return nil, fmt.Errorf("a vector of %d bytes, not of %d dimensions", len(b), dimension)
+		return nil, fmt.Errorf("a vector has %d bytes, want %d dimensions of 4 bytes", len(b), dimension)
 	}
 	v := make([]float32, dimension)
 	for i := range v {
 		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
 	}
 	return v, nil
-}
-
-func countEntries(ctx context.Context, q database.Querier, sp space) (int64, error) {
-	return database.One(ctx, q, database.Scalar[int64],
-		`SELECT count(*) FROM knowledge_entries WHERE account_id = $1 AND scope = $2`, sp.accountID, sp.number)
 }

@@ -1,7 +1,7 @@
-// Package mcp is the door through which agents call back: the tools of the control
-// plane, spoken as MCP over streamable HTTP on the internal listener. An agent is
-// known by a token of its own, which reaches only what that agent may see and dies
-// with it.
+// Package mcp serves the tools that agents call: MCP over streamable HTTP on the
+// internal listener. An agent authenticates with a token of its own. The token gives
+// access only to what that agent may read, and becomes invalid when the agent is
+// deleted.
 package mcp
 
 import (
@@ -16,11 +16,12 @@ import (
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/vault"
 )
 
-// Settings are the rooms that the tools lead to.
+// Settings of a Handler.
 type Settings struct {
 	Agents    *agent.Service
 	Knowledge *knowledge.Service
@@ -30,48 +31,54 @@ type Settings struct {
 
 // Handler serves the tools. It is an http.Handler.
 type Handler struct {
-	Settings
-	inner http.Handler
+	agents    *agent.Service
+	knowledge *knowledge.Service
+	version   string
+	log       *slog.Logger
+	mcp       http.Handler
 }
 
-// New makes the door.
+// New returns a handler.
 func New(s Settings) *Handler {
-	h := &Handler{Settings: s}
-	// Each request stands alone, so that any replica can answer it and nothing is
-	// kept of an agent that is gone.
-	h.inner = mcp.NewStreamableHTTPHandler(h.serverFor, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true})
+	h := &Handler{agents: s.Agents, knowledge: s.Knowledge, version: s.Version, log: s.Log}
+	// Stateless: any replica can answer any request, and no state of a deleted agent
+	// remains.
+	h.mcp = mcp.NewStreamableHTTPHandler(h.newServer, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true})
 	return h
 }
 
-type caller struct{}
+// callerKey is the context key of the agent.Caller of a request. The MCP library
+// passes only the request to newServer.
+type callerKey struct{}
 
-// ServeHTTP answers 401 to everybody without an agent's token.
+// ServeHTTP authenticates the agent and serves the request. It answers 401 without the
+// token of an agent.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
-		http.Error(w, "an agent's token is needed", http.StatusUnauthorized)
+		http.Error(w, "the bearer token of an agent is required", http.StatusUnauthorized)
 		return
 	}
-	who, err := h.Agents.CallerOf(r.Context(), vault.NewSecret(token))
+	caller, err := h.agents.CallerOf(r.Context(), vault.NewSecret(token))
 	if err != nil {
 		if !fault.Is(err, fault.Unauthorized) {
-			h.Log.ErrorContext(r.Context(), "finding the agent of a tools token failed", "error", err)
+			h.log.ErrorContext(r.Context(), "finding the agent of a tools token failed", "error", err)
 		}
-		http.Error(w, "this token belongs to no agent", http.StatusUnauthorized)
+		http.Error(w, "no agent has this token", http.StatusUnauthorized)
 		return
 	}
-	h.inner.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), caller{}, who)))
+	h.mcp.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
 }
 
-// serverFor offers the tools of one agent; no tool takes an agent's id from the
-// model.
-func (h *Handler) serverFor(r *http.Request) *mcp.Server {
-	who, ok := r.Context().Value(caller{}).(agent.Caller)
+// newServer returns a server with the tools of the request's agent. Tools take the
+// agent from the token, never from the model's input.
+func (h *Handler) newServer(r *http.Request) *mcp.Server {
+	caller, ok := r.Context().Value(callerKey{}).(agent.Caller)
 	if !ok {
 		return nil
 	}
-	server := mcp.NewServer(&mcp.Implementation{Name: "agento", Version: h.Version}, nil)
-	mcp.AddTool(server, &mcp.Tool{Name: knowledge.ToolName, Description: knowledge.ToolDescription}, h.searchFor(who))
+	server := mcp.NewServer(&mcp.Implementation{Name: "agento", Version: h.version}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: knowledge.ToolName, Description: knowledge.ToolDescription}, h.searchTool(caller))
 	return server
 }
 
@@ -80,13 +87,13 @@ type searchInput struct {
 	Limit int    `json:"limit,omitempty" jsonschema:"how many passages at most; 5 if not given, 20 at most"`
 }
 
-func (h *Handler) searchFor(who agent.Caller) mcp.ToolHandlerFor[searchInput, any] {
+func (h *Handler) searchTool(caller agent.Caller) mcp.ToolHandlerFor[searchInput, any] {
 	return func(ctx context.Context, _ *mcp.CallToolRequest, in searchInput) (*mcp.CallToolResult, any, error) {
-		text, err := h.search(ctx, who, in)
+		text, err := h.search(ctx, caller, in)
 		if err != nil {
 			f := fault.From(err)
 			if f.Code == fault.Internal {
-				h.Log.ErrorContext(ctx, "an agent's knowledge search failed", "agent", who.AgentID, "error", err)
+				h.log.ErrorContext(ctx, "an agent's knowledge search failed", "agent", caller.AgentID, "error", err)
 			}
 			return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{&mcp.TextContent{Text: f.Message}}}, nil, nil
 		}
@@ -94,13 +101,13 @@ func (h *Handler) searchFor(who agent.Caller) mcp.ToolHandlerFor[searchInput, an
 	}
 }
 
-// search turns a panic into an error: tools run on goroutines of the protocol's,
-// where nobody else would stop it before it ends the whole server.
-func (h *Handler) search(ctx context.Context, who agent.Caller, in searchInput) (text string, err error) {
+// search turns a panic into an error, because the MCP library runs tools on its own
+// goroutines, where a panic would end the server.
+func (h *Handler) search(ctx context.Context, caller agent.Caller, in searchInput) (text string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return h.Knowledge.SearchTool(ctx, who.AccountID, who.AgentID, in.Query, in.Limit)
+	return h.knowledge.SearchTool(ctx, identity.AccountID(caller.AccountID), identity.AgentID(caller.AgentID), in.Query, in.Limit)
 }

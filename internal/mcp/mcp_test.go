@@ -10,19 +10,19 @@ import (
 	"agento.host/agento/internal/agent"
 )
 
-// TestAPanicOfAToolIsAnError: it happens on a goroutine where net/http does not
-// stop it, so it would end the whole server.
-func TestAPanicOfAToolIsAnError(t *testing.T) {
+// TestPanicOfAToolIsAnError: net/http does not recover a panic on the goroutine of a
+// tool, so it would end the server.
+func TestPanicOfAToolIsAnError(t *testing.T) {
 	var log bytes.Buffer
-	h := New(Settings{Log: slog.New(slog.NewTextHandler(&log, nil))}) // without knowledge, so that a search panics
-	result, _, err := h.searchFor(agent.Caller{AgentID: "a1"})(t.Context(), nil, searchInput{Query: "what"})
+	h := New(Settings{Log: slog.New(slog.NewTextHandler(&log, nil))}) // a search without a knowledge service panics
+	result, _, err := h.searchTool(agent.Caller{AgentID: "a1"})(t.Context(), nil, searchInput{Query: "what"})
 	if err != nil || result == nil || !result.IsError {
 		t.Fatalf("got %+v, %v", result, err)
 	}
 	if text, err := json.Marshal(result.Content); err != nil || strings.Contains(string(text), "nil pointer") {
-		t.Errorf("the agent is told the cause: %s, %v", text, err)
+		t.Errorf("the result contains the cause: %s, %v", text, err)
 	}
 	if text := log.String(); !strings.Contains(text, "nil pointer") || !strings.Contains(text, "agent=a1") {
-		t.Errorf("the log lacks the cause or the agent: %s", text)
+		t.Errorf("the log does not contain the cause or the agent: %s", text)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/vault"
 )
 
@@ -30,7 +31,7 @@ var spellings = map[string]string{
 // SecretNames lists which credentials a swarm shares, such as anthropicApiKey, in
 // order. Their values can never be read. Faults: NotFound.
 func (s *Service) SecretNames(ctx context.Context, accountID, id string) ([]string, error) {
-	if err := s.Exists(ctx, s.DB, accountID, id); err != nil {
+	if err := s.Exists(ctx, s.DB, identity.AccountID(accountID), identity.SwarmID(id)); err != nil {
 		return nil, err
 	}
 	names, err := s.Secrets.Names(ctx, s.DB, accountID, id)

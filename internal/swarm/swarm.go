@@ -130,8 +130,8 @@ func (s *Service) Get(ctx context.Context, accountID, id string) (Details, error
 
 // Exists fails with NotFound if the account has no such swarm. Give it the
 // transaction in which an agent joins.
-func (s *Service) Exists(ctx context.Context, q database.Querier, accountID, id string) error {
-	_, err := find(ctx, q, accountID, id)
+func (s *Service) Exists(ctx context.Context, q database.Querier, account identity.AccountID, id identity.SwarmID) error {
+	_, err := find(ctx, q, string(account), string(id))
 	return err
 }
 

@@ -304,7 +304,7 @@ func TestAccountsDoNotSeeEachOther(t *testing.T) {
 		"Get":         func() error { _, err := s.Get(ctx, other, w.ID); return err }(),
 		"Update":      func() error { _, err := s.Update(ctx, other, key, w.ID, swarm.Changes{Name: ptr("x")}); return err }(),
 		"Delete":      s.Delete(ctx, other, key, w.ID),
-		"Exists":      s.Exists(ctx, s.DB, other, w.ID),
+		"Exists":      s.Exists(ctx, s.DB, identity.AccountID(other), identity.SwarmID(w.ID)),
 		"SecretNames": func() error { _, err := s.SecretNames(ctx, other, w.ID); return err }(),
 		"SetSecrets":  s.SetSecrets(ctx, other, key, w.ID, nil, []string{"openaiApiKey"}),
 	} {
@@ -315,7 +315,7 @@ func TestAccountsDoNotSeeEachOther(t *testing.T) {
 	if all := must[[]swarm.Swarm](t)(s.List(ctx, other)); all == nil || len(all) > 0 {
 		t.Errorf("%+v", all)
 	}
-	if err := s.Exists(ctx, s.DB, account, w.ID); err != nil {
+	if err := s.Exists(ctx, s.DB, account, identity.SwarmID(w.ID)); err != nil {
 		t.Error(err)
 	}
 }

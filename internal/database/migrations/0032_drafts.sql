@@ -1,7 +1,7 @@
 -- +goose Up
--- Answers that are still growing, as far as they were saved: one a session, as
--- its turns go one at a time. Those that the server finds when it starts were cut
--- off by its death; at is when they were saved.
+-- Unfinished answers of running turns, as they were last saved. A session has at most
+-- one, because its turns run one at a time. Drafts found when the server starts are of
+-- turns that the previous server did not finish. at is when the draft was saved.
 CREATE TABLE drafts (
     session_id TEXT   PRIMARY KEY REFERENCES sessions (id),
     account_id TEXT   NOT NULL,

@@ -9,47 +9,50 @@ import (
 	"agento.host/agento/internal/knowledge/embed"
 )
 
-// The contract calls two texts duplicates when their cosine is 0.95 or more. A
-// model cannot be trusted with that alone: to most models "paid within 14 days"
-// and "paid within 30 days" are nearly one text, yet merging them loses a fact.
-// So a pair above the threshold is merged only if it also says the same, which
-// here means: the same words, numbers and symbols that carry meaning, in the same
-// order. What may differ is form: case, accents, spacing, line breaks, markup,
-// list markers, quotes, punctuation, thousands separators, numbers up to twelve
-// written out, contractions, and a few filler words.
+// The API contract calls two texts duplicates when their cosine similarity is 0.95 or
+// more. A model alone does not decide that reliably: to most models "paid within 14
+// days" and "paid within 30 days" are almost the same text, yet merging them loses a
+// fact. A pair above the threshold is therefore merged only if both texts also make
+// the same claim: the same words, numbers and symbols that carry meaning, in the same
+// order. They may differ in form: case, accents, spacing, line breaks, markup, list
+// markers, quotes, punctuation, thousands separators, numbers up to twelve written
+// out, contractions, and a few filler words.
 //
-// The guard only ever prevents a merge. Where it is too careful two near-copies
-// are kept, which costs a row; a wrong merge would cost what somebody wrote.
+// This check only ever prevents a merge. Where it is too strict, two near-copies are
+// kept, which costs one row; a wrong merge would lose a text that somebody stored.
 
-// said is the same for two texts if they differ in form alone.
-func said(text string) string { return strings.Join(facts(text), "\x00") }
+// normalizedClaim returns a string that is equal for two texts if they differ only in
+// form.
+func normalizedClaim(text string) string { return strings.Join(extractFacts(text), "\x00") }
 
-// fillers can be added to a sentence without changing what it says.
-var fillers = map[string]bool{
+// fillerWords can be added to a sentence without changing its claim.
+var fillerWords = map[string]bool{
 	"a": true, "an": true, "the": true, "please": true, "just": true, "simply": true, "really": true, "very": true,
 	"quite": true, "also": true, "actually": true, "basically": true, "indeed": true, "moreover": true, "furthermore": true,
 	"additionally": true, "therefore": true, "thus": true,
 }
 
 var (
-	// Tags with attributes stay: a link's address is a fact.
+	// plainTag matches tags without attributes. Tags with attributes stay, because the
+	// address of a link is a fact.
 	plainTag   = regexp.MustCompile(`(?i)</?(?:a|b|blockquote|br|code|dd|div|dl|dt|em|h[1-6]|hr|i|li|ol|p|pre|small|span|strong|table|tbody|td|th|thead|tr|u|ul)\s*/?>`)
 	lineMarker = regexp.MustCompile(`(?m)^[ \t]*(?:[>#*+•◦▪●○■–—-]+[ \t]+)+`)
 	thousands  = regexp.MustCompile(`\b[0-9]{1,3}(?:,[0-9]{3})+\b`)
 )
 
-// facts returns what a text says, as a list of folded words, numbers and symbols.
-func facts(text string) []string {
+// extractFacts returns the folded words, numbers and symbols that make up the claim of
+// a text, in order.
+func extractFacts(text string) []string {
 	text = plainTag.ReplaceAllString(strings.ToValidUTF8(text, "�"), " ")
 	text = lineMarker.ReplaceAllString(text, "")
 	text = thousands.ReplaceAllStringFunc(text, func(n string) string { return strings.ReplaceAll(n, ",", "") })
 	var all []string
-	word := func(w string) {
+	addWord := func(w string) {
 		if w == "" {
 			return
 		}
 		for _, part := range strings.Fields(embed.Spell(embed.Fold(strings.ReplaceAll(w, "’", "'")))) {
-			if !fillers[part] {
+			if !fillerWords[part] {
 				all = append(all, part)
 			}
 		}
@@ -57,7 +60,7 @@ func facts(text string) []string {
 	start := -1
 	flush := func(end int) {
 		if start >= 0 {
-			word(text[start:end])
+			addWord(text[start:end])
 			start = -1
 		}
 	}
@@ -69,11 +72,11 @@ func facts(text string) []string {
 			if start < 0 {
 				start = i
 			}
-		case start >= 0 && joins(before, r, after):
+		case start >= 0 && joinsWord(before, r, after):
 		case start >= 0 && (r == '+' || r == '#') && (unicode.IsLetter(before) || before == r) && !isWord(after): // C++, C#
 		default:
 			flush(i)
-			if s := symbol(before, r, after); s != "" {
+			if s := symbolFact(before, r, after); s != "" {
 				all = append(all, s)
 			}
 		}
@@ -87,9 +90,9 @@ func isWord(r rune) bool {
 	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.Is(unicode.M, r)
 }
 
-// joins says whether r makes one word of what stands on its two sides: 2.10, 3-5,
-// 10:30, max_size, don't.
-func joins(before, r, after rune) bool {
+// joinsWord reports whether r joins the characters on its two sides into one word:
+// 2.10, 10:30, max_size, don't.
+func joinsWord(before, r, after rune) bool {
 	switch r {
 	case '\'', '’':
 		return unicode.IsLetter(before) && unicode.IsLetter(after)
@@ -102,8 +105,8 @@ func joins(before, r, after rune) bool {
 
 func isDash(r rune) bool { return r == '-' || r == '–' || r == '—' || r == '−' }
 
-// symbol returns what a character outside of words says, or "".
-func symbol(before, r, after rune) string {
+// symbolFact returns the meaning of a character outside of words, or "" if it has none.
+func symbolFact(before, r, after rune) string {
 	switch {
 	case isDash(r):
 		if unicode.IsDigit(after) && unicode.IsDigit(before) {

@@ -6,16 +6,17 @@ import (
 	"agento.host/agento/internal/knowledge/embed/eval"
 )
 
-func sameFacts(a, b string) bool { return said(a) == said(b) }
+// sameClaim reports whether two texts differ only in form.
+func sameClaim(a, b string) bool { return normalizedClaim(a) == normalizedClaim(b) }
 
-func TestSameFacts(t *testing.T) {
+func TestNormalizedClaim(t *testing.T) {
 	couples, err := eval.Couples()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range couples {
-		if got := sameFacts(c.A, c.B); got != (c.Kind == "format") {
-			t.Errorf("%s: sameFacts is %v for %q and %q: %q, %q", c.Kind, got, c.A, c.B, facts(c.A), facts(c.B))
+		if got := sameClaim(c.A, c.B); got != (c.Kind == "format") {
+			t.Errorf("%s: sameClaim is %v for %q and %q: %q, %q", c.Kind, got, c.A, c.B, extractFacts(c.A), extractFacts(c.B))
 		}
 	}
 	for _, c := range []struct {
@@ -45,32 +46,32 @@ func TestSameFacts(t *testing.T) {
 		{"user@a.example", "user a.example", false},
 		{"𝟓 days", "5 days", true},
 	} {
-		if got := sameFacts(c.a, c.b); got != c.same || sameFacts(c.b, c.a) != c.same {
-			t.Errorf("sameFacts(%q, %q) is %v: %q, %q", c.a, c.b, got, facts(c.a), facts(c.b))
+		if got := sameClaim(c.a, c.b); got != c.same || sameClaim(c.b, c.a) != c.same {
+			t.Errorf("sameClaim(%q, %q) is %v: %q, %q", c.a, c.b, got, extractFacts(c.a), extractFacts(c.b))
 		}
 	}
 }
 
-func FuzzSameFacts(f *testing.F) {
+func FuzzNormalizedClaim(f *testing.F) {
 	f.Add("Refunds within 14 days", "<p>C++ -5%")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		if !sameFacts(a, a) || sameFacts(a, b) != sameFacts(b, a) {
+		if !sameClaim(a, a) || sameClaim(a, b) != sameClaim(b, a) {
 			t.Errorf("%q and %q", a, b)
 		}
 	})
 }
 
-// TestDuplicateTable ingests both texts of every couple and prints what merged:
-// what differs in form alone must, and nothing else may.
-func TestDuplicateTable(t *testing.T) {
+// TestOnlyTextsThatDifferInFormAreMerged ingests both texts of every pair of the
+// evaluation set and prints how many were merged.
+func TestOnlyTextsThatDifferInFormAreMerged(t *testing.T) {
 	couples, err := eval.Couples()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t)
+	env := newTestEnv(t)
 	merged, all := map[string]int{}, map[string]int{}
 	for _, c := range couples {
-		done := w.mustIngest(t, Ingest{Target: agent("ann"), DryRun: true, Chunks: chunks("a", c.A, c.B)})
+		done := env.ingest(t, IngestRequest{Target: agent("ann"), DryRun: true, Chunks: chunks("a", c.A, c.B)})
 		all[c.Kind]++
 		if done.Stored == 1 {
 			merged[c.Kind]++

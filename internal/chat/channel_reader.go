@@ -1,0 +1,171 @@
+package chat
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/openclaw"
+)
+
+const (
+	// pollInterval is how often Run lists the running agents with channels.
+	pollInterval = 3 * time.Second
+	// catchUpLimit is how many sessions, and how many messages of each, are read when
+	// the reader connects: those that came while it was not connected.
+	catchUpLimit = 200
+)
+
+// ChannelReader saves the messages that agents exchange through channels such as
+// Telegram. When it connects to an agent's gateway it first reads the messages that
+// came while no server ran. Turns of the API are saved by Service.RunTurn.
+type ChannelReader struct {
+	chat    *Service
+	mu      sync.Mutex
+	reading map[identity.AgentID]bool // guarded by mu
+	readers sync.WaitGroup
+}
+
+// NewChannelReader returns a reader that saves messages in the service's record.
+func NewChannelReader(s *Service) *ChannelReader {
+	return &ChannelReader{chat: s, reading: map[identity.AgentID]bool{}}
+}
+
+// Run reads the channels of every running agent that has one, until ctx ends.
+func (c *ChannelReader) Run(ctx context.Context) error {
+	defer c.readers.Wait()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		agents, err := c.chat.listWithChannels(ctx)
+		if err != nil && ctx.Err() == nil {
+			c.chat.log.ErrorContext(ctx, "listing agents with channels failed", "error", err)
+		}
+		for _, a := range agents {
+			c.start(ctx, a)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// start reads an agent's channels in the background, unless they are being read. When
+// the connection ends, the next poll starts again.
+func (c *ChannelReader) start(ctx context.Context, a agent.Agent) {
+	id := identity.AgentID(a.ID)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reading[id] {
+		return
+	}
+	c.reading[id] = true
+	c.readers.Go(func() {
+		defer func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			delete(c.reading, id)
+		}()
+		if err := c.read(ctx, a); err != nil && ctx.Err() == nil {
+			c.chat.log.DebugContext(ctx, "reading an agent's channels ended", "agent", a.ID, "error", err)
+		}
+	})
+}
+
+// read saves the messages of an agent's channels until the connection or ctx ends.
+func (c *ChannelReader) read(ctx context.Context, a agent.Agent) error {
+	gateway, err := c.chat.connect(ctx, identity.AgentID(a.ID))
+	if err != nil {
+		return err
+	}
+	// Subscribed before catching up, so that no message is missed in between.
+	events, err := gateway.Subscribe(ctx, openclaw.EventMessage)
+	if err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	defer events.Close()
+	if err := c.catchUp(ctx, a, gateway); err != nil {
+		return fmt.Errorf("catch up: %w", err)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e, open := <-events.C:
+			if !open {
+				return errors.Join(errors.New("the connection ended"), events.Err())
+			}
+			if m, ok := openclaw.ParseSessionMessage(e); ok {
+				if err := c.save(ctx, a, m.SessionKey, m.Message); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// catchUp saves the messages that the gateway's channel sessions already have.
+func (c *ChannelReader) catchUp(ctx context.Context, a agent.Agent, gateway *agent.Gateway) error {
+	sessions, err := gateway.Sessions(ctx, catchUpLimit)
+	if err != nil {
+		return err
+	}
+	for _, session := range sessions {
+		if _, ok := parseChannelKey(session.Key); !ok {
+			continue
+		}
+		messages, _, err := gateway.History(ctx, session.Key, catchUpLimit, 0)
+		if err != nil {
+			return err
+		}
+		for _, m := range messages {
+			if err := c.save(ctx, a, session.Key, m); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// parseChannelKey parses the gateway's key of a channel's session. ok is false for any
+// other key.
+func parseChannelKey(key string) (v openclaw.Session, ok bool) {
+	v, ok = openclaw.ParseSessionKey(key)
+	return v, ok && v.Channel != apiChannel
+}
+
+// save saves one message of a channel, unless it was saved before. It starts the
+// session if it is the session's first message.
+func (c *ChannelReader) save(ctx context.Context, a agent.Agent, key string, m openclaw.Message) error {
+	v, ok := parseChannelKey(key)
+	if !ok || m.Internal || m.ID == "" {
+		return nil
+	}
+	if m.Time.IsZero() {
+		m.Time = time.Now().UTC()
+	}
+	account, agentID := identity.AccountID(a.AccountID), identity.AgentID(a.ID)
+	return c.chat.db.Tx(ctx, func(tx *database.Tx) error {
+		session, err := sessionByGatewayKey(ctx, tx, account, agentID, key)
+		if errors.Is(err, sql.ErrNoRows) {
+			session = Session{
+				ID: newSessionID(), AccountID: account, AgentID: agentID, Owner: "channel:" + key, PeerID: v.Peer, Entry: v.Entry,
+				GatewayKey: key, Name: m.Sender, Channel: v.Channel, StartedAt: m.Time.Truncate(time.Millisecond),
+			}
+			err = insertSession(ctx, tx, session)
+		}
+		if err != nil {
+			return fmt.Errorf("find the session of a channel: %w", err)
+		}
+		_, err = insertMessage(ctx, tx, session, Message{Role: m.Role, Content: m.Text, At: m.Time}, m.ID)
+		return err
+	})
+}

@@ -1,0 +1,115 @@
+package chat
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/openclaw"
+)
+
+const (
+	eve   = "agent:guest:telegram:direct:42" // a session key as OpenClaw makes them
+	start = 900_000_000_000                  // milliseconds; before the time in a synctest bubble
+)
+
+// startReader runs a channel reader until the end of the test.
+func (env *testEnv) startReader() {
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	reader := NewChannelReader(env.Service)
+	go func() { ended <- reader.Run(ctx) }()
+	env.t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			env.t.Errorf("the reader ended with %v", err)
+		}
+	})
+}
+
+// waitForSubscribers waits until n connections have subscribed.
+func (env *testEnv) waitForSubscribers(n int) {
+	env.t.Helper()
+	waitUntil(env.t, "the reader has subscribed", func() bool { return len(env.gateways.subscribed()) == n })
+}
+
+// waitForMessages waits until the agent has n messages and returns them.
+func (env *testEnv) waitForMessages(a agent.Agent, n int) []string {
+	env.t.Helper()
+	waitUntil(env.t, "the messages of the channel are saved", func() bool { return len(env.messages(a, "")) >= n })
+	return env.messages(a, "")
+}
+
+func TestChannelMessagesAreSavedOnce(t *testing.T) {
+	inSynctest(t, func(t *testing.T, env *testEnv) {
+		a := env.createAgent("ada", withTelegram)
+		other := env.createAgent("bob")
+		viaAPI := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "p"}).session
+		env.gateways.addMessages(viaAPI.GatewayKey, gatewayMessage{"0", "user", "by the API", "", start})
+		env.gateways.addMessages(eve,
+			gatewayMessage{"1", "user", "Hi", "Eve", start},
+			gatewayMessage{"2", "toolResult", "internal", "", start + 1},
+			gatewayMessage{"3", "assistant", "Hello, Eve.", "", start + 2},
+			gatewayMessage{"", "user", "without an id", "", start + 3})
+		env.startReader()
+		env.waitForSubscribers(1)
+		wantEqual(t, "the messages from before the reader started", env.waitForMessages(a, 2), "user: Hi", "assistant: Hello, Eve.")
+
+		env.gateways.publish(t.Context(), viaAPI.GatewayKey, gatewayMessage{"9", "assistant", "by the API", "", start + 5})
+		env.gateways.publish(t.Context(), "agent:main:main", gatewayMessage{"8", "assistant", "its own session", "", start + 5})
+		env.gateways.publish(t.Context(), eve, gatewayMessage{"3", "assistant", "Hello, Eve.", "", start + 2}) // again
+		env.gateways.publish(t.Context(), eve, gatewayMessage{"4", "user", "Bye", "Eve", start + 10})
+		env.gateways.publish(t.Context(), "agent:guest:telegram:direct:43", gatewayMessage{"4", "user", "Me, too", "Mallory", start + 11}) // another session, the same message id
+		wantEqual(t, "the messages since", env.waitForMessages(a, 4), "user: Hi", "assistant: Hello, Eve.", "user: Bye", "user: Me, too")
+
+		listed, _, err := env.Sessions(t.Context(), account, agentID(a))
+		env.must(err)
+		if len(listed) != 3 || listed[0].ID != viaAPI.ID {
+			t.Fatalf("the sessions: %+v", listed)
+		}
+		v := listed[2]
+		want := Session{
+			ID: v.ID, AccountID: account, AgentID: agentID(a), Owner: "channel:" + eve, PeerID: "42", Entry: openclaw.Guest,
+			GatewayKey: eve, Name: "Eve", Channel: "telegram", StartedAt: time.UnixMilli(start).UTC(),
+		}
+		if v != want {
+			t.Errorf("the channel's session:\n  got %+v\n want %+v", v, want)
+		}
+		if _, err := env.Prepare(t.Context(), env.actor, agentID(a), client.ChatRequest{Message: "m", SessionID: string(v.ID)}); !fault.Is(err, fault.Conflict) {
+			t.Errorf("a message of the API in a Telegram session: %v", err)
+		}
+		if got := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "42"}).session; got.ID == v.ID {
+			t.Error("a peer of the API got the session of a Telegram user with that number")
+		}
+		wantEqual(t, "the messages of an agent without channels", env.messages(other, ""))
+	})
+}
+
+func TestChannelReaderReconnects(t *testing.T) {
+	inSynctest(t, func(t *testing.T, env *testEnv) {
+		a := env.createAgent("ada", withTelegram)
+		env.startReader()
+		env.waitForSubscribers(1)
+		env.gateways.addMessages(eve, gatewayMessage{"1", "user", "One", "Eve", start})
+		env.gateways.publish(t.Context(), eve, gatewayMessage{"1", "user", "One", "Eve", start})
+		env.waitForMessages(a, 1)
+
+		env.gateways.disconnect()
+		env.gateways.addMessages(eve, gatewayMessage{"2", "user", "Two", "Eve", start + 1}) // while the reader is disconnected
+		wantEqual(t, "the messages after a disconnect", env.waitForMessages(a, 2), "user: One", "user: Two")
+		env.gateways.publish(t.Context(), eve, gatewayMessage{"3", "user", "Three", "Eve", start + 2})
+		wantEqual(t, "the messages after reconnecting", env.waitForMessages(a, 3), "user: One", "user: Two", "user: Three")
+
+		env.stopAgent(a)
+		env.gateways.disconnect()
+		env.gateways.addMessages(eve, gatewayMessage{"4", "user", "Four", "Eve", start + 3})
+		outcome, err := env.agents.Start(t.Context(), env.caller(), a.ID)
+		env.must(err)
+		_, err = env.agents.AwaitRunning(env.timeout(), outcome)
+		env.must(err)
+		wantEqual(t, "the messages after a restart", env.waitForMessages(a, 4), "user: One", "user: Two", "user: Three", "user: Four")
+	})
+}

@@ -1,0 +1,291 @@
+package chat
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/runtime/fake"
+	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/workspace"
+)
+
+// waitTimeout bounds every wait of these tests.
+const waitTimeout = 30 * time.Second
+
+const account identity.AccountID = "acct_1"
+
+// testEnv is a server with real agents and chat over fake gateways. The database and
+// the gateways outlive the server, which tests crash and start again.
+type testEnv struct {
+	t        testing.TB
+	path     string // of the database
+	driver   *fake.Driver
+	gateways *fakeGateways
+	interval time.Duration // Settings.DraftInterval of the next server
+	actor    identity.Actor
+	log      *logBuffer
+
+	*Service // of the current server
+	crashed  *atomic.Bool
+	cancel   context.CancelFunc
+	loops    sync.WaitGroup
+}
+
+// newTestEnv returns an environment with a running server.
+func newTestEnv(t testing.TB) *testEnv { return newTestEnvWith(t, 0) }
+
+// newTestEnvWith is newTestEnv with a draft interval.
+func newTestEnvWith(t testing.TB, interval time.Duration) *testEnv {
+	t.Helper()
+	env := &testEnv{
+		t: t, path: filepath.Join(t.TempDir(), "agento.db"), gateways: newFakeGateways(), log: &logBuffer{}, interval: interval,
+		actor: identity.ByKey(account, "key_1"),
+	}
+	empty, err := migratedDatabase()
+	env.must(err)
+	env.must(os.WriteFile(env.path, empty, 0o600))
+	env.driver = fake.New(fake.Settings{Dir: t.TempDir(), Handler: env.gateways.handler})
+	t.Cleanup(env.driver.Close)
+	env.startServer()
+	t.Cleanup(func() { env.crashServer() })
+	env.must(env.db.Tx(t.Context(), func(tx *database.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `INSERT INTO accounts (id, name, plan_id, created_at) VALUES ($1, 'acme', 'plan_self_hosted', 1)`, account)
+		return err
+	}))
+	return env
+}
+
+// migratedDatabase returns the file of an empty database. Creating one takes most of
+// the time of newTestEnv, so all tests share it.
+var migratedDatabase = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "agento-chat-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	path := filepath.Join(dir, "agento.db")
+	db, err := database.Open(context.Background(), database.Settings{Path: path})
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
+// inSynctest runs a test with a new environment in a synctest bubble.
+func inSynctest(t *testing.T, f func(t *testing.T, env *testEnv)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(t, newTestEnv(t)) })
+}
+
+// startServer starts a server on the database and the gateways.
+func (env *testEnv) startServer() {
+	env.t.Helper()
+	db, err := database.Open(env.t.Context(), database.Settings{Path: env.path})
+	env.must(err)
+	v, err := vault.New(make([]byte, 32))
+	env.must(err)
+	events := event.NewLog(db)
+	agents, reconciler := agent.New(agent.Settings{
+		DB: db, Events: events, Vault: v, Driver: env.driver, Log: slog.New(slog.DiscardHandler),
+		Access:    access.New(access.Settings{DB: db, Events: events}),
+		Workspace: &workspace.Service{DB: db, Events: events},
+		Swarms:    &swarm.Service{DB: db, Events: events, Secrets: v, Members: agent.Members{Events: events}, Allows: func(context.Context, string) error { return nil }},
+		URLs:      modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1",
+		Boots: 4, Timing: agent.Timing{Backoff: time.Millisecond},
+		Erase: []agent.Eraser{func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+			return DeleteAgent(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
+		}},
+	})
+	env.Service = New(Settings{DB: db, Events: events, Agents: agents, Log: slog.New(slog.NewTextHandler(env.log, nil)), DraftInterval: env.interval})
+	env.must(env.Recover(env.t.Context()))
+	ctx, cancel := context.WithCancel(context.Background())
+	crashed := &atomic.Bool{}
+	env.cancel, env.crashed = cancel, crashed
+	for _, run := range []func(context.Context) error{reconciler.Run, agents.Run, env.Run} {
+		env.loops.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil && !crashed.Load() {
+				env.t.Errorf("run: %v", err)
+			}
+		})
+	}
+}
+
+// crashServer ends the server at once: it cannot write any more. The gateways keep
+// running.
+func (env *testEnv) crashServer() {
+	env.t.Helper()
+	env.crashed.Store(true)
+	env.must(env.db.Close())
+	env.cancel()
+	env.loops.Wait()
+}
+
+func (env *testEnv) must(err error) {
+	env.t.Helper()
+	if err != nil {
+		env.t.Fatal(err)
+	}
+}
+
+// timeout returns the test's context with waitTimeout.
+func (env *testEnv) timeout() context.Context {
+	ctx, cancel := context.WithTimeout(env.t.Context(), waitTimeout)
+	env.t.Cleanup(cancel)
+	return ctx
+}
+
+// caller is the actor's principal, as the agent service takes it.
+func (env *testEnv) caller() access.Principal {
+	return access.Principal{AccountID: string(env.actor.AccountID), KeyID: env.actor.ID}
+}
+
+// createAgent returns a running agent.
+func (env *testEnv) createAgent(name string, change ...func(*client.CreateAgentRequest)) agent.Agent {
+	env.t.Helper()
+	in := client.CreateAgentRequest{Name: name, Secrets: map[string]string{"anthropicApiKey": "sk-ant-test"}}
+	for _, c := range change {
+		c(&in)
+	}
+	ctx := env.timeout()
+	outcome, err := env.agents.Create(ctx, env.caller(), in)
+	env.must(err)
+	a, err := env.agents.AwaitRunning(ctx, outcome)
+	env.must(err)
+	return a
+}
+
+// withTelegram gives a new agent a Telegram channel.
+func withTelegram(in *client.CreateAgentRequest) { in.Secrets["telegramBotToken"] = "1:bot" }
+
+// withSharedMode makes a new agent treat every caller as an untrusted peer.
+func withSharedMode(in *client.CreateAgentRequest) { in.Config = map[string]any{"sharedMode": true} }
+
+func (env *testEnv) stopAgent(a agent.Agent) {
+	env.t.Helper()
+	outcome, err := env.agents.Stop(env.timeout(), env.caller(), a.ID)
+	env.must(err)
+	_, err = env.agents.AwaitStopped(env.timeout(), outcome)
+	env.must(err)
+}
+
+func agentID(a agent.Agent) identity.AgentID { return identity.AgentID(a.ID) }
+
+// prepare fails the test if Prepare fails.
+func (env *testEnv) prepare(a agent.Agent, in client.ChatRequest) Turn {
+	env.t.Helper()
+	turn, err := env.Prepare(env.timeout(), env.actor, agentID(a), in)
+	env.must(err)
+	return turn
+}
+
+// send runs a whole turn in the session of a peer and returns the answer.
+func (env *testEnv) send(a agent.Agent, peer, message string) string {
+	env.t.Helper()
+	var text strings.Builder
+	env.must(env.RunTurn(env.timeout(), env.prepare(a, client.ChatRequest{Message: message, PeerID: peer}), func(piece string) error {
+		text.WriteString(piece)
+		return nil
+	}))
+	return text.String()
+}
+
+// sendAsync starts a turn and returns a channel with its error.
+func (env *testEnv) sendAsync(ctx context.Context, turn Turn) <-chan error {
+	out := make(chan error, 1)
+	s := env.Service // the current server's
+	go func() { out <- s.RunTurn(ctx, turn, func(string) error { return nil }) }()
+	return out
+}
+
+// messages returns the history of an agent as "role: text" for each message. If
+// session is empty, it returns that of all sessions.
+func (env *testEnv) messages(a agent.Agent, session identity.SessionID) []string {
+	env.t.Helper()
+	messages, total, err := env.History(env.t.Context(), account, agentID(a), session, time.Time{}, 1000)
+	env.must(err)
+	if total < len(messages) {
+		env.t.Errorf("%d messages, a total of %d", len(messages), total)
+	}
+	lines := []string{}
+	for _, m := range messages {
+		lines = append(lines, m.Role+": "+m.Content)
+	}
+	return lines
+}
+
+// drafts returns the texts of all drafts.
+func (env *testEnv) drafts() []string {
+	env.t.Helper()
+	all, err := database.All(env.t.Context(), env.db, database.Scalar[string], `SELECT content FROM drafts ORDER BY content`)
+	env.must(err)
+	return all
+}
+
+// waitForDrafts waits until these are all drafts.
+func (env *testEnv) waitForDrafts(want ...string) {
+	env.t.Helper()
+	waitUntil(env.t, "the drafts are "+strings.Join(want, ", "), func() bool { return slices.Equal(env.drafts(), want) })
+}
+
+func wantEqual[T comparable](t testing.TB, what string, got []T, want ...T) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s:\n  got %v\n want %v", what, got, want)
+	}
+}
+
+// waitUntil waits until the condition holds. It checks less and less often.
+func waitUntil(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(waitTimeout)
+	defer deadline.Stop()
+	for pause := time.Millisecond; !condition(); pause = min(2*pause, 200*time.Millisecond) {
+		select {
+		case <-time.After(pause):
+		case <-deadline.C:
+			t.Fatalf("timed out waiting until %s", what)
+		}
+	}
+}
+
+var errClientGone = errors.New("the client has disconnected")
+
+// logBuffer holds the server's log.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}

@@ -1,0 +1,85 @@
+package knowledge
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+)
+
+// DeleteRequest selects what to delete: the entries of a Source, the entry with an
+// ID, or All entries, which needs Confirm. Exactly one of the three is set.
+type DeleteRequest struct {
+	Target
+	Source  string
+	ID      string
+	All     bool
+	Confirm bool
+}
+
+// Delete deletes entries and returns how many there were.
+// Faults: Invalid; NotFound, also for an id that is not in the scope.
+func (s *Service) Delete(ctx context.Context, actor identity.Actor, in DeleteRequest) (int, error) {
+	column, value, err := in.condition()
+	if err != nil {
+		return 0, err
+	}
+	scope, space, err := s.resolveStored(ctx, actor.AccountID, in.Target)
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+		if column == "" {
+			n, err = deleteAllEntries(ctx, tx, space)
+		} else {
+			n, err = deleteEntries(ctx, tx, space, column, []string{value})
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 && in.ID != "" {
+			return fault.New(fault.NotFound, "There is no knowledge entry %s here. GET /v1/knowledge lists them.", in.ID)
+		}
+		if n == 0 {
+			return nil
+		}
+		data := map[string]any{"deleted": n}
+		if column != "" {
+			data[column] = value
+		}
+		return s.appendEvent(ctx, tx, actor, scope, "knowledge.deleted", data)
+	})
+	return int(n), err
+}
+
+// condition returns the column and the value that select the entries. For All both
+// are empty. Faults: Invalid.
+func (in DeleteRequest) condition() (column, value string, err error) {
+	selectors := 0
+	for _, set := range []bool{in.Source != "", in.ID != "", in.All} {
+		if set {
+			selectors++
+		}
+	}
+	switch {
+	case selectors == 0:
+		return "", "", fault.New(fault.Invalid, "Name what to delete: source, id, or all=true with confirm=true.")
+	case selectors > 1:
+		return "", "", fault.New(fault.Invalid, "Give only one of source, id and all.")
+	case in.All && !in.Confirm:
+		return "", "", fault.New(fault.Invalid, "Deleting all entries needs confirm=true.").With("confirm", "must be true to delete all entries")
+	case in.All:
+		return "", "", nil
+	case in.Source != "":
+		return "source", in.Source, nil
+	}
+	id, err := uuid.Parse(in.ID)
+	if err != nil { // a malformed id matches no entry
+		return "id", in.ID, nil //nolint:nilerr // see above
+	}
+	return "id", id.String(), nil
+}

@@ -1,0 +1,155 @@
+package knowledge
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
+)
+
+// Knowledge follows the life of agents and swarms like this:
+//
+//   - An agent that joins a swarm keeps the entries that it stored before. Entries
+//     stored from then on belong to the swarm. The agent searches both.
+//   - An agent that leaves a swarm uses its own entries again. The swarm keeps its own.
+//   - When a swarm is deleted, every agent in it gets the swarm's entries. If no agent
+//     is in it, the entries stay readable and deletable under the swarm's id.
+//   - When an agent is deleted, its own entries are deleted too.
+//
+// SwarmDeleted and AgentDeleted are called in the transactions of these deletions.
+
+// SwarmDeleted moves a swarm's entries to the first of the agents in it and copies
+// them to the others.
+func (s *Service) SwarmDeleted(ctx context.Context, tx *database.Tx, account identity.AccountID, swarm identity.SwarmID, agents []identity.AgentID) error {
+	if len(agents) == 0 {
+		return nil
+	}
+	from := SwarmScope(swarm)
+	for _, agent := range agents[1:] {
+		if err := copyScope(ctx, tx, account, from, AgentScope(agent)); err != nil {
+			return fmt.Errorf("copy the knowledge of swarm %s to agent %s: %w", swarm, agent, err)
+		}
+	}
+	return moveScope(ctx, tx, account, from, AgentScope(agents[0]))
+}
+
+// AgentDeleted deletes an agent's own entries.
+func (s *Service) AgentDeleted(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID) error {
+	number, err := scopeNumber(ctx, tx, actor.AccountID, AgentScope(agent))
+	if err != nil || number == 0 {
+		return err
+	}
+	_, err = deleteAllEntries(ctx, tx, vectorSpace{account: actor.AccountID, scope: number})
+	return err
+}
+
+// moveScope moves all entries of one scope to another. They keep their ids, their
+// vectors and their order.
+func moveScope(ctx context.Context, tx *database.Tx, account identity.AccountID, from, to Scope) error {
+	source, target, err := lockScopes(ctx, tx, account, from, to)
+	if err != nil || source.number == 0 || source.number == target.number {
+		return err
+	}
+	// The moved seqs continue after the target's last, so both orders are kept.
+	_, err = tx.ExecContext(ctx,
+		`UPDATE knowledge_entries SET scope = $3, seq = seq + $4 WHERE account_id = $1 AND scope = $2`,
+		account, source.number, target.number, target.lastSeq)
+	if err != nil {
+		return fmt.Errorf("move entries: %w", err)
+	}
+	return appendCoverage(ctx, tx, account, source, target)
+}
+
+type lockedScope struct{ number, lastSeq int64 }
+
+// lockScopes locks two scopes. If nothing was ever stored in from, source.number is 0.
+func lockScopes(ctx context.Context, tx *database.Tx, account identity.AccountID, from, to Scope) (source, target lockedScope, err error) {
+	if source.number, err = scopeNumber(ctx, tx, account, from); err != nil || source.number == 0 {
+		return source, target, err
+	}
+	if source.number, source.lastSeq, err = lockScope(ctx, tx, account, from); err != nil {
+		return source, target, err
+	}
+	target.number, target.lastSeq, err = lockScope(ctx, tx, account, to)
+	return source, target, err
+}
+
+// appendCoverage raises the target's last seq by the source's, and its coverage by
+// each model that covered the whole target before.
+func appendCoverage(ctx context.Context, tx *database.Tx, account identity.AccountID, source, target lockedScope) error {
+	if err := setLastSeq(ctx, tx, account, target.number, target.lastSeq+source.lastSeq); err != nil {
+		return fmt.Errorf("set the last seq: %w", err)
+	}
+	type modelCoverage struct {
+		model   string
+		through int64
+	}
+	all, err := database.All(ctx, tx, func(r database.Row) (modelCoverage, error) {
+		var c modelCoverage
+		err := r.Scan(&c.model, &c.through)
+		return c, err
+	}, `SELECT model, through_seq FROM knowledge_coverage WHERE account_id = $1 AND scope = $2`, account, source.number)
+	if err != nil {
+		return fmt.Errorf("read the coverage: %w", err)
+	}
+	for _, c := range all {
+		space := vectorSpace{account: account, scope: target.number, model: c.model}
+		current, err := coverage(ctx, tx, space)
+		if err != nil {
+			return err
+		}
+		if current < target.lastSeq {
+			continue // some of the target's own entries, which come first, have no vector
+		}
+		if err := setCoverage(ctx, tx, space, target.lastSeq+c.through); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyScope copies all entries of one scope, with their vectors, to another under new
+// ids.
+func copyScope(ctx context.Context, tx *database.Tx, account identity.AccountID, from, to Scope) error {
+	source, target, err := lockScopes(ctx, tx, account, from, to)
+	if err != nil || source.number == 0 || source.number == target.number {
+		return err
+	}
+	ids, err := database.All(ctx, tx, database.Scalar[string],
+		`SELECT id FROM knowledge_entries WHERE account_id = $1 AND scope = $2 ORDER BY id`, account, source.number)
+	if err != nil {
+		return fmt.Errorf("list entries: %w", err)
+	}
+	for _, id := range ids {
+		if err := copyEntry(ctx, tx, account, id, target); err != nil {
+			return err
+		}
+	}
+	return appendCoverage(ctx, tx, account, source, target)
+}
+
+func copyEntry(ctx context.Context, tx *database.Tx, account identity.AccountID, id string, target lockedScope) error {
+	copied, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx,
+		`INSERT INTO knowledge_entries (id, account_id, scope, seq, text, source, metadata, created_at, updated_at)
+		 SELECT $3, account_id, $4, seq + $5, text, source, metadata, created_at, updated_at
+		 FROM knowledge_entries WHERE account_id = $1 AND id = $2`,
+		account, id, copied.String(), target.number, target.lastSeq)
+	if err != nil {
+		return fmt.Errorf("copy an entry: %w", err)
+	}
+	_, err = tx.ExecContext(ctx,
+		`INSERT INTO knowledge_vectors (account_id, entry_id, model, dimension, vector)
+		 SELECT account_id, $3, model, dimension, vector FROM knowledge_vectors WHERE account_id = $1 AND entry_id = $2`,
+		account, id, copied.String())
+	if err != nil {
+		return fmt.Errorf("copy a vector: %w", err)
+	}
+	return nil
+}

@@ -95,11 +95,11 @@ func checkFiles(files map[string][]byte) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		data := files[name]
 		total += len(data)
-		if err := unpack.Check(name); err != nil {
+		if err := unpack.CheckPath(name); err != nil {
 			wrong.Add("files", "hold a bad path: %v", err)
 		}
 		if len(data) > MaxFileBytes {
-			return fault.New(fault.TooLarge, "The file %s has %d bytes; a file of a skill may have %d.", unpack.Show(name), len(data), MaxFileBytes)
+			return fault.New(fault.TooLarge, "The file %s has %d bytes; a file of a skill may have %d.", unpack.Quote(name), len(data), MaxFileBytes)
 		}
 		collide(folded, name, wrong)
 	}
@@ -120,12 +120,12 @@ func checkFiles(files map[string][]byte) error {
 // file system.
 func collide(folded map[string]string, name string, wrong fault.Fields) {
 	if before, ok := folded[unpack.Fold(name)]; ok {
-		wrong.Add("files", "hold %s and %s, which are one path", unpack.Show(strings.TrimSuffix(before, "/")), unpack.Show(name))
+		wrong.Add("files", "hold %s and %s, which are one path", unpack.Quote(strings.TrimSuffix(before, "/")), unpack.Quote(name))
 	}
 	folded[unpack.Fold(name)] = name
 	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
 		if before, ok := folded[unpack.Fold(dir)]; ok && before != dir+"/" {
-			wrong.Add("files", "hold %s and %s, which are one path", unpack.Show(strings.TrimSuffix(before, "/")), unpack.Show(dir))
+			wrong.Add("files", "hold %s and %s, which are one path", unpack.Quote(strings.TrimSuffix(before, "/")), unpack.Quote(dir))
 		}
 		folded[unpack.Fold(dir)] = dir + "/"
 	}

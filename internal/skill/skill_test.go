@@ -347,7 +347,7 @@ func TestClawHub(t *testing.T) {
 	if err != nil || down.Version != "1.0.0" {
 		t.Errorf("to a named version: %+v, %v", down, err)
 	}
-	w.registry.Misbehave(func(rw http.ResponseWriter, _ *http.Request) bool { http.Error(rw, "no", 500); return true })
+	w.registry.Intercept(func(rw http.ResponseWriter, _ *http.Request) bool { http.Error(rw, "no", 500); return true })
 	_, err = w.Upgrade(t.Context(), acct, key, agent, "@ann/weather", "")
 	wantFault(t, err, fault.Upstream)
 	if list, err := w.List(t.Context(), acct, agent); err != nil || list[0].Version != "1.0.0" {

@@ -37,7 +37,7 @@ func TestAnUpgradeNeverLowersWhatAnotherBrought(t *testing.T) {
 	publish("1.1.0")
 	late, goOn := make(chan struct{}), make(chan struct{})
 	var held atomic.Bool
-	w.registry.Misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
+	w.registry.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == "/api/v1/download" && held.CompareAndSwap(false, true) {
 			close(late)
 			<-goOn

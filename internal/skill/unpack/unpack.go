@@ -199,15 +199,15 @@ func (s *fileSet) add(name string, r io.Reader) error {
 	if err := s.addPath(name); err != nil {
 		return err
 	}
-	room := min(s.limits.FileBytes, s.limits.TotalBytes-s.total)
-	data, err := io.ReadAll(io.LimitReader(r, room+1))
+	left := min(s.limits.FileBytes, s.limits.TotalBytes-s.total)
+	data, err := io.ReadAll(io.LimitReader(r, left+1))
 	if err != nil {
 		if errors.Is(err, ErrUnsafe) {
 			return err
 		}
 		return broken(fmt.Errorf("%s: %w", Quote(name), err))
 	}
-	if int64(len(data)) > room {
+	if int64(len(data)) > left {
 		return unsafe("%s exceeds the limit of %d bytes for one file and %d for all files", Quote(name), s.limits.FileBytes, s.limits.TotalBytes)
 	}
 	s.total += int64(len(data))

@@ -128,20 +128,16 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 	p.meter = modelproxy.NewMeter(p.db, p.log)
 	documents := &workspace.Service{DB: p.db, Events: events}
 	swarms := &swarm.Service{DB: p.db, Events: events, Secrets: secrets, Allows: p.allowsSwarms}
-	if err := p.furnishSkills(ctx, f, events, guard); err != nil {
-		return err
-	}
+	skills := skill.NewStore(skill.StoreSettings{DB: p.db, Dir: openclaw.SkillsDir, Log: p.log})
 	p.agents, p.reconciler = agent.New(agent.Settings{
 		DB: p.db, Events: events, Vault: secrets, Access: p.accounts, Workspace: documents, Swarms: swarms, Driver: p.driver, Log: p.log,
 		URLs: guard, InternalURL: "http://" + p.internal.Addr().String(), Tools: true,
 		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, Boots: f.Boots, TelegramURL: f.TelegramURL,
 		DemoKey: d.key, DemoURL: d.url, Reports: p.sharedReports(),
-		Furnish: []agent.Furnisher{{Hash: p.skills.Hash, Sync: func(ctx context.Context, home runtime.Home, accountID, agentID string) error {
-			return p.skills.Sync(ctx, home, accountID, agentID)
-		}}},
+		Furnish: []agent.Furnisher{skillFiles(skills)},
 		Erase: []agent.Eraser{func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
 			return chat.DeleteAgent(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
-		}, p.meter.Forget, p.skills.DeleteAgent, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+		}, p.meter.Forget, skillEraser(skills), func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
 			return p.knowledge.AgentDeleted(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
 		}},
 	})
@@ -150,7 +146,9 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 		tx.AfterCommit(func() { p.reconciler.Nudge(agentID) })
 		return nil
 	}
-	p.skills.Applier, p.skills.Agent = p.agents, p.agents.Exists
+	if err := p.furnishSkills(ctx, f, events, skills, guard); err != nil {
+		return err
+	}
 	if err := p.furnishKnowledge(f, events, members, swarms, guard, &vault.Installation{DB: p.db, Vault: secrets, Events: events}); err != nil {
 		return err
 	}
@@ -184,7 +182,7 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 
 // furnishSkills makes the marketplace. What it fetches goes through the guard, so
 // that no answer of a public registry leads into the operator's network.
-func (p *platform) furnishSkills(ctx context.Context, f serveFlags, events *event.Log, guard modelproxy.Guard) (err error) {
+func (p *platform) furnishSkills(ctx context.Context, f serveFlags, events *event.Log, store *skill.Store, guard modelproxy.Guard) (err error) {
 	if p.catalog, err = skill.NewCatalog(ctx, skill.CatalogSettings{Dir: f.Catalog, Log: p.log}); err != nil {
 		return fmt.Errorf("load the catalog of skills: %w", err)
 	}
@@ -197,8 +195,8 @@ func (p *platform) furnishSkills(ctx context.Context, f serveFlags, events *even
 		return fmt.Errorf("--github-url: %w", err)
 	}
 	p.skills = skill.New(skill.Settings{
-		DB: p.db, Events: events, Catalog: p.catalog, ClawHub: registry, GitHub: code,
-		MinScore: f.MinSkillScore, Dir: openclaw.SkillsDir, Log: p.log,
+		Store: store, Events: events, Catalog: p.catalog, ClawHub: registry, GitHub: code,
+		Access: skillPlans{p.accounts}, Agents: skillAgents{p.agents}, MinScore: f.MinSkillScore, Log: p.log,
 	})
 	return nil
 }
@@ -268,5 +266,45 @@ func (p *platform) isReady(ctx context.Context) error {
 		return p.db.Ping(ctx)
 	default:
 		return errors.New("starting")
+	}
+}
+
+// skillAgents gives skills the agents.
+type skillAgents struct{ agents *agent.Service }
+
+// Exists implements skill.Agents.
+func (a skillAgents) Exists(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) error {
+	return a.agents.Exists(ctx, q, string(account), string(id))
+}
+
+// Sync implements skill.Agents.
+func (a skillAgents) Sync(ctx context.Context, account identity.AccountID, id identity.AgentID) (needsRestart bool, err error) {
+	return a.agents.Apply(ctx, string(account), string(id))
+}
+
+// skillPlans gives skills the plans of accounts.
+type skillPlans struct{ accounts *access.Service }
+
+// PlanOf implements skill.Plans.
+func (p skillPlans) PlanOf(ctx context.Context, q database.Querier, account identity.AccountID) (access.Plan, error) {
+	return p.accounts.PlanOf(ctx, q, string(account))
+}
+
+// skillFiles writes the files of skills into the homes of agents.
+func skillFiles(store *skill.Store) agent.Furnisher {
+	return agent.Furnisher{
+		Hash: func(ctx context.Context, q database.Querier, account, id string) (string, error) {
+			return store.Digest(ctx, q, identity.AccountID(account), identity.AgentID(id))
+		},
+		Sync: func(ctx context.Context, home runtime.Home, account, id string) error {
+			return store.SyncHome(ctx, home, identity.AccountID(account), identity.AgentID(id))
+		},
+	}
+}
+
+// skillEraser deletes the skills of a deleted agent.
+func skillEraser(store *skill.Store) agent.Eraser {
+	return func(ctx context.Context, tx *database.Tx, account, id string) error {
+		return store.DeleteAgent(ctx, tx, identity.AccountID(account), identity.AgentID(id))
 	}
 }

@@ -87,18 +87,16 @@ func (h *house) furnish(p plan) {
 	h.accounts = access.New(access.Settings{DB: h.db, Events: events, Plans: p.plans, Log: log})
 	documents := &workspace.Service{DB: h.db, Events: events}
 	swarms := &swarm.Service{DB: h.db, Events: events, Secrets: secrets, Allows: h.allowsSwarms}
-	skills := h.marketplace(events, log)
+	skills := skill.NewStore(skill.StoreSettings{DB: h.db, Dir: openclaw.SkillsDir, Log: log})
 	var known *knowledge.Service
 	agents, reconciler := agent.New(agent.Settings{
 		DB: h.db, Events: events, Vault: secrets, Access: h.accounts, Workspace: documents, Swarms: swarms, Driver: h.driver, Log: log,
 		URLs: modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1", Tools: true, Boots: 64,
-		Timing: agent.Timing{Ready: patience, Grace: time.Second, Backoff: time.Millisecond, Health: 50 * time.Millisecond},
-		Furnish: []agent.Furnisher{{Hash: skills.Hash, Sync: func(ctx context.Context, home runtime.Home, accountID, agentID string) error {
-			return skills.Sync(ctx, home, accountID, agentID)
-		}}},
+		Timing:  agent.Timing{Ready: patience, Grace: time.Second, Backoff: time.Millisecond, Health: 50 * time.Millisecond},
+		Furnish: []agent.Furnisher{skillFiles(skills)},
 		Erase: []agent.Eraser{func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
 			return chat.DeleteAgent(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
-		}, skills.DeleteAgent, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+		}, skillEraser(skills), func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
 			return known.AgentDeleted(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
 		}},
 	})
@@ -108,7 +106,6 @@ func (h *house) furnish(p plan) {
 	}
 	members := agent.Members{Events: events, Left: reconciler.Nudge}
 	swarms.Members = members
-	skills.Applier, skills.Agent = agents, agents.Exists
 	h.agents = agents
 	embedder, err := embed.Builtin()
 	if err != nil {
@@ -128,7 +125,7 @@ func (h *house) furnish(p plan) {
 	talks := chat.New(chat.Settings{DB: h.db, Events: events, Agents: agents, Log: log})
 	h.loops = append(h.loops, known.Run, talks.Run)
 	h.door = api.New(api.Settings{
-		DB: h.db, Access: h.accounts, Limiter: access.NewLimiter(), Agents: agents, Documents: documents, Swarms: swarms, Knowledge: known, Skills: skills,
+		DB: h.db, Access: h.accounts, Limiter: access.NewLimiter(), Agents: agents, Documents: documents, Swarms: swarms, Knowledge: known, Skills: h.marketplace(events, skills, log),
 		Chat:  talks,
 		Ready: h.db.Ping, Version: "test", Heartbeat: p.heartbeat, Log: log,
 	})
@@ -136,13 +133,15 @@ func (h *house) furnish(p plan) {
 }
 
 // marketplace has the verified skills of the binary, and no way to the internet.
-func (h *house) marketplace(events *event.Log, log *slog.Logger) *skill.Service {
+func (h *house) marketplace(events *event.Log, store *skill.Store, log *slog.Logger) *skill.Service {
 	catalog, err := skill.NewCatalog(h.t.Context(), skill.CatalogSettings{Log: log})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	h.loops = append(h.loops, catalog.Run)
-	return skill.New(skill.Settings{DB: h.db, Events: events, Catalog: catalog, MinScore: skill.DefaultMinScore, Dir: openclaw.SkillsDir, Log: log})
+	return skill.New(skill.Settings{
+		Store: store, Events: events, Catalog: catalog, Access: skillPlans{h.accounts}, Agents: skillAgents{h.agents}, MinScore: skill.DefaultMinScore, Log: log,
+	})
 }
 
 func (h *house) allowsSwarms(ctx context.Context, accountID string) error {
@@ -202,4 +201,44 @@ func (b *logBook) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// skillAgents gives skills the agents.
+type skillAgents struct{ agents *agent.Service }
+
+// Exists implements skill.Agents.
+func (a skillAgents) Exists(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) error {
+	return a.agents.Exists(ctx, q, string(account), string(id))
+}
+
+// Sync implements skill.Agents.
+func (a skillAgents) Sync(ctx context.Context, account identity.AccountID, id identity.AgentID) (needsRestart bool, err error) {
+	return a.agents.Apply(ctx, string(account), string(id))
+}
+
+// skillPlans gives skills the plans of accounts.
+type skillPlans struct{ accounts *access.Service }
+
+// PlanOf implements skill.Plans.
+func (p skillPlans) PlanOf(ctx context.Context, q database.Querier, account identity.AccountID) (access.Plan, error) {
+	return p.accounts.PlanOf(ctx, q, string(account))
+}
+
+// skillFiles writes the files of skills into the homes of agents.
+func skillFiles(store *skill.Store) agent.Furnisher {
+	return agent.Furnisher{
+		Hash: func(ctx context.Context, q database.Querier, account, id string) (string, error) {
+			return store.Digest(ctx, q, identity.AccountID(account), identity.AgentID(id))
+		},
+		Sync: func(ctx context.Context, home runtime.Home, account, id string) error {
+			return store.SyncHome(ctx, home, identity.AccountID(account), identity.AgentID(id))
+		},
+	}
+}
+
+// skillEraser deletes the skills of a deleted agent.
+func skillEraser(store *skill.Store) agent.Eraser {
+	return func(ctx context.Context, tx *database.Tx, account, id string) error {
+		return store.DeleteAgent(ctx, tx, identity.AccountID(account), identity.AgentID(id))
+	}
 }

@@ -8,11 +8,17 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/scan"
 )
 
-// maxUpload is room for 2 MiB of files, however they are escaped.
+// actorOf returns the caller as an actor.
+func actorOf(who access.Principal) identity.Actor {
+	return identity.ByKey(identity.AccountID(who.AccountID), identity.KeyID(who.KeyID))
+}
+
+// maxUpload is the largest body of an upload: 2 MiB of files, with JSON escapes.
 const maxUpload = 8 << 20
 
 type browseSkillsInput struct {
@@ -24,7 +30,7 @@ type browseSkillsInput struct {
 }
 
 func (s *Server) browseSkills(ctx context.Context, who access.Principal, in *browseSkillsInput) (*listReply[client.Skill], error) {
-	p, err := s.Skills.Browse(ctx, who.AccountID, skill.Query{
+	p, err := s.Skills.Browse(ctx, identity.AccountID(who.AccountID), skill.Query{
 		Search: in.Search, Category: in.Category, Trust: skill.Trust(in.TrustLevel), Page: in.Page, PageSize: in.PageSize,
 	})
 	if err != nil {
@@ -51,7 +57,7 @@ type getSkillInput struct {
 }
 
 func (s *Server) getSkill(ctx context.Context, who access.Principal, in *getSkillInput) (*reply[client.SkillDetails], error) {
-	v, err := s.Skills.Get(ctx, who.AccountID, in.ID, skill.Trust(in.TrustLevel))
+	v, err := s.Skills.Get(ctx, identity.AccountID(who.AccountID), in.ID, skill.Trust(in.TrustLevel))
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +75,7 @@ func (s *Server) uploadSkill(ctx context.Context, who access.Principal, in *uplo
 		return nil, err
 	}
 	b := in.Body
-	v, err := s.Skills.Upload(ctx, who.AccountID, who.KeyID, skill.Manifest{
+	v, err := s.Skills.Upload(ctx, actorOf(who), skill.Manifest{
 		ID: b.ID, Name: b.Name, Version: b.Version, Author: b.Author, Category: b.Category, Tags: b.Tags,
 		Description: b.Description, EnhancedDescription: b.EnhancedDescription, UseCases: b.UseCases, Tools: b.Tools,
 	}, files)
@@ -99,17 +105,14 @@ func filesOf(in client.UploadSkillRequest) (map[string][]byte, error) {
 }
 
 func (s *Server) deleteSkill(ctx context.Context, who access.Principal, in *SkillID) (*reply[client.Deleted], error) {
-	if err := s.Skills.Delete(ctx, who.AccountID, who.KeyID, in.ID); err != nil {
+	if err := s.Skills.Delete(ctx, actorOf(who), in.ID); err != nil {
 		return nil, err
 	}
 	return one(client.Deleted{ID: in.ID, Deleted: true}), nil
 }
 
 func (s *Server) listAgentSkills(ctx context.Context, who access.Principal, in *AgentID) (*listReply[client.AgentSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	all, err := s.Skills.List(ctx, who.AccountID, in.ID)
+	all, err := s.Skills.List(ctx, identity.AccountID(who.AccountID), identity.AgentID(in.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -129,33 +132,12 @@ type installSkillInput struct {
 }
 
 func (s *Server) installSkill(ctx context.Context, who access.Principal, in *installSkillInput) (*reply[client.ChangedSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
 	order := skill.Order{SkillID: in.Body.SkillID, Trust: skill.Trust(in.Body.TrustLevel), Version: in.Body.Version}
-	if err := s.mayInstall(who, order.Trust); err != nil {
-		return nil, err
-	}
-	plan, err := s.Access.PlanOf(ctx, s.DB, who.AccountID)
-	if err != nil {
-		return nil, err
-	}
-	done, err := s.Skills.Install(ctx, who.AccountID, who.KeyID, in.ID, order, plan.RoomForSkill)
+	done, err := s.Skills.Install(ctx, actorOf(who), identity.AgentID(in.ID), order)
 	if err != nil {
 		return nil, err
 	}
 	return one(changedJSON(done)), nil
-}
-
-// mayInstall says whether the plan has skills of that origin.
-func (s *Server) mayInstall(who access.Principal, trust skill.Trust) error {
-	switch trust {
-	case skill.ClawHub:
-		return s.Access.Allows(who, access.FeatureClawHub)
-	case skill.Custom:
-		return s.Access.Allows(who, access.FeatureCustomSkills)
-	}
-	return nil
 }
 
 // AgentSkillID is the input of a route of one skill of an agent.
@@ -170,35 +152,16 @@ type updateAgentSkillInput struct {
 }
 
 func (s *Server) updateAgentSkill(ctx context.Context, who access.Principal, in *updateAgentSkillInput) (*reply[client.ChangedSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+	changes := skill.Changes{Version: in.Body.Version, Enabled: in.Body.IsEnabled}
+	done, err := s.Skills.Update(ctx, actorOf(who), identity.AgentID(in.ID), in.SkillID, changes)
+	if err != nil {
 		return nil, err
-	}
-	if in.Body.Version == "" && in.Body.IsEnabled == nil {
-		return nil, fault.Fields{"body": "must have isEnabled, version, or both"}.Err()
-	}
-	var done skill.Change
-	var err error
-	if v := in.Body.Version; v != "" {
-		if v == "latest" {
-			v = ""
-		}
-		if done, err = s.Skills.Upgrade(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID, v); err != nil {
-			return nil, err
-		}
-	}
-	if in.Body.IsEnabled != nil {
-		if done, err = s.Skills.SetEnabled(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID, *in.Body.IsEnabled); err != nil {
-			return nil, err
-		}
 	}
 	return one(changedJSON(done)), nil
 }
 
 func (s *Server) uninstallSkill(ctx context.Context, who access.Principal, in *AgentSkillID) (*reply[client.UninstalledSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	done, err := s.Skills.Uninstall(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID)
+	done, err := s.Skills.Uninstall(ctx, actorOf(who), identity.AgentID(in.ID), in.SkillID)
 	if err != nil {
 		return nil, err
 	}

@@ -22,41 +22,41 @@ import (
 	"agento.host/agento/internal/skill/catalog"
 )
 
-// CatalogSettings say where verified skills come from.
+// CatalogSettings configure a Catalog.
 type CatalogSettings struct {
-	Dir string // of the operator, with a folder a skill; empty: none
-	Log *slog.Logger
+	Dir string       // of the operator, with one folder for each skill; empty: none
+	Log *slog.Logger // nil: nothing is logged
 }
 
-// Catalog holds the verified skills: those in the binary, and those of the
-// operator, whose folder is watched. A skill of the operator hides one of the
-// same id in the binary, so that it can be pinned or repaired without a build.
+// Catalog contains the verified skills: the built-in ones, which are in the binary, and
+// those in the operator's directory, which is watched. A skill of the operator replaces
+// the built-in one with the same id, so that it can be pinned or repaired without a new
+// build. Its methods may be called concurrently.
 type Catalog struct {
-	dir    string
-	log    *slog.Logger
-	inside map[string]Package // those in the binary
-	now    atomic.Pointer[shelf]
-	mu     sync.Mutex // held while loading
+	dir     string
+	log     *slog.Logger
+	builtIn map[string]Package // by id
+	current atomic.Pointer[catalogState]
+	mu      sync.Mutex // held while loading
 }
 
-// shelf is the catalog at one moment.
-type shelf struct {
-	packages map[string]Package
+// catalogState is the content of the catalog after a load. It is never changed.
+type catalogState struct {
+	packages map[string]Package // by id
 	problems []Problem
 }
 
-// Problem is a folder of the operator's that is no skill.
+// Problem is a folder of the operator's directory that is not a valid skill.
 type Problem struct {
 	Folder  string
 	Message string
 }
 
-const manifestFile = "manifest.yaml"
-
-// NewCatalog loads every skill once. A broken skill of the operator is logged,
-// kept as a problem and left out; that the folder cannot be read is an error.
+// NewCatalog returns a catalog with every skill loaded. An invalid skill of the operator
+// is left out, logged and listed by Problems. Errors: the operator's directory cannot be
+// read.
 func NewCatalog(ctx context.Context, s CatalogSettings) (*Catalog, error) {
-	c := &Catalog{dir: s.Dir, log: s.Log, inside: map[string]Package{}}
+	c := &Catalog{dir: s.Dir, log: s.Log, builtIn: map[string]Package{}}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -69,74 +69,75 @@ func NewCatalog(ctx context.Context, s CatalogSettings) (*Catalog, error) {
 			return nil, fmt.Errorf("built-in skill %s: %w", folder, err)
 		}
 		p.Source = "built-in"
-		c.inside[p.ID] = p
+		c.builtIn[p.ID] = p
 	}
 	return c, c.Reload(ctx)
 }
 
-// All returns every verified skill by name.
+// All returns every verified skill, ordered by name.
 func (c *Catalog) All() []Package {
-	return slices.SortedFunc(maps.Values(c.now.Load().packages), func(a, b Package) int {
+	return slices.SortedFunc(maps.Values(c.current.Load().packages), func(a, b Package) int {
 		return cmp.Or(cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)), cmp.Compare(a.ID, b.ID))
 	})
 }
 
-// Find returns the verified skill of an id.
+// Find returns the verified skill with an id.
 func (c *Catalog) Find(id string) (Package, bool) {
-	p, ok := c.now.Load().packages[id]
+	p, ok := c.current.Load().packages[id]
 	return p, ok
 }
 
-// Problems names the folders of the operator that were left out, by name.
-func (c *Catalog) Problems() []Problem { return slices.Clone(c.now.Load().problems) }
+// Problems returns the folders of the operator that were left out, ordered by name.
+func (c *Catalog) Problems() []Problem { return slices.Clone(c.current.Load().problems) }
 
-// Reload reads the operator's folder again. If it cannot be read, the catalog
-// stays as it is.
+// Reload reads the operator's directory again. Errors: it cannot be read; the catalog is
+// then unchanged.
 func (c *Catalog) Reload(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	next := &shelf{packages: maps.Clone(c.inside)}
+	next := &catalogState{packages: maps.Clone(c.builtIn)}
 	if c.dir != "" {
 		if err := c.readDir(next); err != nil {
 			return fmt.Errorf("read skill catalog %s: %w", c.dir, err)
 		}
 	}
-	before := c.now.Swap(next)
+	before := c.current.Swap(next)
 	if before == nil || !slices.Equal(before.problems, next.problems) {
 		for _, p := range next.problems {
-			c.log.WarnContext(ctx, "a skill of the catalog is left out", "folder", filepath.Join(c.dir, p.Folder), "reason", p.Message)
+			c.log.WarnContext(ctx, "an invalid skill of the catalog is ignored", "folder", filepath.Join(c.dir, p.Folder), "reason", p.Message)
 		}
 	}
 	return nil
 }
 
-func (c *Catalog) readDir(into *shelf) error {
-	root, err := os.OpenRoot(c.dir) // no link leads out of it
+// readDir adds the skills of the operator's directory to a state.
+func (c *Catalog) readDir(into *catalogState) error {
+	root, err := os.OpenRoot(c.dir) // follows no link out of it
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	from := map[string]string{}
+	folderOf := map[string]string{} // by skill id
 	for folder, err := range folders(root.FS()) {
 		if err != nil {
 			return err
 		}
 		p, err := loadFolder(root.FS(), folder)
-		if first, twice := from[p.ID]; err == nil && twice {
-			err = fmt.Errorf("its id %s is that of the folder %s", p.ID, first)
+		if first, ok := folderOf[p.ID]; err == nil && ok {
+			err = fmt.Errorf("its id %s is also that of the folder %s", p.ID, first)
 		}
 		if err != nil {
 			into.problems = append(into.problems, Problem{Folder: folder, Message: err.Error()})
 			continue
 		}
 		p.Source = "operator"
-		from[p.ID] = folder
+		folderOf[p.ID] = folder
 		into.packages[p.ID] = p
 	}
 	return nil
 }
 
-// folders yields the names of the folders that may hold a skill, in order.
+// folders yields the names of the folders that are not hidden, in order.
 func folders(fsys fs.FS) func(func(string, error) bool) {
 	return func(yield func(string, error) bool) {
 		entries, err := fs.ReadDir(fsys, ".")
@@ -152,7 +153,7 @@ func folders(fsys fs.FS) func(func(string, error) bool) {
 	}
 }
 
-// loadFolder reads one skill with its manifest.
+// loadFolder reads the skill in a folder, with its manifest.
 func loadFolder(fsys fs.FS, folder string) (Package, error) {
 	files := map[string][]byte{}
 	left := int64(MaxBytes + maxManifest)
@@ -163,7 +164,7 @@ func loadFolder(fsys fs.FS, folder string) (Package, error) {
 		hidden := strings.HasPrefix(e.Name(), ".")
 		switch {
 		case hidden && e.IsDir():
-			return fs.SkipDir // what version control keeps there is no part of a skill
+			return fs.SkipDir // files of version control are no part of a skill
 		case hidden || e.IsDir():
 			return nil
 		}
@@ -172,10 +173,10 @@ func loadFolder(fsys fs.FS, folder string) (Package, error) {
 			return err
 		}
 		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is not a plain file", strings.TrimPrefix(name, folder+"/"))
+			return fmt.Errorf("%s is not a regular file", strings.TrimPrefix(name, folder+"/"))
 		}
 		if left -= info.Size(); left < 0 || len(files) > MaxFiles {
-			return fmt.Errorf("it holds more than %d files or %d bytes", MaxFiles, MaxBytes)
+			return fmt.Errorf("it has more than %d files or %d bytes", MaxFiles, MaxBytes)
 		}
 		files[strings.TrimPrefix(name, folder+"/")], err = fs.ReadFile(fsys, name)
 		return err
@@ -187,24 +188,24 @@ func loadFolder(fsys fs.FS, folder string) (Package, error) {
 	if !ok {
 		return Package{}, errors.New("it has no " + manifestFile)
 	}
-	delete(files, manifestFile) // for people who browse; the agent has no use of it
+	delete(files, manifestFile) // it describes the skill to people; the agent does not need it
 	m, err := parseManifest(raw, true)
 	if err != nil {
 		return Package{}, err
 	}
 	if m.ID == "" || m.Version == "" {
-		return Package{}, errors.New(manifestFile + " must give id and version")
+		return Package{}, errors.New(manifestFile + " must have id and version")
 	}
 	return newPackage(m, Verified, files)
 }
 
-// Pauses of the watching loop.
+// Delays of Run.
 const (
-	calm    = 300 * time.Millisecond // a copy of a folder is many events
-	recheck = time.Minute            // file systems that tell nothing, and folders that were replaced
+	reloadDelay    = 300 * time.Millisecond // after a change; copying a folder causes many events
+	reloadInterval = time.Minute            // for file systems without events, and replaced directories
 )
 
-// Run keeps the catalog equal to the operator's folder until ctx ends.
+// Run reloads the catalog after each change of the operator's directory until ctx ends.
 func (c *Catalog) Run(ctx context.Context) error {
 	if c.dir == "" {
 		<-ctx.Done()
@@ -212,45 +213,45 @@ func (c *Catalog) Run(ctx context.Context) error {
 	}
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		c.log.WarnContext(ctx, "the skill catalog cannot be watched and is read once a minute", "error", err)
+		c.log.WarnContext(ctx, "the directory of the skill catalog cannot be watched and is read once a minute", "error", err)
 		w = &fsnotify.Watcher{}
 	} else {
 		defer func() { _ = w.Close() }()
 	}
-	ticker := time.NewTicker(recheck)
+	ticker := time.NewTicker(reloadInterval)
 	defer ticker.Stop()
-	var soon <-chan time.Time
-	c.again(ctx, w) // what changed between the first look and now
+	var delayed <-chan time.Time
+	c.watchAndReload(ctx, w) // includes changes since NewCatalog
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-w.Events:
-			if soon == nil {
-				soon = time.After(calm)
+			if delayed == nil {
+				delayed = time.After(reloadDelay)
 			}
 		case err := <-w.Errors:
-			c.log.WarnContext(ctx, "watching the skill catalog failed", "error", err)
-		case <-soon:
-			soon = nil
-			c.again(ctx, w)
+			c.log.WarnContext(ctx, "watching the directory of the skill catalog failed", "error", err)
+		case <-delayed:
+			delayed = nil
+			c.watchAndReload(ctx, w)
 		case <-ticker.C:
-			c.again(ctx, w)
+			c.watchAndReload(ctx, w)
 		}
 	}
 }
 
-func (c *Catalog) again(ctx context.Context, w *fsnotify.Watcher) {
+func (c *Catalog) watchAndReload(ctx context.Context, w *fsnotify.Watcher) {
 	if w.Events != nil {
 		c.watch(w)
 	}
 	if err := c.Reload(ctx); err != nil && ctx.Err() == nil {
-		c.log.ErrorContext(ctx, "the skill catalog stays as it was", "error", err)
+		c.log.ErrorContext(ctx, "the skill catalog cannot be reloaded and is unchanged", "error", err)
 	}
 }
 
-// watch adds every folder; those that are watched already stay so. A folder that
-// vanishes meanwhile is none of our business.
+// watch watches every folder; adding one again has no effect. Errors are ignored: a
+// folder may be deleted at any time.
 func (c *Catalog) watch(w *fsnotify.Watcher) {
 	_ = filepath.WalkDir(c.dir, func(name string, e fs.DirEntry, err error) error {
 		if err == nil && e.IsDir() && len(w.WatchList()) < 2000 && path.Base(name) != ".git" {

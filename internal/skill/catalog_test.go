@@ -26,8 +26,9 @@ func newCatalog(t *testing.T, dir string) *skill.Catalog {
 	return c
 }
 
-// Every skill that comes with agento is worth its place.
-func TestBuiltInSkills(t *testing.T) {
+// TestBuiltInSkillsAreComplete: each has a full manifest, no dangerous content and a short
+// text that names the tools it needs.
+func TestBuiltInSkillsAreComplete(t *testing.T) {
 	tools := []string{"read", "write", "edit", "ls", "exec", "process", "web_fetch", "platform__knowledge_search"}
 	all := newCatalog(t, "").All()
 	if len(all) < 8 {
@@ -39,7 +40,7 @@ func TestBuiltInSkills(t *testing.T) {
 			t.Error(err)
 		}
 		if f.Name != p.ID || len(f.Description) > 200 || f.Hidden || len(f.NeedsEnv) > 0 {
-			t.Errorf("%s: head %+v with a description of %d characters", p.ID, f, len(f.Description))
+			t.Errorf("%s: frontmatter %+v with a description of %d characters", p.ID, f, len(f.Description))
 		}
 		for _, x := range p.Report.Findings {
 			if x.Severity != scan.Info && x.Severity != scan.Low {
@@ -51,17 +52,17 @@ func TestBuiltInSkills(t *testing.T) {
 		}
 		for _, tool := range p.Tools {
 			if !slices.Contains(tools, tool) {
-				t.Errorf("%s needs %s, which no agent has", p.ID, tool)
+				t.Errorf("%s needs the tool %s, which no agent has", p.ID, tool)
 			}
 			if !bytes.Contains(p.Files["SKILL.md"], []byte(strings.TrimSuffix(tool, "s"))) && tool != "read" && tool != "write" && tool != "edit" && tool != "exec" {
-				t.Errorf("%s does not say what it needs %s for", p.ID, tool)
+				t.Errorf("the SKILL.md of %s does not mention the tool %s", p.ID, tool)
 			}
 		}
 		if len(p.Files["SKILL.md"]) > 8000 {
-			t.Errorf("%s: SKILL.md has %d bytes, which fill a model's context", p.ID, len(p.Files["SKILL.md"]))
+			t.Errorf("%s: SKILL.md has %d bytes, which use too much of a model's context", p.ID, len(p.Files["SKILL.md"]))
 		}
 		if p.Files["manifest.yaml"] != nil {
-			t.Errorf("%s: the manifest goes to the agent", p.ID)
+			t.Errorf("%s: the manifest is one of the files for the agent", p.ID)
 		}
 	}
 }
@@ -82,7 +83,7 @@ func writeSkill(t *testing.T, dir, folder, id, version string) {
 	}
 }
 
-func TestOperatorCatalog(t *testing.T) {
+func TestOperatorSkillsAreLoadedOrReported(t *testing.T) {
 	dir := t.TempDir()
 	writeSkill(t, dir, "a-invoices", "invoices", "1.0.0")
 	writeSkill(t, dir, "b-twice", "invoices", "2.0.0")
@@ -91,7 +92,7 @@ func TestOperatorCatalog(t *testing.T) {
 	writeSkill(t, dir, "e-unknown", "unknown", "1.0.0")
 	writeSkill(t, dir, "f-link", "link", "1.0.0")
 	writeSkill(t, dir, ".hidden", "hidden", "1.0.0")
-	writeSkill(t, dir, "a-invoices/.git", "history", "1.0.0") // a clone, with what is no part of a skill
+	writeSkill(t, dir, "a-invoices/.git", "history", "1.0.0") // files of version control are no part of a skill
 	if err := os.WriteFile(filepath.Join(dir, "e-unknown", "manifest.yaml"), []byte("id: unknown\nversion: 1.0.0\nvresion: x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -112,25 +113,25 @@ func TestOperatorCatalog(t *testing.T) {
 	for _, p := range c.Problems() {
 		folders = append(folders, p.Folder)
 		if p.Message == "" {
-			t.Errorf("no reason for %s", p.Folder)
+			t.Errorf("no message for %s", p.Folder)
 		}
 	}
 	if !slices.Equal(folders, []string{"b-twice", "d-bad", "e-unknown", "f-link"}) {
 		t.Errorf("problems: %+v", c.Problems())
 	}
 	if _, err := skill.NewCatalog(t.Context(), skill.CatalogSettings{Dir: filepath.Join(dir, "none"), Log: slog.New(slog.DiscardHandler)}); err == nil {
-		t.Error("a folder that is not there is no error")
+		t.Error("a directory that does not exist is no error")
 	}
 }
 
-func TestOperatorCatalogIsWatched(t *testing.T) {
+func TestCatalogFollowsOperatorDirectory(t *testing.T) {
 	dir := t.TempDir()
 	c := newCatalog(t, dir)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
 	version := func() string { p, _ := c.Find("invoices"); return p.Version }
-	await := func(want string) {
+	waitForVersion := func(want string) {
 		t.Helper()
 		for deadline := time.Now().Add(30 * time.Second); version() != want; {
 			if time.Now().After(deadline) {
@@ -143,22 +144,22 @@ func TestOperatorCatalogIsWatched(t *testing.T) {
 		}
 	}
 	writeSkill(t, dir, "invoices", "invoices", "1.0.0")
-	await("1.0.0")
+	waitForVersion("1.0.0")
 	writeSkill(t, dir, "invoices", "invoices", "1.1.0")
-	await("1.1.0")
+	waitForVersion("1.1.0")
 	if err := os.RemoveAll(filepath.Join(dir, "invoices")); err != nil {
 		t.Fatal(err)
 	}
-	await("")
+	waitForVersion("")
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
 }
 
-// node runs a helper of a skill, as an agent would: node comes with npm, which
-// the agent runtime needs.
-func node(t *testing.T, dir, id, script string, args ...string) string {
+// runNode runs a helper script of a skill as an agent does. node is installed: it comes
+// with npm, which the agent runtime needs.
+func runNode(t *testing.T, dir, id, script string, args ...string) string {
 	t.Helper()
 	p, ok := newCatalog(t, "").Find(id)
 	if !ok {
@@ -177,7 +178,7 @@ func node(t *testing.T, dir, id, script string, args ...string) string {
 	return string(out)
 }
 
-func TestCSVHelper(t *testing.T) {
+func TestCSVHelperOfCSVAnalysis(t *testing.T) {
 	dir := t.TempDir()
 	data := "\uFEFFdate;region;amount;note\r\n2026-01-03;EU;\"1.234,50\";\"a;b\"\r\n2026-01-09;US;10,10;\"say \"\"hi\"\"\nthere\"\r\n2026-02-01;EU;0,40;\r\n2026-02-01;EU;n/a;x;y\r\n"
 	if err := os.WriteFile(filepath.Join(dir, "s.csv"), []byte(data), 0o600); err != nil {
@@ -196,7 +197,7 @@ func TestCSVHelper(t *testing.T) {
 		{[]string{"query", "s.csv", "--out", "s.csv"}, []string{"failed: error: EEXIST"}},
 		{[]string{"constructor", "s.csv"}, []string{"failed: error: usage"}},
 	} {
-		got := node(t, dir, "csv-analysis", "scripts/csv.mjs", c.args...)
+		got := runNode(t, dir, "csv-analysis", "scripts/csv.mjs", c.args...)
 		for _, want := range c.want {
 			if !strings.Contains(got, want) {
 				t.Errorf("%v: want %q in\n%s", c.args, want, got)
@@ -205,7 +206,7 @@ func TestCSVHelper(t *testing.T) {
 	}
 }
 
-func TestReportsHelper(t *testing.T) {
+func TestReportsHelperOfScheduledReports(t *testing.T) {
 	dir := t.TempDir()
 	definitions := filepath.Join(dir, "reports", "definitions")
 	if err := os.MkdirAll(definitions, 0o755); err != nil {
@@ -232,7 +233,7 @@ func TestReportsHelper(t *testing.T) {
 		{"done none", "2026-04-01T07:40:00Z", "failed: error: there is no report none"},
 	} {
 		args := append(strings.Fields(c.command), "--now", c.at)
-		if got := node(t, dir, "scheduled-reports", "scripts/reports.mjs", args...); !strings.Contains(got, c.want) {
+		if got := runNode(t, dir, "scheduled-reports", "scripts/reports.mjs", args...); !strings.Contains(got, c.want) {
 			t.Errorf("%s at %s: want %q in\n%s", c.command, c.at, c.want, got)
 		}
 	}

@@ -15,116 +15,117 @@ import (
 	"agento.host/agento/internal/skill/scan"
 )
 
-// Frontmatter is what the head of a SKILL.md says to OpenClaw.
+// Frontmatter is the YAML at the beginning of a SKILL.md, as OpenClaw uses it.
 type Frontmatter struct {
 	Name        string
-	Description string   // what the model reads when it decides whether to use the skill
-	Hidden      bool     // the model is not told of it; a person calls it by name
-	NeedsEnv    []string // environment variables without which it stays hidden
-	NeedsBins   []string // programs without which it stays hidden
+	Description string   // the model reads it to decide whether to use the skill
+	Hidden      bool     // the model does not see the skill; a person calls it by name
+	NeedsEnv    []string // environment variables; without them the model does not see the skill
+	NeedsBins   []string // programs; without them the model does not see the skill
 	OnlyOS      []string // operating systems; empty: all
 }
 
 const maxFrontmatter = 16 << 10
 
 var (
-	headOpens  = regexp.MustCompile(`^---[ \t]*\n`)
-	headCloses = regexp.MustCompile(`(?m)^---[ \t]*$`)
-	looseField = regexp.MustCompile(`(?m)^(name|description):[ \t]*([^"'|>\s].*)$`)
+	openingLine   = regexp.MustCompile(`^---[ \t]*\n`)
+	closingLine   = regexp.MustCompile(`(?m)^---[ \t]*$`)
+	unquotedField = regexp.MustCompile(`(?m)^(name|description):[ \t]*([^"'|>\s].*)$`)
 )
 
-// ParseFrontmatter reads the head of a SKILL.md as OpenClaw does. Faults: Invalid,
-// if OpenClaw would pass the skill over.
+// ParseFrontmatter parses the frontmatter of a SKILL.md as OpenClaw does. Faults: Invalid,
+// if OpenClaw would ignore the skill.
 func ParseFrontmatter(skillMD []byte) (Frontmatter, error) {
-	head, err := headOf(skillMD)
+	text, err := cutFrontmatter(skillMD)
 	if err != nil {
 		return Frontmatter{}, err
 	}
-	raw, err := decodeHead(head)
+	raw, err := decodeFrontmatter(text)
 	if err != nil {
-		return Frontmatter{}, bad("has a head that is not YAML: %s", firstLine(err))
+		return Frontmatter{}, invalidSkillMD("has a frontmatter that is not YAML: %s", firstLine(err))
 	}
 	f := Frontmatter{
 		Name:        oneLine(raw.Name),
 		Description: oneLine(raw.Description),
 		Hidden:      raw.Hidden,
 	}
-	f.take(raw.openclaw())
-	return f, f.check()
+	f.setRequirements(raw.openclaw())
+	return f, f.validate()
 }
 
-func (f Frontmatter) check() error {
+func (f Frontmatter) validate() error {
 	switch {
 	case f.Name == "" || utf8.RuneCountInString(f.Name) > 64:
-		return bad("needs a name of 1-64 characters in its head")
+		return invalidSkillMD("needs a name of 1-64 characters in its frontmatter")
 	case f.Description == "" || utf8.RuneCountInString(f.Description) > 1024:
-		return bad("needs a description of 1-1,024 characters in its head")
+		return invalidSkillMD("needs a description of 1-1,024 characters in its frontmatter")
 	case strings.ContainsFunc(f.Name+f.Description, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }):
-		return bad("has a name or description with characters that cannot be shown")
+		return invalidSkillMD("has a name or description with control characters or invalid UTF-8")
 	}
 	return nil
 }
 
-func bad(format string, args ...any) *fault.Fault {
-	why := fmt.Sprintf(format, args...)
-	return fault.New(fault.Invalid, "SKILL.md %s.", why).With(mainFile, why)
+func invalidSkillMD(format string, args ...any) *fault.Fault {
+	problem := fmt.Sprintf(format, args...)
+	return fault.New(fault.Invalid, "SKILL.md %s.", problem).With(mainFile, problem)
 }
 
-// headOf cuts out the YAML between the two lines of hyphens.
-func headOf(skillMD []byte) (string, error) {
+// cutFrontmatter returns the YAML between the two lines of hyphens. Faults: Invalid.
+func cutFrontmatter(skillMD []byte) (string, error) {
 	text := string(bytes.TrimPrefix(skillMD[:min(len(skillMD), maxFrontmatter+64)], []byte("\uFEFF")))
 	text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
-	opens := headOpens.FindString(text)
-	if opens == "" {
-		return "", bad("must begin with a head between two lines of ---, with name and description")
+	opening := openingLine.FindString(text)
+	if opening == "" {
+		return "", invalidSkillMD("must begin with a frontmatter between two lines of ---, with name and description")
 	}
-	text = text[len(opens):]
-	closes := headCloses.FindStringIndex(text)
-	if closes == nil {
-		return "", bad("has a head that is longer than %d bytes or not closed by a line of ---", maxFrontmatter)
+	text = text[len(opening):]
+	closing := closingLine.FindStringIndex(text)
+	if closing == nil {
+		return "", invalidSkillMD("has a frontmatter that is longer than %d bytes or not closed by a line of ---", maxFrontmatter)
 	}
-	return text[:closes[0]], nil
+	return text[:closing[0]], nil
 }
 
-type rawHead struct {
+type rawFrontmatter struct {
 	Name        string    `yaml:"name"`
 	Description string    `yaml:"description"`
 	Hidden      bool      `yaml:"disable-model-invocation"`
 	Metadata    yaml.Node `yaml:"metadata"`
 }
 
-// decodeHead is lenient where OpenClaw is: a colon in an unquoted description.
-func decodeHead(head string) (raw rawHead, err error) {
-	if err = yaml.Unmarshal([]byte(head), &raw); err == nil {
+// decodeFrontmatter parses the YAML. Like OpenClaw, it accepts a colon in an unquoted
+// name or description, which YAML does not.
+func decodeFrontmatter(text string) (raw rawFrontmatter, err error) {
+	if err = yaml.Unmarshal([]byte(text), &raw); err == nil {
 		return raw, nil
 	}
-	quoted := looseField.ReplaceAllStringFunc(head, func(line string) string {
-		m := looseField.FindStringSubmatch(line)
+	quoted := unquotedField.ReplaceAllStringFunc(text, func(line string) string {
+		m := unquotedField.FindStringSubmatch(line)
 		q, _ := json.Marshal(strings.TrimSpace(m[2])) // a string always marshals
 		return m[1] + ": " + string(q)
 	})
-	raw = rawHead{}
+	raw = rawFrontmatter{}
 	if yaml.Unmarshal([]byte(quoted), &raw) == nil {
 		return raw, nil
 	}
-	return rawHead{}, err
+	return rawFrontmatter{}, err
 }
 
-// gate is what OpenClaw asks for before it shows a skill.
-type gate struct {
-	Always   bool `yaml:"always"`
-	OS       list `yaml:"os"`
+// requirements are the conditions under which OpenClaw shows a skill to the model.
+type requirements struct {
+	Always   bool       `yaml:"always"`
+	OS       stringList `yaml:"os"`
 	Requires struct {
-		Bins list `yaml:"bins"`
-		Env  list `yaml:"env"`
+		Bins stringList `yaml:"bins"`
+		Env  stringList `yaml:"env"`
 	} `yaml:"requires"`
 }
 
-// list is a YAML list of strings, or one string with commas. Anything else is empty.
-type list []string
+// stringList is a YAML list of strings, or one string with commas. Anything else is empty.
+type stringList []string
 
 // UnmarshalYAML implements yaml.Unmarshaler.
-func (l *list) UnmarshalYAML(n *yaml.Node) error {
+func (l *stringList) UnmarshalYAML(n *yaml.Node) error {
 	var many []string
 	var one string
 	switch {
@@ -136,58 +137,59 @@ func (l *list) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// openclaw finds the block for OpenClaw in the metadata, which is a mapping or
-// JSON in a string. What cannot be read asks for nothing.
-func (r rawHead) openclaw() gate {
+// openclaw returns the requirements in the metadata for OpenClaw, which are a mapping or
+// JSON in a string. Metadata that cannot be read has no requirements.
+func (r rawFrontmatter) openclaw() requirements {
 	node := r.Metadata
 	var text string
 	if node.Kind == yaml.ScalarNode && node.Decode(&text) == nil {
 		if yaml.Unmarshal([]byte(text), &node) != nil {
-			return gate{}
+			return requirements{}
 		}
 	}
 	var blocks map[string]yaml.Node
 	if node.Kind == 0 || node.Decode(&blocks) != nil {
-		return gate{}
+		return requirements{}
 	}
 	for _, key := range []string{"openclaw", "clawdbot"} {
-		var g gate
-		if n, ok := blocks[key]; ok && n.Decode(&g) == nil {
-			return g
+		var r requirements
+		if n, ok := blocks[key]; ok && n.Decode(&r) == nil {
+			return r
 		}
 	}
-	return gate{}
+	return requirements{}
 }
 
-func (f *Frontmatter) take(g gate) {
-	f.OnlyOS = g.OS
-	if !g.Always {
-		f.NeedsEnv, f.NeedsBins = g.Requires.Env, g.Requires.Bins
+func (f *Frontmatter) setRequirements(r requirements) {
+	f.OnlyOS = r.OS
+	if !r.Always {
+		f.NeedsEnv, f.NeedsBins = r.Requires.Env, r.Requires.Bins
 	}
 }
 
-// findings tells whoever installs the skill why a model may not see it.
+// findings returns the reasons for which a model may not see the skill.
 func (f Frontmatter) findings() []scan.Finding {
 	var out []scan.Finding
-	note := func(format string, args ...any) {
-		out = append(out, scan.Finding{Rule: "stays-hidden", Severity: scan.Info, File: mainFile, Message: short(fmt.Sprintf(format, args...))})
+	add := func(format string, args ...any) {
+		out = append(out, scan.Finding{Rule: "stays-hidden", Severity: scan.Info, File: mainFile, Message: shorten(fmt.Sprintf(format, args...))})
 	}
 	if f.Hidden {
-		note("The model is not told of it; a person has to call it by name.")
+		add("The model does not see this skill. A person must call it by name.")
 	}
 	if len(f.NeedsEnv) > 0 {
-		note("The model does not see it until the agent's environment has %s.", strings.Join(f.NeedsEnv, ", "))
+		add("The model does not see this skill until the environment of the agent has %s.", strings.Join(f.NeedsEnv, ", "))
 	}
 	if len(f.NeedsBins) > 0 {
-		note("The model does not see it unless these programs are installed where the agent runs: %s.", strings.Join(f.NeedsBins, ", "))
+		add("The model does not see this skill unless these programs are installed where the agent runs: %s.", strings.Join(f.NeedsBins, ", "))
 	}
 	if len(f.OnlyOS) > 0 {
-		note("It is made for %s alone.", strings.Join(f.OnlyOS, ", "))
+		add("The model sees this skill only on %s.", strings.Join(f.OnlyOS, ", "))
 	}
 	return out
 }
 
-func short(s string) string {
+// shorten returns at most 300 characters of s.
+func shorten(s string) string {
 	if r := []rune(s); len(r) > 300 {
 		return string(r[:300]) + "…"
 	}

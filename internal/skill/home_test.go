@@ -13,13 +13,13 @@ import (
 	"agento.host/agento/internal/skill"
 )
 
-// dwelling is an agent's home on disk.
-type dwelling struct {
+// testHome is the home of an agent on disk.
+type testHome struct {
 	*home.Dir
 	path string
 }
 
-func newHome(t *testing.T) dwelling {
+func newHome(t *testing.T) testHome {
 	t.Helper()
 	top := t.TempDir()
 	path, trash := filepath.Join(top, "home"), filepath.Join(top, "trash")
@@ -35,10 +35,10 @@ func newHome(t *testing.T) dwelling {
 			t.Error(err)
 		}
 	})
-	return dwelling{d, path}
+	return testHome{d, path}
 }
 
-func (d dwelling) list(t *testing.T) []string {
+func (d testHome) list(t *testing.T) []string {
 	t.Helper()
 	all := []string{}
 	err := filepath.WalkDir(d.path, func(p string, e fs.DirEntry, err error) error {
@@ -58,14 +58,14 @@ func (d dwelling) list(t *testing.T) []string {
 	return all
 }
 
-func (d dwelling) put(t *testing.T, path, text string) {
+func (d testHome) write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := d.WriteFile(path, []byte(text)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (d dwelling) get(t *testing.T, path string) string {
+func (d testHome) read(t *testing.T, path string) string {
 	t.Helper()
 	data, err := d.ReadFile(path, 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,204 +77,206 @@ func (d dwelling) get(t *testing.T, path string) string {
 	return string(data)
 }
 
-func (w world) sync(t *testing.T, d dwelling) {
+func (e env) sync(t *testing.T, d testHome) {
 	t.Helper()
-	if err := w.Sync(t.Context(), d, acct, agent); err != nil {
+	if err := e.store.SyncHome(t.Context(), d, account, agentID); err != nil {
 		t.Fatal(err)
 	}
 }
 
-const dir = skill.DefaultDir + "/greeter/"
+const dir = skillsDir + "/greeter/"
 
-func (w world) upload(t *testing.T, version, body string, more ...string) {
+func (e env) upload(t *testing.T, version, body string, more ...string) {
 	t.Helper()
-	if _, err := w.Upload(t.Context(), acct, key, custom("greeter", version), tree("greeter", body, more...)); err != nil {
+	if _, err := e.Upload(t.Context(), actor, custom("greeter", version), tree("greeter", body, more...)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestSyncBringsAndRemovesOnlyItsOwn(t *testing.T) {
-	w, d := newWorld(t), newHome(t)
-	w.upload(t, "1.0.0", "one", "lib/a.txt", "lib/deep/b.txt")
-	w.install(t, "greeter", skill.Custom)
-	d.put(t, "workspace/SOUL.md", "soul")
-	d.put(t, skill.DefaultDir+"/own/SKILL.md", "the agent's own skill")
+func TestSyncHomeWritesAndRemovesOnlyFilesOfSkills(t *testing.T) {
+	e, d := newEnv(t), newHome(t)
+	e.upload(t, "1.0.0", "one", "lib/a.txt", "lib/deep/b.txt")
+	e.install(t, "greeter", skill.Custom)
+	d.write(t, "workspace/SOUL.md", "soul")
+	d.write(t, skillsDir+"/own/SKILL.md", "the agent's own skill")
 	before := d.list(t)
-	w.sync(t, d)
-	if got := d.get(t, dir+"lib/deep/b.txt"); got != "content of lib/deep/b.txt" {
+	e.sync(t, d)
+	if got := d.read(t, dir+"lib/deep/b.txt"); got != "content of lib/deep/b.txt" {
 		t.Errorf("file: %s", got)
 	}
-	d.put(t, dir+"notes.txt", "the agent's own file")
-	d.put(t, dir+"lib/a.txt", "changed by the agent")
-	w.sync(t, d)
-	if got := d.get(t, dir+"lib/a.txt"); got != "content of lib/a.txt" {
-		t.Errorf("what was scanned is not what is there: %s", got)
+	d.write(t, dir+"notes.txt", "the agent's own file")
+	d.write(t, dir+"lib/a.txt", "changed by the agent")
+	e.sync(t, d)
+	if got := d.read(t, dir+"lib/a.txt"); got != "content of lib/a.txt" {
+		t.Errorf("the file is not the one that was scanned: %s", got)
 	}
-	d.put(t, dir+"lib/a.txt", "changed again")
-	if _, err := w.Uninstall(t.Context(), acct, key, agent, "greeter"); err != nil {
+	d.write(t, dir+"lib/a.txt", "changed again")
+	if _, err := e.Uninstall(t.Context(), actor, agentID, "greeter"); err != nil {
 		t.Fatal(err)
 	}
-	w.sync(t, d)
+	e.sync(t, d)
 	want := slices.Sorted(slices.Values(append(before, strings.TrimSuffix(dir, "/")+"/", dir+"notes.txt")))
 	if got := d.list(t); !slices.Equal(got, want) {
-		t.Errorf("left behind: %v, want %v", got, want)
+		t.Errorf("remaining files: %v, want %v", got, want)
 	}
-	// a file that the agent makes where ours was, is its own
-	d.put(t, dir+"SKILL.md", "the agent's own skill of that name")
-	w.sync(t, d)
-	if got := d.get(t, dir+"SKILL.md"); got != "the agent's own skill of that name" {
+	// a file that the agent writes at the path of a removed file belongs to the agent
+	d.write(t, dir+"SKILL.md", "the agent's own skill of that name")
+	e.sync(t, d)
+	if got := d.read(t, dir+"SKILL.md"); got != "the agent's own skill of that name" {
 		t.Errorf("the agent's file: %s", got)
 	}
 }
 
-func TestSyncLeavesNoEmptyFolder(t *testing.T) {
-	w, d := newWorld(t), newHome(t)
-	w.upload(t, "1.0.0", "one", "lib/deep/b.txt")
-	c := w.install(t, "greeter", skill.Custom)
-	w.sync(t, d)
-	if _, err := w.Uninstall(t.Context(), acct, key, agent, c.ID); err != nil {
+func TestSyncHomeRemovesEmptyFolders(t *testing.T) {
+	e, d := newEnv(t), newHome(t)
+	e.upload(t, "1.0.0", "one", "lib/deep/b.txt")
+	c := e.install(t, "greeter", skill.Custom)
+	e.sync(t, d)
+	if _, err := e.Uninstall(t.Context(), actor, agentID, c.ID); err != nil {
 		t.Fatal(err)
 	}
-	w.sync(t, d)
+	e.sync(t, d)
 	if got := d.list(t); !slices.Equal(got, []string{"workspace/", "workspace/skills/"}) {
-		t.Errorf("left behind: %v", got)
+		t.Errorf("remaining files: %v", got)
 	}
 }
 
-func TestSyncFollowsUpgradeAndEnable(t *testing.T) {
-	w, d := newWorld(t), newHome(t)
-	hash := func() string {
-		h, err := w.Hash(t.Context(), w.DB, acct, agent)
+func TestSyncHomeFollowsUpgradeAndEnable(t *testing.T) {
+	e, d := newEnv(t), newHome(t)
+	digest := func() string {
+		h, err := e.store.Digest(t.Context(), e.db, account, agentID)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return h
 	}
-	empty := hash()
-	w.upload(t, "1.0.0", "one", "old.txt")
-	w.install(t, "greeter", skill.Custom)
-	first := hash()
-	w.sync(t, d)
-	if hash() != first || first == empty {
-		t.Error("the hash does not follow what is wanted")
+	empty := digest()
+	e.upload(t, "1.0.0", "one", "old.txt")
+	e.install(t, "greeter", skill.Custom)
+	first := digest()
+	e.sync(t, d)
+	if digest() != first || first == empty {
+		t.Error("the digest does not depend on the desired files alone")
 	}
-	w.upload(t, "1.1.0", "two", "new.txt")
-	if _, err := w.Upgrade(t.Context(), acct, key, agent, "greeter", ""); err != nil {
+	e.upload(t, "1.1.0", "two", "new.txt")
+	if _, err := e.upgrade(t, "greeter", "latest"); err != nil {
 		t.Fatal(err)
 	}
-	w.sync(t, d)
-	if d.get(t, dir+"old.txt") != "(none)" || d.get(t, dir+"new.txt") == "(none)" || !strings.Contains(d.get(t, dir+"SKILL.md"), "two") {
+	e.sync(t, d)
+	if d.read(t, dir+"old.txt") != "(none)" || d.read(t, dir+"new.txt") == "(none)" || !strings.Contains(d.read(t, dir+"SKILL.md"), "two") {
 		t.Errorf("after the upgrade: %v", d.list(t))
 	}
 	for _, enabled := range []bool{false, true, false} {
-		c, err := w.SetEnabled(t.Context(), acct, key, agent, "greeter", enabled)
+		c, err := e.setEnabled(t, "greeter", enabled)
 		if err != nil || c.Enabled != enabled || !c.Changed {
 			t.Fatalf("%+v, %v", c, err)
 		}
-		w.sync(t, d)
-		if there := d.get(t, dir+"SKILL.md") != "(none)"; there != enabled {
-			t.Errorf("enabled %v, there %v", enabled, there)
+		e.sync(t, d)
+		if there := d.read(t, dir+"SKILL.md") != "(none)"; there != enabled {
+			t.Errorf("enabled %v, in the home %v", enabled, there)
 		}
 	}
-	if hash() != empty {
-		t.Error("a hidden skill counts")
+	if digest() != empty {
+		t.Error("the digest includes a disabled skill")
 	}
-	// hidden, then gone: what the agent made meanwhile is its own
-	d.put(t, dir+"new.txt", "mine")
-	if _, err := w.Uninstall(t.Context(), acct, key, agent, "greeter"); err != nil {
+	// disabled, then uninstalled: a file that the agent wrote in between belongs to the agent
+	d.write(t, dir+"new.txt", "mine")
+	if _, err := e.Uninstall(t.Context(), actor, agentID, "greeter"); err != nil {
 		t.Fatal(err)
 	}
-	w.sync(t, d)
-	if d.get(t, dir+"new.txt") != "mine" {
+	e.sync(t, d)
+	if d.read(t, dir+"new.txt") != "mine" {
 		t.Error("the agent's file is gone")
 	}
 }
 
-// A crash between the transaction and the home, or an old snapshot of the home,
-// must not leave an uninstalled skill where the model sees it.
-func TestSyncRepairs(t *testing.T) {
-	w, d := newWorld(t), newHome(t)
-	w.upload(t, "1.0.0", "one", "lib/a.txt")
-	w.install(t, "greeter", skill.Custom)
-	files, err := w.Files(t.Context(), w.DB, acct, agent)
+// TestSyncHomeRemovesFilesAfterCrashAndRestore: a crash between the transaction and
+// SyncHome, or an old snapshot of the home, must not leave files of an uninstalled skill,
+// which the model would see.
+func TestSyncHomeRemovesFilesAfterCrashAndRestore(t *testing.T) {
+	e, d := newEnv(t), newHome(t)
+	e.upload(t, "1.0.0", "one", "lib/a.txt")
+	e.install(t, "greeter", skill.Custom)
+	files, err := e.store.DesiredFiles(t.Context(), e.db, account, agentID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, data := range files { // written, but the server died before it could note that
-		d.put(t, path, string(data))
+	for path, data := range files { // written, but the server crashed before it saved that
+		d.write(t, path, string(data))
 	}
-	if _, err := w.Uninstall(t.Context(), acct, key, agent, "greeter"); err != nil {
+	if _, err := e.Uninstall(t.Context(), actor, agentID, "greeter"); err != nil {
 		t.Fatal(err)
 	}
-	w.sync(t, d)
+	e.sync(t, d)
 	if got := d.list(t); len(got) != 2 {
-		t.Errorf("left after a crash: %v", got)
+		t.Errorf("remaining after a crash: %v", got)
 	}
-	for path, data := range files { // an old snapshot comes back
-		d.put(t, path, string(data))
+	for path, data := range files { // an old snapshot is restored
+		d.write(t, path, string(data))
 	}
-	w.sync(t, d)
+	e.sync(t, d)
 	if got := d.list(t); len(got) != 2 {
-		t.Errorf("left after a snapshot: %v", got)
+		t.Errorf("remaining after a restore: %v", got)
 	}
 }
 
-// Whatever an agent puts in the way of a skill, uninstalling it gets a home that can
-// be filled again: without that the agent could never be started.
-func TestAfterUninstallingNothingIsInTheWay(t *testing.T) {
-	folder, skills := strings.TrimSuffix(dir, "/"), skill.DefaultDir
-	for what, plant := range map[string]func(home string) error{
-		"a file for the folder": func(h string) error {
+// TestSyncHomeSucceedsAfterUninstall: an agent may replace the folder of a skill by
+// anything. After the skill is uninstalled SyncHome must succeed, since the agent could
+// otherwise never be started again.
+func TestSyncHomeSucceedsAfterUninstall(t *testing.T) {
+	folder, skills := strings.TrimSuffix(dir, "/"), skillsDir
+	for name, replace := range map[string]func(home string) error{
+		"file instead of the folder": func(h string) error {
 			return errors.Join(os.RemoveAll(filepath.Join(h, folder)), os.WriteFile(filepath.Join(h, folder), nil, 0o600))
 		},
-		"a loop for the folder": func(h string) error {
+		"link to itself instead of the folder": func(h string) error {
 			return errors.Join(os.RemoveAll(filepath.Join(h, folder)), os.Symlink("greeter", filepath.Join(h, folder)))
 		},
-		"a way out for all skills": func(h string) error {
+		"link to /etc instead of all skills": func(h string) error {
 			return errors.Join(os.RemoveAll(filepath.Join(h, skills)), os.Symlink("/etc", filepath.Join(h, skills)))
 		},
-		"a file for all skills": func(h string) error {
+		"file instead of all skills": func(h string) error {
 			return errors.Join(os.RemoveAll(filepath.Join(h, skills)), os.WriteFile(filepath.Join(h, skills), nil, 0o600))
 		},
 	} {
-		w, d := newWorld(t), newHome(t)
-		w.upload(t, "1.0.0", "one", "a.txt")
-		w.install(t, "greeter", skill.Custom)
-		w.sync(t, d)
-		if err := plant(d.path); err != nil {
+		e, d := newEnv(t), newHome(t)
+		e.upload(t, "1.0.0", "one", "a.txt")
+		e.install(t, "greeter", skill.Custom)
+		e.sync(t, d)
+		if err := replace(d.path); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.Uninstall(t.Context(), acct, key, agent, "greeter"); err != nil {
+		if _, err := e.Uninstall(t.Context(), actor, agentID, "greeter"); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Sync(t.Context(), d, acct, agent); err != nil {
-			t.Errorf("%s: %v", what, err)
+		if err := e.store.SyncHome(t.Context(), d, account, agentID); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// An agent that puts links or folders where its skills belong harms itself alone.
-func TestSyncInAHostileHome(t *testing.T) {
-	w, d := newWorld(t), newHome(t)
-	outside := filepath.Join(t.TempDir(), "victim")
-	if err := os.WriteFile(outside, []byte("victim"), 0o600); err != nil {
+// TestSyncHomeNeverWritesOutside: an agent may replace the files of its skills by links.
+func TestSyncHomeNeverWritesOutside(t *testing.T) {
+	e, d := newEnv(t), newHome(t)
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := os.WriteFile(outside, []byte("outside"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.upload(t, "1.0.0", "one", "a.txt")
-	w.install(t, "greeter", skill.Custom)
-	w.sync(t, d)
+	e.upload(t, "1.0.0", "one", "a.txt")
+	e.install(t, "greeter", skill.Custom)
+	e.sync(t, d)
 	for _, name := range []string{"SKILL.md", "a.txt"} {
 		at := filepath.Join(d.path, dir, name)
 		if err := errors.Join(os.Remove(at), os.Symlink(outside, at)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_ = w.Sync(t.Context(), d, acct, agent) // it may refuse
-	if _, err := w.Uninstall(t.Context(), acct, key, agent, "greeter"); err != nil {
+	_ = e.store.SyncHome(t.Context(), d, account, agentID) // it may fail
+	if _, err := e.Uninstall(t.Context(), actor, agentID, "greeter"); err != nil {
 		t.Fatal(err)
 	}
-	_ = w.Sync(t.Context(), d, acct, agent) // as above
-	if data, err := os.ReadFile(outside); err != nil || string(data) != "victim" {
+	_ = e.store.SyncHome(t.Context(), d, account, agentID) // as above
+	if data, err := os.ReadFile(outside); err != nil || string(data) != "outside" {
 		t.Errorf("outside: %q, %v", data, err)
 	}
 }

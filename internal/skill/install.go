@@ -1,251 +1,287 @@
 package skill
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
+	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
 
-// Installed is a skill on an agent.
+// Installed is a skill that is installed on an agent.
 type Installed struct {
 	ID          string // as_…
 	SkillID     string
 	Name        string
 	Version     string
 	Trust       Trust
-	Source      string // where an upgrade looks: built-in, operator, upload, a registry's slug, a GitHub address
-	Slug        string // its folder below Settings.Dir
+	Source      string // where an upgrade finds the next version: built-in, operator, upload, a slug of the registry, a GitHub address
+	Slug        string // its folder in the agent's home, below StoreSettings.Dir
 	Score       int
 	Enabled     bool
 	InstalledAt time.Time
 	UpdatedAt   time.Time
 
-	accountID, agentID, pin, digest, label string
+	account identity.AccountID
+	agent   identity.AgentID
+	pin     string // see Package.Pin
+	digest  string // see Package.Digest
+	label   string // see Package.label; in lower case
 }
 
-// Change is what became of a wish about an agent's skill.
+// Change is the result of a request to change an agent's skill.
 type Change struct {
 	Installed
-	Changed      bool // false: it was so already
-	NeedsRestart bool // the running gateway does not notice by itself
+	Changed      bool // false: the request changed nothing
+	NeedsRestart bool // the running agent must be restarted to use the change
 }
 
-// List returns the skills of an agent, oldest first. That the agent exists is the
-// caller's to know.
-func (s *Service) List(ctx context.Context, accountID, agentID string) ([]Installed, error) {
-	all, err := allInstalled(ctx, s.DB, accountID, agentID)
+// Changes are the requested changes of an agent's skill.
+type Changes struct {
+	Version string // "latest", or the version to change to; empty: unchanged
+	Enabled *bool  // nil: unchanged
+}
+
+// latest is the version of an upgrade to the latest version of the source.
+const latest = "latest"
+
+// List returns the skills of an agent, oldest first. Faults: NotFound, if there is no such
+// agent.
+func (s *Service) List(ctx context.Context, account identity.AccountID, agent identity.AgentID) ([]Installed, error) {
+	if err := s.agents.Exists(ctx, s.store.db, account, agent); err != nil {
+		return nil, err
+	}
+	all, err := listInstalled(ctx, s.store.db, account, agent)
 	if err != nil {
-		return nil, fmt.Errorf("list skills of agent %s: %w", agentID, err)
+		return nil, fmt.Errorf("list skills of agent %s: %w", agent, err)
 	}
 	return all, nil
 }
 
-// Install puts a skill on an agent. room judges, in the transaction, whether an
-// agent with so many skills may have one more; nil: always.
-// Faults: Invalid; NotFound; Conflict, if the agent has it, or another of its
-// name; Forbidden, if it scores too low or is blocked; PlanLimit; Upstream;
-// UpstreamTimeout. Whatever fails, nothing is installed.
-func (s *Service) Install(ctx context.Context, accountID, actor, agentID string, o Order, room func(have int) error) (Change, error) {
-	if err := s.agent(ctx, s.DB, accountID, agentID); err != nil { // before anybody else is asked
+// Install installs a skill on an agent. If it fails, nothing is installed. Faults: Invalid;
+// NotFound; Conflict, if the agent has the skill, or another one with the same name;
+// Forbidden, if its score is too low or it is blocked; PlanLimit; TooLarge; Upstream;
+// UpstreamTimeout.
+func (s *Service) Install(ctx context.Context, actor identity.Actor, agent identity.AgentID, o Order) (Change, error) {
+	account := actor.AccountID
+	if err := s.agents.Exists(ctx, s.store.db, account, agent); err != nil { // before anything is fetched
 		return Change{}, err
 	}
-	p, err := s.find(ctx, accountID, o)
+	if err := s.checkFeature(ctx, account, o.Trust); err != nil {
+		return Change{}, err
+	}
+	p, err := s.find(ctx, account, o)
 	if err != nil {
 		return Change{}, err
 	}
-	if err := s.admit(p); err != nil {
+	if err := s.checkScore(p); err != nil {
 		return Change{}, err
 	}
 	at := now()
-	i := Installed{ID: newID("as_"), SkillID: p.skillID, Trust: p.Trust, Source: p.Source, Enabled: true, InstalledAt: at, accountID: accountID, agentID: agentID}
-	i.become(p, at)
-	err = s.DB.Tx(ctx, func(tx *database.Tx) error {
-		if err := s.insert(ctx, tx, &i, p, room); err != nil {
+	i := Installed{ID: newID("as_"), SkillID: p.skillID, Trust: p.Trust, Source: p.Source, Enabled: true, InstalledAt: at, account: account, agent: agent}
+	i.setPackage(p, at)
+	err = s.store.db.Tx(ctx, func(tx *database.Tx) error {
+		if err := s.insert(ctx, tx, &i, p); err != nil {
 			return err
 		}
-		return s.tell(ctx, tx, i, "skill.installed", actor, nil)
+		return s.appendEvent(ctx, tx, actor, i, "skill.installed", nil)
 	})
 	if err != nil {
 		return Change{}, fmt.Errorf("install skill: %w", err)
 	}
-	return s.apply(ctx, i), nil
+	return s.sync(ctx, i), nil
 }
 
-// AtMost is the room of a plan that allows so many skills an agent; 0 is no limit.
-func AtMost(limit int) func(have int) error {
-	return func(have int) error {
-		if limit <= 0 || have < limit {
-			return nil
-		}
-		return fault.New(fault.PlanLimit, "The plan allows %d skills an agent (maxSkillsPerAgent). Uninstall one first.", limit).With("limit", "maxSkillsPerAgent")
+// checkFeature refuses a trust level that the account's plan does not include. Faults:
+// PlanLimit.
+func (s *Service) checkFeature(ctx context.Context, account identity.AccountID, trust Trust) error {
+	feature := ""
+	switch trust {
+	case ClawHub:
+		feature = access.FeatureClawHub
+	case Custom:
+		feature = access.FeatureCustomSkills
+	default:
+		return nil
 	}
-}
-
-func (i *Installed) become(p Package, at time.Time) {
-	i.Name, i.Version, i.Score, i.pin, i.digest, i.label, i.UpdatedAt = p.Name, p.Version, p.Report.Score, p.Pin, p.Digest, strings.ToLower(p.label), at
-}
-
-func (s *Service) insert(ctx context.Context, tx *database.Tx, i *Installed, p Package, room func(int) error) error {
-	if err := s.agent(ctx, tx, i.accountID, i.agentID); err != nil {
-		return err
-	}
-	all, err := allInstalled(ctx, tx, i.accountID, i.agentID)
+	plan, err := s.plans.PlanOf(ctx, s.store.db, account)
 	if err != nil {
 		return err
 	}
-	if err := i.fits(all); err != nil {
+	return plan.Allows(feature)
+}
+
+// setPackage sets the fields that an upgrade changes.
+func (i *Installed) setPackage(p Package, at time.Time) {
+	i.Name, i.Version, i.Score, i.pin, i.digest, i.label, i.UpdatedAt = p.Name, p.Version, p.Report.Score, p.Pin, p.Digest, strings.ToLower(p.label), at
+}
+
+// insert checks the rules that depend on the agent's other skills and inserts the skill
+// with its files.
+func (s *Service) insert(ctx context.Context, tx *database.Tx, i *Installed, p Package) error {
+	if err := s.agents.Exists(ctx, tx, i.account, i.agent); err != nil {
 		return err
 	}
-	if room != nil {
-		if err := room(len(all)); err != nil {
-			return err
-		}
-	}
-	if err := pinned(ctx, tx, *i); err != nil {
+	others, err := listInstalled(ctx, tx, i.account, i.agent)
+	if err != nil {
 		return err
 	}
-	i.Slug = freeSlug(*i, p, all)
+	if err := i.checkConflict(others); err != nil {
+		return err
+	}
+	plan, err := s.plans.PlanOf(ctx, tx, i.account)
+	if err != nil {
+		return err
+	}
+	if err := plan.RoomForSkill(len(others)); err != nil {
+		return err
+	}
+	if err := checkPin(ctx, tx, *i); err != nil {
+		return err
+	}
+	i.Slug = chooseSlug(*i, p, others)
 	if err := insertInstalled(ctx, tx, *i); err != nil {
 		return err
 	}
-	if err := putFiles(ctx, tx, i.accountID, i.ID, p.Files); err != nil {
+	if err := replaceFiles(ctx, tx, i.account, i.ID, p.Files); err != nil {
 		return err
 	}
-	return s.remember(ctx, tx, *i)
+	return s.store.recordPaths(ctx, tx, *i)
 }
 
-func (s *Service) agent(ctx context.Context, q database.Querier, accountID, agentID string) error {
-	if s.Agent == nil {
-		return nil
-	}
-	return s.Agent(ctx, q, accountID, agentID)
-}
-
-// fits refuses a second skill of the same id, or of a name that the model could
-// not tell from another's.
-func (i Installed) fits(others []Installed) error {
+// checkConflict refuses a skill if the agent has another one with the same id, or with a
+// name that a model cannot tell from it. Faults: Conflict.
+func (i Installed) checkConflict(others []Installed) error {
 	for _, o := range others {
 		switch {
 		case o.ID == i.ID:
 		case o.SkillID == i.SkillID:
-			return fault.New(fault.Conflict, "The agent has the skill %s already, version %s with trust level %s. Upgrade it, or uninstall it first.", o.SkillID, o.Version, o.Trust).
+			return fault.New(fault.Conflict, "The agent already has the skill %s, version %s with trust level %s. Upgrade it, or uninstall it first.", o.SkillID, o.Version, o.Trust).
 				With("installedVersion", o.Version).With("trustLevel", string(o.Trust))
 		case o.label == i.label:
-			return fault.New(fault.Conflict, "The agent's skill %s calls itself %s too, so the model would see only one of them. Uninstall it first.", o.SkillID, quote(i.label)).
+			return fault.New(fault.Conflict, "The agent's skill %s has the same name %s in its SKILL.md, so the model would see only one of them. Uninstall it first.", o.SkillID, quote(i.label)).
 				With("skillId", o.SkillID)
 		}
 	}
 	return nil
 }
 
-// pinned refuses a community skill whose version had other files when the account
-// installed it before: a registry must not change what a version is.
-func pinned(ctx context.Context, q database.Querier, i Installed) error {
+// checkPin refuses a community skill if the account has the same version installed with
+// other files: a registry must not change a version. Faults: Conflict.
+func checkPin(ctx context.Context, q database.Querier, i Installed) error {
 	if i.Trust != ClawHub {
 		return nil
 	}
-	n, err := database.One(ctx, q, database.Scalar[int], `SELECT COUNT(*) FROM agent_skills
-		WHERE account_id = $1 AND trust_level = $2 AND skill_id = $3 AND version = $4 AND digest <> $5`, i.accountID, i.Trust, i.SkillID, i.Version, i.digest)
+	changed, err := hasOtherDigest(ctx, q, i)
 	if err != nil {
 		return err
 	}
-	if n > 0 {
-		return fault.New(fault.Conflict, "The registry changed the files of %s %s after it was installed here. It is not trusted; ask its publisher for a new version.", i.SkillID, i.Version)
+	if changed {
+		return fault.New(fault.Conflict, "The registry changed the files of %s %s after this account installed it. It was not installed; ask its publisher for a new version.", i.SkillID, i.Version)
 	}
 	return nil
 }
 
-// freeSlug names the skill's folder: by its id alone if no other skill of the
-// agent has that, else with a hash of where it comes from.
-func freeSlug(i Installed, p Package, others []Installed) string {
-	slug := slugOf(p.ID)
+// chooseSlug returns the folder of a skill: its id if no other skill of the agent has that
+// folder, otherwise the id and a hash of its source.
+func chooseSlug(i Installed, p Package, others []Installed) string {
+	slug := slugify(p.ID)
 	for _, o := range others {
 		if o.Slug == slug {
-			return slug[:min(len(slug), 55)] + "-" + hashOf([]byte(string(i.Trust) + " " + i.SkillID))[:8]
+			return slug[:min(len(slug), 55)] + "-" + sha256Hex([]byte(string(i.Trust) + " " + i.SkillID))[:8]
 		}
 	}
 	return slug
 }
 
-// Uninstall takes a skill off an agent, with every file it brought. The skill may
-// be named by its id, the installation's id or the address it came from.
-// Faults: NotFound.
-func (s *Service) Uninstall(ctx context.Context, accountID, actor, agentID, name string) (Change, error) {
-	return s.change(ctx, accountID, agentID, name, func(tx *database.Tx, i *Installed) (bool, error) {
-		if err := s.leave(ctx, tx, *i); err != nil {
+// Uninstall removes a skill from an agent, with every file of the skill. name is the
+// skill's id, the installation's id or the GitHub address of its source. Faults: NotFound.
+func (s *Service) Uninstall(ctx context.Context, actor identity.Actor, agent identity.AgentID, name string) (Change, error) {
+	if err := s.agents.Exists(ctx, s.store.db, actor.AccountID, agent); err != nil {
+		return Change{}, err
+	}
+	return s.change(ctx, actor.AccountID, agent, name, func(tx *database.Tx, i *Installed) (bool, error) {
+		if err := s.store.expirePaths(ctx, tx, *i); err != nil {
 			return false, err
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM agent_skills WHERE account_id = $1 AND agent_id = $2 AND id = $3`, accountID, agentID, i.ID); err != nil {
+		if err := deleteInstalled(ctx, tx, *i); err != nil {
 			return false, err
 		}
-		if err := dropFiles(ctx, tx, accountID, i.ID); err != nil {
-			return false, err
-		}
-		return true, s.tell(ctx, tx, *i, "skill.uninstalled", actor, nil)
+		return true, s.appendEvent(ctx, tx, actor, *i, "skill.uninstalled", nil)
 	})
 }
 
-// SetEnabled shows a skill to the agent or hides it; a hidden one keeps its place
-// in the plan's limit and its version. Faults: NotFound.
-func (s *Service) SetEnabled(ctx context.Context, accountID, actor, agentID, name string, enabled bool) (Change, error) {
-	return s.change(ctx, accountID, agentID, name, func(tx *database.Tx, i *Installed) (bool, error) {
-		if i.Enabled == enabled {
-			return false, nil
+// Update upgrades, enables or disables a skill of an agent, or several of them, in one
+// transaction. name is as for Uninstall. An upgrade to "latest" never lowers the version; a
+// named version may be lower. A disabled skill keeps its version and counts for the plan's
+// limit. Faults: Invalid, if changes is empty; otherwise as for Install.
+func (s *Service) Update(ctx context.Context, actor identity.Actor, agent identity.AgentID, name string, changes Changes) (Change, error) {
+	if err := s.agents.Exists(ctx, s.store.db, actor.AccountID, agent); err != nil {
+		return Change{}, err
+	}
+	if changes.Version == "" && changes.Enabled == nil {
+		return Change{}, fault.Fields{"body": "must have isEnabled, version, or both"}.Err()
+	}
+	var up *upgrade
+	if changes.Version != "" {
+		var err error
+		if up, err = s.findUpgrade(ctx, actor.AccountID, agent, name, changes.Version); err != nil {
+			return Change{}, err
 		}
-		kind, note := "skill.disabled", s.leave
-		if enabled {
-			kind, note = "skill.enabled", s.remember
-		}
-		if err := note(ctx, tx, *i); err != nil {
+		name = up.installedID
+	}
+	return s.change(ctx, actor.AccountID, agent, name, func(tx *database.Tx, i *Installed) (bool, error) {
+		upgraded, err := s.applyUpgrade(ctx, tx, actor, i, up)
+		if err != nil {
 			return false, err
 		}
-		i.Enabled, i.UpdatedAt = enabled, now()
-		if err := updateInstalled(ctx, tx, *i); err != nil {
-			return false, err
-		}
-		return true, s.tell(ctx, tx, *i, kind, actor, nil)
+		switched, err := s.setEnabled(ctx, tx, actor, i, changes.Enabled)
+		return upgraded || switched, err
 	})
 }
 
-// Upgrade brings a skill to a version, or with "" or "latest" to the latest of
-// where it came from, which is never a lower one. Faults: as for Install.
-func (s *Service) Upgrade(ctx context.Context, accountID, actor, agentID, name, version string) (Change, error) {
-	if version == "latest" {
+// upgrade is the package that an installed skill is upgraded to.
+type upgrade struct {
+	installedID string
+	pkg         *Package // nil: the skill has the latest version
+	latest      bool     // pkg is only installed if it is an upgrade; see Installed.isUpgrade
+}
+
+// findUpgrade finds the package that a skill of an agent is upgraded to, from the source
+// that the skill came from.
+func (s *Service) findUpgrade(ctx context.Context, account identity.AccountID, agent identity.AgentID, name, version string) (*upgrade, error) {
+	i, err := findInstalled(ctx, s.store.db, account, agent, name)
+	if err != nil {
+		return nil, notInstalled(err, name)
+	}
+	up := &upgrade{installedID: i.ID, latest: version == latest}
+	if up.latest {
 		version = ""
 	}
-	i, err := findInstalled(ctx, s.DB, accountID, agentID, name)
+	p, err := s.find(ctx, account, i.order(version))
 	if err != nil {
-		return Change{}, notInstalled(err, name)
-	}
-	p, err := s.find(ctx, accountID, i.order(version))
-	if err != nil {
-		return Change{}, err
+		return nil, err
 	}
 	if p.skillID != i.SkillID {
-		return Change{}, fault.New(fault.Conflict, "What lies at %s is now the skill %s. Uninstall %s and install it anew.", i.Source, p.skillID, i.SkillID)
+		return nil, fault.New(fault.Conflict, "The skill at %s is now %s. Uninstall %s and install the skill again.", i.Source, p.skillID, i.SkillID)
 	}
-	if version == "" && !i.betters(p) {
-		return Change{Installed: i}, nil
+	if up.latest && !i.isUpgrade(p) {
+		return up, nil
 	}
-	if err := s.admit(p); err != nil {
-		return Change{}, err
+	if err := s.checkScore(p); err != nil {
+		return nil, err
 	}
-	return s.change(ctx, accountID, agentID, i.ID, func(tx *database.Tx, i *Installed) (bool, error) {
-		if version == "" && !i.betters(p) {
-			return false, nil // another upgrade went further while this one fetched
-		}
-		return s.replace(ctx, tx, i, p, actor)
-	})
+	up.pkg = &p
+	return up, nil
 }
 
-// order asks again for what an installed skill came from.
+// order returns the order for a version of an installed skill from its source.
 func (i Installed) order(version string) Order {
 	o := Order{SkillID: i.SkillID, Trust: i.Trust, Version: version}
 	if i.Trust == Custom && strings.HasPrefix(i.Source, "https://") {
@@ -254,56 +290,91 @@ func (i Installed) order(version string) Order {
 	return o
 }
 
-// betters says whether a package found now is an upgrade: a higher version, or
-// other files under the same one where versions are not immutable. Of two commits
-// without a version neither is higher, so other files are enough.
-func (i Installed) betters(p Package) bool {
+// isUpgrade reports whether the package that the source has now is an upgrade: it has a
+// higher version, or other files and the same version where versions may change. Commits
+// have no order, so of two commits other files are enough.
+func (i Installed) isUpgrade(p Package) bool {
 	return p.Digest != i.digest && (!newer(i.Version, p.Version) || isCommit(i.Version) && isCommit(p.Version))
 }
 
-func (s *Service) replace(ctx context.Context, tx *database.Tx, i *Installed, p Package, actor string) (bool, error) {
+// applyUpgrade replaces a skill by the package of an upgrade, and reports whether that
+// changed anything.
+func (s *Service) applyUpgrade(ctx context.Context, tx *database.Tx, actor identity.Actor, i *Installed, up *upgrade) (changed bool, err error) {
+	if up == nil || up.pkg == nil {
+		return false, nil
+	}
+	p := *up.pkg
+	if up.latest && !i.isUpgrade(p) {
+		return false, nil // another request upgraded it further after p was fetched
+	}
 	if p.Digest == i.digest && p.Version == i.Version {
 		return false, nil
 	}
 	before := i.Version
-	if err := s.leave(ctx, tx, *i); err != nil {
+	if err := s.replace(ctx, tx, i, p); err != nil {
 		return false, err
 	}
-	i.become(p, now())
-	all, err := allInstalled(ctx, tx, i.accountID, i.agentID)
+	return true, s.appendEvent(ctx, tx, actor, *i, "skill.upgraded", map[string]any{"from": before})
+}
+
+// replace replaces the version and the files of an installed skill.
+func (s *Service) replace(ctx context.Context, tx *database.Tx, i *Installed, p Package) error {
+	if err := s.store.expirePaths(ctx, tx, *i); err != nil {
+		return err
+	}
+	i.setPackage(p, now())
+	all, err := listInstalled(ctx, tx, i.account, i.agent)
 	if err != nil {
+		return err
+	}
+	if err := i.checkConflict(all); err != nil {
+		return err
+	}
+	if err := checkPin(ctx, tx, *i); err != nil {
+		return err
+	}
+	if err := updateInstalled(ctx, tx, *i); err != nil {
+		return err
+	}
+	if err := replaceFiles(ctx, tx, i.account, i.ID, p.Files); err != nil {
+		return err
+	}
+	if i.Enabled {
+		return s.store.recordPaths(ctx, tx, *i)
+	}
+	return nil
+}
+
+// setEnabled enables or disables a skill, and reports whether that changed anything. nil
+// leaves it as it is.
+func (s *Service) setEnabled(ctx context.Context, tx *database.Tx, actor identity.Actor, i *Installed, enabled *bool) (changed bool, err error) {
+	if enabled == nil || i.Enabled == *enabled {
+		return false, nil
+	}
+	kind, updatePaths := "skill.disabled", s.store.expirePaths
+	if *enabled {
+		kind, updatePaths = "skill.enabled", s.store.recordPaths
+	}
+	if err := updatePaths(ctx, tx, *i); err != nil {
 		return false, err
 	}
-	if err := i.fits(all); err != nil {
-		return false, err
-	}
-	if err := pinned(ctx, tx, *i); err != nil {
-		return false, err
-	}
+	i.Enabled, i.UpdatedAt = *enabled, now()
 	if err := updateInstalled(ctx, tx, *i); err != nil {
 		return false, err
 	}
-	if err := putFiles(ctx, tx, i.accountID, i.ID, p.Files); err != nil {
-		return false, err
-	}
-	if i.Enabled {
-		if err := s.remember(ctx, tx, *i); err != nil {
-			return false, err
-		}
-	}
-	return true, s.tell(ctx, tx, *i, "skill.upgraded", actor, map[string]any{"from": before})
+	return true, s.appendEvent(ctx, tx, actor, *i, kind, nil)
 }
 
-// change finds an installed skill, does something to it in one transaction, and
-// brings the agent up to date if that made a difference.
-func (s *Service) change(ctx context.Context, accountID, agentID, name string, do func(*database.Tx, *Installed) (bool, error)) (Change, error) {
+// change finds an installed skill and calls f with it in one transaction. If f reports a
+// change, change syncs the agent.
+func (s *Service) change(ctx context.Context, account identity.AccountID, agent identity.AgentID, name string, f func(*database.Tx, *Installed) (changed bool, err error)) (Change, error) {
 	var i Installed
 	changed := false
-	err := s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
-		if i, err = findInstalled(ctx, tx, accountID, agentID, name); err != nil {
+	err := s.store.db.Tx(ctx, func(tx *database.Tx) (err error) {
+		if i, err = findInstalled(ctx, tx, account, agent, name); err != nil {
 			return notInstalled(err, name)
 		}
-		changed, err = do(tx, &i)
+		changed, err = f(tx, &i)
 		return err
 	})
 	if err != nil {
@@ -312,39 +383,29 @@ func (s *Service) change(ctx context.Context, accountID, agentID, name string, d
 	if !changed {
 		return Change{Installed: i}, nil
 	}
-	return s.apply(ctx, i), nil
+	return s.sync(ctx, i), nil
 }
 
 func notInstalled(err error, name string) error {
-	if missing(err) {
+	if isNoRows(err) {
 		return fault.New(fault.NotFound, "The agent has no skill %s. GET skills lists them.", quote(name))
 	}
 	return fmt.Errorf("find installed skill: %w", err)
 }
 
-// apply tells the agent's home of a change that is written down already. If that
-// fails the change stands, and a restart at the latest brings it.
-func (s *Service) apply(ctx context.Context, i Installed) Change {
-	c := Change{Installed: i, Changed: true}
-	if s.Applier == nil {
-		return c
-	}
-	needs, err := s.Applier.Apply(ctx, i.accountID, i.agentID)
+// sync brings a committed change to the agent. If that fails the change stays, and a
+// restart brings it at the latest.
+func (s *Service) sync(ctx context.Context, i Installed) Change {
+	needsRestart, err := s.agents.Sync(ctx, i.account, i.agent)
 	if err != nil {
-		s.Log.WarnContext(ctx, "a change of skills did not reach the agent yet", "agent", i.agentID, "skill", i.SkillID, "error", err)
-		needs = true
+		s.log.WarnContext(ctx, "a change of skills could not be synced to the agent yet", "agent", i.agent, "skill", i.SkillID, "error", err)
+		needsRestart = true
 	}
-	c.NeedsRestart = needs
-	return c
+	return Change{Installed: i, Changed: true, NeedsRestart: needsRestart}
 }
 
-func (s *Service) tell(ctx context.Context, tx *database.Tx, i Installed, kind, actor string, more map[string]any) error {
-	if s.Events == nil {
-		return nil
-	}
+func (s *Service) appendEvent(ctx context.Context, tx *database.Tx, actor identity.Actor, i Installed, kind string, more map[string]any) error {
 	data := map[string]any{"skillId": i.SkillID, "version": i.Version, "trustLevel": i.Trust, "securityScore": i.Score}
-	for k, v := range more {
-		data[k] = v
-	}
-	return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(i.accountID), actor), event.Event{Topic: event.Topic("agent/" + i.agentID), Kind: kind, Data: data})
+	maps.Copy(data, more)
+	return s.events.Append(ctx, tx, actor, event.Event{Topic: event.AgentTopic(i.agent), Kind: kind, Data: data})
 }

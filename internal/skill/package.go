@@ -20,7 +20,7 @@ import (
 	"agento.host/agento/internal/skill/unpack"
 )
 
-// Trust says who vouches for a skill.
+// Trust is the trust level of a skill: who is responsible for its content.
 type Trust string
 
 // The trust levels.
@@ -30,18 +30,18 @@ const (
 	Custom   Trust = "custom"   // the account itself: an upload or a GitHub address
 )
 
-// Bounds of a skill.
+// Limits of a skill.
 const (
 	MaxFiles     = 256
 	MaxFileBytes = 1 << 20
-	MaxBytes     = 2 << 20 // all files together
-	maxSkillMD   = 256_000 // what OpenClaw reads
+	MaxBytes     = 2 << 20 // of all files together
+	maxSkillMD   = 256_000 // OpenClaw reads no longer file
 )
 
-// mainFile is what makes a folder a skill.
+// mainFile is the file that makes a folder a skill.
 const mainFile = "SKILL.md"
 
-// Manifest describes a skill to a person who looks for one.
+// Manifest describes a skill to people.
 type Manifest struct {
 	ID                  string   `yaml:"id" json:"id"`
 	Name                string   `yaml:"name" json:"name"`
@@ -52,25 +52,26 @@ type Manifest struct {
 	Description         string   `yaml:"description" json:"description"`
 	EnhancedDescription string   `yaml:"enhancedDescription" json:"enhancedDescription"`
 	UseCases            []string `yaml:"useCases" json:"useCases"`
-	Tools               []string `yaml:"tools" json:"tools"` // the agent's tools it needs
+	Tools               []string `yaml:"tools" json:"tools"` // tools of the agent that the skill needs
 }
 
 // Package is one version of a skill with its files.
 type Package struct {
 	Manifest
 	Trust   Trust
-	Source  string            // where an upgrade finds the next version
-	Pin     string            // commit or archive hash; empty if the version says it all
-	Files   map[string][]byte // path below the skill's folder → content
-	Digest  string            // SHA-256 over all paths and contents
+	Source  string            // where an upgrade finds the next version; see Installed.Source
+	Pin     string            // commit, or hash of the archive; empty if a version never changes
+	Files   map[string][]byte // path in the skill's folder → content
+	Digest  string            // SHA-256 of all paths and contents
 	Report  scan.Report
-	label   string // the name in SKILL.md, by which a model calls it
-	skillID string // what it is installed by
+	label   string // the name in SKILL.md, which a model uses
+	skillID string // the skillId of an order that installs it
 }
 
-var ids = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
+var idPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
 
-// newPackage checks a skill's files and scans them. Faults: Invalid, TooLarge.
+// newPackage checks and scans the files of a skill. Fields that m leaves out are filled
+// from SKILL.md; more are findings of its source. Faults: Invalid, TooLarge.
 func newPackage(m Manifest, trust Trust, files map[string][]byte, more ...scan.Finding) (Package, error) {
 	if err := checkFiles(files); err != nil {
 		return Package{}, err
@@ -79,15 +80,16 @@ func newPackage(m Manifest, trust Trust, files map[string][]byte, more ...scan.F
 	if err != nil {
 		return Package{}, err
 	}
-	m.fill(front)
-	if err := m.check(); err != nil {
+	m.setDefaults(front)
+	if err := m.validate(); err != nil {
 		return Package{}, err
 	}
 	report := scan.Files(files).With(slices.Concat(front.findings(), more)...)
-	return Package{Manifest: m, Trust: trust, Files: files, Digest: digest(files), Report: report, label: front.Name}, nil
+	return Package{Manifest: m, Trust: trust, Files: files, Digest: digestFiles(files), Report: report, label: front.Name}, nil
 }
 
-// checkFiles refuses what the database, a file system or OpenClaw would not take.
+// checkFiles refuses files that the database, a file system or OpenClaw does not accept.
+// Faults: Invalid, TooLarge.
 func checkFiles(files map[string][]byte) error {
 	total := 0
 	wrong := fault.Fields{}
@@ -95,45 +97,45 @@ func checkFiles(files map[string][]byte) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		data := files[name]
 		total += len(data)
-		if err := unpack.Check(name); err != nil {
-			wrong.Add("files", "hold a bad path: %v", err)
+		if err := unpack.CheckPath(name); err != nil {
+			wrong.Add("files", "have an invalid path: %v", err)
 		}
 		if len(data) > MaxFileBytes {
-			return fault.New(fault.TooLarge, "The file %s has %d bytes; a file of a skill may have %d.", unpack.Show(name), len(data), MaxFileBytes)
+			return fault.New(fault.TooLarge, "The file %s has %d bytes; at most %d are allowed.", unpack.Quote(name), len(data), MaxFileBytes)
 		}
-		collide(folded, name, wrong)
+		checkCollision(folded, name, wrong)
 	}
 	switch main, ok := files[mainFile]; {
 	case len(files) > MaxFiles || total > MaxBytes:
-		return fault.New(fault.TooLarge, "The skill has %d files and %d bytes; %d and %d are allowed.", len(files), total, MaxFiles, MaxBytes)
+		return fault.New(fault.TooLarge, "The skill has %d files and %d bytes; at most %d files and %d bytes are allowed.", len(files), total, MaxFiles, MaxBytes)
 	case !ok:
-		wrong.Add("files", "hold no SKILL.md at the top")
+		wrong.Add("files", "have no SKILL.md at the top level")
 	case len(main) > maxSkillMD:
-		return fault.New(fault.TooLarge, "SKILL.md has %d bytes; OpenClaw reads up to %d.", len(main), maxSkillMD)
+		return fault.New(fault.TooLarge, "SKILL.md has %d bytes; at most %d are allowed.", len(main), maxSkillMD)
 	case !utf8.Valid(main):
-		wrong.Add("files", "hold a SKILL.md that is not UTF-8 text")
+		wrong.Add("files", "have a SKILL.md that is not UTF-8 text")
 	}
 	return wrong.Err()
 }
 
-// collide notes paths that are one path, or a file and a folder at once, on some
-// file system.
-func collide(folded map[string]string, name string, wrong fault.Fields) {
+// checkCollision adds a path to folded, together with its folders, and adds to wrong if a
+// file system may treat two of them as one path.
+func checkCollision(folded map[string]string, name string, wrong fault.Fields) {
 	if before, ok := folded[unpack.Fold(name)]; ok {
-		wrong.Add("files", "hold %s and %s, which are one path", unpack.Show(strings.TrimSuffix(before, "/")), unpack.Show(name))
+		wrong.Add("files", "have %s and %s, which some file systems treat as one path", unpack.Quote(strings.TrimSuffix(before, "/")), unpack.Quote(name))
 	}
 	folded[unpack.Fold(name)] = name
 	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
 		if before, ok := folded[unpack.Fold(dir)]; ok && before != dir+"/" {
-			wrong.Add("files", "hold %s and %s, which are one path", unpack.Show(strings.TrimSuffix(before, "/")), unpack.Show(dir))
+			wrong.Add("files", "have %s and %s, which some file systems treat as one path", unpack.Quote(strings.TrimSuffix(before, "/")), unpack.Quote(dir))
 		}
 		folded[unpack.Fold(dir)] = dir + "/"
 	}
 }
 
-// fill takes from SKILL.md what a manifest leaves out.
-func (m *Manifest) fill(f Frontmatter) {
-	m.ID = cmp.Or(m.ID, slugOf(f.Name))
+// setDefaults sets the fields that the manifest leaves out from SKILL.md.
+func (m *Manifest) setDefaults(f Frontmatter) {
+	m.ID = cmp.Or(m.ID, slugify(f.Name))
 	m.Name = cmp.Or(strings.TrimSpace(m.Name), title(f.Name))
 	m.Description = cmp.Or(strings.TrimSpace(m.Description), f.Description)
 	m.EnhancedDescription = cmp.Or(strings.TrimSpace(m.EnhancedDescription), m.Description)
@@ -145,10 +147,10 @@ func (m *Manifest) fill(f Frontmatter) {
 	}
 }
 
-// check names every field that is wrong. Faults: Invalid.
-func (m Manifest) check() error {
+// validate checks every field. Faults: Invalid, with each wrong field.
+func (m Manifest) validate() error {
 	wrong := fault.Fields{}
-	if !ids.MatchString(m.ID) {
+	if !idPattern.MatchString(m.ID) {
 		wrong.Add("id", "must be 1-64 lower-case letters, digits and hyphens")
 	}
 	if !validVersion(m.Version) {
@@ -156,19 +158,19 @@ func (m Manifest) check() error {
 	}
 	for _, f := range []struct {
 		name, value string
-		most        int
+		max         int
 	}{
 		{"name", m.Name, 100}, {"author", m.Author, 100}, {"category", m.Category, 50},
 		{"description", m.Description, 1024}, {"enhancedDescription", m.EnhancedDescription, 8000},
 	} {
-		checkText(wrong, f.name, f.value, f.most)
+		checkText(wrong, f.name, f.value, f.max)
 	}
 	if m.Name == "" {
 		wrong.Add("name", "is missing")
 	}
 	for name, list := range map[string][]string{"tags": m.Tags, "useCases": m.UseCases, "tools": m.Tools} {
 		if len(list) > 50 {
-			wrong.Add(name, "must be at most 50")
+			wrong.Add(name, "must have at most 50 entries")
 		}
 		for _, s := range list {
 			checkText(wrong, name, s, 300)
@@ -177,24 +179,25 @@ func (m Manifest) check() error {
 	return wrong.Err()
 }
 
-func checkText(wrong fault.Fields, name, value string, most int) {
-	if utf8.RuneCountInString(value) > most {
-		wrong.Add(name, "must be at most %d characters", most)
+func checkText(wrong fault.Fields, name, value string, max int) {
+	if utf8.RuneCountInString(value) > max {
+		wrong.Add(name, "must be at most %d characters", max)
 	}
 	if !utf8.ValidString(value) || strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
-		wrong.Add(name, "holds characters that cannot be shown")
+		wrong.Add(name, "must not contain control characters")
 	}
 }
 
+// validVersion reports whether v is a complete semantic version without a leading v.
 func validVersion(v string) bool {
 	return len(v) <= 64 && semver.IsValid("v"+v) && strings.Count(strings.FieldsFunc(v, func(r rune) bool { return r == '-' || r == '+' })[0], ".") == 2
 }
 
-// newer says whether version a is higher than b. Build metadata counts for nothing.
+// newer reports whether version a is higher than b. Build metadata is ignored.
 func newer(a, b string) bool { return semver.Compare("v"+a, "v"+b) > 0 }
 
-// slugOf makes a folder's name of any text; "" if nothing of it can be used.
-func slugOf(s string) string {
+// slugify returns a folder name for a text; "" if the text has no letter or digit of ASCII.
+func slugify(s string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(s) {
 		switch {
@@ -210,7 +213,7 @@ func slugOf(s string) string {
 	return strings.Trim(b.String(), "-")
 }
 
-// title makes a name for people of one for machines: csv-analysis → Csv Analysis.
+// title returns a name for people from an id: csv-analysis → Csv Analysis.
 func title(s string) string {
 	parts := strings.FieldsFunc(s, func(r rune) bool { return r == '-' || r == '_' })
 	for i, w := range parts {
@@ -220,13 +223,14 @@ func title(s string) string {
 	return strings.Join(parts, " ")
 }
 
-func hashOf(data []byte) string {
+// sha256Hex returns the SHA-256 of data, in hexadecimal.
+func sha256Hex(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
 }
 
-// digest is one hash for a whole tree.
-func digest(files map[string][]byte) string {
+// digestFiles returns one SHA-256 for all paths and contents, in hexadecimal.
+func digestFiles(files map[string][]byte) string {
 	h := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		_, _ = fmt.Fprintf(h, "%d %s %d ", len(name), name, len(files[name]))

@@ -1,5 +1,5 @@
-// Package catalog holds the verified skills that come with agento: under skills/,
-// a folder each, with SKILL.md, its helpers and manifest.yaml.
+// Package catalog embeds the verified skills that come with agento. Each is a folder
+// below skills/ with SKILL.md, manifest.yaml and helper files.
 package catalog
 
 import (
@@ -10,7 +10,7 @@ import (
 //go:embed skills
 var files embed.FS
 
-// Files returns the folders of the skills.
+// Files returns a file system with one folder for each skill.
 func Files() fs.FS {
 	sub, err := fs.Sub(files, "skills")
 	if err != nil {

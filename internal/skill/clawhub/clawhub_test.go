@@ -14,7 +14,7 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-func open(t *testing.T, r *skilltest.Registry) *clawhub.Client {
+func newClient(t *testing.T, r *skilltest.Registry) *clawhub.Client {
 	t.Helper()
 	c, err := clawhub.New(clawhub.Settings{Settings: fetch.Settings{BaseURL: r.URL, Timeout: 300 * time.Millisecond, Token: vault.NewSecret("reg-token")}})
 	if err != nil {
@@ -23,18 +23,18 @@ func open(t *testing.T, r *skilltest.Registry) *clawhub.Client {
 	return c
 }
 
-func weather(t *testing.T) skilltest.Version {
+func weatherSkill(t *testing.T) skilltest.Version {
 	return skilltest.Version{Owner: "ann", Slug: "weather", Name: "Weather", Version: "1.2.0",
 		Archive: skilltest.Zip(t, map[string][]byte{"weather/skill.md": skilltest.SkillMD("weather", "Look."), "weather/a/b.txt": []byte("b"), "weather/.clawhub/x": nil})}
 }
 
-func TestFetch(t *testing.T) {
+func TestFetchAndSearch(t *testing.T) {
 	r := skilltest.NewRegistry(t)
-	v := weather(t)
+	v := weatherSkill(t)
 	r.Publish(v)
 	v.Version = "1.3.0"
 	r.Publish(v)
-	c := open(t, r)
+	c := newClient(t, r)
 	for _, x := range []struct{ ref, version, want string }{{"weather", "", "1.3.0"}, {"@ann/weather", "1.2.0", "1.2.0"}} {
 		ref, err := clawhub.ParseRef(x.ref)
 		if err != nil {
@@ -57,14 +57,14 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// Whatever a registry does wrong is one of three faults, and no files come back.
-func TestMisbehaviour(t *testing.T) {
+// TestFetchFailsWithFaultAndNoFiles: every failure of the registry is a fault.
+func TestFetchFailsWithFaultAndNoFiles(t *testing.T) {
 	stop := make(chan struct{})
 	t.Cleanup(func() { close(stop) })
-	at := func(path string, do http.HandlerFunc) func(http.ResponseWriter, *http.Request) bool {
+	on := func(path string, handle http.HandlerFunc) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
 			if strings.HasSuffix(r.URL.Path, path) {
-				do(w, r)
+				handle(w, r)
 				return true
 			}
 			return false
@@ -73,7 +73,7 @@ func TestMisbehaviour(t *testing.T) {
 	status := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", code) }
 	}
-	says := func(body string) http.HandlerFunc {
+	sends := func(body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) }
 	}
 	slow := func(w http.ResponseWriter, r *http.Request) {
@@ -96,16 +96,16 @@ func TestMisbehaviour(t *testing.T) {
 		_, _ = w.Write([]byte("PK\x03\x04"))
 	}
 	for name, c := range map[string]struct {
-		change func(*skilltest.Version)
-		fault  func(http.ResponseWriter, *http.Request) bool
-		want   fault.Code
+		change    func(*skilltest.Version)
+		intercept func(http.ResponseWriter, *http.Request) bool
+		want      fault.Code
 	}{
 		"wrong hash": {change: func(v *skilltest.Version) { v.Checksum = strings.Repeat("0", 64) }, want: fault.Upstream},
 		"traversal": {change: func(v *skilltest.Version) {
 			v.Archive = skilltest.Zip(t, map[string][]byte{"SKILL.md": nil, "../../x": nil})
 		}, want: fault.Invalid},
 		"absolute": {change: func(v *skilltest.Version) { v.Archive = skilltest.Zip(t, map[string][]byte{"/etc/x": nil}) }, want: fault.Invalid},
-		"link":     {change: func(v *skilltest.Version) { v.Archive = skilltest.Link(t, "/etc/passwd") }, want: fault.Invalid},
+		"link":     {change: func(v *skilltest.Version) { v.Archive = skilltest.ZipWithLink(t, "/etc/passwd") }, want: fault.Invalid},
 		"bomb": {change: func(v *skilltest.Version) {
 			v.Archive = skilltest.Zip(t, map[string][]byte{"SKILL.md": make([]byte, 1<<20)})
 		}, want: fault.Invalid},
@@ -116,50 +116,50 @@ func TestMisbehaviour(t *testing.T) {
 		"cut zip":           {change: func(v *skilltest.Version) { v.Archive = v.Archive[:len(v.Archive)/2] }, want: fault.Upstream},
 		"malware":           {change: func(v *skilltest.Version) { v.Malware = true }, want: fault.Forbidden},
 		"blocked":           {change: func(v *skilltest.Version) { v.Verdict = "blocked" }, want: fault.Forbidden},
-		"truncated":         {fault: at("/download", truncated), want: fault.Upstream},
-		"slow archive":      {fault: at("/download", slow), want: fault.UpstreamTimeout},
-		"slow detail":       {fault: at("/weather", slow), want: fault.UpstreamTimeout},
-		"endless":           {fault: at("/download", endless), want: fault.Upstream},
-		"endless detail":    {fault: at("/weather", endless), want: fault.Upstream},
-		"500 archive":       {fault: at("/download", status(500)), want: fault.Upstream},
-		"500 detail":        {fault: at("/weather", status(500)), want: fault.Upstream},
-		"500 verdict":       {fault: at("/security-verdicts", status(500)), want: fault.Upstream},
-		"429":               {fault: at("/install", status(429)), want: fault.Upstream},
-		"403":               {fault: at("/download", status(403)), want: fault.Forbidden},
-		"gone":              {fault: at("/download", status(410)), want: fault.NotFound},
-		"no such skill":     {fault: at("/weather", status(404)), want: fault.NotFound},
-		"null skill":        {fault: at("/weather", says(`{"skill":null}`)), want: fault.NotFound},
-		"HTML":              {fault: at("/weather", says("<html>")), want: fault.Upstream},
-		"another's verdict": {fault: at("/security-verdicts", says(`{"items":[{"ok":true,"decision":"pass","slug":"other"}]}`)), want: fault.Upstream},
-		"no verdicts":       {fault: at("/security-verdicts", says(`{"items":[]}`)), want: fault.Upstream},
-		"ambiguous":         {fault: at("/install", says(`{"ok":false,"reason":"ambiguous_slug"}`)), want: fault.Conflict},
-		"not installable":   {fault: at("/install", says(`{"ok":false,"reason":"hidden"}`)), want: fault.Forbidden},
-		"no version":        {fault: at("/install", says(`{"ok":true,"installKind":"archive","archive":{"downloadUrl":"/x"}}`)), want: fault.Upstream},
-		"evil version":      {fault: at("/install", says(`{"ok":true,"installKind":"archive","archive":{"version":"../1","downloadUrl":"/x"}}`)), want: fault.Upstream},
-		"http elsewhere":    {fault: at("/install", says(`{"ok":true,"installKind":"archive","archive":{"version":"1.0.0","downloadUrl":"http://192.0.2.1/x"}}`)), want: fault.Upstream},
-		"file address":      {fault: at("/install", says(`{"ok":true,"installKind":"archive","archive":{"version":"1.0.0","downloadUrl":"file:///etc/passwd"}}`)), want: fault.Upstream},
-		"floating source":   {fault: at("/install", says(`{"ok":true,"installKind":"github","github":{"repo":"a/b","commit":"main"}}`)), want: fault.Upstream},
-		"loop": {fault: at("/download", func(w http.ResponseWriter, r *http.Request) {
+		"truncated":         {intercept: on("/download", truncated), want: fault.Upstream},
+		"slow archive":      {intercept: on("/download", slow), want: fault.UpstreamTimeout},
+		"slow detail":       {intercept: on("/weather", slow), want: fault.UpstreamTimeout},
+		"endless":           {intercept: on("/download", endless), want: fault.Upstream},
+		"endless detail":    {intercept: on("/weather", endless), want: fault.Upstream},
+		"500 archive":       {intercept: on("/download", status(500)), want: fault.Upstream},
+		"500 detail":        {intercept: on("/weather", status(500)), want: fault.Upstream},
+		"500 verdict":       {intercept: on("/security-verdicts", status(500)), want: fault.Upstream},
+		"429":               {intercept: on("/install", status(429)), want: fault.Upstream},
+		"403":               {intercept: on("/download", status(403)), want: fault.Forbidden},
+		"gone":              {intercept: on("/download", status(410)), want: fault.NotFound},
+		"no such skill":     {intercept: on("/weather", status(404)), want: fault.NotFound},
+		"null skill":        {intercept: on("/weather", sends(`{"skill":null}`)), want: fault.NotFound},
+		"HTML":              {intercept: on("/weather", sends("<html>")), want: fault.Upstream},
+		"another's verdict": {intercept: on("/security-verdicts", sends(`{"items":[{"ok":true,"decision":"pass","slug":"other"}]}`)), want: fault.Upstream},
+		"no verdicts":       {intercept: on("/security-verdicts", sends(`{"items":[]}`)), want: fault.Upstream},
+		"ambiguous":         {intercept: on("/install", sends(`{"ok":false,"reason":"ambiguous_slug"}`)), want: fault.Conflict},
+		"not installable":   {intercept: on("/install", sends(`{"ok":false,"reason":"hidden"}`)), want: fault.Forbidden},
+		"no version":        {intercept: on("/install", sends(`{"ok":true,"installKind":"archive","archive":{"downloadUrl":"/x"}}`)), want: fault.Upstream},
+		"evil version":      {intercept: on("/install", sends(`{"ok":true,"installKind":"archive","archive":{"version":"../1","downloadUrl":"/x"}}`)), want: fault.Upstream},
+		"http elsewhere":    {intercept: on("/install", sends(`{"ok":true,"installKind":"archive","archive":{"version":"1.0.0","downloadUrl":"http://192.0.2.1/x"}}`)), want: fault.Upstream},
+		"file address":      {intercept: on("/install", sends(`{"ok":true,"installKind":"archive","archive":{"version":"1.0.0","downloadUrl":"file:///etc/passwd"}}`)), want: fault.Upstream},
+		"floating source":   {intercept: on("/install", sends(`{"ok":true,"installKind":"github","github":{"repo":"a/b","commit":"main"}}`)), want: fault.Upstream},
+		"loop": {intercept: on("/download", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.String(), http.StatusFound)
 		}), want: fault.Upstream},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := skilltest.NewRegistry(t)
-			v := weather(t)
+			v := weatherSkill(t)
 			if c.change != nil {
 				c.change(&v)
 			}
 			r.Publish(v)
-			r.Misbehave(c.fault)
-			p, err := open(t, r).Fetch(t.Context(), clawhub.Ref{Slug: "weather"}, "")
+			r.Intercept(c.intercept)
+			p, err := newClient(t, r).Fetch(t.Context(), clawhub.Ref{Slug: "weather"}, "")
 			if !fault.Is(err, c.want) {
 				t.Errorf("error %v, want %s", err, c.want)
 			}
 			if p.Files != nil {
-				t.Errorf("files came back: %v", p.Files)
+				t.Errorf("files were returned: %v", p.Files)
 			}
 			if err != nil && strings.Contains(err.Error(), "reg-token") {
-				t.Error("the token shows in the error")
+				t.Error("the error contains the token")
 			}
 		})
 	}
@@ -174,22 +174,22 @@ func TestMisbehaviour(t *testing.T) {
 	})
 }
 
-func TestDoubts(t *testing.T) {
+func TestFetchReportsFindingsOfTheRegistry(t *testing.T) {
 	for name, change := range map[string]func(*skilltest.Version){
 		"registry-verdict": func(v *skilltest.Version) { v.Suspicious = true },
 		"no-checksum":      func(v *skilltest.Version) { v.Checksum = "none" },
 	} {
 		r := skilltest.NewRegistry(t)
-		v := weather(t)
+		v := weatherSkill(t)
 		change(&v)
 		r.Publish(v)
-		p, err := open(t, r).Fetch(t.Context(), clawhub.Ref{Slug: "weather"}, "")
+		p, err := newClient(t, r).Fetch(t.Context(), clawhub.Ref{Slug: "weather"}, "")
 		if err != nil || len(p.Findings) != 1 || p.Findings[0].Rule != name {
 			t.Errorf("%s: %+v, %v", name, p.Findings, err)
 		}
 	}
 	r := skilltest.NewRegistry(t)
-	v := weather(t)
+	v := weatherSkill(t)
 	v.Checksum = "none"
 	r.Publish(v)
 	strict, err := clawhub.New(clawhub.Settings{Settings: fetch.Settings{BaseURL: r.URL}, RequireChecksum: true})
@@ -197,11 +197,11 @@ func TestDoubts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p, err := strict.Fetch(t.Context(), clawhub.Ref{Slug: "weather"}, ""); !fault.Is(err, fault.Upstream) || p.Files != nil {
-		t.Errorf("no checksum where one is required: %v", err)
+		t.Errorf("an archive without the required checksum: %v", err)
 	}
 }
 
-func TestParseRef(t *testing.T) {
+func TestParseRefRefusesInvalidNames(t *testing.T) {
 	for _, bad := range []string{"", "@", "a/b/c", "@a/", "../x", "a b", "@/x", "-a", "ä", strings.Repeat("a", 200)} {
 		if ref, err := clawhub.ParseRef(bad); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v, %v", bad, ref, err)

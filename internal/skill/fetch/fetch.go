@@ -1,5 +1,8 @@
-// Package fetch asks a service on the net for something small, trusts nothing of
-// the answer, and turns every way it can fail into a fault.
+// Package fetch sends requests to a service on the internet and reads small
+// responses. It does not trust the service, and it returns every failure as a fault.
+//
+// It never retries: a caller waits for the response, and the fault tells the caller
+// when to try again. A retry library is therefore not needed.
 package fetch
 
 import (
@@ -18,13 +21,13 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-// Settings say whom to ask, and how.
+// Settings configure a Client.
 type Settings struct {
-	Service string        // its name in messages
-	BaseURL string        // scheme, host and an optional path before every request's
-	HTTP    *http.Client  // guards which addresses are dialled; nil: http.DefaultClient
-	Timeout time.Duration // for one whole answer, body included; 0: 30 s
-	Token   vault.Secret  // sent as a bearer token to the host of BaseURL alone
+	Service string        // name of the service in messages
+	BaseURL string        // scheme, host and an optional path that every request's path follows
+	HTTP    *http.Client  // decides which addresses may be dialled; nil: http.DefaultClient
+	Timeout time.Duration // of one request, including its response body; 0: 30 s
+	Token   vault.Secret  // sent as a bearer token, only to the host of BaseURL
 }
 
 const (
@@ -32,7 +35,7 @@ const (
 	maxRedirects   = 5
 )
 
-// Client asks one service. Its methods may be called concurrently.
+// Client sends requests to one service. Its methods may be called concurrently.
 type Client struct {
 	service string
 	base    *url.URL
@@ -41,7 +44,7 @@ type Client struct {
 	token   vault.Secret
 }
 
-// New checks the settings.
+// New returns a client. Errors: the base URL is invalid.
 func New(s Settings) (*Client, error) {
 	base, err := url.Parse(s.BaseURL)
 	if err != nil || base.Host == "" || base.Scheme != "https" && base.Scheme != "http" {
@@ -51,20 +54,21 @@ func New(s Settings) (*Client, error) {
 	if c.timeout <= 0 {
 		c.timeout = defaultTimeout
 	}
-	from := s.HTTP
-	if from == nil {
-		from = http.DefaultClient
+	given := s.HTTP
+	if given == nil {
+		given = http.DefaultClient
 	}
-	client := *from
-	client.CheckRedirect = c.follow(from.CheckRedirect)
+	client := *given
+	client.CheckRedirect = c.checkRedirect(given.CheckRedirect)
 	c.http = &client
 	return c, nil
 }
 
-// follow refuses a redirect that gives up encryption, beside what the client
-// given refuses. The token does not come along to another host: net/http would
-// take it to another port and to any subdomain.
-func (c *Client) follow(also func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
+// checkRedirect returns a redirect policy that refuses more than maxRedirects
+// redirects and a redirect from https to http, and then applies next. It removes the
+// token from requests to another host: net/http would send it to another port and to
+// any subdomain.
+func (c *Client) checkRedirect(next func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
 	return func(to *http.Request, via []*http.Request) error {
 		if len(via) >= maxRedirects {
 			return fmt.Errorf("more than %d redirects", maxRedirects)
@@ -75,8 +79,8 @@ func (c *Client) follow(also func(*http.Request, []*http.Request) error) func(*h
 		if to.URL.Host != c.base.Host {
 			to.Header.Del("Authorization")
 		}
-		if also != nil {
-			return also(to, via)
+		if next != nil {
+			return next(to, via)
 		}
 		return nil
 	}
@@ -93,35 +97,35 @@ func (c *Client) URL(query url.Values, parts ...string) string {
 	return u.String()
 }
 
-// Resolve returns the address that a service's answer points to, relative to
-// the base. Another host must be asked over https. Faults: Upstream.
+// Resolve returns the address of a reference in a response, which may be relative to
+// the base URL. Another host must use https. Faults: Upstream.
 func (c *Client) Resolve(ref string) (string, error) {
 	u, err := c.base.Parse(ref)
 	if err != nil || u.User != nil || u.Scheme != "https" && (u.Scheme != c.base.Scheme || u.Host != c.base.Host) {
-		return "", fault.New(fault.Upstream, "%s points to an address that cannot be trusted.", c.service)
+		return "", fault.New(fault.Upstream, "%s sent an address that is not allowed. Nothing was fetched.", c.service)
 	}
 	return u.String(), nil
 }
 
-// Answer is what a service said, with a status of 2xx.
-type Answer struct {
+// Response is a response with a status of 2xx.
+type Response struct {
 	Header http.Header
 	Body   []byte
 }
 
-// Get reads at most limit bytes. Faults: NotFound; Forbidden; Upstream;
-// UpstreamTimeout.
-func (c *Client) Get(ctx context.Context, address, accept string, limit int64) (Answer, error) {
+// Get returns the response of a GET request. Faults: NotFound; Forbidden; Upstream,
+// also if the body is longer than limit bytes; UpstreamTimeout.
+func (c *Client) Get(ctx context.Context, address, accept string, limit int64) (Response, error) {
 	return c.read(ctx, http.MethodGet, address, accept, nil, limit)
 }
 
-// Post sends JSON and reads at most limit bytes; faults as for Get.
-func (c *Client) Post(ctx context.Context, address string, body []byte, limit int64) (Answer, error) {
+// Post sends JSON and returns the response. Faults: as for Get.
+func (c *Client) Post(ctx context.Context, address string, body []byte, limit int64) (Response, error) {
 	return c.read(ctx, http.MethodPost, address, "application/json", body, limit)
 }
 
-func (c *Client) read(ctx context.Context, method, address, accept string, body []byte, limit int64) (Answer, error) {
-	var a Answer
+func (c *Client) read(ctx context.Context, method, address, accept string, body []byte, limit int64) (Response, error) {
+	var out Response
 	err := c.do(ctx, method, address, accept, body, func(resp *http.Response) error {
 		data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 		if err != nil {
@@ -130,14 +134,14 @@ func (c *Client) read(ctx context.Context, method, address, accept string, body 
 		if int64(len(data)) > limit {
 			return fault.New(fault.Upstream, "%s sent more than %d bytes.", c.service, limit)
 		}
-		a = Answer{Header: resp.Header, Body: data}
+		out = Response{Header: resp.Header, Body: data}
 		return nil
 	})
-	return a, err
+	return out, err
 }
 
-// Stream hands the body of an answer to f, which may read at most limit bytes
-// of it; a longer one looks cut off.
+// Stream sends a GET request and calls f with the response body, cut off after limit
+// bytes. Faults: as for Get.
 func (c *Client) Stream(ctx context.Context, address string, limit int64, f func(io.Reader) error) error {
 	return c.do(ctx, http.MethodGet, address, "*/*", nil, func(resp *http.Response) error {
 		return f(io.LimitReader(resp.Body, limit))
@@ -149,7 +153,7 @@ func (c *Client) do(ctx context.Context, method, address, accept string, body []
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", c.service, err)
+		return fmt.Errorf("request to %s: %w", c.service, err)
 	}
 	req.Header.Set("Accept", accept)
 	req.Header.Set("User-Agent", "agento")
@@ -161,46 +165,47 @@ func (c *Client) do(ctx context.Context, method, address, accept string, body []
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return c.fault(err)
+		return c.asFault(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return c.refusal(resp)
+		return c.statusFault(resp)
 	}
-	return c.fault(f(resp))
+	return c.asFault(f(resp))
 }
 
-// fault says what went wrong on the way. What is a fault already stays one.
-func (c *Client) fault(err error) error {
+// asFault returns the fault for an error of a request. A fault is returned as it is.
+func (c *Client) asFault(err error) error {
 	var f *fault.Fault
 	var timeout net.Error
 	switch {
 	case err == nil || errors.As(err, &f):
 		return err
 	case errors.Is(err, context.Canceled):
-		return fmt.Errorf("ask %s: %w", c.service, err)
+		return fmt.Errorf("request to %s: %w", c.service, err)
 	case errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout():
 		return fault.New(fault.UpstreamTimeout, "%s did not answer in time. Try again later.", c.service).Because(err)
 	}
 	return fault.New(fault.Upstream, "%s cannot be reached or sent a broken answer. Try again later.", c.service).Because(err)
 }
 
-// refusal turns a status into a fault; what the service says of it goes to the log alone.
-func (c *Client) refusal(resp *http.Response) error {
-	said, _ := io.ReadAll(io.LimitReader(resp.Body, 400))
-	cause := fmt.Errorf("%s %s: %s: %q", resp.Request.Method, resp.Request.URL.Redacted(), resp.Status, said)
+// statusFault returns the fault for a status other than 2xx. The response body is only
+// logged, as the cause.
+func (c *Client) statusFault(resp *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 400))
+	cause := fmt.Errorf("%s %s: %s: %q", resp.Request.Method, resp.Request.URL.Redacted(), resp.Status, text)
 	switch resp.StatusCode {
 	case http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity:
-		return fault.New(fault.NotFound, "%s has no such thing.", c.service).Because(cause)
+		return fault.New(fault.NotFound, "%s does not have it.", c.service).Because(cause)
 	case http.StatusForbidden, http.StatusUnavailableForLegalReasons, http.StatusLocked:
 		if resp.Header.Get("X-RateLimit-Remaining") != "0" {
-			return fault.New(fault.Forbidden, "%s does not give it out.", c.service).Because(cause)
+			return fault.New(fault.Forbidden, "%s refuses access to it.", c.service).Because(cause)
 		}
 	case http.StatusTooManyRequests:
 	default:
 		return fault.New(fault.Upstream, "%s answered with status %d. Try again later.", c.service, resp.StatusCode).Because(cause)
 	}
-	f := fault.New(fault.Upstream, "%s takes no more requests from this server for now. Try again later.", c.service).Because(cause)
+	f := fault.New(fault.Upstream, "%s limits the requests of this server. Try again later.", c.service).Because(cause)
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 && s <= 3600 {
 		f.RetryAfter = time.Duration(s) * time.Second
 	}

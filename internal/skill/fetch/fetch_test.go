@@ -15,14 +15,14 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-func serve(t *testing.T, h http.HandlerFunc) *httptest.Server {
+func startServer(t *testing.T, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return s
 }
 
-func open(t *testing.T, s fetch.Settings) *fetch.Client {
+func newClient(t *testing.T, s fetch.Settings) *fetch.Client {
 	t.Helper()
 	s.Service = "The test"
 	c, err := fetch.New(s)
@@ -32,18 +32,18 @@ func open(t *testing.T, s fetch.Settings) *fetch.Client {
 	return c
 }
 
-func TestTheTokenStaysWithItsHost(t *testing.T) {
+func TestTokenIsSentOnlyToTheBaseHost(t *testing.T) {
 	seen := make(chan string, 2)
-	elsewhere := serve(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header.Get("Authorization") })
+	otherHost := startServer(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header.Get("Authorization") })
 	for _, to := range []string{
-		strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1),
-		elsewhere.URL, // another port is another service
+		strings.Replace(otherHost.URL, "127.0.0.1", "localhost", 1),
+		otherHost.URL, // another port is another host
 	} {
-		home := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		base := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 			seen <- r.Header.Get("Authorization")
 			http.Redirect(w, r, to, http.StatusFound)
 		})
-		c := open(t, fetch.Settings{BaseURL: home.URL, Token: vault.NewSecret("tok")})
+		c := newClient(t, fetch.Settings{BaseURL: base.URL, Token: vault.NewSecret("tok")})
 		if _, err := c.Get(t.Context(), c.URL(nil, "x"), "*/*", 10); err != nil {
 			t.Fatal(err)
 		}
@@ -53,34 +53,34 @@ func TestTheTokenStaysWithItsHost(t *testing.T) {
 	}
 }
 
-func TestRedirectsKeepEncryption(t *testing.T) {
-	plain := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("it was followed") })
+func TestRedirectFromHTTPSToHTTPIsRefused(t *testing.T) {
+	plain := startServer(t, func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") })
 	secure := httptest.NewTLSServer(http.RedirectHandler(plain.URL, http.StatusFound))
 	t.Cleanup(secure.Close)
-	c := open(t, fetch.Settings{BaseURL: secure.URL, HTTP: secure.Client()})
+	c := newClient(t, fetch.Settings{BaseURL: secure.URL, HTTP: secure.Client()})
 	if _, err := c.Get(t.Context(), c.URL(nil, "x"), "*/*", 10); !fault.Is(err, fault.Upstream) {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestTheGivenClientsGuardIsAsked(t *testing.T) {
-	target := serve(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) })
-	refused := errors.New("guarded")
-	c := open(t, fetch.Settings{BaseURL: target.URL, HTTP: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return refused }}})
+func TestRedirectPolicyOfTheGivenClientApplies(t *testing.T) {
+	target := startServer(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) })
+	refused := errors.New("refused by the policy")
+	c := newClient(t, fetch.Settings{BaseURL: target.URL, HTTP: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return refused }}})
 	if _, err := c.Get(t.Context(), c.URL(nil), "*/*", 10); !errors.Is(err, refused) || !fault.Is(err, fault.Upstream) {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestErrorStatusBecomesFault(t *testing.T) {
 	status, header := 200, http.Header{}
-	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+	s := startServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		for k, v := range header {
 			w.Header()[k] = v
 		}
 		w.WriteHeader(status)
 	})
-	c := open(t, fetch.Settings{BaseURL: s.URL})
+	c := newClient(t, fetch.Settings{BaseURL: s.URL})
 	for _, x := range []struct {
 		status int
 		header http.Header
@@ -110,8 +110,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestAddresses(t *testing.T) {
-	c := open(t, fetch.Settings{BaseURL: "https://hub.example.com/base/"})
+func TestURLAndResolve(t *testing.T) {
+	c := newClient(t, fetch.Settings{BaseURL: "https://hub.example.com/base/"})
 	if got := c.URL(url.Values{"a": {"b c"}}, "v1", "x/y"); got != "https://hub.example.com/base/v1/x%2Fy?a=b+c" {
 		t.Error(got)
 	}
@@ -125,7 +125,7 @@ func TestAddresses(t *testing.T) {
 	}
 	for _, bad := range []string{"", "hub.example.com", "ftp://x", "https://", "://"} {
 		if _, err := fetch.New(fetch.Settings{BaseURL: bad}); err == nil {
-			t.Errorf("%q is taken", bad)
+			t.Errorf("the base URL %q is accepted", bad)
 		}
 	}
 }

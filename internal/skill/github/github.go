@@ -1,5 +1,5 @@
-// Package github fetches one folder of a repository, pinned to a commit, through
-// GitHub's REST API or another server that speaks it.
+// Package github fetches one folder of a repository at a commit through GitHub's REST
+// API, or through another server with the same API.
 package github
 
 import (
@@ -16,19 +16,20 @@ import (
 	"agento.host/agento/internal/skill/unpack"
 )
 
-// DefaultURL is GitHub's API. A GitHub Enterprise Server has https://HOST/api/v3.
+// DefaultURL is GitHub's API. That of a GitHub Enterprise Server is https://HOST/api/v3.
 const DefaultURL = "https://api.github.com"
 
 const (
 	maxTarball = 64 << 20 // packed bytes of a whole repository
-	maxRefs    = 4        // parts of a branch's name tried, feature/a/b/c
+	maxRefs    = 4        // parts that a branch name may have, as in feature/a/b/c
 )
 
-// Client asks one server.
+// Client fetches from one server.
 type Client struct{ c *fetch.Client }
 
-// New makes a client. Service and BaseURL have defaults; a token raises GitHub's
-// limit of 60 requests an hour and opens private repositories.
+// New returns a client. Service and BaseURL have defaults. A token raises GitHub's
+// limit of 60 requests an hour and gives access to private repositories. Errors: the
+// base URL is invalid.
 func New(s fetch.Settings) (*Client, error) {
 	if s.Service == "" {
 		s.Service = "GitHub"
@@ -43,17 +44,17 @@ func New(s fetch.Settings) (*Client, error) {
 // Source is a folder of a repository at a branch, tag or commit.
 type Source struct {
 	Owner, Repo string
-	tree        []string // what follows /tree/: a reference, then a path; empty: the default branch
+	tree        []string // the parts after /tree/: a reference, then a path; empty: the default branch
 }
 
 var (
-	owner  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,37}[A-Za-z0-9])?$`)
-	repo   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
-	part   = regexp.MustCompile(`^[A-Za-z0-9._@+ -]{1,100}$`)
-	commit = regexp.MustCompile(`^[0-9a-f]{40}$`)
+	ownerPattern  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,37}[A-Za-z0-9])?$`)
+	repoPattern   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
+	partPattern   = regexp.MustCompile(`^[A-Za-z0-9._@+ -]{1,100}$`)
+	commitPattern = regexp.MustCompile(`^[0-9a-f]{40}$`)
 )
 
-// IsURL says whether a skill's id is meant as an address.
+// IsURL reports whether a skill's id looks like an address, valid or not.
 func IsURL(id string) bool {
 	lower := strings.ToLower(id)
 	return strings.HasPrefix(lower, "https://") || strings.HasPrefix(lower, "http://") || strings.HasPrefix(lower, "github.com/")
@@ -61,41 +62,42 @@ func IsURL(id string) bool {
 
 // Parse reads https://github.com/OWNER/REPO[/tree/REF[/PATH]]. Faults: Invalid.
 func Parse(s string) (Source, error) {
-	bad := func(why string) (Source, error) {
-		return Source{}, fault.New(fault.Invalid, "skillId %s; it must look like https://github.com/OWNER/REPO/tree/REF/PATH.", why).With("skillId", why)
+	invalid := func(problem string) (Source, error) {
+		return Source{}, fault.New(fault.Invalid, "skillId %s; it must look like https://github.com/OWNER/REPO/tree/REF/PATH.", problem).With("skillId", problem)
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || !strings.EqualFold(u.Host, "github.com") || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return bad("is not a plain https://github.com address")
+		return invalid("is not a plain https://github.com address")
 	}
 	parts := strings.Split(strings.Trim(u.Path, "/"), "/")
 	if len(parts) < 2 {
-		return bad("names no repository")
+		return invalid("names no repository")
 	}
 	src := Source{Owner: parts[0], Repo: strings.TrimSuffix(parts[1], ".git")}
-	if !owner.MatchString(src.Owner) || !repo.MatchString(src.Repo) || strings.Trim(src.Repo, ".") == "" {
-		return bad("names no repository")
+	if !ownerPattern.MatchString(src.Owner) || !repoPattern.MatchString(src.Repo) || strings.Trim(src.Repo, ".") == "" {
+		return invalid("names no repository")
 	}
 	if len(parts) == 2 {
 		return src, nil
 	}
 	if src.tree = parts[3:]; parts[2] != "tree" || len(src.tree) == 0 {
-		return bad("is not the address of a folder")
+		return invalid("is not the address of a folder")
 	}
 	for _, p := range src.tree {
-		if !part.MatchString(p) || p == "." || p == ".." {
-			return bad("has a path that cannot be read")
+		if !partPattern.MatchString(p) || p == "." || p == ".." {
+			return invalid("has a path with characters that are not allowed")
 		}
 	}
 	return src, nil
 }
 
-// At makes a source of a repository ("owner/name"), commit and path.
+// At returns the source of a path in a repository ("owner/name") at a commit. Faults:
+// Invalid.
 func At(repository, commit, path string) (Source, error) {
 	return Parse("https://github.com/" + repository + "/tree/" + commit + "/" + path)
 }
 
-// String is what Parse reads.
+// String returns the address in the form that Parse reads.
 func (s Source) String() string {
 	out := "https://github.com/" + s.Owner + "/" + s.Repo
 	if len(s.tree) > 0 {
@@ -104,36 +106,33 @@ func (s Source) String() string {
 	return out
 }
 
-// Folder is what a source holds.
+// Folder is the content of a source.
 type Folder struct {
-	Name   string // of the folder, or the repository
 	Commit string // 40 hexadecimal digits
 	Files  map[string][]byte
 }
 
-// Fetch resolves the source to a commit and gets its files. Faults: Invalid, if
+// Fetch resolves the source to a commit and returns its files. Faults: Invalid, if
 // the files are unsafe or too large; NotFound; Forbidden; Upstream; UpstreamTimeout.
 func (c *Client) Fetch(ctx context.Context, s Source) (Folder, error) {
 	sha, path, err := c.resolve(ctx, s)
 	if err != nil {
 		return Folder{}, err
 	}
-	f := Folder{Name: s.Repo, Commit: sha}
-	if len(path) > 0 {
-		f.Name = path[len(path)-1]
-	}
+	f := Folder{Commit: sha}
 	f.Files, err = c.files(ctx, s, sha, strings.Join(path, "/"))
 	if err != nil {
 		return Folder{}, err
 	}
 	if len(f.Files) == 0 {
-		return Folder{}, fault.New(fault.NotFound, "%s holds no files at commit %s.", s, sha[:12])
+		return Folder{}, fault.New(fault.NotFound, "%s has no files at commit %s.", s, sha[:12])
 	}
 	return f, nil
 }
 
-// resolve finds out where the reference ends and the path begins: a branch's
-// name may hold slashes, so the shortest that exists is taken.
+// resolve returns the commit of a source and the path below it. A branch name may
+// contain slashes, so where it ends is not known: the shortest reference that exists
+// is used.
 func (c *Client) resolve(ctx context.Context, s Source) (sha string, path []string, err error) {
 	if len(s.tree) == 0 {
 		sha, err = c.commit(ctx, s, []string{"HEAD"})
@@ -148,33 +147,37 @@ func (c *Client) resolve(ctx context.Context, s Source) (sha string, path []stri
 	return "", nil, err
 }
 
+// commit returns the commit of a reference, given in its parts. Faults: NotFound;
+// Forbidden; Upstream; UpstreamTimeout.
 func (c *Client) commit(ctx context.Context, s Source, ref []string) (string, error) {
-	if len(ref) == 1 && commit.MatchString(ref[0]) {
+	if len(ref) == 1 && commitPattern.MatchString(ref[0]) {
 		return ref[0], nil
 	}
 	address := c.c.URL(nil, append([]string{"repos", s.Owner, s.Repo, "commits"}, ref...)...)
-	a, err := c.c.Get(ctx, address, "application/vnd.github.sha", 1<<20)
+	resp, err := c.c.Get(ctx, address, "application/vnd.github.sha", 1<<20)
 	if fault.Is(err, fault.NotFound) {
-		return "", fault.New(fault.NotFound, "%s cannot be found; it may be private, or misspelt.", s).Because(err)
+		return "", fault.New(fault.NotFound, "%s was not found. Check the spelling and that the repository is public.", s).Because(err)
 	}
 	if err != nil {
 		return "", err
 	}
-	sha := strings.TrimSpace(string(a.Body))
+	sha := strings.TrimSpace(string(resp.Body))
 	var full struct{ SHA string }
-	if json.Unmarshal(a.Body, &full) == nil { // a server that ignores the media type
+	if json.Unmarshal(resp.Body, &full) == nil { // the server ignores the media type
 		sha = full.SHA
 	}
-	if !commit.MatchString(sha) {
-		return "", fault.New(fault.Upstream, "GitHub answered with something that is not a commit.")
+	if !commitPattern.MatchString(sha) {
+		return "", fault.New(fault.Upstream, "GitHub sent something that is not a commit. Try again later.")
 	}
 	return sha, nil
 }
 
+// files returns the files below a path of a repository at a commit. Faults: as for
+// Fetch.
 func (c *Client) files(ctx context.Context, s Source, sha, path string) (files map[string][]byte, err error) {
 	under := unpack.Visible(unpack.Under(path))
 	sel := func(p string) (string, bool) {
-		_, inside, ok := strings.Cut(p, "/") // everything lies in a folder OWNER-REPO-COMMIT
+		_, inside, ok := strings.Cut(p, "/") // every path of the archive begins with a folder OWNER-REPO-COMMIT
 		if !ok {
 			return "", false
 		}

@@ -11,7 +11,7 @@ import (
 	"agento.host/agento/internal/skill/skilltest"
 )
 
-func TestParse(t *testing.T) {
+func TestParseAcceptsFoldersOfGitHubOnly(t *testing.T) {
 	for in, want := range map[string]string{
 		"https://github.com/ann/skills":                      "https://github.com/ann/skills",
 		"https://github.com/ann/skills.git/":                 "https://github.com/ann/skills",
@@ -47,7 +47,7 @@ func fetchFrom(t *testing.T, g *skilltest.GitHub, address string) (github.Folder
 	return c.Fetch(t.Context(), s)
 }
 
-func TestFetch(t *testing.T) {
+func TestFetchReturnsFilesOfTheFolder(t *testing.T) {
 	g := skilltest.NewGitHub(t)
 	commit := g.Push(t, "ann/skills", map[string][]byte{
 		"README.md": []byte("top"), "s/one/SKILL.md": []byte("1"), "s/one/lib/x.js": []byte("x"), "s/one/.git/y": []byte("y"), "s/two/SKILL.md": []byte("2"),
@@ -70,7 +70,7 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-func TestRefuses(t *testing.T) {
+func TestFetchRefusesUnsafeArchives(t *testing.T) {
 	g := skilltest.NewGitHub(t)
 	good := map[string][]byte{"SKILL.md": []byte("x")}
 	g.PushArchive(t, "a/link", skilltest.TarGz(t, "r/", good, tar.Header{Name: "r/x", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}))
@@ -98,7 +98,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if again, err := github.Parse(s.String()); err != nil || again.String() != s.String() {
-			t.Fatalf("%q became %q, which is %v", in, s, err)
+			t.Fatalf("%q is written as %q, which is read as: %v", in, s, err)
 		}
 	})
 }

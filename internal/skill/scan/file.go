@@ -11,84 +11,85 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of one file's work.
+// Limits of the work of a scan.
 const (
-	window    = 8 << 10  // longest piece of a line matched at once
-	overlap   = 512      // so that nothing hides on the seam between two pieces
-	excerpt   = 160      // characters
-	maxBlobs  = 64       // encoded blobs decoded in a file
-	maxWork   = 12 << 20 // bytes given to expressions for a whole skill, about 1.5 s at worst; 100 KB of honest text needs 1 MiB
-	decodedTo = 64 << 10
+	maxPiece   = 8 << 10  // bytes of a line that are matched at once
+	overlap    = 512      // bytes that two pieces share, so that nothing hides where a line is cut
+	maxExcerpt = 160      // characters
+	maxBlobs   = 64       // encoded blobs that are decoded in a file
+	maxWork    = 12 << 20 // bytes matched against expressions in a whole skill, at most about 1.5 s; 100 KB of normal text needs 1 MiB
+	maxDecoded = 64 << 10 // bytes of a decoded blob that are scanned
 )
 
-// findings collects what rules notice, the first perRule of each rule and
-// severity: neither the score nor the report needs more.
-type findings struct {
-	list  []Finding
-	count map[counted]int
-	in    map[place]bool
-	work  int // bytes given to expressions so far
+// scanner collects findings: the first maxPerRule of each rule and severity, since
+// neither the score nor the report needs more.
+type scanner struct {
+	list    []Finding
+	count   map[ruleSeverity]int
+	matched map[ruleFile]bool
+	work    int // bytes matched against expressions so far
 }
 
 type (
-	counted struct {
+	ruleSeverity struct {
 		rule     string
 		severity Severity
 	}
-	place struct{ rule, file string }
+	ruleFile struct{ rule, file string }
 )
 
-func newFindings() *findings {
-	return &findings{count: map[counted]int{}, in: map[place]bool{}}
+func newScanner() *scanner {
+	return &scanner{count: map[ruleSeverity]int{}, matched: map[ruleFile]bool{}}
 }
 
-func (fs *findings) add(rule string, sev Severity, file string, line int, message, text string) {
-	fs.in[place{rule, file}] = true
-	if fs.count[counted{rule, sev}]++; fs.count[counted{rule, sev}] > perRule {
+func (s *scanner) add(rule string, sev Severity, file string, line int, message, text string) {
+	s.matched[ruleFile{rule, file}] = true
+	if s.count[ruleSeverity{rule, sev}]++; s.count[ruleSeverity{rule, sev}] > maxPerRule {
 		return
 	}
-	fs.list = append(fs.list, Finding{Rule: rule, Severity: sev, File: file, Line: line, Message: message, Excerpt: excerptOf(text)})
+	s.list = append(s.list, Finding{Rule: rule, Severity: sev, File: file, Line: line, Message: message, Excerpt: excerpt(text)})
 }
 
-func (fs *findings) file(name string, data []byte) {
-	fs.name(name)
-	if what, sev := binary(data); what != "" {
-		fs.add("binary", sev, name, 0, "It is "+what+", which cannot be reviewed as text.", "")
+func (s *scanner) scanFile(name string, data []byte) {
+	s.scanName(name)
+	if kind, sev := binaryKind(data); kind != "" {
+		s.add("binary", sev, name, 0, "The file is "+kind+", which cannot be reviewed as text.", "")
 		if !utf8.Valid(data) {
-			fs.disguised(name, data)
+			s.scanBinary(name, data)
 			return
 		}
 	}
 	text := strings.ToValidUTF8(string(data), "\uFFFD")
-	fs.hidden(name, text)
+	s.scanHidden(name, text)
 	text = normalise(text)
-	fs.text(name, text, 0, "")
-	fs.blobs(name, text)
-	fs.combined(name, strings.ToLower(text))
+	s.scanText(name, text, 0, "")
+	s.scanBlobs(name, text)
+	s.scanWhole(name, strings.ToLower(text))
 }
 
-// disguised looks for commands in what is no text: a shell runs them also in a file
-// that begins like an image. What an honest image holds too, such as an address,
-// does not count.
-func (fs *findings) disguised(name string, data []byte) {
+// scanBinary searches a file that is not text for commands: a shell also runs them in a
+// file that begins like an image. Findings below medium are ignored, since a harmless
+// image may contain them too, such as an address.
+func (s *scanner) scanBinary(name string, data []byte) {
 	text := normalise(strings.ToValidUTF8(string(data), "\uFFFD"))
-	inside := newFindings()
-	inside.work = fs.work
-	inside.text(name, text, 0, "Inside what is no text: ")
-	inside.together(name, strings.ToLower(text))
-	fs.work = inside.work
+	inside := newScanner()
+	inside.work = s.work
+	inside.scanText(name, text, 0, "In binary data: ")
+	inside.scanCombinations(name, strings.ToLower(text))
+	s.work = inside.work
 	for _, f := range inside.list {
 		if f.Severity.weight() >= Medium.weight() {
-			fs.add(f.Rule, f.Severity, f.File, f.Line, f.Message, f.Excerpt)
+			s.add(f.Rule, f.Severity, f.File, f.Line, f.Message, f.Excerpt)
 		}
 	}
 }
 
-// text runs every rule over the lines of a text. at is the line of the file
-// where the text was found, for text that was decoded from a blob.
-func (fs *findings) text(name, text string, at int, inside string) {
+// scanText matches every rule against the lines of a text. For text that was decoded from
+// a blob, at is the line of the blob in the file; otherwise it is 0. Each message begins
+// with prefix.
+func (s *scanner) scanText(name, text string, at int, prefix string) {
 	text = joinContinued(text)
-	rules := wanted(strings.ToLower(text))
+	rules := candidates(strings.ToLower(text))
 	if len(rules) == 0 {
 		return
 	}
@@ -99,50 +100,46 @@ func (fs *findings) text(name, text string, at int, inside string) {
 			number = at
 		}
 		for _, piece := range pieces(line) {
-			fs.line(rules, name, number, piece, inside)
+			s.scanLine(rules, name, number, piece, prefix)
 		}
 	}
 }
 
-func (fs *findings) line(rules []*rule, name string, number int, line, inside string) {
+func (s *scanner) scanLine(rules []*rule, name string, number int, line, prefix string) {
 	lower := strings.ToLower(line)
 	for _, r := range rules {
-		if fs.work > maxWork {
+		if s.work > maxWork {
 			return
 		}
-		if !r.hinted(lower) {
+		if !r.hasHint(lower) {
 			continue
 		}
-		fs.work += len(line)
+		s.work += len(line)
 		where := r.find(line)
 		if where == nil {
 			continue
 		}
-		message := r.message
-		if inside != "" {
-			message = inside + message
-		}
-		fs.add(r.id, r.severity, name, number, message, around(line, where[0]))
+		s.add(r.id, r.severity, name, number, prefix+r.message, around(line, where[0]))
 	}
 }
 
-// joinContinued joins a line that ends in a backslash to the next and keeps the
-// number of lines, so that a command cannot be split to escape a rule.
+// joinContinued joins each line that ends in a backslash with the next one, so that
+// splitting a command does not hide it from the rules. The number of lines stays the same.
 func joinContinued(text string) string {
 	if !strings.Contains(text, "\\\n") {
 		return text
 	}
 	lines := strings.Split(text, "\n")
 	for i := len(lines) - 2; i >= 0; i-- {
-		if rest, ok := strings.CutSuffix(lines[i], "\\"); ok && len(lines[i])+len(lines[i+1]) <= window {
+		if rest, ok := strings.CutSuffix(lines[i], "\\"); ok && len(lines[i])+len(lines[i+1]) <= maxPiece {
 			lines[i], lines[i+1] = rest+" "+lines[i+1], ""
 		}
 	}
 	return strings.Join(lines, "\n")
 }
 
-// normalise takes out what a reader does not see, so that a hidden character in
-// the middle of a word does not hide it from the rules.
+// normalise removes invisible characters, so that one in the middle of a word does not
+// hide the word from the rules.
 func normalise(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -150,80 +147,81 @@ func normalise(text string) string {
 			return -1
 		case r == '\u00A0' || r == '\t':
 			return ' '
-		case invisible(r), r == 0:
+		case isInvisible(r), r == 0:
 			return -1
 		}
 		return r
 	}, text)
 }
 
+// pieces cuts a line into pieces of at most maxPiece bytes that overlap.
 func pieces(line string) []string {
-	if len(line) <= window {
+	if len(line) <= maxPiece {
 		return []string{line}
 	}
 	var out []string
-	for start := 0; ; start += window - overlap {
-		if start+window >= len(line) {
+	for start := 0; ; start += maxPiece - overlap {
+		if start+maxPiece >= len(line) {
 			return append(out, line[start:])
 		}
-		out = append(out, line[start:start+window])
+		out = append(out, line[start:start+maxPiece])
 	}
 }
 
-var blob = regexp.MustCompile(`[A-Za-z0-9+/_-]{64,}={0,2}`)
+var blobPattern = regexp.MustCompile(`[A-Za-z0-9+/_-]{64,}={0,2}`)
 
-// blobs reports long encoded text and looks inside it, one level deep.
-func (fs *findings) blobs(name, text string) {
+// scanBlobs reports long encoded text and scans what it decodes to, one level deep.
+func (s *scanner) scanBlobs(name, text string) {
 	left := maxBlobs
 	for i, line := range strings.Split(text, "\n") {
 		if len(line) < 64 {
 			continue
 		}
-		for _, at := range blob.FindAllStringIndex(line, -1) {
+		for _, at := range blobPattern.FindAllStringIndex(line, -1) {
 			if left == 0 {
-				fs.add("encoded-blob", High, name, i+1, "There are too many encoded blobs to look into all of them.", "")
+				s.add("encoded-blob", High, name, i+1, "The file has too many encoded blobs to scan all of them.", "")
 				return
 			}
 			left--
-			fs.blob(name, i+1, line[at[0]:at[1]], strings.Contains(line[max(0, at[0]-64):at[0]], "data:image/"))
+			s.scanBlob(name, i+1, line[at[0]:at[1]], strings.Contains(line[max(0, at[0]-64):at[0]], "data:image/"))
 		}
 	}
 }
 
-func (fs *findings) blob(name string, line int, encoded string, image bool) {
-	inside := decode(encoded)
-	switch what, sev := binary(inside); {
-	case inside == nil:
+func (s *scanner) scanBlob(name string, line int, encoded string, image bool) {
+	data := decode(encoded)
+	switch kind, sev := binaryKind(data); {
+	case data == nil:
 		return
 	case sev == Critical:
-		fs.add("encoded-blob", Critical, name, line, "Encoded text hides "+what+".", encoded)
+		s.add("encoded-blob", Critical, name, line, "Encoded text contains "+kind+".", encoded)
 		return
-	case what == "":
-		hidden := newFindings()
-		hidden.work = fs.work
-		hidden.text(name, normalise(string(inside)), line, "Inside encoded text: ")
-		fs.work = hidden.work
-		for _, f := range hidden.list {
-			fs.add(f.Rule, f.Severity, f.File, f.Line, f.Message, f.Excerpt)
+	case kind == "":
+		inside := newScanner()
+		inside.work = s.work
+		inside.scanText(name, normalise(string(data)), line, "In encoded text: ")
+		s.work = inside.work
+		for _, f := range inside.list {
+			s.add(f.Rule, f.Severity, f.File, f.Line, f.Message, f.Excerpt)
 		}
-		if slices.ContainsFunc(hidden.list, func(f Finding) bool { return f.Severity.weight() >= Medium.weight() }) {
-			fs.add("encoded-blob", High, name, line, "Encoded text hides something the scanner objects to.", encoded)
+		if slices.ContainsFunc(inside.list, func(f Finding) bool { return f.Severity.weight() >= Medium.weight() }) {
+			s.add("encoded-blob", High, name, line, "Encoded text contains something dangerous.", encoded)
 			return
 		}
 	}
 	if len(encoded) >= 200 && !image {
-		fs.add("encoded-blob", Medium, name, line, fmt.Sprintf("%d characters of encoded text, which nobody can read.", len(encoded)), encoded)
+		s.add("encoded-blob", Medium, name, line, fmt.Sprintf("%d characters of encoded text, which a person cannot review.", len(encoded)), encoded)
 	}
 }
 
-// decode reads base64 in either alphabet, or hexadecimal; nil if it is neither.
+// decode decodes base64 in either alphabet, or hexadecimal; nil if s is neither.
 func decode(s string) []byte {
-	if out, err := hex.DecodeString(s[:min(len(s)&^1, 2*decodedTo)]); err == nil {
+	if out, err := hex.DecodeString(s[:min(len(s)&^1, 2*maxDecoded)]); err == nil {
 		return out
 	}
 	s = strings.TrimRight(s, "=")
 	s = strings.NewReplacer("-", "+", "_", "/").Replace(s)
-	s = s[:min(len(s), base64.RawStdEncoding.EncodedLen(decodedTo))]
+	s = s[:min(len(s), base64.RawStdEncoding.EncodedLen(maxDecoded))]
 	if len(s)%4 == 1 {
 		s = s[:len(s)-1]
 	}
@@ -234,7 +232,7 @@ func decode(s string) []byte {
 	return out
 }
 
-// around returns the part of a line near a match.
+// around returns a line from 40 bytes before a match on.
 func around(line string, at int) string {
 	from := max(0, at-40)
 	for from > 0 && !utf8.RuneStart(line[from]) {
@@ -243,19 +241,20 @@ func around(line string, at int) string {
 	return strings.TrimSpace(line[from:])
 }
 
-// excerptOf makes a text fit to be shown: short, one line, the invisible spelled out.
-func excerptOf(s string) string {
+// excerpt returns a short form of a text that is safe to show: one line of at most
+// maxExcerpt characters, with invisible ones written as <U+XXXX>.
+func excerpt(s string) string {
 	var b strings.Builder
 	n := 0
 	for _, r := range s {
-		if n++; n > excerpt {
+		if n++; n > maxExcerpt {
 			b.WriteString("…")
 			break
 		}
 		switch {
 		case r == '\t' || r == '\n':
 			b.WriteByte(' ')
-		case r == utf8.RuneError || r < ' ' || r == 0x7f || invisible(r) || bidi(r):
+		case r == utf8.RuneError || r < ' ' || r == 0x7f || isInvisible(r) || isBidi(r):
 			fmt.Fprintf(&b, "<U+%04X>", r)
 		default:
 			b.WriteRune(r)
@@ -264,10 +263,10 @@ func excerptOf(s string) string {
 	return b.String()
 }
 
-// magic numbers of what is no text, most dangerous first.
-var magic = []struct {
+// signatures are the first bytes of files that are not text, most dangerous first.
+var signatures = []struct {
 	start    string
-	what     string
+	kind     string
 	severity Severity
 }{
 	{"\x7fELF", "a Linux program", Critical},
@@ -294,12 +293,12 @@ var magic = []struct {
 	{"%PDF-", "a PDF document", Low},
 }
 
-// binary says what data is if it is no text, else "".
-func binary(data []byte) (what string, sev Severity) {
-	text := looksLikeText(data)
-	for _, m := range magic {
+// binaryKind returns the kind of data that is not text and its severity; "" for text.
+func binaryKind(data []byte) (kind string, sev Severity) {
+	text := isText(data)
+	for _, m := range signatures {
 		if bytes.HasPrefix(data, []byte(m.start)) && (!text || m.start == "%PDF-") {
-			return m.what, m.severity
+			return m.kind, m.severity
 		}
 	}
 	if bytes.HasPrefix(data, []byte("RIFF")) && len(data) > 12 && string(data[8:12]) == "WEBP" {
@@ -311,9 +310,9 @@ func binary(data []byte) (what string, sev Severity) {
 	return "", ""
 }
 
-// looksLikeText says whether data is UTF-8, as every text of a skill must be:
-// no NUL, and hardly any invalid byte.
-func looksLikeText(data []byte) bool {
+// isText reports whether data is UTF-8 text, as every text of a skill must be: it has no
+// NUL and at most 1 % of its bytes are invalid.
+func isText(data []byte) bool {
 	if bytes.IndexByte(data, 0) >= 0 {
 		return false
 	}

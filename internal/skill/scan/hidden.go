@@ -8,53 +8,58 @@ import (
 	"unicode/utf8"
 )
 
-// invisible says whether a rune takes no space and changes nothing that is seen.
-func invisible(r rune) bool {
+// isInvisible reports whether a rune has no width and changes nothing that is visible.
+func isInvisible(r rune) bool {
 	switch {
 	case r >= 0x200B && r <= 0x200F, r >= 0x2060 && r <= 0x2064, r >= 0x206A && r <= 0x206F:
 		return true
 	case r == 0xFEFF, r == 0x00AD, r == 0x034F, r == 0x061C, r == 0x115F, r == 0x1160, r == 0x17B4, r == 0x17B5, r == 0x180E, r == 0x3164, r == 0xFFA0:
 		return true
-	case r >= 0xFFF9 && r <= 0xFFFB, tag(r), selector(r):
+	case r >= 0xFFF9 && r <= 0xFFFB, isTag(r), isVariationSelector(r):
 		return true
 	}
 	return false
 }
 
-func tag(r rune) bool { return r >= 0xE0000 && r <= 0xE007F }
+// isTag reports whether a rune is one of the tag characters, an invisible copy of ASCII.
+func isTag(r rune) bool { return r >= 0xE0000 && r <= 0xE007F }
 
-// selector: variation selectors. The two used with emoji are common in honest text.
-func selector(r rune) bool { return r >= 0xFE00 && r <= 0xFE0D || r >= 0xE0100 && r <= 0xE01EF }
+// isVariationSelector reports whether a rune is a variation selector. It leaves out the
+// two that are used with emoji and are common in normal text.
+func isVariationSelector(r rune) bool {
+	return r >= 0xFE00 && r <= 0xFE0D || r >= 0xE0100 && r <= 0xE01EF
+}
 
-// bidi says whether a rune reorders text, so that what is read is not what is there.
-func bidi(r rune) bool { return r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069 }
+// isBidi reports whether a rune reorders the text after it, so that a reader sees a
+// different text.
+func isBidi(r rune) bool { return r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069 }
 
-// hidden reports characters that a reader does not see but a model or shell does.
-func (fs *findings) hidden(name, text string) {
+// scanHidden reports characters that a reader does not see but a model or shell does.
+func (s *scanner) scanHidden(name, text string) {
 	text = strings.TrimPrefix(text, "\uFEFF")
 	for i, line := range strings.Split(text, "\n") {
-		fs.hiddenIn(name, i+1, line)
+		s.scanHiddenLine(name, i+1, line)
 	}
 }
 
-func (fs *findings) hiddenIn(name string, number int, line string) {
-	var tags, bidis, blanks, controls, mixed bool
+func (s *scanner) scanHiddenLine(name string, number int, line string) {
+	var tags, bidi, invisible, control, mixed bool
 	last := rune(-1)
-	var w word
+	var w wordAlphabets
 	for i, r := range line {
 		switch {
-		case tag(r) || r >= 0xE0100 && r <= 0xE01EF:
+		case isTag(r) || r >= 0xE0100 && r <= 0xE01EF:
 			tags = true
-		case bidi(r):
-			bidis = true
-		case r == 0x200D && joins(last, line[i+utf8.RuneLen(r):]), r == 0x200C && last >= 0x600 && last < 0xE00:
+		case isBidi(r):
+			bidi = true
+		case r == 0x200D && isJoiner(last, line[i+utf8.RuneLen(r):]), r == 0x200C && last >= 0x600 && last < 0xE00:
 			// part of an emoji, or of a Persian or Indic word
-		case invisible(r):
-			blanks = true
+		case isInvisible(r):
+			invisible = true
 		case r < ' ' && r != '\t' && r != '\r', r == 0x7f, r >= 0x80 && r < 0xA0:
-			controls = true
+			control = true
 		}
-		mixed = w.next(r) || mixed
+		mixed = w.add(r) || mixed
 		last = r
 	}
 	for _, f := range []struct {
@@ -62,56 +67,59 @@ func (fs *findings) hiddenIn(name string, number int, line string) {
 		severity Severity
 		message  string
 	}{
-		{tags, Critical, "Characters that no reader sees spell out text that a model reads."},
-		{bidis, High, "Characters that reorder text make it read differently from what it is."},
-		{blanks, Medium, "Characters without width hide in the text."},
-		{controls, Medium, "Control characters hide in the text."},
+		{tags, Critical, "Invisible characters form text that a model reads."},
+		{bidi, High, "Characters that reorder text make a reader see a different text."},
+		{invisible, Medium, "The text contains characters without width."},
+		{control, Medium, "The text contains control characters."},
 		{mixed, Medium, "A word mixes letters of alphabets that look alike."},
 	} {
 		if f.found {
-			fs.add("hidden-characters", f.severity, name, number, f.message, line)
+			s.add("hidden-characters", f.severity, name, number, f.message, line)
 		}
 	}
 }
 
-// joins says whether a joiner stands between two parts of an emoji or inside a
-// word of a script that joins its letters.
-func joins(before rune, after string) bool {
+// isJoiner reports whether a zero-width joiner is between two parts of an emoji or
+// inside a word of a script that joins its letters.
+func isJoiner(before rune, after string) bool {
 	next, _ := utf8.DecodeRuneInString(after)
-	return pictorial(before) && pictorial(next) || before >= 0x600 && before < 0xE00 && unicode.IsLetter(next)
+	return isPictograph(before) && isPictograph(next) || before >= 0x600 && before < 0xE00 && unicode.IsLetter(next)
 }
 
-func pictorial(r rune) bool {
+func isPictograph(r rune) bool {
 	return r >= 0x2190 && r < 0x2C00 || r >= 0x1F000 && r < 0x1FB00 || r == 0xFE0F
 }
 
-// word watches one word for letters of alphabets that are easily mistaken.
-type word struct{ latin, other int }
+// wordAlphabets counts the Latin letters, and the Cyrillic and Greek ones that look like
+// them, of the current word.
+type wordAlphabets struct{ latin, other int }
 
-func (w *word) next(r rune) (mixed bool) {
+// add counts the next rune and reports whether the word mixes alphabets.
+func (w *wordAlphabets) add(r rune) (mixed bool) {
 	switch {
 	case unicode.Is(unicode.Latin, r):
 		w.latin++
 	case unicode.Is(unicode.Cyrillic, r) || unicode.Is(unicode.Greek, r) && r < 0x1F00 && r != 'µ' && r != 'Ω':
 		w.other++
-	case !unicode.IsLetter(r) && !unicode.IsMark(r) && !invisible(r):
-		*w = word{}
+	case !unicode.IsLetter(r) && !unicode.IsMark(r) && !isInvisible(r):
+		*w = wordAlphabets{}
 	}
-	// one Greek letter beside Latin ones is mathematics; a lone Cyrillic one in a long word is not
+	// One Greek letter beside one or two Latin ones is mathematics. In a longer word, one
+	// foreign letter is suspicious.
 	return w.latin >= 3 && w.other > 0
 }
 
-// name looks at the path alone.
-func (fs *findings) name(name string) {
+// scanName reports dangerous file names.
+func (s *scanner) scanName(name string) {
 	base := path.Base(name)
 	lower := strings.ToLower(base)
 	switch ext := path.Ext(lower); ext {
 	case ".exe", ".dll", ".scr", ".msi", ".com", ".so", ".dylib", ".node", ".jar", ".apk", ".pyc", ".deb", ".rpm", ".dmg", ".pkg":
-		fs.add("binary", High, name, 0, fmt.Sprintf("A skill has no need of a %s file.", ext), "")
+		s.add("binary", High, name, 0, fmt.Sprintf("A skill does not need a %s file.", ext), "")
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if strings.HasPrefix(part, ".") {
-			fs.add("hidden-file", Low, name, 0, "Its name hides it from a plain listing.", "")
+			s.add("hidden-file", Low, name, 0, "The file is hidden: its path has a part that begins with a dot.", "")
 			return
 		}
 	}

@@ -1,6 +1,6 @@
-// Package scan reads a skill's files and says what in them is dangerous, as
-// named findings and a score. It reads, and never runs, what it is given; the
-// same files always get the same report.
+// Package scan searches the files of a skill for dangerous content and reports it as
+// named findings and a score. It never runs the files. The same files always give the
+// same report.
 package scan
 
 import (
@@ -9,20 +9,20 @@ import (
 	"slices"
 )
 
-// Severity says how much a finding matters.
+// Severity is how dangerous a finding is.
 type Severity string
 
 // The severities, worst first.
 const (
-	Critical Severity = "critical" // no honest skill does this
-	High     Severity = "high"     // a person should look before it is installed
-	Medium   Severity = "medium"   // unusual, with honest uses
+	Critical Severity = "critical" // no harmless skill does this
+	High     Severity = "high"     // a person should review the skill before it is installed
+	Medium   Severity = "medium"   // unusual, but also found in harmless skills
 	Low      Severity = "low"      // worth knowing
-	Info     Severity = "info"     // costs nothing
+	Info     Severity = "info"     // does not lower the score
 )
 
-// weight is what the first finding of a rule takes from the score. One critical
-// or two high findings bring a clean skill below the default threshold of 50.
+// weight returns how many points the first finding of a rule takes from the score. One
+// critical or two high findings bring a skill below the default threshold of 50.
 func (s Severity) weight() int {
 	switch s {
 	case Critical:
@@ -37,81 +37,79 @@ func (s Severity) weight() int {
 	return 0
 }
 
-func (s Severity) rank() int { return -s.weight() }
-
-// Finding is one thing the scanner noticed.
+// Finding is one match of a rule.
 type Finding struct {
 	Rule     string   `json:"rule"`
 	Severity Severity `json:"severity"`
 	File     string   `json:"file"`
 	Line     int      `json:"line"` // from 1; 0: the whole file
 	Message  string   `json:"message"`
-	Excerpt  string   `json:"excerpt,omitempty"` // at most 160 characters; what is invisible is spelled out
+	Excerpt  string   `json:"excerpt,omitempty"` // at most 160 characters; invisible ones are written as <U+XXXX>
 }
 
-// Report is the outcome of a scan.
+// Report is the result of a scan.
 type Report struct {
-	Score    int       `json:"score"` // 0 (refuse) to 100 (nothing found)
+	Score    int       `json:"score"` // 0 to 100; 100: nothing was found
 	Findings []Finding `json:"findings"`
 }
 
-// Bounds of a report; the score counts what they leave out.
+// Limits of a report. The score also counts the findings of a rule that are left out.
 const (
-	perRule     = 8
+	maxPerRule  = 8 // findings of one rule and severity
 	maxFindings = 100
 )
 
-// Files scans a skill. Time grows linearly with the size of the files, which
-// the caller bounds; findings come worst first, then by file and line.
+// Files scans the files of a skill, by path. The time is linear in their size, which the
+// caller limits. Findings are ordered by severity, worst first, then by file and line.
 func Files(files map[string][]byte) Report {
-	all := newFindings()
+	s := newScanner()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		all.file(name, files[name])
+		s.scanFile(name, files[name])
 	}
-	if all.work > maxWork {
-		all.add("scan-incomplete", Critical, "", 0, "It is so large and dense that it was not scanned to its end.", "")
+	if s.work > maxWork {
+		s.add("scan-incomplete", Critical, "", 0, "The skill has so much to check that the scan was stopped before the end.", "")
 	}
-	return all.report()
+	return newReport(s.list)
 }
 
-// With adds findings of another origin, such as a registry's verdict, and
-// scores again.
+// With returns the report with further findings, such as those of a registry's verdict.
+// Each lowers the score by its full weight.
 func (r Report) With(more ...Finding) Report {
-	all := findings{list: slices.Concat(r.Findings, more)}
 	score := r.Score
 	for _, f := range more {
 		score -= f.Severity.weight()
 	}
-	out := all.report()
+	out := newReport(slices.Concat(r.Findings, more))
 	out.Score = max(0, score)
 	return out
 }
 
-// Worst returns the n findings that matter most.
+// Worst returns the n most severe findings, or fewer if there are not so many.
 func (r Report) Worst(n int) []Finding { return r.Findings[:min(n, len(r.Findings))] }
 
-func (fs *findings) report() Report {
-	slices.SortStableFunc(fs.list, func(a, b Finding) int {
+// newReport sorts the findings and computes their score.
+func newReport(list []Finding) Report {
+	slices.SortStableFunc(list, func(a, b Finding) int {
 		return cmp.Or(
-			cmp.Compare(a.Severity.rank(), b.Severity.rank()),
+			cmp.Compare(b.Severity.weight(), a.Severity.weight()),
 			cmp.Compare(a.File, b.File),
 			cmp.Compare(a.Line, b.Line),
 			cmp.Compare(a.Rule, b.Rule),
 			cmp.Compare(a.Excerpt, b.Excerpt),
 		)
 	})
-	r := Report{Score: score(fs.list), Findings: []Finding{}}
-	r.Findings = append(r.Findings, fs.list[:min(maxFindings, len(fs.list))]...)
+	r := Report{Score: score(list), Findings: []Finding{}}
+	r.Findings = append(r.Findings, list[:min(maxFindings, len(list))]...)
 	return r
 }
 
-// score takes a rule's weight once, and a quarter more for each repetition, up
-// to double: twenty plain-http links are worse than one, but no worse than a
-// reverse shell.
+// score returns 100 less the weight of each rule that matched. Each further match of a
+// rule costs a quarter of its weight, up to double the weight: twenty plain-http links
+// are worse than one, but not worse than a reverse shell.
 func score(list []Finding) int {
-	count := map[counted]int{}
+	count := map[ruleSeverity]int{}
 	for _, f := range list {
-		count[counted{f.Rule, f.Severity}]++
+		count[ruleSeverity{f.Rule, f.Severity}]++
 	}
 	left := 100
 	for k, n := range count {

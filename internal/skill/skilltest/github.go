@@ -4,7 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"crypto/sha1" //nolint:gosec // a commit's name, no security
+	"crypto/sha1" //nolint:gosec // names a commit; not used for security
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,20 +18,20 @@ import (
 	"testing"
 )
 
-// GitHub serves repositories on loopback as GitHub's REST API does, with the
-// tarball behind a redirect.
+// GitHub serves repositories on loopback through the routes of GitHub's REST API that
+// are needed. As on GitHub, the archive is behind a redirect.
 type GitHub struct {
 	URL string
 
-	mu    sync.Mutex
-	refs  map[string]string // guarded by mu; owner/repo@ref → commit
-	trees map[string][]byte // guarded by mu; owner/repo@commit → tar.gz
+	mu       sync.Mutex
+	refs     map[string]string // guarded by mu; owner/repo@ref → commit
+	archives map[string][]byte // guarded by mu; owner/repo@commit → tar.gz
 }
 
-// NewGitHub starts a GitHub that stops with the test.
+// NewGitHub starts a GitHub API, which stops when the test ends.
 func NewGitHub(t testing.TB) *GitHub {
 	t.Helper()
-	g := &GitHub{refs: map[string]string{}, trees: map[string][]byte{}}
+	g := &GitHub{refs: map[string]string{}, archives: map[string][]byte{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /repos/{owner}/{repo}/commits/{ref...}", g.commit)
 	mux.HandleFunc("GET /repos/{owner}/{repo}/tarball/{commit}", g.redirect)
@@ -42,14 +42,14 @@ func NewGitHub(t testing.TB) *GitHub {
 	return g
 }
 
-// Push makes a commit of files, to which the refs point from now on, and returns it.
+// Push creates a commit of files, points the refs and HEAD to it and returns it.
 func (g *GitHub) Push(t testing.TB, repo string, files map[string][]byte, refs ...string) string {
 	t.Helper()
 	name := strings.ReplaceAll(repo, "/", "-")
 	return g.PushArchive(t, repo, TarGz(t, name+"-0000000/", files), refs...)
 }
 
-// PushArchive makes a commit of any tar.gz.
+// PushArchive is Push for the content of a tar.gz archive, valid or not.
 func (g *GitHub) PushArchive(t testing.TB, repo string, archive []byte, refs ...string) string {
 	t.Helper()
 	sum := sha1.Sum(archive) //nolint:gosec // as above
@@ -59,7 +59,7 @@ func (g *GitHub) PushArchive(t testing.TB, repo string, archive []byte, refs ...
 	for _, ref := range append(refs, "HEAD") {
 		g.refs[repo+"@"+ref] = commit
 	}
-	g.trees[repo+"@"+commit] = archive
+	g.archives[repo+"@"+commit] = archive
 	return commit
 }
 
@@ -81,7 +81,7 @@ func (g *GitHub) redirect(w http.ResponseWriter, r *http.Request) {
 
 func (g *GitHub) archive(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
-	data, ok := g.trees[r.PathValue("owner")+"/"+r.PathValue("repo")+"@"+r.PathValue("commit")]
+	data, ok := g.archives[r.PathValue("owner")+"/"+r.PathValue("repo")+"@"+r.PathValue("commit")]
 	g.mu.Unlock()
 	if !ok {
 		http.NotFound(w, r)
@@ -90,16 +90,16 @@ func (g *GitHub) archive(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(data)
 }
 
-// TarGz packs files below a folder.
-func TarGz(t testing.TB, folder string, files map[string][]byte, more ...tar.Header) []byte {
+// TarGz returns a tar.gz archive of files below a folder, after the extra entries.
+func TarGz(t testing.TB, folder string, files map[string][]byte, extra ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	gz := gzip.NewWriter(&b)
 	w := tar.NewWriter(gz)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		more = append(more, tar.Header{Name: folder + name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(files[name]))})
+		extra = append(extra, tar.Header{Name: folder + name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(files[name]))})
 	}
-	for _, h := range more {
+	for _, h := range extra {
 		if err := w.WriteHeader(&h); err != nil {
 			t.Fatal(err)
 		}

@@ -1,5 +1,4 @@
-// Package skilltest runs a ClawHub registry and a GitHub on loopback for tests.
-// Both can be told to misbehave.
+// Package skilltest runs a ClawHub registry and a GitHub API on loopback for tests.
 package skilltest
 
 import (
@@ -18,34 +17,34 @@ import (
 	"testing"
 )
 
-// SkillMD is the main file of a harmless skill.
+// SkillMD returns the main file of a harmless skill.
 func SkillMD(name, body string) []byte {
 	return []byte("---\nname: " + name + "\ndescription: A skill called " + name + ".\n---\n\n" + body + "\n")
 }
 
-// Version is one version of a community skill. The zero of what is optional is honest.
+// Version is one version of a community skill. The fields after the first line are
+// optional; their zero values mean a correct and harmless skill.
 type Version struct {
 	Owner, Slug, Name, Version string
 
-	Archive    []byte // zip; see Zip
-	Checksum   string // announced; empty: the true one; "none": not announced
-	Verdict    string // decision of the scanners; empty: pass
+	Archive    []byte // a zip archive; see Zip
+	Checksum   string // sent with the archive; empty: the correct one; "none": not sent
+	Verdict    string // decision of the scanners; empty: "pass"
 	Suspicious bool
 	Malware    bool
-	GitHub     map[string]string // installKind github: repo, path, commit
+	GitHub     map[string]string // if set, the skill is on GitHub: repo, path, commit
 }
 
-// Registry is a ClawHub on loopback.
+// Registry is a ClawHub registry on loopback.
 type Registry struct {
 	URL string
 
-	mu       sync.Mutex
-	versions []Version                                     // guarded by mu; the last of a slug is its latest
-	asked    []string                                      // guarded by mu
-	fault    func(http.ResponseWriter, *http.Request) bool // guarded by mu
+	mu        sync.Mutex
+	versions  []Version                                     // guarded by mu; the last one of a slug is its latest
+	intercept func(http.ResponseWriter, *http.Request) bool // guarded by mu
 }
 
-// NewRegistry starts a registry that stops with the test.
+// NewRegistry starts a registry, which stops when the test ends.
 func NewRegistry(t testing.TB) *Registry {
 	t.Helper()
 	r := &Registry{}
@@ -55,7 +54,7 @@ func NewRegistry(t testing.TB) *Registry {
 	return r
 }
 
-// Publish adds a version, or replaces the one of the same name.
+// Publish adds a version, or replaces the same version of the same skill.
 func (r *Registry) Publish(v Version) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,18 +64,12 @@ func (r *Registry) Publish(v Version) {
 	r.versions = append(r.versions, v)
 }
 
-// Misbehave lets f answer first; it returns whether it did. nil: no more.
-func (r *Registry) Misbehave(f func(http.ResponseWriter, *http.Request) bool) {
+// Intercept sets a function that sees every request first and reports whether it has
+// answered it. nil removes it.
+func (r *Registry) Intercept(f func(http.ResponseWriter, *http.Request) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.fault = f
-}
-
-// Asked returns the paths of all requests so far.
-func (r *Registry) Asked() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.asked)
+	r.intercept = f
 }
 
 func (r *Registry) routes() http.Handler {
@@ -88,10 +81,9 @@ func (r *Registry) routes() http.Handler {
 	mux.HandleFunc("GET /api/v1/download", r.download)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
-		r.asked = append(r.asked, req.URL.Path)
-		fault := r.fault
+		intercept := r.intercept
 		r.mu.Unlock()
-		if fault == nil || !fault(w, req) {
+		if intercept == nil || !intercept(w, req) {
 			mux.ServeHTTP(w, req)
 		}
 	})
@@ -117,7 +109,7 @@ func (r *Registry) search(w http.ResponseWriter, req *http.Request) {
 			results = append(results, map[string]any{"score": 1, "slug": v.Slug, "displayName": v.Name, "summary": "About " + v.Slug, "version": v.Version, "ownerHandle": v.Owner, "source": "clawhub"})
 		}
 	}
-	answer(w, map[string]any{"results": results})
+	writeJSON(w, map[string]any{"results": results})
 }
 
 func (r *Registry) detail(w http.ResponseWriter, req *http.Request) {
@@ -134,7 +126,7 @@ func (r *Registry) detail(w http.ResponseWriter, req *http.Request) {
 	if v.Suspicious || v.Malware {
 		body["moderation"] = map[string]any{"isSuspicious": v.Suspicious, "isMalwareBlocked": v.Malware}
 	}
-	answer(w, body)
+	writeJSON(w, body)
 }
 
 func (r *Registry) install(w http.ResponseWriter, req *http.Request) {
@@ -144,13 +136,13 @@ func (r *Registry) install(w http.ResponseWriter, req *http.Request) {
 	case !ok:
 		http.Error(w, "Skill not found", http.StatusNotFound)
 	case v.GitHub != nil:
-		answer(w, map[string]any{"ok": true, "slug": v.Slug, "installKind": "github", "github": v.GitHub})
+		writeJSON(w, map[string]any{"ok": true, "slug": v.Slug, "installKind": "github", "github": v.GitHub})
 	default:
 		u := "/api/v1/download?slug=" + v.Slug + "&version=" + v.Version
 		if owner != "" {
 			u += "&ownerHandle=" + owner
 		}
-		answer(w, map[string]any{"ok": true, "slug": v.Slug, "installKind": "archive", "archive": map[string]any{"version": v.Version, "downloadUrl": r.URL + u}})
+		writeJSON(w, map[string]any{"ok": true, "slug": v.Slug, "installKind": "archive", "archive": map[string]any{"version": v.Version, "downloadUrl": r.URL + u}})
 	}
 }
 
@@ -168,7 +160,7 @@ func (r *Registry) verdicts(w http.ResponseWriter, req *http.Request) {
 	if decision == "" {
 		decision = "pass"
 	}
-	answer(w, map[string]any{"items": []any{map[string]any{
+	writeJSON(w, map[string]any{"items": []any{map[string]any{
 		"ok": decision == "pass", "decision": decision, "reasons": []string{}, "requestedSlug": item.Slug, "requestedVersion": item.Version,
 		"slug": v.Slug, "version": v.Version, "publisherHandle": v.Owner, "security": map[string]any{"status": "clean", "passed": decision == "pass"},
 	}}})
@@ -189,21 +181,21 @@ func (r *Registry) download(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("X-ClawHub-Artifact-Sha256", checksum)
 	}
 	w.Header().Set("Content-Type", "application/zip")
-	_, _ = w.Write(v.Archive) // a client that is gone is its own affair
+	_, _ = w.Write(v.Archive) // fails only if the client has closed the connection
 }
 
-func answer(w http.ResponseWriter, body any) {
+func writeJSON(w http.ResponseWriter, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(body) // as above
 }
 
-// Zip packs files, in the order of their names.
+// Zip returns a zip archive of files, in the order of their names.
 func Zip(t testing.TB, files map[string][]byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		add(t, z, name, files[name], 0o644)
+		addFile(t, z, name, files[name], 0o644)
 	}
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
@@ -211,20 +203,20 @@ func Zip(t testing.TB, files map[string][]byte) []byte {
 	return b.Bytes()
 }
 
-// Link packs a skill with a symbolic link in it.
-func Link(t testing.TB, target string) []byte {
+// ZipWithLink returns a zip archive of a skill that contains a symbolic link.
+func ZipWithLink(t testing.TB, target string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
-	add(t, z, "SKILL.md", SkillMD("link", "x"), 0o644)
-	add(t, z, "link", []byte(target), fs.ModeSymlink|0o777)
+	addFile(t, z, "SKILL.md", SkillMD("link", "x"), 0o644)
+	addFile(t, z, "link", []byte(target), fs.ModeSymlink|0o777)
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
 }
 
-func add(t testing.TB, z *zip.Writer, name string, data []byte, mode fs.FileMode) {
+func addFile(t testing.TB, z *zip.Writer, name string, data []byte, mode fs.FileMode) {
 	t.Helper()
 	h := &zip.FileHeader{Name: name, Method: zip.Deflate}
 	h.SetMode(mode)

@@ -1,5 +1,10 @@
-// Package unpack opens archives that strangers made. It gives back a set of
-// plain files or an error, never a part of it, and writes nothing to disk.
+// Package unpack reads untrusted archives. It returns a set of plain files or an
+// error, never a part of the files, and writes nothing to disk.
+//
+// The rules are written here and not taken from a library. The path rules of
+// golang.org/x/mod/module and of path/filepath differ (spaces, Unicode, device
+// names on the current system only), and libraries that unpack archives write to
+// disk; either would change which skills are accepted.
 package unpack
 
 import (
@@ -17,30 +22,30 @@ import (
 
 // Limits bound what an archive may hold. The zero value allows nothing.
 type Limits struct {
-	Entries    int   // files and directories, also those that are not taken
-	Files      int   // files taken
+	Entries    int   // files and directories, including those that are not selected
+	Files      int   // selected files
 	FileBytes  int64 // one file, unpacked
-	TotalBytes int64 // all files taken, unpacked
-	ReadBytes  int64 // everything unpacked on the way, taken or not (tar only)
-	Ratio      int64 // unpacked size of a file over its packed size; of the whole for tar
+	TotalBytes int64 // all selected files, unpacked
+	ReadBytes  int64 // everything unpacked, selected or not (tar only)
+	Ratio      int64 // unpacked size of a file over its packed size; for tar, of the whole archive
 }
 
-// Skill is what one skill may hold: 2 MiB, as the database keeps it.
+// Skill bounds one skill: 2 MiB, which is what the database keeps.
 var Skill = Limits{Entries: 600, Files: 256, FileBytes: 1 << 20, TotalBytes: 2 << 20, ReadBytes: 8 << 20, Ratio: 150}
 
-// Repository is for the archive of a whole repository of which one folder is
-// taken, within the bounds of Skill.
+// Repository bounds the archive of a whole repository of which one folder is
+// selected; the selected files have the bounds of Skill.
 var Repository = Limits{Entries: 50_000, Files: 256, FileBytes: 1 << 20, TotalBytes: 2 << 20, ReadBytes: 256 << 20, Ratio: 150}
 
-// ratioFloor is the size below which the ratio says nothing: a few kilobytes of
-// one repeated character are no attack.
-const ratioFloor = 64 << 10
+// minRatioSize is the unpacked size in bytes below which the ratio is not checked:
+// a few kilobytes of one repeated character are no attack.
+const minRatioSize = 64 << 10
 
-// ErrUnsafe is in the chain of every error that says the archive tries something
-// a skill has no business with, or is larger than allowed.
+// ErrUnsafe is in the chain of every error for an archive that is larger than
+// allowed or that holds what a skill must not hold, such as a link.
 var ErrUnsafe = errors.New("unsafe archive")
 
-// ErrBroken is in the chain of every error that says the archive cannot be read.
+// ErrBroken is in the chain of every error for an archive that cannot be read.
 var ErrBroken = errors.New("broken archive")
 
 func unsafe(format string, args ...any) error {
@@ -49,14 +54,14 @@ func unsafe(format string, args ...any) error {
 
 func broken(err error) error { return fmt.Errorf("%w: %w", ErrBroken, err) }
 
-// Select says whether the file at a path of the archive is taken, and as what
-// path. Paths are clean and relative, with slashes.
-type Select func(path string) (as string, take bool)
+// Select reports whether the file at a path of the archive is selected, and
+// returns the path it gets. Paths are clean and relative, with slashes.
+type Select func(path string) (as string, ok bool)
 
-// All takes every file under its own path.
+// All selects every file under its own path.
 func All(p string) (string, bool) { return p, true }
 
-// Under takes what lies below dir and drops that prefix; "" takes everything.
+// Under selects the files below dir and drops that prefix; "" selects everything.
 func Under(dir string) Select {
 	if dir == "" {
 		return All
@@ -64,25 +69,25 @@ func Under(dir string) Select {
 	return func(p string) (string, bool) { return strings.CutPrefix(p, dir+"/") }
 }
 
-// Visible takes what sel takes but for hidden files: what version control and
-// tools leave behind is no part of a skill.
+// Visible selects what sel selects except hidden files: files of version control
+// and of tools are no part of a skill.
 func Visible(sel Select) Select {
 	return func(p string) (string, bool) {
-		as, take := sel(p)
-		return as, take && !strings.HasPrefix(as, ".") && !strings.Contains(as, "/.")
+		as, ok := sel(p)
+		return as, ok && !strings.HasPrefix(as, ".") && !strings.Contains(as, "/.")
 	}
 }
 
 // Zip unpacks a zip archive held in memory. Errors: ErrUnsafe, ErrBroken.
 func Zip(data []byte, limits Limits, sel Select) (map[string][]byte, error) {
 	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
-	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // Check judges paths
+	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // CheckPath checks the paths
 		return nil, broken(err)
 	}
 	if len(z.File) > limits.Entries {
 		return nil, unsafe("%d entries, %d are allowed", len(z.File), limits.Entries)
 	}
-	out := newTree(limits)
+	out := newFileSet(limits)
 	for _, f := range z.File {
 		if err := out.addZip(f, sel); err != nil {
 			return nil, err
@@ -91,47 +96,47 @@ func Zip(data []byte, limits Limits, sel Select) (map[string][]byte, error) {
 	return out.files, nil
 }
 
-func (t *tree) addZip(f *zip.File, sel Select) error {
+func (s *fileSet) addZip(f *zip.File, sel Select) error {
 	name, dir := strings.CutSuffix(f.Name, "/")
-	if err := Check(name); err != nil {
+	if err := CheckPath(name); err != nil {
 		return err
 	}
 	if mode := f.Mode(); !mode.IsRegular() && !mode.IsDir() {
-		return unsafe("%s is a %s", Show(name), kind(mode))
+		return unsafe("%s is a %s", Quote(name), fileType(mode))
 	}
 	if f.Flags&1 != 0 {
-		return unsafe("%s is encrypted", Show(name))
+		return unsafe("%s is encrypted", Quote(name))
 	}
-	as, take := sel(name)
-	if dir || f.Mode().IsDir() || !take {
+	as, ok := sel(name)
+	if dir || f.Mode().IsDir() || !ok {
 		return nil
 	}
 	r, err := f.Open()
 	if err != nil {
-		return broken(fmt.Errorf("%s: %w", Show(name), err))
+		return broken(fmt.Errorf("%s: %w", Quote(name), err))
 	}
 	defer func() { _ = r.Close() }()
-	if err := t.add(as, r); err != nil {
+	if err := s.add(as, r); err != nil {
 		return err
 	}
-	return t.checkRatio(Show(name), int64(len(t.files[as])), int64(f.CompressedSize64))
+	return s.checkRatio(Quote(name), int64(len(s.files[as])), int64(f.CompressedSize64))
 }
 
-// TarGz unpacks a gzipped tar archive as it comes. Errors: ErrUnsafe,
-// ErrBroken, and whatever r returns.
+// TarGz unpacks a gzipped tar archive while it is read. Errors: ErrUnsafe,
+// ErrBroken, and the errors of r.
 func TarGz(r io.Reader, limits Limits, sel Select) (map[string][]byte, error) {
-	packed := &counter{r: r}
+	packed := &countingReader{r: r}
 	gz, err := gzip.NewReader(packed)
 	if err != nil {
 		return nil, broken(err)
 	}
 	defer func() { _ = gz.Close() }()
-	plain := &counter{r: gz, limit: limits.ReadBytes}
-	out := newTree(limits)
+	plain := &countingReader{r: gz, limit: limits.ReadBytes}
+	out := newFileSet(limits)
 	for archive, entries := tar.NewReader(plain), 0; ; entries++ {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			if _, err := io.Copy(io.Discard, plain); err != nil { // up to the checksum
+			if _, err := io.Copy(io.Discard, plain); err != nil { // read on to check the checksum
 				return nil, broken(err)
 			}
 			return out.files, nil
@@ -151,7 +156,7 @@ func TarGz(r io.Reader, limits Limits, sel Select) (map[string][]byte, error) {
 	}
 }
 
-func (t *tree) addTar(h *tar.Header, r io.Reader, sel Select) error {
+func (s *fileSet) addTar(h *tar.Header, r io.Reader, sel Select) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
@@ -159,89 +164,91 @@ func (t *tree) addTar(h *tar.Header, r io.Reader, sel Select) error {
 	if name == "" || name == "." {
 		return nil
 	}
-	if err := Check(name); err != nil {
+	if err := CheckPath(name); err != nil {
 		return err
 	}
-	as, take := sel(name)
-	if !take || h.Typeflag == tar.TypeDir {
-		return nil // a link outside the folder that is taken is no concern of ours
+	as, ok := sel(name)
+	if !ok || h.Typeflag == tar.TypeDir {
+		return nil // a link that is not selected does no harm
 	}
 	if h.Typeflag != tar.TypeReg {
-		return unsafe("%s is a %s", Show(name), kind(h.FileInfo().Mode()))
+		return unsafe("%s is a %s", Quote(name), fileType(h.FileInfo().Mode()))
 	}
-	return t.add(as, r)
+	return s.add(as, r)
 }
 
-// tree collects files within limits.
-type tree struct {
+// fileSet collects files within limits.
+type fileSet struct {
 	limits Limits
 	files  map[string][]byte
-	folded map[string]string // folded path or directory → the spelling seen
+	folded map[string]string // folded path of a file or directory → its path; directories end in a slash
 	total  int64
 }
 
-func newTree(l Limits) *tree {
-	return &tree{limits: l, files: map[string][]byte{}, folded: map[string]string{}}
+func newFileSet(l Limits) *fileSet {
+	return &fileSet{limits: l, files: map[string][]byte{}, folded: map[string]string{}}
 }
 
-func (t *tree) add(name string, r io.Reader) error {
-	if err := Check(name); err != nil {
+func (s *fileSet) add(name string, r io.Reader) error {
+	if err := CheckPath(name); err != nil {
 		return err
 	}
-	if len(t.files) >= t.limits.Files {
-		return unsafe("more than %d files", t.limits.Files)
+	if len(s.files) >= s.limits.Files {
+		return unsafe("more than %d files", s.limits.Files)
 	}
-	if err := t.claim(name); err != nil {
+	if err := s.addPath(name); err != nil {
 		return err
 	}
-	room := min(t.limits.FileBytes, t.limits.TotalBytes-t.total)
-	data, err := io.ReadAll(io.LimitReader(r, room+1))
+	left := min(s.limits.FileBytes, s.limits.TotalBytes-s.total)
+	data, err := io.ReadAll(io.LimitReader(r, left+1))
 	if err != nil {
 		if errors.Is(err, ErrUnsafe) {
 			return err
 		}
-		return broken(fmt.Errorf("%s: %w", Show(name), err))
+		return broken(fmt.Errorf("%s: %w", Quote(name), err))
 	}
-	if int64(len(data)) > room {
-		return unsafe("%s goes beyond the limit of %d bytes a file and %d in all", Show(name), t.limits.FileBytes, t.limits.TotalBytes)
+	if int64(len(data)) > left {
+		return unsafe("%s exceeds the limit of %d bytes for one file and %d for all files", Quote(name), s.limits.FileBytes, s.limits.TotalBytes)
 	}
-	t.total += int64(len(data))
-	t.files[name] = data
+	s.total += int64(len(data))
+	s.files[name] = data
 	return nil
 }
 
-// claim refuses two files whose paths are one on some file system, and a file
-// where another file needs a directory.
-func (t *tree) claim(name string) error {
+// addPath refuses two files whose paths are one path on some file system, and a
+// file where another file needs a directory.
+func (s *fileSet) addPath(name string) error {
 	key := Fold(name)
-	if before, ok := t.folded[key]; ok {
-		return unsafe("%s and %s are the same path", Show(strings.TrimSuffix(before, "/")), Show(name))
+	if before, ok := s.folded[key]; ok {
+		return unsafe("%s and %s are the same path", Quote(strings.TrimSuffix(before, "/")), Quote(name))
 	}
-	t.folded[key] = name
+	s.folded[key] = name
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-		before, ok := t.folded[Fold(dir)]
+		before, ok := s.folded[Fold(dir)]
 		if ok && before != dir+"/" {
-			return unsafe("%s and %s are the same path", Show(strings.TrimSuffix(before, "/")), Show(dir))
+			return unsafe("%s and %s are the same path", Quote(strings.TrimSuffix(before, "/")), Quote(dir))
 		}
-		t.folded[Fold(dir)] = dir + "/"
+		s.folded[Fold(dir)] = dir + "/"
 	}
 	return nil
 }
 
-func (t *tree) checkRatio(what string, plain, packed int64) error {
-	if plain > ratioFloor && (packed <= 0 || plain/packed > t.limits.Ratio) {
-		return unsafe("%s unpacks to more than %d times its size", what, t.limits.Ratio)
+func (s *fileSet) checkRatio(name string, plain, packed int64) error {
+	if plain > minRatioSize && (packed <= 0 || plain/packed > s.limits.Ratio) {
+		return unsafe("%s unpacks to more than %d times its size", name, s.limits.Ratio)
 	}
 	return nil
 }
 
-// counter counts what is read and, with a limit, fails beyond it.
-type counter struct {
+// countingReader counts the bytes that are read. With a limit above 0 it fails
+// once more bytes were read.
+type countingReader struct {
 	r        io.Reader
 	n, limit int64
 }
 
-func (c *counter) Read(p []byte) (int, error) {
+// Read implements io.Reader. Errors: ErrUnsafe beyond the limit.
+func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	if c.limit > 0 && c.n > c.limit {
@@ -250,7 +257,7 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func kind(mode fs.FileMode) string {
+func fileType(mode fs.FileMode) string {
 	switch {
 	case mode&fs.ModeSymlink != 0:
 		return "symbolic link"

@@ -21,7 +21,7 @@ type entry struct {
 	mode fs.FileMode
 }
 
-func zipOf(t testing.TB, entries ...entry) []byte {
+func makeZip(t testing.TB, entries ...entry) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
@@ -42,7 +42,7 @@ func zipOf(t testing.TB, entries ...entry) []byte {
 	return b.Bytes()
 }
 
-func tarOf(t testing.TB, entries ...tar.Header) []byte {
+func makeTar(t testing.TB, entries ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	gz := gzip.NewWriter(&b)
@@ -62,12 +62,12 @@ func tarOf(t testing.TB, entries ...tar.Header) []byte {
 	return b.Bytes()
 }
 
-func TestGoodArchives(t *testing.T) {
-	files, err := unpack.Zip(zipOf(t, entry{"a/", "", fs.ModeDir}, entry{"a/SKILL.md", "hello", 0}, entry{"a/x/y.txt", "", 0}), unpack.Skill, unpack.Under("a"))
+func TestUnpackSelectsFiles(t *testing.T) {
+	files, err := unpack.Zip(makeZip(t, entry{"a/", "", fs.ModeDir}, entry{"a/SKILL.md", "hello", 0}, entry{"a/x/y.txt", "", 0}), unpack.Skill, unpack.Under("a"))
 	if err != nil || len(files) != 2 || string(files["SKILL.md"]) != "hello" {
 		t.Fatalf("zip: %v, %q", err, files)
 	}
-	data := tarOf(t,
+	data := makeTar(t,
 		tar.Header{Name: "pax_global_header", Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "x"}},
 		tar.Header{Name: "repo-1/", Typeflag: tar.TypeDir, Mode: 0o755},
 		tar.Header{Name: "repo-1/link", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
@@ -79,7 +79,7 @@ func TestGoodArchives(t *testing.T) {
 	}
 }
 
-func TestUnsafeZips(t *testing.T) {
+func TestZipRefusesUnsafeArchives(t *testing.T) {
 	zeros := strings.Repeat("\x00", 900<<10)
 	many := make([]entry, 300)
 	for i := range many {
@@ -114,14 +114,14 @@ func TestUnsafeZips(t *testing.T) {
 		"too many":      many,
 		"no name":       {{"", "", 0}},
 	} {
-		files, err := unpack.Zip(zipOf(t, entries...), unpack.Skill, unpack.All)
+		files, err := unpack.Zip(makeZip(t, entries...), unpack.Skill, unpack.All)
 		if !errors.Is(err, unpack.ErrUnsafe) || files != nil {
 			t.Errorf("%s: %v, %d files", name, err, len(files))
 		}
 	}
 }
 
-func TestUnsafeTars(t *testing.T) {
+func TestTarGzRefusesUnsafeArchives(t *testing.T) {
 	for name, h := range map[string]tar.Header{
 		"parent":    {Name: "../x", Typeflag: tar.TypeReg},
 		"absolute":  {Name: "/x", Typeflag: tar.TypeReg},
@@ -131,21 +131,21 @@ func TestUnsafeTars(t *testing.T) {
 		"pipe":      {Name: "a", Typeflag: tar.TypeFifo},
 		"bomb":      {Name: "a", Typeflag: tar.TypeReg, Size: 3 << 20},
 	} {
-		files, err := unpack.TarGz(bytes.NewReader(tarOf(t, h)), unpack.Skill, unpack.All)
+		files, err := unpack.TarGz(bytes.NewReader(makeTar(t, h)), unpack.Skill, unpack.All)
 		if !errors.Is(err, unpack.ErrUnsafe) || files != nil {
 			t.Errorf("%s: %v, %d files", name, err, len(files))
 		}
 	}
-	// what is not taken is bounded too
-	big := tarOf(t, tar.Header{Name: "other", Typeflag: tar.TypeReg, Size: 20 << 20}, tar.Header{Name: "s/a", Typeflag: tar.TypeReg})
+	// the size of files that are not selected is bounded too
+	big := makeTar(t, tar.Header{Name: "other", Typeflag: tar.TypeReg, Size: 20 << 20}, tar.Header{Name: "s/a", Typeflag: tar.TypeReg})
 	if _, err := unpack.TarGz(bytes.NewReader(big), unpack.Skill, unpack.Under("s")); !errors.Is(err, unpack.ErrUnsafe) {
 		t.Errorf("skipped bomb: %v", err)
 	}
 }
 
-func TestBrokenArchives(t *testing.T) {
-	z := zipOf(t, entry{"SKILL.md", strings.Repeat("some text ", 100), 0})
-	gz := tarOf(t, tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: 5000})
+func TestBrokenArchivesAreRefused(t *testing.T) {
+	z := makeZip(t, entry{"SKILL.md", strings.Repeat("some text ", 100), 0})
+	gz := makeTar(t, tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: 5000})
 	flipped := bytes.Clone(z)
 	flipped[45] ^= 0xff
 	for name, data := range map[string][]byte{"empty": nil, "text": []byte("not a zip"), "cut": z[:len(z)-30], "flipped": flipped} {
@@ -160,40 +160,40 @@ func TestBrokenArchives(t *testing.T) {
 	}
 }
 
-func checkTree(t *testing.T, files map[string][]byte) {
+func checkFiles(t *testing.T, files map[string][]byte) {
 	total := 0
 	seen := map[string]bool{}
 	for name, data := range files {
-		if err := unpack.Check(name); err != nil {
-			t.Fatalf("path %q came out: %v", name, err)
+		if err := unpack.CheckPath(name); err != nil {
+			t.Fatalf("unsafe path %q was unpacked: %v", name, err)
 		}
 		if !fs.ValidPath(name) || seen[unpack.Fold(name)] {
-			t.Fatalf("path %q came out", name)
+			t.Fatalf("invalid or duplicate path %q was unpacked", name)
 		}
 		seen[unpack.Fold(name)] = true
 		total += len(data)
 	}
 	if total > 2<<20 || len(files) > 256 {
-		t.Fatalf("%d files of %d bytes came out", len(files), total)
+		t.Fatalf("%d files with %d bytes were unpacked", len(files), total)
 	}
 }
 
 func FuzzZip(f *testing.F) {
-	f.Add(zipOf(f, entry{"SKILL.md", "hello", 0}, entry{"a/b", "x", 0}))
-	f.Add(zipOf(f, entry{"../x", "", 0}))
+	f.Add(makeZip(f, entry{"SKILL.md", "hello", 0}, entry{"a/b", "x", 0}))
+	f.Add(makeZip(f, entry{"../x", "", 0}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		files, err := unpack.Zip(data, unpack.Skill, unpack.All)
 		if (err == nil) == (files == nil) {
 			t.Fatalf("files %v with error %v", files, err)
 		}
-		checkTree(t, files)
+		checkFiles(t, files)
 	})
 }
 
 func FuzzTarGz(f *testing.F) {
-	f.Add(tarOf(f, tar.Header{Name: "SKILL.md", Typeflag: tar.TypeReg, Size: 5}))
+	f.Add(makeTar(f, tar.Header{Name: "SKILL.md", Typeflag: tar.TypeReg, Size: 5}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var b bytes.Buffer // the fuzzer seldom finds a checksum, so it gets the inside to play with
+		var b bytes.Buffer // the fuzzer rarely produces a valid checksum, so its input is also tried as the content
 		gz := gzip.NewWriter(&b)
 		if _, err := gz.Write(data); err != nil || gz.Close() != nil {
 			t.Fatal("gzip failed")
@@ -203,18 +203,18 @@ func FuzzTarGz(f *testing.F) {
 			if (err == nil) == (files == nil) {
 				t.Fatalf("files %v with error %v", files, err)
 			}
-			checkTree(t, files)
+			checkFiles(t, files)
 		}
 	})
 }
 
-func FuzzCheck(f *testing.F) {
+func FuzzCheckPath(f *testing.F) {
 	f.Add("a/b.md")
 	f.Add("../x")
 	f.Fuzz(func(t *testing.T, p string) {
-		if unpack.Check(p) == nil && !fs.ValidPath(p) {
-			t.Fatalf("%q passed", p)
+		if unpack.CheckPath(p) == nil && !fs.ValidPath(p) {
+			t.Fatalf("%q was accepted", p)
 		}
-		_ = unpack.Show(p)
+		_ = unpack.Quote(p)
 	})
 }

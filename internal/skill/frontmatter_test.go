@@ -9,9 +9,9 @@ import (
 	"agento.host/agento/internal/skill/unpack"
 )
 
-func TestFrontmatter(t *testing.T) {
+func TestParseFrontmatter(t *testing.T) {
 	for name, c := range map[string]struct {
-		head string
+		yaml string
 		want Frontmatter
 	}{
 		"plain":        {"name: a\ndescription: b", Frontmatter{Name: "a", Description: "b"}},
@@ -26,7 +26,7 @@ func TestFrontmatter(t *testing.T) {
 		"odd openclaw": {"name: a\ndescription: b\nmetadata: {openclaw: 7}", Frontmatter{Name: "a", Description: "b"}},
 	} {
 		for _, eol := range []string{"\n", "\r\n"} {
-			text := "\uFEFF" + strings.ReplaceAll("---\n"+c.head+"\n---\nbody", "\n", eol)
+			text := "\uFEFF" + strings.ReplaceAll("---\n"+c.yaml+"\n---\nbody", "\n", eol)
 			got, err := ParseFrontmatter([]byte(text))
 			if err != nil || got.Name != c.want.Name || got.Description != c.want.Description || got.Hidden != c.want.Hidden ||
 				!slices.Equal(got.NeedsEnv, c.want.NeedsEnv) || !slices.Equal(got.NeedsBins, c.want.NeedsBins) || !slices.Equal(got.OnlyOS, c.want.OnlyOS) {
@@ -46,7 +46,7 @@ func TestFrontmatter(t *testing.T) {
 	}
 }
 
-func TestVersions(t *testing.T) {
+func TestVersionsAreSemantic(t *testing.T) {
 	for _, v := range []string{"1.2.3", "0.0.0", "1.0.0-rc.1", "1.0.0+build.5", "0.0.0-git-0123456789ab"} {
 		if !validVersion(v) {
 			t.Errorf("%s is refused", v)
@@ -88,25 +88,25 @@ func FuzzManifest(f *testing.F) {
 		for _, strict := range []bool{true, false} {
 			m, err := parseManifest(data, strict)
 			if err == nil {
-				m.fill(Frontmatter{Name: "x", Description: "y"})
-				err = m.check()
+				m.setDefaults(Frontmatter{Name: "x", Description: "y"})
+				err = m.validate()
 			}
 			if err != nil && !fault.Is(err, fault.Invalid) {
 				t.Fatal(err)
 			}
-			if err == nil && (!ids.MatchString(m.ID) || !validVersion(m.Version)) {
+			if err == nil && (!idPattern.MatchString(m.ID) || !validVersion(m.Version)) {
 				t.Fatalf("%+v", m)
 			}
 		}
 	})
 }
 
-func FuzzSlug(f *testing.F) {
+func FuzzSlugify(f *testing.F) {
 	f.Add("Web Search: für alle!")
 	f.Fuzz(func(t *testing.T, s string) {
-		slug := slugOf(s)
-		if slug != "" && (!ids.MatchString(slug) || unpack.Check(slug) != nil && slug != "con" && slug != "nul" && slug != "aux" && slug != "prn" && len(slug) != 4) {
-			t.Fatalf("%q became %q", s, slug)
+		slug := slugify(s)
+		if slug != "" && (!idPattern.MatchString(slug) || unpack.CheckPath(slug) != nil && slug != "con" && slug != "nul" && slug != "aux" && slug != "prn" && len(slug) != 4) {
+			t.Fatalf("the slug of %q is %q", s, slug)
 		}
 	})
 }

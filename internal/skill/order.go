@@ -7,19 +7,20 @@ import (
 	"strings"
 
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/github"
 	"agento.host/agento/internal/skill/scan"
 )
 
-// Order names a skill and where it comes from.
+// Order names a skill and its source.
 type Order struct {
-	SkillID string // of the catalog; a registry's slug or @owner/slug; a custom skill's; or a GitHub address
+	SkillID string // id of a verified or custom skill; slug or @owner/slug of the registry; or a GitHub address
 	Trust   Trust
-	Version string // empty: the latest
+	Version string // empty: the latest version
 }
 
-func (o Order) check() error {
+func (o Order) validate() error {
 	wrong := fault.Fields{}
 	if o.SkillID == "" || len(o.SkillID) > 500 {
 		wrong.Add("skillId", "must name a skill")
@@ -35,9 +36,10 @@ func (o Order) check() error {
 	return wrong.Err()
 }
 
-// find gets a skill with all its files, scanned, from wherever it is. It changes nothing.
-func (s *Service) find(ctx context.Context, accountID string, o Order) (Package, error) {
-	if err := o.check(); err != nil {
+// find returns the ordered skill from its source, with its files and scanned. It changes
+// nothing. Faults: as for Get.
+func (s *Service) find(ctx context.Context, account identity.AccountID, o Order) (Package, error) {
+	if err := o.validate(); err != nil {
 		return Package{}, err
 	}
 	switch {
@@ -48,11 +50,11 @@ func (s *Service) find(ctx context.Context, accountID string, o Order) (Package,
 	case github.IsURL(o.SkillID):
 		return s.fromGitHub(ctx, o)
 	}
-	return s.fromUploads(ctx, accountID, o)
+	return s.fromUploads(ctx, account, o)
 }
 
 func (s *Service) fromCatalog(o Order) (Package, error) {
-	p, ok := s.Catalog.Find(o.SkillID)
+	p, ok := s.catalog.Find(o.SkillID)
 	if !ok {
 		return Package{}, fault.New(fault.NotFound, "There is no verified skill %s. GET /v1/skills lists them.", quote(o.SkillID))
 	}
@@ -78,48 +80,49 @@ func (s *Service) fromRegistry(ctx context.Context, o Order) (Package, error) {
 	}
 	files, pin := got.Files, got.SHA256
 	if got.GitHub != nil {
-		folder, err := s.folderOf(ctx, *got.GitHub)
+		folder, err := s.fetchSource(ctx, *got.GitHub)
 		if err != nil {
 			return Package{}, err
 		}
 		files, pin, got.Version = folder.Files, folder.Commit, commitVersion(folder.Commit)
 	}
-	m := Manifest{ID: ref.Slug, Name: got.Name, Version: got.Version, Author: cmp.Or(ref.Owner, got.Ref.Owner), Category: "community", Description: oneLine(short(got.Summary))}
+	m := Manifest{ID: ref.Slug, Name: got.Name, Version: got.Version, Author: cmp.Or(ref.Owner, got.Ref.Owner), Category: "community", Description: oneLine(shorten(got.Summary))}
 	p, err := newPackage(m, ClawHub, files, got.Findings...)
 	p.Source, p.Pin, p.skillID = ref.String(), pin, ref.String()
 	return p, err
 }
 
-func (s *Service) folderOf(ctx context.Context, src clawhub.Source) (github.Folder, error) {
+// fetchSource fetches a folder that the registry points to.
+func (s *Service) fetchSource(ctx context.Context, src clawhub.Source) (github.Folder, error) {
 	at, err := github.At(src.Repo, src.Commit, src.Path)
 	if err != nil {
 		return github.Folder{}, err
 	}
-	return s.fetch(ctx, at)
+	return s.fetchFolder(ctx, at)
 }
 
-func (s *Service) fetch(ctx context.Context, src github.Source) (github.Folder, error) {
-	if s.GitHub == nil {
-		return github.Folder{}, fault.New(fault.NotFound, "This installation offers no skills from GitHub.")
+func (s *Service) fetchFolder(ctx context.Context, src github.Source) (github.Folder, error) {
+	if s.gitHub == nil {
+		return github.Folder{}, fault.New(fault.NotFound, "This installation does not offer skills from GitHub.")
 	}
-	return s.GitHub.Fetch(ctx, src)
+	return s.gitHub.Fetch(ctx, src)
 }
 
-// fromGitHub takes the id, name and version from manifest.json, or manifest.yaml;
-// without either from SKILL.md and the commit.
+// fromGitHub uses the id, name and version of manifest.json or manifest.yaml. If there is
+// neither, the id and name come from SKILL.md and the version from the commit.
 func (s *Service) fromGitHub(ctx context.Context, o Order) (Package, error) {
 	src, err := github.Parse(o.SkillID)
 	if err != nil {
 		return Package{}, err
 	}
 	if o.Version != "" {
-		return Package{}, fault.New(fault.Invalid, "A version of a GitHub skill is named in its address, as /tree/REF.").With("version", "is named in skillId")
+		return Package{}, fault.New(fault.Invalid, "The version of a skill from GitHub is part of its address: use /tree/REF.").With("version", "must be part of skillId")
 	}
-	folder, err := s.fetch(ctx, src)
+	folder, err := s.fetchFolder(ctx, src)
 	if err != nil {
 		return Package{}, err
 	}
-	m, err := manifestOf(folder.Files)
+	m, err := findManifest(folder.Files)
 	if err != nil {
 		return Package{}, err
 	}
@@ -130,9 +133,9 @@ func (s *Service) fromGitHub(ctx context.Context, o Order) (Package, error) {
 	return p, err
 }
 
-// manifestOf reads what describes a skill in a repository, where fields of other
-// tools do no harm.
-func manifestOf(files map[string][]byte) (Manifest, error) {
+// findManifest returns the manifest in a repository; an empty one if there is none.
+// Unknown fields are ignored, since they may belong to other tools. Faults: Invalid.
+func findManifest(files map[string][]byte) (Manifest, error) {
 	for _, name := range []string{"manifest.json", manifestFile} {
 		if raw, ok := files[name]; ok {
 			return parseManifest(raw, false)
@@ -143,13 +146,14 @@ func manifestOf(files map[string][]byte) (Manifest, error) {
 
 const commitPrefix = "0.0.0-git-"
 
-// commitVersion is a semantic version for a commit of a repository that gives none.
+// commitVersion returns a semantic version for a commit of a skill without a version.
 func commitVersion(commit string) string { return commitPrefix + commit[:12] }
 
+// isCommit reports whether a version is one of commitVersion.
 func isCommit(version string) bool { return strings.HasPrefix(version, commitPrefix) }
 
-func (s *Service) fromUploads(ctx context.Context, accountID string, o Order) (Package, error) {
-	all, err := uploadsOf(ctx, s.DB, accountID, o.SkillID)
+func (s *Service) fromUploads(ctx context.Context, account identity.AccountID, o Order) (Package, error) {
+	all, err := listUploads(ctx, s.store.db, account, o.SkillID)
 	if err != nil {
 		return Package{}, fmt.Errorf("find custom skill: %w", err)
 	}
@@ -157,7 +161,7 @@ func (s *Service) fromUploads(ctx context.Context, accountID string, o Order) (P
 		if !u.deletedAt.IsZero() || o.Version != "" && o.Version != u.manifest.Version {
 			continue
 		}
-		return s.uploaded(ctx, accountID, u)
+		return s.uploadedPackage(ctx, u)
 	}
 	if o.Version != "" {
 		return Package{}, fault.New(fault.NotFound, "There is no version %s of a custom skill %s.", quote(o.Version), quote(o.SkillID))
@@ -165,13 +169,14 @@ func (s *Service) fromUploads(ctx context.Context, accountID string, o Order) (P
 	return Package{}, fault.New(fault.NotFound, "There is no custom skill %s. Upload it with POST /v1/skills.", quote(o.SkillID))
 }
 
-// uploaded scans the files again: the scanner may have learned since.
-func (s *Service) uploaded(ctx context.Context, accountID string, u upload) (Package, error) {
-	files, err := readFiles(ctx, s.DB, accountID, u.id)
+// uploadedPackage returns the package of an upload. It scans the files again, since the
+// scanner may have new rules.
+func (s *Service) uploadedPackage(ctx context.Context, u upload) (Package, error) {
+	files, err := readFiles(ctx, s.store.db, u.account, u.id)
 	if err != nil {
 		return Package{}, err
 	}
-	if _, ok := files[mainFile]; !ok { // deleted between the two reads
+	if _, ok := files[mainFile]; !ok { // it was deleted after the upload was read
 		return Package{}, fault.New(fault.NotFound, "The custom skill %s was deleted.", u.manifest.ID)
 	}
 	p, err := newPackage(u.manifest, Custom, files)
@@ -179,21 +184,21 @@ func (s *Service) uploaded(ctx context.Context, accountID string, u upload) (Pac
 	return p, err
 }
 
-// admit refuses a skill that scores too low. Faults: Forbidden, with the findings.
-func (s *Service) admit(p Package) error {
-	if p.Report.Score >= s.MinScore {
+// checkScore refuses a skill whose score is too low. Faults: Forbidden, with the findings.
+func (s *Service) checkScore(p Package) error {
+	if p.Report.Score >= s.minScore {
 		return nil
 	}
-	f := fault.New(fault.Forbidden, "The skill %s scores %d of 100 for security and %d is needed; details names what was found. It was not installed.", p.ID, p.Report.Score, s.MinScore).
-		With("securityScore", fmt.Sprint(p.Report.Score)).With("minSecurityScore", fmt.Sprint(s.MinScore))
+	f := fault.New(fault.Forbidden, "The security score of the skill %s is %d of 100; at least %d is required. It was not installed; details lists the findings.", p.ID, p.Report.Score, s.minScore).
+		With("securityScore", fmt.Sprint(p.Report.Score)).With("minSecurityScore", fmt.Sprint(s.minScore))
 	for i, x := range p.Report.Worst(20) {
-		f = f.With(fmt.Sprintf("finding%02d", i+1), describe(x))
+		f = f.With(fmt.Sprintf("finding%02d", i+1), formatFinding(x))
 	}
 	return f
 }
 
-// describe puts a finding on one line: severity rule file:line: message: excerpt.
-func describe(f scan.Finding) string {
+// formatFinding returns a finding in one line: severity rule file:line: message excerpt.
+func formatFinding(f scan.Finding) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s", f.Severity, f.Rule)
 	if f.File != "" {
@@ -209,7 +214,7 @@ func describe(f scan.Finding) string {
 	return b.String()
 }
 
-// quote shows what a caller sent: short and printable.
+// quote quotes the input of a caller for a message: at most 80 characters, printable.
 func quote(s string) string {
 	if r := []rune(s); len(r) > 80 {
 		s = string(r[:80]) + "…"

@@ -48,7 +48,7 @@ func facts(text string) []string {
 		if w == "" {
 			return
 		}
-		for _, part := range strings.Fields(embed.Spell(embed.Fold(strings.ReplaceAll(w, "’", "'")))) {
+		for _, part := range strings.Fields(embed.CanonicalSpelling(embed.Fold(strings.ReplaceAll(w, "’", "'")))) {
 			if !fillers[part] {
 				all = append(all, part)
 			}

@@ -1,19 +1,11 @@
 package knowledge
 
-import (
-	"testing"
-
-	"agento.host/agento/internal/knowledge/embed/eval"
-)
+import "testing"
 
 func sameFacts(a, b string) bool { return said(a) == said(b) }
 
 func TestSameFacts(t *testing.T) {
-	couples, err := eval.Couples()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range couples {
+	for _, c := range duplicatePairs(t) {
 		if got := sameFacts(c.A, c.B); got != (c.Kind == "format") {
 			t.Errorf("%s: sameFacts is %v for %q and %q: %q, %q", c.Kind, got, c.A, c.B, facts(c.A), facts(c.B))
 		}
@@ -63,13 +55,9 @@ func FuzzSameFacts(f *testing.F) {
 // TestDuplicateTable ingests both texts of every couple and prints what merged:
 // what differs in form alone must, and nothing else may.
 func TestDuplicateTable(t *testing.T) {
-	couples, err := eval.Couples()
-	if err != nil {
-		t.Fatal(err)
-	}
 	w := newWorld(t)
 	merged, all := map[string]int{}, map[string]int{}
-	for _, c := range couples {
+	for _, c := range duplicatePairs(t) {
 		done := w.mustIngest(t, Ingest{Target: agent("ann"), DryRun: true, Chunks: chunks("a", c.A, c.B)})
 		all[c.Kind]++
 		if done.Stored == 1 {

@@ -93,7 +93,7 @@ func tellingWords(query string) []string {
 		seen[folded] = true
 		quoted := `"` + word + `"`
 		all = append(all, quoted)
-		if !embed.Stopword(folded) {
+		if !embed.IsStopword(folded) {
 			telling = append(telling, quoted)
 		}
 	}

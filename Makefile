@@ -27,6 +27,8 @@ test: ## Install what the tests need and run them all.
 	$(GO) run ./cmd/agento install
 	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v -e /internal/openclaw -e /cmd/agento)
 	$(GO) test -race -timeout 20m -p 1 $(GATEWAY)
+	$(GO) test -C training -race -timeout 15m .
+	$(GO) test -C training -timeout 15m ./quality # 1,400 searches; -race makes them 25 times slower
 	$(MAKE) fuzz
 
 fuzz: ## Every fuzz test, for so many inputs.
@@ -58,8 +60,8 @@ deadcode: ## No function is unused.
 bench: ## Ratios, measured side by side in one run.
 	sh scripts/bench.sh
 
-model: ## Train the embedding model inside the binary anew; about ten minutes on an idle machine.
-	nice -n 15 $(GO) run ./internal/knowledge/embed/train -texts .cache/texts -out internal/knowledge/embed/builtin.model
+model: ## Train the built-in embedding model again; about ten minutes on an idle machine.
+	nice -n 15 $(GO) run -C training . -texts ../.cache/texts -out ../internal/knowledge/embed/builtin.model
 
 clean:
 	rm -rf bin

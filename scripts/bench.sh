@@ -7,9 +7,11 @@ quiet() { grep -v -e '^goos' -e '^goarch' -e '^cpu:' -e '^ok' -e '^PASS' -e 'no 
 
 echo "== the API, the model proxy, the limiter, agents, documents, skills"
 go test -run='^$' -bench=. -benchtime="${BENCHTIME:-1s}" -timeout 30m $(go list ./... | grep -v internal/knowledge) | quiet
-echo "== vectors: a scan of 1M x 256 beside a read of as much memory, deduplication beside a scan"
+echo "== vectors: a scan of 1M x 256 and a read of as much memory; deduplication and a scan"
 go test -run='^$' -bench=Million -benchtime=1x -timeout 30m ./internal/knowledge/index | quiet
-echo "== knowledge: ingest and search in 10,000 entries, the built-in embedder"
+echo "== knowledge: ingest and search in 10,000 entries; the built-in embedder"
 go test -run='^$' -bench=. -benchtime=20x -timeout 30m ./internal/knowledge ./internal/knowledge/embed | quiet
-echo "== quality of the built-in embedder beside BM25, and the table of duplicates"
-go test -count=1 -v -run='Quality|Table' ./internal/knowledge ./internal/knowledge/embed/eval | grep -v -e '^=== ' -e '^PASS' -e '^ok' -e '^---'
+echo "== quality of the search compared to BM25, and the tables of duplicates"
+report() { grep -v -e '^=== ' -e '^PASS' -e '^ok' -e '^---'; }
+go test -C training -count=1 -v -run=Quality ./quality | report
+go test -count=1 -v -run=OnlyTextsThatDifferInForm ./internal/knowledge | report

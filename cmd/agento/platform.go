@@ -232,7 +232,7 @@ func (f embedderFlags) embedder(guard modelproxy.Guard, secrets *vault.Installat
 	}
 	guard.AllowPrivate = true
 	return embed.NewOpenAI(embed.OpenAISettings{
-		URL: f.EmbedderURL, Model: f.EmbedderModel, Size: f.EmbedderSize, HTTP: guard.Client(),
+		URL: f.EmbedderURL, Model: f.EmbedderModel, Dimension: f.EmbedderSize, HTTP: guard.Client(),
 		Key: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.EmbedderAPIKey) },
 	})
 }

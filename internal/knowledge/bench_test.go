@@ -5,22 +5,14 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-
-	"agento.host/agento/internal/knowledge/embed/eval"
 )
 
 // passages returns n different texts of about 500 characters, made of real sentences.
 func passages(b *testing.B, n int) []string {
 	b.Helper()
-	manuals, err := eval.Manuals()
-	if err != nil {
-		b.Fatal(err)
-	}
 	var sentences []string
-	for _, m := range manuals {
-		for _, text := range m.Texts {
-			sentences = append(sentences, strings.SplitAfter(strings.ReplaceAll(text, "\n", " "), ". ")...)
-		}
+	for _, text := range manualTexts(b) {
+		sentences = append(sentences, strings.SplitAfter(strings.ReplaceAll(text, "\n", " "), ". ")...)
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
 	all := make([]string, n)

@@ -51,7 +51,7 @@ func extractFacts(text string) []string {
 		if w == "" {
 			return
 		}
-		for _, part := range strings.Fields(embed.Spell(embed.Fold(strings.ReplaceAll(w, "’", "'")))) {
+		for _, part := range strings.Fields(embed.CanonicalSpelling(embed.Fold(strings.ReplaceAll(w, "’", "'")))) {
 			if !fillerWords[part] {
 				all = append(all, part)
 			}

@@ -1,20 +1,12 @@
 package knowledge
 
-import (
-	"testing"
-
-	"agento.host/agento/internal/knowledge/embed/eval"
-)
+import "testing"
 
 // sameClaim reports whether two texts differ only in form.
 func sameClaim(a, b string) bool { return normalizedClaim(a) == normalizedClaim(b) }
 
 func TestNormalizedClaim(t *testing.T) {
-	couples, err := eval.Couples()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range couples {
+	for _, c := range duplicatePairs(t) {
 		if got := sameClaim(c.A, c.B); got != (c.Kind == "format") {
 			t.Errorf("%s: sameClaim is %v for %q and %q: %q, %q", c.Kind, got, c.A, c.B, extractFacts(c.A), extractFacts(c.B))
 		}
@@ -64,13 +56,9 @@ func FuzzNormalizedClaim(f *testing.F) {
 // TestOnlyTextsThatDifferInFormAreMerged ingests both texts of every pair of the
 // evaluation set and prints how many were merged.
 func TestOnlyTextsThatDifferInFormAreMerged(t *testing.T) {
-	couples, err := eval.Couples()
-	if err != nil {
-		t.Fatal(err)
-	}
 	env := newTestEnv(t)
 	merged, all := map[string]int{}, map[string]int{}
-	for _, c := range couples {
+	for _, c := range duplicatePairs(t) {
 		done := env.ingest(t, IngestRequest{Target: agent("ann"), DryRun: true, Chunks: chunks("a", c.A, c.B)})
 		all[c.Kind]++
 		if done.Stored == 1 {

@@ -94,7 +94,7 @@ func contentWords(query string) []string {
 		seen[folded] = true
 		quoted := `"` + word + `"`
 		all = append(all, quoted)
-		if !embed.Stopword(folded) {
+		if !embed.IsStopword(folded) {
 			content = append(content, quoted)
 		}
 	}

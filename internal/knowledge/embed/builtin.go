@@ -10,8 +10,8 @@ import (
 //go:embed builtin.model
 var builtinModel []byte
 
-// Builtin returns the model inside the binary: offline, on the CPU, about
-// English. It is read once, at the first call.
+// Builtin returns the model inside the binary. It works offline, on the CPU, and
+// mainly for English. It is decoded once, at the first call.
 var Builtin = sync.OnceValues(func() (*Static, error) { return ReadModel(builtinModel) })
 
 // Name implements Embedder.
@@ -20,10 +20,7 @@ func (m *Static) Name() string { return m.header.Name }
 // Dimension implements Embedder.
 func (m *Static) Dimension() int { return m.header.Dimension }
 
-// Header returns what the model file says of itself.
-func (m *Static) Header() Header { return m.header }
-
-// Embed implements Embedder. Its only error is the context's.
+// Embed implements Embedder. Errors: those of ctx.
 func (m *Static) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	all := make([][]float32, len(texts))
 	for i, text := range texts {

@@ -4,18 +4,19 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 )
 
-// magic starts a model file: a header length (4 bytes, little endian), the
-// header in JSON, the words and then the pieces (one a line), a float32 scale
-// for each row, and the rows, a signed byte a number.
-const magic = "AGENTOEM"
+// ModelMagic is the first bytes of a model file. After it come the length of the
+// header (4 bytes, little endian), the header as JSON, the words and then the pieces
+// (one per line), a float32 scale for each row, and the rows, one signed byte per
+// dimension. The training program (training/modelfile.go) writes the file.
+const ModelMagic = "AGENTOEM"
 
-// Header is what a model file says of itself.
+// Header describes a model file.
 type Header struct {
 	Name      string `json:"name"`
 	Dimension int    `json:"dimension"`
@@ -23,11 +24,11 @@ type Header struct {
 	Pieces    int    `json:"pieces"`
 	Buckets   int    `json:"buckets"`
 	TextBytes int    `json:"textBytes"` // of words and pieces
-	Recipe    any    `json:"recipe"`    // how it was trained
+	Recipe    any    `json:"recipe"`    // settings of the training
 }
 
-// Static is a model that has a vector for every word and adds them up. It is
-// safe for concurrent use.
+// Static is a model that has one vector for each word and adds up the vectors of
+// a text. It is safe for concurrent use.
 type Static struct {
 	header     Header
 	vocabulary *Vocabulary
@@ -35,49 +36,16 @@ type Static struct {
 	rows       []byte // int8
 }
 
-// WriteModel makes a model file from rows of h.Dimension numbers; it sets the
-// counts of the header.
-func WriteModel(h Header, words, pieces []string, buckets int, rows []float32) ([]byte, error) {
-	text := strings.Join(append(slices.Clone(words), pieces...), "\n")
-	h.Words, h.Pieces, h.Buckets, h.TextBytes = len(words), len(pieces), buckets, len(text)
-	size := len(words) + len(pieces) + buckets
-	if len(rows) != size*h.Dimension {
-		return nil, fmt.Errorf("write model: %d numbers for %d rows of %d", len(rows), size, h.Dimension)
-	}
-	header, err := json.Marshal(h)
-	if err != nil {
-		return nil, err
-	}
-	out := binary.LittleEndian.AppendUint32([]byte(magic), uint32(len(header)))
-	out = append(append(out, header...), text...)
-	quantised := make([]byte, 0, len(rows))
-	for row := range slices.Chunk(rows, h.Dimension) {
-		var peak float64
-		for _, x := range row {
-			peak = max(peak, math.Abs(float64(x)))
-		}
-		scale := float32(peak / 127)
-		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(scale))
-		for _, x := range row {
-			q := int8(0)
-			if scale > 0 {
-				q = int8(max(-127, min(127, math.Round(float64(x/scale)))))
-			}
-			quantised = append(quantised, byte(q))
-		}
-	}
-	return append(out, quantised...), nil
-}
-
-// ReadModel reads a model file. It keeps data.
+// ReadModel decodes a model file. The model refers to data, which must not change.
+// Errors: data is not a complete model file.
 func ReadModel(data []byte) (*Static, error) {
-	rest, ok := bytes.CutPrefix(data, []byte(magic))
+	rest, ok := bytes.CutPrefix(data, []byte(ModelMagic))
 	if !ok || len(rest) < 4 {
-		return nil, fmt.Errorf("read model: not a model file")
+		return nil, errors.New("read model: not a model file")
 	}
 	n := int(binary.LittleEndian.Uint32(rest))
 	if rest = rest[4:]; n > len(rest) {
-		return nil, fmt.Errorf("read model: cut short")
+		return nil, errors.New("read model: the file is truncated")
 	}
 	m := &Static{}
 	if err := json.Unmarshal(rest[:n], &m.header); err != nil {
@@ -87,11 +55,11 @@ func ReadModel(data []byte) (*Static, error) {
 	h := m.header
 	size := h.Words + h.Pieces + h.Buckets
 	if min(h.Dimension, h.Words, h.Pieces, h.Buckets, h.TextBytes) < 1 || len(rest) != h.TextBytes+size*(4+h.Dimension) {
-		return nil, fmt.Errorf("read model: %d bytes do not fit its header", len(data))
+		return nil, fmt.Errorf("read model: the header does not match the file's %d bytes", len(data))
 	}
 	lines := strings.Split(string(rest[:h.TextBytes]), "\n")
 	if len(lines) != h.Words+h.Pieces {
-		return nil, fmt.Errorf("read model: %d words, not %d", len(lines), h.Words+h.Pieces)
+		return nil, fmt.Errorf("read model: %d words and pieces, not %d", len(lines), h.Words+h.Pieces)
 	}
 	m.vocabulary = NewVocabulary(lines[:h.Words], lines[h.Words:], h.Buckets)
 	rest = rest[h.TextBytes:]

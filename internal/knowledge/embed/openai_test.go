@@ -19,9 +19,9 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-// answer writes a right answer: text i of the request becomes the vector (its
-// length in bytes, 1), last one first, so that the order has to be restored.
-func answer(t *testing.T, w http.ResponseWriter, r *http.Request) {
+// respond writes a correct response: text i of the request becomes the vector (its
+// length in bytes, 1). The last text comes first, so the order must be restored.
+func respond(t *testing.T, w http.ResponseWriter, r *http.Request) {
 	t.Helper()
 	var in openAIRequest
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
@@ -34,12 +34,13 @@ func answer(t *testing.T, w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, `{"object":"list","model":%q,"data":[%s]}`, in.Model, strings.Join(rows, ","))
 }
 
-func client(t *testing.T, s OpenAISettings, handler http.HandlerFunc) *OpenAI {
+// newOpenAI returns an embedder whose service is the handler.
+func newOpenAI(t *testing.T, s OpenAISettings, handler http.HandlerFunc) *OpenAI {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	s.URL, s.Model = server.URL+"/v1/", "test-model"
-	s.Size, s.Wait = either(s.Size, 2), time.Millisecond
+	s.Dimension, s.RetryDelay = 2, time.Millisecond
 	o, err := NewOpenAI(s)
 	if err != nil {
 		t.Fatal(err)
@@ -47,18 +48,18 @@ func client(t *testing.T, s OpenAISettings, handler http.HandlerFunc) *OpenAI {
 	return o
 }
 
-func fixed(key string) func(context.Context) (vault.Secret, error) {
+func constantKey(key string) func(context.Context) (vault.Secret, error) {
 	return func(context.Context) (vault.Secret, error) { return vault.NewSecret(key), nil }
 }
 
-func TestOpenAIBatchesAndKeepsTheOrder(t *testing.T) {
+func TestOpenAIBatchesAndKeepsOrder(t *testing.T) {
 	var requests atomic.Int32
-	o := client(t, OpenAISettings{Batch: 3, Key: fixed("a-test-key")}, func(w http.ResponseWriter, r *http.Request) {
+	o := newOpenAI(t, OpenAISettings{BatchSize: 3, Key: constantKey("a-test-key")}, func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
 		if r.URL.Path != "/v1/embeddings" || r.Header.Get("Authorization") != "Bearer a-test-key" {
 			t.Errorf("%s with %q", r.URL.Path, r.Header.Get("Authorization"))
 		}
-		answer(t, w, r)
+		respond(t, w, r)
 	})
 	texts := []string{"a", "bb", "ccc", "dddd", "eeeee", "ffffff", "ggggggg"}
 	vectors, err := o.Embed(t.Context(), texts)
@@ -81,23 +82,23 @@ func TestOpenAIBatchesAndKeepsTheOrder(t *testing.T) {
 	}
 }
 
-func TestOpenAITriesAgain(t *testing.T) {
-	for name, spoil := range map[string]http.HandlerFunc{
+func TestOpenAIRetriesTemporaryFailures(t *testing.T) {
+	for name, fail := range map[string]http.HandlerFunc{
 		"429":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) },
 		"500":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
 		"503":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
 		"not JSON":  func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`<html>`)) },
-		"cut short": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"data":[{"index":0,"emb`)) },
-		"hangs up":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"truncated": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"data":[{"index":0,"emb`)) },
+		"aborted":   func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var requests atomic.Int32
-			o := client(t, OpenAISettings{}, func(w http.ResponseWriter, r *http.Request) {
+			o := newOpenAI(t, OpenAISettings{}, func(w http.ResponseWriter, r *http.Request) {
 				if requests.Add(1) < 4 {
-					spoil(w, r)
+					fail(w, r)
 					return
 				}
-				answer(t, w, r)
+				respond(t, w, r)
 			})
 			if _, err := o.Embed(t.Context(), []string{"a"}); err != nil || requests.Load() != 4 {
 				t.Fatalf("%d requests, then %v", requests.Load(), err)
@@ -106,9 +107,9 @@ func TestOpenAITriesAgain(t *testing.T) {
 	}
 }
 
-func TestOpenAIGivesUp(t *testing.T) {
+func TestOpenAIReturnsFaults(t *testing.T) {
 	for name, c := range map[string]struct {
-		spoil    http.HandlerFunc
+		fail     http.HandlerFunc
 		requests int32
 		code     fault.Code
 	}{
@@ -118,7 +119,7 @@ func TestOpenAIGivesUp(t *testing.T) {
 			_, _ = w.Write([]byte(`{"data":[{"index":0,"embedding":[1,2,3]}]}`))
 		}, 1, fault.Upstream},
 		"too few": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"data":[]}`)) }, 1, fault.Upstream},
-		"wrong number": {func(w http.ResponseWriter, _ *http.Request) {
+		"wrong index": {func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(`{"data":[{"index":7,"embedding":[1,2]}]}`))
 		}, 1, fault.Upstream},
 		"zeros": {func(w http.ResponseWriter, _ *http.Request) {
@@ -127,9 +128,9 @@ func TestOpenAIGivesUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var requests atomic.Int32
-			o := client(t, OpenAISettings{Key: fixed("a-test-key")}, func(w http.ResponseWriter, r *http.Request) {
+			o := newOpenAI(t, OpenAISettings{Key: constantKey("a-test-key")}, func(w http.ResponseWriter, r *http.Request) {
 				requests.Add(1)
-				c.spoil(w, r)
+				c.fail(w, r)
 			})
 			_, err := o.Embed(t.Context(), []string{"a"})
 			if !fault.Is(err, c.code) || requests.Load() != c.requests {
@@ -142,7 +143,7 @@ func TestOpenAIGivesUp(t *testing.T) {
 	}
 }
 
-func TestOpenAIAsksForItsKeyBeforeEachRequest(t *testing.T) {
+func TestOpenAIReadsKeyBeforeEachRequest(t *testing.T) {
 	db := databasetest.New(t)
 	v, err := vault.New(make([]byte, 32))
 	if err != nil {
@@ -151,16 +152,16 @@ func TestOpenAIAsksForItsKeyBeforeEachRequest(t *testing.T) {
 	secrets := &vault.Installation{DB: db, Vault: v, Events: event.NewLog(db)}
 	var sent []string
 	valid := ""
-	o := client(t, OpenAISettings{Key: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.EmbedderAPIKey) }},
+	o := newOpenAI(t, OpenAISettings{Key: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.EmbedderAPIKey) }},
 		func(w http.ResponseWriter, r *http.Request) {
 			sent = r.Header.Values("Authorization")
 			if r.Header.Get("Authorization") != valid {
 				w.WriteHeader(http.StatusUnauthorized)
 				return
 			}
-			answer(t, w, r)
+			respond(t, w, r)
 		})
-	works := func(want string) {
+	mustEmbed := func(want string) {
 		t.Helper()
 		if _, err := o.Embed(t.Context(), []string{"a"}); err != nil {
 			t.Fatal(err)
@@ -169,11 +170,11 @@ func TestOpenAIAsksForItsKeyBeforeEachRequest(t *testing.T) {
 			t.Fatalf("sent %q, want %q", sent, want)
 		}
 	}
-	works("")
+	mustEmbed("")
 	if sent != nil {
-		t.Error("there is an Authorization header without a key")
+		t.Error("an Authorization header was sent without a key")
 	}
-	for _, key := range []string{"key-one", "key-two"} { // the service changes first
+	for _, key := range []string{"key-one", "key-two"} { // the service changes its key first
 		valid = "Bearer " + key
 		_, err := o.Embed(t.Context(), []string{"a"})
 		if !fault.Is(err, fault.Upstream) || !strings.Contains(err.Error(), vault.EmbedderAPIKey) || strings.Contains(err.Error(), "key-") {
@@ -182,19 +183,19 @@ func TestOpenAIAsksForItsKeyBeforeEachRequest(t *testing.T) {
 		if err := secrets.Set(t.Context(), vault.EmbedderAPIKey, vault.NewSecret(key), "operator"); err != nil {
 			t.Fatal(err)
 		}
-		works("Bearer " + key)
+		mustEmbed("Bearer " + key)
 	}
 	valid = ""
 	if err := secrets.Delete(t.Context(), vault.EmbedderAPIKey, "operator"); err != nil {
 		t.Fatal(err)
 	}
-	works("")
+	mustEmbed("")
 }
 
-func TestOpenAIDoesNotAskWithoutAKeyThatItCannotRead(t *testing.T) {
+func TestOpenAISendsNothingIfKeyIsUnreadable(t *testing.T) {
 	sealed := errors.New("sealed by another master key")
-	o := client(t, OpenAISettings{Key: func(context.Context) (vault.Secret, error) { return vault.Secret{}, sealed }},
-		func(http.ResponseWriter, *http.Request) { t.Error("the service was asked") })
+	o := newOpenAI(t, OpenAISettings{Key: func(context.Context) (vault.Secret, error) { return vault.Secret{}, sealed }},
+		func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") })
 	if _, err := o.Embed(t.Context(), []string{"a"}); !errors.Is(err, sealed) {
 		t.Fatal(err)
 	}
@@ -202,7 +203,7 @@ func TestOpenAIDoesNotAskWithoutAKeyThatItCannotRead(t *testing.T) {
 
 func TestOpenAITimesOut(t *testing.T) {
 	release := make(chan struct{})
-	o := client(t, OpenAISettings{Timeout: 20 * time.Millisecond, Tries: 2}, func(_ http.ResponseWriter, r *http.Request) {
+	o := newOpenAI(t, OpenAISettings{Timeout: 20 * time.Millisecond, MaxAttempts: 2}, func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-release:
 		case <-r.Context().Done():
@@ -214,9 +215,9 @@ func TestOpenAITimesOut(t *testing.T) {
 	}
 }
 
-func TestOpenAIStopsWithItsCaller(t *testing.T) {
+func TestOpenAIStopsWhenContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	o := client(t, OpenAISettings{Tries: 100}, func(w http.ResponseWriter, _ *http.Request) {
+	o := newOpenAI(t, OpenAISettings{MaxAttempts: 100}, func(w http.ResponseWriter, _ *http.Request) {
 		cancel()
 		w.Header().Set("Retry-After", "3600")
 		w.WriteHeader(http.StatusTooManyRequests)
@@ -226,10 +227,10 @@ func TestOpenAIStopsWithItsCaller(t *testing.T) {
 	}
 }
 
-func TestOpenAINeedsItsSettings(t *testing.T) {
+func TestNewOpenAIRejectsMissingSettings(t *testing.T) {
 	for _, s := range []OpenAISettings{{}, {URL: "http://127.0.0.1"}, {URL: "http://127.0.0.1", Model: "m"}} {
 		if _, err := NewOpenAI(s); err == nil {
-			t.Errorf("%+v: taken", s)
+			t.Errorf("%+v: accepted", s)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Fold removes what does not change a word: case, accents, width.
+// Fold removes differences that do not change a word: case, accents and width.
 func Fold(word string) string {
 	for i := range len(word) {
 		if word[i] >= utf8.RuneSelf {
@@ -25,56 +25,58 @@ func Fold(word string) string {
 }
 
 var (
-	tag     = regexp.MustCompile(`(?i)</?(?:a|abbr|b|blockquote|body|br|code|dd|div|dl|dt|em|h[1-6]|head|hr|html|i|img|li|ol|p|pre|s|small|span|strong|sub|sup|table|tbody|td|th|thead|tr|u|ul)(?:\s[^<>]*)?/?>`)
-	grouped = regexp.MustCompile(`\b[0-9]{1,3}(?:,[0-9]{3})+\b`)
+	htmlTag       = regexp.MustCompile(`(?i)</?(?:a|abbr|b|blockquote|body|br|code|dd|div|dl|dt|em|h[1-6]|head|hr|html|i|img|li|ol|p|pre|s|small|span|strong|sub|sup|table|tbody|td|th|thead|tr|u|ul)(?:\s[^<>]*)?/?>`)
+	groupedNumber = regexp.MustCompile(`\b[0-9]{1,3}(?:,[0-9]{3})+\b`)
 )
 
-// StripMarkup removes HTML tags and the commas inside numbers.
-func StripMarkup(text string) string {
+// stripMarkup removes HTML tags, and the commas inside numbers.
+func stripMarkup(text string) string {
 	if strings.Contains(text, "<") {
-		text = tag.ReplaceAllString(text, " ")
+		text = htmlTag.ReplaceAllString(text, " ")
 	}
 	if strings.Contains(text, ",") {
-		text = grouped.ReplaceAllStringFunc(text, func(n string) string { return strings.ReplaceAll(n, ",", "") })
+		text = groupedNumber.ReplaceAllStringFunc(text, func(n string) string { return strings.ReplaceAll(n, ",", "") })
 	}
 	return text
 }
 
-// spelled are words that have another spelling for the same.
-var spelled = map[string]string{
+// canonical maps words to the spelling that stands for them.
+var canonical = map[string]string{
 	"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
 	"ten": "10", "eleven": "11", "twelve": "12", "cannot": "can not", "won't": "will not", "can't": "can not", "shan't": "shall not",
 }
 
-// endings are what an apostrophe joins to a word.
-var endings = []struct{ ending, word string }{
+// contractions are the endings that an apostrophe joins to a word, and the words
+// that they stand for.
+var contractions = []struct{ ending, words string }{
 	{"n't", " not"}, {"'re", " are"}, {"'ll", " will"}, {"'ve", " have"}, {"'m", " am"}, {"'s", ""}, {"'d", ""},
 }
 
-// Spell returns the words of a folded word, separated by spaces, in one
-// spelling: can't and cannot are both "can not", and five is 5.
-func Spell(word string) string {
-	if s, ok := spelled[word]; ok {
+// CanonicalSpelling returns a folded word in the one spelling that stands for all
+// its variants, as words separated by spaces: "can't" and "cannot" are both "can
+// not", and "five" is "5".
+func CanonicalSpelling(word string) string {
+	if s, ok := canonical[word]; ok {
 		return s
 	}
 	if !strings.Contains(word, "'") {
 		return word
 	}
-	for _, e := range endings {
-		if base, ok := strings.CutSuffix(word, e.ending); ok && base != "" {
-			return strings.ReplaceAll(base, "'", "") + e.word
+	for _, c := range contractions {
+		if base, ok := strings.CutSuffix(word, c.ending); ok && base != "" {
+			return strings.ReplaceAll(base, "'", "") + c.words
 		}
 	}
 	return strings.ReplaceAll(word, "'", "")
 }
 
-// EachWord calls f for every word of a text: as it stands, and folded and in one
-// spelling. In scripts that are written without spaces every character, and every
-// two in a row, count as a word.
+// EachWord calls f for every word of a text, with the word as written and with its
+// folded canonical spelling. In scripts that are written without spaces, every
+// character and every two consecutive characters count as a word.
 func EachWord(text string, f func(raw, word string)) {
-	text = StripMarkup(text)
+	text = stripMarkup(text)
 	start := -1
-	var last rune // of an unspaced script
+	var previous rune // if it is of a script without spaces
 	flush := func(end int) {
 		if start < 0 {
 			return
@@ -82,7 +84,7 @@ func EachWord(text string, f func(raw, word string)) {
 		raw := text[start:end]
 		start = -1
 		folded := Fold(strings.ReplaceAll(raw, "’", "'"))
-		word := Spell(folded)
+		word := CanonicalSpelling(folded)
 		if word == folded {
 			f(raw, word)
 			return
@@ -92,16 +94,16 @@ func EachWord(text string, f func(raw, word string)) {
 		}
 	}
 	for i, r := range text {
-		if unspaced(r) {
+		if hasNoSpaces(r) {
 			flush(i)
 			f(string(r), string(r))
-			if last != 0 {
-				f(string(last)+string(r), string(last)+string(r))
+			if previous != 0 {
+				f(string(previous)+string(r), string(previous)+string(r))
 			}
-			last = r
+			previous = r
 			continue
 		}
-		last = 0
+		previous = 0
 		switch {
 		case unicode.IsLetter(r), unicode.IsDigit(r), unicode.Is(unicode.Mn, r):
 			if start < 0 {
@@ -122,11 +124,12 @@ func letterFollows(rest string) bool {
 	return unicode.IsLetter(r)
 }
 
-func unspaced(r rune) bool {
+// hasNoSpaces reports whether r is of a script that is written without spaces.
+func hasNoSpaces(r rune) bool {
 	return r > 0x0e00 && unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
 }
 
-// stopwords say nothing about what a question is about.
+// stopwords are frequent words that say nothing about the subject of a question.
 var stopwords = func() map[string]bool {
 	all := make(map[string]bool)
 	for _, w := range strings.Fields(`a an the and or but if of to in on at by for from with as is are was were be been being am
@@ -138,6 +141,6 @@ var stopwords = func() map[string]bool {
 	return all
 }()
 
-// Stopword says whether a folded word carries no subject, so that a search for
-// words may leave it out.
-func Stopword(word string) bool { return stopwords[word] }
+// IsStopword reports whether a folded word says nothing about the subject, so that
+// a search by words can ignore it.
+func IsStopword(word string) bool { return stopwords[word] }

@@ -8,21 +8,23 @@ import (
 )
 
 // Above returns, for each query, every row whose cosine to it is at least the
-// threshold, best first. Queries have length 1. Rows that exact says are gone are
-// returned in gone. Errors are exact's alone.
+// threshold, best first. Queries have length 1. The keys of rows for which exact
+// returns no vector are returned in gone. Errors: those of exact.
 func (m *Matrix) Above(queries [][]float32, threshold float64, exact Exact) (hits [][]Hit, gone []int64, err error) {
 	hits = make([][]Hit, len(queries))
 	if m.Len() == 0 {
 		return hits, nil, nil
 	}
-	pairs := m.sift(queries, threshold)
-	var rows []int64 // of the pairs, each once: texts made from one template are all near to each other
+	pairs := m.candidates(queries, threshold)
+	// The rows of the pairs, each once: if all texts follow one template, every
+	// query has every row as a candidate.
+	var rows []int64
 	for _, p := range pairs {
 		if len(rows) == 0 || rows[len(rows)-1] != p.key {
 			rows = append(rows, p.key)
 		}
 	}
-	for keys := range slices.Chunk(rows, rescoreRows) {
+	for keys := range slices.Chunk(rows, exactBatch) {
 		vectors, err := exact(keys)
 		if err != nil {
 			return nil, nil, err
@@ -42,9 +44,7 @@ func (m *Matrix) Above(queries [][]float32, threshold float64, exact Exact) (hit
 		}
 	}
 	for _, h := range hits {
-		slices.SortFunc(h, func(a, b Hit) int {
-			return cmp.Or(cmp.Compare(b.Cosine, a.Cosine), cmp.Compare(a.Key, b.Key))
-		})
+		sortHits(h)
 	}
 	return hits, gone, nil
 }
@@ -55,11 +55,12 @@ type pair struct {
 	query int
 }
 
-// sift returns every pair that the bounds do not rule out, by key: first by the heads of
-// the vectors, then, for the blocks where anything is left, by the whole.
-func (m *Matrix) sift(queries [][]float32, threshold float64) []pair {
-	heads := newSieve(m.kernel, queries, m.head, m.lost, threshold)
-	wholes := newSieve(m.kernel, queries, m.groups, m.lost, threshold)
+// candidates returns every pair that the bounds do not exclude, sorted by key. It
+// first compares the heads of the vectors and then, in blocks where any pair
+// remains, the whole vectors.
+func (m *Matrix) candidates(queries [][]float32, threshold float64) []pair {
+	heads := newFilter(m.kernel, queries, m.head, m.maxError, threshold)
+	wholes := newFilter(m.kernel, queries, m.groups, m.maxError, threshold)
 	noTail := make([]float32, blockRows)
 	width := m.groups * groupBytes * blockRows
 	found := make([][]pair, runtime.GOMAXPROCS(0))
@@ -68,16 +69,16 @@ func (m *Matrix) sift(queries [][]float32, threshold float64) []pair {
 			block := s.bytes[b*width : (b+1)*width]
 			row := b * blockRows
 			scale, tail := s.scale[row:row+blockRows], s.tail[row:row+blockRows]
-			for at := 0; at < len(queries); at += siftQueries {
-				mask := m.kernel.sift(block, m.head, heads, at, scale, tail)
+			for first := 0; first < len(queries); first += filterQueries {
+				mask := m.kernel.filter(block, m.head, heads, first, scale, tail)
 				if mask == 0 {
 					continue
 				}
-				mask &= m.kernel.sift(block, m.groups, wholes, at, scale, noTail)
+				mask &= m.kernel.filter(block, m.groups, wholes, first, scale, noTail)
 				for ; mask != 0; mask &= mask - 1 {
 					bit := bits.TrailingZeros64(mask)
 					if i := row + bit%blockRows; i < len(s.keys) && s.keys[i] != 0 {
-						found[w] = append(found[w], pair{s.keys[i], at + bit/blockRows})
+						found[w] = append(found[w], pair{s.keys[i], first + bit/blockRows})
 					}
 				}
 			}

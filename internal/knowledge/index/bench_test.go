@@ -8,15 +8,16 @@ import (
 	"time"
 )
 
-// benchRows x benchDimension is the size that the project's targets name.
+// benchRows and benchDimension are the size in the project's performance targets.
 const (
 	benchRows      = 1 << 20
 	benchDimension = 256
 )
 
-// BenchmarkMillion prints, from one run: how near the scans come to the memory
-// bandwidth (a buffer of the same size read in the same run), what quantising
-// gains at full recall, and what deduplicating 100 chunks costs in scans.
+// BenchmarkMillion reports, all measured in one run: the speed of the scans
+// relative to the memory bandwidth (a read of a buffer of the same size), the
+// speed-up by quantised vectors at full recall, and the cost of deduplicating 100
+// chunks in scans.
 func BenchmarkMillion(b *testing.B) {
 	flat, m := million(b)
 	rng := rand.New(rand.NewPCG(8, 8))
@@ -32,9 +33,9 @@ func BenchmarkMillion(b *testing.B) {
 		return out, nil
 	}
 	for b.Loop() {
-		readFloats := fastest(func() { read(asWords(flat)) })
+		readFloats := fastest(func() { readAll(asWords(flat)) })
 		exactScan := fastest(func() { scanFloats(flat, queries[0]) })
-		readBytes := fastest(func() { read(asWords(flat[:len(flat)/4])) })
+		readBytes := fastest(func() { readAll(asWords(flat[:len(flat)/4])) })
 		byteScan := fastest(func() { m.score(queries[1], 10) })
 		nearest := fastest(func() { mustHits(m.Nearest(queries[0], 10, exact)) })
 		dedup := fastest(func() {
@@ -63,6 +64,7 @@ func mustHits(hits []Hit, _ []int64, err error) []Hit {
 	return hits
 }
 
+// fastest returns the shortest duration of five runs.
 func fastest(f func()) time.Duration {
 	var best time.Duration
 	for range 5 {
@@ -75,7 +77,7 @@ func fastest(f func()) time.Duration {
 	return best
 }
 
-// million makes vectors around 5,000 centres: texts have topics.
+// million returns a million vectors around 5,000 centres, as texts have topics.
 func million(b *testing.B) ([]float32, *Matrix) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	centres := clustered(rng, 5000, benchDimension, 500, 1.5)
@@ -100,7 +102,8 @@ func million(b *testing.B) ([]float32, *Matrix) {
 	return flat, m
 }
 
-// near returns a vector like one of the rows: a duplicate of it, or of its topic.
+// near returns a vector that resembles one of the rows: a duplicate, or one of the
+// same topic.
 func near(rng *rand.Rand, flat []float32, duplicate bool) []float32 {
 	v := make([]float32, benchDimension)
 	copy(v, flat[rng.IntN(benchRows)*benchDimension:])
@@ -115,7 +118,8 @@ func near(rng *rand.Rand, flat []float32, duplicate bool) []float32 {
 	return v
 }
 
-func halves(n int, f func(from, to int)) {
+// inParallel calls f for one part of 0..n-1 on each processor.
+func inParallel(n int, f func(from, to int)) {
 	workers := runtime.GOMAXPROCS(0)
 	var group sync.WaitGroup
 	for w := range workers {
@@ -125,15 +129,16 @@ func halves(n int, f func(from, to int)) {
 }
 
 func scanFloats(flat, q []float32) {
-	halves(benchRows, func(from, to int) {
+	inParallel(benchRows, func(from, to int) {
 		var top float32
 		for i := from; i < to; i++ {
 			top = max(top, Dot(flat[i*benchDimension:(i+1)*benchDimension], q))
 		}
-		sink(top)
+		use(top)
 	})
 }
 
+// recall returns the share of the ten nearest rows that Nearest finds.
 func recall(m *Matrix, flat []float32, queries [][]float32, exact Exact) float64 {
 	found := 0
 	for _, q := range queries[:10] {

@@ -1,9 +1,10 @@
-// Package index finds, among many vectors of length 1, those nearest to another,
-// exactly, reading a quarter of the memory that exact vectors would take.
+// Package index finds, among many vectors of length 1, those with the largest
+// cosine to a query vector. It is exact, and reads a quarter of the memory that
+// the exact vectors would take.
 //
-// A Matrix keeps each vector as one signed byte a dimension and a scale. What
-// that rounding can change in an inner product is bounded (bounds.go), so a scan
-// of the bytes rules out, for certain, nearly every row; the few that are left
-// are decided on their exact vectors, which the caller fetches. The answer is
-// therefore that of a scan over the exact vectors, always, and not only mostly.
+// A Matrix stores each vector as one signed byte per dimension and a scale. The
+// error that this rounding adds to an inner product is bounded (bounds.go). A scan
+// of the bytes therefore excludes nearly every row with certainty; the few rows
+// that remain are compared by their exact vectors, which the caller reads. The
+// result is always the same as that of a scan over the exact vectors.
 package index

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// clustered makes unit vectors around a few centres, so that there are close
-// neighbours, near-duplicates and strangers.
+// clustered returns unit vectors around a few centres: some are near-duplicates,
+// some neighbours, some unrelated.
 func clustered(rng *rand.Rand, n, dimension, centres int, spread float64) [][]float32 {
 	middle := make([][]float32, centres)
 	for i := range middle {
@@ -21,9 +21,9 @@ func clustered(rng *rand.Rand, n, dimension, centres int, spread float64) [][]fl
 	vectors := make([][]float32, n)
 	for i := range vectors {
 		v := make([]float32, dimension)
-		own := spread * rng.Float64()
+		distance := spread * rng.Float64()
 		for j, x := range middle[rng.IntN(centres)] {
-			v[j] = x + float32(own*rng.NormFloat64())
+			v[j] = x + float32(distance*rng.NormFloat64())
 		}
 		Normalize(v)
 		vectors[i] = v
@@ -45,6 +45,7 @@ func build(t testing.TB, k kernel, vectors [][]float32) *Matrix {
 	return m
 }
 
+// exactOf returns an Exact that has all vectors but those of goneKeys.
 func exactOf(vectors [][]float32, goneKeys ...int64) Exact {
 	return func(keys []int64) ([][]float32, error) {
 		out := make([][]float32, len(keys))
@@ -74,7 +75,7 @@ func sameCosines(a, b []Hit) bool {
 	return slices.EqualFunc(a, b, func(x, y Hit) bool { return math.Abs(x.Cosine-y.Cosine) < 1e-5 })
 }
 
-func TestNearestIsTheExactScansAnswer(t *testing.T) {
+func TestNearestEqualsExactScan(t *testing.T) {
 	for _, k := range kernels() {
 		for _, dimension := range []int{1, 3, 8, 50, 256, 1536} {
 			rng := rand.New(rand.NewPCG(1, uint64(dimension)))
@@ -93,7 +94,7 @@ func TestNearestIsTheExactScansAnswer(t *testing.T) {
 	}
 }
 
-func TestAboveMissesNothing(t *testing.T) {
+func TestAboveFindsEveryRow(t *testing.T) {
 	for _, k := range kernels() {
 		for _, dimension := range []int{2, 7, 64, 256, 768} {
 			rng := rand.New(rand.NewPCG(2, uint64(dimension)))
@@ -117,14 +118,14 @@ func TestAboveMissesNothing(t *testing.T) {
 				found += n
 			}
 			if found < len(queries)-5 {
-				t.Fatalf("the test found only %d pairs: it tests nothing", found)
+				t.Fatalf("only %d pairs are above the threshold: the test data is too sparse", found)
 			}
 		}
 	}
 }
 
-// The rows that lie just above and just below the threshold are the ones that an
-// approximate index gets wrong.
+// Rows just above and just below the threshold are those that an approximate index
+// gets wrong.
 func TestAboveAtTheThreshold(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	const dimension = 256
@@ -155,20 +156,20 @@ func TestAboveAtTheThreshold(t *testing.T) {
 	}
 }
 
-func TestRemovedAndGoneRows(t *testing.T) {
+func TestRemovedAndMissingRows(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 4))
 	vectors := clustered(rng, 400, 32, 4, 1)
 	m := build(t, best, vectors)
 	q := vectors[7]
 	order := bruteForce(vectors, q)
 	if !m.Remove(order[0].Key) || m.Remove(order[0].Key) || m.Remove(9999) || m.Remove(0) {
-		t.Fatal("Remove is wrong about what there was")
+		t.Fatal("Remove reports the wrong result")
 	}
-	lost := make([]int64, 0, 90)
+	missing := make([]int64, 0, 90)
 	for _, h := range order[1:91] {
-		lost = append(lost, h.Key)
+		missing = append(missing, h.Key)
 	}
-	hits, gone, err := m.Nearest(q, 5, exactOf(vectors, lost...))
+	hits, gone, err := m.Nearest(q, 5, exactOf(vectors, missing...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,16 +177,16 @@ func TestRemovedAndGoneRows(t *testing.T) {
 		t.Fatalf("got %v, want %v", hits, want)
 	}
 	slices.Sort(gone)
-	slices.Sort(lost)
-	if !slices.Equal(gone, lost) {
-		t.Fatalf("gone: %d rows, want %d", len(gone), len(lost))
+	slices.Sort(missing)
+	if !slices.Equal(gone, missing) {
+		t.Fatalf("gone: %d rows, want %d", len(gone), len(missing))
 	}
 	if m.Len() != 399 || m.Dead() != 1 {
 		t.Fatal(m.Len(), m.Dead())
 	}
 }
 
-func TestFewerRowsThanAsked(t *testing.T) {
+func TestFewerRowsThanK(t *testing.T) {
 	vectors := clustered(rand.New(rand.NewPCG(5, 5)), 3, 16, 1, 1)
 	m := build(t, best, vectors)
 	hits, _, err := m.Nearest(vectors[0], 10, exactOf(vectors))
@@ -201,7 +202,7 @@ func TestFewerRowsThanAsked(t *testing.T) {
 	}
 }
 
-func TestAddRefusesWhatItCannotPromise(t *testing.T) {
+func TestAddRejectsInvalidInput(t *testing.T) {
 	m, err := NewMatrix(4)
 	if err != nil {
 		t.Fatal(err)
@@ -214,17 +215,17 @@ func TestAddRefusesWhatItCannotPromise(t *testing.T) {
 		"zero key":  func() error { return m.Add(0, []float32{1, 0, 0, 0}) },
 	} {
 		if try() == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("%s: accepted", name)
 		}
 	}
 	if err := m.Add(5, []float32{1, 0, 0, 0}); err != nil {
 		t.Fatal(err)
 	}
 	if m.Add(5, []float32{1, 0, 0, 0}) == nil {
-		t.Error("a key twice: taken")
+		t.Error("the same key twice: accepted")
 	}
 	if _, err := NewMatrix(maxDimension + 1); err == nil {
-		t.Error("too many dimensions: taken")
+		t.Error("too many dimensions: accepted")
 	}
 }
 
@@ -257,7 +258,7 @@ func TestKernelsAgree(t *testing.T) {
 			for i := range q {
 				q[i] = int8(rng.IntN(2*k.levels+1) - k.levels)
 			}
-			for i := range q[:min(8, len(q))] { // the largest sums there can be
+			for i := range q[:min(8, len(q))] { // the largest possible sums
 				q[i] = int8(k.levels)
 				blocks[i] = 255
 			}
@@ -271,14 +272,14 @@ func TestKernelsAgree(t *testing.T) {
 	}
 }
 
-// Texts made from one template are all near to each other: every query finds every row.
-func TestAboveAsksForEachRowOnce(t *testing.T) {
+// Texts made from one template are all similar: every query finds every row.
+func TestAboveReadsEachRowOnce(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	vectors := clustered(rng, 300, 64, 1, 0.01)
-	asked := map[int64]int{}
+	reads := map[int64]int{}
 	exact := func(keys []int64) ([][]float32, error) {
 		for _, key := range keys {
-			asked[key]++
+			reads[key]++
 		}
 		return exactOf(vectors, 5)(keys)
 	}
@@ -286,9 +287,9 @@ func TestAboveAsksForEachRowOnce(t *testing.T) {
 	if err != nil || !slices.Equal(gone, []int64{5}) {
 		t.Fatal(gone, err)
 	}
-	for key, n := range asked {
+	for key, n := range reads {
 		if n > 1 {
-			t.Fatalf("row %d was asked for %d times", key, n)
+			t.Fatalf("row %d was read %d times", key, n)
 		}
 	}
 	for i, h := range hits {

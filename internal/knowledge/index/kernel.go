@@ -2,41 +2,39 @@ package index
 
 import "math"
 
-// blockRows rows are stored interleaved, four bytes of each in turn, so that one
-// vector lane gathers one row's sum and nothing is added across lanes.
+// blockRows rows are stored interleaved, four bytes of each in turn: each lane of
+// a vector register then sums up one row, and no sum crosses lanes.
 const (
 	blockRows  = 16
 	groupBytes = 4
 	zeroByte   = 128 // a stored byte is the signed value plus this
 )
 
-// kernel is one way to do the arithmetic. All give the same answers: scan and
-// sift to the bit, dot within float32 rounding.
+// kernel is one implementation of the arithmetic. All kernels return the same
+// results: scan and filter bit for bit, dot and addScaled within float32 rounding.
 type kernel struct {
 	name string
-	// levels bounds a quantised query's bytes: what the kernel can add up
+	// levels is the largest byte of a quantised query that the kernel can add up
 	// without overflow.
 	levels    int
 	dot       func(a, b []float32) float32
 	addScaled func(y, x []float32, alpha float32)
-	// scan writes the sum of stored byte times query byte of each row.
+	// scan writes, for each row, the sum of stored byte times query byte.
 	scan func(dst []int32, blocks []uint8, groups int, q []int8)
-	// sift compares queries at..at+3 with a block; bit 16*j+i is query at+j and row i.
-	sift func(block []uint8, groups int, s *sieve, at int, scale, tail []float32) uint64
+	// filter compares the queries first..first+3 with the rows of a block. Bit
+	// 16*j+i of the result is set if row i passes for query first+j.
+	filter func(block []uint8, groups int, f *filter, first int, scale, tail []float32) uint64
 }
 
-var portable = kernel{name: "portable", levels: 127, dot: dotPortable, addScaled: addScaledPortable, scan: scanPortable, sift: siftPortable}
+var portable = kernel{name: "portable", levels: 127, dot: dotPortable, addScaled: addScaledPortable, scan: scanPortable, filter: filterPortable}
 
-// best is chosen once, from what the processor has.
+// best is the fastest kernel that this processor can run.
 var best = kernels()[0]
-
-// Kernel names the arithmetic in use: avx512vnni, avx2 or portable.
-func Kernel() string { return best.name }
 
 // Dot returns the inner product of two vectors of one length.
 func Dot(a, b []float32) float32 {
 	if len(a) != len(b) {
-		panic("index: vectors of two lengths")
+		panic("index: vectors of different lengths")
 	}
 	return best.dot(a, b)
 }
@@ -44,13 +42,13 @@ func Dot(a, b []float32) float32 {
 // AddScaled adds alpha*x to y, in place.
 func AddScaled(y, x []float32, alpha float32) {
 	if len(x) != len(y) {
-		panic("index: vectors of two lengths")
+		panic("index: vectors of different lengths")
 	}
 	best.addScaled(y, x, alpha)
 }
 
-// Normalize scales v to length 1, in place, and says whether it could: a vector
-// of zeros, or one that holds NaN or infinity, stays as it was.
+// Normalize scales v to length 1, in place, and reports whether it could. A vector
+// of zeros, or one that holds NaN or infinity, is left unchanged.
 func Normalize(v []float32) bool {
 	var sum float64
 	for _, x := range v {
@@ -108,14 +106,14 @@ func blockSums(block []uint8, groups int, q []int8) [blockRows]int32 {
 	return sums
 }
 
-func siftPortable(block []uint8, groups int, s *sieve, at int, scale, tail []float32) uint64 {
+func filterPortable(block []uint8, groups int, f *filter, first int, scale, tail []float32) uint64 {
 	var mask uint64
-	for j := range siftQueries {
-		sums := blockSums(block, groups, s.quantised[(at+j)*s.stride:])
+	for j := range filterQueries {
+		sums := blockSums(block, groups, f.quantised[(first+j)*f.stride:])
 		for i, sum := range sums {
-			scaled := float32(sum+s.corr[at+j]) * scale[i]
-			// The fused step rounds once, as the vector instruction does.
-			if float32(math.FMA(float64(tail[i]), float64(s.slope[at+j]), float64(scaled))) >= s.floor[at+j] {
+			scaled := float32(sum+f.corr[first+j]) * scale[i]
+			// FMA rounds once, as the vector instruction does.
+			if float32(math.FMA(float64(tail[i]), float64(f.slope[first+j]), float64(scaled))) >= f.floor[first+j] {
 				mask |= 1 << (16*j + i)
 			}
 		}

@@ -116,71 +116,10 @@ scanDone:
 	VZEROUPPER
 	RET
 
-// func scanVNNI(dst *int32, blocks *uint8, nblocks, groups int, q *int8)
-TEXT ·scanVNNI(SB), NOSPLIT, $0-40
-	MOVQ dst+0(FP), DI
-	MOVQ blocks+8(FP), SI
-	MOVQ nblocks+16(FP), R8
-	MOVQ groups+24(FP), R9
-	MOVQ q+32(FP), R10
-
-vscanBlock:
-	TESTQ R8, R8
-	JZ    vscanDone
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	MOVQ R9, CX
-	MOVQ R10, DX
-
-vscanFour:
-	CMPQ CX, $4
-	JLT  vscanOne
-	PREFETCHT0 8192(SI)
-	PREFETCHT0 8256(SI)
-	PREFETCHT0 8320(SI)
-	PREFETCHT0 8384(SI)
-	VMOVDQU64 (SI), Z4
-	VMOVDQU64 64(SI), Z5
-	VMOVDQU64 128(SI), Z6
-	VMOVDQU64 192(SI), Z7
-	VPDPBUSD.BCST (DX), Z4, Z0
-	VPDPBUSD.BCST 4(DX), Z5, Z1
-	VPDPBUSD.BCST 8(DX), Z6, Z2
-	VPDPBUSD.BCST 12(DX), Z7, Z3
-	ADDQ $16, DX
-	ADDQ $256, SI
-	SUBQ $4, CX
-	JMP  vscanFour
-
-vscanOne:
-	TESTQ CX, CX
-	JZ    vscanStore
-	VMOVDQU64 (SI), Z4
-	VPDPBUSD.BCST (DX), Z4, Z0
-	ADDQ $4, DX
-	ADDQ $64, SI
-	DECQ CX
-	JMP  vscanOne
-
-vscanStore:
-	VPADDD Z1, Z0, Z0
-	VPADDD Z3, Z2, Z2
-	VPADDD Z2, Z0, Z0
-	VMOVDQU64 Z0, (DI)
-	ADDQ $64, DI
-	DECQ R8
-	JMP  vscanBlock
-
-vscanDone:
-	VZEROUPPER
-	RET
-
-// func siftAVX2(block *uint8, groups int, q *int8, stride int, corr *int32, scale, tail *float32, slope, floor *float32) uint64
+// func filterAVX2(block *uint8, groups int, q *int8, stride int, corr *int32, scale, tail *float32, slope, floor *float32) uint64
 // Four queries, `stride` bytes apart, against one block of 16 rows. Bit 16*j+i
-// of the result says that scale[i]*(sum+corr[j]) + tail[i]*slope[j] >= floor[j].
-TEXT ·siftAVX2(SB), NOSPLIT, $0-80
+// of the result is set if scale[i]*(sum+corr[j]) + tail[i]*slope[j] >= floor[j].
+TEXT ·filterAVX2(SB), NOSPLIT, $0-80
 	MOVQ block+0(FP), SI
 	MOVQ groups+8(FP), CX
 	MOVQ q+16(FP), R10
@@ -198,7 +137,7 @@ TEXT ·siftAVX2(SB), NOSPLIT, $0-80
 	VPBROADCASTD 12(DX), Y6
 	VMOVDQA Y6, Y7
 
-siftGroup:
+filterGroup:
 	VMOVDQU (SI), Y8
 	VMOVDQU 32(SI), Y9
 	VPBROADCASTD (R10), Y10
@@ -233,7 +172,7 @@ siftGroup:
 	ADDQ $4, R10
 	ADDQ $4, R12
 	DECQ CX
-	JNZ  siftGroup
+	JNZ  filterGroup
 
 	MOVQ scale+40(FP), R8
 	MOVQ tail+48(FP), R9
@@ -244,7 +183,7 @@ siftGroup:
 	VMOVUPS (R9), Y10
 	VMOVUPS 32(R9), Y11
 
-#define SIFT(lo, hi, at, shift) \
+#define COMPARE(lo, hi, at, shift) \
 	VCVTDQ2PS lo, lo; \
 	VCVTDQ2PS hi, hi; \
 	VMULPS Y8, lo, lo; \
@@ -263,96 +202,10 @@ siftGroup:
 	ORQ AX, DX
 
 	XORQ DX, DX
-	SIFT(Y0, Y1, 0, 0)
-	SIFT(Y2, Y3, 4, 16)
-	SIFT(Y4, Y5, 8, 32)
-	SIFT(Y6, Y7, 12, 48)
+	COMPARE(Y0, Y1, 0, 0)
+	COMPARE(Y2, Y3, 4, 16)
+	COMPARE(Y4, Y5, 8, 32)
+	COMPARE(Y6, Y7, 12, 48)
 	VZEROUPPER
 	MOVQ DX, ret+72(FP)
-	RET
-
-// func siftVNNI(block *uint8, groups int, q *int8, stride int, corr *int32, scale, tail *float32, slope, floor *float32) uint64
-TEXT ·siftVNNI(SB), NOSPLIT, $0-80
-	MOVQ block+0(FP), SI
-	MOVQ groups+8(FP), CX
-	MOVQ q+16(FP), R10
-	MOVQ stride+24(FP), R11
-	LEAQ (R10)(R11*2), R12
-	MOVQ corr+32(FP), DX
-	VPBROADCASTD (DX), Z0
-	VPBROADCASTD 4(DX), Z1
-	VPBROADCASTD 8(DX), Z2
-	VPBROADCASTD 12(DX), Z3
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-
-vsiftTwo:
-	CMPQ CX, $2
-	JLT  vsiftOne
-	VMOVDQU64 (SI), Z4
-	VMOVDQU64 64(SI), Z5
-	VPDPBUSD.BCST (R10), Z4, Z0
-	VPDPBUSD.BCST (R10)(R11*1), Z4, Z1
-	VPDPBUSD.BCST (R12), Z4, Z2
-	VPDPBUSD.BCST (R12)(R11*1), Z4, Z3
-	VPDPBUSD.BCST 4(R10), Z5, Z16
-	VPDPBUSD.BCST 4(R10)(R11*1), Z5, Z17
-	VPDPBUSD.BCST 4(R12), Z5, Z18
-	VPDPBUSD.BCST 4(R12)(R11*1), Z5, Z19
-	ADDQ $128, SI
-	ADDQ $8, R10
-	ADDQ $8, R12
-	SUBQ $2, CX
-	JMP  vsiftTwo
-
-vsiftOne:
-	TESTQ CX, CX
-	JZ    vsiftCompare
-	VMOVDQU64 (SI), Z4
-	VPDPBUSD.BCST (R10), Z4, Z0
-	VPDPBUSD.BCST (R10)(R11*1), Z4, Z1
-	VPDPBUSD.BCST (R12), Z4, Z2
-	VPDPBUSD.BCST (R12)(R11*1), Z4, Z3
-
-vsiftCompare:
-	VPADDD Z16, Z0, Z0
-	VPADDD Z17, Z1, Z1
-	VPADDD Z18, Z2, Z2
-	VPADDD Z19, Z3, Z3
-	MOVQ scale+40(FP), R8
-	MOVQ tail+48(FP), R9
-	MOVQ slope+56(FP), R10
-	MOVQ floor+64(FP), R11
-	VMOVUPS (R8), Z8
-	VMOVUPS (R9), Z10
-	VCVTDQ2PS Z0, Z0
-	VCVTDQ2PS Z1, Z1
-	VCVTDQ2PS Z2, Z2
-	VCVTDQ2PS Z3, Z3
-	VMULPS Z8, Z0, Z0
-	VMULPS Z8, Z1, Z1
-	VMULPS Z8, Z2, Z2
-	VMULPS Z8, Z3, Z3
-	VFMADD231PS.BCST (R10), Z10, Z0
-	VFMADD231PS.BCST 4(R10), Z10, Z1
-	VFMADD231PS.BCST 8(R10), Z10, Z2
-	VFMADD231PS.BCST 12(R10), Z10, Z3
-	VCMPPS.BCST $13, (R11), Z0, K1
-	VCMPPS.BCST $13, 4(R11), Z1, K2
-	VCMPPS.BCST $13, 8(R11), Z2, K3
-	VCMPPS.BCST $13, 12(R11), Z3, K4
-	KMOVW K1, AX
-	KMOVW K2, BX
-	KMOVW K3, CX
-	KMOVW K4, DX
-	SHLQ $16, BX
-	SHLQ $32, CX
-	SHLQ $48, DX
-	ORQ BX, AX
-	ORQ CX, AX
-	ORQ DX, AX
-	VZEROUPPER
-	MOVQ AX, ret+72(FP)
 	RET

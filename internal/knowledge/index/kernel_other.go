@@ -2,5 +2,5 @@
 
 package index
 
-// kernels lists what this processor can run, fastest first.
+// kernels lists the kernels that this processor can run.
 func kernels() []kernel { return []kernel{portable} }

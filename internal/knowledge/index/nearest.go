@@ -8,29 +8,30 @@ import (
 	"slices"
 )
 
-// Exact returns the exact vectors of rows, in the order of the keys; nil for a
-// row that is gone.
+// Exact returns the exact vectors of rows, in the order of the keys, and nil for a
+// row that no longer exists.
 type Exact func(keys []int64) ([][]float32, error)
 
-// rescoreRows is how many exact vectors are asked for at once.
-const rescoreRows = 64
+// exactBatch is the number of exact vectors that are read at once.
+const exactBatch = 64
 
 // Nearest returns the k rows with the largest cosine to v, which has length 1,
-// best first; of equals, the earlier. Rows that exact says are gone do not count
-// and are returned in gone. Errors are exact's alone.
+// best first; of rows with the same cosine, the one with the smaller key. Rows for
+// which exact returns no vector are skipped and returned in gone. Errors: those of
+// exact.
 func (m *Matrix) Nearest(v []float32, k int, exact Exact) (hits []Hit, gone []int64, err error) {
 	if k < 1 || m.Len() == 0 {
 		return nil, nil, nil
 	}
 	scan := m.score(v, k)
-	// Rows are taken in the order of their rough scores until what is left
-	// cannot reach the k best, by (1) in bounds.go.
+	// Rows are compared in the order of their approximate scores, until the next
+	// one cannot be among the k best, by (1) in bounds.go.
 	for from := 0; ; {
 		enough := len(hits) == k
 		if enough && from >= len(scan.sorted) && float64(scan.floor)+scan.bound <= hits[k-1].Cosine {
 			return hits, gone, nil
 		}
-		batch := scan.next(from, rescoreRows)
+		batch := scan.next(from, exactBatch)
 		from += len(batch)
 		if len(batch) == 0 || (enough && float64(batch[0].score)+scan.bound < hits[k-1].Cosine) {
 			return hits, gone, nil
@@ -50,34 +51,39 @@ func (m *Matrix) Nearest(v []float32, k int, exact Exact) (hits []Hit, gone []in
 			}
 			hits = append(hits, Hit{Key: keys[i], Cosine: float64(m.kernel.dot(a, v))})
 		}
-		slices.SortFunc(hits, func(a, b Hit) int {
-			return cmp.Or(cmp.Compare(b.Cosine, a.Cosine), cmp.Compare(a.Key, b.Key))
-		})
+		sortHits(hits)
 		hits = hits[:min(len(hits), k)]
 	}
 }
 
-// rough is a row and its score from the quantised vectors.
-type rough struct {
+// sortHits sorts by cosine, the largest first, and then by key.
+func sortHits(hits []Hit) {
+	slices.SortFunc(hits, func(a, b Hit) int {
+		return cmp.Or(cmp.Compare(b.Cosine, a.Cosine), cmp.Compare(a.Key, b.Key))
+	})
+}
+
+// approximation is a row and its score from the quantised vectors.
+type approximation struct {
 	key   int64
 	score float32
 }
 
-// ranking holds every row's rough score and, sorted, those that were asked for.
+// ranking holds the approximate score of every row, and the best of them sorted.
 type ranking struct {
 	matrix *Matrix
-	scores [][]float32 // by segment and row
-	sorted []rough     // best first; complete down to floor
+	scores [][]float32     // by segment and row
+	sorted []approximation // best first; all scores from floor up
 	floor  float32
-	bound  float64 // how far a rough score may be from the truth
+	bound  float64 // largest difference between a score and the exact cosine
 }
 
-// score scans every row.
+// score computes the approximate score of every row.
 func (m *Matrix) score(v []float32, k int) *ranking {
 	q := make([]int8, m.groups*groupBytes)
-	scale, lost := quantise(q[:m.dimension], v, m.kernel.levels)
+	scale, errorLength := quantise(q[:m.dimension], v, m.kernel.levels)
 	corr := correction(q)
-	r := &ranking{matrix: m, scores: make([][]float32, len(m.segments)), bound: (1+m.lost)*lost + m.lost + slack}
+	r := &ranking{matrix: m, scores: make([][]float32, len(m.segments)), bound: (1+m.maxError)*errorLength + m.maxError + slack}
 	tops := make([]topScores, runtime.GOMAXPROCS(0))
 	sums := make([][]int32, len(tops))
 	m.eachSegment(func(w, i int, s *segment) {
@@ -91,7 +97,7 @@ func (m *Matrix) score(v []float32, k int) *ranking {
 			score := float32(out[row]+corr) * s.scale[row] * scale
 			scores[row] = score
 			if key != 0 && (len(tops[w]) < k || score > tops[w][0]) {
-				tops[w].keep(score, k)
+				tops[w].add(score, k)
 			}
 		}
 		r.scores[i] = scores
@@ -106,9 +112,9 @@ func (m *Matrix) score(v []float32, k int) *ranking {
 	return r
 }
 
-// next returns rows from..from+n of the ranking. It looks below the floor only
-// if rows above it turned out to be gone.
-func (r *ranking) next(from, n int) []rough {
+// next returns the rows from..from+n of the ranking. Scores below the floor are
+// only collected if too many rows above it no longer exist.
+func (r *ranking) next(from, n int) []approximation {
 	if from >= len(r.sorted) && !math.IsInf(float64(r.floor), -1) {
 		r.collect(float32(math.Inf(-1)))
 	}
@@ -116,25 +122,27 @@ func (r *ranking) next(from, n int) []rough {
 	return r.sorted[from:min(from+n, len(r.sorted))]
 }
 
+// collect sorts the rows that score at least floor.
 func (r *ranking) collect(floor float32) {
 	r.floor, r.sorted = floor, r.sorted[:0]
 	for i, scores := range r.scores {
 		keys := r.matrix.segments[i].keys
 		for row, score := range scores {
 			if score >= floor && keys[row] != 0 {
-				r.sorted = append(r.sorted, rough{keys[row], score})
+				r.sorted = append(r.sorted, approximation{keys[row], score})
 			}
 		}
 	}
-	slices.SortFunc(r.sorted, func(a, b rough) int {
+	slices.SortFunc(r.sorted, func(a, b approximation) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.key, b.key))
 	})
 }
 
-// topScores is a heap of the best scores, the least of them first.
+// topScores is a heap of the best scores, with the smallest on top.
 type topScores []float32
 
-func (t *topScores) keep(score float32, k int) {
+// add inserts a score and drops the smallest if there are more than k.
+func (t *topScores) add(score float32, k int) {
 	if len(*t) < k {
 		heap.Push(t, score)
 		return

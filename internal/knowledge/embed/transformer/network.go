@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,46 +16,48 @@ import (
 	"github.com/gomlx/gomlx/pkg/core/tensors"
 	"github.com/gomlx/gomlx/pkg/ml/context"
 	"github.com/gomlx/onnx-gomlx/onnx"
+
+	"agento.host/agento/internal/knowledge/index"
 )
 
-// network is a model ready to run.
+// network is a model that is ready to run.
 type network struct {
 	inputs []input
 	padID  int
 	exec   *context.Exec
 }
 
-// input is what the model takes in; all have a row for each text.
+// input is a tensor that the model reads; each has one row per text.
 type input struct {
-	name string
-	kind dtypes.DType
+	name     string
+	dataType dtypes.DType
 }
 
-// newNetwork reads an ONNX file. Weights outside the file lie in dir;
-// they are written to sum.
-func newNetwork(file []byte, dir string, padID int, sum io.Writer) (_ *network, err error) {
-	defer caught(&err)
+// newNetwork loads an ONNX file. If its weights are in files of their own, they are
+// read from dir and written to hash.
+func newNetwork(file []byte, dir string, padID int, hash io.Writer) (_ *network, err error) {
+	defer recoverError(&err)
 	model, err := onnx.Parse(file)
 	if err != nil {
 		return nil, err
 	}
-	inputs, err := inputsOf(model)
+	inputs, err := modelInputs(model)
 	if err != nil {
 		return nil, err
 	}
-	output, err := outputOf(model)
+	output, err := chooseOutput(model)
 	if err != nil {
 		return nil, err
 	}
-	if err := readExternal(model, dir, sum); err != nil {
+	if err := loadExternalWeights(model, dir, hash); err != nil {
 		return nil, err
 	}
 	weights := context.New().Reuse()
 	if err := model.VariablesToContext(weights); err != nil {
 		return nil, err
 	}
-	forgetRaw(model)
-	// One operator at a time: the backend's way to run several at once has data races.
+	releaseRawData(model)
+	// The backend runs one operator at a time, because its parallel mode has data races.
 	backend, err := simplego.New("ops_sequential")
 	if err != nil {
 		return nil, err
@@ -71,28 +72,29 @@ func newNetwork(file []byte, dir string, padID int, sum io.Writer) (_ *network, 
 	if err != nil {
 		return nil, err
 	}
-	exec.SetMaxCache(-1) // the shapes are few: see width and rows
+	exec.SetMaxCache(-1) // no limit: there are few shapes, see paddedLength and batchRows
 	return &network{inputs: inputs, padID: padID, exec: exec}, nil
 }
 
-func inputsOf(model *onnx.Model) ([]input, error) {
+func modelInputs(model *onnx.Model) ([]input, error) {
 	var all []input
 	for i, name := range model.InputsNames {
-		kind := model.InputsShapes[i].DType
+		dataType := model.InputsShapes[i].DType
 		known := slices.Contains([]string{"input_ids", "attention_mask", "token_type_ids", "position_ids"}, name)
-		if !known || kind != dtypes.Int64 && kind != dtypes.Int32 {
-			return nil, fmt.Errorf("its input %s is unknown: it is no text encoder, or exported in a way of its own. Export it with optimum-cli export onnx --task feature-extraction", name)
+		if !known || dataType != dtypes.Int64 && dataType != dtypes.Int32 {
+			return nil, fmt.Errorf("its input %s is not supported: the model is not a text encoder, or it was exported in an unusual way. Export it with optimum-cli export onnx --task feature-extraction", name)
 		}
-		all = append(all, input{name, kind})
+		all = append(all, input{name, dataType})
 	}
 	if !slices.Contains(model.InputsNames, "input_ids") || !slices.Contains(model.InputsNames, "attention_mask") {
-		return nil, errors.New("it lacks the input input_ids or attention_mask: it is no text encoder")
+		return nil, errors.New("it has no input input_ids or no input attention_mask: it is not a text encoder")
 	}
 	return all, nil
 }
 
-// outputOf prefers the vectors of tokens, so that the directory's pooling rules.
-func outputOf(model *onnx.Model) (string, error) {
+// chooseOutput returns the output with the vectors of the tokens, which are then
+// pooled as the directory says, or else the output that the model pooled itself.
+func chooseOutput(model *onnx.Model) (string, error) {
 	pooled := ""
 	for i, name := range model.OutputsNames {
 		switch {
@@ -104,37 +106,37 @@ func outputOf(model *onnx.Model) (string, error) {
 		}
 	}
 	if pooled == "" {
-		return "", fmt.Errorf("none of its outputs (%s) has 32-bit vectors of tokens, such as last_hidden_state", strings.Join(model.OutputsNames, ", "))
+		return "", fmt.Errorf("none of its outputs (%s) holds 32-bit vectors of tokens, such as last_hidden_state", strings.Join(model.OutputsNames, ", "))
 	}
 	return pooled, nil
 }
 
-// readExternal brings in weights that lie in files beside the model.
-func readExternal(model *onnx.Model, dir string, sum io.Writer) error {
+// loadExternalWeights reads weights that are stored in files beside the model.
+func loadExternalWeights(model *onnx.Model, dir string, hash io.Writer) error {
 	files := map[string][]byte{}
 	for _, tensor := range model.Proto.Graph.Initializer {
 		if tensor.DataLocation != 1 {
 			continue
 		}
-		at := map[string]string{}
+		location := map[string]string{}
 		for _, entry := range tensor.ExternalData {
-			at[entry.Key] = entry.Value
+			location[entry.Key] = entry.Value
 		}
-		name := at["location"]
+		name := location["location"]
 		if !filepath.IsLocal(name) {
-			return fmt.Errorf("its weights are in %q, outside of the directory", name)
+			return fmt.Errorf("its weights are in %q, outside the directory", name)
 		}
 		if files[name] == nil {
 			data, err := os.ReadFile(filepath.Join(dir, name))
 			if err != nil {
-				return fmt.Errorf("its weights are in a file of their own: %w", err)
+				return fmt.Errorf("its weights are in another file: %w", err)
 			}
 			files[name] = data
-			if _, err := sum.Write(data); err != nil {
+			if _, err := hash.Write(data); err != nil {
 				return err
 			}
 		}
-		raw, err := part(files[name], at["offset"], at["length"])
+		raw, err := byteRange(files[name], location["offset"], location["length"])
 		if err != nil {
 			return fmt.Errorf("its weights %s in %s: %w", tensor.Name, name, err)
 		}
@@ -143,7 +145,9 @@ func readExternal(model *onnx.Model, dir string, sum io.Writer) error {
 	return nil
 }
 
-func part(data []byte, offset, length string) ([]byte, error) {
+// byteRange returns the bytes at an offset, both given as decimal numbers; "" means
+// from the start, or up to the end.
+func byteRange(data []byte, offset, length string) ([]byte, error) {
 	from, to := 0, len(data)
 	var err, err2 error
 	if offset != "" {
@@ -157,14 +161,14 @@ func part(data []byte, offset, length string) ([]byte, error) {
 		return nil, err
 	}
 	if from < 0 || to < from || to > len(data) {
-		return nil, errors.New("the file is cut short")
+		return nil, errors.New("the file is truncated")
 	}
 	return data[from:to], nil
 }
 
-// forgetRaw frees the file's copy of the weights. Small tensors stay: the shapes in
-// the graph are computed from them.
-func forgetRaw(model *onnx.Model) {
+// releaseRawData frees the file's copy of the weights, which the variables now hold.
+// Small tensors are kept, because shapes in the graph are computed from them.
+func releaseRawData(model *onnx.Model) {
 	for _, tensor := range model.Proto.Graph.Initializer {
 		if len(tensor.RawData) > 64<<10 {
 			tensor.RawData = nil
@@ -172,15 +176,15 @@ func forgetRaw(model *onnx.Model) {
 	}
 }
 
-// run gives the output for rows of ids, each padded to width.
+// run returns the output for rows of token ids, each padded to width.
 func (n *network) run(ids [][]int, width int) (_ output, err error) {
-	defer caught(&err)
+	defer recoverError(&err)
 	args := make([]any, len(n.inputs))
 	for i, in := range n.inputs {
-		flat := n.fill(in.name, ids, width)
+		flat := n.inputData(in.name, ids, width)
 		var tensor *tensors.Tensor
-		if in.kind == dtypes.Int32 {
-			tensor = tensors.FromFlatDataAndDimensions(narrow(flat), len(ids), width)
+		if in.dataType == dtypes.Int32 {
+			tensor = tensors.FromFlatDataAndDimensions(toInt32(flat), len(ids), width)
 		} else {
 			tensor = tensors.FromFlatDataAndDimensions(flat, len(ids), width)
 		}
@@ -201,11 +205,12 @@ func (n *network) run(ids [][]int, width int) (_ output, err error) {
 	return out, err
 }
 
-func (n *network) fill(name string, ids [][]int, width int) []int64 {
+// inputData returns the values of one input, row after row.
+func (n *network) inputData(name string, ids [][]int, width int) []int64 {
 	flat := make([]int64, 0, len(ids)*width)
 	for _, row := range ids {
 		for i := range width {
-			value := 0 // of token_type_ids
+			value := 0 // also for token_type_ids
 			switch {
 			case name == "position_ids":
 				value = i
@@ -222,15 +227,15 @@ func (n *network) fill(name string, ids [][]int, width int) []int64 {
 	return flat
 }
 
-func narrow(wide []int64) []int32 {
-	all := make([]int32, len(wide))
-	for i, x := range wide {
+func toInt32(values []int64) []int32 {
+	all := make([]int32, len(values))
+	for i, x := range values {
 		all[i] = int32(x)
 	}
 	return all
 }
 
-// output has a vector for each token, or for each text if the model pools itself.
+// output holds one vector per token, or one per text if the model pools itself.
 type output struct {
 	flat      []float32
 	dimension int
@@ -238,47 +243,31 @@ type output struct {
 	pooled    bool
 }
 
-// row is the vector of text i, which has n tokens.
-func (o output) row(i, n int, how pooling) []float32 {
+// vector returns the vector of text i, which has n tokens. It is not normalised.
+func (o output) vector(i, n int, p pooling) []float32 {
 	d := o.dimension
 	if o.pooled {
 		return o.flat[i*d : (i+1)*d]
 	}
 	tokens := o.flat[i*o.width*d:][:n*d]
 	v := slices.Clone(tokens[:d])
-	if how == poolCLS {
+	if p == poolCLS {
 		return v
 	}
 	for token := range slices.Chunk(tokens[d:], d) {
+		if p == poolMean {
+			index.AddScaled(v, token, 1) // not divided, because the result is normalised
+			continue
+		}
 		for k, x := range token {
-			if how == poolMax {
-				v[k] = max(v[k], x)
-			} else {
-				v[k] += x // not divided: the length is made 1 anyway
-			}
+			v[k] = max(v[k], x)
 		}
 	}
 	return v
 }
 
-// unit scales v to length 1 and says whether it could.
-func unit(v []float32) bool {
-	var square float64
-	for _, x := range v {
-		square += float64(x) * float64(x)
-	}
-	if square == 0 || math.IsNaN(square) || math.IsInf(square, 0) {
-		return false
-	}
-	scale := 1 / math.Sqrt(square)
-	for i := range v {
-		v[i] = float32(float64(v[i]) * scale)
-	}
-	return true
-}
-
-// caught makes an error of a panic: the library panics at what it cannot do.
-func caught(err *error) {
+// recoverError turns a panic into an error: the library panics if it cannot run a model.
+func recoverError(err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("the model cannot be run: %v", r)
 	}

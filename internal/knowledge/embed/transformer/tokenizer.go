@@ -13,21 +13,22 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// tokenizer cuts texts into word pieces as BERT does.
+// tokenizer splits texts into word pieces, as BERT does.
 type tokenizer struct {
-	vocabulary map[string]int
-	unknown    int
-	prefix     string // of pieces within a word
-	longWord   int    // in characters; longer ones are unknown
+	vocabulary    map[string]int
+	unknown       int    // id of the token for unknown words
+	prefix        string // of pieces that do not start a word
+	maxWordLength int    // in characters; longer words are unknown
 
-	clean, ideographs, accents, lowercase bool // of the normaliser; accents are taken off
+	// The steps of the normaliser.
+	cleanText, spaceIdeographs, stripAccents, lowercase bool
 
-	added         []addedToken // longest first
-	before, after []int        // special tokens around the text
-	longest       int          // tokens, special ones included
+	added         []addedToken // the longest first
+	before, after []int        // special tokens around a text
+	maxTokens     int          // of a text, including special tokens
 }
 
-// tokenizerFile is the part of a tokenizer.json that is understood.
+// tokenizerFile is the supported part of a tokenizer.json.
 type tokenizerFile struct {
 	AddedTokens []addedToken `json:"added_tokens"`
 	Normalizer  *struct {
@@ -42,11 +43,11 @@ type tokenizerFile struct {
 	} `json:"pre_tokenizer"`
 	PostProcessor *postProcessor `json:"post_processor"`
 	Model         struct {
-		Type     string          `json:"type"`
-		Unknown  string          `json:"unk_token"`
-		Prefix   string          `json:"continuing_subword_prefix"`
-		LongWord int             `json:"max_input_chars_per_word"`
-		Vocab    json.RawMessage `json:"vocab"` // another kind of model has another kind of vocab
+		Type          string          `json:"type"`
+		Unknown       string          `json:"unk_token"`
+		Prefix        string          `json:"continuing_subword_prefix"`
+		MaxWordLength int             `json:"max_input_chars_per_word"`
+		Vocab         json.RawMessage `json:"vocab"` // its type depends on the type of model
 	} `json:"model"`
 }
 
@@ -70,7 +71,7 @@ type postProcessor struct {
 	SEP namedID `json:"sep"`
 }
 
-// namedID is written as ["[CLS]", 101].
+// namedID is the id of a token, in JSON ["[CLS]", 101].
 type namedID struct{ id int }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -85,36 +86,36 @@ func readTokenizer(data []byte) (*tokenizer, error) {
 		return nil, err
 	}
 	if f.Model.Type != "WordPiece" {
-		return nil, fmt.Errorf("a tokenizer of the kind %q is not supported, WordPiece (the BERT family) alone is. Serve this model with text-embeddings-inference, Ollama or the like and use --embedder=openai", f.Model.Type)
+		return nil, fmt.Errorf("a tokenizer of type %q is not supported; only WordPiece (the BERT family) is. Serve this model with text-embeddings-inference, Ollama or the like, and use --embedder=openai", f.Model.Type)
 	}
 	if f.Normalizer == nil || f.Normalizer.Type != "BertNormalizer" {
-		return nil, errors.New("its normalizer is not supported, a BertNormalizer alone is")
+		return nil, errors.New("its normalizer is not supported; only BertNormalizer is")
 	}
 	if f.PreTokenizer == nil || f.PreTokenizer.Type != "BertPreTokenizer" {
-		return nil, errors.New("its pre_tokenizer is not supported, a BertPreTokenizer alone is")
+		return nil, errors.New("its pre_tokenizer is not supported; only BertPreTokenizer is")
 	}
 	t := &tokenizer{
-		prefix: f.Model.Prefix, longWord: cmp.Or(f.Model.LongWord, 100), added: f.AddedTokens,
-		clean: f.Normalizer.Clean, ideographs: f.Normalizer.Chinese, lowercase: f.Normalizer.Lowercase, accents: f.Normalizer.Lowercase,
+		prefix: f.Model.Prefix, maxWordLength: cmp.Or(f.Model.MaxWordLength, 100), added: f.AddedTokens,
+		cleanText: f.Normalizer.Clean, spaceIdeographs: f.Normalizer.Chinese, lowercase: f.Normalizer.Lowercase, stripAccents: f.Normalizer.Lowercase,
 	}
 	if f.Normalizer.Accents != nil {
-		t.accents = *f.Normalizer.Accents
+		t.stripAccents = *f.Normalizer.Accents
 	}
 	if err := json.Unmarshal(f.Model.Vocab, &t.vocabulary); err != nil {
 		return nil, fmt.Errorf("its vocab: %w", err)
 	}
 	unknown, ok := t.vocabulary[f.Model.Unknown]
 	if !ok {
-		return nil, fmt.Errorf("its vocab lacks the token for unknown words, %q", f.Model.Unknown)
+		return nil, fmt.Errorf("its vocab has no token for unknown words, %q", f.Model.Unknown)
 	}
 	t.unknown = unknown
 	t.added = slices.DeleteFunc(t.added, func(a addedToken) bool { return a.Content == "" })
 	slices.SortStableFunc(t.added, func(a, b addedToken) int { return cmp.Compare(len(b.Content), len(a.Content)) })
-	return t, t.surround(f.PostProcessor)
+	return t, t.readSpecialTokens(f.PostProcessor)
 }
 
-// surround learns the special tokens that go around a text.
-func (t *tokenizer) surround(p *postProcessor) error {
+// readSpecialTokens reads which special tokens go before and after a text.
+func (t *tokenizer) readSpecialTokens(p *postProcessor) error {
 	if p == nil {
 		return nil
 	}
@@ -124,7 +125,7 @@ func (t *tokenizer) surround(p *postProcessor) error {
 		return nil
 	case "TemplateProcessing":
 	default:
-		return fmt.Errorf("its post_processor %q is not supported, TemplateProcessing and BertProcessing are", p.Type)
+		return fmt.Errorf("its post_processor %q is not supported; only TemplateProcessing and BertProcessing are", p.Type)
 	}
 	side := &t.before
 	for _, part := range p.Single {
@@ -134,33 +135,34 @@ func (t *tokenizer) surround(p *postProcessor) error {
 		}
 		special, ok := p.Specials[part.Special.ID]
 		if !ok {
-			return fmt.Errorf("its post_processor lacks the special token %q", part.Special.ID)
+			return fmt.Errorf("its post_processor does not define the special token %q", part.Special.ID)
 		}
 		*side = append(*side, special.IDs...)
 	}
 	return nil
 }
 
-// limit sets how many tokens a text may have; what is beyond is cut off.
-func (t *tokenizer) limit(longest int) error {
-	if t.longest = longest; longest <= len(t.before)+len(t.after) {
-		return fmt.Errorf("%d tokens a text leave no room beside the special tokens", longest)
+// setMaxTokens sets the maximum number of tokens of a text; the rest of a longer text
+// is ignored.
+func (t *tokenizer) setMaxTokens(n int) error {
+	if t.maxTokens = n; n <= len(t.before)+len(t.after) {
+		return fmt.Errorf("a maximum of %d tokens per text leaves no space beside the special tokens", n)
 	}
 	return nil
 }
 
-// encoded is a text in tokens.
+// encoded is a text as token ids.
 type encoded struct {
-	ids   []int // special tokens included
-	known bool  // the vocabulary has some of the text
-	at    int   // place among the texts
+	ids   []int // including special tokens
+	known bool  // the vocabulary has a part of the text
+	index int   // of the text among those to embed
 }
 
 func (t *tokenizer) encode(text string) encoded {
 	ids := slices.Clone(t.before)
 	for text != "" {
-		head, token, rest := t.cut(strings.ToValidUTF8(text, "\uFFFD"))
-		for _, word := range split(t.normalise(head)) {
+		head, token, rest := t.cutAddedToken(strings.ToValidUTF8(text, "\uFFFD"))
+		for _, word := range splitWords(t.normalise(head)) {
 			ids = t.appendPieces(ids, word)
 		}
 		if token != nil {
@@ -168,17 +170,17 @@ func (t *tokenizer) encode(text string) encoded {
 		}
 		text = rest
 	}
-	ids = ids[:min(len(ids), t.longest-len(t.after))]
+	ids = ids[:min(len(ids), t.maxTokens-len(t.after))]
 	known := slices.ContainsFunc(ids[len(t.before):], func(id int) bool { return id != t.unknown })
 	return encoded{ids: append(ids, t.after...), known: known}
 }
 
-// cut finds the first added token that is spelt out in the text.
-func (t *tokenizer) cut(text string) (head string, token *addedToken, rest string) {
+// cutAddedToken splits a text around the first added token that occurs in it.
+func (t *tokenizer) cutAddedToken(text string) (head string, token *addedToken, rest string) {
 	first := len(text)
 	for i, a := range t.added {
-		if at := strings.Index(text[:min(len(text), first+len(a.Content)-1)], a.Content); at >= 0 && at < first {
-			first, token = at, &t.added[i]
+		if n := strings.Index(text[:min(len(text), first+len(a.Content)-1)], a.Content); n >= 0 && n < first {
+			first, token = n, &t.added[i]
 		}
 	}
 	if token == nil {
@@ -188,13 +190,13 @@ func (t *tokenizer) cut(text string) (head string, token *addedToken, rest strin
 }
 
 func (t *tokenizer) normalise(text string) string {
-	if t.clean {
-		text = strings.Map(cleaned, text)
+	if t.cleanText {
+		text = strings.Map(cleanRune, text)
 	}
-	if t.ideographs {
-		text = spaced(text)
+	if t.spaceIdeographs {
+		text = spaceIdeographs(text)
 	}
-	if t.accents {
+	if t.stripAccents {
 		text = strings.Map(func(r rune) rune {
 			if unicode.Is(unicode.Mn, r) {
 				return -1
@@ -208,7 +210,8 @@ func (t *tokenizer) normalise(text string) string {
 	return text
 }
 
-func cleaned(r rune) rune {
+// cleanRune replaces white space by a space and removes control characters.
+func cleanRune(r rune) rune {
 	switch {
 	case unicode.IsSpace(r):
 		return ' '
@@ -218,14 +221,14 @@ func cleaned(r rune) rune {
 	return r
 }
 
-// spaced makes a word of each ideograph.
-func spaced(text string) string {
-	if !strings.ContainsFunc(text, ideograph) {
+// spaceIdeographs puts spaces around each ideograph, so that each is a word.
+func spaceIdeographs(text string) string {
+	if !strings.ContainsFunc(text, isIdeograph) {
 		return text
 	}
 	var b strings.Builder
 	for _, r := range text {
-		if ideograph(r) {
+		if isIdeograph(r) {
 			b.WriteString(" " + string(r) + " ")
 		} else {
 			b.WriteRune(r)
@@ -234,27 +237,27 @@ func spaced(text string) string {
 	return b.String()
 }
 
-// ideograph says whether BERT takes r for a Chinese character.
-func ideograph(r rune) bool {
+// isIdeograph reports whether BERT treats r as a Chinese character.
+func isIdeograph(r rune) bool {
 	return r >= 0x4E00 && r <= 0x9FFF || r >= 0x3400 && r <= 0x4DBF || r >= 0x20000 && r <= 0x2A6DF ||
 		r >= 0x2A700 && r <= 0x2B73F || r >= 0x2B740 && r <= 0x2B81F || r >= 0x2B920 && r <= 0x2CEAF ||
 		r >= 0xF900 && r <= 0xFAFF || r >= 0x2F800 && r <= 0x2FA1F
 }
 
-// split cuts at spaces, and before and after each mark of punctuation.
-func split(text string) []string {
+// splitWords splits at spaces, and before and after each punctuation character.
+func splitWords(text string) []string {
 	var words []string
 	start := 0
 	for i, r := range text {
-		space, mark := unicode.IsSpace(r), punctuation(r)
-		if !space && !mark {
+		space, punctuation := unicode.IsSpace(r), isPunctuation(r)
+		if !space && !punctuation {
 			continue
 		}
 		if i > start {
 			words = append(words, text[start:i])
 		}
 		start = i + utf8.RuneLen(r)
-		if mark {
+		if punctuation {
 			words = append(words, text[i:start])
 		}
 	}
@@ -264,15 +267,15 @@ func split(text string) []string {
 	return words
 }
 
-func punctuation(r rune) bool {
+func isPunctuation(r rune) bool {
 	return r < utf8.RuneSelf && r > ' ' && (unicode.IsPunct(r) || unicode.IsSymbol(r)) || unicode.IsPunct(r)
 }
 
-// appendPieces adds the longest pieces from the left, or one unknown for a word that
-// they do not make up.
+// appendPieces appends the ids of a word's pieces, the longest first, from the left.
+// A word that the pieces cannot cover becomes one unknown token.
 func (t *tokenizer) appendPieces(ids []int, word string) []int {
 	start := len(ids)
-	if utf8.RuneCountInString(word) > t.longWord {
+	if utf8.RuneCountInString(word) > t.maxWordLength {
 		return append(ids, t.unknown)
 	}
 	for from := 0; from < len(word); {

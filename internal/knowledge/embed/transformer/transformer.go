@@ -1,5 +1,14 @@
-// Package transformer embeds with a sentence transformer that the operator has on
-// disk: a directory of Hugging Face with an ONNX model, run on the CPU.
+// Package transformer embeds texts with a sentence transformer that the operator has
+// on disk: a directory in the format of Hugging Face with an ONNX model. It runs on
+// the CPU.
+//
+// The WordPiece tokenizer (tokenizer.go) is our own. The library
+// github.com/sugarme/tokenizer v0.3.0 was tried and returns other tokens for three of
+// the test texts (TestEncode): it keeps accents if strip_accents is not set, although
+// BERT then removes them from lower-case text, it does not split words at a
+// no-break space (U+00A0), and it repeats characters after an invalid byte.
+// github.com/gomlx/go-huggingface v0.3.1 has only SentencePiece, and
+// github.com/daulet/tokenizers needs cgo.
 package transformer
 
 import (
@@ -12,34 +21,37 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+
+	"agento.host/agento/internal/knowledge/index"
 )
 
-// batchTokens bounds what one run of the model takes in, padding included (a longer
-// text runs alone): memory, and how long a search waits for an ingest. More at once
-// is no faster.
+// batchTokens is the maximum number of tokens in one run of the model, including
+// padding; a longer text runs alone. It limits the memory, and the time that a search
+// waits for an ingest. Larger batches are not faster.
 const batchTokens = 512
 
-// Settings say where the model lies.
+// Settings are the settings of a Transformer.
 type Settings struct {
-	// Dir has the model as it is published: model.onnx or onnx/model.onnx,
-	// tokenizer.json, config.json, and, if the model has them, modules.json,
+	// Dir is the directory of the model, as published: model.onnx or onnx/model.onnx,
+	// tokenizer.json, config.json and, if the model has them, modules.json,
 	// 1_Pooling/config.json and sentence_bert_config.json.
 	Dir string
 }
 
-// Transformer is a sentence transformer in memory. It is safe for concurrent use;
-// it runs one batch at a time, on all cores.
+// Transformer is a sentence transformer in memory. It is safe for concurrent use. It
+// runs one batch at a time, on all cores.
 type Transformer struct {
 	name      string
 	dimension int
 	tokens    *tokenizer
 	pooling   pooling
 	network   *network
-	turn      chan struct{} // held while the network runs
+	running   chan struct{} // holds a value while the network runs
 }
 
-// New reads the model and embeds one text with it, so that whatever it cannot do
-// shows at once. The directory may go afterwards.
+// New loads the model and embeds one text with it, so that an unsupported model fails
+// here. The directory is not needed afterwards. Errors: the directory is incomplete,
+// or the model is not supported.
 func New(s Settings) (*Transformer, error) {
 	if s.Dir == "" {
 		return nil, errors.New("the transformer embedder needs the directory of a model: give it with --embedder-dir")
@@ -48,93 +60,95 @@ func New(s Settings) (*Transformer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := readPlan(dir)
+	d, err := readModelDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("the model in %s: %w", dir, err)
 	}
-	t, err := load(p)
+	t, err := load(d)
 	if err != nil {
 		return nil, fmt.Errorf("the model in %s: %w", dir, err)
 	}
-	t.name = fmt.Sprintf("transformer/%s/%d/%s", filepath.Base(dir), t.dimension, hex.EncodeToString(p.sum.Sum(nil)[:6]))
+	t.name = fmt.Sprintf("transformer/%s/%d/%s", filepath.Base(dir), t.dimension, hex.EncodeToString(d.hash.Sum(nil)[:6]))
 	return t, nil
 }
 
-func load(p plan) (*Transformer, error) {
-	tokens, err := readTokenizer(p.tokenizer)
+func load(d modelDir) (*Transformer, error) {
+	tokens, err := readTokenizer(d.tokenizer)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer.json: %w", err)
 	}
-	tokens.lowercase = tokens.lowercase || p.lowercase
-	if err := tokens.limit(p.longest); err != nil {
+	tokens.lowercase = tokens.lowercase || d.lowercase
+	if err := tokens.setMaxTokens(d.maxTokens); err != nil {
 		return nil, fmt.Errorf("tokenizer.json: %w", err)
 	}
-	net, err := newNetwork(p.onnx, p.onnxDir, p.padID, p.sum)
+	net, err := newNetwork(d.onnx, d.onnxDir, d.padID, d.hash)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", p.onnxName, err)
+		return nil, fmt.Errorf("%s: %w", d.onnxName, err)
 	}
-	t := &Transformer{tokens: tokens, pooling: p.pooling, network: net, turn: make(chan struct{}, 1)}
-	probe, err := t.run([][]int{tokens.encode("a text to begin with").ids})
+	t := &Transformer{tokens: tokens, pooling: d.pooling, network: net, running: make(chan struct{}, 1)}
+	vectors, err := t.run([][]int{tokens.encode("a text to begin with").ids})
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be run: %w", p.onnxName, err)
+		return nil, fmt.Errorf("%s cannot be run: %w", d.onnxName, err)
 	}
-	t.dimension = len(probe[0])
-	if p.dimension > 0 && p.dimension != t.dimension {
-		return nil, fmt.Errorf("%s gives vectors of %d numbers, and the pooling config says %d: the files belong to different models", p.onnxName, t.dimension, p.dimension)
+	t.dimension = len(vectors[0])
+	if d.dimension > 0 && d.dimension != t.dimension {
+		return nil, fmt.Errorf("%s returns vectors of %d dimensions, but the pooling config says %d: the files belong to different models", d.onnxName, t.dimension, d.dimension)
 	}
 	return t, nil
 }
 
-// Name implements embed.Embedder: the directory's name, the dimension and a hash
-// of all that decides a vector.
+// Name implements embed.Embedder: the directory's name, the dimension and a hash of
+// everything that affects vectors.
 func (t *Transformer) Name() string { return t.name }
 
 // Dimension implements embed.Embedder.
 func (t *Transformer) Dimension() int { return t.dimension }
 
-// Embed implements embed.Embedder. The model would give all texts of which the
-// vocabulary has nothing the same vector; they get one that nothing but the same text has.
+// Embed implements embed.Embedder. The model would return the same vector for all
+// texts of which the vocabulary has no part, so each of these gets a random vector
+// that depends on the text alone. Errors: those of ctx, or the model failed.
 func (t *Transformer) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	all := make([][]float32, len(texts))
-	seen := make([]encoded, 0, len(texts))
+	waiting := make([]encoded, 0, len(texts))
 	for i, text := range texts {
 		e := t.tokens.encode(text)
-		if e.at = i; e.known {
-			seen = append(seen, e)
+		if e.index = i; e.known {
+			waiting = append(waiting, e)
 			continue
 		}
-		all[i] = strange(text, t.dimension)
+		all[i] = randomVector(text, t.dimension)
 	}
-	// Texts of like length share a batch, so that little of it is padding.
-	slices.SortStableFunc(seen, func(a, b encoded) int { return cmp.Compare(len(b.ids), len(a.ids)) })
-	for len(seen) > 0 {
-		n := rows(len(seen), t.width(len(seen[0].ids)))
-		if err := t.embed(ctx, seen[:n], all); err != nil {
+	// Texts of similar length share a batch, to reduce padding.
+	slices.SortStableFunc(waiting, func(a, b encoded) int { return cmp.Compare(len(b.ids), len(a.ids)) })
+	for len(waiting) > 0 {
+		n := batchRows(len(waiting), t.paddedLength(len(waiting[0].ids)))
+		if err := t.embedBatch(ctx, waiting[:n], all); err != nil {
 			return nil, err
 		}
-		seen = seen[n:]
+		waiting = waiting[n:]
 	}
 	return all, nil
 }
 
-// strange is a direction drawn by the text: close to that of no other text.
-func strange(text string, dimension int) []float32 {
+// randomVector returns a random vector of length 1 with the text as its seed. It is
+// not similar to the vector of any other text.
+func randomVector(text string, dimension int) []float32 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(text))
-	rng := rand.New(rand.NewPCG(h.Sum64(), uint64(dimension))) //nolint:gosec // a direction, no secret
+	rng := rand.New(rand.NewPCG(h.Sum64(), uint64(dimension))) //nolint:gosec // not a secret
 	v := make([]float32, dimension)
 	for i := range v {
 		v[i] = float32(rng.NormFloat64())
 	}
-	unit(v)
+	index.Normalize(v)
 	return v
 }
 
-// embed puts the vectors of a batch in their places.
-func (t *Transformer) embed(ctx context.Context, batch []encoded, all [][]float32) error {
+// embedBatch embeds a batch and stores the vectors in all.
+func (t *Transformer) embedBatch(ctx context.Context, batch []encoded, all [][]float32) error {
 	select {
-	case t.turn <- struct{}{}:
-		defer func() { <-t.turn }()
+	case t.running <- struct{}{}:
+		defer func() { <-t.running }()
 	case <-ctx.Done():
 	}
 	if err := ctx.Err(); err != nil {
@@ -149,36 +163,38 @@ func (t *Transformer) embed(ctx context.Context, batch []encoded, all [][]float3
 		return fmt.Errorf("run %s: %w", t.name, err)
 	}
 	for i, e := range batch {
-		all[e.at] = vectors[i]
+		all[e.index] = vectors[i]
 	}
 	return nil
 }
 
-// run gives a vector of length 1 for each row, the first of which is the longest.
+// run returns a vector of length 1 for each row of token ids. The first row must be
+// the longest.
 func (t *Transformer) run(ids [][]int) ([][]float32, error) {
-	out, err := t.network.run(ids, t.width(len(ids[0])))
+	out, err := t.network.run(ids, t.paddedLength(len(ids[0])))
 	if err != nil {
 		return nil, err
 	}
 	vectors := make([][]float32, len(ids))
 	for i := range ids {
-		v := out.row(i, len(ids[i]), t.pooling)
-		if !unit(v) {
-			return nil, errors.New("the model gave a vector without a direction")
+		v := out.vector(i, len(ids[i]), t.pooling)
+		if !index.Normalize(v) {
+			return nil, errors.New("the model returned a vector of zeros, or one that is not finite")
 		}
 		vectors[i] = v
 	}
 	return vectors, nil
 }
 
-// width is the padded length for n tokens: few lengths, as the network is compiled
-// for each shape that comes.
-func (t *Transformer) width(n int) int {
-	return max(n, min((n+15)/16*16, t.tokens.longest))
+// paddedLength returns the length to which n tokens are padded. There are few lengths,
+// because the network is compiled once for each shape.
+func (t *Transformer) paddedLength(n int) int {
+	return max(n, min((n+15)/16*16, t.tokens.maxTokens))
 }
 
-// rows is how many of n texts to take at once: a power of four, for few shapes.
-func rows(n, width int) int {
+// batchRows returns how many of n texts to run at once: a power of four, so that there
+// are few shapes.
+func batchRows(n, width int) int {
 	r := 1
 	for 4*r <= n && 4*r*width <= batchTokens {
 		r *= 4

@@ -18,11 +18,11 @@ import (
 
 var _ embed.Embedder = (*Transformer)(nil)
 
-func small(seed uint64) *transformertest.Encoder {
+func smallEncoder(seed uint64) *transformertest.Encoder {
 	return transformertest.New(seed, 2, 32, 4, 64, transformertest.Words())
 }
 
-func open(t *testing.T, dir string) *Transformer {
+func newTransformer(t *testing.T, dir string) *Transformer {
 	t.Helper()
 	m, err := New(Settings{Dir: dir})
 	if err != nil {
@@ -31,7 +31,7 @@ func open(t *testing.T, dir string) *Transformer {
 	return m
 }
 
-// samples are texts and their pieces, cut by hand.
+// samples are texts and their pieces, split by hand.
 var samples = []struct{ text, pieces string }{
 	{"Hello, wörld!", "hello , world !"},
 	{"a", "a"},
@@ -59,13 +59,13 @@ func ids(e *transformertest.Encoder, pieces string) []int {
 	return all
 }
 
-// want is what the model must give, by way of the plain forward pass.
-func want(e *transformertest.Encoder, how string, ids []int) []float64 {
+// wantVector returns the vector that the model must return, computed by Encoder.Forward.
+func wantVector(e *transformertest.Encoder, pooling string, ids []int) []float64 {
 	states := e.Forward(ids)
 	v := slices.Clone(states[0])
 	for _, s := range states[1:] {
 		for k := range v {
-			switch how {
+			switch pooling {
 			case "mean_tokens":
 				v[k] += s[k]
 			case "max_tokens":
@@ -83,21 +83,22 @@ func want(e *transformertest.Encoder, how string, ids []int) []float64 {
 	return v
 }
 
-func compare(t *testing.T, what string, got []float32, want []float64) {
+// compare fails the test if two vectors differ by 1e-5 or more.
+func compare(t *testing.T, name string, got []float32, want []float64) {
 	t.Helper()
 	if len(got) != len(want) {
-		t.Fatalf("%s: %d numbers, not %d", what, len(got), len(want))
+		t.Fatalf("%s: %d dimensions, not %d", name, len(got), len(want))
 	}
 	for k := range got {
 		if d := math.Abs(float64(got[k]) - want[k]); !(d < 1e-5) {
-			t.Fatalf("%s: number %d is %g, not %g", what, k, got[k], want[k])
+			t.Fatalf("%s: dimension %d is %g, not %g", name, k, got[k], want[k])
 		}
 	}
 }
 
-func TestPieces(t *testing.T) {
-	e := small(1)
-	m := open(t, e.Write(t, nil))
+func TestEncode(t *testing.T) {
+	e := smallEncoder(1)
+	m := newTransformer(t, e.Write(t, nil))
 	for _, s := range samples {
 		if s.pieces != "" && !slices.Equal(m.tokens.encode(s.text).ids, ids(e, s.pieces)) {
 			var got []string
@@ -109,13 +110,13 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-func TestEmbedsAsTheModelWasMeantTo(t *testing.T) {
-	for _, how := range []string{"mean_tokens", "cls_token", "max_tokens"} {
-		t.Run(how, func(t *testing.T) {
-			e := small(1)
-			m := open(t, e.Write(t, map[string]any{"1_Pooling/config.json": transformertest.Pooled(32, how)}))
+func TestEmbedEqualsForwardPass(t *testing.T) {
+	for _, pooling := range []string{"mean_tokens", "cls_token", "max_tokens"} {
+		t.Run(pooling, func(t *testing.T) {
+			e := smallEncoder(1)
+			m := newTransformer(t, e.Write(t, map[string]any{"1_Pooling/config.json": transformertest.Pooled(32, pooling)}))
 			var texts []string
-			for range 5 { // more than one batch, and texts of all lengths in each
+			for range 5 { // more than one batch, each with texts of all lengths
 				for _, s := range samples {
 					texts = append(texts, s.text)
 				}
@@ -125,13 +126,13 @@ func TestEmbedsAsTheModelWasMeantTo(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, v := range vectors {
-				compare(t, texts[i], v, want(e, how, ids(e, samples[i%len(samples)].pieces)))
+				compare(t, texts[i], v, wantVector(e, pooling, ids(e, samples[i%len(samples)].pieces)))
 			}
 			alone, err := m.Embed(t.Context(), texts[2:3])
 			if err != nil {
 				t.Fatal(err)
 			}
-			compare(t, "alone", alone[0], want(e, how, ids(e, samples[2].pieces)))
+			compare(t, "alone", alone[0], wantVector(e, pooling, ids(e, samples[2].pieces)))
 			if m.Dimension() != 32 {
 				t.Error(m.Dimension())
 			}
@@ -139,9 +140,9 @@ func TestEmbedsAsTheModelWasMeantTo(t *testing.T) {
 	}
 }
 
-// A text of which the vocabulary has nothing is near itself alone.
-func TestNothingKnown(t *testing.T) {
-	m := open(t, small(1).Write(t, nil))
+// A text of which the vocabulary has no part is similar to itself only.
+func TestUnknownTextsAreNotSimilar(t *testing.T) {
+	m := newTransformer(t, smallEncoder(1).Write(t, nil))
 	texts := []string{"", "здравствуйте", "京", "the", "здравствуйте"}
 	vectors, err := m.Embed(t.Context(), texts)
 	if err != nil {
@@ -154,7 +155,7 @@ func TestNothingKnown(t *testing.T) {
 				cosine += float64(v[k]) * float64(w[k])
 			}
 			if same := texts[i] == texts[j]; len(v) != 32 || same != (cosine > 0.999) || !same && cosine > 0.8 {
-				t.Errorf("%q and %q: %d numbers, cosine %v", texts[i], texts[j], len(v), cosine)
+				t.Errorf("%q and %q: %d dimensions, cosine %v", texts[i], texts[j], len(v), cosine)
 			}
 		}
 	}
@@ -163,22 +164,22 @@ func TestNothingKnown(t *testing.T) {
 	}
 }
 
-func TestLimits(t *testing.T) {
-	e := small(1)
+func TestMaxTokens(t *testing.T) {
+	e := smallEncoder(1)
 	for name, c := range map[string]struct {
 		changes map[string]any
 		tokens  int
 	}{
-		"sentence_bert_config.json":      {nil, 40},
-		"tokenizer_config.json":          {map[string]any{"sentence_bert_config.json": nil, "tokenizer_config.json": map[string]any{"model_max_length": 30}}, 30},
-		"positions":                      {map[string]any{"sentence_bert_config.json": nil, "tokenizer_config.json": map[string]any{"model_max_length": 1e30}}, 64},
-		"positions, though more is said": {map[string]any{"sentence_bert_config.json": map[string]any{"max_seq_length": 512}}, 64},
-		"positions from the pad on": {map[string]any{
+		"sentence_bert_config.json":   {nil, 40},
+		"tokenizer_config.json":       {map[string]any{"sentence_bert_config.json": nil, "tokenizer_config.json": map[string]any{"model_max_length": 30}}, 30},
+		"positions":                   {map[string]any{"sentence_bert_config.json": nil, "tokenizer_config.json": map[string]any{"model_max_length": 1e30}}, 64},
+		"positions below the setting": {map[string]any{"sentence_bert_config.json": map[string]any{"max_seq_length": 512}}, 64},
+		"positions after the padding id": {map[string]any{
 			"sentence_bert_config.json": nil, "config.json": map[string]any{"model_type": "mpnet", "max_position_embeddings": 64, "pad_token_id": 1},
 		}, 62},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := open(t, e.Write(t, c.changes))
+			m := newTransformer(t, e.Write(t, c.changes))
 			long := m.tokens.encode(strings.Repeat("the ", 500))
 			if len(long.ids) != c.tokens || long.ids[c.tokens-1] != 3 {
 				t.Errorf("%d tokens, the last %d", len(long.ids), long.ids[len(long.ids)-1])
@@ -187,35 +188,35 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-func TestWaysToWriteADirectory(t *testing.T) {
-	e := small(1)
+func TestSupportedDirectories(t *testing.T) {
+	e := smallEncoder(1)
 	file, _ := e.ONNX(false)
-	apart, weights := e.ONNX(true)
+	external, weights := e.ONNX(true)
 	bert := map[string]any{"type": "BertProcessing", "cls": []any{"[CLS]", 2}, "sep": []any{"[SEP]", 3}}
 	for name, changes := range map[string]map[string]any{
-		"model.onnx":        {"onnx/model.onnx": nil, "model.onnx": file},
-		"another name":      {"onnx/model.onnx": nil, "onnx/model_O2.onnx": file},
-		"variants beside":   {"onnx/model_O2.onnx": []byte("another"), "onnx/model_qint8.onnx": []byte("another"), "model.safetensors": []byte("x")},
-		"weights apart":     {"onnx/model.onnx": apart, "onnx/model.onnx_data": weights},
-		"no pooling":        {"1_Pooling/config.json": nil, "modules.json": nil},
-		"pooling by name":   {"1_Pooling/config.json": map[string]any{"pooling_mode": "mean"}},
-		"mean by root":      {"1_Pooling/config.json": transformertest.Pooled(32, "mean_sqrt_len_tokens")},
-		"older processor":   {"tokenizer.json": changed(t, e, "post_processor", bert)},
-		"folder of modules": {"modules.json": []map[string]any{{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}}, "0_Transformer/config.json": map[string]any{"max_position_embeddings": 40}},
+		"model.onnx":       {"onnx/model.onnx": nil, "model.onnx": file},
+		"other name":       {"onnx/model.onnx": nil, "onnx/model_O2.onnx": file},
+		"several files":    {"onnx/model_O2.onnx": []byte("other"), "onnx/model_qint8.onnx": []byte("other"), "model.safetensors": []byte("x")},
+		"external weights": {"onnx/model.onnx": external, "onnx/model.onnx_data": weights},
+		"no pooling":       {"1_Pooling/config.json": nil, "modules.json": nil},
+		"pooling by name":  {"1_Pooling/config.json": map[string]any{"pooling_mode": "mean"}},
+		"root of mean":     {"1_Pooling/config.json": transformertest.Pooled(32, "mean_sqrt_len_tokens")},
+		"BertProcessing":   {"tokenizer.json": changedTokenizer(t, e, "post_processor", bert)},
+		"module folders":   {"modules.json": []map[string]any{{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}}, "0_Transformer/config.json": map[string]any{"max_position_embeddings": 40}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			vectors, err := open(t, e.Write(t, changes)).Embed(t.Context(), []string{samples[0].text, samples[10].text})
+			vectors, err := newTransformer(t, e.Write(t, changes)).Embed(t.Context(), []string{samples[0].text, samples[10].text})
 			if err != nil {
 				t.Fatal(err)
 			}
-			compare(t, name, vectors[0], want(e, "mean_tokens", ids(e, samples[0].pieces)))
-			compare(t, name, vectors[1], want(e, "mean_tokens", ids(e, samples[10].pieces)))
+			compare(t, name, vectors[0], wantVector(e, "mean_tokens", ids(e, samples[0].pieces)))
+			compare(t, name, vectors[1], wantVector(e, "mean_tokens", ids(e, samples[10].pieces)))
 		})
 	}
 }
 
-// changed is a tokenizer.json with another value of a key.
-func changed(t *testing.T, e *transformertest.Encoder, key string, value any) map[string]any {
+// changedTokenizer returns a tokenizer.json with another value for a key.
+func changedTokenizer(t *testing.T, e *transformertest.Encoder, key string, value any) map[string]any {
 	t.Helper()
 	var file map[string]any
 	if _, err := readJSON(e.Write(t, nil), "tokenizer.json", &file); err != nil {
@@ -225,33 +226,33 @@ func changed(t *testing.T, e *transformertest.Encoder, key string, value any) ma
 	return file
 }
 
-func TestRefuses(t *testing.T) {
-	e := small(1)
+func TestNewRejectsUnsupportedModels(t *testing.T) {
+	e := smallEncoder(1)
 	other, _ := transformertest.New(1, 1, 16, 4, 64, transformertest.Words()).ONNX(false)
-	apart, weights := e.ONNX(true)
+	external, weights := e.ONNX(true)
 	for message, changes := range map[string]map[string]any{
 		"model.onnx is missing, as is":      {"onnx/model.onnx": nil},
 		"optimum-cli export onnx":           {"onnx/model.onnx": nil, "model.safetensors": []byte("x")},
 		"pytorch_model.bin alone":           {"onnx/model.onnx": nil, "pytorch_model.bin": []byte("x")},
 		"Name the one to use model.onnx":    {"onnx/model.onnx": nil, "onnx/a.onnx": []byte("x"), "onnx/b.onnx": []byte("x")},
-		"a pointer of Git LFS":              {"onnx/model.onnx": []byte("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")},
+		"a Git LFS pointer":                 {"onnx/model.onnx": []byte("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")},
 		"failed to parse ONNX":              {"onnx/model.onnx": []byte("not a model")},
 		"tokenizer.json is missing":         {"tokenizer.json": nil},
 		"config.json is missing":            {"config.json": nil},
-		`of the kind "Unigram"`:             {"tokenizer.json": changed(t, e, "model", map[string]any{"type": "Unigram", "vocab": []any{[]any{"a", -1.5}}})},
-		"its normalizer":                    {"tokenizer.json": changed(t, e, "normalizer", map[string]any{"type": "NFC"})},
-		"its pre_tokenizer":                 {"tokenizer.json": changed(t, e, "pre_tokenizer", map[string]any{"type": "ByteLevel"})},
-		"its post_processor":                {"tokenizer.json": changed(t, e, "post_processor", map[string]any{"type": "Sequence"})},
-		"for unknown words":                 {"tokenizer.json": changed(t, e, "model", map[string]any{"type": "WordPiece", "unk_token": "<unk>", "vocab": map[string]any{"a": 1}})},
-		"to pool by weightedmean":           {"1_Pooling/config.json": map[string]any{"pooling_mode_weightedmean_tokens": true}},
-		"to pool by cls and mean":           {"1_Pooling/config.json": map[string]any{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}},
+		`of type "Unigram"`:                 {"tokenizer.json": changedTokenizer(t, e, "model", map[string]any{"type": "Unigram", "vocab": []any{[]any{"a", -1.5}}})},
+		"its normalizer":                    {"tokenizer.json": changedTokenizer(t, e, "normalizer", map[string]any{"type": "NFC"})},
+		"its pre_tokenizer":                 {"tokenizer.json": changedTokenizer(t, e, "pre_tokenizer", map[string]any{"type": "ByteLevel"})},
+		"its post_processor":                {"tokenizer.json": changedTokenizer(t, e, "post_processor", map[string]any{"type": "Sequence"})},
+		"for unknown words":                 {"tokenizer.json": changedTokenizer(t, e, "model", map[string]any{"type": "WordPiece", "unk_token": "<unk>", "vocab": map[string]any{"a": 1}})},
+		"pooling to weightedmean":           {"1_Pooling/config.json": map[string]any{"pooling_mode_weightedmean_tokens": true}},
+		"pooling to cls and mean":           {"1_Pooling/config.json": map[string]any{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}},
 		`a step "Dense"`:                    {"modules.json": []map[string]any{{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}}},
-		"outside of the directory":          {"modules.json": []map[string]any{{"path": "../x", "type": "sentence_transformers.models.Pooling"}}},
+		"outside the directory":             {"modules.json": []map[string]any{{"path": "../x", "type": "sentence_transformers.models.Pooling"}}},
 		"belong to different models":        {"onnx/model.onnx": other},
 		"1_Pooling/config.json: unexpected": {"1_Pooling/config.json": []byte("{")},
-		"in a file of their own":            {"onnx/model.onnx": apart},
-		"the file is cut short":             {"onnx/model.onnx": apart, "onnx/model.onnx_data": weights[:1000]},
-		"leave no room":                     {"sentence_bert_config.json": map[string]any{"max_seq_length": 2}},
+		"weights are in another file":       {"onnx/model.onnx": external},
+		"the file is truncated":             {"onnx/model.onnx": external, "onnx/model.onnx_data": weights[:1000]},
+		"leaves no space":                   {"sentence_bert_config.json": map[string]any{"max_seq_length": 2}},
 	} {
 		dir := e.Write(t, changes)
 		_, err := New(Settings{Dir: dir})
@@ -261,13 +262,13 @@ func TestRefuses(t *testing.T) {
 	}
 	for _, dir := range []string{"", filepath.Join(t.TempDir(), "none"), filepath.Join(e.Write(t, nil), "config.json")} {
 		if _, err := New(Settings{Dir: dir}); err == nil {
-			t.Errorf("%q is taken", dir)
+			t.Errorf("%q is accepted", dir)
 		}
 	}
 }
 
-func TestUnknownOperator(t *testing.T) {
-	e := small(1)
+func TestNewRejectsUnknownOperators(t *testing.T) {
+	e := smallEncoder(1)
 	file, _ := e.ONNX(false)
 	file = []byte(strings.ReplaceAll(string(file), "Softmax", "Sofdmax"))
 	_, err := New(Settings{Dir: e.Write(t, map[string]any{"onnx/model.onnx": file})})
@@ -276,40 +277,40 @@ func TestUnknownOperator(t *testing.T) {
 	}
 }
 
-func TestName(t *testing.T) {
-	e := small(1)
-	name := open(t, e.Write(t, nil)).Name()
-	if !strings.HasPrefix(name, "transformer/tiny-bert/32/") || open(t, e.Write(t, nil)).Name() != name {
+func TestNameDependsOnEverythingThatAffectsVectors(t *testing.T) {
+	e := smallEncoder(1)
+	name := newTransformer(t, e.Write(t, nil)).Name()
+	if !strings.HasPrefix(name, "transformer/tiny-bert/32/") || newTransformer(t, e.Write(t, nil)).Name() != name {
 		t.Error(name)
 	}
-	apart, weights := e.ONNX(true)
+	external, weights := e.ONNX(true)
 	weights2 := slices.Clone(weights)
 	weights2[0]++
-	names := map[string]string{name: "itself"}
-	for what, dir := range map[string]string{
-		"weights":             small(2).Write(t, nil),
-		"tokenizer":           e.Write(t, map[string]any{"tokenizer.json": changed(t, e, "version", "2.0")}),
-		"pooling":             e.Write(t, map[string]any{"1_Pooling/config.json": transformertest.Pooled(32, "cls_token")}),
-		"length":              e.Write(t, map[string]any{"sentence_bert_config.json": nil}),
-		"weights apart":       e.Write(t, map[string]any{"onnx/model.onnx": apart, "onnx/model.onnx_data": weights}),
-		"other weights apart": e.Write(t, map[string]any{"onnx/model.onnx": apart, "onnx/model.onnx_data": weights2}),
+	names := map[string]string{name: "the same files"}
+	for change, dir := range map[string]string{
+		"weights":                smallEncoder(2).Write(t, nil),
+		"tokenizer":              e.Write(t, map[string]any{"tokenizer.json": changedTokenizer(t, e, "version", "2.0")}),
+		"pooling":                e.Write(t, map[string]any{"1_Pooling/config.json": transformertest.Pooled(32, "cls_token")}),
+		"max tokens":             e.Write(t, map[string]any{"sentence_bert_config.json": nil}),
+		"external weights":       e.Write(t, map[string]any{"onnx/model.onnx": external, "onnx/model.onnx_data": weights}),
+		"other external weights": e.Write(t, map[string]any{"onnx/model.onnx": external, "onnx/model.onnx_data": weights2}),
 	} {
-		n := open(t, dir).Name()
+		n := newTransformer(t, dir).Name()
 		if names[n] != "" {
-			t.Errorf("%s: the name is that of %s", what, names[n])
+			t.Errorf("%s: the name is the same as with %s", change, names[n])
 		}
-		names[n] = what
+		names[n] = change
 	}
 }
 
-func TestCancelled(t *testing.T) {
-	m := open(t, small(1).Write(t, nil))
+func TestEmbedStopsWhenContextEnds(t *testing.T) {
+	m := newTransformer(t, smallEncoder(1).Write(t, nil))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := m.Embed(ctx, []string{"the city"}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	m.turn <- struct{}{} // another batch runs
+	m.running <- struct{}{} // as if another batch were running
 	ctx, cancel = context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
@@ -322,9 +323,9 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-func TestConcurrent(t *testing.T) {
-	e := small(1)
-	m := open(t, e.Write(t, nil))
+func TestConcurrentEmbed(t *testing.T) {
+	e := smallEncoder(1)
+	m := newTransformer(t, e.Write(t, nil))
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -335,9 +336,9 @@ func TestConcurrent(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				for k, x := range want(e, "mean_tokens", ids(e, s.pieces)) {
+				for k, x := range wantVector(e, "mean_tokens", ids(e, s.pieces)) {
 					if math.Abs(float64(vectors[0][k])-x) > 1e-5 {
-						t.Errorf("%q: number %d is %g, not %g", s.text, k, vectors[0][k], x)
+						t.Errorf("%q: dimension %d is %g, not %g", s.text, k, vectors[0][k], x)
 						return
 					}
 				}
@@ -347,17 +348,17 @@ func TestConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-func TestShapesAreFew(t *testing.T) {
-	m := &Transformer{tokens: &tokenizer{longest: 512}}
+func TestFewShapes(t *testing.T) {
+	m := &Transformer{tokens: &tokenizer{maxTokens: 512}}
 	seen := map[string]bool{}
 	for n := 1; n <= 512; n++ {
-		w := m.width(n)
+		w := m.paddedLength(n)
 		if w < n || w > 512 || w >= n+16 {
 			t.Errorf("%d tokens are padded to %d", n, w)
 		}
-		for left := range 200 {
-			r := rows(left+1, w)
-			if r > left+1 || r > 1 && r*w > batchTokens {
+		for waiting := range 200 {
+			r := batchRows(waiting+1, w)
+			if r > waiting+1 || r > 1 && r*w > batchTokens {
 				t.Errorf("%d rows of %d", r, w)
 			}
 			seen[fmt.Sprint(r, w)] = true
@@ -368,7 +369,7 @@ func TestShapesAreFew(t *testing.T) {
 	}
 }
 
-// BenchmarkMiniLM runs a model of the size of all-MiniLM-L6-v2 on texts of some
+// BenchmarkMiniLM runs a model of the size of all-MiniLM-L6-v2 on texts of about
 // 100 tokens.
 func BenchmarkMiniLM(b *testing.B) {
 	vocabulary := transformertest.Words()

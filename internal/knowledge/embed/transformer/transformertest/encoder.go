@@ -1,5 +1,5 @@
-// Package transformertest makes sentence transformers with random weights, and says
-// what they must give.
+// Package transformertest creates sentence transformers with random weights, and
+// computes the vectors that they must return.
 package transformertest
 
 import (
@@ -16,9 +16,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Encoder is a BERT with random weights. It writes itself as the ONNX file that an
-// exporter makes of one, and computes its output in plain Go, in 64 bits and
-// without padding.
+// Encoder is a BERT with random weights. It writes itself as an ONNX file like those
+// of exporters, and computes its output in plain Go, in 64 bits and without padding.
 type Encoder struct {
 	layers, hidden, heads, inner, positions int
 	Vocabulary                              []string
@@ -27,13 +26,13 @@ type Encoder struct {
 	order                                   []string
 }
 
-// New makes one of the same weights for the same seed.
+// New returns an Encoder. The same seed gives the same weights.
 func New(seed uint64, layers, hidden, heads, positions int, vocabulary []string) *Encoder {
 	e := &Encoder{
 		layers: layers, hidden: hidden, heads: heads, inner: 4 * hidden, positions: positions, Vocabulary: vocabulary,
 		weights: map[string][]float32{}, dims: map[string][]int{},
 	}
-	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // no secret
+	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // not a secret
 	add := func(name string, mean, spread float64, dims ...int) {
 		n := 1
 		for _, d := range dims {
@@ -46,7 +45,7 @@ func New(seed uint64, layers, hidden, heads, positions int, vocabulary []string)
 		e.weights[name], e.dims[name] = w, dims
 		e.order = append(e.order, name)
 	}
-	normal := func(name string) {
+	layerNorm := func(name string) {
 		add(name+".weight", 1, 0.1, hidden)
 		add(name+".bias", 0, 0.1, hidden)
 	}
@@ -57,22 +56,22 @@ func New(seed uint64, layers, hidden, heads, positions int, vocabulary []string)
 	add("word", 0, 1, len(vocabulary), hidden)
 	add("position", 0, 0.5, positions, hidden)
 	add("type", 0, 0.5, 2, hidden)
-	normal("norm")
+	layerNorm("norm")
 	for l := range layers {
-		at := strconv.Itoa(l) + "."
+		prefix := strconv.Itoa(l) + "."
 		for _, name := range []string{"query", "key", "value", "attended"} {
-			linear(at+name, hidden, hidden)
+			linear(prefix+name, hidden, hidden)
 		}
-		normal(at + "norm1")
-		linear(at+"up", hidden, e.inner)
-		linear(at+"down", e.inner, hidden)
-		normal(at + "norm2")
+		layerNorm(prefix + "norm1")
+		linear(prefix+"up", hidden, e.inner)
+		linear(prefix+"down", e.inner, hidden)
+		layerNorm(prefix + "norm2")
 	}
 	linear("pooler", hidden, hidden)
 	return e
 }
 
-// Forward gives the last hidden state, a vector for each token.
+// Forward returns the last hidden state, one vector per token.
 func (e *Encoder) Forward(ids []int) [][]float64 {
 	x := make([][]float64, len(ids))
 	for i, id := range ids {
@@ -81,23 +80,24 @@ func (e *Encoder) Forward(ids []int) [][]float64 {
 			x[i][k] = float64(e.weights["word"][id*e.hidden+k]) + float64(e.weights["position"][i*e.hidden+k]) + float64(e.weights["type"][k])
 		}
 	}
-	x = e.normal("norm", x)
+	x = e.layerNorm("norm", x)
 	for l := range e.layers {
-		at := strconv.Itoa(l) + "."
-		x = e.normal(at+"norm1", plus(x, e.linear(at+"attended", e.attend(at, x))))
-		inner := e.linear(at+"up", x)
+		prefix := strconv.Itoa(l) + "."
+		x = e.layerNorm(prefix+"norm1", add(x, e.linear(prefix+"attended", e.attend(prefix, x))))
+		inner := e.linear(prefix+"up", x)
 		for _, row := range inner {
 			for k, v := range row {
 				row[k] = v * 0.5 * (1 + math.Erf(v/math.Sqrt2))
 			}
 		}
-		x = e.normal(at+"norm2", plus(x, e.linear(at+"down", inner)))
+		x = e.layerNorm(prefix+"norm2", add(x, e.linear(prefix+"down", inner)))
 	}
 	return x
 }
 
-func (e *Encoder) attend(at string, x [][]float64) [][]float64 {
-	q, k, v := e.linear(at+"query", x), e.linear(at+"key", x), e.linear(at+"value", x)
+// attend computes the attention of a layer.
+func (e *Encoder) attend(prefix string, x [][]float64) [][]float64 {
+	q, k, v := e.linear(prefix+"query", x), e.linear(prefix+"key", x), e.linear(prefix+"value", x)
 	out := make([][]float64, len(x))
 	size := e.hidden / e.heads
 	for i := range x {
@@ -138,7 +138,7 @@ func (e *Encoder) linear(name string, x [][]float64) [][]float64 {
 	return out
 }
 
-func (e *Encoder) normal(name string, x [][]float64) [][]float64 {
+func (e *Encoder) layerNorm(name string, x [][]float64) [][]float64 {
 	w, b := e.weights[name+".weight"], e.weights[name+".bias"]
 	for _, row := range x {
 		var mean, variance float64
@@ -155,7 +155,8 @@ func (e *Encoder) normal(name string, x [][]float64) [][]float64 {
 	return x
 }
 
-func plus(a, b [][]float64) [][]float64 {
+// add returns the sum of two matrices, in the memory of b.
+func add(a, b [][]float64) [][]float64 {
 	for i := range a {
 		for k := range a[i] {
 			b[i][k] += a[i][k]
@@ -164,47 +165,48 @@ func plus(a, b [][]float64) [][]float64 {
 	return b
 }
 
-// drawing writes the nodes and tensors of an ONNX graph.
-type drawing struct {
-	body []byte
-	made int
+// graph encodes the nodes and tensors of an ONNX graph.
+type graph struct {
+	encoded []byte
+	count   int // nodes and tensors with a generated name
 }
 
-// The kinds of a tensor, in ONNX.
+// The data types of a tensor, in ONNX.
 const (
-	kindFloat = 1
-	kindInt64 = 7
+	typeFloat = 1
+	typeInt64 = 7
 )
 
-func (g *drawing) tensor(name string, kind uint64, raw []byte, dims ...int) string {
-	g.body = message(g.body, 5, tensorBody(name, kind, raw, dims...))
+// tensor adds a tensor and returns its name.
+func (g *graph) tensor(name string, dataType uint64, raw []byte, dims ...int) string {
+	g.encoded = message(g.encoded, 5, encodeTensor(name, dataType, raw, dims...))
 	return name
 }
 
-func (g *drawing) ints(values ...int) string {
-	g.made++
+func (g *graph) ints(values ...int) string {
+	g.count++
 	var raw []byte
 	for _, v := range values {
 		raw = binary.LittleEndian.AppendUint64(raw, uint64(int64(v)))
 	}
-	return g.tensor("ints_"+strconv.Itoa(g.made), kindInt64, raw, len(values))
+	return g.tensor("ints_"+strconv.Itoa(g.count), typeInt64, raw, len(values))
 }
 
-func (g *drawing) scalar(v float64) string {
-	g.made++
-	name := "/Constant_" + strconv.Itoa(g.made) + "_output_0"
+func (g *graph) scalar(v float64) string {
+	g.count++
+	name := "/Constant_" + strconv.Itoa(g.count) + "_output_0"
 	raw := binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(v)))
 	g.node("Constant", nil, name, func(b []byte) []byte {
-		return message(b, 5, attribute("value", 4, message(nil, 5, tensorBody("", kindFloat, raw))))
+		return message(b, 5, attribute("value", 4, message(nil, 5, encodeTensor("", typeFloat, raw))))
 	})
 	return name
 }
 
-// op adds a node and names its output.
-func (g *drawing) op(kind string, inputs []string, attributes ...[]byte) string {
-	g.made++
-	name := "/" + kind + "_" + strconv.Itoa(g.made) + "_output_0"
-	g.node(kind, inputs, name, func(b []byte) []byte {
+// op adds a node and returns the name of its output.
+func (g *graph) op(operator string, inputs []string, attributes ...[]byte) string {
+	g.count++
+	name := "/" + operator + "_" + strconv.Itoa(g.count) + "_output_0"
+	g.node(operator, inputs, name, func(b []byte) []byte {
 		for _, a := range attributes {
 			b = message(b, 5, a)
 		}
@@ -213,15 +215,15 @@ func (g *drawing) op(kind string, inputs []string, attributes ...[]byte) string 
 	return name
 }
 
-func (g *drawing) node(kind string, inputs []string, output string, attributes func([]byte) []byte) {
+func (g *graph) node(operator string, inputs []string, output string, attributes func([]byte) []byte) {
 	var b []byte
 	for _, in := range inputs {
 		b = message(b, 1, []byte(in))
 	}
 	b = message(b, 2, []byte(output))
 	b = message(b, 3, []byte(strings.TrimSuffix(output, "_output_0")))
-	b = message(b, 4, []byte(kind))
-	g.body = message(g.body, 1, attributes(b))
+	b = message(b, 4, []byte(operator))
+	g.encoded = message(g.encoded, 1, attributes(b))
 }
 
 func message(b []byte, field protowire.Number, body []byte) []byte {
@@ -232,18 +234,18 @@ func number(b []byte, field protowire.Number, v uint64) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), v)
 }
 
-func tensorBody(name string, kind uint64, raw []byte, dims ...int) []byte {
+func encodeTensor(name string, dataType uint64, raw []byte, dims ...int) []byte {
 	var b []byte
 	for _, d := range dims {
 		b = number(b, 1, uint64(d))
 	}
-	b = number(b, 2, kind)
+	b = number(b, 2, dataType)
 	b = message(b, 8, []byte(name))
 	return message(b, 9, raw)
 }
 
-func attribute(name string, kind uint64, value []byte) []byte {
-	return append(number(message(nil, 1, []byte(name)), 20, kind), value...)
+func attribute(name string, attributeType uint64, value []byte) []byte {
+	return append(number(message(nil, 1, []byte(name)), 20, attributeType), value...)
 }
 
 func integer(name string, v int) []byte {
@@ -262,8 +264,8 @@ func float(name string, v float32) []byte {
 	return attribute(name, 1, protowire.AppendFixed32(protowire.AppendTag(nil, 2, protowire.Fixed32Type), math.Float32bits(v)))
 }
 
-// valueInfo declares an input or output; a dimension that is not a number varies.
-func valueInfo(name string, kind uint64, dims ...string) []byte {
+// valueInfo declares an input or output. A dimension that is not a number is variable.
+func valueInfo(name string, dataType uint64, dims ...string) []byte {
 	var shape []byte
 	for _, d := range dims {
 		if n, err := strconv.ParseUint(d, 10, 31); err == nil {
@@ -272,41 +274,42 @@ func valueInfo(name string, kind uint64, dims ...string) []byte {
 			shape = message(shape, 1, message(nil, 2, []byte(d)))
 		}
 	}
-	tensor := message(number(nil, 1, kind), 2, shape)
+	tensor := message(number(nil, 1, dataType), 2, shape)
 	return message(message(nil, 1, []byte(name)), 2, message(nil, 1, tensor))
 }
 
-// ONNX is the file. External weights come back apart.
-func (e *Encoder) ONNX(external bool) (file, outside []byte) {
-	g := &drawing{}
+// ONNX returns the model as an ONNX file. If external is true, the weights are not in
+// the file but in the second result.
+func (e *Encoder) ONNX(external bool) (file, weights []byte) {
+	g := &graph{}
 	for _, name := range e.order {
 		var raw []byte
 		for _, v := range e.weights[name] {
 			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(v))
 		}
 		if !external {
-			g.tensor(name, kindFloat, raw, e.dims[name]...)
+			g.tensor(name, typeFloat, raw, e.dims[name]...)
 			continue
 		}
-		g.body = message(g.body, 5, outsideTensor(name, len(outside), len(raw), e.dims[name]))
-		outside = append(outside, raw...)
+		g.encoded = message(g.encoded, 5, encodeExternalTensor(name, len(weights), len(raw), e.dims[name]))
+		weights = append(weights, raw...)
 	}
-	g.named(e.body(g), "last_hidden_state")
+	g.rename(e.addLayers(g), "last_hidden_state")
 	first := g.op("Gather", []string{"last_hidden_state", g.scalarInt(0)}, integer("axis", 1))
-	g.named(g.op("Tanh", []string{g.op("Gemm", []string{first, "pooler.weight", "pooler.bias"})}), "pooler_output")
-	g.body = message(g.body, 2, []byte("main_graph"))
+	g.rename(g.op("Tanh", []string{g.op("Gemm", []string{first, "pooler.weight", "pooler.bias"})}), "pooler_output")
+	g.encoded = message(g.encoded, 2, []byte("main_graph"))
 	for _, in := range []string{"input_ids", "attention_mask", "token_type_ids"} {
-		g.body = message(g.body, 11, valueInfo(in, kindInt64, "batch_size", "sequence_length"))
+		g.encoded = message(g.encoded, 11, valueInfo(in, typeInt64, "batch_size", "sequence_length"))
 	}
-	g.body = message(g.body, 12, valueInfo("last_hidden_state", kindFloat, "batch_size", "sequence_length", strconv.Itoa(e.hidden)))
-	g.body = message(g.body, 12, valueInfo("pooler_output", kindFloat, "batch_size", strconv.Itoa(e.hidden)))
+	g.encoded = message(g.encoded, 12, valueInfo("last_hidden_state", typeFloat, "batch_size", "sequence_length", strconv.Itoa(e.hidden)))
+	g.encoded = message(g.encoded, 12, valueInfo("pooler_output", typeFloat, "batch_size", strconv.Itoa(e.hidden)))
 	file = message(number(nil, 1, 8), 2, []byte("pytorch"))
 	file = message(file, 8, number(message(nil, 1, nil), 2, 17))
-	return message(file, 7, g.body), outside
+	return message(file, 7, g.encoded), weights
 }
 
-func outsideTensor(name string, offset, length int, dims []int) []byte {
-	b := tensorBody(name, kindFloat, nil, dims...)
+func encodeExternalTensor(name string, offset, length int, dims []int) []byte {
+	b := encodeTensor(name, typeFloat, nil, dims...)
 	b = b[:len(b)-2] // no raw data
 	for key, value := range map[string]string{"location": "model.onnx_data", "offset": strconv.Itoa(offset), "length": strconv.Itoa(length)} {
 		b = message(b, 13, message(message(nil, 1, []byte(key)), 2, []byte(value)))
@@ -314,60 +317,63 @@ func outsideTensor(name string, offset, length int, dims []int) []byte {
 	return number(b, 14, 1)
 }
 
-func (g *drawing) named(from, to string) {
+// rename adds a node that copies a tensor to another name.
+func (g *graph) rename(from, to string) {
 	g.node("Identity", []string{from}, to, func(b []byte) []byte { return b })
 }
 
-func (g *drawing) scalarInt(v int) string {
-	g.made++
+func (g *graph) scalarInt(v int) string {
+	g.count++
 	raw := binary.LittleEndian.AppendUint64(nil, uint64(int64(v)))
-	return g.tensor("index_"+strconv.Itoa(g.made), kindInt64, raw)
+	return g.tensor("index_"+strconv.Itoa(g.count), typeInt64, raw)
 }
 
-func (e *Encoder) body(g *drawing) string {
+// addLayers adds all layers to the graph and returns the name of the last output.
+func (e *Encoder) addLayers(g *graph) string {
 	mask := g.op("Unsqueeze", []string{g.op("Unsqueeze", []string{"attention_mask", g.ints(1)}), g.ints(2)})
-	mask = g.op("Sub", []string{g.scalar(1), g.op("Cast", []string{mask}, integer("to", kindFloat))})
+	mask = g.op("Sub", []string{g.scalar(1), g.op("Cast", []string{mask}, integer("to", typeFloat))})
 	mask = g.op("Mul", []string{mask, g.scalar(-math.MaxFloat32)})
 	x := g.op("Add", []string{
 		g.op("Add", []string{
 			g.op("Gather", []string{"word", "input_ids"}), g.op("Gather", []string{"type", "token_type_ids"}),
 		}),
-		g.op("Gather", []string{"position", e.numbered(g)}),
+		g.op("Gather", []string{"position", e.positionIDs(g)}),
 	})
-	x = g.normalSpelt("norm", x)
+	x = g.layerNormFromPrimitives("norm", x)
 	for l := range e.layers {
-		at := strconv.Itoa(l) + "."
-		x = g.normal(at+"norm1", g.op("Add", []string{g.linear(at+"attended", e.attention(g, at, x, mask)), x}))
-		inner := g.linear(at+"up", x)
+		prefix := strconv.Itoa(l) + "."
+		x = g.layerNorm(prefix+"norm1", g.op("Add", []string{g.linear(prefix+"attended", e.addAttention(g, prefix, x, mask)), x}))
+		inner := g.linear(prefix+"up", x)
 		erf := g.op("Add", []string{g.op("Erf", []string{g.op("Div", []string{inner, g.scalar(math.Sqrt2)})}), g.scalar(1)})
 		inner = g.op("Mul", []string{g.op("Mul", []string{inner, erf}), g.scalar(0.5)})
-		x = g.normal(at+"norm2", g.op("Add", []string{g.linear(at+"down", inner), x}))
+		x = g.layerNorm(prefix+"norm2", g.op("Add", []string{g.linear(prefix+"down", inner), x}))
 	}
 	return x
 }
 
-// numbered cuts the positions to the length of the input.
-func (e *Encoder) numbered(g *drawing) string {
+// positionIDs adds the positions up to the length of the input.
+func (e *Encoder) positionIDs(g *graph) string {
 	var raw []byte
 	for i := range e.positions {
 		raw = binary.LittleEndian.AppendUint64(raw, uint64(i))
 	}
-	all := g.tensor("embeddings.position_ids", kindInt64, raw, 1, e.positions)
+	all := g.tensor("embeddings.position_ids", typeInt64, raw, 1, e.positions)
 	length := g.op("Unsqueeze", []string{g.dim("input_ids", 1), g.ints(0)})
 	return g.op("Slice", []string{all, g.ints(0), length, g.ints(1), g.ints(1)})
 }
 
-func (g *drawing) dim(of string, axis int) string {
-	return g.op("Gather", []string{g.op("Shape", []string{of}), g.scalarInt(axis)}, integer("axis", 0))
+// dim adds a node that reads one dimension of a tensor.
+func (g *graph) dim(tensor string, axis int) string {
+	return g.op("Gather", []string{g.op("Shape", []string{tensor}), g.scalarInt(axis)}, integer("axis", 0))
 }
 
-func (e *Encoder) attention(g *drawing, at, x, mask string) string {
+func (e *Encoder) addAttention(g *graph, prefix, x, mask string) string {
 	batch := g.op("Unsqueeze", []string{g.dim(x, 0), g.ints(0)})
 	length := g.op("Unsqueeze", []string{g.dim(x, 1), g.ints(0)})
 	size := e.hidden / e.heads
 	split := g.op("Concat", []string{batch, length, g.ints(e.heads), g.ints(size)}, integer("axis", 0))
 	part := func(name string, order ...int) string {
-		return g.op("Transpose", []string{g.op("Reshape", []string{g.linear(at+name, x), split})}, integers("perm", order...))
+		return g.op("Transpose", []string{g.op("Reshape", []string{g.linear(prefix+name, x), split})}, integers("perm", order...))
 	}
 	q, k, v := part("query", 0, 2, 1, 3), part("key", 0, 2, 3, 1), part("value", 0, 2, 1, 3)
 	scores := g.op("Div", []string{g.op("MatMul", []string{q, k}), g.scalar(math.Sqrt(float64(size)))})
@@ -376,23 +382,24 @@ func (e *Encoder) attention(g *drawing, at, x, mask string) string {
 	return g.op("Reshape", []string{out, g.op("Concat", []string{batch, length, g.ints(e.hidden)}, integer("axis", 0))})
 }
 
-func (g *drawing) linear(name, x string) string {
+func (g *graph) linear(name, x string) string {
 	return g.op("Add", []string{name + ".bias", g.op("MatMul", []string{x, name + ".weight"})})
 }
 
-func (g *drawing) normal(name, x string) string {
+func (g *graph) layerNorm(name, x string) string {
 	return g.op("LayerNormalization", []string{x, name + ".weight", name + ".bias"}, integer("axis", -1), float("epsilon", 1e-12))
 }
 
-// normalSpelt is how exporters wrote it before ONNX had an operator for it.
-func (g *drawing) normalSpelt(name, x string) string {
+// layerNormFromPrimitives adds a layer normalisation as exporters wrote it before ONNX
+// had an operator for it.
+func (g *graph) layerNormFromPrimitives(name, x string) string {
 	centred := g.op("Sub", []string{x, g.op("ReduceMean", []string{x}, integers("axes", -1))})
 	square := g.op("ReduceMean", []string{g.op("Pow", []string{centred, g.scalar(2)})}, integers("axes", -1))
 	scaled := g.op("Div", []string{centred, g.op("Sqrt", []string{g.op("Add", []string{square, g.scalar(1e-12)})})})
 	return g.op("Add", []string{g.op("Mul", []string{scaled, name + ".weight"}), name + ".bias"})
 }
 
-// Words are the vocabulary of the small model, special tokens first.
+// Words returns the vocabulary of the small model, special tokens first.
 func Words() []string {
 	all := []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
 	for r := 'a'; r <= 'z'; r++ {
@@ -415,7 +422,8 @@ func Words() []string {
 		refunds paid within embed agent hello play ##ing ##ed ##er ##est ##ly ##ness ##able ##ment 東 は хо ##рошо`)...)
 }
 
-// Write makes a directory such as Hugging Face has, with the file changes made.
+// Write writes a directory in the format of Hugging Face and returns its path. changes
+// replaces the content of files; nil removes a file.
 func (e *Encoder) Write(tb testing.TB, changes map[string]any) string {
 	tb.Helper()
 	vocabulary := map[string]int{}
@@ -459,12 +467,12 @@ func (e *Encoder) Write(tb testing.TB, changes map[string]any) string {
 	}
 	dir := filepath.Join(tb.TempDir(), "tiny-bert")
 	for name, content := range files {
-		put(tb, filepath.Join(dir, name), content)
+		writeFile(tb, filepath.Join(dir, name), content)
 	}
 	return dir
 }
 
-// Pooled is a 1_Pooling/config.json with one mode, such as mean_tokens.
+// Pooled returns a 1_Pooling/config.json with one mode, such as mean_tokens.
 func Pooled(dimension int, mode string) map[string]any {
 	config := map[string]any{"word_embedding_dimension": dimension}
 	for _, m := range []string{"cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens"} {
@@ -473,8 +481,9 @@ func Pooled(dimension int, mode string) map[string]any {
 	return config
 }
 
-// put writes bytes as they are, nothing for nil, and JSON of all else.
-func put(tb testing.TB, path string, content any) {
+// writeFile writes bytes unchanged and any other content as JSON. It writes no file for
+// nil.
+func writeFile(tb testing.TB, path string, content any) {
 	tb.Helper()
 	if content == nil {
 		return

@@ -7,14 +7,13 @@ import (
 	"strings"
 )
 
-// pair is two texts that mean much the same, or that answer one another.
+// pair is two texts with a similar meaning, or a question and its answer.
 type pair struct{ a, b string }
 
-// longestText bounds what is trained on of a text, in words.
-const longestText = 90
+// maxTextWords is the maximum number of words of a text; the rest is ignored.
+const maxTextWords = 90
 
-// bilingual are the dictionaries of two languages, apart from the German one, and how
-// each is read.
+// bilingual are the bilingual dictionaries, except the German one, and their readers.
 var bilingual = []struct {
 	name, language string
 	read           func(root string) ([]term, error)
@@ -34,7 +33,7 @@ var bilingual = []struct {
 	{"freedict-eng-swe", "sv", readEnglish("freedict-eng-swe")},
 }
 
-// makePairs reads every source. The same texts and seed give the same pairs.
+// makePairs reads all sources. The same texts and seed give the same pairs.
 func makePairs(texts string, seed uint64) (map[string][]pair, error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	out := make(map[string][]pair)
@@ -53,7 +52,7 @@ func makePairs(texts string, seed uint64) (map[string][]pair, error) {
 		}
 		out[d[1]] = dictPairs(entries)
 	}
-	senses, err := readBilingual(root("dict-freedict-deu-eng"))
+	senses, err := readGerman(root("dict-freedict-deu-eng"))
 	if err != nil {
 		return nil, err
 	}
@@ -66,10 +65,10 @@ func makePairs(texts string, seed uint64) (map[string][]pair, error) {
 		}
 		out["terms/"+d.name] = termPairs(rng, d.language, terms)
 	}
-	if out["pictograms"], err = pictograms(root("unicode-cldr-core")); err != nil {
+	if out["pictograms"], err = emojiPairs(root("unicode-cldr-core")); err != nil {
 		return nil, err
 	}
-	if out["commonsense"], err = commonSense(root("python3-pattern")); err != nil {
+	if out["commonsense"], err = commonSensePairs(root("python3-pattern")); err != nil {
 		return nil, err
 	}
 	if out["described"], out["translated/mediawiki"], err = wikiPairs(root("mediawiki")); err != nil {
@@ -109,16 +108,16 @@ func wordNetPairs(rng *rand.Rand, keys []string, synsets map[string]synset) []pa
 				all = append(all, pair{e, other})
 			}
 		}
-		for _, above := range s.above {
-			if up, ok := synsets[above]; ok && rng.IntN(2) == 0 {
-				all = append(all, pair{s.gloss, up.words[0] + ": " + up.gloss})
+		for _, key := range s.hypernyms {
+			if hypernym, ok := synsets[key]; ok && rng.IntN(2) == 0 {
+				all = append(all, pair{s.gloss, hypernym.words[0] + ": " + hypernym.gloss})
 			}
 		}
 	}
 	return all
 }
 
-// swapWord puts a synonym into an example sentence.
+// swapWord replaces a word of an example sentence by a synonym, or returns "".
 func swapWord(rng *rand.Rand, sentence string, words []string) string {
 	for _, w := range words {
 		if len(words) > 1 && strings.Contains(" "+sentence+" ", " "+w+" ") {
@@ -133,11 +132,11 @@ func swapWord(rng *rand.Rand, sentence string, words []string) string {
 func dictPairs(entries []entry) []pair {
 	var all []pair
 	for _, e := range entries {
-		for _, text := range e.body[:min(4, len(e.body))] {
+		for _, text := range e.paragraphs[:min(4, len(e.paragraphs))] {
 			all = append(all, pair{e.word, shorten(text)})
 		}
-		for i := 0; i+1 < min(4, len(e.body)); i++ {
-			all = append(all, pair{shorten(e.body[i]), shorten(e.body[i+1])})
+		for i := 0; i+1 < min(4, len(e.paragraphs)); i++ {
+			all = append(all, pair{shorten(e.paragraphs[i]), shorten(e.paragraphs[i+1])})
 		}
 	}
 	return all
@@ -149,8 +148,8 @@ func sensePairs(rng *rand.Rand, senses []sense) []pair {
 		for i := 1; i < min(5, len(s.words)); i++ {
 			all = append(all, pair{s.words[rng.IntN(i)], s.words[i]})
 		}
-		if s.note != "" {
-			all = append(all, pair{s.words[rng.IntN(len(s.words))], s.note})
+		if s.comment != "" {
+			all = append(all, pair{s.words[rng.IntN(len(s.words))], s.comment})
 		}
 		for i, variants := range s.examples {
 			if i < 6 && len(variants) > 0 {
@@ -166,8 +165,9 @@ func sensePairs(rng *rand.Rand, senses []sense) []pair {
 	return all
 }
 
-// foreign marks a text whose words have rows only while the model learns: German
-// words tie together the English ones that translate them, and are then left out.
+// foreign is the prefix of a text in another language. Its words have rows only during
+// the training: a German word connects the English words that translate it. The model
+// file does not contain these rows.
 const foreign = "\x01"
 
 func germanPairs(rng *rand.Rand, senses []sense) []pair {
@@ -219,8 +219,8 @@ func sectionPairs(rng *rand.Rand, sections []section) (headings, near []pair) {
 
 var sentenceEnd = regexp.MustCompile(`[.!?]["')]?\s+`)
 
-// neighbours pairs each paragraph with the next, and one sentence of each long
-// paragraph with what is left of it.
+// neighbours pairs each paragraph with the next one, and one sentence of each long
+// paragraph with the rest of the paragraph.
 func neighbours(rng *rand.Rand, paragraphs []string) []pair {
 	var all []pair
 	for i, p := range paragraphs {
@@ -231,10 +231,10 @@ func neighbours(rng *rand.Rand, paragraphs []string) []pair {
 		if len(cuts) < 2 {
 			continue
 		}
-		at := rng.IntN(len(cuts))
-		from, to := 0, cuts[at][1]
-		if at > 0 {
-			from = cuts[at-1][1]
+		n := rng.IntN(len(cuts))
+		from, to := 0, cuts[n][1]
+		if n > 0 {
+			from = cuts[n-1][1]
 		}
 		if sentence := p[from:to]; len(strings.Fields(sentence)) >= 5 {
 			all = append(all, pair{sentence, shorten(p[:from] + p[to:])})
@@ -243,11 +243,12 @@ func neighbours(rng *rand.Rand, paragraphs []string) []pair {
 	return all
 }
 
+// shorten returns the first maxTextWords words of a text.
 func shorten(text string) string {
 	n := 0
 	for i, r := range text {
 		if r == ' ' {
-			if n++; n == longestText {
+			if n++; n == maxTextWords {
 				return text[:i]
 			}
 		}

@@ -8,17 +8,18 @@ import (
 	"strings"
 )
 
-// sectionsEach is how many sections of each unseen manual are evaluated on.
-const sectionsEach = 300
+// sectionsPerManual is the maximum number of sections of a held-out manual in the
+// evaluation set.
+const sectionsPerManual = 300
 
-// asks says whether a heading can be asked: three words or more, no version, date or
-// signature of a function.
-func asks(heading string) bool {
+// isQuestion reports whether a heading can serve as a question: it has three words or
+// more and is not a version, a date or the signature of a function.
+func isQuestion(heading string) bool {
 	return strings.Count(heading, " ") >= 2 && !strings.ContainsAny(heading, "()=<>") && (heading[0] < '0' || heading[0] > '9')
 }
 
-// writeManuals makes the evaluation set of manuals that no training run sees:
-// a heading asks, and the text below it answers.
+// writeManuals writes the evaluation set of the held-out manuals, which no training
+// uses: a heading is the question, and the text below it the answer.
 func writeManuals(texts, path string) error {
 	rng := rand.New(rand.NewPCG(11, 11))
 	f, err := os.Create(filepath.Clean(path))
@@ -32,18 +33,18 @@ func writeManuals(texts, path string) error {
 		if err != nil {
 			return err
 		}
-		uses := make(map[string]int)
+		counts := make(map[string]int)
 		for _, s := range sections {
-			uses[strings.ToLower(s.Heading)]++
+			counts[strings.ToLower(s.Heading)]++
 		}
 		var good []section
 		for _, s := range sections {
-			if uses[strings.ToLower(s.Heading)] == 1 && asks(s.Heading) && len(strings.Join(s.Paragraphs, " ")) > 200 {
+			if counts[strings.ToLower(s.Heading)] == 1 && isQuestion(s.Heading) && len(strings.Join(s.Paragraphs, " ")) > 200 {
 				good = append(good, s)
 			}
 		}
 		rng.Shuffle(len(good), func(i, j int) { good[i], good[j] = good[j], good[i] })
-		for _, s := range good[:min(sectionsEach, len(good))] {
+		for _, s := range good[:min(sectionsPerManual, len(good))] {
 			text := strings.Join(s.Paragraphs, "\n")
 			if len(text) > 900 {
 				text = strings.ToValidUTF8(text[:900], "")

@@ -9,20 +9,21 @@ import (
 	"unicode/utf8"
 )
 
-// Vocabulary turns text into the numbers of a model's rows: first the words and the
-// phrases of two words, then the pieces that unknown words are cut into, then the
-// buckets to which unknown words are hashed, so that even a name the model never saw
-// matches itself.
+// Vocabulary maps a text to row numbers of a model. The first rows are words and
+// phrases of two words. Then come the pieces into which unknown words are split, and
+// then the buckets to which unknown words are hashed, so that a name that the model
+// has never seen still matches itself.
 type Vocabulary struct {
-	words   map[string]int32
-	bases   map[int32]int32 // of inflected words
-	pieces  map[string]int32
-	buckets int
-	longest int // piece, in bytes
+	words        map[string]int32
+	bases        map[int32]int32 // row of an inflected word -> row of its base
+	pieces       map[string]int32
+	buckets      int
+	longestPiece int // bytes
 }
 
-// NewVocabulary numbers the words, the pieces and the buckets, in that order. The
-// words come the most common first; a phrase is two of them with a space.
+// NewVocabulary numbers the words, the pieces and the buckets, in that order. Words
+// are sorted by frequency, the most common first. A phrase is two words joined by a
+// space.
 func NewVocabulary(words, pieces []string, buckets int) *Vocabulary {
 	v := &Vocabulary{
 		words: make(map[string]int32, len(words)), bases: make(map[int32]int32),
@@ -30,47 +31,38 @@ func NewVocabulary(words, pieces []string, buckets int) *Vocabulary {
 	}
 	for i, w := range words {
 		v.words[w] = int32(i)
-		// What looks like the base of a more common word is none: speed is not spe, inflected.
+		// Only a more common word can be the base: "speed" is not a form of "spe".
 		if base, ok := v.base(w); ok {
 			v.bases[int32(i)] = base
 		}
 	}
 	for i, p := range pieces {
 		v.pieces[p] = int32(len(words) + i)
-		v.longest = max(v.longest, len(p))
+		v.longestPiece = max(v.longestPiece, len(p))
 	}
 	return v
 }
 
-// Size is the number of rows.
-func (v *Vocabulary) Size() int { return len(v.words) + len(v.pieces) + v.buckets }
-
-// Known says whether a word, or a phrase, has a row of its own.
-func (v *Vocabulary) Known(word string) bool {
-	_, ok := v.words[word]
-	return ok
-}
-
-// Append adds the rows of a text to rows. A text without words, such as one of
-// symbols, has the buckets of what stands between its spaces.
+// Append appends the rows of a text to rows. A text without words, such as one of
+// symbols only, gets the bucket of each of its space-separated parts.
 func (v *Vocabulary) Append(rows []int32, text string) []int32 {
 	return v.AppendWithout(rows, text, func(string) bool { return false })
 }
 
-// AppendWithout is Append, but words for which unknown returns true are treated as if
-// the vocabulary did not have them.
+// AppendWithout is like Append, but treats words for which unknown returns true as
+// if the vocabulary did not contain them.
 func (v *Vocabulary) AppendWithout(rows []int32, text string, unknown func(word string) bool) []int32 {
 	start := len(rows)
-	var phrase []byte // the last word and a space
+	var phrase []byte // the previous word and a space
 	EachWord(text, func(raw, word string) {
-		if v.Known(word) && unknown(word) {
+		if _, known := v.words[word]; known && unknown(word) {
 			rows = v.appendUnknown(rows, word)
 		} else {
 			rows = v.appendWord(rows, raw, word)
 		}
-		last := len(phrase)
+		previous := len(phrase)
 		phrase = append(phrase, word...)
-		if i, ok := v.words[string(phrase)]; ok && last > 0 {
+		if i, ok := v.words[string(phrase)]; ok && previous > 0 {
 			rows = append(rows, i)
 		}
 		phrase = append(append(phrase[:0], word...), ' ')
@@ -83,8 +75,8 @@ func (v *Vocabulary) AppendWithout(rows []int32, text string, unknown func(word 
 	return rows
 }
 
-// appendWord adds an inflected word as itself and as its base: what is learned of one
-// form holds for the others.
+// appendWord appends the row of a word and, if it is inflected, of its base: what
+// the model learned about one form then applies to the others.
 func (v *Vocabulary) appendWord(rows []int32, raw, word string) []int32 {
 	if i, ok := v.words[word]; ok {
 		rows = append(rows, i)
@@ -93,7 +85,7 @@ func (v *Vocabulary) appendWord(rows []int32, raw, word string) []int32 {
 		}
 		return rows
 	}
-	if parts := camel(raw); len(parts) > 1 {
+	if parts := splitIdentifier(raw); len(parts) > 1 {
 		for _, p := range parts {
 			p = Fold(p)
 			if i, ok := v.words[p]; ok {
@@ -107,7 +99,7 @@ func (v *Vocabulary) appendWord(rows []int32, raw, word string) []int32 {
 	return v.appendUnknown(rows, word)
 }
 
-// base returns the row of the word of which this one looks like a form.
+// base returns the row of the word of which the given word seems to be a form.
 func (v *Vocabulary) base(word string) (row int32, ok bool) {
 	ok = IsForm(word, func(base string) bool {
 		i, known := v.words[base]
@@ -117,11 +109,11 @@ func (v *Vocabulary) base(word string) (row int32, ok bool) {
 	return row, ok
 }
 
-// IsForm says whether an English word looks like a form of another one: a plural, a
-// third person, a past or a participle. known is asked for the likely bases, the
-// likeliest first, until it returns true.
+// IsForm reports whether an English word seems to be a form of another one: a
+// plural, a third person, a past tense or a participle. It calls known with the
+// possible bases, the likeliest first, until known returns true.
 func IsForm(word string, known func(base string) bool) bool {
-	is := func(base string) bool {
+	isBase := func(base string) bool {
 		return len(base) > 2 && strings.ContainsAny(base, "aeiouy") && known(base)
 	}
 	for _, s := range inflections {
@@ -130,30 +122,30 @@ func IsForm(word string, known func(base string) bool) bool {
 			continue
 		}
 		for _, ending := range s.endings {
-			if is(stem + ending) {
+			if isBase(stem + ending) {
 				return true
 			}
 		}
 		n := len(stem)
-		return s.doubles && n > 3 && stem[n-1] == stem[n-2] && is(stem[:n-1]) // stopped, stopping
+		return s.doubles && n > 3 && stem[n-1] == stem[n-2] && isBase(stem[:n-1]) // stopped, stopping
 	}
 	return false
 }
 
-// inflections are the suffixes of English forms, and what stands in their place in
-// the base, the likeliest first.
+// inflections are the suffixes of English word forms, each with the endings that
+// may replace it in the base, the likeliest first.
 var inflections = []struct {
 	suffix  string
 	endings []string
-	doubles bool
+	doubles bool // the last consonant of the base may be doubled
 }{
 	{"ss", nil, false}, {"ies", []string{"y", "ie"}, false}, {"es", []string{"e", ""}, false}, {"s", []string{""}, false},
 	{"ied", []string{"y"}, false}, {"ed", []string{"e", ""}, true}, {"ing", []string{"", "e"}, true},
 }
 
-// appendUnknown adds the rows of a word as if the model did not know it: its base,
-// or its pieces, longest first from the left; its bucket; and without a base that of its
-// beginning, which other words of its family share.
+// appendUnknown appends the rows of a word that the model does not know: its base
+// or, without one, its pieces (the longest first, from the left); its bucket; and,
+// without a base, the bucket of its first letters, which related words share.
 func (v *Vocabulary) appendUnknown(rows []int32, word string) []int32 {
 	base, hasBase := v.base(word)
 	switch {
@@ -179,18 +171,18 @@ func (v *Vocabulary) appendUnknown(rows []int32, word string) []int32 {
 
 func (v *Vocabulary) appendPieces(rows []int32, word string) []int32 {
 	start := len(rows)
-	for at := 0; at < len(word); {
-		end := min(len(word), at+v.longest)
-		for ; end > at; end-- {
-			if i, ok := v.pieces[word[at:end]]; ok {
+	for from := 0; from < len(word); {
+		end := min(len(word), from+v.longestPiece)
+		for ; end > from; end-- {
+			if i, ok := v.pieces[word[from:end]]; ok {
 				rows = append(rows, i)
 				break
 			}
 		}
-		if end == at { // not even this character: the word is of another script
+		if end == from { // no piece has this character: the word is in another script
 			return rows[:start]
 		}
-		at = end
+		from = end
 	}
 	return rows
 }
@@ -201,15 +193,16 @@ func (v *Vocabulary) bucket(word string) int32 {
 	return int32(len(v.words)+len(v.pieces)) + int32(h.Sum32()%uint32(v.buckets))
 }
 
-// camel cuts maxAgents into max and Agents, and HTTPServer into HTTP and Server.
-func camel(word string) []string {
+// splitIdentifier splits maxAgents into max and Agents, and HTTPServer into HTTP
+// and Server.
+func splitIdentifier(word string) []string {
 	var parts []string
 	runes, start := []rune(word), 0
 	for i := 1; i < len(runes); i++ {
-		up := unicode.IsUpper(runes[i])
+		upper := unicode.IsUpper(runes[i])
 		switch {
-		case up && unicode.IsLower(runes[i-1]),
-			up && i+1 < len(runes) && unicode.IsLower(runes[i+1]) && unicode.IsUpper(runes[i-1]),
+		case upper && unicode.IsLower(runes[i-1]),
+			upper && i+1 < len(runes) && unicode.IsLower(runes[i+1]) && unicode.IsUpper(runes[i-1]),
 			unicode.IsDigit(runes[i]) != unicode.IsDigit(runes[i-1]):
 			parts = append(parts, string(runes[start:i]))
 			start = i
@@ -218,14 +211,14 @@ func camel(word string) []string {
 	return append(parts, string(runes[start:]))
 }
 
-// Weighted is a row and how much of it a text has.
+// Weighted is a row and its weight in a text.
 type Weighted struct {
 	Row    int32
 	Weight float32
 }
 
-// Weigh returns each row of a text once, in ascending order. A word that comes
-// n times counts as √n: said again, it says less.
+// Weigh returns each row of a text once, in ascending order. A row that occurs n
+// times has the weight √n: repetition adds less each time. It sorts rows.
 func Weigh(rows []int32) []Weighted {
 	slices.Sort(rows)
 	var all []Weighted

@@ -11,14 +11,14 @@ import (
 	"strings"
 )
 
-// relations are the pointers of WordNet that join words of one subject
+// relations are the pointers of WordNet that connect words of one subject
 // (wninput(5)): hypernyms, parts, members, derived forms, similar
 // adjectives, topics, entailments, causes, attributes.
 var relations = map[string]bool{
 	"@": true, "@i": true, "%p": true, "%m": true, "%s": true, "+": true, "&": true, "^": true, ";c": true, "*": true, ">": true, "=": true, `\`: true,
 }
 
-// relationPairs joins the first words of related meanings.
+// relationPairs pairs the first words of related meanings.
 func relationPairs(rng *rand.Rand, keys []string, synsets map[string]synset) []pair {
 	var all []pair
 	word := func(s synset) string { return s.words[rng.IntN(min(2, len(s.words)))] }
@@ -33,15 +33,14 @@ func relationPairs(rng *rand.Rand, keys []string, synsets map[string]synset) []p
 	return all
 }
 
-// pictograms reads what CLDR says of each emoji: its name and the words by which
-// people look for it.
-func pictograms(root string) ([]pair, error) {
+// emojiPairs reads the name and the search keywords of each emoji in CLDR.
+func emojiPairs(root string) ([]pair, error) {
 	var file struct {
 		Annotations struct {
 			Annotation []struct {
-				Of   string `xml:"cp,attr"`
-				Kind string `xml:"type,attr"`
-				Text string `xml:",chardata"`
+				Emoji string `xml:"cp,attr"`
+				Kind  string `xml:"type,attr"`
+				Text  string `xml:",chardata"`
 			} `xml:"annotation"`
 		} `xml:"annotations"`
 	}
@@ -56,7 +55,7 @@ func pictograms(root string) ([]pair, error) {
 	var all []pair
 	for _, a := range file.Annotations.Annotation {
 		if a.Kind == "tts" {
-			words := keywords[a.Of]
+			words := keywords[a.Emoji]
 			all = append(all, pair{a.Text, strings.Join(words, ", ")})
 			for i := 1; i < len(words); i++ {
 				all = append(all, pair{words[i-1], words[i]})
@@ -64,14 +63,14 @@ func pictograms(root string) ([]pair, error) {
 			continue
 		}
 		for w := range strings.SplitSeq(a.Text, "|") {
-			keywords[a.Of] = append(keywords[a.Of], strings.TrimSpace(w))
+			keywords[a.Emoji] = append(keywords[a.Emoji], strings.TrimSpace(w))
 		}
 	}
 	return all, nil
 }
 
-// commonSense reads the concepts that volunteers related for the Pattern library.
-func commonSense(root string) ([]pair, error) {
+// commonSensePairs reads the concepts that volunteers related for the Pattern library.
+func commonSensePairs(root string) ([]pair, error) {
 	file, err := os.Open(filepath.Join(filepath.Clean(root), "usr/lib/python3/dist-packages/pattern/graph/commonsense.csv"))
 	if err != nil {
 		return nil, err

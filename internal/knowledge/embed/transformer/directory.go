@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// pooling makes one vector of those of a text's tokens.
+// pooling is how the vectors of a text's tokens become one vector.
 type pooling int
 
 const (
@@ -22,54 +22,54 @@ const (
 	poolMax
 )
 
-// plan is what a model's directory says.
-type plan struct {
+// modelDir is the content of a model's directory.
+type modelDir struct {
 	onnx      []byte
-	onnxName  string // as messages name it
+	onnxName  string // for messages
 	onnxDir   string
 	tokenizer []byte
-	sum       hash.Hash // of all that decides a vector, but weights outside of onnx
+	hash      hash.Hash // of everything that affects vectors, except weights outside onnx
 	pooling   pooling
-	dimension int // 0: not said
-	longest   int // tokens
+	dimension int // 0 if the directory does not state it
+	maxTokens int // of a text
 	lowercase bool
 	padID     int
 }
 
-// defaultLongest is BERT's, for a directory that says nothing.
-const defaultLongest = 512
+// defaultMaxTokens is BERT's limit, for a directory that states none.
+const defaultMaxTokens = 512
 
-func readPlan(dir string) (plan, error) {
+func readModelDir(dir string) (modelDir, error) {
 	if info, err := os.Stat(dir); err != nil {
-		return plan{}, err
+		return modelDir{}, err
 	} else if !info.IsDir() {
-		return plan{}, errors.New("it is a file: give the directory that it lies in")
+		return modelDir{}, errors.New("it is a file: give its directory instead")
 	}
 	m, err := readModules(dir)
 	if err != nil {
-		return plan{}, err
+		return modelDir{}, err
 	}
-	p := plan{}
-	if err := p.readModel(dir, m.transformer); err != nil {
-		return plan{}, err
+	d := modelDir{}
+	if err := d.readModel(dir, m.transformer); err != nil {
+		return modelDir{}, err
 	}
-	if err := p.readPooling(m.pooling); err != nil {
-		return plan{}, err
+	if err := d.readPooling(m.pooling); err != nil {
+		return modelDir{}, err
 	}
-	if err := p.readLimits(m.transformer); err != nil {
-		return plan{}, err
+	if err := d.readLimits(m.transformer); err != nil {
+		return modelDir{}, err
 	}
-	sum := sha256.New()
-	// Each part goes in with its length: no two models give the same bytes.
-	for _, part := range [][]byte{p.onnx, p.tokenizer} {
-		_, _ = fmt.Fprintf(sum, "%d\n%s", len(part), part)
+	d.hash = sha256.New()
+	// Each part is hashed with its length, so that different models never hash the
+	// same bytes.
+	for _, part := range [][]byte{d.onnx, d.tokenizer} {
+		_, _ = fmt.Fprintf(d.hash, "%d\n%s", len(part), part)
 	}
-	_, _ = fmt.Fprintf(sum, "%d %d %t %d", p.pooling, p.longest, p.lowercase, p.padID)
-	p.sum = sum
-	return p, nil
+	_, _ = fmt.Fprintf(d.hash, "%d %d %t %d", d.pooling, d.maxTokens, d.lowercase, d.padID)
+	return d, nil
 }
 
-// modules are the folders of a model's parts.
+// modules are the directories of a model's parts.
 type modules struct{ transformer, pooling string }
 
 // readModules reads modules.json, which lists the steps of a sentence transformer.
@@ -81,36 +81,36 @@ func readModules(dir string) (modules, error) {
 	}
 	for _, step := range steps {
 		if step.Path != "" && !filepath.IsLocal(step.Path) {
-			return m, fmt.Errorf("modules.json names the folder %q, outside of the directory", step.Path)
+			return m, fmt.Errorf("modules.json names the folder %q, outside the directory", step.Path)
 		}
-		at := filepath.Join(dir, step.Path)
+		stepDir := filepath.Join(dir, step.Path)
 		switch kind := step.Type[strings.LastIndex(step.Type, ".")+1:]; kind {
 		case "Transformer":
-			m.transformer = at
+			m.transformer = stepDir
 		case "Pooling":
-			m.pooling = at
-		case "Normalize": // vectors are always made length 1
+			m.pooling = stepDir
+		case "Normalize": // vectors are always scaled to length 1
 		default:
-			return m, fmt.Errorf("modules.json has a step %q, which is not supported: Transformer, Pooling and Normalize are", kind)
+			return m, fmt.Errorf("modules.json has a step %q, which is not supported; only Transformer, Pooling and Normalize are", kind)
 		}
 	}
 	return m, nil
 }
 
-func (p *plan) readModel(dir, transformer string) error {
+func (d *modelDir) readModel(dir, transformer string) error {
 	file, err := findONNX(dir, transformer)
 	if err != nil {
 		return err
 	}
-	p.onnxDir, p.onnxName = filepath.Dir(file), filepath.Base(file)
-	if p.onnx, err = os.ReadFile(file); err != nil {
+	d.onnxDir, d.onnxName = filepath.Dir(file), filepath.Base(file)
+	if d.onnx, err = os.ReadFile(file); err != nil {
 		return err
 	}
-	if strings.HasPrefix(string(p.onnx[:min(len(p.onnx), 40)]), "version https://git-lfs") {
-		return fmt.Errorf("%s is a pointer of Git LFS and no model: fetch it with git lfs pull", p.onnxName)
+	if strings.HasPrefix(string(d.onnx[:min(len(d.onnx), 40)]), "version https://git-lfs") {
+		return fmt.Errorf("%s is a Git LFS pointer, not a model: fetch the model with git lfs pull", d.onnxName)
 	}
-	for _, at := range []string{transformer, dir, p.onnxDir} {
-		p.tokenizer, err = os.ReadFile(filepath.Join(at, "tokenizer.json"))
+	for _, folder := range []string{transformer, dir, d.onnxDir} {
+		d.tokenizer, err = os.ReadFile(filepath.Join(folder, "tokenizer.json"))
 		if err == nil {
 			return nil
 		}
@@ -118,10 +118,10 @@ func (p *plan) readModel(dir, transformer string) error {
 			return err
 		}
 	}
-	return errors.New("tokenizer.json is missing. Make it from the older vocab.txt with AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) in Python")
+	return errors.New("tokenizer.json is missing. Create it from the older vocab.txt with AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) in Python")
 }
 
-// findONNX takes model.onnx before onnx/model.onnx before the only other one there is.
+// findONNX returns model.onnx or else onnx/model.onnx or else the only other ONNX file.
 func findONNX(dir, transformer string) (string, error) {
 	for _, file := range []string{
 		filepath.Join(dir, "model.onnx"), filepath.Join(dir, "onnx", "model.onnx"),
@@ -145,7 +145,8 @@ func findONNX(dir, transformer string) (string, error) {
 	return "", errors.New("model.onnx is missing, as is onnx/model.onnx")
 }
 
-// otherModels finds the ONNX files below dir, and weights of another format.
+// otherModels lists the ONNX files below dir, and returns the name of a file with
+// weights in another format, if there is one.
 func otherModels(dir string) (files []string, weights string, err error) {
 	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -161,22 +162,22 @@ func otherModels(dir string) (files []string, weights string, err error) {
 	return files, weights, err
 }
 
-// readPooling reads the pooling step; without one it is the mean, as it is for
-// sentence transformers.
-func (p *plan) readPooling(dir string) error {
-	var said map[string]any
-	found, err := readJSON(dir, "config.json", &said)
+// readPooling reads the settings of the pooling step. Without settings it is the
+// mean, the default of sentence transformers.
+func (d *modelDir) readPooling(dir string) error {
+	var config map[string]any
+	found, err := readJSON(dir, "config.json", &config)
 	if err != nil || !found {
 		return err
 	}
-	if d, ok := said["word_embedding_dimension"].(float64); ok {
-		p.dimension = int(d)
+	if dimension, ok := config["word_embedding_dimension"].(float64); ok {
+		d.dimension = int(dimension)
 	}
 	var modes []string
-	if mode, ok := said["pooling_mode"].(string); ok {
+	if mode, ok := config["pooling_mode"].(string); ok {
 		modes = append(modes, mode)
 	}
-	for key, value := range said {
+	for key, value := range config {
 		if mode, ok := strings.CutPrefix(key, "pooling_mode_"); ok && value == true {
 			modes = append(modes, strings.TrimSuffix(strings.TrimSuffix(mode, "_tokens"), "_token"))
 		}
@@ -187,17 +188,17 @@ func (p *plan) readPooling(dir string) error {
 		return nil
 	}
 	known := map[string]pooling{"mean": poolMean, "mean_sqrt_len": poolMean, "cls": poolCLS, "max": poolMax}
-	how, ok := known[modes[0]]
+	p, ok := known[modes[0]]
 	if !ok || len(modes) > 1 {
-		return fmt.Errorf("%s says to pool by %s, which is not supported: one of mean, mean_sqrt_len, cls and max is", filepath.Join(dir, "config.json"), strings.Join(modes, " and "))
+		return fmt.Errorf("%s sets the pooling to %s, which is not supported; one of mean, mean_sqrt_len, cls and max is", filepath.Join(dir, "config.json"), strings.Join(modes, " and "))
 	}
-	p.pooling = how
+	d.pooling = p
 	return nil
 }
 
-// readLimits learns the longest text: what sentence_bert_config.json or the
-// tokenizer says, and never more than the model has positions for.
-func (p *plan) readLimits(dir string) error {
+// readLimits reads the maximum length of a text from sentence_bert_config.json or
+// else from tokenizer_config.json. It is at most the model's number of positions.
+func (d *modelDir) readLimits(dir string) error {
 	var config struct {
 		Type      string `json:"model_type"`
 		Positions int    `json:"max_position_embeddings"`
@@ -209,36 +210,36 @@ func (p *plan) readLimits(dir string) error {
 		return errors.New("config.json is missing")
 	}
 	var sentence struct {
-		Longest   int  `json:"max_seq_length"`
+		MaxTokens int  `json:"max_seq_length"`
 		Lowercase bool `json:"do_lower_case"`
 	}
 	if _, err := readJSON(dir, "sentence_bert_config.json", &sentence); err != nil {
 		return err
 	}
 	var tokens struct {
-		Longest float64 `json:"model_max_length"` // 1e30 for no limit
+		MaxTokens float64 `json:"model_max_length"` // 1e30 means no limit
 	}
 	if _, err := readJSON(dir, "tokenizer_config.json", &tokens); err != nil {
 		return err
 	}
-	p.padID, p.lowercase, p.longest = config.Pad, sentence.Lowercase, sentence.Longest
-	if p.longest < 1 && tokens.Longest >= 1 && tokens.Longest < 1e6 {
-		p.longest = int(tokens.Longest)
+	d.padID, d.lowercase, d.maxTokens = config.Pad, sentence.Lowercase, sentence.MaxTokens
+	if d.maxTokens < 1 && tokens.MaxTokens >= 1 && tokens.MaxTokens < 1e6 {
+		d.maxTokens = int(tokens.MaxTokens)
 	}
 	positions := config.Positions
 	if slices.Contains([]string{"roberta", "xlm-roberta", "camembert", "mpnet"}, config.Type) {
-		positions -= config.Pad + 1 // these number their positions from there
+		positions -= config.Pad + 1 // these models number positions from there on
 	}
 	if positions < 1 {
-		positions = defaultLongest
+		positions = defaultMaxTokens
 	}
-	if p.longest < 1 || p.longest > positions {
-		p.longest = positions
+	if d.maxTokens < 1 || d.maxTokens > positions {
+		d.maxTokens = positions
 	}
 	return nil
 }
 
-// readJSON reads a file into v and says whether there is one.
+// readJSON decodes a file into v and reports whether the file exists.
 func readJSON(dir, name string, v any) (bool, error) {
 	data, err := os.ReadFile(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -6,7 +6,7 @@ import (
 )
 
 // People ask in sentences; headings and dictionaries do not. Some short texts are
-// therefore dressed as questions, so that the model learns to look through them.
+// therefore changed into questions, so that the model learns to ignore such words.
 var (
 	openings = strings.Split(`how do I|how can I|how do you|can I|could I|may I|do I have to|do I need to|is it possible to|what is|what are|what does it mean:|`+
 		`where do I find|where can I|where is|when can I|when do I|when is|why does my|why is the|who can|which|I want to|I need|I would like to|I have a question about|`+
@@ -15,14 +15,15 @@ var (
 	closings = strings.Split(`|||||||please|work|it|now|here|with this|for me|for us|again|in this case|to do|if I want|thanks`, "|")
 )
 
-// askedShare of the texts of at most askedWords words are dressed.
+// questionShare of the texts of at most questionWords words become questions.
 const (
-	askedShare = 0.35
-	askedWords = 14
+	questionShare = 0.35
+	questionWords = 14
 )
 
-func ask(rng *rand.Rand, text string) string {
-	if strings.Count(text, " ") >= askedWords || rng.Float64() >= askedShare {
+// maybeQuestion returns the text, or a question made of it.
+func maybeQuestion(rng *rand.Rand, text string) string {
+	if strings.Count(text, " ") >= questionWords || rng.Float64() >= questionShare {
 		return text
 	}
 	return openings[rng.IntN(len(openings))] + " " + text + " " + closings[rng.IntN(len(closings))]

@@ -8,23 +8,23 @@ import (
 	"agento.host/agento/internal/knowledge/index"
 )
 
-// rotate turns the rows so that the first numbers of a vector say the most:
-// cosines stay as they are, and a look at the head of two vectors (package index)
-// tells strangers apart sooner. sample holds unit vectors of texts.
+// rotate rotates the rows so that the first dimensions of a vector carry most of its
+// length. Cosines do not change, and comparing only the heads of vectors (package
+// index) excludes unrelated texts earlier. sample holds vectors of texts, of length 1.
 func rotate(rows, sample []float32, d int) {
-	axes := principal(sample, d)
-	turned := make([]float32, len(rows))
+	axes := principalAxes(sample, d)
+	rotated := make([]float32, len(rows))
 	parallel(len(rows)/d, func(i int) {
 		for j := range d {
-			turned[i*d+j] = index.Dot(rows[i*d:(i+1)*d], axes[j*d:(j+1)*d])
+			rotated[i*d+j] = index.Dot(rows[i*d:(i+1)*d], axes[j*d:(j+1)*d])
 		}
 	})
-	copy(rows, turned)
+	copy(rows, rotated)
 }
 
-// principal returns the axes of the sample, of most energy first, by Jacobi's
-// method on its matrix of second moments.
-func principal(sample []float32, d int) []float32 {
+// principalAxes returns the eigenvectors of the sample's matrix of second moments, the
+// one with the largest eigenvalue first. It uses Jacobi's method.
+func principalAxes(sample []float32, d int) []float32 {
 	m := make([][]float64, d)
 	v := make([][]float64, d)
 	for i := range m {
@@ -41,7 +41,7 @@ func principal(sample []float32, d int) []float32 {
 	for range 12 {
 		for p := range d {
 			for q := p + 1; q < d; q++ {
-				turn(m, v, p, q)
+				zero(m, v, p, q)
 			}
 		}
 	}
@@ -59,8 +59,8 @@ func principal(sample []float32, d int) []float32 {
 	return axes
 }
 
-// turn makes m[p][q] zero by a rotation in the plane of p and q.
-func turn(m, v [][]float64, p, q int) {
+// zero makes m[p][q] zero by a rotation in the plane of p and q.
+func zero(m, v [][]float64, p, q int) {
 	if math.Abs(m[p][q]) < 1e-9 {
 		return
 	}

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// The packages whose texts the model is made from, all of Debian main. The
-// held-out ones are never trained on; the evaluation set is made from them, and
-// their licences let their texts stand in this repository.
+// The packages with whose texts the model is trained, all of them in Debian main. The
+// model is never trained with those that are held out: the evaluation set is made of
+// them, and their licences allow to keep their texts in this repository.
 var (
 	dictionaries = []string{
 		"wordnet-base", "dict-gcide", "dict-foldoc", "dict-jargon", "dict-freedict-deu-eng", "dict-freedict-jpn-eng", "dict-freedict-hun-eng",
@@ -30,7 +30,7 @@ var (
 	heldOut = []string{"sqlite3-doc", "apache2-doc", "borgbackup-doc", "varnish-doc"}
 )
 
-// fetch downloads and unpacks the packages that dir lacks. It installs nothing.
+// fetch downloads and unpacks the packages that are not in dir yet. It installs nothing.
 func fetch(ctx context.Context, dir string, names []string) error {
 	debs := filepath.Join(dir, "debs")
 	if err := os.MkdirAll(debs, 0o755); err != nil {
@@ -48,31 +48,32 @@ func fetch(ctx context.Context, dir string, names []string) error {
 			return err
 		}
 		if len(found) == 0 {
-			if _, err := run(ctx, debs, "apt-get", "download", "-q", name); err != nil {
+			if _, err := runCommand(ctx, debs, "apt-get", "download", "-q", name); err != nil {
 				return err
 			}
 			if found, err = filepath.Glob(filepath.Join(debs, name+"_*.deb")); err != nil || len(found) == 0 {
-				return fmt.Errorf("download %s: nothing came (%w)", name, err)
+				return fmt.Errorf("download %s: no file was saved (%w)", name, err)
 			}
 		}
-		// Unpacked beside and renamed, so that half a package is never read.
+		// The package is unpacked into another directory and renamed, so that an
+		// incomplete one is never read.
 		part := root + ".part"
 		if err := os.MkdirAll(part, 0o755); err != nil {
 			return err
 		}
-		if _, err := run(ctx, debs, "dpkg-deb", "-x", filepath.Base(found[0]), part); err != nil {
+		if _, err := runCommand(ctx, debs, "dpkg-deb", "-x", filepath.Base(found[0]), part); err != nil {
 			return err
 		}
 		if err := os.Rename(part, root); err != nil {
 			return err
 		}
 	}
-	return describe(ctx, filepath.Join(dir, "descriptions"))
+	return saveDescriptions(ctx, filepath.Join(dir, "descriptions"))
 }
 
-// describe saves the descriptions, short and long, of all packages that apt knows; its
-// own lists may lack the long ones, so they are fetched apart.
-func describe(ctx context.Context, path string) error {
+// saveDescriptions saves the short and long descriptions of all packages that apt
+// knows. It downloads them, because apt's own lists may not have the long ones.
+func saveDescriptions(ctx context.Context, path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
@@ -80,7 +81,7 @@ func describe(ctx context.Context, path string) error {
 	if err := os.MkdirAll(filepath.Join(lists, "partial"), 0o755); err != nil {
 		return err
 	}
-	if _, err := run(ctx, ".", "apt-get", "-q", "-o", "Acquire::Languages=en", "-o", "Dir::State::Lists="+lists, "update"); err != nil {
+	if _, err := runCommand(ctx, ".", "apt-get", "-q", "-o", "Acquire::Languages=en", "-o", "Dir::State::Lists="+lists, "update"); err != nil {
 		return err
 	}
 	found, err := filepath.Glob(filepath.Join(lists, "*_Translation-en*"))
@@ -89,7 +90,7 @@ func describe(ctx context.Context, path string) error {
 	}
 	var all []byte
 	for _, name := range found {
-		text, err := run(ctx, ".", "/usr/lib/apt/apt-helper", "cat-file", name)
+		text, err := runCommand(ctx, ".", "/usr/lib/apt/apt-helper", "cat-file", name)
 		if err != nil {
 			return err
 		}
@@ -98,7 +99,7 @@ func describe(ctx context.Context, path string) error {
 	return os.WriteFile(path, all, 0o600)
 }
 
-func run(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
+func runCommand(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	var stderr strings.Builder

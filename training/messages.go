@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// messageLanguages are those whose translations tie the messages of a program
-// together, by how the paths of their catalogues name them.
+// messageLanguages are the languages whose translations of program messages are used,
+// as the paths of catalogues name them.
 var messageLanguages = []string{"de", "fr", "es", "nl", "it"}
 
 // catalogues are the packages whose gettext catalogues are read.
@@ -23,7 +23,7 @@ var catalogues = []string{"claws-mail-i18n", "evolution-common", "gajim", "gnuca
 
 var cataloguePath = regexp.MustCompile(`(?:/|-)([a-z]{2})(?:_[A-Z]{2})?(?:/LC_MESSAGES/[^/]+)?\.mo$`)
 
-// cataloguePairs joins the messages of a package's programs with their translations.
+// cataloguePairs pairs the messages of a package's programs with their translations.
 func cataloguePairs(root string) ([]pair, error) {
 	var all []pair
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -49,18 +49,18 @@ func cataloguePairs(root string) ([]pair, error) {
 	return all, err
 }
 
-// readCatalogue reads a compiled gettext catalogue: the messages and their
-// translations, singular forms alone, without context (the GNU gettext manual, The Format of GNU
-// MO Files).
+// readCatalogue parses a compiled gettext catalogue (the GNU gettext manual, The Format
+// of GNU MO Files). It returns the messages and their translations, only the singular
+// forms, without context.
 func readCatalogue(data []byte) ([]pair, error) {
 	if len(data) < 20 || binary.LittleEndian.Uint32(data) != 0x950412de {
 		return nil, errors.New("not a little-endian message catalogue")
 	}
-	word := func(at int) (int, bool) {
-		if at < 0 || at+4 > len(data) {
+	word := func(offset int) (int, bool) {
+		if offset < 0 || offset+4 > len(data) {
 			return 0, false
 		}
-		return int(binary.LittleEndian.Uint32(data[at:])), true
+		return int(binary.LittleEndian.Uint32(data[offset:])), true
 	}
 	text := func(table, i int) (string, bool) {
 		length, ok1 := word(table + 8*i)
@@ -72,7 +72,7 @@ func readCatalogue(data []byte) ([]pair, error) {
 		if _, after, ok := bytes.Cut(singular, []byte{4}); ok {
 			singular = after
 		}
-		return message(string(singular)), true
+		return plainMessage(string(singular)), true
 	}
 	n, _ := word(8)
 	from, _ := word(12)
@@ -82,7 +82,7 @@ func readCatalogue(data []byte) ([]pair, error) {
 		a, ok1 := text(from, i)
 		b, ok2 := text(to, i)
 		if !ok1 || !ok2 {
-			return nil, errors.New("the message catalogue is cut short")
+			return nil, errors.New("the message catalogue is truncated")
 		}
 		if a != "" && b != "" {
 			all = append(all, pair{a, b})
@@ -91,20 +91,20 @@ func readCatalogue(data []byte) ([]pair, error) {
 	return all, nil
 }
 
-var messageMark = regexp.MustCompile(`<[^>]*>|%(?:\([a-z_]+\))?[0-9]*\$?[-+0-9.]*[a-zA-Z]|%[0-9]|\{[^{}]*\}|\\n`)
+var messageMarkup = regexp.MustCompile(`<[^>]*>|%(?:\([a-z_]+\))?[0-9]*\$?[-+0-9.]*[a-zA-Z]|%[0-9]|\{[^{}]*\}|\\n`)
 
-// message removes mark-up, placeholders and accelerators.
-func message(s string) string {
-	return clean(strings.NewReplacer("_", "", "&", "").Replace(messageMark.ReplaceAllString(s, " ")))
+// plainMessage removes markup, placeholders and accelerators.
+func plainMessage(s string) string {
+	return clean(strings.NewReplacer("_", "", "&", "").Replace(messageMarkup.ReplaceAllString(s, " ")))
 }
 
 var (
-	wikiMarkup = regexp.MustCompile(`\{\{[^{}]*\}\}|<[^>]*>|\[\[[^\]|]*\||\[https?://\S+|\[\[|\]\]|'''?|\$[0-9]|&[a-z]+;`)
-	wikiNote   = regexp.MustCompile(`(?s)\n?(?:Parameters?:|See also|\{\{[Ii]dentical|\* \$).*$`)
+	wikiMarkup     = regexp.MustCompile(`\{\{[^{}]*\}\}|<[^>]*>|\[\[[^\]|]*\||\[https?://\S+|\[\[|\]\]|'''?|\$[0-9]|&[a-z]+;`)
+	wikiParameters = regexp.MustCompile(`(?s)\n?(?:Parameters?:|See also|\{\{[Ii]dentical|\* \$).*$`)
 )
 
-// wikiPairs joins what MediaWiki says to people with what its translators are told
-// about it, and with its translations.
+// wikiPairs pairs the messages of MediaWiki with their descriptions for translators,
+// and with their translations.
 func wikiPairs(root string) (described, translated []pair, err error) {
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.Name() != "qqq.json" {
@@ -115,14 +115,14 @@ func wikiPairs(root string) (described, translated []pair, err error) {
 		if err != nil {
 			return err
 		}
-		notes, err := readMessages(path)
+		descriptions, err := readMessages(path)
 		if err != nil {
 			return err
 		}
 		for _, m := range english {
-			note := clean(wikiMarkup.ReplaceAllString(wikiNote.ReplaceAllString(notes.of(m.a), ""), " "))
-			if text := wikiText(m.b); len(note) > 20 && len(text) > 3 {
-				described = append(described, pair{shorten(text), shorten(note)})
+			description := clean(wikiMarkup.ReplaceAllString(wikiParameters.ReplaceAllString(descriptions.text(m.a), ""), " "))
+			if text := wikiText(m.b); len(description) > 20 && len(text) > 3 {
+				described = append(described, pair{shorten(text), shorten(description)})
 			}
 		}
 		for _, language := range messageLanguages {
@@ -134,7 +134,7 @@ func wikiPairs(root string) (described, translated []pair, err error) {
 				return err
 			}
 			for _, m := range english {
-				a, b := wikiText(m.b), wikiText(other.of(m.a))
+				a, b := wikiText(m.b), wikiText(other.text(m.a))
 				if a != "" && b != "" {
 					translated = append(translated, pair{shorten(a), foreign + language + " " + shorten(b)})
 				}
@@ -145,7 +145,7 @@ func wikiPairs(root string) (described, translated []pair, err error) {
 	return described, translated, err
 }
 
-// wikiText is a message without mark-up; "" if its words depend on a template.
+// wikiText returns a message without markup, or "" if it contains a template.
 func wikiText(s string) string {
 	if strings.Contains(s, "{{") {
 		return ""
@@ -153,10 +153,10 @@ func wikiText(s string) string {
 	return clean(wikiMarkup.ReplaceAllString(s, " "))
 }
 
-// messages are keys and their texts, in order of the keys.
+// messages are keys and their texts, sorted by key.
 type messages []pair
 
-func (m messages) of(key string) string {
+func (m messages) text(key string) string {
 	if i, ok := slices.BinarySearchFunc(m, key, func(p pair, key string) int { return strings.Compare(p.a, key) }); ok {
 		return m[i].b
 	}

@@ -26,11 +26,11 @@ func readManual(root string) ([]section, error) {
 	var all []section
 	seen := make(map[string]bool)
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !english(strings.TrimPrefix(path, root)) {
+		if err != nil || d.IsDir() || !isEnglish(strings.TrimPrefix(path, root)) {
 			return err
 		}
-		kind := pageKind(path)
-		if kind == "" {
+		format := pageFormat(path)
+		if format == "" {
 			return nil
 		}
 		text, err := readPage(path)
@@ -38,7 +38,7 @@ func readManual(root string) ([]section, error) {
 			return err
 		}
 		var found []section
-		if kind == "pod" {
+		if format == "pod" {
 			found = podSections(text)
 		} else {
 			found = markupSections(text)
@@ -47,7 +47,7 @@ func readManual(root string) ([]section, error) {
 			s.Paragraphs = slices.DeleteFunc(s.Paragraphs, func(p string) bool {
 				known := seen[p]
 				seen[p] = true
-				return known || !prose(p)
+				return known || !isProse(p)
 			})
 			if len(s.Paragraphs) > 0 {
 				all = append(all, s)
@@ -59,28 +59,30 @@ func readManual(root string) ([]section, error) {
 }
 
 var (
-	language   = regexp.MustCompile(`(?:^|[-_])(?:a[fnrsz]|b[egnrs]|c[asy]|d[ae]|e[lostu]|f[airu]|g[aldu]|h[eiruy]|i[adst]|j[av]|k[akmno]|l[tv]|m[gklnrst]|n[blns]|o[cr]|p[alst]|r[ouw]|s[iklqrtvw]|t[aeghlrt]|u[kgz]|vi|zh|en_GB)(?:[-_@][A-Za-z]+)?$`)
-	notPages   = regexp.MustCompile(`(?i)/(_sources|_modules|_static|licen[cs]es?|changelog[^/]*|copyright|news[^/]*|genindex[^/]*|py-modindex[^/]*|search\.html|bookindex\.html|release-[^/]*|whatsnew|contents\.js)(/|$|\.)`)
-	spaces     = regexp.MustCompile(`\s+`)
-	everyday   = regexp.MustCompile(`(?i)\b(the|of|to|and|a|an|in|is|are|you|that|it|for|be|this|with|or|can|as|on|by|if|not|will|which|from)\b`)
-	blockTags  = regexp.MustCompile(`^/?(p|para|simpara|li|dd|dt|td|th|tr|div|br|item|note|listitem|entry|section|sect[1-5]|chapter|blockquote|table|ul|ol|dl|body|desc|synopsis|figure|caption|term|variablelist|itemizedlist|steps|terms|list|cite|info)$`)
-	skipTags   = regexp.MustCompile(`^(script|style|nav|pre|programlisting|screen|head|footer|header|code-block|svg|math|button|select|form|indexterm|bookinfo|articleinfo|info|links|credit|legalnotice|refmeta|noscript|synopsis|literallayout)$`)
-	titleTags  = regexp.MustCompile(`^(h[1-6]|title|refname)$`)
-	headAnchor = regexp.MustCompile(`\s*[¶§#]\s*$`)
-	headNumber = regexp.MustCompile(`^\s*(?:(?:chapter|appendix|section|part)\s+)?[0-9IVXA-Z]{0,4}(?:\.[0-9]+)*\.?\s+`)
+	languageDir   = regexp.MustCompile(`(?:^|[-_])(?:a[fnrsz]|b[egnrs]|c[asy]|d[ae]|e[lostu]|f[airu]|g[aldu]|h[eiruy]|i[adst]|j[av]|k[akmno]|l[tv]|m[gklnrst]|n[blns]|o[cr]|p[alst]|r[ouw]|s[iklqrtvw]|t[aeghlrt]|u[kgz]|vi|zh|en_GB)(?:[-_@][A-Za-z]+)?$`)
+	ignoredPages  = regexp.MustCompile(`(?i)/(_sources|_modules|_static|licen[cs]es?|changelog[^/]*|copyright|news[^/]*|genindex[^/]*|py-modindex[^/]*|search\.html|bookindex\.html|release-[^/]*|whatsnew|contents\.js)(/|$|\.)`)
+	spaces        = regexp.MustCompile(`\s+`)
+	functionWords = regexp.MustCompile(`(?i)\b(the|of|to|and|a|an|in|is|are|you|that|it|for|be|this|with|or|can|as|on|by|if|not|will|which|from)\b`)
+	blockTags     = regexp.MustCompile(`^/?(p|para|simpara|li|dd|dt|td|th|tr|div|br|item|note|listitem|entry|section|sect[1-5]|chapter|blockquote|table|ul|ol|dl|body|desc|synopsis|figure|caption|term|variablelist|itemizedlist|steps|terms|list|cite|info)$`)
+	skipTags      = regexp.MustCompile(`^(script|style|nav|pre|programlisting|screen|head|footer|header|code-block|svg|math|button|select|form|indexterm|bookinfo|articleinfo|info|links|credit|legalnotice|refmeta|noscript|synopsis|literallayout)$`)
+	titleTags     = regexp.MustCompile(`^(h[1-6]|title|refname)$`)
+	headingAnchor = regexp.MustCompile(`\s*[¶§#]\s*$`)
+	headingNumber = regexp.MustCompile(`^\s*(?:(?:chapter|appendix|section|part)\s+)?[0-9IVXA-Z]{0,4}(?:\.[0-9]+)*\.?\s+`)
 )
 
-func english(path string) bool {
+// isEnglish reports whether no directory of a path names another language.
+func isEnglish(path string) bool {
 	for _, part := range strings.Split(filepath.Dir(path), "/") {
-		if language.MatchString(part) {
+		if languageDir.MatchString(part) {
 			return false
 		}
 	}
 	return true
 }
 
-func pageKind(path string) string {
-	if notPages.MatchString(path) {
+// pageFormat returns "markup", "pod" or, if the file is not a page, "".
+func pageFormat(path string) string {
+	if ignoredPages.MatchString(path) {
 		return ""
 	}
 	name := strings.TrimSuffix(strings.TrimSuffix(path, ".gz"), ".bz2")
@@ -118,39 +120,40 @@ func readPage(path string) (string, error) {
 	return strings.ToValidUTF8(b.String(), " "), err
 }
 
-// prose keeps paragraphs of English sentences: no code, no menus, no indexes.
-func prose(p string) bool {
+// isProse reports whether a paragraph consists of English sentences, unlike code, menus
+// and indexes.
+func isProse(p string) bool {
 	words := len(strings.Fields(p))
-	return words >= 6 && len(everyday.FindAllStringIndex(p, -1))*7 >= words
+	return words >= 6 && len(functionWords.FindAllStringIndex(p, -1))*7 >= words
 }
 
-// markupSections reads HTML, DocBook and Mallard alike: titles open sections,
-// block elements end paragraphs, code and navigation are left out.
+// markupSections parses HTML, DocBook and Mallard: titles start sections, block
+// elements end paragraphs, code and navigation are skipped.
 func markupSections(text string) []section {
 	var b pageBuilder
 	skipping := ""
-	for at := 0; at < len(text); {
-		open := strings.IndexByte(text[at:], '<')
-		if open < 0 {
-			b.text(text[at:], skipping)
+	for text != "" {
+		start := strings.IndexByte(text, '<')
+		if start < 0 {
+			b.text(text, skipping)
 			break
 		}
-		b.text(text[at:at+open], skipping)
-		at += open
-		if strings.HasPrefix(text[at:], "<!--") {
-			end := strings.Index(text[at:], "-->")
+		b.text(text[:start], skipping)
+		text = text[start:]
+		if strings.HasPrefix(text, "<!--") {
+			end := strings.Index(text, "-->")
 			if end < 0 {
 				break
 			}
-			at += end + 3
+			text = text[end+3:]
 			continue
 		}
-		end := strings.IndexByte(text[at:], '>')
+		end := strings.IndexByte(text, '>')
 		if end < 0 {
 			break
 		}
-		tag := text[at+1 : at+end]
-		at += end + 1
+		tag := text[1:end]
+		text = text[end+1:]
 		name := strings.ToLower(strings.TrimRight(strings.SplitN(strings.TrimLeft(tag, " "), " ", 2)[0], "/\n\t"))
 		if i := strings.IndexAny(name, "\n\t"); i >= 0 {
 			name = name[:i]
@@ -178,6 +181,7 @@ func markupSections(text string) []section {
 	return b.sections
 }
 
+// pageBuilder collects the sections of a page.
 type pageBuilder struct {
 	sections []section
 	buf      strings.Builder
@@ -192,7 +196,7 @@ func (b *pageBuilder) text(s, skipping string) {
 	}
 }
 
-// pageTitle reads the title inside a head or info element.
+// pageTitle handles a tag inside a head or info element, which holds the page's title.
 func (b *pageBuilder) pageTitle(name string) {
 	switch name {
 	case "title":
@@ -207,9 +211,10 @@ func (b *pageBuilder) pageTitle(name string) {
 	}
 }
 
+// title ends a heading and starts its section.
 func (b *pageBuilder) title() {
-	heading := headAnchor.ReplaceAllString(clean(b.buf.String()), "")
-	heading = strings.TrimSpace(headNumber.ReplaceAllString(heading, ""))
+	heading := headingAnchor.ReplaceAllString(clean(b.buf.String()), "")
+	heading = strings.TrimSpace(headingNumber.ReplaceAllString(heading, ""))
 	b.buf.Reset()
 	b.inTitle = false
 	if heading != "" {
@@ -220,6 +225,7 @@ func (b *pageBuilder) title() {
 	}
 }
 
+// paragraph ends a paragraph.
 func (b *pageBuilder) paragraph() {
 	if b.inTitle {
 		b.buf.WriteByte(' ')
@@ -237,9 +243,10 @@ func (b *pageBuilder) paragraph() {
 	last.Paragraphs = append(last.Paragraphs, p)
 }
 
+// clean decodes HTML entities and collapses white space.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r == '\u00a0' || (r >= 0xe000 && r < 0xf900) { // hard spaces; icon fonts
+		if r == '\u00a0' || (r >= 0xe000 && r < 0xf900) { // no-break space; characters of icon fonts
 			return ' '
 		}
 		return r

@@ -13,22 +13,22 @@ import (
 	"unicode"
 )
 
-// term is what a dictionary of two languages says of one foreign headword: the
-// English translations of each of its senses.
+// term is a foreign headword of a bilingual dictionary with the English translations
+// of each of its senses.
 type term struct {
 	foreign string
 	senses  [][]string
 }
 
 var (
-	dictdSound = regexp.MustCompile(`\s*/[^/]*/`)
-	dictdSense = regexp.MustCompile(`^\s*[0-9]+\.\s+`)
-	dictdMark  = regexp.MustCompile(`\[[^\]]*\]|<[^>]*>|\([^()]*\)|\{[^}]*\}`)
+	dictdPronunciation = regexp.MustCompile(`\s*/[^/]*/`)
+	dictdSense         = regexp.MustCompile(`^\s*[0-9]+\.\s+`)
+	dictdAnnotation    = regexp.MustCompile(`\[[^\]]*\]|<[^>]*>|\([^()]*\)|\{[^}]*\}`)
 )
 
-// dictdEntries calls f with the headword's line and the other lines of every entry
-// of a dictd database, in the order of the file.
-func dictdEntries(root, name string, f func(head string, body []string)) error {
+// eachDictdEntry calls f for every entry of a dictd database, in the order of the file,
+// with the headword's line and the other lines.
+func eachDictdEntry(root, name string, f func(head string, lines []string)) error {
 	base := filepath.Join(root, "usr/share/dictd", name)
 	file, err := os.Open(filepath.Clean(base + ".dict.dz"))
 	if err != nil {
@@ -63,16 +63,16 @@ func dictdEntries(root, name string, f func(head string, body []string)) error {
 	}
 	slices.Sort(starts)
 	for _, from := range starts {
-		head, body, ok := strings.Cut(string(text[from:from+spans[from]]), "\n")
+		head, rest, ok := strings.Cut(string(text[from:from+spans[from]]), "\n")
 		if ok {
-			f(head, strings.Split(body, "\n"))
+			f(head, strings.Split(rest, "\n"))
 		}
 	}
 	return nil
 }
 
-// dictdNumber reads a number as the index of a dictd database writes it: in base
-// 64, the most significant digit first (dictfmt(1)).
+// dictdNumber parses a number in the index of a dictd database: base 64, the most
+// significant digit first (dictfmt(1)).
 func dictdNumber(s string) int {
 	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	n := 0
@@ -82,17 +82,18 @@ func dictdNumber(s string) int {
 	return n
 }
 
-// headword is the first spelling at the head of an entry, without its sound and marks.
+// headword returns the first spelling in the first line of an entry, without
+// pronunciation and annotations.
 func headword(line string) string {
-	first, _, _ := strings.Cut(dictdMark.ReplaceAllString(dictdSound.ReplaceAllString(line, " "), " "), ", ")
+	first, _, _ := strings.Cut(dictdAnnotation.ReplaceAllString(dictdPronunciation.ReplaceAllString(line, " "), " "), ", ")
 	return clean(first)
 }
 
-// translations cuts a line into its translations, of at most six words each.
+// translations splits a line into translations of at most six words each.
 func translations(line string) []string {
 	line = dictdSense.ReplaceAllString(line, "")
-	for range 2 { // marks stand within marks
-		line = dictdMark.ReplaceAllString(line, " ")
+	for range 2 { // annotations may be nested
+		line = dictdAnnotation.ReplaceAllString(line, " ")
 	}
 	var all []string
 	for _, t := range strings.FieldsFunc(line, func(r rune) bool { return r == ',' || r == ';' }) {
@@ -104,13 +105,13 @@ func translations(line string) []string {
 	return all
 }
 
-// readJapanese reads the Japanese-English dictionary, in which each line of an entry
-// that is no mark is one sense.
+// readJapanese reads the Japanese-English dictionary. Each line of an entry is one
+// sense, except notes and references.
 func readJapanese(root string) ([]term, error) {
 	var all []term
-	err := dictdEntries(root, "freedict-jpn-eng", func(head string, body []string) {
+	err := eachDictdEntry(root, "freedict-jpn-eng", func(head string, lines []string) {
 		t := term{foreign: kanji(head)}
-		for _, line := range body {
+		for _, line := range lines {
 			trimmed := strings.TrimSpace(line)
 			if strings.HasPrefix(trimmed, "Note:") || strings.HasPrefix(trimmed, "see:") || strings.HasPrefix(trimmed, "Synonym") || strings.Contains(trimmed, "\"") {
 				continue
@@ -126,10 +127,10 @@ func readJapanese(root string) ([]term, error) {
 	return all, err
 }
 
-// kanji returns the first spelling of a Japanese headword that has ideographs, which
-// say what the word is made of.
+// kanji returns the ideographs of the first spelling of a Japanese headword that has
+// any. They show the parts of the word.
 func kanji(head string) string {
-	for spelling := range strings.SplitSeq(dictdMark.ReplaceAllString(dictdSound.ReplaceAllString(head, " "), " "), ", ") {
+	for spelling := range strings.SplitSeq(dictdAnnotation.ReplaceAllString(dictdPronunciation.ReplaceAllString(head, " "), " "), ", ") {
 		ideographs := strings.Map(func(r rune) rune {
 			if unicode.Is(unicode.Han, r) {
 				return r
@@ -143,14 +144,14 @@ func kanji(head string) string {
 	return ""
 }
 
-// readForeign reads a dictionary from another language to English. The lines of an
-// entry are mostly near-synonyms: it counts as one sense.
+// readForeign returns a reader of a dictionary from another language to English. Most
+// lines of an entry are near-synonyms, so an entry is one sense.
 func readForeign(name string) func(root string) ([]term, error) {
 	return func(root string) ([]term, error) {
 		var all []term
-		err := dictdEntries(root, name, func(head string, body []string) {
+		err := eachDictdEntry(root, name, func(head string, lines []string) {
 			var words []string
-			for _, line := range body {
+			for _, line := range lines {
 				words = append(words, translations(line)...)
 			}
 			if len(words) > 0 {
@@ -161,15 +162,15 @@ func readForeign(name string) func(root string) ([]term, error) {
 	}
 }
 
-// readEnglish reads a dictionary from English the other way round: the English words
-// that have one translation in common are a sense.
+// readEnglish returns a reader of a dictionary from English, which it inverts: the
+// English words with the same translation are one sense.
 func readEnglish(name string) func(root string) ([]term, error) {
 	return func(root string) ([]term, error) {
 		english := make(map[string][]string)
 		var order []string
-		err := dictdEntries(root, name, func(head string, body []string) {
+		err := eachDictdEntry(root, name, func(head string, lines []string) {
 			word := strings.TrimPrefix(headword(head), "to ")
-			for _, line := range body {
+			for _, line := range lines {
 				for _, other := range translations(line) {
 					if english[other] == nil {
 						order = append(order, other)
@@ -188,8 +189,8 @@ func readEnglish(name string) func(root string) ([]term, error) {
 	}
 }
 
-// termPairs ties the translations of a sense to one another, and to the foreign word
-// where that has a row of its own.
+// termPairs pairs the translations of a sense with each other and with the foreign
+// word.
 func termPairs(rng *rand.Rand, language string, terms []term) []pair {
 	var all []pair
 	for _, t := range terms {

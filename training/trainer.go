@@ -15,27 +15,28 @@ import (
 // settings of a training run.
 type settings struct {
 	Dimension   int     `json:"dimension"`
-	Batch       int     `json:"batch"`       // pairs that are told apart at once
-	Epochs      float64 `json:"epochs"`      // times that every pair is seen
-	Rate        float64 `json:"rate"`        // of learning, at the start; falls to a twentieth
+	Batch       int     `json:"batch"`       // pairs that are contrasted at once
+	Epochs      float64 `json:"epochs"`      // passes over the pairs
+	Rate        float64 `json:"rate"`        // learning rate at the start; decreases to a twentieth
 	Temperature float64 `json:"temperature"` // of the softmax over cosines
 	Dropout     float64 `json:"dropout"`
 	Seed        uint64  `json:"seed"`
 }
 
-// example is a pair as rows with their weights. Equal sides have equal sums.
+// example is a pair as weighted rows. Equal texts have equal hashes.
 type example struct {
-	group      int // of the source
-	a, b       []embed.Weighted
-	sumA, sumB uint64
+	group        int // number of the source
+	a, b         []embed.Weighted
+	hashA, hashB uint64
 }
 
-// trainer learns rows by telling, in each batch, which b belongs to which a.
-// It does the same arithmetic in the same order on any number of processors.
+// trainer learns the rows by contrast: in each batch, the text b of a pair must be
+// more similar to its own text a than to the others. It does the same arithmetic in
+// the same order on any number of processors.
 type trainer struct {
 	settings
 	rows  []float32 // size x Dimension
-	power []float32 // sum of the squared gradients so far, for each number
+	power []float32 // sum of the squared gradients so far, for each number of rows
 }
 
 func newTrainer(s settings, weights []float64) *trainer {
@@ -51,21 +52,21 @@ func (t *trainer) row(i int32) []float32 {
 	return t.rows[int(i)*t.Dimension : (int(i)+1)*t.Dimension]
 }
 
-// step learns from one batch and returns its loss.
+// step learns from one batch and returns the loss.
 func (t *trainer) step(batch []example, rate float64) float64 {
 	n := len(batch)
 	a, lengthA := t.embed(n, func(i int) []embed.Weighted { return batch[i].a })
 	b, lengthB := t.embed(n, func(i int) []embed.Weighted { return batch[i].b })
-	chances, loss := t.chances(batch, a, b)
-	back := make([]float32, n*n)
-	transpose(back, chances, n)
-	gradA := t.gradients(chances, a, b, lengthA)
-	gradB := t.gradients(back, b, a, lengthB)
-	t.learn(batch, gradA, gradB, rate)
+	slopes, loss := t.lossSlopes(batch, a, b)
+	transposed := make([]float32, n*n)
+	transpose(transposed, slopes, n)
+	gradA := t.gradients(slopes, a, b, lengthA)
+	gradB := t.gradients(transposed, b, a, lengthB)
+	t.update(batch, gradA, gradB, rate)
 	return loss
 }
 
-// embed returns unit vectors and the lengths that they had.
+// embed returns the vectors of n texts, scaled to length 1, and their lengths before.
 func (t *trainer) embed(n int, text func(int) []embed.Weighted) ([]float32, []float32) {
 	out, lengths := make([]float32, n*t.Dimension), make([]float32, n)
 	parallel(n, func(i int) {
@@ -82,17 +83,18 @@ func (t *trainer) embed(n int, text func(int) []embed.Weighted) ([]float32, []fl
 	return out, lengths
 }
 
-// chances returns the slope of the loss by each cosine: the softmax over each
-// row and over each column, less 1 for the true pairs, divided by 2n·temperature.
-func (t *trainer) chances(batch []example, a, b []float32) ([]float32, float64) {
+// lossSlopes returns the derivative of the loss by each cosine, and the loss. The
+// derivative is the softmax over each row and over each column, less 1 for the true
+// pairs, divided by 2n·temperature.
+func (t *trainer) lossSlopes(batch []example, a, b []float32) ([]float32, float64) {
 	n, d := len(batch), t.Dimension
 	logits, columns := make([]float32, n*n), make([]float32, n*n)
 	scale := float32(1 / t.Temperature)
-	const never = -1e9
+	const excluded = -1e9
 	parallel(n, func(i int) {
 		for j := range n {
-			if i != j && (batch[i].sumA == batch[j].sumA || batch[i].sumB == batch[j].sumB || batch[i].sumA == batch[j].sumB) {
-				logits[i*n+j] = never // the same text again: neither right nor wrong
+			if i != j && (batch[i].hashA == batch[j].hashA || batch[i].hashB == batch[j].hashB || batch[i].hashA == batch[j].hashB) {
+				logits[i*n+j] = excluded // the same text occurs twice: neither right nor wrong
 				continue
 			}
 			logits[i*n+j] = scale * index.Dot(a[i*d:(i+1)*d], b[j*d:(j+1)*d])
@@ -104,7 +106,7 @@ func (t *trainer) chances(batch []example, a, b []float32) ([]float32, float64) 
 		parallel(n, func(i int) {
 			row := m[i*n : (i+1)*n]
 			top := slices.Max(row)
-			right := float64(row[i])
+			truePair := float64(row[i])
 			var sum float64
 			for j, x := range row {
 				if x-top < -12 {
@@ -118,7 +120,7 @@ func (t *trainer) chances(batch []example, a, b []float32) ([]float32, float64) 
 			for j := range row {
 				row[j] = float32(float64(row[j]) / sum)
 			}
-			losses[i] += math.Log(sum) + float64(top) - right
+			losses[i] += math.Log(sum) + float64(top) - truePair
 		})
 	}
 	softmax(logits)
@@ -142,7 +144,7 @@ func (t *trainer) chances(batch []example, a, b []float32) ([]float32, float64) 
 	return logits, loss / float64(2*n)
 }
 
-// gradients carries the slopes back to the sums that were normalised.
+// gradients returns the derivatives by the sums of rows, before normalisation.
 func (t *trainer) gradients(slopes, own, other, lengths []float32) []float32 {
 	n, d := len(lengths), t.Dimension
 	grad := make([]float32, n*d)
@@ -162,14 +164,14 @@ func (t *trainer) gradients(slopes, own, other, lengths []float32) []float32 {
 	return grad
 }
 
-// use is one text's use of a row.
+// use is the use of a row by a text.
 type use struct {
 	row, text int32 // text: 2*pair, +1 for b
 	weight    float32
 }
 
-// usesByRow returns the uses of a batch, sorted by row and then by text, and where
-// each row starts; the last start is the end.
+// usesByRow returns the uses of a batch, sorted by row and then by text, and the index
+// of the first use of each row, followed by the number of uses.
 func usesByRow(batch []example) ([]use, []int) {
 	counts := make(map[int32]int)
 	total := 0
@@ -187,11 +189,11 @@ func usesByRow(batch []example) ([]use, []int) {
 	rows := slices.Sorted(maps.Keys(counts))
 	starts := make([]int, 0, len(rows)+1)
 	next := make(map[int32]int, len(rows))
-	at := 0
+	start := 0
 	for _, r := range rows {
-		starts = append(starts, at)
-		next[r] = at
-		at += counts[r]
+		starts = append(starts, start)
+		next[r] = start
+		start += counts[r]
 	}
 	uses := make([]use, total)
 	each(func(u use) {
@@ -201,8 +203,8 @@ func usesByRow(batch []example) ([]use, []int) {
 	return uses, append(starts, total)
 }
 
-// learn moves every row that was used, by Adagrad.
-func (t *trainer) learn(batch []example, gradA, gradB []float32, rate float64) {
+// update changes every row that the batch uses, by Adagrad.
+func (t *trainer) update(batch []example, gradA, gradB []float32, rate float64) {
 	uses, starts := usesByRow(batch)
 	d := t.Dimension
 	parallel(len(starts)-1, func(k int) {
@@ -213,8 +215,8 @@ func (t *trainer) learn(batch []example, gradA, gradB []float32, rate float64) {
 			if u.text&1 == 1 {
 				from = gradB
 			}
-			at := int(u.text>>1) * d
-			index.AddScaled(g, from[at:at+d], u.weight)
+			start := int(u.text>>1) * d
+			index.AddScaled(g, from[start:start+d], u.weight)
 		}
 		row := uses[starts[k]].row
 		v, power := t.row(row), t.power[int(row)*d:(int(row)+1)*d]

@@ -30,7 +30,7 @@ func TestMarkupSections(t *testing.T) {
 			[]section{{"Mail", "Mail", []string{"One mail ."}}, {"Mail", "Sending", []string{"Send it."}}}},
 		"mallard": {`<page><info><title type="link">x</title></info><title>Print a page</title><p>Click <gui>Print</gui></p></page>`,
 			[]section{{"x", "Print a page", []string{"Click Print"}}}},
-		"cut": {`<p>text <b`, []section{{"", "", []string{"text"}}}},
+		"truncated": {`<p>text <b`, []section{{"", "", []string{"text"}}}},
 	} {
 		got := markupSections(c.text)
 		for i := range got {
@@ -46,17 +46,17 @@ func TestMarkupSections(t *testing.T) {
 
 func TestParseSynset(t *testing.T) {
 	key, s, ok := parseSynset(`01000232 32 v 02 record 0 put_down 5 002 @ 02225510 v 0000 ~ 00949859 v 0000 01 + 08 00 | make a record of; set down; "He recorded it"; "put it down"  `)
-	want := synset{words: []string{"record", "put down"}, gloss: "make a record of; set down", examples: []string{"He recorded it", "put it down"}, above: []string{"v02225510"}, related: []string{"v02225510"}}
+	want := synset{words: []string{"record", "put down"}, gloss: "make a record of; set down", examples: []string{"He recorded it", "put it down"}, hypernyms: []string{"v02225510"}, related: []string{"v02225510"}}
 	if !ok || key != "v01000232" || !reflect.DeepEqual(s, want) {
 		t.Errorf("%s %+v %v", key, s, ok)
 	}
 	if _, _, ok := parseSynset("not a line of data"); ok {
-		t.Error("nonsense is read")
+		t.Error("an invalid line is accepted")
 	}
 }
 
-func TestReadBilingual(t *testing.T) {
-	root := dictd(t, "freedict-deu-eng", `Rückerstattung /rˈykɜstˌatʊŋ/ <fem, n, sg>
+func TestReadGerman(t *testing.T) {
+	root := writeDictd(t, "freedict-deu-eng", `Rückerstattung /rˈykɜstˌatʊŋ/ <fem, n, sg>
 refund <n>, refunding <n>, reimbursement <n> [Br.]
          Note: of a sum already paid
       "die Rückerstattung der Mwst."  - a refund of the VAT, sb.'s refund
@@ -66,17 +66,17 @@ Erstattung /ɛɾʃtˈatʊŋ/ <fem, n, sg>
 refund <n>, refunding <n>, reimbursement <n>
       "die Erstattung"  - the refund
 `)
-	got, err := readBilingual(root)
-	want := []sense{{german: "Rückerstattung", words: []string{"refund", "refunding", "reimbursement"}, note: "of a sum already paid",
+	got, err := readGerman(root)
+	want := []sense{{german: "Rückerstattung", words: []string{"refund", "refunding", "reimbursement"}, comment: "of a sum already paid",
 		examples: [][]string{{"a refund of the VAT", "someone's refund"}}, original: []string{"die Rückerstattung der Mwst."}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v %v", got, err)
 	}
 }
 
-// dictd writes a database of one text as dictd has it, an entry for each paragraph,
-// and returns the root of its package.
-func dictd(t *testing.T, name, text string) string {
+// writeDictd writes a dictd database with an entry for each paragraph of the text, and
+// returns the root of its package.
+func writeDictd(t *testing.T, name, text string) string {
 	t.Helper()
 	root := t.TempDir()
 	dir := filepath.Join(root, "usr/share/dictd")
@@ -95,12 +95,12 @@ func dictd(t *testing.T, name, text string) string {
 	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	number := func(n int) string { return string(digits[n>>6]) + string(digits[n&63]) }
 	var index strings.Builder
-	at := 0
+	offset := 0
 	for entry := range strings.SplitAfterSeq(text, "\n\n") {
-		for range 2 { // a word may stand under several spellings
-			fmt.Fprintf(&index, "word\t%s\t%s\n", number(at), number(len(entry)))
+		for range 2 { // an entry may have several spellings
+			fmt.Fprintf(&index, "word\t%s\t%s\n", number(offset), number(len(entry)))
 		}
-		at += len(entry)
+		offset += len(entry)
 	}
 	fmt.Fprintf(&index, "00-database-info\t%s\t%s\n", number(0), number(9))
 	if err := os.WriteFile(filepath.Join(dir, name+".index"), []byte(index.String()), 0o600); err != nil {
@@ -122,7 +122,7 @@ func TestReadTerms(t *testing.T) {
 		{"freedict-eng-ces", "compass <n>\nkompas\n\nto gauge\nbuzola\n\nneedle <n>\n [nám.] kompas\n",
 			readEnglish("freedict-eng-ces"), []term{{"kompas", [][]string{{"compass", "needle"}}}, {"buzola", [][]string{{"gauge"}}}}},
 	} {
-		got, err := c.read(dictd(t, c.name, c.text))
+		got, err := c.read(writeDictd(t, c.name, c.text))
 		if err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %+v %v, want %+v", c.name, got, err, c.want)
 		}
@@ -139,7 +139,7 @@ func TestReadTerms(t *testing.T) {
 	}
 }
 
-func TestForeignWordsHaveALanguage(t *testing.T) {
+func TestEachForeignAddsLanguage(t *testing.T) {
 	var got []string
 	eachForeign(foreign+"de Die Maus", func(word string) { got = append(got, word) })
 	eachForeign("not foreign", func(word string) { got = append(got, word) })
@@ -159,23 +159,24 @@ func TestRelationPairs(t *testing.T) {
 	}
 }
 
-func TestPictogramsAndCommonSense(t *testing.T) {
+func TestEmojiAndCommonSensePairs(t *testing.T) {
 	root := t.TempDir()
-	write(t, filepath.Join(root, "usr/share/unicode/cldr/common/annotations/en.xml"),
+	writeFile(t, filepath.Join(root, "usr/share/unicode/cldr/common/annotations/en.xml"),
 		`<ldml><annotations><annotation cp="☕">coffee | hot</annotation><annotation cp="☕" type="tts">hot beverage</annotation></annotations></ldml>`)
-	write(t, filepath.Join(root, "usr/lib/python3/dist-packages/pattern/graph/commonsense.csv"),
+	writeFile(t, filepath.Join(root, "usr/lib/python3/dist-packages/pattern/graph/commonsense.csv"),
 		"\ufeff\"umbrella\",\"is-related-to\",\"rain\",\"nature\",1\n\"hot\",\"is-opposite-of\",\"cold\",\"properties\",1\n")
-	got, err := pictograms(root)
+	got, err := emojiPairs(root)
 	if want := []pair{{"hot beverage", "coffee, hot"}, {"coffee", "hot"}}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q %v, want %q", got, err, want)
 	}
-	got, err = commonSense(root)
+	got, err = commonSensePairs(root)
 	if want := []pair{{"umbrella", "rain"}}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q %v, want %q", got, err, want)
 	}
 }
 
-// catalogue makes a gettext catalogue of a message with a context, a plural and mark-up.
+// catalogue returns a gettext catalogue with one message that has a context, a plural and
+// markup.
 func catalogue() []byte {
 	texts := [][2]string{{"", "header"}, {"menu\x04_Delete <b>%d</b> file\x00Delete %d files", "%d Datei _löschen\x00%d Dateien löschen"}}
 	file := make([]byte, 28+16*len(texts))
@@ -184,37 +185,37 @@ func catalogue() []byte {
 	}
 	for table := range 2 {
 		for i, t := range texts {
-			at := 28 + 8*(table*len(texts)+i)
-			binary.LittleEndian.PutUint32(file[at:], uint32(len(t[table])))
-			binary.LittleEndian.PutUint32(file[at+4:], uint32(len(file)))
+			entry := 28 + 8*(table*len(texts)+i)
+			binary.LittleEndian.PutUint32(file[entry:], uint32(len(t[table])))
+			binary.LittleEndian.PutUint32(file[entry+4:], uint32(len(file)))
 			file = append(append(file, t[table]...), 0)
 		}
 	}
 	return file
 }
 
-func TestCatalogues(t *testing.T) {
+func TestCataloguePairs(t *testing.T) {
 	root := t.TempDir()
-	write(t, filepath.Join(root, "usr/share/locale/de/LC_MESSAGES/app.mo"), string(catalogue()))
-	write(t, filepath.Join(root, "languages/admin-fr_FR.mo"), string(catalogue()))
-	write(t, filepath.Join(root, "usr/share/locale/ru/LC_MESSAGES/app.mo"), "not read")
+	writeFile(t, filepath.Join(root, "usr/share/locale/de/LC_MESSAGES/app.mo"), string(catalogue()))
+	writeFile(t, filepath.Join(root, "languages/admin-fr_FR.mo"), string(catalogue()))
+	writeFile(t, filepath.Join(root, "usr/share/locale/ru/LC_MESSAGES/app.mo"), "not read")
 	got, err := cataloguePairs(root)
 	want := []pair{{"Delete file", foreign + "fr Datei löschen"}, {"Delete file", foreign + "de Datei löschen"}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q %v, want %q", got, err, want)
 	}
-	for cut := range len(catalogue()) - 1 {
-		if got, err := readCatalogue(catalogue()[:cut]); err == nil && len(got) > 0 {
-			t.Errorf("cut at %d: %q", cut, got)
+	for n := range len(catalogue()) - 1 {
+		if got, err := readCatalogue(catalogue()[:n]); err == nil && len(got) > 0 {
+			t.Errorf("truncated to %d bytes: %q", n, got)
 		}
 	}
 }
 
 func TestWikiPairs(t *testing.T) {
 	root := t.TempDir()
-	write(t, filepath.Join(root, "i18n/en.json"), `{"@metadata": {}, "a": "Reset your [[Help|password]]", "b": "{{PLURAL:$1|page|pages}}", "c": "Save"}`)
-	write(t, filepath.Join(root, "i18n/qqq.json"), `{"a": "Title of the page where people get a new one.\n\nParameters:\n* $1 - nothing", "c": "Short"}`)
-	write(t, filepath.Join(root, "i18n/de.json"), `{"a": "Passwort zurücksetzen", "b": "x"}`)
+	writeFile(t, filepath.Join(root, "i18n/en.json"), `{"@metadata": {}, "a": "Reset your [[Help|password]]", "b": "{{PLURAL:$1|page|pages}}", "c": "Save"}`)
+	writeFile(t, filepath.Join(root, "i18n/qqq.json"), `{"a": "Title of the page where people get a new one.\n\nParameters:\n* $1 - nothing", "c": "Short"}`)
+	writeFile(t, filepath.Join(root, "i18n/de.json"), `{"a": "Passwort zurücksetzen", "b": "x"}`)
 	described, translated, err := wikiPairs(root)
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +228,7 @@ func TestWikiPairs(t *testing.T) {
 	}
 }
 
-func write(t *testing.T, path, text string) {
+func writeFile(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -237,7 +238,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-func TestVocabularyTakesPhrasesAndBases(t *testing.T) {
+func TestVocabularyContainsPhrasesAndBases(t *testing.T) {
 	var all []pair
 	for range 9 {
 		all = append(all, pair{"sign up", "register a name"}, pair{"I sign up now", "names are registered"}, pair{"the name", "of names"})
@@ -245,7 +246,7 @@ func TestVocabularyTakesPhrasesAndBases(t *testing.T) {
 	words, pieces, counts := buildVocabulary(map[string][]pair{"senses": all, "german": {{"name", foreign + "de der Name"}}})
 	for word, want := range map[string]bool{"sign": true, "name": true, "names": false, "registered": false, "sign up": true, "the name": false, "der": false} {
 		if slices.Contains(words, word) != want {
-			t.Errorf("%q is in the vocabulary: %v", word, !want)
+			t.Errorf("%q in the vocabulary: %v, want %v", word, !want, want)
 		}
 	}
 	if i := slices.Index(words, "sign up"); i != len(words)-1 || counts["sign up"] != 18 || len(pieces) == 0 {
@@ -253,8 +254,9 @@ func TestVocabularyTakesPhrasesAndBases(t *testing.T) {
 	}
 }
 
-// made pairs say that words 2i and 2i+1 mean the same, among words that mean nothing.
-func made() map[string][]pair {
+// syntheticPairs returns pairs in which the words 2i and 2i+1 have the same meaning, among
+// words without meaning.
+func syntheticPairs() map[string][]pair {
 	rng := rand.New(rand.NewPCG(1, 1))
 	noise := strings.Fields("of the and to in that is was for on with by at from")
 	sentence := func(word string) string {
@@ -271,12 +273,12 @@ func made() map[string][]pair {
 
 func letters(i int) string { return fmt.Sprintf("%c%c%cx", 'a'+i%26, 'a'+i/26, 'a'+i%7) }
 
-func TestTrainingLearnsAndRepeats(t *testing.T) {
+func TestTrainingLearnsAndIsReproducible(t *testing.T) {
 	s := settings{Dimension: 32, Batch: 64, Epochs: 4, Rate: 0.1, Temperature: 0.1, Dropout: 0.1, Seed: 1}
 	var files [][]byte
 	for _, processors := range []int{1, 2} {
 		before := runtime.GOMAXPROCS(processors)
-		file, err := train(t.Context(), s, made(), time.Now())
+		file, err := trainModel(t.Context(), s, syntheticPairs(), time.Now())
 		runtime.GOMAXPROCS(before)
 		if err != nil {
 			t.Fatal(err)
@@ -284,7 +286,7 @@ func TestTrainingLearnsAndRepeats(t *testing.T) {
 		files = append(files, file)
 	}
 	if !bytes.Equal(files[0], files[1]) {
-		t.Error("the same texts and seed give two models")
+		t.Error("the same texts and seed give different models")
 	}
 	m, err := embed.ReadModel(files[0])
 	if err != nil {
@@ -311,7 +313,7 @@ func TestTrainingLearnsAndRepeats(t *testing.T) {
 		}
 	}
 	if right < 55 {
-		t.Errorf("only %d of 60 words find their like", right)
+		t.Errorf("only %d of 60 words are nearest to their synonym", right)
 	}
 }
 
@@ -342,6 +344,6 @@ func TestRotateKeepsCosines(t *testing.T) {
 		}
 		return 1
 	}) {
-		t.Errorf("the first numbers do not say the most: %v", energy)
+		t.Errorf("the first dimensions do not carry most of the length: %v", energy)
 	}
 }

@@ -12,16 +12,16 @@ import (
 	"strings"
 )
 
-// synset is a meaning in WordNet: the words that have it, and its gloss.
+// synset is a meaning in WordNet, with the words that have it and its definition.
 type synset struct {
-	words    []string
-	gloss    string
-	examples []string
-	above    []string // keys of hypernyms
-	related  []string // keys of meanings of the same subject, hypernyms among them
+	words     []string
+	gloss     string
+	examples  []string
+	hypernyms []string // keys of hypernyms
+	related   []string // keys of meanings of the same subject, including hypernyms
 }
 
-// readWordNet reads the data files; keys are part of speech and offset.
+// readWordNet reads the data files. A key is the part of speech and the offset.
 func readWordNet(root string) (keys []string, all map[string]synset, err error) {
 	all = make(map[string]synset)
 	for _, part := range []string{"noun", "verb", "adj", "adv"} {
@@ -41,10 +41,10 @@ func readWordNet(root string) (keys []string, all map[string]synset, err error) 
 	return keys, all, nil
 }
 
-// parseSynset reads a line as wndb(5) describes it.
+// parseSynset parses a line of a data file (wndb(5)).
 func parseSynset(line string) (string, synset, bool) {
-	facts, gloss, ok := strings.Cut(line, " | ")
-	f := strings.Fields(facts)
+	fields, gloss, ok := strings.Cut(line, " | ")
+	f := strings.Fields(fields)
 	if !ok || len(f) < 5 {
 		return "", synset{}, false
 	}
@@ -60,7 +60,7 @@ func parseSynset(line string) (string, synset, bool) {
 	pointers := f[5+2*int(n):]
 	for i := 0; i+3 < len(pointers); i += 4 {
 		if pointers[i] == "@" {
-			s.above = append(s.above, pointers[i+2]+pointers[i+1])
+			s.hypernyms = append(s.hypernyms, pointers[i+2]+pointers[i+1])
 		}
 		if relations[pointers[i]] {
 			s.related = append(s.related, pointers[i+2]+pointers[i+1])
@@ -80,28 +80,28 @@ func parseSynset(line string) (string, synset, bool) {
 	return kind + f[0], s, true
 }
 
-// entry is a headword of a dictionary and what is said about it.
+// entry is a headword of a dictionary and its text.
 type entry struct {
-	word string
-	body []string // paragraphs
+	word       string
+	paragraphs []string
 }
 
 var (
-	dictNote  = regexp.MustCompile(`\[[^\]]*\]|\\[^\\]*\\|--[A-Z][A-Za-z. ]+|[{}]`)
-	dictStart = regexp.MustCompile(`^\s*(?:[0-9]+\.|\([a-z]\))\s*`)
+	dictAnnotation = regexp.MustCompile(`\[[^\]]*\]|\\[^\\]*\\|--[A-Z][A-Za-z. ]+|[{}]`)
+	dictStart      = regexp.MustCompile(`^\s*(?:[0-9]+\.|\([a-z]\))\s*`)
 )
 
-// readDict reads a dictd file whose headwords stand at the left margin.
+// readDict reads a dictd file whose headwords are not indented.
 func readDict(root, name string) ([]entry, error) {
 	var all []entry
 	var paragraph strings.Builder
 	flush := func() {
-		text := clean(dictNote.ReplaceAllString(paragraph.String(), " "))
+		text := clean(dictAnnotation.ReplaceAllString(paragraph.String(), " "))
 		text = dictStart.ReplaceAllString(text, "")
 		paragraph.Reset()
 		if len(all) > 0 && len(text) > 15 {
 			last := &all[len(all)-1]
-			last.body = append(last.body, text)
+			last.paragraphs = append(last.paragraphs, text)
 		}
 	}
 	err := eachLine(filepath.Join(root, "usr/share/dictd", name+".dict.dz"), func(line string) {
@@ -110,11 +110,8 @@ func readDict(root, name string) ([]entry, error) {
 			flush()
 		case line[0] != ' ' && line[0] != '\t':
 			flush()
-			word, rest, _ := strings.Cut(line, ` \`)
+			word, _, _ := strings.Cut(line, ` \`) // pronunciation and part of speech follow
 			all = append(all, entry{word: clean(word)})
-			if _, after, ok := strings.Cut(rest, `\`); ok {
-				_ = after // pronunciation and part of speech
-			}
 		default:
 			paragraph.WriteString(line)
 			paragraph.WriteByte(' ')
@@ -124,24 +121,24 @@ func readDict(root, name string) ([]entry, error) {
 	return all, err
 }
 
-// sense is one meaning in the bilingual dictionary: the English words and phrases
-// for it, a note on it, and English example phrases, each in its variants.
+// sense is one meaning in the German-English dictionary: the English words and phrases
+// for it, a comment, and English example phrases, each with its variants.
 type sense struct {
 	german   string
 	words    []string
-	note     string
+	comment  string
 	examples [][]string
-	original []string // the German of each example
+	original []string // the German text of each example
 }
 
 var (
-	bilingualMark = regexp.MustCompile(`<[^>]*>|\[[^\]]*\]|/[^/ ]*[ˈˌəɪʊɑɔ][^/]*/|[A-Z]?[a-z]*\.,\s*$`)
-	bilingualAlso = regexp.MustCompile(`\((?:also|auch)\)`)
+	bilingualAnnotation = regexp.MustCompile(`<[^>]*>|\[[^\]]*\]|/[^/ ]*[ˈˌəɪʊɑɔ][^/]*/|[A-Z]?[a-z]*\.,\s*$`)
+	bilingualAlso       = regexp.MustCompile(`\((?:also|auch)\)`)
 )
 
-// readBilingual reads the German-English dictionary. A
-// sense that repeats the one before, for a German synonym, is left out.
-func readBilingual(root string) ([]sense, error) {
+// readGerman reads the German-English dictionary. It skips a sense whose English words
+// another sense already has, as for a German synonym.
+func readGerman(root string) ([]sense, error) {
 	var all []sense
 	known := make(map[string]bool)
 	var current *sense
@@ -152,8 +149,8 @@ func readBilingual(root string) ([]sense, error) {
 		case trimmed == "" || strings.HasPrefix(trimmed, "see:") || strings.HasPrefix(trimmed, "Synonym"):
 			afterHead = false
 		case strings.HasPrefix(line, "         Note: "):
-			if current != nil && current.note == "" {
-				current.note = strings.TrimPrefix(trimmed, "Note: ")
+			if current != nil && current.comment == "" {
+				current.comment = strings.TrimPrefix(trimmed, "Note: ")
 			}
 		case strings.HasPrefix(line, "      \""):
 			if german, english, ok := strings.Cut(trimmed, `"  - `); ok && current != nil {
@@ -178,9 +175,9 @@ func readBilingual(root string) ([]sense, error) {
 	return all, err
 }
 
-// variants cuts "refund <n>, refunding <n>" into its variants.
+// variants splits "refund <n>, refunding <n>" into refund and refunding.
 func variants(s string) []string {
-	s = bilingualMark.ReplaceAllString(bilingualAlso.ReplaceAllString(s, ""), "")
+	s = bilingualAnnotation.ReplaceAllString(bilingualAlso.ReplaceAllString(s, ""), "")
 	s = strings.NewReplacer("sb.'s", "someone's", "sb.", "someone", "sth.", "something", "one's", "your").Replace(s)
 	var all []string
 	for _, v := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ';' }) {
@@ -211,13 +208,13 @@ func eachLine(path string, f func(line string)) error {
 	return lines.Err()
 }
 
-// description is what a package says about itself.
+// description is the description of a Debian package.
 type description struct {
 	name, short string
 	long        []string // paragraphs
 }
 
-// readDescriptions reads apt's translations file, made by fetch.
+// readDescriptions reads the descriptions that fetch saved.
 func readDescriptions(path string) ([]description, error) {
 	var all []description
 	known := make(map[string]bool)
@@ -241,7 +238,7 @@ func readDescriptions(path string) ([]description, error) {
 	for i := range all {
 		kept := all[i].long[:0]
 		for _, p := range all[i].long {
-			if !known[p] && prose(p) { // "This package contains the headers" and its like, once
+			if !known[p] && isProse(p) { // keep texts such as "This package contains the headers" once
 				kept = append(kept, p)
 			}
 			known[p] = true

@@ -6,9 +6,9 @@ import (
 	"agento.host/agento/internal/runtime"
 )
 
-// CheckMachine checks how this machine can separate gateways from each other. To
-// run without a sandbox or without limits is allowed, so neither is a failure.
-func CheckMachine() []runtime.Check {
+// Check checks how this machine can separate gateways from each other. To run
+// without a sandbox or without limits is allowed, so neither is a failure.
+func (Flags) Check() []runtime.Check {
 	dir, err := os.MkdirTemp("", "agento-doctor-*")
 	if err != nil {
 		return []runtime.Check{{Name: "sandbox", State: err.Error()}}

@@ -34,7 +34,7 @@ func TestCrash(t *testing.T) {
 		ada = all[0]
 		return ada.Status == client.Running
 	})
-	if running := in.gateways(); len(running) != 1 || running[0].ID != ada.ID || !running[0].Running {
+	if running := in.gateways(); len(running) != 1 || string(running[0].ID) != ada.ID || !running[0].Running {
 		t.Fatalf("running: %+v", running)
 	}
 

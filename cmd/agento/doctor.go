@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"agento.host/agento/internal/openclaw/install"
-	"agento.host/agento/internal/runtime/process"
 )
 
 type installCommand struct {
@@ -84,31 +83,13 @@ func (c doctorCommand) openclaw() finding {
 	return finding{Part: "agent runtime", State: s.Version + " is not installed", Fix: s.Fix}
 }
 
-// machine says how gateways are kept apart here. To go without is allowed, so it is
-// never a failure.
-func machine() (found []finding) {
-	dir, err := os.MkdirTemp("", "agento-doctor-*")
-	if err != nil {
-		return []finding{{Part: "sandbox", State: err.Error()}}
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	driver, err := process.New(process.Settings{Dir: dir, Command: []string{"true"}})
-	if err != nil {
-		return []finding{{Part: "sandbox", State: err.Error()}}
-	}
-	for _, part := range []struct {
-		name, without, fix string
-		look               func() (kind, reason string)
-	}{
-		{"sandbox", "agents run unsandboxed", "install bubblewrap (Debian and Ubuntu: apt-get install bubblewrap); serve --require-sandbox refuses to run without", driver.Sandbox},
-		{"limits", "agents have no memory limit", "run as root, or delegate a cgroup to the server's user", driver.Limits},
-	} {
-		f := finding{Part: part.name, OK: true}
-		kind, reason := part.look()
-		if f.State = kind; reason != "" {
-			f.State, f.Fix = part.without+": "+reason, part.fix
+// machine returns what each driver finds on this machine.
+func machine() []finding {
+	var found []finding
+	for _, kind := range (driverFlags{}).kinds() {
+		for _, c := range kind.Check() {
+			found = append(found, finding{Part: c.Name, State: c.State, OK: c.OK, Fix: c.Fix})
 		}
-		found = append(found, f)
 	}
 	return found
 }

@@ -179,8 +179,8 @@ func (in *installation) gateways() []runtime.Found {
 	return found
 }
 
-func (in *installation) driver() *process.Driver {
-	d, err := process.New(process.Settings{Dir: filepath.Join(in.data, "agents"), Command: []string{"true"}})
+func (in *installation) driver() runtime.Driver {
+	d, err := process.Flags{}.Open(runtime.Settings{Dir: filepath.Join(in.data, "agents"), Command: []string{"true"}})
 	if err != nil {
 		in.t.Fatal(err)
 	}

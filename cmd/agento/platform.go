@@ -26,7 +26,6 @@ import (
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/openclaw/install"
 	"agento.host/agento/internal/runtime"
-	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
@@ -49,7 +48,7 @@ type platform struct {
 	lock       *os.File
 	db         *database.DB
 	accounts   *access.Service
-	driver     *process.Driver
+	driver     runtime.Driver
 	runtime    install.Runtime
 	agents     *agent.Service
 	reconciler *agent.Reconciler
@@ -93,9 +92,8 @@ func build(ctx context.Context, f serveFlags, d demo, t *terminal) (_ *platform,
 	if p.runtime, err = install.Install(ctx, install.Settings{Dir: f.RuntimeDir, Progress: t.err}); err != nil {
 		return nil, fmt.Errorf("install the agent runtime: %w", err)
 	}
-	p.driver, err = process.New(process.Settings{
-		Dir: filepath.Join(f.Data, "agents"), Command: p.runtime.Command(f.Lean), ReadOnly: p.runtime.Dirs,
-		RequireSandbox: f.RequireSandbox, Log: p.log,
+	p.driver, err = f.open(runtime.Settings{
+		Dir: filepath.Join(f.Data, "agents"), Command: p.runtime.Command(f.Lean), ReadOnly: p.runtime.Dirs, Log: p.log,
 	})
 	if err != nil {
 		return nil, err
@@ -247,9 +245,13 @@ func (p *platform) sharedReports() agent.Reports {
 
 // loops are what goes on beside the requests, each until its context ends.
 func (p *platform) loops() []func(context.Context) error {
-	return []func(context.Context) error{
-		p.reconciler.Run, p.agents.Run, p.accounts.Run, p.meter.Run, p.driver.Run, p.knowledge.Run, p.catalog.Run, p.talks.Run, p.channels.Run,
+	loops := []func(context.Context) error{
+		p.reconciler.Run, p.agents.Run, p.accounts.Run, p.meter.Run, p.knowledge.Run, p.catalog.Run, p.talks.Run, p.channels.Run,
 	}
+	if r, ok := p.driver.(runtime.Runner); ok {
+		loops = append(loops, r.Run)
+	}
+	return loops
 }
 
 func (p *platform) allowsSwarms(ctx context.Context, accountID string) error {

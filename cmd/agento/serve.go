@@ -29,12 +29,11 @@ const shutdownTime = 10 * time.Second
 type serveFlags struct {
 	vaultFlags
 	embedderFlags
+	driverFlags
 	Listen                string `help:"Address of the API." default:"127.0.0.1:8080"`
 	InternalListen        string `help:"Loopback address that gateways call back on; by default a free port, kept in the data directory."`
-	Runtime               string `help:"What runs gateways." enum:"process" default:"process"`
 	RuntimeDir            string `help:"Folder of the agent runtime; by default in the user's cache folder." type:"path"`
 	Lean                  bool   `help:"Run gateways with a third less memory; they boot a third slower."`
-	RequireSandbox        bool   `help:"Refuse to start where gateways cannot be sandboxed."`
 	AgentMemory           int64  `help:"Memory limit of an agent, in MiB; 0 for none." default:"3072"`
 	AgentProcesses        int64  `help:"Limit of an agent's processes and threads; 0 for none." default:"512"`
 	Boots                 int    `help:"Gateways that may boot at once." default:"2"`

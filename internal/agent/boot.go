@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -43,7 +44,7 @@ func (r *Reconciler) inspect(ctx context.Context, a Agent) (runtime.State, error
 	if a.Place == "" {
 		return runtime.State{Phase: runtime.Gone}, nil
 	}
-	state, err := r.driver.Inspect(ctx, a.Place, a.ID)
+	state, err := r.driver.Inspect(ctx, runtime.Place(a.Place), identity.AgentID(a.ID))
 	if err != nil {
 		return state, fmt.Errorf("look at gateway: %w", err)
 	}
@@ -128,7 +129,9 @@ func (r *Reconciler) launch(ctx context.Context, a *Agent) error {
 	if err != nil {
 		return err
 	}
-	if a.Place, err = r.driver.Place(ctx, spec); err != nil {
+	place, err := r.driver.Place(ctx, spec)
+	a.Place = string(place)
+	if err != nil {
 		return asFailure(err)
 	}
 	a.Booted, a.RunningHash = a.Wish, m.String()
@@ -140,7 +143,7 @@ func (r *Reconciler) launch(ctx context.Context, a *Agent) error {
 		return asFailure(err)
 	}
 	r.body.given.next()
-	if err := r.driver.Start(ctx, a.Place, spec); err != nil {
+	if err := r.driver.Start(ctx, runtime.Place(a.Place), spec); err != nil {
 		return asFailure(err)
 	}
 	return nil

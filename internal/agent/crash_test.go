@@ -11,6 +11,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/runtime"
 )
@@ -19,7 +20,7 @@ func TestCrash(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.create("ada")
 	for range 3 {
-		w.driver.Kill(a.ID, 137)
+		w.driver.Kill(identity.AgentID(a.ID), 137)
 		text, err := w.turn(a.ID)
 		if err != nil {
 			t.Fatalf("the next chat: %v", err)
@@ -37,7 +38,7 @@ func TestCrashBetween(t *testing.T) {
 	a := w.create("ada")
 	g, err := w.Gateway(w.ctx(), a.ID)
 	w.must(err)
-	w.driver.Kill(a.ID, 137)
+	w.driver.Kill(identity.AgentID(a.ID), 137)
 	if text, err := say(w.ctx(), g); err != nil || text == "I am at "+a.Place {
 		t.Errorf("%q, %v", text, err)
 	}
@@ -46,10 +47,10 @@ func TestCrashBetween(t *testing.T) {
 func TestFiveCrashes(t *testing.T) {
 	inBubble(t, func(s *Settings) { s.Timing = Timing{} }, func(t *testing.T, w *world) {
 		a := w.create("ada")
-		w.driver.Print(a.ID, `{"time":"2026-02-10T14:00:05Z","level":"error","message":"boom with key sk-ant-test and more"}`)
-		w.driver.ExitAfterStart(a.ID, 100, 3)
+		w.driver.Print(identity.AgentID(a.ID), `{"time":"2026-02-10T14:00:05Z","level":"error","message":"boom with key sk-ant-test and more"}`)
+		w.driver.ExitAfterStart(identity.AgentID(a.ID), 100, 3)
 		began := time.Now()
-		w.driver.Kill(a.ID, 3)
+		w.driver.Kill(identity.AgentID(a.ID), 3)
 		broken := w.untilStatus(a.ID, client.Errored)
 		if broken.ErrorCategory != Runtime || !strings.Contains(broken.LastError, "exit code 3") || !strings.Contains(broken.LastError, "boom with key [secret] and more") {
 			t.Errorf("%s: %s", broken.ErrorCategory, broken.LastError)
@@ -57,7 +58,7 @@ func TestFiveCrashes(t *testing.T) {
 		if took := time.Since(began).Round(time.Second); took != 15*time.Second { // 1+2+4+8
 			t.Errorf("back-off took %s", took)
 		}
-		if n := w.driver.Starts(a.ID); n != 5 {
+		if n := w.driver.Starts(identity.AgentID(a.ID)); n != 5 {
 			t.Errorf("%d starts", n)
 		}
 		_, err := w.Gateway(w.ctx(), a.ID)
@@ -66,10 +67,10 @@ func TestFiveCrashes(t *testing.T) {
 		}
 
 		time.Sleep(time.Hour) // it stays so
-		if w.find(a.ID).Status != client.Errored || w.driver.Starts(a.ID) != 5 {
+		if w.find(a.ID).Status != client.Errored || w.driver.Starts(identity.AgentID(a.ID)) != 5 {
 			t.Error("it was started without a wish")
 		}
-		w.driver.ExitAfterStart(a.ID, 0, 0)
+		w.driver.ExitAfterStart(identity.AgentID(a.ID), 0, 0)
 		asked, err := w.Start(w.ctx(), w.who, a.ID)
 		w.must(err)
 		if now, err := w.AwaitRunning(w.ctx(), asked); err != nil || now.LastError != "" || now.ErrorCategory != "" {
@@ -84,7 +85,7 @@ func TestOldFailuresAreForgotten(t *testing.T) {
 		a := w.create("ada")
 		for range 10 {
 			time.Sleep(3 * time.Minute)
-			w.driver.Kill(a.ID, 1)
+			w.driver.Kill(identity.AgentID(a.ID), 1)
 			w.until(a.ID, func(a Agent) bool {
 				return a.Status == client.Running && a.StartedAt.After(time.Now().Add(-time.Minute))
 			})
@@ -95,10 +96,10 @@ func TestOldFailuresAreForgotten(t *testing.T) {
 func TestRefusedConfig(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.create("ada")
-	w.driver.Kill(a.ID, openclaw.ExitBadConfig)
+	w.driver.Kill(identity.AgentID(a.ID), openclaw.ExitBadConfig)
 	now := w.untilStatus(a.ID, client.Errored)
-	if now.ErrorCategory != Config || !strings.Contains(now.LastError, "refuses the agent's configuration") || w.driver.Starts(a.ID) != 1 {
-		t.Errorf("%s: %s after %d starts", now.ErrorCategory, now.LastError, w.driver.Starts(a.ID))
+	if now.ErrorCategory != Config || !strings.Contains(now.LastError, "refuses the agent's configuration") || w.driver.Starts(identity.AgentID(a.ID)) != 1 {
+		t.Errorf("%s: %s after %d starts", now.ErrorCategory, now.LastError, w.driver.Starts(identity.AgentID(a.ID)))
 	}
 }
 
@@ -107,7 +108,7 @@ func TestOutOfMemory(t *testing.T) {
 		s.Timing, s.Limits = Timing{Backoff: time.Hour}, runtime.Limits{MemoryBytes: 512 << 20}
 	}, func(t *testing.T, w *world) {
 		a := w.create("ada")
-		w.driver.KillForMemory(a.ID)
+		w.driver.KillForMemory(identity.AgentID(a.ID))
 		now := w.until(a.ID, func(a Agent) bool { return a.Status == client.Starting })
 		if !strings.Contains(now.LastError, "memory limit of 512 MiB") {
 			t.Error(now.LastError)
@@ -117,7 +118,7 @@ func TestOutOfMemory(t *testing.T) {
 
 func TestNoRoom(t *testing.T) {
 	w := newWorld(t, nil)
-	w.driver.FailPlace(1, fmt.Errorf("place: %w", runtime.ErrNoRoom))
+	w.driver.FailPlace(1, fmt.Errorf("place: %w", runtime.ErrNoCapacity))
 	asked, err := w.Create(w.ctx(), w.who, newAgent("ada"))
 	w.must(err)
 	a, err := w.AwaitRunning(w.ctx(), asked)
@@ -173,8 +174,8 @@ func TestNeverReady(t *testing.T) {
 		if took := time.Since(began); took > 15*time.Minute {
 			t.Errorf("took %s", took)
 		}
-		w.eventually("nothing runs", func() bool { return w.driver.Live() == 0 })
-		if n := w.driver.Starts(asked.ID); n != 3 {
+		w.eventually("nothing runs", func() bool { return w.driver.RunningCount() == 0 })
+		if n := w.driver.Starts(identity.AgentID(asked.ID)); n != 3 {
 			t.Errorf("%d starts", n)
 		}
 	})
@@ -188,8 +189,8 @@ func TestMuteGateway(t *testing.T) {
 		w.untilHours(t, a.ID, func(a Agent) bool { return a.Status != client.Running })
 		w.mute.Store(false)
 		now := w.untilStatus(a.ID, client.Running)
-		if w.driver.Starts(a.ID) != 2 || now.Place == a.Place {
-			t.Errorf("%d starts", w.driver.Starts(a.ID))
+		if w.driver.Starts(identity.AgentID(a.ID)) != 2 || now.Place == a.Place {
+			t.Errorf("%d starts", w.driver.Starts(identity.AgentID(a.ID)))
 		}
 	})
 }
@@ -274,6 +275,6 @@ func TestRestartThatCannotStop(t *testing.T) {
 		if _, err := w.AwaitRunning(t.Context(), asked); !fault.Is(err, fault.Upstream) {
 			t.Error(err)
 		}
-		w.eventually("nothing runs", func() bool { return w.driver.Live() == 0 })
+		w.eventually("nothing runs", func() bool { return w.driver.RunningCount() == 0 })
 	})
 }

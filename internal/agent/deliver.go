@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/workspace"
@@ -143,7 +144,7 @@ func (b *body) write(ctx context.Context, a Agent, w wanted, changed func(name s
 }
 
 func (b *body) fill(ctx context.Context, a Agent, w wanted, changed func(name string) bool) error {
-	home, err := b.Driver.Home(ctx, a.Place, a.ID)
+	home, err := b.Driver.Home(ctx, runtime.Place(a.Place), identity.AgentID(a.ID))
 	if err != nil {
 		return fmt.Errorf("open home: %w", err)
 	}
@@ -193,7 +194,7 @@ func (b *body) refresh(ctx context.Context, a Agent) error {
 		return nil
 	}
 	b.given.next()
-	if err := b.Driver.PutSecrets(ctx, a.Place, a.ID, spec.Secrets); err != nil {
+	if err := b.Driver.PutSecrets(ctx, runtime.Place(a.Place), identity.AgentID(a.ID), spec.Secrets); err != nil {
 		return fmt.Errorf("give the gateway its secrets: %w", err)
 	}
 	l, err := b.link(ctx, a)
@@ -221,7 +222,7 @@ func (b *body) absorb(ctx context.Context, a Agent) {
 // takeOver is absorb for one who is in the home. That it fails must not keep an
 // agent from being stopped or started.
 func (b *body) takeOver(ctx context.Context, a Agent) {
-	home, err := b.Driver.Home(ctx, a.Place, a.ID)
+	home, err := b.Driver.Home(ctx, runtime.Place(a.Place), identity.AgentID(a.ID))
 	if err == nil {
 		_, err = b.Workspace.Absorb(ctx, a.AccountID, a.ID, workspace.Within(home, openclaw.Main.Workspace()))
 		_ = home.Close()

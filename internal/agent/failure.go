@@ -30,7 +30,7 @@ func asFailure(err error) failure {
 	switch {
 	case errors.As(err, &f):
 		return f
-	case errors.Is(err, runtime.ErrNoRoom):
+	case errors.Is(err, runtime.ErrNoCapacity):
 		return failure{category: Capacity, text: "No server has room for this agent: stop another one, or add a server.", final: true}
 	}
 	return failure{category: Runtime, text: fmt.Sprintf("The agent's gateway could not be started: %v.", err)}

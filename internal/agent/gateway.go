@@ -10,6 +10,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/runtime"
 )
@@ -110,7 +111,9 @@ func (b *body) link(ctx context.Context, a Agent) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway token: %w", err)
 	}
-	dial := func(ctx context.Context) (net.Conn, error) { return b.Driver.Dial(ctx, a.Place, a.ID) }
+	dial := func(ctx context.Context) (net.Conn, error) {
+		return b.Driver.Dial(ctx, runtime.Place(a.Place), identity.AgentID(a.ID))
+	}
 	l = &link{openclaw.NewGateway(dial, token), a.Place}
 	b.mu.Lock()
 	defer b.mu.Unlock()

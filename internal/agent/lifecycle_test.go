@@ -12,6 +12,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
 
@@ -23,7 +24,7 @@ func say(ctx context.Context, g *Gateway) (string, error) {
 func TestCreate(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.create("ada")
-	if a.Status != client.Running || a.StartedAt.IsZero() || a.Place == "" || w.driver.Starts(a.ID) != 1 {
+	if a.Status != client.Running || a.StartedAt.IsZero() || a.Place == "" || w.driver.Starts(identity.AgentID(a.ID)) != 1 {
 		t.Errorf("%+v", a)
 	}
 	if text, err := w.turn(a.ID); err != nil || text != "I am at "+a.Place {
@@ -40,7 +41,7 @@ func TestCreate(t *testing.T) {
 }
 
 func readHome(w *world, id, path string) (string, error) {
-	home, err := w.driver.Home(w.t.Context(), "", id)
+	home, err := w.driver.Home(w.t.Context(), "", identity.AgentID(id))
 	if err != nil {
 		return "", err
 	}
@@ -50,7 +51,7 @@ func readHome(w *world, id, path string) (string, error) {
 
 func writeHome(w *world, id, path, text string) {
 	w.t.Helper()
-	home, err := w.driver.Home(w.t.Context(), "", id)
+	home, err := w.driver.Home(w.t.Context(), "", identity.AgentID(id))
 	w.must(err)
 	w.must(errors.Join(home.WriteFile(path, []byte(text)), home.Close()))
 }
@@ -61,7 +62,7 @@ func TestStopStartRestartDelete(t *testing.T) {
 	asked, err := w.Stop(w.ctx(), w.who, a.ID)
 	w.must(err)
 	stopped, err := w.AwaitStopped(w.ctx(), asked)
-	if err != nil || stopped.Status != client.Stopped || stopped.StoppedAt.IsZero() || w.driver.Live() != 0 {
+	if err != nil || stopped.Status != client.Stopped || stopped.StoppedAt.IsZero() || w.driver.RunningCount() != 0 {
 		t.Errorf("stop: %+v, %v", stopped, err)
 	}
 	if _, err := w.Gateway(w.ctx(), a.ID); !fault.Is(err, fault.NotRunning) {
@@ -73,13 +74,13 @@ func TestStopStartRestartDelete(t *testing.T) {
 	asked, err = w.Start(w.ctx(), w.who, a.ID)
 	w.must(err)
 	started, err := w.AwaitRunning(w.ctx(), asked)
-	if err != nil || started.Status != client.Running || w.driver.Starts(a.ID) != 2 {
+	if err != nil || started.Status != client.Running || w.driver.Starts(identity.AgentID(a.ID)) != 2 {
 		t.Errorf("start: %+v, %v", started, err)
 	}
 	asked, err = w.Restart(w.ctx(), w.who, a.ID)
 	w.must(err)
-	if _, err := w.AwaitRunning(w.ctx(), asked); err != nil || w.driver.Starts(a.ID) != 3 {
-		t.Errorf("restart: %v, %d starts", err, w.driver.Starts(a.ID))
+	if _, err := w.AwaitRunning(w.ctx(), asked); err != nil || w.driver.Starts(identity.AgentID(a.ID)) != 3 {
+		t.Errorf("restart: %v, %d starts", err, w.driver.Starts(identity.AgentID(a.ID)))
 	}
 	asked, err = w.Delete(w.ctx(), w.who, a.ID)
 	w.must(err)
@@ -97,7 +98,7 @@ func (w *world) nothingIsLeft(id string) {
 	found, err := w.driver.List(w.t.Context())
 	w.must(err)
 	for _, f := range found {
-		if f.ID == id {
+		if string(f.ID) == id {
 			w.t.Errorf("left of %s: %+v", id, f)
 		}
 	}
@@ -137,8 +138,8 @@ func TestLastWishWins(t *testing.T) {
 		all.Wait()
 		now := w.until(a.ID, func(a Agent) bool { return a.Settled == a.Wish })
 		want := map[Wanted]client.AgentStatus{WantRunning: client.Running, WantStopped: client.Stopped}[now.Wanted]
-		if now.Status != want || (w.driver.Live() == 1) != (want == client.Running) {
-			t.Fatalf("round %d: wanted %s, is %s with %d gateways (%s)", round, now.Wanted, now.Status, w.driver.Live(), now.LastError)
+		if now.Status != want || (w.driver.RunningCount() == 1) != (want == client.Running) {
+			t.Fatalf("round %d: wanted %s, is %s with %d gateways (%s)", round, now.Wanted, now.Status, w.driver.RunningCount(), now.LastError)
 		}
 	}
 	asked, err := w.Delete(w.ctx(), w.who, a.ID)
@@ -202,7 +203,7 @@ func TestDeleteAlwaysWins(t *testing.T) {
 		all.Wait()
 		w.nothingIsLeft(created.ID)
 	}
-	if w.driver.Live() != 0 {
+	if w.driver.RunningCount() != 0 {
 		t.Errorf("%q run", w.driver.Running())
 	}
 }
@@ -215,8 +216,8 @@ func TestFiftyAtOnce(t *testing.T) {
 		all.Go(func() { ids[i] = w.create(fmt.Sprint("agent ", i)).ID })
 	}
 	all.Wait()
-	if w.driver.Live() != len(ids) {
-		t.Errorf("%d run", w.driver.Live())
+	if w.driver.RunningCount() != len(ids) {
+		t.Errorf("%d run", w.driver.RunningCount())
 	}
 	for _, id := range ids {
 		all.Go(func() {
@@ -231,7 +232,7 @@ func TestFiftyAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	found, err := w.driver.List(t.Context())
-	if err != nil || len(found) != 0 || w.driver.Live() != 0 {
+	if err != nil || len(found) != 0 || w.driver.RunningCount() != 0 {
 		t.Errorf("left: %+v, %v", found, err)
 	}
 	w.count(0, `SELECT count(*) FROM agents`)
@@ -309,12 +310,12 @@ func TestInterruptedBoot(t *testing.T) {
 					waited <- err
 				}()
 				w.until(asked.ID, func(a Agent) bool { return a.Place != "" })
-				w.eventually("it boots", func() bool { return starting || w.driver.Live() == 1 })
+				w.eventually("it boots", func() bool { return starting || w.driver.RunningCount() == 1 })
 				interrupt(w, asked.ID)
 				if err := <-waited; !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.NotFound) {
 					t.Errorf("who waited for create got %v", err)
 				}
-				if w.driver.Live() != 0 {
+				if w.driver.RunningCount() != 0 {
 					t.Error("the gateway runs")
 				}
 			})
@@ -328,9 +329,9 @@ func TestDeathWhileStoppedIsNothing(t *testing.T) {
 	w.driver.DelayStop(20 * time.Millisecond)
 	asked, err := w.Stop(w.ctx(), w.who, a.ID)
 	w.must(err)
-	w.driver.Kill(a.ID, 1)
+	w.driver.Kill(identity.AgentID(a.ID), 1)
 	now, err := w.AwaitStopped(w.ctx(), asked)
-	if err != nil || now.LastError != "" || w.driver.Starts(a.ID) != 1 {
+	if err != nil || now.LastError != "" || w.driver.Starts(identity.AgentID(a.ID)) != 1 {
 		t.Errorf("%+v, %v", now, err)
 	}
 }
@@ -348,8 +349,8 @@ func TestStartWhileStopping(t *testing.T) {
 	asked, err := w.Start(w.ctx(), w.who, a.ID)
 	w.must(err)
 	now, err := w.AwaitRunning(w.ctx(), asked)
-	if err != nil || now.Place == a.Place || w.driver.Starts(a.ID) != 2 || w.driver.Live() != 1 {
-		t.Errorf("%+v, %v, %d starts", now, err, w.driver.Starts(a.ID))
+	if err != nil || now.Place == a.Place || w.driver.Starts(identity.AgentID(a.ID)) != 2 || w.driver.RunningCount() != 1 {
+		t.Errorf("%+v, %v, %d starts", now, err, w.driver.Starts(identity.AgentID(a.ID)))
 	}
 }
 

@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/runtime"
 )
 
 // maxLogLine is where a line of a log is cut.
@@ -39,7 +41,7 @@ func (s *Service) FollowLogs(ctx context.Context, who access.Principal, id strin
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r, err := s.Driver.Logs(ctx, a.Place, a.ID, tail, true)
+	r, err := s.Driver.Logs(ctx, runtime.Place(a.Place), identity.AgentID(a.ID), tail, true)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
@@ -57,7 +59,7 @@ func (b *body) logs(ctx context.Context, a Agent, tail int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r, err := b.Driver.Logs(ctx, a.Place, a.ID, tail, false)
+	r, err := b.Driver.Logs(ctx, runtime.Place(a.Place), identity.AgentID(a.ID), tail, false)
 	if err != nil {
 		return "", fmt.Errorf("open log: %w", err)
 	}

@@ -12,16 +12,17 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
 
 func TestLogs(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.create("ada")
 	w.set(a.ID, map[string]string{"MY_VAR": "first line\nsecond\tline", "SHORT": "abc", "LONGER": "first line and more"})
-	w.driver.Print(a.ID, "not shown")
-	w.driver.Print(a.ID, `{"time":"2026-02-10T14:00:05.123Z","level":"warn","subsystem":"x","message":"keys: sk-ant-test abc"}`)
-	w.driver.Print(a.ID, "plain \x1b[31mfirst line\x1b[0m of it, first line and more")
-	w.driver.Print(a.ID, "then second\tline and "+w.token(a, gatewayToken).Reveal()[len(a.ID)+1:])
+	w.driver.Print(identity.AgentID(a.ID), "not shown")
+	w.driver.Print(identity.AgentID(a.ID), `{"time":"2026-02-10T14:00:05.123Z","level":"warn","subsystem":"x","message":"keys: sk-ant-test abc"}`)
+	w.driver.Print(identity.AgentID(a.ID), "plain \x1b[31mfirst line\x1b[0m of it, first line and more")
+	w.driver.Print(identity.AgentID(a.ID), "then second\tline and "+w.token(a, gatewayToken).Reveal()[len(a.ID)+1:])
 	want := "2026-02-10T14:00:05.123Z [warn] x: keys: [secret] abc\nplain [secret] of it, [secret]\nthen [secret] and [secret]\n"
 	if got, err := w.Logs(t.Context(), w.who, a.ID, 3); err != nil || got != want {
 		t.Errorf("%s, %v", got, err)
@@ -80,22 +81,22 @@ func TestFollow(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.create("ada")
 	for _, line := range []string{"one", "two", "three"} {
-		w.driver.Print(a.ID, line)
+		w.driver.Print(identity.AgentID(a.ID), line)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	r := w.follow(ctx, a.ID, 2)
 	if got := []string{w.next(r), w.next(r)}; !slices.Equal(got, []string{"two", "three"}) {
 		t.Errorf("%q", got)
 	}
-	w.driver.Print(a.ID, "four sk-ant-test")
+	w.driver.Print(identity.AgentID(a.ID), "four sk-ant-test")
 	if got := w.next(r); got != "four [secret]" {
 		t.Errorf("%q", got)
 	}
-	w.driver.Kill(a.ID, 1) // over a restart of the gateway
+	w.driver.Kill(identity.AgentID(a.ID), 1) // over a restart of the gateway
 	if _, err := w.turn(a.ID); err != nil {
 		t.Fatal(err)
 	}
-	w.driver.Print(a.ID, "five")
+	w.driver.Print(identity.AgentID(a.ID), "five")
 	if got := w.next(r); got != "five" {
 		t.Errorf("%q", got)
 	}
@@ -113,7 +114,7 @@ func TestFollowLearnsSecrets(t *testing.T) {
 	w.set(a.ID, map[string]string{"MY_VAR": "old-secret"})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	w.driver.Print(a.ID, "old-secret")
+	w.driver.Print(identity.AgentID(a.ID), "old-secret")
 	r := w.follow(ctx, a.ID, 1)
 	got := w.next(r)
 	w.set(a.ID, map[string]string{"MY_VAR": "new-secret"})
@@ -121,7 +122,7 @@ func TestFollowLearnsSecrets(t *testing.T) {
 	w.must(err)
 	_, err = w.AwaitRunning(w.ctx(), asked)
 	w.must(err)
-	w.driver.Print(a.ID, "new-secret and old-secret")
+	w.driver.Print(identity.AgentID(a.ID), "new-secret and old-secret")
 	if got += "; " + w.next(r); got != "[secret]; [secret] and [secret]" {
 		t.Errorf("%q", got)
 	}
@@ -130,7 +131,7 @@ func TestFollowLearnsSecrets(t *testing.T) {
 func TestFollowEndsWithTheAgent(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.create("ada")
-	w.driver.Print(a.ID, "here")
+	w.driver.Print(identity.AgentID(a.ID), "here")
 	r := w.follow(t.Context(), a.ID, 1)
 	w.next(r)
 	asked, err := w.Delete(w.ctx(), w.who, a.ID)
@@ -144,7 +145,7 @@ func TestFollowEndsWithTheAgent(t *testing.T) {
 func TestFollowEndsWithItsReader(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.create("ada")
-	w.driver.Print(a.ID, "here")
+	w.driver.Print(identity.AgentID(a.ID), "here")
 	gone := errors.New("the reader has gone")
 	if err := w.FollowLogs(t.Context(), w.who, a.ID, 1, func(string) error { return gone }); !errors.Is(err, gone) {
 		t.Error(err)
@@ -158,13 +159,13 @@ func TestSlowReader(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	slow, quick := w.follow(ctx, a.ID, 1), w.follow(ctx, a.ID, 1)
-	w.driver.Print(a.ID, "0")
+	w.driver.Print(identity.AgentID(a.ID), "0")
 	if w.next(slow) != "0" || w.next(quick) != "0" {
 		t.Error("no first line")
 	}
 	const lines = 5 * maxBehind
 	for i := 1; i <= lines; i++ {
-		w.driver.Print(a.ID, fmt.Sprint(i))
+		w.driver.Print(identity.AgentID(a.ID), fmt.Sprint(i))
 		if got := w.next(quick); got != fmt.Sprint(i) {
 			t.Fatalf("the quick reader got %q for %d", got, i)
 		}
@@ -192,7 +193,7 @@ func TestLongTail(t *testing.T) {
 	a := w.create("ada")
 	const lines = 9000
 	for i := range lines {
-		w.driver.Print(a.ID, fmt.Sprint(i, strings.Repeat("x", 100)))
+		w.driver.Print(identity.AgentID(a.ID), fmt.Sprint(i, strings.Repeat("x", 100)))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -10,6 +10,7 @@ import (
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -199,7 +200,7 @@ func (r *Reconciler) end(ctx context.Context, place, id string) <-chan struct{} 
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if w, can := r.driver.(runtime.Watcher); can && w.Watch(ctx, place, id) == nil {
+		if w, can := r.driver.(runtime.Watcher); can && w.Watch(ctx, runtime.Place(place), identity.AgentID(id)) == nil {
 			return
 		}
 		r.poll(ctx, place, id)
@@ -219,7 +220,7 @@ func (r *Reconciler) poll(ctx context.Context, place, id string) {
 			return
 		case <-again.C:
 		}
-		if state, err := r.driver.Inspect(ctx, place, id); err == nil && state.Phase != runtime.Running {
+		if state, err := r.driver.Inspect(ctx, runtime.Place(place), identity.AgentID(id)); err == nil && state.Phase != runtime.Running {
 			return
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -158,12 +159,12 @@ func TestStatus(t *testing.T) {
 		s.Limits, s.Timing = runtime.Limits{MemoryBytes: 512 << 20}, Timing{Report: time.Hour, Backoff: time.Hour}
 	})
 	a := w.create("ada")
-	w.driver.SetUsage(a.ID, 128<<20, time.Second)
+	w.driver.SetUsage(identity.AgentID(a.ID), 128<<20, time.Second)
 	live := w.status(a.ID)
 	if live.Source != "runtime" || !live.Live || live.ContainerStatus != "running" || live.Resources == nil || live.Resources.MemoryUsage != "128MiB / 512MiB" || live.Resources.CPUPercent != "0.00%" {
 		t.Errorf("%+v %+v", live, live.Resources)
 	}
-	w.driver.Kill(a.ID, 1)
+	w.driver.Kill(identity.AgentID(a.ID), 1)
 	w.until(a.ID, func(a Agent) bool { return a.Status == client.Starting })
 	if live := w.status(a.ID); live.Source != "runtime" || live.Live || live.ContainerStatus != "exited" || live.Resources != nil {
 		t.Errorf("crashed: %+v", live)
@@ -183,16 +184,16 @@ func TestStatusFromMemory(t *testing.T) {
 		if live := w.status(a.ID); live.Source != "runtime" {
 			t.Errorf("before the first report: %+v", live)
 		}
-		w.driver.SetUsage(a.ID, 64<<20, 0)
+		w.driver.SetUsage(identity.AgentID(a.ID), 64<<20, 0)
 		time.Sleep(6 * time.Second) // two rounds
-		w.driver.SetUsage(a.ID, 96<<20, time.Second)
+		w.driver.SetUsage(identity.AgentID(a.ID), 96<<20, time.Second)
 		time.Sleep(5 * time.Second)
 		live := w.status(a.ID)
 		if live.Source != "memory" || live.Resources == nil || live.Resources.MemoryUsage != "96MiB" || live.Resources.CPUPercent != "20.00%" {
 			t.Errorf("%+v %+v", live, live.Resources)
 		}
 
-		w.driver.Kill(a.ID, 1)
+		w.driver.Kill(identity.AgentID(a.ID), 1)
 		w.until(a.ID, func(now Agent) bool { return now.Status == client.Running && now.Place != a.Place })
 		if live := w.status(a.ID); live.Source != "runtime" {
 			t.Errorf("a report on the gateway before: %+v", live)
@@ -207,7 +208,7 @@ func TestStatusFromRedis(t *testing.T) {
 		s.Reports, s.Timing = openRedis(t, server.url), Timing{Report: 20 * time.Millisecond}
 	})
 	a := w.create("ada")
-	w.driver.SetUsage(a.ID, 64<<20, 0)
+	w.driver.SetUsage(identity.AgentID(a.ID), 64<<20, 0)
 	w.eventually("a report in Redis", func() bool { return w.status(a.ID).Source == "redis" })
 
 	other, _ := New(Settings{DB: w.db, Events: w.Events, Vault: w.Vault, Driver: w.driver, Log: w.log(), Reports: openRedis(t, server.url)})

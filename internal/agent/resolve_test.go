@@ -8,6 +8,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/vault"
 )
@@ -151,7 +152,7 @@ func TestObserve(t *testing.T) {
 func TestObserveOnlyWhileRunning(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.create("ada")
-	w.driver.Kill(a.ID, 78)
+	w.driver.Kill(identity.AgentID(a.ID), 78)
 	broken := w.untilStatus(a.ID, client.Errored)
 	w.must(w.write(w.ctx(), a.ID, note{}))
 	if now := w.find(a.ID); now.LastError != broken.LastError || now.ErrorCategory != Config {

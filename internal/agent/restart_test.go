@@ -11,6 +11,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/fake"
 )
@@ -41,37 +42,37 @@ func (b *boundaries) around(name string) (after func()) {
 	return func() { b.pass("after " + name) }
 }
 
-func (b *boundaries) Place(ctx context.Context, s runtime.Spec) (string, error) {
+func (b *boundaries) Place(ctx context.Context, s runtime.Spec) (runtime.Place, error) {
 	defer b.around("Place")()
 	return b.Driver.Place(ctx, s)
 }
 
-func (b *boundaries) Start(ctx context.Context, place string, s runtime.Spec) error {
+func (b *boundaries) Start(ctx context.Context, place runtime.Place, s runtime.Spec) error {
 	defer b.around("Start")()
 	return b.Driver.Start(ctx, place, s)
 }
 
-func (b *boundaries) Stop(ctx context.Context, place, id string, grace time.Duration) error {
+func (b *boundaries) Stop(ctx context.Context, place runtime.Place, id identity.AgentID, grace time.Duration) error {
 	defer b.around("Stop")()
 	return b.Driver.Stop(ctx, place, id, grace)
 }
 
-func (b *boundaries) Inspect(ctx context.Context, place, id string) (runtime.State, error) {
+func (b *boundaries) Inspect(ctx context.Context, place runtime.Place, id identity.AgentID) (runtime.State, error) {
 	defer b.around("Inspect")()
 	return b.Driver.Inspect(ctx, place, id)
 }
 
-func (b *boundaries) Home(ctx context.Context, place, id string) (runtime.Home, error) {
+func (b *boundaries) Home(ctx context.Context, place runtime.Place, id identity.AgentID) (runtime.Home, error) {
 	defer b.around("Home")()
 	return b.Driver.Home(ctx, place, id)
 }
 
-func (b *boundaries) Dial(ctx context.Context, place, id string) (net.Conn, error) {
+func (b *boundaries) Dial(ctx context.Context, place runtime.Place, id identity.AgentID) (net.Conn, error) {
 	defer b.around("Dial")()
 	return b.Driver.Dial(ctx, place, id)
 }
 
-func (b *boundaries) Remove(ctx context.Context, place, id string) error {
+func (b *boundaries) Remove(ctx context.Context, place runtime.Place, id identity.AgentID) error {
 	defer b.around("Remove")()
 	return b.Driver.Remove(ctx, place, id)
 }
@@ -164,8 +165,8 @@ func (w *world) afterCrash(id, name, where string) {
 		want, gateways = client.Stopped, 0
 	}
 	now := w.until(id, func(a Agent) bool { return a.Settled == a.Wish && a.Status == want })
-	if now.LastError != "" || w.driver.Live() != gateways {
-		w.t.Errorf("after %s: %s, %d gateways, %s", where, now.Status, w.driver.Live(), now.LastError)
+	if now.LastError != "" || w.driver.RunningCount() != gateways {
+		w.t.Errorf("after %s: %s, %d gateways, %s", where, now.Status, w.driver.RunningCount(), now.LastError)
 	}
 	if want == client.Running {
 		if text, err := w.turn(id); err != nil || text != "I am at "+w.find(id).Place {
@@ -191,8 +192,8 @@ func TestAdoption(t *testing.T) {
 		defer w.body.mu.Unlock()
 		return w.body.delivered[a.ID] != nil
 	})
-	if w.driver.Starts(a.ID) != 1 {
-		t.Errorf("%d starts", w.driver.Starts(a.ID))
+	if w.driver.Starts(identity.AgentID(a.ID)) != 1 {
+		t.Errorf("%d starts", w.driver.Starts(identity.AgentID(a.ID)))
 	}
 }
 
@@ -222,13 +223,13 @@ func TestAdoptionInMidBoot(t *testing.T) {
 	w.unready.Store(true)
 	asked, err := w.Create(w.ctx(), w.who, newAgent("ada"))
 	w.must(err)
-	w.eventually("the gateway runs", func() bool { return w.driver.Live() == 1 })
+	w.eventually("the gateway runs", func() bool { return w.driver.RunningCount() == 1 })
 	w.crash()
 	w.unready.Store(false)
 	w.serve()
 	w.untilStatus(asked.ID, client.Running)
-	if w.driver.Starts(asked.ID) != 1 {
-		t.Errorf("%d starts", w.driver.Starts(asked.ID))
+	if w.driver.Starts(identity.AgentID(asked.ID)) != 1 {
+		t.Errorf("%d starts", w.driver.Starts(identity.AgentID(asked.ID)))
 	}
 }
 
@@ -238,7 +239,7 @@ func TestNoAdoptionOfTheOld(t *testing.T) {
 	w.unready.Store(true)
 	asked, err := w.Create(w.ctx(), w.who, newAgent("ada"))
 	w.must(err)
-	w.eventually("the gateway runs", func() bool { return w.driver.Live() == 1 })
+	w.eventually("the gateway runs", func() bool { return w.driver.RunningCount() == 1 })
 	w.crash()
 	if _, err := w.Update(w.ctx(), w.who, asked.ID, client.UpdateAgentRequest{Config: map[string]any{"model": "another"}}); err != nil {
 		t.Fatal(err)
@@ -246,8 +247,8 @@ func TestNoAdoptionOfTheOld(t *testing.T) {
 	w.unready.Store(false)
 	w.serve()
 	w.untilStatus(asked.ID, client.Running)
-	if w.driver.Starts(asked.ID) != 2 {
-		t.Errorf("%d starts", w.driver.Starts(asked.ID))
+	if w.driver.Starts(identity.AgentID(asked.ID)) != 2 {
+		t.Errorf("%d starts", w.driver.Starts(identity.AgentID(asked.ID)))
 	}
 }
 
@@ -255,7 +256,7 @@ func TestDeathWhileNobodyLooks(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.create("ada")
 	w.crash()
-	w.driver.Kill(a.ID, 137)
+	w.driver.Kill(identity.AgentID(a.ID), 137)
 	w.serve()
 	w.until(a.ID, func(now Agent) bool { return now.Status == client.Running && now.Place != a.Place })
 }
@@ -263,12 +264,12 @@ func TestDeathWhileNobodyLooks(t *testing.T) {
 func TestErrorOutlivesTheServer(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.create("ada")
-	w.driver.Kill(a.ID, 78)
+	w.driver.Kill(identity.AgentID(a.ID), 78)
 	w.untilStatus(a.ID, client.Errored)
 	w.crash()
 	w.serve()
 	b := w.create("bob") // by now the first was looked at
-	if now := w.find(a.ID); now.Status != client.Errored || w.driver.Starts(a.ID) != 1 || b.Status != client.Running {
+	if now := w.find(a.ID); now.Status != client.Errored || w.driver.Starts(identity.AgentID(a.ID)) != 1 || b.Status != client.Running {
 		t.Errorf("%+v", now)
 	}
 }
@@ -288,10 +289,10 @@ func TestOrphans(t *testing.T) {
 	exec(`DELETE FROM agents WHERE id = $1`, lost.ID)
 	exec(`UPDATE agents SET wanted = 'stopped', status = 'stopped', place = '' WHERE id = $1`, stray.ID)
 	w.serve()
-	w.eventually("nothing runs", func() bool { return w.driver.Live() == 0 })
+	w.eventually("nothing runs", func() bool { return w.driver.RunningCount() == 0 })
 	w.eventually("the orphan is gone", func() bool {
 		found, err := w.driver.List(t.Context())
-		return err == nil && len(found) == 1 && found[0].ID == stray.ID
+		return err == nil && len(found) == 1 && string(found[0].ID) == stray.ID
 	})
 	w.until(stray.ID, func(a Agent) bool { return a.Place == "" })
 }

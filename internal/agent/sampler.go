@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -112,7 +113,7 @@ func (s *Service) lookAll(ctx context.Context, places map[string]string) (map[st
 }
 
 func (s *Service) sample(ctx context.Context, id, place string) (sample, error) {
-	state, err := s.Driver.Inspect(ctx, place, id)
+	state, err := s.Driver.Inspect(ctx, runtime.Place(place), identity.AgentID(id))
 	if err != nil {
 		return sample{}, fmt.Errorf("look at gateway: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
 
@@ -97,7 +98,7 @@ func TestSecretsAreNowhereInTheClear(t *testing.T) {
 	for table, columns := range map[string]string{"agents": "config || last_error || running_hash", "events": "data", "secrets": "CAST(sealed AS TEXT)"} {
 		w.count(0, `SELECT count(*) FROM `+table+` WHERE `+columns+` LIKE '%hidden%'`)
 	}
-	g := w.driver.Gateway(a.ID)
+	g := w.driver.Gateway(identity.AgentID(a.ID))
 	held, err := g.Secrets()
 	if err != nil || strings.Contains(string(held), "sk-ant") || strings.Contains(strings.Join(g.Args(), " "), "hidden") {
 		t.Errorf("the gateway holds a provider's key: %s, %q, %v", held, g.Args(), err)

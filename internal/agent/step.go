@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"context"
 	"database/sql"
 	"errors"
@@ -12,6 +10,8 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/runtime"
 )
 
 // step brings one agent one look further.
@@ -48,7 +48,7 @@ func (r *Reconciler) erase(ctx context.Context, a Agent) error {
 	}
 	defer leave()
 	r.body.forget(a.ID)
-	if err := r.driver.Remove(ctx, a.Place, a.ID); err != nil {
+	if err := r.driver.Remove(ctx, runtime.Place(a.Place), identity.AgentID(a.ID)); err != nil {
 		return fmt.Errorf("remove gateway: %w", err)
 	}
 	err = r.db.Tx(ctx, func(tx *database.Tx) error {
@@ -101,7 +101,7 @@ func (r *Reconciler) tidy(ctx context.Context, a Agent) error {
 // the agent wrote until its end.
 func (r *Reconciler) stop(ctx context.Context, a Agent) error {
 	r.body.forget(a.ID) // turns that run end with their connections, so that it need not drain
-	if err := r.driver.Stop(ctx, a.Place, a.ID, r.timing.Grace); err != nil {
+	if err := r.driver.Stop(ctx, runtime.Place(a.Place), identity.AgentID(a.ID), r.timing.Grace); err != nil {
 		return fmt.Errorf("stop gateway: %w", err)
 	}
 	r.body.absorb(ctx, a)

@@ -19,7 +19,7 @@ func (r *Reconciler) sweep(ctx context.Context) error {
 	}
 	var failed error
 	for _, f := range found {
-		a, err := findAny(ctx, r.db, f.ID)
+		a, err := findAny(ctx, r.db, string(f.ID))
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			r.log.WarnContext(ctx, "removing what belongs to no agent", "agent", f.ID, "running", f.Running)
@@ -48,7 +48,7 @@ func (r *Reconciler) catch(ctx context.Context, f runtime.Found, a Agent) error 
 	}
 	if caught > 0 {
 		r.log.WarnContext(ctx, "a gateway runs whose agent does not", "agent", f.ID)
-		r.Nudge(f.ID)
+		r.Nudge(string(f.ID))
 	}
 	return nil
 }

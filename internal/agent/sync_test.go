@@ -12,6 +12,7 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -160,7 +161,7 @@ func TestSyncAtOnce(t *testing.T) {
 	all.Go(func() {
 		for range 10 {
 			w.setSoul(a.ID, "even")
-			w.driver.Kill(a.ID, 1)
+			w.driver.Kill(identity.AgentID(a.ID), 1)
 			w.setSoul(a.ID, "odd")
 			_, err := w.Gateway(w.ctx(), a.ID)
 			if err != nil && !fault.Is(err, fault.NotRunning) {
@@ -288,9 +289,9 @@ func TestChannelTokenIsRotated(t *testing.T) {
 	_, err = w.AwaitRunning(w.ctx(), asked)
 	w.must(err)
 	set(false, map[string]string{"telegramBotToken": "1:second"})
-	held, err := w.driver.Gateway(a.ID).Secrets()
-	if err != nil || !strings.Contains(string(held), "1:second") || w.reloads.Load() != 1 || w.driver.Starts(a.ID) != 2 {
-		t.Errorf("%s, %v, %d reloads, %d starts", held, err, w.reloads.Load(), w.driver.Starts(a.ID))
+	held, err := w.driver.Gateway(identity.AgentID(a.ID)).Secrets()
+	if err != nil || !strings.Contains(string(held), "1:second") || w.reloads.Load() != 1 || w.driver.Starts(identity.AgentID(a.ID)) != 2 {
+		t.Errorf("%s, %v, %d reloads, %d starts", held, err, w.reloads.Load(), w.driver.Starts(identity.AgentID(a.ID)))
 	}
 	set(false, map[string]string{"telegramBotToken": "1:second"})
 	set(false, map[string]string{"anthropicApiKey": "sk-ant-other"})

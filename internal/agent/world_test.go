@@ -21,6 +21,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/fake"
@@ -266,26 +267,26 @@ type driverFunc struct {
 	before func(method, id string) error
 }
 
-func (d driverFunc) Stop(ctx context.Context, place, id string, grace time.Duration) error {
-	return errors.Join(d.before("Stop", id), d.Driver.Stop(ctx, place, id, grace))
+func (d driverFunc) Stop(ctx context.Context, place runtime.Place, id identity.AgentID, grace time.Duration) error {
+	return errors.Join(d.before("Stop", string(id)), d.Driver.Stop(ctx, place, id, grace))
 }
 
-func (d driverFunc) Remove(ctx context.Context, place, id string) error {
-	if err := d.before("Remove", id); err != nil {
+func (d driverFunc) Remove(ctx context.Context, place runtime.Place, id identity.AgentID) error {
+	if err := d.before("Remove", string(id)); err != nil {
 		return err
 	}
 	return d.Driver.Remove(ctx, place, id)
 }
 
-func (d driverFunc) Inspect(ctx context.Context, place, id string) (runtime.State, error) {
-	if err := d.before("Inspect", id); err != nil {
+func (d driverFunc) Inspect(ctx context.Context, place runtime.Place, id identity.AgentID) (runtime.State, error) {
+	if err := d.before("Inspect", string(id)); err != nil {
 		return runtime.State{}, err
 	}
 	return d.Driver.Inspect(ctx, place, id)
 }
 
-func (d driverFunc) Home(ctx context.Context, place, id string) (runtime.Home, error) {
-	if err := d.before("Home", id); err != nil {
+func (d driverFunc) Home(ctx context.Context, place runtime.Place, id identity.AgentID) (runtime.Home, error) {
+	if err := d.before("Home", string(id)); err != nil {
 		return nil, err
 	}
 	return d.Driver.Home(ctx, place, id)

@@ -20,6 +20,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/vault"
 )
@@ -56,13 +57,13 @@ func percentile(times []time.Duration, p int) time.Duration {
 // straight is a way to an agent's gateway around agento.
 func (h *house) straight(id string) *openclaw.Gateway {
 	h.t.Helper()
-	gw := h.driver.Gateway(id)
+	gw := h.driver.Gateway(identity.AgentID(id))
 	secrets, err := gw.Secrets()
 	var known struct{ GatewayToken string }
 	if err != nil || json.Unmarshal(secrets, &known) != nil {
 		h.t.Fatalf("the gateway's token: %v", err)
 	}
-	dial := func(ctx context.Context) (net.Conn, error) { return h.driver.Dial(ctx, gw.Place, id) }
+	dial := func(ctx context.Context) (net.Conn, error) { return h.driver.Dial(ctx, gw.Place, identity.AgentID(id)) }
 	g := openclaw.NewGateway(dial, vault.NewSecret(known.GatewayToken))
 	h.t.Cleanup(g.Close)
 	return g

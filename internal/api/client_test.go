@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/identity"
 )
 
 // TestTheGoClientSpeaksWithTheServer takes an agent through its life.
@@ -49,7 +50,7 @@ func TestTheGoClientSpeaksWithTheServer(t *testing.T) {
 		t.Errorf("the history is %+v", messages)
 	}
 
-	h.driver.Print(a.ID, "a line")
+	h.driver.Print(identity.AgentID(a.ID), "a line")
 	text, err := c.Logs(ctx, a.ID, 1)
 	ok(err)
 	for line, err := range c.FollowLogs(ctx, a.ID, 1) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
 )
 
 func TestNothingIsLeftOfADeletedAgent(t *testing.T) {
@@ -14,7 +15,7 @@ func TestNothingIsLeftOfADeletedAgent(t *testing.T) {
 	mine := h.owner("mine")
 	mine.do("PATCH", "/v1/agents/"+mine.agent, `{"swarmId":null}`).wants(200)
 	mine.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+mine.agent+`","chunks":[{"text":"Its own.","source":"own"}]}`).wants(200)
-	home := h.driver.Gateway(mine.agent).HomeDir()
+	home := h.driver.Gateway(identity.AgentID(mine.agent)).HomeDir()
 	if n := rowsOf(t, h.db, mine.agent); n < 5 {
 		t.Fatalf("only %d records are about an agent: the test looks in the wrong places", n)
 	}
@@ -25,7 +26,7 @@ func TestNothingIsLeftOfADeletedAgent(t *testing.T) {
 	if _, err := os.Stat(home); !os.IsNotExist(err) {
 		t.Errorf("its home %s is left: %v", filepath.Base(home), err)
 	}
-	if h.driver.Live() != 0 {
+	if h.driver.RunningCount() != 0 {
 		t.Errorf("these gateways run still: %v", h.driver.Running())
 	}
 	// What the account shares with others stays.

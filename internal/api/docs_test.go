@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"agento.host/agento/internal/identity"
 )
 
 // pages are what docs/ must have at least.
@@ -54,7 +56,7 @@ func run(t *testing.T, h *house, commands []string) {
 	agent := who.newAgent("My Assistant")
 	swarm := who.do("POST", "/v1/swarms", `{"name":"Readers"}`).wants(201).text("data.id")
 	for i := range 20 {
-		h.driver.Print(agent, fmt.Sprintf(`{"time":"2026-02-10T14:00:%02dZ","level":"info","message":"Line %d"}`, i, i))
+		h.driver.Print(identity.AgentID(agent), fmt.Sprintf(`{"time":"2026-02-10T14:00:%02dZ","level":"info","message":"Line %d"}`, i, i))
 	}
 	// curl fails on a refusal, and the shell with it.
 	script := "set -eu\ncurl() { command curl --fail-with-body --show-error --max-time 60 \"$@\"; }\n" + strings.Join(commands, "\n")

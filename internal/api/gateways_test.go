@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime/fake"
 )
 
@@ -98,7 +99,7 @@ func authorized(gw *fake.Gateway, next http.Handler) http.Handler {
 // complete is OpenClaw's chat completions endpoint: an answer streamed in pieces,
 // a failure as an event of a stream that has begun.
 func (g *gateways) complete(gw *fake.Gateway, w http.ResponseWriter, r *http.Request) {
-	t := &turn{Agent: gw.ID, Session: r.Header.Get("X-Openclaw-Session-Key"), ended: make(chan struct{})}
+	t := &turn{Agent: string(gw.ID), Session: r.Header.Get("X-Openclaw-Session-Key"), ended: make(chan struct{})}
 	defer close(t.ended)
 	t.read(gw, r)
 	g.mu.Lock()
@@ -160,7 +161,7 @@ func readHome(gw *fake.Gateway, path string) string {
 // edit changes a file in an agent's home, as the agent itself does.
 func (h *house) edit(agentID, path, content string) {
 	h.t.Helper()
-	gw := h.driver.Gateway(agentID)
+	gw := h.driver.Gateway(identity.AgentID(agentID))
 	if gw == nil {
 		h.t.Fatalf("the agent %s has no gateway that could edit its files", agentID)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/identity"
 )
 
 // TestScripts plays every script of testdata against a house of its own. They are
@@ -161,7 +162,7 @@ func (p *player) step(line string) {
 		path, text, _ := strings.Cut(second, " ")
 		p.h.edit(first, path, unescape(text))
 	case "prints":
-		p.h.driver.Print(first, second)
+		p.h.driver.Print(identity.AgentID(first), second)
 	case "gateway":
 		p.script(first, second)
 	default:

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"agento.host/agento/internal/identity"
 )
 
 // events is an answer that is still being written.
@@ -149,7 +151,7 @@ func TestAFailureAfterTheFirstWordIsAnEvent(t *testing.T) {
 	script, _ := held("Let me ", "")
 	h.gateways.answer(script)
 	e := who.chat(id, "Hello").wants(says("Let me "))
-	h.driver.Kill(id, 137)
+	h.driver.Kill(identity.AgentID(id), 137)
 	if got := e.next(); !strings.HasPrefix(got, `data: {"type":"error","code":"unavailable"`) {
 		t.Errorf("after the gateway's death the stream says %q", got)
 	}
@@ -244,13 +246,13 @@ func TestTheLogIsFollowedOverRestarts(t *testing.T) {
 	who := h.account("acme", "")
 	id := who.newAgent("A")
 	for i := range 5 {
-		h.driver.Print(id, fmt.Sprintf(`{"time":"2026-02-10T14:00:0%dZ","level":"info","message":"line %d with sk-ant-test"}`, i, i))
+		h.driver.Print(identity.AgentID(id), fmt.Sprintf(`{"time":"2026-02-10T14:00:0%dZ","level":"info","message":"line %d with sk-ant-test"}`, i, i))
 	}
 	e := who.listen("GET", "/v1/agents/"+id+"/logs/stream?tail=2", nil).
 		wants("data: 2026-02-10T14:00:03.000Z [info] line 3 with [secret]").
 		wants("data: 2026-02-10T14:00:04.000Z [info] line 4 with [secret]")
 	who.do("POST", "/v1/agents/"+id+"/restart", nil).wants(200)
-	h.driver.Print(id, `{"time":"2026-02-10T14:01:00Z","level":"warn","message":"afresh"}`)
+	h.driver.Print(identity.AgentID(id), `{"time":"2026-02-10T14:01:00Z","level":"warn","message":"afresh"}`)
 	e.wants("data: 2026-02-10T14:01:00.000Z [warn] afresh")
 	if e.header.Get("Content-Type") != "text/event-stream; charset=utf-8" || e.header.Get("X-RateLimit-Limit") == "" {
 		t.Errorf("the log's headers: %v", e.header)
@@ -270,7 +272,7 @@ func TestASlowReaderOfTheLogHoldsUpNobody(t *testing.T) {
 	h := open(t, plan{heartbeat: time.Hour})
 	who := h.account("acme", "")
 	id := who.newAgent("A")
-	h.driver.Print(id, "first") // whoever has read it is there for all that follows
+	h.driver.Print(identity.AgentID(id), "first") // whoever has read it is there for all that follows
 	slow := dawdle(t, who, "/v1/agents/"+id+"/logs/stream?tail=1")
 	quick := who.listen("GET", "/v1/agents/"+id+"/logs/stream?tail=1", nil)
 	countLines(slow, "first")
@@ -283,9 +285,9 @@ func TestASlowReaderOfTheLogHoldsUpNobody(t *testing.T) {
 		seen <- n
 	}()
 	for i := range lines {
-		h.driver.Print(id, fmt.Sprintf("%d %s", i, padding))
+		h.driver.Print(identity.AgentID(id), fmt.Sprintf("%d %s", i, padding))
 	}
-	h.driver.Print(id, "last")
+	h.driver.Print(identity.AgentID(id), "last")
 	if n := <-seen; n != lines+1 {
 		t.Errorf("the quick reader got or was told of %d lines, want %d", n, lines+1)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/identity"
 )
 
 // owned is an account with one of everything that a path of the table can name.
@@ -29,7 +30,7 @@ func (h *house) owner(name string) owned {
 	o.do("POST", "/v1/agents/"+o.agent+"/chat/messages", `{"message":"Owned by `+name+`"}`).wants(200)
 	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).wants(201)
 	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).wants(200)
-	h.driver.Print(o.agent, "the key is sk-ant-owned, the password an-owned-password")
+	h.driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
 	return o
 }
 

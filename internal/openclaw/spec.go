@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/vault"
 )
@@ -49,7 +50,7 @@ func Spec(a Agent) (runtime.Spec, error) {
 		return runtime.Spec{}, err
 	}
 	return runtime.Spec{
-		ID:      a.ID,
+		ID:      identity.AgentID(a.ID),
 		Args:    []string{"gateway", "run", "--port", runtime.Port},
 		Env:     a.env(),
 		Files:   map[string][]byte{configFile: append(config, '\n')},

@@ -36,7 +36,7 @@ func TestSpec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if spec.ID != a.ID || spec.Limits != a.Limits || strings.Join(spec.Args, " ") != "gateway run --port "+runtime.Port {
+	if string(spec.ID) != a.ID || spec.Limits != a.Limits || strings.Join(spec.Args, " ") != "gateway run --port "+runtime.Port {
 		t.Errorf("Spec = %s %v %v", spec.ID, spec.Args, spec.Limits)
 	}
 	config := string(spec.Files["openclaw.json"])

@@ -1,158 +1,196 @@
-// Package runtime is the contract between agento and whatever makes gateways
-// exist: processes, containers, pods. A driver knows nothing of agents beyond
-// an id, and nothing of OpenClaw beyond a command line and an environment.
+// Package runtime is the contract between agento and the drivers that run
+// gateways: as processes, containers or pods. A driver knows only the id of an
+// agent, and of OpenClaw only a command line and an environment.
 package runtime
 
 import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"time"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/vault"
 )
 
-// Driver makes gateways exist, one per agent id.
+// Place is where a driver runs a gateway. Only the driver that returned it can
+// read it.
+type Place string
+
+// Driver runs gateways, at most one for each agent id.
 //
-// Order for one agent: Place, Start, then any of Inspect, Logs, Dial and
-// PutSecrets, then Stop; Remove ends it for good. The caller saves the place
-// before Start, so a crash between the two loses nothing. Every method may be
-// repeated and called concurrently, for one agent too. A driver keeps the home
-// of an id between Stop and the next Start, and writes nothing into it but
-// Spec.Files.
+// The order of calls for one agent is Place, Start, then any of Inspect, Logs,
+// Dial and PutSecrets, then Stop; Remove deletes everything. The caller saves the
+// place before it calls Start, so that a crash between the two loses nothing.
+// Every method may be repeated and called concurrently, for one agent too. A
+// driver keeps the home of an agent between Stop and the next Start, and writes
+// only Spec.Files into it.
 type Driver interface {
-	// Place chooses where the next gateway of s.ID runs. The answer is opaque to
-	// all but the driver. Faults: ErrNoRoom.
-	Place(ctx context.Context, s Spec) (place string, err error)
+	// Place chooses where the next gateway of s.ID runs. Errors: ErrNoCapacity.
+	Place(ctx context.Context, s Spec) (Place, error)
 
-	// Start makes the gateway run. It returns when the process exists, not when
-	// it is ready. If the gateway of that place runs already, nothing happens; one
-	// that runs at another place is an error. Faults: ErrPlaceTaken.
-	Start(ctx context.Context, place string, s Spec) error
+	// Start starts the gateway. It returns when the process exists, which is
+	// before the gateway is ready. If the gateway of this place already runs,
+	// Start does nothing; if one runs at another place, it fails. Errors:
+	// ErrPlaceTaken.
+	Start(ctx context.Context, place Place, s Spec) error
 
-	// Stop ends the gateway: asks, waits grace, kills whatever is left of it and
-	// of its children. A gateway that is gone is success.
-	Stop(ctx context.Context, place, id string, grace time.Duration) error
+	// Stop asks the gateway to end, waits for the grace period, and then kills
+	// the gateway and all its children. It succeeds if no gateway runs.
+	Stop(ctx context.Context, place Place, id identity.AgentID, grace time.Duration) error
 
-	// Inspect looks at the gateway now. One that is gone is a State, not an error.
-	Inspect(ctx context.Context, place, id string) (State, error)
+	// Inspect returns the present state of the gateway. A gateway that does not
+	// exist is a State, not an error.
+	Inspect(ctx context.Context, place Place, id identity.AgentID) (State, error)
 
-	// Logs reads what the gateway printed: the last tail lines (all that is kept,
-	// if negative), oldest first. With follow the reader goes on, over restarts
-	// too, until ctx ends or it is closed. It works for stopped gateways.
-	Logs(ctx context.Context, place, id string, tail int, follow bool) (io.ReadCloser, error)
+	// Logs returns the output of the gateway: the last tail lines, or everything
+	// that is kept if tail is negative, oldest first. With follow the reader
+	// continues, over restarts too, until ctx ends or it is closed. Logs works
+	// for stopped gateways.
+	Logs(ctx context.Context, place Place, id identity.AgentID, tail int, follow bool) (io.ReadCloser, error)
 
-	// Dial connects to the gateway's port.
-	Dial(ctx context.Context, place, id string) (net.Conn, error)
+	// Dial connects to the gateway's port. Errors: ErrNotRunning.
+	Dial(ctx context.Context, place Place, id identity.AgentID) (net.Conn, error)
 
-	// Home opens the agent's directory, running or not. The caller closes it.
-	Home(ctx context.Context, place, id string) (Home, error)
+	// Home opens the agent's directory, whether or not the gateway runs. The
+	// caller closes it.
+	Home(ctx context.Context, place Place, id identity.AgentID) (Home, error)
 
-	// PutSecrets replaces the secrets file of a running gateway in one step.
-	PutSecrets(ctx context.Context, place, id string, secrets []byte) error
+	// PutSecrets replaces the secrets file of a running gateway atomically.
+	// Errors: ErrNotRunning.
+	PutSecrets(ctx context.Context, place Place, id identity.AgentID, secrets []byte) error
 
-	// Remove stops what still runs at once and deletes home, logs and secrets.
-	Remove(ctx context.Context, place, id string) error
+	// Remove kills the gateway if it runs, and deletes home, logs and secrets.
+	Remove(ctx context.Context, place Place, id identity.AgentID) error
 
-	// List names every id of which anything exists here, running or not.
+	// List returns every agent of which this driver holds anything, running or
+	// not.
 	List(ctx context.Context) ([]Found, error)
 }
 
-// Watcher is a driver that knows at once when a gateway ends. Callers of one
-// that does not have Inspect.
+// Watcher is implemented by drivers that can report the end of a gateway at once.
+// With other drivers the caller polls Inspect.
 type Watcher interface {
-	// Watch returns nil when the gateway of that place has ended, at once if none
-	// runs, or ctx's error.
-	Watch(ctx context.Context, place, id string) error
+	// Watch returns nil when the gateway of this place has ended, immediately if
+	// none runs. It returns ctx's error if ctx ends first.
+	Watch(ctx context.Context, place Place, id identity.AgentID) error
 }
 
-// Home is an agent's directory. Paths are relative, with slashes; nothing
-// reaches outside, whatever links the agent has planted.
+// Runner is implemented by drivers that have regular work to do.
+type Runner interface {
+	// Run does the driver's regular work until ctx ends. The server calls it
+	// once.
+	Run(ctx context.Context) error
+}
+
+// Settings are what the server passes to the driver that it uses, whichever it
+// is. What only one driver needs comes from the driver's own flags.
+type Settings struct {
+	Dir      string   // everything that the driver stores; created if missing
+	Command  []string // starts a gateway; Spec.Args are appended
+	ReadOnly []string // files and directories that gateways may read
+	Log      *slog.Logger
+}
+
+// Check is the result of one check of the machine that a driver is to use.
+type Check struct {
+	Name  string // what was checked
+	State string
+	OK    bool   // gateways can run, perhaps with a restriction that State names
+	Fix   string // what the operator can do; empty if nothing is missing
+}
+
+// Home is an agent's directory. Paths are relative and have slashes. Symbolic
+// links that the agent has created never lead outside of the directory.
 type Home interface {
-	// ReadFile returns at most limit bytes; a longer file is ErrTooLarge, a
-	// missing one fs.ErrNotExist.
+	// ReadFile returns the content of a file. Errors: ErrTooLarge if the file is
+	// longer than limit bytes, fs.ErrNotExist if it is missing.
 	ReadFile(path string, limit int64) ([]byte, error)
-	// WriteFile replaces the file in one step, making its directories.
+	// WriteFile replaces a file atomically. It creates missing directories.
 	WriteFile(path string, data []byte) error
-	// ReadDir lists a directory by name; a missing one is empty.
+	// ReadDir returns the entries of a directory, sorted by name. A missing
+	// directory has none.
 	ReadDir(path string) ([]Entry, error)
-	// RemoveAll deletes a file or a tree; a missing one is success.
+	// RemoveAll deletes a file or a tree. It succeeds if there is none.
 	RemoveAll(path string) error
 	Close() error
 }
 
-// Entry is one file or directory of a Home.
+// Entry is a file or directory of a Home.
 type Entry struct {
-	Name string
-	Dir  bool
-	Size int64
-	At   time.Time // last modification
+	Name    string
+	Dir     bool
+	Size    int64
+	ModTime time.Time
 }
 
-// Spec is what a gateway needs to exist. In Args and in the values of Env the
-// driver replaces HomePath, Port and SecretsPath by what they are for the
-// gateway, which may see other paths than the server does.
+// Spec describes a gateway. In Args and in the values of Env the driver replaces
+// HomePath, Port and SecretsPath by the values that hold inside the gateway,
+// which may see other paths than the server does.
 type Spec struct {
-	ID      string
-	Args    []string                // after the runtime's own command
-	Env     map[string]vault.Secret // the gateway's whole environment but PATH, HOME and TMPDIR
+	ID      identity.AgentID
+	Args    []string                // follow the command of the driver
+	Env     map[string]vault.Secret // the whole environment except PATH, HOME and TMPDIR
 	Files   map[string][]byte       // written into the home before the start
-	Secrets []byte                  // content of the secrets file, 0600 on a memory file system
+	Secrets []byte                  // content of the secrets file, mode 0600, on a memory file system
 	Limits  Limits
 }
 
-// Placeholders in Spec.Args and Spec.Env. Values of Env may be an agent's own, so
-// they are what nobody writes by chance.
+// Placeholders in Spec.Args and Spec.Env. Some values of Env come from users, so
+// the placeholders are texts that nobody writes by accident.
 const (
 	HomePath    = "{agento:home}"
 	Port        = "{agento:port}"
 	SecretsPath = "{agento:secrets}"
 )
 
-// Limits bound a gateway and all its children; zero means no limit.
+// Limits are the limits of a gateway with all its children. Zero means no limit.
 type Limits struct {
 	MemoryBytes int64
-	Processes   int64 // counts threads too, as the kernel does
+	Processes   int64 // includes threads, as the kernel counts
 }
 
-// Phase is what a gateway is doing, as far as the driver can see.
+// Phase says what a gateway is doing, as far as the driver can see.
 type Phase string
 
 // The phases of a gateway.
 const (
-	Gone    Phase = "gone"    // nothing runs and nothing is known of an end
-	Running Phase = "running" // its process lives
-	Exited  Phase = "exited"  // it ran and ended
+	Gone    Phase = "gone"    // no process runs, and no exit is recorded
+	Running Phase = "running" // its process runs
+	Exited  Phase = "exited"  // its process has run and ended
 )
 
-// State is one look at a gateway.
+// State is the state of a gateway at one moment.
 type State struct {
 	Phase       Phase
-	ExitCode    int       // if Exited and known, else -1; 128+n for a signal
-	OOMKilled   bool      // if Exited: it met its memory limit
+	ExitCode    int       // if Exited and known, else -1; 128+n for signal n
+	OOMKilled   bool      // if Exited: killed because of its memory limit
 	StartedAt   time.Time // if Running
-	MemoryBytes int64     // resident, with all children
+	MemoryBytes int64     // resident memory, including all children
 	MemoryLimit int64     // 0: none
 	CPU         time.Duration
 	Processes   int64
 }
 
-// Found is something that exists for an id, whether or not agento knows it.
+// Found is an agent of which the driver holds something. The server may not know
+// it.
 type Found struct {
-	ID      string
-	Place   string // empty if not known
+	ID      identity.AgentID
+	Place   Place // empty if not known
 	Running bool
 }
 
+// Errors that callers distinguish.
 var (
-	// ErrNoRoom says that no machine can take another gateway.
-	ErrNoRoom = errors.New("no room for another gateway")
-	// ErrPlaceTaken says that something else has come to the place since it was
-	// chosen: choose another.
-	ErrPlaceTaken = errors.New("the place is taken by something else")
-	// ErrNotRunning says that the gateway is not there to be dialled.
+	// ErrNoCapacity means that no machine can run another gateway.
+	ErrNoCapacity = errors.New("no capacity for another gateway")
+	// ErrPlaceTaken means that something else uses the place since it was chosen:
+	// the caller chooses another one.
+	ErrPlaceTaken = errors.New("the place is in use by something else")
+	// ErrNotRunning means that the gateway does not run.
 	ErrNotRunning = errors.New("the gateway is not running")
-	// ErrTooLarge says that a file exceeds the limit given.
+	// ErrTooLarge means that a file is larger than the limit.
 	ErrTooLarge = errors.New("file too large")
 )

@@ -1,7 +1,7 @@
-// Package fake is a runtime driver whose gateways are HTTP handlers in this
-// process, for tests. It can be told to fail, to be slow and to crash, and it
-// notes what callers do that the contract forbids. A Driver outlives the
-// service under test as real gateways outlive a server.
+// Package fake is a runtime driver for tests. Its gateways are HTTP handlers in
+// this process. Tests can make it fail, be slow and crash. It records calls that
+// break the contract. A Driver outlives the service under test, as real gateways
+// outlive a server.
 package fake
 
 import (
@@ -17,56 +17,57 @@ import (
 	"sync"
 	"time"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/home"
 )
 
 // Settings of a Driver.
 type Settings struct {
-	Dir     string                      // holds the homes
-	Handler func(*Gateway) http.Handler // answers for a gateway; nil: 204 to everything
-	Room    int                         // gateways that fit; 0: any number
+	Dir      string                      // contains the homes
+	Handler  func(*Gateway) http.Handler // returns the handler of a gateway; nil: 204 to every request
+	Capacity int                         // number of gateways that can run; 0: any number
 }
 
 // Driver implements runtime.Driver and runtime.Watcher.
 type Driver struct {
-	set Settings
+	settings Settings
 
 	mu         sync.Mutex
-	agents     map[string]*agent // guarded by mu
-	violations []string          // guarded by mu
-	starts     map[string]int    // by id; guarded by mu
-	script     script            // guarded by mu
-	places     int               // guarded by mu
+	agents     map[identity.AgentID]*agent // guarded by mu
+	violations []string                    // guarded by mu
+	starts     map[identity.AgentID]int    // by id; guarded by mu
+	script     script                      // guarded by mu
+	places     int                         // guarded by mu
 }
 
-// script is what tests have ordered.
+// script is what tests have set with the methods in script.go.
 type script struct {
-	failPlace, failStart faults
+	failPlace, failStart failures
 	startDelay           time.Duration
 	stopDelay            time.Duration
-	exits                map[string]exits
+	exits                map[identity.AgentID]exits
 }
 
-type faults struct {
+type failures struct {
 	left int
 	err  error
 }
 
 type exits struct{ left, code int }
 
-// agent is all that exists for an id.
+// agent has everything that exists for an id.
 type agent struct {
-	id  string
-	one sync.Mutex // one Start, Stop or Remove at a time
+	id identity.AgentID
+	op sync.Mutex // held by Start, Stop and Remove
 
 	mu      sync.Mutex
-	log     *lines        // guarded by mu
-	place   string        // guarded by mu
-	placed  []string      // places given out; guarded by mu
-	gateway *Gateway      // the last one; guarded by mu
-	memory  int64         // guarded by mu
-	cpu     time.Duration // guarded by mu
+	log     *logLines       // guarded by mu
+	place   runtime.Place   // guarded by mu
+	places  []runtime.Place // every place that Place has returned; guarded by mu
+	gateway *Gateway        // the last one; guarded by mu
+	memory  int64           // guarded by mu
+	cpu     time.Duration   // guarded by mu
 }
 
 // New returns a driver without agents.
@@ -76,66 +77,66 @@ func New(s Settings) *Driver {
 			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 		}
 	}
-	return &Driver{set: s, agents: map[string]*agent{}, starts: map[string]int{}, script: script{exits: map[string]exits{}}}
+	return &Driver{settings: s, agents: map[identity.AgentID]*agent{}, starts: map[identity.AgentID]int{}, script: script{exits: map[identity.AgentID]exits{}}}
 }
 
-// agent returns what exists for an id; nil if nothing does.
-func (d *Driver) agent(id string) *agent {
+// agent returns the agent with an id, or nil.
+func (d *Driver) agent(id identity.AgentID) *agent {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.agents[id]
 }
 
-func (d *Driver) agentOrNew(id string) *agent {
+func (d *Driver) addAgent(id identity.AgentID) *agent {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a := d.agents[id]
 	if a == nil {
-		a = &agent{id: id, log: newLines()}
+		a = &agent{id: id, log: newLogLines()}
 		d.agents[id] = a
 	}
 	return a
 }
 
-func (d *Driver) violate(format string, args ...any) {
+func (d *Driver) recordViolation(format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.violations = append(d.violations, fmt.Sprintf(format, args...))
 }
 
 // Place implements runtime.Driver.
-func (d *Driver) Place(ctx context.Context, s runtime.Spec) (string, error) {
+func (d *Driver) Place(ctx context.Context, s runtime.Spec) (runtime.Place, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	if err := d.placing(); err != nil {
+	if err := d.checkPlace(); err != nil {
 		return "", err
 	}
-	a := d.agentOrNew(s.ID)
+	a := d.addAgent(s.ID)
 	d.mu.Lock()
 	d.places++
-	place := fmt.Sprintf("fake/%d", d.places)
+	place := runtime.Place(fmt.Sprintf("fake/%d", d.places))
 	d.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.placed = append(a.placed, place)
+	a.places = append(a.places, place)
 	return place, nil
 }
 
-func (d *Driver) placing() error {
-	live := d.Live()
+func (d *Driver) checkPlace() error {
+	running := d.RunningCount()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.script.failPlace.next(); err != nil {
 		return err
 	}
-	if d.set.Room > 0 && live >= d.set.Room {
-		return runtime.ErrNoRoom
+	if d.settings.Capacity > 0 && running >= d.settings.Capacity {
+		return runtime.ErrNoCapacity
 	}
 	return nil
 }
 
-func (f *faults) next() error {
+func (f *failures) next() error {
 	if f.left == 0 {
 		return nil
 	}
@@ -144,33 +145,33 @@ func (f *faults) next() error {
 }
 
 // Start implements runtime.Driver.
-func (d *Driver) Start(ctx context.Context, place string, s runtime.Spec) error {
-	a := d.agentOrNew(s.ID)
-	a.one.Lock()
-	defer a.one.Unlock()
+func (d *Driver) Start(ctx context.Context, place runtime.Place, s runtime.Spec) error {
+	a := d.addAgent(s.ID)
+	a.op.Lock()
+	defer a.op.Unlock()
 	a.mu.Lock()
-	placed, running, at := slices.Contains(a.placed, place), a.live() != nil, a.place
+	known, running, at := slices.Contains(a.places, place), a.running() != nil, a.place
 	a.mu.Unlock()
-	if !placed {
-		d.violate("start of %s at place %q, which it was never given", s.ID, place)
+	if !known {
+		d.recordViolation("start of %s at place %q, which Place has not returned", s.ID, place)
 	}
 	if running && at == place {
 		return nil
 	}
 	if running {
-		d.violate("second start of %s at %s while it runs at %s", s.ID, place, at)
+		d.recordViolation("second start of %s at %s while it runs at %s", s.ID, place, at)
 		return fmt.Errorf("start %s: it runs at place %s: stop it first", s.ID, at)
 	}
 	return d.start(ctx, a, place, s)
 }
 
-func (d *Driver) start(ctx context.Context, a *agent, place string, s runtime.Spec) error {
+func (d *Driver) start(ctx context.Context, a *agent, place runtime.Place, s runtime.Spec) error {
 	d.mu.Lock()
 	delay := d.script.startDelay
 	err := d.script.failStart.next()
 	exit := d.script.exits[s.ID]
 	if err == nil && exit.left > 0 {
-		d.script.exits[s.ID] = exitsLess(exit)
+		d.script.exits[s.ID] = lessOne(exit)
 	}
 	d.mu.Unlock()
 	if err := pause(ctx, delay); err != nil {
@@ -179,7 +180,7 @@ func (d *Driver) start(ctx context.Context, a *agent, place string, s runtime.Sp
 	if err != nil {
 		return err
 	}
-	if err := d.furnish(s); err != nil {
+	if err := d.writeFiles(s); err != nil {
 		return fmt.Errorf("start %s: %w", s.ID, err)
 	}
 	g := newGateway(d, a, place, s)
@@ -189,16 +190,16 @@ func (d *Driver) start(ctx context.Context, a *agent, place string, s runtime.Sp
 	d.mu.Lock()
 	d.starts[s.ID]++
 	d.mu.Unlock()
-	g.serve(d.set.Handler(g))
+	g.serve(d.settings.Handler(g))
 	if exit.left > 0 {
 		g.Exit(exit.code)
 	}
 	return nil
 }
 
-func exitsLess(e exits) exits { return exits{left: e.left - 1, code: e.code} }
+func lessOne(e exits) exits { return exits{left: e.left - 1, code: e.code} }
 
-func (d *Driver) furnish(s runtime.Spec) error {
+func (d *Driver) writeFiles(s runtime.Spec) error {
 	h, err := d.openHome(s.ID)
 	if err != nil {
 		return err
@@ -212,14 +213,14 @@ func (d *Driver) furnish(s runtime.Spec) error {
 }
 
 // Stop implements runtime.Driver. The gateway ends at once with exit code 0,
-// whatever the grace, unless DelayStop says otherwise.
-func (d *Driver) Stop(ctx context.Context, _, id string, grace time.Duration) error {
+// whatever the grace period is, unless DelayStop was called.
+func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID, grace time.Duration) error {
 	a := d.agent(id)
 	if a == nil {
 		return nil
 	}
-	a.one.Lock()
-	defer a.one.Unlock()
+	a.op.Lock()
+	defer a.op.Unlock()
 	d.mu.Lock()
 	delay := min(d.script.stopDelay, grace)
 	d.mu.Unlock()
@@ -232,7 +233,7 @@ func (d *Driver) Stop(ctx context.Context, _, id string, grace time.Duration) er
 
 func (a *agent) stop(code int) {
 	a.mu.Lock()
-	g := a.live()
+	g := a.running()
 	a.mu.Unlock()
 	if g != nil {
 		g.Exit(code)
@@ -240,8 +241,8 @@ func (a *agent) stop(code int) {
 	}
 }
 
-// live returns the gateway if it runs. The caller holds mu.
-func (a *agent) live() *Gateway {
+// running returns the gateway if it runs, otherwise nil. The caller holds mu.
+func (a *agent) running() *Gateway {
 	if a.gateway == nil || a.gateway.ended() {
 		return nil
 	}
@@ -249,7 +250,7 @@ func (a *agent) live() *Gateway {
 }
 
 // Inspect implements runtime.Driver.
-func (d *Driver) Inspect(_ context.Context, place, id string) (runtime.State, error) {
+func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.AgentID) (runtime.State, error) {
 	gone := runtime.State{Phase: runtime.Gone, ExitCode: -1}
 	a := d.agent(id)
 	if a == nil {
@@ -264,16 +265,16 @@ func (d *Driver) Inspect(_ context.Context, place, id string) (runtime.State, er
 }
 
 // Watch implements runtime.Watcher.
-func (d *Driver) Watch(ctx context.Context, place, id string) error {
+func (d *Driver) Watch(ctx context.Context, place runtime.Place, id identity.AgentID) error {
 	a := d.agent(id)
 	if a == nil {
 		return nil
 	}
 	a.mu.Lock()
-	g := a.live()
-	here := a.place == place
+	g := a.running()
+	atPlace := a.place == place
 	a.mu.Unlock()
-	if g == nil || !here {
+	if g == nil || !atPlace {
 		return nil
 	}
 	select {
@@ -285,17 +286,17 @@ func (d *Driver) Watch(ctx context.Context, place, id string) error {
 }
 
 // Logs implements runtime.Driver. At least the last 10,000 lines are kept.
-func (d *Driver) Logs(ctx context.Context, _, id string, tail int, follow bool) (io.ReadCloser, error) {
-	return d.agentOrNew(id).lines().read(ctx, tail, follow), nil
+func (d *Driver) Logs(ctx context.Context, _ runtime.Place, id identity.AgentID, tail int, follow bool) (io.ReadCloser, error) {
+	return d.addAgent(id).currentLog().read(ctx, tail, follow), nil
 }
 
 // Dial implements runtime.Driver.
-func (d *Driver) Dial(ctx context.Context, place, id string) (net.Conn, error) {
+func (d *Driver) Dial(ctx context.Context, place runtime.Place, id identity.AgentID) (net.Conn, error) {
 	if a := d.agent(id); a != nil {
 		a.mu.Lock()
-		g, here := a.live(), a.place == place
+		g, atPlace := a.running(), a.place == place
 		a.mu.Unlock()
-		if g != nil && here {
+		if g != nil && atPlace {
 			return g.dial(ctx)
 		}
 	}
@@ -303,23 +304,25 @@ func (d *Driver) Dial(ctx context.Context, place, id string) (net.Conn, error) {
 }
 
 // Home implements runtime.Driver.
-func (d *Driver) Home(_ context.Context, _, id string) (runtime.Home, error) {
-	d.agentOrNew(id)
+func (d *Driver) Home(_ context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
+	d.addAgent(id)
 	return d.openHome(id)
 }
 
-func (d *Driver) openHome(id string) (*home.Dir, error) {
-	return home.Open(home.Settings{Dir: d.homeDir(id), Trash: filepath.Join(d.set.Dir, ".trash")})
+func (d *Driver) openHome(id identity.AgentID) (*home.Dir, error) {
+	return home.Open(home.Settings{Dir: d.homeDir(id), Trash: filepath.Join(d.settings.Dir, ".trash")})
 }
 
-func (d *Driver) homeDir(id string) string { return filepath.Join(d.set.Dir, id) }
+func (d *Driver) homeDir(id identity.AgentID) string {
+	return filepath.Join(d.settings.Dir, string(id))
+}
 
 // PutSecrets implements runtime.Driver.
-func (d *Driver) PutSecrets(_ context.Context, place, id string, secrets []byte) error {
+func (d *Driver) PutSecrets(_ context.Context, place runtime.Place, id identity.AgentID, secrets []byte) error {
 	if a := d.agent(id); a != nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if g := a.live(); g != nil && a.place == place {
+		if g := a.running(); g != nil && a.place == place {
 			g.putSecrets(secrets)
 			return nil
 		}
@@ -328,28 +331,28 @@ func (d *Driver) PutSecrets(_ context.Context, place, id string, secrets []byte)
 }
 
 // Remove implements runtime.Driver.
-func (d *Driver) Remove(_ context.Context, _, id string) error {
+func (d *Driver) Remove(_ context.Context, _ runtime.Place, id identity.AgentID) error {
 	a := d.agent(id)
 	if a == nil {
 		return home.Purge(d.homeDir(id))
 	}
-	a.one.Lock()
-	defer a.one.Unlock()
+	a.op.Lock()
+	defer a.op.Unlock()
 	a.stop(137)
 	a.clear()
 	return home.Purge(d.homeDir(id))
 }
 
-// clear makes an agent as if it had never been. It stays in the map, since a
-// Start may be waiting for its lock.
+// clear resets an agent. It stays in the map, since a Start may be waiting for its
+// lock.
 func (a *agent) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.log.close()
-	a.log, a.gateway, a.place, a.placed = newLines(), nil, "", nil
+	a.log, a.gateway, a.place, a.places = newLogLines(), nil, "", nil
 }
 
-func (a *agent) lines() *lines {
+func (a *agent) currentLog() *logLines {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.log
@@ -362,7 +365,7 @@ func (d *Driver) List(context.Context) ([]runtime.Found, error) {
 		_, err := os.Stat(d.homeDir(a.id))
 		a.mu.Lock()
 		if a.gateway != nil || err == nil {
-			out = append(out, runtime.Found{ID: a.id, Place: a.place, Running: a.live() != nil})
+			out = append(out, runtime.Found{ID: a.id, Place: a.place, Running: a.running() != nil})
 		}
 		a.mu.Unlock()
 	}

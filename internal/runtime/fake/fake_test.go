@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/fake"
 	"agento.host/agento/internal/runtime/runtimetest"
@@ -17,29 +18,29 @@ import (
 
 func open(t *testing.T) *fake.Driver {
 	t.Helper()
-	d := fake.New(fake.Settings{Dir: t.TempDir(), Room: 100, Handler: func(g *fake.Gateway) http.Handler { return runtimetest.Handler(g) }})
+	d := fake.New(fake.Settings{Dir: t.TempDir(), Capacity: 100, Handler: func(g *fake.Gateway) http.Handler { return runtimetest.Handler(g) }})
 	t.Cleanup(func() {
 		d.Close()
-		if live := d.Live(); live != 0 {
-			t.Errorf("%d gateways after Close", live)
+		if running := d.RunningCount(); running != 0 {
+			t.Errorf("%d gateways after Close", running)
 		}
 	})
 	return d
 }
 
 func TestContract(t *testing.T) {
-	runtimetest.Run(t, func(t *testing.T) runtimetest.Bed {
+	runtimetest.Run(t, func(t *testing.T) runtimetest.Env {
 		d := open(t)
-		return runtimetest.Bed{Driver: d, Restart: func(*testing.T) runtime.Driver { return d }}
+		return runtimetest.Env{Driver: d, Restart: func(*testing.T) runtime.Driver { return d }}
 	})
 }
 
-func TestScript(t *testing.T) {
+func TestScriptedFailuresAndUsage(t *testing.T) {
 	d := open(t)
 	s := runtimetest.Spec("a")
-	d.FailPlace(2, runtime.ErrNoRoom)
+	d.FailPlace(2, runtime.ErrNoCapacity)
 	for range 2 {
-		if _, err := d.Place(t.Context(), s); !errors.Is(err, runtime.ErrNoRoom) {
+		if _, err := d.Place(t.Context(), s); !errors.Is(err, runtime.ErrNoCapacity) {
 			t.Errorf("place: %v", err)
 		}
 	}
@@ -58,7 +59,7 @@ func TestScript(t *testing.T) {
 	}
 	g := runtimetest.At(t, d, "a", place)
 	if state := g.Inspect(); state.Phase != runtime.Exited || state.ExitCode != 78 {
-		t.Errorf("told to exit: %+v", state)
+		t.Errorf("after ExitAfterStart: %+v", state)
 	}
 	if err := d.Start(t.Context(), place, s); err != nil {
 		t.Fatal(err)
@@ -71,11 +72,11 @@ func TestScript(t *testing.T) {
 	if got := g.Log(1); got != "from the test\n" {
 		t.Errorf("log: %q", got)
 	}
-	if d.Starts("a") != 2 || d.Live() != 1 || d.Running()[0] != "a" {
+	if d.Starts("a") != 2 || d.RunningCount() != 1 || d.Running()[0] != "a" {
 		t.Errorf("%d starts, running %v", d.Starts("a"), d.Running())
 	}
 	if !d.KillForMemory("a") || d.Kill("a", 1) {
-		t.Error("kill: one ran, then none")
+		t.Error("the first kill must report that a gateway ran, the second that none did")
 	}
 	if state := g.Inspect(); state.ExitCode != 137 || !state.OOMKilled {
 		t.Errorf("killed: %+v", state)
@@ -85,7 +86,7 @@ func TestScript(t *testing.T) {
 	}
 }
 
-func TestViolations(t *testing.T) {
+func TestViolationsAreRecorded(t *testing.T) {
 	d := open(t)
 	s := runtimetest.Spec("a")
 	g := runtimetest.Start(t, d, s)
@@ -94,7 +95,7 @@ func TestViolations(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := d.Start(t.Context(), other, s); err == nil {
-		t.Error("started twice")
+		t.Error("a second start succeeded")
 	}
 	g.Stop(0)
 	if err := d.Start(t.Context(), "fake/elsewhere", s); err != nil {
@@ -105,7 +106,7 @@ func TestViolations(t *testing.T) {
 	}
 }
 
-func TestDelays(t *testing.T) {
+func TestDelaysOfStartAndStop(t *testing.T) {
 	d := open(t)
 	d.DelayStart(time.Hour)
 	s := runtimetest.Spec("a")
@@ -121,10 +122,11 @@ func TestDelays(t *testing.T) {
 	d.DelayStart(0)
 	d.DelayStop(time.Hour)
 	g := runtimetest.Start(t, d, s)
-	g.Stop(time.Millisecond) // no longer than the grace
+	g.Stop(time.Millisecond) // returns after the grace period
 }
 
-// TestCrashBreaksConnections: whoever reads from a gateway sees it go.
+// TestCrashBreaksConnections: a client that reads from a gateway gets an error when
+// it crashes.
 func TestCrashBreaksConnections(t *testing.T) {
 	began := make(chan struct{})
 	d := fake.New(fake.Settings{Dir: t.TempDir(), Handler: func(*fake.Gateway) http.Handler {
@@ -157,12 +159,12 @@ func TestCrashBreaksConnections(t *testing.T) {
 	}
 }
 
-func TestManyAtOnce(t *testing.T) {
+func TestManyAgentsConcurrently(t *testing.T) {
 	d := open(t)
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
-			s := runtimetest.Spec(fmt.Sprintf("agent-%d", i))
+			s := runtimetest.Spec(identity.AgentID(fmt.Sprintf("agent-%d", i)))
 			for range 3 {
 				place, err := d.Place(t.Context(), s)
 				if err == nil {
@@ -181,7 +183,7 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if found, err := d.List(t.Context()); err != nil || len(found) != 0 || d.Live() != 0 {
-		t.Errorf("left: %v %v", found, err)
+	if found, err := d.List(t.Context()); err != nil || len(found) != 0 || d.RunningCount() != 0 {
+		t.Errorf("after the removal: %v %v", found, err)
 	}
 }

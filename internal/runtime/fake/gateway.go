@@ -11,23 +11,25 @@ import (
 	"sync"
 	"time"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
-// secretsPath is what runtime.SecretsPath becomes; only Secrets reads it.
+// secretsPath replaces runtime.SecretsPath. No such file exists: see
+// Gateway.Secrets.
 const secretsPath = "/fake/secrets.json"
 
-// Gateway is one gateway, running or ended.
+// Gateway is a gateway that runs or has ended.
 type Gateway struct {
-	ID    string
-	Place string
-	Spec  runtime.Spec // as given to Start
+	ID    identity.AgentID
+	Place runtime.Place
+	Spec  runtime.Spec // the argument of Start
 
 	driver *Driver
 	agent  *agent
 	at     time.Time
 	conns  chan net.Conn
-	done   chan struct{} // closed when it ends
+	done   chan struct{} // closed when the gateway ends
 	served chan struct{} // closed when the server has returned
 
 	mu      sync.Mutex
@@ -37,7 +39,7 @@ type Gateway struct {
 	oom     bool         // guarded by mu
 }
 
-func newGateway(d *Driver, a *agent, place string, s runtime.Spec) *Gateway {
+func newGateway(d *Driver, a *agent, place runtime.Place, s runtime.Spec) *Gateway {
 	return &Gateway{
 		ID: s.ID, Place: place, Spec: s, driver: d, agent: a, at: time.Now().UTC(),
 		conns: make(chan net.Conn), done: make(chan struct{}), served: make(chan struct{}),
@@ -45,7 +47,7 @@ func newGateway(d *Driver, a *agent, place string, s runtime.Spec) *Gateway {
 	}
 }
 
-// serve answers with a handler until the gateway ends.
+// serve serves requests with a handler until the gateway ends.
 func (g *Gateway) serve(h http.Handler) {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	g.mu.Lock()
@@ -53,7 +55,7 @@ func (g *Gateway) serve(h http.Handler) {
 	g.mu.Unlock()
 	go func() {
 		defer close(g.served)
-		_ = server.Serve(g) // ends when the gateway does
+		_ = server.Serve(g) // returns when the gateway ends
 	}()
 }
 
@@ -90,7 +92,7 @@ func (g *Gateway) dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// Exit ends the gateway from within; its connections break.
+// Exit ends the gateway. Its connections break.
 func (g *Gateway) Exit(code int) { g.end(code, false) }
 
 func (g *Gateway) end(code int, oom bool) {
@@ -102,7 +104,7 @@ func (g *Gateway) end(code int, oom bool) {
 	g.code, g.oom = code, oom
 	close(g.done)
 	if g.server != nil {
-		_ = g.server.Close() // breaks what is open; there is nothing to save
+		_ = g.server.Close() // breaks open connections; the error does not matter
 	}
 }
 
@@ -128,7 +130,7 @@ func (g *Gateway) state(memory int64, cpu time.Duration) runtime.State {
 }
 
 // Print adds a line to the agent's log.
-func (g *Gateway) Print(line string) { g.agent.lines().add(line) }
+func (g *Gateway) Print(line string) { g.agent.currentLog().add(line) }
 
 // Getenv returns a variable of the gateway's environment as the gateway sees it.
 func (g *Gateway) Getenv(name string) string {
@@ -140,23 +142,23 @@ func (g *Gateway) Getenv(name string) string {
 	case "TMPDIR":
 		return "/tmp"
 	}
-	return g.fill(g.Spec.Env[name].Reveal())
+	return g.expand(g.Spec.Env[name].Reveal())
 }
 
 // Args returns the gateway's arguments as the gateway sees them.
 func (g *Gateway) Args() []string {
 	out := make([]string, len(g.Spec.Args))
 	for i, a := range g.Spec.Args {
-		out[i] = g.fill(a)
+		out[i] = g.expand(a)
 	}
 	return out
 }
 
-func (g *Gateway) fill(text string) string {
+func (g *Gateway) expand(text string) string {
 	return strings.NewReplacer(runtime.HomePath, g.HomeDir(), runtime.Port, "1", runtime.SecretsPath, secretsPath).Replace(text)
 }
 
-// HomeDir is where the gateway sees the agent's home.
+// HomeDir returns the directory of the agent's home.
 func (g *Gateway) HomeDir() string { return g.driver.homeDir(g.ID) }
 
 // Secrets returns the content of the secrets file.
@@ -164,7 +166,7 @@ func (g *Gateway) Secrets() ([]byte, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended() {
-		return nil, errors.New("the secrets file went with the gateway")
+		return nil, errors.New("the gateway has ended: its secrets file is removed")
 	}
 	return slices.Clone(g.secrets), nil
 }

@@ -3,53 +3,55 @@ package fake
 import (
 	"slices"
 	"time"
+
+	"agento.host/agento/internal/identity"
 )
 
 // FailPlace makes the next n calls of Place return err.
 func (d *Driver) FailPlace(n int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.script.failPlace = faults{left: n, err: err}
+	d.script.failPlace = failures{left: n, err: err}
 }
 
-// FailStart makes the next n calls of Start that would start something return
-// err.
+// FailStart makes the next n calls of Start that would start a gateway return err.
 func (d *Driver) FailStart(n int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.script.failStart = faults{left: n, err: err}
+	d.script.failStart = failures{left: n, err: err}
 }
 
-// DelayStart makes each Start take a while.
+// DelayStart makes each Start take t.
 func (d *Driver) DelayStart(t time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.script.startDelay = t
 }
 
-// DelayStop makes gateways use up to t of the grace that Stop gives them.
+// DelayStop makes gateways take t to stop, at most the grace period of Stop.
 func (d *Driver) DelayStop(t time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.script.stopDelay = t
 }
 
-// ExitAfterStart makes the next n gateways of an id end with a code as soon as
+// ExitAfterStart makes the next n gateways of an agent exit with a code as soon as
 // they have started.
-func (d *Driver) ExitAfterStart(id string, n, code int) {
+func (d *Driver) ExitAfterStart(id identity.AgentID, n, code int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.script.exits[id] = exits{left: n, code: code}
 }
 
-// Kill crashes the gateway of an id with an exit code, 137 as kill -9 does. It
-// says whether one ran.
-func (d *Driver) Kill(id string, code int) bool { return d.crash(id, code, false) }
+// Kill crashes the gateway of an agent with an exit code; kill -9 makes it 137. It
+// reports whether a gateway ran.
+func (d *Driver) Kill(id identity.AgentID, code int) bool { return d.crash(id, code, false) }
 
-// KillForMemory crashes the gateway of an id as the kernel does at its limit.
-func (d *Driver) KillForMemory(id string) bool { return d.crash(id, 137, true) }
+// KillForMemory crashes the gateway of an agent as the kernel does at the memory
+// limit. It reports whether a gateway ran.
+func (d *Driver) KillForMemory(id identity.AgentID) bool { return d.crash(id, 137, true) }
 
-func (d *Driver) crash(id string, code int, oom bool) bool {
+func (d *Driver) crash(id identity.AgentID, code int, oom bool) bool {
 	g := d.Gateway(id)
 	if g == nil {
 		return false
@@ -59,34 +61,34 @@ func (d *Driver) crash(id string, code int, oom bool) bool {
 	return true
 }
 
-// Print adds a line to the log of an id.
-func (d *Driver) Print(id, line string) { d.agentOrNew(id).lines().add(line) }
+// Print adds a line to the log of an agent.
+func (d *Driver) Print(id identity.AgentID, line string) { d.addAgent(id).currentLog().add(line) }
 
-// SetUsage sets what Inspect says an agent uses.
-func (d *Driver) SetUsage(id string, memoryBytes int64, cpu time.Duration) {
-	a := d.agentOrNew(id)
+// SetUsage sets what Inspect returns as the usage of an agent.
+func (d *Driver) SetUsage(id identity.AgentID, memoryBytes int64, cpu time.Duration) {
+	a := d.addAgent(id)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.memory, a.cpu = memoryBytes, cpu
 }
 
-// Gateway returns the running gateway of an id, nil if there is none.
-func (d *Driver) Gateway(id string) *Gateway {
+// Gateway returns the running gateway of an agent, or nil.
+func (d *Driver) Gateway(id identity.AgentID) *Gateway {
 	a := d.agent(id)
 	if a == nil {
 		return nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.live()
+	return a.running()
 }
 
-// Running lists the ids whose gateways run, sorted.
-func (d *Driver) Running() []string {
-	var ids []string
+// Running lists the agents whose gateways run, sorted.
+func (d *Driver) Running() []identity.AgentID {
+	var ids []identity.AgentID
 	for _, a := range d.all() {
 		a.mu.Lock()
-		if a.live() != nil {
+		if a.running() != nil {
 			ids = append(ids, a.id)
 		}
 		a.mu.Unlock()
@@ -95,18 +97,18 @@ func (d *Driver) Running() []string {
 	return ids
 }
 
-// Live counts the gateways that run.
-func (d *Driver) Live() int { return len(d.Running()) }
+// RunningCount returns the number of running gateways.
+func (d *Driver) RunningCount() int { return len(d.Running()) }
 
-// Starts counts how often a gateway of an id was made to run.
-func (d *Driver) Starts(id string) int {
+// Starts returns how many gateways of an agent have been started.
+func (d *Driver) Starts(id identity.AgentID) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.starts[id]
 }
 
-// Violations lists what callers did against the contract: a second start while
-// a gateway runs elsewhere, a start at a place never given out.
+// Violations lists the calls that broke the contract: a second start while a
+// gateway runs elsewhere, a start at a place that Place has not returned.
 func (d *Driver) Violations() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

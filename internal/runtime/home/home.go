@@ -1,6 +1,6 @@
-// Package home is an agent's directory on a local disk. The agent is hostile:
-// whatever links, pipes or depths it leaves there, the server reads and writes
-// nothing outside of it, never blocks, and can always delete it.
+// Package home is an agent's directory on a local disk. The agent is hostile.
+// Whatever links, pipes or deep trees it creates there, the server reads and writes
+// nothing outside of the directory, never blocks, and can always delete it.
 package home
 
 import (
@@ -20,49 +20,49 @@ import (
 	"agento.host/agento/internal/runtime"
 )
 
-// maxEntries bounds what ReadDir returns, so that an agent cannot fill the
-// server's memory with names.
+// maxEntries limits what ReadDir returns, so that an agent cannot fill the server's
+// memory with names.
 const maxEntries = 100_000
 
-// Owner is the user that the agent's files belong to. The zero Owner leaves
-// them to the server's own user.
+// Owner is the user that owns the agent's files. The zero Owner is the server's own
+// user.
 type Owner struct {
 	UID, GID int
 }
 
-// Settings say where a home is.
+// Settings are the paths of a home.
 type Settings struct {
-	Dir   string // the home itself; made if missing
-	Trash string // a directory on the same file system, beside Dir, out of the agent's reach
+	Dir   string // the home itself; created if missing
+	Trash string // a directory on the same file system, beside Dir, that the agent cannot reach
 	Owner Owner
 }
 
-// Dir is a home; it implements runtime.Home.
+// Dir is an open home. It implements runtime.Home.
 type Dir struct {
 	root  *os.Root
 	trash string
 	owner Owner
 }
 
-// Open opens a home, making it first if it does not exist. Dir itself must not
-// be within the agent's reach.
+// Open opens a home. It creates one that does not exist. The agent must not be able
+// to replace Dir itself.
 func Open(s Settings) (*Dir, error) {
 	err := os.Mkdir(s.Dir, 0o700)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make home: %w", err)
+		return nil, fmt.Errorf("create home: %w", err)
 	}
-	made := err == nil
+	created := err == nil
 	root, err := os.OpenRoot(s.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open home: %w", err)
 	}
 	d := &Dir{root: root, trash: s.Trash, owner: s.Owner}
-	if made {
-		err = d.own(".")
+	if created {
+		err = d.chown(".")
 	}
 	if err != nil {
 		_ = root.Close()
-		return nil, fmt.Errorf("make home: %w", err)
+		return nil, fmt.Errorf("create home: %w", err)
 	}
 	return d, nil
 }
@@ -70,18 +70,18 @@ func Open(s Settings) (*Dir, error) {
 // Close implements runtime.Home.
 func (d *Dir) Close() error { return d.root.Close() }
 
-// ReadFile implements runtime.Home. What is not a regular file is an error.
+// ReadFile implements runtime.Home. It fails for anything but a regular file.
 func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
-	if err := d.regular(d.root.Stat(name)); err != nil {
+	if err := d.checkRegular(d.root.Stat(name)); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	// The agent may have put a pipe there since: opening must not wait for it.
+	// The agent may have replaced the file by a pipe since: opening must not block.
 	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	if err := d.regular(f.Stat()); err != nil {
+	if err := d.checkRegular(f.Stat()); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
@@ -94,7 +94,7 @@ func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-func (*Dir) regular(st fs.FileInfo, err error) error {
+func (*Dir) checkRegular(st fs.FileInfo, err error) error {
 	if err != nil {
 		return err
 	}
@@ -104,9 +104,9 @@ func (*Dir) regular(st fs.FileInfo, err error) error {
 	return nil
 }
 
-// WriteFile implements runtime.Home. The file belongs to the agent and keeps
-// the permissions of the one it replaces; a new one is 0600. A link at name is
-// replaced, not followed.
+// WriteFile implements runtime.Home. The agent owns the file. A new file has mode
+// 0600; one that exists keeps its permissions. A symbolic link is replaced, not
+// followed.
 func (d *Dir) WriteFile(name string, data []byte) error {
 	name = path.Clean(name)
 	dir, base := path.Split(name)
@@ -147,37 +147,37 @@ func (d *Dir) writeNew(name string, mode fs.FileMode, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// makeAll makes a directory and those above it, each belonging to the agent.
+// makeAll creates a directory and its missing parents, all owned by the agent.
 func (d *Dir) makeAll(dir string) error {
 	if dir == "." {
 		return nil
 	}
-	made := ""
+	created := ""
 	for part := range strings.SplitSeq(dir, "/") {
-		made = path.Join(made, part)
+		created = path.Join(created, part)
 		if part == ".." {
-			made = dir // nothing made on the way: os.Root refuses the whole
+			created = dir // create nothing on the way: os.Root rejects the whole path
 		}
-		if err := d.makeOne(made); err != nil {
+		if err := d.makeOne(created); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// makeOne makes a directory that belongs to the agent from its first moment. Were
-// it made first and given away then, a server that dies in between would leave one
-// that the agent cannot enter, for which OpenClaw refuses to start.
+// makeOne creates a directory that the agent owns from the first moment. If it
+// changed the owner afterwards and the server died in between, the agent could not
+// enter the directory, and OpenClaw would refuse to start.
 func (d *Dir) makeOne(name string) error {
 	if _, err := d.root.Lstat(name); err == nil {
-		return nil // or a file, as the next step finds out
+		return nil // it may be a file: the next step fails then
 	}
 	temp := path.Join(path.Dir(name), ".agento-"+rand.Text())
 	err := d.root.Mkdir(temp, 0o700)
 	if err != nil {
 		return err
 	}
-	if err = d.own(temp); err == nil {
+	if err = d.chown(temp); err == nil {
 		err = d.root.Rename(temp, name)
 	}
 	if err == nil {
@@ -185,20 +185,20 @@ func (d *Dir) makeOne(name string) error {
 	}
 	_ = d.root.Remove(temp)
 	if _, there := d.root.Lstat(name); there == nil {
-		return nil // made by somebody else meanwhile
+		return nil // another process has created it
 	}
 	return err
 }
 
-func (d *Dir) own(name string) error {
+func (d *Dir) chown(name string) error {
 	if d.owner == (Owner{}) {
 		return nil
 	}
 	return d.root.Lchown(name, d.owner.UID, d.owner.GID)
 }
 
-// ReadDir implements runtime.Home. A directory of more than 100,000 entries is
-// ErrTooLarge.
+// ReadDir implements runtime.Home. It returns ErrTooLarge for a directory of more
+// than 100,000 entries.
 func (d *Dir) ReadDir(name string) ([]runtime.Entry, error) {
 	st, err := d.root.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -231,15 +231,15 @@ func (d *Dir) entries(dir string, names []string) []runtime.Entry {
 	for _, n := range names {
 		st, err := d.root.Lstat(path.Join(dir, n))
 		if err != nil {
-			continue // the agent has deleted it since
+			continue // the agent has deleted it meanwhile
 		}
-		out = append(out, runtime.Entry{Name: n, Dir: st.IsDir(), Size: st.Size(), At: st.ModTime()})
+		out = append(out, runtime.Entry{Name: n, Dir: st.IsDir(), Size: st.Size(), ModTime: st.ModTime()})
 	}
 	return out
 }
 
-// RemoveAll implements runtime.Home. A tree is gone for the agent in one step,
-// however long its deletion takes.
+// RemoveAll implements runtime.Home. A directory disappears for the agent in one
+// step, however long its deletion takes.
 func (d *Dir) RemoveAll(name string) error {
 	name = path.Clean(name)
 	st, err := d.root.Lstat(name)
@@ -249,18 +249,18 @@ func (d *Dir) RemoveAll(name string) error {
 	case err != nil:
 		return err
 	case name == ".":
-		return errors.New("remove .: a home is removed by its driver")
+		return errors.New("remove .: only Driver.Remove deletes a home")
 	case !st.IsDir():
 		return ignoreMissing(d.root.Remove(name))
 	}
-	doomed, err := d.discard(name)
+	discarded, err := d.discard(name)
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	return Purge(doomed)
+	return Purge(discarded)
 }
 
-// discard moves a directory out of the home.
+// discard moves a directory from the home to the trash and returns its new path.
 func (d *Dir) discard(name string) (string, error) {
 	if err := os.MkdirAll(d.trash, 0o700); err != nil {
 		return "", err
@@ -275,7 +275,7 @@ func (d *Dir) discard(name string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = parent.Close() }()
-	// A directory that its owner may not write cannot be moved.
+	// A directory cannot be moved if its owner may not write to it.
 	_ = d.root.Chmod(name, 0o700)
 	to := rand.Text()
 	if err := unix.Renameat(int(parent.Fd()), path.Base(name), int(trash.Fd()), to); err != nil {

@@ -31,7 +31,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func TestWriteFileKeepsModeAndLeavesNothing(t *testing.T) {
+func TestWriteFileKeepsModeAndLeavesNoTemporaryFiles(t *testing.T) {
 	h, dir := open(t)
 	must(t, h.WriteFile("bin/tool", []byte("1")))
 	must(t, os.Chmod(filepath.Join(dir, "bin/tool"), 0o700))
@@ -53,13 +53,13 @@ func TestWriteFileKeepsModeAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestRemoveAllTakesDirectoriesAwayAtOnce(t *testing.T) {
+func TestRemoveAllDeletesUnreadableDirectories(t *testing.T) {
 	h, dir := open(t)
 	must(t, h.WriteFile("a/b/c", nil))
 	must(t, os.Chmod(filepath.Join(dir, "a/b"), 0))
 	must(t, h.RemoveAll("a"))
 	if _, err := os.Lstat(filepath.Join(dir, "a")); err == nil {
-		t.Error("it is there")
+		t.Error("the directory still exists")
 	}
 	trash, err := os.ReadDir(filepath.Join(filepath.Dir(dir), "trash"))
 	if err != nil || len(trash) != 0 {
@@ -67,7 +67,7 @@ func TestRemoveAllTakesDirectoriesAwayAtOnce(t *testing.T) {
 	}
 }
 
-func TestPurge(t *testing.T) {
+func TestPurgeDeletesDeepTreesAndFollowsNoLinks(t *testing.T) {
 	base := t.TempDir()
 	outside := filepath.Join(base, "outside")
 	must(t, os.Mkdir(outside, 0o700))
@@ -77,41 +77,41 @@ func TestPurge(t *testing.T) {
 	must(t, os.Symlink(outside, filepath.Join(dir, "link")))
 	deep := filepath.Join(dir, "deep")
 	must(t, os.MkdirAll(filepath.Join(deep, strings.Repeat("d/", 500)), 0o700))
-	for range 1200 { // more than one read of a directory
+	for range 1200 { // more than one read of a directory returns
 		_, err := os.MkdirTemp(dir, "d")
 		must(t, err)
 	}
 	must(t, os.Chmod(deep, 0))
-	fewFiles(t)
+	limitOpenFiles(t)
 	must(t, home.Purge(dir))
 	must(t, home.Purge(dir))
 	if _, err := os.Lstat(dir); err == nil {
-		t.Error("the tree is there")
+		t.Error("the tree still exists")
 	}
 	if _, err := os.Lstat(filepath.Join(outside, "kept")); err != nil {
 		t.Error("a link was followed")
 	}
 }
 
-// fewFiles makes open files scarce until the test ends, as a tree deeper than
-// their usual number would.
-func fewFiles(t *testing.T) {
+// limitOpenFiles limits the number of open files until the test ends. It has the
+// effect of a tree that is deeper than the usual limit.
+func limitOpenFiles(t *testing.T) {
 	t.Helper()
 	var before unix.Rlimit
 	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
-	few := before
-	few.Cur = 100
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &few))
+	lowered := before
+	lowered.Cur = 100
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &lowered))
 	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &before) })
 }
 
-// A server can die at any moment: a directory that the agent's user does not own
-// must never be there under its name.
-func TestDirectoriesBelongToTheAgentFromTheFirstMoment(t *testing.T) {
+// The server can die at any moment: a directory must never exist under its name
+// while another user than the agent's owns it.
+func TestNewDirectoriesAreNeverOwnedByTheServer(t *testing.T) {
 	const uid = 54321
 	owner := home.Owner{UID: uid, GID: uid}
 	if os.Getuid() != 0 {
-		owner = home.Owner{} // nobody else can be made the owner: only that it works is tested
+		owner = home.Owner{} // only root can change owners: test only that it works
 	}
 	dir := filepath.Join(t.TempDir(), "home")
 	h, err := home.Open(home.Settings{Dir: dir, Owner: owner})
@@ -120,8 +120,8 @@ func TestDirectoriesBelongToTheAgentFromTheFirstMoment(t *testing.T) {
 	}
 	defer func() { _ = h.Close() }()
 	stop := make(chan struct{})
-	var looking sync.WaitGroup
-	looking.Go(func() {
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
 		for i := 0; ; {
 			select {
 			case <-stop:
@@ -130,10 +130,10 @@ func TestDirectoriesBelongToTheAgentFromTheFirstMoment(t *testing.T) {
 			}
 			st, err := os.Lstat(filepath.Join(dir, fmt.Sprint("d", i)))
 			if err != nil {
-				continue // not yet
+				continue // it does not exist yet
 			}
 			if sys, ok := st.Sys().(*syscall.Stat_t); ok && owner != (home.Owner{}) && sys.Uid != uid {
-				t.Errorf("d%d was seen belonging to %d", i, sys.Uid)
+				t.Errorf("d%d was owned by user %d", i, sys.Uid)
 				return
 			}
 			i++
@@ -145,5 +145,5 @@ func TestDirectoriesBelongToTheAgentFromTheFirstMoment(t *testing.T) {
 		}
 	}
 	close(stop)
-	looking.Wait()
+	watcher.Wait()
 }

@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// Purge deletes a directory with all below it; a missing one is success. It
-// follows no link and is not stopped by unreadable directories or by trees too
-// deep to walk: each subdirectory is moved to the top before it is emptied, so
-// that no path is ever long and few files are ever open.
+// Purge deletes a directory with everything in it. It succeeds if there is none. It
+// follows no links. Unreadable directories and trees that are too deep to walk do
+// not stop it: it moves each subdirectory to the top before it empties it, so that
+// paths stay short and few files are open.
 func Purge(dir string) error {
 	st, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,7 +33,7 @@ func Purge(dir string) error {
 }
 
 func purgeTree(dir string) error {
-	// Fails for a directory of another user, where removal will say so.
+	// It fails for a directory of another user; the removal reports that.
 	_ = os.Chmod(dir, 0o700)
 	top, err := os.OpenRoot(dir)
 	if err != nil {
@@ -44,9 +44,9 @@ func purgeTree(dir string) error {
 	if err := p.empty("."); err != nil {
 		return err
 	}
-	for len(p.flat) > 0 {
-		last := p.flat[len(p.flat)-1]
-		p.flat = p.flat[:len(p.flat)-1]
+	for len(p.pending) > 0 {
+		last := p.pending[len(p.pending)-1]
+		p.pending = p.pending[:len(p.pending)-1]
 		if err := p.empty(last); err != nil {
 			return err
 		}
@@ -58,25 +58,25 @@ func purgeTree(dir string) error {
 }
 
 type purger struct {
-	top    *os.Root
-	prefix string
-	made   int
-	flat   []string // directories moved to the top, not yet emptied
+	top     *os.Root
+	prefix  string
+	created int
+	pending []string // directories that were moved to the top and are not empty yet
 }
 
-// empty deletes the files of a directory and moves its directories to the top.
-// It looks again until nothing is left, since deleting while reading may skip
-// entries.
+// empty deletes the files of a directory and moves its directories to the top. It
+// repeats this until nothing is left, because a read of a directory may skip
+// entries when others are deleted.
 func (p *purger) empty(dir string) error {
 	for {
-		found, err := p.pass(dir)
+		found, err := p.emptyOnce(dir)
 		if err != nil || found == 0 {
 			return err
 		}
 	}
 }
 
-func (p *purger) pass(dir string) (found int, err error) {
+func (p *purger) emptyOnce(dir string) (found int, err error) {
 	f, err := p.top.Open(dir)
 	if err != nil {
 		return 0, err
@@ -89,7 +89,7 @@ func (p *purger) pass(dir string) (found int, err error) {
 				continue
 			}
 			found++
-			if err := p.drop(path.Join(dir, e.Name()), e.IsDir()); err != nil {
+			if err := p.remove(path.Join(dir, e.Name()), e.IsDir()); err != nil {
 				return found, err
 			}
 		}
@@ -102,16 +102,16 @@ func (p *purger) pass(dir string) (found int, err error) {
 	}
 }
 
-func (p *purger) drop(name string, isDir bool) error {
+func (p *purger) remove(name string, isDir bool) error {
 	if !isDir {
 		return ignoreMissing(p.top.Remove(name))
 	}
 	_ = p.top.Chmod(name, 0o700)
-	p.made++
-	to := fmt.Sprintf("%s%d", p.prefix, p.made)
+	p.created++
+	to := fmt.Sprintf("%s%d", p.prefix, p.created)
 	if err := p.top.Rename(name, to); err != nil {
 		return err
 	}
-	p.flat = append(p.flat, to)
+	p.pending = append(p.pending, to)
 	return nil
 }

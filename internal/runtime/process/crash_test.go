@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/runtime/runtimetest"
@@ -28,29 +29,31 @@ func uidOf(st os.FileInfo) uint32 {
 	return 0
 }
 
-// world is what a server of the tests is told.
-type world struct {
-	Dir, RunDir, ID string
-	Command         []string
-	NoSandbox       bool
+// serverConfig is the configuration of a server that a test starts as a process.
+type serverConfig struct {
+	Dir, RunDir string
+	ID          identity.AgentID
+	Command     []string
+	NoSandbox   bool
 }
 
-// serve is a server that places an agent, says where, and starts it.
-func serve(text string) error {
-	var w world
-	if err := json.Unmarshal([]byte(text), &w); err != nil {
+// runServer places an agent, prints the place, starts the agent and prints
+// "started".
+func runServer(text string) error {
+	var c serverConfig
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		return err
 	}
-	d, err := process.New(process.Settings{Dir: w.Dir, RunDir: w.RunDir, Command: w.Command, NoSandbox: w.NoSandbox})
+	d, err := process.New(process.Settings{Dir: c.Dir, RunDir: c.RunDir, Command: c.Command, NoSandbox: c.NoSandbox})
 	if err != nil {
 		return err
 	}
-	s := runtimetest.Spec(w.ID)
+	s := runtimetest.Spec(c.ID)
 	place, err := d.Place(context.Background(), s)
 	if err != nil {
 		return err
 	}
-	_, _ = os.Stdout.WriteString(place + "\n")
+	_, _ = os.Stdout.WriteString(string(place) + "\n")
 	if err := d.Start(context.Background(), place, s); err != nil {
 		return err
 	}
@@ -59,9 +62,10 @@ func serve(text string) error {
 	return err
 }
 
-// TestServerKilled kills a server at every stage of a start. Its successor must
-// know of whatever process there is, and a second start must not make a second.
-func TestServerKilled(t *testing.T) {
+// TestServerKilledDuringStart kills a server at every stage of a start. The next
+// server must know every process that exists, and a second start must not make a
+// second gateway.
+func TestServerKilledDuringStart(t *testing.T) {
 	for _, noSandbox := range []bool{false, true} {
 		for stage := range 14 {
 			name := "sandboxed"
@@ -75,53 +79,54 @@ func TestServerKilled(t *testing.T) {
 	}
 }
 
-func testServerKilled(t *testing.T, noSandbox bool, after time.Duration, whole bool) {
-	s := settings(t)
+func testServerKilled(t *testing.T, noSandbox bool, after time.Duration, started bool) {
+	s := newSettings(t)
 	s.NoSandbox = noSandbox
 	id := runtimetest.NewID()
-	place := killServer(t, world{Dir: s.Dir, RunDir: s.RunDir, ID: id, Command: s.Command, NoSandbox: noSandbox}, after, whole)
+	place := killServer(t, serverConfig{Dir: s.Dir, RunDir: s.RunDir, ID: id, Command: s.Command, NoSandbox: noSandbox}, after, started)
 
 	d := open(t, s)
 	spec := runtimetest.Spec(id)
 	t.Cleanup(func() { _ = d.Remove(context.WithoutCancel(t.Context()), place, id) })
-	// Whatever runs is known, now or when its first line has run.
-	if commands := commandLines(); strings.Contains(commands, id) {
-		runtimetest.Await(t, "the successor knows the gateway", func() bool {
+	// A process that exists must be known once its shim has written its pid.
+	if commands := commandLines(); strings.Contains(commands, string(id)) {
+		runtimetest.WaitUntil(t, "the next server knows the gateway", func() bool {
 			found, err := d.List(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			return len(found) == 1 && found[0].Running && found[0].Place == place || !strings.Contains(commandLines(), id)
+			return len(found) == 1 && found[0].Running && found[0].Place == place || !strings.Contains(commandLines(), string(id))
 		})
 	}
 	if err := d.Start(t.Context(), place, spec); err != nil {
 		t.Fatal(err)
 	}
 	g := runtimetest.At(t, d, id, place)
-	g.Await()
-	g.AwaitLog("boot " + g.Ask("/boot"))
+	g.WaitReady()
+	g.WaitLog("boot " + g.Ask("/boot"))
 	if n := strings.Count(g.Log(-1), "boot "); n != 1 {
 		t.Errorf("%d gateways:\n%s", n, g.Log(-1))
 	}
-	if n := shims(id); n != 1 {
+	if n := countShims(id); n != 1 {
 		t.Errorf("%d shims", n)
 	}
 	if err := d.Remove(t.Context(), place, id); err != nil {
 		t.Fatal(err)
 	}
-	if commands := commandLines(); strings.Contains(commands, id) {
+	if commands := commandLines(); strings.Contains(commands, string(id)) {
 		t.Errorf("processes are left: %s", commands)
 	}
 }
 
-// killServer runs a server until it has placed its agent, and a moment longer.
-func killServer(t *testing.T, w world, after time.Duration, whole bool) (place string) {
+// killServer starts a server, kills it some time after it has placed its agent, and
+// returns the place. With started it first waits until the agent has started.
+func killServer(t *testing.T, c serverConfig, after time.Duration, started bool) (place runtime.Place) {
 	t.Helper()
-	text, err := json.Marshal(w)
+	text, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(w.Command[0], "server", string(text))
+	cmd := exec.Command(c.Command[0], "server", string(text))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err1 := cmd.StdinPipe()
@@ -131,12 +136,12 @@ func killServer(t *testing.T, w world, after time.Duration, whole bool) (place s
 	}
 	defer func() { _ = stdin.Close() }()
 	lines := bufio.NewReader(stdout)
-	place, err = lines.ReadString('\n')
-	if whole && err == nil {
+	line, err := lines.ReadString('\n')
+	if started && err == nil {
 		_, err = lines.ReadString('\n')
 	}
 	if err != nil {
-		t.Fatalf("the server says %v: %s", err, stderr.String())
+		t.Fatalf("the server failed: %v: %s", err, stderr.String())
 	}
 	timer := time.NewTimer(after)
 	defer timer.Stop()
@@ -145,11 +150,11 @@ func killServer(t *testing.T, w world, after time.Duration, whole bool) (place s
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	return strings.TrimSpace(place)
+	return runtime.Place(strings.TrimSpace(line))
 }
 
-// shims counts the shims of an agent.
-func shims(id string) int {
+// countShims counts the shims of an agent.
+func countShims(id identity.AgentID) int {
 	n := 0
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, f := range files {
@@ -161,11 +166,11 @@ func shims(id string) int {
 	return n
 }
 
-// TestRemovedWhileStarting: whatever stage the sandbox is at, nothing of it
-// stays.
-func TestRemovedWhileStarting(t *testing.T) {
+// TestRemoveDuringStart: at every stage of the start of a sandbox, Remove leaves no
+// process.
+func TestRemoveDuringStart(t *testing.T) {
 	for _, noGroups := range []bool{false, true} {
-		s := settings(t)
+		s := newSettings(t)
 		s.NoGroups = noGroups
 		d := open(t, s)
 		for i := range 40 {
@@ -176,28 +181,29 @@ func TestRemovedWhileStarting(t *testing.T) {
 			timer := time.NewTimer(time.Duration(i) * 200 * time.Microsecond)
 			<-timer.C
 			must(t, d.Remove(t.Context(), place, spec.ID))
-			if commands := commandLines(); strings.Contains(commands, spec.ID) {
+			if commands := commandLines(); strings.Contains(commands, string(spec.ID)) {
 				t.Errorf("processes are left: %s", commands)
 			}
 		}
 	}
 }
 
-// TestStopAcrossServers: two servers at once, as during a careless upgrade.
-func TestStopAcrossServers(t *testing.T) {
-	s := settings(t)
+// TestRemoveByASecondServer: two servers use the same directory, as during a wrong
+// upgrade.
+func TestRemoveByASecondServer(t *testing.T) {
+	s := newSettings(t)
 	a, b := open(t, s), open(t, s)
 	g := runtimetest.Start(t, a, runtimetest.Spec(runtimetest.NewID()))
 	if err := b.Remove(t.Context(), g.Place, g.ID); err != nil {
 		t.Fatal(err)
 	}
 	if state := g.Inspect(); state.Phase != runtime.Gone {
-		t.Errorf("seen by the first: %+v", state)
+		t.Errorf("state in the first server: %+v", state)
 	}
 }
 
-// TestAsOrdinaryUser runs the tests once more as nobody.
-func TestAsOrdinaryUser(t *testing.T) {
+// TestAsUnprivilegedUser runs the tests again as the user nobody.
+func TestAsUnprivilegedUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		return
 	}
@@ -216,12 +222,12 @@ func TestAsOrdinaryUser(t *testing.T) {
 	must(t, os.Mkdir(temp, 0o755))
 	must(t, os.Chown(temp, nobody, nobody))
 
-	cmd := exec.Command(program, "-test.run", "^Test(Contract|Sandbox|Memory|Process|ServerKilled|ShimKilled|Removed|Hostile|Impostor|NoSecret|Stale|Logs)", "-test.v")
+	cmd := exec.Command(program, "-test.run", "^Test(Cgroup|Contract|DialRejects|Logs|MemoryLimit|NoSecret|ProcessLimit|RemoveDeletes|RemoveDuring|Sandbox|ServerKilled|ShimKilled|StalePid)", "-test.v")
 	cmd.Dir = temp
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + temp, "HOME=" + temp}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	out, err := cmd.CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestSandbox/files")) {
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestSandboxIsolatesAgents/files")) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -1,6 +1,6 @@
-// Package process runs each gateway as a process of this machine, in a sandbox
-// where the machine offers one. The files below Settings.Dir are the whole
-// truth: a driver made anew finds every gateway that an earlier one started.
+// Package process runs each gateway as a process of this machine, in a sandbox if
+// the machine supports one. All its state is in the files below Settings.Dir: a new
+// driver finds every gateway that an earlier one started.
 package process
 
 import (
@@ -8,213 +8,110 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
-	"time"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/home"
 )
 
-const (
-	defaultLogBytes = 8 << 20
-	defaultLogKeep  = 3
-	// The ports lie below the usual ephemeral range, from which outgoing
-	// connections take theirs, and below the node ports of Kubernetes.
-	defaultPortFrom = 20000
-	defaultPortTo   = 29999
-)
-
-// Settings of a Driver.
-type Settings struct {
-	Dir            string   // holds everything of every agent; made if missing
-	RunDir         string   // memory file system for secrets; empty: $XDG_RUNTIME_DIR/agento or /dev/shm/agento-<uid>
-	Command        []string // what runs a gateway; Spec.Args follow
-	ReadOnly       []string // files and directories that gateways may read, besides the system's
-	RequireSandbox bool     // New fails where there is no sandbox
-	NoSandbox      bool     // do not use one
-	NoGroups       bool     // do not use control groups
-	LogMaxBytes    int64    // a log longer than this is rotated; 0: 8 MiB
-	LogKeep        int      // rotated logs kept; 0: 3
-	PortFrom       int      // first port for gateways; 0: 20000
-	PortTo         int      // last port for gateways; 0: 29999
-	Log            *slog.Logger
-}
-
-// Driver implements runtime.Driver and runtime.Watcher. Gateways outlive it;
-// run Run while it is in use.
+// Driver implements runtime.Driver, runtime.Watcher and runtime.Runner. Gateways
+// outlive it. Run must run while the driver is in use.
 type Driver struct {
-	set     Settings
-	box     sandbox
-	limits  limiter
-	secrets secretStore
-	users   userRange
-	ports   *portBook
+	settings Settings
+	sandbox  sandbox
+	cgroup   cgroup
+	secrets  secretStore
+	users    userRange
+	ports    *portAllocator
 
-	mu    sync.Mutex
-	locks map[string]*idLock  // one at a time for what changes an agent; guarded by mu
-	logs  map[string]*logbook // guarded by mu
-	busy  map[string]bool     // ids that Run looks after; guarded by mu
-	kids  map[int]bool        // our children not yet reaped; guarded by mu
+	mu         sync.Mutex
+	locks      map[identity.AgentID]*agentLock  // guarded by mu
+	logs       map[identity.AgentID]*gatewayLog // guarded by mu
+	supervised map[identity.AgentID]bool        // the agents that Run maintains; guarded by mu
+	children   map[int]bool                     // our child processes not yet reaped; guarded by mu
 }
 
-// New probes what the machine can do and opens the directories.
+// New returns a driver for this machine. It tests what the machine supports and
+// creates missing directories.
 func New(s Settings) (*Driver, error) {
 	if err := s.complete(); err != nil {
 		return nil, err
 	}
 	d := &Driver{
-		set: s, users: usableUsers(), ports: newPortBook(s.PortFrom, s.PortTo),
-		locks: map[string]*idLock{}, logs: map[string]*logbook{}, busy: map[string]bool{}, kids: map[int]bool{},
+		settings: s, users: findUserRange(), ports: newPortAllocator(s.PortFrom, s.PortTo),
+		locks: map[identity.AgentID]*agentLock{}, logs: map[identity.AgentID]*gatewayLog{},
+		supervised: map[identity.AgentID]bool{}, children: map[int]bool{},
 	}
 	var err error
 	if d.secrets, err = openSecretStore(s.RunDir, s.Dir); err != nil {
 		return nil, err
 	}
-	d.box = probeSandbox(s, d.users)
-	d.limits = limiter{reason: "they are switched off"}
+	d.sandbox = probeSandbox(s, d.users)
+	d.cgroup = noCgroup{cause: "they are switched off"}
 	if !s.NoGroups {
-		d.limits = probeLimits(s.Dir)
+		d.cgroup = probeCgroup(s.Dir)
 	}
-	if s.RequireSandbox && d.box.reason != "" {
-		return nil, fmt.Errorf("a sandbox is required: %s", d.box.reason)
+	if s.RequireSandbox && d.sandbox.reason != "" {
+		return nil, fmt.Errorf("a sandbox is required: %s", d.sandbox.reason)
 	}
-	d.say()
+	d.logRestrictions()
 	return d, nil
 }
 
-func (s *Settings) complete() (err error) {
-	if s.Log == nil {
-		s.Log = slog.New(slog.DiscardHandler)
-	}
-	if len(s.Command) == 0 {
-		return errors.New("no command to run gateways with")
-	}
-	if s.Dir, err = ownDir(s.Dir); err != nil {
-		return err
-	}
-	program, err := exec.LookPath(s.Command[0])
-	if err == nil {
-		program, err = filepath.Abs(program)
-	}
-	if err != nil {
-		return fmt.Errorf("find the gateway's command: %w", err)
-	}
-	s.Command = append([]string{program}, s.Command[1:]...)
-	if s.ReadOnly, err = readable(s.ReadOnly, s.Dir); err != nil {
-		return err
-	}
-	s.LogMaxBytes = orElse(s.LogMaxBytes, defaultLogBytes)
-	s.LogKeep = orElse(s.LogKeep, defaultLogKeep)
-	s.PortFrom = orElse(s.PortFrom, defaultPortFrom)
-	s.PortTo = orElse(s.PortTo, max(defaultPortTo, s.PortFrom))
-	return nil
-}
-
-// readable makes the paths that agents may read absolute, and refuses those
-// that hold the agents themselves.
-func readable(paths []string, dir string) ([]string, error) {
-	out := make([]string, len(paths))
-	for i, path := range paths {
-		var err error
-		if out[i], err = filepath.Abs(path); err != nil {
-			return nil, err
-		}
-	}
-	for _, path := range append([]string{"/usr"}, out...) {
-		real, err := filepath.EvalSymlinks(path)
-		if err != nil {
-			return nil, fmt.Errorf("what agents may read: %w", err)
-		}
-		if within(dir, real) {
-			return nil, fmt.Errorf("every agent may read %s, but it holds their homes: move one of the two", path)
-		}
-	}
-	return out, nil
-}
-
-func orElse[T int | int64](v, otherwise T) T {
-	if v == 0 {
-		return otherwise
-	}
-	return v
-}
-
-// ownDir makes a directory that nobody else can enter, and returns its path
-// without links.
-func ownDir(dir string) (string, error) {
-	if dir == "" {
-		return "", errors.New("no directory for the agents")
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the agents' directory: %w", err)
-	}
-	dir, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Abs(dir)
-}
-
-// within says whether path is dir or below it.
-func within(path, dir string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
-}
-
-func (d *Driver) say() {
-	if d.box.reason != "" {
-		d.set.Log.Warn("agents run without a sandbox and can read what this user can read", "reason", d.box.reason)
+func (d *Driver) logRestrictions() {
+	if d.sandbox.reason != "" {
+		d.settings.Log.Warn("agents run without a sandbox and can read what this user can read", "reason", d.sandbox.reason)
 	}
 	if kind, reason := d.Limits(); reason != "" {
-		d.set.Log.Warn("limits of agents are not kept by the kernel", "instead", kind, "reason", reason)
+		d.settings.Log.Warn("the kernel does not enforce the limits of agents", "instead", kind, "reason", reason)
 	}
 	if path, inMemory := d.SecretsDir(); !inMemory {
-		d.set.Log.Warn("no memory file system here: agents' secrets files lie on a disk while they run", "path", path)
+		d.settings.Log.Warn("no memory file system here: the secrets files of running agents are on a disk", "path", path)
 	}
 }
 
-// Sandbox says what agents are confined by, "bubblewrap" or "none"; and if none,
-// why.
+// Sandbox returns what confines agents, "bubblewrap" or "none". If it is "none",
+// reason says why.
 func (d *Driver) Sandbox() (kind, reason string) {
-	if d.box.reason != "" {
-		return "none", d.box.reason
+	if d.sandbox.reason != "" {
+		return "none", d.sandbox.reason
 	}
 	return "bubblewrap", ""
 }
 
-// Limits says what keeps memory and processes in bounds: "cgroup v1", "cgroup
-// v2" or "watch" (Run measures and kills); and if watch, why.
-func (d *Driver) Limits() (kind, reason string) { return d.limits.describe() }
+// Limits returns what enforces the limits of memory and processes: "cgroup v1",
+// "cgroup v2" or "watch" (Run measures and kills). If it is "watch", reason says
+// why.
+func (d *Driver) Limits() (kind, reason string) { return d.cgroup.kind(), d.cgroup.reason() }
 
-// SecretsDir says where the secrets files lie, and whether that is memory.
+// SecretsDir returns the directory of the secrets files, and reports whether it is
+// on a memory file system.
 func (d *Driver) SecretsDir() (path string, inMemory bool) {
 	return d.secrets.dir, d.secrets.inMemory
 }
 
-var goodID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
-// agent is one id with its paths.
+// agent is an agent's id with its paths.
 type agent struct {
-	id    string
-	dir   string // Dir/<id>, all of it the server's but home
+	id    identity.AgentID
+	dir   string // Dir/<id>; everything in it except home belongs to the server
 	home  string
 	owner home.Owner
 }
 
-func (d *Driver) agent(id string) (agent, error) {
-	if !goodID.MatchString(id) {
+func (d *Driver) agent(id identity.AgentID) (agent, error) {
+	if !validID.MatchString(string(id)) {
 		return agent{}, fmt.Errorf("not an agent id: %q", id)
 	}
-	dir := filepath.Join(d.set.Dir, id)
+	dir := filepath.Join(d.settings.Dir, string(id))
 	a := agent{id: id, dir: dir, home: filepath.Join(dir, "home")}
-	if d.box.reason == "" {
+	if d.sandbox.reason == "" {
 		a.owner = d.users.ownerOf(id)
 	}
 	return a, nil
@@ -222,19 +119,20 @@ func (d *Driver) agent(id string) (agent, error) {
 
 func (a agent) path(name string) string { return filepath.Join(a.dir, name) }
 
-// idLock is one agent's lock, and how many hold it or wait for it.
-type idLock struct {
+// agentLock is the lock of one agent, with the number of goroutines that hold it or
+// wait for it.
+type agentLock struct {
 	sync.Mutex
 	users int // guarded by Driver.mu
 }
 
-// lock serialises what changes one agent, within this process. What holds
-// between processes is the lock file (see claim).
-func (d *Driver) lock(id string) (unlock func()) {
+// lock serialises the changes of one agent within this process. Between processes
+// the lock file does (see lockForStart).
+func (d *Driver) lock(id identity.AgentID) (unlock func()) {
 	d.mu.Lock()
 	l := d.locks[id]
 	if l == nil {
-		l = &idLock{}
+		l = &agentLock{}
 		d.locks[id] = l
 	}
 	l.users++
@@ -250,19 +148,19 @@ func (d *Driver) lock(id string) (unlock func()) {
 	}
 }
 
-// Place implements runtime.Driver: a free port of the loopback address.
-func (d *Driver) Place(ctx context.Context, s runtime.Spec) (string, error) {
+// Place implements runtime.Driver. A place is a free port of the loopback address.
+func (d *Driver) Place(ctx context.Context, s runtime.Spec) (runtime.Place, error) {
 	if _, err := d.agent(s.ID); err != nil {
 		return "", err
 	}
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	return d.ports.take(s.ID)
+	return d.ports.allocate(s.ID)
 }
 
 // Inspect implements runtime.Driver.
-func (d *Driver) Inspect(_ context.Context, place, id string) (runtime.State, error) {
+func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.AgentID) (runtime.State, error) {
 	a, err := d.agent(id)
 	if err != nil {
 		return runtime.State{}, err
@@ -281,30 +179,30 @@ func (d *Driver) state(a agent, rec record) runtime.State {
 	_, alive := d.alive(a, rec)
 	switch {
 	case alive:
-		d.watchOver(a.id, true)
-		return d.running(a, rec)
-	case rec.Nonce != "" && a.endedOrBegan(rec):
-		code, oom := a.ending(rec)
-		oom = oom || wasKilled(code) && d.limits.oomKilled(rec)
+		d.supervise(a.id, true)
+		return d.runningState(a, rec)
+	case rec.Nonce != "" && a.shimRan(rec):
+		code := a.exitCode(rec)
+		oom := rec.OOMKilled || mayBeKilled(code) && d.cgroup.oomKilled(rec.Groups)
 		return runtime.State{Phase: runtime.Exited, ExitCode: code, OOMKilled: oom}
-	case rec.Nonce != "" && a.held():
+	case rec.Nonce != "" && a.isLocked(): // the shim has not written its pid yet
 		return runtime.State{Phase: runtime.Running, ExitCode: -1, MemoryLimit: rec.MemoryLimit, StartedAt: rec.At}
 	}
 	return runtime.State{Phase: runtime.Gone, ExitCode: -1}
 }
 
-func (d *Driver) running(a agent, rec record) runtime.State {
+func (d *Driver) runningState(a agent, rec record) runtime.State {
 	s := runtime.State{Phase: runtime.Running, ExitCode: -1, MemoryLimit: rec.MemoryLimit, StartedAt: rec.At}
-	u, err := d.limits.usage(rec)
+	u, err := d.cgroup.usage(rec.Groups)
 	if err != nil {
-		u = usageOf(d.members(a, rec))
+		u = usageOf(d.processes(a, rec))
 	}
 	s.MemoryBytes, s.CPU, s.Processes = u.memory, u.cpu, u.processes
 	return s
 }
 
 // Dial implements runtime.Driver.
-func (d *Driver) Dial(ctx context.Context, place, id string) (net.Conn, error) {
+func (d *Driver) Dial(ctx context.Context, place runtime.Place, id identity.AgentID) (net.Conn, error) {
 	a, err := d.agent(id)
 	if err != nil {
 		return nil, err
@@ -326,14 +224,14 @@ func (d *Driver) Dial(ctx context.Context, place, id string) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", id, err)
 	}
-	if err := d.ports.verify(port, id, rec.Nonce, func() []int { return tree(pid) }); err != nil {
+	if err := d.ports.verifyListener(port, id, rec.Nonce, func() []int { return processTree(pid) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("dial %s: %w", id, err), conn.Close())
 	}
 	return conn, nil
 }
 
 // Home implements runtime.Driver.
-func (d *Driver) Home(_ context.Context, _, id string) (runtime.Home, error) {
+func (d *Driver) Home(_ context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
 	a, err := d.agent(id)
 	if err != nil {
 		return nil, err
@@ -349,7 +247,7 @@ func (a agent) openHome() (*home.Dir, error) {
 }
 
 // PutSecrets implements runtime.Driver.
-func (d *Driver) PutSecrets(_ context.Context, place, id string, secrets []byte) error {
+func (d *Driver) PutSecrets(_ context.Context, place runtime.Place, id identity.AgentID, secrets []byte) error {
 	a, err := d.agent(id)
 	if err != nil {
 		return err
@@ -362,52 +260,52 @@ func (d *Driver) PutSecrets(_ context.Context, place, id string, secrets []byte)
 	if _, alive := d.alive(a, rec); !alive || rec.Place != place {
 		return fmt.Errorf("put secrets of %s: %w", id, runtime.ErrNotRunning)
 	}
-	return d.secrets.put(a, secrets)
+	return d.secrets.write(a, secrets)
 }
 
 // Logs implements runtime.Driver.
-func (d *Driver) Logs(ctx context.Context, _, id string, tail int, follow bool) (io.ReadCloser, error) {
+func (d *Driver) Logs(ctx context.Context, _ runtime.Place, id identity.AgentID, tail int, follow bool) (io.ReadCloser, error) {
 	a, err := d.agent(id)
 	if err != nil {
 		return nil, err
 	}
-	return d.logbook(a).read(ctx, tail, follow)
+	return d.log(a).read(ctx, tail, follow)
 }
 
-func (d *Driver) logbook(a agent) *logbook {
+func (d *Driver) log(a agent) *gatewayLog {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	b := d.logs[a.id]
-	if b == nil {
-		b = &logbook{dir: a.path("log"), max: d.set.LogMaxBytes, keep: d.set.LogKeep}
-		d.logs[a.id] = b
+	l := d.logs[a.id]
+	if l == nil {
+		l = &gatewayLog{dir: a.path("log"), maxBytes: d.settings.LogMaxBytes, keep: d.settings.LogKeep}
+		d.logs[a.id] = l
 	}
-	return b
+	return l
 }
 
 // List implements runtime.Driver.
 func (d *Driver) List(ctx context.Context) ([]runtime.Found, error) {
-	entries, err := os.ReadDir(d.set.Dir)
+	entries, err := os.ReadDir(d.settings.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)
 	}
-	ids := map[string]bool{} // whether it has control groups
+	hasGroup := map[identity.AgentID]bool{}
 	for _, e := range entries {
 		if e.IsDir() {
-			ids[e.Name()] = false
+			hasGroup[identity.AgentID(e.Name())] = false
 		}
 	}
 	for _, id := range d.secrets.ids() {
-		ids[id] = false
+		hasGroup[id] = false
 	}
-	for _, id := range d.limits.ids() {
-		ids[id] = true
+	for _, id := range d.cgroup.ids() {
+		hasGroup[id] = true
 	}
-	out := make([]runtime.Found, 0, len(ids))
-	for id, grouped := range ids {
+	out := make([]runtime.Found, 0, len(hasGroup))
+	for id, grouped := range hasGroup {
 		a, err := d.agent(id)
 		if err != nil {
-			continue // not ours
+			continue // not a directory of this driver
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -421,99 +319,30 @@ func (d *Driver) List(ctx context.Context) ([]runtime.Found, error) {
 	return out, nil
 }
 
-func (d *Driver) found(a agent, grouped bool) (runtime.Found, error) {
+func (d *Driver) found(a agent, hasGroup bool) (runtime.Found, error) {
 	rec, err := a.record()
 	if err != nil {
 		return runtime.Found{}, fmt.Errorf("list %s: %w", a.id, err)
 	}
-	if d.exists(a, rec, grouped) {
-		d.watchOver(a.id, true)
-		if port, err := portOf(rec.Place); err == nil {
-			d.ports.keep(port, a.id)
-		}
-		return runtime.Found{ID: a.id, Place: rec.Place, Running: true}, nil
+	if !d.anyRuns(a, rec, hasGroup) {
+		return runtime.Found{ID: a.id, Place: rec.Place}, nil
 	}
-	return runtime.Found{ID: a.id, Place: rec.Place}, nil
+	d.supervise(a.id, true)
+	if port, err := portOf(rec.Place); err == nil {
+		d.ports.reserve(port, a.id)
+	}
+	return runtime.Found{ID: a.id, Place: rec.Place, Running: true}, nil
 }
 
-// exists says whether anything of a gateway runs. Of stopped agents, which may
-// be many, it reads as little as it can.
-func (d *Driver) exists(a agent, rec record, grouped bool) bool {
-	if grouped || len(rec.Groups) > 0 && has(rec.Groups[0], "cgroup.procs") {
-		return len(d.limits.members(a.id, rec)) > 0 || a.held()
+// anyRuns reports whether any process of an agent runs. For stopped agents, which
+// may be many, it reads as few files as possible.
+func (d *Driver) anyRuns(a agent, rec record, hasGroup bool) bool {
+	if hasGroup || len(rec.Groups) > 0 && fileExists(rec.Groups[0], "cgroup.procs") {
+		return len(d.cgroup.pids(d.cgroup.find(a.id, rec.Groups))) > 0 || a.isLocked()
 	}
-	if _, ended := a.shimNote("end", rec); ended || rec.Nonce == "" {
+	if _, ended := a.readShimFile("end", rec); ended || rec.Nonce == "" {
 		return false
 	}
 	_, alive := d.alive(a, rec)
-	return alive || a.held()
-}
-
-func (d *Driver) watchOver(id string, on bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if on {
-		d.busy[id] = true
-	} else {
-		delete(d.busy, id)
-	}
-}
-
-// housekeeping is how often Run looks; source: a gateway that prints 100 MB/s
-// overshoots its log by 200 MB, which fits the disks gateways run on.
-const housekeeping = 2 * time.Second
-
-// Run rotates logs and, where the kernel does not keep limits, keeps them,
-// until ctx ends.
-func (d *Driver) Run(ctx context.Context) error {
-	tick := time.NewTicker(housekeeping)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			d.keepHouse()
-		}
-	}
-}
-
-func (d *Driver) keepHouse() {
-	d.mu.Lock()
-	ids := make([]string, 0, len(d.busy))
-	for id := range d.busy {
-		ids = append(ids, id)
-	}
-	d.mu.Unlock()
-	for _, id := range ids {
-		a, err := d.agent(id)
-		if err != nil {
-			continue
-		}
-		if err := d.keepAgent(a); err != nil {
-			d.set.Log.Error("look after agent", "agent", id, "error", err)
-		}
-	}
-}
-
-func (d *Driver) keepAgent(a agent) error {
-	if err := d.logbook(a).rotate(); err != nil {
-		return fmt.Errorf("rotate log: %w", err)
-	}
-	rec, err := a.record()
-	if err != nil {
-		return err
-	}
-	if _, alive := d.alive(a, rec); !alive {
-		d.watchOver(a.id, false)
-		return nil
-	}
-	if rec.MemoryLimit == 0 || len(rec.Groups) > 0 {
-		return nil
-	}
-	if used := usageOf(d.members(a, rec)).memory; used > rec.MemoryLimit {
-		d.set.Log.Warn("agent killed: over its memory limit", "agent", a.id, "bytes", used, "limit", rec.MemoryLimit)
-		return d.overLimit(a, rec)
-	}
-	return nil
+	return alive || a.isLocked()
 }

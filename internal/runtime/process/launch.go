@@ -17,20 +17,21 @@ import (
 )
 
 const (
-	// beginning is how long a shim may take to its first line. Source: 1 ms when
-	// quiet; a machine that needs seconds is not able to run gateways.
-	beginning = 20 * time.Second
-	// orphaned is how long a lock file may be held by nobody we know.
-	orphaned = 2 * time.Second
-	// ownProcesses is what stands around a gateway and is not counted against
-	// it: the shim, two of bubblewrap and the last shell.
-	ownProcesses = 4
-	// glance is the pause between two looks at something that changes soon.
-	glance = 2 * time.Millisecond
+	// startTimeout is how long a shim may take until it writes its pid. Source:
+	// 1 ms on an idle machine; one that needs seconds cannot run gateways.
+	startTimeout = 20 * time.Second
+	// orphanTimeout is how long an unknown process may hold a lock file before it
+	// is searched for and killed.
+	orphanTimeout = 2 * time.Second
+	// overheadProcesses is the number of processes around a gateway, which its
+	// limit does not include: the shim, two of bubblewrap and the last shell.
+	overheadProcesses = 4
+	// pollInterval is the pause between two checks of something that changes soon.
+	pollInterval = 2 * time.Millisecond
 )
 
 // Start implements runtime.Driver.
-func (d *Driver) Start(ctx context.Context, place string, s runtime.Spec) error {
+func (d *Driver) Start(ctx context.Context, place runtime.Place, s runtime.Spec) error {
 	a, err := d.agent(s.ID)
 	if err != nil {
 		return err
@@ -46,45 +47,45 @@ func (d *Driver) Start(ctx context.Context, place string, s runtime.Spec) error 
 	return nil
 }
 
-func (d *Driver) start(ctx context.Context, a agent, place string, port int, s runtime.Spec) error {
-	lock, err := d.claim(ctx, a, place)
+func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port int, s runtime.Spec) error {
+	lock, err := d.lockForStart(ctx, a, place)
 	if err != nil || lock == nil {
 		return err
 	}
 	defer func() { _ = lock.Close() }()
-	if !d.ports.isFree(port) {
+	if !isPortFree(port) {
 		return fmt.Errorf("port %d: %w", port, runtime.ErrPlaceTaken)
 	}
-	d.ports.keep(port, a.id)
+	d.ports.reserve(port, a.id)
 	v := d.view(a, port)
 	env, err := v.environment(s.Env, d.searchPath())
 	if err != nil {
 		return err
 	}
-	if err := d.furnish(a, s); err != nil {
+	if err := d.writeFiles(a, s); err != nil {
 		return err
 	}
-	groups, enter, err := d.limits.create(a.id, s.Limits)
+	groups, err := d.cgroup.create(a.id, s.Limits)
 	if err != nil {
 		return err
 	}
 	rec := record{
-		Place: place, Nonce: rand.Text(), At: time.Now().UTC(), Sandboxed: d.box.reason == "",
+		Place: place, Nonce: rand.Text(), At: time.Now().UTC(), Sandboxed: d.sandbox.reason == "",
 		MemoryLimit: s.Limits.MemoryBytes, Groups: groups,
 	}
-	if err := errors.Join(a.removeStale(), a.note(rec)); err != nil {
+	if err := errors.Join(a.removeShimFiles(), a.saveRecord(rec)); err != nil {
 		return err
 	}
-	d.watchOver(a.id, true)
-	bound := strconv.FormatInt(d.processBound(rec, s.Limits.Processes), 10)
-	gateway := append([]string{"/bin/sh", "-c", inner, "agento-agent", bound}, d.set.Command...)
-	return d.launch(a, rec, lock, env, enter, append(gateway, v.args(s.Args)...))
+	d.supervise(a.id, true)
+	limit := strconv.FormatInt(d.shellProcessLimit(rec, s.Limits.Processes), 10)
+	gateway := append([]string{"/bin/sh", "-c", launcher, "agento-agent", limit}, d.settings.Command...)
+	return d.launch(a, rec, lock, env, append(gateway, v.args(s.Args)...))
 }
 
-// claim takes the lock file of an agent whose gateway does not run. It returns
-// nil if the gateway of that place runs.
-func (d *Driver) claim(ctx context.Context, a agent, place string) (*os.File, error) {
-	deadline, impatient := time.Now().Add(beginning), time.Now().Add(orphaned)
+// lockForStart locks the lock file of an agent whose gateway does not run. It
+// returns nil without an error if the gateway of that place runs.
+func (d *Driver) lockForStart(ctx context.Context, a agent, place runtime.Place) (*os.File, error) {
+	deadline, killAt := time.Now().Add(startTimeout), time.Now().Add(orphanTimeout)
 	for {
 		rec, err := a.record()
 		if err != nil {
@@ -101,26 +102,26 @@ func (d *Driver) claim(ctx context.Context, a agent, place string) (*os.File, er
 			return nil, err
 		}
 		if lock != nil {
-			return lock, d.sweep(ctx, a, rec)
+			return lock, d.killAll(ctx, a, rec)
 		}
-		// A shim is on its way, or the last gateway on its way out; or a sandbox
-		// has lost its shim before it was bound to it.
-		if time.Now().After(impatient) {
-			d.kill(strays(a.home))
-			impatient = time.Now().Add(orphaned)
+		// Either a shim is starting, or the last gateway is ending, or a sandbox
+		// lost its shim before --die-with-parent took effect.
+		if time.Now().After(killAt) {
+			d.kill(escapedProcesses(a.home))
+			killAt = time.Now().Add(orphanTimeout)
 		}
 		if time.Now().After(deadline) {
-			return nil, errors.New("something unknown holds its lock file")
+			return nil, errors.New("an unknown process holds its lock file")
 		}
-		if err := pause(ctx, glance); err != nil {
+		if err := pause(ctx, pollInterval); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// furnish writes what the gateway finds when it starts.
-func (d *Driver) furnish(a agent, s runtime.Spec) error {
-	if err := a.takeHome(); err != nil {
+// writeFiles writes the files that the gateway needs when it starts.
+func (d *Driver) writeFiles(a agent, s runtime.Spec) error {
+	if err := a.chownHome(); err != nil {
 		return err
 	}
 	h, err := a.openHome()
@@ -135,55 +136,57 @@ func (d *Driver) furnish(a agent, s runtime.Spec) error {
 	if err := h.Close(); err != nil {
 		return err
 	}
-	if err := d.box.furnish(a); err != nil {
+	if err := d.sandbox.prepare(a); err != nil {
 		return err
 	}
 	if s.Secrets == nil {
 		s.Secrets = []byte("{}")
 	}
-	return d.secrets.put(a, s.Secrets)
+	return d.secrets.write(a, s.Secrets)
 }
 
-// processBound is the limit that the last shell sets where there is no control
-// group, but only where it counts the processes of this agent alone.
-func (d *Driver) processBound(rec record, limit int64) int64 {
-	if limit == 0 || len(rec.Groups) > 0 || !rec.Sandboxed || d.box.setpriv == "" && !countsByNamespace() {
+// shellProcessLimit returns the limit of processes that the last shell sets, 0 for
+// none. It sets one only if there is no control group, and if the kernel counts the
+// processes of this agent alone.
+func (d *Driver) shellProcessLimit(rec record, limit int64) int64 {
+	if limit == 0 || len(rec.Groups) > 0 || !rec.Sandboxed || d.sandbox.setpriv == "" && !countsByNamespace() {
 		return 0
 	}
-	return limit + ownProcesses
+	return limit + overheadProcesses
 }
 
-func (d *Driver) launch(a agent, rec record, lock *os.File, env []byte, enter, gateway []string) error {
+// launch starts the shim and waits until it has written its pid.
+func (d *Driver) launch(a agent, rec record, lock *os.File, env []byte, gateway []string) error {
 	environment, err := filledPipe(env)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = environment.Close() }()
-	filter, err := filledPipe(d.box.filter)
+	filter, err := filledPipe(d.sandbox.filter)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = filter.Close() }()
-	logFile, err := a.logFile()
+	logFile, err := a.openLog()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = logFile.Close() }()
 
-	gateway = d.box.wrap(a, d.set, d.secrets.of(a.id), gateway)
-	line := append([]string{"-c", shim, shimName, a.path("pid"), a.path("end"), rec.Nonce}, enter...)
-	cmd := exec.Command("/bin/sh", append(append(line, "--"), gateway...)...)
+	gateway = d.sandbox.wrap(a, d.settings, d.secrets.dirOf(a.id), gateway)
+	args := append([]string{"-c", shim, shimName, a.path("pid"), a.path("end"), rec.Nonce}, joinFiles(rec.Groups)...)
+	cmd := exec.Command("/bin/sh", append(append(args, "--"), gateway...)...)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.ExtraFiles = []*os.File{lock, environment, filter}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 
-	// Held until the child is known, so that reap cannot miss it.
+	// mu is held until the child is recorded, so that reap finds it.
 	d.mu.Lock()
 	err = cmd.Start()
 	if err == nil {
-		d.kids[cmd.Process.Pid] = true
+		d.children[cmd.Process.Pid] = true
 	}
 	d.mu.Unlock()
 	if err != nil {
@@ -193,32 +196,34 @@ func (d *Driver) launch(a agent, rec record, lock *os.File, env []byte, enter, g
 	if err := cmd.Process.Release(); err != nil {
 		return err
 	}
-	return d.awaitBeginning(a, rec, pid)
+	return d.awaitShim(a, rec, pid)
 }
 
-// awaitBeginning waits for the shim's first line. It does not end with the
-// caller's context: the process exists, and only its note makes it known.
-func (d *Driver) awaitBeginning(a agent, rec record, pid int) error {
-	for deadline := time.Now().Add(beginning); time.Now().Before(deadline); time.Sleep(glance) {
-		if a.endedOrBegan(rec) {
+// awaitShim waits until the shim has written its pid. It ignores the caller's
+// context, because the process exists and only its pid file makes it known.
+func (d *Driver) awaitShim(a agent, rec record, pid int) error {
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(pollInterval) {
+		if a.shimRan(rec) {
 			return nil
 		}
 		d.reap(pid)
 		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-			return errors.New("its process ended before it began; the log says why")
+			return errors.New("its process ended before it could start the gateway: see the agent's log")
 		}
 	}
-	return errors.New("its process did not begin in time")
+	return errors.New("its process did not start in time")
 }
 
-// view says what the gateway sees: in a sandbox the same paths for every agent.
+// view returns the paths that the gateway sees. In a sandbox they are the same for
+// every agent.
 func (d *Driver) view(a agent, port int) view {
-	if d.box.reason == "" {
-		return view{home: boxHome, temp: "/tmp", secrets: boxSecrets + "/" + secretsName, port: port}
+	if d.sandbox.reason == "" {
+		return view{home: sandboxHome, temp: "/tmp", secrets: sandboxSecrets + "/" + secretsName, port: port}
 	}
-	return view{home: a.home, temp: a.path("tmp"), secrets: d.secrets.of(a.id) + "/" + secretsName, port: port}
+	return view{home: a.home, temp: a.path("tmp"), secrets: d.secrets.dirOf(a.id) + "/" + secretsName, port: port}
 }
 
+// pause waits. It returns ctx's error if ctx ends first.
 func pause(ctx context.Context, t time.Duration) error {
 	timer := time.NewTimer(t)
 	defer timer.Stop()

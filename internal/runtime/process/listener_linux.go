@@ -13,33 +13,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenerOf returns the inode of the socket that listens on a loopback port,
-// empty if none does. known is false where the system does not say.
+// listenerOf returns the inode of the socket that listens on a loopback port, or ""
+// if there is none. known is false if the system does not report it.
 func listenerOf(port int) (inode string, known bool) {
-	if inode, ok := askForListener(port); ok {
+	if inode, ok := queryListener(port); ok {
 		return inode, true
 	}
-	// The kernel may lack the part that answers. Its tables say the same, in
-	// milliseconds.
+	// The kernel may be built without socket diagnostics. Its tables have the same
+	// data, but reading them takes milliseconds.
 	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		if inode, ok := listenerIn(file, port); ok {
+		if inode, ok := readListenerTable(file, port); ok {
 			return inode, true
 		}
 	}
-	return "", has("/proc/net", "tcp")
+	return "", fileExists("/proc/net", "tcp")
 }
 
-// Sizes and offsets of linux/inet_diag.h, behind the netlink header.
+// Sizes and offsets of the structs in linux/inet_diag.h, without the netlink
+// header.
 const (
 	diagRequest  = 56
-	diagSource   = 8  // source port in the request, then the other's, then addresses
+	diagSource   = 8  // source port in the request; the destination port and the addresses follow
 	diagInode    = 68 // in the answer
 	diagByFamily = 20 // SOCK_DIAG_BY_FAMILY
 )
 
-// askForListener asks the kernel for the socket to which it would deliver a
+// queryListener asks the kernel for the socket to which it would deliver a
 // connection to a loopback port.
-func askForListener(port int) (string, bool) {
+func queryListener(port int) (string, bool) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return "", false
@@ -49,13 +50,13 @@ func askForListener(port int) (string, bool) {
 	binary.NativeEndian.PutUint32(req[0:], uint32(len(req)))
 	binary.NativeEndian.PutUint16(req[4:], diagByFamily)
 	binary.NativeEndian.PutUint16(req[6:], unix.NLM_F_REQUEST)
-	body := req[unix.NLMSG_HDRLEN:]
-	body[0], body[1] = unix.AF_INET, unix.IPPROTO_TCP
-	binary.NativeEndian.PutUint32(body[4:], ^uint32(0)) // in any state
-	binary.BigEndian.PutUint16(body[diagSource:], uint16(port))
-	copy(body[diagSource+4:], []byte{127, 0, 0, 1})
+	msg := req[unix.NLMSG_HDRLEN:]
+	msg[0], msg[1] = unix.AF_INET, unix.IPPROTO_TCP
+	binary.NativeEndian.PutUint32(msg[4:], ^uint32(0)) // in any state
+	binary.BigEndian.PutUint16(msg[diagSource:], uint16(port))
+	copy(msg[diagSource+4:], []byte{127, 0, 0, 1})
 	for i := diagRequest - 8; i < diagRequest; i++ {
-		body[i] = 0xff // no cookie
+		msg[i] = 0xff // no cookie
 	}
 	if err := unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return "", false
@@ -69,7 +70,8 @@ func askForListener(port int) (string, bool) {
 	return strconv.FormatUint(uint64(inode), 10), inode != 0
 }
 
-func listenerIn(file string, port int) (inode string, ok bool) {
+// readListenerTable finds the listener of a port in a table such as /proc/net/tcp.
+func readListenerTable(file string, port int) (inode string, ok bool) {
 	end := fmt.Sprintf(":%04X", port)
 	err := eachLine(file, func(text string) {
 		f := strings.Fields(text)
@@ -80,9 +82,10 @@ func listenerIn(file string, port int) (inode string, ok bool) {
 	return inode, ok && err == nil
 }
 
-// holdsSocket says whether one of the processes has a socket open, or whether
-// none of them lets us see. One that has ended has nothing open.
-func holdsSocket(pids []int, inode string) bool {
+// haveSocket reports whether one of the processes has a socket open. It also
+// reports true if the files of all the processes that run are hidden from us. A
+// process that has ended has no open files.
+func haveSocket(pids []int, inode string) bool {
 	target := "socket:[" + inode + "]"
 	seen, hidden := false, false
 	for _, pid := range pids {

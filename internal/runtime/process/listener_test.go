@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestListener: the kernel's answer and its tables agree.
-func TestListener(t *testing.T) {
+// The answer of the kernel and its tables must agree.
+func TestListenerOfKernelAndTablesAgree(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::]:0"} {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
@@ -23,17 +23,17 @@ func TestListener(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		asked, ok := askForListener(port)
-		read, found := listenerIn("/proc/net/tcp", port)
-		if !found { // of both families
-			read, found = listenerIn("/proc/net/tcp6", port)
+		asked, ok := queryListener(port)
+		read, found := readListenerTable("/proc/net/tcp", port)
+		if !found { // the table of sockets that accept both families
+			read, found = readListenerTable("/proc/net/tcp6", port)
 		}
 		if !ok || !found || asked != read {
 			t.Errorf("%s: asked %q %v, read %q %v", address, asked, ok, read, found)
 		}
 		_, _ = conn.Close(), l.Close()
 		if inode, known := listenerOf(port); inode != "" || !known {
-			t.Errorf("nobody listens, but %q %v", inode, known)
+			t.Errorf("no listener, but %q %v", inode, known)
 		}
 	}
 }
@@ -45,15 +45,15 @@ func BenchmarkListener(b *testing.B) {
 	}
 	defer func() { _ = l.Close() }()
 	for b.Loop() {
-		if _, ok := askForListener(l.Addr().(*net.TCPAddr).Port); !ok {
+		if _, ok := queryListener(l.Addr().(*net.TCPAddr).Port); !ok {
 			b.Fatal("no answer")
 		}
 	}
 }
 
-// TestConnectionWithoutAListener: who accepted a connection and closed the door
-// behind it, or took the port of a gateway that has died, is not taken for it.
-func TestConnectionWithoutAListener(t *testing.T) {
+// A process that closed its listener after accepting, or that uses the port of a
+// dead gateway, is not the gateway.
+func TestVerifyListenerRejectsOtherProcesses(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -64,24 +64,24 @@ func TestConnectionWithoutAListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	b := newPortBook(port, port)
-	ours := func() []int { return tree(os.Getpid()) }
+	b := newPortAllocator(port, port)
+	ours := func() []int { return processTree(os.Getpid()) }
 	dead := exec.Command("true")
 	if err := dead.Run(); err != nil {
 		t.Fatal(err)
 	}
 	for name, pids := range map[string][]int{"no processes": nil, "a process that has ended": {dead.Process.Pid}} {
-		if err := b.verify(port, "a", "nonce", func() []int { return pids }); !errors.Is(err, errImpostor) {
+		if err := b.verifyListener(port, "a", "nonce", func() []int { return pids }); !errors.Is(err, errNotGateway) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := b.verify(port, "a", "nonce", ours); err != nil {
+	if err := b.verifyListener(port, "a", "nonce", ours); err != nil {
 		t.Errorf("its own listener: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.verify(port, "a", "nonce", ours); !errors.Is(err, errImpostor) {
-		t.Errorf("nobody listens any more: %v", err)
+	if err := b.verifyListener(port, "a", "nonce", ours); !errors.Is(err, errNotGateway) {
+		t.Errorf("the listener is closed: %v", err)
 	}
 }

@@ -14,46 +14,50 @@ import (
 )
 
 const (
-	liveLog = "gateway.log"
-	// block is what cutHead cuts by; every file system's block size divides it
-	// but those of some with larger ones, which then copy.
-	block = 64 << 10
-	// oversize is how many times its maximum a log may have reached for all of
-	// it to be kept or searched. An agent can make its log look endless by seeking.
-	oversize = 4
-	// polling is how often a reader that follows looks for more. Looking costs
-	// 2 µs; watches of the kernel are few and their queues overflow.
-	polling = 100 * time.Millisecond
+	logName = "gateway.log"
+	// blockSize is the unit in which the head of a log is removed. It is a multiple
+	// of the block size of almost every file system; on the others the log is
+	// truncated.
+	blockSize = 64 << 10
+	// maxOversize is how many times its maximum size a log may have and still be
+	// archived and searched completely. An agent can make its log look endless by
+	// seeking.
+	maxOversize = 4
+	// followInterval is the pause between two reads of a reader that follows. A
+	// read costs 2 µs. Inotify watches are limited in number and their queues
+	// overflow.
+	followInterval = 100 * time.Millisecond
 )
 
-// logbook is an agent's log: gateway.log, which the gateway itself appends to,
-// and older parts gateway.log.1 and up. Gateways write on while no server
-// lives, so the file is never moved: rotation copies its head away and cuts it
-// off.
+// gatewayLog is the log of an agent: gateway.log, to which the gateway itself
+// appends, and the older files gateway.log.1 and up. Gateways also write while no
+// server runs. Therefore gateway.log is never renamed: rotation copies its head to
+// gateway.log.1 and removes the head from the file.
 //
-// Readers count bytes from where the live file began when this driver first
-// saw it; what has been cut since is in cut. Older parts lie before it.
-type logbook struct {
-	dir  string
-	max  int64
-	keep int
+// Readers use offsets from where gateway.log began when this driver first opened
+// it; trimmed is the number of bytes removed from it since. The older files come
+// before it.
+type gatewayLog struct {
+	dir      string
+	maxBytes int64
+	keep     int
 
-	mu  sync.Mutex // held while files are cut or read
-	cut int64      // guarded by mu
+	mu      sync.Mutex // held while files are read or trimmed
+	trimmed int64      // guarded by mu
 }
 
-func (b *logbook) part(n int) string {
+func (l *gatewayLog) path(n int) string {
 	if n == 0 {
-		return filepath.Join(b.dir, liveLog)
+		return filepath.Join(l.dir, logName)
 	}
-	return filepath.Join(b.dir, fmt.Sprintf("%s.%d", liveLog, n))
+	return filepath.Join(l.dir, fmt.Sprintf("%s.%d", logName, n))
 }
 
-// rotate cuts the head off a live log that has grown past its maximum.
-func (b *logbook) rotate() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	f, err := os.OpenFile(b.part(0), os.O_RDWR, 0)
+// rotate archives the head of gateway.log if the file has grown past its maximum.
+func (l *gatewayLog) rotate() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f, err := os.OpenFile(l.path(0), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -62,32 +66,33 @@ func (b *logbook) rotate() error {
 	}
 	defer func() { _ = f.Close() }()
 	st, err := f.Stat()
-	if err != nil || st.Size() <= b.max {
+	if err != nil || st.Size() <= l.maxBytes {
 		return err
 	}
 	size := st.Size()
 	from := int64(0)
-	if size > oversize*b.max {
-		from = size - b.max
+	if size > maxOversize*l.maxBytes {
+		from = size - l.maxBytes
 	}
-	// Whole blocks, and not all: cutHead leaves a rest.
-	head := (size - 1) / block * block
+	// Complete blocks only, and not the whole file, because collapseHead cannot
+	// remove everything.
+	head := (size - 1) / blockSize * blockSize
 	if head <= from {
 		return nil
 	}
-	if err := b.copyAway(f, from, head); err != nil {
+	if err := l.archive(f, from, head); err != nil {
 		return err
 	}
-	if err := cutHead(f, head); err == nil {
-		b.cut += head
+	if err := collapseHead(f, head); err == nil {
+		l.trimmed += head
 		return nil
 	}
-	return b.truncate(f, head)
+	return l.truncate(f, head)
 }
 
-// copyAway makes a part of the live log the newest of the older parts.
-func (b *logbook) copyAway(f *os.File, from, to int64) error {
-	temp := b.part(0) + ".new"
+// archive makes a range of gateway.log the newest of the older files.
+func (l *gatewayLog) archive(f *os.File, from, to int64) error {
+	temp := l.path(0) + ".new"
 	out, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -96,99 +101,101 @@ func (b *logbook) copyAway(f *os.File, from, to int64) error {
 	if err := errors.Join(err, out.Close()); err != nil {
 		return err
 	}
-	for n := b.keep; n > 1; n-- {
-		if err := os.Rename(b.part(n-1), b.part(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for n := l.keep; n > 1; n-- {
+		if err := os.Rename(l.path(n-1), l.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return os.Rename(temp, b.part(1))
+	return os.Rename(temp, l.path(1))
 }
 
-// truncate empties the live log where its head alone cannot be cut off. What
-// the gateway prints between the last read and the cut, some microseconds, is
-// lost.
-func (b *logbook) truncate(f *os.File, copied int64) error {
-	out, err := os.OpenFile(b.part(1), os.O_WRONLY|os.O_APPEND, 0)
+// truncate empties gateway.log if the file system cannot remove its head alone.
+// What the gateway prints between the last read and the truncation, some
+// microseconds, is lost.
+func (l *gatewayLog) truncate(f *os.File, copied int64) error {
+	out, err := os.OpenFile(l.path(1), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(out, io.NewSectionReader(f, copied, b.max))
+	n, err := io.Copy(out, io.NewSectionReader(f, copied, l.maxBytes))
 	if err := errors.Join(err, out.Close()); err != nil {
 		return err
 	}
 	if err := f.Truncate(0); err != nil {
 		return err
 	}
-	b.cut += copied + n
+	l.trimmed += copied + n
 	return nil
 }
 
-// chapter is one file of the log and where it begins in the reader's count.
-type chapter struct {
+// segment is one file of the log and the offset at which it begins.
+type segment struct {
 	path        string
 	start, size int64
 }
 
-// chapters lists the files, oldest first. The caller holds mu.
-func (b *logbook) chapters() []chapter {
-	live := chapter{path: b.part(0), start: b.cut}
-	if st, err := os.Stat(live.path); err == nil {
-		live.size = st.Size()
+// segments lists the files, oldest first. The caller holds mu.
+func (l *gatewayLog) segments() []segment {
+	current := segment{path: l.path(0), start: l.trimmed}
+	if st, err := os.Stat(current.path); err == nil {
+		current.size = st.Size()
 	}
-	out := []chapter{live}
-	for n := 1; n <= b.keep; n++ {
-		st, err := os.Stat(b.part(n))
+	out := []segment{current}
+	for n := 1; n <= l.keep; n++ {
+		st, err := os.Stat(l.path(n))
 		if err != nil {
 			break
 		}
-		out = append([]chapter{{path: b.part(n), start: out[0].start - st.Size(), size: st.Size()}}, out...)
+		out = append([]segment{{path: l.path(n), start: out[0].start - st.Size(), size: st.Size()}}, out...)
 	}
 	return out
 }
 
-func end(c []chapter) int64 { return c[len(c)-1].start + c[len(c)-1].size }
+// endOf returns the offset of the end of the log.
+func endOf(c []segment) int64 { return c[len(c)-1].start + c[len(c)-1].size }
 
-// read returns a reader of the last tail lines, that goes on if follow.
-func (b *logbook) read(ctx context.Context, tail int, follow bool) (io.ReadCloser, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	chapters := b.chapters()
-	from, err := b.startOf(chapters, tail)
+// read returns a reader of the last tail lines. With follow it continues with new
+// lines.
+func (l *gatewayLog) read(ctx context.Context, tail int, follow bool) (io.ReadCloser, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	segments := l.segments()
+	from, err := l.tailOffset(segments, tail)
 	if err != nil {
 		return nil, fmt.Errorf("read log: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	return &logReader{book: b, ctx: ctx, cancel: cancel, at: from, until: end(chapters), follow: follow}, nil
+	return &logReader{log: l, ctx: ctx, cancel: cancel, at: from, until: endOf(segments), follow: follow}, nil
 }
 
-// startOf finds where the last tail lines begin; the first whole line if tail
-// is negative.
-func (b *logbook) startOf(chapters []chapter, tail int) (int64, error) {
+// tailOffset returns the offset of the last tail lines, or of the first complete
+// line if tail is negative.
+func (l *gatewayLog) tailOffset(segments []segment, tail int) (int64, error) {
 	if tail == 0 {
-		return end(chapters), nil
+		return endOf(segments), nil
 	}
 	missing := tail
-	if end(chapters) > 0 && !endsLine(chapters) {
-		missing-- // the last line is not whole yet, but counts
+	if endOf(segments) > 0 && !endsLine(segments) {
+		missing-- // an incomplete last line counts too
 	}
-	for i := len(chapters) - 1; i >= 0 && tail > 0; i-- {
-		at, left, err := lineBefore(chapters[i], missing, oversize*b.max)
+	for i := len(segments) - 1; i >= 0 && tail > 0; i-- {
+		at, left, err := findLine(segments[i], missing, maxOversize*l.maxBytes)
 		if err != nil || left < 0 {
 			return at, err
 		}
 		missing = left
 	}
-	return b.oldest(chapters)
+	return l.firstOffset(segments)
 }
 
-// oldest is the beginning of the log; if parts have been dropped, the first
-// line that is whole.
-func (b *logbook) oldest(chapters []chapter) (int64, error) {
-	first := chapters[0]
-	if len(chapters) <= b.keep {
+// firstOffset returns the offset of the first line. If older files have been
+// deleted, it skips the first, incomplete line.
+func (l *gatewayLog) firstOffset(segments []segment) (int64, error) {
+	first := segments[0]
+	if len(segments) <= l.keep {
 		return first.start, nil
 	}
-	head := make([]byte, min(first.size, block))
+	head := make([]byte, min(first.size, blockSize))
 	if err := readAt(first.path, head, 0); err != nil {
 		return 0, err
 	}
@@ -198,9 +205,9 @@ func (b *logbook) oldest(chapters []chapter) (int64, error) {
 	return first.start, nil
 }
 
-func endsLine(chapters []chapter) bool {
-	for i := len(chapters) - 1; i >= 0; i-- {
-		if c := chapters[i]; c.size > 0 {
+func endsLine(segments []segment) bool {
+	for i := len(segments) - 1; i >= 0; i-- {
+		if c := segments[i]; c.size > 0 {
 			last := make([]byte, 1)
 			return readAt(c.path, last, c.size-1) == nil && last[0] == '\n'
 		}
@@ -208,16 +215,17 @@ func endsLine(chapters []chapter) bool {
 	return true
 }
 
-// lineBefore looks backwards for the end of the line that is n lines before
-// the end of a chapter, as far as reach allows. left is below 0 if the place to
-// begin was found, else how many are still missing.
-func lineBefore(c chapter, n int, reach int64) (at int64, left int, err error) {
-	buf := make([]byte, block)
+// findLine searches a segment backwards for the offset of the line that is n lines
+// before the end. It searches at most reach bytes. If it finds the offset, or
+// reaches that limit, left is -1; otherwise left is the number of lines that older
+// segments must have.
+func findLine(c segment, n int, reach int64) (at int64, left int, err error) {
+	buf := make([]byte, blockSize)
 	for stop := c.size; stop > 0; {
 		if c.size-stop >= reach {
 			return c.start + stop, -1, nil
 		}
-		start := max(0, stop-block)
+		start := max(0, stop-blockSize)
 		part := buf[:stop-start]
 		if err := readAt(c.path, part, start); err != nil {
 			return 0, 0, err
@@ -233,7 +241,8 @@ func lineBefore(c chapter, n int, reach int64) (at int64, left int, err error) {
 	return 0, n, nil
 }
 
-// readAt fills buf; what a file has lost meanwhile reads as zero bytes.
+// readAt fills buf. Bytes that have been removed from the file meanwhile stay as
+// they are in buf.
 func readAt(path string, buf []byte, at int64) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -246,17 +255,17 @@ func readAt(path string, buf []byte, at int64) error {
 	return nil
 }
 
-// logReader reads a logbook from a place on.
+// logReader reads a gatewayLog from an offset.
 type logReader struct {
-	book   *logbook
+	log    *gatewayLog
 	ctx    context.Context
 	cancel context.CancelFunc
 	at     int64
-	until  int64 // where the log ended at first, for readers that do not follow
+	until  int64 // the end of the log when the reader was created, for readers that do not follow
 	follow bool
 }
 
-// Close implements io.Closer; a Read that waits ends.
+// Close implements io.Closer. A waiting Read returns io.EOF.
 func (r *logReader) Close() error {
 	r.cancel()
 	return nil
@@ -275,29 +284,29 @@ func (r *logReader) Read(p []byte) (int, error) {
 		if n > 0 || err != nil {
 			return n, err
 		}
-		if !r.follow || pause(r.ctx, polling) != nil {
+		if !r.follow || pause(r.ctx, followInterval) != nil {
 			return 0, io.EOF
 		}
 	}
 }
 
-// next reads what there is, 0 bytes if nothing yet.
+// next reads what is available; it returns 0 bytes if there is nothing yet.
 func (r *logReader) next(p []byte) (int, error) {
-	r.book.mu.Lock()
-	defer r.book.mu.Unlock()
-	chapters := r.book.chapters()
-	if _, err := os.Stat(filepath.Dir(r.book.dir)); err != nil {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	segments := r.log.segments()
+	if _, err := os.Stat(filepath.Dir(r.log.dir)); err != nil {
 		return 0, io.EOF // the agent was removed
 	}
-	if r.at > end(chapters) || r.at < chapters[0].start {
-		// The agent has emptied its log, or we were too slow for it.
-		r.at = max(min(r.at, end(chapters)), chapters[0].start)
+	if r.at > endOf(segments) || r.at < segments[0].start {
+		// The agent has truncated its log, or the reader was slower than rotation.
+		r.at = max(min(r.at, endOf(segments)), segments[0].start)
 	}
-	until := end(chapters)
-	if !r.follow { // what it was to read may be gone since
+	until := endOf(segments)
+	if !r.follow { // the range may have been removed since
 		until = min(until, r.until)
 	}
-	for _, c := range chapters {
+	for _, c := range segments {
 		left := min(c.start+c.size, until) - r.at
 		if left <= 0 {
 			continue

@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-// book is a logbook with a writer as a gateway has one.
-func book(t *testing.T, dir string, most int64) (*logbook, *os.File) {
+// newLog returns a log and its file, opened as a gateway opens it.
+func newLog(t *testing.T, dir string, maxBytes int64) (*gatewayLog, *os.File) {
 	t.Helper()
-	b := &logbook{dir: filepath.Join(dir, "log"), max: most, keep: 2}
+	b := &gatewayLog{dir: filepath.Join(dir, "log"), maxBytes: maxBytes, keep: 2}
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.OpenFile(b.part(0), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(b.path(0), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func book(t *testing.T, dir string, most int64) (*logbook, *os.File) {
 	return b, f
 }
 
-func readAll(t *testing.T, b *logbook, tail int) string {
+func readAll(t *testing.T, b *gatewayLog, tail int) string {
 	t.Helper()
 	r, err := b.read(t.Context(), tail, false)
 	if err != nil {
@@ -39,10 +39,10 @@ func readAll(t *testing.T, b *logbook, tail int) string {
 	return string(data)
 }
 
-// TestLogsRotateUnderAWriter: a gateway writes, the server rotates, readers
-// follow; every line comes once and in order.
-func TestLogsRotateUnderAWriter(t *testing.T) {
-	b, f := book(t, t.TempDir(), 4*block)
+// A gateway writes, the server rotates, and a reader follows. It must get every
+// line once, in order.
+func TestLogsAreCompleteOverRotation(t *testing.T) {
+	b, f := newLog(t, t.TempDir(), 4*blockSize)
 	const lines = 50_000
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -55,11 +55,11 @@ func TestLogsRotateUnderAWriter(t *testing.T) {
 	go func() {
 		defer close(written)
 		for i := range lines {
-			if _, err := fmt.Fprintf(f, "line %06d of a gateway that has much to say\n", i); err != nil {
+			if _, err := fmt.Fprintf(f, "line %06d of a gateway that prints a lot\n", i); err != nil {
 				written <- err
 				return
 			}
-			if i%2000 == 0 { // not faster than the reader for the whole log
+			if i%2000 == 0 { // the writer must not be ahead of the reader by the whole log
 				<-turn
 			}
 		}
@@ -70,7 +70,7 @@ func TestLogsRotateUnderAWriter(t *testing.T) {
 		if !s.Scan() {
 			t.Fatalf("the log ended at line %d", i)
 		}
-		if want := fmt.Sprintf("line %06d of a gateway that has much to say", i); s.Text() != want {
+		if want := fmt.Sprintf("line %06d of a gateway that prints a lot", i); s.Text() != want {
 			t.Fatalf("line %d is %q", i, s.Text())
 		}
 		if i%2000 == 0 && i+2000 < lines {
@@ -83,14 +83,14 @@ func TestLogsRotateUnderAWriter(t *testing.T) {
 	if err := <-written; err != nil {
 		t.Fatal(err)
 	}
-	if b.cut == 0 {
-		t.Error("it was never rotated")
+	if b.trimmed == 0 {
+		t.Error("the log was never rotated")
 	}
 	checkKept(t, b, lines)
 }
 
-// checkKept reads what is kept, whole and by its end.
-func checkKept(t *testing.T, b *logbook, lines int) {
+// checkKept reads everything that is kept, and then tails of it.
+func checkKept(t *testing.T, b *gatewayLog, lines int) {
 	t.Helper()
 	all := strings.SplitAfter(readAll(t, b, -1), "\n")
 	all = all[:len(all)-1]
@@ -107,24 +107,24 @@ func checkKept(t *testing.T, b *logbook, lines int) {
 	}
 }
 
-// TestLogsWithoutCutting: a file system that cannot cut heads off.
-func TestLogsWithoutCutting(t *testing.T) {
-	b, f := book(t, t.TempDir(), 2*block)
+// The file system cannot remove the head of a file.
+func TestLogsTruncatedWhereHeadsCannotBeRemoved(t *testing.T) {
+	b, f := newLog(t, t.TempDir(), 2*blockSize)
 	line := strings.Repeat("x", 99) + "\n"
 	for range 3000 {
 		if _, err := f.WriteString(line); err != nil {
 			t.Fatal(err)
 		}
 	}
-	live, err := os.OpenFile(b.part(0), os.O_RDWR, 0)
+	current, err := os.OpenFile(b.path(0), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = live.Close() }()
-	if err := b.copyAway(live, 0, 4*block); err != nil {
+	defer func() { _ = current.Close() }()
+	if err := b.archive(current, 0, 4*blockSize); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.truncate(live, 4*block); err != nil {
+	if err := b.truncate(current, 4*blockSize); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.WriteString("next\n"); err != nil {
@@ -135,9 +135,9 @@ func TestLogsWithoutCutting(t *testing.T) {
 	}
 }
 
-// TestLogsEndless: an agent has made its log look like a terabyte.
-func TestLogsEndless(t *testing.T) {
-	b, f := book(t, t.TempDir(), 2*block)
+// An agent has made its log look like a terabyte.
+func TestLogsOfEndlessFileAreRotated(t *testing.T) {
+	b, f := newLog(t, t.TempDir(), 2*blockSize)
 	if err := f.Truncate(1 << 40); err != nil {
 		t.Fatal(err)
 	}
@@ -151,11 +151,11 @@ func TestLogsEndless(t *testing.T) {
 		t.Errorf("tail: %q", got)
 	}
 	for n := range 2 {
-		if st, err := os.Stat(b.part(n)); err != nil || st.Size() > 4*block {
+		if st, err := os.Stat(b.path(n)); err != nil || st.Size() > 4*blockSize {
 			t.Errorf("part %d: %v %v", n, st.Size(), err)
 		}
 	}
-	// It empties it altogether, and goes on.
+	// The agent truncates its log and continues.
 	if err := f.Truncate(0); err != nil {
 		t.Fatal(err)
 	}
@@ -172,8 +172,8 @@ func TestLogsEndless(t *testing.T) {
 	}
 }
 
-func TestLogsUnfinishedLine(t *testing.T) {
-	b, f := book(t, t.TempDir(), block)
+func TestLogsTailIncludesIncompleteLine(t *testing.T) {
+	b, f := newLog(t, t.TempDir(), blockSize)
 	if _, err := f.WriteString("one\ntwo\nthr"); err != nil {
 		t.Fatal(err)
 	}
@@ -184,10 +184,10 @@ func TestLogsUnfinishedLine(t *testing.T) {
 	}
 }
 
-// TestLogsCutUnderAReader: an agent makes its log jump past all that a reader was
-// to be given, between two of its reads.
-func TestLogsCutUnderAReader(t *testing.T) {
-	b, f := book(t, t.TempDir(), 2*block)
+// Between two reads, an agent makes its log so large that rotation deletes what the
+// reader was to return.
+func TestLogsTrimmedUnderAReader(t *testing.T) {
+	b, f := newLog(t, t.TempDir(), 2*blockSize)
 	if _, err := f.WriteString("one\ntwo\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -205,14 +205,14 @@ func TestLogsCutUnderAReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rest, err := io.ReadAll(r); err != nil || len(rest) != 0 {
-		t.Errorf("after what it was to read had gone: %q, %v", rest, err)
+		t.Errorf("after its range was removed: %q, %v", rest, err)
 	}
 }
 
-// TestLogsEndlessBeforeRotation: the last lines are looked for in a terabyte without
-// any, while whoever rotates the logs of all agents waits.
-func TestLogsEndlessBeforeRotation(t *testing.T) {
-	b, f := book(t, t.TempDir(), 2*block)
+// The search for the last lines in a terabyte without any is limited, because it
+// blocks the rotation of all logs.
+func TestLogsTailOfEndlessFileIsLimited(t *testing.T) {
+	b, f := newLog(t, t.TempDir(), 2*blockSize)
 	if err := f.Truncate(1 << 40); err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestLogsEndlessBeforeRotation(t *testing.T) {
 	if got := readAll(t, b, 1); got != "the end\n" {
 		t.Errorf("tail: %q", got)
 	}
-	if got := readAll(t, b, 3); len(got) > oversize*2*block || !strings.HasSuffix(got, "\nthe end\n") {
+	if got := readAll(t, b, 3); len(got) > maxOversize*2*blockSize || !strings.HasSuffix(got, "\nthe end\n") {
 		t.Errorf("a longer tail has %d bytes", len(got))
 	}
 }

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSmallPipe: the kernel gives a user who has many pipes small ones, and writing
-// more than fits into one that nobody reads yet would never end.
-func TestSmallPipe(t *testing.T) {
+// A user who has many pipes gets small ones from the kernel. Writing more than the
+// capacity of a pipe would block for ever, because nothing reads it yet.
+func TestGrowPipeEnlargesSmallPipes(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -23,7 +23,7 @@ func TestSmallPipe(t *testing.T) {
 			t.Fatal(err)
 		}
 		if size, err := unix.FcntlInt(w.Fd(), unix.F_GETPIPE_SZ, 0); err != nil || size < n {
-			t.Errorf("room for %d of %d bytes: %v", size, n, err)
+			t.Errorf("capacity %d of %d bytes: %v", size, n, err)
 		}
 	}
 }

@@ -10,15 +10,18 @@ import (
 	"strings"
 	"sync"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
-// A place is a port and a word of its own, so that what is noted of one place
-// never speaks for another.
-func newPlace(port int) string { return fmt.Sprintf("%d/%s", port, rand.Text()[:8]) }
+// newPlace returns a place with a port and a random word. The word distinguishes it
+// from other places with the same port.
+func newPlace(port int) runtime.Place {
+	return runtime.Place(fmt.Sprintf("%d/%s", port, rand.Text()[:8]))
+}
 
-func portOf(place string) (int, error) {
-	text, _, ok := strings.Cut(place, "/")
+func portOf(place runtime.Place) (int, error) {
+	text, _, ok := strings.Cut(string(place), "/")
 	port, err := strconv.Atoi(text)
 	if !ok || err != nil || port < 1 || port > 65535 {
 		return 0, fmt.Errorf("not a place of this driver: %q", place)
@@ -26,93 +29,95 @@ func portOf(place string) (int, error) {
 	return port, nil
 }
 
-// portBook hands out loopback ports, no port to two agents.
-type portBook struct {
+// portAllocator assigns loopback ports to agents, each port to one agent.
+type portAllocator struct {
 	from, to int
 
 	mu       sync.Mutex
-	owner    map[int]string    // guarded by mu
-	port     map[string]int    // of an id; guarded by mu
-	listener map[string]string // of an id: its start and the socket known to be its own; guarded by mu
+	agents   map[int]identity.AgentID    // by port; guarded by mu
+	ports    map[identity.AgentID]int    // guarded by mu
+	verified map[identity.AgentID]string // nonce and inode of the socket that is known to be the gateway's; guarded by mu
 }
 
-func newPortBook(from, to int) *portBook {
-	return &portBook{from: from, to: to, owner: map[int]string{}, port: map[string]int{}, listener: map[string]string{}}
+func newPortAllocator(from, to int) *portAllocator {
+	return &portAllocator{
+		from: from, to: to, agents: map[int]identity.AgentID{}, ports: map[identity.AgentID]int{}, verified: map[identity.AgentID]string{},
+	}
 }
 
-// take chooses a free port. It starts anywhere, so that a port comes back late.
-func (b *portBook) take(id string) (string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	n := b.to - b.from + 1
+// allocate returns a place with a free port. It searches from a random port, so that
+// a released port is not used again soon. Errors: runtime.ErrNoCapacity.
+func (p *portAllocator) allocate(id identity.AgentID) (runtime.Place, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.to - p.from + 1
 	start := mathrand.IntN(n) //nolint:gosec // a port is no secret
 	for i := range n {
-		port := b.from + (start+i)%n
-		if b.owner[port] == "" && free(port) {
-			b.set(port, id)
+		port := p.from + (start+i)%n
+		if p.agents[port] == "" && isPortFree(port) {
+			p.assign(port, id)
 			return newPlace(port), nil
 		}
 	}
-	return "", fmt.Errorf("no free port from %d to %d: %w", b.from, b.to, runtime.ErrNoRoom)
+	return "", fmt.Errorf("no free port from %d to %d: %w", p.from, p.to, runtime.ErrNoCapacity)
 }
 
-func (b *portBook) set(port int, id string) {
-	if old, ok := b.port[id]; ok && b.owner[old] == id {
-		delete(b.owner, old)
+func (p *portAllocator) assign(port int, id identity.AgentID) {
+	if old, ok := p.ports[id]; ok && p.agents[old] == id {
+		delete(p.agents, old)
 	}
-	b.owner[port], b.port[id] = id, port
+	p.agents[port], p.ports[id] = id, port
 }
 
-// keep notes a port that an agent has already.
-func (b *portBook) keep(port int, id string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.owner[port] == "" {
-		b.set(port, id)
+// reserve records that an agent already uses a port.
+func (p *portAllocator) reserve(port int, id identity.AgentID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.agents[port] == "" {
+		p.assign(port, id)
 	}
 }
 
-func (b *portBook) drop(id string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if port, ok := b.port[id]; ok && b.owner[port] == id {
-		delete(b.owner, port)
+// release frees the port of an agent.
+func (p *portAllocator) release(id identity.AgentID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if port, ok := p.ports[id]; ok && p.agents[port] == id {
+		delete(p.agents, port)
 	}
-	delete(b.port, id)
-	delete(b.listener, id)
+	delete(p.ports, id)
+	delete(p.verified, id)
 }
 
-func free(port int) bool {
+func isPortFree(port int) bool {
 	l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 	return err == nil && l.Close() == nil
 }
 
-func (b *portBook) isFree(port int) bool { return free(port) }
+var errNotGateway = errors.New("another process listens on the gateway's port")
 
-var errImpostor = errors.New("what answers on the gateway's port is not the gateway")
-
-// verify makes sure that the socket which listens on a port belongs to one of
-// the gateway's processes: all agents share the loopback network, and one could
-// sit on a port before its owner does.
-func (b *portBook) verify(port int, id, nonce string, pids func() []int) error {
+// verifyListener checks that the socket which listens on a port belongs to a process
+// of the gateway. All agents share the loopback network, so one of them could listen
+// on a port before the gateway of another does.
+func (p *portAllocator) verifyListener(port int, id identity.AgentID, nonce string, pids func() []int) error {
 	inode, known := listenerOf(port)
 	if !known {
 		return nil
 	}
 	if inode == "" {
-		return errImpostor // who took the connection has closed the door behind it
+		return errNotGateway // the process that accepted the connection has closed its listener
 	}
-	b.mu.Lock()
-	verified := b.listener[id] == nonce+inode
-	b.mu.Unlock()
+	p.mu.Lock()
+	verified := p.verified[id] == nonce+inode
+	p.mu.Unlock()
 	if verified {
 		return nil
 	}
-	if !holdsSocket(pids(), inode) {
-		return errImpostor
+	if !haveSocket(pids(), inode) {
+		return errNotGateway
 	}
-	b.mu.Lock()
-	b.listener[id] = nonce + inode
-	b.mu.Unlock()
+	p.mu.Lock()
+	p.verified[id] = nonce + inode
+	p.mu.Unlock()
 	return nil
 }

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -15,15 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usage is what an agent uses now.
-type usage struct {
-	memory    int64
-	cpu       time.Duration
-	processes int64
-}
-
-// isShim says whether a process is the shim of the start named nonce. One that
-// has ended and waits to be reaped is not.
+// isShim reports whether a process is the shim of the start with this nonce. A
+// zombie is not.
 func isShim(pid int, nonce string) bool {
 	line, err := os.ReadFile(procPath(pid, "cmdline"))
 	return err == nil && bytes.Contains(line, []byte("\x00"+nonce+"\x00"))
@@ -31,22 +25,23 @@ func isShim(pid int, nonce string) bool {
 
 func procPath(pid int, name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
 
-// awaitExit returns when a process has ended. still is asked once the process
-// is held fast, when its number can no longer pass to another.
+// awaitExit waits until a process has ended. It calls still when it has a handle of
+// the process, so that the pid cannot be reused by another process; if still
+// returns false, awaitExit returns.
 func awaitExit(ctx context.Context, pid int, still func() bool) error {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	if err != nil {
-		return pause(ctx, 100*time.Millisecond) // a kernel before 5.10: the caller asks again
+		return pause(ctx, 100*time.Millisecond) // kernels before 5.10 lack it: the caller checks again
 	}
 	f := os.NewFile(uintptr(fd), "pidfd")
 	defer func() { _ = f.Close() }()
 	if !still() {
 		return nil
 	}
-	// A descriptor of the runtime's poller: waiting costs no thread.
+	// The descriptor is in Go's network poller, so that waiting needs no thread.
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return err
@@ -63,8 +58,8 @@ func awaitExit(ctx context.Context, pid int, still func() bool) error {
 	return err
 }
 
-// lives says whether a process exists and has not ended.
-func lives(pid int) bool {
+// isRunning reports whether a process exists and is not a zombie.
+func isRunning(pid int) bool {
 	stat, err := os.ReadFile(procPath(pid, "stat"))
 	if err != nil {
 		return false
@@ -73,9 +68,9 @@ func lives(pid int) bool {
 	return len(state) > 0 && state[0] != 'Z' && state[0] != 'X'
 }
 
-// tree lists a process and all that descend from it, itself first; nothing if
-// it is gone.
-func tree(pid int) []int {
+// processTree lists a process and all its descendants, itself first. It returns
+// nothing if the process does not exist.
+func processTree(pid int) []int {
 	pids := []int{pid}
 	if _, err := os.Stat(procPath(pid, "")); err != nil {
 		return nil
@@ -106,9 +101,10 @@ func children(pid int) []int {
 	return pids
 }
 
-// terminate asks the gateway below a shim to end. False if there is none yet.
+// terminate sends SIGTERM to the gateway below a shim. It reports false if there is
+// no gateway yet.
 func terminate(shim int, sandboxed bool) bool {
-	for _, pid := range tree(shim) {
+	for _, pid := range processTree(shim) {
 		if pid != shim && (!sandboxed || pidInside(pid) == 2) {
 			return unix.Kill(pid, unix.SIGTERM) == nil
 		}
@@ -116,11 +112,11 @@ func terminate(shim int, sandboxed bool) bool {
 	return false
 }
 
-// pidInside is a process's number in its own namespace. In a sandbox 1 is
-// bubblewrap and 2 the gateway.
+// pidInside returns a process's pid in its own pid namespace. In a sandbox 1 is
+// bubblewrap and 2 is the gateway.
 func pidInside(pid int) int {
 	inside := 0
-	_ = eachLine(procPath(pid, "status"), func(text string) { // gone: 0
+	_ = eachLine(procPath(pid, "status"), func(text string) { // 0 if the process has ended
 		if numbers, ok := strings.CutPrefix(text, "NSpid:"); ok {
 			if f := strings.Fields(numbers); len(f) > 1 {
 				inside, _ = strconv.Atoi(f[len(f)-1])
@@ -130,9 +126,10 @@ func pidInside(pid int) int {
 	return inside
 }
 
-// strays finds processes of an agent that have left the tree of its shim: by
-// the home in their environment, or on the command line of a sandbox or shim.
-func strays(home string) []int {
+// escapedProcesses finds processes of an agent that are no descendants of its shim
+// any more. It recognises them by the home in their environment, or on the command
+// line of bubblewrap or of the shim.
+func escapedProcesses(home string) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
@@ -140,19 +137,19 @@ func strays(home string) []int {
 	var pids []int
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err == nil && pid != os.Getpid() && (livesIn(pid, home) || confines(pid, home)) {
+		if err == nil && pid != os.Getpid() && (hasHome(pid, home) || isSandboxOf(pid, home)) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
-func livesIn(pid int, home string) bool {
+func hasHome(pid int, home string) bool {
 	env, err := os.ReadFile(procPath(pid, "environ"))
 	return err == nil && bytes.Contains(append([]byte{0}, env...), []byte("\x00HOME="+home+"\x00"))
 }
 
-func confines(pid int, home string) bool {
+func isSandboxOf(pid int, home string) bool {
 	data, err := os.ReadFile(procPath(pid, "cmdline"))
 	if err != nil {
 		return false
@@ -161,11 +158,12 @@ func confines(pid int, home string) bool {
 	return slices.Contains(args, home) && (filepath.Base(args[0]) == "bwrap" || slices.Contains(args, shimName))
 }
 
-// ticks is how the kernel counts CPU time in /proc, on every architecture.
-const ticks = 100
+// clockTicks is the unit of CPU times in /proc, per second. It is the same on every
+// architecture.
+const clockTicks = 100
 
-// usageOf adds up what processes use. Memory is without the pages of files,
-// which all agents share, as it is when control groups measure it.
+// usageOf adds up what processes use. Memory excludes pages of files, which all
+// agents share, as the measurement by control groups does.
 func usageOf(pids []int) usage {
 	var u usage
 	for _, pid := range pids {
@@ -173,24 +171,25 @@ func usageOf(pids []int) usage {
 		if err != nil {
 			continue
 		}
-		// The name in parentheses may hold anything.
+		// The process name in parentheses may contain anything, also spaces and
+		// parentheses.
 		f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 		if len(f) < 15 {
 			continue
 		}
 		u.processes++
-		for _, i := range []int{11, 12, 13, 14} { // utime, stime and those of reaped children
+		for _, i := range []int{11, 12, 13, 14} { // utime, stime, and those of reaped children
 			n, _ := strconv.ParseInt(f[i], 10, 64)
-			u.cpu += time.Duration(n) * time.Second / ticks
+			u.cpu += time.Duration(n) * time.Second / clockTicks
 		}
 		u.memory += statusBytes(pid, "RssAnon:", "RssShmem:")
 	}
 	return u
 }
 
-// statusBytes adds up fields of a process's status that are given in kB.
+// statusBytes adds up fields of a process's status that are in kB.
 func statusBytes(pid int, names ...string) (sum int64) {
-	_ = eachLine(procPath(pid, "status"), func(text string) { // gone: nothing
+	_ = eachLine(procPath(pid, "status"), func(text string) { // 0 if the process has ended
 		f := strings.Fields(text)
 		if len(f) == 3 && slices.Contains(names, f[0]) {
 			kib, _ := strconv.ParseInt(f[1], 10, 64)
@@ -200,8 +199,8 @@ func statusBytes(pid int, names ...string) (sum int64) {
 	return sum
 }
 
-// growPipe makes room for n bytes. Pipes usually have 64 KiB, those of a user who
-// has many of them less.
+// growPipe makes the capacity of a pipe at least n bytes. The default is 64 KiB,
+// less for a user who has many pipes.
 func growPipe(w *os.File, n int) error {
 	size, err := unix.FcntlInt(w.Fd(), unix.F_GETPIPE_SZ, 0)
 	if err == nil && size < n {
@@ -210,7 +209,7 @@ func growPipe(w *os.File, n int) error {
 	return err
 }
 
-// isMemory says whether a directory is on a memory file system.
+// isMemory reports whether a directory is on a memory file system.
 func isMemory(dir string) bool {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
@@ -219,8 +218,22 @@ func isMemory(dir string) bool {
 	return st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC
 }
 
-// cutHead takes the first n bytes, whole blocks, off a file that others append
-// to, in one step. Not every file system can.
-func cutHead(f *os.File, n int64) error {
+// collapseHead removes the first n bytes of a file to which other processes append,
+// atomically. n is a multiple of the block size. Not every file system supports it.
+func collapseHead(f *os.File, n int64) error {
 	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_COLLAPSE_RANGE, 0, n)
+}
+
+// eachLine calls do for each line of a file.
+func eachLine(file string, do func(string)) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	s := bufio.NewScanner(f)
+	for s.Scan() {
+		do(s.Text())
+	}
+	return s.Err()
 }

@@ -15,20 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usage is what an agent uses now.
-type usage struct {
-	memory    int64
-	cpu       time.Duration
-	processes int64
-}
-
-// isShim says whether a process is the shim of the start named nonce.
+// isShim reports whether a process is the shim of the start with this nonce.
 func isShim(pid int, nonce string) bool {
 	out, err := exec.Command("ps", "-ww", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
 	return err == nil && strings.Contains(string(out), nonce)
 }
 
-// awaitExit returns when a process has ended or may have: the caller asks again.
+// awaitExit returns when a process may have ended: the caller checks again.
 func awaitExit(ctx context.Context, pid int, _ func() bool) error {
 	if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 		return nil
@@ -36,22 +29,22 @@ func awaitExit(ctx context.Context, pid int, _ func() bool) error {
 	return pause(ctx, 200*time.Millisecond)
 }
 
-// lives says whether a process exists.
-func lives(pid int) bool { return pid > 0 && unix.Kill(pid, 0) == nil }
+// isRunning reports whether a process exists.
+func isRunning(pid int) bool { return pid > 0 && unix.Kill(pid, 0) == nil }
 
-// row is a line of ps.
-type row struct {
+// psRow is a line of the output of ps.
+type psRow struct {
 	parent int
 	memory int64
 	cpu    time.Duration
 }
 
-func processes() map[int]row {
+func listProcesses() map[int]psRow {
 	out, err := exec.Command("ps", "-axo", "pid=,ppid=,rss=,time=").Output()
 	if err != nil {
 		return nil
 	}
-	rows := map[int]row{}
+	rows := map[int]psRow{}
 	for text := range strings.Lines(string(out)) {
 		f := strings.Fields(text)
 		if len(f) < 4 {
@@ -60,13 +53,13 @@ func processes() map[int]row {
 		pid, _ := strconv.Atoi(f[0])
 		parent, _ := strconv.Atoi(f[1])
 		kib, _ := strconv.ParseInt(f[2], 10, 64)
-		rows[pid] = row{parent: parent, memory: kib << 10, cpu: clock(f[3])}
+		rows[pid] = psRow{parent: parent, memory: kib << 10, cpu: parseClock(f[3])}
 	}
 	return rows
 }
 
-// clock reads ps's minutes:seconds, with hours or fractions where it has them.
-func clock(text string) time.Duration {
+// parseClock parses ps's minutes:seconds, which may have hours or fractions.
+func parseClock(text string) time.Duration {
 	var seconds float64
 	for part := range strings.SplitSeq(text, ":") {
 		n, err := strconv.ParseFloat(part, 64)
@@ -78,10 +71,10 @@ func clock(text string) time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// tree lists a process and all that descend from it, itself first; nothing if
-// it is gone.
-func tree(pid int) []int {
-	rows := processes()
+// processTree lists a process and all its descendants, itself first. It returns
+// nothing if the process does not exist.
+func processTree(pid int) []int {
+	rows := listProcesses()
 	if _, ok := rows[pid]; !ok {
 		return nil
 	}
@@ -96,15 +89,16 @@ func tree(pid int) []int {
 	return pids
 }
 
-// terminate asks the gateway below a shim to end. False if there is none yet.
+// terminate sends SIGTERM to the gateway below a shim. It reports false if there is
+// no gateway yet.
 func terminate(shim int, _ bool) bool {
-	pids := tree(shim)
+	pids := processTree(shim)
 	return len(pids) > 1 && unix.Kill(pids[1], unix.SIGTERM) == nil
 }
 
-// strays finds processes that have left the tree of the shim, by the home in
-// their environment.
-func strays(home string) []int {
+// escapedProcesses finds processes of an agent that are no descendants of its shim
+// any more, by the home in their environment.
+func escapedProcesses(home string) []int {
 	out, err := exec.Command("ps", "-axEwwo", "pid=,command=").Output()
 	if err != nil {
 		return nil
@@ -124,7 +118,7 @@ func strays(home string) []int {
 
 func usageOf(pids []int) usage {
 	var u usage
-	rows := processes()
+	rows := listProcesses()
 	for _, pid := range pids {
 		if r, ok := rows[pid]; ok {
 			u.processes++
@@ -137,16 +131,16 @@ func usageOf(pids []int) usage {
 
 func listenerOf(int) (string, bool) { return "", false }
 
-func holdsSocket([]int, string) bool { return true }
+func haveSocket([]int, string) bool { return true }
 
-// growPipe makes room for n bytes.
+// growPipe checks that a pipe has a capacity of n bytes.
 func growPipe(_ *os.File, n int) error {
 	if n <= 16<<10 {
 		return nil
 	}
-	return fmt.Errorf("pipes hold 16 KiB here")
+	return fmt.Errorf("pipes have a capacity of 16 KiB on this system")
 }
 
 func isMemory(string) bool { return false }
 
-func cutHead(*os.File, int64) error { return errors.ErrUnsupported }
+func collapseHead(*os.File, int64) error { return errors.ErrUnsupported }

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/runtime/runtimetest"
@@ -25,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "server" {
-		if err := serve(os.Args[2]); err != nil {
+		if err := runServer(os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -34,8 +35,8 @@ func TestMain(m *testing.M) {
 	runtimetest.Main(m.Run)
 }
 
-// settings are those of a world of its own.
-func settings(t *testing.T) process.Settings {
+// newSettings returns settings with directories of their own.
+func newSettings(t *testing.T) process.Settings {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -47,7 +48,7 @@ func settings(t *testing.T) process.Settings {
 	}
 }
 
-// memoryDir is a directory in memory where the system has any.
+// memoryDir returns a directory on a memory file system, if the system has one.
 func memoryDir(t *testing.T) string {
 	t.Helper()
 	if goruntime.GOOS != "linux" {
@@ -70,7 +71,7 @@ func open(t *testing.T, s process.Settings) *process.Driver {
 	return d
 }
 
-// run has a driver keep house until the test ends.
+// run runs the driver's Run until the test ends.
 func run(t *testing.T, d *process.Driver) {
 	t.Helper()
 	done := make(chan error, 1)
@@ -82,11 +83,11 @@ func run(t *testing.T, d *process.Driver) {
 	})
 }
 
-func contract(t *testing.T, change func(*process.Settings)) {
-	runtimetest.Run(t, func(t *testing.T) runtimetest.Bed {
-		s := settings(t)
+func testContract(t *testing.T, change func(*process.Settings)) {
+	runtimetest.Run(t, func(t *testing.T) runtimetest.Env {
+		s := newSettings(t)
 		change(&s)
-		return runtimetest.Bed{
+		return runtimetest.Env{
 			Driver: open(t, s), Processes: true,
 			Restart: func(t *testing.T) runtime.Driver { return open(t, s) },
 		}
@@ -94,42 +95,42 @@ func contract(t *testing.T, change func(*process.Settings)) {
 }
 
 func TestContractSandboxed(t *testing.T) {
-	contract(t, func(s *process.Settings) { s.RequireSandbox = true })
+	testContract(t, func(s *process.Settings) { s.RequireSandbox = true })
 }
 
 func TestContractUnsandboxed(t *testing.T) {
-	contract(t, func(s *process.Settings) { s.NoSandbox = true })
+	testContract(t, func(s *process.Settings) { s.NoSandbox = true })
 }
 
 func TestContractWithoutGroups(t *testing.T) {
-	contract(t, func(s *process.Settings) { s.NoGroups = true })
+	testContract(t, func(s *process.Settings) { s.NoGroups = true })
 }
 
-func TestSettings(t *testing.T) {
-	s := settings(t)
+func TestInvalidSettingsAreRejected(t *testing.T) {
+	s := newSettings(t)
 	s.NoSandbox, s.RequireSandbox = true, true
 	if _, err := process.New(s); err == nil || !strings.Contains(err.Error(), "switched off") {
 		t.Errorf("a sandbox required and switched off: %v", err)
 	}
-	s = settings(t)
+	s = newSettings(t)
 	s.ReadOnly = []string{filepath.Dir(s.Dir)}
 	if _, err := process.New(s); err == nil {
-		t.Error("the data directory may be read by agents")
+		t.Error("a read-only path that contains the data directory was accepted")
 	}
-	s = settings(t)
+	s = newSettings(t)
 	s.Command = []string{"/no/such/program"}
 	if _, err := process.New(s); err == nil {
-		t.Error("a command that is not there")
+		t.Error("a command that does not exist was accepted")
 	}
-	d := open(t, settings(t))
+	d := open(t, newSettings(t))
 	if _, inMemory := d.SecretsDir(); !inMemory && goruntime.GOOS == "linux" {
 		t.Error("secrets are not in memory")
 	}
 }
 
-// TestForeignRunDir: somebody else has made the directory under our name.
-func TestForeignRunDir(t *testing.T) {
-	s := settings(t)
+// Another user could have created the directory with our name.
+func TestRunDirOfAnotherUserIsRejected(t *testing.T) {
+	s := newSettings(t)
 	target := t.TempDir()
 	s.RunDir = filepath.Join(t.TempDir(), "run")
 	if err := os.Symlink(target, s.RunDir); err != nil {
@@ -142,28 +143,28 @@ func TestForeignRunDir(t *testing.T) {
 
 func TestNoSecretOnCommandLines(t *testing.T) {
 	s := runtimetest.Spec(runtimetest.NewID())
-	s.Env["TOKEN"] = secret("token-that-nobody-sees")
-	s.Secrets = []byte("file-that-nobody-sees")
-	world := settings(t)
-	g := runtimetest.Start(t, open(t, world), s)
-	if g.Ask("/env", "name", "TOKEN") != "token-that-nobody-sees" {
+	s.Env["TOKEN"] = secret("token-that-stays-hidden")
+	s.Secrets = []byte("file-that-stays-hidden")
+	settings := newSettings(t)
+	g := runtimetest.Start(t, open(t, settings), s)
+	if g.Ask("/env", "name", "TOKEN") != "token-that-stays-hidden" {
 		t.Fatal("the gateway has no token")
 	}
 	lines := commandLines()
-	if !strings.Contains(lines, s.ID) {
+	if !strings.Contains(lines, string(s.ID)) {
 		t.Fatal("no command line of the agent was found")
 	}
-	if strings.Contains(lines, "that-nobody-sees") || strings.Contains(lines, "line two") {
+	if strings.Contains(lines, "that-stays-hidden") || strings.Contains(lines, "line two") {
 		t.Error("a secret is on a command line")
 	}
-	// Nor in anything on the disk.
-	out, err := exec.Command("grep", "-rl", "that-nobody-sees", filepath.Dir(world.Dir)).CombinedOutput()
+	// Nor in any file on the disk.
+	out, err := exec.Command("grep", "-rl", "that-stays-hidden", filepath.Dir(settings.Dir)).CombinedOutput()
 	if len(out) > 0 {
 		t.Errorf("a secret is on the disk: %s %v", out, err)
 	}
 }
 
-// commandLines are those of every process.
+// commandLines returns the command lines of all processes.
 func commandLines() string {
 	var all strings.Builder
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -177,18 +178,18 @@ func commandLines() string {
 	return all.String()
 }
 
-func TestMemoryLimit(t *testing.T) {
+func TestMemoryLimitKillsTheGateway(t *testing.T) {
 	for _, noGroups := range []bool{false, true} {
 		t.Run(fmt.Sprintf("without groups %v", noGroups), func(t *testing.T) {
-			world := settings(t)
-			world.NoGroups = noGroups
-			d := open(t, world)
+			settings := newSettings(t)
+			settings.NoGroups = noGroups
+			d := open(t, settings)
 			run(t, d)
 			s := runtimetest.Spec(runtimetest.NewID())
 			s.Limits.MemoryBytes = 256 << 20
 			g := runtimetest.Start(t, d, s)
-			_, _ = g.Try("/eat", "bytes", strconv.Itoa(512<<20)) // no answer comes
-			if state := g.AwaitEnd(); state.Phase != runtime.Exited || !state.OOMKilled || state.ExitCode != 137 {
+			_, _ = g.Try("/use-memory", "bytes", strconv.Itoa(512<<20)) // there is no answer
+			if state := g.WaitExit(); state.Phase != runtime.Exited || !state.OOMKilled || state.ExitCode != 137 {
 				t.Errorf("over its memory: %+v", state)
 			}
 			g.Stop(0)
@@ -197,37 +198,37 @@ func TestMemoryLimit(t *testing.T) {
 			}
 			g = runtimetest.StartAgain(t, d, s)
 			if _, err := g.Try("/exit", "code", "137"); err == nil {
-				t.Log("it answered")
+				t.Log("the request returned")
 			}
-			if state := g.AwaitEnd(); state.OOMKilled || state.ExitCode != 137 {
+			if state := g.WaitExit(); state.OOMKilled || state.ExitCode != 137 {
 				t.Errorf("the next gateway, killed otherwise: %+v", state)
 			}
 		})
 	}
 }
 
-func TestProcessLimit(t *testing.T) {
+func TestProcessLimitStopsForks(t *testing.T) {
 	for _, noGroups := range []bool{false, true} {
 		t.Run(fmt.Sprintf("without groups %v", noGroups), func(t *testing.T) {
-			world := settings(t)
-			world.NoGroups = noGroups
+			settings := newSettings(t)
+			settings.NoGroups = noGroups
 			s := runtimetest.Spec(runtimetest.NewID())
 			s.Limits.Processes = 60
-			g := runtimetest.Start(t, open(t, world), s)
-			out := g.Sh(`i=0; while [ $i -lt 200 ]; do sleep 100 </dev/null >/dev/null 2>&1 & i=$((i+1)); done; echo all`)
+			g := runtimetest.Start(t, open(t, settings), s)
+			out := g.Shell(`i=0; while [ $i -lt 200 ]; do sleep 100 </dev/null >/dev/null 2>&1 & i=$((i+1)); done; echo all`)
 			if n := g.Inspect().Processes; n > 70 || strings.HasSuffix(out, "all\n") {
-				t.Errorf("%d processes, it said %q", n, out)
+				t.Errorf("%d processes, output %q", n, out)
 			}
 			g.Stop(0)
 		})
 	}
 }
 
-// TestLogsRotated: readers follow over a rotation, and over a restart after it.
-func TestLogsRotated(t *testing.T) {
-	world := settings(t)
-	world.LogMaxBytes = 200 << 10
-	d := open(t, world)
+// A reader follows over a rotation, and over a restart after it.
+func TestLogsFollowOverRotationAndRestart(t *testing.T) {
+	settings := newSettings(t)
+	settings.LogMaxBytes = 200 << 10
+	d := open(t, settings)
 	run(t, d)
 	s := runtimetest.Spec(runtimetest.NewID())
 	g := runtimetest.Start(t, d, s)
@@ -255,8 +256,8 @@ func TestLogsRotated(t *testing.T) {
 	}
 	g.Ask("/flood", "from", "0", "to", "30000")
 	read(30_000)
-	runtimetest.Await(t, "the log is rotated", func() bool {
-		_, err := os.Stat(filepath.Join(world.Dir, s.ID, "log", "gateway.log.1"))
+	runtimetest.WaitUntil(t, "the log is rotated", func() bool {
+		_, err := os.Stat(filepath.Join(settings.Dir, string(s.ID), "log", "gateway.log.1"))
 		return err == nil
 	})
 	g.Ask("/flood", "from", "30000", "to", "31000")
@@ -270,36 +271,36 @@ func TestLogsRotated(t *testing.T) {
 	}
 }
 
-// TestStalePid: the number of a dead gateway has passed to another process.
-func TestStalePid(t *testing.T) {
-	world := settings(t)
-	d := open(t, world)
+// The pid of a dead gateway now belongs to another process.
+func TestStalePidIsNotTheGateway(t *testing.T) {
+	settings := newSettings(t)
+	d := open(t, settings)
 	s := runtimetest.Spec(runtimetest.NewID())
 	g := runtimetest.Start(t, d, s)
 	g.Stop(0)
 	var rec struct{ Nonce string }
-	data, err := os.ReadFile(filepath.Join(world.Dir, s.ID, "gateway.json"))
+	data, err := os.ReadFile(filepath.Join(settings.Dir, string(s.ID), "gateway.json"))
 	if err = errors.Join(err, json.Unmarshal(data, &rec)); err != nil {
 		t.Fatal(err)
 	}
 	pid := []byte(fmt.Sprintf("%d %s\n", os.Getpid(), rec.Nonce))
-	if err := os.WriteFile(filepath.Join(world.Dir, s.ID, "pid"), pid, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(settings.Dir, string(s.ID), "pid"), pid, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if state := g.Inspect(); state.Phase != runtime.Exited {
-		t.Errorf("a stranger's process: %+v", state)
+		t.Errorf("another process: %+v", state)
 	}
-	g.Stop(0) // and we are still here
+	g.Stop(0) // it must not kill this process
 }
 
-// TestShimKilled: what holds a sandbox together is killed from outside.
-func TestShimKilled(t *testing.T) {
-	world := settings(t)
-	d := open(t, world)
+// The process that holds a sandbox together is killed from outside.
+func TestShimKilledEndsTheSandbox(t *testing.T) {
+	settings := newSettings(t)
+	d := open(t, settings)
 	s := runtimetest.Spec(runtimetest.NewID())
 	g := runtimetest.Start(t, d, s)
-	g.Sh("setsid sleep 1000 </dev/null >/dev/null 2>&1 &")
-	data, err := os.ReadFile(filepath.Join(world.Dir, s.ID, "pid"))
+	g.Shell("setsid sleep 1000 </dev/null >/dev/null 2>&1 &")
+	data, err := os.ReadFile(filepath.Join(settings.Dir, string(s.ID), "pid"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +308,7 @@ func TestShimKilled(t *testing.T) {
 	if err = errors.Join(err, unix.Kill(pid, unix.SIGKILL)); err != nil {
 		t.Fatal(err)
 	}
-	if state := g.AwaitEnd(); state.Phase != runtime.Exited || state.ExitCode != -1 {
+	if state := g.WaitExit(); state.Phase != runtime.Exited || state.ExitCode != -1 {
 		t.Errorf("without its shim: %+v", state)
 	}
 	if err := d.Start(t.Context(), g.Place, s); errors.Is(err, runtime.ErrPlaceTaken) {
@@ -315,33 +316,33 @@ func TestShimKilled(t *testing.T) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	g.Await()
-	if n := shims(s.ID); n != 1 {
+	g.WaitReady()
+	if n := countShims(s.ID); n != 1 {
 		t.Errorf("%d shims", n)
 	}
 }
 
-func TestPlaces(t *testing.T) {
-	s := settings(t)
+func TestPlacesHaveDistinctPorts(t *testing.T) {
+	s := newSettings(t)
 	s.PortFrom, s.PortTo = freeRange(t, 3)
 	d := open(t, s)
 	seen := map[string]bool{}
-	var ids []string
+	var ids []identity.AgentID
 	for range 3 {
 		id := runtimetest.NewID()
 		place, err := d.Place(t.Context(), runtimetest.Spec(id))
 		if err != nil {
 			t.Fatal(err)
 		}
-		port, _, _ := strings.Cut(place, "/")
+		port, _, _ := strings.Cut(string(place), "/")
 		if seen[port] {
 			t.Errorf("port %s twice", port)
 		}
 		seen[port] = true
 		ids = append(ids, id)
 	}
-	if _, err := d.Place(t.Context(), runtimetest.Spec(runtimetest.NewID())); !errors.Is(err, runtime.ErrNoRoom) {
-		t.Errorf("a fourth place of three: %v", err)
+	if _, err := d.Place(t.Context(), runtimetest.Spec(runtimetest.NewID())); !errors.Is(err, runtime.ErrNoCapacity) {
+		t.Errorf("a fourth place with three ports: %v", err)
 	}
 	if err := d.Remove(t.Context(), "", ids[0]); err != nil {
 		t.Fatal(err)
@@ -351,7 +352,7 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// freeRange finds n free ports in a row.
+// freeRange finds n consecutive free ports.
 func freeRange(t *testing.T, n int) (from, to int) {
 	t.Helper()
 	for from = 31000; from < 32000; from += n {
@@ -372,8 +373,8 @@ func freeRange(t *testing.T, n int) (from, to int) {
 	return 0, 0
 }
 
-func TestPlaceTaken(t *testing.T) {
-	d := open(t, settings(t))
+func TestStartFailsAtUsedPort(t *testing.T) {
+	d := open(t, newSettings(t))
 	s := runtimetest.Spec(runtimetest.NewID())
 	place, err := d.Place(t.Context(), s)
 	if err != nil {
@@ -381,17 +382,16 @@ func TestPlaceTaken(t *testing.T) {
 	}
 	defer listen(t, place)()
 	if err := d.Start(t.Context(), place, s); !errors.Is(err, runtime.ErrPlaceTaken) {
-		t.Errorf("start at a place that is taken: %v", err)
+		t.Errorf("start at a used port: %v", err)
 	}
 }
 
-// TestImpostor: another process sits on the port of a gateway that is still
-// booting.
-func TestImpostor(t *testing.T) {
+// Another process listens on the port of a gateway that is still starting.
+func TestDialRejectsAnotherListener(t *testing.T) {
 	if goruntime.GOOS != "linux" {
 		return
 	}
-	d := open(t, settings(t))
+	d := open(t, newSettings(t))
 	s := runtimetest.Spec(runtimetest.NewID())
 	s.Args = []string{"gateway", "-port", "0"}
 	place, err := d.Place(t.Context(), s)
@@ -405,16 +405,16 @@ func TestImpostor(t *testing.T) {
 	defer listen(t, place)()
 	if conn, err := d.Dial(t.Context(), place, s.ID); err == nil {
 		_ = conn.Close()
-		t.Error("the impostor was dialled")
+		t.Error("Dial connected to another process")
 	}
 	if err := d.Remove(t.Context(), place, s.ID); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func listen(t *testing.T, place string) (stop func()) {
+func listen(t *testing.T, place runtime.Place) (stop func()) {
 	t.Helper()
-	port, _, _ := strings.Cut(place, "/")
+	port, _, _ := strings.Cut(string(place), "/")
 	l, err := net.Listen("tcp4", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)

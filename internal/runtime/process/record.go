@@ -12,25 +12,27 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"agento.host/agento/internal/runtime"
 )
 
-// killed is the exit code of what died of SIGKILL.
-const killed = 128 + 9
+// exitKilled is the exit code of a process that SIGKILL ended.
+const exitKilled = 128 + 9
 
-// record is what the server notes before it starts a gateway, so that no
-// gateway can exist of which nothing is known. The shim adds two files: pid as
-// its first act, end as its last.
+// record is what the server writes before it starts a gateway, so that no gateway
+// can exist without a record. The shim adds two files: "pid" when it starts and
+// "end" when the gateway has ended.
 type record struct {
-	Place       string    `json:"place"`
-	Nonce       string    `json:"nonce"` // names this start; it is on the shim's command line
-	At          time.Time `json:"at"`
-	MemoryLimit int64     `json:"memoryLimit,omitempty"`
-	Groups      []string  `json:"groups,omitempty"` // directories of its control groups
-	Sandboxed   bool      `json:"sandboxed,omitempty"`
-	OOMKilled   bool      `json:"oomKilled,omitempty"` // noted when the group is taken down
+	Place       runtime.Place `json:"place"`
+	Nonce       string        `json:"nonce"` // identifies this start; it is on the shim's command line
+	At          time.Time     `json:"at"`
+	MemoryLimit int64         `json:"memoryLimit,omitempty"`
+	Groups      []string      `json:"groups,omitempty"` // directories of its control group
+	Sandboxed   bool          `json:"sandboxed,omitempty"`
+	OOMKilled   bool          `json:"oomKilled,omitempty"` // written before the control group is removed
 }
 
-// record returns what is noted of the last start; the zero record if nothing.
+// record returns the record of the last start, or the zero record if there is none.
 func (a agent) record() (record, error) {
 	var r record
 	data, err := os.ReadFile(a.path("gateway.json"))
@@ -41,14 +43,14 @@ func (a agent) record() (record, error) {
 		return r, err
 	}
 	if err := json.Unmarshal(data, &r); err != nil {
-		// Replaced in one step, so only a crash of the machine leaves half of
-		// it, and then nothing runs.
-		return record{}, nil //nolint:nilerr // it is as if there were none
+		// The file is replaced atomically, so only a crash of the machine can
+		// damage it, and after that nothing runs.
+		return record{}, nil //nolint:nilerr // a damaged record is like none
 	}
 	return r, nil
 }
 
-func (a agent) note(r record) error {
+func (a agent) saveRecord(r record) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -56,7 +58,7 @@ func (a agent) note(r record) error {
 	return replaceFile(a.path("gateway.json"), data)
 }
 
-// replaceFile writes a file, 0600, in one step.
+// replaceFile writes a file atomically, with mode 0600.
 func replaceFile(path string, data []byte) error {
 	temp := path + ".new"
 	if err := os.WriteFile(temp, data, 0o600); err != nil {
@@ -65,14 +67,15 @@ func replaceFile(path string, data []byte) error {
 	return os.Rename(temp, path)
 }
 
-// shimNote reads a file of the shim: a number and the nonce of its start.
-func (a agent) shimNote(name string, r record) (int, bool) {
+// readShimFile returns the number in a file of the shim. It reports false if the
+// shim of this start has not written the file.
+func (a agent) readShimFile(name string, r record) (int, bool) {
 	data, err := os.ReadFile(a.path(name))
 	if err != nil || r.Nonce == "" {
 		return 0, false
 	}
 	number, nonce, _ := strings.Cut(string(data), " ")
-	// The newline says that the line was written whole.
+	// The newline shows that the line is complete.
 	if nonce != r.Nonce+"\n" {
 		return 0, false
 	}
@@ -80,25 +83,31 @@ func (a agent) shimNote(name string, r record) (int, bool) {
 	return n, err == nil
 }
 
-// endedOrBegan says whether the shim of this start has ever run.
-func (a agent) endedOrBegan(r record) bool {
-	_, began := a.shimNote("pid", r)
-	_, ended := a.shimNote("end", r)
+// shimRan reports whether the shim of this start has run.
+func (a agent) shimRan(r record) bool {
+	_, began := a.readShimFile("pid", r)
+	_, ended := a.readShimFile("end", r)
 	return began || ended
 }
 
-// ending returns the exit code of a gateway that has ended, -1 if not known.
-func (a agent) ending(r record) (code int, oom bool) {
-	code, ok := a.shimNote("end", r)
+// exitCode returns the exit code of a gateway that has ended, or -1 if it is not
+// known.
+func (a agent) exitCode(r record) int {
+	code, ok := a.readShimFile("end", r)
 	if !ok {
-		code = -1
+		return -1
 	}
-	return code, r.OOMKilled
+	return code
 }
 
-// alive says whether the gateway of a record lives, and under which shim.
+// mayBeKilled reports whether an exit code may be that of a killed process. -1 is
+// possible if the shim was killed too.
+func mayBeKilled(code int) bool { return code == exitKilled || code == -1 }
+
+// alive reports whether the gateway of a record runs, and returns the pid of its
+// shim.
 func (d *Driver) alive(a agent, r record) (pid int, alive bool) {
-	pid, ok := a.shimNote("pid", r)
+	pid, ok := a.readShimFile("pid", r)
 	if !ok {
 		return 0, false
 	}
@@ -106,23 +115,23 @@ func (d *Driver) alive(a agent, r record) (pid int, alive bool) {
 	return pid, isShim(pid, r.Nonce)
 }
 
-// reap takes our child off the process table if it has ended. What we did not
-// start is not ours to reap.
+// reap waits for a child process that has ended, so that it leaves the process
+// table. Processes that this driver has not started are not its children.
 func (d *Driver) reap(pid int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.kids[pid] {
+	if !d.children[pid] {
 		return
 	}
 	got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
 	if got == pid || errors.Is(err, unix.ECHILD) {
-		delete(d.kids, pid)
+		delete(d.children, pid)
 	}
 }
 
-// tryLock takes the lock file of an agent: whoever holds it may start its
-// gateway, and the gateway holds it for as long as it lives, whatever becomes
-// of the server. Nil without an error: somebody else holds it.
+// tryLock locks the lock file of an agent. The process that holds the lock may start
+// the gateway. The gateway inherits the lock and holds it while it runs, also when
+// the server has ended. tryLock returns nil without an error if the lock is held.
 func (a agent) tryLock() (*os.File, error) {
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
 		return nil, err
@@ -132,7 +141,7 @@ func (a agent) tryLock() (*os.File, error) {
 		return nil, err
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil && sameFile(f) {
+	if err == nil && isCurrentFile(f) {
 		return f, nil
 	}
 	_ = f.Close()
@@ -142,18 +151,18 @@ func (a agent) tryLock() (*os.File, error) {
 	return nil, fmt.Errorf("lock %s: %w", a.id, err)
 }
 
-// sameFile says whether a locked file has not been deleted meanwhile.
-func sameFile(f *os.File) bool {
-	mine, err := f.Stat()
+// isCurrentFile reports whether an open file still exists under its name.
+func isCurrentFile(f *os.File) bool {
+	opened, err := f.Stat()
 	if err != nil {
 		return false
 	}
 	named, err := os.Stat(f.Name())
-	return err == nil && os.SameFile(mine, named)
+	return err == nil && os.SameFile(opened, named)
 }
 
-// held says whether somebody holds the lock file.
-func (a agent) held() bool {
+// isLocked reports whether a process holds the lock file.
+func (a agent) isLocked() bool {
 	f, err := os.OpenFile(a.path("lock"), os.O_RDWR, 0)
 	if err != nil {
 		return false
@@ -162,8 +171,8 @@ func (a agent) held() bool {
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
-// removeStale deletes what the shim of an earlier start left.
-func (a agent) removeStale() error {
+// removeShimFiles deletes the files of the shim of an earlier start.
+func (a agent) removeShimFiles() error {
 	for _, name := range []string{"pid", "end"} {
 		if err := os.Remove(a.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -172,14 +181,14 @@ func (a agent) removeStale() error {
 	return nil
 }
 
-func (a agent) logFile() (*os.File, error) {
+func (a agent) openLog() (*os.File, error) {
 	if err := os.MkdirAll(a.path("log"), 0o700); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(filepath.Join(a.path("log"), liveLog), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	return os.OpenFile(filepath.Join(a.path("log"), logName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
-func has(dir, file string) bool {
+func fileExists(dir, file string) bool {
 	_, err := os.Stat(filepath.Join(dir, file))
 	return err == nil
 }

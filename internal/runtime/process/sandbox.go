@@ -14,29 +14,31 @@ import (
 	"agento.host/agento/internal/runtime/home"
 )
 
-// What a sandboxed gateway sees, on every machine.
+// What a sandboxed gateway sees, the same on every machine.
 const (
-	boxHome    = "/home/agent"
-	boxSecrets = "/run/agento"
-	boxHost    = "agent"
+	sandboxHome    = "/home/agent"
+	sandboxSecrets = "/run/agento"
+	sandboxHost    = "agent"
 )
 
-// sandbox is how gateways are confined: a bubblewrap with its own file system,
-// process, IPC, host name and control group namespaces, and without
-// capabilities. As root, bubblewrap sets the mounts up with root's rights, so
-// that the homes may lie where no ordinary user can go, and setpriv then
-// becomes the agent's user. As an ordinary user it uses a user namespace.
+// sandbox is how gateways are confined. bubblewrap gives each its own file system
+// and its own namespaces of processes, IPC, host name and control groups, and takes
+// all capabilities away. If the server is root, bubblewrap mounts with root's
+// permissions, so that the homes can be in directories that no other user can
+// enter, and setpriv then changes to the agent's user. If the server is an ordinary
+// user, bubblewrap uses a user namespace.
 type sandbox struct {
 	bwrap, setpriv string
-	filter         []byte // refuses system calls; nil: none
-	reason         string // why there is none
+	filter         []byte // seccomp program that denies system calls; nil: none
+	reason         string // why there is no sandbox; empty if there is one
 }
 
-// probing bounds one trial of the sandbox. Source: 25-65 ms when quiet.
-const probing = 30 * time.Second
+// probeTimeout is how long the test of the sandbox may take. Source: 25-65 ms on an
+// idle machine.
+const probeTimeout = 30 * time.Second
 
-// probeSandbox finds out whether a sandbox stands on this machine by building
-// one.
+// probeSandbox checks whether this machine supports the sandbox, by running a
+// program in one.
 func probeSandbox(s Settings, users userRange) sandbox {
 	if s.NoSandbox {
 		return sandbox{reason: "it is switched off"}
@@ -51,19 +53,19 @@ func probeSandbox(s Settings, users userRange) sandbox {
 	}
 	if os.Getuid() == 0 {
 		if users.count == 0 {
-			return sandbox{reason: "root of this container has no other users to give to agents"}
+			return sandbox{reason: "root of this container has no other users for agents"}
 		}
 		if b.setpriv, err = exec.LookPath("setpriv"); err != nil {
 			return sandbox{reason: "setpriv is not installed: install the package util-linux"}
 		}
 	}
-	b.reason = b.try(s, users)
+	b.reason = b.test(s, users)
 	return b
 }
 
-// try runs the gateway's command's file test in a sandbox of a home made for
-// it. It returns why that failed.
-func (b sandbox) try(s Settings, users userRange) string {
+// test runs a script in the sandbox that checks the home and the gateway's command.
+// It returns why that failed, or "".
+func (b sandbox) test(s Settings, users userRange) string {
 	dir, err := os.MkdirTemp(s.Dir, ".probe-*")
 	if err != nil {
 		return err.Error()
@@ -75,14 +77,14 @@ func (b sandbox) try(s Settings, users userRange) string {
 		return err.Error()
 	}
 	_ = h.Close()
-	if err := b.furnish(a); err != nil {
+	if err := b.prepare(a); err != nil {
 		return err.Error()
 	}
 	const script = `touch "$HOME/probe" && [ -x "$1" ] || { echo "agents cannot run $1: everybody must be allowed to read it" >&2; exit 1; }`
-	inside := []string{"/usr/bin/env", "HOME=" + boxHome, "/bin/sh", "-c", script, "probe", s.Command[0]}
+	inside := []string{"/usr/bin/env", "HOME=" + sandboxHome, "/bin/sh", "-c", script, "probe", s.Command[0]}
 	line := b.wrap(a, s, "", inside)
 
-	ctx, cancel := context.WithTimeout(context.Background(), probing)
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
@@ -103,8 +105,8 @@ func (b sandbox) try(s Settings, users userRange) string {
 	return ""
 }
 
-// furnish writes what the sandbox needs beside the home.
-func (b sandbox) furnish(a agent) error {
+// prepare writes the files that the sandbox needs besides the home.
+func (b sandbox) prepare(a agent) error {
 	if b.reason != "" {
 		return os.MkdirAll(a.path("tmp"), 0o700)
 	}
@@ -117,7 +119,7 @@ func (b sandbox) furnish(a agent) error {
 		return err
 	}
 	files := map[string]string{
-		"passwd": fmt.Sprintf("root:x:0:0:root:/:/bin/false\nagent:x:%d:%d:agent:%s:/bin/sh\n", uid, gid, boxHome),
+		"passwd": fmt.Sprintf("root:x:0:0:root:/:/bin/false\nagent:x:%d:%d:agent:%s:/bin/sh\n", uid, gid, sandboxHome),
 		"group":  fmt.Sprintf("root:x:0:\nagent:x:%d:\n", gid),
 	}
 	for name, text := range files {
@@ -128,25 +130,26 @@ func (b sandbox) furnish(a agent) error {
 	return nil
 }
 
-// shared lists what agents see of /etc.
-var shared = []string{
+// etcFiles lists the files and directories of /etc that agents can see.
+var etcFiles = []string{
 	"alternatives", "ca-certificates", "ca-certificates.conf", "fonts", "gai.conf", "host.conf", "hosts", "ld.so.cache", "ld.so.conf",
 	"ld.so.conf.d", "localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "pki", "protocols", "resolv.conf", "services",
 	"ssl", "terminfo", "timezone",
 }
 
-// wrap returns the command line that runs inside in an agent's sandbox, or
-// inside itself where there is none. Nothing on it is secret. Descriptor 3 is
-// the lock file, 4 is left for inside, 5 is the filter of system calls.
-func (b sandbox) wrap(a agent, s Settings, secrets string, inside []string) []string {
+// wrap returns a command line that runs command in the sandbox of an agent, or
+// command itself if there is no sandbox. The command line contains no secrets.
+// Descriptor 3 is the lock file, descriptor 4 is for command, and descriptor 5 is
+// the seccomp program.
+func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []string {
 	if b.reason != "" {
-		return inside
+		return command
 	}
-	l := line{b.bwrap,
-		// The shim is the parent, not the server: a shim that is killed takes
-		// the sandbox with it. The lock file is held until all in it has ended.
+	l := commandLine{b.bwrap,
+		// The parent is the shim, not the server: the sandbox ends with its shim.
+		// The lock file is held until everything in the sandbox has ended.
 		"--die-with-parent", "--sync-fd", "3",
-		"--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--new-session", "--hostname", boxHost,
+		"--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--new-session", "--hostname", sandboxHost,
 		"--clearenv", "--cap-drop", "ALL",
 	}
 	if b.filter != nil {
@@ -157,8 +160,8 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, inside []string) []st
 	} else {
 		l.add("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
 	}
-	l.system()
-	for _, name := range shared {
+	l.bindSystem()
+	for _, name := range etcFiles {
 		l.add("--ro-bind-try", "/etc/"+name, "/etc/"+name)
 	}
 	l.add("--ro-bind", a.path("etc/passwd"), "/etc/passwd", "--ro-bind", a.path("etc/group"), "/etc/group")
@@ -166,27 +169,27 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, inside []string) []st
 	for _, path := range s.ReadOnly {
 		l.bind("--ro-bind", path, path)
 	}
-	if !slices.ContainsFunc(s.ReadOnly, func(dir string) bool { return within(s.Command[0], dir) }) {
+	if !slices.ContainsFunc(s.ReadOnly, func(dir string) bool { return isWithin(s.Command[0], dir) }) {
 		l.bind("--ro-bind", s.Command[0], s.Command[0])
 	}
-	l.bind("--bind", a.home, boxHome)
+	l.bind("--bind", a.home, sandboxHome)
 	if secrets != "" {
-		l.bind("--ro-bind", secrets, boxSecrets)
+		l.bind("--ro-bind", secrets, sandboxSecrets)
 	}
 	l.add("--remount-ro", "/", "--chdir", "/", "--")
 	if b.setpriv != "" {
 		l.add(b.setpriv, fmt.Sprintf("--reuid=%d", a.owner.UID), fmt.Sprintf("--regid=%d", a.owner.GID), "--clear-groups", "--inh-caps=-setuid,-setgid")
 	}
-	return append(l, inside...)
+	return append(l, command...)
 }
 
-// line is a command line in the making.
-type line []string
+// commandLine is a command line that is being built.
+type commandLine []string
 
-func (l *line) add(args ...string) { *l = append(*l, args...) }
+func (l *commandLine) add(args ...string) { *l = append(*l, args...) }
 
-// system binds the programs and libraries of the machine.
-func (l *line) system() {
+// bindSystem mounts the programs and libraries of the machine, read-only.
+func (l *commandLine) bindSystem() {
 	l.add("--ro-bind", "/usr", "/usr")
 	for _, dir := range []string{"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"} {
 		if target, err := os.Readlink(dir); err == nil {
@@ -198,25 +201,26 @@ func (l *line) system() {
 	l.add("--perms", "0755", "--dir", "/etc")
 }
 
-// bind mounts a path, with directories above it that the agent can pass:
-// bubblewrap makes missing ones for root alone.
-func (l *line) bind(how, from, to string) {
+// bind mounts a path. It creates the directories above it so that the agent can
+// enter them; bubblewrap alone would create them for root only.
+func (l *commandLine) bind(how, from, to string) {
 	var above []string
 	for dir := filepath.Dir(to); dir != "/"; dir = filepath.Dir(dir) {
 		above = append(above, dir)
 	}
 	slices.Reverse(above)
 	for _, dir := range above {
-		if !within(dir, "/usr") && !slices.Contains([]string{"/tmp", "/dev", "/proc", "/etc"}, dir) {
+		if !isWithin(dir, "/usr") && !slices.Contains([]string{"/tmp", "/dev", "/proc", "/etc"}, dir) {
 			l.add("--perms", "0755", "--dir", dir)
 		}
 	}
-	if !within(to, "/usr") {
+	if !isWithin(to, "/usr") {
 		l.add(how, from, to)
 	}
 }
 
-// searchPath is PATH of a gateway: the program that runs it, then the system's.
+// searchPath returns the PATH of a gateway: the directory of its command, then
+// those of the system.
 func (d *Driver) searchPath() string {
-	return filepath.Dir(d.set.Command[0]) + ":/usr/local/bin:/usr/bin:/bin"
+	return filepath.Dir(d.settings.Command[0]) + ":/usr/local/bin:/usr/bin:/bin"
 }

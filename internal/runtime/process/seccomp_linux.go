@@ -8,20 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// refused are system calls that no gateway needs and that kernels have been
-// broken through: with a user namespace of its own an agent would be root over
-// parts of the kernel that ordinary users never reach.
-var refused = []uint32{
+// deniedCalls are system calls that no gateway needs and that were used to attack
+// kernels: in a user namespace of its own an agent would be root for parts of the
+// kernel that ordinary users never reach.
+var deniedCalls = []uint32{
 	unix.SYS_ADD_KEY, unix.SYS_BPF, unix.SYS_DELETE_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_FSMOUNT, unix.SYS_FSOPEN, unix.SYS_INIT_MODULE,
 	unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER, unix.SYS_IO_URING_SETUP, unix.SYS_KEXEC_LOAD, unix.SYS_KEYCTL, unix.SYS_MOUNT,
 	unix.SYS_MOVE_MOUNT, unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_OPEN_TREE, unix.SYS_PERF_EVENT_OPEN, unix.SYS_PIVOT_ROOT, unix.SYS_REQUEST_KEY,
 	unix.SYS_SETNS, unix.SYS_UMOUNT2, unix.SYS_USERFAULTFD,
 }
 
-// auditArch names the calling convention for which the numbers hold.
+// auditArch has the architectures for which we know the numbers of system calls.
 var auditArch = map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}
 
-// Offsets into struct seccomp_data, and the bit of x86's other convention.
+// Offsets in struct seccomp_data, and the bit of x86's x32 numbers.
 const (
 	dataNumber   = 0
 	dataArch     = 4
@@ -29,8 +29,8 @@ const (
 	x32Bit       = 0x40000000
 )
 
-// seccompFilter returns the program that refuses system calls, nil where we
-// know no numbers.
+// seccompFilter returns the seccomp program that denies system calls, or nil for an
+// architecture that auditArch does not have.
 func seccompFilter() []byte {
 	arch, ok := auditArch[goruntime.GOARCH]
 	if !ok {
@@ -51,14 +51,14 @@ func seccompFilter() []byte {
 		{Code: same, K: arch, Jt: 1},
 		{Code: ret, K: never},
 		{Code: load, K: dataNumber},
-		{Code: least, K: x32Bit, Jf: 1}, // no number is that high elsewhere
+		{Code: least, K: x32Bit, Jf: 1}, // on other architectures no number is that high
 		{Code: ret, K: never},
-		// Its flags lie in memory, where a filter cannot look; libraries fall
-		// back to clone.
+		// The flags of clone3 are in memory, which a filter cannot read. Without
+		// clone3, libraries use clone.
 		{Code: same, K: unix.SYS_CLONE3, Jf: 1},
 		{Code: ret, K: never},
 	}
-	for _, number := range refused {
+	for _, number := range deniedCalls {
 		p = append(p, unix.SockFilter{Code: same, K: number, Jf: 1}, unix.SockFilter{Code: ret, K: deny})
 	}
 	p = append(p,
@@ -70,6 +70,6 @@ func seccompFilter() []byte {
 		unix.SockFilter{Code: ret, K: allow},
 	)
 	var b bytes.Buffer
-	_ = binary.Write(&b, binary.NativeEndian, p) // a buffer takes everything
+	_ = binary.Write(&b, binary.NativeEndian, p) // a buffer never fails
 	return b.Bytes()
 }

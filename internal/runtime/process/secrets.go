@@ -9,20 +9,22 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime/home"
 )
 
 const secretsName = "secrets.json"
 
-// secretStore keeps the secrets files of running gateways, each in a directory
-// of its own: a sandbox sees the directory, since a file that is replaced would
-// not be seen through a mount of the file.
+// secretStore stores the secrets files of running gateways, each in a directory of
+// its own. The sandbox mounts the directory and not the file, because a mounted
+// file would not show its replacement.
 type secretStore struct {
 	dir      string
 	inMemory bool
 }
 
-// dirName is a name for a data directory in places shared with others.
+// dirName returns a name for a data directory, for use in directories that are
+// shared with others.
 func dirName(dir string) string {
 	sum := sha256.Sum256([]byte(dir))
 	return hex.EncodeToString(sum[:6])
@@ -45,7 +47,7 @@ func openSecretStore(runDir, dataDir string) (secretStore, error) {
 	return secretStore{}, errors.New("no directory for secrets")
 }
 
-// runDirs lists where secrets may lie, best first.
+// runDirs lists the directories where secrets may be stored, best first.
 func runDirs(runDir, dataDir string) []string {
 	if runDir != "" {
 		return []string{runDir}
@@ -60,8 +62,8 @@ func runDirs(runDir, dataDir string) []string {
 	return append(dirs, filepath.Join(dataDir, ".run"))
 }
 
-// privateDir makes a directory of which it is sure that it is ours alone:
-// everybody may make directories in /dev/shm, also under our name.
+// privateDir creates a directory that only our user can enter. It checks the owner,
+// because everybody can create directories in /dev/shm, also with our name.
 func privateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make directory for secrets: %w", err)
@@ -72,19 +74,19 @@ func privateDir(dir string) error {
 	}
 	owner, ok := st.Sys().(*syscall.Stat_t)
 	if !st.IsDir() || !ok || int(owner.Uid) != os.Getuid() {
-		return fmt.Errorf("directory for secrets: %s belongs to somebody else", dir)
+		return fmt.Errorf("directory for secrets: %s belongs to another user", dir)
 	}
 	return os.Chmod(dir, 0o700)
 }
 
-func (s secretStore) of(id string) string { return filepath.Join(s.dir, id) }
+func (s secretStore) dirOf(id identity.AgentID) string { return filepath.Join(s.dir, string(id)) }
 
-// put replaces the secrets file of an agent in one step.
-func (s secretStore) put(a agent, secrets []byte) error {
-	dir := s.of(a.id)
+// write replaces the secrets file of an agent atomically.
+func (s secretStore) write(a agent, secrets []byte) error {
+	dir := s.dirOf(a.id)
 	mode := os.FileMode(0o700)
 	if a.owner != (home.Owner{}) {
-		mode = 0o711 // the agent's user passes; all above is closed to others
+		mode = 0o711 // the agent's user can enter; the directories above are closed to others
 	}
 	if err := errors.Join(os.MkdirAll(dir, mode), os.Chmod(dir, mode)); err != nil {
 		return err
@@ -104,20 +106,21 @@ func (s secretStore) put(a agent, secrets []byte) error {
 	return nil
 }
 
-func (s secretStore) remove(id string) error { return os.RemoveAll(s.of(id)) }
+func (s secretStore) remove(id identity.AgentID) error { return os.RemoveAll(s.dirOf(id)) }
 
-func (s secretStore) ids() []string { return subdirectories(s.dir) }
+func (s secretStore) ids() []identity.AgentID { return agentDirs(s.dir) }
 
-func subdirectories(dir string) []string {
+// agentDirs returns the names of the directories in dir, which are ids of agents.
+func agentDirs(dir string) []identity.AgentID {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil
 	}
-	var names []string
+	var ids []identity.AgentID
 	for _, e := range entries {
 		if e.IsDir() {
-			names = append(names, e.Name())
+			ids = append(ids, identity.AgentID(e.Name()))
 		}
 	}
-	return names
+	return ids
 }

@@ -11,12 +11,12 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-// shim is the parent of a gateway and outlives the server. It notes its pid,
-// enters the control groups before anything of the agent runs, and notes how
-// the gateway ended. It holds descriptor 3, the lock file, until then. It runs
-// with the server's rights, so nothing of the agent's may reach its
-// environment. The traps are there so that a signal to the process group, as a
-// terminal sends it, does not take the shim from the gateway.
+// shim is the parent process of a gateway and outlives the server. It writes its
+// pid, joins the control groups before any program of the agent runs, and finally
+// writes the exit code of the gateway. Until then it holds descriptor 3, the lock
+// file. It runs with the server's permissions, so nothing of the agent may get into
+// its environment. The traps ignore signals to the process group, which a terminal
+// sends, so that the shim does not end before the gateway.
 const shim = `
 pid=$1 end=$2 nonce=$3; shift 3
 trap : HUP INT QUIT TERM
@@ -27,12 +27,12 @@ while [ "$1" != -- ]; do echo $$ >"$1" || fail; shift; done; shift
 echo "$? $nonce" >"$end"
 `
 
-// inner is the last step before the gateway, with the rights of the agent: it
-// takes the environment from descriptor 4, where no process list shows it. The
-// kernel is told to prefer agents to the server when the machine's memory ends.
-// Its first argument bounds the processes of the agent's user, 0 for no bound;
-// shells do not agree on the letter.
-const inner = `
+// launcher is the last step before the gateway and runs with the agent's
+// permissions. It reads the environment from descriptor 4, where no process list
+// shows it. The oom score makes the kernel kill agents before the server when the
+// machine's memory is full. The first argument limits the number of processes of
+// the agent's user, 0 for no limit; the option of ulimit differs between shells.
+const launcher = `
 [ "$1" = 0 ] || ulimit -u "$1" 2>/dev/null || ulimit -p "$1" || exit 125
 shift
 { echo 500 >/proc/self/oom_score_adj; } 2>/dev/null
@@ -44,42 +44,42 @@ unset PWD OLDPWD
 exec "$@"
 `
 
-// shimName is what shims are called in process lists.
+// shimName is the name of shims in process lists.
 const shimName = "agento-gateway"
 
-var goodName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var validName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// Shells will not have these set to just anything.
+// Shells refuse to set these, or treat them specially.
 var shellNames = []string{"BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID"}
 
-// view is where a gateway sees what the server gives it.
+// view has the paths and the port as a gateway sees them.
 type view struct {
 	home, temp, secrets string
 	port                int
 }
 
-func (v view) fill() *strings.Replacer {
+func (v view) replacer() *strings.Replacer {
 	return strings.NewReplacer(runtime.HomePath, v.home, runtime.SecretsPath, v.secrets, runtime.Port, fmt.Sprint(v.port))
 }
 
 func (v view) args(args []string) []string {
 	out := make([]string, len(args))
 	for i, arg := range args {
-		out[i] = v.fill().Replace(arg)
+		out[i] = v.replacer().Replace(arg)
 	}
 	return out
 }
 
-// environment renders the gateway's whole environment as shell assignments.
+// environment returns the gateway's whole environment as shell assignments.
 func (v view) environment(env map[string]vault.Secret, path string) ([]byte, error) {
 	all := make(map[string]string, len(env)+3)
 	for name, value := range env {
-		all[name] = v.fill().Replace(value.Reveal())
+		all[name] = v.replacer().Replace(value.Reveal())
 	}
 	all["PATH"], all["HOME"], all["TMPDIR"] = path, v.home, v.temp
 	names := make([]string, 0, len(all))
 	for name := range all {
-		if !goodName.MatchString(name) || slices.Contains(shellNames, name) {
+		if !validName.MatchString(name) || slices.Contains(shellNames, name) {
 			return nil, fmt.Errorf("not a name for an environment variable: %q", name)
 		}
 		if strings.ContainsRune(all[name], 0) {
@@ -95,8 +95,8 @@ func (v view) environment(env map[string]vault.Secret, path string) ([]byte, err
 	return []byte(b.String()), nil
 }
 
-// filledPipe returns the reading end of a pipe that holds all of data already,
-// so that a reader never sees half of it.
+// filledPipe returns the reading end of a pipe that already contains all of data,
+// so that a reader never gets a part of it.
 func filledPipe(data []byte) (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {

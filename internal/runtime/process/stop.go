@@ -10,27 +10,29 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/home"
 )
 
-// dying is how long the kernel may take to end killed processes. Source: a
+// killTimeout is how long the kernel may take to end killed processes. Source: a
 // gateway of 1 GB is gone in 50 ms; a machine that swaps needs seconds.
-const dying = 30 * time.Second
+const killTimeout = 30 * time.Second
 
 // Stop implements runtime.Driver.
-func (d *Driver) Stop(ctx context.Context, _, id string, grace time.Duration) error {
+func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID, grace time.Duration) error {
 	a, err := d.agent(id)
 	if err != nil {
 		return err
 	}
-	asked, err := d.ask(ctx, a, grace)
+	nonce, err := d.requestStop(ctx, a, grace)
 	if err != nil {
 		return fmt.Errorf("stop %s: %w", id, err)
 	}
 	defer d.lock(id)()
 	rec, err := a.record()
-	if err == nil && rec.Nonce == asked {
-		err = d.end(ctx, a, rec)
+	if err == nil && rec.Nonce == nonce { // it was not started again meanwhile
+		err = d.cleanUp(ctx, a, rec)
 	}
 	if err != nil {
 		return fmt.Errorf("stop %s: %w", id, err)
@@ -38,31 +40,32 @@ func (d *Driver) Stop(ctx context.Context, _, id string, grace time.Duration) er
 	return nil
 }
 
-// ask tells the gateway to end and waits for it, at most grace. It does not
-// hold the agent's lock, so that a caller with less patience can come between.
-// It returns the nonce of the start that was asked.
-func (d *Driver) ask(ctx context.Context, a agent, grace time.Duration) (string, error) {
-	rec, err := d.settle(ctx, a)
+// requestStop sends SIGTERM to the gateway and waits until it has ended, at most for
+// the grace period. It does not hold the agent's lock, so that a Stop with a shorter
+// grace period or a Remove need not wait. It returns the nonce of the start that it
+// has stopped.
+func (d *Driver) requestStop(ctx context.Context, a agent, grace time.Duration) (string, error) {
+	rec, err := d.awaitStartup(ctx, a)
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, grace, errGrace)
+	ctx, cancel := context.WithTimeoutCause(ctx, grace, errGraceEnded)
 	defer cancel()
-	for told := false; ; {
+	for signalled := false; ; {
 		pid, alive := d.alive(a, rec)
 		if !alive {
 			return rec.Nonce, nil
 		}
-		if !told {
-			// Until the sandbox stands there is nobody to tell.
-			told = terminate(pid, rec.Sandboxed)
+		if !signalled {
+			// While the sandbox is being set up there is no gateway to signal.
+			signalled = terminate(pid, rec.Sandboxed)
 		}
-		if told {
-			err = d.await(ctx, a, rec)
+		if signalled {
+			err = d.awaitEnd(ctx, a, rec)
 		} else {
-			err = pause(ctx, 5*glance)
+			err = pause(ctx, 5*pollInterval)
 		}
-		if errors.Is(context.Cause(ctx), errGrace) {
+		if errors.Is(context.Cause(ctx), errGraceEnded) {
 			return rec.Nonce, nil
 		}
 		if err != nil {
@@ -71,37 +74,38 @@ func (d *Driver) ask(ctx context.Context, a agent, grace time.Duration) (string,
 	}
 }
 
-var errGrace = errors.New("the grace is over")
+var errGraceEnded = errors.New("the grace period has ended")
 
-// settle returns the record of an agent once no start is under way, as when
-// the server that began it was killed.
-func (d *Driver) settle(ctx context.Context, a agent) (record, error) {
-	for deadline := time.Now().Add(beginning); ; {
+// awaitStartup waits until no start of the agent is under way, and returns its
+// record. A start may be under way although no Start runs, if the server that began
+// it was killed.
+func (d *Driver) awaitStartup(ctx context.Context, a agent) (record, error) {
+	for deadline := time.Now().Add(startTimeout); ; {
 		rec, err := a.record()
-		if err != nil || rec.Nonce == "" || a.endedOrBegan(rec) || !a.held() || time.Now().After(deadline) {
+		if err != nil || rec.Nonce == "" || a.shimRan(rec) || !a.isLocked() || time.Now().After(deadline) {
 			return rec, err
 		}
-		if err := pause(ctx, glance); err != nil {
+		if err := pause(ctx, pollInterval); err != nil {
 			return rec, err
 		}
 	}
 }
 
 // Watch implements runtime.Watcher.
-func (d *Driver) Watch(ctx context.Context, place, id string) error {
+func (d *Driver) Watch(ctx context.Context, place runtime.Place, id identity.AgentID) error {
 	a, err := d.agent(id)
 	if err != nil {
 		return err
 	}
-	rec, err := d.settle(ctx, a)
+	rec, err := d.awaitStartup(ctx, a)
 	if err != nil || rec.Place != place {
 		return err
 	}
-	return d.await(ctx, a, rec)
+	return d.awaitEnd(ctx, a, rec)
 }
 
-// await returns when the gateway of a record has ended.
-func (d *Driver) await(ctx context.Context, a agent, rec record) error {
+// awaitEnd waits until the gateway of a record has ended.
+func (d *Driver) awaitEnd(ctx context.Context, a agent, rec record) error {
 	for {
 		pid, alive := d.alive(a, rec)
 		if !alive {
@@ -114,141 +118,142 @@ func (d *Driver) await(ctx context.Context, a agent, rec record) error {
 }
 
 // Remove implements runtime.Driver.
-func (d *Driver) Remove(ctx context.Context, _, id string) error {
+func (d *Driver) Remove(ctx context.Context, _ runtime.Place, id identity.AgentID) error {
 	a, err := d.agent(id)
 	if err != nil {
 		return err
 	}
-	// Before the lock: a Stop that waits ends at once.
-	rec, err := d.settle(ctx, a)
+	// Kill before locking: a Stop that holds the lock and waits then returns.
+	rec, err := d.awaitStartup(ctx, a)
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
-	d.kill(d.members(a, rec))
+	d.kill(d.processes(a, rec))
 	defer d.lock(id)()
 	if err := d.remove(ctx, a); err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
-	d.watchOver(id, false)
-	d.ports.drop(id)
-	d.forget(id)
+	d.supervise(id, false)
+	d.ports.release(id)
+	d.dropLog(id)
 	return nil
 }
 
 func (d *Driver) remove(ctx context.Context, a agent) error {
 	rec, err := a.record()
 	if err == nil {
-		err = d.end(ctx, a, rec)
+		err = d.cleanUp(ctx, a, rec)
 	}
 	if err != nil {
 		return err
 	}
-	// The home last but for the records, so that a removal cut short is listed
-	// and can be repeated.
+	// The records are deleted last, so that List still finds an agent whose removal
+	// was interrupted, and the removal can be repeated.
 	if err := errors.Join(home.Purge(a.path("trash")), home.Purge(a.home), home.Purge(a.path("log"))); err != nil {
 		return err
 	}
 	return home.Purge(a.dir)
 }
 
-// forget drops the log of a removed agent; its readers see the end.
-func (d *Driver) forget(id string) {
+// dropLog drops the log of a removed agent. Its readers get EOF.
+func (d *Driver) dropLog(id identity.AgentID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.logs, id)
 }
 
-// end kills whatever is left of a gateway and takes down what stood for it.
-func (d *Driver) end(ctx context.Context, a agent, rec record) error {
-	if err := d.noteOOM(a, rec); err != nil {
+// cleanUp kills all processes of a gateway and removes its control group, secrets
+// and temporary files.
+func (d *Driver) cleanUp(ctx context.Context, a agent, rec record) error {
+	if err := d.saveOOM(a, rec); err != nil {
 		return err
 	}
-	if err := d.sweep(ctx, a, rec); err != nil {
+	if err := d.killAll(ctx, a, rec); err != nil {
 		return err
 	}
 	if err := d.awaitUnlocked(ctx, a); err != nil {
 		return err
 	}
-	d.watchOver(a.id, false)
+	d.supervise(a.id, false)
 	return errors.Join(
-		d.limits.remove(a.id, rec),
+		d.cgroup.remove(d.cgroup.find(a.id, rec.Groups)),
 		d.secrets.remove(a.id),
 		home.Purge(a.path("tmp")),
 		home.Purge(a.path("etc")),
 	)
 }
 
-// noteOOM keeps what the control group knows before it goes.
-func (d *Driver) noteOOM(a agent, rec record) error {
+// saveOOM records that the kernel killed the gateway because of its memory. The
+// control group knows it, but is removed soon.
+func (d *Driver) saveOOM(a agent, rec record) error {
 	_, alive := d.alive(a, rec)
-	code, noted := a.ending(rec)
-	if alive || noted || rec.Nonce == "" || !wasKilled(code) || !d.limits.oomKilled(rec) {
+	if alive || rec.OOMKilled || rec.Nonce == "" || !mayBeKilled(a.exitCode(rec)) || !d.cgroup.oomKilled(rec.Groups) {
 		return nil
 	}
 	rec.OOMKilled = true
-	return a.note(rec)
+	return a.saveRecord(rec)
 }
 
-// wasKilled says whether an exit code may be that of a process killed; -1 is
-// one that nobody was there to note.
-func wasKilled(code int) bool { return code == killed || code == -1 }
-
-// sweep kills every process of an agent and returns when none is left.
-func (d *Driver) sweep(ctx context.Context, a agent, rec record) error {
-	deadline := time.Now().Add(dying)
-	known := map[int]bool{} // a sandbox that falls takes its processes out of sight before they are dead
+// killAll kills every process of an agent and returns when none is left.
+func (d *Driver) killAll(ctx context.Context, a agent, rec record) error {
+	deadline := time.Now().Add(killTimeout)
+	// When a sandbox ends, its processes are no longer found, although they may
+	// still be ending: seen keeps them.
+	seen := map[int]bool{}
 	for round := 0; ; round++ {
-		left := d.remains(a, rec)
+		left := d.remainingProcesses(a, rec)
 		for _, pid := range left {
-			known[pid] = true
+			seen[pid] = true
 		}
-		maps.DeleteFunc(known, func(pid int, _ bool) bool { return !lives(pid) })
-		if len(left) == 0 && len(known) == 0 {
+		maps.DeleteFunc(seen, func(pid int, _ bool) bool { return !isRunning(pid) })
+		if len(left) == 0 && len(seen) == 0 {
 			return nil
 		}
 		if round == 0 {
-			d.limits.seal(a.id, rec)
+			d.cgroup.forbidForks(d.cgroup.find(a.id, rec.Groups))
 		}
-		d.kill(spareShim(left, round))
+		d.kill(withoutShim(left, round))
 		if time.Now().After(deadline) {
-			return fmt.Errorf("processes %v %v do not die", left, slices.Collect(maps.Keys(known)))
+			return fmt.Errorf("processes %v %v were killed but do not end", left, slices.Collect(maps.Keys(seen)))
 		}
-		if err := pause(ctx, glance*time.Duration(min(round+1, 10))); err != nil {
+		if err := pause(ctx, pollInterval*time.Duration(min(round+1, 10))); err != nil {
 			return err
 		}
-		if pid, ok := a.shimNote("pid", rec); ok {
+		if pid, ok := a.readShimFile("pid", rec); ok {
 			d.reap(pid)
 		}
 	}
 }
 
-// remains is members, and where no control group knows them all, whatever else
-// can be found.
-func (d *Driver) remains(a agent, rec record) []int {
-	left := d.members(a, rec)
+// remainingProcesses lists the processes of an agent. Without a control group it
+// also searches for processes outside of the shim's tree.
+func (d *Driver) remainingProcesses(a agent, rec record) []int {
+	left := d.processes(a, rec)
 	if len(left) > 0 || len(rec.Groups) > 0 || rec.Nonce == "" {
 		return left
 	}
-	if found := strays(a.home); len(found) > 0 {
+	if found := escapedProcesses(a.home); len(found) > 0 {
 		return append([]int{0}, found...)
 	}
 	return nil
 }
 
-// spareShim leaves the shim, which comes first, a moment to note the end.
-func spareShim(pids []int, round int) []int {
+// withoutShim leaves out the shim, which is the first, in the first rounds, so that
+// it can write how the gateway ended.
+func withoutShim(pids []int, round int) []int {
 	if round < 20 && len(pids) > 0 {
 		return pids[1:]
 	}
 	return pids
 }
 
-// members lists the processes of an agent, the shim first if it lives, else 0.
-func (d *Driver) members(a agent, rec record) []int {
+// processes lists the processes of an agent. The first is the shim, or 0 if it does
+// not run.
+func (d *Driver) processes(a agent, rec record) []int {
 	seen := map[int]bool{}
 	var out []int
 	if pid, alive := d.alive(a, rec); alive {
-		out = tree(pid)
+		out = processTree(pid)
 	}
 	if len(out) == 0 {
 		out = []int{0}
@@ -256,9 +261,9 @@ func (d *Driver) members(a agent, rec record) []int {
 	for _, pid := range out {
 		seen[pid] = true
 	}
-	others := d.limits.members(a.id, rec)
+	others := d.cgroup.pids(d.cgroup.find(a.id, rec.Groups))
 	if !rec.Sandboxed && rec.Nonce != "" {
-		others = append(others, strays(a.home)...)
+		others = append(others, escapedProcesses(a.home)...)
 	}
 	for _, pid := range others {
 		if !seen[pid] {
@@ -275,19 +280,19 @@ func (d *Driver) members(a agent, rec record) []int {
 func (d *Driver) kill(pids []int) {
 	for _, pid := range pids {
 		if pid > 1 {
-			_ = unix.Kill(pid, unix.SIGKILL) // gone is what we want
+			_ = unix.Kill(pid, unix.SIGKILL) // it may have ended already
 		}
 	}
 }
 
-// awaitUnlocked waits until the sandbox has let go of the lock file too. One
-// that is killed while it is being built may leave a part that nothing binds to
-// the shim yet: it is looked for.
+// awaitUnlocked waits until the sandbox has released the lock file too. If a sandbox
+// is killed while it is being set up, one of its processes may survive, because
+// --die-with-parent has not taken effect yet: awaitUnlocked searches for it.
 func (d *Driver) awaitUnlocked(ctx context.Context, a agent) error {
-	if !has(a.dir, "lock") {
+	if !fileExists(a.dir, "lock") {
 		return nil
 	}
-	deadline := time.Now().Add(dying)
+	deadline := time.Now().Add(killTimeout)
 	for round := 1; ; round++ {
 		lock, err := a.tryLock()
 		if err != nil {
@@ -297,28 +302,13 @@ func (d *Driver) awaitUnlocked(ctx context.Context, a agent) error {
 			return lock.Close()
 		}
 		if round%20 == 0 {
-			d.kill(strays(a.home))
+			d.kill(escapedProcesses(a.home))
 		}
 		if time.Now().After(deadline) {
-			return errors.New("something unknown holds its lock file")
+			return errors.New("an unknown process holds its lock file")
 		}
-		if err := pause(ctx, glance); err != nil {
+		if err := pause(ctx, pollInterval); err != nil {
 			return err
 		}
 	}
-}
-
-// overLimit ends a gateway as the kernel would.
-func (d *Driver) overLimit(a agent, rec record) error {
-	defer d.lock(a.id)()
-	now, err := a.record()
-	if err != nil || now.Nonce != rec.Nonce {
-		return err
-	}
-	now.OOMKilled = true
-	if err := a.note(now); err != nil {
-		return err
-	}
-	d.kill(spareShim(d.members(a, now), 0))
-	return nil
 }

@@ -9,24 +9,26 @@ import (
 	"os"
 	"syscall"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime/home"
 )
 
 const (
-	// systemd leaves the ids from here to 2^31 to nobody ("Users, Groups, UIDs
-	// and GIDs on systemd systems").
-	firstUser = 0x70000000
-	manyUsers = 1 << 28
+	// systemd assigns no ids from here to 2^31 ("Users, Groups, UIDs and GIDs on
+	// systemd systems").
+	firstAgentUser = 0x70000000
+	agentUserCount = 1 << 28
 )
 
-// userRange is the users that agents run as when the server is root: each its
-// own, so that what escapes a sandbox is still nobody.
+// userRange is the range of user ids of agents if the server is root. Each agent
+// has its own user, so that a process that escapes its sandbox still has no
+// permissions.
 type userRange struct {
 	first, count uint32 // count 0: agents run as the server's user
 }
 
-// usableUsers finds a range within those that this user namespace knows.
-func usableUsers() userRange {
+// findUserRange chooses a range of user ids that exist in this user namespace.
+func findUserRange() userRange {
 	if os.Getuid() != 0 {
 		return userRange{}
 	}
@@ -45,25 +47,26 @@ func usableUsers() userRange {
 			best = userRange{first: inside, count: count}
 		}
 	}
-	return best.upper()
+	return best.choose()
 }
 
-func (r userRange) upper() userRange {
+func (r userRange) choose() userRange {
 	switch {
-	case uint64(r.first)+uint64(r.count) >= firstUser+manyUsers && r.first <= firstUser:
-		return userRange{first: firstUser, count: manyUsers}
+	case uint64(r.first)+uint64(r.count) >= firstAgentUser+agentUserCount && r.first <= firstAgentUser:
+		return userRange{first: firstAgentUser, count: agentUserCount}
 	case r.count < 1000:
 		return userRange{}
 	}
-	// A container with few users: the upper half, away from those of its image.
+	// A container with few users: the upper half, so that agents do not share users
+	// with its image.
 	half := r.count / 2
 	return userRange{first: r.first + half, count: min(half, 65534-1)}
 }
 
-// ownerOf returns the user of an agent, the same in every life of the server.
-// Two agents may meet in one; then only the sandbox stands between them, as it
-// does for all agents of a server that is not root.
-func (r userRange) ownerOf(id string) home.Owner {
+// ownerOf returns the user of an agent. It is always the same. Two agents may have
+// the same user; then only the sandbox separates them, as with all agents of a
+// server that is not root.
+func (r userRange) ownerOf(id identity.AgentID) home.Owner {
 	if r.count == 0 {
 		return home.Owner{}
 	}
@@ -72,10 +75,10 @@ func (r userRange) ownerOf(id string) home.Owner {
 	return home.Owner{UID: uid, GID: uid}
 }
 
-// takeHome gives a home to the agent's user where it comes from another: from
-// an archive, or from a server that ran as somebody else. The gateway is not
-// running, so nothing moves underneath.
-func (a agent) takeHome() error {
+// chownHome makes the agent's user the owner of a home that belongs to another
+// user: it comes from an archive, or from a server that ran as another user. The
+// gateway does not run, so nothing changes the home meanwhile.
+func (a agent) chownHome() error {
 	st, err := os.Lstat(a.home)
 	if os.IsNotExist(err) || a.owner == (home.Owner{}) {
 		return nil
@@ -91,7 +94,7 @@ func (a agent) takeHome() error {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	// Itself last, so that a walk cut short is done again.
+	// The home itself last, so that an interrupted change is repeated.
 	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || path == "." {
 			return err
@@ -102,7 +105,7 @@ func (a agent) takeHome() error {
 		err = root.Lchown(".", a.owner.UID, a.owner.GID)
 	}
 	if err != nil {
-		return fmt.Errorf("give the home to its user: %w", err)
+		return fmt.Errorf("change the owner of the home: %w", err)
 	}
 	return nil
 }

@@ -20,9 +20,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Self is what the test gateway can do to itself, by whatever means its driver
-// leaves it.
-type Self interface {
+// Controls is what the test gateway needs from the driver that runs it.
+type Controls interface {
 	Print(line string)
 	Exit(code int)
 	Getenv(name string) string
@@ -30,12 +29,12 @@ type Self interface {
 	Secrets() ([]byte, error)
 }
 
-// Handler is the test gateway: what the suite asks of it is a request.
-func Handler(self Self) http.Handler {
+// Handler returns the test gateway. The suite controls it with requests.
+func Handler(controls Controls) http.Handler {
 	boot := uuid.NewString()
-	self.Print("boot " + boot)
+	controls.Print("boot " + boot)
 	mux := http.NewServeMux()
-	answer := func(pattern string, do func(r *http.Request) (string, error)) {
+	handle := func(pattern string, do func(r *http.Request) (string, error)) {
 		mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, r *http.Request) {
 			text, err := do(r)
 			if err != nil {
@@ -45,47 +44,47 @@ func Handler(self Self) http.Handler {
 			_, _ = io.WriteString(w, text)
 		})
 	}
-	inHome := func(r *http.Request) string { return filepath.Join(self.HomeDir(), r.FormValue("name")) }
-	answer("/boot", func(*http.Request) (string, error) { return boot, nil })
-	answer("/env", func(r *http.Request) (string, error) { return self.Getenv(r.FormValue("name")), nil })
-	answer("/secrets", func(*http.Request) (string, error) {
-		data, err := self.Secrets()
+	inHome := func(r *http.Request) string { return filepath.Join(controls.HomeDir(), r.FormValue("name")) }
+	handle("/boot", func(*http.Request) (string, error) { return boot, nil })
+	handle("/env", func(r *http.Request) (string, error) { return controls.Getenv(r.FormValue("name")), nil })
+	handle("/secrets", func(*http.Request) (string, error) {
+		data, err := controls.Secrets()
 		return string(data), err
 	})
-	answer("/print", func(r *http.Request) (string, error) {
-		self.Print(r.FormValue("line"))
+	handle("/print", func(r *http.Request) (string, error) {
+		controls.Print(r.FormValue("line"))
 		return "", nil
 	})
-	answer("/flood", func(r *http.Request) (string, error) {
+	handle("/flood", func(r *http.Request) (string, error) {
 		from, _ := strconv.Atoi(r.FormValue("from"))
 		to, err := strconv.Atoi(r.FormValue("to"))
 		for i := from; i < to; i++ {
-			self.Print(fmt.Sprintf("flood %07d", i))
+			controls.Print(fmt.Sprintf("flood %07d", i))
 		}
 		return "", err
 	})
-	answer("/read", func(r *http.Request) (string, error) {
+	handle("/read", func(r *http.Request) (string, error) {
 		data, err := os.ReadFile(inHome(r))
 		return string(data), err
 	})
-	answer("/write", func(r *http.Request) (string, error) {
+	handle("/write", func(r *http.Request) (string, error) {
 		return "", os.WriteFile(inHome(r), []byte(r.FormValue("data")), 0o600)
 	})
-	answer("/mkdir", func(r *http.Request) (string, error) { return "", os.MkdirAll(inHome(r), 0o700) })
-	answer("/chmod", func(r *http.Request) (string, error) { return "", os.Chmod(inHome(r), 0) })
-	answer("/link", func(r *http.Request) (string, error) { return "", os.Symlink(r.FormValue("to"), inHome(r)) })
-	answer("/pipe", func(r *http.Request) (string, error) { return "", syscall.Mkfifo(inHome(r), 0o600) })
-	answer("/exit", func(r *http.Request) (string, error) {
+	handle("/mkdir", func(r *http.Request) (string, error) { return "", os.MkdirAll(inHome(r), 0o700) })
+	handle("/chmod", func(r *http.Request) (string, error) { return "", os.Chmod(inHome(r), 0) })
+	handle("/link", func(r *http.Request) (string, error) { return "", os.Symlink(r.FormValue("to"), inHome(r)) })
+	handle("/pipe", func(r *http.Request) (string, error) { return "", syscall.Mkfifo(inHome(r), 0o600) })
+	handle("/exit", func(r *http.Request) (string, error) {
 		code, err := strconv.Atoi(r.FormValue("code"))
-		self.Exit(code)
+		controls.Exit(code)
 		return "", err
 	})
 	return mux
 }
 
-// Main runs a package's tests, or the test gateway if the program was started
-// as one: a driver's command is then the test binary with the argument
-// "gateway", which Spec of this package gives.
+// Main runs a package's tests, or the test gateway if the program was started as
+// one. The command of the driver under test is the test binary; Spec adds the
+// argument "gateway".
 func Main(run func() int) {
 	if len(os.Args) > 1 && os.Args[1] == "gateway" {
 		if err := serveGateway(os.Args[2:]); err != nil {
@@ -97,14 +96,14 @@ func Main(run func() int) {
 	os.Exit(run())
 }
 
-// serveGateway is the test gateway as a program of its own. Beside Handler's
-// requests it takes those that only a process can follow.
+// serveGateway runs the test gateway as a program. It accepts Handler's requests,
+// and some that only a process can do.
 func serveGateway(args []string) error {
 	flags := flag.NewFlagSet("gateway", flag.ContinueOnError)
 	port := flags.Int("port", 0, "port")
-	self := processSelf{}
-	flags.StringVar(&self.home, "home", "", "home")
-	flags.StringVar(&self.secrets, "secrets", "", "secrets file")
+	controls := processControls{}
+	flags.StringVar(&controls.home, "home", "", "home")
+	flags.StringVar(&controls.secrets, "secrets", "", "secrets file")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -115,10 +114,10 @@ func serveGateway(args []string) error {
 		return err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", Handler(self))
-	mux.HandleFunc("GET /stubborn", func(http.ResponseWriter, *http.Request) { signal.Ignore(syscall.SIGTERM) })
+	mux.Handle("/", Handler(controls))
+	mux.HandleFunc("GET /ignore-sigterm", func(http.ResponseWriter, *http.Request) { signal.Ignore(syscall.SIGTERM) })
 	mux.HandleFunc("GET /sh", shell)
-	mux.HandleFunc("GET /eat", eat)
+	mux.HandleFunc("GET /use-memory", useMemory)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
@@ -128,7 +127,8 @@ func serveGateway(args []string) error {
 	case <-terminated:
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		// A request that hangs must not keep it: that is not what is tested.
+		// A request that does not end must not stop the shutdown: the suite does
+		// not test that.
 		if err := server.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
@@ -139,37 +139,37 @@ func serveGateway(args []string) error {
 	}
 }
 
-// shell runs a command as the agent's tools would and answers what it printed.
+// shell runs a command, as the tools of an agent do, and returns its output.
 func shell(w http.ResponseWriter, r *http.Request) {
-	out, err := exec.CommandContext(r.Context(), "/bin/sh", "-c", r.FormValue("do")).CombinedOutput() //nolint:gosec // what a test asks of its own gateway
+	out, err := exec.CommandContext(r.Context(), "/bin/sh", "-c", r.FormValue("do")).CombinedOutput() //nolint:gosec // the command comes from a test
 	if err != nil {
 		out = append(out, []byte("\nshell: "+err.Error())...)
 	}
 	_, _ = w.Write(out)
 }
 
-// eat takes memory and keeps it.
-func eat(w http.ResponseWriter, r *http.Request) {
+// useMemory allocates memory and keeps it.
+func useMemory(w http.ResponseWriter, r *http.Request) {
 	n, err := strconv.Atoi(r.FormValue("bytes"))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	food := []byte(strings.Repeat("x", n))
-	_, _ = fmt.Fprintln(w, len(food))
+	memory := []byte(strings.Repeat("x", n))
+	_, _ = fmt.Fprintln(w, len(memory))
 	go func() {
 		<-context.Background().Done()
-		_ = food[0]
+		_ = memory[0]
 	}()
 }
 
-// processSelf is the test gateway's process.
-type processSelf struct{ home, secrets string }
+// processControls implements Controls for a process.
+type processControls struct{ home, secrets string }
 
-func (processSelf) Print(line string)         { fmt.Println(line) }
-func (processSelf) Exit(code int)             { os.Exit(code) }
-func (processSelf) Getenv(name string) string { return os.Getenv(name) }
-func (p processSelf) HomeDir() string         { return p.home }
-func (p processSelf) Secrets() ([]byte, error) {
+func (processControls) Print(line string)         { fmt.Println(line) }
+func (processControls) Exit(code int)             { os.Exit(code) }
+func (processControls) Getenv(name string) string { return os.Getenv(name) }
+func (p processControls) HomeDir() string         { return p.home }
+func (p processControls) Secrets() ([]byte, error) {
 	return os.ReadFile(p.secrets)
 }

@@ -12,8 +12,8 @@ import (
 	"agento.host/agento/internal/runtime"
 )
 
-func testHome(t *testing.T, b Bed) {
-	g := Start(t, b.Driver, Spec(NewID()))
+func testHome(t *testing.T, e Env) {
+	g := Start(t, e.Driver, Spec(NewID()))
 	h := g.Home()
 	if err := h.WriteFile("w/x/note.md", []byte("from the server")); err != nil {
 		t.Fatal(err)
@@ -21,7 +21,8 @@ func testHome(t *testing.T, b Bed) {
 	if got := g.Ask("/read", "name", "w/x/note.md"); got != "from the server" {
 		t.Errorf("the agent reads %q", got)
 	}
-	// The agent owns what the server writes: it can change it and what is beside.
+	// The agent owns the files that the server writes: it can change them and add
+	// others.
 	g.Ask("/write", "name", "w/x/note.md", "data", "from the agent")
 	g.Ask("/write", "name", "w/x/more.md", "data", "more")
 	if got, err := h.ReadFile("w/x/note.md", 14); err != nil || string(got) != "from the agent" {
@@ -40,7 +41,7 @@ func testHome(t *testing.T, b Bed) {
 		t.Errorf("an empty file: %q, %v", got, err)
 	}
 	entries, err := h.ReadDir("w/x")
-	if err != nil || len(entries) != 2 || entries[0].Name != "more.md" || entries[0].Size != 4 || entries[0].Dir || entries[0].At.IsZero() {
+	if err != nil || len(entries) != 2 || entries[0].Name != "more.md" || entries[0].Size != 4 || entries[0].Dir || entries[0].ModTime.IsZero() {
 		t.Errorf("entries: %+v, %v", entries, err)
 	}
 	if entries, err := h.ReadDir("w"); err != nil || len(entries) != 1 || !entries[0].Dir {
@@ -55,17 +56,18 @@ func testHome(t *testing.T, b Bed) {
 		}
 	}
 	if _, err := g.Try("/read", "name", "w/x/more.md"); err == nil {
-		t.Error("what was removed is there")
+		t.Error("a removed file still exists")
 	}
 }
 
-// testHomeInside has the agent plant what could lead the server astray.
-func testHomeInside(t *testing.T, b Bed) {
+// testHomeStaysInside has the agent create files that could make the server read or
+// write outside of the home.
+func testHomeStaysInside(t *testing.T, e Env) {
 	outside := t.TempDir()
 	if err := os.WriteFile(filepath.Join(outside, "victim"), []byte("outside"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g := Start(t, b.Driver, Spec(NewID()))
+	g := Start(t, e.Driver, Spec(NewID()))
 	h := g.Home()
 	g.Ask("/link", "to", outside, "name", "out")
 	g.Ask("/link", "to", filepath.Join(outside, "victim"), "name", "file")
@@ -94,9 +96,9 @@ func testHomeInside(t *testing.T, b Bed) {
 		}
 	}
 	for _, path := range []string{"out/victim", "relative/victim", "..", "../x", ".", "", "/", outside} {
-		_ = h.RemoveAll(path) // an error or nothing, but nothing outside
+		_ = h.RemoveAll(path) // it may fail or do nothing, but must not change anything outside
 	}
-	// Links themselves can be replaced and removed.
+	// The links themselves can be replaced and removed.
 	if err := h.WriteFile("file", []byte("inside")); err != nil {
 		t.Errorf("replace a link: %v", err)
 	}
@@ -109,9 +111,9 @@ func testHomeInside(t *testing.T, b Bed) {
 	data, err := os.ReadFile(filepath.Join(outside, "victim"))
 	entries, _ := os.ReadDir(outside)
 	if err != nil || !bytes.Equal(data, []byte("outside")) || len(entries) != 1 {
-		t.Errorf("outside was touched: %q, %v, %v", data, err, entries)
+		t.Errorf("something outside was changed: %q, %v, %v", data, err, entries)
 	}
 	if data, err := h.ReadFile("conf/deep/app.json", 100); err != nil {
-		t.Errorf("the home lost %q: %v", data, err)
+		t.Errorf("a file of the home has %q: %v", data, err)
 	}
 }

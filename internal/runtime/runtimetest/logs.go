@@ -10,12 +10,12 @@ import (
 	"agento.host/agento/internal/runtime"
 )
 
-func testLogs(t *testing.T, b Bed) {
-	g := Start(t, b.Driver, Spec(NewID()))
+func testLogs(t *testing.T, e Env) {
+	g := Start(t, e.Driver, Spec(NewID()))
 	for i := range 10 {
 		g.Ask("/print", "line", "line "+strconv.Itoa(i))
 	}
-	g.AwaitLog("line 9\n")
+	g.WaitLog("line 9\n")
 	check := func(when string) {
 		if got, want := g.Log(3), "line 7\nline 8\nline 9\n"; got != want {
 			t.Errorf("%s, tail 3: %q", when, got)
@@ -31,12 +31,12 @@ func testLogs(t *testing.T, b Bed) {
 	}
 	check("running")
 	_, _ = g.Try("/exit", "code", "1")
-	g.AwaitEnd()
+	g.WaitExit()
 	check("ended")
 }
 
-// follow reads lines as they come.
-func follow(t *testing.T, d runtime.Driver, g *Gateway, tail int) (lines <-chan string, stop func()) {
+// followLogs returns the lines of the log as they are written.
+func followLogs(t *testing.T, d runtime.Driver, g *Gateway, tail int) (lines <-chan string, stop func()) {
 	t.Helper()
 	r, err := d.Logs(t.Context(), g.Place, g.ID, tail, true)
 	if err != nil {
@@ -52,11 +52,11 @@ func follow(t *testing.T, d runtime.Driver, g *Gateway, tail int) (lines <-chan 
 	return out, func() { _ = r.Close() }
 }
 
-// awaitLine reads lines until one is as wanted, and returns all.
-func awaitLine(t *testing.T, lines <-chan string, want string) []string {
+// waitLine reads lines until one is want. It returns the lines that it has read.
+func waitLine(t *testing.T, lines <-chan string, want string) []string {
 	t.Helper()
 	var seen []string
-	deadline := time.After(patience)
+	deadline := time.After(waitTimeout)
 	for {
 		select {
 		case line, ok := <-lines:
@@ -73,23 +73,23 @@ func awaitLine(t *testing.T, lines <-chan string, want string) []string {
 	}
 }
 
-func testFollow(t *testing.T, b Bed) {
+func testLogsFollow(t *testing.T, e Env) {
 	s := Spec(NewID())
-	g := Start(t, b.Driver, s)
+	g := Start(t, e.Driver, s)
 	g.Ask("/print", "line", "before")
-	g.AwaitLog("before\n")
-	lines, stop := follow(t, b.Driver, g, 1)
+	g.WaitLog("before\n")
+	lines, stop := followLogs(t, e.Driver, g, 1)
 	if first := <-lines; first != "before" {
 		t.Errorf("the first line is %q", first)
 	}
 	g.Ask("/print", "line", "live")
-	awaitLine(t, lines, "live")
+	waitLine(t, lines, "live")
 	_, _ = g.Try("/exit", "code", "1")
-	g.AwaitEnd()
-	g = StartAgain(t, b.Driver, stopped(t, b.Driver, s, g))
-	awaitLine(t, lines, "boot "+g.Ask("/boot"))
+	g.WaitExit()
+	g = StartAgain(t, e.Driver, stopGateway(t, e.Driver, s, g))
+	waitLine(t, lines, "boot "+g.Ask("/boot"))
 	g.Ask("/print", "line", "after")
-	awaitLine(t, lines, "after")
+	waitLine(t, lines, "after")
 	stop()
 	for range lines {
 	}

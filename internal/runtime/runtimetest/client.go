@@ -1,5 +1,3 @@
-// Package runtimetest is the conformance suite of runtime drivers, with the
-// small gateway that it starts.
 package runtimetest
 
 import (
@@ -13,56 +11,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
-	"agento.host/agento/internal/vault"
 )
 
-// patience bounds every wait of the suite; it is reached only by failures.
-const patience = 60 * time.Second
-
-// Bed is a driver under test with the world it lives in.
-type Bed struct {
-	Driver runtime.Driver
-	// Restart returns a driver made anew over the same world, as after a restart
-	// of the server.
-	Restart func(t *testing.T) runtime.Driver
-	// Processes says that gateways are processes, which Main serves.
-	Processes bool
-}
-
-// Spec is the test gateway's, for a driver whose command is the test binary.
-func Spec(id string) runtime.Spec {
-	return runtime.Spec{
-		ID:   id,
-		Args: []string{"gateway", "-port", runtime.Port, "-home", runtime.HomePath, "-secrets", runtime.SecretsPath},
-		Env: map[string]vault.Secret{
-			"AGENT":  vault.NewSecret(id),
-			"WHERE":  vault.NewSecret("home=" + runtime.HomePath + " port=" + runtime.Port),
-			"QUOTES": vault.NewSecret(awkward),
-		},
-		Files:   map[string][]byte{"conf/deep/app.json": []byte(`{"a":1}`)},
-		Secrets: []byte(`{"word":"first"}`),
-	}
-}
-
-// awkward is a value that a shell would love to change.
-const awkward = "it's \"x\" $HOME `id` \\ ~ * \ttab\nline two\n"
-
-// Gateway is a running test gateway, reached as agento reaches one.
+// Gateway is a client of a test gateway. It connects through the driver, as agento
+// does.
 type Gateway struct {
 	t      *testing.T
 	driver runtime.Driver
-	ID     string
-	Place  string
+	ID     identity.AgentID
+	Place  runtime.Place
 	client *http.Client
 }
 
-// NewID returns a fresh agent id.
-func NewID() string { return uuid.NewString() }
-
-// Start places and starts a test gateway and waits until it answers. It is
+// Start starts a test gateway at a new place and waits until it answers. It is
 // removed when the test ends.
 func Start(t *testing.T, d runtime.Driver, s runtime.Spec) *Gateway {
 	t.Helper()
@@ -85,12 +48,12 @@ func StartAgain(t *testing.T, d runtime.Driver, s runtime.Spec) *Gateway {
 		t.Fatalf("start: %v", err)
 	}
 	g := At(t, d, s.ID, place)
-	g.Await()
+	g.WaitReady()
 	return g
 }
 
-// At reaches a gateway that runs already.
-func At(t *testing.T, d runtime.Driver, id, place string) *Gateway {
+// At returns a client of a gateway that may run already.
+func At(t *testing.T, d runtime.Driver, id identity.AgentID, place runtime.Place) *Gateway {
 	t.Helper()
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return d.Dial(ctx, place, id) }
 	g := &Gateway{t: t, driver: d, ID: id, Place: place}
@@ -98,19 +61,19 @@ func At(t *testing.T, d runtime.Driver, id, place string) *Gateway {
 	return g
 }
 
-// Await waits until the gateway answers.
-func (g *Gateway) Await() {
+// WaitReady waits until the gateway answers.
+func (g *Gateway) WaitReady() {
 	g.t.Helper()
-	Await(g.t, "the gateway answers", func() bool {
+	WaitUntil(g.t, "the gateway answers", func() bool {
 		_, err := g.Try("/boot")
 		if err != nil && g.Inspect().Phase == runtime.Exited {
-			g.t.Fatalf("the gateway ended with %d: %s", g.Inspect().ExitCode, g.Log(-1))
+			g.t.Fatalf("the gateway exited with code %d: %s", g.Inspect().ExitCode, g.Log(-1))
 		}
 		return err == nil
 	})
 }
 
-// Try asks the gateway; arguments are pairs of name and value.
+// Try sends a request to the gateway. args are pairs of name and value.
 func (g *Gateway) Try(path string, args ...string) (string, error) {
 	q := url.Values{}
 	for i := 0; i+1 < len(args); i += 2 {
@@ -125,14 +88,14 @@ func (g *Gateway) Try(path string, args ...string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
+	text, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", resp.Status, body)
+		err = fmt.Errorf("%s: %s", resp.Status, text)
 	}
-	return string(body), err
+	return string(text), err
 }
 
-// Ask is Try that must succeed.
+// Ask is Try; the test fails if the request does.
 func (g *Gateway) Ask(path string, args ...string) string {
 	g.t.Helper()
 	answer, err := g.Try(path, args...)
@@ -142,13 +105,14 @@ func (g *Gateway) Ask(path string, args ...string) string {
 	return answer
 }
 
-// Sh runs a shell command beside the gateway; processes only.
-func (g *Gateway) Sh(format string, args ...any) string {
+// Shell runs a shell command where the gateway runs and returns its output. It works
+// only if gateways are processes.
+func (g *Gateway) Shell(format string, args ...any) string {
 	g.t.Helper()
 	return g.Ask("/sh", "do", fmt.Sprintf(format, args...))
 }
 
-// Inspect looks at the gateway.
+// Inspect returns the gateway's state.
 func (g *Gateway) Inspect() runtime.State {
 	g.t.Helper()
 	s, err := g.driver.Inspect(context.WithoutCancel(g.t.Context()), g.Place, g.ID)
@@ -158,10 +122,10 @@ func (g *Gateway) Inspect() runtime.State {
 	return s
 }
 
-// AwaitEnd waits until the gateway has ended.
-func (g *Gateway) AwaitEnd() runtime.State {
+// WaitExit waits until the gateway has ended, and returns its state.
+func (g *Gateway) WaitExit() runtime.State {
 	g.t.Helper()
-	Await(g.t, "the gateway ends", func() bool { return g.Inspect().Phase != runtime.Running })
+	WaitUntil(g.t, "the gateway ends", func() bool { return g.Inspect().Phase != runtime.Running })
 	return g.Inspect()
 }
 
@@ -188,13 +152,13 @@ func (g *Gateway) Log(tail int) string {
 	return string(data)
 }
 
-// AwaitLog waits until the log holds a text.
-func (g *Gateway) AwaitLog(text string) {
+// WaitLog waits until the log contains text.
+func (g *Gateway) WaitLog(text string) {
 	g.t.Helper()
-	Await(g.t, "the log holds "+text, func() bool { return strings.Contains(g.Log(-1), text) })
+	WaitUntil(g.t, "the log contains "+text, func() bool { return strings.Contains(g.Log(-1), text) })
 }
 
-// Home opens the agent's home until the test ends.
+// Home opens the agent's home. It is closed when the test ends.
 func (g *Gateway) Home() runtime.Home {
 	g.t.Helper()
 	h, err := g.driver.Home(g.t.Context(), g.Place, g.ID)
@@ -203,20 +167,4 @@ func (g *Gateway) Home() runtime.Home {
 	}
 	g.t.Cleanup(func() { _ = h.Close() })
 	return h
-}
-
-// Await waits for a condition.
-func Await(t *testing.T, what string, met func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !met() {
-		select {
-		case <-deadline.C:
-			t.Fatalf("gave up waiting until %s", what)
-		case <-tick.C:
-		}
-	}
 }

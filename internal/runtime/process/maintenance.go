@@ -1,0 +1,97 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"agento.host/agento/internal/identity"
+)
+
+// maintenanceInterval is the pause between two rounds of Run. Source: a gateway
+// that prints 100 MB/s exceeds the size of its log by 200 MB, which fits the disks
+// that gateways run on.
+const maintenanceInterval = 2 * time.Second
+
+// Run rotates logs until ctx ends. Where the kernel does not enforce memory limits,
+// it does so too.
+func (d *Driver) Run(ctx context.Context) error {
+	tick := time.NewTicker(maintenanceInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			d.maintainAll()
+		}
+	}
+}
+
+// supervise adds an agent to those that Run maintains, or removes it.
+func (d *Driver) supervise(id identity.AgentID, on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if on {
+		d.supervised[id] = true
+	} else {
+		delete(d.supervised, id)
+	}
+}
+
+func (d *Driver) maintainAll() {
+	d.mu.Lock()
+	ids := make([]identity.AgentID, 0, len(d.supervised))
+	for id := range d.supervised {
+		ids = append(ids, id)
+	}
+	d.mu.Unlock()
+	for _, id := range ids {
+		a, err := d.agent(id)
+		if err != nil {
+			continue
+		}
+		if err := d.maintain(a); err != nil {
+			d.settings.Log.Error("maintain agent", "agent", id, "error", err)
+		}
+	}
+}
+
+// maintain rotates the log of an agent and enforces its memory limit if no control
+// group does.
+func (d *Driver) maintain(a agent) error {
+	if err := d.log(a).rotate(); err != nil {
+		return fmt.Errorf("rotate log: %w", err)
+	}
+	rec, err := a.record()
+	if err != nil {
+		return err
+	}
+	if _, alive := d.alive(a, rec); !alive {
+		d.supervise(a.id, false)
+		return nil
+	}
+	if rec.MemoryLimit == 0 || len(rec.Groups) > 0 {
+		return nil
+	}
+	if used := usageOf(d.processes(a, rec)).memory; used > rec.MemoryLimit {
+		d.settings.Log.Warn("agent killed: over its memory limit", "agent", a.id, "bytes", used, "limit", rec.MemoryLimit)
+		return d.killOverLimit(a, rec)
+	}
+	return nil
+}
+
+// killOverLimit kills a gateway as the kernel would at its memory limit.
+func (d *Driver) killOverLimit(a agent, rec record) error {
+	defer d.lock(a.id)()
+	now, err := a.record()
+	if err != nil || now.Nonce != rec.Nonce {
+		return err
+	}
+	now.OOMKilled = true
+	if err := a.saveRecord(now); err != nil {
+		return err
+	}
+	d.kill(withoutShim(d.processes(a, now), 0))
+	return nil
+}

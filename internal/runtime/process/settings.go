@@ -1,0 +1,122 @@
+package process
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"agento.host/agento/internal/runtime"
+)
+
+const (
+	defaultLogBytes = 8 << 20
+	defaultLogKeep  = 3
+	// The ports are below the usual range of ephemeral ports, which outgoing
+	// connections use, and below the node ports of Kubernetes.
+	defaultPortFrom = 20000
+	defaultPortTo   = 29999
+)
+
+// Flags are the command line flags of this driver.
+type Flags struct {
+	RequireSandbox bool `help:"Refuse to start where gateways cannot be sandboxed."`
+}
+
+// Open returns a driver with the flags' settings.
+func (f Flags) Open(s runtime.Settings) (runtime.Driver, error) {
+	return New(Settings{Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, RequireSandbox: f.RequireSandbox, Log: s.Log})
+}
+
+// Settings of a Driver.
+type Settings struct {
+	Dir            string   // holds everything of every agent; created if missing
+	RunDir         string   // memory file system for secrets; empty: $XDG_RUNTIME_DIR/agento or /dev/shm/agento-<uid>
+	Command        []string // starts a gateway; Spec.Args are appended
+	ReadOnly       []string // files and directories that gateways may read, besides those of the system
+	RequireSandbox bool     // New fails if there is no sandbox
+	NoSandbox      bool     // do not use a sandbox
+	NoGroups       bool     // do not use control groups
+	LogMaxBytes    int64    // a longer log is rotated; 0: 8 MiB
+	LogKeep        int      // rotated logs that are kept; 0: 3
+	PortFrom       int      // first port for gateways; 0: 20000
+	PortTo         int      // last port for gateways; 0: 29999
+	Log            *slog.Logger
+}
+
+// complete sets the defaults, makes paths absolute and checks them.
+func (s *Settings) complete() (err error) {
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(s.Command) == 0 {
+		return errors.New("no command that starts gateways")
+	}
+	if s.Dir, err = makeDataDir(s.Dir); err != nil {
+		return err
+	}
+	program, err := exec.LookPath(s.Command[0])
+	if err == nil {
+		program, err = filepath.Abs(program)
+	}
+	if err != nil {
+		return fmt.Errorf("find the gateway's command: %w", err)
+	}
+	s.Command = append([]string{program}, s.Command[1:]...)
+	if s.ReadOnly, err = resolveReadOnly(s.ReadOnly, s.Dir); err != nil {
+		return err
+	}
+	s.LogMaxBytes = cmp.Or(s.LogMaxBytes, defaultLogBytes)
+	s.LogKeep = cmp.Or(s.LogKeep, defaultLogKeep)
+	s.PortFrom = cmp.Or(s.PortFrom, defaultPortFrom)
+	s.PortTo = cmp.Or(s.PortTo, max(defaultPortTo, s.PortFrom))
+	return nil
+}
+
+// resolveReadOnly makes the paths that agents may read absolute. It fails if one
+// of them contains dir, which holds the homes of all agents.
+func resolveReadOnly(paths []string, dir string) ([]string, error) {
+	out := make([]string, len(paths))
+	for i, path := range paths {
+		var err error
+		if out[i], err = filepath.Abs(path); err != nil {
+			return nil, err
+		}
+	}
+	for _, path := range append([]string{"/usr"}, out...) {
+		real, err := filepath.EvalSymlinks(path)
+		if err != nil {
+			return nil, fmt.Errorf("read-only path of agents: %w", err)
+		}
+		if isWithin(dir, real) {
+			return nil, fmt.Errorf("every agent may read %s, but it contains the homes of all agents: move one of the two", path)
+		}
+	}
+	return out, nil
+}
+
+// makeDataDir creates a directory that only the server's user can enter, and
+// returns its absolute path without symbolic links.
+func makeDataDir(dir string) (string, error) {
+	if dir == "" {
+		return "", errors.New("no directory for the agents")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("create the agents' directory: %w", err)
+	}
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(dir)
+}
+
+// isWithin reports whether path is dir or below it.
+func isWithin(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}

@@ -11,6 +11,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
 
@@ -47,7 +48,7 @@ func TestInterruptedTurnIsSaved(t *testing.T) {
 			pieces <- errorPiece + "On fire."
 			close(pieces)
 		}, func(err error) bool { return fault.Is(err, fault.Upstream) }, nil},
-		"the gateway dies": {func(env *testEnv, id string, _ func(), _ chan string) { env.driver.Kill(id, 137) }, func(err error) bool { return fault.Is(err, fault.Unavailable) }, nil},
+		"the gateway dies": {func(env *testEnv, id string, _ func(), _ chan string) { env.driver.Kill(identity.AgentID(id), 137) }, func(err error) bool { return fault.Is(err, fault.Unavailable) }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := newTestEnvWith(t, time.Millisecond)

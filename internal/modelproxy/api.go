@@ -7,66 +7,71 @@ import (
 	"regexp"
 	"strings"
 
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
-// The providers, as config.llmProvider names them. Each is also the first part
-// of the proxy's paths: a gateway's base URL is the proxy's address with
+// api is a provider's HTTP API as the proxy offers it. The first part of the proxy's
+// paths is the provider's name: a gateway's base URL is the proxy's address with
 // /anthropic, /openai/v1 or /google/v1beta.
-const (
-	Anthropic = "anthropic"
-	OpenAI    = "openai"
-	Google    = "google"
-)
-
-// provider is what the proxy must know of one provider's protocol.
-type provider struct {
-	name    string
-	base    string // the real one; with version if the protocol's base URLs have it
-	version string // where the proxy's paths have it
-	// inBase says that a base URL ends with the version, as OpenAI's and Google's
-	// do by convention, and Anthropic's does not.
-	inBase bool
-	// offers lists what gateways may call: method, path, and ! for calls that
-	// cost tokens. An account's key can do more than its agents should.
-	offers []string
-	auth   func(h http.Header, key string)
-	fail   func(status int, message string) any
+type api struct {
+	provider.Provider
+	wire
 }
 
-var providers = []provider{{
-	name: Anthropic, base: "https://api.anthropic.com", version: "/v1",
-	offers: []string{"POST! /v1/messages", "POST /v1/messages/count_tokens", "GET /v1/models", "GET /v1/models/{model}"},
-	auth:   func(h http.Header, key string) { h.Set("X-Api-Key", key) },
-	fail: func(status int, message string) any {
-		return object{"type": "error", "error": object{"type": errorType(status), "message": message}}
+// wire is what only the proxy has to know about a provider's API.
+type wire struct {
+	// routes lists what gateways may call: the method and the path, with a ! for calls
+	// that cost tokens. An account's key is allowed more than its agents should be.
+	routes []string
+	setKey func(h http.Header, key string)
+	fail   func(status int, message string) any // returns the body of an error
+}
+
+var wires = map[provider.Name]wire{
+	provider.Anthropic: {
+		routes: []string{"POST! /v1/messages", "POST /v1/messages/count_tokens", "GET /v1/models", "GET /v1/models/{model}"},
+		setKey: func(h http.Header, key string) { h.Set("X-Api-Key", key) },
+		fail: func(status int, message string) any {
+			return object{"type": "error", "error": object{"type": errorType(status), "message": message}}
+		},
 	},
-}, {
-	name: OpenAI, base: "https://api.openai.com/v1", version: "/v1", inBase: true,
-	offers: []string{
-		"POST! /v1/chat/completions", "POST! /v1/completions", "POST! /v1/responses", "POST! /v1/responses/compact",
-		"POST! /v1/embeddings", "GET /v1/models", "GET /v1/models/{model...}",
+	provider.OpenAI: {
+		routes: []string{
+			"POST! /v1/chat/completions", "POST! /v1/completions", "POST! /v1/responses", "POST! /v1/responses/compact",
+			"POST! /v1/embeddings", "GET /v1/models", "GET /v1/models/{model...}",
+		},
+		setKey: func(h http.Header, key string) { h.Set("Authorization", "Bearer "+key) },
+		fail: func(status int, message string) any {
+			return object{"error": object{"message": message, "type": errorType(status), "param": nil, "code": nil}}
+		},
 	},
-	auth: func(h http.Header, key string) { h.Set("Authorization", "Bearer "+key) },
-	fail: func(status int, message string) any {
-		return object{"error": object{"message": message, "type": errorType(status), "param": nil, "code": nil}}
+	provider.Google: {
+		routes: []string{"POST! /v1beta/models/{call}", "GET /v1beta/models", "GET /v1beta/models/{model}"},
+		setKey: func(h http.Header, key string) { h.Set("X-Goog-Api-Key", key) },
+		fail: func(status int, message string) any {
+			return object{"error": object{"code": status, "message": message, "status": googleStatus[status]}}
+		},
 	},
-}, {
-	name: Google, base: "https://generativelanguage.googleapis.com/v1beta", version: "/v1beta", inBase: true,
-	offers: []string{"POST! /v1beta/models/{call}", "GET /v1beta/models", "GET /v1beta/models/{model}"},
-	auth:   func(h http.Header, key string) { h.Set("X-Goog-Api-Key", key) },
-	fail: func(status int, message string) any {
-		return object{"error": object{"code": status, "message": message, "status": googleStatus[status]}}
-	},
-}}
+}
 
 type object = map[string]any
 
-// target returns where a call goes: base with the rest of the call's path. A
-// base URL is accepted with and without the version it should have.
-func (p *provider) target(base, rest string) (*url.URL, error) {
+// apis returns the API of every provider.
+func apis() []*api {
+	var all []*api
+	for _, p := range provider.All() {
+		all = append(all, &api{p, wires[p.Name]})
+	}
+	return all
+}
+
+// target returns the URL of a call: base and path, which is the path below the
+// provider's name. base is accepted with and without the version that it should have;
+// empty means the provider's own endpoint.
+func (a *api) target(base, path string) (*url.URL, error) {
 	if base == "" {
-		base = p.base
+		base = a.BaseURL
 	}
 	u, err := url.Parse(strings.TrimRight(base, "/"))
 	if err != nil {
@@ -74,13 +79,13 @@ func (p *provider) target(base, rest string) (*url.URL, error) {
 	}
 	escaped := u.EscapedPath()
 	switch {
-	case p.inBase && escaped == "":
-	case p.inBase:
-		rest = strings.TrimPrefix(rest, p.version)
+	case a.VersionInBase && escaped == "":
+	case a.VersionInBase:
+		path = strings.TrimPrefix(path, a.Version)
 	default:
-		escaped = strings.TrimSuffix(escaped, p.version)
+		escaped = strings.TrimSuffix(escaped, a.Version)
 	}
-	escaped += rest
+	escaped += path
 	plain, err := url.PathUnescape(escaped)
 	if err != nil {
 		return nil, err
@@ -89,13 +94,13 @@ func (p *provider) target(base, rest string) (*url.URL, error) {
 	return u, nil
 }
 
-// googleCall is what may follow models/: a model and a method that costs tokens.
+// googleCall matches the path after models/: a model and a method that costs tokens.
 var googleCall = regexp.MustCompile(`^([A-Za-z0-9._-]+):(generateContent|streamGenerateContent|countTokens|embedContent|batchEmbedContents)$`)
 
-// climbs says whether a path has a part that leads elsewhere. Our mux takes an
-// escaped ../ for a part of a model's name; the provider, or what stands before
-// it, may follow it to what is not offered.
-func climbs(path string) bool {
+// hasDotSegment reports whether a path has a part . or .. in it. Our mux accepts an
+// escaped ../ as part of a model's name, but the provider, or a proxy before it, may
+// follow it to a path that is not offered.
+func hasDotSegment(path string) bool {
 	for part := range strings.FieldsFuncSeq(path, func(c rune) bool { return c == '/' || c == '\\' }) {
 		if part == "." || part == ".." {
 			return true
@@ -104,8 +109,9 @@ func climbs(path string) bool {
 	return false
 }
 
-// tokenOf reads the gateway's token, wherever its provider's client puts a key.
-func tokenOf(r *http.Request) vault.Secret {
+// readToken returns the gateway's token from any of the places in which the clients of
+// the providers send a key.
+func readToken(r *http.Request) vault.Secret {
 	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	for _, v := range []string{r.Header.Get("X-Api-Key"), bearer, r.Header.Get("X-Goog-Api-Key"), r.URL.Query().Get("key")} {
 		if v != "" {
@@ -115,8 +121,8 @@ func tokenOf(r *http.Request) vault.Secret {
 	return vault.Secret{}
 }
 
-// stripToken takes every credential out of a request that goes to a provider.
-func stripToken(out *http.Request) {
+// removeCredentials removes every credential from a request to a provider.
+func removeCredentials(out *http.Request) {
 	for _, h := range []string{"X-Api-Key", "Authorization", "X-Goog-Api-Key", "Api-Key", "Cookie"} {
 		out.Header.Del(h)
 	}
@@ -126,7 +132,7 @@ func stripToken(out *http.Request) {
 	}
 }
 
-// errorType is what Anthropic and OpenAI call a failure.
+// errorType returns Anthropic's and OpenAI's name of an error.
 func errorType(status int) string {
 	switch {
 	case status == http.StatusUnauthorized:
@@ -146,11 +152,11 @@ var googleStatus = map[int]string{
 	500: "INTERNAL", 502: "UNAVAILABLE", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
 }
 
-// errorBody is a failure as the provider would have written it.
-func (p *provider) errorBody(status int, message string) []byte {
-	body, err := json.Marshal(p.fail(status, message))
+// errorBody returns an error in the provider's format.
+func (a *api) errorBody(status int, message string) []byte {
+	body, err := json.Marshal(a.fail(status, message))
 	if err != nil {
-		return []byte("{}") // not possible: strings and numbers
+		return []byte("{}") // impossible: it has only strings and numbers
 	}
 	return body
 }

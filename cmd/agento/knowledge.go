@@ -11,7 +11,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/knowledge"
-	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/vault"
 )
 
@@ -105,7 +105,7 @@ func (c knowledgeReembed) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	events := event.NewLog(db)
-	embedder, err := c.embedder(modelproxy.Guard{}, &vault.Installation{DB: db, Vault: secrets, Events: events})
+	embedder, err := c.embedder(netguard.Guard{}, &vault.Installation{DB: db, Vault: secrets, Events: events})
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"agento.host/agento/internal/knowledge/embed/transformer"
 	"agento.host/agento/internal/mcp"
 	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/openclaw/install"
 	"agento.host/agento/internal/runtime"
@@ -119,7 +120,7 @@ func build(ctx context.Context, f serveFlags, d demo, t *terminal) (_ *platform,
 func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *vault.Vault, plans *access.Plans) (err error) {
 	events := event.NewLog(p.db)
 	p.accounts = access.New(access.Settings{DB: p.db, Events: events, Plans: plans, Log: p.log})
-	guard := modelproxy.Guard{AllowPrivate: f.AllowPrivateEndpoints}
+	guard := netguard.Guard{AllowPrivate: f.AllowPrivateEndpoints}
 	if d.addr.IsValid() {
 		guard.Trusted = []netip.AddrPort{d.addr}
 	}
@@ -135,7 +136,9 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 		Furnish: []agent.Furnisher{skillFiles(skills)},
 		Erase: []agent.Eraser{func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
 			return chat.DeleteAgent(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
-		}, p.meter.Forget, skillEraser(skills), func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+		}, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+			return p.meter.DeleteAgent(ctx, tx, identity.AccountID(accountID), identity.AgentID(agentID))
+		}, skillEraser(skills), func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
 			return p.knowledge.AgentDeleted(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
 		}},
 	})
@@ -166,7 +169,7 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 		return err
 	}
 	p.channels = chat.NewChannelReader(p.talks)
-	p.proxy = modelproxy.New(modelproxy.Settings{Resolver: p.agents, Guard: guard, Meter: p.meter, Split: p.talks.Attribute, Observe: p.agents.Observe, Log: p.log})
+	p.proxy = modelproxy.New(modelproxy.Settings{Resolver: p.agents, Guard: guard, Meter: p.meter, Attribute: p.talks.Attribute, Observe: p.agents.Observe, Log: p.log})
 	p.callbacks = http.NewServeMux()
 	p.callbacks.Handle("/", p.proxy)
 	p.callbacks.Handle("/mcp", mcp.New(mcp.Settings{Agents: p.agents, Knowledge: p.knowledge, Version: version, Log: p.log}))
@@ -180,7 +183,7 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 
 // furnishSkills makes the marketplace. What it fetches goes through the guard, so
 // that no answer of a public registry leads into the operator's network.
-func (p *platform) furnishSkills(ctx context.Context, f serveFlags, events *event.Log, store *skill.Store, guard modelproxy.Guard) (err error) {
+func (p *platform) furnishSkills(ctx context.Context, f serveFlags, events *event.Log, store *skill.Store, guard netguard.Guard) (err error) {
 	if p.catalog, err = skill.NewCatalog(ctx, skill.CatalogSettings{Dir: f.Catalog, Log: p.log}); err != nil {
 		return fmt.Errorf("load the catalog of skills: %w", err)
 	}
@@ -201,14 +204,14 @@ func (p *platform) furnishSkills(ctx context.Context, f serveFlags, events *even
 
 // fetcher is the client for a registry. One that the operator named himself may be
 // in his own network.
-func fetcher(guard modelproxy.Guard, url, standard string) *http.Client {
+func fetcher(guard netguard.Guard, url, standard string) *http.Client {
 	if url != standard {
 		guard.AllowPrivate = true
 	}
 	return guard.Client()
 }
 
-func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, members agent.Members, swarms *swarm.Service, guard modelproxy.Guard, secrets *vault.Installation) error {
+func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, members agent.Members, swarms *swarm.Service, guard netguard.Guard, secrets *vault.Installation) error {
 	embedder, err := f.embedder(guard, secrets)
 	if err != nil {
 		return fmt.Errorf("--embedder: %w", err)
@@ -221,7 +224,7 @@ func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, members age
 
 // embedder is the one that the installation is set to. The operator names its
 // address, so it may be private.
-func (f embedderFlags) embedder(guard modelproxy.Guard, secrets *vault.Installation) (embed.Embedder, error) {
+func (f embedderFlags) embedder(guard netguard.Guard, secrets *vault.Installation) (embed.Embedder, error) {
 	switch f.Embedder {
 	case "builtin":
 		return embed.Builtin()

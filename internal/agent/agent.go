@@ -12,7 +12,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
-	"agento.host/agento/internal/openclaw"
+	modelprovider "agento.host/agento/internal/provider"
 )
 
 // Wanted is what is to become of an agent's gateway.
@@ -148,7 +148,7 @@ func (o Options) validate(wrong fault.Fields, urls URLChecker) {
 		}
 	}
 	if p := o.Provider(); p != "" {
-		if _, err := openclaw.ParseProvider(p); err != nil {
+		if _, err := modelprovider.Parse(p); err != nil {
 			wrong.Add("config.llmProvider", "%v", err)
 		}
 	}

@@ -9,7 +9,9 @@ import (
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	modelprovider "agento.host/agento/internal/provider"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/vault"
 )
@@ -81,8 +83,9 @@ func (b *body) spec(ctx context.Context, q database.Querier, a Agent) (runtime.S
 	if err != nil {
 		return runtime.Spec{}, mark{}, err
 	}
-	p, _ := provider(a.Config, func(n string) bool { _, ok := secrets[n]; return ok })
-	if p == "" {
+	name, _ := provider(a.Config, func(n string) bool { _, ok := secrets[n]; return ok })
+	p, ok := modelprovider.Find(name)
+	if !ok {
 		text := "The agent has no key for its model provider: set one with PUT /v1/agents/" + a.ID + "/secrets and start it again."
 		return runtime.Spec{}, mark{}, failure{category: Credentials, text: text, final: true}
 	}
@@ -104,12 +107,12 @@ func (b *body) spec(ctx context.Context, q database.Querier, a Agent) (runtime.S
 }
 
 // describe tells the agent in OpenClaw's terms.
-func (b *body) describe(a Agent, p openclaw.Provider, secrets, tokens map[string]vault.Secret) openclaw.Agent {
+func (b *body) describe(a Agent, p modelprovider.Provider, secrets, tokens map[string]vault.Secret) openclaw.Agent {
 	d := openclaw.Agent{
-		ID: a.ID, Token: tokens[gatewayToken], Env: environment(secrets), Limits: b.Limits,
+		ID: identity.AgentID(a.ID), Token: tokens[gatewayToken], Env: environment(secrets), Limits: b.Limits,
 		Model: openclaw.Model{
-			Provider: p, ID: a.Config.Model(), Responses: p == openclaw.OpenAI && a.Config.BaseURL() == "",
-			URL: b.InternalURL + "/" + string(p), Token: bearer(a.ID, tokens[modelToken]),
+			Provider: p, Protocol: p.EndpointProtocol(a.Config.BaseURL()), ID: a.Config.Model(),
+			URL: b.InternalURL + "/" + string(p.Name), Token: bearer(a.ID, tokens[modelToken]),
 		},
 	}
 	if b.Tools {

@@ -14,6 +14,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	modelprovider "agento.host/agento/internal/provider"
 )
 
 func say(ctx context.Context, g *Gateway) (string, error) {
@@ -35,7 +36,7 @@ func TestCreate(t *testing.T) {
 		t.Errorf("SOUL.md: %q, %v", soul, err)
 	}
 	v, err := w.View(t.Context(), w.who, a.ID)
-	if err != nil || v.NeedsRestart || v.Provider != openclaw.Anthropic {
+	if err != nil || v.NeedsRestart || v.Provider != modelprovider.Anthropic {
 		t.Errorf("%+v, %v", v, err)
 	}
 }

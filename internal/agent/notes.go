@@ -62,7 +62,7 @@ func (s *Service) Observe(x modelproxy.Exchange) {
 	case x.Status >= 400:
 		n = note{Model, fmt.Sprintf("The model provider answered with HTTP status %d.", x.Status)}
 	}
-	s.notes.put(x.AgentID, n)
+	s.notes.put(string(x.AgentID), n)
 }
 
 // takeNotes writes down what Observe is told, until ctx ends. Calls must not wait

@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/modelproxy"
+	modelprovider "agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
@@ -37,25 +39,25 @@ func (s *Service) holder(ctx context.Context, token vault.Secret, purpose string
 // Resolve implements modelproxy.Resolver: which key and endpoint an agent's calls
 // to a provider are made with. Faults: Unauthorized, for the token; Invalid, if
 // the agent has no key for the provider.
-func (s *Service) Resolve(ctx context.Context, token vault.Secret, provider string) (modelproxy.Upstream, error) {
+func (s *Service) Resolve(ctx context.Context, token vault.Secret, provider modelprovider.Name) (modelproxy.Upstream, error) {
 	a, err := s.holder(ctx, token, modelToken)
 	if err != nil {
 		return modelproxy.Upstream{}, err
 	}
-	up := modelproxy.Upstream{AccountID: a.AccountID, AgentID: a.ID}
+	up := modelproxy.Upstream{AccountID: identity.AccountID(a.AccountID), AgentID: identity.AgentID(a.ID)}
 	secrets, err := s.body.secrets(ctx, s.DB, a)
 	if err != nil {
 		return up, err
 	}
 	for _, p := range providerKeys {
-		if string(p.provider) == provider {
+		if p.provider == provider {
 			up.Key = secrets[p.secret]
 		}
 	}
 	if up.Key.Empty() {
 		return up, fault.New(fault.Invalid, "The agent has no key for %s: set one with PUT /v1/agents/%s/secrets.", provider, a.ID)
 	}
-	if a.Config.Provider() == "" || a.Config.Provider() == provider {
+	if a.Config.Provider() == "" || a.Config.Provider() == string(provider) {
 		up.BaseURL = a.Config.BaseURL()
 	}
 	if s.DemoKey == up.Key && !s.DemoKey.Empty() && up.BaseURL == "" {

@@ -10,6 +10,8 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/netguard"
+	modelprovider "agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
@@ -30,10 +32,10 @@ func TestResolve(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.create("ada")
 	up, err := w.Resolve(w.ctx(), w.token(a, modelToken), "anthropic")
-	if err != nil || up.Key.Reveal() != "sk-ant-test" || up.AgentID != a.ID || up.AccountID != a.AccountID || up.BaseURL != "" {
+	if err != nil || up.Key.Reveal() != "sk-ant-test" || string(up.AgentID) != a.ID || string(up.AccountID) != a.AccountID || up.BaseURL != "" {
 		t.Errorf("%+v, %v", up, err)
 	}
-	if up, err = w.Resolve(w.ctx(), w.token(a, modelToken), "openai"); !fault.Is(err, fault.Invalid) || up.AgentID != a.ID {
+	if up, err = w.Resolve(w.ctx(), w.token(a, modelToken), "openai"); !fault.Is(err, fault.Invalid) || string(up.AgentID) != a.ID {
 		t.Errorf("a provider without a key: %+v, %v", up, err)
 	}
 	w.set(a.ID, map[string]string{"anthropicApiKey": "sk-ant-rotated"})
@@ -43,13 +45,13 @@ func TestResolve(t *testing.T) {
 }
 
 func TestResolveEndpoint(t *testing.T) {
-	w := newWorld(t, func(s *Settings) { s.URLs = modelproxy.Guard{AllowPrivate: true} })
+	w := newWorld(t, func(s *Settings) { s.URLs = netguard.Guard{AllowPrivate: true} })
 	in := newAgent("ada")
 	in.Secrets["openaiApiKey"] = "sk-two"
 	in.Config = map[string]any{"llmProvider": "openai", "baseUrl": "http://127.0.0.1:11434/v1"}
 	asked, err := w.Create(w.ctx(), w.who, in)
 	w.must(err)
-	for provider, want := range map[string]string{"openai": "http://127.0.0.1:11434/v1", "anthropic": ""} {
+	for provider, want := range map[modelprovider.Name]string{"openai": "http://127.0.0.1:11434/v1", "anthropic": ""} {
 		if up, err := w.Resolve(w.ctx(), w.token(asked.Agent, modelToken), provider); err != nil || up.BaseURL != want {
 			t.Errorf("%s: %q, %v", provider, up.BaseURL, err)
 		}
@@ -96,7 +98,7 @@ func TestSwarmCredentials(t *testing.T) {
 	w.must(err)
 	a, err := w.AwaitRunning(w.ctx(), asked)
 	w.must(err)
-	key := func(provider, want string) {
+	key := func(provider modelprovider.Name, want string) {
 		t.Helper()
 		if up, err := w.Resolve(w.ctx(), w.token(a, modelToken), provider); err != nil || up.Key.Reveal() != want {
 			t.Errorf("%s: %v", provider, err)
@@ -124,7 +126,7 @@ func TestObserve(t *testing.T) {
 	a := w.create("ada")
 	told := func(x modelproxy.Exchange, category Category, text string) {
 		t.Helper()
-		x.AgentID = a.ID
+		x.AgentID = identity.AgentID(a.ID)
 		w.Observe(x)
 		w.until(a.ID, func(a Agent) bool { return a.ErrorCategory == category && a.LastError == text })
 	}
@@ -132,9 +134,9 @@ func TestObserve(t *testing.T) {
 	told(refused, Credentials, "The key [secret] is refused: set another one.")
 	told(modelproxy.Exchange{Status: 200}, "", "")
 	told(modelproxy.Exchange{Status: 503}, Model, "The model provider answered with HTTP status 503.")
-	w.Observe(modelproxy.Exchange{AgentID: a.ID})       // the gateway hung up: no news
-	w.Observe(modelproxy.Exchange{Status: 200})         // whose?
-	w.Observe(modelproxy.Exchange{AgentID: "nobody's"}) // deleted meanwhile
+	w.Observe(modelproxy.Exchange{AgentID: identity.AgentID(a.ID)}) // the gateway hung up: no news
+	w.Observe(modelproxy.Exchange{Status: 200})                     // whose?
+	w.Observe(modelproxy.Exchange{AgentID: "nobody's"})             // deleted meanwhile
 	told(modelproxy.Exchange{Failure: "The provider cannot be reached."}, Model, "The provider cannot be reached.")
 	if now := w.find(a.ID); now.Status != client.Running {
 		t.Errorf("%+v", now)

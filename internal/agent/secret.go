@@ -6,6 +6,7 @@ import (
 
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/openclaw"
+	modelprovider "agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
@@ -21,9 +22,9 @@ const (
 
 // providerKeys is in the order in which a provider is chosen when none is named.
 var providerKeys = []struct {
-	provider openclaw.Provider
+	provider modelprovider.Name
 	secret   string
-}{{openclaw.Anthropic, AnthropicKey}, {openclaw.OpenAI, OpenAIKey}, {openclaw.Google, GoogleKey}}
+}{{modelprovider.Anthropic, AnthropicKey}, {modelprovider.OpenAI, OpenAIKey}, {modelprovider.Google, GoogleKey}}
 
 // spellings maps what callers write to what the vault keeps.
 var spellings = map[string]string{
@@ -100,7 +101,7 @@ func secretProblem(name, value string) string {
 
 // provider says which provider an agent with that config and those secret names
 // talks to, and by which secret. Both are empty if it has no key.
-func provider(o Options, has func(secret string) bool) (named openclaw.Provider, secret string) {
+func provider(o Options, has func(secret string) bool) (named modelprovider.Name, secret string) {
 	for _, p := range providerKeys {
 		if o.Provider() == string(p.provider) && has(p.secret) {
 			return p.provider, p.secret

@@ -13,7 +13,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
-	"agento.host/agento/internal/openclaw"
+	modelprovider "agento.host/agento/internal/provider"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
@@ -25,8 +25,8 @@ const DefaultRegion = "eu"
 // View is an agent as its reader sees it.
 type View struct {
 	Agent
-	Provider     openclaw.Provider // the provider it talks to, empty if it has no key
-	Swarm        swarm.Swarm       // zero: none
+	Provider     modelprovider.Name // the provider it talks to, empty if it has no key
+	Swarm        swarm.Swarm        // zero: none
 	WorkflowMD   string
 	NeedsRestart bool // what runs differs from what is wanted
 }

@@ -22,7 +22,7 @@ import (
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
-	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/fake"
 	"agento.host/agento/internal/swarm"
@@ -96,7 +96,7 @@ func (w *world) serve() {
 		DB: w.db, Events: events, Vault: v, Driver: w.driver, Log: w.log(),
 		Access:    access.New(access.Settings{DB: w.db, Events: events}),
 		Workspace: &workspace.Service{DB: w.db, Events: events},
-		URLs:      modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1",
+		URLs:      netguard.Guard{}, InternalURL: "http://127.0.0.1:1",
 		Boots: 4, Timing: Timing{Backoff: time.Millisecond},
 	}
 	s.Swarms = &swarm.Service{DB: w.db, Events: events, Secrets: v, Members: Members{Events: events}, Allows: func(context.Context, string) error { return nil }}

@@ -21,7 +21,7 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
-	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/fake"
@@ -91,7 +91,7 @@ func (h *house) furnish(p plan) {
 	var known *knowledge.Service
 	agents, reconciler := agent.New(agent.Settings{
 		DB: h.db, Events: events, Vault: secrets, Access: h.accounts, Workspace: documents, Swarms: swarms, Driver: h.driver, Log: log,
-		URLs: modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1", Tools: true, Boots: 64,
+		URLs: netguard.Guard{}, InternalURL: "http://127.0.0.1:1", Tools: true, Boots: 64,
 		Timing:  agent.Timing{Ready: patience, Grace: time.Second, Backoff: time.Millisecond, Health: 50 * time.Millisecond},
 		Furnish: []agent.Furnisher{skillFiles(skills)},
 		Erase: []agent.Eraser{func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {

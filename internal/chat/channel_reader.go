@@ -114,20 +114,20 @@ func (c *ChannelReader) read(ctx context.Context, a agent.Agent) error {
 
 // catchUp saves the messages that the gateway's channel sessions already have.
 func (c *ChannelReader) catchUp(ctx context.Context, a agent.Agent, gateway *agent.Gateway) error {
-	sessions, err := gateway.Sessions(ctx, catchUpLimit)
+	keys, err := gateway.SessionKeys(ctx, catchUpLimit)
 	if err != nil {
 		return err
 	}
-	for _, session := range sessions {
-		if _, ok := parseChannelKey(session.Key); !ok {
+	for _, key := range keys {
+		if _, ok := parseChannelKey(key); !ok {
 			continue
 		}
-		messages, _, err := gateway.History(ctx, session.Key, catchUpLimit, 0)
+		messages, _, err := gateway.History(ctx, key, catchUpLimit, 0)
 		if err != nil {
 			return err
 		}
 		for _, m := range messages {
-			if err := c.save(ctx, a, session.Key, m); err != nil {
+			if err := c.save(ctx, a, key, m); err != nil {
 				return err
 			}
 		}

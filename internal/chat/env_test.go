@@ -21,7 +21,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
-	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/runtime/fake"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
@@ -112,7 +112,7 @@ func (env *testEnv) startServer() {
 		Access:    access.New(access.Settings{DB: db, Events: events}),
 		Workspace: &workspace.Service{DB: db, Events: events},
 		Swarms:    &swarm.Service{DB: db, Events: events, Secrets: v, Members: agent.Members{Events: events}, Allows: func(context.Context, string) error { return nil }},
-		URLs:      modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1",
+		URLs:      netguard.Guard{}, InternalURL: "http://127.0.0.1:1",
 		Boots: 4, Timing: agent.Timing{Backoff: time.Millisecond},
 		Erase: []agent.Eraser{func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
 			return DeleteAgent(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))

@@ -182,16 +182,16 @@ func turnFault(ctx context.Context, err error) error {
 // Attribute returns the peer and the session that a model call belongs to. The key is
 // the session key that the gateway sends with the call. A peer whose turn is not
 // running is named by its tag, because only the tag is in the key.
-func (s *Service) Attribute(sessionKey string) (peer, session string) {
+func (s *Service) Attribute(sessionKey string) (peer string, session identity.SessionID) {
 	v, ok := openclaw.ParseSessionKey(sessionKey)
 	if !ok {
-		return "", sessionKey
+		return "", identity.SessionID(sessionKey)
 	}
 	found, _ := s.running.Load(identity.SessionID(v.Conversation))
 	if r, ok := found.(*runningTurn); ok {
-		return r.session.PeerID, v.Conversation
+		return r.session.PeerID, identity.SessionID(v.Conversation)
 	}
-	return v.Peer, v.Conversation
+	return v.Peer, identity.SessionID(v.Conversation)
 }
 
 // History returns the last limit messages after since, oldest first, and how many

@@ -172,7 +172,7 @@ func TestModelCallsAreAttributedToPeerAndSession(t *testing.T) {
 		{"agent:main:main", "", "agent:main:main"},
 		{"", "", ""},
 	} {
-		if peer, session := env.Attribute(c.key); peer != c.peer || session != c.session {
+		if peer, session := env.Attribute(c.key); peer != c.peer || string(session) != c.session {
 			t.Errorf("%q belongs to peer %q and session %q, want %q and %q", c.key, peer, session, c.peer, c.session)
 		}
 	}

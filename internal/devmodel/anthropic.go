@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+
+	"agento.host/agento/internal/provider"
 )
 
 type anthropicBlock struct {
@@ -16,12 +18,12 @@ type anthropicBlock struct {
 	Content   anthropicText   `json:"content"`
 }
 
-// anthropicText is content: a string, or blocks.
+// anthropicText is a content: a string or a list of blocks.
 type anthropicText []anthropicBlock
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (t *anthropicText) UnmarshalJSON(data []byte) error {
-	blocks, err := textOr[anthropicBlock](data, func(text string) anthropicBlock {
+	blocks, err := decodeParts[anthropicBlock](data, func(text string) anthropicBlock {
 		return anthropicBlock{Type: "text", Text: text}
 	})
 	*t = blocks
@@ -33,7 +35,7 @@ func (t anthropicText) text() string {
 	for _, b := range t {
 		parts = append(parts, b.Text)
 	}
-	return paragraphs(parts...)
+	return joinParagraphs(parts...)
 }
 
 func decodeAnthropic(_ *http.Request, body []byte) (Request, error) {
@@ -48,52 +50,52 @@ func decodeAnthropic(_ *http.Request, body []byte) (Request, error) {
 		Tools []Tool `json:"tools"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
-		return Request{}, fmt.Errorf("read the request: %w", err)
+		return Request{}, fmt.Errorf("decode the request: %w", err)
 	}
-	r := Request{API: Anthropic, Model: in.Model, Stream: in.Stream, System: in.System.text(), Tools: in.Tools}
+	r := Request{Protocol: provider.AnthropicMessages, Model: in.Model, Stream: in.Stream, System: in.System.text(), Tools: in.Tools}
 	for _, m := range in.Messages {
 		r.Messages = append(r.Messages, anthropicMessages(m.Role, m.Content)...)
 	}
 	return r, nil
 }
 
-// anthropicMessages takes the tool results out of a user's message; they come
-// before what the user says.
+// anthropicMessages returns the tool results of a user message as messages of their
+// own, before the user's text.
 func anthropicMessages(role string, content anthropicText) []Message {
 	var results []Message
-	said := Message{Role: role}
+	message := Message{Role: role}
 	var texts []string
 	for _, b := range content {
 		switch b.Type {
 		case "text":
 			texts = append(texts, b.Text)
 		case "tool_use":
-			said.Calls = append(said.Calls, ToolCall{ID: b.ID, Name: b.Name, Input: string(b.Input)})
+			message.Calls = append(message.Calls, ToolCall{ID: b.ID, Name: b.Name, Input: string(b.Input)})
 		case "tool_result":
 			results = append(results, Message{Role: ToolRole, CallID: b.ToolUseID, Text: b.Content.text()})
 		}
 	}
-	said.Text = paragraphs(texts...)
-	if len(results) > 0 && said.Text == "" && said.Calls == nil {
+	message.Text = joinParagraphs(texts...)
+	if len(results) > 0 && message.Text == "" && message.Calls == nil {
 		return results
 	}
-	return append(results, said)
+	return append(results, message)
 }
 
-type anthropicSpeaker struct {
+type anthropicEncoder struct {
 	*turn
 	blocks int
 	open   bool // a text block is open
 }
 
-func speakAnthropic(t *turn) speaker { return &anthropicSpeaker{turn: t} }
+func encodeAnthropic(t *turn) encoder { return &anthropicEncoder{turn: t} }
 
-func (s *anthropicSpeaker) begin() {
+func (s *anthropicEncoder) begin() {
 	s.out.send("message_start", object{"type": "message_start", "message": s.message([]any{}, nil, 1)})
 	s.out.send("ping", object{"type": "ping"})
 }
 
-func (s *anthropicSpeaker) text(chunk string) {
+func (s *anthropicEncoder) text(chunk string) {
 	if !s.open {
 		s.openBlock(object{"type": "text", "text": ""})
 		s.open = true
@@ -101,14 +103,14 @@ func (s *anthropicSpeaker) text(chunk string) {
 	s.delta(object{"type": "text_delta", "text": chunk})
 }
 
-func (s *anthropicSpeaker) call(c ToolCall) {
+func (s *anthropicEncoder) call(c ToolCall) {
 	s.closeText()
 	s.openBlock(object{"type": "tool_use", "id": c.ID, "name": c.Name, "input": object{}})
 	s.delta(object{"type": "input_json_delta", "partial_json": c.Input})
 	s.closeBlock()
 }
 
-func (s *anthropicSpeaker) end() {
+func (s *anthropicEncoder) end() {
 	s.closeText()
 	s.out.send("message_delta", object{
 		"type":  "message_delta",
@@ -118,7 +120,7 @@ func (s *anthropicSpeaker) end() {
 	s.out.send("message_stop", object{"type": "message_stop"})
 }
 
-func (s *anthropicSpeaker) whole() any {
+func (s *anthropicEncoder) complete() any {
 	content := []any{}
 	if text := s.allText(); text != "" {
 		content = append(content, object{"type": "text", "text": text})
@@ -129,7 +131,7 @@ func (s *anthropicSpeaker) whole() any {
 	return s.message(content, s.stopReason(), s.usage.Output)
 }
 
-func (s *anthropicSpeaker) failure(status int, reason, message string) any {
+func (s *anthropicEncoder) failure(status int, reason, message string) any {
 	if reason == "" {
 		reason = anthropicReasons[status]
 	}
@@ -144,41 +146,41 @@ var anthropicReasons = map[int]string{
 	404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error", 529: "overloaded_error",
 }
 
-func (s *anthropicSpeaker) message(content []any, stopReason any, output int64) object {
+func (s *anthropicEncoder) message(content []any, stopReason any, output int64) object {
 	return object{
 		"id": "msg_" + s.id, "type": "message", "role": Assistant, "model": s.request.Model, "content": content,
 		"stop_reason": stopReason, "stop_sequence": nil, "usage": s.usageObject(output),
 	}
 }
 
-func (s *anthropicSpeaker) usageObject(output int64) object {
+func (s *anthropicEncoder) usageObject(output int64) object {
 	return object{
 		"input_tokens": s.usage.Input, "output_tokens": output,
 		"cache_read_input_tokens": s.usage.CacheRead, "cache_creation_input_tokens": s.usage.CacheWrite,
 	}
 }
 
-func (s *anthropicSpeaker) stopReason() string {
+func (s *anthropicEncoder) stopReason() string {
 	if len(s.reply.Calls) > 0 {
 		return "tool_use"
 	}
 	return "end_turn"
 }
 
-func (s *anthropicSpeaker) openBlock(block object) {
+func (s *anthropicEncoder) openBlock(block object) {
 	s.out.send("content_block_start", object{"type": "content_block_start", "index": s.blocks, "content_block": block})
 }
 
-func (s *anthropicSpeaker) delta(delta object) {
+func (s *anthropicEncoder) delta(delta object) {
 	s.out.send("content_block_delta", object{"type": "content_block_delta", "index": s.blocks, "delta": delta})
 }
 
-func (s *anthropicSpeaker) closeBlock() {
+func (s *anthropicEncoder) closeBlock() {
 	s.out.send("content_block_stop", object{"type": "content_block_stop", "index": s.blocks})
 	s.blocks++
 }
 
-func (s *anthropicSpeaker) closeText() {
+func (s *anthropicEncoder) closeText() {
 	if s.open {
 		s.closeBlock()
 		s.open = false

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// textOr reads what the providers' APIs allow in many places: a plain string,
-// null, or a list of parts.
-func textOr[T any](data []byte, part func(text string) T) ([]T, error) {
+// decodeParts reads a value that is a string, null, or a list of parts, as many fields
+// of the providers' protocols are.
+func decodeParts[T any](data []byte, part func(text string) T) ([]T, error) {
 	data = bytes.TrimSpace(data)
 	if len(data) > 0 && data[0] == '"' {
 		var text string
@@ -20,8 +20,8 @@ func textOr[T any](data []byte, part func(text string) T) ([]T, error) {
 	return parts, err
 }
 
-// paragraphs joins what is not empty by blank lines.
-func paragraphs(parts ...string) string {
+// joinParagraphs joins the texts that are not empty with blank lines.
+func joinParagraphs(parts ...string) string {
 	var kept []string
 	for _, p := range parts {
 		if p != "" {
@@ -31,8 +31,8 @@ func paragraphs(parts ...string) string {
 	return strings.Join(kept, "\n\n")
 }
 
-// firstOf returns the first that is not empty.
-func firstOf(values ...string) string {
+// firstNonEmpty returns the first value that is not empty.
+func firstNonEmpty(values ...string) string {
 	for _, v := range values {
 		if v != "" {
 			return v

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"agento.host/agento/internal/provider"
 )
 
 type geminiContent struct {
@@ -34,18 +36,18 @@ func decodeGemini(r *http.Request, body []byte) (Request, error) {
 		} `json:"tools"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
-		return Request{}, fmt.Errorf("read the request: %w", err)
+		return Request{}, fmt.Errorf("decode the request: %w", err)
 	}
 	model, method, _ := strings.Cut(r.PathValue("call"), ":")
 	if method != "generateContent" && method != "streamGenerateContent" {
 		return Request{}, fmt.Errorf("the scripted model has no method %q", method)
 	}
-	out := Request{API: Gemini, Model: model, Stream: method == "streamGenerateContent"}
+	out := Request{Protocol: provider.GoogleGenerativeAI, Model: model, Stream: method == "streamGenerateContent"}
 	if out.Stream && r.URL.Query().Get("alt") != "sse" {
 		return Request{}, errors.New("the scripted model streams with alt=sse only")
 	}
 	for _, p := range in.System.Parts {
-		out.System = paragraphs(out.System, p.Text)
+		out.System = joinParagraphs(out.System, p.Text)
 	}
 	for _, t := range in.Tools {
 		out.Tools = append(out.Tools, t.Functions...)
@@ -56,44 +58,44 @@ func decodeGemini(r *http.Request, body []byte) (Request, error) {
 	return out, nil
 }
 
-// geminiMessages takes the functions' answers out of a user's content. Calls
-// without an id are known by their name.
+// geminiMessages returns the function responses of a user's content as messages of
+// their own. The name of a call that has no id is its id.
 func geminiMessages(c geminiContent) []Message {
 	var results []Message
-	said := Message{Role: User}
+	message := Message{Role: User}
 	if c.Role == "model" {
-		said.Role = Assistant
+		message.Role = Assistant
 	}
 	for _, p := range c.Parts {
-		said.Text = paragraphs(said.Text, p.Text)
+		message.Text = joinParagraphs(message.Text, p.Text)
 		if f := p.FunctionCall; f != nil {
-			said.Calls = append(said.Calls, ToolCall{ID: firstOf(f.ID, f.Name), Name: f.Name, Input: string(f.Args)})
+			message.Calls = append(message.Calls, ToolCall{ID: firstNonEmpty(f.ID, f.Name), Name: f.Name, Input: string(f.Args)})
 		}
 		if f := p.FunctionResponse; f != nil {
-			results = append(results, Message{Role: ToolRole, CallID: firstOf(f.ID, f.Name), Text: string(f.Response)})
+			results = append(results, Message{Role: ToolRole, CallID: firstNonEmpty(f.ID, f.Name), Text: string(f.Response)})
 		}
 	}
-	if len(results) > 0 && said.Text == "" {
+	if len(results) > 0 && message.Text == "" {
 		return results
 	}
-	return append(results, said)
+	return append(results, message)
 }
 
-type geminiSpeaker struct{ *turn }
+type geminiEncoder struct{ *turn }
 
-func speakGemini(t *turn) speaker { return geminiSpeaker{turn: t} }
+func encodeGemini(t *turn) encoder { return geminiEncoder{turn: t} }
 
-func (geminiSpeaker) begin() {}
+func (geminiEncoder) begin() {}
 
-func (s geminiSpeaker) text(chunk string) { s.out.send("", s.frame([]any{object{"text": chunk}}, "")) }
+func (s geminiEncoder) text(chunk string) { s.out.send("", s.frame([]any{object{"text": chunk}}, "")) }
 
-func (s geminiSpeaker) call(c ToolCall) {
+func (s geminiEncoder) call(c ToolCall) {
 	s.out.send("", s.frame([]any{geminiCall(c)}, ""))
 }
 
-func (s geminiSpeaker) end() { s.out.send("", s.frame([]any{object{"text": ""}}, "STOP")) }
+func (s geminiEncoder) end() { s.out.send("", s.frame([]any{object{"text": ""}}, "STOP")) }
 
-func (s geminiSpeaker) whole() any {
+func (s geminiEncoder) complete() any {
 	parts := []any{}
 	if text := s.allText(); text != "" {
 		parts = append(parts, object{"text": text})
@@ -104,7 +106,7 @@ func (s geminiSpeaker) whole() any {
 	return s.frame(parts, "STOP")
 }
 
-func (s geminiSpeaker) failure(status int, reason, message string) any {
+func (s geminiEncoder) failure(status int, reason, message string) any {
 	if reason == "" {
 		reason = geminiReasons[status]
 	}
@@ -119,8 +121,8 @@ var geminiReasons = map[int]string{
 	429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
 }
 
-// frame is one piece of the answer; the usage goes with each, as Google does.
-func (s geminiSpeaker) frame(parts []any, finish string) object {
+// frame returns one piece of the answer. Each has the usage, as Google's do.
+func (s geminiEncoder) frame(parts []any, finish string) object {
 	candidate := object{"index": 0, "content": object{"role": "model", "parts": parts}}
 	if finish != "" {
 		candidate["finishReason"] = finish

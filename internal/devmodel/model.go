@@ -1,6 +1,6 @@
-// Package devmodel is a scripted model that speaks the streaming APIs of
-// Anthropic, OpenAI and Google on loopback. It answers by plain rules, says that
-// it is no real model, and remembers what it was asked.
+// Package devmodel is a scripted model that serves the streaming APIs of Anthropic,
+// OpenAI and Google on loopback. It answers by simple rules, says that it is not a
+// real model, and keeps its latest requests.
 package devmodel
 
 import (
@@ -17,41 +17,40 @@ import (
 	"time"
 )
 
-// maxBody bounds one request; conversations with images reach some megabytes.
+// maxBody limits one request, in bytes. Conversations with images have some megabytes.
 const maxBody = 64 << 20
 
-// Settings configure a Model; the zero value is a model that answers by
-// DefaultRules.
+// Settings configure a Model. The zero value is a model that has only the default
+// rules.
 type Settings struct {
-	Rules []Rule // asked in order, before DefaultRules
-	// KeepRequests and KeepBytes bound what is remembered; 0 means 100 requests
-	// and 8 MiB of bodies. The latest request is always kept.
+	Rules []Rule // tried in order, before the default rules
+	// KeepRequests and KeepBytes limit the log of requests; 0 means 100 requests and
+	// 8 MiB of bodies. The log always has the latest request.
 	KeepRequests int
 	KeepBytes    int
 }
 
 // Model is the scripted model, an http.Handler.
 type Model struct {
-	*record
-	mux  *http.ServeMux
-	made atomic.Int64 // ids of replies and calls
+	*callLog
+	mux    *http.ServeMux
+	lastID atomic.Int64 // of replies and calls
 
 	mu    sync.RWMutex
-	rules []*Rule // guarded by mu; pointers, to tell them apart
+	rules []*Rule // guarded by mu; pointers, because functions cannot be compared
 }
 
-// New makes a model.
+// New returns a model.
 func New(s Settings) *Model {
-	m := &Model{record: newRecord(s.KeepRequests, s.KeepBytes), mux: http.NewServeMux()}
-	for _, rule := range append(slices.Clone(s.Rules), DefaultRules()...) {
+	m := &Model{callLog: newCallLog(s.KeepRequests, s.KeepBytes), mux: http.NewServeMux()}
+	for _, rule := range append(slices.Clone(s.Rules), defaultRules()...) {
 		m.rules = append(m.rules, &rule)
 	}
-	m.routes()
+	m.addRoutes()
 	return m
 }
 
-// Script puts rules before all that are there. The function returned takes them
-// away again.
+// Script adds rules before all others. remove removes them.
 func (m *Model) Script(rules ...Rule) (remove func()) {
 	added := make([]*Rule, len(rules))
 	for i := range rules {
@@ -70,51 +69,51 @@ func (m *Model) Script(rules ...Rule) (remove func()) {
 // ServeHTTP implements http.Handler.
 func (m *Model) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.mux.ServeHTTP(w, r) }
 
-// routes offers every API at its own path, and below the prefixes that a base
-// URL may carry.
-func (m *Model) routes() {
-	m.mux.HandleFunc("GET /", m.models)
+// addRoutes serves every API at its own path and below the prefixes that a base URL
+// may have.
+func (m *Model) addRoutes() {
+	m.mux.HandleFunc("GET /", m.listModels)
 	for _, prefix := range []string{"", "/anthropic"} {
-		m.mux.HandleFunc("POST "+prefix+"/v1/messages", m.answer(decodeAnthropic, speakAnthropic))
+		m.mux.HandleFunc("POST "+prefix+"/v1/messages", m.serve(decodeAnthropic, encodeAnthropic))
 	}
 	for _, prefix := range []string{"", "/openai"} {
-		m.mux.HandleFunc("POST "+prefix+"/v1/chat/completions", m.answer(decodeChat, speakChat))
-		m.mux.HandleFunc("POST "+prefix+"/v1/responses", m.answer(decodeResponses, speakResponses))
+		m.mux.HandleFunc("POST "+prefix+"/v1/chat/completions", m.serve(decodeChat, encodeChat))
+		m.mux.HandleFunc("POST "+prefix+"/v1/responses", m.serve(decodeResponses, encodeResponses))
 	}
 	for _, prefix := range []string{"", "/google"} {
-		m.mux.HandleFunc("POST "+prefix+"/v1beta/models/{call}", m.answer(decodeGemini, speakGemini))
+		m.mux.HandleFunc("POST "+prefix+"/v1beta/models/{call}", m.serve(decodeGemini, encodeGemini))
 	}
 }
 
 var modelsPath = regexp.MustCompile(`/v1(beta)?/models$`)
 
-// models lists one model, in a shape that all three providers' clients read.
-func (m *Model) models(w http.ResponseWriter, r *http.Request) {
+// listModels lists one model, in a form that the clients of all three providers read.
+func (m *Model) listModels(w http.ResponseWriter, r *http.Request) {
 	if !modelsPath.MatchString(r.URL.Path) {
 		http.NotFound(w, r)
 		return
 	}
-	one := object{"id": "scripted", "name": "models/scripted", "type": "model", "object": "model", "display_name": "Scripted model"}
-	writeJSON(w, http.StatusOK, object{"object": "list", "data": []any{one}, "models": []any{one}, "has_more": false})
+	entry := object{"id": "scripted", "name": "models/scripted", "type": "model", "object": "model", "display_name": "Scripted model"}
+	writeJSON(w, http.StatusOK, object{"object": "list", "data": []any{entry}, "models": []any{entry}, "has_more": false})
 }
 
-// decoder reads one API's request.
+// decoder reads a request of one API.
 type decoder func(r *http.Request, body []byte) (Request, error)
 
-// speaker puts a reply into one API's words. On a stream begin, text, call and
-// end are used, in this order; otherwise whole.
-type speaker interface {
+// encoder writes a reply in one API's format. For a stream, begin, text, call and end
+// are called in this order; otherwise complete.
+type encoder interface {
 	begin()
 	text(chunk string)
 	call(c ToolCall)
 	end()
-	whole() any
+	complete() any
 	failure(status int, reason, message string) any
 }
 
-// turn is one request with its reply, ready to be spoken.
+// turn is one request with its reply.
 type turn struct {
-	id      string // unique, without any API's prefix
+	id      string // unique, without an API's prefix
 	request Request
 	reply   Reply
 	usage   Usage
@@ -122,7 +121,7 @@ type turn struct {
 	out     *stream
 }
 
-func (m *Model) answer(decode decoder, speak func(*turn) speaker) http.HandlerFunc {
+func (m *Model) serve(decode decoder, encode func(*turn) encoder) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		t := &turn{id: m.nextID(), at: time.Now(), out: &stream{w: w}}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -130,7 +129,7 @@ func (m *Model) answer(decode decoder, speak func(*turn) speaker) http.HandlerFu
 			t.request, err = decode(r, body)
 		}
 		if err != nil {
-			writeJSON(w, http.StatusBadRequest, speak(t).failure(http.StatusBadRequest, "", err.Error()))
+			writeJSON(w, http.StatusBadRequest, encode(t).failure(http.StatusBadRequest, "", err.Error()))
 			return
 		}
 		t.request.Body = body
@@ -138,12 +137,13 @@ func (m *Model) answer(decode decoder, speak func(*turn) speaker) http.HandlerFu
 		call := m.add(t.request)
 		defer func() { call.end(r.Context().Err() != nil) }()
 		t.reply = m.reply(t.request)
-		t.finish(m.nextID)
-		t.play(r.Context(), w, speak(t))
+		t.setDefaults(m.nextID)
+		t.send(r.Context(), w, encode(t))
 	}
 }
 
-// reply asks the rules. DefaultRules end with one that answers everything.
+// reply returns the reply of the first rule that answers. The last of the default
+// rules answers every request.
 func (m *Model) reply(r Request) Reply {
 	m.mu.RLock()
 	rules := m.rules
@@ -156,10 +156,10 @@ func (m *Model) reply(r Request) Reply {
 	return Fail(http.StatusInternalServerError, "No rule answers this.")
 }
 
-func (m *Model) nextID() string { return strconv.FormatInt(m.made.Add(1), 10) }
+func (m *Model) nextID() string { return strconv.FormatInt(m.lastID.Add(1), 10) }
 
-// finish fills in what a rule left open.
-func (t *turn) finish(nextID func() string) {
+// setDefaults sets the fields of the reply that its rule left empty.
+func (t *turn) setDefaults(nextID func() string) {
 	t.reply.Calls = slices.Clone(t.reply.Calls)
 	for i := range t.reply.Calls {
 		c := &t.reply.Calls[i]
@@ -174,35 +174,35 @@ func (t *turn) finish(nextID func() string) {
 		t.usage = *t.reply.Usage
 		return
 	}
-	t.usage = Usage{Input: t.request.words(), Output: int64(len(t.reply.Chunks) + len(t.reply.Calls))}
+	t.usage = Usage{Input: t.request.countWords(), Output: int64(len(t.reply.Chunks) + len(t.reply.Calls))}
 }
 
-// play speaks the reply, in its own time, until the caller leaves.
-func (t *turn) play(ctx context.Context, w http.ResponseWriter, s speaker) {
+// send writes the reply, with its delays, until the caller disconnects.
+func (t *turn) send(ctx context.Context, w http.ResponseWriter, s encoder) {
 	if t.reply.Status != 0 {
 		writeJSON(w, t.reply.Status, s.failure(t.reply.Status, t.reply.Reason, t.reply.Error))
 		return
 	}
-	say := func(string) {}
+	writeText := func(string) {}
 	if t.request.Stream {
 		t.out.open()
 		s.begin()
-		say = s.text
+		writeText = s.text
 	}
 	for _, chunk := range t.reply.Chunks {
-		if t.step(ctx) != nil {
+		if t.waitStep(ctx) != nil {
 			return
 		}
-		say(chunk)
+		writeText(chunk)
 	}
-	if t.step(ctx) != nil {
+	if t.waitStep(ctx) != nil {
 		return
 	}
 	if t.reply.Drop {
-		panic(http.ErrAbortHandler) // the only way to cut a connection from a handler
+		panic(http.ErrAbortHandler) // the only way to break a connection from a handler
 	}
 	if !t.request.Stream {
-		writeJSON(w, http.StatusOK, s.whole())
+		writeJSON(w, http.StatusOK, s.complete())
 		return
 	}
 	for _, c := range t.reply.Calls {
@@ -212,8 +212,8 @@ func (t *turn) play(ctx context.Context, w http.ResponseWriter, s speaker) {
 	t.out.flush()
 }
 
-// step waits until the next event may be sent, with all before it on its way.
-func (t *turn) step(ctx context.Context) error {
+// waitStep flushes the events so far and waits until the next one may be sent.
+func (t *turn) waitStep(ctx context.Context) error {
 	if t.request.Stream {
 		t.out.flush()
 	}
@@ -234,7 +234,7 @@ func (t *turn) step(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// allText is the text of a reply in one piece.
+// allText returns the complete text of the reply.
 func (t *turn) allText() string {
 	var all []byte
 	for _, c := range t.reply.Chunks {
@@ -246,8 +246,8 @@ func (t *turn) allText() string {
 // object is a JSON object.
 type object = map[string]any
 
-// stream writes server-sent events. A caller that has left is noticed by the
-// request's context, so failed writes are not looked at.
+// stream writes server-sent events. It ignores write errors: the request's context
+// ends when the caller disconnects.
 type stream struct{ w http.ResponseWriter }
 
 func (s *stream) open() {
@@ -256,7 +256,7 @@ func (s *stream) open() {
 	s.w.WriteHeader(http.StatusOK)
 }
 
-// send writes one event; without a name, only its data.
+// send writes one event. An empty name writes only the data.
 func (s *stream) send(name string, data any) {
 	if name != "" {
 		_, _ = fmt.Fprintf(s.w, "event: %s\n", name)

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+
+	"agento.host/agento/internal/provider"
 )
 
-// openAIText is content: a string, null, or parts.
+// openAIText is a content: a string, null, or a list of parts.
 type openAIText []openAIPart
 
 type openAIPart struct {
@@ -16,7 +18,7 @@ type openAIPart struct {
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (t *openAIText) UnmarshalJSON(data []byte) error {
-	parts, err := textOr[openAIPart](data, func(text string) openAIPart { return openAIPart{Text: text} })
+	parts, err := decodeParts[openAIPart](data, func(text string) openAIPart { return openAIPart{Text: text} })
 	*t = parts
 	return err
 }
@@ -26,7 +28,7 @@ func (t openAIText) text() string {
 	for _, p := range t {
 		parts = append(parts, p.Text)
 	}
-	return paragraphs(parts...)
+	return joinParagraphs(parts...)
 }
 
 type chatCall struct {
@@ -54,38 +56,38 @@ func decodeChat(_ *http.Request, body []byte) (Request, error) {
 		} `json:"tools"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
-		return Request{}, fmt.Errorf("read the request: %w", err)
+		return Request{}, fmt.Errorf("decode the request: %w", err)
 	}
-	r := Request{API: OpenAIChat, Model: in.Model, Stream: in.Stream}
+	r := Request{Protocol: provider.OpenAICompletions, Model: in.Model, Stream: in.Stream}
 	for _, t := range in.Tools {
 		r.Tools = append(r.Tools, t.Function)
 	}
 	for _, m := range in.Messages {
 		if isSystem(m.Role) {
-			r.System = paragraphs(r.System, m.Content.text())
+			r.System = joinParagraphs(r.System, m.Content.text())
 			continue
 		}
-		said := Message{Role: m.Role, Text: m.Content.text(), CallID: m.ToolCallID}
+		message := Message{Role: m.Role, Text: m.Content.text(), CallID: m.ToolCallID}
 		for _, c := range m.ToolCalls {
-			said.Calls = append(said.Calls, ToolCall{ID: c.ID, Name: c.Function.Name, Input: c.Function.Arguments})
+			message.Calls = append(message.Calls, ToolCall{ID: c.ID, Name: c.Function.Name, Input: c.Function.Arguments})
 		}
-		r.Messages = append(r.Messages, said)
+		r.Messages = append(r.Messages, message)
 	}
 	return r, nil
 }
 
-type chatSpeaker struct {
+type chatEncoder struct {
 	*turn
 	calls int
 }
 
-func speakChat(t *turn) speaker { return &chatSpeaker{turn: t} }
+func encodeChat(t *turn) encoder { return &chatEncoder{turn: t} }
 
-func (s *chatSpeaker) begin() { s.delta(object{"role": Assistant, "content": ""}, nil) }
+func (s *chatEncoder) begin() { s.delta(object{"role": Assistant, "content": ""}, nil) }
 
-func (s *chatSpeaker) text(chunk string) { s.delta(object{"content": chunk}, nil) }
+func (s *chatEncoder) text(chunk string) { s.delta(object{"content": chunk}, nil) }
 
-func (s *chatSpeaker) call(c ToolCall) {
+func (s *chatEncoder) call(c ToolCall) {
 	index := s.calls
 	s.calls++
 	wire := toChatCall(c)
@@ -96,9 +98,9 @@ func (s *chatSpeaker) call(c ToolCall) {
 	s.delta(object{"tool_calls": []any{object{"index": index, "function": object{"arguments": arguments}}}}, nil)
 }
 
-func (s *chatSpeaker) end() {
+func (s *chatEncoder) end() {
 	s.delta(object{}, s.finishReason())
-	if s.wantsUsage() {
+	if s.includesUsage() {
 		usage := s.frame("chat.completion.chunk", []any{})
 		usage["usage"] = s.usageObject()
 		s.out.send("", usage)
@@ -106,7 +108,7 @@ func (s *chatSpeaker) end() {
 	s.out.raw("data: [DONE]\n\n")
 }
 
-func (s *chatSpeaker) whole() any {
+func (s *chatEncoder) complete() any {
 	message := object{"role": Assistant, "content": s.allText()}
 	if len(s.reply.Calls) > 0 {
 		calls := make([]any, len(s.reply.Calls))
@@ -120,11 +122,11 @@ func (s *chatSpeaker) whole() any {
 	return answer
 }
 
-func (s *chatSpeaker) failure(status int, reason, message string) any {
+func (s *chatEncoder) failure(status int, reason, message string) any {
 	return openAIFailure(status, reason, message)
 }
 
-// openAIFailure is the error body of all of OpenAI's APIs.
+// openAIFailure returns the error body of OpenAI's protocols.
 func openAIFailure(status int, reason, message string) any {
 	kind := "invalid_request_error"
 	switch {
@@ -143,9 +145,9 @@ func openAIFailure(status int, reason, message string) any {
 	return object{"error": object{"message": message, "type": kind, "param": nil, "code": code}}
 }
 
-// wantsUsage says whether the caller asked for a last chunk with the usage;
-// without that OpenAI sends none on a stream.
-func (s *chatSpeaker) wantsUsage() bool {
+// includesUsage reports whether the caller asked for a last chunk with the usage.
+// Otherwise OpenAI sends none in a stream.
+func (s *chatEncoder) includesUsage() bool {
 	var in struct {
 		StreamOptions struct {
 			IncludeUsage bool `json:"include_usage"`
@@ -154,24 +156,23 @@ func (s *chatSpeaker) wantsUsage() bool {
 	return json.Unmarshal(s.request.Body, &in) == nil && in.StreamOptions.IncludeUsage
 }
 
-func (s *chatSpeaker) delta(delta object, finish any) {
+func (s *chatEncoder) delta(delta object, finish any) {
 	s.out.send("", s.frame("chat.completion.chunk", []any{object{"index": 0, "delta": delta, "finish_reason": finish}}))
 }
 
-func (s *chatSpeaker) frame(kind string, choices []any) object {
+func (s *chatEncoder) frame(kind string, choices []any) object {
 	return object{"id": "chatcmpl-" + s.id, "object": kind, "created": s.at.Unix(), "model": s.request.Model, "choices": choices}
 }
 
-func (s *chatSpeaker) finishReason() string {
+func (s *chatEncoder) finishReason() string {
 	if len(s.reply.Calls) > 0 {
 		return "tool_calls"
 	}
 	return "stop"
 }
 
-// usageObject counts as OpenAI does: what came from the cache is part of the
-// prompt.
-func (s *chatSpeaker) usageObject() object {
+// usageObject counts as OpenAI does: tokens from the cache are part of the prompt.
+func (s *chatEncoder) usageObject() object {
 	prompt := s.usage.Input + s.usage.CacheRead + s.usage.CacheWrite
 	return object{
 		"prompt_tokens": prompt, "completion_tokens": s.usage.Output, "total_tokens": prompt + s.usage.Output,

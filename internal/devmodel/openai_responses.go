@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+
+	"agento.host/agento/internal/provider"
 )
 
 // responsesItem is one entry of a request's input.
@@ -17,12 +19,12 @@ type responsesItem struct {
 	Output    openAIText `json:"output"`
 }
 
-// responsesInput is a string, or items.
+// responsesInput is a string or a list of items.
 type responsesInput []responsesItem
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (in *responsesInput) UnmarshalJSON(data []byte) error {
-	items, err := textOr[responsesItem](data, func(text string) responsesItem {
+	items, err := decodeParts[responsesItem](data, func(text string) responsesItem {
 		return responsesItem{Role: User, Content: openAIText{{Text: text}}}
 	})
 	*in = items
@@ -38,9 +40,9 @@ func decodeResponses(_ *http.Request, body []byte) (Request, error) {
 		Tools        []Tool         `json:"tools"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
-		return Request{}, fmt.Errorf("read the request: %w", err)
+		return Request{}, fmt.Errorf("decode the request: %w", err)
 	}
-	r := Request{API: OpenAIResponses, Model: in.Model, Stream: in.Stream, System: in.Instructions, Tools: in.Tools}
+	r := Request{Protocol: provider.OpenAIResponses, Model: in.Model, Stream: in.Stream, System: in.Instructions, Tools: in.Tools}
 	for _, item := range in.Input {
 		switch {
 		case item.Type == "function_call":
@@ -48,7 +50,7 @@ func decodeResponses(_ *http.Request, body []byte) (Request, error) {
 		case item.Type == "function_call_output":
 			r.Messages = append(r.Messages, Message{Role: ToolRole, CallID: item.CallID, Text: item.Output.text()})
 		case isSystem(item.Role):
-			r.System = paragraphs(r.System, item.Content.text())
+			r.System = joinParagraphs(r.System, item.Content.text())
 		case item.Role != "":
 			r.Messages = append(r.Messages, Message{Role: item.Role, Text: item.Content.text()})
 		}
@@ -56,30 +58,30 @@ func decodeResponses(_ *http.Request, body []byte) (Request, error) {
 	return r, nil
 }
 
-type responsesSpeaker struct {
+type responsesEncoder struct {
 	*turn
 	sequence int
 	items    []any // finished
 	open     bool  // the message item is open
 }
 
-func speakResponses(t *turn) speaker { return &responsesSpeaker{turn: t, items: []any{}} }
+func encodeResponses(t *turn) encoder { return &responsesEncoder{turn: t, items: []any{}} }
 
-func (s *responsesSpeaker) begin() {
+func (s *responsesEncoder) begin() {
 	s.event("response.created", object{"response": s.response("in_progress")})
 	s.event("response.in_progress", object{"response": s.response("in_progress")})
 }
 
-func (s *responsesSpeaker) text(chunk string) {
+func (s *responsesEncoder) text(chunk string) {
 	if !s.open {
 		s.open = true
 		s.event("response.output_item.added", object{"output_index": 0, "item": s.message("in_progress", []any{})})
-		s.event("response.content_part.added", s.part(object{"part": outputText("")}))
+		s.event("response.content_part.added", s.addPosition(object{"part": outputText("")}))
 	}
-	s.event("response.output_text.delta", s.part(object{"delta": chunk}))
+	s.event("response.output_text.delta", s.addPosition(object{"delta": chunk}))
 }
 
-func (s *responsesSpeaker) call(c ToolCall) {
+func (s *responsesEncoder) call(c ToolCall) {
 	s.closeMessage()
 	index, item := len(s.items), s.functionCall(c, "in_progress")
 	empty := s.functionCall(c, "in_progress")
@@ -90,12 +92,12 @@ func (s *responsesSpeaker) call(c ToolCall) {
 	s.finishItem(s.functionCall(c, "completed"))
 }
 
-func (s *responsesSpeaker) end() {
+func (s *responsesEncoder) end() {
 	s.closeMessage()
 	s.event("response.completed", object{"response": s.response("completed")})
 }
 
-func (s *responsesSpeaker) whole() any {
+func (s *responsesEncoder) complete() any {
 	if text := s.allText(); text != "" {
 		s.items = append(s.items, s.message("completed", []any{outputText(text)}))
 	}
@@ -105,47 +107,47 @@ func (s *responsesSpeaker) whole() any {
 	return s.response("completed")
 }
 
-func (s *responsesSpeaker) failure(status int, reason, message string) any {
+func (s *responsesEncoder) failure(status int, reason, message string) any {
 	return openAIFailure(status, reason, message)
 }
 
-func (s *responsesSpeaker) closeMessage() {
+func (s *responsesEncoder) closeMessage() {
 	if !s.open {
 		return
 	}
 	s.open = false
 	done := outputText(s.allText())
-	s.event("response.output_text.done", s.part(object{"text": done["text"]}))
-	s.event("response.content_part.done", s.part(object{"part": done}))
+	s.event("response.output_text.done", s.addPosition(object{"text": done["text"]}))
+	s.event("response.content_part.done", s.addPosition(object{"part": done}))
 	s.finishItem(s.message("completed", []any{done}))
 }
 
-func (s *responsesSpeaker) finishItem(item object) {
+func (s *responsesEncoder) finishItem(item object) {
 	s.event("response.output_item.done", object{"output_index": len(s.items), "item": item})
 	s.items = append(s.items, item)
 }
 
-func (s *responsesSpeaker) event(kind string, body object) {
+func (s *responsesEncoder) event(kind string, body object) {
 	body["type"], body["sequence_number"] = kind, s.sequence
 	s.sequence++
 	s.out.send(kind, body)
 }
 
-// part adds where in the answer a piece of text belongs.
-func (s *responsesSpeaker) part(body object) object {
+// addPosition adds the position of a piece of text in the answer.
+func (s *responsesEncoder) addPosition(body object) object {
 	body["item_id"], body["output_index"], body["content_index"] = "msg_"+s.id, 0, 0
 	return body
 }
 
-func (s *responsesSpeaker) message(status string, content []any) object {
+func (s *responsesEncoder) message(status string, content []any) object {
 	return object{"id": "msg_" + s.id, "type": "message", "role": Assistant, "status": status, "content": content}
 }
 
-func (s *responsesSpeaker) functionCall(c ToolCall, status string) object {
+func (s *responsesEncoder) functionCall(c ToolCall, status string) object {
 	return object{"id": "fc_" + c.ID, "type": "function_call", "status": status, "call_id": c.ID, "name": c.Name, "arguments": c.Input}
 }
 
-func (s *responsesSpeaker) response(status string) object {
+func (s *responsesEncoder) response(status string) object {
 	r := object{
 		"id": "resp_" + s.id, "object": "response", "created_at": s.at.Unix(), "status": status, "model": s.request.Model,
 		"output": s.items, "error": nil, "incomplete_details": nil, "tools": []any{}, "parallel_tool_calls": true, "usage": nil,

@@ -5,23 +5,14 @@ import (
 	"slices"
 	"strings"
 
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
-// API is the protocol a request was spoken in; the names are OpenClaw's.
-type API string
-
-// The protocols the scripted model speaks.
-const (
-	Anthropic       API = "anthropic-messages"
-	OpenAIChat      API = "openai-completions"
-	OpenAIResponses API = "openai-responses"
-	Gemini          API = "google-generative-ai"
-)
-
-// Request is what the model was asked, in the same words for every API.
+// Request is a request to the model, in one form for every protocol.
 type Request struct {
-	API      API
+	Protocol provider.Protocol
 	Model    string
 	Key      vault.Secret // the caller's credential
 	System   string       // all system text, in order, joined by blank lines
@@ -29,55 +20,55 @@ type Request struct {
 	Tools    []Tool
 	Stream   bool
 	Header   http.Header // without credentials
-	Body     []byte      // as it came
+	Body     []byte      // as received
 }
 
-// Roles of a Message. A tool's result always has the role Tool, also in
-// Anthropic's API, where it is sent as a user message.
+// Roles of a Message. A tool's result always has ToolRole, also in Anthropic's
+// protocol, where it is part of a user message.
 const (
 	User      = "user"
 	Assistant = "assistant"
 	ToolRole  = "tool"
 )
 
-// Message is one turn of the conversation.
+// Message is one message of the conversation.
 type Message struct {
 	Role   string
 	Text   string
-	Calls  []ToolCall // of the assistant
-	CallID string     // of a tool's result: the call it answers
+	Calls  []ToolCall // of an assistant message
+	CallID string     // of a tool's result: the call that it answers
 }
 
-// Tool is one function the model may call.
+// Tool is a function that the model may call.
 type Tool struct {
 	Name        string
 	Description string
 }
 
-// ToolCall asks the caller to run a tool. An empty ID is filled in; Input is a
-// JSON object, "{}" if empty.
+// ToolCall asks the caller to run a tool. The model replaces an empty ID. Input is a
+// JSON object; empty means "{}".
 type ToolCall struct {
 	ID    string
 	Name  string
 	Input string
 }
 
-// LastUser returns what the user said last, without what OpenClaw adds to it;
-// "" if nobody said anything.
+// LastUser returns the last user message without OpenClaw's additions; empty if there
+// is none.
 func (r Request) LastUser() string {
 	for i := len(r.Messages) - 1; i >= 0; i-- {
 		if r.Messages[i].Role != User {
 			continue
 		}
-		if text := said(r.Messages[i].Text); text != "" {
+		if text := openclaw.UserText(r.Messages[i].Text); text != "" {
 			return text
 		}
 	}
 	return ""
 }
 
-// ToolResults returns the results that came in after the last turn of the
-// model, which it is now to answer; none if a user spoke last.
+// ToolResults returns the results after the model's last message, which the model now
+// has to answer. There are none if the last message is the user's.
 func (r Request) ToolResults() []Message {
 	var results []Message
 	for i := len(r.Messages) - 1; i >= 0; i-- {
@@ -85,7 +76,7 @@ func (r Request) ToolResults() []Message {
 		switch {
 		case m.Role == ToolRole:
 			results = append(results, m)
-		case m.Role != User || said(m.Text) != "":
+		case m.Role != User || openclaw.UserText(m.Text) != "":
 			slices.Reverse(results)
 			return results
 		}
@@ -94,7 +85,7 @@ func (r Request) ToolResults() []Message {
 	return results
 }
 
-// CallName returns the name of the tool that a call id belongs to.
+// CallName returns the name of the tool that the call with this id calls.
 func (r Request) CallName(id string) string {
 	for _, m := range r.Messages {
 		for _, c := range m.Calls {
@@ -106,7 +97,7 @@ func (r Request) CallName(id string) string {
 	return ""
 }
 
-// HasTool says whether the model may call the tool of that name.
+// HasTool reports whether the model may call the tool of that name.
 func (r Request) HasTool(name string) bool {
 	for _, t := range r.Tools {
 		if t.Name == name {
@@ -116,8 +107,9 @@ func (r Request) HasTool(name string) bool {
 	return false
 }
 
-// words is what the scripted model takes for tokens.
-func (r Request) words() int64 {
+// countWords returns the number of words, which the scripted model reports as input
+// tokens.
+func (r Request) countWords() int64 {
 	n := len(strings.Fields(r.System))
 	for _, m := range r.Messages {
 		n += len(strings.Fields(m.Text))
@@ -125,8 +117,8 @@ func (r Request) words() int64 {
 	return int64(n)
 }
 
-// credential takes the key out of the request, wherever the API has it, and
-// returns the headers that remain.
+// credential returns the request's key, which each protocol has in another place, and
+// the headers without it.
 func credential(r *http.Request) (vault.Secret, http.Header) {
 	header := r.Header.Clone()
 	bearer, _ := strings.CutPrefix(header.Get("Authorization"), "Bearer ")

@@ -9,87 +9,88 @@ import (
 	"time"
 )
 
-// Rule answers the requests it knows; false leaves them to the next rule. Rules
-// are asked concurrently. A rule that must hold a stream open uses Reply.Gate
-// and does not block itself.
+// Rule answers a request, or returns false to leave it to the next rule. The model
+// calls rules concurrently. A rule that must hold a stream open uses Reply.Gate and
+// does not block itself.
 type Rule func(Request) (Reply, bool)
 
-// Reply is what the model says.
+// Reply is the model's answer to a request.
 type Reply struct {
-	Chunks []string   // text, one piece per event of the stream
+	Chunks []string   // text, one piece for each event of the stream
 	Calls  []ToolCall // after the text
 	Usage  *Usage     // nil: words are counted as tokens
 
-	// Delay passes before each chunk.
+	// Delay is the pause before each chunk.
 	Delay time.Duration
-	// Gate, if set, is received from before each chunk and once more before the
-	// end: send to let one step happen, close to let all. The stream's first
-	// event goes out before the first step.
+	// Gate, if set, is received from before each chunk and once more before the end:
+	// send a value to allow one step, close it to allow all. The stream's first event
+	// is sent before the first step.
 	Gate <-chan struct{}
 
-	// Status, if not 0, is answered in place of all the rest, with Error as its
-	// message. Reason is the provider's name for the error, made up if empty.
+	// Status, if not 0, is an HTTP error that is answered instead of the above, with
+	// Error as its message. Reason is the provider's name for the error; empty means
+	// the usual one for Status.
 	Status int
 	Error  string
 	Reason string
-	// Drop cuts the connection after the chunks, without an end.
+	// Drop breaks the connection after the chunks, without an end of the stream.
 	Drop bool
 }
 
-// Usage is what a reply is said to have cost, in tokens. Input leaves out what
-// was read from or written to the cache.
+// Usage is the number of tokens that a reply reports. Input is without the tokens that
+// were read from or written to the cache.
 type Usage struct {
 	Input, Output, CacheRead, CacheWrite int64
 }
 
-// Say is a reply that streams text word by word.
+// Say returns a reply that streams text word by word.
 func Say(format string, args ...any) Reply {
-	return Reply{Chunks: words(fmt.Sprintf(format, args...))}
+	return Reply{Chunks: splitWords(fmt.Sprintf(format, args...))}
 }
 
-// Fail is a reply that refuses with an HTTP status.
+// Fail returns a reply with an HTTP error.
 func Fail(status int, format string, args ...any) Reply {
 	return Reply{Status: status, Error: fmt.Sprintf(format, args...)}
 }
 
-// Always answers everything with the same reply.
+// Always returns a rule that answers every request with the same reply.
 func Always(reply Reply) Rule {
 	return func(Request) (Reply, bool) { return reply, true }
 }
 
-// When answers with the reply if the last user message contains text and no
-// tool result waits for an answer.
+// When returns a rule that answers with the reply if the last user message contains
+// text and no tool result has to be answered.
 func When(text string, reply Reply) Rule {
 	return func(r Request) (Reply, bool) {
 		return reply, len(r.ToolResults()) == 0 && strings.Contains(r.LastUser(), text)
 	}
 }
 
-// OnlyKey refuses every key but one, as a provider does.
+// OnlyKey returns a rule that rejects every key but one, as a provider does.
 func OnlyKey(key string) Rule {
 	return func(r Request) (Reply, bool) {
 		return Fail(401, "invalid key"), r.Key.Reveal() != key
 	}
 }
 
-// DefaultRules are the rules of a model without a script. The last one answers
-// everything.
-func DefaultRules() []Rule {
-	return []Rule{reportTools, callTool, echo, count, fail, introduce}
+// defaultRules returns the rules of a model without a script. The last one answers
+// every request.
+func defaultRules() []Rule {
+	return []Rule{reportToolResults, callTool, echo, count, fail, introduce}
 }
 
-// reportTools says what the tools answered, so that a call can be followed.
-func reportTools(r Request) (Reply, bool) {
-	var said []string
+// reportToolResults answers with the results of the tools.
+func reportToolResults(r Request) (Reply, bool) {
+	var lines []string
 	for _, m := range r.ToolResults() {
-		said = append(said, fmt.Sprintf("The tool %s answered: %s", r.CallName(m.CallID), m.Text))
+		lines = append(lines, fmt.Sprintf("The tool %s answered: %s", r.CallName(m.CallID), m.Text))
 	}
-	return Say("%s", strings.Join(said, "\n")), len(said) > 0
+	return Say("%s", strings.Join(lines, "\n")), len(lines) > 0
 }
 
 var callPattern = regexp.MustCompile(`(?s)\bcall ([A-Za-z0-9_-]+) (\{.*\})`)
 
-// callTool obeys "call NAME {json}", if there is such a tool.
+// callTool answers "call NAME {json}" with a call, if there is such a tool.
 func callTool(r Request) (Reply, bool) {
 	m := callPattern.FindStringSubmatch(r.LastUser())
 	if m == nil || !r.HasTool(m[1]) || !json.Valid([]byte(m[2])) {
@@ -100,7 +101,7 @@ func callTool(r Request) (Reply, bool) {
 
 var echoPattern = regexp.MustCompile(`(?s)\becho (.+)`)
 
-// echo obeys "echo TEXT".
+// echo answers "echo TEXT" with TEXT.
 func echo(r Request) (Reply, bool) {
 	m := echoPattern.FindStringSubmatch(r.LastUser())
 	if m == nil {
@@ -111,7 +112,7 @@ func echo(r Request) (Reply, bool) {
 
 var countPattern = regexp.MustCompile(`\bcount to (\d{1,4})\b`)
 
-// count obeys "count to N", which makes a stream of any length.
+// count answers "count to N" with a stream of N pieces.
 func count(r Request) (Reply, bool) {
 	m := countPattern.FindStringSubmatch(r.LastUser())
 	if m == nil {
@@ -130,7 +131,7 @@ func count(r Request) (Reply, bool) {
 
 var failPattern = regexp.MustCompile(`\bfail with ([45]\d\d)\b`)
 
-// fail obeys "fail with STATUS", to see what a caller makes of it.
+// fail answers "fail with STATUS" with that HTTP error.
 func fail(r Request) (Reply, bool) {
 	m := failPattern.FindStringSubmatch(r.LastUser())
 	if m == nil {
@@ -140,11 +141,11 @@ func fail(r Request) (Reply, bool) {
 	return Fail(status, "The scripted model was asked to fail."), err == nil
 }
 
-// introduce never pretends to be more than a script.
+// introduce answers every request, and says that the model is a script.
 func introduce(r Request) (Reply, bool) {
 	return Say("I am agento's scripted model, not a real one: I answer by rules, so that you can try everything without a provider key. You said: %s",
 		r.LastUser()), true
 }
 
-// words cuts a text after each space; joined, the pieces are the text again.
-func words(text string) []string { return strings.SplitAfter(text, " ") }
+// splitWords splits a text after each space. The pieces joined are the text.
+func splitWords(text string) []string { return strings.SplitAfter(text, " ") }

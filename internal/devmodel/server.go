@@ -10,22 +10,22 @@ import (
 	"time"
 )
 
-// Server is a Model on a loopback port of its own.
+// Server serves a Model on a loopback port of its own.
 type Server struct {
 	*Model
 	http   *http.Server
-	leave  context.CancelFunc // ends the streams that wait
+	cancel context.CancelFunc // ends the waiting streams
 	addr   netip.AddrPort
-	served chan error
+	served chan error // receives the result of Serve
 }
 
-// Start makes a model and serves it on a free port of 127.0.0.1 until Close.
+// Start serves a new model on a free port of 127.0.0.1 until Close.
 func Start(s Settings) (*Server, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen for the scripted model: %w", err)
 	}
-	ctx, leave := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	model := New(s)
 	server := &Server{
 		Model: model,
@@ -34,7 +34,7 @@ func Start(s Settings) (*Server, error) {
 			ReadHeaderTimeout: 10 * time.Second,
 			BaseContext:       func(net.Listener) context.Context { return ctx },
 		},
-		leave:  leave,
+		cancel: cancel,
 		served: make(chan error, 1),
 	}
 	if tcp, ok := listener.Addr().(*net.TCPAddr); ok {
@@ -44,20 +44,20 @@ func Start(s Settings) (*Server, error) {
 	return server, nil
 }
 
-// Addr is where the model listens.
+// Addr returns the address that the model listens on.
 func (s *Server) Addr() netip.AddrPort { return s.addr }
 
-// URL is the model's address without a path, as an Anthropic base URL is
-// written. OpenAI's ends in /v1, Google's in /v1beta.
+// URL returns the model's address without a path, as Anthropic's base URL is.
+// OpenAI's base URL ends with /v1, and Google's with /v1beta.
 func (s *Server) URL() string { return "http://" + s.addr.String() }
 
-// closeWithin bounds how long Close waits for a caller that does not read.
-const closeWithin = 2 * time.Second
+// closeTimeout is the time that Close waits for a caller that does not read.
+const closeTimeout = 2 * time.Second
 
-// Close cuts all streams, waits for them and frees the port.
+// Close ends all streams, waits for them, and frees the port.
 func (s *Server) Close() error {
-	s.leave()
-	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	s.cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	err := s.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {

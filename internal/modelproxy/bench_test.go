@@ -10,22 +10,23 @@ import (
 	"time"
 
 	"agento.host/agento/internal/devmodel"
+	"agento.host/agento/internal/netguard"
 )
 
-// BenchmarkAddedLatency asks a model directly and through the proxy, in turns,
-// with a request of a real gateway's size, and reports what the proxy adds to
-// the time until the first byte and until the end of the stream.
+// BenchmarkAddedLatency calls a model alternately directly and through the proxy, with
+// a request as large as a real gateway's. It reports how much the proxy adds to the
+// time until the first byte and until the end of the stream.
 func BenchmarkAddedLatency(b *testing.B) {
-	upstream := model(b, devmodel.Always(devmodel.Say("one two three four five six seven eight nine ten")))
-	p := New(Settings{Resolver: directory{base: upstream.URL(), key: providerKey}, Guard: Guard{AllowPrivate: true}})
+	upstream := startModel(b, devmodel.Always(devmodel.Say("one two three four five six seven eight nine ten")))
+	p := New(Settings{Resolver: testResolver{base: upstream.URL(), key: providerKey}, Guard: netguard.Guard{AllowPrivate: true}})
 	proxy := newListener(b, p)
-	body := `{"model":"m1","stream":true,"system":"` + strings.Repeat(`Twenty kilobytes of instructions.\n`, 600) + escapedLine +
+	body := `{"model":"m1","stream":true,"system":"` + strings.Repeat(`Twenty kilobytes of instructions.\n`, 600) + runtimeLineJSON +
 		`","messages":[{"role":"user","content":"hello"}]}`
 
 	var direct, through sample
 	for b.Loop() {
-		direct.take(b, upstream.URL()+"/v1/messages", body)
-		through.take(b, proxy+"/anthropic/v1/messages", body)
+		direct.measure(b, upstream.URL()+"/v1/messages", body)
+		through.measure(b, proxy+"/anthropic/v1/messages", body)
 	}
 	b.ReportMetric(0, "ns/op")
 	for _, q := range []struct {
@@ -40,10 +41,10 @@ func BenchmarkAddedLatency(b *testing.B) {
 	b.ReportMetric(float64(quantile(direct.first, 0.5).Microseconds()), "µs-first-byte-direct-p50")
 }
 
-// sample is the times of many requests.
+// sample has the times of many requests.
 type sample struct{ first, end []time.Duration }
 
-func (s *sample) take(b *testing.B, url, body string) {
+func (s *sample) measure(b *testing.B, url, body string) {
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		b.Fatal(err)

@@ -15,95 +15,98 @@ import (
 	"unicode"
 
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/netguard"
+	"agento.host/agento/internal/provider"
 )
 
 // exchange is one call of a gateway, from its request to the end of the answer.
 type exchange struct {
-	*Proxy
-	to       *provider
+	proxy    *Proxy
+	api      *api
 	metered  bool
-	up       Upstream
+	upstream Upstream
 	key      string
 	target   *url.URL
 	request  *requestBody  // nil if the call has no body
-	response *responseBody // nil as long as there is no answer to count
-	done     Exchange
+	response *responseBody // nil if there is no answer to count
+	result   Exchange
 }
 
-func (p *Proxy) exchange(to *provider, metered bool) *exchange {
-	return &exchange{Proxy: p, to: to, metered: metered, done: Exchange{Provider: to.name, Began: time.Now()}}
+func (p *Proxy) newExchange(a *api, metered bool) *exchange {
+	return &exchange{proxy: p, api: a, metered: metered, result: Exchange{Provider: a.Name, Began: time.Now()}}
 }
 
-// serve forwards the call. Whatever way it ends, also by the panic that cuts the
-// gateway's connection when the provider's breaks off, it is counted.
+// serve forwards the call. The call is counted however it ends, also by the panic that
+// breaks the gateway's connection when the provider's connection breaks.
 func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	defer x.finish()
 	if !x.prepare(w, r) {
 		return
 	}
 	forward := httputil.ReverseProxy{
-		Transport:      x.transport,
-		Rewrite:        x.rewrite,
-		ModifyResponse: x.answered,
-		ErrorHandler:   x.failed,
-		FlushInterval:  -1, // every piece at once
-		BufferPool:     &x.buffers,
-		ErrorLog:       slog.NewLogLogger(x.Log.Handler(), slog.LevelDebug),
+		Transport:      x.proxy.transport,
+		Rewrite:        x.rewriteRequest,
+		ModifyResponse: x.modifyResponse,
+		ErrorHandler:   x.handleError,
+		FlushInterval:  -1, // flush after every piece
+		BufferPool:     &x.proxy.buffers,
+		ErrorLog:       slog.NewLogLogger(x.proxy.log.Handler(), slog.LevelDebug),
 	}
 	forward.ServeHTTP(w, r)
 }
 
-// prepare finds out where the call goes, or answers it.
+// prepare determines the target of the call. If there is none, it answers with an
+// error and returns false.
 func (x *exchange) prepare(w http.ResponseWriter, r *http.Request) bool {
-	if climbs(r.URL.Path) {
-		x.answer(w, http.StatusNotFound, "agento offers no "+r.URL.Path+" to agents.")
+	if hasDotSegment(r.URL.Path) {
+		x.fail(w, http.StatusNotFound, "agento offers no "+r.URL.Path+" to agents.")
 		return false
 	}
 	if call := r.PathValue("call"); call != "" {
 		m := googleCall.FindStringSubmatch(call)
 		if m == nil {
-			x.answer(w, http.StatusNotFound, "agento offers no "+r.URL.Path+" to agents.")
+			x.fail(w, http.StatusNotFound, "agento offers no "+r.URL.Path+" to agents.")
 			return false
 		}
-		x.done.Model, x.metered = m[1], m[2] != "countTokens"
+		x.result.Model, x.metered = m[1], m[2] != "countTokens"
 	}
-	up, err := x.Resolver.Resolve(r.Context(), tokenOf(r), x.to.name)
+	up, err := x.proxy.resolver.Resolve(r.Context(), readToken(r), x.api.Name)
 	if err != nil {
-		x.unresolved(w, r, err)
+		x.failUnresolved(w, r, err)
 		return false
 	}
-	x.up, x.done.AccountID, x.done.AgentID = up, up.AccountID, up.AgentID
-	x.target, err = x.to.target(up.BaseURL, strings.TrimPrefix(r.URL.EscapedPath(), "/"+x.to.name))
+	x.upstream, x.result.AccountID, x.result.AgentID = up, up.AccountID, up.AgentID
+	x.target, err = x.api.target(up.BaseURL, strings.TrimPrefix(r.URL.EscapedPath(), "/"+string(x.api.Name)))
 	if err != nil {
-		x.answer(w, http.StatusBadRequest, "The agent's config.baseUrl is no URL. Change it with PATCH /v1/agents/"+up.AgentID+".")
+		x.fail(w, http.StatusBadRequest, "The agent's config.baseUrl is not a URL. "+x.changeConfig())
 		return false
 	}
 	x.key = strings.TrimSpace(up.Key.Reveal())
 	if strings.ContainsFunc(x.key, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		x.done.KeyRefused = true
-		x.answer(w, http.StatusBadRequest, "The agent's "+x.to.name+" key has characters that no key has. "+x.setKey())
+		x.result.KeyRefused = true
+		x.fail(w, http.StatusBadRequest, "The agent's "+string(x.api.Name)+" key has characters that no key has. "+x.setNewKey())
 		return false
 	}
 	return true
 }
 
-// unresolved says in the provider's words why the call goes nowhere.
-func (x *exchange) unresolved(w http.ResponseWriter, r *http.Request, err error) {
-	cutIfGone(r)
+// failUnresolved answers with the resolver's error in the provider's format.
+func (x *exchange) failUnresolved(w http.ResponseWriter, r *http.Request, err error) {
+	abortIfDisconnected(r)
 	f := fault.From(err)
 	status, known := faultStatus[f.Code]
 	if !known {
 		status = http.StatusInternalServerError
-		x.Log.ErrorContext(r.Context(), "model call not resolved", "provider", x.to.name, "err", err)
+		x.proxy.log.ErrorContext(r.Context(), "model call not resolved", "provider", x.api.Name, "err", err)
 	}
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
 	}
-	x.answer(w, status, f.Message)
+	x.fail(w, status, f.Message)
 }
 
-// faultStatus are the faults that a gateway is told about. Those that no retry
-// mends are 400, which OpenClaw passes on at once.
+// faultStatus has the HTTP status of each fault that a gateway sees. A fault that a
+// retry cannot fix is 400, which OpenClaw passes on at once.
 var faultStatus = map[fault.Code]int{
 	fault.Unauthorized: http.StatusUnauthorized,
 	fault.Invalid:      http.StatusBadRequest, fault.Forbidden: http.StatusBadRequest, fault.PlanLimit: http.StatusBadRequest,
@@ -112,71 +115,78 @@ var faultStatus = map[fault.Code]int{
 	fault.Unavailable: http.StatusServiceUnavailable, fault.Upstream: http.StatusBadGateway, fault.UpstreamTimeout: http.StatusGatewayTimeout,
 }
 
-// rewrite turns the gateway's request into the provider's.
-func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
+// rewriteRequest turns the gateway's request into the provider's.
+func (x *exchange) rewriteRequest(pr *httputil.ProxyRequest) {
 	pr.Out.URL.Scheme, pr.Out.URL.Host = x.target.Scheme, x.target.Host
 	pr.Out.URL.Path, pr.Out.URL.RawPath = x.target.Path, x.target.RawPath
 	pr.Out.Host = ""
-	stripToken(pr.Out)
+	removeCredentials(pr.Out)
 	h := pr.Out.Header
-	h.Del("Connection") // no upgrade to another protocol, which could not be counted
+	h.Del("Connection") // no upgrade to another protocol, because its tokens could not be counted
 	h.Del("Upgrade")
 	h.Set("Accept-Encoding", "identity")
 	if x.key != "" {
-		x.to.auth(h, x.key)
+		x.api.setKey(h, x.key)
 	}
 	if pr.Out.Body != nil {
-		x.request = watchRequest(pr.Out.Body, x.to.name)
+		x.request = newRequestBody(pr.Out.Body, x.api.Name)
 		pr.Out.Body = x.request
 	}
 }
 
-// answered looks at the head of the provider's answer.
-func (x *exchange) answered(res *http.Response) error {
-	x.done.Status, x.done.FirstByte = res.StatusCode, time.Since(x.done.Began)
-	// Our server drops the rest of the request once it answers, which breaks the
-	// connection to a provider that refuses a long request before its end; so the
-	// reason is read before that.
+// modifyResponse replaces answers that must not reach the gateway, and starts to count
+// the others.
+func (x *exchange) modifyResponse(res *http.Response) error {
+	x.result.Status, x.result.FirstByte = res.StatusCode, time.Since(x.result.Began)
+	// When our server starts to answer it discards the rest of the request. That breaks
+	// the connection to a provider that rejects a long request before its end, so the
+	// error is read before.
 	var head []byte
 	if res.StatusCode >= 400 {
 		head = peek(res)
 	}
 	switch {
 	case res.StatusCode == http.StatusUnauthorized:
-		x.refuse(res, "The model provider at "+x.target.Hostname()+" refused this agent's key. "+x.setKey())
+		x.refuseKey(res, "The model provider at "+x.target.Hostname()+" refused this agent's key. "+x.setNewKey())
 	case res.StatusCode == http.StatusForbidden:
-		x.refuse(res, "The model provider at "+x.target.Hostname()+" refused this agent's key for this request: it may lack access to the model or the region. "+x.setKey())
-	case res.StatusCode == http.StatusBadRequest && x.to.name == Google && bytes.Contains(head, []byte("API_KEY_INVALID")):
-		x.refuse(res, "The model provider at "+x.target.Hostname()+" refused this agent's key. "+x.setKey())
+		x.refuseKey(res, "The model provider at "+x.target.Hostname()+" refused this agent's key for this request: it may lack access to the model or the region. "+x.setNewKey())
+	case res.StatusCode == http.StatusBadRequest && x.api.Name == provider.Google && bytes.Contains(head, []byte("API_KEY_INVALID")):
+		x.refuseKey(res, "The model provider at "+x.target.Hostname()+" refused this agent's key. "+x.setNewKey())
 	case res.StatusCode >= 300 && res.StatusCode < 400:
-		// A gateway that followed would take its token elsewhere.
-		x.replace(res, "The model endpoint at "+x.target.Hostname()+" redirects, which is not followed. Set config.baseUrl to the final address with PATCH /v1/agents/"+x.up.AgentID+".")
+		// A gateway that follows it would send its token to another host.
+		x.replace(res, "The model endpoint at "+x.target.Hostname()+" redirects, which is not followed. Set config.baseUrl to the final address with PATCH /v1/agents/"+string(x.upstream.AgentID)+".")
 	case res.StatusCode < 300 && x.metered:
-		x.response = watchResponse(res)
+		x.response = newResponseBody(res)
 		res.Body = x.response
 	}
 	return nil
 }
 
-// refuse turns a refused key into a 400 in words: a 401 or 403, or those words
-// in a message, would bar the provider in the gateway for a minute that a new
-// key does not end.
-func (x *exchange) refuse(res *http.Response, message string) {
-	x.done.KeyRefused = true
-	x.Log.WarnContext(res.Request.Context(), "provider refused the key", "account", x.up.AccountID, "agent", x.up.AgentID,
-		"provider", x.to.name, "host", x.target.Host, "status", res.StatusCode)
+// refuseKey replaces the answer to a rejected key by a 400. After a 401 or 403, or a
+// message that says so, the gateway would not use the provider for a minute, even with
+// a new key.
+func (x *exchange) refuseKey(res *http.Response, message string) {
+	x.result.KeyRefused = true
+	x.proxy.log.WarnContext(res.Request.Context(), "provider refused the key", "account", x.upstream.AccountID, "agent", x.upstream.AgentID,
+		"provider", x.api.Name, "host", x.target.Host, "status", res.StatusCode)
 	x.replace(res, message)
 }
 
-func (x *exchange) setKey() string {
-	return "Set a new one with PUT /v1/agents/" + x.up.AgentID + "/secrets."
+// setNewKey tells the agent's owner what to do about a key.
+func (x *exchange) setNewKey() string {
+	return "Set a new one with PUT /v1/agents/" + string(x.upstream.AgentID) + "/secrets."
 }
 
-// replace puts our words in place of the provider's answer.
+// changeConfig tells the agent's owner what to do about a configuration.
+func (x *exchange) changeConfig() string {
+	return "Change it with PATCH /v1/agents/" + string(x.upstream.AgentID) + "."
+}
+
+// replace replaces the provider's answer by an error with our message.
 func (x *exchange) replace(res *http.Response, message string) {
-	x.done.Failure = message
+	x.result.Failure = message
 	_ = res.Body.Close()
-	body := x.to.errorBody(http.StatusBadRequest, message)
+	body := x.api.errorBody(http.StatusBadRequest, message)
 	res.StatusCode, res.Status = http.StatusBadRequest, ""
 	res.Body, res.ContentLength, res.Trailer = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 	for _, h := range []string{"Content-Encoding", "Transfer-Encoding", "Www-Authenticate", "Location", "Trailer"} {
@@ -186,15 +196,15 @@ func (x *exchange) replace(res *http.Response, message string) {
 	res.Header.Set("Content-Length", strconv.Itoa(len(body)))
 }
 
-// maxErrorBody bounds how much of an error is looked at before it is passed on.
+// maxErrorBody limits how much of an error is read before it is passed on, in bytes.
 const maxErrorBody = 64 << 10
 
-// peek returns the beginning of an answer, and leaves its body as it was.
+// peek returns the beginning of an answer. Its body can still be read from the start.
 func peek(res *http.Response) []byte {
 	head, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
 	rest := io.Reader(res.Body)
 	if err != nil {
-		rest = failing{err}
+		rest = errReader{err}
 	}
 	res.Body = struct {
 		io.Reader
@@ -203,61 +213,62 @@ func peek(res *http.Response) []byte {
 	return head
 }
 
-type failing struct{ err error }
+type errReader struct{ err error }
 
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
+// Read implements io.Reader.
+func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
-// failed answers when the provider does not.
-func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
-	cutIfGone(r)
-	var refused *Refused
+// handleError answers when the provider could not be reached.
+func (x *exchange) handleError(w http.ResponseWriter, r *http.Request, err error) {
+	abortIfDisconnected(r)
+	var refused *netguard.Refused
 	if errors.As(err, &refused) {
-		x.Log.WarnContext(r.Context(), "model endpoint not allowed", "account", x.up.AccountID, "agent", x.up.AgentID, "host", x.target.Host, "err", refused)
-		x.answer(w, http.StatusBadRequest, "The model endpoint "+x.target.Hostname()+" is not allowed: "+refused.Error()+". Change config.baseUrl with PATCH /v1/agents/"+x.up.AgentID+".")
+		x.proxy.log.WarnContext(r.Context(), "model endpoint not allowed", "account", x.upstream.AccountID, "agent", x.upstream.AgentID, "host", x.target.Host, "err", refused)
+		x.fail(w, http.StatusBadRequest, "The model endpoint "+x.target.Hostname()+" is not allowed: "+refused.Error()+". Change config.baseUrl with PATCH /v1/agents/"+string(x.upstream.AgentID)+".")
 		return
 	}
-	x.Log.WarnContext(r.Context(), "model provider not reached", "account", x.up.AccountID, "agent", x.up.AgentID, "host", x.target.Host, "err", err)
-	x.answer(w, http.StatusBadGateway, "The model provider at "+x.target.Hostname()+" could not be reached.")
+	x.proxy.log.WarnContext(r.Context(), "model provider not reached", "account", x.upstream.AccountID, "agent", x.upstream.AgentID, "host", x.target.Host, "err", err)
+	x.fail(w, http.StatusBadGateway, "The model provider at "+x.target.Hostname()+" could not be reached.")
 }
 
-// cutIfGone ends a call whose gateway has left, or whose server stops: an answer
-// would be cut short, and none at all would look like an empty one.
-func cutIfGone(r *http.Request) {
+// abortIfDisconnected breaks the connection if the gateway has disconnected or the
+// server stops: an answer would be incomplete, and no answer would look like an empty
+// one.
+func abortIfDisconnected(r *http.Request) {
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// answer writes an error of our own in the provider's shape.
-func (x *exchange) answer(w http.ResponseWriter, status int, message string) {
-	x.done.Failure = message
+// fail answers with an error of our own in the provider's format.
+func (x *exchange) fail(w http.ResponseWriter, status int, message string) {
+	x.result.Failure = message
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(x.to.errorBody(status, message))
+	_, _ = w.Write(x.api.errorBody(status, message))
 }
 
-// finish tells those who want to know.
+// finish counts the call and reports it.
 func (x *exchange) finish() {
-	d := &x.done
-	d.Took = time.Since(d.Began)
+	e := &x.result
+	e.Took = time.Since(e.Began)
 	if x.request != nil {
-		model, session := x.request.told()
-		d.SessionKey = storable(session, 512)
-		if d.Model == "" {
-			d.Model = storable(model, 128)
+		model, session := x.request.modelAndSession()
+		e.SessionKey = cleanText(session, 512)
+		if e.Model == "" {
+			e.Model = cleanText(model, 128)
 		}
 	}
 	if x.response != nil {
-		d.Counts = x.response.tally.counts()
-		x.meter()
+		e.Counts = x.response.tally.counts()
+		x.count()
 	}
-	if x.Observe != nil {
-		x.Observe(*d)
-	}
+	x.proxy.observe(*e)
 }
 
-// storable makes a text that a gateway chose fit for a database.
-func storable(text string, limit int) string {
+// cleanText makes a text of a gateway valid for the database: at most limit bytes of
+// UTF-8 without control characters.
+func cleanText(text string, limit int) string {
 	if len(text) > limit {
 		text = text[:limit]
 	}
@@ -270,13 +281,13 @@ func storable(text string, limit int) string {
 	}, text)
 }
 
-func (x *exchange) meter() {
-	if x.Meter == nil {
+func (x *exchange) count() {
+	if x.proxy.meter == nil {
 		return
 	}
-	peer, session := x.Split(x.done.SessionKey)
-	x.Meter.Add(Use{
-		AccountID: x.up.AccountID, AgentID: x.up.AgentID, PeerID: peer, SessionID: session,
-		Provider: x.to.name, Model: x.done.Model, At: x.done.Began, Counts: x.done.Counts,
+	peer, session := x.proxy.attribute(x.result.SessionKey)
+	x.proxy.meter.Add(CallUsage{
+		AccountID: x.upstream.AccountID, AgentID: x.upstream.AgentID, PeerID: peer, SessionID: session,
+		Provider: x.api.Name, Model: x.result.Model, At: x.result.Began, Counts: x.result.Counts,
 	})
 }

@@ -1,7 +1,6 @@
-// Package modelproxy is what every gateway calls in place of its model provider.
-// It knows a gateway by its token, puts the account's real key in, streams both
-// ways untouched, and counts tokens as they pass. It also owns the guard that
-// keeps endpoints named by customers off the machine's own network.
+// Package modelproxy serves the calls that gateways make to model providers. It
+// identifies the agent by its token, replaces the token by the account's key, streams
+// requests and answers unchanged, and counts their tokens.
 package modelproxy
 
 import (
@@ -12,79 +11,93 @@ import (
 	"sync"
 	"time"
 
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/netguard"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
-// Resolver knows the agents by their tokens.
+// Resolver finds agents by their tokens.
 type Resolver interface {
-	// Resolve returns where the calls of the agent with that token go; provider is
-	// one of Anthropic, OpenAI and Google. It is asked for every call, so a new key
-	// holds from the next one on.
+	// Resolve returns the endpoint and the key for calls of the agent with that token
+	// to a provider. The proxy calls it for every call, so a new key is used from the
+	// next call on.
 	//
-	// A fault becomes an error in the provider's shape, with the fault's message.
+	// A fault becomes an error in the provider's format with the fault's message.
 	// OpenClaw reads such messages: words like "unauthorized", "API key" with
-	// "invalid", "expired" or a bare 401 or 403 bar the provider for a minute.
-	// Faults: Unauthorized for an unknown token; Invalid if the agent has no key
-	// for that provider; RateLimited and PlanLimit for a spent budget.
-	Resolve(ctx context.Context, token vault.Secret, provider string) (Upstream, error)
+	// "invalid" or "expired", or a 401 or 403, make it stop using the provider for a
+	// minute.
+	// Faults: Unauthorized for an unknown token; Invalid if the agent has no key for
+	// that provider; RateLimited and PlanLimit if a budget is used up.
+	Resolve(ctx context.Context, token vault.Secret, name provider.Name) (Upstream, error)
 }
 
-// Upstream is where an agent's calls go.
+// Upstream is the endpoint that an agent's calls go to.
 type Upstream struct {
-	AccountID string
-	AgentID   string
-	BaseURL   string       // "": the provider's own
+	AccountID identity.AccountID
+	AgentID   identity.AgentID
+	BaseURL   string       // empty: the provider's own
 	Key       vault.Secret // empty: the endpoint needs none
 }
 
-// Settings are what a Proxy needs. All but Resolver may be left out.
+// Settings are what New needs. All but Resolver are optional.
 type Settings struct {
 	Resolver Resolver
-	Guard    Guard
-	Meter    *Meter
-	// Split takes a session key apart; nil is SplitSession.
-	Split func(sessionKey string) (peer, session string)
-	// Observe is told of every call when it has ended, for metrics and for the
-	// agent's errors. It must not block.
+	Guard    netguard.Guard
+	Meter    *Meter // nil: tokens are not counted
+	// Attribute returns the peer and the session of a gateway's session key. Nil means
+	// that there is no peer and the key names the session.
+	Attribute func(sessionKey string) (peer string, session identity.SessionID)
+	// Observe is called at the end of every call. It must not block.
 	Observe func(Exchange)
 	Log     *slog.Logger
 }
 
-// Exchange is one call that has ended.
+// Exchange is a call that has ended.
 type Exchange struct {
-	AccountID  string // empty if the token is unknown
-	AgentID    string
-	Provider   string
-	Model      string // as the gateway asked for it
+	AccountID  identity.AccountID // empty if the token is unknown
+	AgentID    identity.AgentID   // empty if the token is unknown
+	Provider   provider.Name
+	Model      string // as the gateway requested it
 	SessionKey string // OpenClaw's; empty if the call belongs to no session
 	Status     int    // of the provider's answer; 0 if there was none
-	KeyRefused bool   // the provider did not accept the agent's key
-	Failure    string // what the gateway was told if the proxy answered itself
-	Counts     Counts // zero if the provider gave no answer to count
+	KeyRefused bool   // the provider rejected the agent's key
+	Failure    string // the message of an error that the proxy itself answered
+	Counts     Counts // zero if there is no answer to count
 	Began      time.Time
 	FirstByte  time.Duration // until the provider's answer began; 0 if it did not
 	Took       time.Duration
 }
 
-// Proxy is the http.Handler of the internal listener.
+// Proxy is the http.Handler for the calls of gateways.
 type Proxy struct {
-	Settings
+	resolver  Resolver
+	meter     *Meter
+	attribute func(sessionKey string) (peer string, session identity.SessionID)
+	observe   func(Exchange)
+	log       *slog.Logger
 	transport *http.Transport
 	mux       *http.ServeMux
 	buffers   buffers
 }
 
-// New makes a proxy. Close it when its server is down.
+// New returns a proxy. The caller closes it after its server.
 func New(s Settings) *Proxy {
-	if s.Split == nil {
-		s.Split = SplitSession
+	p := &Proxy{
+		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, observe: s.Observe, log: s.Log,
+		transport: s.Guard.Transport(), mux: http.NewServeMux(),
 	}
-	if s.Log == nil {
-		s.Log = slog.New(slog.DiscardHandler)
+	if p.attribute == nil {
+		p.attribute = func(key string) (string, identity.SessionID) { return "", identity.SessionID(key) }
 	}
-	p := &Proxy{Settings: s, transport: s.Guard.transport(), mux: http.NewServeMux()}
-	for i := range providers {
-		p.offer(&providers[i])
+	if p.observe == nil {
+		p.observe = func(Exchange) {}
+	}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	for _, a := range apis() {
+		p.addRoutes(a)
 	}
 	return p
 }
@@ -92,24 +105,24 @@ func New(s Settings) *Proxy {
 // ServeHTTP implements http.Handler.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.mux.ServeHTTP(w, r) }
 
-// Close lets go of the connections to providers that are kept for reuse.
+// Close closes the idle connections to providers.
 func (p *Proxy) Close() { p.transport.CloseIdleConnections() }
 
-func (p *Proxy) offer(to *provider) {
-	prefix := "/" + to.name
-	for _, call := range to.offers {
-		method, path, _ := strings.Cut(call, " ")
+func (p *Proxy) addRoutes(a *api) {
+	prefix := "/" + string(a.Name)
+	for _, route := range a.routes {
+		method, path, _ := strings.Cut(route, " ")
 		method, metered := strings.CutSuffix(method, "!")
 		p.mux.HandleFunc(method+" "+prefix+path, func(w http.ResponseWriter, r *http.Request) {
-			p.exchange(to, metered).serve(w, r)
+			p.newExchange(a, metered).serve(w, r)
 		})
 	}
 	p.mux.HandleFunc(prefix+"/", func(w http.ResponseWriter, r *http.Request) {
-		p.exchange(to, false).answer(w, http.StatusNotFound, "agento offers no "+r.Method+" "+strings.TrimPrefix(r.URL.Path, prefix)+" to agents.")
+		p.newExchange(a, false).fail(w, http.StatusNotFound, "agento offers no "+r.Method+" "+strings.TrimPrefix(r.URL.Path, prefix)+" to agents.")
 	})
 }
 
-// buffers are reused between streams; 32 KiB holds any usual event.
+// buffers are reused between streams. 32 KiB holds any usual event.
 type buffers struct{ pool sync.Pool }
 
 // Get implements httputil.BufferPool.

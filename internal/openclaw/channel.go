@@ -4,11 +4,11 @@ import "agento.host/agento/internal/vault"
 
 // Telegram connects the agent to a bot.
 type Telegram struct {
-	Token vault.Secret // BotFather's
+	Token vault.Secret // from BotFather
 	// AllowFrom are the numeric ids of the users who may write; empty means
 	// everybody who finds the bot.
 	AllowFrom []string
-	// URL replaces https://api.telegram.org: a Bot API server of one's own.
+	// URL is another Bot API server; empty means https://api.telegram.org.
 	URL string
 }
 
@@ -21,12 +21,13 @@ type Slack struct {
 	AllowFrom []string
 }
 
-// channels renders what is connected. Whoever writes through a channel is a peer
-// like any other: bindings lead them to the guest entry, in sessions of their own.
+// channels renders the connected channels. People who write through a channel are
+// peers: the bindings route each of them to a session of their own at the guest
+// entry.
 func (a Agent) channels() (channels object, bindings list) {
 	channels, bindings = object{}, list{}
 	if t := a.Telegram; t != nil {
-		c := doors(t.AllowFrom)
+		c := accessPolicy(t.AllowFrom)
 		c["botToken"] = secretRef(secretTelegram)
 		if t.URL != "" {
 			c["apiRoot"] = "${" + envTelegram + "}"
@@ -35,7 +36,7 @@ func (a Agent) channels() (channels object, bindings list) {
 		bindings = append(bindings, bind("telegram"))
 	}
 	if s := a.Slack; s != nil {
-		c := doors(s.AllowFrom)
+		c := accessPolicy(s.AllowFrom)
 		c["mode"] = "socket"
 		c["botToken"] = secretRef(secretSlackBot)
 		c["appToken"] = secretRef(secretSlackApp)
@@ -45,9 +46,9 @@ func (a Agent) channels() (channels object, bindings list) {
 	return channels, bindings
 }
 
-// doors says who may write; groups stay closed, where one peer would read what
-// the agent tells another.
-func doors(allowFrom []string) object {
+// accessPolicy renders who may write. Groups stay disabled: there, one peer would
+// read what the agent writes to another.
+func accessPolicy(allowFrom []string) object {
 	if len(allowFrom) == 0 {
 		return object{"enabled": true, "configWrites": false, "groupPolicy": "disabled", "dmPolicy": "open", "allowFrom": list{"*"}}
 	}

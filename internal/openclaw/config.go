@@ -7,15 +7,16 @@ type (
 	list   = []any
 )
 
-// Where things lie below the home.
+// Paths below the home.
 const (
 	configFile = "openclaw.json"
 	stateDir   = "state"
 	logFile    = "logs/openclaw.log"
 )
 
-// config renders openclaw.json. Each switch that is off would otherwise write,
-// call out or cost memory without the agent's owner having asked for it.
+// config renders openclaw.json. Every feature that is off here would otherwise write
+// files, open connections or use memory although the agent's owner did not ask for
+// it.
 func (a Agent) config() object {
 	channels, bindings := a.channels()
 	c := object{
@@ -32,7 +33,7 @@ func (a Agent) config() object {
 		}}},
 		"models": object{
 			"mode": "replace", "catalogRefresh": object{"enabled": false},
-			"providers": object{string(a.Model.Provider): a.Model.config()},
+			"providers": object{string(a.Model.Provider.Name): a.Model.config()},
 		},
 		"agents":   a.entries(),
 		"bindings": bindings,
@@ -43,7 +44,7 @@ func (a Agent) config() object {
 		},
 		"plugins": a.plugins(),
 		"skills": object{
-			// An empty list would allow every bundled skill; no skill has this name.
+			// An empty list would allow every bundled skill. No skill has this name.
 			"allowBundled": list{"none"},
 			"load":         object{"extraDirs": list{inHome(SkillsDir)}},
 			"workshop":     object{"autonomous": object{"mode": "off"}},
@@ -79,7 +80,7 @@ func (a Agent) entries() object {
 	return object{
 		"ownership": "explicit",
 		"defaults": object{
-			"model":                  object{"primary": string(a.Model.Provider) + "/" + literal(a.Model.id())},
+			"model":                  object{"primary": string(a.Model.Provider.Name) + "/" + literal(a.Model.id())},
 			"utilityModel":           "", // no background calls for titles and recaps
 			"thinkingDefault":        a.Model.thinking(),
 			"skipBootstrap":          true,
@@ -107,15 +108,15 @@ func (a Agent) tools() object {
 		"allow": a.withMCP("read", "write", "edit", "apply_patch", "ls", "exec", "process", "web_fetch"),
 		"deny":  list{"group:automation", "group:ui", "group:nodes"},
 		"fs":    object{"workspaceOnly": true},
-		// The sandbox around the gateway is what holds its commands; nobody is there
-		// to approve them one by one.
+		// The sandbox around the gateway confines its commands. There is no person who
+		// could approve each of them.
 		"exec":       object{"host": "gateway", "security": "full", "ask": "off"},
 		"sessions":   object{"visibility": "self"},
 		"toolSearch": false, "codeMode": false, "updatePlan": false, "swarm": false,
 	}
 }
 
-// withMCP adds the tools of the MCP server, if there is one.
+// withMCP adds the tools of the MCP server if there is one.
 func (a Agent) withMCP(tools ...any) list {
 	if a.MCP != nil {
 		tools = append(tools, "bundle-mcp")
@@ -124,7 +125,7 @@ func (a Agent) withMCP(tools ...any) list {
 }
 
 func (a Agent) plugins() object {
-	allow := list{string(a.Model.Provider), "web-readability"}
+	allow := list{string(a.Model.Provider.Name), "web-readability"}
 	p := object{"slots": object{"memory": "none"}}
 	if a.Telegram != nil {
 		allow = append(allow, "telegram")
@@ -142,6 +143,6 @@ func secretRef(name string) object {
 
 func inHome(path string) string { return "${" + envHome + "}/" + path }
 
-// literal keeps OpenClaw from reading a caller's text as a reference to the
-// environment.
+// literal escapes a caller's text, so that OpenClaw does not read it as a reference
+// to the environment.
 func literal(s string) string { return strings.ReplaceAll(s, "${", "$${") }

@@ -1,10 +1,11 @@
 package openclaw
 
-// ReadTurn and ParseMessage are what the fuzz tests feed.
+// For the fuzz tests, and for calls that only tests make.
 var (
 	ReadTurn     = readTurn
 	ParseMessage = parseMessage
+	Call         = (*Gateway).call
 )
 
-// DialOf gives the way to a gateway, to try it with another token.
+// DialOf returns a gateway's Dial, to connect with another token.
 func DialOf(g *Gateway) Dial { return g.dial }

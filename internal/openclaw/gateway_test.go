@@ -14,97 +14,98 @@ import (
 
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
-// The tests of this file run on the real gateway.
+// The tests in this file run on the real gateway.
 
-// within bounds a test on a machine that may be busy.
-func within(t *testing.T) context.Context {
+// testTimeout returns a context that bounds a test on a busy machine.
+func testTimeout(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// say has one turn and returns the answer and what the model was asked first in it.
-func (r *real) say(t *testing.T, peer, conversation, system, message string) (string, *devmodel.Call) {
+// turn runs one turn and returns the answer and the turn's first model call.
+func (r *realGateway) turn(t *testing.T, peer, conversation, system, message string) (string, *devmodel.Call) {
 	t.Helper()
 	before := r.model.Count()
 	entry := openclaw.EntryFor(peer)
-	got, err := r.Turn(within(t), openclaw.TurnRequest{
+	got, err := r.Turn(testTimeout(t), openclaw.TurnRequest{
 		Entry: entry, SessionKey: openclaw.SessionKey(entry, peer, conversation), System: system, Message: message,
-	}, ignore)
+	}, discard)
 	if err != nil {
 		t.Fatalf("Turn(%q): %v", message, err)
 	}
-	call, err := r.model.Wait(within(t), before+1)
+	call, err := r.model.Wait(testTimeout(t), before+1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return got.Text, call
 }
 
-func contains(t *testing.T, what, text string, words ...string) {
+func assertContains(t *testing.T, what, text string, words ...string) {
 	t.Helper()
 	for _, w := range words {
 		if !strings.Contains(text, w) {
-			t.Errorf("%s lacks %q:\n%s", what, w, text)
+			t.Errorf("%s does not contain %q:\n%s", what, w, text)
 		}
 	}
 }
 
-func lacks(t *testing.T, what, text string, words ...string) {
+func assertLacks(t *testing.T, what, text string, words ...string) {
 	t.Helper()
 	for _, w := range words {
 		if strings.Contains(text, w) {
-			t.Errorf("%s holds %q:\n%s", what, w, text)
+			t.Errorf("%s contains %q:\n%s", what, w, text)
 		}
 	}
 }
 
-func TestRealWhatTheModelIsTold(t *testing.T) {
-	g := gateway(t)
-	answer, call := g.say(t, "alice", "c1", "CONTEXT-TEXT", "echo good morning")
+func TestGatewayPromptOfEachEntry(t *testing.T) {
+	g := sharedGateway(t)
+	answer, call := g.turn(t, "alice", "c1", "CONTEXT-TEXT", "echo good morning")
 	if answer != "good morning" {
 		t.Errorf("answer = %q", answer)
 	}
-	contains(t, "the guest's system text", call.System,
+	assertContains(t, "the guest's system text", call.System,
 		"SOUL-TEXT", "**Name:** Ada", "WORKFLOW-TEXT", "rules/refunds.md: How refunds work", "SKILL-ABOUT", "CONTEXT-TEXT")
-	lacks(t, "the guest's system text", call.System, "MEMORY-TEXT", "RULE-TEXT", "clawhub", "control-ui")
+	assertLacks(t, "the guest's system text", call.System, "MEMORY-TEXT", "RULE-TEXT", "clawhub", "control-ui")
 	if call.Key.Reveal() != modelToken {
-		t.Error("the gateway did not call with its token for the model proxy")
+		t.Error("the gateway did not use its token for the model proxy")
 	}
-	if key, ok := openclaw.SessionOf(call.System); !ok || key != openclaw.SessionKey(openclaw.Guest, "alice", "c1") {
-		t.Errorf("SessionOf the request = %q, %v", key, ok)
+	if key := sessionOf(t, provider.Anthropic, call); key != openclaw.SessionKey(openclaw.Guest, "alice", "c1") {
+		t.Errorf("the request's session = %q", key)
 	}
-	_, call = g.say(t, "alice", "c1", "", "echo again")
-	lacks(t, "the next turn's system text", call.System, "CONTEXT-TEXT")
+	_, call = g.turn(t, "alice", "c1", "", "echo again")
+	assertLacks(t, "the next turn's system text", call.System, "CONTEXT-TEXT")
 
-	_, call = g.say(t, "", "c1", "", "echo hello")
-	contains(t, "main's system text", call.System, "SOUL-TEXT", "WORKFLOW-TEXT", "MEMORY-TEXT", "SKILL-ABOUT")
-	if key, ok := openclaw.SessionOf(call.System); !ok || key != openclaw.SessionKey(openclaw.Main, "", "c1") {
-		t.Errorf("SessionOf main's request = %q, %v", key, ok)
+	_, call = g.turn(t, "", "c1", "", "echo hello")
+	assertContains(t, "main's system text", call.System, "SOUL-TEXT", "WORKFLOW-TEXT", "MEMORY-TEXT", "SKILL-ABOUT")
+	if key := sessionOf(t, provider.Anthropic, call); key != openclaw.SessionKey(openclaw.Main, "", "c1") {
+		t.Errorf("the session of main's request = %q", key)
 	}
 }
 
-func TestRealPeersNeverMeet(t *testing.T) {
-	g := gateway(t)
-	g.say(t, "Bob", "c1", "", "echo my code is 4711")
-	_, call := g.say(t, "Bob", "c1", "", "echo remember")
-	contains(t, "Bob's own session", string(call.Body), "4711")
+func TestGatewayKeepsPeersApart(t *testing.T) {
+	g := sharedGateway(t)
+	g.turn(t, "Bob", "c1", "", "echo my code is 4711")
+	_, call := g.turn(t, "Bob", "c1", "", "echo remember")
+	assertContains(t, "Bob's own session", string(call.Body), "4711")
 	for _, other := range []struct{ peer, conversation string }{{"bob", "c1"}, {"Bob", "c2"}, {"Bob:c1", ""}, {"", "c1"}} {
-		_, call := g.say(t, other.peer, other.conversation, "", "echo what is the code")
-		lacks(t, fmt.Sprintf("the session of %q, %q", other.peer, other.conversation), string(call.Body), "4711")
+		_, call := g.turn(t, other.peer, other.conversation, "", "echo what is the code")
+		assertLacks(t, fmt.Sprintf("the session of %q, %q", other.peer, other.conversation), string(call.Body), "4711")
 	}
 }
 
-// A guest may read its own workspace and skills, and nothing else; it changes nothing.
-func TestRealGuestIsShutIn(t *testing.T) {
-	g := gateway(t)
+// A guest reads its own workspace and the skills, and writes nothing.
+func TestGatewayConfinesGuests(t *testing.T) {
+	g := sharedGateway(t)
 	for i, path := range []string{"rules/refunds.md", filepath.Join(g.Home, "skills/greet/SKILL.md")} {
-		answer, _ := g.say(t, "carol", fmt.Sprint("read", i), "", fmt.Sprintf(`call read {"path":%q}`, path))
-		contains(t, path, answer, []string{"RULE-TEXT", "SKILL-TEXT"}[i])
+		answer, _ := g.turn(t, "carol", fmt.Sprint("read", i), "", fmt.Sprintf(`call read {"path":%q}`, path))
+		assertContains(t, path, answer, []string{"RULE-TEXT", "SKILL-TEXT"}[i])
 	}
 	link := filepath.Join(g.Home, "guest", "link.md")
 	if err := os.Symlink("../workspace/MEMORY.md", link); err != nil {
@@ -115,34 +116,34 @@ func TestRealGuestIsShutIn(t *testing.T) {
 		"../workspace/MEMORY.md", filepath.Join(g.Home, "workspace/MEMORY.md"), "~/workspace/MEMORY.md", "link.md",
 		g.SecretsPath, filepath.Join(g.Home, "openclaw.json"), "/proc/self/environ", "/etc/passwd",
 	} {
-		answer, _ := g.say(t, "carol", fmt.Sprint("out", i), "", fmt.Sprintf(`call read {"path":%q}`, path))
-		lacks(t, path, answer, "MEMORY-TEXT", modelToken, "AGENTO_HOME", "root:")
-		contains(t, path, answer, "escapes")
+		answer, _ := g.turn(t, "carol", fmt.Sprint("out", i), "", fmt.Sprintf(`call read {"path":%q}`, path))
+		assertLacks(t, path, answer, "MEMORY-TEXT", modelToken, "AGENTO_HOME", "root:")
+		assertContains(t, path, answer, "escapes")
 	}
-	_, call := g.say(t, "carol", "tools", "", "echo tools")
+	_, call := g.turn(t, "carol", "tools", "", "echo tools")
 	var names []string
 	for _, tool := range call.Tools {
 		names = append(names, tool.Name)
 	}
 	if got := strings.Join(names, " "); got != "read web_fetch" {
-		t.Errorf("a guest's tools are %q, want read and web_fetch alone", got)
+		t.Errorf("a guest's tools are %q, want only read and web_fetch", got)
 	}
 }
 
-func TestRealMainRunsCommands(t *testing.T) {
-	g := gateway(t)
-	answer, _ := g.say(t, "", "exec", "", `call exec {"command":"echo $GREETING; env"}`)
-	contains(t, "the command's output", answer, "hello from the environment")
-	lacks(t, "the command's environment", answer, gatewayToken, modelToken)
+func TestGatewayMainRunsCommands(t *testing.T) {
+	g := sharedGateway(t)
+	answer, _ := g.turn(t, "", "exec", "", `call exec {"command":"echo $GREETING; env"}`)
+	assertContains(t, "the command's output", answer, "hello from the environment")
+	assertLacks(t, "the command's environment", answer, gatewayToken, modelToken)
 }
 
-// Deltas are handed on while the model still speaks, and leaving ends its call.
-func TestRealStreamAndLeave(t *testing.T) {
-	g := gateway(t)
+// Deltas arrive while the model still answers, and cancelling ends the model call.
+func TestGatewayStreamsAndCancels(t *testing.T) {
+	g := sharedGateway(t)
 	gate := make(chan struct{})
 	defer g.model.Script(devmodel.When("slowly", devmodel.Reply{Chunks: []string{"one ", "two ", "three ", "four"}, Gate: gate}))()
-	ctx, leave := context.WithCancel(within(t))
-	defer leave()
+	ctx, cancel := context.WithCancel(testTimeout(t))
+	defer cancel()
 	before := g.model.Count()
 	deltas := make(chan string, 10)
 	done := make(chan error, 1)
@@ -152,7 +153,7 @@ func TestRealStreamAndLeave(t *testing.T) {
 		}, func(d string) error { deltas <- d; return nil })
 		done <- err
 	}()
-	for range 2 { // OpenClaw holds a trailing space back until the next piece
+	for range 2 { // OpenClaw sends a trailing space only with the next piece
 		select {
 		case gate <- struct{}{}:
 		case <-ctx.Done():
@@ -165,31 +166,31 @@ func TestRealStreamAndLeave(t *testing.T) {
 			t.Errorf("first delta = %q", d)
 		}
 	case <-ctx.Done():
-		t.Fatal("nothing came while the model was still speaking")
+		t.Fatal("no delta before the model finished")
 	}
-	leave()
+	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Turn = %v", err)
 	}
-	call, err := g.model.Wait(within(t), before+1)
+	call, err := g.model.Wait(testTimeout(t), before+1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cancelled, err := call.Cancelled(within(t)); err != nil || !cancelled {
+	if cancelled, err := call.Cancelled(testTimeout(t)); err != nil || !cancelled {
 		t.Errorf("the model call was not aborted: %v %v", cancelled, err)
 	}
 }
 
-func TestRealTurnsOfOneSessionQueue(t *testing.T) {
-	g := gateway(t)
-	g.say(t, "erin", "c", "", "echo hello") // two first turns at once can meet in making the session, and one fails
+func TestGatewayQueuesTurnsOfOneSession(t *testing.T) {
+	g := sharedGateway(t)
+	g.turn(t, "erin", "c", "", "echo hello") // two concurrent first turns can both create the session, and one fails
 	var wg sync.WaitGroup
 	for i := range 2 {
 		wg.Go(func() {
 			word := fmt.Sprintf("word%d", i)
-			got, err := g.Turn(within(t), openclaw.TurnRequest{
+			got, err := g.Turn(testTimeout(t), openclaw.TurnRequest{
 				Entry: openclaw.Guest, SessionKey: openclaw.SessionKey(openclaw.Guest, "erin", "c"), Message: "echo " + word,
-			}, ignore)
+			}, discard)
 			if err != nil || got.Text != word {
 				t.Errorf("Turn = %+v %v, want %s", got, err, word)
 			}
@@ -198,130 +199,106 @@ func TestRealTurnsOfOneSessionQueue(t *testing.T) {
 	wg.Wait()
 }
 
-// What the provider says about a refused key comes through, if the model proxy
-// answers as it should: 400, which costs no cooldown.
-func TestRealProviderErrors(t *testing.T) {
-	g := gateway(t)
+// The provider's message about a refused key arrives, because the model proxy answers
+// 400, which starts no cooldown.
+func TestGatewayPassesOnProviderErrors(t *testing.T) {
+	g := sharedGateway(t)
 	defer g.model.Script(devmodel.When("refuse me", devmodel.Reply{Status: 400, Error: "Anthropic refuses the key: invalid x-api-key."}))()
-	turn := func(message string) *openclaw.TurnError {
+	fail := func(message string) *openclaw.TurnError {
 		t.Helper()
-		_, err := g.Turn(within(t), openclaw.TurnRequest{
+		_, err := g.Turn(testTimeout(t), openclaw.TurnRequest{
 			Entry: openclaw.Guest, SessionKey: openclaw.SessionKey(openclaw.Guest, "frank", "c"), Message: message,
-		}, ignore)
+		}, discard)
 		var e *openclaw.TurnError
 		if !errors.As(err, &e) {
 			t.Fatalf("Turn(%q) = %v, want a TurnError", message, err)
 		}
 		return e
 	}
-	if e := turn("refuse me"); e.Kind != openclaw.RefusedKey || e.Status != 400 || e.Message != "Anthropic refuses the key: invalid x-api-key." {
+	if e := fail("refuse me"); e.Kind != openclaw.RefusedKey || e.Status != 400 || e.Message != "Anthropic refuses the key: invalid x-api-key." {
 		t.Errorf("a refused key: %+v", e)
 	}
-	if e := turn("fail with 400"); e.Kind != openclaw.ModelFailed || e.Message != "The scripted model was asked to fail." {
+	if e := fail("fail with 400"); e.Kind != openclaw.ModelFailed || e.Message != "The scripted model was asked to fail." {
 		t.Errorf("another 400: %+v", e)
 	}
-	if answer, _ := g.say(t, "frank", "c", "", "echo fine again"); answer != "fine again" {
+	if answer, _ := g.turn(t, "frank", "c", "", "echo fine again"); answer != "fine again" {
 		t.Errorf("after the errors: %q", answer)
 	}
 }
 
-func TestRealGatewayRefuses(t *testing.T) {
-	g := gateway(t)
+func TestGatewayRejectsUnknownEntriesAndTokens(t *testing.T) {
+	g := sharedGateway(t)
 	var e *openclaw.TurnError
-	_, err := g.Turn(within(t), openclaw.TurnRequest{Entry: "nobody", SessionKey: "agent:nobody:api:x", Message: "hi"}, ignore)
+	_, err := g.Turn(testTimeout(t), openclaw.TurnRequest{Entry: "nobody", SessionKey: "agent:nobody:api:x", Message: "hi"}, discard)
 	if !errors.As(err, &e) || e.Kind != openclaw.Rejected {
 		t.Errorf("an unknown entry: %v", err)
 	}
-	stranger := openclaw.NewGateway(openclaw.DialOf(g.Gateway), vault.NewSecret("wrong"))
-	defer stranger.Close()
-	_, err = stranger.Turn(within(t), openclaw.TurnRequest{Entry: openclaw.Main, SessionKey: "agent:main:api:x", Message: "hi"}, ignore)
+	unauthorized := openclaw.NewGateway(openclaw.DialOf(g.Gateway), vault.NewSecret("wrong"))
+	defer unauthorized.Close()
+	_, err = unauthorized.Turn(testTimeout(t), openclaw.TurnRequest{Entry: openclaw.Main, SessionKey: "agent:main:api:x", Message: "hi"}, discard)
 	if !errors.As(err, &e) || e.Kind != openclaw.Rejected {
 		t.Errorf("a wrong token over HTTP: %v", err)
 	}
 	var refused *openclaw.CallError
-	if err := stranger.ReloadSecrets(within(t)); !errors.As(err, &refused) {
+	if err := unauthorized.ReloadSecrets(testTimeout(t)); !errors.As(err, &refused) {
 		t.Errorf("a wrong token over WebSocket: %v", err)
 	}
 }
 
-func TestRealSessionsAndHistory(t *testing.T) {
-	g := gateway(t)
-	ctx := within(t)
+func TestGatewaySessionsAndHistory(t *testing.T) {
+	g := sharedGateway(t)
+	ctx := testTimeout(t)
 	key := openclaw.SessionKey(openclaw.Guest, "grace", "c1")
 	if messages, more, err := g.History(ctx, key, 10, 0); err != nil || more || len(messages) != 0 {
 		t.Errorf("history before the first turn = %v %v %v", messages, more, err)
 	}
-	row, err := g.CreateSession(ctx, key, "Order 17")
-	if err != nil || row.Key != key || row.CreatedAt.IsZero() || row.Name != "Order 17" {
-		t.Errorf("CreateSession = %+v %v", row, err)
-	}
-	if _, err := g.CreateSession(ctx, key, "Order 17"); err != nil {
-		t.Errorf("creating it again: %v", err)
-	}
 	long := strings.Repeat("lorem ipsum ", 5000)
-	g.say(t, "grace", "c1", "", "echo "+long)
-	g.say(t, "grace", "c1", "", `call read {"path":"rules/refunds.md"}`)
+	g.turn(t, "grace", "c1", "", "echo "+long)
+	g.turn(t, "grace", "c1", "", `call read {"path":"rules/refunds.md"}`)
 
 	messages, more, err := g.History(ctx, key, 20, 0)
 	if err != nil || more {
 		t.Fatalf("History = %v %v", more, err)
 	}
-	var said []string
+	var public []string
 	for _, m := range messages {
 		if m.ID == "" || m.Time.IsZero() {
 			t.Errorf("a message without id or time: %+v", m)
 		}
 		if !m.Internal {
-			said = append(said, m.Role+" "+m.Text)
+			public = append(public, m.Role+" "+m.Text)
 		}
 	}
-	if len(said) != 4 || said[0] != "user echo "+strings.TrimSpace(long) && said[0] != "user echo "+long ||
-		!strings.HasPrefix(said[1], "assistant lorem") || len(said[1]) < 50_000 || !strings.HasPrefix(said[3], "assistant The tool read answered") {
-		t.Errorf("said %d rows: %.200q", len(said), said)
+	if len(public) != 4 || public[0] != "user echo "+strings.TrimSpace(long) && public[0] != "user echo "+long ||
+		!strings.HasPrefix(public[1], "assistant lorem") || len(public[1]) < 50_000 || !strings.HasPrefix(public[3], "assistant The tool read answered") {
+		t.Errorf("%d messages: %.200q", len(public), public)
 	}
-	rows, err := g.Sessions(ctx, 50)
+	keys, err := g.SessionKeys(ctx, 50)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := false
-	for _, r := range rows {
-		found = found || r.Key == key && r.Name == "Order 17" && !r.UpdatedAt.IsZero()
-	}
-	if !found {
-		t.Errorf("Sessions lacks %s: %+v", key, rows)
-	}
-	if err := g.ResetSession(ctx, key); err != nil {
-		t.Fatal(err)
-	}
-	_, call := g.say(t, "grace", "c1", "", "echo fresh")
-	lacks(t, "a session after its reset", string(call.Body), "lorem")
-	for range 2 {
-		if err := g.DeleteSession(ctx, key); err != nil {
-			t.Errorf("DeleteSession: %v", err)
-		}
-	}
-	if messages, _, err := g.History(ctx, key, 10, 0); err != nil || len(messages) != 0 {
-		t.Errorf("history of a deleted session = %v %v", messages, err)
+	if !slices.Contains(keys, key) {
+		t.Errorf("SessionKeys lacks %s: %q", key, keys)
 	}
 }
 
-func TestRealAbort(t *testing.T) {
-	g := gateway(t)
-	ctx := within(t)
+func TestGatewayReportsAnAbortedRun(t *testing.T) {
+	g := sharedGateway(t)
+	ctx := testTimeout(t)
 	gate := make(chan struct{})
 	defer g.model.Script(devmodel.When("endless", devmodel.Reply{Chunks: []string{"never "}, Gate: gate}))()
 	before := g.model.Count()
 	key := openclaw.SessionKey(openclaw.Guest, "heidi", "c")
 	done := make(chan error, 1)
 	go func() {
-		_, err := g.Turn(ctx, openclaw.TurnRequest{Entry: openclaw.Guest, SessionKey: key, Message: "endless"}, ignore)
+		_, err := g.Turn(ctx, openclaw.TurnRequest{Entry: openclaw.Guest, SessionKey: key, Message: "endless"}, discard)
 		done <- err
 	}()
 	call, err := g.model.Wait(ctx, before+1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Abort(ctx, key); err != nil {
+	if err := openclaw.Call(g.Gateway, ctx, "sessions.abort", map[string]any{"key": key, "clearQueued": true}, nil); err != nil {
 		t.Fatal(err)
 	}
 	var e *openclaw.TurnError
@@ -329,13 +306,13 @@ func TestRealAbort(t *testing.T) {
 		t.Errorf("the aborted turn ended with %v", err)
 	}
 	if cancelled, err := call.Cancelled(ctx); err != nil || !cancelled {
-		t.Errorf("the model call goes on: %v %v", cancelled, err)
+		t.Errorf("the model call was not aborted: %v %v", cancelled, err)
 	}
 }
 
-func TestRealSecretsReload(t *testing.T) {
-	g := gateway(t)
-	ctx := within(t)
+func TestGatewayReloadsSecrets(t *testing.T) {
+	g := sharedGateway(t)
+	ctx := testTimeout(t)
 	changed := g.agent
 	changed.Model.Token = vault.NewSecret("another-model-token")
 	for _, agent := range []openclaw.Agent{changed, g.agent} {
@@ -349,93 +326,78 @@ func TestRealSecretsReload(t *testing.T) {
 		if err := g.ReloadSecrets(ctx); err != nil {
 			t.Fatal(err)
 		}
-		_, call := g.say(t, "ivan", "c", "", "echo key")
+		_, call := g.turn(t, "ivan", "c", "", "echo key")
 		if call.Key.Reveal() != agent.Model.Token.Reveal() {
 			t.Error("the model was not called with the key of the file")
 		}
 	}
 }
 
-func TestRealTelegram(t *testing.T) {
-	g := gateway(t)
-	ctx := within(t)
+func TestGatewayServesTelegram(t *testing.T) {
+	g := sharedGateway(t)
+	ctx := testTimeout(t)
 	sub, err := g.Subscribe(ctx, openclaw.EventMessage)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer sub.Close()
 	g.bot.Write(5, 42, "Eve", "echo from afar")
-	var told []openclaw.SessionMessage
-	for len(told) < 2 {
+	var received []openclaw.SessionMessage
+	for len(received) < 2 {
 		select {
 		case <-ctx.Done():
-			t.Fatalf("only told of %+v", told)
+			t.Fatalf("received only %+v", received)
 		case e := <-sub.C:
 			if m, ok := openclaw.ParseSessionMessage(e); ok && strings.Contains(m.SessionKey, "telegram") && !m.Message.Internal {
-				told = append(told, m)
+				received = append(received, m)
 			}
 		}
 	}
-	if told[0].Message.Role != openclaw.RoleUser || told[0].Message.Text != "echo from afar" || told[0].Message.Sender != "Eve" {
-		t.Errorf("the user's message: %+v", told[0])
+	if received[0].Message.Role != openclaw.RoleUser || received[0].Message.Text != "echo from afar" || received[0].Message.Sender != "Eve" {
+		t.Errorf("the user's message: %+v", received[0])
 	}
-	if told[1].Message.Role != openclaw.RoleAssistant || told[1].Message.Text != "from afar" {
-		t.Errorf("the answer: %+v", told[1])
+	if received[1].Message.Role != openclaw.RoleAssistant || received[1].Message.Text != "from afar" {
+		t.Errorf("the answer: %+v", received[1])
 	}
-	s, ok := openclaw.ParseSessionKey(told[0].SessionKey)
+	s, ok := openclaw.ParseSessionKey(received[0].SessionKey)
 	if !ok || s != (openclaw.Session{Entry: openclaw.Guest, Channel: "telegram", Peer: "42"}) {
-		t.Errorf("the session is %s: %+v", told[0].SessionKey, s)
+		t.Errorf("the session is %s: %+v", received[0].SessionKey, s)
 	}
 	select {
 	case <-ctx.Done():
 		t.Fatal("nothing was sent to Telegram")
 	case sent := <-g.bot.Sent():
-		contains(t, "what was sent", sent, "from afar")
-	}
-	channels, err := g.Channels(ctx)
-	if err != nil || len(channels) != 1 || channels[0].Channel != "telegram" || !channels[0].Running {
-		t.Errorf("Channels = %+v %v", channels, err)
+		assertContains(t, "what was sent", sent, "from afar")
 	}
 }
 
-func TestRealWarmUp(t *testing.T) {
-	g := gateway(t)
-	before := g.model.Count()
-	if err := g.WarmUp(within(t)); err != nil {
-		t.Fatal(err)
-	}
-	if n := g.model.Count() - before; n != 0 {
-		t.Errorf("warming up cost %d model calls", n)
-	}
-}
-
-// A running gateway takes another model, and each provider's protocol works: turns
-// stream, the session is named in the request, a refusal comes through in words.
-func TestRealOtherProviders(t *testing.T) {
-	g := gateway(t)
+// A running gateway accepts another model, and each provider's protocol works: turns
+// stream, the request names the session, and errors arrive with their message.
+func TestGatewayServesEveryProtocol(t *testing.T) {
+	g := sharedGateway(t)
 	defer g.configure(t, g.agent)
 	for _, tt := range []struct {
-		model openclaw.Model
-		api   devmodel.API
+		provider provider.Name
+		protocol provider.Protocol
 	}{
-		{openclaw.Model{Provider: openclaw.OpenAI}, devmodel.OpenAIChat},
-		{openclaw.Model{Provider: openclaw.OpenAI, Responses: true}, devmodel.OpenAIResponses},
-		{openclaw.Model{Provider: openclaw.Google}, devmodel.Gemini},
+		{provider.OpenAI, provider.OpenAICompletions},
+		{provider.OpenAI, provider.OpenAIResponses},
+		{provider.Google, provider.GoogleGenerativeAI},
 	} {
-		t.Run(string(tt.api), func(t *testing.T) {
+		t.Run(string(tt.protocol), func(t *testing.T) {
 			agent := g.agent
-			agent.Model.Provider, agent.Model.Responses = tt.model.Provider, tt.model.Responses
+			agent.Model.Provider, agent.Model.Protocol = findProvider(tt.provider), tt.protocol
 			g.configure(t, agent)
-			call := g.awaitAPI(t, tt.api)
-			if call.Key.Reveal() != modelToken || call.Model != tt.model.Provider.DefaultModel() {
-				t.Errorf("called %s with a key that is right: %v", call.Model, call.Key.Reveal() == modelToken)
+			call := g.waitProtocol(t, tt.protocol)
+			if call.Key.Reveal() != modelToken || call.Model != agent.Model.Provider.DefaultModel {
+				t.Errorf("called %s, with the right key: %v", call.Model, call.Key.Reveal() == modelToken)
 			}
-			if key, ok := sessionOf(call); !ok || key != openclaw.SessionKey(openclaw.Guest, "judy", string(tt.api)) {
-				t.Errorf("SessionOf = %q, %v", key, ok)
+			if key := sessionOf(t, tt.provider, call); key != openclaw.SessionKey(openclaw.Guest, "judy", string(tt.protocol)) {
+				t.Errorf("the request's session = %q", key)
 			}
-			_, err := g.Turn(within(t), openclaw.TurnRequest{
-				Entry: openclaw.Guest, SessionKey: openclaw.SessionKey(openclaw.Guest, "judy", string(tt.api)), Message: "fail with 400",
-			}, ignore)
+			_, err := g.Turn(testTimeout(t), openclaw.TurnRequest{
+				Entry: openclaw.Guest, SessionKey: openclaw.SessionKey(openclaw.Guest, "judy", string(tt.protocol)), Message: "fail with 400",
+			}, discard)
 			var e *openclaw.TurnError
 			if !errors.As(err, &e) || e.Kind != openclaw.ModelFailed || e.Message != "The scripted model was asked to fail." {
 				t.Errorf("a 400: %#v", err)
@@ -444,8 +406,8 @@ func TestRealOtherProviders(t *testing.T) {
 	}
 }
 
-// configure writes an agent's configuration under the running gateway.
-func (r *real) configure(t *testing.T, agent openclaw.Agent) {
+// configure replaces the configuration file of the running gateway.
+func (r *realGateway) configure(t *testing.T, agent openclaw.Agent) {
 	t.Helper()
 	spec, err := openclaw.Spec(agent)
 	if err != nil {
@@ -458,37 +420,34 @@ func (r *real) configure(t *testing.T, agent openclaw.Agent) {
 	}
 }
 
-// awaitAPI has turns until the model is called by the given protocol. A turn that
-// meets the very moment of the change may fail.
-func (r *real) awaitAPI(t *testing.T, api devmodel.API) *devmodel.Call {
+// waitProtocol runs turns until the model is called in the given protocol. A turn
+// during the change of the configuration may fail.
+func (r *realGateway) waitProtocol(t *testing.T, p provider.Protocol) *devmodel.Call {
 	t.Helper()
-	ctx := within(t)
+	ctx := testTimeout(t)
 	for ctx.Err() == nil {
 		before := r.model.Count()
 		_, err := r.Turn(ctx, openclaw.TurnRequest{
-			Entry: openclaw.Guest, SessionKey: openclaw.SessionKey(openclaw.Guest, "judy", string(api)), Message: "echo hello",
-		}, ignore)
+			Entry: openclaw.Guest, SessionKey: openclaw.SessionKey(openclaw.Guest, "judy", string(p)), Message: "echo hello",
+		}, discard)
 		if err != nil {
 			continue
 		}
-		if call, err := r.model.Wait(ctx, before+1); err == nil && call.API == api {
+		if call, err := r.model.Wait(ctx, before+1); err == nil && call.Protocol == p {
 			return call
 		}
 	}
-	t.Fatalf("the gateway did not change to %s", api)
+	t.Fatalf("the gateway did not change to %s", p)
 	return nil
 }
 
-// sessionOf looks where the model proxy has to: in the system text, else in what a
-// user said last.
-func sessionOf(call *devmodel.Call) (string, bool) {
-	if key, ok := openclaw.SessionOf(call.System); ok {
-		return key, true
+// sessionOf returns the session that a model call names.
+func sessionOf(t *testing.T, p provider.Name, call *devmodel.Call) string {
+	t.Helper()
+	r := openclaw.NewSessionReader(p)
+	r.SystemText(inJSON(t, call.System))
+	for _, m := range call.Messages {
+		r.MessageText(m.Role, inJSON(t, m.Text))
 	}
-	for _, m := range slices.Backward(call.Messages) {
-		if key, ok := openclaw.SessionOf(m.Text); ok && m.Role == devmodel.User {
-			return key, true
-		}
-	}
-	return "", false
+	return r.Key()
 }

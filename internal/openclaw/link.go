@@ -17,31 +17,33 @@ import (
 const (
 	protocolVersion = 4
 	maxFrame        = 26 << 20 // the gateway sends up to 25 MB
-	// silence is how long a link may stay mute: the gateway ticks every 30 s.
-	silence = 100 * time.Second
-	// backlog is how many events wait for a subscriber.
-	backlog = 1024
+	// readTimeout ends a connection on which nothing arrives: the gateway sends a tick
+	// every 30 s.
+	readTimeout = 100 * time.Second
+	// handshakeTimeout is the time to open a connection.
+	handshakeTimeout = 15 * time.Second
+	// eventBuffer is how many events a subscriber may be behind.
+	eventBuffer = 1024
 )
 
 // CallError is a call that the gateway refused.
 type CallError struct {
-	Method     string
-	Code       string // UNAVAILABLE, INVALID_REQUEST, FORBIDDEN, …
-	Message    string
-	Retryable  bool
-	RetryAfter time.Duration
+	Method  string
+	Code    string // UNAVAILABLE, INVALID_REQUEST, FORBIDDEN, …
+	Message string
 }
 
 // Error implements error.
 func (e *CallError) Error() string { return fmt.Sprintf("%s: %s: %s", e.Method, e.Code, e.Message) }
 
-// errLinkClosed is why calls fail after Rest or Close.
-var errLinkClosed = errors.New("the connection to the gateway was closed")
+// errClosed is the error of every call after Close.
+var errClosed = errors.New("the connection to the gateway was closed")
 
-// Call runs one method of the gateway. out may be nil. An answer that does not fit
-// out is an error; unknown fields are not. Refusals are *CallError.
-func (g *Gateway) Call(ctx context.Context, method string, params, out any) error {
-	l, err := g.connected(ctx)
+// call calls one method of the gateway and decodes the answer into out, which may be
+// nil. An answer that does not fit out is an error; unknown fields are not. A
+// refusal is a *CallError.
+func (g *Gateway) call(ctx context.Context, method string, params, out any) error {
+	l, err := g.connect(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
 	}
@@ -58,17 +60,17 @@ func (g *Gateway) Call(ctx context.Context, method string, params, out any) erro
 	return nil
 }
 
-// connected returns the open link, or opens one.
-func (g *Gateway) connected(ctx context.Context) (*link, error) {
+// connect returns the open connection, or opens one.
+func (g *Gateway) connect(ctx context.Context) (*link, error) {
 	g.mu.Lock()
-	defer g.mu.Unlock() // others wait here rather than open a second one
-	if g.life.Err() != nil {
-		return nil, errLinkClosed
+	defer g.mu.Unlock() // concurrent calls wait here and do not open a second connection
+	if g.open.Err() != nil {
+		return nil, errClosed
 	}
-	if g.link != nil && g.link.alive() {
+	if g.link != nil && !g.link.ended() {
 		return g.link, nil
 	}
-	l, err := g.open(ctx)
+	l, err := g.openLink(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -76,22 +78,22 @@ func (g *Gateway) connected(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
-// link is one WebSocket: calls out, answers and events in.
+// link is one WebSocket to the gateway. It sends calls and reads answers and events.
 type link struct {
 	conn   *websocket.Conn
 	cancel context.CancelFunc // ends the reader
 	done   chan struct{}      // closed when the reader has ended
 
 	mu      sync.Mutex
-	last    int                    // guarded by mu; id of the last call
-	waiting map[string]chan answer // guarded by mu; calls by id
-	subs    map[*Subscription]bool // guarded by mu
-	err     error                  // guarded by mu; why it ended
+	lastID  int                        // guarded by mu; of the last call
+	pending map[string]chan callResult // guarded by mu; the calls in progress by id
+	subs    map[*Subscription]bool     // guarded by mu
+	err     error                      // guarded by mu; the reason why it ended
 }
 
-type answer struct {
+type callResult struct {
 	payload json.RawMessage
-	err     *callFailure
+	err     *wireError
 }
 
 type frame struct {
@@ -99,24 +101,22 @@ type frame struct {
 	ID      string          `json:"id"`
 	OK      bool            `json:"ok"`
 	Payload json.RawMessage `json:"payload"`
-	Error   *callFailure    `json:"error"`
+	Error   *wireError      `json:"error"`
 	Event   string          `json:"event"`
 }
 
-type callFailure struct {
-	Code         string  `json:"code"`
-	Message      string  `json:"message"`
-	Retryable    bool    `json:"retryable"`
-	RetryAfterMS float64 `json:"retryAfterMs"`
+type wireError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
 }
 
-func (g *Gateway) open(ctx context.Context) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+func (g *Gateway) openLink(ctx context.Context) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	defer context.AfterFunc(g.life, cancel)()
+	defer context.AfterFunc(g.open, cancel)()
 	transport := &http.Transport{
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return g.dial(ctx) },
-		DisableKeepAlives: true, // nobody would ever use the connection of a refused upgrade again
+		DisableKeepAlives: true, // the connection of a refused upgrade would stay open unused
 	}
 	conn, resp, err := websocket.Dial(ctx, "ws://localhost/", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
 	if resp != nil && resp.Body != nil {
@@ -126,20 +126,21 @@ func (g *Gateway) open(ctx context.Context) (*link, error) {
 		return nil, fmt.Errorf("open the gateway's WebSocket: %w", err)
 	}
 	conn.SetReadLimit(maxFrame)
-	if err := g.greet(ctx, conn); err != nil {
+	if err := g.authenticate(ctx, conn); err != nil {
 		_ = conn.CloseNow()
 		return nil, err
 	}
-	reading, stop := context.WithCancel(g.life)
-	l := &link{conn: conn, cancel: stop, done: make(chan struct{}), waiting: make(map[string]chan answer), subs: make(map[*Subscription]bool)}
-	go l.read(reading)
+	readCtx, cancelRead := context.WithCancel(g.open)
+	l := &link{conn: conn, cancel: cancelRead, done: make(chan struct{}), pending: make(map[string]chan callResult), subs: make(map[*Subscription]bool)}
+	go l.read(readCtx)
 	return l, nil
 }
 
-// greet answers the gateway's challenge. Over loopback the shared token is enough.
-func (g *Gateway) greet(ctx context.Context, conn *websocket.Conn) error {
-	if err := awaitFrame(ctx, conn, func(f frame) bool { return f.Event == "connect.challenge" }, nil); err != nil {
-		return fmt.Errorf("await the challenge: %w", err)
+// authenticate answers the gateway's challenge. Over loopback the shared token is
+// enough.
+func (g *Gateway) authenticate(ctx context.Context, conn *websocket.Conn) error {
+	if _, err := waitFrame(ctx, conn, func(f frame) bool { return f.Event == "connect.challenge" }); err != nil {
+		return fmt.Errorf("wait for the gateway's challenge: %w", err)
 	}
 	hello, err := json.Marshal(map[string]any{
 		"type": "req", "id": "hello", "method": "connect",
@@ -153,36 +154,32 @@ func (g *Gateway) greet(ctx context.Context, conn *websocket.Conn) error {
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("write the greeting: %w", err)
+		return fmt.Errorf("encode the connect request: %w", err)
 	}
 	if err := conn.Write(ctx, websocket.MessageText, hello); err != nil {
-		return fmt.Errorf("greet the gateway: %w", err)
+		return fmt.Errorf("send the connect request: %w", err)
 	}
-	var got frame
-	if err := awaitFrame(ctx, conn, func(f frame) bool { return f.Type == "res" && f.ID == "hello" }, &got); err != nil {
-		return fmt.Errorf("await the gateway's greeting: %w", err)
+	reply, err := waitFrame(ctx, conn, func(f frame) bool { return f.Type == "res" && f.ID == "hello" })
+	if err != nil {
+		return fmt.Errorf("wait for the gateway's answer to connect: %w", err)
 	}
-	if !got.OK {
-		return got.Error.named("connect")
+	if !reply.OK {
+		return reply.Error.callError("connect")
 	}
 	return nil
 }
 
-// awaitFrame reads up to the frame that is wanted, and skips others.
-func awaitFrame(ctx context.Context, conn *websocket.Conn, want func(frame) bool, out *frame) error {
+// waitFrame reads until a frame matches and returns it. It skips the others.
+func waitFrame(ctx context.Context, conn *websocket.Conn, match func(frame) bool) (frame, error) {
 	for {
 		_, data, err := conn.Read(ctx)
 		if err != nil {
-			return err
+			return frame{}, err
 		}
 		var f frame
-		if json.Unmarshal(data, &f) != nil || !want(f) {
-			continue
+		if json.Unmarshal(data, &f) == nil && match(f) {
+			return f, nil
 		}
-		if out != nil {
-			*out = f
-		}
-		return nil
 	}
 }
 
@@ -190,14 +187,14 @@ func (l *link) call(ctx context.Context, method string, params any) (json.RawMes
 	if params == nil {
 		params = struct{}{}
 	}
-	id, reply, err := l.expect()
+	id, results, err := l.addCall()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", method, err)
 	}
-	defer l.forget(id)
+	defer l.removeCall(id)
 	data, err := json.Marshal(map[string]any{"type": "req", "id": id, "method": method, "params": params})
 	if err != nil {
-		return nil, fmt.Errorf("%s: write the call: %w", method, err)
+		return nil, fmt.Errorf("%s: encode the call: %w", method, err)
 	}
 	if err := l.conn.Write(ctx, websocket.MessageText, data); err != nil {
 		return nil, fmt.Errorf("%s: %w", method, err)
@@ -206,38 +203,38 @@ func (l *link) call(ctx context.Context, method string, params any) (json.RawMes
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%s: %w", method, ctx.Err())
 	case <-l.done:
-		return nil, fmt.Errorf("%s: %w", method, l.reason())
-	case a := <-reply:
-		if a.err != nil {
-			return nil, a.err.named(method)
+		return nil, fmt.Errorf("%s: %w", method, l.endReason())
+	case r := <-results:
+		if r.err != nil {
+			return nil, r.err.callError(method)
 		}
-		return a.payload, nil
+		return r.payload, nil
 	}
 }
 
-func (l *link) expect() (id string, reply chan answer, err error) {
+func (l *link) addCall() (id string, results chan callResult, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
 		return "", nil, l.err
 	}
-	l.last++
-	id, reply = strconv.Itoa(l.last), make(chan answer, 1)
-	l.waiting[id] = reply
-	return id, reply, nil
+	l.lastID++
+	id, results = strconv.Itoa(l.lastID), make(chan callResult, 1)
+	l.pending[id] = results
+	return id, results, nil
 }
 
-func (l *link) forget(id string) {
+func (l *link) removeCall(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.waiting, id)
+	delete(l.pending, id)
 }
 
-// read hands out what comes until the connection ends.
+// read dispatches frames until the connection ends.
 func (l *link) read(ctx context.Context) {
 	defer close(l.done)
 	for {
-		data, err := l.next(ctx)
+		data, err := l.readFrame(ctx)
 		if err != nil {
 			l.end(err)
 			_ = l.conn.CloseNow()
@@ -249,38 +246,39 @@ func (l *link) read(ctx context.Context) {
 		}
 		switch f.Type {
 		case "res":
-			l.answer(f)
+			l.completeCall(f)
 		case "event":
 			l.publish(Event{Name: f.Event, Payload: f.Payload})
 		}
 	}
 }
 
-func (l *link) next(ctx context.Context) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, silence)
+func (l *link) readFrame(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	_, data, err := l.conn.Read(ctx)
 	return data, err
 }
 
-func (l *link) answer(f frame) {
+func (l *link) completeCall(f frame) {
 	l.mu.Lock()
-	reply := l.waiting[f.ID]
-	delete(l.waiting, f.ID)
+	results := l.pending[f.ID]
+	delete(l.pending, f.ID)
 	l.mu.Unlock()
-	if reply == nil {
+	if results == nil {
 		return
 	}
-	a := answer{payload: f.Payload}
+	r := callResult{payload: f.Payload}
 	if !f.OK {
-		a.err = f.Error
-		if a.err == nil {
-			a.err = &callFailure{}
+		r.err = f.Error
+		if r.err == nil {
+			r.err = &wireError{}
 		}
 	}
-	reply <- a // has room for one, and only one comes
+	results <- r // never blocks: buffered, and the call is no longer pending
 }
 
+// end records the reason and ends every subscription.
 func (l *link) end(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -288,42 +286,40 @@ func (l *link) end(err error) {
 		l.err = fmt.Errorf("the connection to the gateway ended: %w", err)
 	}
 	for s := range l.subs {
-		s.finish(l.err)
+		s.end(l.err)
 	}
 	clear(l.subs)
 }
 
+// close ends the connection and waits for the reader.
 func (l *link) close() {
 	l.mu.Lock()
 	if l.err == nil {
-		l.err = errLinkClosed
+		l.err = errClosed
 	}
 	l.mu.Unlock()
 	l.cancel()
 	<-l.done
 }
 
-func (l *link) alive() bool {
+func (l *link) ended() bool {
 	select {
 	case <-l.done:
-		return false
-	default:
 		return true
+	default:
+		return false
 	}
 }
 
-func (l *link) reason() error {
+func (l *link) endReason() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
 }
 
-func (e *callFailure) named(method string) error {
+func (e *wireError) callError(method string) error {
 	if e == nil {
-		e = &callFailure{}
+		e = &wireError{}
 	}
-	return &CallError{
-		Method: method, Code: e.Code, Message: e.Message, Retryable: e.Retryable,
-		RetryAfter: time.Duration(e.RetryAfterMS) * time.Millisecond,
-	}
+	return &CallError{Method: method, Code: e.Code, Message: e.Message}
 }

@@ -6,28 +6,28 @@ import (
 	"time"
 )
 
-// LogLine shows one line of a gateway's output as "TIME [level] message". Lines
-// that are not OpenClaw's JSON (its first boot prints a few, Node its crashes)
-// are shown as they are, without colours.
+// LogLine formats one line of a gateway's output as "TIME [level] message". Lines
+// that are not OpenClaw's JSON (its first boot prints some, Node prints its crashes)
+// stay as they are, without colours.
 func LogLine(line string) string {
 	var entry struct {
 		Time, Level, Subsystem, Message string
 	}
 	text, ok := strings.CutPrefix(strings.TrimSpace(line), "{")
 	if !ok || json.Unmarshal([]byte("{"+text), &entry) != nil || entry.Message == "" {
-		return plainLine(line)
+		return stripControls(line)
 	}
 	if entry.Level == "" {
 		entry.Level = "info"
 	}
-	out := logTime(entry.Time) + " [" + entry.Level + "] "
+	out := formatTime(entry.Time) + " [" + entry.Level + "] "
 	if entry.Subsystem != "" {
 		out += entry.Subsystem + ": "
 	}
-	return plainLine(out + entry.Message)
+	return stripControls(out + entry.Message)
 }
 
-func logTime(s string) string {
+func formatTime(s string) string {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
 		return s
@@ -35,9 +35,9 @@ func logTime(s string) string {
 	return t.UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-// plainLine keeps one line one line, and takes colours and other control
-// characters out: a log is read in terminals.
-func plainLine(s string) string {
+// stripControls removes line breaks, colours and other control characters, because
+// logs are read in terminals.
+func stripControls(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] == 0x1b { // an escape sequence ends with a letter

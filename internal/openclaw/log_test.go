@@ -7,7 +7,7 @@ import (
 	"agento.host/agento/internal/openclaw"
 )
 
-func TestLogLine(t *testing.T) {
+func TestLogLineFormatsOneLine(t *testing.T) {
 	for line, want := range map[string]string{
 		`{"time":"2026-11-24T14:58:56.021+01:00","level":"warn","subsystem":"gateway/ws","message":"slow"}`: "2026-11-24T13:58:56.021Z [warn] gateway/ws: slow",
 		`{"time":"later","message":"two\nlines"}`:                                                           "later [info] two lines",

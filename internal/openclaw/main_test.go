@@ -10,6 +10,7 @@ import (
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/openclaw/openclawtest"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
@@ -18,9 +19,9 @@ const (
 	modelToken   = "model-token-of-the-test"
 )
 
-// real is the one gateway that all tests of this package share: booting costs 15 s
-// and 1 GB. It starts with the first test that asks for it.
-type real struct {
+// realGateway is a running OpenClaw with a scripted model and a Telegram server. All
+// tests of this package share one, because a boot costs 15 s and 1 GB.
+type realGateway struct {
 	*openclawtest.Process
 	agent openclaw.Agent
 	model *devmodel.Server
@@ -29,7 +30,7 @@ type real struct {
 
 var shared struct {
 	sync.Mutex
-	gateway *real
+	gateway *realGateway
 	err     error
 }
 
@@ -43,13 +44,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// gateway boots the shared gateway, or returns it.
-func gateway(t *testing.T) *real {
+// sharedGateway returns the shared gateway. The first call boots it.
+func sharedGateway(t *testing.T) *realGateway {
 	t.Helper()
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.gateway == nil && shared.err == nil {
-		shared.gateway, shared.err = boot()
+		shared.gateway, shared.err = bootGateway()
 	}
 	if shared.err != nil {
 		t.Fatal(shared.err)
@@ -57,22 +58,22 @@ func gateway(t *testing.T) *real {
 	t.Cleanup(func() {
 		if t.Failed() {
 			log := shared.gateway.Log()
-			t.Logf("the gateway printed last:\n%s", log[max(0, len(log)-3000):])
+			t.Logf("the end of the gateway's output:\n%s", log[max(0, len(log)-3000):])
 		}
 	})
 	return shared.gateway
 }
 
-func boot() (*real, error) {
+func bootGateway() (*realGateway, error) {
 	model, err := devmodel.Start(devmodel.Settings{})
 	if err != nil {
 		return nil, err
 	}
-	r := &real{model: model, bot: openclawtest.NewTelegram()}
+	r := &realGateway{model: model, bot: openclawtest.NewTelegram()}
 	r.agent = openclaw.Agent{
 		ID:       "test",
 		Token:    vault.NewSecret(gatewayToken),
-		Model:    openclaw.Model{Provider: openclaw.Anthropic, URL: model.URL(), Token: vault.NewSecret(modelToken)},
+		Model:    openclaw.Model{Provider: findProvider(provider.Anthropic), URL: model.URL(), Token: vault.NewSecret(modelToken)},
 		Telegram: &openclaw.Telegram{Token: vault.NewSecret("1:bot"), URL: r.bot.URL},
 		Env:      map[string]vault.Secret{"GREETING": vault.NewSecret("hello from the environment")},
 	}
@@ -86,14 +87,19 @@ func boot() (*real, error) {
 	})
 	files["workspace/MEMORY.md"] = []byte("MEMORY-TEXT")
 	files["skills/greet/SKILL.md"] = []byte("---\nname: greet\ndescription: SKILL-ABOUT\n---\nSKILL-TEXT\n")
-	r.Process, err = openclawtest.Boot(context.Background(), spec, r.agent.Token, files)
+	r.Process, err = openclawtest.Start(context.Background(), spec, r.agent.Token, files)
 	return r, err
 }
 
-// dialTo connects to a test server.
+// dialTo returns a Dial to a test server.
 func dialTo(addr string) openclaw.Dial {
 	return func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", addr)
 	}
+}
+
+func findProvider(name provider.Name) provider.Provider {
+	p, _ := provider.Find(name)
+	return p
 }

@@ -8,35 +8,36 @@ import (
 
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/vault"
 )
 
-// Agent is what a gateway has to know of its agent.
+// Agent is what a gateway's specification is made from.
 type Agent struct {
-	ID       string
+	ID       identity.AgentID
 	Model    Model
 	MCP      *MCP      // nil: no tools of the control plane
 	Telegram *Telegram // nil: not connected
 	Slack    *Slack    // nil: not connected
-	// Env are variables of the agent's own, for its commands and skills. A name
-	// for which ReservedEnv is true is refused.
+	// Env are environment variables for the agent's commands and skills. Spec rejects
+	// a name for which ReservedEnv is true.
 	Env map[string]vault.Secret
-	// Token is what a caller of the gateway must show; see Gateway.
+	// Token authenticates the gateway's callers; see NewGateway.
 	Token  vault.Secret
 	Limits runtime.Limits
 }
 
-// MCP is a server of tools that the agent may call, as `platform__NAME`.
+// MCP is a tool server. The agent calls its tools as `platform__NAME`.
 type MCP struct {
-	URL   string // as the gateway reaches it
+	URL   string // as the gateway reaches the server
 	Token vault.Secret
 }
 
-// Spec is the gateway of an agent, ready for a driver: its command line,
-// environment, configuration and secrets. The workspace is not part of it, since
-// the agent may have changed it: see WorkspaceFiles.
-// Faults: Invalid, naming each field of the API's config that cannot be used.
+// Spec returns the specification of an agent's gateway for a driver: command line,
+// environment, configuration and secrets. The workspace is not part of it, because
+// the agent may have changed it; see WorkspaceFiles.
+// Faults: Invalid, with each field of the API's config that cannot be used.
 func Spec(a Agent) (runtime.Spec, error) {
 	if err := a.validate(); err != nil {
 		return runtime.Spec{}, err
@@ -50,7 +51,7 @@ func Spec(a Agent) (runtime.Spec, error) {
 		return runtime.Spec{}, err
 	}
 	return runtime.Spec{
-		ID:      identity.AgentID(a.ID),
+		ID:      a.ID,
 		Args:    []string{"gateway", "run", "--port", runtime.Port},
 		Env:     a.env(),
 		Files:   map[string][]byte{configFile: append(config, '\n')},
@@ -61,7 +62,7 @@ func Spec(a Agent) (runtime.Spec, error) {
 
 func (a Agent) validate() error {
 	wrong := fault.Fields{}
-	if _, err := ParseProvider(string(a.Model.Provider)); err != nil {
+	if _, err := provider.Parse(string(a.Model.Provider.Name)); err != nil {
 		wrong.Add("config.llmProvider", "%v", err)
 	}
 	if strings.ContainsAny(a.Model.ID, " \t\r\n") || len(a.Model.ID) > 200 {
@@ -86,8 +87,9 @@ const (
 	secretsProvider = "agento"
 )
 
-// Secrets is the content of the secrets file. A running gateway takes a changed
-// one through runtime.Driver.PutSecrets and Gateway.ReloadSecrets.
+// Secrets returns the content of the secrets file. To change the secrets of a
+// running gateway, write the file with runtime.Driver.PutSecrets and call
+// Gateway.ReloadSecrets.
 func (a Agent) Secrets() ([]byte, error) {
 	values := map[string]string{
 		secretToken: orUnset(a.Token),
@@ -102,13 +104,13 @@ func (a Agent) Secrets() ([]byte, error) {
 	}
 	data, err := json.Marshal(values)
 	if err != nil {
-		return nil, fmt.Errorf("write the secrets: %w", err)
+		return nil, fmt.Errorf("encode the secrets: %w", err)
 	}
 	return data, nil
 }
 
-// orUnset gives a worthless value for a missing one: OpenClaw keeps the last good
-// secret in use when one disappears.
+// orUnset returns a placeholder for an empty secret: OpenClaw would go on using the
+// last value of a secret that disappears.
 func orUnset(s vault.Secret) string {
 	if s.Empty() {
 		return secretUnset
@@ -116,7 +118,7 @@ func orUnset(s vault.Secret) string {
 	return s.Reveal()
 }
 
-// Variables that the configuration refers to.
+// Environment variables that the configuration refers to.
 const (
 	envHome     = "AGENTO_HOME"
 	envSecrets  = "AGENTO_SECRETS"
@@ -131,7 +133,7 @@ func (a Agent) env() map[string]vault.Secret {
 		"OPENCLAW_STATE_DIR":           runtime.HomePath + "/" + stateDir,
 		"OPENCLAW_CONFIG_PATH":         runtime.HomePath + "/" + configFile,
 		"OPENCLAW_DISABLE_BONJOUR":     "1",
-		"OPENCLAW_NO_RESPAWN":          "1", // the pid that the driver knows stays the gateway's
+		"OPENCLAW_NO_RESPAWN":          "1", // the gateway keeps the pid that the driver knows
 		"OPENCLAW_EXEC_SHELL_SNAPSHOT": "0",
 		"OPENCLAW_NO_AUTO_UPDATE":      "1",
 		"DO_NOT_TRACK":                 "1",
@@ -154,10 +156,10 @@ func (a Agent) env() map[string]vault.Secret {
 	return env
 }
 
-// ReservedEnv says whether an agent must not have a variable of that name of its
-// own: the driver or OpenClaw sets or reads it, shells do not let it be set, or it
-// changes what programs load.
-// A provider's key in the environment would win over the configuration.
+// ReservedEnv reports whether an agent must not define a variable of that name: the
+// driver or OpenClaw sets or reads it, shells do not allow it to be set, it changes
+// which code programs load, or it holds a provider's key, which would override the
+// configuration.
 func ReservedEnv(name string) bool {
 	for _, prefix := range []string{"OPENCLAW_", "AGENTO_", "CLAWHUB_", "NODE_", "NPM_", "LD_", "DYLD_", "ANTHROPIC_", "BASH"} {
 		if strings.HasPrefix(name, prefix) {

@@ -12,15 +12,16 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/openclaw/install"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/vault"
 )
 
-// everything is an agent that uses every feature.
-func everything() openclaw.Agent {
+// fullAgent returns an agent that uses every feature.
+func fullAgent() openclaw.Agent {
 	return openclaw.Agent{
 		ID:       "11111111-2222-3333-4444-555555555555",
-		Model:    openclaw.Model{Provider: openclaw.OpenAI, ID: "weird-${HOME}", Responses: true, URL: "http://127.0.0.1:4001/", Token: vault.NewSecret("tok-model")},
+		Model:    openclaw.Model{Provider: findProvider(provider.OpenAI), ID: "weird-${HOME}", URL: "http://127.0.0.1:4001/", Token: vault.NewSecret("tok-model")},
 		MCP:      &openclaw.MCP{URL: "http://127.0.0.1:4002/mcp", Token: vault.NewSecret("tok-mcp")},
 		Telegram: &openclaw.Telegram{Token: vault.NewSecret("tok-telegram"), AllowFrom: []string{"42", "${PATH}"}, URL: "http://127.0.0.1:4003"},
 		Slack:    &openclaw.Slack{BotToken: vault.NewSecret("tok-slack-bot"), AppToken: vault.NewSecret("tok-slack-app")},
@@ -30,24 +31,24 @@ func everything() openclaw.Agent {
 	}
 }
 
-func TestSpec(t *testing.T) {
-	a := everything()
+func TestSpecHoldsNoSecretAndNoPlace(t *testing.T) {
+	a := fullAgent()
 	spec, err := openclaw.Spec(a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(spec.ID) != a.ID || spec.Limits != a.Limits || strings.Join(spec.Args, " ") != "gateway run --port "+runtime.Port {
+	if spec.ID != a.ID || spec.Limits != a.Limits || strings.Join(spec.Args, " ") != "gateway run --port "+runtime.Port {
 		t.Errorf("Spec = %s %v %v", spec.ID, spec.Args, spec.Limits)
 	}
 	config := string(spec.Files["openclaw.json"])
 	for _, secret := range []string{"tok-model", "tok-mcp", "tok-telegram", "tok-slack", "tok-crm", "tok-gateway"} {
 		if strings.Contains(config, secret) {
-			t.Errorf("the configuration holds the secret %s", secret)
+			t.Errorf("the configuration contains the secret %s", secret)
 		}
 	}
 	for _, place := range []string{"127.0.0.1", ":400", runtime.HomePath, runtime.Port, runtime.SecretsPath} {
 		if strings.Contains(config, place) {
-			t.Errorf("the configuration depends on where it runs: it holds %q", place)
+			t.Errorf("the configuration depends on where it runs: it contains %q", place)
 		}
 	}
 	if spec.Env["CRM_KEY"].Reveal() != "tok-crm" {
@@ -67,10 +68,10 @@ func TestSpec(t *testing.T) {
 	}
 }
 
-// Every reference in the configuration must be in the environment, and what a
-// caller wrote must not become one.
-func TestConfigReferences(t *testing.T) {
-	spec, err := openclaw.Spec(everything())
+// Every reference of the configuration is in the environment, and a caller's text
+// does not become a reference.
+func TestConfigReferencesAreInTheEnvironment(t *testing.T) {
+	spec, err := openclaw.Spec(fullAgent())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,9 +92,9 @@ func TestConfigReferences(t *testing.T) {
 	}
 }
 
-// A secret that is gone must be overwritten: OpenClaw would keep the last good one.
-func TestSecretsOverwriteWhatIsGone(t *testing.T) {
-	a := everything()
+// OpenClaw would go on using the last value of a secret that disappears.
+func TestSecretsOverwriteRemovedOnes(t *testing.T) {
+	a := fullAgent()
 	a.Telegram.Token = vault.Secret{}
 	data, err := a.Secrets()
 	if err != nil {
@@ -104,9 +105,9 @@ func TestSecretsOverwriteWhatIsGone(t *testing.T) {
 	}
 }
 
-func TestSpecRefuses(t *testing.T) {
-	a := everything()
-	a.Model.Provider = "mistral"
+func TestSpecNamesEveryInvalidField(t *testing.T) {
+	a := fullAgent()
+	a.Model.Provider = provider.Provider{Name: "mistral"}
 	a.Model.ID = "two words"
 	a.Env["NODE_OPTIONS"] = vault.NewSecret("--require=/tmp/evil.js")
 	_, err := openclaw.Spec(a)
@@ -116,12 +117,12 @@ func TestSpecRefuses(t *testing.T) {
 	}
 	for _, field := range []string{"config.llmProvider", "config.model", "secrets.NODE_OPTIONS"} {
 		if f.Details[field] == "" {
-			t.Errorf("%s is not named in %v", field, f.Details)
+			t.Errorf("%s is missing in %v", field, f.Details)
 		}
 	}
 }
 
-func TestReservedEnv(t *testing.T) {
+func TestReservedEnvNames(t *testing.T) {
 	for name, want := range map[string]bool{
 		"PATH": true, "HOME": true, "OPENCLAW_STATE_DIR": true, "ANTHROPIC_API_KEY": true, "GEMINI_API_KEY": true,
 		"LD_PRELOAD": true, "NODE_OPTIONS": true, "AGENTO_HOME": true, "UID": true, "PPID": true, "OPTIND": true, "SHELLOPTS": true, "BASHPID": true, "CRM_KEY": false, "HOMEPAGE": false, "OPENAI_ORG": false,
@@ -132,22 +133,22 @@ func TestReservedEnv(t *testing.T) {
 	}
 }
 
-// TestConfigIsValid lets OpenClaw itself judge each kind of configuration.
-func TestConfigIsValid(t *testing.T) {
+// OpenClaw itself validates each kind of configuration.
+func TestConfigIsValidForOpenClaw(t *testing.T) {
 	rt, err := install.Install(t.Context(), install.Settings{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	google := openclaw.Agent{Model: openclaw.Model{Provider: openclaw.Google}}
-	for name, agent := range map[string]openclaw.Agent{"everything": everything(), "google": google} {
+	google := openclaw.Agent{Model: openclaw.Model{Provider: findProvider(provider.Google)}}
+	for name, agent := range map[string]openclaw.Agent{"all features": fullAgent(), "google": google} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			validate(t, rt, agent)
+			validateConfig(t, rt, agent)
 		})
 	}
 }
 
-func validate(t *testing.T, rt install.Runtime, agent openclaw.Agent) {
+func validateConfig(t *testing.T, rt install.Runtime, agent openclaw.Agent) {
 	t.Helper()
 	spec, err := openclaw.Spec(agent)
 	if err != nil {

@@ -17,40 +17,44 @@ import (
 // TurnRequest is one message to an agent.
 type TurnRequest struct {
 	Entry      Entry
-	SessionKey string // of SessionKey
-	// System is context for this turn alone; it is not kept in the session.
+	SessionKey string // made by SessionKey
+	// System is context for this turn only. The session does not keep it.
 	System  string
 	Message string
 }
 
-// TurnResult is how a turn went.
+// TurnResult is the outcome of a turn.
 type TurnResult struct {
-	Text         string // all deltas
-	InputTokens  int64  // as the provider counted; 0 if it did not say
+	Text         string // all deltas joined
+	InputTokens  int64  // as counted by the provider; 0 if it reported none
 	OutputTokens int64
 }
 
-// Turn sends a message and hands every delta of the answer to emit as it comes.
-// Text that the model writes before it calls a tool may be cut in the deltas; the
-// history has all of it. Two turns of one session run one after the other. When
-// ctx ends or emit fails, the connection is closed, which aborts the run and its
-// model call; the error is then ctx's or emit's. Any other failure is a *TurnError,
-// the end of the gateway by Close too; the result holds what came before it.
+// Turn sends a message and calls emit with every delta of the answer as it arrives.
+// Text that the model writes before it calls a tool may be missing from the deltas;
+// the history has it. Two turns of one session run one after the other. When ctx
+// ends or emit fails, Turn closes the connection, which aborts the run and its model
+// call.
+//
+// Errors: ctx's error, or emit's. Every other failure is a *TurnError, also after
+// Close; the result has the text until then. The error wraps
+// runtime.ErrNotRunning if the gateway was closed before it got the message, so the
+// caller can send it to another gateway.
 func (g *Gateway) Turn(ctx context.Context, r TurnRequest, emit func(delta string) error) (TurnResult, error) {
-	if g.life.Err() != nil { // it was given nothing yet, so that another gateway may be
-		return TurnResult{}, gone(fmt.Errorf("%w: %w", errLinkClosed, runtime.ErrNotRunning))
+	if g.open.Err() != nil {
+		return TurnResult{}, gatewayGone(fmt.Errorf("%w: %w", errClosed, runtime.ErrNotRunning))
 	}
-	open, cancel := context.WithCancel(ctx)
-	defer cancel() // closes the connection before the body is drained
-	defer context.AfterFunc(g.life, cancel)()
-	resp, err := g.post(open, r)
+	reqCtx, cancel := context.WithCancel(ctx)
+	defer cancel() // closes the connection instead of draining the answer
+	defer context.AfterFunc(g.open, cancel)()
+	resp, err := g.postTurn(reqCtx, r)
 	if err != nil {
-		return TurnResult{}, g.goneOr(ctx, err)
+		return TurnResult{}, g.turnFailure(ctx, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-		return TurnResult{}, refusal(resp.StatusCode, body)
+		return TurnResult{}, parseRejection(resp.StatusCode, body)
 	}
 	var text strings.Builder
 	result, err := readTurn(resp.Body, func(delta string) error {
@@ -59,7 +63,7 @@ func (g *Gateway) Turn(ctx context.Context, r TurnRequest, emit func(delta strin
 	})
 	result.Text = text.String()
 	if err != nil {
-		return result, g.goneOr(ctx, err)
+		return result, g.turnFailure(ctx, err)
 	}
 	return result, nil
 }
@@ -69,9 +73,9 @@ type chatMessage struct {
 	Content string `json:"content"`
 }
 
-func (g *Gateway) post(ctx context.Context, r TurnRequest) (*http.Response, error) {
-	// Only the last message: OpenClaw has the session, and would flatten earlier
-	// ones into the text.
+func (g *Gateway) postTurn(ctx context.Context, r TurnRequest) (*http.Response, error) {
+	// Only the new message: OpenClaw keeps the session, and would join earlier
+	// messages into the text.
 	messages := []chatMessage{{"user", r.Message}}
 	if r.System != "" {
 		messages = []chatMessage{{"system", r.System}, {"user", r.Message}}
@@ -83,11 +87,11 @@ func (g *Gateway) post(ctx context.Context, r TurnRequest) (*http.Response, erro
 		"messages":       messages,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("write a turn: %w", err)
+		return nil, fmt.Errorf("encode a turn: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, baseURL+"/v1/chat/completions", bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("ask for a turn: %w", err)
+		return nil, fmt.Errorf("request a turn: %w", err)
 	}
 	g.authorize(req)
 	req.Header.Set("Content-Type", "application/json")
@@ -95,9 +99,10 @@ func (g *Gateway) post(ctx context.Context, r TurnRequest) (*http.Response, erro
 	return g.http.Do(req)
 }
 
-// goneOr leaves typed errors alone and turns what a broken connection gives into
-// one, unless it broke because the caller wanted it to.
-func (g *Gateway) goneOr(ctx context.Context, err error) error {
+// turnFailure returns the error of a turn that failed with err: the caller's own
+// error if the caller ended the turn, a TurnError as it is, and GatewayGone for a
+// broken connection.
+func (g *Gateway) turnFailure(ctx context.Context, err error) error {
 	var turn *TurnError
 	var emit emitError
 	switch {
@@ -107,33 +112,33 @@ func (g *Gateway) goneOr(ctx context.Context, err error) error {
 		return ctx.Err()
 	case errors.As(err, &turn):
 		return err
-	case g.life.Err() != nil:
-		return gone(errLinkClosed) // err only says how that showed
+	case g.open.Err() != nil:
+		return gatewayGone(errClosed) // err is only a consequence
 	}
-	return gone(err)
+	return gatewayGone(err)
 }
 
-func gone(cause error) error {
+func gatewayGone(cause error) error {
 	return &TurnError{Kind: GatewayGone, Message: "The agent's gateway stopped answering.", cause: cause}
 }
 
-// emitError marks an error as emit's own.
+// emitError marks an error that emit returned.
 type emitError struct{ error }
 
-// maxLine bounds one line of a stream; a delta is a few bytes.
+// maxLine limits one line of a stream, in bytes. A delta has a few.
 const maxLine = 8 << 20
 
-// readTurn reads the events of a stream until its [DONE]. Lines and fields that it
-// does not know are skipped.
+// readTurn reads the events of a stream up to its [DONE]. It skips unknown lines and
+// fields.
 func readTurn(body io.Reader, emit func(string) error) (TurnResult, error) {
 	var result TurnResult
-	var failed error
+	var failure error
 	lines := bufio.NewReaderSize(body, 16<<10)
 	for {
 		line, err := readLine(lines)
 		if err != nil {
-			if failed != nil { // it said why before it hung up
-				return result, failed
+			if failure != nil { // the gateway sent its error and then closed the connection
+				return result, failure
 			}
 			return result, fmt.Errorf("read the stream: %w", err)
 		}
@@ -143,9 +148,9 @@ func readTurn(body io.Reader, emit func(string) error) (TurnResult, error) {
 		}
 		data = bytes.TrimSpace(data)
 		if string(data) == "[DONE]" {
-			return result, failed
+			return result, failure
 		}
-		if failed != nil {
+		if failure != nil {
 			continue
 		}
 		var chunk turnChunk
@@ -158,11 +163,12 @@ func readTurn(body io.Reader, emit func(string) error) (TurnResult, error) {
 				return result, emitError{err}
 			}
 		}
-		failed = chunk.failure()
+		failure = chunk.failure()
 	}
 }
 
-// readLine returns a line without its end. A last line without one is cut off text.
+// readLine returns a line without its line end. A last line that has none is an
+// io.ErrUnexpectedEOF.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
@@ -206,12 +212,12 @@ func (c turnChunk) text() string {
 
 func (c turnChunk) count(r *TurnResult) {
 	if c.Usage.Prompt > 0 || c.Usage.Completion > 0 {
-		r.InputTokens, r.OutputTokens = tokens(c.Usage.Prompt), tokens(c.Usage.Completion)
+		r.InputTokens, r.OutputTokens = tokenCount(c.Usage.Prompt), tokenCount(c.Usage.Completion)
 	}
 }
 
-// tokens takes numbers that can be counts, and 0 for the rest.
-func tokens(n float64) int64 {
+// tokenCount returns n as a count, and 0 if it cannot be one.
+func tokenCount(n float64) int64 {
 	if n < 0 || n > 1e12 {
 		return 0
 	}
@@ -222,5 +228,5 @@ func (c turnChunk) failure() error {
 	if c.Error == nil {
 		return nil
 	}
-	return failureOf(http.StatusOK, c.Error)
+	return parseFailure(http.StatusOK, c.Error)
 }

@@ -16,8 +16,9 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-// scripted is a gateway that answers every turn with the same bytes.
-func scripted(t testing.TB, status int, body string) *openclaw.Gateway {
+// newStubGateway returns the client of a gateway that answers every turn with the
+// same bytes.
+func newStubGateway(t testing.TB, status int, body string) *openclaw.Gateway {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
@@ -29,10 +30,10 @@ func scripted(t testing.TB, status int, body string) *openclaw.Gateway {
 	return g
 }
 
-func ignore(string) error { return nil }
+func discard(string) error { return nil }
 
 func TestTurnReadsTheStream(t *testing.T) {
-	g := scripted(t, 200, ": a comment\n\ndata: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n"+
+	g := newStubGateway(t, 200, ": a comment\n\ndata: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n"+
 		"data: {\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\r\n\r\ndata: not json\n\nevent: x\n\n"+
 		"data: {\"choices\":[{\"delta\":{\"content\":\" wörld\"},\"new\":1}]}\n\n"+
 		"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n")
@@ -50,60 +51,60 @@ func TestTurnReadsTheStream(t *testing.T) {
 	}
 }
 
-func TestTurnErrors(t *testing.T) {
+func TestTurnReturnsTheKindOfEachFailure(t *testing.T) {
 	stream := func(message, kind string) string {
 		return fmt.Sprintf("data: {\"choices\":[{\"delta\":{\"content\":\"part\"}}]}\n\ndata: {\"error\":{\"message\":%q,\"type\":%q}}\n\ndata: [DONE]\n\n", message, kind)
 	}
 	tests := []struct {
-		name   string
-		status int
-		body   string
-		kind   openclaw.Kind
-		says   string
-		code   fault.Code
+		name    string
+		status  int
+		body    string
+		kind    openclaw.Kind
+		message string
+		code    fault.Code
 	}{
-		{"a 401 of the provider", 200, stream(`401: {"error":{"message":"invalid x-api-key","type":"authentication_error"},"type":"error"}`, "authentication_error"), openclaw.RefusedKey, "invalid x-api-key", fault.Upstream},
-		{"the model proxy's refused key", 200, stream(`400: {"error":{"message":"The model provider at api.anthropic.com refused this agent's key.","type":"invalid_request_error"},"type":"error"}`, "invalid_request_error"), openclaw.RefusedKey, "api.anthropic.com refused", fault.Upstream},
-		{"a code of ours", 200, stream(`400: {"error":{"code":"refused_key","message":"No key.","type":"invalid_request_error"},"type":"error"}`, "invalid_request_error"), openclaw.RefusedKey, "No key.", fault.Upstream},
-		{"Google's 400", 200, stream("400: Google Generative AI API error (400): API key not valid. [code=INVALID_ARGUMENT]", "api_error"), openclaw.RefusedKey, "API key not valid.", fault.Upstream},
+		{"the provider answers 401", 200, stream(`401: {"error":{"message":"invalid x-api-key","type":"authentication_error"},"type":"error"}`, "authentication_error"), openclaw.RefusedKey, "invalid x-api-key", fault.Upstream},
+		{"the model proxy reports a refused key", 200, stream(`400: {"error":{"message":"The model provider at api.anthropic.com refused this agent's key.","type":"invalid_request_error"},"type":"error"}`, "invalid_request_error"), openclaw.RefusedKey, "api.anthropic.com refused", fault.Upstream},
+		{"the model proxy's error code", 200, stream(`400: {"error":{"code":"refused_key","message":"No key.","type":"invalid_request_error"},"type":"error"}`, "invalid_request_error"), openclaw.RefusedKey, "No key.", fault.Upstream},
+		{"Google answers 400", 200, stream("400: Google Generative AI API error (400): API key not valid. [code=INVALID_ARGUMENT]", "api_error"), openclaw.RefusedKey, "API key not valid.", fault.Upstream},
 		{"an aborted run", 200, stream("agent run aborted", "api_error"), openclaw.Aborted, "stopped", fault.Conflict},
-		{"a refused key by its words", 200, stream("400 Incorrect API key provided", "invalid_request_error"), openclaw.RefusedKey, "Incorrect API key provided", fault.Upstream},
-		{"the cooldown", 200, stream(`Inline API key for provider "anthropic" is temporarily disabled after a provider auth/billing failure.`, "api_error"), openclaw.RefusedKey, "temporarily disabled", fault.Upstream},
-		{"a bad model name", 200, stream(`404: {"error":{"message":"model: nope","type":"not_found_error"},"type":"error"}`, "api_error"), openclaw.ModelFailed, "model: nope", fault.Upstream},
+		{"a refused key by its message", 200, stream("400 Incorrect API key provided", "invalid_request_error"), openclaw.RefusedKey, "Incorrect API key provided", fault.Upstream},
+		{"OpenClaw's cooldown of a provider", 200, stream(`Inline API key for provider "anthropic" is temporarily disabled after a provider auth/billing failure.`, "api_error"), openclaw.RefusedKey, "temporarily disabled", fault.Upstream},
+		{"an unknown model", 200, stream(`404: {"error":{"message":"model: nope","type":"not_found_error"},"type":"error"}`, "api_error"), openclaw.ModelFailed, "model: nope", fault.Upstream},
 		{"an overloaded provider", 200, stream("500: nothing to parse", "api_error"), openclaw.ModelFailed, "nothing to parse", fault.Upstream},
 		{"a silent provider", 200, stream("LLM request timed out.", "api_error"), openclaw.ModelTimeout, "timed out", fault.UpstreamTimeout},
-		{"an error of nothing", 200, "data: {\"error\":{}}\n\ndata: [DONE]\n\n", openclaw.ModelFailed, "without saying why", fault.Upstream},
-		{"an error, then the end", 200, "data: {\"error\":\"just words\"}\n\n", openclaw.ModelFailed, "just words", fault.Upstream},
-		{"a stream cut off", 200, "data: {\"choices\":[{\"delta\":{\"content\":\"part\"}}]}\n\n", openclaw.GatewayGone, "stopped answering", fault.Unavailable},
-		{"nothing at all", 200, "", openclaw.GatewayGone, "stopped answering", fault.Unavailable},
+		{"an empty error", 200, "data: {\"error\":{}}\n\ndata: [DONE]\n\n", openclaw.ModelFailed, "without saying why", fault.Upstream},
+		{"an error without [DONE]", 200, "data: {\"error\":\"just words\"}\n\n", openclaw.ModelFailed, "just words", fault.Upstream},
+		{"a stream that breaks off", 200, "data: {\"choices\":[{\"delta\":{\"content\":\"part\"}}]}\n\n", openclaw.GatewayGone, "stopped answering", fault.Unavailable},
+		{"an empty answer", 200, "", openclaw.GatewayGone, "stopped answering", fault.Unavailable},
 		{"a wrong token", 401, `{"error":{"message":"Unauthorized","type":"unauthorized"}}`, openclaw.Rejected, "Unauthorized", fault.Upstream},
-		{"a refusal without words", 500, "oops", openclaw.Rejected, "HTTP 500", fault.Upstream},
+		{"a rejection without a message", 500, "oops", openclaw.Rejected, "HTTP 500", fault.Upstream},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := scripted(t, tt.status, tt.body).Turn(t.Context(), openclaw.TurnRequest{}, ignore)
+			got, err := newStubGateway(t, tt.status, tt.body).Turn(t.Context(), openclaw.TurnRequest{}, discard)
 			var turn *openclaw.TurnError
 			if !errors.As(err, &turn) {
 				t.Fatalf("Turn = %v, want a TurnError", err)
 			}
-			if turn.Kind != tt.kind || !strings.Contains(turn.Message, tt.says) || turn.Fault().Code != tt.code {
-				t.Errorf("Turn = %+v, want %s saying %q", turn, tt.kind, tt.says)
+			if turn.Kind != tt.kind || !strings.Contains(turn.Message, tt.message) || turn.Fault().Code != tt.code {
+				t.Errorf("Turn = %+v, want %s with the message %q", turn, tt.kind, tt.message)
 			}
 			if strings.Contains(tt.body, "part") && got.Text != "part" {
-				t.Errorf("what came before the error is lost: %q", got.Text)
+				t.Errorf("Turn returned the text %q, want the text before the error", got.Text)
 			}
 		})
 	}
 }
 
-func TestTurnStopsWithItsCaller(t *testing.T) {
-	left := make(chan struct{})
+func TestTurnClosesItsConnectionWhenTheCallerLeaves(t *testing.T) {
+	closed := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that a caller leaves
+		_, _ = io.Copy(io.Discard, r.Body) // the server notices a closed connection only after the body
 		_, _ = fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"one\"}}]}\n\n")
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
-		left <- struct{}{}
+		closed <- struct{}{}
 	}))
 	defer server.Close()
 	g := openclaw.NewGateway(dialTo(server.Listener.Addr().String()), vault.NewSecret("t"))
@@ -111,42 +112,44 @@ func TestTurnStopsWithItsCaller(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := g.Turn(ctx, openclaw.TurnRequest{}, func(string) error { cancel(); return nil })
-	<-left
+	<-closed
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("after cancel: %v", err)
 	}
 
-	gone := errors.New("the reader has gone")
-	_, err = g.Turn(t.Context(), openclaw.TurnRequest{}, func(string) error { return gone })
-	<-left
-	if !errors.Is(err, gone) {
+	errEmit := errors.New("emit failed")
+	_, err = g.Turn(t.Context(), openclaw.TurnRequest{}, func(string) error { return errEmit })
+	<-closed
+	if !errors.Is(err, errEmit) {
 		t.Errorf("after emit failed: %v", err)
 	}
 
-	// Its gateway is stopped: that is no wish of the caller's, who can try again.
+	// The caller did not ask for this and can try again.
 	var turn *openclaw.TurnError
 	got, err := g.Turn(t.Context(), openclaw.TurnRequest{}, func(string) error { g.Close(); return nil })
-	<-left
+	<-closed
 	if !errors.As(err, &turn) || turn.Kind != openclaw.GatewayGone || errors.Is(err, context.Canceled) || got.Text != "one" {
 		t.Errorf("after Close: %+v, %v", got, err)
 	}
 	if errors.Is(err, runtime.ErrNotRunning) {
-		t.Errorf("after Close: %v, as if nobody had been given the message", err)
+		t.Errorf("after Close: %v, as if the gateway had not got the message", err)
 	}
-	_, err = g.Turn(t.Context(), openclaw.TurnRequest{}, ignore)
+	_, err = g.Turn(t.Context(), openclaw.TurnRequest{}, discard)
 	if !errors.As(err, &turn) || turn.Kind != openclaw.GatewayGone || !errors.Is(err, runtime.ErrNotRunning) {
-		t.Errorf("of a closed gateway: %v", err)
+		t.Errorf("a turn of a closed gateway: %v", err)
 	}
 }
 
-// probes answers /readyz with what is next in line; the last stays.
-func probes(t *testing.T, asked func(n int), answers ...string) *openclaw.Gateway {
+// newReadyzGateway returns the client of a gateway that gives these answers to
+// /readyz one after the other, and then repeats the last. It calls onRequest with the
+// number of each request.
+func newReadyzGateway(t *testing.T, onRequest func(n int), answers ...string) *openclaw.Gateway {
 	t.Helper()
 	n := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		answer := answers[min(n, len(answers)-1)]
 		n++
-		asked(n)
+		onRequest(n)
 		if answer != "ready" {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -160,32 +163,31 @@ func probes(t *testing.T, asked func(n int), answers ...string) *openclaw.Gatewa
 
 const starting = `{"ready":false,"failing":["startup-sidecars","telegram"]}`
 
-func TestReadyWaits(t *testing.T) {
+func TestReadyPollsUntilTheGatewayIsReady(t *testing.T) {
 	var polls int
-	g := probes(t, func(n int) { polls = n }, starting, "not even JSON", "ready")
+	g := newReadyzGateway(t, func(n int) { polls = n }, starting, "not even JSON", "ready")
 	if err := g.Ready(t.Context()); err != nil || polls != 3 {
 		t.Errorf("Ready = %v after %d polls, want nil after 3", err, polls)
 	}
 }
 
-// A channel that cannot connect must not keep the agent from answering elsewhere.
-func TestReadyWithoutAChannel(t *testing.T) {
-	g := probes(t, func(int) {}, starting, `{"ready":false,"failing":["telegram"]}`)
+func TestReadyIgnoresAChannelThatCannotConnect(t *testing.T) {
+	g := newReadyzGateway(t, func(int) {}, starting, `{"ready":false,"failing":["telegram"]}`)
 	if err := g.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestReadySaysWhatItWaitedFor(t *testing.T) {
+func TestReadyReportsTheFailingChecks(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	g := probes(t, func(n int) {
+	g := newReadyzGateway(t, func(n int) {
 		if n == 2 {
 			cancel()
 		}
 	}, starting)
 	err := g.Ready(ctx)
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "startup-sidecars") {
-		t.Errorf("Ready = %v, want canceled and the reason", err)
+		t.Errorf("Ready = %v, want canceled and the failing checks", err)
 	}
 }
 
@@ -200,7 +202,7 @@ func FuzzTurn(f *testing.F) {
 			return nil
 		})
 		if err == nil && !strings.Contains(body, "[DONE]") {
-			t.Errorf("a stream without its end is complete: %q", body)
+			t.Errorf("a stream without [DONE] is complete: %q", body)
 		}
 		if result.InputTokens < 0 {
 			t.Errorf("negative tokens from %q", body)

@@ -2,5 +2,5 @@ package openclaw
 
 import "agento.host/agento/internal/openclaw/install"
 
-// Image names the agent runtime as the API shows it.
+// Image is the name of the agent runtime in the API.
 const Image = "openclaw/openclaw:" + install.OpenClawVersion

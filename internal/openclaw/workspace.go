@@ -7,8 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// SkillsDir holds installed skills, one folder each, for both entries: relative to
-// the home. A new one shows in the next new session.
+// SkillsDir is the folder of installed skills, relative to the home. It has one
+// folder for each skill, and both entries read it. A new skill appears in the next
+// new session.
 const SkillsDir = "skills"
 
 // Files of a workspace that OpenClaw or the model reads, relative to it.
@@ -22,17 +23,17 @@ const (
 )
 
 const (
-	// maxInjected is how much of one file OpenClaw puts into the prompt, in
-	// characters; its own default of 20,000 would cut our longest file.
+	// maxInjected is the length to which OpenClaw cuts a file in the prompt, in
+	// characters. Its default of 20,000 would cut our longest file.
 	maxInjected = 40_000
-	// maxWorkflow is how much of WORKFLOW.md stands in the prompt, in bytes; the
-	// rest is read when needed. About 4,000 tokens on every model call.
+	// maxWorkflow is the length of WORKFLOW.md in the prompt, in bytes. The model
+	// reads the rest when it needs it. It costs about 4,000 tokens of every model call.
 	maxWorkflow = 16_000
-	// maxAbout is how much of a rule's first line stands beside its name, in bytes.
-	maxAbout = 100
+	// maxSummary is the length of a rule's first line beside its name, in bytes.
+	maxSummary = 100
 )
 
-// Workspace is the entry's workspace, relative to the home.
+// Workspace returns the folder of the entry's workspace, relative to the home.
 func (e Entry) Workspace() string {
 	if e == Guest {
 		return "guest"
@@ -40,34 +41,35 @@ func (e Entry) Workspace() string {
 	return "workspace"
 }
 
-// Content is what an agent is told about itself and its work.
+// Content is what the files of a workspace are rendered from.
 type Content struct {
 	Name       string
 	SoulMD     string
-	IdentityMD string // empty: made from Name
+	IdentityMD string // empty means a text made from Name
 	WorkflowMD string
 	Rules      []Rule
 }
 
-// Rule is one procedure that the agent reads when it needs it. Name has no .md.
+// Rule is a procedure that the agent reads when it needs it. Name is the file's name
+// without .md.
 type Rule struct {
 	Name    string
 	Content string
 }
 
-// WorkspaceFiles renders the workspaces of both entries: paths are relative to the
-// home. A rule that is gone has to be deleted from RulesDir of both workspaces.
+// WorkspaceFiles renders the files of both entries' workspaces, by path relative to
+// the home. The caller deletes removed rules from RulesDir of both workspaces.
 func WorkspaceFiles(c Content) map[string][]byte {
 	files := make(map[string][]byte)
 	for _, entry := range []Entry{Main, Guest} {
-		put := func(name, text string) { files[path.Join(entry.Workspace(), name)] = []byte(text) }
-		put(agentsFile, manual(entry))
-		put(SoulFile, c.SoulMD)
-		put(IdentityFile, c.identity())
-		put(WorkflowFile, c.WorkflowMD)
-		put(injectedFile, c.injected())
+		add := func(name, text string) { files[path.Join(entry.Workspace(), name)] = []byte(text) }
+		add(agentsFile, agentsMD(entry))
+		add(SoulFile, c.SoulMD)
+		add(IdentityFile, c.identity())
+		add(WorkflowFile, c.WorkflowMD)
+		add(injectedFile, c.injected())
 		for _, r := range c.Rules {
-			put(path.Join(RulesDir, r.Name+".md"), r.Content)
+			add(path.Join(RulesDir, r.Name+".md"), r.Content)
 		}
 	}
 	return files
@@ -80,8 +82,8 @@ func (c Content) identity() string {
 	return "# IDENTITY.md\n\n- **Name:** " + strings.Join(strings.Fields(c.Name), " ") + "\n"
 }
 
-// manual tells the model what it finds in its workspace.
-func manual(e Entry) string {
+// agentsMD returns AGENTS.md, which explains the workspace to the model.
+func agentsMD(e Entry) string {
 	if e == Guest {
 		return `# AGENTS.md
 
@@ -102,14 +104,14 @@ This folder is your home. SOUL.md and IDENTITY.md are who you are; WORKFLOW.md a
 `
 }
 
-// injected is what OpenClaw puts into every prompt beside the files it knows: the
-// workflow, as far as it is short, and which rules there are.
+// injected returns the file that OpenClaw adds to every prompt beside the files that
+// it knows: the beginning of the workflow and the list of rules.
 func (c Content) injected() string {
 	var b strings.Builder
 	b.WriteString("# How you work\n\n")
 	if strings.TrimSpace(c.WorkflowMD) != "" {
 		b.WriteString("Your operator wrote this in WORKFLOW.md. Follow it.\n\n")
-		head, cut := headOf(c.WorkflowMD, maxWorkflow)
+		head, cut := truncate(c.WorkflowMD, maxWorkflow)
 		b.WriteString(strings.TrimSpace(head) + "\n\n")
 		if cut {
 			fmt.Fprintf(&b, "(This is the beginning; all of it, %d characters, is in WORKFLOW.md. Read that file with `read` before you act.)\n\n",
@@ -121,19 +123,19 @@ func (c Content) injected() string {
 	}
 	b.WriteString("## Rules\n\nEach rule is a procedure in a file of its own. When one fits the matter at hand, read its file with `read` first, then follow it.\n\n")
 	for _, r := range c.Rules {
-		fmt.Fprintf(&b, "- %s/%s.md%s\n", RulesDir, r.Name, about(r.Content))
+		fmt.Fprintf(&b, "- %s/%s.md%s\n", RulesDir, r.Name, summary(r.Content))
 	}
 	return b.String()
 }
 
-// about is a rule's first line, as a hint of when to read it.
-func about(content string) string {
+// summary returns a rule's first line, which shows the model when to read the rule.
+func summary(content string) string {
 	for line := range strings.Lines(content) {
 		line = strings.TrimSpace(strings.TrimLeft(strings.TrimSpace(line), "#-*> "))
 		if line == "" {
 			continue
 		}
-		head, cut := headOf(line, maxAbout)
+		head, cut := truncate(line, maxSummary)
 		if cut {
 			head += "…"
 		}
@@ -142,9 +144,9 @@ func about(content string) string {
 	return ""
 }
 
-// headOf cuts text to at most limit bytes: after a paragraph or a line if one ends
-// in the second half, else between two characters.
-func headOf(text string, limit int) (head string, cut bool) {
+// truncate cuts text to at most limit bytes: at the end of a paragraph or a line if
+// one ends in the second half, otherwise between two characters.
+func truncate(text string, limit int) (head string, cut bool) {
 	if len(text) <= limit {
 		return text, false
 	}

@@ -11,7 +11,7 @@ import (
 	"agento.host/agento/internal/openclaw"
 )
 
-func TestWorkspaceFiles(t *testing.T) {
+func TestWorkspaceFilesRendersBothEntries(t *testing.T) {
 	files := openclaw.WorkspaceFiles(openclaw.Content{
 		Name: "My\nAssistant", SoulMD: "be kind", WorkflowMD: "# Workflow\n\nAnswer tickets.",
 		Rules: []openclaw.Rule{{Name: "refunds", Content: "\n# How refunds work\n\nsteps"}, {Name: "empty", Content: "\n \n"}},
@@ -36,8 +36,8 @@ func TestWorkspaceFiles(t *testing.T) {
 	}
 }
 
-// The longest that the API takes: 128 KiB of workflow and 100 rules.
-func TestLongWorkflowIsPointedTo(t *testing.T) {
+// The largest content that the API accepts: 128 KiB of workflow and 100 rules.
+func TestALongWorkflowIsCutInThePrompt(t *testing.T) {
 	c := openclaw.Content{WorkflowMD: strings.Repeat("Für jede Anfrage gilt: antworte höflich und kurz.\n\n", 2600)}
 	for i := range 100 {
 		c.Rules = append(c.Rules, openclaw.Rule{Name: fmt.Sprintf("%064d", i), Content: strings.Repeat("ä", 64<<10)})
@@ -45,7 +45,7 @@ func TestLongWorkflowIsPointedTo(t *testing.T) {
 	files := openclaw.WorkspaceFiles(c)
 	injected := string(files["workspace/injected/AGENTS.md"])
 	if n := utf8.RuneCountInString(injected); n > 40_000 {
-		t.Errorf("injected has %d characters, more than OpenClaw shows", n)
+		t.Errorf("injected has %d characters, more than OpenClaw puts into the prompt", n)
 	}
 	if !utf8.ValidString(injected) {
 		t.Error("a character was cut in two")
@@ -54,7 +54,7 @@ func TestLongWorkflowIsPointedTo(t *testing.T) {
 		t.Error("the pointers to WORKFLOW.md and the last rule are missing")
 	}
 	if string(files["guest/WORKFLOW.md"]) != c.WorkflowMD {
-		t.Error("WORKFLOW.md is not whole")
+		t.Error("WORKFLOW.md is not complete")
 	}
 }
 

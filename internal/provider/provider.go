@@ -1,6 +1,5 @@
 // Package provider owns the model providers that agents talk to, and the names and
-// rules of the secrets that agents and swarms may hold. Whoever needs to know what
-// providers there are reads it here.
+// rules of the secrets that agents and swarms may hold. It is the only list of them.
 package provider
 
 import "errors"
@@ -82,6 +81,15 @@ func Parse(text string) (Provider, error) {
 		return p, nil
 	}
 	return Provider{}, errors.New("must be anthropic, openai or google")
+}
+
+// EndpointProtocol returns the protocol of an agent's endpoint. baseURL is the agent's
+// config.baseUrl; empty means the provider's own endpoint.
+func (p Provider) EndpointProtocol(baseURL string) Protocol {
+	if baseURL == "" {
+		return p.Protocol
+	}
+	return p.CompatibleProtocol
 }
 
 // Choose returns the provider of an agent whose config names configured (empty:

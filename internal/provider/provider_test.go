@@ -27,6 +27,25 @@ func TestChooseTakesTheConfiguredProviderElseTheFirstWithAKey(t *testing.T) {
 	}
 }
 
+func TestEndpointProtocolOfOpenAIDependsOnTheEndpoint(t *testing.T) {
+	for _, c := range []struct {
+		provider provider.Name
+		baseURL  string
+		want     provider.Protocol
+	}{
+		{provider.Anthropic, "", provider.AnthropicMessages},
+		{provider.Anthropic, "http://localhost:8080", provider.AnthropicMessages},
+		{provider.OpenAI, "", provider.OpenAIResponses},
+		{provider.OpenAI, "http://localhost:11434/v1", provider.OpenAICompletions},
+		{provider.Google, "", provider.GoogleGenerativeAI},
+	} {
+		p, ok := provider.Find(c.provider)
+		if got := p.EndpointProtocol(c.baseURL); !ok || got != c.want {
+			t.Errorf("%s at %q: %s, want %s", c.provider, c.baseURL, got, c.want)
+		}
+	}
+}
+
 func TestEveryProviderHasAKeyThatASwarmMayHold(t *testing.T) {
 	for _, p := range provider.All() {
 		if name, problem := provider.ParseSharedSecret(string(p.Secret)); name != p.Secret || problem != "" {

@@ -1,6 +1,6 @@
 -- +goose Up
--- What model calls cost, in tokens, per hour; hour is when it began. An empty
--- session_id are calls that belong to no session.
+-- The tokens of model calls, summed by hour. hour is its start in Unix milliseconds.
+-- session_id is empty for calls that belong to no session.
 CREATE TABLE usage (
     account_id         TEXT   NOT NULL,
     agent_id           TEXT   NOT NULL,

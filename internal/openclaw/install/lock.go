@@ -9,11 +9,15 @@ import (
 	"time"
 )
 
-// fileLock is held by this process and by every child that has its file; the
-// kernel drops it when the last of them is gone, however that happens.
+// fileLock is held by this process and by every child process that has inherited its
+// file. The kernel releases it when the last of them ends, in whatever way.
 type fileLock struct{ file *os.File }
 
-func acquire(ctx context.Context, name string, say *progress) (*fileLock, error) {
+// lockPollInterval is the pause between attempts to get the lock.
+const lockPollInterval = 100 * time.Millisecond
+
+// acquireLock waits for the lock.
+func acquireLock(ctx context.Context, name string, p *progress) (*fileLock, error) {
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the install lock: %w", err)
@@ -27,12 +31,12 @@ func acquire(ctx context.Context, name string, say *progress) (*fileLock, error)
 			_ = file.Close()
 			return nil, fmt.Errorf("lock the runtime folder: %w", err)
 		}
-		say.phase("waiting for another install", "")
+		p.setPhase("waiting for another install", "")
 		select {
 		case <-ctx.Done():
 			_ = file.Close()
 			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(lockPollInterval):
 		}
 	}
 }

@@ -12,22 +12,22 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
-// progress shows the present phase, how long the whole has taken and how much is
-// there already.
+// progress prints the current phase, the time since the start, and the size of what
+// is installed so far.
 type progress struct {
 	out      io.Writer
 	terminal bool
 	began    time.Time
-	stop     chan struct{}
-	wait     sync.WaitGroup
+	stopped  chan struct{}
+	printer  sync.WaitGroup
 
-	mu   sync.Mutex
-	text string // guarded by mu
-	dir  string // guarded by mu
+	mu    sync.Mutex
+	phase string // guarded by mu
+	dir   string // guarded by mu
 }
 
 func newProgress(out io.Writer) *progress {
-	p := &progress{out: out, began: time.Now(), stop: make(chan struct{})}
+	p := &progress{out: out, began: time.Now(), stopped: make(chan struct{})}
 	if file, ok := out.(*os.File); ok {
 		p.terminal = isatty.IsTerminal(file.Fd())
 	}
@@ -38,52 +38,52 @@ func newProgress(out io.Writer) *progress {
 	if p.terminal {
 		every = 500 * time.Millisecond
 	}
-	p.wait.Go(func() { p.tick(every) })
+	p.printer.Go(func() { p.printEvery(every) })
 	return p
 }
 
-// phase names what happens now and the folder that grows meanwhile.
-func (p *progress) phase(text, dir string) {
+// setPhase sets the current phase and the folder that grows during it.
+func (p *progress) setPhase(phase, dir string) {
 	p.mu.Lock()
-	same := p.text == text
-	p.text, p.dir = text, dir
+	same := p.phase == phase
+	p.phase, p.dir = phase, dir
 	p.mu.Unlock()
 	if !same {
-		p.show()
+		p.printStatus()
 	}
 }
 
-// done ends the display; nothing is written afterwards.
-func (p *progress) done() {
-	close(p.stop)
-	p.wait.Wait()
+// stop ends the output.
+func (p *progress) stop() {
+	close(p.stopped)
+	p.printer.Wait()
 	if p.terminal {
 		p.print("\r\033[K")
 	}
 }
 
-func (p *progress) tick(every time.Duration) {
+func (p *progress) printEvery(every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-p.stop:
+		case <-p.stopped:
 			return
 		case <-ticker.C:
-			p.show()
+			p.printStatus()
 		}
 	}
 }
 
-func (p *progress) show() {
+func (p *progress) printStatus() {
 	p.mu.Lock()
-	text, dir := p.text, p.dir
+	phase, dir := p.phase, p.dir
 	p.mu.Unlock()
-	if p.out == nil || text == "" {
+	if p.out == nil || phase == "" {
 		return
 	}
-	line := fmt.Sprintf("agent runtime: %s, %d s", text, int(time.Since(p.began).Seconds()))
-	if mb := size(dir) >> 20; mb > 0 {
+	line := fmt.Sprintf("agent runtime: %s, %d s", phase, int(time.Since(p.began).Seconds()))
+	if mb := dirSize(dir) >> 20; mb > 0 {
 		line += fmt.Sprintf(", %d MB", mb)
 	}
 	if p.terminal {
@@ -99,14 +99,15 @@ func (p *progress) print(text string) {
 	_, _ = io.WriteString(p.out, text)
 }
 
-// size adds up the files below dir, as far as they can be read while npm moves them.
-func size(dir string) (total int64) {
+// dirSize returns the size of the files below dir. It skips files that npm moves in
+// the meantime.
+func dirSize(dir string) (total int64) {
 	if dir == "" {
 		return 0
 	}
 	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
-			return nil //nolint:nilerr // what vanishes while we look does not count
+			return nil //nolint:nilerr // a file that disappears meanwhile does not count
 		}
 		if info, err := entry.Info(); err == nil {
 			total += info.Size()

@@ -1,5 +1,5 @@
-// Package openclawtest runs a real gateway for tests: the pinned runtime, without
-// a sandbox, in a temporary home.
+// Package openclawtest runs a real gateway for tests: the pinned runtime in a
+// temporary home, without a sandbox.
 package openclawtest
 
 import (
@@ -23,27 +23,28 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-// bootTime is enough on a machine that is busy with other tests: 15 s when idle.
-const bootTime = 4 * time.Minute
+// bootTimeout is enough on a machine that is busy with other tests. A boot takes 15 s
+// on an idle one.
+const bootTimeout = 4 * time.Minute
 
 // Process is a running gateway.
 type Process struct {
 	*openclaw.Gateway
-	Home        string // its home on this machine
-	SecretsPath string // its secrets file
+	Home        string // on this machine
+	SecretsPath string
 	Port        int
 
-	dir   string // holds both
+	dir   string // the temporary folder of the home and the secrets
 	stdin io.Closer
 	cmd   *exec.Cmd
 	log   logBuffer
 	ended chan struct{}
 }
 
-// Boot installs the runtime if need be, starts a gateway in a fresh home with
-// spec's files and the given ones, and waits until it is ready. Stop ends it; the
-// death of the test process ends it too.
-func Boot(ctx context.Context, spec runtime.Spec, token vault.Secret, files map[string][]byte) (*Process, error) {
+// Start installs the runtime if it is missing, starts a gateway in a new home with the
+// files of spec and files, and waits until it is ready. The gateway runs until Stop or
+// until the test process ends.
+func Start(ctx context.Context, spec runtime.Spec, token vault.Secret, files map[string][]byte) (*Process, error) {
 	rt, err := install.Install(ctx, install.Settings{Progress: os.Stderr})
 	if err != nil {
 		return nil, err
@@ -58,9 +59,9 @@ func Boot(ctx context.Context, spec runtime.Spec, token vault.Secret, files map[
 		return nil, err
 	}
 	p.Gateway = openclaw.NewGateway(p.dial, token)
-	ctx, cancel := context.WithTimeout(ctx, bootTime)
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
-	go func() { // a gateway that ends will not get ready
+	go func() { // do not wait for a gateway that has ended
 		select {
 		case <-p.ended:
 			cancel()
@@ -69,7 +70,7 @@ func Boot(ctx context.Context, spec runtime.Spec, token vault.Secret, files map[
 	}()
 	if err := p.Ready(ctx); err != nil {
 		p.Stop()
-		return nil, fmt.Errorf("%w; it printed:\n%s", err, p.Log())
+		return nil, fmt.Errorf("%w; its output:\n%s", err, p.Log())
 	}
 	return p, nil
 }
@@ -81,7 +82,7 @@ func (p *Process) prepare(spec runtime.Spec, files map[string][]byte) (err error
 	p.Home, p.SecretsPath = filepath.Join(p.dir, "home"), filepath.Join(p.dir, "secrets.json")
 	for _, set := range []map[string][]byte{spec.Files, files} {
 		for name, data := range set {
-			if err := write(filepath.Join(p.Home, name), data); err != nil {
+			if err := writeFile(filepath.Join(p.Home, name), data); err != nil {
 				return err
 			}
 		}
@@ -92,21 +93,22 @@ func (p *Process) prepare(spec runtime.Spec, files map[string][]byte) (err error
 	return os.WriteFile(p.SecretsPath, spec.Secrets, 0o600)
 }
 
-func write(name string, data []byte) error {
+func writeFile(name string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
 	return os.WriteFile(name, data, 0o600)
 }
 
-// start runs the gateway below a shell that kills the process group when the
-// gateway ends, or when its own input does, as it will if this process dies.
+// start runs the gateway under a shell, which kills the process group when the
+// gateway ends or when the shell's standard input is closed, as happens when this
+// process ends.
 func (p *Process) start(command []string, spec runtime.Spec) error {
-	fill := strings.NewReplacer(runtime.HomePath, p.Home, runtime.Port, strconv.Itoa(p.Port), runtime.SecretsPath, p.SecretsPath)
+	expand := strings.NewReplacer(runtime.HomePath, p.Home, runtime.Port, strconv.Itoa(p.Port), runtime.SecretsPath, p.SecretsPath)
 	const guard = `exec 3<&0; (read -r _ <&3; kill -9 0) & "$@" </dev/null 3<&-; kill -9 0`
 	args := append([]string{"-c", guard, "gateway"}, command...)
 	for _, arg := range spec.Args {
-		args = append(args, fill.Replace(arg))
+		args = append(args, expand.Replace(arg))
 	}
 	p.cmd = exec.Command("/bin/sh", args...)
 	p.cmd.Dir = p.Home
@@ -116,7 +118,7 @@ func (p *Process) start(command []string, spec runtime.Spec) error {
 	}
 	p.cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.Home, "TMPDIR=" + temp}
 	for name, value := range spec.Env {
-		p.cmd.Env = append(p.cmd.Env, name+"="+fill.Replace(value.Reveal()))
+		p.cmd.Env = append(p.cmd.Env, name+"="+expand.Replace(value.Reveal()))
 	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -131,7 +133,7 @@ func (p *Process) start(command []string, spec runtime.Spec) error {
 	}
 	go func() {
 		defer close(p.ended)
-		_ = p.cmd.Wait() // killed, always
+		_ = p.cmd.Wait() // always an error: the shell kills itself
 	}()
 	return nil
 }
@@ -141,7 +143,7 @@ func (p *Process) dial(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Port)))
 }
 
-// PutSecrets replaces the secrets file in one step, as a driver does.
+// PutSecrets replaces the secrets file atomically, as a driver does.
 func (p *Process) PutSecrets(secrets []byte) error {
 	next := p.SecretsPath + ".next"
 	if err := os.WriteFile(next, secrets, 0o600); err != nil {
@@ -150,10 +152,10 @@ func (p *Process) PutSecrets(secrets []byte) error {
 	return os.Rename(next, p.SecretsPath)
 }
 
-// Log is what the gateway printed so far.
+// Log returns the gateway's output so far.
 func (p *Process) Log() string { return p.log.String() }
 
-// Stop kills the gateway with all its children and deletes its home.
+// Stop kills the gateway and its children and deletes its home.
 func (p *Process) Stop() {
 	if p.Gateway != nil {
 		p.Close()

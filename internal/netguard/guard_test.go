@@ -1,4 +1,4 @@
-package modelproxy
+package netguard
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-func TestGuardTable(t *testing.T) {
+func TestCheckOfEachRange(t *testing.T) {
 	const public, needsFlag, never = "public", "private", "never"
 	for addr, want := range map[string]string{
 		"8.8.8.8": public, "1.1.1.1": public, "104.18.6.192": public, "172.32.0.1": public, "172.15.255.255": public,
@@ -53,14 +53,14 @@ func TestGuardTable(t *testing.T) {
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
-func TestTrustIsForOnePortOnly(t *testing.T) {
+func TestTrustedIsForOnePortOnly(t *testing.T) {
 	g := Guard{Trusted: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:4000")}}
 	if err := g.Check(netip.MustParseAddrPort("127.0.0.1:4001")); err == nil {
 		t.Error("another port is allowed")
 	}
 }
 
-func TestCheckURL(t *testing.T) {
+func TestCheckURLAcceptsOnlyAllowedEndpoints(t *testing.T) {
 	for raw, want := range map[string]string{
 		"https://api.example.com":          "",
 		"https://api.example.com:8443/v1/": "",
@@ -103,9 +103,9 @@ func TestCheckURL(t *testing.T) {
 	}
 }
 
-// TestTheDialledAddressCounts goes through the system's resolver, which knows
-// more spellings of loopback than any check of the text.
-func TestTheDialledAddressCounts(t *testing.T) {
+// The system's resolver knows more spellings of loopback than a check of the text
+// could.
+func TestClientChecksTheDialledAddress(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
 	defer server.Close()
 	at := netip.MustParseAddrPort(server.Listener.Addr().String())
@@ -136,9 +136,9 @@ func TestTheDialledAddressCounts(t *testing.T) {
 }
 
 func TestRedirectsAreNotFollowed(t *testing.T) {
-	asked := 0
+	requests := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked++
+		requests++
 		http.Redirect(w, r, "/again", http.StatusFound)
 	}))
 	defer server.Close()
@@ -149,7 +149,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = res.Body.Close()
-	if res.StatusCode != http.StatusFound || asked != 1 {
-		t.Errorf("status %d after %d requests", res.StatusCode, asked)
+	if res.StatusCode != http.StatusFound || requests != 1 {
+		t.Errorf("status %d after %d requests", res.StatusCode, requests)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"agento.host/agento/internal/provider"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 		"data: {\"candidates\":[],\"usageMetadata\":{\"promptTokenCount\":12,\"candidatesTokenCount\":6,\"thoughtsTokenCount\":3,\"cachedContentTokenCount\":2}}\r\n\r\n"
 )
 
-// answers are what providers send, and what it is to be counted as.
+// answers are answers of providers and the counts that they report.
 var answers = []struct {
 	name, kind, body string
 	want             Counts
@@ -37,16 +39,16 @@ var answers = []struct {
 	{"openai embeddings", "application/json", `{"data":[{"embedding":[0.1,-2e-3]}],"usage":{"prompt_tokens":8,"total_tokens":8}}`, Counts{1, 8, 0, 0, 0}},
 	{"gemini stream", "text/event-stream", geminiStream, Counts{1, 10, 9, 2, 0}},
 	{"gemini array", "application/json", `[{"usageMetadata":{"promptTokenCount":1}},{"usageMetadata":{"promptTokenCount":12,"candidatesTokenCount":6}}]`, Counts{1, 12, 6, 0, 0}},
-	{"broken off", "text/event-stream", anthropicStream[:300], Counts{1, 25, 1, 7, 4}},
+	{"a stream that breaks off", "text/event-stream", anthropicStream[:300], Counts{1, 25, 1, 7, 4}},
 	{"data in several lines", "text/event-stream", "data: {\"usage\":\ndata: {\"input_tokens\":1,\ndata: \"output_tokens\":2}}\n\n", Counts{1, 1, 2, 0, 0}},
-	{"old line ends", "text/event-stream", "data:{\"usage\":{\"output_tokens\":2}}\r\rdata:{\"usage\":{\"output_tokens\":3}}\r\r", Counts{1, 0, 3, 0, 0}},
-	{"nonsense", "text/event-stream", "data: }{][\"\n\ndata: {\"usage\":{\"output_tokens\":\"many\"}}\n\ndata: {\"usage\":{\"output_tokens\":4}}\n\n", Counts{1, 0, 4, 0, 0}},
+	{"carriage returns as line ends", "text/event-stream", "data:{\"usage\":{\"output_tokens\":2}}\r\rdata:{\"usage\":{\"output_tokens\":3}}\r\r", Counts{1, 0, 3, 0, 0}},
+	{"malformed events", "text/event-stream", "data: }{][\"\n\ndata: {\"usage\":{\"output_tokens\":\"many\"}}\n\ndata: {\"usage\":{\"output_tokens\":4}}\n\n", Counts{1, 0, 4, 0, 0}},
 	{"negative", "application/json", `{"usage":{"input_tokens":-5,"output_tokens":6}}`, Counts{1, 0, 6, 0, 0}},
 	{"another type", "text/html", `{"usage":{"input_tokens":5}}`, Counts{Requests: 1}},
 	{"compressed", "application/json", "\x1f\x8b\x08", Counts{Requests: 1}},
 }
 
-// pieces reads n bytes at a time.
+// pieces is a reader that reads at most n bytes at a time.
 type pieces struct {
 	io.Reader
 	n int
@@ -54,20 +56,20 @@ type pieces struct {
 
 func (p pieces) Read(b []byte) (int, error) { return p.Reader.Read(b[:min(len(b), p.n)]) }
 
-func watched(kind, encoding string, body io.Reader) *responseBody {
+func newTestBody(kind, encoding string, body io.Reader) *responseBody {
 	h := http.Header{"Content-Type": {kind}}
 	if encoding != "" {
 		h.Set("Content-Encoding", encoding)
 	}
-	return watchResponse(&http.Response{Header: h, Body: io.NopCloser(body)})
+	return newResponseBody(&http.Response{Header: h, Body: io.NopCloser(body)})
 }
 
-func TestUsageIsCountedWhateverThePieces(t *testing.T) {
+func TestUsageIsCountedInPiecesOfAnySize(t *testing.T) {
 	for _, a := range answers {
 		t.Run(a.name, func(t *testing.T) {
 			encoding := map[bool]string{true: "gzip"}[a.name == "compressed"]
 			for n := 1; n <= len(a.body); n++ {
-				b := watched(a.kind, encoding, pieces{strings.NewReader(a.body), n})
+				b := newTestBody(a.kind, encoding, pieces{strings.NewReader(a.body), n})
 				passed, err := io.ReadAll(b)
 				if err != nil || string(passed) != a.body {
 					t.Fatalf("pieces of %d: the bytes changed: %q, %v", n, passed, err)
@@ -80,15 +82,15 @@ func TestUsageIsCountedWhateverThePieces(t *testing.T) {
 	}
 }
 
-func TestReadErrorsPass(t *testing.T) {
-	b := watched("text/event-stream", "", iotest.ErrReader(io.ErrUnexpectedEOF))
+func TestReadErrorsArePassedOn(t *testing.T) {
+	b := newTestBody("text/event-stream", "", iotest.ErrReader(io.ErrUnexpectedEOF))
 	if _, err := io.ReadAll(b); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
 	}
 }
 
-// FuzzStream holds that no stream is changed or makes trouble, and that the
-// count does not depend on how it is cut.
+// FuzzStream checks that a stream passes unchanged, and that the counts do not depend
+// on the size of its pieces.
 func FuzzStream(f *testing.F) {
 	for _, a := range answers {
 		f.Add(a.body, uint16(1))
@@ -96,8 +98,8 @@ func FuzzStream(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string, n uint16) {
 		for _, kind := range []string{"text/event-stream", "application/json"} {
-			cut := watched(kind, "", pieces{strings.NewReader(body), int(n) + 1})
-			whole := watched(kind, "", strings.NewReader(body))
+			cut := newTestBody(kind, "", pieces{strings.NewReader(body), int(n) + 1})
+			whole := newTestBody(kind, "", strings.NewReader(body))
 			for _, b := range []*responseBody{cut, whole} {
 				if passed, err := io.ReadAll(b); err != nil || string(passed) != body {
 					t.Fatalf("the bytes changed: %q, %v", passed, err)
@@ -110,22 +112,22 @@ func FuzzStream(f *testing.F) {
 	})
 }
 
-func BenchmarkWatchResponse(b *testing.B) {
+func BenchmarkResponseBody(b *testing.B) {
 	body := strings.Repeat("event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" word\"}}\n\n", 1000)
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		if _, err := io.Copy(io.Discard, watched("text/event-stream", "", strings.NewReader(body))); err != nil {
+		if _, err := io.Copy(io.Discard, newTestBody("text/event-stream", "", strings.NewReader(body))); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-func BenchmarkWatchRequest(b *testing.B) {
+func BenchmarkRequestBody(b *testing.B) {
 	turn := `{"role":"user","content":"` + strings.Repeat(`Some words of a line.\n`, 100) + `"},`
 	body := fmt.Sprintf(`{"model":"m","messages":[%s{"role":"user","content":"x"}],"stream":true}`, strings.Repeat(turn, 100))
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		if _, err := io.Copy(io.Discard, watchRequest(io.NopCloser(strings.NewReader(body)), OpenAI)); err != nil {
+		if _, err := io.Copy(io.Discard, newRequestBody(io.NopCloser(strings.NewReader(body)), provider.OpenAI)); err != nil {
 			b.Fatal(err)
 		}
 	}

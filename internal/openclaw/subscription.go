@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Event is news from the gateway.
+// Event is something that the gateway reports without being asked.
 type Event struct {
 	Name    string
 	Payload json.RawMessage
@@ -21,7 +21,7 @@ var ErrLagged = errors.New("events came faster than they were read")
 // Subscription receives events until Close, until the connection ends, or until
 // its reader lags behind.
 type Subscription struct {
-	// C is closed at the end; Err then says why.
+	// C is closed at the end; then Err returns the reason.
 	C     <-chan Event
 	names []string
 	c     chan Event
@@ -31,11 +31,11 @@ type Subscription struct {
 	err  error // written before C is closed
 }
 
-// Subscribe delivers the events of these names of every session; all of them if none
-// is named. "chat" and "agent" follow the turns of the API as they happen;
-// EventMessage tells of every message that was added, those of channels included.
+// Subscribe subscribes to the events with these names in every session; without
+// names, to all events. "chat" and "agent" report the progress of the API's turns;
+// EventMessage reports every message that is added, also through channels.
 func (g *Gateway) Subscribe(ctx context.Context, names ...string) (*Subscription, error) {
-	l, err := g.connected(ctx)
+	l, err := g.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (g *Gateway) Subscribe(ctx context.Context, names ...string) (*Subscription
 		return nil, err
 	}
 	if len(names) == 0 || slices.Contains(names, EventMessage) {
-		// The gateway sends these to whoever asked for them, once a connection.
+		// The gateway sends these events only to connections that asked for them.
 		if _, err := l.call(ctx, "sessions.subscribe", nil); err != nil {
 			s.Close()
 			return nil, err
@@ -54,7 +54,7 @@ func (g *Gateway) Subscribe(ctx context.Context, names ...string) (*Subscription
 }
 
 func (l *link) subscribe(names []string) (*Subscription, error) {
-	c := make(chan Event, backlog)
+	c := make(chan Event, eventBuffer)
 	s := &Subscription{C: c, c: c, names: names, link: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,18 +70,18 @@ func (s *Subscription) Close() {
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()
 	delete(s.link.subs, s)
-	s.finish(nil)
+	s.end(nil)
 }
 
-// Err says why C was closed: nil after Close.
+// Err returns the reason why C was closed: nil after Close.
 func (s *Subscription) Err() error {
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()
 	return s.err
 }
 
-// finish is called with the link's mu held, as every send is.
-func (s *Subscription) finish(err error) {
+// end closes C, once. The caller holds the link's mu, as for every send.
+func (s *Subscription) end(err error) {
 	s.once.Do(func() {
 		s.err = err
 		close(s.c)
@@ -99,7 +99,7 @@ func (l *link) publish(e Event) {
 		case s.c <- e:
 		default:
 			delete(l.subs, s)
-			s.finish(ErrLagged)
+			s.end(ErrLagged)
 		}
 	}
 }

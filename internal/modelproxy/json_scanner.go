@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 )
 
-// name is an object key the proxy knows; the rest are all alike.
-type name uint8
+// fieldName is an object key that the proxy knows.
+type fieldName uint8
 
 const (
-	none  name = iota // no key: the path ends here
-	other             // a key of no interest
+	none  fieldName = iota // no key: the path ends here
+	other                  // any other key
 	nameContent
 	nameInput
 	nameInstructions
@@ -25,7 +25,7 @@ const (
 	nameUsageMetadata
 )
 
-var names = map[string]name{
+var fieldNames = map[string]fieldName{
 	"content": nameContent, "input": nameInput, "instructions": nameInstructions, "message": nameMessage,
 	"messages": nameMessages, "model": nameModel, "response": nameResponse, "role": nameRole,
 	"system": nameSystem, "systemInstruction": nameSystemInstruction, "system_instruction": nameSystemInstruction,
@@ -39,51 +39,51 @@ const (
 	maxValue   = 16 << 10
 )
 
-// path is the keys that lead to a value, outermost first. Arrays on the way do
-// not count; keys beyond maxPath are not told apart.
-type path [maxPath]name
+// path has the keys that lead to a value, outermost first. It leaves out arrays, and
+// keys deeper than maxPath.
+type path [maxPath]fieldName
 
-// scanner watches one JSON text pass by in pieces of any size. It keeps nothing
-// but the few values asked for, and copes with any input: what is no JSON, or is
-// nested too deeply, it just does not understand.
+// scanner reads one JSON text that streams by in pieces of any size. It keeps only the
+// values that match and accepts any input: it finds nothing in text that is not JSON
+// or is nested too deeply.
 type scanner struct {
-	wanted func(path) bool            // whether found gets the value
-	found  func(p path, raw []byte)   // a whole value; raw is reused afterwards
-	text   func(p path, piece []byte) // a piece of a string as it is written in JSON; may be nil
+	match func(path) bool            // reports whether found gets the value
+	found func(p path, raw []byte)   // gets a complete value; raw is reused afterwards
+	text  func(p path, piece []byte) // gets a piece of a string as it is written in JSON; may be nil
 
-	open    []byte // '{' or '[' for every container around us
+	open    []byte // '{' or '[' for every open container
 	objects int    // how many of them are objects
-	path    path   // of the value around us or before us
+	path    path   // of the current or the last value
 
 	inString, escaped, isKey bool
 	keyNext                  bool // the next string is a key
 	inScalar                 bool
-	lost                     bool // nested too deeply
+	tooDeep                  bool // the rest is not read
 
 	key       []byte
-	value     []byte // of a wanted value
+	value     []byte // the captured value so far
 	capturing bool
-	valueAt   int // len(open) where it began
+	valueAt   int // len(open) at the start of the value
 }
 
-// reset makes ready for the next text.
+// reset prepares for the next text.
 func (s *scanner) reset() {
-	*s = scanner{wanted: s.wanted, found: s.found, text: s.text, open: s.open[:0], key: s.key[:0], value: s.value[:0]}
+	*s = scanner{match: s.match, found: s.found, text: s.text, open: s.open[:0], key: s.key[:0], value: s.value[:0]}
 }
 
-// write takes the next piece.
+// write reads the next piece.
 func (s *scanner) write(p []byte) {
-	for len(p) > 0 && !s.lost {
+	for len(p) > 0 && !s.tooDeep {
 		if s.inString {
-			p = p[s.inside(p):]
+			p = p[s.readString(p):]
 			continue
 		}
-		s.outside(p[0])
+		s.readByte(p[0])
 		p = p[1:]
 	}
 }
 
-// end says that the text is over, which a number at its end does not tell.
+// end ends the text, and with it a number at its end.
 func (s *scanner) end() {
 	if s.inScalar {
 		s.closeValue()
@@ -91,10 +91,10 @@ func (s *scanner) end() {
 	s.reset()
 }
 
-// inside takes what belongs to the string we are in and returns its length,
-// with the closing quote.
-func (s *scanner) inside(p []byte) int {
-	at, quote := 0, -1 // nothing before at can end the string; quote is the first that may
+// readString reads the rest of the current string and returns its length with the
+// closing quote.
+func (s *scanner) readString(p []byte) int {
+	at, quote := 0, -1 // no quote before at ends the string; quote is the first after it
 	if s.escaped {
 		s.escaped, at = false, 1
 	}
@@ -111,11 +111,11 @@ func (s *scanner) inside(p []byte) int {
 		}
 		if at += i + 2; at > len(p) {
 			s.escaped = true
-			s.stringPiece(p)
+			s.readText(p)
 			return len(p)
 		}
 	}
-	s.stringPiece(p[:quote])
+	s.readText(p[:quote])
 	if quote == len(p) {
 		return quote
 	}
@@ -124,7 +124,7 @@ func (s *scanner) inside(p []byte) int {
 	return quote + 1
 }
 
-func (s *scanner) stringPiece(p []byte) {
+func (s *scanner) readText(p []byte) {
 	switch {
 	case s.isKey:
 		if s.key = append(s.key, p...); len(s.key) > maxKey {
@@ -133,11 +133,11 @@ func (s *scanner) stringPiece(p []byte) {
 	case s.text != nil:
 		s.text(s.path, p)
 	}
-	s.keep(p...)
+	s.capture(p...)
 }
 
 func (s *scanner) closeString() {
-	s.keep('"')
+	s.capture('"')
 	if s.isKey {
 		s.isKey = false
 		s.setKey(s.key)
@@ -153,26 +153,26 @@ func (s *scanner) setKey(raw []byte) {
 	if bytes.IndexByte(raw, '\\') >= 0 {
 		raw = unquote(raw)
 	}
-	known, ok := names[string(raw)]
+	known, ok := fieldNames[string(raw)]
 	if !ok {
 		known = other
 	}
 	s.path[s.objects-1] = known
 }
 
-// outside takes one byte that is not within a string.
-func (s *scanner) outside(c byte) {
-	if s.inScalar && !scalar(c) {
+// readByte reads one byte outside of strings.
+func (s *scanner) readByte(c byte) {
+	if s.inScalar && !isScalar(c) {
 		s.inScalar = false
 		s.closeValue()
 	}
 	switch c {
 	case '{', '[':
 		s.openValue()
-		s.keep(c)
+		s.capture(c)
 		s.push(c)
 	case '}', ']':
-		s.keep(c)
+		s.capture(c)
 		s.pop()
 	case '"':
 		s.inString, s.isKey, s.keyNext = true, s.keyNext, false
@@ -180,22 +180,22 @@ func (s *scanner) outside(c byte) {
 		if !s.isKey {
 			s.openValue()
 		}
-		s.keep(c)
+		s.capture(c)
 	case ',':
-		s.keep(c)
+		s.capture(c)
 		s.keyNext = len(s.open) > 0 && s.open[len(s.open)-1] == '{'
 	default:
-		if !s.inScalar && scalar(c) {
+		if !s.inScalar && isScalar(c) {
 			s.inScalar = true
 			s.openValue()
 		}
-		s.keep(c)
+		s.capture(c)
 	}
 }
 
 func (s *scanner) push(c byte) {
 	if len(s.open) == maxNesting {
-		s.lost = true
+		s.tooDeep = true
 		return
 	}
 	s.open = append(s.open, c)
@@ -224,20 +224,20 @@ func (s *scanner) pop() {
 	s.closeValue()
 }
 
-// openValue begins to keep a value, if it is wanted.
+// openValue starts to capture a value that matches.
 func (s *scanner) openValue() {
-	if !s.capturing && s.objects <= maxPath && s.wanted(s.path) {
+	if !s.capturing && s.objects <= maxPath && s.match(s.path) {
 		s.capturing, s.valueAt, s.value = true, len(s.open), s.value[:0]
 	}
 }
 
-func (s *scanner) keep(p ...byte) {
+func (s *scanner) capture(p ...byte) {
 	if s.capturing {
 		s.value = append(s.value, p[:min(len(p), maxValue+1-len(s.value))]...)
 	}
 }
 
-// closeValue hands a wanted value out, if the one that ended is it.
+// closeValue passes on the captured value if that is the one that ended.
 func (s *scanner) closeValue() {
 	if !s.capturing || len(s.open) != s.valueAt {
 		return
@@ -248,12 +248,12 @@ func (s *scanner) closeValue() {
 	}
 }
 
-// scalar says whether c is part of a number, true, false or null.
-func scalar(c byte) bool {
+// isScalar reports whether c is part of a number, true, false or null.
+func isScalar(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '+' || c == '.'
 }
 
-// unquote decodes what stands between the quotes of a JSON string.
+// unquote decodes the text between the quotes of a JSON string.
 func unquote(raw []byte) []byte {
 	var text string
 	quoted := append(append([]byte{'"'}, raw...), '"')

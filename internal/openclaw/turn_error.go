@@ -11,28 +11,30 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-// Kind says what went wrong in a turn, as far as somebody can act on it.
+// Kind is the kind of a turn's failure. There is one for each thing that can be done
+// about it.
 type Kind string
 
 // The kinds of a TurnError.
 const (
-	RefusedKey   Kind = "refused_key"   // the provider does not accept the key, or has no credit for it
+	RefusedKey   Kind = "refused_key"   // the provider rejects the key, or its account has no credit
 	ModelFailed  Kind = "model_failed"  // the provider or its endpoint answered with an error
 	ModelTimeout Kind = "model_timeout" // the provider did not answer in time
-	GatewayGone  Kind = "gateway_gone"  // the gateway died, or the way to it broke
-	Aborted      Kind = "aborted"       // somebody stopped it: Gateway.Abort
-	Rejected     Kind = "rejected"      // the gateway did not take the request
+	GatewayGone  Kind = "gateway_gone"  // the gateway ended, or the connection to it broke
+	Aborted      Kind = "aborted"       // the gateway aborted the run
+	Rejected     Kind = "rejected"      // the gateway rejected the request
 )
 
 // TurnError is a turn that failed.
 type TurnError struct {
 	Kind Kind
-	// Message is fit for the agent's owner; it quotes the provider where it spoke.
+	// Message is for the agent's owner. It is the provider's own message if there is
+	// one.
 	Message string
-	// Status is what the provider answered; 0 if it did not or is not known.
+	// Status is the provider's HTTP status; 0 if there is none or it is not known.
 	Status int
-	// Code is the error code in the provider's answer, which may be the model
-	// proxy's own; empty if there was none.
+	// Code is the error code in the answer of the provider or of the model proxy;
+	// empty if there is none.
 	Code  string
 	cause error
 }
@@ -45,10 +47,10 @@ func (e *TurnError) Error() string {
 	return fmt.Sprintf("%s: %s", e.Kind, e.Message)
 }
 
-// Unwrap returns what the connection said.
+// Unwrap returns the connection's error, if that is the cause.
 func (e *TurnError) Unwrap() error { return e.cause }
 
-// Fault is what an API caller is told.
+// Fault returns the error as API callers see it.
 func (e *TurnError) Fault() *fault.Fault {
 	code := fault.Upstream
 	switch e.Kind {
@@ -62,31 +64,33 @@ func (e *TurnError) Fault() *fault.Fault {
 	return fault.New(code, "%s", e.Message).Because(e)
 }
 
-// refusal is an answer other than 200: the gateway's own, before any run.
-func refusal(status int, body []byte) error {
+// parseRejection reads an answer other than 200, which the gateway sends before it
+// starts a run.
+func parseRejection(status int, body []byte) error {
 	var answer struct{ Error any }
 	if json.Unmarshal(body, &answer) != nil || answer.Error == nil {
 		return &TurnError{Kind: Rejected, Message: fmt.Sprintf("The agent's gateway refused the request (HTTP %d).", status)}
 	}
-	return failureOf(status, answer.Error)
+	return parseFailure(status, answer.Error)
 }
 
-// failureOf reads {"message","type"} as the gateway sends it. A provider's answer is
-// in the message, as "400: " and its body, a message, or words of OpenClaw's own.
-func failureOf(gatewayStatus int, body any) *TurnError {
+// parseFailure reads the {"message","type"} that the gateway sends. The message holds
+// the provider's answer: as "400: " and its body, as a plain message, or as a
+// sentence of OpenClaw.
+func parseFailure(gatewayStatus int, body any) *TurnError {
 	message, kind, _ := errorFields(body)
 	e := &TurnError{Kind: ModelFailed, Message: message}
-	if m := upstream.FindStringSubmatch(message); m != nil {
+	if m := statusPattern.FindStringSubmatch(message); m != nil {
 		e.Status, _ = strconv.Atoi(m[1])
 		e.Message = strings.TrimSpace(m[2])
 		var answer struct{ Error any }
 		if json.Unmarshal([]byte(m[2]), &answer) == nil && answer.Error != nil {
-			said, saidKind, code := errorFields(answer.Error)
-			e.Message, e.Code = said, code
-			kind += " " + saidKind
+			providerMessage, providerKind, code := errorFields(answer.Error)
+			e.Message, e.Code = providerMessage, code
+			kind += " " + providerKind
 		}
 	}
-	if m := gemini.FindStringSubmatch(e.Message); m != nil {
+	if m := googlePattern.FindStringSubmatch(e.Message); m != nil {
 		e.Status, _ = strconv.Atoi(m[1])
 		e.Message, e.Code = m[2], m[3]
 	}
@@ -95,9 +99,9 @@ func failureOf(gatewayStatus int, body any) *TurnError {
 		e.Kind = Rejected
 	case e.Message == "agent run aborted":
 		e.Kind, e.Message = Aborted, "The answer was stopped."
-	case refused(e, kind):
+	case isRefusedKey(e, kind):
 		e.Kind = RefusedKey
-	case timedOut(e, kind):
+	case isTimeout(e, kind):
 		e.Kind = ModelTimeout
 	}
 	if e.Message == "" {
@@ -106,12 +110,13 @@ func failureOf(gatewayStatus int, body any) *TurnError {
 	return e
 }
 
-var upstream = regexp.MustCompile(`(?s)^(?:HTTP )?([45]\d\d):? (.*)$`)
+// statusPattern matches a provider's HTTP status and body.
+var statusPattern = regexp.MustCompile(`(?s)^(?:HTTP )?([45]\d\d):? (.*)$`)
 
-// gemini is how OpenClaw words an answer of Google's.
-var gemini = regexp.MustCompile(`(?s)^Google Generative AI API error \((\d{3})\): (.*?)(?: \[code=([A-Z_]+)\])?$`)
+// googlePattern matches OpenClaw's wording of an error from Google.
+var googlePattern = regexp.MustCompile(`(?s)^Google Generative AI API error \((\d{3})\): (.*?)(?: \[code=([A-Z_]+)\])?$`)
 
-// errorFields reads an error that is an object, or a bare sentence.
+// errorFields reads an error, which is an object or a string.
 func errorFields(body any) (message, kind, code string) {
 	switch e := body.(type) {
 	case string:
@@ -120,14 +125,14 @@ func errorFields(body any) (message, kind, code string) {
 		message, _ = e["message"].(string)
 		kind, _ = e["type"].(string)
 		if code, _ = e["code"].(string); code == "" {
-			code, _ = e["status"].(string) // Gemini
+			code, _ = e["status"].(string) // Google
 		}
 		return message, kind, code
 	}
 	return "", "", ""
 }
 
-func refused(e *TurnError, kind string) bool {
+func isRefusedKey(e *TurnError, kind string) bool {
 	if e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden || e.Code == string(RefusedKey) {
 		return true
 	}
@@ -136,15 +141,15 @@ func refused(e *TurnError, kind string) bool {
 		"api key not valid", "api_key_invalid", "refused this agent's key", "auth/billing failure", "no api key found", "permission_error", "insufficient_quota")
 }
 
-func timedOut(e *TurnError, kind string) bool {
+func isTimeout(e *TurnError, kind string) bool {
 	if e.Status == http.StatusRequestTimeout || e.Status == http.StatusGatewayTimeout {
 		return true
 	}
 	return containsAny(strings.ToLower(e.Message+" "+kind), "timed out", "timeout")
 }
 
-func containsAny(text string, words ...string) bool {
-	for _, w := range words {
+func containsAny(text string, substrings ...string) bool {
+	for _, w := range substrings {
 		if strings.Contains(text, w) {
 			return true
 		}

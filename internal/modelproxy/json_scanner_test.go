@@ -7,11 +7,11 @@ import (
 	"testing"
 )
 
-// scanIn feeds text to a scanner in pieces of size n and returns every wanted
-// value.
-func scanIn(text []byte, n int, wanted func(path) bool) []string {
+// scanPieces writes text to a scanner in pieces of size n and returns every value
+// that matches.
+func scanPieces(text []byte, n int, match func(path) bool) []string {
 	var found []string
-	s := scanner{wanted: wanted, found: func(_ path, raw []byte) { found = append(found, string(raw)) }}
+	s := scanner{match: match, found: func(_ path, raw []byte) { found = append(found, string(raw)) }}
 	for len(text) > 0 {
 		n := min(n, len(text))
 		s.write(text[:n])
@@ -21,7 +21,7 @@ func scanIn(text []byte, n int, wanted func(path) bool) []string {
 	return found
 }
 
-func TestScannerFindsWantedValues(t *testing.T) {
+func TestScannerFindsValuesByPath(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"usage":{"a":[1,{"b":"}"}]}}`:                        `{"a":[1,{"b":"}"}]}`,
 		`{"x":{"usage":1},"usage":2}`:                          `2`,
@@ -37,7 +37,7 @@ func TestScannerFindsWantedValues(t *testing.T) {
 		`{"usage":{"a":1`:                                      ``,
 	} {
 		for n := 1; n <= len(text); n++ {
-			if got := strings.Join(scanIn([]byte(text), n, usageOf), " "); got != want {
+			if got := strings.Join(scanPieces([]byte(text), n, isUsage), " "); got != want {
 				t.Errorf("%s in pieces of %d: %q, want %q", text, n, got, want)
 				break
 			}
@@ -45,10 +45,10 @@ func TestScannerFindsWantedValues(t *testing.T) {
 	}
 }
 
-func TestScannerKeepsItsBounds(t *testing.T) {
+func TestScannerLimitsItsMemory(t *testing.T) {
 	deep := strings.Repeat(`{"usage":[`, 100_000)
 	large := `{"usage":"` + strings.Repeat("x", 10*maxValue) + `"}`
-	s := scanner{wanted: usageOf, found: func(path, []byte) { t.Error("found something") }}
+	s := scanner{match: isUsage, found: func(path, []byte) { t.Error("found something") }}
 	s.write([]byte(deep))
 	if len(s.open) > maxNesting {
 		t.Errorf("%d containers kept", len(s.open))
@@ -60,14 +60,14 @@ func TestScannerKeepsItsBounds(t *testing.T) {
 	}
 }
 
-// reference finds what usageOf wants by decoding the whole text.
-func reference(text []byte) (found []string, ok bool) {
+// findByDecoding finds the values of isUsage by decoding the complete text.
+func findByDecoding(text []byte) (found []string, ok bool) {
 	if !json.Valid(text) {
 		return nil, false
 	}
 	var visit func(raw json.RawMessage, at path, depth int)
 	visit = func(raw json.RawMessage, at path, depth int) {
-		if depth > 0 && usageOf(at) {
+		if depth > 0 && isUsage(at) {
 			found = append(found, string(raw))
 			return
 		}
@@ -85,7 +85,7 @@ func reference(text []byte) (found []string, ok bool) {
 				}
 				if innerDepth = depth + 1; innerDepth <= maxPath {
 					inner[innerDepth-1] = other
-					if known, ok := names[key.(string)]; ok {
+					if known, ok := fieldNames[key.(string)]; ok {
 						inner[innerDepth-1] = known
 					}
 				}
@@ -112,8 +112,8 @@ func FuzzScanner(f *testing.F) {
 		f.Add([]byte(s), uint8(200))
 	}
 	f.Fuzz(func(t *testing.T, text []byte, size uint8) {
-		got := scanIn(text, int(size)+1, usageOf)
-		want, valid := reference(text)
+		got := scanPieces(text, int(size)+1, isUsage)
+		want, valid := findByDecoding(text)
 		if !valid || len(text) > maxValue || bytes.Count(text, []byte("["))+bytes.Count(text, []byte("{")) >= maxNesting {
 			return
 		}
@@ -128,7 +128,7 @@ func FuzzScanner(f *testing.F) {
 	})
 }
 
-// sameJSON compares without white space, which belongs to no value.
+// sameJSON compares without white space.
 func sameJSON(a, b string) bool {
 	var x, y bytes.Buffer
 	return json.Compact(&x, []byte(a)) == nil && json.Compact(&y, []byte(b)) == nil && x.String() == y.String()

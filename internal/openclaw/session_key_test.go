@@ -7,7 +7,7 @@ import (
 	"agento.host/agento/internal/openclaw"
 )
 
-func TestSessionKey(t *testing.T) {
+func TestSessionKeyFormat(t *testing.T) {
 	tests := []struct {
 		peer, conversation, want string
 	}{
@@ -23,9 +23,9 @@ func TestSessionKey(t *testing.T) {
 	}
 }
 
-// What differs in any way must have keys that differ after OpenClaw has folded
-// their case and split them at colons.
-func TestSessionKeysDiffer(t *testing.T) {
+// Different peers and conversations have keys that still differ after OpenClaw has
+// folded their case and split them at colons.
+func TestSessionKeysAreUnique(t *testing.T) {
 	odd := []string{"a", "A", "a:b", "a:b:c", "", " a", "a ", "x-", "x-a", "ä", "a\x00", "Peer", "peer",
 		strings.Repeat("a", 64), strings.Repeat("a", 65), openclaw.PeerTag("a"), "x-" + openclaw.PeerTag("a"), "main", "cron", "direct"}
 	seen := make(map[string]string)
@@ -34,11 +34,11 @@ func TestSessionKeysDiffer(t *testing.T) {
 			for _, entry := range []openclaw.Entry{openclaw.Main, openclaw.Guest} {
 				key := openclaw.SessionKey(entry, peer, conversation)
 				folded := strings.ToLower(key)
-				what := string(entry) + "|" + peer + "|" + conversation
+				session := string(entry) + "|" + peer + "|" + conversation
 				if other, taken := seen[folded]; taken {
-					t.Errorf("%q and %q share %s", what, other, folded)
+					t.Errorf("%q and %q share %s", session, other, folded)
 				}
-				seen[folded] = what
+				seen[folded] = session
 				s, ok := openclaw.ParseSessionKey(key)
 				if !ok || s.Entry != entry || s.Channel != "api" || (s.Peer == "") != (peer == "") {
 					t.Errorf("ParseSessionKey(%s) = %+v, %v", key, s, ok)
@@ -48,7 +48,7 @@ func TestSessionKeysDiffer(t *testing.T) {
 	}
 }
 
-func TestParseSessionKey(t *testing.T) {
+func TestParseSessionKeyAcceptsChannelsOnlyWithAPeer(t *testing.T) {
 	s, ok := openclaw.ParseSessionKey("agent:guest:telegram:direct:42")
 	if !ok || s != (openclaw.Session{Entry: openclaw.Guest, Channel: "telegram", Peer: "42"}) {
 		t.Errorf("telegram: %+v, %v", s, ok)
@@ -60,28 +60,14 @@ func TestParseSessionKey(t *testing.T) {
 	}
 }
 
-func TestSessionOf(t *testing.T) {
-	real := "…\n## Conversation Context\n\nRuntime: agent=guest | session=agent:guest:peer:evil:x | host=a\n## Runtime\n\n" +
-		"Runtime: agent=guest | session=agent:guest:peer:good:c1 | sessionId=1 | host=vm\n<!-- end -->"
-	if key, ok := openclaw.SessionOf(real); !ok || key != "agent:guest:peer:good:c1" {
-		t.Errorf("SessionOf = %q, %v, want the last line's", key, ok)
-	}
-	for _, none := range []string{"", "Runtime: agent=a | session=agent:b", "\nRuntime: agent=main | host=x", "\nRuntime: agent=main | session=plain | "} {
-		if key, ok := openclaw.SessionOf(none); ok {
-			t.Errorf("SessionOf(%q) = %q, want none", none, key)
-		}
-	}
-}
-
 func FuzzSessionKey(f *testing.F) {
-	f.Add("alice", "sess_1", "system\nRuntime: agent=main | session=agent:main:api:x | ")
-	f.Fuzz(func(t *testing.T, peer, conversation, system string) {
+	f.Add("alice", "sess_1", "agent:main:api:x")
+	f.Fuzz(func(t *testing.T, peer, conversation, other string) {
 		key := openclaw.SessionKey(openclaw.EntryFor(peer), peer, conversation)
 		s, ok := openclaw.ParseSessionKey(key)
 		if !ok || s.Entry != openclaw.EntryFor(peer) || key != strings.ToLower(key) {
 			t.Errorf("key %q of %q, %q: %+v %v", key, peer, conversation, s, ok)
 		}
-		_, _ = openclaw.SessionOf(system)
-		_, _ = openclaw.ParseSessionKey(system)
+		_, _ = openclaw.ParseSessionKey(other)
 	})
 }

@@ -1,4 +1,7 @@
-package modelproxy
+// Package netguard keeps connections to addresses that customers name away from the
+// machine's own network. The model proxy, the embedder and the registries of skills
+// connect through it.
+package netguard
 
 import (
 	"context"
@@ -15,91 +18,92 @@ import (
 	"time"
 )
 
-// Guard keeps connections to addresses that a customer names away from the
-// machine's own network. It looks at the address that is really dialled, after
-// every name has been resolved, so neither DNS nor the spelling of an address
-// gets around it. The zero value allows public addresses alone.
+// Guard decides which addresses may be dialled. It checks the address that is
+// dialled after the name was resolved, so neither DNS nor the spelling of an address
+// bypasses it. The zero value allows only public addresses.
 type Guard struct {
-	// AllowPrivate allows loopback and private addresses too. Link-local and
-	// metadata addresses stay refused.
+	// AllowPrivate also allows loopback and private addresses. Link-local and
+	// metadata addresses are never allowed.
 	AllowPrivate bool
-	// Trusted are exact addresses allowed although they are loopback or private,
-	// for a service of our own.
+	// Trusted are addresses of our own services. They are allowed although they are
+	// loopback or private.
 	Trusted []netip.AddrPort
 }
 
 // Refused is the error for an address that the guard does not allow.
 type Refused struct {
 	Addr    netip.Addr
-	Why     string // "a loopback address"
+	Reason  string // "a loopback address"
 	Private bool   // AllowPrivate would allow it
 }
 
 // Error implements error.
 func (r *Refused) Error() string {
 	if r.Private {
-		return fmt.Sprintf("%s is %s, which needs serve --allow-private-endpoints", r.Addr, r.Why)
+		return fmt.Sprintf("%s is %s, which needs serve --allow-private-endpoints", r.Addr, r.Reason)
 	}
-	return fmt.Sprintf("%s is %s, which is never allowed", r.Addr, r.Why)
+	return fmt.Sprintf("%s is %s, which is never allowed", r.Addr, r.Reason)
 }
 
 const (
-	dialWithin = 10 * time.Second
-	keepAlive  = 30 * time.Second
+	dialTimeout = 10 * time.Second
+	keepAlive   = 30 * time.Second
 )
 
-// DialContext connects like net.Dialer, but to allowed addresses only. The error
-// for others has a *Refused in its chain.
+// DialContext connects like net.Dialer, but only to allowed addresses. The error for
+// others wraps a *Refused.
 func (g Guard) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: dialWithin, KeepAlive: keepAlive, Control: g.control}
+	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: g.control}
 	return dialer.DialContext(ctx, network, address)
 }
 
-// Client returns an HTTP client behind the guard. It follows no redirects (the
-// caller sees the 3xx) and uses no proxy, which would dial in its place.
+// Client returns an HTTP client that uses Transport. It does not follow redirects: the
+// caller gets the 3xx.
 func (g Guard) Client() *http.Client {
 	return &http.Client{
-		Transport:     g.transport(),
+		Transport:     g.Transport(),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-func (g Guard) transport() *http.Transport {
+// Transport returns an HTTP transport that connects only to allowed addresses. It uses
+// no proxy, which would dial instead of the guard.
+func (g Guard) Transport() *http.Transport {
 	return &http.Transport{
 		DialContext:         g.DialContext,
 		ForceAttemptHTTP2:   true,
-		DisableCompression:  true, // bytes pass as they are
-		TLSHandshakeTimeout: dialWithin,
+		DisableCompression:  true, // answers pass unchanged
+		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConns:        512,
 		MaxIdleConnsPerHost: 128,
-		// Shorter than the servers' own limits: a request on a connection that the
-		// other side is just closing fails.
+		// Shorter than the servers' limits: a request fails on a connection that the
+		// server is closing.
 		IdleConnTimeout: 30 * time.Second,
 	}
 }
 
-// Check says whether an address may be dialled; if not, the error is a *Refused.
+// Check returns a *Refused if the address may not be dialled.
 func (g Guard) Check(addr netip.AddrPort) error {
-	ips := faces(addr.Addr())
+	ips := reachable(addr.Addr())
 	for _, ip := range ips {
-		if why := within(never, ip); why != "" {
-			return &Refused{Addr: addr.Addr(), Why: why}
+		if reason := reasonIn(neverAllowed, ip); reason != "" {
+			return &Refused{Addr: addr.Addr(), Reason: reason}
 		}
 	}
 	if g.AllowPrivate || slices.Contains(g.Trusted, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())) {
 		return nil
 	}
 	for _, ip := range ips {
-		if why := within(private, ip); why != "" {
-			return &Refused{Addr: addr.Addr(), Why: why, Private: true}
+		if reason := reasonIn(private, ip); reason != "" {
+			return &Refused{Addr: addr.Addr(), Reason: reason, Private: true}
 		}
 	}
 	return nil
 }
 
-// CheckURL looks at an endpoint before anything is dialled. The error is the end
-// of a sentence that begins with the field's name: "must be …". A name that it
-// accepts may still resolve to an address that DialContext refuses.
+// CheckURL checks the URL of an endpoint without resolving its host. The error's text
+// completes a sentence that begins with the name of the field: "must be …".
+// DialContext may still refuse the address of an accepted host.
 func (g Guard) CheckURL(raw string) error {
 	u, err := url.Parse(raw)
 	switch {
@@ -133,32 +137,32 @@ func (g Guard) checkLiteral(addr netip.AddrPort) error {
 	return nil
 }
 
-// control is called for every address tried, with the numeric form of it.
+// control is called with each address that is dialled, in numeric form.
 func (g Guard) control(_, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fmt.Errorf("read the address to dial: %w", err)
+		return fmt.Errorf("parse the address to dial: %w", err)
 	}
 	return g.Check(addr)
 }
 
-// block is a range of addresses that share a reason.
-type block struct {
+// addressRange is a range of addresses and the reason why they are refused.
+type addressRange struct {
 	prefix netip.Prefix
-	why    string
+	reason string
 }
 
-var never = blocks(
+var neverAllowed = ranges(
 	"an unspecified address", "0.0.0.0/8", "::/128",
 	"a link-local address", "169.254.0.0/16", "fe80::/10",
 	"a multicast address", "224.0.0.0/4", "ff00::/8",
 	"a reserved address", "240.0.0.0/4",
-	// The metadata services that lie outside the link-local range, of AWS,
-	// Google, Alibaba, Oracle and Azure.
+	// The metadata services of AWS, Google, Alibaba, Oracle and Azure that are not
+	// link-local.
 	"a cloud metadata address", "fd00:ec2::254/128", "fd20:ce::254/128", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32",
 )
 
-var private = blocks(
+var private = ranges(
 	"a loopback address", "127.0.0.0/8", "::1/128",
 	"a private address", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10",
 	"a shared address (CGNAT)", "100.64.0.0/10",
@@ -166,25 +170,26 @@ var private = blocks(
 	"100::/64", "2001:2::/48", "2001:db8::/32", "3fff::/20", "5f00::/16", "64:ff9b:1::/48",
 )
 
-// blocks reads a list of reasons, each followed by its ranges.
-func blocks(list ...string) []block {
-	var out []block
-	why := ""
+// ranges parses a list of reasons, each followed by its ranges.
+func ranges(list ...string) []addressRange {
+	var parsed []addressRange
+	reason := ""
 	for _, item := range list {
 		prefix, err := netip.ParsePrefix(item)
 		if err != nil {
-			why = item
+			reason = item
 			continue
 		}
-		out = append(out, block{prefix, why})
+		parsed = append(parsed, addressRange{prefix, reason})
 	}
-	return out
+	return parsed
 }
 
-func within(list []block, ip netip.Addr) string {
-	for _, b := range list {
-		if b.prefix.Contains(ip) {
-			return b.why
+// reasonIn returns the reason of the range that has the address; empty if none has.
+func reasonIn(list []addressRange, ip netip.Addr) string {
+	for _, r := range list {
+		if r.prefix.Contains(ip) {
+			return r.reason
 		}
 	}
 	return ""
@@ -198,9 +203,9 @@ var (
 	teredo     = netip.MustParsePrefix("2001::/32")
 )
 
-// faces returns an address and the IPv4 address that it carries, if it does:
-// a packet to the one can arrive at the other.
-func faces(ip netip.Addr) []netip.Addr {
+// reachable returns the addresses that a packet to ip can arrive at: ip itself and the
+// IPv4 address that it embeds, if any.
+func reachable(ip netip.Addr) []netip.Addr {
 	ip = ip.Unmap().WithZone("")
 	if ip.Is4() {
 		return []netip.Addr{ip}

@@ -1,0 +1,152 @@
+package modelproxy
+
+import (
+	"encoding/json"
+	"io"
+	"mime"
+	"net/http"
+)
+
+// Counts are the tokens of one or more requests. Input is without the tokens that
+// were read from the provider's prompt cache or written to it; Output includes
+// reasoning.
+type Counts struct {
+	Requests   int64
+	Input      int64
+	Output     int64
+	CacheRead  int64
+	CacheWrite int64
+}
+
+func (c *Counts) add(o Counts) {
+	c.Requests += o.Requests
+	c.Input += o.Input
+	c.Output += o.Output
+	c.CacheRead += o.CacheRead
+	c.CacheWrite += o.CacheWrite
+}
+
+// wireUsage has the fields of all protocols: first those of Anthropic and OpenAI's
+// Responses, then OpenAI's Chat Completions, then Google.
+type wireUsage struct {
+	Input        *int64       `json:"input_tokens"`
+	Output       *int64       `json:"output_tokens"`
+	CacheRead    *int64       `json:"cache_read_input_tokens"`
+	CacheWrite   *int64       `json:"cache_creation_input_tokens"`
+	InputDetails *cacheDetail `json:"input_tokens_details"`
+
+	Prompt        *int64       `json:"prompt_tokens"`
+	Completion    *int64       `json:"completion_tokens"`
+	PromptDetails *cacheDetail `json:"prompt_tokens_details"`
+
+	PromptCount     *int64 `json:"promptTokenCount"`
+	CandidatesCount *int64 `json:"candidatesTokenCount"`
+	CachedCount     *int64 `json:"cachedContentTokenCount"`
+	ThoughtsCount   *int64 `json:"thoughtsTokenCount"`
+	ToolPromptCount *int64 `json:"toolUsePromptTokenCount"`
+}
+
+type cacheDetail struct {
+	Cached *int64 `json:"cached_tokens"`
+	Write  *int64 `json:"cache_write_tokens"`
+}
+
+// tally collects the usage of one response. The providers report running totals, so
+// the last number of each kind counts.
+type tally struct {
+	input, output, read, write int64
+	thoughts, toolPrompt       int64
+	inputIncludesCache         bool
+}
+
+func (t *tally) add(raw []byte) {
+	var u wireUsage
+	if json.Unmarshal(raw, &u) != nil {
+		return
+	}
+	setCount(&t.input, u.Input, u.Prompt, u.PromptCount)
+	setCount(&t.output, u.Output, u.Completion, u.CandidatesCount)
+	setCount(&t.read, u.CacheRead, u.CachedCount)
+	setCount(&t.write, u.CacheWrite)
+	setCount(&t.thoughts, u.ThoughtsCount)
+	setCount(&t.toolPrompt, u.ToolPromptCount)
+	for _, d := range []*cacheDetail{u.InputDetails, u.PromptDetails} {
+		if d != nil {
+			setCount(&t.read, d.Cached)
+			setCount(&t.write, d.Write)
+		}
+	}
+	// Only Anthropic does not include cached tokens in the input.
+	if u.Prompt != nil || u.PromptCount != nil || u.InputDetails != nil {
+		t.inputIncludesCache = true
+	}
+}
+
+// maxTokens is the largest count of one call that is accepted: a customer's endpoint
+// can report any number, and a sum that overflows cannot be read back.
+const maxTokens = 1 << 32
+
+// setCount sets count to the last value that is a valid count.
+func setCount(count *int64, values ...*int64) {
+	for _, v := range values {
+		if v != nil && *v >= 0 && *v <= maxTokens {
+			*count = *v
+		}
+	}
+}
+
+func (t *tally) counts() Counts {
+	input := t.input + t.toolPrompt
+	if t.inputIncludesCache {
+		input = max(0, input-t.read-t.write)
+	}
+	return Counts{Requests: 1, Input: input, Output: t.output + t.thoughts, CacheRead: t.read, CacheWrite: t.write}
+}
+
+// isUsage reports whether a field of a provider's answer is the usage: at the top
+// level, in Anthropic's message_start, or in a response event of OpenAI.
+func isUsage(p path) bool {
+	switch p {
+	case path{nameUsage}, path{nameMessage, nameUsage}, path{nameResponse, nameUsage}, path{nameUsageMetadata}:
+		return true
+	}
+	return false
+}
+
+// responseBody passes a provider's answer through unchanged and counts its usage. Only
+// one goroutine reads it; tally is complete after that.
+type responseBody struct {
+	io.ReadCloser
+	tally    tally
+	json     scanner
+	sse      *sseReader // nil if the answer is one JSON text
+	readable bool       // the answer has a known format
+}
+
+func newResponseBody(res *http.Response) *responseBody {
+	b := &responseBody{ReadCloser: res.Body}
+	b.json = scanner{match: isUsage, found: func(_ path, raw []byte) { b.tally.add(raw) }}
+	if e := res.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return b
+	}
+	switch kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind {
+	case "text/event-stream":
+		b.readable, b.sse = true, &sseReader{data: b.json.write, end: b.json.end}
+	case "application/json":
+		b.readable = true
+	}
+	return b
+}
+
+// Read implements io.Reader.
+func (b *responseBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case !b.readable:
+	case b.sse != nil:
+		b.sse.write(p[:n])
+	default:
+		b.json.write(p[:n])
+	}
+	return n, err
+}

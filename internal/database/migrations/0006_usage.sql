@@ -1,6 +1,6 @@
 -- +goose Up
--- What model calls cost, in tokens, per hour; hour is when it began. An empty
--- session_id are calls that belong to no session.
+-- Tokens of model calls per hour; hour is the time at which it began. Calls that belong
+-- to no session have an empty session_id.
 CREATE TABLE usage (
     account_id         TEXT   NOT NULL,
     agent_id           TEXT   NOT NULL,

@@ -1,5 +1,5 @@
 -- +goose Up
--- A skill on an agent: what is wanted there. The files lie in skill_files under
+-- The skills that an agent should have. Their files are in skill_files, with
 -- owner_id = id.
 CREATE TABLE agent_skills (
     id           TEXT PRIMARY KEY,
@@ -9,11 +9,11 @@ CREATE TABLE agent_skills (
     name         TEXT    NOT NULL,
     version      TEXT    NOT NULL,
     trust_level  TEXT    NOT NULL,
-    source       TEXT    NOT NULL, -- where it came from, as an upgrade asks for it again
-    pin          TEXT    NOT NULL, -- the commit or the archive's hash
+    source       TEXT    NOT NULL, -- where it came from; an upgrade fetches from there
+    pin          TEXT    NOT NULL, -- the commit, or the hash of the archive
     digest       TEXT    NOT NULL, -- of all files
     slug         TEXT    NOT NULL, -- its folder in the home
-    label        TEXT    NOT NULL, -- the name its SKILL.md gives, folded
+    label        TEXT    NOT NULL, -- the name in its SKILL.md, case-folded
     score        BIGINT  NOT NULL,
     is_enabled   BOOLEAN NOT NULL,
     installed_at BIGINT  NOT NULL,
@@ -23,8 +23,8 @@ CREATE UNIQUE INDEX agent_skills_skill ON agent_skills (account_id, agent_id, sk
 CREATE UNIQUE INDEX agent_skills_slug ON agent_skills (account_id, agent_id, slug);
 CREATE INDEX agent_skills_count ON agent_skills (trust_level, skill_id);
 
--- Versions uploaded by an account. A deleted one keeps its row and loses its
--- files, so that a version never means two things.
+-- Versions that an account uploaded. A deleted version keeps its row without files, so
+-- that its number is never used again for other content.
 CREATE TABLE custom_skills (
     id          TEXT PRIMARY KEY,
     account_id  TEXT   NOT NULL,
@@ -39,7 +39,7 @@ CREATE TABLE custom_skills (
 );
 CREATE UNIQUE INDEX custom_skills_version ON custom_skills (account_id, skill_id, version);
 
--- Which files an installed skill or an uploaded version is made of.
+-- The files of installed skills and uploaded versions.
 CREATE TABLE skill_files (
     account_id TEXT NOT NULL,
     owner_id   TEXT NOT NULL,
@@ -49,7 +49,7 @@ CREATE TABLE skill_files (
 );
 CREATE INDEX skill_files_hash ON skill_files (account_id, hash);
 
--- Contents by their SHA-256.
+-- File contents by their SHA-256.
 CREATE TABLE skill_blobs (
     account_id TEXT  NOT NULL,
     hash       TEXT  NOT NULL,
@@ -57,9 +57,9 @@ CREATE TABLE skill_blobs (
     PRIMARY KEY (account_id, hash)
 );
 
--- Every file ever brought to an agent's home. One that is no longer wanted is
--- removed there; once that is settled it is removed again only if it comes back
--- unchanged, as with an old snapshot of the workspace.
+-- Every file that was ever written to an agent's home for a skill. A file that no skill
+-- needs any more is removed from the home; settled is true after that. Then it is removed
+-- again only if it reappears unchanged, for example from an old snapshot of the home.
 CREATE TABLE agent_skill_paths (
     account_id TEXT    NOT NULL,
     agent_id   TEXT    NOT NULL,

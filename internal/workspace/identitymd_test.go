@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestRenamed(t *testing.T) {
+func TestRenamedReplacesTheName(t *testing.T) {
 	for before, want := range map[string]string{
 		"# IDENTITY.md\n\n- **Name:** Old\n- **Emoji:** x": "# IDENTITY.md\n\n- **Name:** New\n- **Emoji:** x",
 		"- Name: Old":                      "- Name: New",

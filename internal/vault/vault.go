@@ -150,6 +150,10 @@ func (v *Vault) Token(ctx context.Context, q database.Querier, account identity.
 	if err != nil {
 		return Secret{}, err
 	}
+	return deriveToken(key, purpose)
+}
+
+func deriveToken(key []byte, purpose string) (Secret, error) {
 	token, err := hkdf.Key(sha256.New, key, nil, "agento token "+purpose, 32)
 	if err != nil {
 		return Secret{}, fmt.Errorf("derive token: %w", err)
@@ -212,6 +216,10 @@ func (v *Vault) dataKey(ctx context.Context, q database.Querier, account identit
 	if err != nil {
 		return nil, fmt.Errorf("read data key: %w", err)
 	}
+	return v.openKey(box, masterID, account, owner)
+}
+
+func (v *Vault) openKey(box []byte, masterID string, account identity.AccountID, owner OwnerID) ([]byte, error) {
 	if masterID != v.masterID {
 		return nil, v.wrongMasterKey(masterID)
 	}

@@ -1,6 +1,7 @@
 -- +goose Up
--- owner is "peer:ID", "key:ID", or "channel:KEY" for a session that came through a
--- channel. The newest api session of an owner is its default session.
+-- owner is whose conversation it is: "peer:ID", "key:ID", or "channel:KEY" for
+-- one that came through a channel. The newest api session of an owner is its
+-- default session.
 CREATE TABLE sessions (
     id         TEXT PRIMARY KEY,
     account_id TEXT   NOT NULL,

@@ -1,7 +1,7 @@
 -- +goose Up
 
--- The owners of knowledge: agents and swarms. last_seq is the seq of the newest entry;
--- updating it serialises the writers of a scope.
+-- Where knowledge belongs: an agent or a swarm. last_seq is the number that its
+-- newest entry was given; raising it serialises the scope's writers.
 CREATE TABLE knowledge_scopes (
     number     INTEGER PRIMARY KEY AUTOINCREMENT,
     account_id TEXT   NOT NULL,
@@ -11,8 +11,8 @@ CREATE TABLE knowledge_scopes (
     UNIQUE (account_id, kind, owner_id)
 );
 
--- Ids are UUIDv7, which sort in the order of creation: an id is a cursor even after its
--- entry was deleted.
+-- Ids are UUIDv7: their order is that in which entries were made, so an id is a
+-- cursor even after its entry is gone.
 CREATE TABLE knowledge_entries (
     number     INTEGER PRIMARY KEY AUTOINCREMENT,
     id         TEXT   NOT NULL UNIQUE,
@@ -29,7 +29,7 @@ CREATE TABLE knowledge_entries (
 CREATE INDEX knowledge_entries_id ON knowledge_entries (account_id, scope, id);
 CREATE INDEX knowledge_entries_source ON knowledge_entries (account_id, scope, source, id);
 
--- vector is little-endian float32, normalised to length 1.
+-- vector is float32, little endian, of length 1.
 CREATE TABLE knowledge_vectors (
     account_id TEXT   NOT NULL,
     entry_id   TEXT   NOT NULL REFERENCES knowledge_entries (id) ON DELETE CASCADE,
@@ -48,8 +48,7 @@ CREATE TABLE knowledge_coverage (
     PRIMARY KEY (scope, model)
 );
 
--- The scope is indexed as a word, such as s12x, so that a search does not read the texts
--- of other scopes.
+-- The scope is a word of its own, s12x, so that a search reads no other scope's texts.
 CREATE VIRTUAL TABLE knowledge_text USING fts5 (
     scope, text, content = '', contentless_delete = 1, tokenize = 'porter unicode61 remove_diacritics 2'
 );

@@ -1,7 +1,7 @@
 -- +goose Up
--- The saved part of answers that are not complete: at most one per session, because its
--- turns run one at a time. A draft that exists when the server starts was interrupted
--- by a crash. at is when it was saved.
+-- Answers that are still growing, as far as they were saved: one a session, as
+-- its turns go one at a time. Those that the server finds when it starts were cut
+-- off by its death; at is when they were saved.
 CREATE TABLE drafts (
     session_id TEXT   PRIMARY KEY REFERENCES sessions (id),
     account_id TEXT   NOT NULL,

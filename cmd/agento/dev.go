@@ -9,6 +9,7 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/vault"
 )
 
@@ -50,12 +51,12 @@ func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
 func (p *platform) devKey(ctx context.Context) (vault.Secret, error) {
 	account, err := p.accounts.Account(ctx, "dev")
 	if fault.Is(err, fault.NotFound) {
-		account, err = p.accounts.CreateAccount(ctx, "dev", "", byOperator)
+		account, err = p.accounts.CreateAccount(ctx, identity.ByOperator(""), "dev", "")
 	}
 	if err != nil {
 		return vault.Secret{}, err
 	}
-	_, key, err := p.accounts.CreateKey(ctx, account.ID, "dev", access.AllScopes(), access.DefaultRateLimit, byOperator)
+	_, key, err := p.accounts.CreateKey(ctx, identity.ByOperator(account.ID), "dev", access.AllScopes(), access.DefaultRateLimit)
 	return key, err
 }
 

@@ -125,8 +125,7 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 		guard.Trusted = []netip.AddrPort{d.addr}
 	}
 	p.meter = modelproxy.NewMeter(p.db, p.log)
-	documents := &workspace.Service{DB: p.db, Events: events}
-	swarms := &swarm.Service{DB: p.db, Events: events, Secrets: secrets, Allows: p.allowsSwarms}
+	documents, swarms := workspace.NewStore(p.db, events), swarm.NewStore(p.db)
 	if err := p.furnishSkills(ctx, f, events, guard); err != nil {
 		return err
 	}
@@ -142,16 +141,10 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 			return p.knowledge.AgentDeleted(ctx, tx, accountID, agentID)
 		}},
 	})
-	members := agent.Members{Events: events, Left: p.reconciler.Nudge}
-	documents.Changed = func(_ context.Context, tx *database.Tx, _, agentID string) error {
-		tx.AfterCommit(func() { p.reconciler.Nudge(agentID) })
-		return nil
-	}
 	p.skills.Applier, p.skills.Agent = p.agents, p.agents.Exists
-	if err := p.furnishKnowledge(f, events, swarms, guard, &vault.Installation{DB: p.db, Vault: secrets, Events: events}); err != nil {
+	if err := p.furnishKnowledge(f, events, swarms, guard, vault.NewInstallation(p.db, secrets, events)); err != nil {
 		return err
 	}
-	swarms.Members, swarms.OnDelete = members, p.knowledge.OnSwarmDeleted(members)
 	p.talks = chat.New(chat.Settings{DB: p.db, Events: events, Agents: p.agents, Log: p.log})
 	if err := p.talks.Recover(ctx); err != nil {
 		return err
@@ -163,7 +156,11 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 	p.callbacks.Handle("/mcp", mcp.New(mcp.Settings{Agents: p.agents, Knowledge: p.knowledge, Version: version, Log: p.log}))
 	p.door = api.New(api.Settings{
 		DB: p.db, Access: p.accounts, Limiter: access.NewLimiter(), Agents: p.agents, Chat: p.talks,
-		Documents: documents, Swarms: swarms, Knowledge: p.knowledge, Skills: p.skills,
+		Documents: workspace.New(documents, agent.WorkspaceAgents{Agents: p.agents}), Knowledge: p.knowledge, Skills: p.skills,
+		Swarms: swarm.New(swarm.Settings{
+			Store: swarms, Events: events, Vault: secrets, Access: p.accounts,
+			Agents: agent.SwarmAgents{Agents: p.agents}, Knowledge: knowledge.SwarmKnowledge{Knowledge: p.knowledge},
+		}),
 		Ready: p.isReady, Version: version, Log: p.log,
 	})
 	return nil
@@ -199,7 +196,7 @@ func fetcher(guard modelproxy.Guard, url, standard string) *http.Client {
 	return guard.Client()
 }
 
-func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, swarms *swarm.Service, guard modelproxy.Guard, secrets *vault.Installation) error {
+func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, swarms *swarm.Store, guard modelproxy.Guard, secrets *vault.Installation) error {
 	embedder, err := f.embedder(guard, secrets)
 	if err != nil {
 		return fmt.Errorf("--embedder: %w", err)
@@ -239,14 +236,6 @@ func (p *platform) loops() []func(context.Context) error {
 	return []func(context.Context) error{
 		p.reconciler.Run, p.agents.Run, p.accounts.Run, p.meter.Run, p.driver.Run, p.knowledge.Run, p.catalog.Run, p.talks.KeepDrafts, p.mirror.Run,
 	}
-}
-
-func (p *platform) allowsSwarms(ctx context.Context, accountID string) error {
-	plan, err := p.accounts.PlanOf(ctx, p.db, accountID)
-	if err != nil {
-		return err
-	}
-	return plan.Allows(access.FeatureSwarms)
 }
 
 func (p *platform) isReady(ctx context.Context) error {

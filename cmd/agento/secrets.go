@@ -13,6 +13,8 @@ import (
 	"github.com/mattn/go-isatty"
 
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
@@ -33,7 +35,7 @@ func (f vaultFlags) openInstallation(ctx context.Context, do func(*vault.Install
 	if err != nil {
 		return err
 	}
-	return forTerminal(do(&vault.Installation{DB: db, Vault: secrets, Events: event.NewLog(db)}))
+	return forTerminal(do(vault.NewInstallation(db, secrets, event.NewLog(db))))
 }
 
 type secretSet struct {
@@ -48,7 +50,7 @@ func (c secretSet) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	return c.openInstallation(ctx, func(secrets *vault.Installation) error {
-		if err := secrets.Set(ctx, c.Name, value, byOperator); err != nil {
+		if err := secrets.Set(ctx, identity.ByOperator(""), provider.SecretName(c.Name), value); err != nil {
 			return err
 		}
 		return t.print(map[string]any{"name": c.Name, "set": true}, "set "+c.Name)
@@ -105,7 +107,7 @@ type secretDelete struct {
 // Run deletes the secret.
 func (c secretDelete) Run(ctx context.Context, t *terminal) error {
 	return c.openInstallation(ctx, func(secrets *vault.Installation) error {
-		if err := secrets.Delete(ctx, c.Name, byOperator); err != nil {
+		if err := secrets.Delete(ctx, identity.ByOperator(""), provider.SecretName(c.Name)); err != nil {
 			return err
 		}
 		return t.print(map[string]any{"name": c.Name, "deleted": true}, "deleted "+c.Name)

@@ -42,13 +42,13 @@ func newBody(s Settings) *body {
 func (b *body) secrets(ctx context.Context, q database.Querier, a Agent) (map[string]vault.Secret, error) {
 	all := map[string]vault.Secret{}
 	if a.SwarmID != "" {
-		shared, err := b.Vault.Read(ctx, q, a.AccountID, a.SwarmID)
+		shared, err := readSecrets(ctx, b.Vault, q, a.account(), a.swarmOwner())
 		if err != nil {
 			return nil, fmt.Errorf("secrets of the swarm: %w", err)
 		}
 		maps.Copy(all, shared)
 	}
-	own, err := b.Vault.Read(ctx, q, a.AccountID, a.ID)
+	own, err := readSecrets(ctx, b.Vault, q, a.account(), a.owner())
 	if err != nil {
 		return nil, fmt.Errorf("secrets of the agent: %w", err)
 	}
@@ -58,16 +58,16 @@ func (b *body) secrets(ctx context.Context, q database.Querier, a Agent) (map[st
 
 func (b *body) secretNames(ctx context.Context, q database.Querier, a Agent) (map[string]bool, error) {
 	all := map[string]bool{}
-	for _, owner := range []string{a.ID, a.SwarmID} {
+	for _, owner := range []vault.OwnerID{a.owner(), a.swarmOwner()} {
 		if owner == "" {
 			continue
 		}
-		names, err := b.Vault.Names(ctx, q, a.AccountID, owner)
+		names, err := b.Vault.Names(ctx, q, a.account(), owner)
 		if err != nil {
 			return nil, fmt.Errorf("names of secrets: %w", err)
 		}
 		for _, n := range names {
-			all[n] = true
+			all[string(n)] = true
 		}
 	}
 	return all, nil
@@ -88,7 +88,7 @@ func (b *body) spec(ctx context.Context, q database.Querier, a Agent) (runtime.S
 	}
 	tokens := map[string]vault.Secret{}
 	for _, purpose := range []string{gatewayToken, modelToken, toolsToken, specHash} {
-		if tokens[purpose], err = b.Vault.Token(ctx, q, a.AccountID, a.ID, purpose); err != nil {
+		if tokens[purpose], err = b.Vault.Token(ctx, q, a.account(), a.owner(), purpose); err != nil {
 			return runtime.Spec{}, mark{}, fmt.Errorf("token: %w", err)
 		}
 	}
@@ -155,10 +155,10 @@ func (b *body) stale(ctx context.Context, q database.Querier, a Agent) (bool, er
 
 // erase removes an agent's records in every room.
 func (b *body) erase(ctx context.Context, tx *database.Tx, a Agent) error {
-	if err := b.Vault.Shred(ctx, tx, a.AccountID, a.ID); err != nil {
+	if err := b.Vault.Shred(ctx, tx, a.account(), a.owner()); err != nil {
 		return err
 	}
-	if err := b.Workspace.DeleteAgent(ctx, tx, a.AccountID, a.ID); err != nil {
+	if err := b.Workspace.DeleteAgent(ctx, tx, a.account(), a.id()); err != nil {
 		return err
 	}
 	for _, erase := range b.Erase {

@@ -67,7 +67,7 @@ func (b *body) give(ctx context.Context, a Agent) error {
 	if err != nil {
 		return err
 	}
-	pending, err := b.Workspace.Pending(ctx, b.DB, a.AccountID, a.ID)
+	pending, err := b.Workspace.Pending(ctx, b.DB, a.account(), a.id())
 	if err != nil {
 		return fmt.Errorf("compare documents: %w", err)
 	}
@@ -95,7 +95,7 @@ type wanted struct {
 }
 
 func (b *body) wanted(ctx context.Context, a Agent) (w wanted, err error) {
-	if w.content, err = b.Workspace.Content(ctx, b.DB, a.AccountID, a.ID); err != nil {
+	if w.content, err = b.Workspace.Content(ctx, b.DB, a.account(), a.id()); err != nil {
 		return w, fmt.Errorf("read documents: %w", err)
 	}
 	w.documents = map[string]workspace.Document{}
@@ -132,7 +132,7 @@ func (b *body) write(ctx context.Context, a Agent, w wanted, changed func(name s
 	if err := b.fill(ctx, a, w, changed); err != nil {
 		return err
 	}
-	err := b.DB.Tx(ctx, func(tx *database.Tx) error { return b.Workspace.Delivered(ctx, tx, a.AccountID, a.ID, w.content) })
+	err := b.DB.Tx(ctx, func(tx *database.Tx) error { return b.Workspace.MarkDelivered(ctx, tx, a.account(), a.id(), w.content) })
 	if err != nil {
 		return fmt.Errorf("note what was delivered: %w", err)
 	}
@@ -223,7 +223,7 @@ func (b *body) absorb(ctx context.Context, a Agent) {
 func (b *body) takeOver(ctx context.Context, a Agent) {
 	home, err := b.Driver.Home(ctx, a.Place, a.ID)
 	if err == nil {
-		_, err = b.Workspace.Absorb(ctx, a.AccountID, a.ID, workspace.Within(home, openclaw.Main.Workspace()))
+		_, err = b.Workspace.Absorb(ctx, a.account(), a.id(), workspace.Within(home, openclaw.Main.Workspace()))
 		_ = home.Close()
 	}
 	if err != nil && ctx.Err() == nil {

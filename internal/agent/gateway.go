@@ -106,7 +106,7 @@ func (b *body) link(ctx context.Context, a Agent) (*link, error) {
 	if l != nil && l.place == a.Place {
 		return l, nil
 	}
-	token, err := b.Vault.Token(ctx, b.DB, a.AccountID, a.ID, gatewayToken)
+	token, err := b.Vault.Token(ctx, b.DB, a.account(), a.owner(), gatewayToken)
 	if err != nil {
 		return nil, fmt.Errorf("gateway token: %w", err)
 	}

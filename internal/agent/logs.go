@@ -18,7 +18,7 @@ const maxLogLine = 64 << 10
 // Logs returns the last tail lines of an agent's log, running or not: a time, a
 // level in brackets, a message. Secrets of the agent are masked. Faults: NotFound.
 func (s *Service) Logs(ctx context.Context, who access.Principal, id string, tail int) (string, error) {
-	a, err := find(ctx, s.DB, who.AccountID, id)
+	a, err := find(ctx, s.DB, string(who.AccountID), id)
 	if err != nil {
 		return "", err
 	}
@@ -29,7 +29,7 @@ func (s *Service) Logs(ctx context.Context, who access.Principal, id string, tai
 // over restarts of the gateway, until ctx ends, emit fails or the agent is deleted.
 // A reader that is too slow loses lines and is told how many. Faults: NotFound.
 func (s *Service) FollowLogs(ctx context.Context, who access.Principal, id string, tail int, emit func(line string) error) error {
-	a, err := find(ctx, s.DB, who.AccountID, id)
+	a, err := find(ctx, s.DB, string(who.AccountID), id)
 	if err != nil {
 		return err
 	}

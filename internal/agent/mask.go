@@ -86,7 +86,7 @@ func (b *body) masked(ctx context.Context, a Agent) ([]string, error) {
 		}
 	}
 	for _, purpose := range []string{gatewayToken, modelToken, toolsToken} {
-		token, err := b.Vault.Token(ctx, b.DB, a.AccountID, a.ID, purpose)
+		token, err := b.Vault.Token(ctx, b.DB, a.account(), a.owner(), purpose)
 		if err != nil {
 			return nil, fmt.Errorf("token: %w", err)
 		}

@@ -1,71 +1,83 @@
 package agent
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"context"
 	"fmt"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/swarm"
 )
 
-// Members tells swarms which agents are in them; it implements swarm.Members.
-type Members struct {
-	Events *event.Log
-	// Left is told, after the commit, of each agent that was taken out of a swarm.
-	Left func(agentID string)
-}
+// SwarmAgents implements swarm.Agents with the service.
+type SwarmAgents struct{ Agents *Service }
 
-// CountBySwarm implements swarm.Members.
-func (Members) CountBySwarm(ctx context.Context, q database.Querier, accountID string) (map[string]int, error) {
+// CountBySwarm implements swarm.Agents.
+func (SwarmAgents) CountBySwarm(ctx context.Context, q database.Querier, account identity.AccountID) (map[identity.SwarmID]int, error) {
 	type row struct {
-		id string
+		id identity.SwarmID
 		n  int
 	}
 	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.id, &v.n) },
-		`SELECT swarm_id, count(*) FROM agents WHERE account_id = $1 AND swarm_id <> '' AND wanted <> 'deleted' GROUP BY swarm_id`, accountID)
-	counts := make(map[string]int, len(rows))
+		`SELECT swarm_id, count(*) FROM agents WHERE account_id = $1 AND swarm_id <> '' AND wanted <> 'deleted' GROUP BY swarm_id`, account)
+	counts := make(map[identity.SwarmID]int, len(rows))
 	for _, v := range rows {
 		counts[v.id] = v.n
 	}
 	return counts, err
 }
 
-// InSwarm implements swarm.Members, newest first.
-func (Members) InSwarm(ctx context.Context, q database.Querier, accountID, swarmID string) ([]swarm.AgentRow, error) {
-	agents, err := inSwarm(ctx, q, accountID, swarmID)
+// InSwarm implements swarm.Agents.
+func (SwarmAgents) InSwarm(ctx context.Context, q database.Querier, account identity.AccountID, id identity.SwarmID) ([]swarm.AgentRow, error) {
+	agents, err := inSwarm(ctx, q, account, id)
 	rows := make([]swarm.AgentRow, len(agents))
 	for i := range agents {
-		rows[i] = swarm.AgentRow{ID: agents[i].ID, Name: agents[i].Name, Status: string(agents[i].Status), CreatedAt: agents[i].CreatedAt}
+		rows[i] = swarm.AgentRow{ID: agents[i].id(), Name: agents[i].Name, Status: string(agents[i].Status), CreatedAt: agents[i].CreatedAt}
 	}
 	return rows, err
 }
 
-// LeaveSwarm implements swarm.Members.
-func (m Members) LeaveSwarm(ctx context.Context, tx *database.Tx, accountID, swarmID, actor string) error {
-	agents, err := inSwarm(ctx, tx, accountID, swarmID)
+// LeaveSwarm implements swarm.Agents.
+func (s SwarmAgents) LeaveSwarm(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.SwarmID) error {
+	agents, err := inSwarm(ctx, tx, actor.AccountID, id)
 	if err != nil {
 		return err
 	}
 	for i := range agents {
-		id := agents[i].ID
-		if _, err := tx.ExecContext(ctx, `UPDATE agents SET swarm_id = '' WHERE account_id = $1 AND id = $2`, accountID, id); err != nil {
-			return fmt.Errorf("take agent %s out of its swarm: %w", id, err)
+		agent := agents[i].id()
+		if _, err := tx.ExecContext(ctx, `UPDATE agents SET swarm_id = '' WHERE account_id = $1 AND id = $2`, actor.AccountID, agent); err != nil {
+			return fmt.Errorf("take agent %s out of its swarm: %w", agent, err)
 		}
-		if m.Left != nil {
-			tx.AfterCommit(func() { m.Left(id) })
-		}
-		e := event.Event{Topic: topic(id), Kind: "agent.updated", Data: map[string]any{"swarmId": nil}}
-		if err := m.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(accountID), actor), e); err != nil {
+		s.Agents.Events.NotifyAfterCommit(tx, event.ReconcileTopic(agent))
+		e := event.Event{Topic: event.AgentTopic(agent), Kind: "agent.updated", Data: map[string]any{"swarmId": nil}}
+		if err := s.Agents.Events.Append(ctx, tx, actor, e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func inSwarm(ctx context.Context, q database.Querier, accountID, swarmID string) ([]Agent, error) {
+// SwarmNeedsRestart implements swarm.Agents.
+func (s SwarmAgents) SwarmNeedsRestart(ctx context.Context, account identity.AccountID, id identity.SwarmID) (bool, error) {
+	agents, err := inSwarm(ctx, s.Agents.DB, account, id)
+	if err != nil {
+		return false, err
+	}
+	for i := range agents {
+		v, err := s.Agents.view(ctx, s.Agents.DB, agents[i])
+		if fault.Is(err, fault.NotFound) {
+			continue // deleted since
+		}
+		if err != nil || v.NeedsRestart {
+			return v.NeedsRestart, err
+		}
+	}
+	return false, nil
+}
+
+func inSwarm(ctx context.Context, q database.Querier, account identity.AccountID, id identity.SwarmID) ([]Agent, error) {
 	return database.All(ctx, q, scan,
-		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND swarm_id = $2 AND wanted <> 'deleted' ORDER BY created_at DESC, id DESC`, accountID, swarmID)
+		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND swarm_id = $2 AND wanted <> 'deleted' ORDER BY created_at DESC, id DESC`, account, id)
 }

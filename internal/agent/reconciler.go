@@ -71,6 +71,8 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	r.mu.Unlock()
 	defer r.body.hangUp() // nothing is left that could call a gateway again
 	defer r.all.Wait()
+	changes := r.events.SubscribePrefix(event.ReconcilePrefix)
+	defer changes.Close()
 	defer func() {
 		r.mu.Lock()
 		r.ctx = nil
@@ -86,6 +88,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	for _, id := range ids {
 		r.Nudge(id)
 	}
+	r.all.Go(func() { r.followChanges(ctx, changes) })
 	sweeps := time.NewTicker(r.timing.Sweep)
 	defer sweeps.Stop()
 	for {
@@ -96,6 +99,20 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-sweeps.C:
+		}
+	}
+}
+
+// followChanges nudges the agents whose topics are notified, until ctx ends.
+func (r *Reconciler) followChanges(ctx context.Context, changes *event.PrefixSubscription) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changes.Ready():
+			for _, topic := range changes.Take() {
+				r.Nudge(topic.ID())
+			}
 		}
 	}
 }

@@ -24,7 +24,7 @@ func (s *Service) holder(ctx context.Context, token vault.Secret, purpose string
 	if err != nil {
 		return a, err
 	}
-	right, err := s.Vault.Token(ctx, s.DB, a.AccountID, a.ID, purpose)
+	right, err := s.Vault.Token(ctx, s.DB, a.account(), a.owner(), purpose)
 	if err != nil {
 		return a, fmt.Errorf("token of agent %s: %w", a.ID, err)
 	}

@@ -9,12 +9,13 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/modelproxy"
+	providers "agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
 func (w *world) token(a Agent, purpose string) vault.Secret {
 	w.t.Helper()
-	token, err := w.Vault.Token(w.ctx(), w.db, a.AccountID, a.ID, purpose)
+	token, err := w.Vault.Token(w.ctx(), w.db, a.account(), a.owner(), purpose)
 	w.must(err)
 	return bearer(a.ID, token)
 }
@@ -86,12 +87,14 @@ func TestTokensOfOthers(t *testing.T) {
 
 func TestSwarmCredentials(t *testing.T) {
 	w := newWorld(t, nil)
-	s, err := w.Swarms.Create(w.ctx(), w.who.AccountID, w.who.KeyID, "bees", "", "")
+	s, err := w.swarms.Create(w.ctx(), w.who.Actor(), "bees", "", "")
 	w.must(err)
-	shared := map[string]vault.Secret{AnthropicKey: vault.NewSecret("sk-ant-shared"), OpenAIKey: vault.NewSecret("sk-shared")}
-	w.must(w.db.Tx(w.ctx(), func(tx *database.Tx) error { return w.Vault.Put(w.ctx(), tx, w.who.AccountID, s.ID, shared) }))
+	shared := map[providers.SecretName]vault.Secret{AnthropicKey: vault.NewSecret("sk-ant-shared"), OpenAIKey: vault.NewSecret("sk-shared")}
+	w.must(w.db.Tx(w.ctx(), func(tx *database.Tx) error {
+		return w.Vault.Put(w.ctx(), tx, w.who.AccountID, vault.OfSwarm(s.ID), shared)
+	}))
 
-	asked, err := w.Create(w.ctx(), w.who, client.CreateAgentRequest{Name: "without a key", SwarmID: s.ID})
+	asked, err := w.Create(w.ctx(), w.who, client.CreateAgentRequest{Name: "without a key", SwarmID: string(s.ID)})
 	w.must(err)
 	a, err := w.AwaitRunning(w.ctx(), asked)
 	w.must(err)
@@ -105,7 +108,7 @@ func TestSwarmCredentials(t *testing.T) {
 	w.set(a.ID, map[string]string{"anthropicApiKey": "sk-ant-own"})
 	key("anthropic", "sk-ant-own")
 	key("openai", "sk-shared")
-	if got, err := w.CallerOf(w.ctx(), w.token(a, toolsToken)); err != nil || got.SwarmID != s.ID {
+	if got, err := w.CallerOf(w.ctx(), w.token(a, toolsToken)); err != nil || got.SwarmID != string(s.ID) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if _, err := w.SetSecrets(w.ctx(), w.who, a.ID, client.SecretsRequest{DeleteSecrets: []string{"anthropic_api_key"}}); err != nil {
@@ -163,10 +166,10 @@ func TestObserveOnlyWhileRunning(t *testing.T) {
 func TestSwarmGoesMeanwhile(t *testing.T) {
 	w := newWorld(t, nil)
 	for range 20 {
-		s, err := w.Swarms.Create(w.ctx(), w.who.AccountID, w.who.KeyID, "bees", "", "")
+		s, err := w.swarms.Create(w.ctx(), w.who.Actor(), "bees", "", "")
 		w.must(err)
 		in := newAgent("ada")
-		in.SwarmID = s.ID
+		in.SwarmID = string(s.ID)
 		var both sync.WaitGroup
 		for range 4 {
 			both.Go(func() {
@@ -176,7 +179,7 @@ func TestSwarmGoesMeanwhile(t *testing.T) {
 			})
 		}
 		both.Go(func() {
-			if err := w.Swarms.Delete(w.ctx(), w.who.AccountID, w.who.KeyID, s.ID); err != nil {
+			if err := w.swarms.Delete(w.ctx(), w.who.Actor(), s.ID); err != nil {
 				t.Errorf("delete: %v", err)
 			}
 		})

@@ -203,7 +203,7 @@ func TestAdoptionKeepsEdits(t *testing.T) {
 	a := w.create("ada")
 	w.crash()
 	writeHome(w, a.ID, "workspace/SOUL.md", "the agent's")
-	_, err := w.Workspace.SetWorkflow(w.ctx(), a.AccountID, a.ID, w.who.KeyID, "the owner's", "")
+	_, _, err := w.documents.SetWorkflow(w.ctx(), w.who.Actor(), a.id(), "the owner's", "")
 	w.must(err)
 	w.serve()
 	w.eventually("the home is up to date", func() bool {

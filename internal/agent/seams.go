@@ -6,11 +6,25 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
 )
 
 // Apply implements skill.Applier: Sync, for a caller that has been identified.
 func (s *Service) Apply(ctx context.Context, accountID, agentID string) (needsRestart bool, err error) {
-	return s.Sync(ctx, access.Principal{AccountID: accountID}, agentID)
+	return s.Sync(ctx, access.Principal{AccountID: identity.AccountID(accountID)}, agentID)
+}
+
+// WorkspaceAgents implements workspace.Agents with the service.
+type WorkspaceAgents struct{ Agents *Service }
+
+// Absorb implements workspace.Agents.
+func (w WorkspaceAgents) Absorb(ctx context.Context, account identity.AccountID, agent identity.AgentID) error {
+	return w.Agents.Absorb(ctx, access.Principal{AccountID: account}, string(agent))
+}
+
+// Sync implements workspace.Agents.
+func (w WorkspaceAgents) Sync(ctx context.Context, account identity.AccountID, agent identity.AgentID) (needsRestart bool, err error) {
+	return w.Agents.Sync(ctx, access.Principal{AccountID: account}, string(agent))
 }
 
 // Exists says whether the account has such an agent. Give it the transaction in

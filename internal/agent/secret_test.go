@@ -84,7 +84,7 @@ func TestSetSecretsIsAllOrNothing(t *testing.T) {
 	if !fault.Is(err, fault.Invalid) {
 		t.Fatal(err)
 	}
-	names, err := w.Vault.Names(t.Context(), w.db, a.AccountID, a.ID)
+	names, err := w.Vault.Names(t.Context(), w.db, a.account(), a.owner())
 	if err != nil || len(names) != 1 || names[0] != AnthropicKey {
 		t.Errorf("%q, %v", names, err)
 	}

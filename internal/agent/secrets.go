@@ -25,7 +25,7 @@ func (s *Service) SetSecrets(ctx context.Context, who access.Principal, id strin
 	}
 	var a Agent
 	err = s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
-		a, err = find(ctx, tx, who.AccountID, id)
+		a, err = find(ctx, tx, string(who.AccountID), id)
 		if err != nil {
 			return err
 		}
@@ -73,10 +73,10 @@ func parseChange(in client.SecretsRequest) (set map[string]vault.Secret, drop []
 }
 
 func (s *Service) changeSecrets(ctx context.Context, tx *database.Tx, a Agent, set map[string]vault.Secret, drop []string) error {
-	if err := s.Vault.Put(ctx, tx, a.AccountID, a.ID, set); err != nil {
+	if err := putSecrets(ctx, s.Vault, tx, a, set); err != nil {
 		return err
 	}
-	if err := s.Vault.Delete(ctx, tx, a.AccountID, a.ID, drop...); err != nil {
+	if err := deleteSecrets(ctx, s.Vault, tx, a, drop); err != nil {
 		return err
 	}
 	names, err := s.body.secretNames(ctx, tx, a)

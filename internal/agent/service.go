@@ -46,7 +46,7 @@ func (s *Service) Create(ctx context.Context, who access.Principal, in client.Cr
 		return Outcome{}, err
 	}
 	err = s.DB.Tx(ctx, func(tx *database.Tx) error {
-		if err := s.roomForOne(ctx, tx, who.AccountID); err != nil {
+		if err := s.roomForOne(ctx, tx, string(who.AccountID)); err != nil {
 			return err
 		}
 		if err := s.stillThere(ctx, tx, a); err != nil {
@@ -77,7 +77,7 @@ func (s *Service) newAgent(who access.Principal, in client.CreateAgentRequest) (
 		in.Region = DefaultRegion
 	}
 	return Agent{
-		ID: uuid.Must(uuid.NewV7()).String(), AccountID: who.AccountID, Name: in.Name, Region: in.Region, Config: Options{}.merge(in.Config), SwarmID: in.SwarmID,
+		ID: uuid.Must(uuid.NewV7()).String(), AccountID: string(who.AccountID), Name: in.Name, Region: in.Region, Config: Options{}.merge(in.Config), SwarmID: in.SwarmID,
 		Wanted: WantRunning, Wish: 1, Status: client.Provisioning, CreatedAt: now(),
 	}, in
 }
@@ -112,16 +112,16 @@ func (s *Service) shared(ctx context.Context, wrong fault.Fields, a Agent) (map[
 	if there, err := s.inSwarm(ctx, s.DB, wrong, a); err != nil || !there {
 		return names, err
 	}
-	list, err := s.Vault.Names(ctx, s.DB, a.AccountID, a.SwarmID)
+	list, err := s.Vault.Names(ctx, s.DB, a.account(), a.swarmOwner())
 	for _, n := range list {
-		names[n] = true
+		names[string(n)] = true
 	}
 	return names, err
 }
 
 // inSwarm says whether a's swarm is there, and notes it if not.
 func (s *Service) inSwarm(ctx context.Context, q database.Querier, wrong fault.Fields, a Agent) (bool, error) {
-	err := s.Swarms.Exists(ctx, q, a.AccountID, a.SwarmID)
+	err := s.Swarms.Exists(ctx, q, a.account(), identity.SwarmID(a.SwarmID))
 	if fault.Is(err, fault.NotFound) {
 		wrong.Add("swarmId", "names no swarm of this account")
 		return false, nil
@@ -157,7 +157,7 @@ func checkProvider(wrong fault.Fields, o Options, names map[string]bool) {
 }
 
 func (s *Service) roomForOne(ctx context.Context, tx *database.Tx, accountID string) error {
-	plan, err := s.Access.PlanOf(ctx, tx, accountID)
+	plan, err := s.Access.PlanOf(ctx, tx, identity.AccountID(accountID))
 	if err != nil {
 		return err
 	}
@@ -165,23 +165,23 @@ func (s *Service) roomForOne(ctx context.Context, tx *database.Tx, accountID str
 	if err != nil {
 		return fmt.Errorf("count agents: %w", err)
 	}
-	return plan.RoomForAgent(have)
+	return plan.AllowsAgent(have)
 }
 
 func (s *Service) insert(ctx context.Context, tx *database.Tx, who access.Principal, a Agent, secrets map[string]vault.Secret, in client.CreateAgentRequest) error {
 	if err := insert(ctx, tx, a); err != nil {
 		return fmt.Errorf("insert agent: %w", err)
 	}
-	if err := s.Vault.Put(ctx, tx, a.AccountID, a.ID, secrets); err != nil {
+	if err := putSecrets(ctx, s.Vault, tx, a, secrets); err != nil {
 		return err
 	}
-	return s.Workspace.Init(ctx, tx, a.AccountID, a.ID, who.KeyID, a.Name, in.SoulMD, in.WorkflowMD)
+	return s.Workspace.Init(ctx, tx, who.Actor(), a.id(), a.Name, in.SoulMD, in.WorkflowMD)
 }
 
 // List returns every agent of the account, newest first, and the swarms that they
 // may be in by their ids.
-func (s *Service) List(ctx context.Context, who access.Principal) ([]Agent, map[string]swarm.Swarm, error) {
-	agents, err := list(ctx, s.DB, who.AccountID)
+func (s *Service) List(ctx context.Context, who access.Principal) ([]Agent, map[identity.SwarmID]swarm.Swarm, error) {
+	agents, err := list(ctx, s.DB, string(who.AccountID))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -191,13 +191,13 @@ func (s *Service) List(ctx context.Context, who access.Principal) ([]Agent, map[
 
 // Find returns an agent. Faults: NotFound.
 func (s *Service) Find(ctx context.Context, who access.Principal, id string) (Agent, error) {
-	return find(ctx, s.DB, who.AccountID, id)
+	return find(ctx, s.DB, string(who.AccountID), id)
 }
 
 // View returns an agent with what its reader is shown beside the record.
 // Faults: NotFound.
 func (s *Service) View(ctx context.Context, who access.Principal, id string) (View, error) {
-	a, err := find(ctx, s.DB, who.AccountID, id)
+	a, err := find(ctx, s.DB, string(who.AccountID), id)
 	if err != nil {
 		return View{}, err
 	}
@@ -212,13 +212,13 @@ func (s *Service) view(ctx context.Context, q database.Querier, a Agent) (View, 
 	}
 	v.Provider, _ = provider(a.Config, func(n string) bool { return names[n] })
 	if a.SwarmID != "" {
-		swarms, err := s.Swarms.Names(ctx, q, a.AccountID)
+		swarms, err := s.Swarms.Names(ctx, q, a.account())
 		if err != nil {
 			return v, err
 		}
-		v.Swarm = swarms[a.SwarmID]
+		v.Swarm = swarms[identity.SwarmID(a.SwarmID)]
 	}
-	content, err := s.Workspace.Content(ctx, q, a.AccountID, a.ID)
+	content, err := s.Workspace.Content(ctx, q, a.account(), a.id())
 	if err != nil {
 		return v, err
 	}
@@ -245,7 +245,7 @@ func (s *Service) Update(ctx context.Context, who access.Principal, id string, i
 	var before, after Agent
 	var v View
 	err := s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
-		if before, err = find(ctx, tx, who.AccountID, id); err != nil {
+		if before, err = find(ctx, tx, string(who.AccountID), id); err != nil {
 			return err
 		}
 		if after, err = s.changed(ctx, tx, before, in); err != nil {
@@ -255,7 +255,7 @@ func (s *Service) Update(ctx context.Context, who access.Principal, id string, i
 			return fmt.Errorf("update agent: %w", err)
 		}
 		if after.Name != before.Name {
-			if err := s.Workspace.Rename(ctx, tx, who.AccountID, id, who.KeyID, after.Name); err != nil {
+			if err := s.Workspace.Rename(ctx, tx, who.Actor(), after.id(), after.Name); err != nil {
 				return err
 			}
 		}
@@ -353,7 +353,7 @@ func (s *Service) wish(ctx context.Context, who access.Principal, id string, wan
 	var a Agent
 	var wish int64
 	err := s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
-		if a, err = find(ctx, tx, who.AccountID, id); err != nil {
+		if a, err = find(ctx, tx, string(who.AccountID), id); err != nil {
 			return err
 		}
 		if wish, err = ask(ctx, tx, a, want, fresh); err != nil {
@@ -370,10 +370,10 @@ func (s *Service) wish(ctx context.Context, who access.Principal, id string, wan
 
 // tell appends to the audit log what a caller changed.
 func (s *Service) tell(ctx context.Context, tx *database.Tx, who access.Principal, id, kind string, data map[string]any) error {
-	return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(who.AccountID), who.KeyID), event.Event{Topic: topic(id), Kind: kind, Data: data})
+	return s.Events.Append(ctx, tx, who.Actor(), event.Event{Topic: topic(id), Kind: kind, Data: data})
 }
 
 // Usage counts the account's agents and how many of them are wanted running.
 func (s *Service) Usage(ctx context.Context, who access.Principal) (agents, running int, err error) {
-	return usage(ctx, s.DB, who.AccountID)
+	return usage(ctx, s.DB, string(who.AccountID))
 }

@@ -20,8 +20,8 @@ type Settings struct {
 	Events    *event.Log
 	Vault     *vault.Vault
 	Access    *access.Service
-	Workspace *workspace.Service
-	Swarms    *swarm.Service
+	Workspace *workspace.Store
+	Swarms    *swarm.Store
 	Driver    runtime.Driver
 	Log       *slog.Logger
 

@@ -27,7 +27,7 @@ type reports struct {
 // Status says how an agent is doing: from a fresh report on its gateway, or by
 // looking at it now. Faults: NotFound.
 func (s *Service) Status(ctx context.Context, who access.Principal, id string) (client.LiveStatus, error) {
-	a, err := find(ctx, s.DB, who.AccountID, id)
+	a, err := find(ctx, s.DB, string(who.AccountID), id)
 	if err != nil {
 		return client.LiveStatus{}, err
 	}

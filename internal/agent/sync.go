@@ -20,7 +20,7 @@ const syncTime = 5 * time.Second
 // start brings everything. What cannot be delivered now is tried again by the
 // reconciler. Faults: NotFound.
 func (s *Service) Sync(ctx context.Context, who access.Principal, id string) (needsRestart bool, err error) {
-	a, err := find(ctx, s.DB, who.AccountID, id)
+	a, err := find(ctx, s.DB, string(who.AccountID), id)
 	if err != nil || !runs(a) {
 		return false, err
 	}
@@ -33,7 +33,7 @@ func (s *Service) Sync(ctx context.Context, who access.Principal, id string) (ne
 		s.reconciler.Nudge(id)
 		return true, nil
 	}
-	if a, err = find(ctx, s.DB, who.AccountID, id); err != nil || !runs(a) {
+	if a, err = find(ctx, s.DB, string(who.AccountID), id); err != nil || !runs(a) {
 		return false, err
 	}
 	return s.waits(ctx, a)
@@ -51,7 +51,7 @@ func (s *Service) syncNow(ctx context.Context, id string) error {
 
 // waits says whether an agent that runs lacks something until its next start.
 func (s *Service) waits(ctx context.Context, a Agent) (bool, error) {
-	pending, err := s.Workspace.Pending(ctx, s.DB, a.AccountID, a.ID)
+	pending, err := s.Workspace.Pending(ctx, s.DB, a.account(), a.id())
 	if err != nil {
 		return false, fmt.Errorf("compare documents: %w", err)
 	}
@@ -65,7 +65,7 @@ func (s *Service) waits(ctx context.Context, a Agent) (bool, error) {
 // so that they can be read as they are. An agent without a gateway has nothing
 // new. Faults: NotFound.
 func (s *Service) Absorb(ctx context.Context, who access.Principal, id string) error {
-	a, err := find(ctx, s.DB, who.AccountID, id)
+	a, err := find(ctx, s.DB, string(who.AccountID), id)
 	if err != nil || a.Place == "" {
 		return err
 	}

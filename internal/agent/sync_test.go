@@ -12,12 +12,13 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
 func (w *world) setSoul(id, text string) {
 	w.t.Helper()
-	_, err := w.Workspace.SetSoul(w.ctx(), w.who.AccountID, id, w.who.KeyID, text, "")
+	_, _, err := w.documents.SetSoul(w.ctx(), w.who.Actor(), identity.AgentID(id), text, "")
 	w.must(err)
 }
 
@@ -85,7 +86,7 @@ func TestSyncThatCannot(t *testing.T) {
 
 func (w *world) soul(id string) string {
 	w.t.Helper()
-	c, err := w.Workspace.Content(w.ctx(), w.db, w.who.AccountID, id)
+	c, err := w.Workspace.Content(w.ctx(), w.db, w.who.AccountID, identity.AgentID(id))
 	w.must(err)
 	return c.SoulMD
 }

@@ -21,6 +21,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/fake"
@@ -48,6 +49,8 @@ type world struct {
 	reloads atomic.Int64 // of secrets
 
 	*Service
+	documents  *workspace.Service // of an agent that nobody absorbs from or syncs to
+	swarms     *swarm.Service
 	reconciler *Reconciler
 	end        func()
 	ran        sync.WaitGroup
@@ -68,6 +71,23 @@ func newWorld(t testing.TB, adjust func(*Settings)) *world {
 		}
 	})
 	return w
+}
+
+// noHomes is a workspace.Agents that does nothing, so that tests see what the
+// reconciler does.
+type noHomes struct{}
+
+func (noHomes) Absorb(context.Context, identity.AccountID, identity.AgentID) error { return nil }
+
+func (noHomes) Sync(context.Context, identity.AccountID, identity.AgentID) (bool, error) {
+	return false, nil
+}
+
+// noKnowledge is a swarm.Knowledge that does nothing.
+type noKnowledge struct{}
+
+func (noKnowledge) SwarmDeleted(context.Context, *database.Tx, identity.AccountID, identity.SwarmID, []identity.AgentID) error {
+	return nil
 }
 
 // inBubble runs a test whose time is not the clock's.
@@ -94,15 +114,19 @@ func (w *world) serve() {
 	s := Settings{
 		DB: w.db, Events: events, Vault: v, Driver: w.driver, Log: w.log(),
 		Access:    access.New(access.Settings{DB: w.db, Events: events}),
-		Workspace: &workspace.Service{DB: w.db, Events: events},
+		Workspace: workspace.NewStore(w.db, events),
+		Swarms:    swarm.NewStore(w.db),
 		URLs:      modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1",
 		Boots: 4, Timing: Timing{Backoff: time.Millisecond},
 	}
-	s.Swarms = &swarm.Service{DB: w.db, Events: events, Secrets: v, Members: Members{Events: events}, Allows: func(context.Context, string) error { return nil }}
 	if w.adjust != nil {
 		w.adjust(&s)
 	}
 	w.Service, w.reconciler = New(s)
+	w.documents = workspace.New(s.Workspace, noHomes{})
+	w.swarms = swarm.New(swarm.Settings{
+		Store: s.Swarms, Events: events, Vault: v, Access: s.Access, Agents: SwarmAgents{w.Service}, Knowledge: noKnowledge{},
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	w.end = cancel
 	for _, run := range []func(context.Context) error{w.reconciler.Run, w.Run} {

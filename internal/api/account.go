@@ -8,7 +8,7 @@ import (
 )
 
 func (s *Server) account(ctx context.Context, who access.Principal, _ *struct{}) (*reply[client.Account], error) {
-	a, err := s.Access.Account(ctx, who.AccountID)
+	a, err := s.Access.Account(ctx, string(who.AccountID))
 	if err != nil {
 		return nil, err
 	}
@@ -21,7 +21,7 @@ func (s *Server) account(ctx context.Context, who access.Principal, _ *struct{})
 		return nil, err
 	}
 	return one(client.Account{
-		ID: a.ID, Name: a.Name,
+		ID: string(a.ID), Name: a.Name,
 		Plan: client.Plan{
 			ID: plan.ID, Name: plan.Name, Status: plan.Status,
 			Limits:   client.PlanLimits{MaxAgents: plan.Limits.MaxAgents, MaxSkillsPerAgent: plan.Limits.MaxSkillsPerAgent},

@@ -10,6 +10,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/swarm"
 )
@@ -167,12 +168,12 @@ func createdJSON(a agent.Agent) client.CreatedAgent {
 	}
 }
 
-func summaryJSON(a *agent.Agent, swarms map[string]swarm.Swarm) client.AgentSummary {
+func summaryJSON(a *agent.Agent, swarms map[identity.SwarmID]swarm.Swarm) client.AgentSummary {
 	row := client.AgentSummary{
 		ID: a.ID, Name: a.Name, Status: a.Status, Region: a.Region, Image: openclaw.Image,
 		CreatedAt: client.Time{Time: a.CreatedAt}, StartedAt: client.NewTime(a.StartedAt), StoppedAt: client.NewTime(a.StoppedAt),
 	}
-	row.Swarm = swarmRef(swarms[a.SwarmID])
+	row.Swarm = swarmRef(swarms[identity.SwarmID(a.SwarmID)])
 	return row
 }
 
@@ -189,7 +190,7 @@ func swarmRef(w swarm.Swarm) *client.SwarmRef {
 	if w.ID == "" {
 		return nil
 	}
-	return &client.SwarmRef{ID: w.ID, Name: w.Name, Slug: w.Slug}
+	return &client.SwarmRef{ID: string(w.ID), Name: w.Name, Slug: w.Slug}
 }
 
 func orNull(s string) *string {

@@ -1,8 +1,6 @@
 package api
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"context"
 	"strconv"
 
@@ -29,7 +27,7 @@ func (s *Server) audit(ctx context.Context, who access.Principal, in *auditInput
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.events.List(ctx, identity.AccountID(who.AccountID), event.Filter{
+	found, err := s.events.List(ctx, who.AccountID, event.Filter{
 		Topic: event.Topic(in.Target), Kind: in.Action, Actor: in.Actor, Since: since, Before: before, Limit: in.Limit + 1, // one more shows whether there is more
 	})
 	if err != nil {

@@ -305,7 +305,7 @@ func stocked(b *testing.B, n int) (*house, *keys) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return h, &keys{h: h, account: account.ID}
+	return h, &keys{h: h, account: string(account.ID)}
 }
 
 // requests asks for one path over HTTP, many at once, and reports how many a second.

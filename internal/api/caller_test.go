@@ -11,6 +11,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/identity"
 )
 
 // caller is somebody with an API key.
@@ -25,21 +26,21 @@ type caller struct {
 // cannot exhaust. An empty plan is the first there is.
 func (h *house) account(name, planID string) *caller {
 	h.t.Helper()
-	a, err := h.accounts.CreateAccount(h.t.Context(), name, planID, "operator")
+	a, err := h.accounts.CreateAccount(h.t.Context(), identity.ByOperator(""), name, planID)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return h.key(a.ID, access.AllScopes(), access.MaxRateLimit)
+	return h.key(string(a.ID), access.AllScopes(), access.MaxRateLimit)
 }
 
 // key makes a caller with a key of its own.
 func (h *house) key(accountID string, scopes access.Scopes, rateLimit int) *caller {
 	h.t.Helper()
-	k, secret, err := h.accounts.CreateKey(h.t.Context(), accountID, "test", scopes, rateLimit, "operator")
+	k, secret, err := h.accounts.CreateKey(h.t.Context(), identity.ByOperator(identity.AccountID(accountID)), "test", scopes, rateLimit)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return &caller{h: h, account: accountID, keyID: k.ID, key: secret.Reveal()}
+	return &caller{h: h, account: accountID, keyID: string(k.ID), key: secret.Reveal()}
 }
 
 // client is the Go client of this caller.

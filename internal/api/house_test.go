@@ -83,8 +83,7 @@ func (h *house) furnish(p plan) {
 	events := event.NewLog(h.db)
 	secrets := newVault(h.t)
 	h.accounts = access.New(access.Settings{DB: h.db, Events: events, Plans: p.plans, Log: log})
-	documents := &workspace.Service{DB: h.db, Events: events}
-	swarms := &swarm.Service{DB: h.db, Events: events, Secrets: secrets, Allows: h.allowsSwarms}
+	documents, swarms := workspace.NewStore(h.db, events), swarm.NewStore(h.db)
 	skills := h.marketplace(events, log)
 	var known *knowledge.Service
 	agents, reconciler := agent.New(agent.Settings{
@@ -98,11 +97,6 @@ func (h *house) furnish(p plan) {
 			return known.AgentDeleted(ctx, tx, accountID, agentID)
 		}},
 	})
-	documents.Changed = func(_ context.Context, tx *database.Tx, _, agentID string) error {
-		tx.AfterCommit(func() { reconciler.Nudge(agentID) })
-		return nil
-	}
-	swarms.Members = agent.Members{Events: events, Left: reconciler.Nudge}
 	skills.Applier, skills.Agent = agents, agents.Exists
 	h.agents = agents
 	embedder, err := embed.Builtin()
@@ -112,12 +106,16 @@ func (h *house) furnish(p plan) {
 	known = knowledge.New(knowledge.Settings{
 		DB: h.db, Events: events, Scopes: knowledge.Rooms{DB: h.db, Agents: agents, Swarms: swarms}, Embedder: embedder, Log: log,
 	})
-	swarms.OnDelete = known.OnSwarmDeleted(swarms.Members)
 	talks := chat.New(chat.Settings{DB: h.db, Events: events, Agents: agents, Log: log})
 	h.loops = append(h.loops, known.Run, talks.KeepDrafts)
 	h.door = api.New(api.Settings{
-		DB: h.db, Access: h.accounts, Limiter: access.NewLimiter(), Agents: agents, Documents: documents, Swarms: swarms, Knowledge: known, Skills: skills,
-		Chat:  talks,
+		DB: h.db, Access: h.accounts, Limiter: access.NewLimiter(), Agents: agents,
+		Documents: workspace.New(documents, agent.WorkspaceAgents{Agents: agents}),
+		Swarms: swarm.New(swarm.Settings{
+			Store: swarms, Events: events, Vault: secrets, Access: h.accounts,
+			Agents: agent.SwarmAgents{Agents: agents}, Knowledge: knowledge.SwarmKnowledge{Knowledge: known},
+		}),
+		Knowledge: known, Skills: skills, Chat: talks,
 		Ready: h.db.Ping, Version: "test", Heartbeat: p.heartbeat, Log: log,
 	})
 	h.loops = append(h.loops, reconciler.Run, agents.Run)
@@ -131,14 +129,6 @@ func (h *house) marketplace(events *event.Log, log *slog.Logger) *skill.Service 
 	}
 	h.loops = append(h.loops, catalog.Run)
 	return skill.New(skill.Settings{DB: h.db, Events: events, Catalog: catalog, MinScore: skill.DefaultMinScore, Dir: openclaw.SkillsDir, Log: log})
-}
-
-func (h *house) allowsSwarms(ctx context.Context, accountID string) error {
-	p, err := h.accounts.PlanOf(ctx, h.db, accountID)
-	if err != nil {
-		return err
-	}
-	return p.Allows(access.FeatureSwarms)
 }
 
 // run keeps loops going until stop is called, which ends the gateways too.

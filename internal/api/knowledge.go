@@ -29,7 +29,7 @@ func (s *Server) ingestKnowledge(ctx context.Context, who access.Principal, in *
 	for _, c := range in.Body.Chunks {
 		asked.Chunks = append(asked.Chunks, knowledge.Chunk(c))
 	}
-	done, err := s.Knowledge.Ingest(ctx, who.AccountID, who.KeyID, asked)
+	done, err := s.Knowledge.Ingest(ctx, string(who.AccountID), string(who.KeyID), asked)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ type listKnowledgeInput struct {
 }
 
 func (s *Server) listKnowledge(ctx context.Context, who access.Principal, in *listKnowledgeInput) (*cursorReply[client.KnowledgeEntry], error) {
-	p, err := s.Knowledge.List(ctx, who.AccountID, knowledge.List{Target: in.target(), Source: in.Source, Limit: in.Limit, Offset: in.Offset})
+	p, err := s.Knowledge.List(ctx, string(who.AccountID), knowledge.List{Target: in.target(), Source: in.Source, Limit: in.Limit, Offset: in.Offset})
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ type deleteKnowledgeInput struct {
 }
 
 func (s *Server) deleteKnowledge(ctx context.Context, who access.Principal, in *deleteKnowledgeInput) (*reply[client.KnowledgeDeleted], error) {
-	n, err := s.Knowledge.Remove(ctx, who.AccountID, who.KeyID, knowledge.Remove{
+	n, err := s.Knowledge.Remove(ctx, string(who.AccountID), string(who.KeyID), knowledge.Remove{
 		Target: in.target(), Source: in.Source, ID: in.EntryID, All: in.All == "true", Confirm: in.Confirm == "true",
 	})
 	if err != nil {
@@ -114,7 +114,7 @@ type searchKnowledgeInput struct {
 }
 
 func (s *Server) searchKnowledge(ctx context.Context, who access.Principal, in *searchKnowledgeInput) (*reply[[]client.KnowledgeFound], error) {
-	found, err := s.Knowledge.Search(ctx, who.AccountID, knowledge.Search{Target: in.target(), Query: in.Question, Limit: in.Limit})
+	found, err := s.Knowledge.Search(ctx, string(who.AccountID), knowledge.Search{Target: in.target(), Query: in.Question, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}

@@ -5,14 +5,12 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/workspace"
 )
 
 func (s *Server) getPersonality(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Personality], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	p, err := s.Documents.Personality(ctx, who.AccountID, in.ID)
+	p, err := s.Documents.Personality(ctx, who.AccountID, identity.AgentID(in.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -25,14 +23,7 @@ type setPersonalityInput struct {
 }
 
 func (s *Server) setPersonality(ctx context.Context, who access.Principal, in *setPersonalityInput) (*reply[client.PersonalityUpdated], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	v, err := s.Documents.SetSoul(ctx, who.AccountID, in.ID, who.KeyID, in.Body.SoulMD, in.Body.ExpectedHash)
-	if err != nil {
-		return nil, err
-	}
-	restart, err := s.needsRestart(ctx, who, in.ID)
+	v, restart, err := s.Documents.SetSoul(ctx, who.Actor(), identity.AgentID(in.ID), in.Body.SoulMD, in.Body.ExpectedHash)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +39,7 @@ func (s *Server) personalityVersion(ctx context.Context, who access.Principal, i
 }
 
 func (s *Server) restorePersonality(ctx context.Context, who access.Principal, in *VersionID) (*reply[client.PersonalityUpdated], error) {
-	v, restart, err := s.restore(ctx, who, *in, workspace.Soul)
+	v, restart, err := s.Documents.Restore(ctx, who.Actor(), identity.AgentID(in.ID), workspace.Soul, in.Number)
 	if err != nil {
 		return nil, err
 	}

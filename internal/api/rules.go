@@ -5,14 +5,12 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/workspace"
 )
 
 func (s *Server) listRules(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Rules], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	rules, err := s.Documents.Rules(ctx, who.AccountID, in.ID)
+	rules, err := s.Documents.Rules(ctx, who.AccountID, identity.AgentID(in.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -34,10 +32,7 @@ type ruleInput struct {
 }
 
 func (s *Server) getRule(ctx context.Context, who access.Principal, in *ruleInput) (*reply[client.Rule], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	r, err := s.Documents.Rule(ctx, who.AccountID, in.ID, in.Name)
+	r, err := s.Documents.Rule(ctx, who.AccountID, identity.AgentID(in.ID), in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -51,14 +46,7 @@ type putRuleInput struct {
 }
 
 func (s *Server) putRule(ctx context.Context, who access.Principal, in *putRuleInput) (*reply[client.RulePut], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	r, err := s.Documents.PutRule(ctx, who.AccountID, in.ID, who.KeyID, in.Name, in.Body.Content, in.Body.ExpectedHash)
-	if err != nil {
-		return nil, err
-	}
-	restart, err := s.needsRestart(ctx, who, in.ID)
+	r, restart, err := s.Documents.PutRule(ctx, who.Actor(), identity.AgentID(in.ID), in.Name, in.Body.Content, in.Body.ExpectedHash)
 	if err != nil {
 		return nil, err
 	}
@@ -66,18 +54,11 @@ func (s *Server) putRule(ctx context.Context, who access.Principal, in *putRuleI
 }
 
 func (s *Server) deleteRule(ctx context.Context, who access.Principal, in *ruleInput) (*reply[client.RuleDeleted], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	name, err := s.Documents.DeleteRule(ctx, who.AccountID, in.ID, who.KeyID, in.Name)
+	r, restart, err := s.Documents.DeleteRule(ctx, who.Actor(), identity.AgentID(in.ID), in.Name)
 	if err != nil {
 		return nil, err
 	}
-	restart, err := s.needsRestart(ctx, who, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	return one(client.RuleDeleted{Name: name, Deleted: true, NeedsRestart: restart}), nil
+	return one(client.RuleDeleted{Name: r.Document.Rule(), Deleted: true, NeedsRestart: restart}), nil
 }
 
 type ruleVersionsInput struct {
@@ -111,7 +92,7 @@ func (s *Server) restoreRule(ctx context.Context, who access.Principal, in *rule
 	if err != nil {
 		return nil, err
 	}
-	r, restart, err := s.restore(ctx, who, in.VersionID, d)
+	r, restart, err := s.Documents.Restore(ctx, who.Actor(), identity.AgentID(in.ID), d, in.Number)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ type browseSkillsInput struct {
 }
 
 func (s *Server) browseSkills(ctx context.Context, who access.Principal, in *browseSkillsInput) (*listReply[client.Skill], error) {
-	p, err := s.Skills.Browse(ctx, who.AccountID, skill.Query{
+	p, err := s.Skills.Browse(ctx, string(who.AccountID), skill.Query{
 		Search: in.Search, Category: in.Category, Trust: skill.Trust(in.TrustLevel), Page: in.Page, PageSize: in.PageSize,
 	})
 	if err != nil {
@@ -51,7 +51,7 @@ type getSkillInput struct {
 }
 
 func (s *Server) getSkill(ctx context.Context, who access.Principal, in *getSkillInput) (*reply[client.SkillDetails], error) {
-	v, err := s.Skills.Get(ctx, who.AccountID, in.ID, skill.Trust(in.TrustLevel))
+	v, err := s.Skills.Get(ctx, string(who.AccountID), in.ID, skill.Trust(in.TrustLevel))
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (s *Server) uploadSkill(ctx context.Context, who access.Principal, in *uplo
 		return nil, err
 	}
 	b := in.Body
-	v, err := s.Skills.Upload(ctx, who.AccountID, who.KeyID, skill.Manifest{
+	v, err := s.Skills.Upload(ctx, string(who.AccountID), string(who.KeyID), skill.Manifest{
 		ID: b.ID, Name: b.Name, Version: b.Version, Author: b.Author, Category: b.Category, Tags: b.Tags,
 		Description: b.Description, EnhancedDescription: b.EnhancedDescription, UseCases: b.UseCases, Tools: b.Tools,
 	}, files)
@@ -99,7 +99,7 @@ func filesOf(in client.UploadSkillRequest) (map[string][]byte, error) {
 }
 
 func (s *Server) deleteSkill(ctx context.Context, who access.Principal, in *SkillID) (*reply[client.Deleted], error) {
-	if err := s.Skills.Delete(ctx, who.AccountID, who.KeyID, in.ID); err != nil {
+	if err := s.Skills.Delete(ctx, string(who.AccountID), string(who.KeyID), in.ID); err != nil {
 		return nil, err
 	}
 	return one(client.Deleted{ID: in.ID, Deleted: true}), nil
@@ -109,7 +109,7 @@ func (s *Server) listAgentSkills(ctx context.Context, who access.Principal, in *
 	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
 		return nil, err
 	}
-	all, err := s.Skills.List(ctx, who.AccountID, in.ID)
+	all, err := s.Skills.List(ctx, string(who.AccountID), in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func (s *Server) installSkill(ctx context.Context, who access.Principal, in *ins
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.Skills.Install(ctx, who.AccountID, who.KeyID, in.ID, order, plan.RoomForSkill)
+	done, err := s.Skills.Install(ctx, string(who.AccountID), string(who.KeyID), in.ID, order, plan.AllowsSkill)
 	if err != nil {
 		return nil, err
 	}
@@ -182,12 +182,12 @@ func (s *Server) updateAgentSkill(ctx context.Context, who access.Principal, in 
 		if v == "latest" {
 			v = ""
 		}
-		if done, err = s.Skills.Upgrade(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID, v); err != nil {
+		if done, err = s.Skills.Upgrade(ctx, string(who.AccountID), string(who.KeyID), in.ID, in.SkillID, v); err != nil {
 			return nil, err
 		}
 	}
 	if in.Body.IsEnabled != nil {
-		if done, err = s.Skills.SetEnabled(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID, *in.Body.IsEnabled); err != nil {
+		if done, err = s.Skills.SetEnabled(ctx, string(who.AccountID), string(who.KeyID), in.ID, in.SkillID, *in.Body.IsEnabled); err != nil {
 			return nil, err
 		}
 	}
@@ -198,7 +198,7 @@ func (s *Server) uninstallSkill(ctx context.Context, who access.Principal, in *A
 	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
 		return nil, err
 	}
-	done, err := s.Skills.Uninstall(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID)
+	done, err := s.Skills.Uninstall(ctx, string(who.AccountID), string(who.KeyID), in.ID, in.SkillID)
 	if err != nil {
 		return nil, err
 	}

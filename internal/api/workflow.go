@@ -5,14 +5,12 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/workspace"
 )
 
 func (s *Server) getWorkflow(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Workflow], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	p, err := s.Documents.Procedures(ctx, who.AccountID, in.ID)
+	p, err := s.Documents.Procedures(ctx, who.AccountID, identity.AgentID(in.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -25,14 +23,7 @@ type setWorkflowInput struct {
 }
 
 func (s *Server) setWorkflow(ctx context.Context, who access.Principal, in *setWorkflowInput) (*reply[client.WorkflowUpdated], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	v, err := s.Documents.SetWorkflow(ctx, who.AccountID, in.ID, who.KeyID, in.Body.WorkflowMD, in.Body.ExpectedHash)
-	if err != nil {
-		return nil, err
-	}
-	restart, err := s.needsRestart(ctx, who, in.ID)
+	v, restart, err := s.Documents.SetWorkflow(ctx, who.Actor(), identity.AgentID(in.ID), in.Body.WorkflowMD, in.Body.ExpectedHash)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +39,7 @@ func (s *Server) workflowVersion(ctx context.Context, who access.Principal, in *
 }
 
 func (s *Server) restoreWorkflow(ctx context.Context, who access.Principal, in *VersionID) (*reply[client.WorkflowUpdated], error) {
-	v, restart, err := s.restore(ctx, who, *in, workspace.Workflow)
+	v, restart, err := s.Documents.Restore(ctx, who.Actor(), identity.AgentID(in.ID), workspace.Workflow, in.Number)
 	if err != nil {
 		return nil, err
 	}

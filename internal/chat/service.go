@@ -83,20 +83,20 @@ func (s *Service) Prepare(ctx context.Context, who access.Principal, agentID str
 
 func (s *Service) session(ctx context.Context, who access.Principal, a agent.Agent, in client.ChatRequest) (Session, error) {
 	if in.SessionID != "" {
-		found, err := find(ctx, s.DB, who.AccountID, a.ID, in.SessionID, in.PeerID)
+		found, err := find(ctx, s.DB, string(who.AccountID), a.ID, in.SessionID, in.PeerID)
 		if err == nil && found.Channel != viaAPI {
 			err = fault.New(fault.Conflict, "The session came through %s: answer there.", found.Channel)
 		}
 		return found, err
 	}
 	fresh := newSession(who, a, in.PeerID)
-	found, err := newest(ctx, s.DB, who.AccountID, a.ID, fresh.Owner)
+	found, err := newest(ctx, s.DB, string(who.AccountID), a.ID, fresh.Owner)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return found, err
 	}
 	err = s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
 		// Two first messages at once share the session that the first one makes.
-		if found, err = newest(ctx, tx, who.AccountID, a.ID, fresh.Owner); !errors.Is(err, sql.ErrNoRows) {
+		if found, err = newest(ctx, tx, string(who.AccountID), a.ID, fresh.Owner); !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 		found = fresh
@@ -110,7 +110,7 @@ func newSessionID() string { return "sess_" + strings.ToLower(rand.Text()) }
 func newSession(who access.Principal, a agent.Agent, peer string) Session {
 	v := Session{
 		ID: newSessionID(), AccountID: a.AccountID, AgentID: a.ID,
-		Owner: "key:" + who.KeyID, PeerID: peer, Entry: openclaw.EntryFor(peer), Channel: viaAPI, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
+		Owner: "key:" + string(who.KeyID), PeerID: peer, Entry: openclaw.EntryFor(peer), Channel: viaAPI, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	if peer != "" {
 		v.Owner = "peer:" + peer
@@ -193,11 +193,11 @@ func (s *Service) History(ctx context.Context, who access.Principal, agentID, se
 		return nil, 0, err
 	}
 	if sessionID != "" {
-		if _, err := find(ctx, s.DB, who.AccountID, agentID, sessionID, ""); err != nil {
+		if _, err := find(ctx, s.DB, string(who.AccountID), agentID, sessionID, ""); err != nil {
 			return nil, 0, err
 		}
 	}
-	return history(ctx, s.DB, who.AccountID, agentID, sessionID, since, limit)
+	return history(ctx, s.DB, string(who.AccountID), agentID, sessionID, since, limit)
 }
 
 // Sessions returns the last sessions of an agent by their start, newest first, and
@@ -206,7 +206,7 @@ func (s *Service) Sessions(ctx context.Context, who access.Principal, agentID st
 	if _, err := s.Agents.Find(ctx, who, agentID); err != nil {
 		return nil, 0, err
 	}
-	return list(ctx, s.DB, who.AccountID, agentID, maxSessions)
+	return list(ctx, s.DB, string(who.AccountID), agentID, maxSessions)
 }
 
 // NewSession starts a conversation afresh: the owner's next message that names no
@@ -236,7 +236,7 @@ func (s *Service) NewSession(ctx context.Context, who access.Principal, agentID,
 		if err := insert(ctx, tx, v); err != nil {
 			return err
 		}
-		return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(v.AccountID), who.KeyID), event.Event{Topic: event.Topic("agent/" + v.AgentID), Kind: "session.created", Data: map[string]any{"session": v.ID}})
+		return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(v.AccountID), string(who.KeyID)), event.Event{Topic: event.Topic("agent/" + v.AgentID), Kind: "session.created", Data: map[string]any{"session": v.ID}})
 	})
 	return v, err
 }

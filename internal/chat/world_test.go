@@ -107,8 +107,8 @@ func (w *world) serve() {
 	agents, reconciler := agent.New(agent.Settings{
 		DB: db, Events: events, Vault: v, Driver: w.driver, Log: slog.New(slog.DiscardHandler),
 		Access:    access.New(access.Settings{DB: db, Events: events}),
-		Workspace: &workspace.Service{DB: db, Events: events},
-		Swarms:    &swarm.Service{DB: db, Events: events, Secrets: v, Members: agent.Members{Events: events}, Allows: func(context.Context, string) error { return nil }},
+		Workspace: workspace.NewStore(db, events),
+		Swarms:    swarm.NewStore(db),
 		URLs:      modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1",
 		Boots: 4, Timing: agent.Timing{Backoff: time.Millisecond}, Erase: []agent.Eraser{DeleteAgent},
 	})

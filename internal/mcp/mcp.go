@@ -102,5 +102,5 @@ func (h *Handler) search(ctx context.Context, who agent.Caller, in searchInput) 
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return h.Knowledge.SearchTool(ctx, who.AccountID, who.AgentID, in.Query, in.Limit)
+	return h.Knowledge.SearchTool(ctx, string(who.AccountID), who.AgentID, in.Query, in.Limit)
 }

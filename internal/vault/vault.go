@@ -137,6 +137,10 @@ func (v *Vault) Token(ctx context.Context, q database.Querier, accountID, ownerI
 	if err != nil {
 		return Secret{}, err
 	}
+	return deriveToken(key, purpose)
+}
+
+func deriveToken(key []byte, purpose string) (Secret, error) {
 	token, err := hkdf.Key(sha256.New, key, nil, "agento token "+purpose, 32)
 	if err != nil {
 		return Secret{}, fmt.Errorf("derive token: %w", err)
@@ -196,6 +200,10 @@ func (v *Vault) dataKey(ctx context.Context, q database.Querier, accountID, owne
 	if err != nil {
 		return nil, fmt.Errorf("read data key: %w", err)
 	}
+	return v.openKey(box, masterID, accountID, ownerID)
+}
+
+func (v *Vault) openKey(box []byte, masterID, accountID, ownerID string) ([]byte, error) {
 	if masterID != v.masterID {
 		return nil, v.wrongMaster(masterID)
 	}

@@ -14,7 +14,7 @@ GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 .PHONY: run test build check lint fmt bench fuzz model clean
 
 run: ## Install the agent runtime, build, and start a server to try.
-	sh scripts/needs.sh run
+	sh scripts/needs.sh
 	$(MAKE) build
 	$(BINARY) install
 	$(BINARY) dev
@@ -23,7 +23,7 @@ build:
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BINARY) ./cmd/agento
 
 test: ## Install what the tests need and run them all.
-	sh scripts/needs.sh test
+	sh scripts/needs.sh
 	$(GO) run ./cmd/agento install
 	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v -e /internal/openclaw -e /cmd/agento)
 	$(GO) test -race -timeout 20m -p 1 $(GATEWAY)

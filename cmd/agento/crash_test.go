@@ -160,9 +160,9 @@ func awaitDeleteWish(t *testing.T, in *installation, id string) {
 	defer func() { _ = db.Close() }()
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
-		var wanted string
-		err := db.QueryRowContext(t.Context(), `SELECT wanted FROM agents WHERE id = $1`, id).Scan(&wanted)
-		if err != nil || wanted == "deleted" { // gone already is as good
+		var desired string
+		err := db.QueryRowContext(t.Context(), `SELECT desired_state FROM agents WHERE id = $1`, id).Scan(&desired)
+		if err != nil || desired == "deleted" { // gone already is as good
 			return
 		}
 	}

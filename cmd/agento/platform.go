@@ -13,10 +13,14 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agentlog"
+	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/gateway"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/knowledge/embed/transformer"
@@ -24,6 +28,7 @@ import (
 	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/openclaw/install"
+	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/skill"
@@ -50,9 +55,13 @@ type platform struct {
 	accounts   *access.Service
 	driver     *process.Driver
 	runtime    install.Runtime
+	store      *agent.Store
+	gateways   *gateway.Manager
+	logs       *agentlog.Service
+	reconciler *reconciler.Reconciler
 	agents     *agent.Service
-	reconciler *agent.Reconciler
-	reports    *agent.RedisReports // nil: no Redis
+	status     *agentstatus.Service
+	reports    *agentstatus.RedisReports // nil: no Redis
 	meter      *modelproxy.Meter
 	proxy      *modelproxy.Proxy
 	catalog    *skill.Catalog
@@ -106,7 +115,7 @@ func build(ctx context.Context, f serveFlags, d demo, t *terminal) (_ *platform,
 		return nil, fmt.Errorf("listen on %s: %w", f.Listen, err)
 	}
 	if f.Redis != "" {
-		if p.reports, err = agent.OpenRedisReports(f.Redis); err != nil {
+		if p.reports, err = agentstatus.OpenRedisReports(f.Redis); err != nil {
 			return nil, fmt.Errorf("--redis: %w", err)
 		}
 	}
@@ -130,43 +139,80 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 	if err := p.furnishSkills(ctx, f, events, guard); err != nil {
 		return err
 	}
-	p.agents, p.reconciler = agent.New(agent.Settings{
-		DB: p.db, Events: events, Vault: secrets, Access: p.accounts, Workspace: documents, Swarms: swarms, Driver: p.driver, Log: p.log,
-		URLs: guard, InternalURL: "http://" + p.internal.Addr().String(), Tools: true,
-		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, Boots: f.Boots, TelegramURL: f.TelegramURL,
-		DemoKey: d.key, DemoURL: d.url, Reports: p.sharedReports(),
-		Furnish: []agent.Furnisher{{Hash: p.skills.Hash, Sync: func(ctx context.Context, home runtime.Home, accountID, agentID string) error {
-			return p.skills.Sync(ctx, home, accountID, agentID)
-		}}},
-		Erase: []agent.Eraser{chat.DeleteAgent, p.meter.Forget, p.skills.DeleteAgent, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
-			return p.knowledge.AgentDeleted(ctx, tx, accountID, agentID)
-		}},
-	})
-	members := agent.Members{Events: events, Left: p.reconciler.Nudge}
+	p.buildAgents(f, d, events, secrets, documents, swarms, guard)
+	members := agent.SwarmMembers{Agents: p.agents}
 	documents.Changed = func(_ context.Context, tx *database.Tx, _, agentID string) error {
-		tx.AfterCommit(func() { p.reconciler.Nudge(agentID) })
+		events.NotifyAfterCommit(tx, event.ReconcileTopic(identity.AgentID(agentID)))
 		return nil
 	}
-	p.skills.Applier, p.skills.Agent = p.agents, p.agents.Exists
+	p.skills.Applier, p.skills.Agent = agent.SkillAgents{Agents: p.agents}, agent.SkillAgents{Agents: p.agents}.Exists
 	if err := p.furnishKnowledge(f, events, swarms, guard, &vault.Installation{DB: p.db, Vault: secrets, Events: events}); err != nil {
 		return err
 	}
 	swarms.Members, swarms.OnDelete = members, p.knowledge.OnSwarmDeleted(members)
-	p.talks = chat.New(chat.Settings{DB: p.db, Events: events, Agents: p.agents, Log: p.log})
+	p.talks = chat.New(chat.Settings{DB: p.db, Events: events, Agents: p.agents, Gateways: p.gateways, Log: p.log})
 	if err := p.talks.Recover(ctx); err != nil {
 		return err
 	}
 	p.mirror = chat.NewMirror(p.talks)
-	p.proxy = modelproxy.New(modelproxy.Settings{Resolver: p.agents, Guard: guard, Meter: p.meter, Split: p.talks.Split, Observe: p.agents.Observe, Log: p.log})
+	p.proxy = modelproxy.New(modelproxy.Settings{Resolver: p.gateways, Guard: guard, Meter: p.meter, Split: p.talks.Split, Observe: p.status.Observe, Log: p.log})
 	p.callbacks = http.NewServeMux()
 	p.callbacks.Handle("/", p.proxy)
-	p.callbacks.Handle("/mcp", mcp.New(mcp.Settings{Agents: p.agents, Knowledge: p.knowledge, Version: version, Log: p.log}))
+	p.callbacks.Handle("/mcp", mcp.New(mcp.Settings{Gateways: p.gateways, Knowledge: p.knowledge, Version: version, Log: p.log}))
 	p.door = api.New(api.Settings{
-		DB: p.db, Access: p.accounts, Limiter: access.NewLimiter(), Agents: p.agents, Chat: p.talks,
+		DB: p.db, Access: p.accounts, Limiter: access.NewLimiter(), Agents: p.agents, Logs: p.logs, Status: p.status, Chat: p.talks,
 		Documents: documents, Swarms: swarms, Knowledge: p.knowledge, Skills: p.skills,
 		Ready: p.isReady, Version: version, Log: p.log,
 	})
 	return nil
+}
+
+// buildAgents makes everything that runs agents, each part from those above it.
+func (p *platform) buildAgents(f serveFlags, d demo, events *event.Log, secrets *vault.Vault, documents *workspace.Service, swarms *swarm.Service, guard modelproxy.Guard) {
+	p.store = agent.NewStore(p.db, events)
+	p.gateways = gateway.NewManager(gateway.Settings{
+		DB: p.db, Store: p.store, Events: events, Vault: secrets, Workspace: documents, Driver: p.driver, Log: p.log,
+		InternalURL: "http://" + p.internal.Addr().String(), Tools: true,
+		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, TelegramURL: f.TelegramURL,
+		DemoKey: d.key, DemoURL: d.url, Contributors: []gateway.HomeContributor{skillHomes{p.skills}},
+	})
+	p.logs = agentlog.New(agentlog.Settings{DB: p.db, Store: p.store, Gateways: p.gateways, Driver: p.driver})
+	p.reconciler = reconciler.New(reconciler.Settings{
+		DB: p.db, Store: p.store, Events: events, Vault: secrets, Workspace: documents, Driver: p.driver, Gateways: p.gateways, Logs: p.logs, Log: p.log,
+		MaxBoots: f.Boots,
+		Erasers: []reconciler.Eraser{
+			eraser(chat.DeleteAgent), eraser(p.meter.Forget), eraser(p.skills.DeleteAgent),
+			eraser(func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+				return p.knowledge.AgentDeleted(ctx, tx, accountID, agentID)
+			}),
+		},
+	})
+	p.agents = agent.New(agent.Settings{
+		DB: p.db, Store: p.store, Events: events, Vault: secrets, Access: p.accounts, Workspace: documents, Swarms: swarms, Gateways: p.gateways, Log: p.log,
+		URLs: guard, DemoKey: d.key,
+	})
+	p.status = agentstatus.New(agentstatus.Settings{
+		DB: p.db, Store: p.store, Driver: p.driver, Logs: p.logs, Log: p.log, Shared: p.sharedReports(),
+	})
+}
+
+func eraser(f func(ctx context.Context, tx *database.Tx, accountID, agentID string) error) reconciler.Eraser {
+	return func(ctx context.Context, tx *database.Tx, account identity.AccountID, id identity.AgentID) error {
+		return f(ctx, tx, string(account), string(id))
+	}
+}
+
+// skillHomes implements gateway.HomeContributor with skills.
+type skillHomes struct{ skills *skill.Service }
+
+// Digest implements gateway.HomeContributor.
+func (s skillHomes) Digest(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) (string, error) {
+	return s.skills.Hash(ctx, q, string(account), string(id))
+}
+
+// SyncHome implements gateway.HomeContributor.
+func (s skillHomes) SyncHome(ctx context.Context, home runtime.Home, account identity.AccountID, id identity.AgentID) error {
+	return s.skills.Sync(ctx, home, string(account), string(id))
 }
 
 // furnishSkills makes the marketplace. What it fetches goes through the guard, so
@@ -205,7 +251,7 @@ func (p *platform) furnishKnowledge(f serveFlags, events *event.Log, swarms *swa
 		return fmt.Errorf("--embedder: %w", err)
 	}
 	p.knowledge = knowledge.New(knowledge.Settings{
-		DB: p.db, Events: events, Scopes: knowledge.Rooms{DB: p.db, Agents: p.agents, Swarms: swarms}, Embedder: embedder, Log: p.log,
+		DB: p.db, Events: events, Scopes: knowledge.Rooms{DB: p.db, Agents: p.store, Swarms: swarms}, Embedder: embedder, Log: p.log,
 	})
 	return nil
 }
@@ -227,7 +273,7 @@ func (f embedderFlags) embedder(guard modelproxy.Guard, secrets *vault.Installat
 }
 
 // sharedReports is nil, and no interface that holds a nil, where there is no Redis.
-func (p *platform) sharedReports() agent.Reports {
+func (p *platform) sharedReports() agentstatus.Reports {
 	if p.reports == nil {
 		return nil
 	}
@@ -237,7 +283,7 @@ func (p *platform) sharedReports() agent.Reports {
 // loops are what goes on beside the requests, each until its context ends.
 func (p *platform) loops() []func(context.Context) error {
 	return []func(context.Context) error{
-		p.reconciler.Run, p.agents.Run, p.accounts.Run, p.meter.Run, p.driver.Run, p.knowledge.Run, p.catalog.Run, p.talks.KeepDrafts, p.mirror.Run,
+		p.reconciler.Run, p.status.Run, p.accounts.Run, p.meter.Run, p.driver.Run, p.knowledge.Run, p.catalog.Run, p.talks.KeepDrafts, p.mirror.Run,
 	}
 }
 

@@ -16,7 +16,7 @@ func (s *Server) account(ctx context.Context, who access.Principal, _ *struct{})
 	if err != nil {
 		return nil, err
 	}
-	agents, running, err := s.Agents.Usage(ctx, who)
+	agents, running, err := s.Agents.Usage(ctx, accountOf(who))
 	if err != nil {
 		return nil, err
 	}

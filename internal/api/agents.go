@@ -10,6 +10,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/swarm"
 )
@@ -17,6 +18,13 @@ import (
 // AgentID is the input of every route of one agent that takes nothing else.
 type AgentID struct {
 	ID string `path:"id" doc:"Agent UUID."`
+}
+
+// accountOf and actorOf return who a request is made for and by.
+func accountOf(who access.Principal) identity.AccountID { return identity.AccountID(who.AccountID) }
+
+func actorOf(who access.Principal) identity.Actor {
+	return identity.ByKey(identity.AccountID(who.AccountID), identity.KeyID(who.KeyID))
 }
 
 type createAgentInput struct {
@@ -31,7 +39,7 @@ func (in *createAgentInput) Resolve(ctx huma.Context) []error {
 	if !ok {
 		return nil
 	}
-	return details(agents.CheckNew(ctx.Context(), callerOf(ctx.Context()), in.Body))
+	return details(agents.CheckNew(ctx.Context(), accountOf(callerOf(ctx.Context())), in.Body))
 }
 
 type createAgentReply struct {
@@ -40,16 +48,16 @@ type createAgentReply struct {
 }
 
 func (s *Server) createAgent(ctx context.Context, who access.Principal, in *createAgentInput) (*createAgentReply, error) {
-	asked, err := s.Agents.Create(ctx, who, in.Body)
+	accepted, err := s.Agents.Create(ctx, actorOf(who), in.Body)
 	if err != nil {
 		return nil, err
 	}
 	if strings.Contains(in.Prefer, "respond-async") {
-		return &createAgentReply{http.StatusAccepted, client.Data[client.CreatedAgent]{Data: createdJSON(asked.Agent)}}, nil
+		return &createAgentReply{http.StatusAccepted, client.Data[client.CreatedAgent]{Data: createdJSON(accepted.Agent)}}, nil
 	}
 	ctx, stop := s.untilDrain(ctx)
 	defer stop()
-	a, err := s.Agents.AwaitRunning(ctx, asked)
+	a, err := s.Agents.AwaitRunning(ctx, accepted)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +65,7 @@ func (s *Server) createAgent(ctx context.Context, who access.Principal, in *crea
 }
 
 func (s *Server) listAgents(ctx context.Context, who access.Principal, _ *struct{}) (*listReply[client.AgentSummary], error) {
-	agents, swarms, err := s.Agents.List(ctx, who)
+	agents, swarms, err := s.Agents.List(ctx, accountOf(who))
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +77,7 @@ func (s *Server) listAgents(ctx context.Context, who access.Principal, _ *struct
 }
 
 func (s *Server) getAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Agent], error) {
-	v, err := s.Agents.View(ctx, who, in.ID)
+	v, err := s.Agents.View(ctx, accountOf(who), identity.AgentID(in.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -82,65 +90,65 @@ type updateAgentInput struct {
 }
 
 func (s *Server) updateAgent(ctx context.Context, who access.Principal, in *updateAgentInput) (*reply[client.UpdatedAgent], error) {
-	v, err := s.Agents.Update(ctx, who, in.ID, in.Body)
+	v, err := s.Agents.Update(ctx, actorOf(who), identity.AgentID(in.ID), in.Body)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.UpdatedAgent{ID: v.ID, Name: v.Name, Status: v.Status, NeedsRestart: v.NeedsRestart}), nil
+	return one(client.UpdatedAgent{ID: string(v.ID), Name: v.Name, Status: v.Status, NeedsRestart: v.NeedsRestart}), nil
 }
 
 func (s *Server) deleteAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Deleted], error) {
-	asked, err := s.Agents.Delete(ctx, who, in.ID)
+	accepted, err := s.Agents.Delete(ctx, actorOf(who), identity.AgentID(in.ID))
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := s.untilDrain(ctx)
 	defer stop()
-	if err := s.Agents.AwaitDeleted(ctx, asked); err != nil {
+	if err := s.Agents.AwaitDeleted(ctx, accepted); err != nil {
 		return nil, err
 	}
 	return one(client.Deleted{ID: in.ID, Deleted: true}), nil
 }
 
 func (s *Server) startAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
-	asked, err := s.Agents.Start(ctx, who, in.ID)
-	return s.started(ctx, asked, err)
+	accepted, err := s.Agents.Start(ctx, actorOf(who), identity.AgentID(in.ID))
+	return s.started(ctx, accepted, err)
 }
 
 func (s *Server) restartAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
-	asked, err := s.Agents.Restart(ctx, who, in.ID)
-	return s.started(ctx, asked, err)
+	accepted, err := s.Agents.Restart(ctx, actorOf(who), identity.AgentID(in.ID))
+	return s.started(ctx, accepted, err)
 }
 
-func (s *Server) started(ctx context.Context, asked agent.Outcome, err error) (*reply[client.StartedAgent], error) {
+func (s *Server) started(ctx context.Context, accepted agent.Accepted, err error) (*reply[client.StartedAgent], error) {
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := s.untilDrain(ctx)
 	defer stop()
-	a, err := s.Agents.AwaitRunning(ctx, asked)
+	a, err := s.Agents.AwaitRunning(ctx, accepted)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.StartedAgent{ID: a.ID, Status: a.Status, StartedAt: client.NewTime(a.StartedAt)}), nil
+	return one(client.StartedAgent{ID: string(a.ID), Status: a.Status, StartedAt: client.NewTime(a.StartedAt)}), nil
 }
 
 func (s *Server) stopAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StoppedAgent], error) {
-	asked, err := s.Agents.Stop(ctx, who, in.ID)
+	accepted, err := s.Agents.Stop(ctx, actorOf(who), identity.AgentID(in.ID))
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := s.untilDrain(ctx)
 	defer stop()
-	a, err := s.Agents.AwaitStopped(ctx, asked)
+	a, err := s.Agents.AwaitStopped(ctx, accepted)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.StoppedAgent{ID: a.ID, Status: a.Status, StoppedAt: client.NewTime(a.StoppedAt)}), nil
+	return one(client.StoppedAgent{ID: string(a.ID), Status: a.Status, StoppedAt: client.NewTime(a.StoppedAt)}), nil
 }
 
 func (s *Server) agentStatus(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.LiveStatus], error) {
-	live, err := s.Agents.Status(ctx, who, in.ID)
+	live, err := s.Status.Status(ctx, accountOf(who), identity.AgentID(in.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +161,7 @@ type secretsInput struct {
 }
 
 func (s *Server) setSecrets(ctx context.Context, who access.Principal, in *secretsInput) (*reply[client.SecretsUpdated], error) {
-	stale, err := s.Agents.SetSecrets(ctx, who, in.ID, in.Body)
+	stale, err := s.Agents.SetSecrets(ctx, actorOf(who), identity.AgentID(in.ID), in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -162,14 +170,14 @@ func (s *Server) setSecrets(ctx context.Context, who access.Principal, in *secre
 
 func createdJSON(a agent.Agent) client.CreatedAgent {
 	return client.CreatedAgent{
-		ID: a.ID, Name: a.Name, Status: a.Status, Region: a.Region,
+		ID: string(a.ID), Name: a.Name, Status: a.Status, Region: a.Region,
 		CreatedAt: client.Time{Time: a.CreatedAt}, StartedAt: client.NewTime(a.StartedAt),
 	}
 }
 
-func summaryJSON(a *agent.Agent, swarms map[string]swarm.Swarm) client.AgentSummary {
+func summaryJSON(a *agent.Agent, swarms map[identity.SwarmID]swarm.Swarm) client.AgentSummary {
 	row := client.AgentSummary{
-		ID: a.ID, Name: a.Name, Status: a.Status, Region: a.Region, Image: openclaw.Image,
+		ID: string(a.ID), Name: a.Name, Status: a.Status, Region: a.Region, Image: openclaw.Image,
 		CreatedAt: client.Time{Time: a.CreatedAt}, StartedAt: client.NewTime(a.StartedAt), StoppedAt: client.NewTime(a.StoppedAt),
 	}
 	row.Swarm = swarmRef(swarms[a.SwarmID])
@@ -178,7 +186,7 @@ func summaryJSON(a *agent.Agent, swarms map[string]swarm.Swarm) client.AgentSumm
 
 func agentJSON(v agent.View) client.Agent {
 	return client.Agent{
-		ID: v.ID, Name: v.Name, Status: v.Status, Region: v.Region, Image: openclaw.Image,
+		ID: string(v.ID), Name: v.Name, Status: v.Status, Region: v.Region, Image: openclaw.Image,
 		AvatarURL: orNull(v.AvatarURL), Config: v.ShownConfig(), WorkflowMD: v.WorkflowMD, Swarm: swarmRef(v.Swarm),
 		CreatedAt: client.Time{Time: v.CreatedAt}, StartedAt: client.NewTime(v.StartedAt), StoppedAt: client.NewTime(v.StoppedAt),
 		LastError: orNull(v.LastError), ErrorCategory: orNull(string(v.ErrorCategory)), NeedsRestart: v.NeedsRestart,

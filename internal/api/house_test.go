@@ -12,15 +12,18 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agent/agenttest"
 	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/gateway"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
-	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/fake"
 	"agento.host/agento/internal/skill"
@@ -87,40 +90,60 @@ func (h *house) furnish(p plan) {
 	swarms := &swarm.Service{DB: h.db, Events: events, Secrets: secrets, Allows: h.allowsSwarms}
 	skills := h.marketplace(events, log)
 	var known *knowledge.Service
-	agents, reconciler := agent.New(agent.Settings{
+	server, err := agenttest.NewServer(agenttest.Settings{
 		DB: h.db, Events: events, Vault: secrets, Access: h.accounts, Workspace: documents, Swarms: swarms, Driver: h.driver, Log: log,
-		URLs: modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1", Tools: true, Boots: 64,
-		Timing: agent.Timing{Ready: patience, Grace: time.Second, Backoff: time.Millisecond, Health: 50 * time.Millisecond},
-		Furnish: []agent.Furnisher{{Hash: skills.Hash, Sync: func(ctx context.Context, home runtime.Home, accountID, agentID string) error {
-			return skills.Sync(ctx, home, accountID, agentID)
-		}}},
-		Erase: []agent.Eraser{chat.DeleteAgent, skills.DeleteAgent, func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
-			return known.AgentDeleted(ctx, tx, accountID, agentID)
-		}},
+		Tools: true, MaxBoots: 64,
+		Timing:       reconciler.Timing{ReadyTimeout: patience, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
+		Contributors: []gateway.HomeContributor{skillHomes{skills}},
+		Erasers: []reconciler.Eraser{
+			eraser(chat.DeleteAgent), eraser(skills.DeleteAgent),
+			eraser(func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
+				return known.AgentDeleted(ctx, tx, accountID, agentID)
+			}),
+		},
 	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
 	documents.Changed = func(_ context.Context, tx *database.Tx, _, agentID string) error {
-		tx.AfterCommit(func() { reconciler.Nudge(agentID) })
+		events.NotifyAfterCommit(tx, event.ReconcileTopic(identity.AgentID(agentID)))
 		return nil
 	}
-	swarms.Members = agent.Members{Events: events, Left: reconciler.Nudge}
-	skills.Applier, skills.Agent = agents, agents.Exists
-	h.agents = agents
+	skills.Applier, skills.Agent = agent.SkillAgents{Agents: server.Agents}, agent.SkillAgents{Agents: server.Agents}.Exists
+	h.agents = server.Agents
 	embedder, err := embed.Builtin()
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	known = knowledge.New(knowledge.Settings{
-		DB: h.db, Events: events, Scopes: knowledge.Rooms{DB: h.db, Agents: agents, Swarms: swarms}, Embedder: embedder, Log: log,
+		DB: h.db, Events: events, Scopes: knowledge.Rooms{DB: h.db, Agents: server.Store, Swarms: swarms}, Embedder: embedder, Log: log,
 	})
 	swarms.OnDelete = known.OnSwarmDeleted(swarms.Members)
-	talks := chat.New(chat.Settings{DB: h.db, Events: events, Agents: agents, Log: log})
+	talks := chat.New(chat.Settings{DB: h.db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Log: log})
 	h.loops = append(h.loops, known.Run, talks.KeepDrafts)
 	h.door = api.New(api.Settings{
-		DB: h.db, Access: h.accounts, Limiter: access.NewLimiter(), Agents: agents, Documents: documents, Swarms: swarms, Knowledge: known, Skills: skills,
+		DB: h.db, Access: h.accounts, Limiter: access.NewLimiter(), Agents: server.Agents, Logs: server.Logs, Status: server.Status, Documents: documents, Swarms: swarms, Knowledge: known, Skills: skills,
 		Chat:  talks,
 		Ready: h.db.Ping, Version: "test", Heartbeat: p.heartbeat, Log: log,
 	})
-	h.loops = append(h.loops, reconciler.Run, agents.Run)
+	h.loops = append(h.loops, server.Loops()...)
+}
+
+func eraser(f func(ctx context.Context, tx *database.Tx, accountID, agentID string) error) reconciler.Eraser {
+	return func(ctx context.Context, tx *database.Tx, account identity.AccountID, id identity.AgentID) error {
+		return f(ctx, tx, string(account), string(id))
+	}
+}
+
+// skillHomes implements gateway.HomeContributor with skills.
+type skillHomes struct{ skills *skill.Service }
+
+func (s skillHomes) Digest(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) (string, error) {
+	return s.skills.Hash(ctx, q, string(account), string(id))
+}
+
+func (s skillHomes) SyncHome(ctx context.Context, home runtime.Home, account identity.AccountID, id identity.AgentID) error {
+	return s.skills.Sync(ctx, home, string(account), string(id))
 }
 
 // marketplace has the verified skills of the binary, and no way to the internet.

@@ -7,6 +7,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/identity"
 )
 
 const logExample = `data: 2026-02-10T14:00:05Z [info] Agent started
@@ -21,7 +22,7 @@ type logsInput struct {
 }
 
 func (s *Server) logs(ctx context.Context, who access.Principal, in *logsInput) (*reply[client.Logs], error) {
-	text, err := s.Agents.Logs(ctx, who, in.ID, in.Tail)
+	text, err := s.Logs.Tail(ctx, accountOf(who), identity.AgentID(in.ID), in.Tail)
 	if err != nil {
 		return nil, err
 	}
@@ -34,14 +35,14 @@ type followLogsInput struct {
 }
 
 func (s *Server) followLogs(ctx context.Context, who access.Principal, in *followLogsInput) (*huma.StreamResponse, error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+	if _, err := s.Agents.Find(ctx, accountOf(who), identity.AgentID(in.ID)); err != nil {
 		return nil, err
 	}
 	serve := func(ctx context.Context, out *stream) error {
 		if err := out.begin(); err != nil {
 			return err
 		}
-		return s.Agents.FollowLogs(ctx, who, in.ID, in.Tail, func(line string) error { return out.line([]byte(line)) })
+		return s.Logs.Follow(ctx, accountOf(who), identity.AgentID(in.ID), in.Tail, func(line string) error { return out.line([]byte(line)) })
 	}
 	// The stream has no word for an error: it ends, and the client asks again.
 	return s.streaming(serve, func(_ *stream, err error) { _ = s.report(ctx, err) }), nil

@@ -23,6 +23,8 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agentlog"
+	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
@@ -39,6 +41,8 @@ type Settings struct {
 	Access  *access.Service
 	Limiter *access.Limiter
 	Agents  *agent.Service
+	Logs    *agentlog.Service
+	Status  *agentstatus.Service
 	Chat    *chat.Service
 
 	Documents *workspace.Service

@@ -8,6 +8,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/scan"
 )
@@ -106,7 +107,7 @@ func (s *Server) deleteSkill(ctx context.Context, who access.Principal, in *Skil
 }
 
 func (s *Server) listAgentSkills(ctx context.Context, who access.Principal, in *AgentID) (*listReply[client.AgentSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+	if _, err := s.Agents.Find(ctx, accountOf(who), identity.AgentID(in.ID)); err != nil {
 		return nil, err
 	}
 	all, err := s.Skills.List(ctx, who.AccountID, in.ID)
@@ -129,7 +130,7 @@ type installSkillInput struct {
 }
 
 func (s *Server) installSkill(ctx context.Context, who access.Principal, in *installSkillInput) (*reply[client.ChangedSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+	if _, err := s.Agents.Find(ctx, accountOf(who), identity.AgentID(in.ID)); err != nil {
 		return nil, err
 	}
 	order := skill.Order{SkillID: in.Body.SkillID, Trust: skill.Trust(in.Body.TrustLevel), Version: in.Body.Version}
@@ -170,7 +171,7 @@ type updateAgentSkillInput struct {
 }
 
 func (s *Server) updateAgentSkill(ctx context.Context, who access.Principal, in *updateAgentSkillInput) (*reply[client.ChangedSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+	if _, err := s.Agents.Find(ctx, accountOf(who), identity.AgentID(in.ID)); err != nil {
 		return nil, err
 	}
 	if in.Body.Version == "" && in.Body.IsEnabled == nil {
@@ -195,7 +196,7 @@ func (s *Server) updateAgentSkill(ctx context.Context, who access.Principal, in 
 }
 
 func (s *Server) uninstallSkill(ctx context.Context, who access.Principal, in *AgentSkillID) (*reply[client.UninstalledSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+	if _, err := s.Agents.Find(ctx, accountOf(who), identity.AgentID(in.ID)); err != nil {
 		return nil, err
 	}
 	done, err := s.Skills.Uninstall(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID)

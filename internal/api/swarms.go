@@ -5,7 +5,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
-	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
 )
@@ -87,30 +87,11 @@ func (s *Server) setSwarmSecrets(ctx context.Context, who access.Principal, in *
 	if err := s.Swarms.SetSecrets(ctx, who.AccountID, who.KeyID, in.ID, set, in.Body.DeleteSecrets); err != nil {
 		return nil, err
 	}
-	restart, err := s.swarmNeedsRestart(ctx, who, in.ID)
+	restart, err := s.Agents.SwarmNeedsRestart(ctx, accountOf(who), identity.SwarmID(in.ID))
 	if err != nil {
 		return nil, err
 	}
 	return one(client.SecretsUpdated{Updated: true, NeedsRestart: restart}), nil
-}
-
-// swarmNeedsRestart says whether an agent of the swarm runs otherwise than it is
-// now wanted to, as when the swarm's keys change which provider it talks to.
-func (s *Server) swarmNeedsRestart(ctx context.Context, who access.Principal, id string) (bool, error) {
-	d, err := s.Swarms.Get(ctx, who.AccountID, id)
-	if err != nil {
-		return false, err
-	}
-	for _, a := range d.Agents {
-		v, err := s.Agents.View(ctx, who, a.ID)
-		if fault.Is(err, fault.NotFound) {
-			continue // deleted since
-		}
-		if err != nil || v.NeedsRestart {
-			return v.NeedsRestart, err
-		}
-	}
-	return false, nil
 }
 
 // asked is the value to change a field to, nil to leave it; null clears it.

@@ -5,6 +5,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -25,13 +26,13 @@ type VersionID struct {
 // waits for a restart all the same. When it says no, the agent's next turn
 // knows the change.
 func (s *Server) needsRestart(ctx context.Context, who access.Principal, agentID string) (bool, error) {
-	return s.Agents.Sync(ctx, who, agentID)
+	return s.Agents.Sync(ctx, accountOf(who), identity.AgentID(agentID))
 }
 
 // absorbed takes over what the agent wrote into its documents itself, so that
 // nobody reads or replaces what is no longer so.
 func (s *Server) absorbed(ctx context.Context, who access.Principal, agentID string) error {
-	return s.Agents.Absorb(ctx, who, agentID)
+	return s.Agents.Absorb(ctx, accountOf(who), identity.AgentID(agentID))
 }
 
 func (s *Server) versions(ctx context.Context, who access.Principal, in VersionsPage, d workspace.Document) (*cursorReply[client.DocumentVersion], error) {

@@ -83,7 +83,7 @@ func TestACrashInTheMiddleOfAnAnswer(t *testing.T) {
 	want := []string{"user: Hello", "assistant: You said: Hello", "user: Go on", "assistant: As I was saying"}
 	wants(t, "the history after the crash", w.recorded(a, ""), want...)
 	wants(t, "the other agent's", w.recorded(b, ""), "user: You too", "assistant: Once ")
-	said, _, err := w.History(t.Context(), w.who, a.ID, mine.session.ID, time.Time{}, 1)
+	said, _, err := w.History(t.Context(), w.who, string(a.ID), mine.session.ID, time.Time{}, 1)
 	if err != nil || len(said) != 1 || !said[0].At.Equal(database.Time(at)) {
 		t.Errorf("said %v, %v; want the time of the draft, %v", said, err, database.Time(at))
 	}
@@ -111,7 +111,7 @@ func TestADraftOfADeletedSession(t *testing.T) {
 		says <- "again"
 	}
 	w.saved("again", "again")
-	w.must(w.DB.Tx(t.Context(), func(tx *database.Tx) error { return DeleteAgent(t.Context(), tx, "acct_1", a.ID) }))
+	w.must(w.DB.Tx(t.Context(), func(tx *database.Tx) error { return DeleteAgent(t.Context(), tx, "acct_1", string(a.ID)) }))
 	wants(t, "drafts", w.drafts(), "again")
 	for _, says := range pieces {
 		says <- " and again"

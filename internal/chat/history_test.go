@@ -49,7 +49,7 @@ func TestHistory(t *testing.T) {
 		"since, the last": {alice.ID, at(0), 2, []string{"a3", "a4"}, 3},
 		"since the end":   {"", at(30), 200, []string{}, 0},
 	} {
-		got, total, err := w.History(t.Context(), w.who, a.ID, c.session, c.since, c.limit)
+		got, total, err := w.History(t.Context(), w.who, string(a.ID), c.session, c.since, c.limit)
 		w.must(err)
 		var texts []string
 		for _, m := range got {

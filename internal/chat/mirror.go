@@ -10,6 +10,8 @@ import (
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/gateway"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
 
@@ -27,12 +29,12 @@ const (
 type Mirror struct {
 	*Service
 	mu     sync.Mutex
-	follow map[string]bool // agents that are listened to; guarded by mu
+	follow map[identity.AgentID]bool // agents that are listened to; guarded by mu
 	all    sync.WaitGroup
 }
 
 // NewMirror makes the mirror of the agents' channels.
-func NewMirror(s *Service) *Mirror { return &Mirror{Service: s, follow: map[string]bool{}} }
+func NewMirror(s *Service) *Mirror { return &Mirror{Service: s, follow: map[identity.AgentID]bool{}} }
 
 // Run listens to every running agent that has a channel, until ctx ends.
 func (m *Mirror) Run(ctx context.Context) error {
@@ -40,7 +42,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	again := time.NewTicker(lookout)
 	defer again.Stop()
 	for {
-		agents, err := m.Agents.WithChannels(ctx)
+		agents, err := m.Agents.ListWithChannels(ctx)
 		if err != nil && ctx.Err() == nil {
 			m.Log.ErrorContext(ctx, "looking for agents with channels failed", "error", err)
 		}
@@ -77,7 +79,7 @@ func (m *Mirror) meet(ctx context.Context, a agent.Agent) {
 }
 
 func (m *Mirror) listen(ctx context.Context, a agent.Agent) error {
-	gateway, err := m.Agents.Gateway(ctx, a.ID)
+	gateway, err := m.Gateways.Connect(ctx, a.ID)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (m *Mirror) listen(ctx context.Context, a agent.Agent) error {
 }
 
 // read takes over what the channels' sessions hold already.
-func (m *Mirror) read(ctx context.Context, a agent.Agent, gateway *agent.Gateway) error {
+func (m *Mirror) read(ctx context.Context, a agent.Agent, gateway *gateway.Connection) error {
 	rows, err := gateway.Sessions(ctx, catchUp)
 	if err != nil {
 		return err
@@ -148,7 +150,7 @@ func (m *Mirror) keep(ctx context.Context, a agent.Agent, key string, said openc
 		session, err := byKey(ctx, tx, a, key)
 		if errors.Is(err, sql.ErrNoRows) {
 			session = Session{
-				ID: newSessionID(), AccountID: a.AccountID, AgentID: a.ID, Owner: "channel:" + key, PeerID: v.Peer, Entry: v.Entry,
+				ID: newSessionID(), AccountID: string(a.AccountID), AgentID: string(a.ID), Owner: "channel:" + key, PeerID: v.Peer, Entry: v.Entry,
 				GatewayKey: key, Name: said.Sender, Channel: v.Channel, StartedAt: said.Time.Truncate(time.Millisecond),
 			}
 			err = insert(ctx, tx, session)

@@ -65,20 +65,20 @@ func TestWhatIsSaidThroughAChannelIsKeptOnce(t *testing.T) {
 		w.gateways.tell(t.Context(), "agent:guest:telegram:direct:43", saidBy{"4", "user", "Me, too", "Mallory", began + 11}) // another session, the same name
 		wants(t, "what was said since", w.hears(a, 4), "user: Hi", "assistant: Hello, Eve.", "user: Bye", "user: Me, too")
 
-		listed, _, err := w.Sessions(t.Context(), w.who, a.ID)
+		listed, _, err := w.Sessions(t.Context(), w.who, string(a.ID))
 		w.must(err)
 		if len(listed) != 3 || listed[0].ID != viaAPI.ID {
 			t.Fatalf("the sessions: %+v", listed)
 		}
 		v := listed[2]
 		want := Session{
-			ID: v.ID, AccountID: "acct_1", AgentID: a.ID, Owner: "channel:" + eve, PeerID: "42", Entry: openclaw.Guest,
+			ID: v.ID, AccountID: "acct_1", AgentID: string(a.ID), Owner: "channel:" + eve, PeerID: "42", Entry: openclaw.Guest,
 			GatewayKey: eve, Name: "Eve", Channel: "telegram", StartedAt: time.UnixMilli(began).UTC(),
 		}
 		if v != want {
 			t.Errorf("the channel's session:\n  got %+v\n want %+v", v, want)
 		}
-		if _, err := w.Prepare(t.Context(), w.who, a.ID, client.ChatRequest{Message: "m", SessionID: v.ID}); !fault.Is(err, fault.Conflict) {
+		if _, err := w.Prepare(t.Context(), w.who, string(a.ID), client.ChatRequest{Message: "m", SessionID: v.ID}); !fault.Is(err, fault.Conflict) {
 			t.Errorf("answering on Telegram over the API: %v", err)
 		}
 		if got := w.prepare(a, client.ChatRequest{Message: "m", PeerID: "42"}).session; got.ID == v.ID {
@@ -106,7 +106,7 @@ func TestTheMirrorComesBack(t *testing.T) {
 		w.stop(a)
 		w.gateways.hangUp() // forgets whom it knew
 		w.gateways.hold(eve, saidBy{"4", "user", "Four", "Eve", began + 3})
-		asked, err := w.Agents.Start(t.Context(), w.who, a.ID)
+		asked, err := w.Agents.Start(t.Context(), w.actor(), a.ID)
 		w.must(err)
 		_, err = w.Agents.AwaitRunning(w.patient(), asked)
 		w.must(err)

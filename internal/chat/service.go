@@ -19,6 +19,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/openclaw"
 )
 
@@ -30,10 +31,11 @@ const maxSessions = 100
 
 // Settings are what conversations need.
 type Settings struct {
-	DB     *database.DB
-	Events *event.Log
-	Agents *agent.Service
-	Log    *slog.Logger
+	DB       *database.DB
+	Events   *event.Log
+	Agents   *agent.Service
+	Gateways *gateway.Manager
+	Log      *slog.Logger
 	// DraftEvery is how often an answer is saved while it grows; 0: two seconds.
 	DraftEvery time.Duration
 }
@@ -66,7 +68,7 @@ type Turn struct {
 // first. Faults: Invalid, naming every broken field; NotFound, for the agent or the
 // session; NotRunning.
 func (s *Service) Prepare(ctx context.Context, who access.Principal, agentID string, in client.ChatRequest) (Turn, error) {
-	a, err := s.Agents.Find(ctx, who, agentID)
+	a, err := s.findAgent(ctx, who, agentID)
 	if err != nil {
 		return Turn{}, err
 	}
@@ -74,7 +76,7 @@ func (s *Service) Prepare(ctx context.Context, who access.Principal, agentID str
 	if err != nil {
 		return Turn{}, err
 	}
-	if err := agent.MayRun(a); err != nil {
+	if err := a.CheckRunning(); err != nil {
 		return Turn{}, err
 	}
 	session, err := s.session(ctx, who, a, in)
@@ -83,20 +85,20 @@ func (s *Service) Prepare(ctx context.Context, who access.Principal, agentID str
 
 func (s *Service) session(ctx context.Context, who access.Principal, a agent.Agent, in client.ChatRequest) (Session, error) {
 	if in.SessionID != "" {
-		found, err := find(ctx, s.DB, who.AccountID, a.ID, in.SessionID, in.PeerID)
+		found, err := find(ctx, s.DB, who.AccountID, string(a.ID), in.SessionID, in.PeerID)
 		if err == nil && found.Channel != viaAPI {
 			err = fault.New(fault.Conflict, "The session came through %s: answer there.", found.Channel)
 		}
 		return found, err
 	}
 	fresh := newSession(who, a, in.PeerID)
-	found, err := newest(ctx, s.DB, who.AccountID, a.ID, fresh.Owner)
+	found, err := newest(ctx, s.DB, who.AccountID, string(a.ID), fresh.Owner)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return found, err
 	}
 	err = s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
 		// Two first messages at once share the session that the first one makes.
-		if found, err = newest(ctx, tx, who.AccountID, a.ID, fresh.Owner); !errors.Is(err, sql.ErrNoRows) {
+		if found, err = newest(ctx, tx, who.AccountID, string(a.ID), fresh.Owner); !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 		found = fresh
@@ -105,17 +107,21 @@ func (s *Service) session(ctx context.Context, who access.Principal, a agent.Age
 	return found, err
 }
 
+func (s *Service) findAgent(ctx context.Context, who access.Principal, id string) (agent.Agent, error) {
+	return s.Agents.Find(ctx, identity.AccountID(who.AccountID), identity.AgentID(id))
+}
+
 func newSessionID() string { return "sess_" + strings.ToLower(rand.Text()) }
 
 func newSession(who access.Principal, a agent.Agent, peer string) Session {
 	v := Session{
-		ID: newSessionID(), AccountID: a.AccountID, AgentID: a.ID,
+		ID: newSessionID(), AccountID: string(a.AccountID), AgentID: string(a.ID),
 		Owner: "key:" + who.KeyID, PeerID: peer, Entry: openclaw.EntryFor(peer), Channel: viaAPI, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	if peer != "" {
 		v.Owner = "peer:" + peer
 	}
-	if a.Config.Shared() {
+	if a.Config.SharedMode() {
 		v.Entry = openclaw.Guest
 	}
 	v.GatewayKey = openclaw.SessionKey(v.Entry, peer, v.ID)
@@ -133,7 +139,7 @@ func (s *Service) Run(ctx context.Context, t Turn, emit func(text string) error)
 		return err
 	}
 	defer leave()
-	gateway, err := s.Agents.Gateway(ctx, t.agent.ID)
+	gateway, err := s.Gateways.Connect(ctx, t.agent.ID)
 	if err != nil {
 		return err
 	}
@@ -189,7 +195,7 @@ func (s *Service) Split(sessionKey string) (peer, session string) {
 // named, oldest first, and how many there are.
 // Faults: NotFound, for the agent or the session.
 func (s *Service) History(ctx context.Context, who access.Principal, agentID, sessionID string, since time.Time, limit int) ([]Message, int, error) {
-	if _, err := s.Agents.Find(ctx, who, agentID); err != nil {
+	if _, err := s.findAgent(ctx, who, agentID); err != nil {
 		return nil, 0, err
 	}
 	if sessionID != "" {
@@ -203,7 +209,7 @@ func (s *Service) History(ctx context.Context, who access.Principal, agentID, se
 // Sessions returns the last sessions of an agent by their start, newest first, and
 // how many there are. Faults: NotFound.
 func (s *Service) Sessions(ctx context.Context, who access.Principal, agentID string) ([]Session, int, error) {
-	if _, err := s.Agents.Find(ctx, who, agentID); err != nil {
+	if _, err := s.findAgent(ctx, who, agentID); err != nil {
 		return nil, 0, err
 	}
 	return list(ctx, s.DB, who.AccountID, agentID, maxSessions)
@@ -213,7 +219,7 @@ func (s *Service) Sessions(ctx context.Context, who access.Principal, agentID st
 // session goes to it, and the agent remembers nothing of the one before.
 // Faults: Invalid; NotFound; NotRunning.
 func (s *Service) NewSession(ctx context.Context, who access.Principal, agentID, peer string) (Session, error) {
-	a, err := s.Agents.Find(ctx, who, agentID)
+	a, err := s.findAgent(ctx, who, agentID)
 	if err != nil {
 		return Session{}, err
 	}
@@ -221,7 +227,7 @@ func (s *Service) NewSession(ctx context.Context, who access.Principal, agentID,
 	if checkPeer(wrong, peer); wrong.Err() != nil {
 		return Session{}, wrong.Err()
 	}
-	if err := agent.MayRun(a); err != nil {
+	if err := a.CheckRunning(); err != nil {
 		return Session{}, err
 	}
 	v := newSession(who, a, peer)

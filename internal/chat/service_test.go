@@ -72,7 +72,7 @@ func TestATurnThatIsCutShortIsKept(t *testing.T) {
 			w.saved("I was about ")
 			pieces <- "to "
 			<-heard
-			c.end(w, a.ID, leave, pieces)
+			c.end(w, string(a.ID), leave, pieces)
 			if err := <-out; !c.want(err) {
 				t.Errorf("the turn ended with %v", err)
 			}
@@ -137,7 +137,7 @@ func TestAnAgentDeletedInTheMiddleOfATurn(t *testing.T) {
 	turn := w.begin(w.patient(), w.prepare(a, client.ChatRequest{Message: "Hello"}))
 	pieces <- "I was "
 	w.saved("I was ")
-	asked, err := w.Agents.Delete(t.Context(), w.who, a.ID)
+	asked, err := w.Agents.Delete(t.Context(), w.actor(), a.ID)
 	w.must(err)
 	w.must(w.Agents.AwaitDeleted(w.patient(), asked))
 	if err := <-turn; err == nil {

@@ -19,7 +19,7 @@ func TestASessionIsItsOwners(t *testing.T) {
 	a, b, guarded := w.create("ada"), w.create("bob"), w.create("eve", shared)
 	hello := client.ChatRequest{Message: "Hello"}
 	key := w.prepare(a, hello).session
-	if key.Owner != "key:key_1" || key.PeerID != "" || key.Entry != openclaw.Main || key.Channel != viaAPI || key.AgentID != a.ID || key.AccountID != "acct_1" {
+	if key.Owner != "key:key_1" || key.PeerID != "" || key.Entry != openclaw.Main || key.Channel != viaAPI || key.AgentID != string(a.ID) || key.AccountID != "acct_1" {
 		t.Errorf("the key's session: %+v", key)
 	}
 	hello.PeerID = "alice"
@@ -28,11 +28,11 @@ func TestASessionIsItsOwners(t *testing.T) {
 		t.Errorf("the peer's session: %+v", alice)
 	}
 	other := access.Principal{AccountID: "acct_1", KeyID: "key_2"}
-	same, err := w.Prepare(t.Context(), other, a.ID, hello)
+	same, err := w.Prepare(t.Context(), other, string(a.ID), hello)
 	if err != nil || same.session.ID != alice.ID {
 		t.Errorf("a peer that writes through another key has session %s, want %s (%v)", same.session.ID, alice.ID, err)
 	}
-	second, err := w.Prepare(t.Context(), other, a.ID, client.ChatRequest{Message: "Hello"})
+	second, err := w.Prepare(t.Context(), other, string(a.ID), client.ChatRequest{Message: "Hello"})
 	if err != nil || second.session.Owner != "key:key_2" {
 		t.Errorf("another key's session: %+v, %v", second.session, err)
 	}
@@ -57,12 +57,12 @@ func TestASessionIDOfAnotherIsNotFound(t *testing.T) {
 		agent, session, peer string
 		want                 fault.Code // empty: none
 	}{
-		"the peer's own":         {a.ID, alice.ID, "alice", ""},
-		"the key's own":          {a.ID, mine.ID, "", ""},
-		"of another agent":       {b.ID, alice.ID, "alice", fault.NotFound},
-		"of another peer":        {a.ID, alice.ID, "bob", fault.NotFound},
-		"of a key, for a peer":   {a.ID, mine.ID, "alice", fault.NotFound},
-		"of nobody":              {a.ID, "sess_none", "", fault.NotFound},
+		"the peer's own":         {string(a.ID), alice.ID, "alice", ""},
+		"the key's own":          {string(a.ID), mine.ID, "", ""},
+		"of another agent":       {string(b.ID), alice.ID, "alice", fault.NotFound},
+		"of another peer":        {string(a.ID), alice.ID, "bob", fault.NotFound},
+		"of a key, for a peer":   {string(a.ID), mine.ID, "alice", fault.NotFound},
+		"of nobody":              {string(a.ID), "sess_none", "", fault.NotFound},
 		"of an agent of nowhere": {"nowhere", alice.ID, "alice", fault.NotFound},
 	} {
 		got, err := w.Prepare(t.Context(), w.who, c.agent, client.ChatRequest{Message: "m", SessionID: c.session, PeerID: c.peer})
@@ -71,16 +71,16 @@ func TestASessionIDOfAnotherIsNotFound(t *testing.T) {
 		}
 	}
 	stranger := access.Principal{AccountID: "acct_2", KeyID: "key_9"}
-	_, prepared := w.Prepare(t.Context(), stranger, a.ID, client.ChatRequest{Message: "m", SessionID: mine.ID})
-	_, _, read := w.History(t.Context(), stranger, a.ID, "", time.Time{}, 50)
-	_, _, listed := w.Sessions(t.Context(), stranger, a.ID)
-	_, begun := w.NewSession(t.Context(), stranger, a.ID, "")
+	_, prepared := w.Prepare(t.Context(), stranger, string(a.ID), client.ChatRequest{Message: "m", SessionID: mine.ID})
+	_, _, read := w.History(t.Context(), stranger, string(a.ID), "", time.Time{}, 50)
+	_, _, listed := w.Sessions(t.Context(), stranger, string(a.ID))
+	_, begun := w.NewSession(t.Context(), stranger, string(a.ID), "")
 	for _, err := range []error{prepared, read, listed, begun} {
 		if !fault.Is(err, fault.NotFound) {
 			t.Errorf("another account gets %v", err)
 		}
 	}
-	if _, _, err := w.History(t.Context(), w.who, b.ID, alice.ID, time.Time{}, 50); !fault.Is(err, fault.NotFound) {
+	if _, _, err := w.History(t.Context(), w.who, string(b.ID), alice.ID, time.Time{}, 50); !fault.Is(err, fault.NotFound) {
 		t.Errorf("the history of another agent's session: %v", err)
 	}
 }
@@ -92,7 +92,7 @@ func TestFirstMessagesAtOnceShareASession(t *testing.T) {
 	ids := make([]string, 20)
 	for i := range ids {
 		all.Go(func() {
-			turn, err := w.Prepare(w.patient(), w.who, a.ID, client.ChatRequest{Message: "m", PeerID: fmt.Sprint(i % 2)})
+			turn, err := w.Prepare(w.patient(), w.who, string(a.ID), client.ChatRequest{Message: "m", PeerID: fmt.Sprint(i % 2)})
 			if err != nil {
 				t.Error(err)
 			}
@@ -112,14 +112,14 @@ func TestTheSessionStartedLastIsTheNewest(t *testing.T) {
 		a := w.create("ada")
 		ids := []string{w.prepare(a, client.ChatRequest{Message: "m", PeerID: "alice"}).session.ID}
 		for range 4 {
-			v, err := w.NewSession(t.Context(), w.who, a.ID, "alice")
+			v, err := w.NewSession(t.Context(), w.who, string(a.ID), "alice")
 			w.must(err)
 			ids = append(ids, v.ID)
 			if got := w.prepare(a, client.ChatRequest{Message: "m", PeerID: "alice"}).session; got.ID != v.ID || !got.StartedAt.Equal(v.StartedAt) {
 				t.Errorf("after a fresh start the message goes to %s, want %s", got.ID, v.ID)
 			}
 		}
-		listed, total, err := w.Sessions(t.Context(), w.who, a.ID)
+		listed, total, err := w.Sessions(t.Context(), w.who, string(a.ID))
 		w.must(err)
 		slices.Reverse(listed)
 		got := []string{}
@@ -134,7 +134,7 @@ func TestTheSessionStartedLastIsTheNewest(t *testing.T) {
 			t.Errorf("an older session, asked for by its id, is %s", v.ID)
 		}
 		events, err := database.All(t.Context(), w.DB, database.Scalar[string],
-			`SELECT actor FROM events WHERE kind = 'session.created' AND topic = $1`, "agent/"+a.ID)
+			`SELECT actor FROM events WHERE kind = 'session.created' AND topic = $1`, "agent/"+string(a.ID))
 		w.must(err)
 		wants(t, "who the audit log names", events, "key_1", "key_1", "key_1", "key_1")
 	})
@@ -154,7 +154,7 @@ func TestTheListHasTheLastHundred(t *testing.T) {
 		}
 		return nil
 	}))
-	listed, total, err := w.Sessions(t.Context(), w.who, a.ID)
+	listed, total, err := w.Sessions(t.Context(), w.who, string(a.ID))
 	if err != nil || total != 103 || len(listed) != 100 {
 		t.Fatalf("%d sessions of %d, %v", len(listed), total, err)
 	}
@@ -170,8 +170,8 @@ func TestOnlyAnAgentThatRunsIsSpokenTo(t *testing.T) {
 	a := w.create("ada")
 	turn := w.prepare(a, client.ChatRequest{Message: "m"})
 	w.stop(a)
-	_, prepared := w.Prepare(t.Context(), w.who, a.ID, client.ChatRequest{Message: "m"})
-	_, begun := w.NewSession(t.Context(), w.who, a.ID, "")
+	_, prepared := w.Prepare(t.Context(), w.who, string(a.ID), client.ChatRequest{Message: "m"})
+	_, begun := w.NewSession(t.Context(), w.who, string(a.ID), "")
 	ran := w.Run(t.Context(), turn, func(string) error { return nil })
 	for _, err := range []error{prepared, begun, ran} {
 		if !fault.Is(err, fault.NotRunning) {
@@ -179,7 +179,7 @@ func TestOnlyAnAgentThatRunsIsSpokenTo(t *testing.T) {
 		}
 	}
 	wants(t, "what is recorded of a message that was not delivered", w.recorded(a, ""))
-	if _, err := w.NewSession(t.Context(), w.who, a.ID, "a\x00"); !fault.Is(err, fault.Invalid) {
+	if _, err := w.NewSession(t.Context(), w.who, string(a.ID), "a\x00"); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a peer with a NUL: %v", err)
 	}
 }

@@ -17,13 +17,12 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agent/agenttest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
-	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime/fake"
-	"agento.host/agento/internal/swarm"
-	"agento.host/agento/internal/vault"
-	"agento.host/agento/internal/workspace"
 )
 
 // patience bounds every wait of these tests.
@@ -100,24 +99,22 @@ func (w *world) serve() {
 	w.t.Helper()
 	db, err := database.Open(w.t.Context(), database.Settings{Path: w.path})
 	w.must(err)
-	v, err := vault.New(make([]byte, 32))
-	w.must(err)
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	events := event.NewLog(db)
-	agents, reconciler := agent.New(agent.Settings{
-		DB: db, Events: events, Vault: v, Driver: w.driver, Log: slog.New(slog.DiscardHandler),
-		Access:    access.New(access.Settings{DB: db, Events: events}),
-		Workspace: &workspace.Service{DB: db, Events: events},
-		Swarms:    &swarm.Service{DB: db, Events: events, Secrets: v, Members: agent.Members{Events: events}, Allows: func(context.Context, string) error { return nil }},
-		URLs:      modelproxy.Guard{}, InternalURL: "http://127.0.0.1:1",
-		Boots: 4, Timing: agent.Timing{Backoff: time.Millisecond}, Erase: []agent.Eraser{DeleteAgent},
+	eraser := func(ctx context.Context, tx *database.Tx, account identity.AccountID, id identity.AgentID) error {
+		return DeleteAgent(ctx, tx, string(account), string(id))
+	}
+	server, err := agenttest.NewServer(agenttest.Settings{
+		DB: db, Events: events, Driver: w.driver, Log: slog.New(slog.DiscardHandler),
+		Timing: reconciler.Timing{Backoff: time.Millisecond}, Erasers: []reconciler.Eraser{eraser},
 	})
-	w.Service = New(Settings{DB: db, Events: events, Agents: agents, Log: log, DraftEvery: w.every})
+	w.must(err)
+	w.Service = New(Settings{DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Log: log, DraftEvery: w.every})
 	w.must(w.Recover(w.t.Context()))
 	ctx, cancel := context.WithCancel(context.Background())
 	dead := &atomic.Bool{}
 	w.end, w.dead = cancel, dead
-	for _, run := range []func(context.Context) error{reconciler.Run, agents.Run, w.KeepDrafts} {
+	for _, run := range append(server.Loops(), w.KeepDrafts) {
 		w.ran.Go(func() {
 			if err := run(ctx); err != nil && ctx.Err() == nil && !dead.Load() {
 				w.t.Errorf("run: %v", err)
@@ -151,7 +148,7 @@ func (w *world) create(name string, change ...func(*client.CreateAgentRequest)) 
 		c(&in)
 	}
 	ctx := w.patient()
-	asked, err := w.Agents.Create(ctx, w.who, in)
+	asked, err := w.Agents.Create(ctx, w.actor(), in)
 	w.must(err)
 	a, err := w.Agents.AwaitRunning(ctx, asked)
 	w.must(err)
@@ -162,9 +159,13 @@ func withBot(in *client.CreateAgentRequest) { in.Secrets["telegramBotToken"] = "
 
 func shared(in *client.CreateAgentRequest) { in.Config = map[string]any{"sharedMode": true} }
 
+func (w *world) actor() identity.Actor {
+	return identity.ByKey(identity.AccountID(w.who.AccountID), identity.KeyID(w.who.KeyID))
+}
+
 func (w *world) stop(a agent.Agent) {
 	w.t.Helper()
-	asked, err := w.Agents.Stop(w.patient(), w.who, a.ID)
+	asked, err := w.Agents.Stop(w.patient(), w.actor(), a.ID)
 	w.must(err)
 	_, err = w.Agents.AwaitStopped(w.patient(), asked)
 	w.must(err)
@@ -179,7 +180,7 @@ func (w *world) patient() context.Context {
 // prepare is Prepare of what must be fine.
 func (w *world) prepare(a agent.Agent, in client.ChatRequest) Turn {
 	w.t.Helper()
-	turn, err := w.Prepare(w.patient(), w.who, a.ID, in)
+	turn, err := w.Prepare(w.patient(), w.who, string(a.ID), in)
 	w.must(err)
 	return turn
 }
@@ -206,7 +207,7 @@ func (w *world) begin(ctx context.Context, turn Turn) <-chan error {
 // recorded is the history of an agent, as "role: text" a message.
 func (w *world) recorded(a agent.Agent, session string) []string {
 	w.t.Helper()
-	said, total, err := w.History(w.t.Context(), w.who, a.ID, session, time.Time{}, 1000)
+	said, total, err := w.History(w.t.Context(), w.who, string(a.ID), session, time.Time{}, 1000)
 	w.must(err)
 	if total < len(said) {
 		w.t.Errorf("%d messages, a total of %d", len(said), total)

@@ -3,16 +3,16 @@ package knowledge
 import (
 	"context"
 
-	"agento.host/agento/internal/access"
 	agents "agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
 	swarms "agento.host/agento/internal/swarm"
 )
 
 // Rooms finds scopes in the records of agents and swarms; it implements Scopes.
 type Rooms struct {
 	DB     *database.DB
-	Agents *agents.Service
+	Agents *agents.Store
 	Swarms *swarms.Service
 }
 
@@ -21,9 +21,9 @@ func (r Rooms) Resolve(ctx context.Context, accountID, agentID, swarmID string) 
 	if swarmID != "" {
 		return Scope{Swarm, swarmID}, r.Swarms.Exists(ctx, r.DB, accountID, swarmID)
 	}
-	a, err := r.Agents.Find(ctx, access.Principal{AccountID: accountID}, agentID)
-	if err == nil && a.SwarmID != "" {
-		return Scope{Swarm, a.SwarmID}, nil
+	shared, err := r.Agents.SwarmOf(ctx, r.DB, identity.AccountID(accountID), identity.AgentID(agentID))
+	if err == nil && shared != "" {
+		return Scope{Swarm, string(shared)}, nil
 	}
 	return Scope{Agent, agentID}, err
 }

@@ -14,15 +14,15 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
-	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/vault"
 )
 
 // Settings are the rooms that the tools lead to.
 type Settings struct {
-	Agents    *agent.Service
+	Gateways  *gateway.Manager
 	Knowledge *knowledge.Service
 	Version   string
 	Log       *slog.Logger
@@ -52,7 +52,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "an agent's token is needed", http.StatusUnauthorized)
 		return
 	}
-	who, err := h.Agents.CallerOf(r.Context(), vault.NewSecret(token))
+	who, err := h.Gateways.CallerOf(r.Context(), vault.NewSecret(token))
 	if err != nil {
 		if !fault.Is(err, fault.Unauthorized) {
 			h.Log.ErrorContext(r.Context(), "finding the agent of a tools token failed", "error", err)
@@ -66,7 +66,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serverFor offers the tools of one agent; no tool takes an agent's id from the
 // model.
 func (h *Handler) serverFor(r *http.Request) *mcp.Server {
-	who, ok := r.Context().Value(caller{}).(agent.Caller)
+	who, ok := r.Context().Value(caller{}).(gateway.Caller)
 	if !ok {
 		return nil
 	}
@@ -80,7 +80,7 @@ type searchInput struct {
 	Limit int    `json:"limit,omitempty" jsonschema:"how many passages at most; 5 if not given, 20 at most"`
 }
 
-func (h *Handler) searchFor(who agent.Caller) mcp.ToolHandlerFor[searchInput, any] {
+func (h *Handler) searchFor(who gateway.Caller) mcp.ToolHandlerFor[searchInput, any] {
 	return func(ctx context.Context, _ *mcp.CallToolRequest, in searchInput) (*mcp.CallToolResult, any, error) {
 		text, err := h.search(ctx, who, in)
 		if err != nil {
@@ -96,11 +96,11 @@ func (h *Handler) searchFor(who agent.Caller) mcp.ToolHandlerFor[searchInput, an
 
 // search turns a panic into an error: tools run on goroutines of the protocol's,
 // where nobody else would stop it before it ends the whole server.
-func (h *Handler) search(ctx context.Context, who agent.Caller, in searchInput) (text string, err error) {
+func (h *Handler) search(ctx context.Context, who gateway.Caller, in searchInput) (text string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return h.Knowledge.SearchTool(ctx, who.AccountID, who.AgentID, in.Query, in.Limit)
+	return h.Knowledge.SearchTool(ctx, string(who.AccountID), string(who.AgentID), in.Query, in.Limit)
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/gateway"
 )
 
 // TestAPanicOfAToolIsAnError: it happens on a goroutine where net/http does not
@@ -15,7 +15,7 @@ import (
 func TestAPanicOfAToolIsAnError(t *testing.T) {
 	var log bytes.Buffer
 	h := New(Settings{Log: slog.New(slog.NewTextHandler(&log, nil))}) // without knowledge, so that a search panics
-	result, _, err := h.searchFor(agent.Caller{AgentID: "a1"})(t.Context(), nil, searchInput{Query: "what"})
+	result, _, err := h.searchFor(gateway.Caller{AgentID: "a1"})(t.Context(), nil, searchInput{Query: "what"})
 	if err != nil || result == nil || !result.IsError {
 		t.Fatalf("got %+v, %v", result, err)
 	}

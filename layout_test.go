@@ -64,6 +64,19 @@ func TestImportsRunOneWay(t *testing.T) {
 	}
 }
 
+// TestOnlyRestImportsHuma: its decoding, validation and messages stay behind one
+// package, tests included.
+func TestOnlyRestImportsHuma(t *testing.T) {
+	const huma, allowed = "github.com/danielgtaylor/huma/", module + "/internal/rest"
+	for _, p := range packages(t) {
+		for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			if strings.HasPrefix(imported, huma) && p.ImportPath != allowed {
+				t.Errorf("%s imports %s: only %s may", p.ImportPath, imported, allowed)
+			}
+		}
+	}
+}
+
 // readTable reads the rows "| `room` | owns | `a` `b` |".
 func readTable(t *testing.T) []room {
 	t.Helper()
@@ -99,13 +112,13 @@ func roomOf(rooms []room, pkg string) (best room, ok bool) {
 }
 
 type goPackage struct {
-	ImportPath string
-	Imports    []string
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
 }
 
 func packages(t *testing.T) []goPackage {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "./client/...", "./cmd/...", "./internal/...").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./client/...", "./cmd/...", "./internal/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,15 +8,7 @@ import (
 )
 
 func (s *Server) account(ctx context.Context, who access.Principal, _ *struct{}) (*reply[client.Account], error) {
-	a, err := s.Access.Account(ctx, who.AccountID)
-	if err != nil {
-		return nil, err
-	}
-	plan, err := s.Access.PlanOf(ctx, s.DB, who.AccountID)
-	if err != nil {
-		return nil, err
-	}
-	agents, running, err := s.Agents.Usage(ctx, who)
+	a, plan, usage, err := s.readAccount(ctx, who)
 	if err != nil {
 		return nil, err
 	}
@@ -27,6 +19,6 @@ func (s *Server) account(ctx context.Context, who access.Principal, _ *struct{})
 			Limits:   client.PlanLimits{MaxAgents: plan.Limits.MaxAgents, MaxSkillsPerAgent: plan.Limits.MaxSkillsPerAgent},
 			Features: plan.Features,
 		},
-		Usage: client.AccountUsage{Agents: agents, RunningAgents: running},
+		Usage: usage,
 	}), nil
 }

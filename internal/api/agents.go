@@ -5,33 +5,23 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/swarm"
 )
 
-// AgentID is the input of every route of one agent that takes nothing else.
+// AgentID is the part of a path that names an agent.
 type AgentID struct {
-	ID string `path:"id" doc:"Agent UUID."`
+	ID identity.AgentID `path:"id" doc:"Agent UUID."`
 }
 
 type createAgentInput struct {
 	Prefer string `header:"Prefer" doc:"respond-async answers 202 at once, with status provisioning."`
-	Body   client.CreateAgentRequest
-}
-
-// Resolve names what the rules find wrong beside what the schema finds wrong, so
-// that the caller reads of every broken field at once.
-func (in *createAgentInput) Resolve(ctx huma.Context) []error {
-	agents, ok := ctx.Context().Value(agentsRoom{}).(*agent.Service)
-	if !ok {
-		return nil
-	}
-	return details(agents.CheckNew(ctx.Context(), callerOf(ctx.Context()), in.Body))
+	Body   rest.Checked[client.CreateAgentRequest]
 }
 
 type createAgentReply struct {
@@ -40,16 +30,14 @@ type createAgentReply struct {
 }
 
 func (s *Server) createAgent(ctx context.Context, who access.Principal, in *createAgentInput) (*createAgentReply, error) {
-	asked, err := s.Agents.Create(ctx, who, in.Body)
+	created, err := s.agents.Create(ctx, who, in.Body.Value)
 	if err != nil {
 		return nil, err
 	}
 	if strings.Contains(in.Prefer, "respond-async") {
-		return &createAgentReply{http.StatusAccepted, client.Data[client.CreatedAgent]{Data: createdJSON(asked.Agent)}}, nil
+		return &createAgentReply{http.StatusAccepted, client.Data[client.CreatedAgent]{Data: createdJSON(created.Agent)}}, nil
 	}
-	ctx, stop := s.untilDrain(ctx)
-	defer stop()
-	a, err := s.Agents.AwaitRunning(ctx, asked)
+	a, err := s.waitRunning(ctx, created)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +45,7 @@ func (s *Server) createAgent(ctx context.Context, who access.Principal, in *crea
 }
 
 func (s *Server) listAgents(ctx context.Context, who access.Principal, _ *struct{}) (*listReply[client.AgentSummary], error) {
-	agents, swarms, err := s.Agents.List(ctx, who)
+	agents, swarms, err := s.agents.List(ctx, who)
 	if err != nil {
 		return nil, err
 	}
@@ -65,11 +53,11 @@ func (s *Server) listAgents(ctx context.Context, who access.Principal, _ *struct
 	for i := range agents {
 		rows[i] = summaryJSON(&agents[i], swarms)
 	}
-	return many(rows), nil
+	return whole(rows), nil
 }
 
 func (s *Server) getAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Agent], error) {
-	v, err := s.Agents.View(ctx, who, in.ID)
+	v, err := s.agents.View(ctx, who, string(in.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +70,7 @@ type updateAgentInput struct {
 }
 
 func (s *Server) updateAgent(ctx context.Context, who access.Principal, in *updateAgentInput) (*reply[client.UpdatedAgent], error) {
-	v, err := s.Agents.Update(ctx, who, in.ID, in.Body)
+	v, err := s.agents.Update(ctx, who, string(in.ID), in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -90,49 +78,30 @@ func (s *Server) updateAgent(ctx context.Context, who access.Principal, in *upda
 }
 
 func (s *Server) deleteAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Deleted], error) {
-	asked, err := s.Agents.Delete(ctx, who, in.ID)
-	if err != nil {
+	if err := s.deleteAndWait(ctx, who, in.ID); err != nil {
 		return nil, err
 	}
-	ctx, stop := s.untilDrain(ctx)
-	defer stop()
-	if err := s.Agents.AwaitDeleted(ctx, asked); err != nil {
-		return nil, err
-	}
-	return one(client.Deleted{ID: in.ID, Deleted: true}), nil
+	return one(client.Deleted{ID: string(in.ID), Deleted: true}), nil
 }
 
 func (s *Server) startAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
-	asked, err := s.Agents.Start(ctx, who, in.ID)
-	return s.started(ctx, asked, err)
+	a, err := s.startAndWait(ctx, who, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return one(startedJSON(a)), nil
 }
 
 func (s *Server) restartAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
-	asked, err := s.Agents.Restart(ctx, who, in.ID)
-	return s.started(ctx, asked, err)
-}
-
-func (s *Server) started(ctx context.Context, asked agent.Outcome, err error) (*reply[client.StartedAgent], error) {
+	a, err := s.restartAndWait(ctx, who, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := s.untilDrain(ctx)
-	defer stop()
-	a, err := s.Agents.AwaitRunning(ctx, asked)
-	if err != nil {
-		return nil, err
-	}
-	return one(client.StartedAgent{ID: a.ID, Status: a.Status, StartedAt: client.NewTime(a.StartedAt)}), nil
+	return one(startedJSON(a)), nil
 }
 
 func (s *Server) stopAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StoppedAgent], error) {
-	asked, err := s.Agents.Stop(ctx, who, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	ctx, stop := s.untilDrain(ctx)
-	defer stop()
-	a, err := s.Agents.AwaitStopped(ctx, asked)
+	a, err := s.stopAndWait(ctx, who, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -140,11 +109,11 @@ func (s *Server) stopAgent(ctx context.Context, who access.Principal, in *AgentI
 }
 
 func (s *Server) agentStatus(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.LiveStatus], error) {
-	live, err := s.Agents.Status(ctx, who, in.ID)
+	status, err := s.agents.Status(ctx, who, string(in.ID))
 	if err != nil {
 		return nil, err
 	}
-	return one(live), nil
+	return one(status), nil
 }
 
 type secretsInput struct {
@@ -153,11 +122,11 @@ type secretsInput struct {
 }
 
 func (s *Server) setSecrets(ctx context.Context, who access.Principal, in *secretsInput) (*reply[client.SecretsUpdated], error) {
-	stale, err := s.Agents.SetSecrets(ctx, who, in.ID, in.Body)
+	needsRestart, err := s.agents.SetSecrets(ctx, who, string(in.ID), in.Body)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.SecretsUpdated{Updated: true, NeedsRestart: stale}), nil
+	return one(client.SecretsUpdated{Updated: true, NeedsRestart: needsRestart}), nil
 }
 
 func createdJSON(a agent.Agent) client.CreatedAgent {
@@ -165,6 +134,10 @@ func createdJSON(a agent.Agent) client.CreatedAgent {
 		ID: a.ID, Name: a.Name, Status: a.Status, Region: a.Region,
 		CreatedAt: client.Time{Time: a.CreatedAt}, StartedAt: client.NewTime(a.StartedAt),
 	}
+}
+
+func startedJSON(a agent.Agent) client.StartedAgent {
+	return client.StartedAgent{ID: a.ID, Status: a.Status, StartedAt: client.NewTime(a.StartedAt)}
 }
 
 func summaryJSON(a *agent.Agent, swarms map[string]swarm.Swarm) client.AgentSummary {
@@ -183,18 +156,4 @@ func agentJSON(v agent.View) client.Agent {
 		CreatedAt: client.Time{Time: v.CreatedAt}, StartedAt: client.NewTime(v.StartedAt), StoppedAt: client.NewTime(v.StoppedAt),
 		LastError: orNull(v.LastError), ErrorCategory: orNull(string(v.ErrorCategory)), NeedsRestart: v.NeedsRestart,
 	}
-}
-
-func swarmRef(w swarm.Swarm) *client.SwarmRef {
-	if w.ID == "" {
-		return nil
-	}
-	return &client.SwarmRef{ID: w.ID, Name: w.Name, Slug: w.Slug}
-}
-
-func orNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

@@ -8,8 +8,8 @@ import (
 	"agento.host/agento/internal/knowledge"
 )
 
-// maxIngest is room for 100 chunks of 4,000 characters and their metadata,
-// however they are escaped.
+// maxIngest has room for 100 chunks of 4,000 characters and their metadata, however
+// they are escaped.
 const maxIngest = 8 << 20
 
 type ingestInput struct {
@@ -19,17 +19,14 @@ type ingestInput struct {
 }
 
 func (s *Server) ingestKnowledge(ctx context.Context, who access.Principal, in *ingestInput) (*reply[client.KnowledgeIngested], error) {
-	if err := s.Access.Allows(who, access.FeatureKnowledge); err != nil {
-		return nil, err
-	}
-	asked := knowledge.Ingest{
+	order := knowledge.Ingest{
 		Target:        knowledge.Target{AgentID: in.Body.AgentID, SwarmID: in.Body.SwarmID},
 		ReplaceSource: in.Body.ReplaceSource, DryRun: in.DryRun,
 	}
 	for _, c := range in.Body.Chunks {
-		asked.Chunks = append(asked.Chunks, knowledge.Chunk(c))
+		order.Chunks = append(order.Chunks, knowledge.Chunk(c))
 	}
-	done, err := s.Knowledge.Ingest(ctx, who.AccountID, who.KeyID, asked)
+	done, err := s.knowledge.Ingest(ctx, who.AccountID, who.KeyID, order)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +55,7 @@ func outcomesJSON(outcomes []knowledge.Outcome) []client.KnowledgeOutcome {
 	return rows
 }
 
-// KnowledgeTarget says whose knowledge a request is about.
+// KnowledgeTarget is the part of a query that names the owner of the knowledge.
 type KnowledgeTarget struct {
 	AgentID string `query:"agentId" doc:"Target agent. If it belongs to a swarm, the swarm's knowledge is meant."`
 	SwarmID string `query:"swarmId" doc:"Target swarm. Provide either swarmId or agentId."`
@@ -76,17 +73,15 @@ type listKnowledgeInput struct {
 }
 
 func (s *Server) listKnowledge(ctx context.Context, who access.Principal, in *listKnowledgeInput) (*cursorReply[client.KnowledgeEntry], error) {
-	p, err := s.Knowledge.List(ctx, who.AccountID, knowledge.List{Target: in.target(), Source: in.Source, Limit: in.Limit, Offset: in.Offset})
+	p, err := s.knowledge.List(ctx, who.AccountID, knowledge.List{Target: in.target(), Source: in.Source, Limit: in.Limit, Offset: in.Offset})
 	if err != nil {
 		return nil, err
 	}
-	out := &cursorReply[client.KnowledgeEntry]{}
-	out.Body.Pagination = client.Cursor{NextOffset: orNull(p.Next), HasMore: p.Next != ""}
-	out.Body.Data = make([]client.KnowledgeEntry, len(p.Entries))
+	rows := make([]client.KnowledgeEntry, len(p.Entries))
 	for i, e := range p.Entries {
-		out.Body.Data[i] = entryJSON(e)
+		rows[i] = entryJSON(e)
 	}
-	return out, nil
+	return cursorPage(rows, p.Next), nil
 }
 
 type deleteKnowledgeInput struct {
@@ -98,7 +93,7 @@ type deleteKnowledgeInput struct {
 }
 
 func (s *Server) deleteKnowledge(ctx context.Context, who access.Principal, in *deleteKnowledgeInput) (*reply[client.KnowledgeDeleted], error) {
-	n, err := s.Knowledge.Remove(ctx, who.AccountID, who.KeyID, knowledge.Remove{
+	n, err := s.knowledge.Remove(ctx, who.AccountID, who.KeyID, knowledge.Remove{
 		Target: in.target(), Source: in.Source, ID: in.EntryID, All: in.All == "true", Confirm: in.Confirm == "true",
 	})
 	if err != nil {
@@ -114,7 +109,7 @@ type searchKnowledgeInput struct {
 }
 
 func (s *Server) searchKnowledge(ctx context.Context, who access.Principal, in *searchKnowledgeInput) (*reply[[]client.KnowledgeFound], error) {
-	found, err := s.Knowledge.Search(ctx, who.AccountID, knowledge.Search{Target: in.target(), Query: in.Question, Limit: in.Limit})
+	found, err := s.knowledge.Search(ctx, who.AccountID, knowledge.Search{Target: in.target(), Query: in.Question, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"agento.host/agento/internal/skill/scan"
 )
 
-// maxUpload is room for 2 MiB of files, however they are escaped.
+// maxUpload has room for 2 MiB of files, however they are escaped.
 const maxUpload = 8 << 20
 
 type browseSkillsInput struct {
@@ -24,7 +24,7 @@ type browseSkillsInput struct {
 }
 
 func (s *Server) browseSkills(ctx context.Context, who access.Principal, in *browseSkillsInput) (*listReply[client.Skill], error) {
-	p, err := s.Skills.Browse(ctx, who.AccountID, skill.Query{
+	p, err := s.skills.Browse(ctx, who.AccountID, skill.Query{
 		Search: in.Search, Category: in.Category, Trust: skill.Trust(in.TrustLevel), Page: in.Page, PageSize: in.PageSize,
 	})
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *Server) browseSkills(ctx context.Context, who access.Principal, in *bro
 	return page(rows, p.Total, p.Limit, p.Offset), nil
 }
 
-// SkillID is the input of a route of one skill.
+// SkillID is the part of a path that names a skill.
 type SkillID struct {
 	ID string `path:"id" doc:"Skill identifier."`
 }
@@ -51,7 +51,7 @@ type getSkillInput struct {
 }
 
 func (s *Server) getSkill(ctx context.Context, who access.Principal, in *getSkillInput) (*reply[client.SkillDetails], error) {
-	v, err := s.Skills.Get(ctx, who.AccountID, in.ID, skill.Trust(in.TrustLevel))
+	v, err := s.skills.Get(ctx, who.AccountID, in.ID, skill.Trust(in.TrustLevel))
 	if err != nil {
 		return nil, err
 	}
@@ -61,15 +61,12 @@ func (s *Server) getSkill(ctx context.Context, who access.Principal, in *getSkil
 type uploadSkillInput struct{ Body client.UploadSkillRequest }
 
 func (s *Server) uploadSkill(ctx context.Context, who access.Principal, in *uploadSkillInput) (*reply[client.SkillDetails], error) {
-	if err := s.Access.Allows(who, access.FeatureCustomSkills); err != nil {
-		return nil, err
-	}
 	files, err := filesOf(in.Body)
 	if err != nil {
 		return nil, err
 	}
 	b := in.Body
-	v, err := s.Skills.Upload(ctx, who.AccountID, who.KeyID, skill.Manifest{
+	v, err := s.skills.Upload(ctx, who.AccountID, who.KeyID, skill.Manifest{
 		ID: b.ID, Name: b.Name, Version: b.Version, Author: b.Author, Category: b.Category, Tags: b.Tags,
 		Description: b.Description, EnhancedDescription: b.EnhancedDescription, UseCases: b.UseCases, Tools: b.Tools,
 	}, files)
@@ -79,6 +76,8 @@ func (s *Server) uploadSkill(ctx context.Context, who access.Principal, in *uplo
 	return one(skillJSON(v)), nil
 }
 
+// filesOf decodes the files of an upload, by path.
+// Faults: Invalid.
 func filesOf(in client.UploadSkillRequest) (map[string][]byte, error) {
 	files := map[string][]byte{"SKILL.md": []byte(in.SkillMD)}
 	wrong := fault.Fields{}
@@ -99,17 +98,14 @@ func filesOf(in client.UploadSkillRequest) (map[string][]byte, error) {
 }
 
 func (s *Server) deleteSkill(ctx context.Context, who access.Principal, in *SkillID) (*reply[client.Deleted], error) {
-	if err := s.Skills.Delete(ctx, who.AccountID, who.KeyID, in.ID); err != nil {
+	if err := s.skills.Delete(ctx, who.AccountID, who.KeyID, in.ID); err != nil {
 		return nil, err
 	}
 	return one(client.Deleted{ID: in.ID, Deleted: true}), nil
 }
 
 func (s *Server) listAgentSkills(ctx context.Context, who access.Principal, in *AgentID) (*listReply[client.AgentSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	all, err := s.Skills.List(ctx, who.AccountID, in.ID)
+	all, err := s.readAgentSkills(ctx, who, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +116,7 @@ func (s *Server) listAgentSkills(ctx context.Context, who access.Principal, in *
 			InstalledAt: client.Time{Time: v.InstalledAt}, SecurityScore: v.Score, Source: v.Source,
 		}
 	}
-	return many(rows), nil
+	return whole(rows), nil
 }
 
 type installSkillInput struct {
@@ -129,36 +125,14 @@ type installSkillInput struct {
 }
 
 func (s *Server) installSkill(ctx context.Context, who access.Principal, in *installSkillInput) (*reply[client.ChangedSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	order := skill.Order{SkillID: in.Body.SkillID, Trust: skill.Trust(in.Body.TrustLevel), Version: in.Body.Version}
-	if err := s.mayInstall(who, order.Trust); err != nil {
-		return nil, err
-	}
-	plan, err := s.Access.PlanOf(ctx, s.DB, who.AccountID)
-	if err != nil {
-		return nil, err
-	}
-	done, err := s.Skills.Install(ctx, who.AccountID, who.KeyID, in.ID, order, plan.RoomForSkill)
+	done, err := s.addSkill(ctx, who, in.ID, skill.Order{SkillID: in.Body.SkillID, Trust: skill.Trust(in.Body.TrustLevel), Version: in.Body.Version})
 	if err != nil {
 		return nil, err
 	}
 	return one(changedJSON(done)), nil
 }
 
-// mayInstall says whether the plan has skills of that origin.
-func (s *Server) mayInstall(who access.Principal, trust skill.Trust) error {
-	switch trust {
-	case skill.ClawHub:
-		return s.Access.Allows(who, access.FeatureClawHub)
-	case skill.Custom:
-		return s.Access.Allows(who, access.FeatureCustomSkills)
-	}
-	return nil
-}
-
-// AgentSkillID is the input of a route of one skill of an agent.
+// AgentSkillID is the part of a path that names a skill of an agent.
 type AgentSkillID struct {
 	AgentID
 	SkillID string `path:"skillId" doc:"Skill identifier, or the installation's id."`
@@ -170,35 +144,15 @@ type updateAgentSkillInput struct {
 }
 
 func (s *Server) updateAgentSkill(ctx context.Context, who access.Principal, in *updateAgentSkillInput) (*reply[client.ChangedSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+	done, err := s.changeSkill(ctx, who, in.ID, in.SkillID, in.Body)
+	if err != nil {
 		return nil, err
-	}
-	if in.Body.Version == "" && in.Body.IsEnabled == nil {
-		return nil, fault.Fields{"body": "must have isEnabled, version, or both"}.Err()
-	}
-	var done skill.Change
-	var err error
-	if v := in.Body.Version; v != "" {
-		if v == "latest" {
-			v = ""
-		}
-		if done, err = s.Skills.Upgrade(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID, v); err != nil {
-			return nil, err
-		}
-	}
-	if in.Body.IsEnabled != nil {
-		if done, err = s.Skills.SetEnabled(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID, *in.Body.IsEnabled); err != nil {
-			return nil, err
-		}
 	}
 	return one(changedJSON(done)), nil
 }
 
 func (s *Server) uninstallSkill(ctx context.Context, who access.Principal, in *AgentSkillID) (*reply[client.UninstalledSkill], error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	done, err := s.Skills.Uninstall(ctx, who.AccountID, who.KeyID, in.ID, in.SkillID)
+	done, err := s.removeSkill(ctx, who, in.ID, in.SkillID)
 	if err != nil {
 		return nil, err
 	}
@@ -215,8 +169,8 @@ func changedJSON(c skill.Change) client.ChangedSkill {
 func skillJSON(v skill.Item) client.SkillDetails {
 	d := client.SkillDetails{
 		ID: v.SkillID, Name: v.Name, Description: v.Description, EnhancedDescription: v.EnhancedDescription, Author: v.Author, Category: v.Category,
-		Tags: list(v.Tags), InstallCount: v.Installs, LatestVersion: v.Version, UseCases: list(v.UseCases),
-		ToolCount: len(v.Tools), Tools: list(v.Tools), TrustLevel: string(v.Trust), Versions: v.Versions, Findings: findingsJSON(v.Findings),
+		Tags: orEmpty(v.Tags), InstallCount: v.Installs, LatestVersion: v.Version, UseCases: orEmpty(v.UseCases),
+		ToolCount: len(v.Tools), Tools: orEmpty(v.Tools), TrustLevel: string(v.Trust), Versions: v.Versions, Findings: findingsJSON(v.Findings),
 	}
 	if v.Score != nil {
 		d.SecurityScore = *v.Score
@@ -230,12 +184,4 @@ func findingsJSON(all []scan.Finding) []client.SkillFinding {
 		rows[i] = client.SkillFinding{Rule: f.Rule, Severity: string(f.Severity), File: f.File, Line: f.Line, Message: f.Message, Excerpt: f.Excerpt}
 	}
 	return rows
-}
-
-// list shows an absent list as an empty one.
-func list(s []string) []string {
-	if s == nil {
-		return []string{}
-	}
-	return s
 }

@@ -1,10 +1,11 @@
-package api
+package rest
 
 import (
 	"encoding/json"
 	"net/http"
 	"path"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,25 +15,28 @@ import (
 	"agento.host/agento/client"
 )
 
-func (s *Server) describe() huma.Config {
-	c := huma.DefaultConfig("agento", s.Version)
+// config returns huma's configuration, with the parts of the OpenAPI document that
+// all routes share.
+func config(version string) huma.Config {
+	c := huma.DefaultConfig("agento", version)
 	c.Info.Description = "Manage agents, send chat messages, stream logs, and install skills from any language. Authenticate with an X-Api-Key header."
-	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // descriptions serves it
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // serveDescription and serveReference serve them
 	c.CreateHooks = nil                                   // they would add a $schema field to every body of the contract
 	c.RejectUnknownQueryParameters = true
 	c.Formats = map[string]huma.Format{"application/json": {Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: readJSON}}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "apiKey", In: "header", Name: "X-Api-Key"}}
 	c.Security = []map[string][]string{{"key": {}}}
 	registerTypes(c.Components.Schemas)
-	c.Components.Headers = rateHeaders()
-	c.Components.Responses = refusals(c.Components.Schemas)
+	c.Components.Headers = headers()
+	c.Components.Responses = errorResponses(c.Components.Schemas)
 	return c
 }
 
-// descriptions serves the API's description, written once when it is first asked
-// for. huma would write it for each of the first who ask at once, into one variable.
-func (s *Server) descriptions() {
-	api := s.api.OpenAPI()
+// serveDescription serves the OpenAPI document. Each form is written once, when it
+// is first requested: huma would write it once for each of the first concurrent
+// requests, into one variable.
+func (a *API) serveDescription() {
+	api := a.huma.OpenAPI()
 	for place, write := range map[string]func() ([]byte, error){
 		"/openapi.json":     func() ([]byte, error) { return json.Marshal(api) },
 		"/openapi.yaml":     api.YAML,
@@ -40,30 +44,33 @@ func (s *Server) descriptions() {
 		"/openapi-3.0.yaml": api.DowngradeYAML,
 	} {
 		written := sync.OnceValues(write)
-		kind := "application/openapi+" + strings.TrimPrefix(path.Ext(place), ".")
-		s.mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) {
+		contentType := "application/openapi+" + strings.TrimPrefix(path.Ext(place), ".")
+		a.mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) {
 			text, err := written()
 			if err != nil {
-				s.fail(w, r, err)
+				a.writeError(w, r, err)
 				return
 			}
-			w.Header().Set("Content-Type", kind)
-			_, _ = w.Write(text) // a reader that has gone
+			w.Header().Set("Content-Type", contentType)
+			_, _ = w.Write(text) // fails if the client has disconnected
 		})
 	}
 }
 
-// registerTypes tells the schema generator what the wire types look like that
-// write themselves.
+// registerTypes describes the wire types that have their own JSON form.
 func registerTypes(schemas huma.Registry) {
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.Optional[string]](), reflect.TypeFor[*string]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.Time](), reflect.TypeFor[timestamp]())
-	schemas.RegisterTypeAlias(reflect.TypeFor[refusal](), reflect.TypeFor[client.ErrorEnvelope]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[humaError](), reflect.TypeFor[client.ErrorEnvelope]())
 }
 
-// nullables describes which fields are null where there is nothing. The schema
-// generator knows it of simple types only, and thinks that every list may be.
-func nullables(schemas huma.Registry) {
+func schemaOf[T any](schemas huma.Registry) *huma.Schema {
+	return schemas.Schema(reflect.TypeFor[T](), true, "")
+}
+
+// describeNulls describes which fields may be null. huma knows it of simple types
+// only, and takes every list to be nullable.
+func describeNulls(schemas huma.Registry) {
 	for name, schema := range schemas.Map() {
 		t := schemas.TypeFromRef("#/components/schemas/" + name)
 		if t == nil || t.Kind() != reflect.Struct {
@@ -92,8 +99,8 @@ func (timestamp) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Format: "date-time", Examples: []any{"2026-02-10T14:00:00.000Z"}}
 }
 
-// rateHeaders are on every answer to a known key.
-func rateHeaders() map[string]*huma.Header {
+// headers returns the headers of responses to an authenticated request.
+func headers() map[string]*huma.Header {
 	number := &huma.Schema{Type: huma.TypeInteger}
 	return map[string]*huma.Header{
 		"X-RateLimit-Limit":     {Description: "Requests that the key may make in any 60 seconds.", Schema: number},
@@ -104,7 +111,7 @@ func rateHeaders() map[string]*huma.Header {
 	}
 }
 
-func headers(names ...string) map[string]*huma.Header {
+func headerRefs(names ...string) map[string]*huma.Header {
 	refs := map[string]*huma.Header{}
 	for _, name := range append(names, "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id") {
 		refs[name] = &huma.Header{Ref: "#/components/headers/" + name}
@@ -112,8 +119,8 @@ func headers(names ...string) map[string]*huma.Header {
 	return refs
 }
 
-// why says when each status is answered.
-func why() map[int]string {
+// statusDescriptions says when each error status is answered.
+func statusDescriptions() map[int]string {
 	return map[int]string{
 		http.StatusBadRequest:            "invalid_request: the request is malformed; details names each field.",
 		http.StatusUnauthorized:          "unauthorized: no key, an unknown one, or a revoked one.",
@@ -130,48 +137,62 @@ func why() map[int]string {
 	}
 }
 
-// refusals are the error answers, each described once.
-func refusals(schemas huma.Registry) map[string]*huma.Response {
-	envelope := schemas.Schema(reflect.TypeFor[client.ErrorEnvelope](), true, "")
+// errorResponses describes each error status once; the routes refer to it.
+func errorResponses(schemas huma.Registry) map[string]*huma.Response {
+	envelope := schemaOf[client.ErrorEnvelope](schemas)
 	all := map[string]*huma.Response{}
-	for status, text := range why() {
+	for status, text := range statusDescriptions() {
 		r := &huma.Response{
-			Description: text, Headers: headers(),
+			Description: text, Headers: headerRefs(),
 			Content: map[string]*huma.MediaType{"application/json": {Schema: envelope}},
 		}
 		if status == http.StatusTooManyRequests {
-			r.Headers = headers("Retry-After")
+			r.Headers = headerRefs("Retry-After")
 		}
 		all[strconv.Itoa(status)] = r
 	}
 	return all
 }
 
-// describeAnswers replaces what huma supposes of a route's answers by what they are.
-func (s *Server) describeAnswers(r route) {
-	op := operationOf(s.api.OpenAPI().Paths[r.path], r.method)
-	status := r.status
-	if status == 0 {
-		status = http.StatusOK
-	}
-	success := op.Responses[strconv.Itoa(status)]
-	success.Headers = headers()
-	if r.example != "" {
+// describeResponses replaces huma's guess of a route's responses by what they are.
+func (a *API) describeResponses(r Route) {
+	op := a.operationOf(r)
+	status := strconv.Itoa(r.successStatus())
+	success := op.Responses[status]
+	success.Headers = headerRefs()
+	if r.IsStream() {
 		success.Description = "A stream of server-sent events."
 		success.Content = map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}, Example: r.example}}
 	}
-	op.Responses = map[string]*huma.Response{strconv.Itoa(status): success}
-	if r.early {
-		op.Responses["202"] = &huma.Response{Description: "With Prefer: respond-async, at once; status is provisioning.", Headers: headers(), Content: success.Content}
+	op.Responses = map[string]*huma.Response{status: success}
+	if r.Async {
+		op.Responses["202"] = &huma.Response{Description: "With Prefer: respond-async, at once; status is provisioning.", Headers: headerRefs(), Content: success.Content}
 	}
-	for _, status := range refusalsOf(r, op) {
+	for _, status := range slices.Concat(ownErrors(op), r.Errors) {
 		code := strconv.Itoa(status)
 		op.Responses[code] = &huma.Response{Ref: "#/components/responses/" + code}
 	}
 }
 
-func operationOf(p *huma.PathItem, method string) *huma.Operation {
-	switch method {
+// ownErrors returns the error statuses that this package itself answers.
+func ownErrors(op *huma.Operation) []int {
+	own := []int{http.StatusBadRequest, http.StatusInternalServerError}
+	if op.RequestBody != nil {
+		own = append(own, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	return own
+}
+
+func (r Route) successStatus() int {
+	if r.Status == 0 {
+		return http.StatusOK
+	}
+	return r.Status
+}
+
+func (a *API) operationOf(r Route) *huma.Operation {
+	p := a.huma.OpenAPI().Paths[r.Path]
+	switch r.Method {
 	case http.MethodPost:
 		return p.Post
 	case http.MethodPut:
@@ -182,21 +203,4 @@ func operationOf(p *huma.PathItem, method string) *huma.Operation {
 		return p.Delete
 	}
 	return p.Get
-}
-
-func refusalsOf(r route, op *huma.Operation) []int {
-	all := []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}
-	if strings.Contains(r.path, "{") {
-		all = append(all, http.StatusNotFound)
-	}
-	if op.RequestBody != nil {
-		all = append(all, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
-	}
-	if r.method != http.MethodGet {
-		all = append(all, http.StatusConflict)
-	}
-	if r.method == http.MethodPost {
-		all = append(all, http.StatusBadGateway, http.StatusGatewayTimeout)
-	}
-	return all
 }

@@ -1,4 +1,4 @@
-package api
+package rest
 
 import (
 	"bytes"
@@ -8,17 +8,21 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// reference is the API as a page without scripts, made from the description that
-// the routes are served by. The whole of it, with every schema, is at /openapi.json.
-func (s *Server) reference(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	_, _ = w.Write(s.page) // a reader that has gone
+// serveReference serves the API as a page without scripts, made from the OpenAPI
+// document. The document itself, with every schema, is at /openapi.json.
+func (a *API) serveReference(version string, routes []Route) {
+	page := a.renderReference(version, routes)
+	a.mux.HandleFunc("GET /docs", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		_, _ = w.Write(page) // fails if the client has disconnected
+	})
 }
 
 // resource is one section of the page.
@@ -27,61 +31,63 @@ type resource struct {
 	Rows []referenceRow
 }
 
+// referenceRow is one route of the page.
 type referenceRow struct {
 	Method, Path, Summary, Scope string
-	Stream                       string // an example of it
+	Stream                       string // an example; empty: the route answers with JSON
 	Parts                        []part
 }
 
-// part is a table of fields below a route.
+// part is a table of fields of a route.
 type part struct {
 	Name   string
 	Fields []field
 }
 
+// field is one row of such a table.
 type field struct {
 	Name, Type, Doc string
 	Required        bool
 }
 
-func (s *Server) renderReference(rows []route) []byte {
+func (a *API) renderReference(version string, routes []Route) []byte {
 	var page bytes.Buffer
-	view := map[string]any{"Version": s.Version, "Resources": s.resources(rows)}
+	view := map[string]any{"Version": version, "Resources": a.resources(routes)}
 	if err := referencePage.Execute(&page, view); err != nil {
-		panic(fmt.Sprintf("render the reference: %v", err)) // a mistake in the template, seen by every test
+		panic(fmt.Sprintf("render the reference: %v", err)) // a mistake in the template, which every test finds
 	}
 	return page.Bytes()
 }
 
-// resources groups the routes by what they are about, in the order of the table.
-func (s *Server) resources(rows []route) []*resource {
+// resources groups the routes by resource, in the order of the table.
+func (a *API) resources(routes []Route) []*resource {
 	var all []*resource
-	for _, r := range rows {
-		i := slices.IndexFunc(all, func(v *resource) bool { return v.Name == tag(r.path) })
+	for _, r := range routes {
+		i := slices.IndexFunc(all, func(v *resource) bool { return v.Name == tag(r.Path) })
 		if i < 0 {
-			i, all = len(all), append(all, &resource{Name: tag(r.path)})
+			i, all = len(all), append(all, &resource{Name: tag(r.Path)})
 		}
-		all[i].Rows = append(all[i].Rows, s.referenceRow(r))
+		all[i].Rows = append(all[i].Rows, a.referenceRow(r))
 	}
 	return all
 }
 
-func (s *Server) referenceRow(r route) referenceRow {
-	op := operationOf(s.api.OpenAPI().Paths[r.path], r.method)
-	row := referenceRow{Method: r.method, Path: r.path, Summary: r.summary, Scope: cmp.Or(string(r.scope), "any key"), Stream: r.example}
+func (a *API) referenceRow(r Route) referenceRow {
+	op := a.operationOf(r)
+	row := referenceRow{Method: r.Method, Path: r.Path, Summary: r.Summary, Scope: cmp.Or(r.Scope, "any key"), Stream: r.example}
 	var params []field
 	for _, p := range op.Parameters {
-		params = append(params, field{Name: p.Name, Type: p.In + ", " + s.typeOf(p.Schema), Doc: p.Description, Required: p.Required})
+		params = append(params, field{Name: p.Name, Type: p.In + ", " + a.typeOf(p.Schema), Doc: p.Description, Required: p.Required})
 	}
 	row.add("Parameters", params)
 	if op.RequestBody != nil {
-		row.add("Body", s.fields("", op.RequestBody.Content["application/json"].Schema))
+		row.add("Body", a.fields("", op.RequestBody.Content["application/json"].Schema))
 	}
-	status := cmp.Or(r.status, http.StatusOK)
-	if media := op.Responses[fmt.Sprint(status)].Content["application/json"]; media != nil {
-		answer := s.fields("", media.Schema)
+	status := r.successStatus()
+	if media := op.Responses[strconv.Itoa(status)].Content["application/json"]; media != nil {
+		answer := a.fields("", media.Schema)
 		for i := range answer {
-			answer[i].Required = false // it is always there
+			answer[i].Required = false // a field of a response is always present
 		}
 		row.add(fmt.Sprintf("Answer %d", status), answer)
 	}
@@ -94,22 +100,22 @@ func (r *referenceRow) add(name string, fields []field) {
 	}
 }
 
-// fields lists what an object holds, with what the objects in it hold: required
-// ones first.
-func (s *Server) fields(prefix string, schema *huma.Schema) []field {
-	schema = s.resolve(schema)
-	names := slices.SortedFunc(maps.Keys(schema.Properties), func(a, b string) int {
-		return cmp.Or(-compareBool(slices.Contains(schema.Required, a), slices.Contains(schema.Required, b)), cmp.Compare(a, b))
+// fields lists the fields of an object and of the objects in it, required ones
+// first.
+func (a *API) fields(prefix string, schema *huma.Schema) []field {
+	schema = a.resolve(schema)
+	names := slices.SortedFunc(maps.Keys(schema.Properties), func(x, y string) int {
+		return cmp.Or(-compareBool(slices.Contains(schema.Required, x), slices.Contains(schema.Required, y)), cmp.Compare(x, y))
 	})
 	var all []field
 	for _, name := range names {
-		v := s.resolve(schema.Properties[name])
+		v := a.resolve(schema.Properties[name])
 		doc := cmp.Or(schema.Properties[name].Description, v.Description)
-		all = append(all, field{Name: prefix + name, Type: s.typeOf(schema.Properties[name]), Doc: doc, Required: slices.Contains(schema.Required, name)})
+		all = append(all, field{Name: prefix + name, Type: a.typeOf(schema.Properties[name]), Doc: doc, Required: slices.Contains(schema.Required, name)})
 		if v.Type == huma.TypeArray {
-			all = append(all, s.fields(prefix+name+"[].", v.Items)...)
+			all = append(all, a.fields(prefix+name+"[].", v.Items)...)
 		} else {
-			all = append(all, s.fields(prefix+name+".", v)...)
+			all = append(all, a.fields(prefix+name+".", v)...)
 		}
 	}
 	return all
@@ -125,29 +131,29 @@ func compareBool(a, b bool) int {
 	return -1
 }
 
-// resolve is what a schema refers to.
-func (s *Server) resolve(schema *huma.Schema) *huma.Schema {
+// resolve returns the schema that a reference refers to.
+func (a *API) resolve(schema *huma.Schema) *huma.Schema {
 	if schema == nil {
 		return &huma.Schema{}
 	}
-	if len(schema.AnyOf) > 0 { // a thing or null
+	if len(schema.AnyOf) > 0 { // an object or null
 		schema = schema.AnyOf[0]
 	}
 	if schema.Ref != "" {
-		return s.api.OpenAPI().Components.Schemas.SchemaFromRef(schema.Ref)
+		return a.huma.OpenAPI().Components.Schemas.SchemaFromRef(schema.Ref)
 	}
 	return schema
 }
 
-func (s *Server) typeOf(schema *huma.Schema) string {
+func (a *API) typeOf(schema *huma.Schema) string {
 	null := schema.Nullable || len(schema.AnyOf) > 0
-	schema = s.resolve(schema)
+	schema = a.resolve(schema)
 	name := cmp.Or(schema.Type, "any")
 	switch {
 	case len(schema.Enum) > 0:
 		name = strings.ReplaceAll(strings.Trim(fmt.Sprintf("%q", schema.Enum), "[]"), `" "`, `", "`)
 	case schema.Type == huma.TypeArray:
-		name = "array of " + s.typeOf(schema.Items)
+		name = "array of " + a.typeOf(schema.Items)
 	case schema.Format == "date-time":
 		name = "time"
 	}

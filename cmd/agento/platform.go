@@ -162,8 +162,8 @@ func (p *platform) furnish(ctx context.Context, f serveFlags, d demo, secrets *v
 	p.callbacks.Handle("/", p.proxy)
 	p.callbacks.Handle("/mcp", mcp.New(mcp.Settings{Agents: p.agents, Knowledge: p.knowledge, Version: version, Log: p.log}))
 	p.door = api.New(api.Settings{
-		DB: p.db, Access: p.accounts, Limiter: access.NewLimiter(), Agents: p.agents, Chat: p.talks,
-		Documents: documents, Swarms: swarms, Knowledge: p.knowledge, Skills: p.skills,
+		DB: p.db, Events: events, Access: p.accounts, Limiter: access.NewLimiter(), Agents: p.agents, Chat: p.talks,
+		Workspace: documents, Swarms: swarms, Knowledge: p.knowledge, Skills: p.skills,
 		Ready: p.isReady, Version: version, Log: p.log,
 	})
 	return nil

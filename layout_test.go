@@ -1,5 +1,4 @@
-// Package agento_test holds ARCHITECTURE.md against the code: every package lies
-// in a room of its table, and imports only what its room may stand on.
+// Package agento_test checks the table of packages in ARCHITECTURE.md against the code.
 package agento_test
 
 import (
@@ -15,82 +14,95 @@ import (
 
 const module = "agento.host/agento"
 
-// room is a row of the table: a folder and the rooms that it may import.
-type room struct {
-	name   string
-	stands []string
+// row is a row of the table: a directory, and the rows that it may import.
+type row struct {
+	name      string
+	mayImport []string
 }
 
-func TestEveryPackageStandsWhereTheTableSays(t *testing.T) {
-	rooms := readTable(t)
+func TestImportsFollowTheTable(t *testing.T) {
+	rows := readTable(t)
 	seen := map[string]bool{}
 	for _, p := range packages(t) {
-		at, ok := roomOf(rooms, p.ImportPath)
+		own, ok := rowOf(rows, p.ImportPath)
 		if !ok {
-			t.Errorf("%s lies in no room of ARCHITECTURE.md", p.ImportPath)
+			t.Errorf("%s has no row in ARCHITECTURE.md", p.ImportPath)
 			continue
 		}
-		seen[at.name] = true
+		seen[own.name] = true
 		for _, imported := range p.Imports {
 			if !strings.HasPrefix(imported, module+"/") {
 				continue
 			}
-			to, ok := roomOf(rooms, imported)
-			if !ok || to.name == at.name || slices.Contains(at.stands, to.name) {
+			to, ok := rowOf(rows, imported)
+			if !ok || to.name == own.name || slices.Contains(own.mayImport, to.name) {
 				continue
 			}
-			t.Errorf("%s imports %s: the room %s may not stand on %s", p.ImportPath, imported, at.name, to.name)
+			t.Errorf("%s imports %s: the row %s may not import %s", p.ImportPath, imported, own.name, to.name)
 		}
 	}
-	for _, r := range rooms {
+	for _, r := range rows {
 		if !seen[r.name] {
-			t.Errorf("ARCHITECTURE.md has the room %s, which holds no package", r.name)
+			t.Errorf("ARCHITECTURE.md has the row %s, which has no package", r.name)
 		}
 	}
 }
 
-func TestImportsRunOneWay(t *testing.T) {
-	place := map[string]int{}
-	rooms := readTable(t)
-	for i, r := range rooms {
-		place[r.name] = i
+func TestRowsImportOnlyRowsBelow(t *testing.T) {
+	index := map[string]int{}
+	rows := readTable(t)
+	for i, r := range rows {
+		index[r.name] = i
 	}
-	for _, r := range rooms {
-		for _, below := range r.stands {
-			if place[below] <= place[r.name] {
-				t.Errorf("%s stands on %s, which does not lie below it in the table", r.name, below)
+	for _, r := range rows {
+		for _, imported := range r.mayImport {
+			if index[imported] <= index[r.name] {
+				t.Errorf("%s may import %s, which is not below it in the table", r.name, imported)
 			}
 		}
 	}
 }
 
-// readTable reads the rows "| `room` | owns | `a` `b` |".
-func readTable(t *testing.T) []room {
+// TestOnlyRestImportsHuma: its decoding, validation and messages stay behind one
+// package, tests included.
+func TestOnlyRestImportsHuma(t *testing.T) {
+	const huma, allowed = "github.com/danielgtaylor/huma/", module + "/internal/rest"
+	for _, p := range packages(t) {
+		for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			if strings.HasPrefix(imported, huma) && p.ImportPath != allowed {
+				t.Errorf("%s imports %s: only %s may", p.ImportPath, imported, allowed)
+			}
+		}
+	}
+}
+
+// readTable reads the rows "| `package` | owns | `a` `b` |".
+func readTable(t *testing.T) []row {
 	t.Helper()
 	text, err := os.ReadFile("ARCHITECTURE.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, ok := strings.Cut(string(text), "| room | owns | stands on |")
+	_, table, ok := strings.Cut(string(text), "| package | owns | may import |")
 	if !ok {
-		t.Fatal("ARCHITECTURE.md has no table of rooms")
+		t.Fatal("ARCHITECTURE.md has no table of packages")
 	}
 	table, _, _ = strings.Cut(table, "\n\n")
-	var rooms []room
+	var rows []row
 	for line := range strings.Lines(table) {
 		cells := strings.Split(strings.TrimSpace(line), "|")
 		if len(cells) != 5 || !strings.Contains(cells[1], "`") {
 			continue
 		}
-		rooms = append(rooms, room{name: strings.Trim(cells[1], " `"), stands: strings.Fields(strings.ReplaceAll(cells[3], "`", ""))})
+		rows = append(rows, row{name: strings.Trim(cells[1], " `"), mayImport: strings.Fields(strings.ReplaceAll(cells[3], "`", ""))})
 	}
-	return rooms
+	return rows
 }
 
-// roomOf is the room with the longest name that the package lies in.
-func roomOf(rooms []room, pkg string) (best room, ok bool) {
+// rowOf returns the row with the longest name that contains the package.
+func rowOf(rows []row, pkg string) (best row, ok bool) {
 	path := strings.TrimPrefix(pkg, module+"/")
-	for _, r := range rooms {
+	for _, r := range rows {
 		if (path == r.name || strings.HasPrefix(path, r.name+"/")) && len(r.name) > len(best.name) {
 			best, ok = r, true
 		}
@@ -99,13 +111,13 @@ func roomOf(rooms []room, pkg string) (best room, ok bool) {
 }
 
 type goPackage struct {
-	ImportPath string
-	Imports    []string
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
 }
 
 func packages(t *testing.T) []goPackage {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "./client/...", "./cmd/...", "./internal/...").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./client/...", "./cmd/...", "./internal/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

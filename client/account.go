@@ -15,7 +15,7 @@ type Account struct {
 	Usage AccountUsage `json:"usage"`
 }
 
-// Plan is what an account may do.
+// Plan sets the limits and features of an account.
 type Plan struct {
 	ID       string          `json:"id"`
 	Name     string          `json:"name"`
@@ -24,19 +24,19 @@ type Plan struct {
 	Features map[string]bool `json:"features"`
 }
 
-// PlanLimits are the numbers of a plan; 2147483647 stands for no limit.
+// PlanLimits are the limits of a plan; 2147483647 means no limit.
 type PlanLimits struct {
 	MaxAgents         int `json:"maxAgents"`
 	MaxSkillsPerAgent int `json:"maxSkillsPerAgent"`
 }
 
-// AccountUsage is what an account has now.
+// AccountUsage counts the agents of an account.
 type AccountUsage struct {
 	Agents        int `json:"agents"`
 	RunningAgents int `json:"runningAgents"`
 }
 
-// AuditEvent is one change that somebody made.
+// AuditEvent is one change in the audit log.
 type AuditEvent struct {
 	ID     string         `json:"id"`
 	Actor  string         `json:"actor" doc:"The id of the API key that asked for it; agent, system or operator."`
@@ -51,14 +51,14 @@ func (c *Client) Account(ctx context.Context) (Account, error) {
 	return data[Account](ctx, c, http.MethodGet, "/v1/account", nil)
 }
 
-// AuditQuery narrows a reading of the audit log; empty fields let everything through.
+// AuditQuery filters the audit log; an empty field does not filter.
 type AuditQuery struct {
 	Target string // "agent/ID", "swarm/ID", "key/ID"
 	Action string // "agent.created"
 	Actor  string // a key's id; agent, system or operator
 	Since  *Time
 	Limit  int    // 0: the server's default
-	Offset string // a page's NextOffset
+	Offset string // NextOffset of the page before
 }
 
 // Audit returns a page of the audit log, newest first.

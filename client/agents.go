@@ -6,12 +6,12 @@ import (
 	"net/url"
 )
 
-// AgentStatus is what an agent is doing, to its user.
+// AgentStatus is the status of an agent.
 type AgentStatus string
 
 // The statuses of an agent.
 const (
-	Provisioning AgentStatus = "provisioning" // new: its gateway is being made
+	Provisioning AgentStatus = "provisioning" // new: its gateway is being created
 	Starting     AgentStatus = "starting"
 	Running      AgentStatus = "running"
 	Stopping     AgentStatus = "stopping"
@@ -39,7 +39,7 @@ type SwarmRef struct {
 	Slug string `json:"slug"`
 }
 
-// Agent is everything about one agent but its secrets.
+// Agent is one agent, without its secrets.
 type Agent struct {
 	ID            string         `json:"id"`
 	Name          string         `json:"name"`
@@ -58,7 +58,7 @@ type Agent struct {
 	NeedsRestart  bool           `json:"needsRestart"`
 }
 
-// CreateAgentRequest asks for a new agent.
+// CreateAgentRequest creates an agent.
 type CreateAgentRequest struct {
 	Name       string            `json:"name" doc:"Agent display name (1-100 characters)."`
 	Region     string            `json:"region,omitempty" enum:"us,eu" doc:"Defaults to eu."`
@@ -69,7 +69,7 @@ type CreateAgentRequest struct {
 	SwarmID    string            `json:"swarmId,omitempty" doc:"Swarm to put the agent in."`
 }
 
-// CreatedAgent is the answer to CreateAgent.
+// CreatedAgent is the result of CreateAgent.
 type CreatedAgent struct {
 	ID        string      `json:"id"`
 	Name      string      `json:"name"`
@@ -87,7 +87,7 @@ type UpdateAgentRequest struct {
 	SwarmID   Optional[string] `json:"swarmId,omitzero" doc:"Swarm to join, or null to leave."`
 }
 
-// UpdatedAgent is the answer to UpdateAgent.
+// UpdatedAgent is the result of UpdateAgent.
 type UpdatedAgent struct {
 	ID           string      `json:"id"`
 	Name         string      `json:"name"`
@@ -95,27 +95,27 @@ type UpdatedAgent struct {
 	NeedsRestart bool        `json:"needsRestart"`
 }
 
-// StartedAgent is the answer to StartAgent and RestartAgent.
+// StartedAgent is the result of StartAgent and RestartAgent.
 type StartedAgent struct {
 	ID        string      `json:"id"`
 	Status    AgentStatus `json:"status"`
 	StartedAt *Time       `json:"startedAt"`
 }
 
-// StoppedAgent is the answer to StopAgent.
+// StoppedAgent is the result of StopAgent.
 type StoppedAgent struct {
 	ID        string      `json:"id"`
 	Status    AgentStatus `json:"status"`
 	StoppedAt *Time       `json:"stoppedAt"`
 }
 
-// Deleted is the answer to a deletion by id.
+// Deleted is the result of a deletion by id.
 type Deleted struct {
 	ID      string `json:"id"`
 	Deleted bool   `json:"deleted"`
 }
 
-// LiveStatus is what an agent is doing now, as seen by Source.
+// LiveStatus is the current state of an agent and its gateway, as Source reports it.
 type LiveStatus struct {
 	Status          AgentStatus `json:"status"`
 	ContainerStatus string      `json:"containerStatus" doc:"running, exited or gone"`
@@ -124,20 +124,20 @@ type LiveStatus struct {
 	Source          string      `json:"source" enum:"redis,memory,runtime" doc:"redis: a fresh report in Redis; memory: a fresh report in this server; runtime: looked at just now."`
 }
 
-// Resources is what a gateway uses.
+// Resources is the resource usage of a gateway.
 type Resources struct {
 	MemoryUsage string `json:"memoryUsage" example:"128MiB / 512MiB"`
 	CPUPercent  string `json:"cpuPercent" example:"2.35%"`
 }
 
-// SecretsRequest sets and deletes secrets of an agent or a swarm. Both
-// spellings of a name are understood: anthropicApiKey, anthropic_api_key.
+// SecretsRequest sets and deletes secrets of an agent or a swarm. Names may be
+// spelled in two ways: anthropicApiKey, anthropic_api_key.
 type SecretsRequest struct {
 	Secrets       map[string]string `json:"secrets,omitempty" doc:"Secrets to set, by name."`
 	DeleteSecrets []string          `json:"deleteSecrets,omitempty" doc:"Names of secrets to remove."`
 }
 
-// SecretsUpdated is the answer to SetSecrets.
+// SecretsUpdated is the result of SetSecrets.
 type SecretsUpdated struct {
 	Updated      bool `json:"updated"`
 	NeedsRestart bool `json:"needsRestart"`
@@ -149,7 +149,7 @@ func (c *Client) ListAgents(ctx context.Context) ([]AgentSummary, error) {
 	return list.Data, err
 }
 
-// CreateAgent makes an agent and waits until it runs.
+// CreateAgent creates an agent and waits until it runs.
 func (c *Client) CreateAgent(ctx context.Context, in CreateAgentRequest) (CreatedAgent, error) {
 	return data[CreatedAgent](ctx, c, http.MethodPost, "/v1/agents", in)
 }
@@ -179,12 +179,12 @@ func (c *Client) StopAgent(ctx context.Context, id string) (StoppedAgent, error)
 	return data[StoppedAgent](ctx, c, http.MethodPost, agentPath(id)+"/stop", nil)
 }
 
-// RestartAgent gives an agent a fresh gateway and waits until it runs.
+// RestartAgent replaces the gateway of an agent and waits until it runs.
 func (c *Client) RestartAgent(ctx context.Context, id string) (StartedAgent, error) {
 	return data[StartedAgent](ctx, c, http.MethodPost, agentPath(id)+"/restart", nil)
 }
 
-// AgentStatus looks at an agent now.
+// AgentStatus returns the current state of an agent.
 func (c *Client) AgentStatus(ctx context.Context, id string) (LiveStatus, error) {
 	return data[LiveStatus](ctx, c, http.MethodGet, agentPath(id)+"/status", nil)
 }

@@ -21,8 +21,8 @@ type ChatRequest struct {
 	Context   any    `json:"context,omitempty" doc:"What the agent should know of this conversation: a string, or an object of key-value pairs. At most 2000 characters once formatted."`
 }
 
-// ChatEvent is one event of an answer: Type is text (Content), done, or error
-// (Code, Message).
+// ChatEvent is one event of an answer. Type is text (with Content), done, or error
+// (with Code and Message).
 type ChatEvent struct {
 	Type    string `json:"type"`
 	Content string `json:"content,omitempty"`
@@ -37,7 +37,7 @@ type ChatMessage struct {
 	Timestamp Time   `json:"timestamp"`
 }
 
-// ChatSession is one conversation of an agent.
+// ChatSession is one session of an agent.
 type ChatSession struct {
 	ID        string  `json:"id"`
 	Name      *string `json:"name"`
@@ -45,20 +45,20 @@ type ChatSession struct {
 	StartedAt Time    `json:"startedAt"`
 }
 
-// NewSessionRequest starts a conversation afresh.
+// NewSessionRequest starts a new session.
 type NewSessionRequest struct {
 	PeerID string `json:"peerId,omitempty" doc:"The end user whose conversation starts afresh."`
 }
 
-// NewSession is the answer to NewSession.
+// NewSession is the result of Client.NewSession.
 type NewSession struct {
 	ID        string `json:"id"`
 	StartedAt Time   `json:"startedAt"`
 }
 
-// Chat sends a message and yields the agent's answer as it comes. An answer that
-// breaks off, before done or error, ends with io.ErrUnexpectedEOF. Ending the
-// iteration, or ctx, aborts the agent's run.
+// Chat sends a message and yields the events of the agent's answer as they arrive. An
+// answer that is interrupted before done or error ends with io.ErrUnexpectedEOF.
+// Ending the iteration, or ctx, aborts the agent's run.
 func (c *Client) Chat(ctx context.Context, agentID string, in ChatRequest) iter.Seq2[ChatEvent, error] {
 	return func(yield func(ChatEvent, error) bool) {
 		res, err := c.do(ctx, http.MethodPost, agentPath(agentID)+"/chat/messages", in)
@@ -80,7 +80,7 @@ func (c *Client) Chat(ctx context.Context, agentID string, in ChatRequest) iter.
 	}
 }
 
-// HistoryQuery narrows a reading of a chat's history.
+// HistoryQuery filters the history of a chat.
 type HistoryQuery struct {
 	SessionID string
 	Limit     int // 0: the server's default
@@ -109,20 +109,20 @@ func (c *Client) Sessions(ctx context.Context, agentID string) ([]ChatSession, e
 	return list.Data, err
 }
 
-// NewSession starts a conversation afresh.
+// NewSession starts a new session.
 func (c *Client) NewSession(ctx context.Context, agentID string, in NewSessionRequest) (NewSession, error) {
 	return data[NewSession](ctx, c, http.MethodPost, agentPath(agentID)+"/chat/sessions", in)
 }
 
-// dataLines yields the data lines of a server-sent event stream whose events
-// have one line each; comments are passed over.
+// dataLines yields the data of a stream of server-sent events that have one line
+// each. It skips comments.
 func dataLines(r io.Reader) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		in := bufio.NewReader(r)
 		for {
 			line, err := in.ReadString('\n')
 			if errors.Is(err, io.EOF) {
-				return // a line without its end is cut off
+				return // a line without its end is incomplete
 			}
 			if err != nil {
 				yield("", err)

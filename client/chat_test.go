@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// TestAnAnswerThatBreaksOff: half a line is no event, whichever way it ended.
-func TestAnAnswerThatBreaksOff(t *testing.T) {
+// TestChatReportsAnInterruptedAnswer: half a line is not an event, whether the
+// connection broke or the response ended.
+func TestChatReportsAnInterruptedAnswer(t *testing.T) {
 	const begun = "data: {\"type\":\"text\",\"content\":\"Hello\"}\n\ndata: {\"type\":\"text\",\"cont"
 	for name, end := range map[string]func(){"cut": func() { panic(http.ErrAbortHandler) }, "ended": func() {}} {
 		t.Run(name, func(t *testing.T) {
@@ -20,17 +21,17 @@ func TestAnAnswerThatBreaksOff(t *testing.T) {
 			}))
 			defer s.Close()
 			c := Client{URL: s.URL}
-			var said string
+			var text string
 			var last error
 			for e, err := range c.Chat(t.Context(), "a", ChatRequest{Message: "Hi"}) {
-				said, last = said+e.Content, err
+				text, last = text+e.Content, err
 			}
-			if said != "Hello" || !errors.Is(last, io.ErrUnexpectedEOF) {
-				t.Errorf("said %q, ended with %v", said, last)
+			if text != "Hello" || !errors.Is(last, io.ErrUnexpectedEOF) {
+				t.Errorf("the text is %q, the error %v", text, last)
 			}
 			for line, err := range c.FollowLogs(t.Context(), "a", 0) {
 				if err == nil && line != `{"type":"text","content":"Hello"}` {
-					t.Errorf("half a line: %q", line)
+					t.Errorf("half a line was reported: %q", line)
 				}
 			}
 		})

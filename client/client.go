@@ -1,5 +1,5 @@
-// Package client is the Go client of the agento API and the home of its wire
-// types, which the server uses too, so that the two cannot drift apart.
+// Package client is the Go client of the agento API. It defines the wire types, which
+// the server uses too, so that client and server always agree.
 package client
 
 import (
@@ -13,44 +13,44 @@ import (
 	"strings"
 )
 
-// Client calls an agento server. The zero HTTP field means http.DefaultClient.
+// Client calls an agento server. If HTTP is nil, it uses http.DefaultClient.
 type Client struct {
 	URL    string // the server's address, such as http://127.0.0.1:8080
 	APIKey string
 	HTTP   *http.Client
 }
 
-// Data is the envelope of one thing.
+// Data is the envelope of one value.
 type Data[T any] struct {
 	Data T `json:"data"`
 }
 
-// List is the envelope of many things.
+// List is the envelope of a list.
 type List[T any] struct {
 	Data       []T        `json:"data"`
 	Pagination Pagination `json:"pagination"`
 }
 
-// Pagination says which part of the whole a list is.
+// Pagination is the position of a page in the whole list.
 type Pagination struct {
 	Total  int `json:"total"`
 	Limit  int `json:"limit"`
 	Offset int `json:"offset"`
 }
 
-// CursorList is the envelope of many things that are paged by a cursor.
+// CursorList is the envelope of a list that is paged by a cursor.
 type CursorList[T any] struct {
 	Data       []T    `json:"data"`
 	Pagination Cursor `json:"pagination"`
 }
 
-// Cursor says where a list goes on.
+// Cursor is the position of the next page.
 type Cursor struct {
 	NextOffset *string `json:"nextOffset" doc:"Give it as offset to read on; null at the end."`
 	HasMore    bool    `json:"hasMore"`
 }
 
-// Error is a refusal by the server.
+// Error is an error that the server answered.
 type Error struct {
 	Status    int               `json:"-"`
 	Code      string            `json:"code" example:"unauthorized"`
@@ -68,12 +68,12 @@ func (e *Error) Error() string {
 	return text
 }
 
-// ErrorEnvelope is the body of every refusal.
+// ErrorEnvelope is the body of every error.
 type ErrorEnvelope struct {
 	Error *Error `json:"error" nullable:"false"`
 }
 
-// call sends in, if not nil, as JSON and decodes the answer.
+// call sends in as JSON, unless it is nil, and decodes the response.
 func call[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
 	var out T
 	res, err := c.do(ctx, method, path, in)
@@ -82,7 +82,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, in any) (T
 	}
 	defer func() { _ = res.Body.Close() }()
 	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
-		return out, fmt.Errorf("decode the answer to %s %s: %w", method, path, err)
+		return out, fmt.Errorf("decode the response to %s %s: %w", method, path, err)
 	}
 	return out, nil
 }
@@ -92,7 +92,7 @@ func data[T any](ctx context.Context, c *Client, method, path string, in any) (T
 	return out.Data, err
 }
 
-// do returns an answer of status 2xx, whose body the caller closes.
+// do returns a response with status 2xx. The caller must close its body.
 func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
@@ -120,25 +120,26 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 	}
 	if res.StatusCode/100 != 2 {
 		defer func() { _ = res.Body.Close() }()
-		return nil, refusal(res)
+		return nil, readError(res)
 	}
 	return res, nil
 }
 
-func refusal(res *http.Response) error {
+// readError returns the error of a response with another status.
+func readError(res *http.Response) error {
 	var e ErrorEnvelope
 	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if err != nil {
 		return err
 	}
 	if json.Unmarshal(body, &e) != nil || e.Error == nil {
-		return fmt.Errorf("the server answered %s, which is no agento answer", res.Status)
+		return fmt.Errorf("the server answered %s without an agento error: check that the URL is that of an agento server", res.Status)
 	}
 	e.Error.Status = res.StatusCode
 	return e.Error
 }
 
-// IsCode says whether err is a refusal with that code.
+// IsCode reports whether err is an Error with that code.
 func IsCode(err error, code string) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Code == code

@@ -14,7 +14,7 @@ type KnowledgeChunk struct {
 	Metadata map[string]any `json:"metadata,omitempty" doc:"Key-value metadata, such as {\"type\": \"faq\"}."`
 }
 
-// KnowledgeIngest is a request to store chunks. Give either SwarmID or AgentID.
+// KnowledgeIngest stores chunks. Set either SwarmID or AgentID.
 type KnowledgeIngest struct {
 	SwarmID       string           `json:"swarmId,omitempty" doc:"Target swarm. Provide either swarmId or agentId."`
 	AgentID       string           `json:"agentId,omitempty" doc:"Target agent. If the agent belongs to a swarm, entries are stored at the swarm."`
@@ -22,7 +22,7 @@ type KnowledgeIngest struct {
 	ReplaceSource bool             `json:"replaceSource,omitempty" doc:"Makes the chunks all there is of each source they name; what is not among them is deleted, in the same transaction."`
 }
 
-// KnowledgeIngested is the answer to Ingest.
+// KnowledgeIngested is the result of IngestKnowledge.
 type KnowledgeIngested struct {
 	Stored  int                `json:"stored"`
 	Skipped int                `json:"skipped"`
@@ -32,7 +32,7 @@ type KnowledgeIngested struct {
 	Details []KnowledgeOutcome `json:"details,omitempty" doc:"One for each chunk, in order; only with explain=true."`
 }
 
-// KnowledgeOutcome says what became of one chunk.
+// KnowledgeOutcome is the result of one chunk.
 type KnowledgeOutcome struct {
 	Index        int      `json:"index" doc:"Place of the chunk in the request, from 0."`
 	Status       string   `json:"status" enum:"stored,skipped"`
@@ -53,7 +53,7 @@ type KnowledgeEntry struct {
 	UpdatedAt Time           `json:"updatedAt"`
 }
 
-// KnowledgeFound is an entry that answers a search.
+// KnowledgeFound is an entry that a search found.
 type KnowledgeFound struct {
 	KnowledgeEntry
 	Score      float64  `json:"score" doc:"From 0 to 1; 1 is first both by words and by meaning."`
@@ -61,35 +61,35 @@ type KnowledgeFound struct {
 	Similarity *float64 `json:"similarity,omitempty" doc:"Cosine to the query, if meaning found it."`
 }
 
-// KnowledgeDeleted is the answer to a deletion.
+// KnowledgeDeleted is the result of DeleteKnowledge.
 type KnowledgeDeleted struct {
 	Deleted bool `json:"deleted"`
 	Count   int  `json:"count" doc:"How many entries were deleted."`
 }
 
-// KnowledgeTarget names whose knowledge is meant: an agent's or a swarm's.
+// KnowledgeTarget names the agent or swarm whose knowledge a request is about.
 type KnowledgeTarget struct{ AgentID, SwarmID string }
 
-// IngestOptions change what Ingest answers and does.
+// IngestOptions are options of IngestKnowledge.
 type IngestOptions struct {
 	Explain bool // fill in Details
 	DryRun  bool // change nothing
 }
 
-// KnowledgeQuery narrows a list; zero fields do not.
+// KnowledgeQuery filters a list; a zero field does not filter.
 type KnowledgeQuery struct {
 	Source string
 	Limit  int
-	Offset string // the NextOffset of the page before
+	Offset string // NextOffset of the page before
 }
 
 // KnowledgeDeletion names what to delete: exactly one of Source, ID and All.
 type KnowledgeDeletion struct {
 	Source, ID string
-	All        bool // sends the confirmation along
+	All        bool // also sends the confirmation
 }
 
-// IngestKnowledge stores chunks and skips those that are known already.
+// IngestKnowledge stores chunks and skips duplicates.
 func (c *Client) IngestKnowledge(ctx context.Context, in KnowledgeIngest, o IngestOptions) (KnowledgeIngested, error) {
 	q := url.Values{}
 	setTrue(q, "explain", o.Explain)
@@ -108,8 +108,8 @@ func (c *Client) Knowledge(ctx context.Context, t KnowledgeTarget, in KnowledgeQ
 	return call[CursorList[KnowledgeEntry]](ctx, c, http.MethodGet, knowledgePath("", q), nil)
 }
 
-// SearchKnowledge returns the entries that answer a question, best first; limit 0
-// is the server's default.
+// SearchKnowledge returns the entries that match a question, best first. Limit 0 is
+// the server's default.
 func (c *Client) SearchKnowledge(ctx context.Context, t KnowledgeTarget, question string, limit int) ([]KnowledgeFound, error) {
 	q := t.query()
 	q.Set("q", question)

@@ -7,12 +7,12 @@ import (
 	"net/http"
 )
 
-// Logs is the answer to Logs.
+// Logs is the result of Client.Logs.
 type Logs struct {
 	Logs string `json:"logs" doc:"Lines of an RFC 3339 time, a level in brackets and a message."`
 }
 
-// Logs returns the last tail lines that an agent logged; 0 is the server's default.
+// Logs returns the last tail lines of an agent's log; 0 is the server's default.
 func (c *Client) Logs(ctx context.Context, agentID string, tail int) (string, error) {
 	out, err := data[Logs](ctx, c, http.MethodGet, agentPath(agentID)+"/logs"+tailQuery(tail), nil)
 	return out.Logs, err

@@ -5,18 +5,17 @@ import (
 	"encoding/json"
 )
 
-// Optional tells three things apart in a PATCH body: a field that is absent (not
-// Set), null (Set and Null), or a value. The zero Optional is absent; give its
-// field the tag `json:",omitzero"`.
+// Optional is a field of a PATCH body that is absent (not Set), null (Set and Null) or
+// a value. The zero Optional is absent. Its field needs the tag `json:",omitzero"`.
 type Optional[T any] struct {
 	Set, Null bool
 	Value     T
 }
 
-// Some is a field with a value.
+// Some returns a field with a value.
 func Some[T any](v T) Optional[T] { return Optional[T]{Set: true, Value: v} }
 
-// Null is a field that is to be cleared.
+// Null returns a field that is null, which clears it.
 func Null[T any]() Optional[T] { return Optional[T]{Set: true, Null: true} }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -37,5 +36,5 @@ func (o Optional[T]) MarshalJSON() ([]byte, error) {
 	return json.Marshal(o.Value)
 }
 
-// IsZero makes omitzero leave an absent field out.
+// IsZero reports whether the field is absent, so that omitzero omits it.
 func (o Optional[T]) IsZero() bool { return !o.Set }

@@ -20,7 +20,7 @@ type Skill struct {
 	TrustLevel    string `json:"trustLevel" enum:"verified,clawhub,custom"`
 }
 
-// SkillDetails is everything about one skill.
+// SkillDetails is one skill with its findings.
 type SkillDetails struct {
 	ID                  string         `json:"id"`
 	Name                string         `json:"name"`
@@ -40,7 +40,7 @@ type SkillDetails struct {
 	Findings            []SkillFinding `json:"findings" doc:"What the security scan noticed, worst first."`
 }
 
-// SkillFinding is one thing that the security scan noticed.
+// SkillFinding is one finding of the security scan.
 type SkillFinding struct {
 	Rule     string `json:"rule" example:"net-pipe-shell"`
 	Severity string `json:"severity" enum:"critical,high,medium,low,info"`
@@ -73,7 +73,7 @@ type SkillFile struct {
 	Encoding string `json:"encoding,omitempty" enum:"utf8,base64" doc:"How content is written; utf8 by default."`
 }
 
-// AgentSkill is a skill that an agent has.
+// AgentSkill is a skill that is installed on an agent.
 type AgentSkill struct {
 	ID               string `json:"id" example:"as_abc123"`
 	SkillID          string `json:"skillId" example:"web-search"`
@@ -86,7 +86,7 @@ type AgentSkill struct {
 	Source           string `json:"source" doc:"Where an upgrade looks for the next version."`
 }
 
-// InstallSkillRequest puts a skill on an agent.
+// InstallSkillRequest installs a skill on an agent.
 type InstallSkillRequest struct {
 	SkillID    string `json:"skillId" minLength:"1" maxLength:"500" doc:"Skill identifier (e.g. \"web-search\"); @owner/slug of the community registry; or https://github.com/OWNER/REPO[/tree/REF[/PATH]]."`
 	TrustLevel string `json:"trustLevel" enum:"verified,clawhub,custom" doc:"\"verified\" for curated skills, \"clawhub\" for community skills, \"custom\" for the account's own and for GitHub addresses."`
@@ -99,7 +99,7 @@ type UpdateAgentSkillRequest struct {
 	Version   string `json:"version,omitempty" maxLength:"64" doc:"A version to bring it to, or \"latest\"."`
 }
 
-// ChangedSkill is the answer to InstallSkill and UpdateAgentSkill.
+// ChangedSkill is the result of InstallSkill and UpdateAgentSkill.
 type ChangedSkill struct {
 	ID               string `json:"id"`
 	SkillID          string `json:"skillId"`
@@ -110,14 +110,14 @@ type ChangedSkill struct {
 	NeedsRestart     bool   `json:"needsRestart" doc:"Whether a running agent must be restarted to notice; if not, it notices by its next turn."`
 }
 
-// UninstalledSkill is the answer to UninstallSkill.
+// UninstalledSkill is the result of UninstallSkill.
 type UninstalledSkill struct {
 	SkillID      string `json:"skillId"`
 	Uninstalled  bool   `json:"uninstalled"`
 	NeedsRestart bool   `json:"needsRestart"`
 }
 
-// SkillQuery narrows a list of skills; empty fields let everything through.
+// SkillQuery filters the marketplace; an empty field does not filter.
 type SkillQuery struct {
 	Search     string
 	Category   string
@@ -146,8 +146,8 @@ func (c *Client) ListSkills(ctx context.Context, q SkillQuery) (List[Skill], err
 	return call[List[Skill]](ctx, c, http.MethodGet, withQuery("/v1/skills", q.values()), nil)
 }
 
-// Skill returns one skill. Without a trust level it is looked for in the catalog,
-// then among the account's own.
+// Skill returns one skill. Without a trust level the server searches the catalog,
+// then the account's own skills.
 func (c *Client) Skill(ctx context.Context, id, trustLevel string) (SkillDetails, error) {
 	return data[SkillDetails](ctx, c, http.MethodGet, withQuery(skillPath(id), SkillQuery{TrustLevel: trustLevel}.values()), nil)
 }
@@ -158,7 +158,7 @@ func (c *Client) UploadSkill(ctx context.Context, in UploadSkillRequest) (SkillD
 }
 
 // DeleteSkill removes every version of a skill from the account's own catalog.
-// Agents that have it keep it.
+// It stays on the agents that have it installed.
 func (c *Client) DeleteSkill(ctx context.Context, id string) (Deleted, error) {
 	return data[Deleted](ctx, c, http.MethodDelete, skillPath(id), nil)
 }
@@ -169,18 +169,18 @@ func (c *Client) AgentSkills(ctx context.Context, agentID string) ([]AgentSkill,
 	return list.Data, err
 }
 
-// InstallSkill puts a skill on an agent.
+// InstallSkill installs a skill on an agent.
 func (c *Client) InstallSkill(ctx context.Context, agentID string, in InstallSkillRequest) (ChangedSkill, error) {
 	return data[ChangedSkill](ctx, c, http.MethodPost, agentPath(agentID)+"/skills", in)
 }
 
-// UpdateAgentSkill shows, hides or upgrades a skill of an agent.
+// UpdateAgentSkill enables, disables or upgrades a skill of an agent.
 func (c *Client) UpdateAgentSkill(ctx context.Context, agentID, skillID string, in UpdateAgentSkillRequest) (ChangedSkill, error) {
 	return data[ChangedSkill](ctx, c, http.MethodPatch, agentSkillPath(agentID, skillID), in)
 }
 
-// UninstallSkill takes a skill off an agent. It may be named by its id, by the
-// installation's id, or by the address it came from.
+// UninstallSkill uninstalls a skill from an agent. skillID is its id, the
+// installation's id, or the address it came from.
 func (c *Client) UninstallSkill(ctx context.Context, agentID, skillID string) (UninstalledSkill, error) {
 	return data[UninstalledSkill](ctx, c, http.MethodDelete, agentSkillPath(agentID, skillID), nil)
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The contract's own examples, which our types must give back as they are.
-func TestSkillShapes(t *testing.T) {
+// TestSkillTypesHaveTheContractsFields compares the types with the contract's examples.
+func TestSkillTypesHaveTheContractsFields(t *testing.T) {
 	score := 95
 	for name, c := range map[string]struct {
 		value  any
@@ -36,9 +36,9 @@ func TestSkillShapes(t *testing.T) {
 }
 
 func TestSkillRequests(t *testing.T) {
-	var asked []string
+	var requests []string
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, r.Method+" "+r.URL.RequestURI())
+		requests = append(requests, r.Method+" "+r.URL.RequestURI())
 		_, _ = w.Write([]byte(`{"data":null}`))
 	}))
 	defer s.Close()
@@ -65,8 +65,8 @@ func TestSkillRequests(t *testing.T) {
 		"POST /v1/skills", "DELETE /v1/skills/x", "GET /v1/agents/1/skills", "POST /v1/agents/1/skills", "PATCH /v1/agents/1/skills/x",
 		"DELETE /v1/agents/1/skills/https:%2F%2Fgithub.com%2Fa%2Fb",
 	}
-	if !slices.Equal(asked, want) {
-		t.Errorf("asked %q", asked)
+	if !slices.Equal(requests, want) {
+		t.Errorf("the requests are %q", requests)
 	}
 }
 

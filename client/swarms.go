@@ -34,7 +34,7 @@ type SwarmDetails struct {
 	UpdatedAt   Time         `json:"updatedAt"`
 }
 
-// SwarmAgent is an agent as its swarm shows it.
+// SwarmAgent is an agent in the details of a swarm.
 type SwarmAgent struct {
 	ID        string      `json:"id"`
 	Name      string      `json:"name"`
@@ -42,7 +42,7 @@ type SwarmAgent struct {
 	CreatedAt Time        `json:"createdAt"`
 }
 
-// CreateSwarmRequest asks for a new swarm.
+// CreateSwarmRequest creates a swarm.
 type CreateSwarmRequest struct {
 	Name        string `json:"name" doc:"Swarm name (1-100 characters)."`
 	Description string `json:"description,omitempty" doc:"Short description, at most 500 characters."`
@@ -56,7 +56,8 @@ type UpdateSwarmRequest struct {
 	Icon        Optional[string] `json:"icon,omitzero" doc:"New icon, or null to clear it."`
 }
 
-// SwarmSecrets names the credentials that a swarm shares; values are never shown.
+// SwarmSecrets lists the names of the credentials that a swarm shares. No request
+// returns the values.
 type SwarmSecrets struct {
 	Secrets []string `json:"secrets" example:"anthropicApiKey"`
 }
@@ -66,7 +67,7 @@ func (c *Client) ListSwarms(ctx context.Context) ([]Swarm, error) {
 	return data[[]Swarm](ctx, c, http.MethodGet, "/v1/swarms", nil)
 }
 
-// CreateSwarm makes a swarm.
+// CreateSwarm creates a swarm.
 func (c *Client) CreateSwarm(ctx context.Context, in CreateSwarmRequest) (Swarm, error) {
 	return data[Swarm](ctx, c, http.MethodPost, "/v1/swarms", in)
 }
@@ -86,7 +87,7 @@ func (c *Client) DeleteSwarm(ctx context.Context, id string) (Deleted, error) {
 	return data[Deleted](ctx, c, http.MethodDelete, swarmPath(id), nil)
 }
 
-// SwarmSecrets names the credentials that a swarm shares.
+// SwarmSecrets returns the names of the credentials that a swarm shares.
 func (c *Client) SwarmSecrets(ctx context.Context, id string) ([]string, error) {
 	secrets, err := data[SwarmSecrets](ctx, c, http.MethodGet, swarmPath(id)+"/secrets", nil)
 	return secrets.Secrets, err

@@ -9,10 +9,11 @@ import (
 // timeLayout is RFC 3339 with milliseconds and Z.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
-// Time is a moment as the API writes it: RFC 3339, UTC, with milliseconds.
+// Time is a time in the form of the API: RFC 3339, UTC, with milliseconds.
 type Time struct{ time.Time }
 
-// NewTime makes a Time; the zero time gives nil, which JSON shows as null.
+// NewTime returns t as a Time. For the zero time it returns nil, which JSON shows as
+// null.
 func NewTime(t time.Time) *Time {
 	if t.IsZero() {
 		return nil
@@ -25,7 +26,7 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	return []byte(`"` + t.UTC().Format(timeLayout) + `"`), nil
 }
 
-// UnmarshalJSON implements json.Unmarshaler; any RFC 3339 time is understood.
+// UnmarshalJSON implements json.Unmarshaler. It accepts any RFC 3339 time.
 func (t *Time) UnmarshalJSON(b []byte) error {
 	v, err := time.Parse(time.RFC3339Nano, strings.Trim(string(b), `"`))
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"net/url"
 )
 
-// Personality is who an agent is.
+// Personality is the personality of an agent.
 type Personality struct {
 	SoulMD          string `json:"soulMd" doc:"SOUL.md: how the agent thinks and speaks."`
 	IdentityMD      string `json:"identityMd" doc:"IDENTITY.md: its name and the like."`
@@ -21,7 +21,7 @@ type SetPersonalityRequest struct {
 	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch is a 409 whose details hold currentHash."`
 }
 
-// PersonalityUpdated is the answer to SetPersonality and RestorePersonality.
+// PersonalityUpdated is the result of SetPersonality and RestorePersonality.
 type PersonalityUpdated struct {
 	SoulMD          string `json:"soulMd"`
 	SoulMDHash      string `json:"soulMdHash"`
@@ -29,7 +29,7 @@ type PersonalityUpdated struct {
 	NeedsRestart    bool   `json:"needsRestart"`
 }
 
-// Workflow is what an agent does.
+// Workflow is the role and the procedures of an agent.
 type Workflow struct {
 	WorkflowMD string   `json:"workflowMd" doc:"WORKFLOW.md: the agent's role and procedures."`
 	Rules      []string `json:"rules" doc:"The files in rules/, with .md." example:"example-new-request.md"`
@@ -43,7 +43,7 @@ type SetWorkflowRequest struct {
 	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch is a 409 whose details hold currentHash."`
 }
 
-// WorkflowUpdated is the answer to SetWorkflow and RestoreWorkflow.
+// WorkflowUpdated is the result of SetWorkflow and RestoreWorkflow.
 type WorkflowUpdated struct {
 	WorkflowMD   string `json:"workflowMd"`
 	NeedsRestart bool   `json:"needsRestart"`
@@ -67,19 +67,19 @@ type Rule struct {
 	Hash    string `json:"hash" doc:"SHA-256 of the content in hex."`
 }
 
-// PutRuleRequest makes a rule or replaces it.
+// PutRuleRequest creates or replaces a rule.
 type PutRuleRequest struct {
 	Content      string `json:"content" doc:"Markdown, at most 64 KiB."`
 	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch, or no such rule, is a 409 whose details hold currentHash."`
 }
 
-// RulePut is the answer to PutRule and RestoreRule.
+// RulePut is the result of PutRule and RestoreRule.
 type RulePut struct {
 	Name         string `json:"name"`
 	NeedsRestart bool   `json:"needsRestart"`
 }
 
-// RuleDeleted is the answer to DeleteRule.
+// RuleDeleted is the result of DeleteRule.
 type RuleDeleted struct {
 	Name         string `json:"name"`
 	Deleted      bool   `json:"deleted"`
@@ -100,13 +100,13 @@ type DocumentVersion struct {
 	Content      *string `json:"content,omitempty" doc:"Not in lists."`
 }
 
-// VersionsQuery chooses a page of versions. The zero query is the first page.
+// VersionsQuery selects a page of versions. The zero value is the first page.
 type VersionsQuery struct {
 	Limit  int    // 0: the server's default
-	Offset string // a page's NextOffset
+	Offset string // NextOffset of the page before
 }
 
-// Personality returns who an agent is.
+// Personality returns the personality of an agent.
 func (c *Client) Personality(ctx context.Context, agentID string) (Personality, error) {
 	return data[Personality](ctx, c, http.MethodGet, agentPath(agentID)+"/personality", nil)
 }
@@ -131,7 +131,7 @@ func (c *Client) RestorePersonality(ctx context.Context, agentID string, version
 	return data[PersonalityUpdated](ctx, c, http.MethodPost, versionPath(agentPath(agentID)+"/personality", version)+"/restore", nil)
 }
 
-// Workflow returns what an agent does.
+// Workflow returns the workflow of an agent.
 func (c *Client) Workflow(ctx context.Context, agentID string) (Workflow, error) {
 	return data[Workflow](ctx, c, http.MethodGet, agentPath(agentID)+"/workflow", nil)
 }
@@ -167,12 +167,12 @@ func (c *Client) Rule(ctx context.Context, agentID, name string) (Rule, error) {
 	return data[Rule](ctx, c, http.MethodGet, rulePath(agentID, name), nil)
 }
 
-// PutRule makes a rule or replaces it.
+// PutRule creates or replaces a rule.
 func (c *Client) PutRule(ctx context.Context, agentID, name string, in PutRuleRequest) (RulePut, error) {
 	return data[RulePut](ctx, c, http.MethodPut, rulePath(agentID, name), in)
 }
 
-// DeleteRule removes a rule; RestoreRule brings it back.
+// DeleteRule deletes a rule. RestoreRule restores it.
 func (c *Client) DeleteRule(ctx context.Context, agentID, name string) (RuleDeleted, error) {
 	return data[RuleDeleted](ctx, c, http.MethodDelete, rulePath(agentID, name), nil)
 }

@@ -1,14 +1,11 @@
 #!/bin/sh
-# Installs what running (run) or testing (test) agento needs, where it is missing
+# Installs what running or testing agento needs, where it is missing
 # and this machine lets us. Says what to install by hand where it does not.
 set -eu
 
 command -v go >/dev/null || { echo "agento needs Go 1.26 or newer: https://go.dev/dl" >&2; exit 1; }
 command -v npm >/dev/null || wants="npm"
 command -v bwrap >/dev/null || wants="${wants:-} bubblewrap"
-if [ "${1:-run}" = test ]; then
-	command -v redis-server >/dev/null || wants="${wants:-} redis-server"
-fi
 [ -n "${wants:-}" ] || exit 0
 
 if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then

@@ -13,10 +13,8 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
 )
-
-// byOperator is the actor of changes that are made in the data directory.
-const byOperator = "operator"
 
 // dataFlags name the data directory and the plans file.
 type dataFlags struct {
@@ -89,11 +87,11 @@ type accountCreate struct {
 // Run creates the account.
 func (c accountCreate) Run(ctx context.Context, t *terminal) error {
 	return c.withAccounts(ctx, func(accounts *access.Service) error {
-		a, err := accounts.CreateAccount(ctx, c.Name, c.Plan, byOperator)
+		a, err := accounts.CreateAccount(ctx, identity.ByOperator(""), c.Name, c.Plan)
 		if err != nil {
 			return err
 		}
-		return t.print(accountRow(a), a.ID)
+		return t.print(accountRow(a), string(a.ID))
 	})
 }
 
@@ -139,7 +137,7 @@ func (c keyCreate) Run(ctx context.Context, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		key, secret, err := accounts.CreateKey(ctx, account.ID, c.Label, scopes, c.RateLimit, byOperator)
+		key, secret, err := accounts.CreateKey(ctx, identity.ByOperator(account.ID), c.Label, scopes, c.RateLimit)
 		if err != nil {
 			return err
 		}
@@ -178,7 +176,7 @@ type keyRevoke struct {
 // Run revokes the key.
 func (c keyRevoke) Run(ctx context.Context, t *terminal) error {
 	return c.withAccount(ctx, c.Account, func(accounts *access.Service, account access.Account) error {
-		if err := accounts.RevokeKey(ctx, account.ID, c.Key, byOperator); err != nil {
+		if err := accounts.RevokeKey(ctx, identity.ByOperator(account.ID), identity.KeyID(c.Key)); err != nil {
 			return err
 		}
 		return t.print(map[string]any{"id": c.Key, "revoked": true}, "revoked "+c.Key)

@@ -9,19 +9,20 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/vault"
 )
 
-// demoKey is the provider key that the scripted model answers to. It is no secret.
+// demoKey is the provider key of the scripted model. It is not a secret.
 const demoKey = "sk-ant-dev"
 
 type devCommand struct{ serveFlags }
 
-// Run serves with an account of its own and a scripted model. Without --data
-// everything is removed at the end, gateways too.
+// Run serves with a temporary account and a scripted model. Without --data it removes
+// everything at the end, including gateways.
 func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
-	scratch := c.Data == defaultData()
-	if scratch {
+	temporary := c.Data == defaultData()
+	if temporary {
 		c.Data += "-dev"
 	}
 	c.AllowPrivateEndpoints = true
@@ -30,45 +31,44 @@ func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, model.Close()) }()
-	d := demo{key: vault.NewSecret(demoKey), url: model.URL(), addr: model.Addr()}
-	p, err := build(ctx, c.serveFlags, d, t)
+	s, err := newServer(ctx, c.serveFlags, devModel{key: vault.NewSecret(demoKey), url: model.URL(), addr: model.Addr()}, t)
 	if err != nil {
 		return err
 	}
-	key, err := p.devKey(ctx)
+	key, err := s.createDevKey(ctx)
 	if err != nil {
-		return errors.Join(err, p.close())
+		return errors.Join(err, s.Close())
 	}
-	err = p.run(ctx, func() error { return welcome(t, p.public.Addr().String(), key) })
-	if !scratch {
+	err = s.run(ctx, func() error { return printWelcome(t, s.public.Addr().String(), key) })
+	if !temporary {
 		return err
 	}
-	return errors.Join(err, p.wipe(context.WithoutCancel(ctx)), os.RemoveAll(c.Data))
+	return errors.Join(err, s.removeAgents(context.WithoutCancel(ctx)), os.RemoveAll(c.Data))
 }
 
-// devKey makes a key of the account named dev, and the account if it is missing.
-func (p *platform) devKey(ctx context.Context) (vault.Secret, error) {
-	account, err := p.accounts.Account(ctx, "dev")
+// createDevKey creates a key of the account named dev, and the account if it is missing.
+func (s *server) createDevKey(ctx context.Context) (vault.Secret, error) {
+	account, err := s.accounts.Account(ctx, "dev")
 	if fault.Is(err, fault.NotFound) {
-		account, err = p.accounts.CreateAccount(ctx, "dev", "", byOperator)
+		account, err = s.accounts.CreateAccount(ctx, identity.ByOperator(""), "dev", "")
 	}
 	if err != nil {
 		return vault.Secret{}, err
 	}
-	_, key, err := p.accounts.CreateKey(ctx, account.ID, "dev", access.AllScopes(), access.DefaultRateLimit, byOperator)
+	_, key, err := s.accounts.CreateKey(ctx, identity.ByOperator(account.ID), "dev", access.AllScopes(), access.DefaultRateLimit)
 	return key, err
 }
 
-// wipe removes every gateway and home of the data directory.
-func (p *platform) wipe(ctx context.Context) error {
-	found, err := p.driver.List(ctx)
+// removeAgents removes every gateway and home of the data directory.
+func (s *server) removeAgents(ctx context.Context) error {
+	found, err := s.driver.List(ctx)
 	for _, f := range found {
-		err = errors.Join(err, p.driver.Remove(ctx, f.Place, f.ID))
+		err = errors.Join(err, s.driver.Remove(ctx, f.Place, f.ID))
 	}
 	return err
 }
 
-func welcome(t *terminal, address string, key vault.Secret) error {
+func printWelcome(t *terminal, address string, key vault.Secret) error {
 	_, err := fmt.Fprintf(t.out, `
 agento runs at http://%[1]s with API key %[2]s
 

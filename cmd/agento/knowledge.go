@@ -105,7 +105,7 @@ func (c knowledgeReembed) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	events := event.NewLog(db)
-	embedder, err := c.embedder(netguard.Guard{}, &vault.Installation{DB: db, Vault: secrets, Events: events})
+	embedder, err := c.embedder(netguard.Guard{}, vault.NewInstallation(db, secrets, events))
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/mattn/go-isatty"
 
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
@@ -34,7 +36,7 @@ func (f vaultFlags) withInstallationSecrets(ctx context.Context, do func(*vault.
 	if err != nil {
 		return err
 	}
-	return readable(do(&vault.Installation{DB: db, Vault: secrets, Events: event.NewLog(db)}))
+	return readable(do(vault.NewInstallation(db, secrets, event.NewLog(db))))
 }
 
 type secretSet struct {
@@ -49,7 +51,7 @@ func (c secretSet) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	return c.withInstallationSecrets(ctx, func(secrets *vault.Installation) error {
-		if err := secrets.Set(ctx, c.Name, value, byOperator); err != nil {
+		if err := secrets.Set(ctx, identity.ByOperator(vault.InstallationAccount), provider.SecretName(c.Name), value); err != nil {
 			return err
 		}
 		return t.print(map[string]any{"name": c.Name, "set": true}, "set "+c.Name)
@@ -106,7 +108,7 @@ type secretDelete struct {
 // Run deletes the secret.
 func (c secretDelete) Run(ctx context.Context, t *terminal) error {
 	return c.withInstallationSecrets(ctx, func(secrets *vault.Installation) error {
-		if err := secrets.Delete(ctx, c.Name, byOperator); err != nil {
+		if err := secrets.Delete(ctx, identity.ByOperator(vault.InstallationAccount), provider.SecretName(c.Name)); err != nil {
 			return err
 		}
 		return t.print(map[string]any{"name": c.Name, "deleted": true}, "deleted "+c.Name)

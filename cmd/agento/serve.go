@@ -18,12 +18,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/vault"
 )
 
-// shutdownTime is how long requests may take to finish once the server is told to
-// stop. Streams end at once; gateways go on running.
-const shutdownTime = 10 * time.Second
+// shutdownTimeout is how long requests may take to finish after the signal to stop.
+// Streams end at once; gateways keep running.
+const shutdownTimeout = 10 * time.Second
 
 // serveFlags are the flags of serve and dev.
 type serveFlags struct {
@@ -31,78 +33,87 @@ type serveFlags struct {
 	embedderFlags
 	driverFlags
 	Listen                string `help:"Address of the API." default:"127.0.0.1:8080"`
-	InternalListen        string `help:"Loopback address that gateways call back on; by default a free port, kept in the data directory."`
-	RuntimeDir            string `help:"Folder of the agent runtime; by default in the user's cache folder." type:"path"`
-	Lean                  bool   `help:"Run gateways with a third less memory; they boot a third slower."`
-	AgentMemory           int64  `help:"Memory limit of an agent, in MiB; 0 for none." default:"3072"`
-	AgentProcesses        int64  `help:"Limit of an agent's processes and threads; 0 for none." default:"512"`
-	Boots                 int    `help:"Gateways that may boot at once." default:"2"`
-	AllowPrivateEndpoints bool   `help:"Let agents' config.baseUrl name loopback and private addresses."`
-	Redis                 string `help:"Redis that servers share fresh status through, as redis://HOST:PORT/DB."`
-	Catalog               string `help:"Folder of the operator's own verified skills; it is watched." type:"path"`
+	InternalListen        string `help:"Loopback address that gateways call. Default: a free port, stored in the data directory."`
+	RuntimeDir            string `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
+	Lean                  bool   `help:"Run gateways with a third less memory. They boot a third slower."`
+	AgentMemory           int64  `help:"Memory limit of an agent, in MiB; 0 means no limit." default:"3072"`
+	AgentProcesses        int64  `help:"Limit of an agent's processes and threads; 0 means no limit." default:"512"`
+	Boots                 int    `help:"Gateways that may boot at the same time." default:"2"`
+	AllowPrivateEndpoints bool   `help:"Allow loopback and private addresses in config.baseUrl of agents."`
+	Redis                 string `help:"Redis for status reports, as redis://HOST:PORT/DB."`
+	Catalog               string `help:"Directory of the operator's own verified skills. Changes are loaded automatically." type:"path"`
 	ClawHub               string `help:"Address of the community skill registry." name:"clawhub-url" default:"https://clawhub.ai"`
-	GitHub                string `help:"Address that skills of GitHub are fetched from." name:"github-url" default:"https://api.github.com"`
-	MinSkillScore         int    `help:"Security score below which a skill is not installed." default:"50"`
-	TelegramURL           string `help:"Bot API server of your own, in place of Telegram's." name:"telegram-url"`
-	LogLevel              string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	GitHub                string `help:"Address of the GitHub API that skills are downloaded from." name:"github-url" default:"https://api.github.com"`
+	MinSkillScore         int    `help:"Minimum security score of a skill that can be installed." default:"50"`
+	TelegramURL           string `help:"Bot API server to use instead of Telegram's." name:"telegram-url"`
+	LogLevel              string `help:"Log level: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
 
-// embedderFlags choose what embeds knowledge.
+// embedderFlags configure the embedder of knowledge.
 type embedderFlags struct {
-	Embedder      string `help:"What embeds knowledge: builtin, openai for any OpenAI-compatible service, or transformer for a model in a directory." enum:"builtin,openai,transformer" default:"builtin"`
-	EmbedderURL   string `help:"Address of the embedding service; /embeddings is added." default:"https://api.openai.com/v1"`
+	Embedder      string `help:"What embeds knowledge: builtin, openai (any OpenAI-compatible service), or transformer (a model in a directory)." enum:"builtin,openai,transformer" default:"builtin"`
+	EmbedderURL   string `help:"Address of the embedding service, without /embeddings." default:"https://api.openai.com/v1"`
 	EmbedderModel string `help:"Model of the embedding service." default:"text-embedding-3-small"`
 	EmbedderSize  int    `help:"Dimension of the embedding service's vectors." default:"1536"`
-	EmbedderDir   string `help:"Directory of a sentence transformer, as published, with its ONNX model." type:"path"`
+	EmbedderDir   string `help:"Directory of a sentence transformer with its ONNX model." type:"path"`
 }
 
 type serveCommand struct{ serveFlags }
 
-// Run serves until it is told to stop. Gateways go on running; the next start
-// adopts them.
+// Run serves until it is told to stop. Gateways keep running, and the next start adopts
+// them.
 func (c serveCommand) Run(ctx context.Context, t *terminal) error {
-	p, err := build(ctx, c.serveFlags, demo{}, t)
+	s, err := newServer(ctx, c.serveFlags, devModel{}, t)
 	if err != nil {
 		return err
 	}
-	return p.run(ctx, func() error {
-		_, err := fmt.Fprintf(t.err, "agento listens on http://%s\n", p.public.Addr())
+	return s.run(ctx, func() error {
+		_, err := fmt.Fprintf(t.err, "agento listens on http://%s\n", s.public.Addr())
 		return err
 	})
 }
 
-// run serves until ctx ends, then lets requests finish, stops the loops and closes
-// everything. begun is called once the API answers.
-func (p *platform) run(ctx context.Context, begun func() error) error {
-	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
+// server is a complete control plane that listens and can be run once.
+type server struct {
+	*resources
+	accounts        *access.Service
+	api             *api.Server
+	internalHandler http.Handler
+	loops           []func(context.Context) error // run beside the requests, until their context ends
+	started         chan struct{}                 // closed when the loops have started
+}
+
+// run serves until ctx ends, then lets requests finish, stops the loops and closes the
+// resources. It calls onStart when the API answers.
+func (s *server) run(ctx context.Context, onStart func() error) error {
+	loopsCtx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
-	group, failed := errgroup.WithContext(loops)
-	for _, loop := range p.loops() {
+	group, failed := errgroup.WithContext(loopsCtx)
+	for _, loop := range s.loops {
 		group.Go(func() error { return loop(failed) })
 	}
-	public := p.server(p.door)
-	public.RegisterOnShutdown(p.door.Drain)
-	internal := p.server(p.callbacks)
-	group.Go(func() error { return serve(public, p.public) })
-	group.Go(func() error { return serve(internal, p.internal) })
-	close(p.ready)
-	err := begun()
+	public, internal := s.httpServer(s.api), s.httpServer(s.internalHandler)
+	public.RegisterOnShutdown(s.api.Drain)
+	group.Go(func() error { return serve(public, s.public) })
+	group.Go(func() error { return serve(internal, s.internal) })
+	close(s.started)
+	err := onStart()
 	if err == nil {
 		select {
 		case <-ctx.Done():
 		case <-failed.Done():
 		}
 	}
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	err = errors.Join(err, ignoreLate(public.Shutdown(ending)), ignoreLate(internal.Shutdown(ending)), public.Close(), internal.Close())
+	err = errors.Join(err, ignoreTimeout(public.Shutdown(shutdown)), ignoreTimeout(internal.Shutdown(shutdown)), public.Close(), internal.Close())
 	stopLoops()
-	return errors.Join(err, group.Wait(), p.close())
+	return errors.Join(err, group.Wait(), s.Close())
 }
 
-// server has no limit on the time of a whole answer, since streams last.
-func (p *platform) server(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)}
+// httpServer has no limit on the time of a whole response, because streams last.
+func (s *server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 }
 
 func serve(s *http.Server, l net.Listener) error {
@@ -112,43 +123,19 @@ func serve(s *http.Server, l net.Listener) error {
 	return nil
 }
 
-// ignoreLate lets requests be cut off that did not finish in time: that is what
-// the limit is for.
-func ignoreLate(err error) error {
+// ignoreTimeout drops the error of requests that did not finish in time and were cut
+// off.
+func ignoreTimeout(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
 	return err
 }
 
-func (p *platform) close() error {
-	var err error
-	for _, l := range []net.Listener{p.public, p.internal} {
-		if l != nil {
-			if e := l.Close(); !errors.Is(e, net.ErrClosed) {
-				err = errors.Join(err, e)
-			}
-		}
-	}
-	if p.proxy != nil {
-		p.proxy.Close()
-	}
-	if p.reports != nil {
-		err = errors.Join(err, p.reports.Close())
-	}
-	if p.db != nil {
-		err = errors.Join(err, p.db.Close())
-	}
-	if p.lock != nil {
-		err = errors.Join(err, p.lock.Close())
-	}
-	return err
-}
-
-// vaultFlags say where the data are and what opens the secrets in them.
+// vaultFlags name the data directory and the key of its secrets.
 type vaultFlags struct {
 	dataFlags
-	MasterKey string `help:"Master key, 64 hex digits; by default in a file in the data directory."`
+	MasterKey string `help:"Master key, 64 hex digits. Default: a file in the data directory."`
 }
 
 func (f vaultFlags) vault() (*vault.Vault, error) {
@@ -168,14 +155,14 @@ func (f vaultFlags) vault() (*vault.Vault, error) {
 
 func logger(t *terminal, level string) *slog.Logger {
 	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil { // kong lets only the four through
+	if err := l.UnmarshalText([]byte(level)); err != nil { // the enum of the flag prevents it
 		l = slog.LevelInfo
 	}
 	return slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: l}))
 }
 
-// lockData keeps a second server off the data directory: two would start every
-// agent twice.
+// lockData locks the data directory against a second server, which would start every
+// agent again.
 func lockData(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "server.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -187,28 +174,29 @@ func lockData(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// listenInternal listens where running gateways expect us: their environment
-// holds the address, and they outlive the server.
-func listenInternal(ctx context.Context, flag, kept string) (net.Listener, error) {
-	text, err := os.ReadFile(filepath.Clean(kept))
+// listenInternal listens on the address that running gateways call. It is stored in a
+// file, because gateways have it in their environment and keep running when the server
+// stops.
+func listenInternal(ctx context.Context, flag, file string) (net.Listener, error) {
+	text, err := os.ReadFile(filepath.Clean(file))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read the internal address: %w", err)
 	}
-	before := strings.TrimSpace(string(text))
-	address := cmp.Or(flag, before, "127.0.0.1:0")
+	stored := strings.TrimSpace(string(text))
+	address := cmp.Or(flag, stored, "127.0.0.1:0")
 	host, _, err := net.SplitHostPort(address)
 	if ip, _ := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
 		return nil, fmt.Errorf("the internal address %q must be a loopback address with a port, such as 127.0.0.1:8081", address)
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s, where running gateways call back (kept in %s): %w", address, kept, err)
+		return nil, fmt.Errorf("listen on %s, which running gateways call (stored in %s): %w", address, file, err)
 	}
-	if l.Addr().String() == before {
-		return l, nil // written anew, it would be lost to a server that dies just then, and gateways with it
+	if l.Addr().String() == stored {
+		return l, nil // a crash while writing the file again would lose the address
 	}
-	if err := os.WriteFile(kept, []byte(l.Addr().String()+"\n"), 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("keep the internal address: %w", err), l.Close())
+	if err := os.WriteFile(file, []byte(l.Addr().String()+"\n"), 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("store the internal address: %w", err), l.Close())
 	}
 	return l, nil
 }

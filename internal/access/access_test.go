@@ -1,8 +1,6 @@
 package access
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -11,20 +9,24 @@ import (
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
 
-// operator is who acts in these tests.
-const operator = "operator"
+// operator is the actor of these tests.
+var operator = identity.ByOperator("")
 
-func home() netip.Addr { return netip.MustParseAddr("192.0.2.1") }
+func operatorOf(account identity.AccountID) identity.Actor { return identity.ByOperator(account) }
+
+func clientAddr() netip.Addr { return netip.MustParseAddr("192.0.2.1") }
 
 func newService(t testing.TB, db *database.DB) *Service {
 	t.Helper()
 	return New(Settings{DB: db, Events: event.NewLog(db)})
 }
 
-// newFile makes a service on a file that another process may open too.
-func newFile(t testing.TB) (*Service, string) {
+// newServiceOnFile returns a service and the path of its database, which another
+// service can open too.
+func newServiceOnFile(t testing.TB) (*Service, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "agento.db")
 	return newService(t, open(t, path)), path
@@ -46,16 +48,16 @@ func open(t testing.TB, path string) *database.DB {
 
 func newAccount(t testing.TB, s *Service, name string) Account {
 	t.Helper()
-	a, err := s.CreateAccount(t.Context(), name, "", operator)
+	a, err := s.CreateAccount(t.Context(), operator, name, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return a
 }
 
-func newKey(t testing.TB, s *Service, account string, scopes ...Scope) (Key, string) {
+func newKey(t testing.TB, s *Service, account identity.AccountID, scopes ...Scope) (Key, string) {
 	t.Helper()
-	k, secret, err := s.CreateKey(t.Context(), account, "test", NewScopes(scopes...), 0, operator)
+	k, secret, err := s.CreateKey(t.Context(), operatorOf(account), "test", NewScopes(scopes...), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,16 +72,16 @@ func wantFault(t testing.TB, err error, code fault.Code) *fault.Fault {
 	return fault.From(err)
 }
 
-func kinds(t testing.TB, s *Service, account string) []string {
+func eventKinds(t testing.TB, s *Service, account identity.AccountID) []string {
 	t.Helper()
-	events, err := s.events.List(t.Context(), identity.AccountID(account), event.Filter{Limit: 100})
+	events, err := s.events.List(t.Context(), account, event.Filter{Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []string
 	for _, e := range events {
-		if e.Actor.String() != operator {
-			t.Errorf("%s was done by %q", e.Kind, e.Actor)
+		if e.Actor != operatorOf(account) {
+			t.Errorf("%s has the actor %v", e.Kind, e.Actor)
 		}
 		all = append(all, e.Kind)
 	}

@@ -9,34 +9,38 @@ import (
 	"time"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
 
 const accountPrefix = "acct_"
 
-// Account is a tenant: every other record belongs to one.
+// Account is a tenant. Every other record belongs to one account.
 type Account struct {
-	ID        string
+	ID        identity.AccountID
 	Name      string
 	PlanID    string
 	CreatedAt time.Time
 }
 
-// CreateAccount stores a new account. An empty planID takes the first plan.
+// CreateAccount stores a new account. If planID is empty, the account gets the default
+// plan. The event is recorded in the new account, whatever account the actor has.
 // Faults: Invalid; Conflict, if an account has that name.
-func (s *Service) CreateAccount(ctx context.Context, name, planID, actor string) (Account, error) {
-	a := Account{ID: newID(accountPrefix), Name: strings.TrimSpace(name), PlanID: planID, CreatedAt: now()}
+func (s *Service) CreateAccount(ctx context.Context, actor identity.Actor, name, planID string) (Account, error) {
+	a := Account{ID: identity.AccountID(newID(accountPrefix)), Name: strings.TrimSpace(name), PlanID: planID, CreatedAt: now()}
 	if a.PlanID == "" {
 		a.PlanID = s.plans.Default().ID
 	}
 	if err := s.checkAccount(a); err != nil {
 		return Account{}, err
 	}
+	actor.AccountID = a.ID
 	err := s.db.Tx(ctx, func(tx *database.Tx) error {
 		if err := insertAccount(ctx, tx, a); err != nil {
 			return err
 		}
-		return s.record(ctx, tx, a.ID, "account/"+a.ID, "account.created", actor, map[string]any{"name": a.Name, "planId": a.PlanID})
+		return s.appendEvent(ctx, tx, actor, event.Topic("account/"+a.ID), "account.created", map[string]any{"name": a.Name, "planId": a.PlanID})
 	})
 	if err != nil {
 		return Account{}, fmt.Errorf("create account: %w", err)
@@ -44,8 +48,8 @@ func (s *Service) CreateAccount(ctx context.Context, name, planID, actor string)
 	return a, nil
 }
 
-// Accounts lists every account, newest first. It is the operator's: no caller of
-// the API may see it.
+// Accounts lists every account, newest first. It is for the operator: no caller of
+// the API may see the list.
 func (s *Service) Accounts(ctx context.Context) ([]Account, error) {
 	all, err := database.All(ctx, s.db, scanAccount,
 		`SELECT `+accountColumns+` FROM accounts ORDER BY created_at DESC, id DESC`)
@@ -61,7 +65,7 @@ func (s *Service) Account(ctx context.Context, idOrName string) (Account, error)
 	a, err := database.One(ctx, s.db, scanAccount,
 		`SELECT `+accountColumns+` FROM accounts WHERE id = $1 OR name = $1`, idOrName)
 	if errors.Is(err, sql.ErrNoRows) {
-		return Account{}, noAccount(idOrName)
+		return Account{}, accountNotFound(idOrName)
 	}
 	if err != nil {
 		return Account{}, fmt.Errorf("find account: %w", err)
@@ -69,22 +73,22 @@ func (s *Service) Account(ctx context.Context, idOrName string) (Account, error)
 	return a, nil
 }
 
-// PlanOf returns the plan of an account, read through q: inside a transaction
-// the limits hold against concurrent changes.
+// PlanOf returns the plan of an account, read through q. Read it in the transaction
+// that adds something, so that its limits also hold for concurrent changes.
 // Faults: NotFound.
-func (s *Service) PlanOf(ctx context.Context, q database.Querier, accountID string) (Plan, error) {
-	id, err := database.One(ctx, q, database.Scalar[string], `SELECT plan_id FROM accounts WHERE id = $1`, accountID)
+func (s *Service) PlanOf(ctx context.Context, q database.Querier, account identity.AccountID) (Plan, error) {
+	id, err := database.One(ctx, q, database.Scalar[string], `SELECT plan_id FROM accounts WHERE id = $1`, account)
 	if errors.Is(err, sql.ErrNoRows) {
-		return Plan{}, noAccount(accountID)
+		return Plan{}, accountNotFound(string(account))
 	}
 	if err != nil {
-		return Plan{}, fmt.Errorf("find plan of account %s: %w", accountID, err)
+		return Plan{}, fmt.Errorf("find plan of account %s: %w", account, err)
 	}
 	return s.plans.Get(id)
 }
 
-// CheckPlans returns an error that names every account whose plan the plans file
-// no longer has. Call it before serving.
+// CheckPlans returns an error that names every account whose plan is missing from the
+// plans file. Call it before the server accepts requests.
 func (s *Service) CheckPlans(ctx context.Context) error {
 	accounts, err := s.Accounts(ctx)
 	if err != nil {
@@ -105,7 +109,7 @@ func (s *Service) checkAccount(a Account) error {
 	case a.Name == "":
 		wrong.Add("name", "must not be empty")
 	case strings.HasPrefix(a.Name, accountPrefix):
-		// else a name could pass for another account's id
+		// Account finds by id or name: a name must not look like another account's id.
 		wrong.Add("name", "must not begin with %s", accountPrefix)
 	default:
 		checkText(wrong, "name", a.Name)
@@ -116,7 +120,7 @@ func (s *Service) checkAccount(a Account) error {
 	return wrong.Err()
 }
 
-func noAccount(idOrName string) error {
+func accountNotFound(idOrName string) error {
 	return fault.New(fault.NotFound, "There is no account %q.", idOrName)
 }
 

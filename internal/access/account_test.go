@@ -11,21 +11,21 @@ import (
 
 func TestAccountIsFoundByIDAndName(t *testing.T) {
 	s := newTestService(t)
-	a, err := s.CreateAccount(t.Context(), "  Müller & Söhne ", "", operator)
+	a, err := s.CreateAccount(t.Context(), operator, "  Müller & Söhne ", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.Name != "Müller & Söhne" || !strings.HasPrefix(a.ID, "acct_") || a.PlanID != "plan_self_hosted" {
+	if a.Name != "Müller & Söhne" || !strings.HasPrefix(string(a.ID), "acct_") || a.PlanID != "plan_self_hosted" {
 		t.Fatalf("%+v", a)
 	}
-	for _, by := range []string{a.ID, a.Name} {
+	for _, by := range []string{string(a.ID), a.Name} {
 		if got, err := s.Account(t.Context(), by); err != nil || got != a {
 			t.Errorf("by %s: %+v %v", by, got, err)
 		}
 	}
 	_, err = s.Account(t.Context(), "acct_none")
 	wantFault(t, err, fault.NotFound)
-	if got := kinds(t, s, a.ID); !slices.Equal(got, []string{"account.created"}) {
+	if got := eventKinds(t, s, a.ID); !slices.Equal(got, []string{"account.created"}) {
 		t.Error(got)
 	}
 }
@@ -47,19 +47,19 @@ func TestAccountsAreNewestFirst(t *testing.T) {
 	}
 }
 
-func TestAccountNamesAreUniqueAlsoAtOnce(t *testing.T) {
+func TestAccountNamesAreUniqueUnderConcurrency(t *testing.T) {
 	s := newTestService(t)
-	var made, refused int
+	var created, refused int
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			_, err := s.CreateAccount(t.Context(), "same", "", operator)
+			_, err := s.CreateAccount(t.Context(), operator, "same", "")
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case err == nil:
-				made++
+				created++
 			case fault.Is(err, fault.Conflict):
 				refused++
 			default:
@@ -68,22 +68,22 @@ func TestAccountNamesAreUniqueAlsoAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if made != 1 || refused != 7 {
-		t.Errorf("%d made, %d refused", made, refused)
+	if created != 1 || refused != 7 {
+		t.Errorf("%d created, %d refused", created, refused)
 	}
 }
 
-func TestAccountInputIsChecked(t *testing.T) {
+func TestCreateAccountValidatesInput(t *testing.T) {
 	s := newTestService(t)
 	for name, field := range map[string]string{
 		"": "name", " \t": "name", "acct_x": "name", "a\x00b": "name", "\xff": "name", strings.Repeat("é", 101): "name",
 	} {
-		_, err := s.CreateAccount(t.Context(), name, "", operator)
+		_, err := s.CreateAccount(t.Context(), operator, name, "")
 		if wantFault(t, err, fault.Invalid).Details[field] == "" {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	_, err := s.CreateAccount(t.Context(), strings.Repeat("é", 100), "plan_none", operator)
+	_, err := s.CreateAccount(t.Context(), operator, strings.Repeat("é", 100), "plan_none")
 	if got := wantFault(t, err, fault.Invalid).Details["planId"]; !strings.Contains(got, "plan_self_hosted") {
 		t.Error(got)
 	}
@@ -97,10 +97,10 @@ func TestCheckPlansNamesAccountsWithoutAPlan(t *testing.T) {
 	}
 	s.plans = &Plans{all: []Plan{{ID: "plan_other"}}}
 	err := s.CheckPlans(t.Context())
-	if err == nil || !strings.Contains(err.Error(), a.ID) || !strings.Contains(err.Error(), "plan_self_hosted") {
+	if err == nil || !strings.Contains(err.Error(), string(a.ID)) || !strings.Contains(err.Error(), "plan_self_hosted") {
 		t.Fatal(err)
 	}
 	if _, err := s.PlanOf(t.Context(), s.db, a.ID); err == nil {
-		t.Error("found a plan that is gone")
+		t.Error("found a plan that is missing from the file")
 	}
 }

@@ -14,39 +14,40 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-// Authenticate says whose key was presented from addr. The database is asked
-// every time, so a revocation by any process holds from the next request on. A
-// key not lately seen good is first held against the failures of its address;
-// text that cannot be a key costs nothing and does not count.
+// Authenticate returns the caller to whom the presented key belongs. It reads the
+// database on every call, so a key that any process revokes is refused from the next
+// request on. Unknown keys are rate-limited per client IP; recently used keys are not.
+// Text that cannot be a key is refused without a query and does not count.
 // Faults: Unauthorized; RateLimited, if the address presented too many unknown keys.
 func (s *Service) Authenticate(ctx context.Context, presented string, addr netip.Addr) (Principal, error) {
 	if !wellFormed(presented) {
 		return Principal{}, unauthorized()
 	}
 	hash := sha256.Sum256([]byte(presented))
-	if s.known.has(hash) {
+	if s.recent.has(hash) {
 		return s.identify(ctx, hash)
 	}
-	turn, err := s.strangers.wait(ctx, addr)
+	slot, err := s.unknownKeys.acquire(ctx, addr)
 	if err != nil {
 		return Principal{}, err
 	}
-	defer turn.done()
-	// One who waited behind the same good key need not be a stranger any more.
-	if !s.known.has(hash) {
-		if err := turn.allowed(); err != nil {
+	defer slot.release()
+	// Another request with the same valid key may have been identified while this one
+	// waited for the slot.
+	if !s.recent.has(hash) {
+		if err := slot.check(); err != nil {
 			return Principal{}, err
 		}
 	}
 	who, err := s.identify(ctx, hash)
 	if fault.Is(err, fault.Unauthorized) {
-		turn.failed()
+		slot.countFailure()
 	}
 	return who, err
 }
 
-// Allows returns nil if the caller's plan has the feature, without asking the
-// database: the plan was read with the key.
+// Allows returns nil if the caller's plan has the feature. It does not read the
+// database: the plan was read together with the key.
 // Faults: PlanLimit.
 func (s *Service) Allows(who Principal, feature string) error {
 	plan, err := s.plans.Get(who.PlanID)
@@ -56,8 +57,8 @@ func (s *Service) Allows(who Principal, feature string) error {
 	return plan.Allows(feature)
 }
 
-// identify finds the key of a hash. Its query names no account: it is what says
-// which account is calling.
+// identify finds the key with this hash. Its query is the only one without an account
+// in its condition, because it finds out which account is calling.
 func (s *Service) identify(ctx context.Context, hash [sha256.Size]byte) (Principal, error) {
 	c, err := database.One(ctx, s.db, scanCandidate,
 		`SELECT k.hash, k.revoked_at, k.id, k.account_id, a.plan_id, k.scopes, k.rate_limit
@@ -66,29 +67,29 @@ func (s *Service) identify(ctx context.Context, hash [sha256.Size]byte) (Princip
 		return Principal{}, fmt.Errorf("find key: %w", err)
 	}
 	if err != nil || subtle.ConstantTimeCompare(c.hash, hash[:]) != 1 || c.revoked {
-		s.known.forget(hash)
+		s.recent.remove(hash)
 		return Principal{}, unauthorized()
 	}
-	s.known.remember(hash)
-	s.uses.note(c.who, now())
+	s.recent.add(hash)
+	s.lastUses.add(keyUse{c.who.AccountID, c.who.KeyID}, now())
 	return c.who, nil
 }
 
-// recall remembers the keys last used, so that a restart treats no customer as a
-// stranger.
-func (s *Service) recall(ctx context.Context) error {
+// loadRecentKeys reads which keys were used last, so that after a restart keys in use
+// are not limited as unknown keys.
+func (s *Service) loadRecentKeys(ctx context.Context) error {
 	hashes, err := database.All(ctx, s.db, database.Scalar[[]byte],
-		`SELECT hash FROM keys WHERE used_at > 0 AND revoked_at = 0 ORDER BY used_at DESC LIMIT $1`, maxKnown)
+		`SELECT hash FROM keys WHERE used_at > 0 AND revoked_at = 0 ORDER BY used_at DESC LIMIT $1`, maxRecentKeys)
 	for _, h := range hashes {
 		if len(h) == sha256.Size {
-			s.known.remember([sha256.Size]byte(h))
+			s.recent.add([sha256.Size]byte(h))
 		}
 	}
 	return err
 }
 
-// wellFormed says whether text has the shape of a key: it is public knowledge,
-// so the time this takes gives nothing away.
+// wellFormed reports whether text has the form of a key. The form is public, so the
+// time that the check takes reveals nothing.
 func wellFormed(presented string) bool {
 	rest, ok := strings.CutPrefix(presented, secretPrefix)
 	if !ok || len(presented) != secretLength {
@@ -102,10 +103,11 @@ func wellFormed(presented string) bool {
 	return true
 }
 
-// unauthorized is one answer for every failure: it does not say which keys existed.
+// unauthorized returns the same fault for every failure, which does not reveal whether
+// a key ever existed.
 func unauthorized() error { return fault.New(fault.Unauthorized, "Invalid or missing API key") }
 
-// candidate is the key found by half of its hash.
+// candidate is the key that has the same first half of the hash.
 type candidate struct {
 	hash    []byte
 	revoked bool
@@ -117,6 +119,6 @@ func scanCandidate(r database.Row) (candidate, error) {
 	var revoked int64
 	var scopes string
 	err := r.Scan(&c.hash, &revoked, &c.who.KeyID, &c.who.AccountID, &c.who.PlanID, &scopes, &c.who.RateLimit)
-	c.revoked, c.who.Scopes = revoked != 0, storedScopes(scopes)
+	c.revoked, c.who.Scopes = revoked != 0, parseStoredScopes(scopes)
 	return c, err
 }

@@ -18,28 +18,28 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-// unknown makes a well-formed key that nobody has.
+// unknown returns a well-formed key that does not exist.
 func unknown(i int) string {
 	sum := sha256.Sum256(fmt.Append(nil, i))
 	return secretPrefix + hex.EncodeToString(sum[:secretBytes])
 }
 
-func TestAuthenticateSaysWhoCalls(t *testing.T) {
+func TestAuthenticateReturnsThePrincipal(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
-	k, secret, err := s.CreateKey(t.Context(), a.ID, "", NewScopes(Chat, SwarmsRead), 7, operator)
+	k, secret, err := s.CreateKey(t.Context(), operatorOf(a.ID), "", NewScopes(Chat, SwarmsRead), 7)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Principal{AccountID: a.ID, KeyID: k.ID, PlanID: a.PlanID, Scopes: k.Scopes, RateLimit: 7}
 	for range 3 {
-		if got, err := s.Authenticate(t.Context(), secret.Reveal(), home()); err != nil || got != want {
+		if got, err := s.Authenticate(t.Context(), secret.Reveal(), clientAddr()); err != nil || got != want {
 			t.Fatalf("%+v %v", got, err)
 		}
 	}
 }
 
-func TestWhatIsNoKeyIsUnauthorizedAndDoesNotCount(t *testing.T) {
+func TestMalformedKeysAreUnauthorizedAndDoNotCount(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
 	_, secret := newKey(t, s, a.ID, Chat)
@@ -48,33 +48,33 @@ func TestWhatIsNoKeyIsUnauthorizedAndDoesNotCount(t *testing.T) {
 		strings.Repeat("0", 1<<20), "ak_live_\x00" + secret[9:],
 	} {
 		for range maxFailures {
-			_, err := s.Authenticate(t.Context(), presented, home())
+			_, err := s.Authenticate(t.Context(), presented, clientAddr())
 			if f := wantFault(t, err, fault.Unauthorized); f.Message != "Invalid or missing API key" {
 				t.Error(f.Message)
 			}
 		}
 	}
-	if _, err := s.Authenticate(t.Context(), secret, home()); err != nil {
+	if _, err := s.Authenticate(t.Context(), secret, clientAddr()); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestARevocationByAnotherProcessHoldsAtOnce(t *testing.T) {
-	s, path := newFile(t)
+func TestKeyRevokedByAnotherProcessIsRefusedAtOnce(t *testing.T) {
+	s, path := newServiceOnFile(t)
 	a := newAccount(t, s, "a")
 	k, secret := newKey(t, s, a.ID, Chat)
-	if _, err := s.Authenticate(t.Context(), secret, home()); err != nil {
+	if _, err := s.Authenticate(t.Context(), secret, clientAddr()); err != nil {
 		t.Fatal(err)
 	}
-	if err := newService(t, open(t, path)).RevokeKey(t.Context(), a.ID, k.ID, operator); err != nil {
+	if err := newService(t, open(t, path)).RevokeKey(t.Context(), operatorOf(a.ID), k.ID); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.Authenticate(t.Context(), secret, home())
+	_, err := s.Authenticate(t.Context(), secret, clientAddr())
 	wantFault(t, err, fault.Unauthorized)
 }
 
-// A key that shares the half by which it is found is told apart by the whole.
-func TestHalfAHashIsNotEnough(t *testing.T) {
+// The database finds a key by the first half of its hash; both halves must match.
+func TestKeyMustMatchTheWholeHash(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
 	_, secret := newKey(t, s, a.ID, Chat)
@@ -87,87 +87,87 @@ func TestHalfAHashIsNotEnough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.Authenticate(t.Context(), secret, home())
+	_, err = s.Authenticate(t.Context(), secret, clientAddr())
 	wantFault(t, err, fault.Unauthorized)
 }
 
-func TestUnknownKeysAreLimitedByAddressAndKnownOnesPass(t *testing.T) {
+func TestUnknownKeysAreLimitedByAddressAndRecentKeysPass(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
 	_, good := newKey(t, s, a.ID, Chat)
-	_, fresh := newKey(t, s, a.ID, Chat)
-	if _, err := s.Authenticate(t.Context(), good, home()); err != nil {
+	_, unused := newKey(t, s, a.ID, Chat)
+	if _, err := s.Authenticate(t.Context(), good, clientAddr()); err != nil {
 		t.Fatal(err)
 	}
 	for i := range maxFailures {
-		_, err := s.Authenticate(t.Context(), unknown(i), home())
+		_, err := s.Authenticate(t.Context(), unknown(i), clientAddr())
 		wantFault(t, err, fault.Unauthorized)
 	}
-	_, err := s.Authenticate(t.Context(), unknown(0), home())
+	_, err := s.Authenticate(t.Context(), unknown(0), clientAddr())
 	if f := wantFault(t, err, fault.RateLimited); f.RetryAfter <= 0 || f.RetryAfter > Window {
 		t.Error(f.RetryAfter)
 	}
-	_, err = s.Authenticate(t.Context(), fresh, home())
+	_, err = s.Authenticate(t.Context(), unused, clientAddr())
 	wantFault(t, err, fault.RateLimited)
-	if _, err := s.Authenticate(t.Context(), good, home()); err != nil {
-		t.Error("a key seen good was refused:", err)
+	if _, err := s.Authenticate(t.Context(), good, clientAddr()); err != nil {
+		t.Error("a recently used key was refused:", err)
 	}
-	if _, err := s.Authenticate(t.Context(), fresh, netip.MustParseAddr("192.0.2.2")); err != nil {
+	if _, err := s.Authenticate(t.Context(), unused, netip.MustParseAddr("192.0.2.2")); err != nil {
 		t.Error("another address was refused:", err)
 	}
-	if _, err := s.Authenticate(t.Context(), fresh, home()); err != nil {
-		t.Error("a key seen good elsewhere was refused:", err)
+	if _, err := s.Authenticate(t.Context(), unused, clientAddr()); err != nil {
+		t.Error("a key used from another address was refused:", err)
 	}
 }
 
-// A revoked key is a stranger's: remembering it would open the database to floods.
-func TestARevokedKeyCountsAsUnknown(t *testing.T) {
+// A revoked key counts as unknown: otherwise it could be used to flood the database.
+func TestRevokedKeyCountsAsUnknown(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
 	k, secret := newKey(t, s, a.ID, Chat)
-	if _, err := s.Authenticate(t.Context(), secret, home()); err != nil {
+	if _, err := s.Authenticate(t.Context(), secret, clientAddr()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.RevokeKey(t.Context(), a.ID, k.ID, operator); err != nil {
+	if err := s.RevokeKey(t.Context(), operatorOf(a.ID), k.ID); err != nil {
 		t.Fatal(err)
 	}
 	for range maxFailures + 1 {
-		_, err := s.Authenticate(t.Context(), secret, home())
+		_, err := s.Authenticate(t.Context(), secret, clientAddr())
 		wantFault(t, err, fault.Unauthorized)
 	}
-	_, err := s.Authenticate(t.Context(), secret, home())
+	_, err := s.Authenticate(t.Context(), secret, clientAddr())
 	wantFault(t, err, fault.RateLimited)
 }
 
-func TestAnIPv6NetworkIsOneClient(t *testing.T) {
+func TestIPv6NetworkIsOneClient(t *testing.T) {
 	for one, other := range map[string]string{
 		"2001:db8::1": "2001:db8::ffff:1", "::ffff:192.0.2.9": "192.0.2.9", "fe80::1%eth0": "fe80::2%eth1",
 	} {
-		if network(netip.MustParseAddr(one)) != network(netip.MustParseAddr(other)) {
+		if clientNetwork(netip.MustParseAddr(one)) != clientNetwork(netip.MustParseAddr(other)) {
 			t.Errorf("%s and %s are two clients", one, other)
 		}
 	}
-	if network(netip.MustParseAddr("2001:db8:0:1::1")) == network(netip.MustParseAddr("2001:db8:0:2::1")) {
+	if clientNetwork(netip.MustParseAddr("2001:db8:0:1::1")) == clientNetwork(netip.MustParseAddr("2001:db8:0:2::1")) {
 		t.Error("two networks are one client")
 	}
-	if network(netip.Addr{}) != (netip.Addr{}) {
+	if clientNetwork(netip.Addr{}) != (netip.Addr{}) {
 		t.Error("no address became one")
 	}
 }
 
-func TestAddressesLeaveTheWindow(t *testing.T) {
+func TestFailuresExpireAfterTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStrangers()
+		s := newUnknownKeyLimiter()
 		fail := func() error {
-			turn, err := s.wait(t.Context(), home())
+			slot, err := s.acquire(t.Context(), clientAddr())
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer turn.done()
-			if err := turn.allowed(); err != nil {
+			defer slot.release()
+			if err := slot.check(); err != nil {
 				return err
 			}
-			turn.failed()
+			slot.countFailure()
 			return nil
 		}
 		for range maxFailures {
@@ -190,14 +190,14 @@ func TestAddressesLeaveTheWindow(t *testing.T) {
 	})
 }
 
-// However many come at once, the database is asked no more often than that.
-func TestABurstOfUnknownKeysDoesNotSlipThrough(t *testing.T) {
+// Concurrent requests do not query the database more often than the limit allows.
+func TestConcurrentUnknownKeysDoNotExceedTheLimit(t *testing.T) {
 	s := newTestService(t)
 	var refused, limited atomic.Int64
 	var all sync.WaitGroup
 	for i := range 300 {
 		all.Go(func() {
-			_, err := s.Authenticate(context.Background(), unknown(i), home())
+			_, err := s.Authenticate(context.Background(), unknown(i), clientAddr())
 			switch {
 			case fault.Is(err, fault.Unauthorized):
 				refused.Add(1)
@@ -214,15 +214,15 @@ func TestABurstOfUnknownKeysDoesNotSlipThrough(t *testing.T) {
 	}
 }
 
-// After a restart a busy customer comes back with everything at once.
-func TestABurstWithAGoodKeyIsNoAttack(t *testing.T) {
+// After a restart a client may send many requests with its valid key at once.
+func TestConcurrentRequestsWithAValidKeyAreNotLimited(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
 	_, secret := newKey(t, s, a.ID, Chat)
 	var all sync.WaitGroup
 	for range 300 {
 		all.Go(func() {
-			if _, err := s.Authenticate(context.Background(), secret, home()); err != nil {
+			if _, err := s.Authenticate(context.Background(), secret, clientAddr()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -230,64 +230,64 @@ func TestABurstWithAGoodKeyIsNoAttack(t *testing.T) {
 	all.Wait()
 }
 
-func TestWaitingForATurnEndsWithTheRequest(t *testing.T) {
-	s := newStrangers()
-	first, err := s.wait(t.Context(), home())
+func TestAcquireReturnsWhenTheContextEnds(t *testing.T) {
+	s := newUnknownKeyLimiter()
+	first, err := s.acquire(t.Context(), clientAddr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer first.done()
+	defer first.release()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.wait(ctx, home()); err == nil {
-		t.Error("two had the turn of one address")
+	if _, err := s.acquire(ctx, clientAddr()); err == nil {
+		t.Error("two requests have the slot of one address")
 	}
 }
 
-func TestStrangersAreBoundedAndLoseNoCount(t *testing.T) {
-	s := newStrangers()
+func TestUnknownKeyLimiterIsBoundedAndCountsEveryFailure(t *testing.T) {
+	s := newUnknownKeyLimiter()
 	for i := range 30_000 {
-		turn, err := s.wait(t.Context(), netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+		slot, err := s.acquire(t.Context(), netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if turn.allowed() == nil {
-			turn.failed()
+		if slot.check() == nil {
+			slot.countFailure()
 		}
-		turn.done()
+		slot.release()
 	}
 	kept := 0
-	for i := range s.stripes {
-		kept += len(s.stripes[i].windows)
+	for i := range s.shards {
+		kept += len(s.shards[i].windows)
 	}
-	if kept > strangerStripes*maxAddresses {
+	if kept > addressShards*maxAddresses {
 		t.Errorf("%d addresses kept", kept)
 	}
-	turn, err := s.wait(t.Context(), netip.MustParseAddr("198.51.100.1"))
+	slot, err := s.acquire(t.Context(), netip.MustParseAddr("198.51.100.1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer turn.done()
-	wantFault(t, turn.allowed(), fault.RateLimited)
+	defer slot.release()
+	wantFault(t, slot.check(), fault.RateLimited)
 }
 
-func TestKnownForgetsTheLongUnseen(t *testing.T) {
-	var k known
+func TestRecentKeysDropTheLeastRecentlyUsed(t *testing.T) {
+	var k recentKeys
 	hash := func(i int) [sha256.Size]byte { return sha256.Sum256(fmt.Append(nil, i)) }
-	for i := range maxKnown * 2 {
-		k.remember(hash(i))
-		k.remember(hash(0))
+	for i := range maxRecentKeys * 2 {
+		k.add(hash(i))
+		k.add(hash(0))
 	}
-	if len(k.young)+len(k.old) > maxKnown || !k.has(hash(0)) || !k.has(hash(maxKnown*2-1)) || k.has(hash(1)) {
-		t.Errorf("%d young, %d old", len(k.young), len(k.old))
+	if len(k.newKeys)+len(k.oldKeys) > maxRecentKeys || !k.has(hash(0)) || !k.has(hash(maxRecentKeys*2-1)) || k.has(hash(1)) {
+		t.Errorf("%d new, %d old", len(k.newKeys), len(k.oldKeys))
 	}
-	k.forget(hash(0))
+	k.remove(hash(0))
 	if k.has(hash(0)) {
-		t.Error("still known")
+		t.Error("still recent")
 	}
 }
 
-func TestLastUseIsWrittenLateAndAtTheEnd(t *testing.T) {
+func TestRunWritesTheLastUseEveryMinuteAndAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(t, databasetest.New(t))
 		a := newAccount(t, s, "a")
@@ -297,7 +297,7 @@ func TestLastUseIsWrittenLateAndAtTheEnd(t *testing.T) {
 		go func() { done <- s.Run(ctx) }()
 		synctest.Wait()
 		use := func() time.Time {
-			if _, err := s.Authenticate(t.Context(), secret, home()); err != nil {
+			if _, err := s.Authenticate(t.Context(), secret, clientAddr()); err != nil {
 				t.Fatal(err)
 			}
 			return now()
@@ -315,7 +315,7 @@ func TestLastUseIsWrittenLateAndAtTheEnd(t *testing.T) {
 		if !used().IsZero() {
 			t.Error("written at once")
 		}
-		time.Sleep(flushEvery)
+		time.Sleep(flushInterval)
 		synctest.Wait()
 		if got := used(); !got.Equal(at) {
 			t.Errorf("used at %v, want %v", got, at)
@@ -331,11 +331,11 @@ func TestLastUseIsWrittenLateAndAtTheEnd(t *testing.T) {
 	})
 }
 
-func TestALastUseThatCannotBeWrittenWaits(t *testing.T) {
+func TestLastUseIsWrittenByTheNextFlushAfterAFailure(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
 	_, secret := newKey(t, s, a.ID, Chat)
-	if _, err := s.Authenticate(t.Context(), secret, home()); err != nil {
+	if _, err := s.Authenticate(t.Context(), secret, clientAddr()); err != nil {
 		t.Fatal(err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
@@ -348,28 +348,28 @@ func TestALastUseThatCannotBeWrittenWaits(t *testing.T) {
 	}
 }
 
-// Keys in use before a restart are no strangers after it, whatever their address did.
-func TestRunRecallsKeysInUse(t *testing.T) {
-	s, path := newFile(t)
+// A key that was in use before a restart is not limited after it, even if its address is.
+func TestKeysInUseStayRecentAfterARestart(t *testing.T) {
+	s, path := newServiceOnFile(t)
 	a := newAccount(t, s, "a")
 	_, used := newKey(t, s, a.ID, Chat)
 	_, unused := newKey(t, s, a.ID, Chat)
-	if _, err := s.Authenticate(t.Context(), used, home()); err != nil {
+	if _, err := s.Authenticate(t.Context(), used, clientAddr()); err != nil {
 		t.Fatal(err)
 	}
 	s.flush(t.Context())
 	again := newService(t, open(t, path))
-	if err := again.recall(t.Context()); err != nil {
+	if err := again.loadRecentKeys(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for i := range maxFailures {
-		_, err := again.Authenticate(t.Context(), unknown(i), home())
+		_, err := again.Authenticate(t.Context(), unknown(i), clientAddr())
 		wantFault(t, err, fault.Unauthorized)
 	}
-	if _, err := again.Authenticate(t.Context(), used, home()); err != nil {
+	if _, err := again.Authenticate(t.Context(), used, clientAddr()); err != nil {
 		t.Error(err)
 	}
-	_, err := again.Authenticate(t.Context(), unused, home())
+	_, err := again.Authenticate(t.Context(), unused, clientAddr())
 	wantFault(t, err, fault.RateLimited)
 }
 
@@ -380,7 +380,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if _, err := s.Authenticate(context.Background(), secret, home()); err != nil {
+			if _, err := s.Authenticate(context.Background(), secret, clientAddr()); err != nil {
 				b.Error(err)
 				return
 			}

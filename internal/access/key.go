@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/vault"
 )
 
@@ -22,32 +24,34 @@ const (
 	secretLength = len(secretPrefix) + 2*secretBytes
 )
 
-// DefaultRateLimit is the contract's, in requests a Window.
+// DefaultRateLimit is the rate limit of a key for which none is set, in requests per
+// Window. The API reference states it.
 const DefaultRateLimit = 120
 
-// MaxRateLimit bounds what the limiter keeps of one key: 8 bytes a request.
+// MaxRateLimit bounds the memory that the limiter uses for one key: 8 bytes per request.
 const MaxRateLimit = 10_000
 
-// Key is an API key as it may be shown; its secret is known to its holder alone.
+// Key is an API key without its secret.
 type Key struct {
-	ID        string
-	AccountID string
+	ID        identity.KeyID
+	AccountID identity.AccountID
 	Label     string
-	Hint      string // the end of the secret, to tell keys apart
+	Hint      string // the last characters of the secret, to tell keys apart
 	Scopes    Scopes
-	RateLimit int // requests a Window
+	RateLimit int // requests per Window
 	CreatedAt time.Time
 	UsedAt    time.Time // zero: never; up to a minute late
-	RevokedAt time.Time // zero: good
+	RevokedAt time.Time // zero: not revoked
 }
 
-// CreateKey makes a key and returns its secret, which is kept nowhere: only its
-// hash is stored. A rateLimit of 0 takes DefaultRateLimit.
+// CreateKey creates a key in the actor's account and returns its secret. Only the hash
+// of the secret is stored, so it cannot be shown again. A rateLimit of 0 is
+// DefaultRateLimit.
 // Faults: Invalid; NotFound, if there is no such account.
-func (s *Service) CreateKey(ctx context.Context, accountID, label string, scopes Scopes, rateLimit int, actor string) (Key, vault.Secret, error) {
+func (s *Service) CreateKey(ctx context.Context, actor identity.Actor, label string, scopes Scopes, rateLimit int) (Key, vault.Secret, error) {
 	secret := newSecret()
 	k := Key{
-		ID: newID("key_"), AccountID: accountID, Label: strings.TrimSpace(label), Hint: secret[secretLength-4:],
+		ID: identity.KeyID(newID("key_")), AccountID: actor.AccountID, Label: strings.TrimSpace(label), Hint: secret[secretLength-4:],
 		Scopes: scopes, RateLimit: rateLimit, CreatedAt: now(),
 	}
 	if k.RateLimit == 0 {
@@ -60,7 +64,7 @@ func (s *Service) CreateKey(ctx context.Context, accountID, label string, scopes
 		if err := insertKey(ctx, tx, k, sha256.Sum256([]byte(secret))); err != nil {
 			return err
 		}
-		return s.record(ctx, tx, accountID, "key/"+k.ID, "key.created", actor,
+		return s.appendEvent(ctx, tx, actor, keyTopic(k.ID), "key.created",
 			map[string]any{"label": k.Label, "scopes": k.Scopes.Names(), "rateLimit": k.RateLimit})
 	})
 	if err != nil {
@@ -69,35 +73,35 @@ func (s *Service) CreateKey(ctx context.Context, accountID, label string, scopes
 	return k, vault.NewSecret(secret), nil
 }
 
-// Keys lists an account's keys, revoked ones too, newest first.
-func (s *Service) Keys(ctx context.Context, accountID string) ([]Key, error) {
+// Keys lists an account's keys, newest first, including revoked keys.
+func (s *Service) Keys(ctx context.Context, account identity.AccountID) ([]Key, error) {
 	all, err := database.All(ctx, s.db, scanKey,
-		`SELECT `+keyColumns+` FROM keys WHERE account_id = $1 ORDER BY created_at DESC, id DESC`, accountID)
+		`SELECT `+keyColumns+` FROM keys WHERE account_id = $1 ORDER BY created_at DESC, id DESC`, account)
 	if err != nil {
-		return nil, fmt.Errorf("list keys of account %s: %w", accountID, err)
+		return nil, fmt.Errorf("list keys of account %s: %w", account, err)
 	}
 	return all, nil
 }
 
-// RevokeKey ends a key for good; the next request with it is refused, in every
-// process. Revoking it again is success and changes nothing.
+// RevokeKey revokes a key of the actor's account permanently. Every process refuses the
+// next request with it. Revoking a revoked key succeeds and changes nothing.
 // Faults: NotFound, if the account has no such key.
-func (s *Service) RevokeKey(ctx context.Context, accountID, keyID, actor string) error {
+func (s *Service) RevokeKey(ctx context.Context, actor identity.Actor, key identity.KeyID) error {
 	err := s.db.Tx(ctx, func(tx *database.Tx) error {
 		k, err := database.One(ctx, tx, scanKey,
-			`SELECT `+keyColumns+` FROM keys WHERE account_id = $1 AND id = $2`, accountID, keyID)
+			`SELECT `+keyColumns+` FROM keys WHERE account_id = $1 AND id = $2`, actor.AccountID, key)
 		if errors.Is(err, sql.ErrNoRows) {
-			return fault.New(fault.NotFound, "There is no key %q in this account.", keyID)
+			return fault.New(fault.NotFound, "There is no key %q in this account.", key)
 		}
 		if err != nil || !k.RevokedAt.IsZero() {
 			return err
 		}
 		_, err = database.Exec(ctx, tx, `UPDATE keys SET revoked_at = $1 WHERE account_id = $2 AND id = $3`,
-			database.Millis(now()), accountID, keyID)
+			database.Millis(now()), actor.AccountID, key)
 		if err != nil {
 			return err
 		}
-		return s.record(ctx, tx, accountID, "key/"+keyID, "key.revoked", actor, map[string]any{"label": k.Label})
+		return s.appendEvent(ctx, tx, actor, keyTopic(key), "key.revoked", map[string]any{"label": k.Label})
 	})
 	if err != nil {
 		return fmt.Errorf("revoke key: %w", err)
@@ -105,9 +109,11 @@ func (s *Service) RevokeKey(ctx context.Context, accountID, keyID, actor string)
 	return nil
 }
 
+func keyTopic(key identity.KeyID) event.Topic { return event.Topic("key/" + key) }
+
 func newSecret() string {
 	var b [secretBytes]byte
-	_, _ = rand.Read(b[:]) // never fails: the process ends instead
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
 	return secretPrefix + hex.EncodeToString(b[:])
 }
 
@@ -130,22 +136,23 @@ func scanKey(r database.Row) (Key, error) {
 	var scopes string
 	var created, used, revoked int64
 	err := r.Scan(&k.ID, &k.AccountID, &k.Label, &k.Hint, &scopes, &k.RateLimit, &created, &used, &revoked)
-	k.Scopes = storedScopes(scopes)
+	k.Scopes = parseStoredScopes(scopes)
 	k.CreatedAt, k.UsedAt, k.RevokedAt = database.Time(created), database.Time(used), database.Time(revoked)
 	return k, err
 }
 
-// insertKey stores the key if its account exists.
+// insertKey inserts the key. Faults: NotFound, if its account does not exist.
 func insertKey(ctx context.Context, q database.Querier, k Key, hash [sha256.Size]byte) error {
 	n, err := database.Exec(ctx, q,
 		`INSERT INTO keys (id, account_id, label, lookup, hash, hint, scopes, rate_limit, created_at)
 		SELECT $1, id, $3, $4, $5, $6, $7, $8, $9 FROM accounts WHERE id = $2`,
 		k.ID, k.AccountID, k.Label, lookup(hash), hash[:], k.Hint, k.Scopes.String(), k.RateLimit, database.Millis(k.CreatedAt))
 	if err == nil && n == 0 {
-		return noAccount(k.AccountID)
+		return accountNotFound(string(k.AccountID))
 	}
 	return err
 }
 
-// lookup is the half of a hash by which a key is found.
+// lookup returns the half of a hash by which the database finds a key. The other half
+// is compared in constant time.
 func lookup(hash [sha256.Size]byte) string { return hex.EncodeToString(hash[:sha256.Size/2]) }

@@ -13,17 +13,17 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-func TestKeyIsShownOnceAndStoredHashed(t *testing.T) {
-	s, path := newFile(t)
+func TestKeyIsStoredAsAHash(t *testing.T) {
+	s, path := newServiceOnFile(t)
 	a := newAccount(t, s, "a")
-	k, secret, err := s.CreateKey(t.Context(), a.ID, " site ", NewScopes(Chat, Logs), 0, operator)
+	k, secret, err := s.CreateKey(t.Context(), operatorOf(a.ID), " site ", NewScopes(Chat, Logs), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !regexp.MustCompile(`^ak_live_[0-9a-f]{32}$`).MatchString(secret.Reveal()) || fmt.Sprint(secret) != "[secret]" {
-		t.Error("the secret is not of the contract's form, or prints")
+		t.Error("the secret does not have the documented form, or is printed")
 	}
-	if k.Label != "site" || k.RateLimit != 120 || !strings.HasPrefix(k.ID, "key_") || !strings.HasSuffix(secret.Reveal(), k.Hint) || len(k.Hint) != 4 {
+	if k.Label != "site" || k.RateLimit != 120 || !strings.HasPrefix(string(k.ID), "key_") || !strings.HasSuffix(secret.Reveal(), k.Hint) || len(k.Hint) != 4 {
 		t.Errorf("%+v", k)
 	}
 	all, err := s.Keys(t.Context(), a.ID)
@@ -36,55 +36,55 @@ func TestKeyIsShownOnceAndStoredHashed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if bytes.Contains(stored, []byte(secret.Reveal()[8:])) {
-			t.Error("the secret lies in the database file")
+			t.Error("the secret is in the database file")
 		}
 	}
 }
 
-func TestKeysOfTwoAccountsStayApart(t *testing.T) {
+func TestKeysOfTwoAccountsAreSeparate(t *testing.T) {
 	s := newTestService(t)
 	a, b := newAccount(t, s, "a"), newAccount(t, s, "b")
 	k, secret := newKey(t, s, a.ID, Chat)
 	if got, err := s.Keys(t.Context(), b.ID); err != nil || len(got) != 0 {
 		t.Errorf("%v %v", got, err)
 	}
-	wantFault(t, s.RevokeKey(t.Context(), b.ID, k.ID, operator), fault.NotFound)
-	if _, err := s.Authenticate(t.Context(), secret, home()); err != nil {
+	wantFault(t, s.RevokeKey(t.Context(), operatorOf(b.ID), k.ID), fault.NotFound)
+	if _, err := s.Authenticate(t.Context(), secret, clientAddr()); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestRevokingTwiceIsOneRevocation(t *testing.T) {
+func TestRevokingTwiceChangesNothing(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
 	k, _ := newKey(t, s, a.ID, Chat)
 	for range 2 {
-		if err := s.RevokeKey(t.Context(), a.ID, k.ID, operator); err != nil {
+		if err := s.RevokeKey(t.Context(), operatorOf(a.ID), k.ID); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := kinds(t, s, a.ID); !slices.Equal(got, []string{"key.revoked", "key.created", "account.created"}) {
+	if got := eventKinds(t, s, a.ID); !slices.Equal(got, []string{"key.revoked", "key.created", "account.created"}) {
 		t.Error(got)
 	}
 	all, err := s.Keys(t.Context(), a.ID)
 	if err != nil || len(all) != 1 || all[0].RevokedAt.IsZero() {
 		t.Errorf("%+v %v", all, err)
 	}
-	wantFault(t, s.RevokeKey(t.Context(), a.ID, "key_none", operator), fault.NotFound)
+	wantFault(t, s.RevokeKey(t.Context(), operatorOf(a.ID), "key_none"), fault.NotFound)
 }
 
-func TestKeyInputIsChecked(t *testing.T) {
+func TestCreateKeyValidatesInput(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
-	_, _, err := s.CreateKey(t.Context(), a.ID, strings.Repeat("x", 101), Scopes{}, -1, operator)
+	_, _, err := s.CreateKey(t.Context(), operatorOf(a.ID), strings.Repeat("x", 101), Scopes{}, -1)
 	details := wantFault(t, err, fault.Invalid).Details
 	for _, field := range []string{"label", "scopes", "rateLimit"} {
 		if details[field] == "" {
 			t.Errorf("%s is not named: %v", field, details)
 		}
 	}
-	_, _, err = s.CreateKey(t.Context(), a.ID, "", AllScopes(), MaxRateLimit+1, operator)
+	_, _, err = s.CreateKey(t.Context(), operatorOf(a.ID), "", AllScopes(), MaxRateLimit+1)
 	wantFault(t, err, fault.Invalid)
-	_, _, err = s.CreateKey(t.Context(), "acct_none", "", AllScopes(), 0, operator)
+	_, _, err = s.CreateKey(t.Context(), operatorOf("acct_none"), "", AllScopes(), 0)
 	wantFault(t, err, fault.NotFound)
 }

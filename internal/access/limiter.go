@@ -5,62 +5,65 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"agento.host/agento/internal/identity"
 )
 
 // Window is the time over which requests are counted.
 const Window = time.Minute
 
-// limiterShards is a power of two, so that the shard is a mask away.
+// limiterShards is a power of two, so that a mask selects the shard.
 const limiterShards = 64
 
-// Limiter holds each key to its limit in every Window that one could choose: a
-// request counts for exactly one Window from its own moment on. A key costs 8
-// bytes for each request of its limit, and nothing once it has been idle for two
-// Windows and others call. All calls must read one clock, time.Now; two that come
-// a little out of order are taken in the order they come. Safe for concurrent use.
+// Limiter limits the requests of each key in every period of one Window: a request
+// counts for exactly one Window from its own time on. A key uses 8 bytes for each
+// request of its limit, and nothing after it was idle for two Windows while other keys
+// were used. All calls must read the same clock, time.Now. Two calls whose times are
+// slightly out of order are counted in the order of the calls. It is safe for
+// concurrent use.
 type Limiter struct {
-	start  time.Time
-	seed   maphash.Seed
-	sweep  atomic.Int64 // when the next shard is swept, since start
-	turn   atomic.Uint32
-	shards [limiterShards]shard
+	start       time.Time
+	seed        maphash.Seed
+	nextCleanup atomic.Int64 // when the next shard is cleaned up, since start
+	lastCleaned atomic.Uint32
+	shards      [limiterShards]shard
 }
 
 type shard struct {
 	mu      sync.Mutex
-	windows map[string]*window // guarded by mu
-	_       [48]byte           // a cache line each
+	windows map[identity.KeyID]*window // guarded by mu
+	_       [48]byte                   // each shard has its own cache line
 }
 
-// Decision is the answer to one request, and what the caller is told of the rest.
+// Decision is the result for one request, with the numbers that its response reports.
 type Decision struct {
 	OK         bool
-	Limit      int           // requests a Window
+	Limit      int           // requests per Window
 	Remaining  int           // requests that would be allowed now, after this one
-	Reset      time.Time     // when the oldest counted request leaves, and Remaining grows
+	Reset      time.Time     // when the oldest counted request expires and Remaining grows
 	RetryAfter time.Duration // if not OK: until the next request is allowed
 }
 
-// NewLimiter makes a limiter that has seen nothing.
+// NewLimiter returns a limiter that has counted no request.
 func NewLimiter() *Limiter {
 	l := &Limiter{start: time.Now(), seed: maphash.MakeSeed()}
 	for i := range l.shards {
-		l.shards[i].windows = map[string]*window{}
+		l.shards[i].windows = map[identity.KeyID]*window{}
 	}
 	return l
 }
 
 // Allow counts a request of a key at now, if fewer than limit were counted in the
-// Window before. A refused request does not count. A limit outside 1 to
-// MaxRateLimit is taken for the nearer of the two.
-func (l *Limiter) Allow(keyID string, limit int, now time.Time) Decision {
+// Window before. A refused request does not count. A limit outside 1 to MaxRateLimit
+// is replaced by the nearer of the two.
+func (l *Limiter) Allow(key identity.KeyID, limit int, now time.Time) Decision {
 	limit = min(max(limit, 1), MaxRateLimit)
 	t := int64(now.Sub(l.start))
-	s := &l.shards[maphash.String(l.seed, keyID)%limiterShards]
+	s := &l.shards[maphash.String(l.seed, string(key))%limiterShards]
 	s.mu.Lock()
-	ok, count, next := s.take(keyID, limit, t)
+	ok, count, next := s.allow(key, limit, t)
 	s.mu.Unlock()
-	l.forget(t)
+	l.cleanUp(t)
 	wait := time.Duration(next + int64(Window) - t)
 	d := Decision{OK: ok, Limit: limit, Remaining: max(limit-count, 0), Reset: now.Add(wait)}
 	if !ok {
@@ -75,11 +78,11 @@ func (d Decision) Err() error {
 	if d.OK {
 		return nil
 	}
-	return limited(d.RetryAfter, "This API key has used up its requests for now. Slow down")
+	return rateLimited(d.RetryAfter, "This API key has used up its requests for now. Slow down")
 }
 
-// ResetUnix is Reset for the X-RateLimit-Reset header, rounded up: at that second
-// the room is really there.
+// ResetUnix returns Reset for the X-RateLimit-Reset header. It is rounded up, so that
+// the request has expired in that second.
 func (d Decision) ResetUnix() int64 {
 	s := d.Reset.Unix()
 	if d.Reset.Nanosecond() > 0 {
@@ -88,19 +91,19 @@ func (d Decision) ResetUnix() int64 {
 	return s
 }
 
-// RetryAfterSeconds is RetryAfter for the Retry-After header, rounded up.
+// RetryAfterSeconds returns RetryAfter for the Retry-After header, rounded up.
 func (d Decision) RetryAfterSeconds() int64 { return ceilSeconds(d.RetryAfter) }
 
-// take counts a request at t if there is room. It returns how many count now,
-// and the time of the one that must leave before Remaining grows.
-func (s *shard) take(keyID string, limit int, t int64) (ok bool, count int, next int64) {
-	w := s.windows[keyID]
+// allow counts a request at t if the limit is not reached. It returns how many requests
+// count now, and the time of the one that must expire before Remaining grows.
+func (s *shard) allow(key identity.KeyID, limit int, t int64) (ok bool, count int, next int64) {
+	w := s.windows[key]
 	if w == nil {
 		w = newWindow(limit)
-		s.windows[keyID] = w
+		s.windows[key] = w
 	}
-	w.leave(t)
-	w.fit(limit)
+	w.expire(t)
+	w.resize(limit)
 	if w.count < limit {
 		w.add(t)
 		ok = true
@@ -108,22 +111,23 @@ func (s *shard) take(keyID string, limit int, t int64) (ok bool, count int, next
 	return ok, w.count, w.at(w.count - min(w.count, limit))
 }
 
-// forget sweeps the shards that are due, each once a Window, so that no request
-// waits for a sweep of everything while requests are many.
-func (l *Limiter) forget(t int64) {
-	const step = int64(Window) / limiterShards
-	due := l.sweep.Load()
+// cleanUp removes the idle keys of the shards that are due. Each shard is due once per
+// Window, so that no request waits for the cleanup of all of them while there are many
+// requests.
+func (l *Limiter) cleanUp(t int64) {
+	const interval = int64(Window) / limiterShards
+	due := l.nextCleanup.Load()
 	if t < due {
 		return
 	}
-	n := (t-due)/step + 1
-	if !l.sweep.CompareAndSwap(due, due+n*step) {
+	n := (t-due)/interval + 1
+	if !l.nextCleanup.CompareAndSwap(due, due+n*interval) {
 		return
 	}
 	for range min(n, limiterShards) {
-		s := &l.shards[l.turn.Add(1)%limiterShards]
+		s := &l.shards[l.lastCleaned.Add(1)%limiterShards]
 		s.mu.Lock()
-		forgetIdle(s.windows, t)
+		removeIdle(s.windows, t)
 		s.mu.Unlock()
 	}
 }

@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
 
-func TestTheRequestOverTheLimitWaitsForTheOldestToLeave(t *testing.T) {
+func TestRequestOverTheLimitIsAllowedWhenTheOldestExpires(t *testing.T) {
 	l := NewLimiter()
 	start := time.Now()
 	for i := range 120 {
@@ -36,7 +37,7 @@ func TestTheRequestOverTheLimitWaitsForTheOldestToLeave(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	if d := l.Allow("key", 120, start.Add(Window)); d.OK {
-		t.Error("one left and two came in")
+		t.Error("one expired and two were allowed")
 	}
 	if d := l.Allow("other", 120, start.Add(Window)); !d.OK || d.Remaining != 119 {
 		t.Errorf("another key: %+v", d)
@@ -58,7 +59,7 @@ func TestHeadersAreRoundedUp(t *testing.T) {
 	}
 }
 
-func TestAbsurdLimitsAreBent(t *testing.T) {
+func TestLimitsAreClamped(t *testing.T) {
 	l := NewLimiter()
 	if d := l.Allow("none", 0, time.Now()); !d.OK || d.Limit != 1 {
 		t.Errorf("%+v", d)
@@ -68,7 +69,7 @@ func TestAbsurdLimitsAreBent(t *testing.T) {
 	}
 }
 
-// model is the limiter as one would write it without a thought for its cost.
+// model is a simple limiter that keeps every time.
 type model map[string][]time.Time
 
 func (m model) allow(key string, limit int, now time.Time) Decision {
@@ -86,7 +87,7 @@ func (m model) allow(key string, limit int, now time.Time) Decision {
 	return d
 }
 
-func TestLimiterIsLikeTheModel(t *testing.T) {
+func TestLimiterAgreesWithASimpleModel(t *testing.T) {
 	steps := []time.Duration{0, 1, time.Millisecond, 700 * time.Millisecond, time.Second, 9 * time.Second, Window - 1, Window, Window + 1, 3 * Window}
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -102,7 +103,7 @@ func TestLimiterIsLikeTheModel(t *testing.T) {
 			}
 			n := r.IntN(len(limits))
 			key := fmt.Sprint("key", n)
-			got, want := l.Allow(key, limits[n], now), m.allow(key, limits[n], now)
+			got, want := l.Allow(identity.KeyID(key), limits[n], now), m.allow(key, limits[n], now)
 			if got != want {
 				t.Fatalf("seed %d, request %d:\n got %+v\nwant %+v", seed, i, got, want)
 			}
@@ -110,7 +111,7 @@ func TestLimiterIsLikeTheModel(t *testing.T) {
 	}
 }
 
-func TestNoWindowEverHoldsMoreThanTheLimit(t *testing.T) {
+func TestNoPeriodHasMoreRequestsThanTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLimiter()
 		var mu sync.Mutex
@@ -142,7 +143,7 @@ func TestNoWindowEverHoldsMoreThanTheLimit(t *testing.T) {
 	})
 }
 
-func TestRacingRequestsGetExactlyTheLimit(t *testing.T) {
+func TestConcurrentRequestsGetExactlyTheLimit(t *testing.T) {
 	l := NewLimiter()
 	at := time.Now()
 	var allowed atomic.Int64
@@ -153,7 +154,7 @@ func TestRacingRequestsGetExactlyTheLimit(t *testing.T) {
 				if l.Allow("key", 120, at).OK {
 					allowed.Add(1)
 				}
-				l.Allow(fmt.Sprint("other", worker, i), 10, at.Add(time.Duration(i)*time.Millisecond))
+				l.Allow(identity.KeyID(fmt.Sprint("other", worker, i)), 10, at.Add(time.Duration(i)*time.Millisecond))
 			}
 		})
 	}
@@ -163,9 +164,9 @@ func TestRacingRequestsGetExactlyTheLimit(t *testing.T) {
 	}
 }
 
-// A request that read the clock before another, and came after it, does not
-// shorten that one's stay.
-func TestTimeDoesNotGoBack(t *testing.T) {
+// A request that read the clock earlier but is counted later does not make the other
+// one expire earlier.
+func TestOutOfOrderTimesDoNotShortenTheWindow(t *testing.T) {
 	l := NewLimiter()
 	start := time.Now()
 	l.Allow("key", 2, start.Add(time.Second))
@@ -186,11 +187,11 @@ func (l *Limiter) size() int {
 	return n
 }
 
-func TestIdleKeysAreForgottenAndBusyOnesKept(t *testing.T) {
+func TestIdleKeysAreRemovedAndBusyOnesStay(t *testing.T) {
 	l := NewLimiter()
 	start := time.Now()
 	for i := range 10_000 {
-		l.Allow(fmt.Sprint("idle", i), 2, start)
+		l.Allow(identity.KeyID(fmt.Sprint("idle", i)), 2, start)
 	}
 	for s := range 125 {
 		l.Allow("busy", 120, start.Add(time.Duration(s)*time.Second))
@@ -238,10 +239,10 @@ func BenchmarkLimiter(b *testing.B) {
 	})
 	b.Run("10000keys", func(b *testing.B) {
 		l := NewLimiter()
-		keys := make([]string, 10_000)
+		keys := make([]identity.KeyID, 10_000)
 		at := time.Now()
 		for i := range keys {
-			keys[i] = newID("key_")
+			keys[i] = identity.KeyID(newID("key_"))
 			l.Allow(keys[i], 120, at)
 		}
 		var next atomic.Uint32
@@ -257,7 +258,7 @@ func BenchmarkLimiter(b *testing.B) {
 	})
 }
 
-// The same road with the clock read, as a request takes it.
+// BenchmarkLimiterWithClock also reads the clock, as a request does.
 func BenchmarkLimiterWithClock(b *testing.B) {
 	l := NewLimiter()
 	b.ReportAllocs()

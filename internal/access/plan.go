@@ -8,12 +8,12 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-// Unlimited is the limit of a plan that has none. It is a number that any client
-// of the contract can compare with and no installation reaches, so that nobody,
-// here or there, needs a special case.
+// Unlimited is the limit of a plan that has none. It is a number that no installation
+// reaches and that every client of the API can compare with, so neither the server nor
+// its clients need a special case.
 const Unlimited = math.MaxInt32
 
-// The features that a plan may have.
+// The features that a plan can include.
 const (
 	FeatureAPIAccess    = "api_access"    // the API, beyond GET /v1/account
 	FeatureSwarms       = "swarms"        // creating swarms
@@ -26,7 +26,7 @@ func features() []string {
 	return []string{FeatureAPIAccess, FeatureSwarms, FeatureKnowledge, FeatureCustomSkills, FeatureClawHub}
 }
 
-// Plan is what an account may have. Features names every feature there is.
+// Plan is what an account may use. Features has an entry for every feature.
 type Plan struct {
 	ID       string
 	Name     string
@@ -35,7 +35,7 @@ type Plan struct {
 	Features map[string]bool
 }
 
-// Limits count what an account may have at once; 0 allows none.
+// Limits are how many of something an account may have at once; 0 allows none.
 type Limits struct {
 	MaxAgents         int
 	MaxSkillsPerAgent int
@@ -51,32 +51,32 @@ func (p Plan) Allows(feature string) error {
 		With("feature", feature)
 }
 
-// RoomForAgent returns nil if an account with so many agents may have one more.
-// Count them in the transaction that adds it.
+// AllowsAgent returns nil if an account that has this number of agents may have one
+// more. Count them in the transaction that adds the agent.
 // Faults: PlanLimit, naming the limit.
-func (p Plan) RoomForAgent(agents int) error {
-	return p.room(agents, p.Limits.MaxAgents, "maxAgents", "Delete an agent")
+func (p Plan) AllowsAgent(agents int) error {
+	return p.checkLimit(agents, p.Limits.MaxAgents, "maxAgents", "Delete an agent")
 }
 
-// RoomForSkill returns nil if an agent with so many skills may have one more.
-// Count them in the transaction that adds it.
+// AllowsSkill returns nil if an agent that has this number of skills may have one more.
+// Count them in the transaction that adds the skill.
 // Faults: PlanLimit, naming the limit.
-func (p Plan) RoomForSkill(skills int) error {
-	return p.room(skills, p.Limits.MaxSkillsPerAgent, "maxSkillsPerAgent", "Uninstall a skill")
+func (p Plan) AllowsSkill(skills int) error {
+	return p.checkLimit(skills, p.Limits.MaxSkillsPerAgent, "maxSkillsPerAgent", "Uninstall a skill")
 }
 
-func (p Plan) room(have, limit int, name, remedy string) error {
-	if have < limit {
+func (p Plan) checkLimit(count, limit int, name, remedy string) error {
+	if count < limit {
 		return nil
 	}
 	return fault.New(fault.PlanLimit, "The plan %s allows no more: its %s is %d. %s, or ask the operator for another plan.", p.Name, name, limit, remedy).
 		With("limit", name)
 }
 
-// Plans are the plans of an installation, in the operator's order.
+// Plans are the plans of an installation, in the order of the plans file.
 type Plans struct{ all []Plan }
 
-// SelfHosted is the default: one plan without limits, with every feature.
+// SelfHosted returns the default: one plan without limits that has every feature.
 func SelfHosted() *Plans {
 	p := Plan{
 		ID: "plan_self_hosted", Name: "Self-hosted", Status: "active",
@@ -98,11 +98,11 @@ func (p *Plans) List() []Plan {
 	return all
 }
 
-// Default is the plan of an account for which none was named: the first.
+// Default returns the plan of an account that is created without one: the first plan.
 func (p *Plans) Default() Plan { return p.all[0].copy() }
 
-// Get returns a plan. The error is the operator's: accounts name only plans that
-// were there when they were made.
+// Get returns a plan. The error is for the operator, who removed the plan from the
+// plans file while an account has it.
 func (p *Plans) Get(id string) (Plan, error) {
 	for i := range p.all {
 		if p.all[i].ID == id {
@@ -120,7 +120,7 @@ func (p *Plans) ids() []string {
 	return ids
 }
 
-// copy keeps the plans of the installation from being changed through a Plan.
+// copy returns a plan whose map the caller may change.
 func (p Plan) copy() Plan {
 	p.Features = maps.Clone(p.Features)
 	return p

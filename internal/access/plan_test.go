@@ -34,7 +34,7 @@ func load(t testing.TB, text string) (*Plans, error) {
 	return LoadPlans(path)
 }
 
-func TestPlansAreReadFromTheFile(t *testing.T) {
+func TestLoadPlansReadsTheFile(t *testing.T) {
 	plans, err := load(t, twoPlans)
 	if err != nil {
 		t.Fatal(err)
@@ -47,14 +47,14 @@ func TestPlansAreReadFromTheFile(t *testing.T) {
 		t.Fatalf("%+v %v", pro, err)
 	}
 	if on, known := pro.Features[FeatureKnowledge]; on || !known {
-		t.Error("a feature that is not named is not shown as off")
+		t.Error("a feature that the file does not list is not off")
 	}
 	if pro.Features[FeatureKnowledge] = true; plans.List()[1].Features[FeatureKnowledge] {
-		t.Error("the plans can be changed from outside")
+		t.Error("the plans can be changed through a copy")
 	}
 }
 
-func TestTheDefaultPlanHasEverything(t *testing.T) {
+func TestSelfHostedPlanAllowsEverything(t *testing.T) {
 	plans, err := LoadPlans("")
 	if err != nil {
 		t.Fatal(err)
@@ -65,12 +65,12 @@ func TestTheDefaultPlanHasEverything(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if p.ID != "plan_self_hosted" || p.Name != "Self-hosted" || p.RoomForAgent(1_000_000) != nil || p.RoomForSkill(1_000_000) != nil {
+	if p.ID != "plan_self_hosted" || p.Name != "Self-hosted" || p.AllowsAgent(1_000_000) != nil || p.AllowsSkill(1_000_000) != nil {
 		t.Errorf("%+v", p)
 	}
 }
 
-func TestWhatAPlanLacksIsNamed(t *testing.T) {
+func TestFaultsNameTheMissingFeatureOrLimit(t *testing.T) {
 	plans, err := load(t, twoPlans)
 	if err != nil {
 		t.Fatal(err)
@@ -79,25 +79,25 @@ func TestWhatAPlanLacksIsNamed(t *testing.T) {
 	if f := wantFault(t, p.Allows(FeatureSwarms), fault.PlanLimit); !strings.Contains(f.Message, "swarms") || f.Details["feature"] != "swarms" {
 		t.Error(f)
 	}
-	if p.RoomForAgent(0) != nil {
-		t.Error("the first agent has no room")
+	if p.AllowsAgent(0) != nil {
+		t.Error("the first agent is not allowed")
 	}
-	if f := wantFault(t, p.RoomForAgent(1), fault.PlanLimit); !strings.Contains(f.Message, "maxAgents is 1") || f.Details["limit"] != "maxAgents" {
+	if f := wantFault(t, p.AllowsAgent(1), fault.PlanLimit); !strings.Contains(f.Message, "maxAgents is 1") || f.Details["limit"] != "maxAgents" {
 		t.Error(f)
 	}
-	if f := wantFault(t, p.RoomForSkill(0), fault.PlanLimit); f.Details["limit"] != "maxSkillsPerAgent" {
+	if f := wantFault(t, p.AllowsSkill(0), fault.PlanLimit); f.Details["limit"] != "maxSkillsPerAgent" {
 		t.Error(f)
 	}
 }
 
-func TestAnAccountHasItsPlan(t *testing.T) {
+func TestPlanOfAnAccount(t *testing.T) {
 	s := newTestService(t)
 	plans, err := load(t, twoPlans)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.plans = plans
-	a, err := s.CreateAccount(t.Context(), "a", "plan_pro", operator)
+	a, err := s.CreateAccount(t.Context(), operator, "a", "plan_pro")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestAnAccountHasItsPlan(t *testing.T) {
 	_, err = s.PlanOf(t.Context(), s.db, "acct_none")
 	wantFault(t, err, fault.NotFound)
 	_, secret := newKey(t, s, a.ID, Chat)
-	who, err := s.Authenticate(t.Context(), secret, home())
+	who, err := s.Authenticate(t.Context(), secret, clientAddr())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestAnAccountHasItsPlan(t *testing.T) {
 	wantFault(t, s.Allows(who, FeatureKnowledge), fault.PlanLimit)
 }
 
-func TestErrorsInPlansNameLineAndField(t *testing.T) {
+func TestPlanFileErrorsNameLineAndField(t *testing.T) {
 	const good = "plans:\n  - id: plan_a\n    name: A\n    limits: {maxAgents: 1, maxSkillsPerAgent: 1}\n    features: {}\n"
 	if _, err := load(t, good); err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestErrorsInPlansNameLineAndField(t *testing.T) {
 		change("features: {}", "features: {swarm: true}"):            ":5: plans[0].features has an unknown field \"swarm\"; there are api_access, swarms",
 		change("features: {}", "features: {swarms: 1}"):              ":5: plans[0].features.swarms must be true or false",
 		change("features: {}", "features: yes please"):               ":5: plans[0].features must be a mapping",
-		good + strings.TrimPrefix(good, "plans:\n"):                  ":6: plans[1].id plan_a is there already",
+		good + strings.TrimPrefix(good, "plans:\n"):                  ":6: plans[1].id plan_a is used by another plan",
 		change("plan_a", "plan_"+strings.Repeat("a", 60)):            ":2: plans[0].id must be",
 		change("name: A", "name: "+strings.Repeat("é", maxName+1)):   ":3: plans[0].name must be",
 		change("maxAgents: 1, maxSkillsPerAgent: 1", "maxAgents: x"): ":4: plans[0].limits lacks maxSkillsPerAgent",
@@ -161,7 +161,7 @@ func TestErrorsInPlansNameLineAndField(t *testing.T) {
 		}
 	}
 	if _, err := LoadPlans(filepath.Join(t.TempDir(), "none.yaml")); err == nil {
-		t.Error("read a file that is not there")
+		t.Error("a missing file was read")
 	}
 }
 
@@ -173,7 +173,7 @@ func FuzzPlans(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		plans, err := parsePlans("plans.yaml", []byte(text))
 		if err == nil && (plans.Default().ID == "" || plans.Default().Name == "") {
-			t.Errorf("took %q for plans", text)
+			t.Errorf("%q was accepted as plans", text)
 		}
 	})
 }

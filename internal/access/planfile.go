@@ -17,11 +17,11 @@ import (
 
 const planPrefix = "plan_"
 
-// unlimitedWord stands for Unlimited in the plans file.
-const unlimitedWord = "unlimited"
+// unlimitedName is how the plans file writes Unlimited.
+const unlimitedName = "unlimited"
 
-// LoadPlans reads the operator's plans from a YAML file; an empty path gives
-// SelfHosted. The first plan is the default, a feature that is not named is off:
+// LoadPlans reads the operator's plans from a YAML file. If path is empty, it returns
+// SelfHosted. The first plan is the default, and a feature that is not listed is off:
 //
 //	plans:
 //	  - id: plan_pro
@@ -29,7 +29,7 @@ const unlimitedWord = "unlimited"
 //	    limits: {maxAgents: 10, maxSkillsPerAgent: unlimited}
 //	    features: {api_access: true, swarms: true}
 //
-// The error names line and field of everything that is wrong.
+// The error lists everything that is wrong, each with its line and field.
 func LoadPlans(path string) (*Plans, error) {
 	if path == "" {
 		return SelfHosted(), nil
@@ -56,17 +56,17 @@ func parsePlans(file string, text []byte) (*Plans, error) {
 	}
 	r := &planReader{file: file}
 	plans := r.plans(&root)
-	return plans, errors.Join(r.wrong...)
+	return plans, errors.Join(r.errs...)
 }
 
-// planReader walks the file and collects everything that is wrong with it.
+// planReader converts the YAML nodes to plans and collects every error with its line.
 type planReader struct {
-	file  string
-	wrong []error
+	file string
+	errs []error
 }
 
 func (r *planReader) fail(n *yaml.Node, field, format string, args ...any) {
-	r.wrong = append(r.wrong, fmt.Errorf("%s:%d: %s %s", r.file, max(n.Line, 1), field, fmt.Sprintf(format, args...)))
+	r.errs = append(r.errs, fmt.Errorf("%s:%d: %s %s", r.file, max(n.Line, 1), field, fmt.Sprintf(format, args...)))
 }
 
 func (r *planReader) plans(root *yaml.Node) *Plans {
@@ -74,7 +74,7 @@ func (r *planReader) plans(root *yaml.Node) *Plans {
 	if root.Kind == yaml.DocumentNode {
 		root = root.Content[0]
 	}
-	list := target(r.fields(root, "the file", "plans")["plans"])
+	list := resolveAlias(r.requiredFields(root, "the file", "plans")["plans"])
 	if list == nil {
 		return plans
 	}
@@ -85,115 +85,115 @@ func (r *planReader) plans(root *yaml.Node) *Plans {
 	for i, n := range list.Content {
 		plan := r.plan(n, fmt.Sprintf("plans[%d]", i))
 		if slices.Contains(plans.ids(), plan.ID) && plan.ID != "" {
-			r.fail(n, fmt.Sprintf("plans[%d].id", i), "%s is there already", plan.ID)
+			r.fail(n, fmt.Sprintf("plans[%d].id", i), "%s is used by another plan", plan.ID)
 		}
 		plans.all = append(plans.all, plan)
 	}
 	return plans
 }
 
-func (r *planReader) plan(n *yaml.Node, at string) Plan {
+func (r *planReader) plan(n *yaml.Node, path string) Plan {
 	p := Plan{Status: "active"}
-	fields := r.fields(n, at, "id", "name", "limits", "features")
+	fields := r.requiredFields(n, path, "id", "name", "limits", "features")
 	if id := fields["id"]; id != nil {
-		p.ID = r.id(id, at+".id")
+		p.ID = r.id(id, path+".id")
 	}
 	if name := fields["name"]; name != nil {
-		p.Name = r.name(name, at+".name")
+		p.Name = r.name(name, path+".name")
 	}
 	if limits := fields["limits"]; limits != nil {
-		p.Limits = r.limits(limits, at+".limits")
+		p.Limits = r.limits(limits, path+".limits")
 	}
 	if features := fields["features"]; features != nil {
-		p.Features = r.features(features, at+".features")
+		p.Features = r.features(features, path+".features")
 	}
 	return p
 }
 
-func (r *planReader) id(n *yaml.Node, at string) string {
-	id := scalar(n)
+func (r *planReader) id(n *yaml.Node, path string) string {
+	id := scalarText(n)
 	rest, ok := strings.CutPrefix(id, planPrefix)
-	other := strings.Trim(rest, "abcdefghijklmnopqrstuvwxyz0123456789_")
-	if !ok || rest == "" || len(id) > 64 || other != "" {
-		r.fail(n, at, "must be %s and then a-z, 0-9 or _, at most 64 characters", planPrefix)
+	invalid := strings.Trim(rest, "abcdefghijklmnopqrstuvwxyz0123456789_")
+	if !ok || rest == "" || len(id) > 64 || invalid != "" {
+		r.fail(n, path, "must be %s and then a-z, 0-9 or _, at most 64 characters", planPrefix)
 		return ""
 	}
 	return id
 }
 
-func (r *planReader) name(n *yaml.Node, at string) string {
-	name := strings.TrimSpace(scalar(n))
+func (r *planReader) name(n *yaml.Node, path string) string {
+	name := strings.TrimSpace(scalarText(n))
 	wrong := fault.Fields{}
 	checkText(wrong, "name", name)
 	if name == "" || len(wrong) > 0 {
-		r.fail(n, at, "must be plain text of 1 to %d characters", maxName)
+		r.fail(n, path, "must be plain text of 1 to %d characters", maxName)
 	}
 	return name
 }
 
-func (r *planReader) limits(n *yaml.Node, at string) Limits {
-	fields := r.fields(n, at, "maxAgents", "maxSkillsPerAgent")
+func (r *planReader) limits(n *yaml.Node, path string) Limits {
+	fields := r.requiredFields(n, path, "maxAgents", "maxSkillsPerAgent")
 	return Limits{
-		MaxAgents:         r.limit(fields["maxAgents"], at+".maxAgents"),
-		MaxSkillsPerAgent: r.limit(fields["maxSkillsPerAgent"], at+".maxSkillsPerAgent"),
+		MaxAgents:         r.limit(fields["maxAgents"], path+".maxAgents"),
+		MaxSkillsPerAgent: r.limit(fields["maxSkillsPerAgent"], path+".maxSkillsPerAgent"),
 	}
 }
 
-func (r *planReader) limit(n *yaml.Node, at string) int {
+func (r *planReader) limit(n *yaml.Node, path string) int {
 	if n == nil {
 		return 0
 	}
-	if scalar(n) == unlimitedWord {
+	if scalarText(n) == unlimitedName {
 		return Unlimited
 	}
 	var limit int
-	if target(n).ShortTag() != "!!int" || n.Decode(&limit) != nil || limit < 0 || limit > Unlimited {
-		r.fail(n, at, "must be a whole number from 0, or %s", unlimitedWord)
+	if resolveAlias(n).ShortTag() != "!!int" || n.Decode(&limit) != nil || limit < 0 || limit > Unlimited {
+		r.fail(n, path, "must be a whole number from 0, or %s", unlimitedName)
 	}
 	return limit
 }
 
-func (r *planReader) features(n *yaml.Node, at string) map[string]bool {
+func (r *planReader) features(n *yaml.Node, path string) map[string]bool {
 	all := map[string]bool{}
 	for _, f := range features() {
 		all[f] = false
 	}
-	for name, value := range r.some(n, at, features()...) {
+	for name, value := range r.optionalFields(n, path, features()...) {
 		var on bool
-		if target(value).ShortTag() != "!!bool" || value.Decode(&on) != nil {
-			r.fail(value, at+"."+name, "must be true or false")
+		if resolveAlias(value).ShortTag() != "!!bool" || value.Decode(&on) != nil {
+			r.fail(value, path+"."+name, "must be true or false")
 		}
 		all[name] = on
 	}
 	return all
 }
 
-// fields reads a mapping that has each of these fields, and no other.
-func (r *planReader) fields(n *yaml.Node, at string, names ...string) map[string]*yaml.Node {
-	found := r.some(n, at, names...)
+// requiredFields reads a mapping that must have all of these fields, and no other.
+func (r *planReader) requiredFields(n *yaml.Node, path string, names ...string) map[string]*yaml.Node {
+	found := r.optionalFields(n, path, names...)
 	for _, name := range names {
-		if found[name] == nil && target(n).Kind == yaml.MappingNode {
-			r.fail(n, at, "lacks %s", name)
+		if found[name] == nil && resolveAlias(n).Kind == yaml.MappingNode {
+			r.fail(n, path, "lacks %s", name)
 		}
 	}
 	return found
 }
 
-// some reads a mapping that has none but these fields.
-func (r *planReader) some(n *yaml.Node, at string, names ...string) map[string]*yaml.Node {
+// optionalFields reads a mapping that may have these fields, and no other.
+func (r *planReader) optionalFields(n *yaml.Node, path string, names ...string) map[string]*yaml.Node {
 	found := map[string]*yaml.Node{}
-	m := target(n)
+	m := resolveAlias(n)
 	if m.Kind != yaml.MappingNode {
-		r.fail(n, at, "must be a mapping of %s", strings.Join(names, ", "))
+		r.fail(n, path, "must be a mapping of %s", strings.Join(names, ", "))
 		return found
 	}
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		key, value := m.Content[i], m.Content[i+1]
 		switch {
 		case !slices.Contains(names, key.Value):
-			r.fail(key, at, "has an unknown field %q; there are %s", key.Value, strings.Join(names, ", "))
+			r.fail(key, path, "has an unknown field %q; there are %s", key.Value, strings.Join(names, ", "))
 		case found[key.Value] != nil:
-			r.fail(key, at, "has %s twice", key.Value)
+			r.fail(key, path, "has %s twice", key.Value)
 		default:
 			found[key.Value] = value
 		}
@@ -201,17 +201,18 @@ func (r *planReader) some(n *yaml.Node, at string, names ...string) map[string]*
 	return found
 }
 
-// target follows an alias to what it stands for.
-func target(n *yaml.Node) *yaml.Node {
+// resolveAlias returns the node that an alias refers to, and any other node itself.
+func resolveAlias(n *yaml.Node) *yaml.Node {
 	if n != nil && n.Kind == yaml.AliasNode {
 		return n.Alias
 	}
 	return n
 }
 
-// scalar is the text of a single value, else empty.
-func scalar(n *yaml.Node) string {
-	if t := target(n); t.Kind == yaml.ScalarNode && t.ShortTag() != "!!null" {
+// scalarText returns the text of a scalar node, and an empty string for null and for
+// other nodes.
+func scalarText(n *yaml.Node) string {
+	if t := resolveAlias(n); t.Kind == yaml.ScalarNode && t.ShortTag() != "!!null" {
 		return t.Value
 	}
 	return ""

@@ -5,24 +5,22 @@ import (
 	"agento.host/agento/internal/identity"
 )
 
-// Principal is a caller whose key was found good.
+// Principal is the caller of a request that was authenticated.
 type Principal struct {
-	AccountID string
-	KeyID     string
+	AccountID identity.AccountID
+	KeyID     identity.KeyID
 	PlanID    string
 	Scopes    Scopes
-	RateLimit int // requests a Window
+	RateLimit int // requests per Window
 }
 
 // Actor returns the caller as the actor of a change.
-func (p Principal) Actor() identity.Actor {
-	return identity.ByKey(identity.AccountID(p.AccountID), identity.KeyID(p.KeyID))
-}
+func (p Principal) Actor() identity.Actor { return identity.ByKey(p.AccountID, p.KeyID) }
 
-// Has says whether the caller's key carries the scope.
+// Has reports whether the caller's key has the scope.
 func (p Principal) Has(scope Scope) bool { return p.Scopes.Has(scope) }
 
-// Require returns nil if the caller's key carries the scope.
+// Require returns nil if the caller's key has the scope.
 // Faults: Forbidden, naming the scope.
 func (p Principal) Require(scope Scope) error {
 	if p.Has(scope) {

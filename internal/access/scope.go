@@ -7,10 +7,10 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-// Scope is one thing that a key may do.
+// Scope is a permission of a key.
 type Scope string
 
-// The scopes of the contract.
+// The scopes of the API.
 const (
 	AgentsRead     Scope = "agents:read"
 	AgentsWrite    Scope = "agents:write"
@@ -23,17 +23,18 @@ const (
 	SwarmsWrite    Scope = "swarms:write"
 )
 
-// everyWord stands for all scopes where scopes are parsed.
-const everyWord = "all"
+// allScopesName is the name that ParseScopes accepts for all scopes.
+const allScopesName = "all"
 
-// order is the contract's; a scope's place in it is its bit in a set.
-func order() [9]Scope {
+// scopeOrder returns the scopes in the order of the API reference. The position of a
+// scope is its bit in a set.
+func scopeOrder() [9]Scope {
 	return [...]Scope{AgentsRead, AgentsWrite, Chat, KnowledgeRead, KnowledgeWrite, Logs, Skills, SwarmsRead, SwarmsWrite}
 }
 
-// bit is the place of a scope in a set, or -1 if it is none.
+// bit returns the bit of a scope in a set, or -1 if there is no such scope.
 func (s Scope) bit() int {
-	all := order()
+	all := scopeOrder()
 	return slices.Index(all[:], s)
 }
 
@@ -42,11 +43,11 @@ type Scopes struct{ bits uint16 }
 
 // AllScopes returns the set of every scope.
 func AllScopes() Scopes {
-	all := order()
+	all := scopeOrder()
 	return NewScopes(all[:]...)
 }
 
-// NewScopes makes a set; what is not a scope of the contract is left out.
+// NewScopes returns a set of scopes. It ignores unknown scopes.
 func NewScopes(scopes ...Scope) Scopes {
 	var set Scopes
 	for _, s := range scopes {
@@ -57,41 +58,41 @@ func NewScopes(scopes ...Scope) Scopes {
 	return set
 }
 
-// ParseScopes reads names of scopes; "all" stands for every one.
-// Faults: Invalid, naming the scopes there are, if a name is none or all are missing.
+// ParseScopes parses names of scopes; "all" means every scope.
+// Faults: Invalid, naming the valid scopes, if a name is unknown or there is none.
 func ParseScopes(names []string) (Scopes, error) {
 	var set Scopes
 	wrong := fault.Fields{}
 	for _, name := range names {
 		name = strings.TrimSpace(name)
 		switch {
-		case name == everyWord:
+		case name == allScopesName:
 			set = AllScopes()
 		case Scope(name).bit() < 0:
-			wrong.Add("scopes", "has %q; valid scopes are %s, or %s", name, validScopes(), everyWord)
+			wrong.Add("scopes", "has %q; valid scopes are %s, or %s", name, validScopes(), allScopesName)
 		default:
 			set.bits |= 1 << Scope(name).bit()
 		}
 	}
 	if len(names) == 0 {
-		wrong.Add("scopes", "must name at least one of %s, or %s", validScopes(), everyWord)
+		wrong.Add("scopes", "must name at least one of %s, or %s", validScopes(), allScopesName)
 	}
 	return set, wrong.Err()
 }
 
-// Has says whether the set holds the scope.
+// Has reports whether the set has the scope.
 func (s Scopes) Has(scope Scope) bool {
 	b := scope.bit()
 	return b >= 0 && s.bits&(1<<b) != 0
 }
 
-// Empty says whether the set holds nothing.
+// Empty reports whether the set has no scope.
 func (s Scopes) Empty() bool { return s.bits == 0 }
 
-// Names lists the set in the contract's order.
+// Names lists the scopes of the set in the order of the API reference.
 func (s Scopes) Names() []string {
 	names := []string{}
-	for _, scope := range order() {
+	for _, scope := range scopeOrder() {
 		if s.Has(scope) {
 			names = append(names, string(scope))
 		}
@@ -99,14 +100,15 @@ func (s Scopes) Names() []string {
 	return names
 }
 
-// String lists the set, separated by spaces; it is also how the set is stored.
+// String lists the scopes of the set, separated by spaces. The database stores a set in
+// this form.
 func (s Scopes) String() string { return strings.Join(s.Names(), " ") }
 
 func validScopes() string { return strings.Join(AllScopes().Names(), ", ") }
 
-// storedScopes reads what String wrote. A name of another version of agento
-// grants nothing here.
-func storedScopes(text string) Scopes {
+// parseStoredScopes parses what String returned. It ignores names that only another
+// version of agento knows.
+func parseStoredScopes(text string) Scopes {
 	var set Scopes
 	for name := range strings.FieldsSeq(text) {
 		set.bits |= NewScopes(Scope(name)).bits

@@ -7,7 +7,7 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-func TestScopesAreParsedAndPrintedAlike(t *testing.T) {
+func TestParseScopesReadsWhatStringReturns(t *testing.T) {
 	set, err := ParseScopes([]string{" chat", "agents:read", "chat"})
 	if err != nil || set.String() != "agents:read chat" {
 		t.Fatalf("%s %v", set, err)
@@ -15,12 +15,12 @@ func TestScopesAreParsedAndPrintedAlike(t *testing.T) {
 	if !set.Has(Chat) || !set.Has(AgentsRead) || set.Has(AgentsWrite) || set.Has("") || set.Has("none") {
 		t.Error(set)
 	}
-	if storedScopes(set.String()+" a:scope:of:tomorrow") != set {
-		t.Error("a stored set reads otherwise")
+	if parseStoredScopes(set.String()+" a:scope:of:tomorrow") != set {
+		t.Error("the stored form is parsed as another set")
 	}
 }
 
-func TestAllScopesAreTheNineOfTheContract(t *testing.T) {
+func TestAllScopesAreThoseOfTheAPIReference(t *testing.T) {
 	const contract = "agents:read agents:write chat knowledge:read knowledge:write logs skills swarms:read swarms:write"
 	if AllScopes().String() != contract {
 		t.Error(AllScopes())
@@ -33,13 +33,13 @@ func TestAllScopesAreTheNineOfTheContract(t *testing.T) {
 	}
 }
 
-func TestUnknownScopesAreRefusedNamingTheValid(t *testing.T) {
+func TestUnknownScopesAreRefusedWithTheValidOnes(t *testing.T) {
 	for _, names := range [][]string{nil, {}, {""}, {"agents"}, {"chat", "agents:raed"}, {"AGENTS:READ"}, {"agents:read chat"}} {
 		_, err := ParseScopes(names)
-		said := wantFault(t, err, fault.Invalid).Message
+		message := wantFault(t, err, fault.Invalid).Message
 		for _, valid := range AllScopes().Names() {
-			if !strings.Contains(said, valid) {
-				t.Errorf("%q: %s", names, said)
+			if !strings.Contains(message, valid) {
+				t.Errorf("%q: %s", names, message)
 			}
 		}
 	}
@@ -64,7 +64,7 @@ func FuzzParseScopes(f *testing.F) {
 			wantFault(t, err, fault.Invalid)
 			return
 		}
-		if storedScopes(set.String()) != set || set.Empty() {
+		if parseStoredScopes(set.String()) != set || set.Empty() {
 			t.Errorf("%q: %s", text, set)
 		}
 	})

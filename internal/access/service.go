@@ -1,11 +1,14 @@
-// Package access says who is calling and what they may do: accounts, plans, API
-// keys with their scopes, and rate limits. Every other room is handed the
-// Principal that it makes.
+// Package access identifies callers and decides what they may do. It owns accounts,
+// plans, API keys with their scopes, and rate limits. Authenticate returns the
+// Principal that the other packages receive.
+//
+// Its two rate limiters count a sliding window. A token bucket such as
+// golang.org/x/time/rate cannot replace them: it lets up to twice the limit through
+// in one window, and has neither the exact number of remaining requests nor the time
+// of the reset, which the API returns in headers.
 package access
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -19,31 +22,34 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
 
-// maxName is the longest name or label, in characters; the contract's for agents.
+// maxName is the longest name or label, in characters. The API has the same limit for
+// the names of agents.
 const maxName = 100
 
-// Settings are what the service stands on.
+// Settings configure a Service.
 type Settings struct {
 	DB     *database.DB
 	Events *event.Log
-	Plans  *Plans // nil: SelfHosted()
-	Log    *slog.Logger
+	Plans  *Plans       // nil: SelfHosted()
+	Log    *slog.Logger // nil: nothing is logged
 }
 
-// Service keeps accounts and keys, and tells callers apart. Safe for concurrent use.
+// Service stores accounts and keys, and authenticates callers. It is safe for
+// concurrent use.
 type Service struct {
-	db        *database.DB
-	events    *event.Log
-	plans     *Plans
-	log       *slog.Logger
-	known     known
-	strangers *strangers
-	uses      uses
+	db          *database.DB
+	events      *event.Log
+	plans       *Plans
+	log         *slog.Logger
+	recent      recentKeys
+	unknownKeys *unknownKeyLimiter
+	lastUses    lastUses
 }
 
-// New makes the service. Run writes down what it learns about the use of keys.
+// New returns a Service. Its Run writes to the database when keys were last used.
 func New(s Settings) *Service {
 	plans := s.Plans
 	if plans == nil {
@@ -53,23 +59,23 @@ func New(s Settings) *Service {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{db: s.DB, events: s.Events, plans: plans, log: log, strangers: newStrangers()}
+	return &Service{db: s.DB, events: s.Events, plans: plans, log: log, unknownKeys: newUnknownKeyLimiter()}
 }
 
-// Run remembers the keys last used, then writes down once a minute which keys
-// were used, until ctx ends; what is left then is written too.
+// Run loads the keys that were used last, then writes once a minute which keys were
+// used, until ctx ends. It writes the rest before it returns.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.recall(ctx); err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "recall keys", "error", err)
+	if err := s.loadRecentKeys(ctx); err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "load recently used keys", "error", err)
 	}
-	tick := time.NewTicker(flushEvery)
+	tick := time.NewTicker(flushInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
 			s.flush(ctx)
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlushTimeout)
 			defer cancel()
 			s.flush(last)
 			return nil
@@ -77,17 +83,17 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// newID makes an id that cannot be guessed: 96 random bits.
+// newID returns an id of 96 random bits, which cannot be guessed.
 func newID(prefix string) string {
 	var b [12]byte
-	_, _ = rand.Read(b[:]) // never fails: the process ends instead
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
 	return prefix + hex.EncodeToString(b[:])
 }
 
-// now is the present as the database keeps it.
+// now returns the current time with the precision of the database.
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
-// checkText notes what is wrong with a name or label.
+// checkText adds to wrong what is wrong with a name or label.
 func checkText(wrong fault.Fields, field, text string) {
 	switch {
 	case utf8.RuneCountInString(text) > maxName:
@@ -97,11 +103,11 @@ func checkText(wrong fault.Fields, field, text string) {
 	}
 }
 
-// record appends an event of this room in the change's transaction.
-func (s *Service) record(ctx context.Context, tx *database.Tx, account, topic, kind, actor string, data map[string]any) error {
-	err := s.events.Append(ctx, tx, identity.ParseActor(identity.AccountID(account), actor), event.Event{Topic: event.Topic(topic), Kind: kind, Data: data})
-	if err != nil {
-		return fmt.Errorf("record %s: %w", kind, err)
+// appendEvent appends an event about an account or a key in the transaction of the
+// change.
+func (s *Service) appendEvent(ctx context.Context, tx *database.Tx, actor identity.Actor, topic event.Topic, kind string, data map[string]any) error {
+	if err := s.events.Append(ctx, tx, actor, event.Event{Topic: topic, Kind: kind, Data: data}); err != nil {
+		return fmt.Errorf("append %s: %w", kind, err)
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 package access
 
-// window is the times of the requests that still count, oldest first, in a ring.
-// Times are nanoseconds since its owner's start, and never go back.
+// window is the times of the requests that count, oldest first, in a ring buffer. Times
+// are nanoseconds since the start of the limiter, and never decrease.
 type window struct {
 	ring  []int64
 	head  int
@@ -10,30 +10,30 @@ type window struct {
 
 func newWindow(size int) *window { return &window{ring: make([]int64, size)} }
 
-// leave drops the requests that are a Window old at t.
-func (w *window) leave(t int64) {
+// expire removes the requests that are at least a Window old at t.
+func (w *window) expire(t int64) {
 	for w.count > 0 && t-w.ring[w.head] >= int64(Window) {
-		w.head = w.place(1)
+		w.head = w.index(1)
 		w.count--
 	}
 }
 
-// add counts a request. There must be room.
+// add counts a request. The ring must not be full.
 func (w *window) add(t int64) {
 	if w.count > 0 {
 		t = max(t, w.at(w.count-1))
 	}
-	w.ring[w.place(w.count)] = t
+	w.ring[w.index(w.count)] = t
 	w.count++
 }
 
-// at is the time of the i-th request from the oldest.
-func (w *window) at(i int) int64 { return w.ring[w.place(i)] }
+// at returns the time of the i-th request, counted from the oldest.
+func (w *window) at(i int) int64 { return w.ring[w.index(i)] }
 
 func (w *window) oldest() int64 { return w.ring[w.head] }
 
-// fit makes the ring as large as size, but never too small for what it holds.
-func (w *window) fit(size int) {
+// resize makes the ring hold size requests, or as many as it has if they are more.
+func (w *window) resize(size int) {
 	size = max(size, w.count)
 	if size == len(w.ring) {
 		return
@@ -45,7 +45,8 @@ func (w *window) fit(size int) {
 	w.ring, w.head = ring, 0
 }
 
-func (w *window) place(i int) int {
+// index returns the position in the ring of the i-th request.
+func (w *window) index(i int) int {
 	i += w.head
 	if i >= len(w.ring) {
 		i -= len(w.ring)
@@ -53,10 +54,10 @@ func (w *window) place(i int) int {
 	return i
 }
 
-// forgetIdle drops the windows in which nothing counts at t.
-func forgetIdle[K comparable](windows map[K]*window, t int64) {
+// removeIdle removes the windows in which nothing counts at t.
+func removeIdle[K comparable](windows map[K]*window, t int64) {
 	for k, w := range windows {
-		if w.leave(t); w.count == 0 {
+		if w.expire(t); w.count == 0 {
 			delete(windows, k)
 		}
 	}

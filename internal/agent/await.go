@@ -4,112 +4,75 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"time"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
 )
 
-// look is how often a waiter reads the records although no bell rang, should
-// another process have written them.
-const look = 2 * time.Second
-
-// await reads an agent until done says so or ctx ends; then it returns what it saw
-// last. Any account: the caller has found the agent before.
-func (s *Service) await(ctx context.Context, id string, done func(Agent) bool) (Agent, error) {
-	news, stop := s.Events.Subscribe(topic(id))
-	defer stop()
-	again := time.NewTicker(look)
-	defer again.Stop()
-	var last Agent
-	for ctx.Err() == nil {
-		a, err := findAny(ctx, s.DB, id)
-		switch {
-		case ctx.Err() != nil: // err is what the database makes of that
-			return last, ctx.Err()
-		case err != nil || done(a):
-			return a, err
-		}
-		last = a
-		select {
-		case <-news:
-		case <-again.C:
-		case <-ctx.Done():
-		}
-	}
-	return last, ctx.Err()
-}
-
-// Await waits for what comes of a wish. If ctx ends first, the wish still stands.
+// Await waits for the outcome of an accepted request. If ctx ends first, the request
+// stands nevertheless.
 // Faults: NotFound, if the agent is being deleted; Upstream or Unavailable, if the
-// gateway does not come up.
-func (s *Service) Await(ctx context.Context, o Outcome) (Agent, error) {
-	a, err := s.await(ctx, o.ID, func(a Agent) bool { return a.Settled >= o.Wish && final(a.Status) || a.Wanted == WantDeleted })
+// gateway does not start.
+func (s *Service) Await(ctx context.Context, r Accepted) (Agent, error) {
+	a, err := s.store.Await(ctx, r.ID, func(a Agent) bool {
+		return a.ObservedGeneration >= r.Target && isFinal(a.Status) || a.DesiredState == DesiredDeleted
+	})
 	switch {
-	case errors.Is(err, sql.ErrNoRows), err == nil && a.Wanted == WantDeleted:
+	case errors.Is(err, sql.ErrNoRows), err == nil && a.DesiredState == DesiredDeleted:
 		return a, fault.New(fault.NotFound, "The agent was deleted in the meantime.")
 	case err != nil:
 		return a, err
 	case a.Status == client.Errored:
-		return a, broken(a)
+		return a, a.startFault()
 	}
 	return a, nil
 }
 
-// final says that nothing is under way: an agent that a crash has put back to
-// starting is waited for.
-func final(s client.AgentStatus) bool {
+// isFinal reports whether nothing is in progress. An agent that crashed and is
+// starting again is not final.
+func isFinal(s client.AgentStatus) bool {
 	return s == client.Running || s == client.Stopped || s == client.Errored
 }
 
-// AwaitRunning is Await for a wish to run. Faults: Conflict, if a later wish came
-// to something else.
-func (s *Service) AwaitRunning(ctx context.Context, o Outcome) (Agent, error) {
-	return s.awaitStatus(ctx, o, client.Running)
+// AwaitRunning is Await for a start or a restart. Faults: as Await; Conflict, if a
+// later request led to another status.
+func (s *Service) AwaitRunning(ctx context.Context, r Accepted) (Agent, error) {
+	return s.awaitStatus(ctx, r, client.Running)
 }
 
-// AwaitStopped is Await for a wish to stop. Faults: Conflict, as AwaitRunning;
-// UpstreamTimeout, if it takes too long; it goes on all the same.
-func (s *Service) AwaitStopped(ctx context.Context, o Outcome) (Agent, error) {
-	patient, cancel := context.WithTimeout(ctx, s.Timing.Patience)
+// AwaitStopped is Await for a stop. Faults: as AwaitRunning; UpstreamTimeout, if the
+// gateway takes longer than Settings.WaitTimeout to stop; it is stopped nevertheless.
+func (s *Service) AwaitStopped(ctx context.Context, r Accepted) (Agent, error) {
+	limited, cancel := context.WithTimeout(ctx, s.waitTimeout)
 	defer cancel()
-	a, err := s.awaitStatus(patient, o, client.Stopped)
-	return a, tooLong(ctx, err, "stopped")
+	a, err := s.awaitStatus(limited, r, client.Stopped)
+	return a, timeoutFault(ctx, err, "stopped")
 }
 
-// tooLong puts the end of our own patience, not ctx's, into words.
-func tooLong(ctx context.Context, err error, what string) error {
+// AwaitDeleted waits until nothing is left of an agent. Faults: UpstreamTimeout, if
+// that takes longer than Settings.WaitTimeout; it is deleted nevertheless.
+func (s *Service) AwaitDeleted(ctx context.Context, r Accepted) error {
+	limited, cancel := context.WithTimeout(ctx, s.waitTimeout)
+	defer cancel()
+	_, err := s.store.Await(limited, r.ID, func(Agent) bool { return false })
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	return timeoutFault(ctx, err, "deleted")
+}
+
+// timeoutFault replaces an err that comes from our own timeout and not from ctx.
+func timeoutFault(ctx context.Context, err error, participle string) error {
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return fault.New(fault.UpstreamTimeout, "The agent is still being %s: its gateway takes long to end. This goes on; look at the agent later.", what)
+		return fault.New(fault.UpstreamTimeout, "The agent is still being %s: its gateway is slow to end. This continues; check the agent later.", participle)
 	}
 	return err
 }
 
-func (s *Service) awaitStatus(ctx context.Context, o Outcome, want client.AgentStatus) (Agent, error) {
-	a, err := s.Await(ctx, o)
-	if err == nil && a.Status != want && a.Settled > o.Wish {
-		return a, fault.New(fault.Conflict, "A later request changed what is wanted: the agent is %s. Ask again if it should be otherwise.", a.Status)
+func (s *Service) awaitStatus(ctx context.Context, r Accepted, expected client.AgentStatus) (Agent, error) {
+	a, err := s.Await(ctx, r)
+	if err == nil && a.Status != expected && a.ObservedGeneration > r.Target {
+		return a, fault.New(fault.Conflict, "A later request changed the desired state: the agent is %s. Repeat the request if it should be otherwise.", a.Status)
 	}
 	return a, err
-}
-
-// AwaitDeleted waits until nothing is left of an agent. Faults: UpstreamTimeout, if
-// it takes too long; it goes on all the same.
-func (s *Service) AwaitDeleted(ctx context.Context, o Outcome) error {
-	patient, cancel := context.WithTimeout(ctx, s.Timing.Patience)
-	defer cancel()
-	_, err := s.await(patient, o.ID, func(Agent) bool { return false })
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	return tooLong(ctx, err, "deleted")
-}
-
-// broken says why an agent that was asked to run does not.
-func broken(a Agent) error {
-	code := fault.Upstream
-	if a.ErrorCategory == Capacity {
-		code = fault.Unavailable
-	}
-	return fault.New(code, "%s", a.LastError).With("agentId", a.ID).With("errorCategory", string(a.ErrorCategory))
 }

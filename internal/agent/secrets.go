@@ -7,86 +7,153 @@ import (
 	"slices"
 
 	"agento.host/agento/client"
-	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
-// SetSecrets sets and deletes secrets of an agent, all or nothing; they can never
-// be read again. Provider keys hold from the agent's next call of its model on, and
-// so does a channel's new token; the answer says whether others wait for a restart.
-// Faults: NotFound; Invalid, naming every broken name, also if no provider key
+// maxSecrets is how many secrets an agent may have.
+const maxSecrets = 64
+
+// secretChange is a request to set and delete secrets.
+type secretChange struct {
+	set     secretValues
+	deleted []provider.SecretName
+}
+
+// secretValues are the values of secrets.
+type secretValues map[provider.SecretName]vault.Secret
+
+// SetSecrets sets and deletes secrets of an agent, all or nothing; they can never be
+// read again. A provider's key is used from the agent's next model call on, and a
+// channel's new token at once; needsRestart reports whether others wait for a restart.
+// Faults: NotFound; Invalid, naming every invalid field, also if no provider key
 // would be left.
-func (s *Service) SetSecrets(ctx context.Context, who access.Principal, id string, in client.SecretsRequest) (needsRestart bool, err error) {
-	set, drop, err := parseChange(in)
+func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.SecretsRequest) (needsRestart bool, err error) {
+	c, err := parseSecretChange(in)
 	if err != nil {
 		return false, err
 	}
 	var a Agent
-	err = s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
-		a, err = find(ctx, tx, who.AccountID, id)
-		if err != nil {
+	err = s.db.Tx(ctx, func(tx *database.Tx) (err error) {
+		if a, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
 			return err
 		}
-		if err := s.changeSecrets(ctx, tx, a, set, drop); err != nil {
+		if err := s.changeSecrets(ctx, tx, a, c); err != nil {
 			return err
 		}
-		if needsRestart, err = s.body.stale(ctx, tx, a); err != nil {
+		if needsRestart, err = s.gateways.NeedsRestart(ctx, tx, a); err != nil {
 			return err
 		}
-		tx.AfterCommit(func() { s.reconciler.Nudge(id) })
-		return s.tell(ctx, tx, who, id, "agent.secrets_updated", map[string]any{"set": slices.Sorted(maps.Keys(set)), "deleted": drop})
+		s.events.NotifyAfterCommit(tx, event.ReconcileTopic(id))
+		return s.appendEvent(ctx, tx, actor, id, "agent.secrets_updated", map[string]any{"set": slices.Sorted(maps.Keys(c.set)), "deleted": c.deleted})
 	})
-	if err != nil || !needsRestart || !runs(a) {
+	if err != nil || !needsRestart || !a.IsRunning() {
 		return needsRestart, err
 	}
-	return s.waitsStill(ctx, who, a), nil
+	return s.syncChange(ctx, a), nil
 }
 
-// waitsStill says whether a change that is stored waits for a restart even after
-// what can be given to a running gateway was given to it.
-func (s *Service) waitsStill(ctx context.Context, who access.Principal, a Agent) bool {
-	waits, err := s.Sync(ctx, who, a.ID)
-	return waits || err != nil // the change stands, whatever became of the caller
-}
-
-func parseChange(in client.SecretsRequest) (set map[string]vault.Secret, drop []string, err error) {
-	wrong := fault.Fields{}
-	set = parseSecrets(wrong, "secrets.", in.Secrets)
-	drop = []string{}
+func parseSecretChange(in client.SecretsRequest) (secretChange, error) {
+	problems := fault.Fields{}
+	c := secretChange{set: parseSecrets(problems, in.Secrets), deleted: []provider.SecretName{}}
 	for i, written := range in.DeleteSecrets {
-		name, problem := SecretName(written)
-		if _, both := set[name]; both && problem == "" {
+		name, problem := provider.ParseAgentSecret(written, openclaw.ReservedEnv)
+		if _, both := c.set[name]; both && problem == "" {
 			problem = "is set in the same request"
 		}
 		if problem != "" {
-			wrong.Add(fmt.Sprintf("deleteSecrets[%d]", i), "%s", problem)
+			problems.Add(fmt.Sprintf("deleteSecrets[%d]", i), "%s", problem)
 			continue
 		}
-		drop = append(drop, name)
+		c.deleted = append(c.deleted, name)
 	}
 	if len(in.Secrets) == 0 && len(in.DeleteSecrets) == 0 {
-		wrong.Add("secrets", "is empty, and so is deleteSecrets: say what to change")
+		problems.Add("secrets", "is empty, and so is deleteSecrets: name a secret to set or to delete")
 	}
-	return set, drop, wrong.Err()
+	return c, problems.Err()
 }
 
-func (s *Service) changeSecrets(ctx context.Context, tx *database.Tx, a Agent, set map[string]vault.Secret, drop []string) error {
-	if err := s.Vault.Put(ctx, tx, a.AccountID, a.ID, set); err != nil {
+// parseSecrets returns what a caller sent under the names that the vault uses, and
+// adds a problem for every invalid field.
+func parseSecrets(problems fault.Fields, written map[string]string) secretValues {
+	secrets := make(secretValues, len(written))
+	if len(written) > maxSecrets {
+		problems.Add("secrets", "must have at most %d entries", maxSecrets)
+	}
+	for w, value := range written {
+		name, problem := provider.ParseAgentSecret(w, openclaw.ReservedEnv)
+		if problem == "" {
+			problem = name.CheckValue(value)
+		}
+		if _, twice := secrets[name]; twice && problem == "" {
+			problem = "is set twice, in two spellings: set it once"
+		}
+		if problem != "" {
+			problems.Add("secrets."+w, "%s", problem)
+			continue
+		}
+		secrets[name] = vault.NewSecret(value)
+	}
+	return secrets
+}
+
+func (s *Service) changeSecrets(ctx context.Context, tx *database.Tx, a Agent, c secretChange) error {
+	owner := vault.OfAgent(a.ID)
+	if err := s.vault.Put(ctx, tx, a.AccountID, owner, c.set); err != nil {
 		return err
 	}
-	if err := s.Vault.Delete(ctx, tx, a.AccountID, a.ID, drop...); err != nil {
+	if err := s.vault.Delete(ctx, tx, a.AccountID, owner, c.deleted...); err != nil {
 		return err
 	}
-	names, err := s.body.secretNames(ctx, tx, a)
+	names, err := s.secretNames(ctx, tx, a)
 	if err != nil {
 		return err
 	}
-	wrong := fault.Fields{}
+	problems := fault.Fields{}
 	if len(names) > maxSecrets {
-		wrong.Add("secrets", "would be %d; an agent may have %d", len(names), maxSecrets)
+		problems.Add("secrets", "would be %d; an agent may have %d", len(names), maxSecrets)
 	}
-	checkProvider(wrong, a.Config, names)
-	return wrong.Err()
+	checkProvider(problems, a.Config, names)
+	return problems.Err()
+}
+
+// secretNames is a set of names of secrets.
+type secretNames map[provider.SecretName]bool
+
+func (n secretNames) has(name provider.SecretName) bool { return n[name] }
+
+// secretNames returns the names of the agent's own secrets and of its swarm's.
+func (s *Service) secretNames(ctx context.Context, q database.Querier, a Agent) (secretNames, error) {
+	all := secretNames{}
+	owners := []vault.OwnerID{vault.OfAgent(a.ID)}
+	if a.SwarmID != "" {
+		owners = append(owners, vault.OfSwarm(a.SwarmID))
+	}
+	for _, owner := range owners {
+		names, err := s.vault.Names(ctx, q, a.AccountID, owner)
+		if err != nil {
+			return nil, fmt.Errorf("names of secrets: %w", err)
+		}
+		for _, n := range names {
+			all[n] = true
+		}
+	}
+	return all, nil
+}
+
+// checkProvider adds a problem if an agent with these secrets cannot call a model.
+func checkProvider(problems fault.Fields, c Config, names secretNames) {
+	if _, ok := provider.Choose(c.Provider(), names.has); ok {
+		return
+	}
+	if p, ok := provider.Find(c.Provider()); ok {
+		problems.Add("secrets."+string(p.Secret), "is required, since config.llmProvider is %q", p.Name)
+		return
+	}
+	problems.Add("secrets", "must have at least one of anthropicApiKey, openaiApiKey or googleApiKey")
 }

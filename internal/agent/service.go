@@ -1,10 +1,10 @@
 package agent
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"context"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -13,7 +13,8 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
-	modelprovider "agento.host/agento/internal/provider"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
@@ -22,291 +23,358 @@ import (
 // DefaultRegion is where an agent lives whose creator names no region.
 const DefaultRegion = "eu"
 
-// View is an agent as its reader sees it.
+// defaultWaitTimeout is the default of Settings.WaitTimeout.
+const defaultWaitTimeout = 2 * time.Minute
+
+// Gateways is what the service needs of the gateway manager.
+type Gateways interface {
+	// NeedsRestart reports whether a's running gateway differs from what its record
+	// and its secrets now ask for. It is false for an agent that does not run.
+	NeedsRestart(ctx context.Context, q database.Querier, a Agent) (bool, error)
+	// AnyNeedsRestart is NeedsRestart for many agents of one account. Its number of
+	// queries does not grow with the number of agents.
+	AnyNeedsRestart(ctx context.Context, q database.Querier, account identity.AccountID, agents []Agent) (bool, error)
+	// SyncHome brings the home and the secrets of a running agent up to date.
+	SyncHome(ctx context.Context, id identity.AgentID) error
+	// AbsorbEdits stores what an agent has written into its own documents.
+	AbsorbEdits(ctx context.Context, id identity.AgentID) error
+}
+
+// Settings are what a Service needs.
+type Settings struct {
+	DB        *database.DB
+	Store     *Store
+	Events    *event.Log
+	Vault     *vault.Vault
+	Access    *access.Service
+	Workspace *workspace.Store
+	Swarms    *swarm.Store
+	Gateways  Gateways
+	Log       *slog.Logger
+
+	URLs        URLChecker    // checks config.baseUrl
+	DemoKey     vault.Secret  // in dev: the key of an agent that is created without any
+	WaitTimeout time.Duration // how long AwaitStopped and AwaitDeleted wait; 0: 2 minutes
+}
+
+// Service holds what callers may do with agents.
+type Service struct {
+	db          *database.DB
+	store       *Store
+	events      *event.Log
+	vault       *vault.Vault
+	access      *access.Service
+	workspace   *workspace.Store
+	swarms      *swarm.Store
+	gateways    Gateways
+	log         *slog.Logger
+	urls        URLChecker
+	demoKey     vault.Secret
+	waitTimeout time.Duration
+}
+
+// New returns the service.
+func New(s Settings) *Service {
+	if s.WaitTimeout == 0 {
+		s.WaitTimeout = defaultWaitTimeout
+	}
+	return &Service{
+		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms,
+		gateways: s.Gateways, log: s.Log, urls: s.URLs, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
+	}
+}
+
+// View is an agent with what its reader is shown beside the record.
 type View struct {
 	Agent
-	Provider     modelprovider.Name // the provider it talks to, empty if it has no key
-	Swarm        swarm.Swarm        // zero: none
+	Provider     provider.Name // the provider it calls; empty if it has no key
+	Swarm        swarm.Swarm   // zero: none
 	WorkflowMD   string
-	NeedsRestart bool // what runs differs from what is wanted
+	NeedsRestart bool // the running gateway differs from what the record asks for
 }
 
-// Outcome is what came of a wish.
-type Outcome struct {
-	Agent
-	Wish int64 // give it to Await
-}
-
-// Create stores a new agent, wanted running; the reconciler makes its gateway.
-// Faults: Invalid, naming every broken field; PlanLimit.
-func (s *Service) Create(ctx context.Context, who access.Principal, in client.CreateAgentRequest) (Outcome, error) {
-	a, in := s.newAgent(who, in)
-	secrets, err := s.checkNew(ctx, a, in)
-	if err != nil {
-		return Outcome{}, err
-	}
-	err = s.DB.Tx(ctx, func(tx *database.Tx) error {
-		if err := s.roomForOne(ctx, tx, who.AccountID); err != nil {
-			return err
-		}
-		if err := s.stillThere(ctx, tx, a); err != nil {
-			return err
-		}
-		if err := s.insert(ctx, tx, who, a, secrets, in); err != nil {
-			return err
-		}
-		tx.AfterCommit(func() { s.reconciler.Wake(a.ID) })
-		return s.tell(ctx, tx, who, a.ID, "agent.created", map[string]any{"name": a.Name, "region": a.Region})
-	})
-	return Outcome{a, a.Wish}, err
-}
-
-// CheckNew names everything that is wrong with a request for a new agent.
-// Faults: Invalid.
-func (s *Service) CheckNew(ctx context.Context, who access.Principal, in client.CreateAgentRequest) error {
-	a, in := s.newAgent(who, in)
-	_, err := s.checkNew(ctx, a, in)
-	return err
-}
-
-func (s *Service) newAgent(who access.Principal, in client.CreateAgentRequest) (Agent, client.CreateAgentRequest) {
-	if len(in.Secrets) == 0 && !s.DemoKey.Empty() {
-		in.Secrets = map[string]string{AnthropicKey: s.DemoKey.Reveal()}
-	}
-	if in.Region == "" {
-		in.Region = DefaultRegion
-	}
-	return Agent{
-		ID: uuid.Must(uuid.NewV7()).String(), AccountID: who.AccountID, Name: in.Name, Region: in.Region, Config: Options{}.merge(in.Config), SwarmID: in.SwarmID,
-		Wanted: WantRunning, Wish: 1, Status: client.Provisioning, CreatedAt: now(),
-	}, in
-}
-
-func (s *Service) checkNew(ctx context.Context, a Agent, in client.CreateAgentRequest) (map[string]vault.Secret, error) {
-	wrong := fault.Fields{}
-	validateName(wrong, a.Name)
-	if a.Region != "eu" && a.Region != "us" {
-		wrong.Add("region", `must be "us" or "eu"`)
-	}
-	a.Config.validate(wrong, s.URLs)
-	secrets := parseSecrets(wrong, "secrets.", in.Secrets)
-	workspace.CheckNew(wrong, in.SoulMD, in.WorkflowMD)
-	names, err := s.shared(ctx, wrong, a)
-	if err != nil {
-		return nil, err
-	}
-	for name := range secrets {
-		names[name] = true
-	}
-	checkProvider(wrong, a.Config, names)
-	return secrets, wrong.Err()
-}
-
-// shared returns the names of the credentials that an agent gets from its swarm,
-// and notes a swarm that is not there.
-func (s *Service) shared(ctx context.Context, wrong fault.Fields, a Agent) (map[string]bool, error) {
-	names := map[string]bool{}
-	if a.SwarmID == "" {
-		return names, nil
-	}
-	if there, err := s.inSwarm(ctx, s.DB, wrong, a); err != nil || !there {
-		return names, err
-	}
-	list, err := s.Vault.Names(ctx, s.DB, a.AccountID, a.SwarmID)
-	for _, n := range list {
-		names[n] = true
-	}
-	return names, err
-}
-
-// inSwarm says whether a's swarm is there, and notes it if not.
-func (s *Service) inSwarm(ctx context.Context, q database.Querier, wrong fault.Fields, a Agent) (bool, error) {
-	err := s.Swarms.Exists(ctx, q, identity.AccountID(a.AccountID), identity.SwarmID(a.SwarmID))
-	if fault.Is(err, fault.NotFound) {
-		wrong.Add("swarmId", "names no swarm of this account")
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// stillThere looks for a's swarm again, now that none can be deleted.
-func (s *Service) stillThere(ctx context.Context, tx *database.Tx, a Agent) error {
-	if a.SwarmID == "" {
-		return nil
-	}
-	wrong := fault.Fields{}
-	if _, err := s.inSwarm(ctx, tx, wrong, a); err != nil {
-		return err
-	}
-	return wrong.Err()
-}
-
-// checkProvider notes what an agent lacks to talk to a model.
-func checkProvider(wrong fault.Fields, o Options, names map[string]bool) {
-	has := func(name string) bool { return names[name] }
-	if p, _ := provider(o, has); p != "" {
-		return
-	}
-	for _, p := range providerKeys {
-		if o.Provider() == string(p.provider) {
-			wrong.Add("secrets."+p.secret, "is required, since config.llmProvider is %q", p.provider)
-			return
-		}
-	}
-	wrong.Add("secrets", "must have at least one of anthropicApiKey, openaiApiKey or googleApiKey")
-}
-
-func (s *Service) roomForOne(ctx context.Context, tx *database.Tx, accountID string) error {
-	plan, err := s.Access.PlanOf(ctx, tx, accountID)
-	if err != nil {
-		return err
-	}
-	have, _, err := usage(ctx, tx, accountID)
-	if err != nil {
-		return fmt.Errorf("count agents: %w", err)
-	}
-	return plan.RoomForAgent(have)
-}
-
-func (s *Service) insert(ctx context.Context, tx *database.Tx, who access.Principal, a Agent, secrets map[string]vault.Secret, in client.CreateAgentRequest) error {
-	if err := insert(ctx, tx, a); err != nil {
-		return fmt.Errorf("insert agent: %w", err)
-	}
-	if err := s.Vault.Put(ctx, tx, a.AccountID, a.ID, secrets); err != nil {
-		return err
-	}
-	return s.Workspace.Init(ctx, tx, a.AccountID, a.ID, who.KeyID, a.Name, in.SoulMD, in.WorkflowMD)
-}
-
-// List returns every agent of the account, newest first, and the swarms that they
-// may be in by their ids.
-func (s *Service) List(ctx context.Context, who access.Principal) ([]Agent, map[string]swarm.Swarm, error) {
-	agents, err := list(ctx, s.DB, who.AccountID)
-	if err != nil {
-		return nil, nil, err
-	}
-	swarms, err := s.Swarms.Names(ctx, s.DB, who.AccountID)
-	return agents, swarms, err
-}
-
-// Find returns an agent. Faults: NotFound.
-func (s *Service) Find(ctx context.Context, who access.Principal, id string) (Agent, error) {
-	return find(ctx, s.DB, who.AccountID, id)
-}
-
-// View returns an agent with what its reader is shown beside the record.
-// Faults: NotFound.
-func (s *Service) View(ctx context.Context, who access.Principal, id string) (View, error) {
-	a, err := find(ctx, s.DB, who.AccountID, id)
-	if err != nil {
-		return View{}, err
-	}
-	return s.view(ctx, s.DB, a)
-}
-
-func (s *Service) view(ctx context.Context, q database.Querier, a Agent) (View, error) {
-	v := View{Agent: a}
-	names, err := s.body.secretNames(ctx, q, a)
-	if err != nil {
-		return v, err
-	}
-	v.Provider, _ = provider(a.Config, func(n string) bool { return names[n] })
-	if a.SwarmID != "" {
-		swarms, err := s.Swarms.Names(ctx, q, a.AccountID)
-		if err != nil {
-			return v, err
-		}
-		v.Swarm = swarms[a.SwarmID]
-	}
-	content, err := s.Workspace.Content(ctx, q, a.AccountID, a.ID)
-	if err != nil {
-		return v, err
-	}
-	v.WorkflowMD = content.WorkflowMD
-	v.NeedsRestart, err = s.body.stale(ctx, q, a)
-	return v, err
-}
-
-// ShownConfig is the agent's config with what it comes to: the provider in use,
-// and how it authenticates.
+// ShownConfig returns the agent's config with the provider in use, and how the agent
+// authenticates there.
 func (v View) ShownConfig() map[string]any {
 	shown := v.Config.merge(nil)
 	if v.Config.Provider() == "" && v.Provider != "" {
-		shown[optProvider] = string(v.Provider)
+		shown[keyProvider] = string(v.Provider)
 	}
 	shown["authType"] = "api_key"
 	return shown
 }
 
-// Update changes an agent's name, avatar, config or swarm. What runs is told what
-// can be told while it runs; the rest shows in NeedsRestart.
-// Faults: NotFound; Invalid, naming every broken field.
-func (s *Service) Update(ctx context.Context, who access.Principal, id string, in client.UpdateAgentRequest) (View, error) {
-	var before, after Agent
-	var v View
-	err := s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
-		if before, err = find(ctx, tx, who.AccountID, id); err != nil {
+// Accepted is an agent whose desired state a caller has changed.
+type Accepted struct {
+	Agent        // as it was found
+	Target int64 // the generation that Await waits for
+}
+
+// Create stores a new agent that should run; the reconciler starts its gateway.
+// Faults: Invalid, naming every invalid field; PlanLimit.
+func (s *Service) Create(ctx context.Context, actor identity.Actor, in client.CreateAgentRequest) (Accepted, error) {
+	a, in := s.newAgent(actor.AccountID, in)
+	secrets, err := s.checkNew(ctx, a, in)
+	if err != nil {
+		return Accepted{}, err
+	}
+	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+		if err := s.checkPlan(ctx, tx, actor.AccountID); err != nil {
 			return err
 		}
-		if after, err = s.changed(ctx, tx, before, in); err != nil {
+		if err := s.recheckSwarm(ctx, tx, a); err != nil {
 			return err
 		}
-		if err := update(ctx, tx, after); err != nil {
-			return fmt.Errorf("update agent: %w", err)
+		if err := s.insert(ctx, tx, actor, a, secrets, in); err != nil {
+			return err
 		}
-		if after.Name != before.Name {
-			if err := s.Workspace.Rename(ctx, tx, who.AccountID, id, who.KeyID, after.Name); err != nil {
-				return err
+		s.events.NotifyAfterCommit(tx, event.ReconcileTopic(a.ID))
+		return s.appendEvent(ctx, tx, actor, a.ID, "agent.created", map[string]any{"name": a.Name, "region": a.Region})
+	})
+	return Accepted{a, a.Generation}, err
+}
+
+// CheckNew returns everything that is wrong with a request for a new agent.
+// Faults: Invalid.
+func (s *Service) CheckNew(ctx context.Context, account identity.AccountID, in client.CreateAgentRequest) error {
+	a, in := s.newAgent(account, in)
+	_, err := s.checkNew(ctx, a, in)
+	return err
+}
+
+func (s *Service) newAgent(account identity.AccountID, in client.CreateAgentRequest) (Agent, client.CreateAgentRequest) {
+	if len(in.Secrets) == 0 && !s.demoKey.Empty() {
+		in.Secrets = map[string]string{string(provider.AnthropicKey): s.demoKey.Reveal()}
+	}
+	if in.Region == "" {
+		in.Region = DefaultRegion
+	}
+	return Agent{
+		ID: identity.AgentID(uuid.Must(uuid.NewV7()).String()), AccountID: account, Name: in.Name, Region: in.Region,
+		Config: Config{}.merge(in.Config), SwarmID: identity.SwarmID(in.SwarmID),
+		DesiredState: DesiredRunning, Generation: 1, Status: client.Provisioning, CreatedAt: now(),
+	}, in
+}
+
+func (s *Service) checkNew(ctx context.Context, a Agent, in client.CreateAgentRequest) (secretValues, error) {
+	problems := fault.Fields{}
+	validateName(problems, a.Name)
+	if a.Region != "eu" && a.Region != "us" {
+		problems.Add("region", `must be "us" or "eu"`)
+	}
+	a.Config.validate(problems, s.urls)
+	secrets := parseSecrets(problems, in.Secrets)
+	workspace.CheckNew(problems, in.SoulMD, in.WorkflowMD)
+	names := secretNames{}
+	if a.SwarmID != "" {
+		exists, err := s.checkSwarm(ctx, s.db, problems, a)
+		if err != nil {
+			return nil, err
+		}
+		if exists {
+			if names, err = s.secretNames(ctx, s.db, a); err != nil {
+				return nil, err
 			}
 		}
-		tx.AfterCommit(func() { s.reconciler.Nudge(id) })
-		if err := s.tell(ctx, tx, who, id, "agent.updated", changedFields(in)); err != nil {
+	}
+	for name := range secrets {
+		names[name] = true
+	}
+	checkProvider(problems, a.Config, names)
+	return secrets, problems.Err()
+}
+
+// checkSwarm reports whether a's swarm exists, and adds a problem if not.
+func (s *Service) checkSwarm(ctx context.Context, q database.Querier, problems fault.Fields, a Agent) (exists bool, err error) {
+	err = s.swarms.Exists(ctx, q, a.AccountID, a.SwarmID)
+	if fault.Is(err, fault.NotFound) {
+		problems.Add("swarmId", "names no swarm of this account")
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// recheckSwarm reads a's swarm again inside the write transaction, which serialises
+// with the swarm's deletion. Faults: Invalid.
+func (s *Service) recheckSwarm(ctx context.Context, tx *database.Tx, a Agent) error {
+	if a.SwarmID == "" {
+		return nil
+	}
+	problems := fault.Fields{}
+	if _, err := s.checkSwarm(ctx, tx, problems, a); err != nil {
+		return err
+	}
+	return problems.Err()
+}
+
+// checkPlan returns nil if the account's plan allows one more agent.
+// Faults: PlanLimit.
+func (s *Service) checkPlan(ctx context.Context, tx *database.Tx, account identity.AccountID) error {
+	plan, err := s.access.PlanOf(ctx, tx, account)
+	if err != nil {
+		return err
+	}
+	agents, _, err := s.store.Usage(ctx, tx, account)
+	if err != nil {
+		return fmt.Errorf("count agents: %w", err)
+	}
+	return plan.AllowsAgent(agents)
+}
+
+func (s *Service) insert(ctx context.Context, tx *database.Tx, actor identity.Actor, a Agent, secrets secretValues, in client.CreateAgentRequest) error {
+	if err := s.store.insert(ctx, tx, a); err != nil {
+		return err
+	}
+	if err := s.vault.Put(ctx, tx, a.AccountID, vault.OfAgent(a.ID), secrets); err != nil {
+		return err
+	}
+	return s.workspace.Init(ctx, tx, actor, a.ID, a.Name, in.SoulMD, in.WorkflowMD)
+}
+
+// List returns the account's agents, newest first, and the account's swarms by id.
+func (s *Service) List(ctx context.Context, account identity.AccountID) ([]Agent, map[identity.SwarmID]swarm.Swarm, error) {
+	agents, err := s.store.List(ctx, s.db, account)
+	if err != nil {
+		return nil, nil, err
+	}
+	swarms, err := s.swarms.Names(ctx, s.db, account)
+	return agents, swarms, err
+}
+
+// ListWithChannels returns the running agents, of every account, that are connected
+// to a channel.
+func (s *Service) ListWithChannels(ctx context.Context) ([]Agent, error) {
+	running, err := s.store.ListRunning(ctx, s.db)
+	if err != nil {
+		return nil, fmt.Errorf("list running agents: %w", err)
+	}
+	connected := running[:0]
+	for i := range running {
+		names, err := s.secretNames(ctx, s.db, running[i])
+		if err != nil {
+			return nil, err
+		}
+		if c := running[i].Config; c.UsesTelegram(names.has) || c.UsesSlack(names.has) {
+			connected = append(connected, running[i])
+		}
+	}
+	return connected, nil
+}
+
+// Find returns an agent. Faults: NotFound.
+func (s *Service) Find(ctx context.Context, account identity.AccountID, id identity.AgentID) (Agent, error) {
+	return s.store.Find(ctx, s.db, account, id)
+}
+
+// View returns an agent with what its reader is shown beside the record.
+// Faults: NotFound.
+func (s *Service) View(ctx context.Context, account identity.AccountID, id identity.AgentID) (View, error) {
+	a, err := s.store.Find(ctx, s.db, account, id)
+	if err != nil {
+		return View{}, err
+	}
+	return s.view(ctx, s.db, a)
+}
+
+func (s *Service) view(ctx context.Context, q database.Querier, a Agent) (View, error) {
+	v := View{Agent: a}
+	names, err := s.secretNames(ctx, q, a)
+	if err != nil {
+		return v, err
+	}
+	if p, ok := provider.Choose(a.Config.Provider(), names.has); ok {
+		v.Provider = p.Name
+	}
+	if a.SwarmID != "" {
+		swarms, err := s.swarms.Names(ctx, q, a.AccountID)
+		if err != nil {
+			return v, err
+		}
+		v.Swarm = swarms[a.SwarmID]
+	}
+	content, err := s.workspace.Content(ctx, q, a.AccountID, a.ID)
+	if err != nil {
+		return v, err
+	}
+	v.WorkflowMD = content.WorkflowMD
+	v.NeedsRestart, err = s.gateways.NeedsRestart(ctx, q, a)
+	return v, err
+}
+
+// Update changes an agent's name, avatar, config or swarm. What a running gateway can
+// use without a restart is synced to it; the rest shows in NeedsRestart.
+// Faults: NotFound; Invalid, naming every invalid field.
+func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.UpdateAgentRequest) (View, error) {
+	var before, after Agent
+	var v View
+	err := s.db.Tx(ctx, func(tx *database.Tx) (err error) {
+		if before, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
+			return err
+		}
+		if after, err = s.apply(ctx, tx, before, in); err != nil {
+			return err
+		}
+		if err := s.saveUpdate(ctx, tx, actor, before, after); err != nil {
+			return err
+		}
+		s.events.NotifyAfterCommit(tx, event.ReconcileTopic(id))
+		if err := s.appendEvent(ctx, tx, actor, id, "agent.updated", updatedFields(in)); err != nil {
 			return err
 		}
 		v, err = s.view(ctx, tx, after)
 		return err
 	})
-	if err == nil && runs(after) && (v.NeedsRestart || after.Name != before.Name) {
-		v.NeedsRestart = s.waitsStill(ctx, who, after)
+	if err == nil && after.IsRunning() && (v.NeedsRestart || after.Name != before.Name) {
+		v.NeedsRestart = s.syncChange(ctx, after)
 	}
 	return v, err
 }
 
-// changed returns the agent as it will be, or an Invalid fault.
-func (s *Service) changed(ctx context.Context, q database.Querier, a Agent, in client.UpdateAgentRequest) (Agent, error) {
-	wrong := fault.Fields{}
+func (s *Service) saveUpdate(ctx context.Context, tx *database.Tx, actor identity.Actor, before, after Agent) error {
+	if err := s.store.update(ctx, tx, after); err != nil {
+		return err
+	}
+	if after.Name == before.Name {
+		return nil
+	}
+	return s.workspace.Rename(ctx, tx, actor, after.ID, after.Name)
+}
+
+// apply returns the agent with the changes made. Faults: Invalid.
+func (s *Service) apply(ctx context.Context, q database.Querier, a Agent, in client.UpdateAgentRequest) (Agent, error) {
+	problems := fault.Fields{}
 	if in.Name.Set {
 		a.Name = in.Name.Value
-		validateName(wrong, a.Name)
+		validateName(problems, a.Name)
 	}
 	if in.AvatarURL.Set {
 		if a.AvatarURL = in.AvatarURL.Value; !in.AvatarURL.Null {
-			validateAvatar(wrong, a.AvatarURL)
+			validateAvatar(problems, a.AvatarURL)
 		}
 	}
 	if in.Config != nil {
 		a.Config = a.Config.merge(in.Config)
-		a.Config.validate(wrong, s.URLs)
+		a.Config.validate(problems, s.urls)
 	}
 	if in.SwarmID.Set {
-		if a.SwarmID = in.SwarmID.Value; !in.SwarmID.Null {
-			if _, err := s.inSwarm(ctx, q, wrong, a); err != nil {
+		if a.SwarmID = identity.SwarmID(in.SwarmID.Value); !in.SwarmID.Null {
+			if _, err := s.checkSwarm(ctx, q, problems, a); err != nil {
 				return a, err
 			}
 		}
 	}
 	if in.Config == nil && !in.SwarmID.Set {
-		return a, wrong.Err()
+		return a, problems.Err()
 	}
-	names, err := s.body.secretNames(ctx, q, a)
+	names, err := s.secretNames(ctx, q, a)
 	if err != nil {
 		return a, err
 	}
-	checkProvider(wrong, a.Config, names)
-	return a, wrong.Err()
+	checkProvider(problems, a.Config, names)
+	return a, problems.Err()
 }
 
-func changedFields(in client.UpdateAgentRequest) map[string]any {
+func updatedFields(in client.UpdateAgentRequest) map[string]any {
 	fields := map[string]any{}
 	if in.Name.Set {
 		fields["name"] = in.Name.Value
@@ -328,52 +396,50 @@ func changedFields(in client.UpdateAgentRequest) map[string]any {
 }
 
 // Start asks for a running gateway. Faults: NotFound.
-func (s *Service) Start(ctx context.Context, who access.Principal, id string) (Outcome, error) {
-	return s.wish(ctx, who, id, WantRunning, false, "agent.start_requested")
+func (s *Service) Start(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
+	return s.setDesiredState(ctx, actor, id, DesiredRunning, false, "agent.start_requested")
 }
 
-// Stop asks that the gateway be stopped; the home stays. Faults: NotFound.
-func (s *Service) Stop(ctx context.Context, who access.Principal, id string) (Outcome, error) {
-	return s.wish(ctx, who, id, WantStopped, false, "agent.stop_requested")
+// Stop asks for the gateway to be stopped; the home stays. Faults: NotFound.
+func (s *Service) Stop(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
+	return s.setDesiredState(ctx, actor, id, DesiredStopped, false, "agent.stop_requested")
 }
 
-// Restart asks for a fresh gateway with the latest config, secrets and skills.
+// Restart asks for a new gateway with the latest config, secrets and skills.
 // Faults: NotFound.
-func (s *Service) Restart(ctx context.Context, who access.Principal, id string) (Outcome, error) {
-	return s.wish(ctx, who, id, WantRunning, true, "agent.restart_requested")
+func (s *Service) Restart(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
+	return s.setDesiredState(ctx, actor, id, DesiredRunning, true, "agent.restart_requested")
 }
 
-// Delete asks that everything of the agent be removed. From now on it is not
-// found. Faults: NotFound.
-func (s *Service) Delete(ctx context.Context, who access.Principal, id string) (Outcome, error) {
-	return s.wish(ctx, who, id, WantDeleted, false, "agent.deleted")
+// Delete asks for the agent and everything of it to be removed. From now on Find does
+// not return it. Faults: NotFound.
+func (s *Service) Delete(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
+	return s.setDesiredState(ctx, actor, id, DesiredDeleted, false, "agent.deleted")
 }
 
-func (s *Service) wish(ctx context.Context, who access.Principal, id string, want Wanted, fresh bool, kind string) (Outcome, error) {
-	var a Agent
-	var wish int64
-	err := s.DB.Tx(ctx, func(tx *database.Tx) (err error) {
-		if a, err = find(ctx, tx, who.AccountID, id); err != nil {
+func (s *Service) setDesiredState(ctx context.Context, actor identity.Actor, id identity.AgentID, desired DesiredState, restart bool, kind string) (Accepted, error) {
+	var r Accepted
+	err := s.db.Tx(ctx, func(tx *database.Tx) (err error) {
+		if r.Agent, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
 			return err
 		}
-		if wish, err = ask(ctx, tx, a, want, fresh); err != nil {
-			return fmt.Errorf("write wish: %w", err)
+		if r.Target, err = s.store.setDesiredState(ctx, tx, r.Agent, desired, restart); err != nil {
+			return err
 		}
-		if wish == a.Wish {
+		if r.Target == r.Generation {
 			return nil
 		}
-		tx.AfterCommit(func() { s.reconciler.Wake(id) })
-		return s.tell(ctx, tx, who, id, kind, nil)
+		s.events.NotifyAfterCommit(tx, event.ReconcileTopic(id))
+		return s.appendEvent(ctx, tx, actor, id, kind, nil)
 	})
-	return Outcome{a, wish}, err
+	return r, err
 }
 
-// tell appends to the audit log what a caller changed.
-func (s *Service) tell(ctx context.Context, tx *database.Tx, who access.Principal, id, kind string, data map[string]any) error {
-	return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(who.AccountID), who.KeyID), event.Event{Topic: topic(id), Kind: kind, Data: data})
+func (s *Service) appendEvent(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID, kind string, data map[string]any) error {
+	return s.events.Append(ctx, tx, actor, event.Event{Topic: event.AgentTopic(id), Kind: kind, Data: data})
 }
 
-// Usage counts the account's agents and how many of them are wanted running.
-func (s *Service) Usage(ctx context.Context, who access.Principal) (agents, running int, err error) {
-	return usage(ctx, s.DB, who.AccountID)
+// Usage counts the account's agents and how many of them should run.
+func (s *Service) Usage(ctx context.Context, account identity.AccountID) (agents, running int, err error) {
+	return s.store.Usage(ctx, s.db, account)
 }

@@ -10,18 +10,42 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/runtime"
 )
 
-const columns = `id, account_id, name, region, avatar_url, config, swarm_id, wanted, wish, settled, fresh, booted,
-	status, last_error, error_category, place, running_hash, created_at, started_at, stopped_at`
+// Store reads and writes the agents table. Methods that take a Querier or a
+// transaction belong to what the caller does; the others run their own.
+type Store struct {
+	db     *database.DB
+	events *event.Log
+}
+
+// NewStore returns the store of a database.
+func NewStore(db *database.DB, events *event.Log) *Store { return &Store{db: db, events: events} }
+
+// ErrNewerGeneration means that the desired state has changed since the record was
+// read. Nothing was written.
+var ErrNewerGeneration = errors.New("the agent's desired state has changed meanwhile")
+
+const columns = `id, account_id, name, region, avatar_url, config, swarm_id,
+	desired_state, generation, observed_generation, restart_generation, gateway_generation,
+	status, last_error, error_category, place, spec_digest, created_at, started_at, stopped_at`
+
+// toReconcile is true of the agents that the reconciler must check after a
+// start. It is the condition of the index agents_to_reconcile, which the database uses only
+// for queries that contain it word for word.
+const toReconcile = `(desired_state <> 'stopped' OR observed_generation < generation OR place <> '')`
 
 func scan(r database.Row) (Agent, error) {
 	var a Agent
 	var config string
 	var created, started, stopped int64
-	err := r.Scan(&a.ID, &a.AccountID, &a.Name, &a.Region, &a.AvatarURL, &config, &a.SwarmID, &a.Wanted, &a.Wish, &a.Settled, &a.Fresh, &a.Booted,
-		&a.Status, &a.LastError, &a.ErrorCategory, &a.Place, &a.RunningHash, &created, &started, &stopped)
+	err := r.Scan(&a.ID, &a.AccountID, &a.Name, &a.Region, &a.AvatarURL, &config, &a.SwarmID,
+		&a.DesiredState, &a.Generation, &a.ObservedGeneration, &a.RestartGeneration, &a.GatewayGeneration,
+		&a.Status, &a.LastError, &a.ErrorCategory, &a.Place, &a.SpecDigest, &created, &started, &stopped)
 	if err != nil {
 		return a, err
 	}
@@ -32,120 +56,269 @@ func scan(r database.Row) (Agent, error) {
 	return a, nil
 }
 
-func insert(ctx context.Context, tx *database.Tx, a Agent) error {
-	config, err := json.Marshal(a.Config)
-	if err != nil {
-		return fmt.Errorf("encode config: %w", err)
-	}
-	_, err = tx.ExecContext(ctx,
-		`INSERT INTO agents (id, account_id, name, region, config, swarm_id, wanted, wish, status, created_at)
-		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		a.ID, a.AccountID, a.Name, a.Region, string(config), a.SwarmID, a.Wanted, a.Wish, a.Status, database.Millis(a.CreatedAt))
-	return err
-}
-
-// find returns an agent of the account that is not being deleted.
-func find(ctx context.Context, q database.Querier, accountID, id string) (Agent, error) {
+// Find returns an agent of the account that is not being deleted.
+// Faults: NotFound.
+func (s *Store) Find(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) (Agent, error) {
 	a, err := database.One(ctx, q, scan,
-		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND id = $2 AND wanted <> 'deleted'`, accountID, id)
+		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND id = $2 AND desired_state <> 'deleted'`, account, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return a, fault.New(fault.NotFound, "There is no agent %q in this account. List them with GET /v1/agents.", id)
 	}
 	return a, err
 }
 
-// findAny is for the reconciler, which serves every account.
-func findAny(ctx context.Context, q database.Querier, id string) (Agent, error) {
+// FindByID returns an agent of any account, also one that is being deleted.
+// Errors: sql.ErrNoRows.
+func (s *Store) FindByID(ctx context.Context, q database.Querier, id identity.AgentID) (Agent, error) {
 	return database.One(ctx, q, scan, `SELECT `+columns+` FROM agents WHERE id = $1`, id)
 }
 
-func list(ctx context.Context, q database.Querier, accountID string) ([]Agent, error) {
+// SwarmOf returns the swarm that an agent is in, or "" if it is in none.
+// Faults: NotFound.
+func (s *Store) SwarmOf(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) (identity.SwarmID, error) {
+	a, err := s.Find(ctx, q, account, id)
+	return a.SwarmID, err
+}
+
+// Generation returns the present generation of an agent. Errors: sql.ErrNoRows.
+func (s *Store) Generation(ctx context.Context, q database.Querier, id identity.AgentID) (int64, error) {
+	return database.One(ctx, q, database.Scalar[int64], `SELECT generation FROM agents WHERE id = $1`, id)
+}
+
+// List returns the account's agents, newest first.
+func (s *Store) List(ctx context.Context, q database.Querier, account identity.AccountID) ([]Agent, error) {
 	return database.All(ctx, q, scan,
-		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND wanted <> 'deleted' ORDER BY created_at DESC, id DESC`, accountID)
+		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account)
 }
 
-// open lists the agents that the reconciler must tend after a start.
-func open(ctx context.Context, q database.Querier) ([]string, error) {
-	return database.All(ctx, q, database.Scalar[string],
-		`SELECT id FROM agents WHERE wanted <> 'stopped' OR settled < wish OR place <> ''`)
+// ListInSwarm returns the agents that are in a swarm, newest first.
+func (s *Store) ListInSwarm(ctx context.Context, q database.Querier, account identity.AccountID, swarm identity.SwarmID) ([]Agent, error) {
+	return database.All(ctx, q, scan,
+		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND swarm_id = $2 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account, swarm)
 }
 
-// ask writes a wish and returns its number. Asking for what is already on its
-// way is no new wish, so that a repeated call does not cancel the first.
-func ask(ctx context.Context, tx *database.Tx, a Agent, want Wanted, fresh bool) (int64, error) {
-	again := want == WantRunning && gaveUp(a)
-	if a.Wanted == want && !fresh && !again {
-		return a.Wish, nil
+// CountBySwarm counts an account's agents by swarm. A swarm without agents is not in
+// the result.
+func (s *Store) CountBySwarm(ctx context.Context, q database.Querier, account identity.AccountID) (map[identity.SwarmID]int, error) {
+	type row struct {
+		id identity.SwarmID
+		n  int
 	}
-	wish := a.Wish + 1
-	if fresh {
-		a.Fresh = wish
+	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.id, &v.n) },
+		`SELECT swarm_id, count(*) FROM agents WHERE account_id = $1 AND swarm_id <> '' AND desired_state <> 'deleted' GROUP BY swarm_id`, account)
+	counts := make(map[identity.SwarmID]int, len(rows))
+	for _, v := range rows {
+		counts[v.id] = v.n
 	}
-	_, err := tx.ExecContext(ctx, `UPDATE agents SET wanted = $1, wish = $2, fresh = $3 WHERE id = $4`, want, wish, a.Fresh, a.ID)
-	return wish, err
+	return counts, err
 }
 
-// progress writes what is so. Errors: errNewer, if a newer wish has come meanwhile.
-func (a Agent) progress(ctx context.Context, tx *database.Tx) error {
-	n, err := database.Exec(ctx, tx,
-		`UPDATE agents SET settled = $1, booted = $2, status = $3, last_error = $4, error_category = $5, place = $6, running_hash = $7, started_at = $8, stopped_at = $9
-		 WHERE id = $10 AND wish = $11`,
-		a.Settled, a.Booted, a.Status, a.LastError, a.ErrorCategory, a.Place, a.RunningHash, database.Millis(a.StartedAt), database.Millis(a.StoppedAt), a.ID, a.Wish)
-	if err == nil && n == 0 {
-		return errNewer
+// ListToReconcile returns the ids of the agents, of every account, that the reconciler
+// must check after a start.
+func (s *Store) ListToReconcile(ctx context.Context, q database.Querier) ([]identity.AgentID, error) {
+	return database.All(ctx, q, database.Scalar[identity.AgentID], `SELECT id FROM agents WHERE `+toReconcile)
+}
+
+// ListRunning returns the agents, of every account, that should run and do.
+func (s *Store) ListRunning(ctx context.Context, q database.Querier) ([]Agent, error) {
+	return database.All(ctx, q, scan,
+		`SELECT `+columns+` FROM agents WHERE `+toReconcile+` AND status = 'running' AND desired_state = 'running'`)
+}
+
+// ListGateways returns where the gateways run that are up, by agent.
+func (s *Store) ListGateways(ctx context.Context, q database.Querier) (map[identity.AgentID]runtime.Place, error) {
+	type row struct {
+		id    identity.AgentID
+		place runtime.Place
 	}
-	return err
-}
-
-// noteHash writes what a's gateway has been given, if it is still the same gateway.
-func noteHash(ctx context.Context, tx *database.Tx, a Agent, hash string) error {
-	_, err := tx.ExecContext(ctx, `UPDATE agents SET running_hash = $1 WHERE id = $2 AND status = $3 AND place = $4 AND running_hash = $5`,
-		hash, a.ID, a.Status, a.Place, a.RunningHash)
-	return err
-}
-
-// noteError writes what the last call of its model says about an agent that runs.
-// The answer says whether anything changed.
-func noteError(ctx context.Context, tx *database.Tx, id string, category Category, text string) (bool, error) {
-	n, err := database.Exec(ctx, tx,
-		`UPDATE agents SET last_error = $1, error_category = $2 WHERE id = $3 AND status = $4`, text, category, id, client.Running)
-	return n > 0, err
-}
-
-// running lists the agents whose gateways are up, by id, with their places.
-func running(ctx context.Context, q database.Querier) (map[string]string, error) {
-	type row struct{ id, place string }
-	// The condition in brackets is that of the index agents_open.
 	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.id, &v.place) },
-		`SELECT id, place FROM agents WHERE (wanted <> 'stopped' OR settled < wish OR place <> '') AND status = 'running' AND place <> ''`)
-	places := make(map[string]string, len(rows))
+		`SELECT id, place FROM agents WHERE `+toReconcile+` AND status = 'running' AND place <> ''`)
+	places := make(map[identity.AgentID]runtime.Place, len(rows))
 	for _, v := range rows {
 		places[v.id] = v.place
 	}
 	return places, err
 }
 
-func update(ctx context.Context, tx *database.Tx, a Agent) error {
+// Usage counts an account's agents, and how many of them should run.
+func (s *Store) Usage(ctx context.Context, q database.Querier, account identity.AccountID) (agents, running int, err error) {
+	err = q.QueryRowContext(ctx,
+		`SELECT count(*), coalesce(sum(CASE WHEN desired_state = 'running' THEN 1 ELSE 0 END), 0) FROM agents WHERE account_id = $1 AND desired_state <> 'deleted'`,
+		account).Scan(&agents, &running)
+	return agents, running, err
+}
+
+func (s *Store) insert(ctx context.Context, tx *database.Tx, a Agent) error {
+	config, err := json.Marshal(a.Config)
+	if err != nil {
+		return fmt.Errorf("encode config: %w", err)
+	}
+	_, err = tx.ExecContext(ctx,
+		`INSERT INTO agents (id, account_id, name, region, config, swarm_id, desired_state, generation, status, created_at)
+		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		a.ID, a.AccountID, a.Name, a.Region, string(config), a.SwarmID, a.DesiredState, a.Generation, a.Status, database.Millis(a.CreatedAt))
+	if err != nil {
+		return fmt.Errorf("insert agent: %w", err)
+	}
+	return nil
+}
+
+// update writes what a caller may change directly.
+func (s *Store) update(ctx context.Context, tx *database.Tx, a Agent) error {
 	config, err := json.Marshal(a.Config)
 	if err != nil {
 		return fmt.Errorf("encode config: %w", err)
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE agents SET name = $1, avatar_url = $2, config = $3, swarm_id = $4 WHERE account_id = $5 AND id = $6`,
 		a.Name, a.AvatarURL, string(config), a.SwarmID, a.AccountID, a.ID)
+	if err != nil {
+		return fmt.Errorf("update agent: %w", err)
+	}
+	return nil
+}
+
+// setDesiredState writes a desired state and returns its generation. Asking for what
+// is already desired does not make a new generation, so that a repeated call does
+// not cancel the first; a restart, and a start of a failed agent, always do.
+func (s *Store) setDesiredState(ctx context.Context, tx *database.Tx, a Agent, desired DesiredState, restart bool) (generation int64, err error) {
+	retry := desired == DesiredRunning && a.HasFailed()
+	if a.DesiredState == desired && !restart && !retry {
+		return a.Generation, nil
+	}
+	generation = a.Generation + 1
+	if restart {
+		a.RestartGeneration = generation
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE agents SET desired_state = $1, generation = $2, restart_generation = $3 WHERE id = $4`,
+		desired, generation, a.RestartGeneration, a.ID)
+	if err != nil {
+		return 0, fmt.Errorf("write desired state: %w", err)
+	}
+	return generation, nil
+}
+
+// clearSwarm removes every agent from a swarm.
+func (s *Store) clearSwarm(ctx context.Context, tx *database.Tx, account identity.AccountID, swarm identity.SwarmID) error {
+	_, err := tx.ExecContext(ctx, `UPDATE agents SET swarm_id = '' WHERE account_id = $1 AND swarm_id = $2 AND desired_state <> 'deleted'`, account, swarm)
+	if err != nil {
+		return fmt.Errorf("remove agents from swarm %s: %w", swarm, err)
+	}
+	return nil
+}
+
+// SaveStatus writes a's observed state, with an event if kind is not empty, and
+// notifies of the agent. Errors: ErrNewerGeneration, if the desired state has
+// changed since a was read.
+func (s *Store) SaveStatus(ctx context.Context, a Agent, kind string) error {
+	err := s.db.Tx(ctx, func(tx *database.Tx) error {
+		if err := s.updateStatus(ctx, tx, a); err != nil {
+			return err
+		}
+		s.events.NotifyAfterCommit(tx, event.AgentTopic(a.ID))
+		if kind == "" {
+			return nil
+		}
+		data := map[string]any{"status": a.Status}
+		if a.LastError != "" {
+			data["error"], data["category"] = a.LastError, a.ErrorCategory
+		}
+		return s.events.Append(ctx, tx, identity.BySystem(a.AccountID), event.Event{Topic: event.AgentTopic(a.ID), Kind: kind, Data: data})
+	})
+	if err != nil {
+		return fmt.Errorf("save status %s: %w", a.Status, err)
+	}
+	return nil
+}
+
+func (s *Store) updateStatus(ctx context.Context, tx *database.Tx, a Agent) error {
+	n, err := database.Exec(ctx, tx,
+		`UPDATE agents SET observed_generation = $1, gateway_generation = $2, status = $3, last_error = $4, error_category = $5,
+		 place = $6, spec_digest = $7, started_at = $8, stopped_at = $9
+		 WHERE id = $10 AND generation = $11`,
+		a.ObservedGeneration, a.GatewayGeneration, a.Status, a.LastError, a.ErrorCategory,
+		a.Place, a.SpecDigest, database.Millis(a.StartedAt), database.Millis(a.StoppedAt), a.ID, a.Generation)
+	if err == nil && n == 0 {
+		return ErrNewerGeneration
+	}
 	return err
 }
 
-func remove(ctx context.Context, tx *database.Tx, id string) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM agents WHERE id = $1`, id)
-	return err
+// SaveSpecDigest writes the digest of the spec that a's gateway now has, if it is
+// still the same gateway with the same spec.
+func (s *Store) SaveSpecDigest(ctx context.Context, a Agent, digest string) error {
+	return s.db.Tx(ctx, func(tx *database.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE agents SET spec_digest = $1 WHERE id = $2 AND status = $3 AND place = $4 AND spec_digest = $5`,
+			digest, a.ID, a.Status, a.Place, a.SpecDigest)
+		return err
+	})
 }
 
-// Usage counts an account's agents, and how many of them are wanted running.
-func usage(ctx context.Context, q database.Querier, accountID string) (all, running int, err error) {
-	err = q.QueryRowContext(ctx,
-		`SELECT count(*), coalesce(sum(CASE WHEN wanted = 'running' THEN 1 ELSE 0 END), 0) FROM agents WHERE account_id = $1 AND wanted <> 'deleted'`,
-		accountID).Scan(&all, &running)
-	return all, running, err
+// SaveModelResult writes the error of the last model call of an agent that runs, or
+// its absence, and notifies of the agent.
+func (s *Store) SaveModelResult(ctx context.Context, id identity.AgentID, category ErrorCategory, text string) error {
+	return s.db.Tx(ctx, func(tx *database.Tx) error {
+		n, err := database.Exec(ctx, tx,
+			`UPDATE agents SET last_error = $1, error_category = $2 WHERE id = $3 AND status = $4`, text, category, id, client.Running)
+		if n > 0 {
+			s.events.NotifyAfterCommit(tx, event.AgentTopic(id))
+		}
+		return err
+	})
 }
 
+// AdoptPlace writes the place of a gateway that runs though a's record has none, and
+// notifies the reconciler. ok is false if the record has changed since it was read.
+func (s *Store) AdoptPlace(ctx context.Context, a Agent, place runtime.Place) (ok bool, err error) {
+	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+		n, err := database.Exec(ctx, tx,
+			`UPDATE agents SET place = $1 WHERE id = $2 AND place = '' AND generation = $3 AND observed_generation = $3`, place, a.ID, a.Generation)
+		if ok = n > 0; ok {
+			s.events.NotifyAfterCommit(tx, event.ReconcileTopic(a.ID))
+		}
+		return err
+	})
+	return ok, err
+}
+
+// Delete removes an agent's row and appends the event. Everything else of the agent
+// is removed before, in the same transaction.
+func (s *Store) Delete(ctx context.Context, tx *database.Tx, a Agent) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM agents WHERE id = $1`, a.ID); err != nil {
+		return fmt.Errorf("delete agent: %w", err)
+	}
+	return s.events.Append(ctx, tx, identity.BySystem(a.AccountID), event.Event{Topic: event.AgentTopic(a.ID), Kind: "agent.removed"})
+}
+
+// pollInterval is how often Await reads a record without a notification, in case
+// another process has written it.
+const pollInterval = 2 * time.Second
+
+// Await reads an agent of any account until done reports true. If ctx ends first, it
+// returns the record that it read last. Errors: sql.ErrNoRows, once the agent is
+// removed.
+func (s *Store) Await(ctx context.Context, id identity.AgentID, done func(Agent) bool) (Agent, error) {
+	changed, stop := s.events.Subscribe(event.AgentTopic(id))
+	defer stop()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	var last Agent
+	for ctx.Err() == nil {
+		a, err := s.FindByID(ctx, s.db, id)
+		switch {
+		case ctx.Err() != nil: // err is only how the database reports that
+			return last, ctx.Err()
+		case err != nil || done(a):
+			return a, err
+		}
+		last = a
+		select {
+		case <-changed:
+		case <-poll.C:
+		case <-ctx.Done():
+		}
+	}
+	return last, ctx.Err()
+}
+
+// now returns the time as the database stores it.
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

@@ -2,83 +2,82 @@ package agent
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
-	"agento.host/agento/client"
-	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
 )
 
-// syncTime bounds how long a caller waits for a home to be brought up to date.
-const syncTime = 5 * time.Second
+// syncTimeout bounds how long a caller waits for a home to be synced.
+const syncTimeout = 5 * time.Second
 
 // Sync brings a running agent up to date now: its documents, skills and channel
-// tokens are live when it returns. The answer says whether something waits for a
-// restart all the same; for an agent that does not run it is false, since its next
-// start brings everything. What cannot be delivered now is tried again by the
-// reconciler. Faults: NotFound.
-func (s *Service) Sync(ctx context.Context, who access.Principal, id string) (needsRestart bool, err error) {
-	a, err := find(ctx, s.DB, who.AccountID, id)
-	if err != nil || !runs(a) {
+// tokens are in use when it returns. needsRestart reports whether something else
+// waits for a restart; it is false for an agent that does not run, because its next
+// start brings everything. What cannot be synced now, the reconciler tries again.
+// Faults: NotFound.
+func (s *Service) Sync(ctx context.Context, account identity.AccountID, id identity.AgentID) (needsRestart bool, err error) {
+	a, err := s.store.Find(ctx, s.db, account, id)
+	if err != nil || !a.IsRunning() {
 		return false, err
 	}
-	err = s.syncNow(ctx, id)
+	err = s.syncHome(ctx, id)
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
 	if err != nil {
-		s.Log.WarnContext(ctx, "giving an agent what is new at once failed", "agent", id, "error", err)
-		s.reconciler.Nudge(id)
+		s.log.WarnContext(ctx, "syncing an agent's home failed", "agent", id, "error", err)
+		s.events.Notify(event.ReconcileTopic(id))
 		return true, nil
 	}
-	if a, err = find(ctx, s.DB, who.AccountID, id); err != nil || !runs(a) {
+	if a, err = s.store.Find(ctx, s.db, account, id); err != nil || !a.IsRunning() {
 		return false, err
 	}
-	return s.waits(ctx, a)
+	return s.waitsForRestart(ctx, a)
 }
 
-func runs(a Agent) bool {
-	return a.Wanted == WantRunning && a.Status == client.Running && a.Place != ""
-}
-
-func (s *Service) syncNow(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, syncTime)
+func (s *Service) syncHome(ctx context.Context, id identity.AgentID) error {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
-	return s.body.sync(ctx, id)
+	return s.gateways.SyncHome(ctx, id)
 }
 
-// waits says whether an agent that runs lacks something until its next start.
-func (s *Service) waits(ctx context.Context, a Agent) (bool, error) {
-	pending, err := s.Workspace.Pending(ctx, s.DB, a.AccountID, a.ID)
+// waitsForRestart reports whether a running agent lacks something until its next
+// start.
+func (s *Service) waitsForRestart(ctx context.Context, a Agent) (bool, error) {
+	pending, err := s.workspace.Pending(ctx, s.db, a.AccountID, a.ID)
 	if err != nil {
 		return false, fmt.Errorf("compare documents: %w", err)
 	}
 	if len(pending) > 0 {
 		return true, nil
 	}
-	return s.body.stale(ctx, s.DB, a)
+	return s.gateways.NeedsRestart(ctx, s.db, a)
 }
 
-// Absorb takes over what the agent has written into its own documents until now,
-// so that they can be read as they are. An agent without a gateway has nothing
-// new. Faults: NotFound.
-func (s *Service) Absorb(ctx context.Context, who access.Principal, id string) error {
-	a, err := find(ctx, s.DB, who.AccountID, id)
-	if err != nil || a.Place == "" {
+// syncChange syncs a running agent after a change that is stored, and reports
+// whether the change waits for a restart. An error becomes true: the change stands
+// even if the caller has gone.
+func (s *Service) syncChange(ctx context.Context, a Agent) (needsRestart bool) {
+	needsRestart, err := s.Sync(ctx, a.AccountID, a.ID)
+	return needsRestart || err != nil
+}
+
+// Absorb stores what the agent has written into its own documents until now. A caller
+// that reads documents calls it first. Faults: NotFound.
+func (s *Service) Absorb(ctx context.Context, account identity.AccountID, id identity.AgentID) error {
+	a, err := s.store.Find(ctx, s.db, account, id)
+	if err != nil || a.Place == "" { // without a gateway nothing writes into the home
 		return err
 	}
-	leave, err := s.body.homes.enter(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	if a, err = findAny(ctx, s.DB, id); errors.Is(err, sql.ErrNoRows) {
-		return nil // deleted meanwhile: the caller's next look says so
-	}
-	if err == nil && a.Place != "" && a.Wanted != WantDeleted {
-		s.body.takeOver(ctx, a)
-	}
+	return s.gateways.AbsorbEdits(ctx, id)
+}
+
+// Exists returns nil if the account has the agent. A caller that adds something to
+// the agent passes the transaction in which it does. Faults: NotFound.
+func (s *Service) Exists(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) error {
+	_, err := s.store.Find(ctx, q, account, id)
 	return err
 }

@@ -8,20 +8,20 @@ import (
 )
 
 func (s *Server) account(ctx context.Context, who access.Principal, _ *struct{}) (*reply[client.Account], error) {
-	a, err := s.Access.Account(ctx, who.AccountID)
+	a, err := s.access.Account(ctx, string(who.AccountID))
 	if err != nil {
 		return nil, err
 	}
-	plan, err := s.Access.PlanOf(ctx, s.DB, who.AccountID)
+	plan, err := s.access.PlanOf(ctx, s.db, who.AccountID)
 	if err != nil {
 		return nil, err
 	}
-	agents, running, err := s.Agents.Usage(ctx, who)
+	agents, running, err := s.agents.Usage(ctx, who.AccountID)
 	if err != nil {
 		return nil, err
 	}
 	return one(client.Account{
-		ID: a.ID, Name: a.Name,
+		ID: string(a.ID), Name: a.Name,
 		Plan: client.Plan{
 			ID: plan.ID, Name: plan.Name, Status: plan.Status,
 			Limits:   client.PlanLimits{MaxAgents: plan.Limits.MaxAgents, MaxSkillsPerAgent: plan.Limits.MaxSkillsPerAgent},

@@ -5,33 +5,23 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/swarm"
 )
 
-// AgentID is the input of every route of one agent that takes nothing else.
+// AgentID is the part of a path that names an agent.
 type AgentID struct {
-	ID string `path:"id" doc:"Agent UUID."`
+	ID identity.AgentID `path:"id" doc:"Agent UUID."`
 }
 
 type createAgentInput struct {
 	Prefer string `header:"Prefer" doc:"respond-async answers 202 at once, with status provisioning."`
-	Body   client.CreateAgentRequest
-}
-
-// Resolve names what the rules find wrong beside what the schema finds wrong, so
-// that the caller reads of every broken field at once.
-func (in *createAgentInput) Resolve(ctx huma.Context) []error {
-	agents, ok := ctx.Context().Value(agentsRoom{}).(*agent.Service)
-	if !ok {
-		return nil
-	}
-	return details(agents.CheckNew(ctx.Context(), callerOf(ctx.Context()), in.Body))
+	Body   rest.Checked[client.CreateAgentRequest]
 }
 
 type createAgentReply struct {
@@ -40,16 +30,14 @@ type createAgentReply struct {
 }
 
 func (s *Server) createAgent(ctx context.Context, who access.Principal, in *createAgentInput) (*createAgentReply, error) {
-	asked, err := s.Agents.Create(ctx, who, in.Body)
+	created, err := s.agents.Create(ctx, who.Actor(), in.Body.Value)
 	if err != nil {
 		return nil, err
 	}
 	if strings.Contains(in.Prefer, "respond-async") {
-		return &createAgentReply{http.StatusAccepted, client.Data[client.CreatedAgent]{Data: createdJSON(asked.Agent)}}, nil
+		return &createAgentReply{http.StatusAccepted, client.Data[client.CreatedAgent]{Data: createdJSON(created.Agent)}}, nil
 	}
-	ctx, stop := s.untilDrain(ctx)
-	defer stop()
-	a, err := s.Agents.AwaitRunning(ctx, asked)
+	a, err := s.waitRunning(ctx, created)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +45,7 @@ func (s *Server) createAgent(ctx context.Context, who access.Principal, in *crea
 }
 
 func (s *Server) listAgents(ctx context.Context, who access.Principal, _ *struct{}) (*listReply[client.AgentSummary], error) {
-	agents, swarms, err := s.Agents.List(ctx, who)
+	agents, swarms, err := s.agents.List(ctx, who.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -65,11 +53,11 @@ func (s *Server) listAgents(ctx context.Context, who access.Principal, _ *struct
 	for i := range agents {
 		rows[i] = summaryJSON(&agents[i], swarms)
 	}
-	return many(rows), nil
+	return whole(rows), nil
 }
 
 func (s *Server) getAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Agent], error) {
-	v, err := s.Agents.View(ctx, who, in.ID)
+	v, err := s.agents.View(ctx, who.AccountID, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -82,69 +70,66 @@ type updateAgentInput struct {
 }
 
 func (s *Server) updateAgent(ctx context.Context, who access.Principal, in *updateAgentInput) (*reply[client.UpdatedAgent], error) {
-	v, err := s.Agents.Update(ctx, who, in.ID, in.Body)
+	v, err := s.agents.Update(ctx, who.Actor(), in.ID, in.Body)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.UpdatedAgent{ID: v.ID, Name: v.Name, Status: v.Status, NeedsRestart: v.NeedsRestart}), nil
+	return one(client.UpdatedAgent{ID: string(v.ID), Name: v.Name, Status: v.Status, NeedsRestart: v.NeedsRestart}), nil
 }
 
 func (s *Server) deleteAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Deleted], error) {
-	asked, err := s.Agents.Delete(ctx, who, in.ID)
+	accepted, err := s.agents.Delete(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := s.untilDrain(ctx)
-	defer stop()
-	if err := s.Agents.AwaitDeleted(ctx, asked); err != nil {
+	if err := s.waitDeleted(ctx, accepted); err != nil {
 		return nil, err
 	}
-	return one(client.Deleted{ID: in.ID, Deleted: true}), nil
+	return one(client.Deleted{ID: string(in.ID), Deleted: true}), nil
 }
 
 func (s *Server) startAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
-	asked, err := s.Agents.Start(ctx, who, in.ID)
-	return s.started(ctx, asked, err)
+	accepted, err := s.agents.Start(ctx, who.Actor(), in.ID)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.waitRunning(ctx, accepted)
+	if err != nil {
+		return nil, err
+	}
+	return one(startedJSON(a)), nil
 }
 
 func (s *Server) restartAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
-	asked, err := s.Agents.Restart(ctx, who, in.ID)
-	return s.started(ctx, asked, err)
-}
-
-func (s *Server) started(ctx context.Context, asked agent.Outcome, err error) (*reply[client.StartedAgent], error) {
+	accepted, err := s.agents.Restart(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := s.untilDrain(ctx)
-	defer stop()
-	a, err := s.Agents.AwaitRunning(ctx, asked)
+	a, err := s.waitRunning(ctx, accepted)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.StartedAgent{ID: a.ID, Status: a.Status, StartedAt: client.NewTime(a.StartedAt)}), nil
+	return one(startedJSON(a)), nil
 }
 
 func (s *Server) stopAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StoppedAgent], error) {
-	asked, err := s.Agents.Stop(ctx, who, in.ID)
+	accepted, err := s.agents.Stop(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := s.untilDrain(ctx)
-	defer stop()
-	a, err := s.Agents.AwaitStopped(ctx, asked)
+	a, err := s.waitStopped(ctx, accepted)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.StoppedAgent{ID: a.ID, Status: a.Status, StoppedAt: client.NewTime(a.StoppedAt)}), nil
+	return one(client.StoppedAgent{ID: string(a.ID), Status: a.Status, StoppedAt: client.NewTime(a.StoppedAt)}), nil
 }
 
 func (s *Server) agentStatus(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.LiveStatus], error) {
-	live, err := s.Agents.Status(ctx, who, in.ID)
+	status, err := s.status.Status(ctx, who.AccountID, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return one(live), nil
+	return one(status), nil
 }
 
 type secretsInput struct {
@@ -153,23 +138,27 @@ type secretsInput struct {
 }
 
 func (s *Server) setSecrets(ctx context.Context, who access.Principal, in *secretsInput) (*reply[client.SecretsUpdated], error) {
-	stale, err := s.Agents.SetSecrets(ctx, who, in.ID, in.Body)
+	needsRestart, err := s.agents.SetSecrets(ctx, who.Actor(), in.ID, in.Body)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.SecretsUpdated{Updated: true, NeedsRestart: stale}), nil
+	return one(client.SecretsUpdated{Updated: true, NeedsRestart: needsRestart}), nil
 }
 
 func createdJSON(a agent.Agent) client.CreatedAgent {
 	return client.CreatedAgent{
-		ID: a.ID, Name: a.Name, Status: a.Status, Region: a.Region,
+		ID: string(a.ID), Name: a.Name, Status: a.Status, Region: a.Region,
 		CreatedAt: client.Time{Time: a.CreatedAt}, StartedAt: client.NewTime(a.StartedAt),
 	}
 }
 
-func summaryJSON(a *agent.Agent, swarms map[string]swarm.Swarm) client.AgentSummary {
+func startedJSON(a agent.Agent) client.StartedAgent {
+	return client.StartedAgent{ID: string(a.ID), Status: a.Status, StartedAt: client.NewTime(a.StartedAt)}
+}
+
+func summaryJSON(a *agent.Agent, swarms map[identity.SwarmID]swarm.Swarm) client.AgentSummary {
 	row := client.AgentSummary{
-		ID: a.ID, Name: a.Name, Status: a.Status, Region: a.Region, Image: openclaw.Image,
+		ID: string(a.ID), Name: a.Name, Status: a.Status, Region: a.Region, Image: openclaw.Image,
 		CreatedAt: client.Time{Time: a.CreatedAt}, StartedAt: client.NewTime(a.StartedAt), StoppedAt: client.NewTime(a.StoppedAt),
 	}
 	row.Swarm = swarmRef(swarms[a.SwarmID])
@@ -178,23 +167,9 @@ func summaryJSON(a *agent.Agent, swarms map[string]swarm.Swarm) client.AgentSumm
 
 func agentJSON(v agent.View) client.Agent {
 	return client.Agent{
-		ID: v.ID, Name: v.Name, Status: v.Status, Region: v.Region, Image: openclaw.Image,
+		ID: string(v.ID), Name: v.Name, Status: v.Status, Region: v.Region, Image: openclaw.Image,
 		AvatarURL: orNull(v.AvatarURL), Config: v.ShownConfig(), WorkflowMD: v.WorkflowMD, Swarm: swarmRef(v.Swarm),
 		CreatedAt: client.Time{Time: v.CreatedAt}, StartedAt: client.NewTime(v.StartedAt), StoppedAt: client.NewTime(v.StoppedAt),
 		LastError: orNull(v.LastError), ErrorCategory: orNull(string(v.ErrorCategory)), NeedsRestart: v.NeedsRestart,
 	}
-}
-
-func swarmRef(w swarm.Swarm) *client.SwarmRef {
-	if w.ID == "" {
-		return nil
-	}
-	return &client.SwarmRef{ID: w.ID, Name: w.Name, Slug: w.Slug}
-}
-
-func orNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

@@ -1,8 +1,6 @@
 package api
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"context"
 	"strconv"
 
@@ -29,8 +27,8 @@ func (s *Server) audit(ctx context.Context, who access.Principal, in *auditInput
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.events.List(ctx, identity.AccountID(who.AccountID), event.Filter{
-		Topic: event.Topic(in.Target), Kind: in.Action, Actor: in.Actor, Since: since, Before: before, Limit: in.Limit + 1, // one more shows whether there is more
+	found, err := s.events.List(ctx, who.AccountID, event.Filter{
+		Topic: event.Topic(in.Target), Kind: in.Action, Actor: in.Actor, Since: since, Before: before, Limit: in.Limit + 1, // one more shows whether there is another page
 	})
 	if err != nil {
 		return nil, err
@@ -44,5 +42,5 @@ func (s *Server) audit(ctx context.Context, who access.Principal, in *auditInput
 	for i, e := range found {
 		rows[i] = client.AuditEvent{ID: strconv.FormatInt(e.Seq, 10), Actor: e.Actor.String(), Action: e.Kind, Target: string(e.Topic), Data: e.Data, At: client.Time{Time: e.At}}
 	}
-	return cursorPage(rows, next), nil
+	return cursorPage(rows, cursor(next)), nil
 }

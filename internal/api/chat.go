@@ -3,14 +3,14 @@ package api
 import (
 	"context"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/rest"
 )
 
-// maxChatBody holds the longest message, however its characters are escaped.
+// maxChatBody has room for the longest message, however its characters are escaped.
 const maxChatBody = 4 << 20
 
 const chatExample = `data: {"type":"text","content":"I can help you with"}
@@ -26,24 +26,25 @@ type chatInput struct {
 	Body client.ChatRequest
 }
 
-func (s *Server) sendMessage(ctx context.Context, who access.Principal, in *chatInput) (*huma.StreamResponse, error) {
-	turn, err := s.Chat.Prepare(ctx, who.Actor(), identity.AgentID(in.ID), in.Body)
+func (s *Server) sendMessage(ctx context.Context, who access.Principal, in *chatInput) (*rest.Stream, error) {
+	turn, err := s.chat.Prepare(ctx, who.Actor(), in.ID, in.Body)
 	if err != nil {
 		return nil, err
 	}
-	serve := func(ctx context.Context, out *stream) error {
-		err := s.Chat.RunTurn(ctx, turn, func(text string) error {
-			return out.send(client.ChatEvent{Type: "text", Content: text})
-		})
-		if err != nil {
-			return err
-		}
-		return out.send(client.ChatEvent{Type: "done"})
-	}
-	return s.streaming(serve, func(out *stream, err error) {
-		f := s.report(ctx, err)
-		_ = out.send(client.ChatEvent{Type: "error", Code: string(f.Code), Message: f.Message}) // a client that has gone has no use for it
-	}), nil
+	return &rest.Stream{
+		Serve: func(ctx context.Context, out *rest.Events) error {
+			err := s.chat.RunTurn(ctx, turn, func(text string) error {
+				return out.Send(client.ChatEvent{Type: "text", Content: text})
+			})
+			if err != nil {
+				return err
+			}
+			return out.Send(client.ChatEvent{Type: "done"})
+		},
+		Fail: func(out *rest.Events, f *fault.Fault) {
+			_ = out.Send(client.ChatEvent{Type: "error", Code: string(f.Code), Message: f.Message}) // fails if the client has disconnected
+		},
+	}, nil
 }
 
 type historyInput struct {
@@ -58,7 +59,7 @@ func (s *Server) history(ctx context.Context, who access.Principal, in *historyI
 	if err != nil {
 		return nil, err
 	}
-	messages, total, err := s.Chat.History(ctx, who.Actor().AccountID, identity.AgentID(in.ID), identity.SessionID(in.SessionID), since, in.Limit)
+	messages, total, err := s.chat.History(ctx, who.AccountID, in.ID, identity.SessionID(in.SessionID), since, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func (s *Server) history(ctx context.Context, who access.Principal, in *historyI
 }
 
 func (s *Server) listSessions(ctx context.Context, who access.Principal, in *AgentID) (*listReply[client.ChatSession], error) {
-	sessions, total, err := s.Chat.Sessions(ctx, who.Actor().AccountID, identity.AgentID(in.ID))
+	sessions, total, err := s.chat.Sessions(ctx, who.AccountID, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func (s *Server) newSession(ctx context.Context, who access.Principal, in *newSe
 	if in.Body != nil {
 		peer = in.Body.PeerID
 	}
-	v, err := s.Chat.NewSession(ctx, who.Actor(), identity.AgentID(in.ID), peer)
+	v, err := s.chat.NewSession(ctx, who.Actor(), in.ID, peer)
 	if err != nil {
 		return nil, err
 	}

@@ -9,10 +9,10 @@ import (
 	"agento.host/agento/internal/identity"
 )
 
-// TestTheGoClientSpeaksWithTheServer takes an agent through its life.
-func TestTheGoClientSpeaksWithTheServer(t *testing.T) {
-	h := open(t, plan{})
-	c, ctx := h.account("acme", "").client(), t.Context()
+// TestClientAgainstTheServer creates, changes, uses and deletes an agent.
+func TestClientAgainstTheServer(t *testing.T) {
+	env := newEnv(t, options{})
+	c, ctx := env.newAccount("acme", "").client(), t.Context()
 	ok := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -24,14 +24,14 @@ func TestTheGoClientSpeaksWithTheServer(t *testing.T) {
 	a, err := c.CreateAgent(ctx, client.CreateAgentRequest{Name: "A", SwarmID: s.ID, Secrets: map[string]string{"anthropicApiKey": "sk-ant-test"}})
 	ok(err)
 	if a.Status != client.Running || a.StartedAt == nil {
-		t.Errorf("the agent is made like this: %+v", a)
+		t.Errorf("the created agent is: %+v", a)
 	}
 	u, err := c.UpdateAgent(ctx, a.ID, client.UpdateAgentRequest{Name: client.Some("B"), AvatarURL: client.Null[string](), SwarmID: client.Null[string]()})
 	ok(err)
 	got, err := c.Agent(ctx, a.ID)
 	ok(err)
 	if u.Name != "B" || got.Name != "B" || got.Swarm != nil || got.AvatarURL != nil {
-		t.Errorf("the agent is changed like this: %+v", got)
+		t.Errorf("the changed agent is: %+v", got)
 	}
 
 	answer := ""
@@ -39,7 +39,7 @@ func TestTheGoClientSpeaksWithTheServer(t *testing.T) {
 		ok(err)
 		answer += e.Content
 	}
-	if answer != "You said: Hello" || h.gateways.last(t).Context != "plan: Pro" {
+	if answer != "You said: Hello" || env.gateways.lastTurn(t).Context != "plan: Pro" {
 		t.Errorf("the answer is %q", answer)
 	}
 	sessions, err := c.Sessions(ctx, a.ID)
@@ -50,7 +50,7 @@ func TestTheGoClientSpeaksWithTheServer(t *testing.T) {
 		t.Errorf("the history is %+v", messages)
 	}
 
-	h.driver.Print(identity.AgentID(a.ID), "a line")
+	env.driver.Print(identity.AgentID(a.ID), "a line")
 	text, err := c.Logs(ctx, a.ID, 1)
 	ok(err)
 	for line, err := range c.FollowLogs(ctx, a.ID, 1) {
@@ -68,7 +68,7 @@ func TestTheGoClientSpeaksWithTheServer(t *testing.T) {
 	_, err = c.SetPersonality(ctx, a.ID, client.SetPersonalityRequest{SoulMD: "Be rude.", ExpectedHash: p.SoulMDHash})
 	var refused *client.Error
 	if !client.IsCode(err, "conflict") || !errors.As(err, &refused) || refused.Status != 409 || refused.Details["currentHash"] == "" || refused.RequestID == "" {
-		t.Errorf("the conflict comes as %v", err)
+		t.Errorf("the error of the conflict is %v", err)
 	}
 	versions, err := c.PersonalityVersions(ctx, a.ID, client.VersionsQuery{Limit: 1})
 	ok(err)
@@ -86,20 +86,20 @@ func TestTheGoClientSpeaksWithTheServer(t *testing.T) {
 	_, err = c.DeleteAgent(ctx, a.ID)
 	ok(err)
 	if _, err = c.Agent(ctx, a.ID); !client.IsCode(err, "not_found") {
-		t.Errorf("a deleted agent answers with %v", err)
+		t.Errorf("getting a deleted agent fails with %v", err)
 	}
 }
 
-func TestTheGoClientNoticesAnAnswerThatBreaksOff(t *testing.T) {
-	h := open(t, plan{})
-	who := h.account("acme", "")
+func TestClientReportsAnInterruptedAnswer(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
-	script, _ := held("Let me ", "")
-	h.gateways.answer(script)
+	script, _ := pausedAnswer("Let me ", "")
+	env.gateways.setScript(script)
 	var last error
 	for e, err := range who.client().Chat(t.Context(), id, client.ChatRequest{Message: "Hello"}) {
 		if e.Type == "text" {
-			h.close() // in the middle of the answer
+			env.close() // in the middle of the answer
 		}
 		if e.Type == "error" {
 			last = &client.Error{Code: e.Code}
@@ -109,6 +109,6 @@ func TestTheGoClientNoticesAnAnswerThatBreaksOff(t *testing.T) {
 		}
 	}
 	if last == nil {
-		t.Error("half an answer passes for a whole one")
+		t.Error("the client reported half an answer as complete")
 	}
 }

@@ -16,8 +16,8 @@ type section struct {
 	example any    // of an answer in JSON; nil: it is a stream
 }
 
-// heading is a path that a capital letter follows at once: that is how the
-// contract's text came out of the page it stood on.
+// heading matches a path that is directly followed by a capital letter: this is how
+// the headings look in the contract's text, which was copied from a web page.
 var heading = regexp.MustCompile(`(/v1/[a-z]+(?:/(?::id|:skillId|:name|[a-z]+))*)(?:SSE)?[A-Z]`)
 
 func readContract(t *testing.T) []section {
@@ -51,7 +51,7 @@ func exampleIn(text string) any {
 	return v
 }
 
-// additions are the fields that we add to the contract's, by where they stand.
+// additions returns the fields that the API adds to the contract's examples, by place.
 func additions() map[string][]string {
 	return map[string][]string{
 		"GET /v1/agents/{id}/workflow data":     {"workflowMdHash", "workflowMdUpdatedAt"},
@@ -65,16 +65,16 @@ func additions() map[string][]string {
 	}
 }
 
-// TestTheTableBeginsWithTheContract: every endpoint, in the contract's order, and
-// every field of every example, no more and no less.
-func TestTheTableBeginsWithTheContract(t *testing.T) {
+// TestTableStartsWithTheContract: the table has every endpoint, in the contract's
+// order, and each response has exactly the fields of the contract's example.
+func TestTableStartsWithTheContract(t *testing.T) {
 	contract := readContract(t)
 	if len(contract) != 38 {
 		t.Fatalf("the contract has 38 endpoints, %d were read", len(contract))
 	}
-	h := open(t, plan{})
-	answers := everyAnswer(h)
-	for i, row := range h.door.Table()[:len(contract)] {
+	env := newEnv(t, options{})
+	answers := callEveryRoute(env)
+	for i, row := range env.server.Table()[:len(contract)] {
 		want, pattern := contract[i], row.Method+" "+row.Path
 		if row.Path != want.path {
 			t.Fatalf("row %d of the table is %s, the contract has %s there", i, pattern, want.path)
@@ -85,19 +85,19 @@ func TestTheTableBeginsWithTheContract(t *testing.T) {
 		got := answers[pattern]
 		switch {
 		case got == nil:
-			t.Errorf("%s: the walk did not come by", pattern)
-		case row.Stream: // to the letter in chat.script and stream_test.go
+			t.Errorf("%s: callEveryRoute does not call it", pattern)
+		case row.Stream: // chat.script and stream_test.go compare every byte
 		default:
 			compare(t, pattern, "", want.example, got.json())
 		}
 	}
 }
 
-// compare holds an answer against an example: the same names, the same types.
+// compare fails the test unless a response has the names and types of an example.
 func compare(t *testing.T, pattern, place string, want, got any) {
 	t.Helper()
 	if want == nil || got == nil {
-		return // a null has no shape; that the field is there was seen one level up
+		return // null has no fields; the caller has seen that the field is present
 	}
 	where := strings.TrimSpace(pattern + " " + place)
 	if a, b := fmt.Sprintf("%T", want), fmt.Sprintf("%T", got); a != b {
@@ -122,43 +122,43 @@ func compare(t *testing.T, pattern, place string, want, got any) {
 	case []any:
 		got := got.([]any)
 		if len(want) > 0 && len(got) == 0 {
-			t.Errorf("%s is empty: the walk must leave something there", where)
+			t.Errorf("%s is empty: callEveryRoute must create something there", where)
 		} else if len(want) > 0 {
 			compare(t, pattern, place+".[]", want[0], got[0])
 		}
 	}
 }
 
-// everyAnswer walks through the contract in an order that succeeds.
-func everyAnswer(h *house) map[string]*answer {
-	h.t.Helper()
-	who := h.account("walker", "")
-	answers := map[string]*answer{}
-	ask := func(pattern, path string, body any) *answer {
+// callEveryRoute calls every route of the contract, in an order in which all succeed.
+func callEveryRoute(env *testEnv) map[string]*response {
+	env.t.Helper()
+	who := env.newAccount("walker", "")
+	answers := map[string]*response{}
+	call := func(pattern, path string, body any) *response {
 		method, _, _ := strings.Cut(pattern, " ")
 		a := who.do(method, path, body)
 		if a.status/100 != 2 {
-			h.t.Fatalf("%s: %d %s", pattern, a.status, a.body)
+			env.t.Fatalf("%s: %d %s", pattern, a.status, a.body)
 		}
 		answers[pattern] = a
 		return a
 	}
-	swarm := ask("POST /v1/swarms", "/v1/swarms", `{"name":"Growth","description":"About growth."}`).text("data.id")
-	ask("GET /v1/swarms", "/v1/swarms", nil)
-	id := ask("POST /v1/agents", "/v1/agents", `{"name":"My Assistant","secrets":{"anthropicApiKey":"sk-ant-test"}}`).text("data.id")
-	ask("GET /v1/agents", "/v1/agents", nil)
-	ask("GET /v1/agents/{id}", "/v1/agents/"+id, nil)
-	ask("PATCH /v1/agents/{id}", "/v1/agents/"+id, map[string]any{"swarmId": swarm})
-	ask("GET /v1/swarms/{id}", "/v1/swarms/"+swarm, nil)
-	ask("PATCH /v1/swarms/{id}", "/v1/swarms/"+swarm, `{"name":"Growth Team"}`)
-	at := func(pattern, rest string, body any) { ask(pattern, "/v1/agents/"+id+rest, body) }
+	swarm := call("POST /v1/swarms", "/v1/swarms", `{"name":"Growth","description":"About growth."}`).field("data.id")
+	call("GET /v1/swarms", "/v1/swarms", nil)
+	id := call("POST /v1/agents", "/v1/agents", `{"name":"My Assistant","secrets":{"anthropicApiKey":"sk-ant-test"}}`).field("data.id")
+	call("GET /v1/agents", "/v1/agents", nil)
+	call("GET /v1/agents/{id}", "/v1/agents/"+id, nil)
+	call("PATCH /v1/agents/{id}", "/v1/agents/"+id, map[string]any{"swarmId": swarm})
+	call("GET /v1/swarms/{id}", "/v1/swarms/"+swarm, nil)
+	call("PATCH /v1/swarms/{id}", "/v1/swarms/"+swarm, `{"name":"Growth Team"}`)
+	at := func(pattern, rest string, body any) { call(pattern, "/v1/agents/"+id+rest, body) }
 	at("GET /v1/agents/{id}/status", "/status", nil)
 	at("POST /v1/agents/{id}/chat/messages", "/chat/messages", `{"message":"Hello!"}`)
 	at("GET /v1/agents/{id}/chat/messages", "/chat/messages", nil)
 	at("GET /v1/agents/{id}/chat/sessions", "/chat/sessions", nil)
 	at("POST /v1/agents/{id}/chat/sessions", "/chat/sessions", nil)
 	at("GET /v1/agents/{id}/logs", "/logs", nil)
-	answers["GET /v1/agents/{id}/logs/stream"] = who.do("HEAD", "/v1/agents/"+id+"/logs/stream", nil).wants(200)
+	answers["GET /v1/agents/{id}/logs/stream"] = who.do("HEAD", "/v1/agents/"+id+"/logs/stream", nil).expect(200)
 	at("PUT /v1/agents/{id}/secrets", "/secrets", `{"secrets":{"MY_TOKEN":"x"}}`)
 	at("GET /v1/agents/{id}/personality", "/personality", nil)
 	at("PUT /v1/agents/{id}/personality", "/personality", `{"soulMd":"Be nice."}`)
@@ -171,16 +171,16 @@ func everyAnswer(h *house) map[string]*answer {
 	at("POST /v1/agents/{id}/skills", "/skills", `{"skillId":"web-search","trustLevel":"verified"}`)
 	at("GET /v1/agents/{id}/skills", "/skills", nil)
 	at("DELETE /v1/agents/{id}/skills/{skillId}", "/skills/web-search", nil)
-	ask("GET /v1/skills", "/v1/skills", nil)
-	ask("GET /v1/skills/{id}", "/v1/skills/web-search", nil)
-	ask("POST /v1/knowledge/ingest", "/v1/knowledge/ingest", map[string]any{"agentId": id, "chunks": []any{map[string]any{"text": "Hello.", "source": "a.md"}}})
-	ask("GET /v1/knowledge", "/v1/knowledge?agentId="+id, nil)
-	ask("DELETE /v1/knowledge", "/v1/knowledge?agentId="+id+"&source=a.md", nil)
-	ask("GET /v1/account", "/v1/account", nil)
+	call("GET /v1/skills", "/v1/skills", nil)
+	call("GET /v1/skills/{id}", "/v1/skills/web-search", nil)
+	call("POST /v1/knowledge/ingest", "/v1/knowledge/ingest", map[string]any{"agentId": id, "chunks": []any{map[string]any{"text": "Hello.", "source": "a.md"}}})
+	call("GET /v1/knowledge", "/v1/knowledge?agentId="+id, nil)
+	call("DELETE /v1/knowledge", "/v1/knowledge?agentId="+id+"&source=a.md", nil)
+	call("GET /v1/account", "/v1/account", nil)
 	at("POST /v1/agents/{id}/stop", "/stop", nil)
 	at("POST /v1/agents/{id}/start", "/start", nil)
 	at("POST /v1/agents/{id}/restart", "/restart", nil)
-	ask("DELETE /v1/swarms/{id}", "/v1/swarms/"+swarm, nil)
+	call("DELETE /v1/swarms/{id}", "/v1/swarms/"+swarm, nil)
 	at("DELETE /v1/agents/{id}", "", nil)
 	return answers
 }

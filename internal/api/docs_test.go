@@ -13,14 +13,14 @@ import (
 	"agento.host/agento/internal/identity"
 )
 
-// pages are what docs/ must have at least.
+// pages returns the pages that docs/ must have.
 func pages() []string {
 	return []string{"README", "accounts", "agents", "chat", "errors", "knowledge", "logs", "secrets", "skills", "swarms", "workspace"}
 }
 
-// TestTheDocumentationWorks runs every command of every page in docs/, as a reader
-// would: one shell a page, in order, and every request must succeed.
-func TestTheDocumentationWorks(t *testing.T) {
+// TestDocumentationCommandsSucceed runs every command of every page in docs/ as a
+// reader does, in order, in one shell for each page. Every request must succeed.
+func TestDocumentationCommandsSucceed(t *testing.T) {
 	files, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -33,14 +33,14 @@ func TestTheDocumentationWorks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		commands := commandsIn(string(text))
+		commands := parseCommands(string(text))
 		if len(commands) == 0 {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := open(t, plan{heartbeat: 10 * time.Millisecond})
-			run(t, h, commands)
+			env := newEnv(t, options{heartbeat: 10 * time.Millisecond})
+			runCommands(t, env, commands)
 		})
 	}
 	for _, name := range pages() {
@@ -50,31 +50,32 @@ func TestTheDocumentationWorks(t *testing.T) {
 	}
 }
 
-func run(t *testing.T, h *house, commands []string) {
+func runCommands(t *testing.T, env *testEnv, commands []string) {
 	t.Helper()
-	who := h.account("reader", "")
+	who := env.newAccount("reader", "")
 	agent := who.newAgent("My Assistant")
-	swarm := who.do("POST", "/v1/swarms", `{"name":"Readers"}`).wants(201).text("data.id")
+	swarm := who.do("POST", "/v1/swarms", `{"name":"Readers"}`).expect(201).field("data.id")
 	for i := range 20 {
-		h.driver.Print(identity.AgentID(agent), fmt.Sprintf(`{"time":"2026-02-10T14:00:%02dZ","level":"info","message":"Line %d"}`, i, i))
+		env.driver.Print(identity.AgentID(agent), fmt.Sprintf(`{"time":"2026-02-10T14:00:%02dZ","level":"info","message":"Line %d"}`, i, i))
 	}
-	// curl fails on a refusal, and the shell with it.
+	// curl fails on an error status, and the shell with it.
 	script := "set -eu\ncurl() { command curl --fail-with-body --show-error --max-time 60 \"$@\"; }\n" + strings.Join(commands, "\n")
 	sh := exec.CommandContext(t.Context(), "sh")
 	sh.Stdin = strings.NewReader(script)
-	sh.Env = append(os.Environ(), "AGENTO_URL="+h.url, "AGENTO_API_KEY="+who.key, "AGENT="+agent, "SWARM="+swarm)
+	sh.Env = append(os.Environ(), "AGENTO_URL="+env.url, "AGENTO_API_KEY="+who.key, "AGENT="+agent, "SWARM="+swarm)
 	var out bytes.Buffer
 	sh.Stdout, sh.Stderr = &out, &out
 	if err := sh.Run(); err != nil {
-		t.Fatalf("%v\n%s\nof this script:\n%s", err, out.String(), script)
+		t.Fatalf("%v\n%s\nscript:\n%s", err, out.String(), script)
 	}
 	if !strings.Contains(out.String(), `"data"`) && !strings.Contains(out.String(), "data: ") {
-		t.Errorf("the commands came to nothing:\n%s", out.String())
+		t.Errorf("the commands printed no data:\n%s", out.String())
 	}
 }
 
-// commandsIn are the sh blocks of a page, and indented blocks that begin with curl.
-func commandsIn(page string) []string {
+// parseCommands returns the sh blocks of a page, and the indented blocks that begin
+// with curl.
+func parseCommands(page string) []string {
 	var all []string
 	var block []string
 	var fence, indented bool

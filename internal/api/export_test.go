@@ -1,35 +1,21 @@
 package api
 
-import (
-	"context"
-	"net/http"
+import "agento.host/agento/internal/access"
 
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
-
-	"agento.host/agento/internal/access"
-)
-
-// Row is a row of the table, as tests walk it.
+// Row is a row of the table, for tests that iterate over it.
 type Row struct {
 	Method, Path string
 	Scope        access.Scope
+	Feature      string
 	Stream       bool
 }
 
-// Table is the whole table, in order.
+// Table returns the whole table, in order.
 func (s *Server) Table() []Row {
 	routes := s.routes()
 	rows := make([]Row, len(routes))
 	for i, r := range routes {
-		rows[i] = Row{Method: r.method, Path: r.path, Scope: r.scope, Stream: r.example != ""}
+		rows[i] = Row{Method: r.Method, Path: r.Path, Scope: r.scope, Feature: r.feature, Stream: r.IsStream()}
 	}
 	return rows
-}
-
-// Stream adds a route that no key is needed for, whose stream is what serve does.
-func (s *Server) Stream(path string, serve func(context.Context) error) {
-	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
-		reply := s.streaming(func(ctx context.Context, _ *stream) error { return serve(ctx) }, func(*stream, error) {})
-		reply.Body(humago.NewContext(nil, r, w))
-	})
 }

@@ -16,13 +16,12 @@ import (
 	"agento.host/agento/internal/api"
 )
 
-// FuzzEveryRoute throws anything at every route, with a key that may do
-// everything: the answer is never a failure of ours, and always in the contract's
-// envelope if it is a refusal.
+// FuzzEveryRoute sends random input to every route, with a key that has every scope.
+// The response is never an internal error, and every error has the contract's body.
 func FuzzEveryRoute(f *testing.F) {
-	h := open(f, plan{})
-	z := &fuzzed{owned: h.owner("fuzz")}
-	table := h.door.Table()
+	env := newEnv(f, options{})
+	z := &fuzzEnv{fixture: env.newFixture("fuzz")}
+	table := env.server.Table()
 	for i, row := range table {
 		text, _ := z.body(row).(string)
 		f.Add(uint(i), "owned", "", []byte(text))
@@ -32,39 +31,39 @@ func FuzzEveryRoute(f *testing.F) {
 		f.Add(uint(1), "%00", "tail=-1&limit=9999999999999999999&a[b]=c&;&%zz", []byte(text))
 	}
 	f.Fuzz(func(t *testing.T, n uint, name, query string, body []byte) {
-		h.t = t // whom failures are told to
-		z.try(t, table[n%uint(len(table))], name, query, body)
+		env.t = t // failures are reported to this run
+		z.check(t, table[n%uint(len(table))], name, query, body)
 	})
 }
 
-// TestNoWrongTypeIsAFailureOfOurs puts values of every type where a request has
-// another.
-func TestNoWrongTypeIsAFailureOfOurs(t *testing.T) {
-	h := open(t, plan{})
-	z := &fuzzed{owned: h.owner("typed")}
+// TestWrongTypesNeverCauseInternalErrors replaces each value of a request by values
+// of every type.
+func TestWrongTypesNeverCauseInternalErrors(t *testing.T) {
+	env := newEnv(t, options{})
+	z := &fuzzEnv{fixture: env.newFixture("typed")}
 	wrong := []any{nil, true, -1, 1.5, 1e300, "", "x", "\x00", strings.Repeat("x", 300), []any{}, []any{nil, 1}, map[string]any{}, map[string]any{"": nil, "a": []any{}}}
-	for _, row := range h.door.Table() {
+	for _, row := range env.server.Table() {
 		text, ok := z.body(row).(string)
 		if !ok {
 			continue
 		}
 		for _, v := range wrong {
-			for _, body := range replaced(t, text, v) {
-				z.try(t, row, "owned", "", body)
+			for _, body := range variants(t, text, v) {
+				z.check(t, row, "owned", "", body)
 			}
 		}
 	}
 }
 
-// replaced are variants of a JSON body, each with v in place of one of its values.
-func replaced(t *testing.T, text string, v any) [][]byte {
+// variants returns variants of a JSON body, each with v in place of one of its values.
+func variants(t *testing.T, text string, v any) [][]byte {
 	t.Helper()
 	var body any
 	if err := json.Unmarshal([]byte(text), &body); err != nil {
 		t.Fatal(err)
 	}
 	var all [][]byte
-	note := func() {
+	add := func() {
 		encoded, err := json.Marshal(body)
 		if err != nil {
 			t.Fatal(err)
@@ -78,14 +77,14 @@ func replaced(t *testing.T, text string, v any) [][]byte {
 			for k, old := range node {
 				walk(old)
 				node[k] = v
-				note()
+				add()
 				node[k] = old
 			}
 		case []any:
 			for i, old := range node {
 				walk(old)
 				node[i] = v
-				note()
+				add()
 				node[i] = old
 			}
 		}
@@ -94,36 +93,38 @@ func replaced(t *testing.T, text string, v any) [][]byte {
 	return all
 }
 
-// try sends a request and holds the answer against what must be so of every one.
-func (z *fuzzed) try(t *testing.T, row api.Row, name, query string, body []byte) {
+// check sends a request and fails the test if the response breaks a rule that holds
+// for all of them.
+func (z *fuzzEnv) check(t *testing.T, row api.Row, name, query string, body []byte) {
 	t.Helper()
-	a := z.ask(t, row, name, query, body)
+	a := z.send(t, row, name, query, body)
 	if a.status >= 500 && !slices.Contains([]int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, a.status) {
-		t.Errorf("%s: %d %s\n%s", a.asked, a.status, a.body, z.h.log)
+		t.Errorf("%s: %d %s\n%s", a.request, a.status, a.body, z.env.log)
 	}
 	if a.status >= 400 {
-		a.refuses(a.status, a.text("error.code"))
-		if a.text("error.code") == "" || a.header.Get("Content-Type") != "application/json" {
-			t.Errorf("%s: %d is refused without the envelope: %v %s", a.asked, a.status, a.header, a.body)
+		a.expectError(a.status, a.field("error.code"))
+		if a.field("error.code") == "" || a.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %d has no error body: %v %s", a.request, a.status, a.header, a.body)
 		}
 	}
-	for _, secret := range secretsOf() {
+	for _, secret := range fixtureSecrets() {
 		if strings.Contains(a.body, secret) {
-			t.Errorf("%s shows %q: %s", a.asked, secret, a.body)
+			t.Errorf("%s shows %q: %s", a.request, secret, a.body)
 		}
 	}
-	z.mend(t, row, a)
+	z.repair(t, row, a)
 }
 
-// fuzzed is a house that is mended after every request, so that the next one finds
-// something to act on.
-type fuzzed struct {
-	owned
-	owners int // so far
+// fuzzEnv is a fixture that is repaired after every request, so that the next one has
+// an agent and a swarm to act on.
+type fuzzEnv struct {
+	fixture
+	fixtures int // so far
 }
 
-// ask calls the server without a network. A stream is left as soon as it begins.
-func (z *fuzzed) ask(t *testing.T, row api.Row, name, query string, body []byte) *answer {
+// send calls the server without a network. It disconnects from a log stream as soon
+// as the response begins.
+func (z *fuzzEnv) send(t *testing.T, row api.Row, name, query string, body []byte) *response {
 	t.Helper()
 	path, known, _ := strings.Cut(z.path(row), "?")
 	path = strings.ReplaceAll(path, "/owned", "/"+url.PathEscape(name))
@@ -131,56 +132,56 @@ func (z *fuzzed) ask(t *testing.T, row api.Row, name, query string, body []byte)
 		path = strings.ReplaceAll(path, "/versions/1", "/versions/"+url.PathEscape(name))
 	}
 	for {
-		ctx, leave := context.WithCancel(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
 		req := httptest.NewRequestWithContext(ctx, row.Method, "/", bytes.NewReader(body))
 		u, err := url.Parse(path)
 		if err != nil {
-			leave()
+			cancel()
 			t.Skip("no client can send that path")
 		}
 		u.RawQuery = strings.Trim(known+"&"+query, "&")
 		req.URL, req.RequestURI = u, u.String()
 		req.Header.Set("X-Api-Key", z.key)
 		req.Header.Set("Content-Type", "application/json")
-		out := &leaver{ResponseRecorder: httptest.NewRecorder(), leave: func() {}}
+		out := &cancelWriter{ResponseRecorder: httptest.NewRecorder(), cancel: func() {}}
 		if row.Stream && row.Method == http.MethodGet {
-			out.leave = leave
+			out.cancel = cancel
 		}
-		z.h.door.ServeHTTP(out, req)
-		leave()
+		z.env.server.ServeHTTP(out, req)
+		cancel()
 		if out.Code == http.StatusTooManyRequests {
-			z.caller = z.h.key(z.account, access.AllScopes(), access.MaxRateLimit)
+			z.caller = z.env.newKey(z.account, access.AllScopes(), access.MaxRateLimit)
 			continue
 		}
-		return &answer{t: t, asked: row.Method + " " + path + "?" + query, status: out.Code, header: out.Header(), body: out.Body.String()}
+		return &response{t: t, request: row.Method + " " + path + "?" + query, status: out.Code, header: out.Header(), body: out.Body.String()}
 	}
 }
 
-// leaver is a client that goes away when the answer begins.
-type leaver struct {
+// cancelWriter is a client that disconnects when the response begins.
+type cancelWriter struct {
 	*httptest.ResponseRecorder
-	leave func()
+	cancel func()
 }
 
-func (l *leaver) WriteHeader(status int) {
+func (l *cancelWriter) WriteHeader(status int) {
 	l.ResponseRecorder.WriteHeader(status)
-	l.leave()
+	l.cancel()
 }
 
-func (z *fuzzed) mend(t *testing.T, row api.Row, a *answer) {
+func (z *fuzzEnv) repair(t *testing.T, row api.Row, a *response) {
 	t.Helper()
 	if a.status/100 != 2 {
 		return
 	}
 	switch row.Method + " " + row.Path {
 	case "POST /v1/agents":
-		z.do("DELETE", "/v1/agents/"+a.text("data.id"), nil).wants(200)
+		z.do("DELETE", "/v1/agents/"+a.field("data.id"), nil).expect(200)
 	case "POST /v1/swarms":
-		z.do("DELETE", "/v1/swarms/"+a.text("data.id"), nil).wants(200)
+		z.do("DELETE", "/v1/swarms/"+a.field("data.id"), nil).expect(200)
 	case "DELETE /v1/agents/{id}", "DELETE /v1/swarms/{id}":
-		z.owners++
-		z.owned = z.h.owner(fmt.Sprint("fuzz ", z.owners))
+		z.fixtures++
+		z.fixture = z.env.newFixture(fmt.Sprint("fuzz ", z.fixtures))
 	case "POST /v1/agents/{id}/stop":
-		z.do("POST", "/v1/agents/"+z.agent+"/start", nil).wants(200)
+		z.do("POST", "/v1/agents/"+z.agent+"/start", nil).expect(200)
 	}
 }

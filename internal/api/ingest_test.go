@@ -10,8 +10,8 @@ import (
 // BenchmarkIngest sends 100 chunks of 500 characters over HTTP into a knowledge
 // base of 10,000 entries: embedded with the built-in model, deduplicated, stored.
 func BenchmarkIngest(b *testing.B) {
-	h := open(b, plan{})
-	owner := h.account("acme", "")
+	env := newEnv(b, options{})
+	owner := env.newAccount("acme", "")
 	agent := owner.newAgent("A")
 	c := owner.client()
 	sent := 0

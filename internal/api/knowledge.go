@@ -9,8 +9,8 @@ import (
 	"agento.host/agento/internal/knowledge"
 )
 
-// maxIngest is room for 100 chunks of 4,000 characters and their metadata,
-// however they are escaped.
+// maxIngest has room for 100 chunks of 4,000 characters and their metadata, however
+// they are escaped.
 const maxIngest = 8 << 20
 
 type ingestInput struct {
@@ -20,9 +20,6 @@ type ingestInput struct {
 }
 
 func (s *Server) ingestKnowledge(ctx context.Context, who access.Principal, in *ingestInput) (*reply[client.KnowledgeIngested], error) {
-	if err := s.Access.Allows(who, access.FeatureKnowledge); err != nil {
-		return nil, err
-	}
 	request := knowledge.IngestRequest{
 		Target:        knowledge.Target{AgentID: identity.AgentID(in.Body.AgentID), SwarmID: identity.SwarmID(in.Body.SwarmID)},
 		ReplaceSource: in.Body.ReplaceSource, DryRun: in.DryRun,
@@ -30,7 +27,7 @@ func (s *Server) ingestKnowledge(ctx context.Context, who access.Principal, in *
 	for _, c := range in.Body.Chunks {
 		request.Chunks = append(request.Chunks, knowledge.Chunk(c))
 	}
-	done, err := s.Knowledge.Ingest(ctx, who.Actor(), request)
+	done, err := s.knowledge.Ingest(ctx, who.Actor(), request)
 	if err != nil {
 		return nil, err
 	}
@@ -59,14 +56,14 @@ func outcomesJSON(outcomes []knowledge.Outcome) []client.KnowledgeOutcome {
 	return rows
 }
 
-// KnowledgeTarget says whose knowledge a request is about.
+// KnowledgeTarget is the part of a query that names the owner of the knowledge.
 type KnowledgeTarget struct {
-	AgentID string `query:"agentId" doc:"Target agent. If it belongs to a swarm, the swarm's knowledge is meant."`
-	SwarmID string `query:"swarmId" doc:"Target swarm. Provide either swarmId or agentId."`
+	AgentID identity.AgentID `query:"agentId" doc:"Target agent. If it belongs to a swarm, the swarm's knowledge is meant."`
+	SwarmID identity.SwarmID `query:"swarmId" doc:"Target swarm. Provide either swarmId or agentId."`
 }
 
 func (t KnowledgeTarget) target() knowledge.Target {
-	return knowledge.Target{AgentID: identity.AgentID(t.AgentID), SwarmID: identity.SwarmID(t.SwarmID)}
+	return knowledge.Target{AgentID: t.AgentID, SwarmID: t.SwarmID}
 }
 
 type listKnowledgeInput struct {
@@ -77,17 +74,15 @@ type listKnowledgeInput struct {
 }
 
 func (s *Server) listKnowledge(ctx context.Context, who access.Principal, in *listKnowledgeInput) (*cursorReply[client.KnowledgeEntry], error) {
-	p, err := s.Knowledge.List(ctx, who.Actor().AccountID, knowledge.ListRequest{Target: in.target(), Source: in.Source, Limit: in.Limit, Offset: in.Offset})
+	p, err := s.knowledge.List(ctx, who.AccountID, knowledge.ListRequest{Target: in.target(), Source: in.Source, Limit: in.Limit, Offset: in.Offset})
 	if err != nil {
 		return nil, err
 	}
-	out := &cursorReply[client.KnowledgeEntry]{}
-	out.Body.Pagination = client.Cursor{NextOffset: orNull(p.Next), HasMore: p.Next != ""}
-	out.Body.Data = make([]client.KnowledgeEntry, len(p.Entries))
+	rows := make([]client.KnowledgeEntry, len(p.Entries))
 	for i, e := range p.Entries {
-		out.Body.Data[i] = entryJSON(e)
+		rows[i] = entryJSON(e)
 	}
-	return out, nil
+	return cursorPage(rows, p.Next), nil
 }
 
 type deleteKnowledgeInput struct {
@@ -99,7 +94,7 @@ type deleteKnowledgeInput struct {
 }
 
 func (s *Server) deleteKnowledge(ctx context.Context, who access.Principal, in *deleteKnowledgeInput) (*reply[client.KnowledgeDeleted], error) {
-	n, err := s.Knowledge.Delete(ctx, who.Actor(), knowledge.DeleteRequest{
+	n, err := s.knowledge.Delete(ctx, who.Actor(), knowledge.DeleteRequest{
 		Target: in.target(), Source: in.Source, ID: in.EntryID, All: in.All == "true", Confirm: in.Confirm == "true",
 	})
 	if err != nil {
@@ -115,7 +110,7 @@ type searchKnowledgeInput struct {
 }
 
 func (s *Server) searchKnowledge(ctx context.Context, who access.Principal, in *searchKnowledgeInput) (*reply[[]client.KnowledgeFound], error) {
-	found, err := s.Knowledge.Search(ctx, who.Actor().AccountID, knowledge.SearchRequest{Target: in.target(), Query: in.Question, Limit: in.Limit})
+	found, err := s.knowledge.Search(ctx, who.AccountID, knowledge.SearchRequest{Target: in.target(), Query: in.Question, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}

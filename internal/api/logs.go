@@ -3,10 +3,9 @@ package api
 import (
 	"context"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/rest"
 )
 
 const logExample = `data: 2026-02-10T14:00:05Z [info] Agent started
@@ -21,7 +20,7 @@ type logsInput struct {
 }
 
 func (s *Server) logs(ctx context.Context, who access.Principal, in *logsInput) (*reply[client.Logs], error) {
-	text, err := s.Agents.Logs(ctx, who, in.ID, in.Tail)
+	text, err := s.agentLogs.Tail(ctx, who.AccountID, in.ID, in.Tail)
 	if err != nil {
 		return nil, err
 	}
@@ -33,16 +32,15 @@ type followLogsInput struct {
 	Tail int `query:"tail" default:"200" minimum:"0" maximum:"10000" doc:"Number of historical lines to include."`
 }
 
-func (s *Server) followLogs(ctx context.Context, who access.Principal, in *followLogsInput) (*huma.StreamResponse, error) {
-	if _, err := s.Agents.Find(ctx, who, in.ID); err != nil {
+// followLogs has no event for an error: the stream ends, and the client reconnects.
+func (s *Server) followLogs(ctx context.Context, who access.Principal, in *followLogsInput) (*rest.Stream, error) {
+	if _, err := s.agents.Find(ctx, who.AccountID, in.ID); err != nil {
 		return nil, err
 	}
-	serve := func(ctx context.Context, out *stream) error {
-		if err := out.begin(); err != nil {
+	return &rest.Stream{Serve: func(ctx context.Context, out *rest.Events) error {
+		if err := out.Begin(); err != nil {
 			return err
 		}
-		return s.Agents.FollowLogs(ctx, who, in.ID, in.Tail, func(line string) error { return out.line([]byte(line)) })
-	}
-	// The stream has no word for an error: it ends, and the client asks again.
-	return s.streaming(serve, func(_ *stream, err error) { _ = s.report(ctx, err) }), nil
+		return s.agentLogs.Follow(ctx, who.AccountID, in.ID, in.Tail, func(line string) error { return out.SendLine([]byte(line)) })
+	}}, nil
 }

@@ -12,19 +12,19 @@ import (
 	"agento.host/agento/internal/api"
 )
 
-// TestTheDescriptionIsComplete: whoever makes a client of openapi.json gets every
-// route, what it takes, and every answer.
-func TestTheDescriptionIsComplete(t *testing.T) {
-	h := open(t, plan{})
-	nobody := &caller{h: h}
-	doc := nobody.do("GET", "/openapi.json", nil).wants(200)
-	if dir := os.Getenv("OPENAPI_DIR"); dir != "" { // to look at it, or to hand it to another tool
+// TestOpenAPIDescribesEveryRoute: a client that is generated from openapi.json has
+// every route with its input and every response.
+func TestOpenAPIDescribesEveryRoute(t *testing.T) {
+	env := newEnv(t, options{})
+	anonymous := &caller{env: env}
+	doc := anonymous.do("GET", "/openapi.json", nil).expect(200)
+	if dir := os.Getenv("OPENAPI_DIR"); dir != "" { // for other tools
 		if err := os.WriteFile(dir+"/openapi.json", []byte(doc.body), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	root := doc.json()
-	table := h.door.Table()
+	table := env.server.Table()
 	for _, row := range table {
 		op, ok := at(root, "paths."+row.Path+"."+strings.ToLower(row.Method))
 		if !ok {
@@ -34,12 +34,12 @@ func TestTheDescriptionIsComplete(t *testing.T) {
 			t.Errorf("%s %s is not described", row.Method, row.Path)
 			continue
 		}
-		describes(t, root, row.Method+" "+row.Path, row.Stream, op.(map[string]any))
+		checkOperation(t, root, row.Method+" "+row.Path, row.Stream, op.(map[string]any))
 	}
 	if v, _ := at(root, "components.securitySchemes.key.name"); v != "X-Api-Key" {
-		t.Errorf("the key is described like this: %v", v)
+		t.Errorf("the name of the key's header is: %v", v)
 	}
-	refs(t, root, root)
+	checkRefs(t, root, root)
 	for place, want := range map[string]string{
 		"AgentSummary.properties.swarm":      `{"anyOf":[{"$ref":"#/components/schemas/SwarmRef"},{"type":"null"}]}`,
 		"AgentSummary.properties.region":     `{"type":"string"}`,
@@ -47,7 +47,7 @@ func TestTheDescriptionIsComplete(t *testing.T) {
 		"ListAgentSummary.properties.data":   `{"items":{"$ref":"#/components/schemas/AgentSummary"},"type":"array"}`,
 		"UpdateAgentRequest.properties.name": `{"description":"New display name.","type":["string","null"]}`,
 	} {
-		if got := doc.text("components.schemas." + place); got != want {
+		if got := doc.field("components.schemas." + place); got != want {
 			t.Errorf("%s is described as %s, want %s", place, got, want)
 		}
 	}
@@ -56,18 +56,18 @@ func TestTheDescriptionIsComplete(t *testing.T) {
 	}
 }
 
-// TestTheDescriptionIsWrittenOnce: the first who ask at once get the same.
-func TestTheDescriptionIsWrittenOnce(t *testing.T) {
-	door := api.New(api.Settings{Version: "test"})
+// TestOpenAPIForConcurrentFirstRequests: concurrent first requests get the same document.
+func TestOpenAPIForConcurrentFirstRequests(t *testing.T) {
+	server := api.New(api.Settings{Version: "test"})
 	var all sync.WaitGroup
 	for _, path := range []string{"/openapi.json", "/openapi.yaml", "/openapi-3.0.json", "/openapi-3.0.yaml"} {
 		for range 4 {
 			all.Go(func() {
 				out := httptest.NewRecorder()
-				door.ServeHTTP(out, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
-				_, kind, _ := strings.Cut(path, ".")
-				kind = kind[strings.LastIndex(kind, ".")+1:]
-				if out.Code != http.StatusOK || !strings.Contains(out.Body.String(), "get-agents-id-chat-messages") || out.Header().Get("Content-Type") != "application/openapi+"+kind {
+				server.ServeHTTP(out, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+				_, contentType, _ := strings.Cut(path, ".")
+				contentType = contentType[strings.LastIndex(contentType, ".")+1:]
+				if out.Code != http.StatusOK || !strings.Contains(out.Body.String(), "get-agents-id-chat-messages") || out.Header().Get("Content-Type") != "application/openapi+"+contentType {
 					t.Errorf("%s: %d %v %.100s", path, out.Code, out.Header(), out.Body)
 				}
 			})
@@ -89,15 +89,15 @@ func operation(root any, path, method string) (any, bool) {
 	return op, ok
 }
 
-func describes(t *testing.T, root any, name string, stream bool, op map[string]any) {
+func checkOperation(t *testing.T, root any, name string, stream bool, op map[string]any) {
 	t.Helper()
-	answers := op["responses"].(map[string]any)
+	responses := op["responses"].(map[string]any)
 	success := 0
-	for status, answer := range answers {
-		answer := follow(root, answer)
+	for status, response := range responses {
+		response := follow(root, response)
 		for _, header := range []string{"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id"} {
-			if _, ok := at(answer, "headers."+header); !ok {
-				t.Errorf("%s: answer %s lacks the header %s", name, status, header)
+			if _, ok := at(response, "headers."+header); !ok {
+				t.Errorf("%s: response %s lacks the header %s", name, status, header)
 			}
 		}
 		content := "application/json"
@@ -107,32 +107,32 @@ func describes(t *testing.T, root any, name string, stream bool, op map[string]a
 				content = "text/event-stream"
 			}
 		}
-		media, _ := answer.(map[string]any)["content"].(map[string]any)
+		media, _ := response.(map[string]any)["content"].(map[string]any)
 		described, ok := media[content].(map[string]any)
 		if !ok || described["schema"] == nil {
-			t.Errorf("%s: answer %s has no schema for %s", name, status, content)
+			t.Errorf("%s: response %s has no schema for %s", name, status, content)
 			continue
 		}
 		if schema := follow(root, described["schema"]); status[0] != '2' {
 			if _, ok := at(schema, "properties.error"); !ok {
-				t.Errorf("%s: answer %s is not the envelope: %v", name, status, schema)
+				t.Errorf("%s: response %s is not the error body: %v", name, status, schema)
 			}
 		}
 	}
 	for _, status := range []string{"400", "401", "403", "429", "500"} {
-		if answers[status] == nil {
-			t.Errorf("%s: answer %s is not described", name, status)
+		if responses[status] == nil {
+			t.Errorf("%s: response %s is not described", name, status)
 		}
 	}
-	if success == 0 || answers["422"] != nil || answers["default"] != nil {
-		t.Errorf("%s: these answers are described: %v", name, answers)
+	if success == 0 || responses["422"] != nil || responses["default"] != nil {
+		t.Errorf("%s: it is described with the responses: %v", name, responses)
 	}
-	if name == "POST /v1/agents" && (answers["201"] == nil || answers["202"] == nil) {
+	if name == "POST /v1/agents" && (responses["201"] == nil || responses["202"] == nil) {
 		t.Errorf("%s: 201 and 202 are not both described", name)
 	}
 }
 
-// follow is what a $ref leads to.
+// follow returns the target of a $ref.
 func follow(root, node any) any {
 	m, ok := node.(map[string]any)
 	if !ok {
@@ -146,33 +146,33 @@ func follow(root, node any) any {
 	return follow(root, to)
 }
 
-// refs fails the test for every $ref that leads nowhere.
-func refs(t *testing.T, root, node any) {
+// checkRefs fails the test for every $ref without a target.
+func checkRefs(t *testing.T, root, node any) {
 	t.Helper()
 	switch node := node.(type) {
 	case map[string]any:
 		if node["$ref"] != nil && follow(root, node) == nil {
-			t.Errorf("%v leads nowhere", node["$ref"])
+			t.Errorf("%v has no target", node["$ref"])
 		}
 		for _, v := range node {
-			refs(t, root, v)
+			checkRefs(t, root, v)
 		}
 	case []any:
 		for _, v := range node {
-			refs(t, root, v)
+			checkRefs(t, root, v)
 		}
 	}
 }
 
-func TestTheReferencePageHasEveryRoute(t *testing.T) {
-	h := open(t, plan{})
-	page := (&caller{h: h}).do("GET", "/docs", nil).wants(200)
+func TestReferencePageListsEveryRoute(t *testing.T) {
+	env := newEnv(t, options{})
+	page := (&caller{env: env}).do("GET", "/docs", nil).expect(200)
 	if dir := os.Getenv("OPENAPI_DIR"); dir != "" {
 		if err := os.WriteFile(dir+"/docs.html", []byte(page.body), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, row := range h.door.Table() {
+	for _, row := range env.server.Table() {
 		if !strings.Contains(page.body, "<code>"+row.Path+"</code>") {
 			t.Errorf("the page lacks %s", row.Path)
 		}

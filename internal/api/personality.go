@@ -9,10 +9,7 @@ import (
 )
 
 func (s *Server) getPersonality(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Personality], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	p, err := s.Documents.Personality(ctx, who.AccountID, in.ID)
+	p, err := s.workspace.Personality(ctx, who.AccountID, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -25,34 +22,27 @@ type setPersonalityInput struct {
 }
 
 func (s *Server) setPersonality(ctx context.Context, who access.Principal, in *setPersonalityInput) (*reply[client.PersonalityUpdated], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	v, err := s.Documents.SetSoul(ctx, who.AccountID, in.ID, who.KeyID, in.Body.SoulMD, in.Body.ExpectedHash)
+	v, needsRestart, err := s.workspace.SetSoul(ctx, who.Actor(), in.ID, in.Body.SoulMD, in.Body.ExpectedHash)
 	if err != nil {
 		return nil, err
 	}
-	restart, err := s.needsRestart(ctx, who, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	return one(soulJSON(v, restart)), nil
+	return one(soulJSON(v, needsRestart)), nil
 }
 
 func (s *Server) personalityVersions(ctx context.Context, who access.Principal, in *VersionsPage) (*cursorReply[client.DocumentVersion], error) {
-	return s.versions(ctx, who, *in, workspace.Soul)
+	return s.documentVersions(ctx, who, *in, workspace.Soul)
 }
 
 func (s *Server) personalityVersion(ctx context.Context, who access.Principal, in *VersionID) (*reply[client.DocumentVersion], error) {
-	return s.version(ctx, who, *in, workspace.Soul)
+	return s.documentVersion(ctx, who, *in, workspace.Soul)
 }
 
 func (s *Server) restorePersonality(ctx context.Context, who access.Principal, in *VersionID) (*reply[client.PersonalityUpdated], error) {
-	v, restart, err := s.restore(ctx, who, *in, workspace.Soul)
+	v, needsRestart, err := s.workspace.Restore(ctx, who.Actor(), in.ID, workspace.Soul, in.Number)
 	if err != nil {
 		return nil, err
 	}
-	return one(soulJSON(v, restart)), nil
+	return one(soulJSON(v, needsRestart)), nil
 }
 
 func soulJSON(v workspace.Version, needsRestart bool) client.PersonalityUpdated {

@@ -1,73 +1,166 @@
 package api
 
-import "agento.host/agento/internal/access"
+import (
+	"context"
+	"net/http"
 
-// routes is the whole API on one screen: the contract first, in its order, then
-// what we add to it.
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/rest"
+)
+
+// anyKey is the scope of routes that every valid key may use, whatever its plan.
+const anyKey access.Scope = ""
+
+// What a route's plan must have. All but anyPlan include the API itself.
+const (
+	anyPlan           = ""
+	needsAPI          = access.FeatureAPIAccess
+	needsSwarms       = access.FeatureSwarms
+	needsKnowledge    = access.FeatureKnowledge
+	needsCustomSkills = access.FeatureCustomSkills
+)
+
+// Errors that a route's service answers. Every route also answers those of
+// commonErrors and those that package rest adds (400, 500; with a body 413 and 415).
+const (
+	notFound = http.StatusNotFound
+	conflict = http.StatusConflict // also agent_not_running
+	upstream = http.StatusBadGateway
+	timeout  = http.StatusGatewayTimeout
+)
+
+func commonErrors() []int {
+	return []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable}
+}
+
+// routes is the whole API on one screen: first the contract, in its order, then
+// the additions to it.
 func (s *Server) routes() []route {
 	return []route{
-		row("GET /v1/agents", access.AgentsRead, "List agents", s.listAgents),
-		row("POST /v1/agents", access.AgentsWrite, "Create an agent", s.createAgent).creates().orAccepts(),
-		row("GET /v1/agents/{id}", access.AgentsRead, "Get an agent", s.getAgent),
-		row("PATCH /v1/agents/{id}", access.AgentsWrite, "Update an agent", s.updateAgent),
-		row("DELETE /v1/agents/{id}", access.AgentsWrite, "Delete an agent", s.deleteAgent),
-		row("POST /v1/agents/{id}/start", access.AgentsWrite, "Start an agent", s.startAgent),
-		row("POST /v1/agents/{id}/stop", access.AgentsWrite, "Stop an agent", s.stopAgent),
-		row("POST /v1/agents/{id}/restart", access.AgentsWrite, "Restart an agent", s.restartAgent),
-		row("GET /v1/agents/{id}/status", access.AgentsRead, "Look at an agent now", s.agentStatus),
+		row("GET /v1/agents", access.AgentsRead, needsAPI, "List agents", s.listAgents),
+		row("POST /v1/agents", access.AgentsWrite, needsAPI, "Create an agent", s.createAgent, notFound, conflict, upstream, timeout).creates().async().check(rest.CheckBody(s.checkNewAgent)),
+		row("GET /v1/agents/{id}", access.AgentsRead, needsAPI, "Get an agent", s.getAgent, notFound),
+		row("PATCH /v1/agents/{id}", access.AgentsWrite, needsAPI, "Update an agent", s.updateAgent, notFound),
+		row("DELETE /v1/agents/{id}", access.AgentsWrite, needsAPI, "Delete an agent", s.deleteAgent, notFound, timeout),
+		row("POST /v1/agents/{id}/start", access.AgentsWrite, needsAPI, "Start an agent", s.startAgent, notFound, conflict, upstream, timeout),
+		row("POST /v1/agents/{id}/stop", access.AgentsWrite, needsAPI, "Stop an agent", s.stopAgent, notFound, conflict, upstream, timeout),
+		row("POST /v1/agents/{id}/restart", access.AgentsWrite, needsAPI, "Restart an agent", s.restartAgent, notFound, conflict, upstream, timeout),
+		row("GET /v1/agents/{id}/status", access.AgentsRead, needsAPI, "Look at an agent now", s.agentStatus, notFound),
 
-		row("POST /v1/agents/{id}/chat/messages", access.Chat, "Send a message, stream the answer", s.sendMessage).streams(chatExample).upTo(maxChatBody),
-		row("GET /v1/agents/{id}/chat/messages", access.Chat, "Read the history", s.history),
-		row("GET /v1/agents/{id}/chat/sessions", access.Chat, "List sessions", s.listSessions),
-		row("POST /v1/agents/{id}/chat/sessions", access.Chat, "Start a session afresh", s.newSession),
+		streamRow("POST /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Send a message, stream the answer", chatExample, s.sendMessage, notFound, conflict, upstream, timeout).upTo(maxChatBody),
+		row("GET /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Read the history", s.history, notFound),
+		row("GET /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "List sessions", s.listSessions, notFound),
+		row("POST /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "Start a session afresh", s.newSession, notFound, conflict),
 
-		row("GET /v1/agents/{id}/logs", access.Logs, "Read the log", s.logs),
-		row("GET /v1/agents/{id}/logs/stream", access.Logs, "Follow the log", s.followLogs).streams(logExample),
+		row("GET /v1/agents/{id}/logs", access.Logs, needsAPI, "Read the log", s.logs, notFound),
+		streamRow("GET /v1/agents/{id}/logs/stream", access.Logs, needsAPI, "Follow the log", logExample, s.followLogs, notFound),
 
-		row("GET /v1/agents/{id}/skills", access.Skills, "List an agent's skills", s.listAgentSkills),
-		row("POST /v1/agents/{id}/skills", access.Skills, "Install a skill", s.installSkill).creates(),
-		row("DELETE /v1/agents/{id}/skills/{skillId}", access.Skills, "Uninstall a skill", s.uninstallSkill),
-		row("GET /v1/skills", access.Skills, "Browse the marketplace", s.browseSkills),
-		row("GET /v1/skills/{id}", access.Skills, "Get a skill", s.getSkill),
+		row("GET /v1/agents/{id}/skills", access.Skills, needsAPI, "List an agent's skills", s.listAgentSkills, notFound),
+		row("POST /v1/agents/{id}/skills", access.Skills, needsAPI, "Install a skill", s.installSkill, notFound, conflict, upstream, timeout).creates(),
+		row("DELETE /v1/agents/{id}/skills/{skillId}", access.Skills, needsAPI, "Uninstall a skill", s.uninstallSkill, notFound),
+		row("GET /v1/skills", access.Skills, needsAPI, "Browse the marketplace", s.browseSkills, notFound, upstream, timeout),
+		row("GET /v1/skills/{id}", access.Skills, needsAPI, "Get a skill", s.getSkill, notFound, conflict, upstream, timeout),
 
-		row("GET /v1/swarms", access.SwarmsRead, "List swarms", s.listSwarms),
-		row("POST /v1/swarms", access.SwarmsWrite, "Create a swarm", s.createSwarm).creates(),
-		row("GET /v1/swarms/{id}", access.SwarmsRead, "Get a swarm", s.getSwarm),
-		row("PATCH /v1/swarms/{id}", access.SwarmsWrite, "Update a swarm", s.updateSwarm),
-		row("DELETE /v1/swarms/{id}", access.SwarmsWrite, "Delete a swarm", s.deleteSwarm),
+		row("GET /v1/swarms", access.SwarmsRead, needsAPI, "List swarms", s.listSwarms),
+		row("POST /v1/swarms", access.SwarmsWrite, needsSwarms, "Create a swarm", s.createSwarm, conflict).creates(),
+		row("GET /v1/swarms/{id}", access.SwarmsRead, needsAPI, "Get a swarm", s.getSwarm, notFound),
+		row("PATCH /v1/swarms/{id}", access.SwarmsWrite, needsAPI, "Update a swarm", s.updateSwarm, notFound),
+		row("DELETE /v1/swarms/{id}", access.SwarmsWrite, needsAPI, "Delete a swarm", s.deleteSwarm, notFound),
 
-		row("POST /v1/knowledge/ingest", access.KnowledgeWrite, "Ingest texts", s.ingestKnowledge).upTo(maxIngest),
-		row("GET /v1/knowledge", access.KnowledgeRead, "List entries", s.listKnowledge),
-		row("DELETE /v1/knowledge", access.KnowledgeWrite, "Delete entries", s.deleteKnowledge),
+		row("POST /v1/knowledge/ingest", access.KnowledgeWrite, needsKnowledge, "Ingest texts", s.ingestKnowledge, notFound, conflict, upstream, timeout).upTo(maxIngest),
+		row("GET /v1/knowledge", access.KnowledgeRead, needsAPI, "List entries", s.listKnowledge, notFound),
+		row("DELETE /v1/knowledge", access.KnowledgeWrite, needsAPI, "Delete entries", s.deleteKnowledge, notFound),
 
-		row("GET /v1/account", anyKey, "Get the account", s.account),
+		row("GET /v1/account", anyKey, anyPlan, "Get the account", s.account),
 
-		row("PUT /v1/agents/{id}/secrets", access.AgentsWrite, "Set and delete secrets", s.setSecrets),
-		row("GET /v1/agents/{id}/personality", access.AgentsRead, "Read the personality", s.getPersonality),
-		row("PUT /v1/agents/{id}/personality", access.AgentsWrite, "Replace SOUL.md", s.setPersonality),
-		row("GET /v1/agents/{id}/workflow", access.AgentsRead, "Read the workflow", s.getWorkflow),
-		row("PUT /v1/agents/{id}/workflow", access.AgentsWrite, "Replace WORKFLOW.md", s.setWorkflow),
-		row("GET /v1/agents/{id}/rules", access.AgentsRead, "List rules", s.listRules),
-		row("GET /v1/agents/{id}/rules/{name}", access.AgentsRead, "Read a rule", s.getRule),
-		row("PUT /v1/agents/{id}/rules/{name}", access.AgentsWrite, "Make or replace a rule", s.putRule),
-		row("DELETE /v1/agents/{id}/rules/{name}", access.AgentsWrite, "Delete a rule", s.deleteRule),
+		row("PUT /v1/agents/{id}/secrets", access.AgentsWrite, needsAPI, "Set and delete secrets", s.setSecrets, notFound),
+		row("GET /v1/agents/{id}/personality", access.AgentsRead, needsAPI, "Read the personality", s.getPersonality, notFound),
+		row("PUT /v1/agents/{id}/personality", access.AgentsWrite, needsAPI, "Replace SOUL.md", s.setPersonality, notFound, conflict),
+		row("GET /v1/agents/{id}/workflow", access.AgentsRead, needsAPI, "Read the workflow", s.getWorkflow, notFound),
+		row("PUT /v1/agents/{id}/workflow", access.AgentsWrite, needsAPI, "Replace WORKFLOW.md", s.setWorkflow, notFound, conflict),
+		row("GET /v1/agents/{id}/rules", access.AgentsRead, needsAPI, "List rules", s.listRules, notFound),
+		row("GET /v1/agents/{id}/rules/{name}", access.AgentsRead, needsAPI, "Read a rule", s.getRule, notFound),
+		row("PUT /v1/agents/{id}/rules/{name}", access.AgentsWrite, needsAPI, "Make or replace a rule", s.putRule, notFound, conflict),
+		row("DELETE /v1/agents/{id}/rules/{name}", access.AgentsWrite, needsAPI, "Delete a rule", s.deleteRule, notFound),
 
 		// Additions.
-		row("GET /v1/agents/{id}/personality/versions", access.AgentsRead, "List versions of SOUL.md", s.personalityVersions),
-		row("GET /v1/agents/{id}/personality/versions/{n}", access.AgentsRead, "Read a version of SOUL.md", s.personalityVersion),
-		row("POST /v1/agents/{id}/personality/versions/{n}/restore", access.AgentsWrite, "Restore a version of SOUL.md", s.restorePersonality),
-		row("GET /v1/agents/{id}/workflow/versions", access.AgentsRead, "List versions of WORKFLOW.md", s.workflowVersions),
-		row("GET /v1/agents/{id}/workflow/versions/{n}", access.AgentsRead, "Read a version of WORKFLOW.md", s.workflowVersion),
-		row("POST /v1/agents/{id}/workflow/versions/{n}/restore", access.AgentsWrite, "Restore a version of WORKFLOW.md", s.restoreWorkflow),
-		row("GET /v1/agents/{id}/rules/{name}/versions", access.AgentsRead, "List versions of a rule", s.ruleVersions),
-		row("GET /v1/agents/{id}/rules/{name}/versions/{n}", access.AgentsRead, "Read a version of a rule", s.ruleVersion),
-		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/restore", access.AgentsWrite, "Restore a version of a rule", s.restoreRule),
-		row("GET /v1/swarms/{id}/secrets", access.SwarmsRead, "Name a swarm's secrets", s.swarmSecrets),
-		row("PUT /v1/swarms/{id}/secrets", access.SwarmsWrite, "Set and delete a swarm's secrets", s.setSwarmSecrets),
-		row("GET /v1/knowledge/search", access.KnowledgeRead, "Search entries", s.searchKnowledge),
-		row("PATCH /v1/agents/{id}/skills/{skillId}", access.Skills, "Enable, disable or upgrade a skill", s.updateAgentSkill),
-		row("POST /v1/skills", access.Skills, "Upload a skill", s.uploadSkill).creates().upTo(maxUpload),
-		row("DELETE /v1/skills/{id}", access.Skills, "Delete an uploaded skill", s.deleteSkill),
-		row("GET /v1/audit", access.AgentsRead, "Read the audit log", s.audit),
+		row("GET /v1/agents/{id}/personality/versions", access.AgentsRead, needsAPI, "List versions of SOUL.md", s.personalityVersions, notFound),
+		row("GET /v1/agents/{id}/personality/versions/{n}", access.AgentsRead, needsAPI, "Read a version of SOUL.md", s.personalityVersion, notFound),
+		row("POST /v1/agents/{id}/personality/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of SOUL.md", s.restorePersonality, notFound),
+		row("GET /v1/agents/{id}/workflow/versions", access.AgentsRead, needsAPI, "List versions of WORKFLOW.md", s.workflowVersions, notFound),
+		row("GET /v1/agents/{id}/workflow/versions/{n}", access.AgentsRead, needsAPI, "Read a version of WORKFLOW.md", s.workflowVersion, notFound),
+		row("POST /v1/agents/{id}/workflow/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of WORKFLOW.md", s.restoreWorkflow, notFound),
+		row("GET /v1/agents/{id}/rules/{name}/versions", access.AgentsRead, needsAPI, "List versions of a rule", s.ruleVersions, notFound),
+		row("GET /v1/agents/{id}/rules/{name}/versions/{n}", access.AgentsRead, needsAPI, "Read a version of a rule", s.ruleVersion, notFound),
+		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of a rule", s.restoreRule, notFound, conflict),
+		row("GET /v1/swarms/{id}/secrets", access.SwarmsRead, needsAPI, "Name a swarm's secrets", s.swarmSecrets, notFound),
+		row("PUT /v1/swarms/{id}/secrets", access.SwarmsWrite, needsAPI, "Set and delete a swarm's secrets", s.setSwarmSecrets, notFound),
+		row("GET /v1/knowledge/search", access.KnowledgeRead, needsAPI, "Search entries", s.searchKnowledge, notFound, upstream, timeout),
+		row("PATCH /v1/agents/{id}/skills/{skillId}", access.Skills, needsAPI, "Enable, disable or upgrade a skill", s.updateAgentSkill, notFound, conflict, upstream, timeout),
+		row("POST /v1/skills", access.Skills, needsCustomSkills, "Upload a skill", s.uploadSkill, conflict).creates().upTo(maxUpload),
+		row("DELETE /v1/skills/{id}", access.Skills, needsAPI, "Delete an uploaded skill", s.deleteSkill, notFound),
+		row("GET /v1/audit", access.AgentsRead, needsAPI, "Read the audit log", s.audit),
 	}
+}
+
+// route is one row of the table.
+type route struct {
+	rest.Route
+	scope   access.Scope
+	feature string
+}
+
+// row returns a route that answers with JSON. errors are the statuses that its
+// service answers.
+func row[I, O any](pattern string, scope access.Scope, feature, summary string, handle func(context.Context, access.Principal, *I) (*O, error), errors ...int) route {
+	return newRoute(scope, feature, errors, rest.NewRoute(pattern, summary, func(ctx context.Context, in *I) (*O, error) {
+		return handle(ctx, callerOf(ctx), in)
+	}))
+}
+
+// streamRow returns a route that answers with events such as those of the example.
+func streamRow[I any](pattern string, scope access.Scope, feature, summary, example string, handle func(context.Context, access.Principal, *I) (*rest.Stream, error), errors ...int) route {
+	return newRoute(scope, feature, errors, rest.NewStreamRoute(pattern, summary, example, func(ctx context.Context, in *I) (*rest.Stream, error) {
+		return handle(ctx, callerOf(ctx), in)
+	}))
+}
+
+func newRoute(scope access.Scope, feature string, errors []int, r rest.Route) route {
+	r.Scope, r.Errors = string(scope), append(commonErrors(), errors...)
+	return route{Route: r, scope: scope, feature: feature}
+}
+
+// upTo sets the largest body of a route, in bytes.
+func (r route) upTo(bytes int64) route {
+	r.MaxBody = bytes
+	return r
+}
+
+// creates makes the route answer 201.
+func (r route) creates() route {
+	r.Status = http.StatusCreated
+	return r
+}
+
+// async describes that the route answers 202 to a client that does not want to wait.
+func (r route) async() route {
+	r.Async = true
+	return r
+}
+
+// check sets what checks the body after the schema.
+func (r route) check(c rest.Check) route {
+	r.Check = c
+	return r
+}
+
+// restRoutes returns the table for package rest.
+func (s *Server) restRoutes() []rest.Route {
+	table := s.routes()
+	routes := make([]rest.Route, len(table))
+	for i, r := range table {
+		r.Authorize = func(ctx context.Context) error { return s.authorize(callerOf(ctx), r) }
+		routes[i] = r.Route
+	}
+	return routes
 }

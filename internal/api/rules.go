@@ -9,10 +9,7 @@ import (
 )
 
 func (s *Server) listRules(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Rules], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	rules, err := s.Documents.Rules(ctx, who.AccountID, in.ID)
+	rules, err := s.workspace.Rules(ctx, who.AccountID, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -34,10 +31,7 @@ type ruleInput struct {
 }
 
 func (s *Server) getRule(ctx context.Context, who access.Principal, in *ruleInput) (*reply[client.Rule], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	r, err := s.Documents.Rule(ctx, who.AccountID, in.ID, in.Name)
+	r, err := s.workspace.Rule(ctx, who.AccountID, in.ID, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -51,33 +45,19 @@ type putRuleInput struct {
 }
 
 func (s *Server) putRule(ctx context.Context, who access.Principal, in *putRuleInput) (*reply[client.RulePut], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	r, err := s.Documents.PutRule(ctx, who.AccountID, in.ID, who.KeyID, in.Name, in.Body.Content, in.Body.ExpectedHash)
+	r, needsRestart, err := s.workspace.PutRule(ctx, who.Actor(), in.ID, in.Name, in.Body.Content, in.Body.ExpectedHash)
 	if err != nil {
 		return nil, err
 	}
-	restart, err := s.needsRestart(ctx, who, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	return one(client.RulePut{Name: r.Document.Rule(), NeedsRestart: restart}), nil
+	return one(client.RulePut{Name: r.Document.Rule(), NeedsRestart: needsRestart}), nil
 }
 
 func (s *Server) deleteRule(ctx context.Context, who access.Principal, in *ruleInput) (*reply[client.RuleDeleted], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	name, err := s.Documents.DeleteRule(ctx, who.AccountID, in.ID, who.KeyID, in.Name)
+	r, needsRestart, err := s.workspace.DeleteRule(ctx, who.Actor(), in.ID, in.Name)
 	if err != nil {
 		return nil, err
 	}
-	restart, err := s.needsRestart(ctx, who, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	return one(client.RuleDeleted{Name: name, Deleted: true, NeedsRestart: restart}), nil
+	return one(client.RuleDeleted{Name: r.Document.Rule(), Deleted: true, NeedsRestart: needsRestart}), nil
 }
 
 type ruleVersionsInput struct {
@@ -90,7 +70,7 @@ func (s *Server) ruleVersions(ctx context.Context, who access.Principal, in *rul
 	if err != nil {
 		return nil, err
 	}
-	return s.versions(ctx, who, in.VersionsPage, d)
+	return s.documentVersions(ctx, who, in.VersionsPage, d)
 }
 
 type ruleVersionInput struct {
@@ -103,7 +83,7 @@ func (s *Server) ruleVersion(ctx context.Context, who access.Principal, in *rule
 	if err != nil {
 		return nil, err
 	}
-	return s.version(ctx, who, in.VersionID, d)
+	return s.documentVersion(ctx, who, in.VersionID, d)
 }
 
 func (s *Server) restoreRule(ctx context.Context, who access.Principal, in *ruleVersionInput) (*reply[client.RulePut], error) {
@@ -111,9 +91,9 @@ func (s *Server) restoreRule(ctx context.Context, who access.Principal, in *rule
 	if err != nil {
 		return nil, err
 	}
-	r, restart, err := s.restore(ctx, who, in.VersionID, d)
+	r, needsRestart, err := s.workspace.Restore(ctx, who.Actor(), in.ID, d, in.Number)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.RulePut{Name: r.Document.Rule(), NeedsRestart: restart}), nil
+	return one(client.RulePut{Name: r.Document.Rule(), NeedsRestart: needsRestart}), nil
 }

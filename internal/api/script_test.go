@@ -14,27 +14,31 @@ import (
 	"agento.host/agento/internal/identity"
 )
 
-// TestScripts plays every script of testdata against a house of its own. They are
-// written to be read: what a caller sends, what it must get.
+// TestScripts runs each script of testdata in an environment of its own. A script is
+// the HTTP contract in readable form: requests, and what the responses must be. It
+// runs against the whole server with scripted gateways, in this process. The scripts
+// of cmd/agento serve another purpose: they run the command line of the real binary
+// and see files, flags and exit codes, which HTTP does not show. That is why there
+// are two script languages.
 //
-//	account acme [PLAN]             from now on we are acme, with a key of every scope
-//	key acme agents:read,chat       from now on we have another key of acme, with these scopes
-//	as acme                         we are again who made the account; "as nobody" has no key
-//	agent A                         makes an agent that runs; $A is its id
-//	send Prefer: respond-async      a header of the next request
-//	POST /v1/agents/$A/stop {…}     a request; lines that begin with white space go on with its body
-//	status 400 invalid_request      its status, and the error's code
-//	data.name is My Assistant       a field; also: is not, contains, lacks, matches (a regular expression)
-//	body contains …                 the whole answer; header NAME is …
-//	keep data.id as X               $X stands for it
-//	until data.status is stopped    repeats the request until it comes true
+//	account acme [PLAN]             creates an account; the following requests have a key of it with every scope
+//	key acme agents:read,chat       creates another key of acme, with these scopes, for the following requests
+//	as acme                         the following requests have the first key of acme; "as anonymous" has none
+//	agent A                         creates an agent and waits until it runs; $A is its id
+//	send Prefer: respond-async      sets a header of the next request
+//	POST /v1/agents/$A/stop {…}     sends a request; indented lines continue its body
+//	status 400 invalid_request      checks the status, and the code of the error
+//	data.name is My Assistant       checks a field; also: is not, contains, lacks, matches (a regular expression)
+//	body contains …                 checks the whole body; header NAME is … checks a header
+//	keep data.id as X               sets $X to a field
+//	until data.status is stopped    repeats the request until the check holds
 //	edit $A PATH TEXT               the agent changes a file in its home
 //	prints $A TEXT                  its gateway logs a line
-//	gateway says TEXT               what gateways answer from now on; "gateway fails TEXT" is an error
-//	turn message is …               what the gateway got last: agent, entry, session, context, message, soul, told
-//	log lacks …                     the server's own log
+//	gateway answers TEXT            sets the answer of the gateways; "gateway fails TEXT" makes it an error
+//	turn message is …               checks the latest turn: agent, entry, session, context, message, soul, injected
+//	log lacks …                     checks the server's own log
 //
-// {x*3} is xxx, \n in a text is a new line.
+// {x*3} stands for xxx, \n in a text for a line break.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.script")
 	if err != nil || len(files) == 0 {
@@ -47,31 +51,31 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			play(t, open(t, plan{plans: plans}), file)
+			runScript(t, newEnv(t, options{plans: plans}), file)
 		})
 	}
 }
 
-// player is a script that is being played.
-type player struct {
+// scriptRunner runs one script.
+type scriptRunner struct {
 	t       *testing.T
-	h       *house
+	env     *testEnv
 	callers map[string]*caller
 	now     *caller
 	vars    map[string]string
 	headers []string
-	last    *answer
-	again   func() *answer // the last request once more
-	where   string         // file and line, for failures
+	last    *response
+	again   func() *response // repeats the last request
+	where   string           // file and line, for failures
 }
 
-func play(t *testing.T, h *house, file string) {
+func runScript(t *testing.T, env *testEnv, file string) {
 	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	p := &player{t: t, h: h, callers: map[string]*caller{"nobody": {h: h}}, vars: map[string]string{}}
+	p := &scriptRunner{t: t, env: env, callers: map[string]*caller{"anonymous": {env: env}}, vars: map[string]string{}}
 	lines := bufio.NewScanner(f)
 	var command string
 	run := func() {
@@ -103,8 +107,8 @@ var (
 	variable = regexp.MustCompile(`\$[A-Z][A-Z0-9_]*`)
 )
 
-// expand puts in what stands for something else.
-func (p *player) expand(text string) string {
+// expand replaces repeats and variables.
+func (p *scriptRunner) expand(text string) string {
 	text = repeats.ReplaceAllStringFunc(text, func(m string) string {
 		parts := repeats.FindStringSubmatch(m)
 		n, err := strconv.Atoi(parts[2])
@@ -116,40 +120,40 @@ func (p *player) expand(text string) string {
 	return variable.ReplaceAllStringFunc(text, func(m string) string {
 		v, ok := p.vars[m[1:]]
 		if !ok {
-			p.fail("nothing was kept as %s", m)
+			p.fail("the variable %s is not set", m)
 		}
 		return v
 	})
 }
 
-func (p *player) fail(format string, args ...any) {
+func (p *scriptRunner) fail(format string, args ...any) {
 	p.t.Helper()
 	text := fmt.Sprintf(format, args...)
 	if p.last != nil {
-		text += fmt.Sprintf("\n%s answered %d\n%v\n%s", p.last.asked, p.last.status, p.last.header, p.last.body)
+		text += fmt.Sprintf("\n%s: status %d\n%v\n%s", p.last.request, p.last.status, p.last.header, p.last.body)
 	}
 	p.t.Fatalf("%s: %s", p.where, text)
 }
 
-func (p *player) step(line string) {
+func (p *scriptRunner) step(line string) {
 	p.t.Helper()
 	word, rest, _ := strings.Cut(p.expand(line), " ")
 	first, second, _ := strings.Cut(rest, " ")
 	switch word {
 	case "account":
-		p.now = p.h.account(first, second)
+		p.now = p.env.newAccount(first, second)
 		p.callers[first] = p.now
-		p.vars["KEY"], p.vars["ACCOUNT"] = p.now.keyID, p.now.account
+		p.vars["KEY"], p.vars["ACCOUNT"] = string(p.now.keyID), string(p.now.account)
 	case "key":
 		scopes, err := access.ParseScopes(strings.Split(second, ","))
 		if err != nil {
 			p.fail("%v", err)
 		}
-		p.now = p.h.key(p.callers[first].account, scopes, access.MaxRateLimit)
-		p.vars["KEY"] = p.now.keyID
+		p.now = p.env.newKey(p.callers[first].account, scopes, access.MaxRateLimit)
+		p.vars["KEY"] = string(p.now.keyID)
 	case "as":
 		if p.now = p.callers[first]; p.now == nil {
-			p.fail("there is no %s", first)
+			p.fail("there is no account %s", first)
 		}
 	case "agent":
 		p.vars[first] = p.now.newAgent("Agent " + first)
@@ -160,17 +164,17 @@ func (p *player) step(line string) {
 		p.request(word, rest)
 	case "edit":
 		path, text, _ := strings.Cut(second, " ")
-		p.h.edit(first, path, unescape(text))
+		p.env.editHome(first, path, unescape(text))
 	case "prints":
-		p.h.driver.Print(identity.AgentID(first), second)
+		p.env.driver.Print(identity.AgentID(first), second)
 	case "gateway":
 		p.script(first, second)
 	default:
-		p.check(word, rest)
+		p.verify(word, rest)
 	}
 }
 
-func (p *player) request(method, rest string) {
+func (p *scriptRunner) request(method, rest string) {
 	p.t.Helper()
 	path, text, hasBody := strings.Cut(strings.ReplaceAll(rest, "\n", " "), " ")
 	var body any
@@ -179,19 +183,19 @@ func (p *player) request(method, rest string) {
 	}
 	who, headers := p.now, p.headers
 	p.headers = nil
-	p.again = func() *answer { return who.do(method, path, body, headers...) }
+	p.again = func() *response { return who.do(method, path, body, headers...) }
 	p.last = p.again()
 }
 
-// script makes gateways answer with these words, or fail with them.
-func (p *player) script(what, text string) {
+// script sets the answer of the gateways.
+func (p *scriptRunner) script(what, text string) {
 	if what == "fails" {
-		text = failing + text
+		text = failurePrefix + text
 	}
-	p.h.gateways.answer(sayOnce(unescape(text)))
+	p.env.gateways.setScript(answerOnce(unescape(text)))
 }
 
-func (p *player) check(word, rest string) {
+func (p *scriptRunner) verify(word, rest string) {
 	p.t.Helper()
 	first, second, _ := strings.Cut(rest, " ")
 	switch word {
@@ -201,34 +205,34 @@ func (p *player) check(word, rest string) {
 			p.fail("status %d, want %s", p.last.status, first)
 		}
 		if second != "" {
-			p.last.refuses(status, second)
+			p.last.expectError(status, second)
 		}
 	case "keep":
 		_, name, _ := strings.Cut(second, "as ")
-		if p.vars[name] = p.last.text(first); p.vars[name] == "" {
+		if p.vars[name] = p.last.field(first); p.vars[name] == "" {
 			p.fail("there is no %s", first)
 		}
 	case "until":
-		eventually(p.t, p.where+": "+rest, func() bool {
+		waitUntil(p.t, p.where+": "+rest, func() bool {
 			p.last = p.again()
-			return p.holds(p.last.text(first), second)
+			return p.matches(p.last.field(first), second)
 		})
 	case "body":
-		p.must("the body", p.last.body, rest)
+		p.check("the body", p.last.body, rest)
 	case "header":
-		p.must("the header "+first, p.last.header.Get(first), second)
+		p.check("the header "+first, p.last.header.Get(first), second)
 	case "log":
-		p.must("the server's log", p.h.log.String(), rest)
+		p.check("the server's log", p.env.log.String(), rest)
 	case "turn":
-		p.must("the turn's "+first, p.turn(first), second)
+		p.check("the turn's "+first, p.turn(first), second)
 	default:
-		p.must(word, p.last.text(word), rest)
+		p.check(word, p.last.field(word), rest)
 	}
 }
 
-func (p *player) turn(field string) string {
+func (p *scriptRunner) turn(field string) string {
 	p.t.Helper()
-	t := p.h.gateways.last(p.t)
+	t := p.env.gateways.lastTurn(p.t)
 	switch field {
 	case "agent":
 		return t.Agent
@@ -242,21 +246,21 @@ func (p *player) turn(field string) string {
 		return t.Message
 	case "soul":
 		return t.Soul
-	case "told":
-		return t.Told
+	case "injected":
+		return t.Injected
 	}
 	p.fail("a turn has no %s", field)
 	return ""
 }
 
-func (p *player) must(what, got, check string) {
+func (p *scriptRunner) check(what, got, check string) {
 	p.t.Helper()
-	if !p.holds(got, check) {
-		p.fail("%s is %q, which must be so: %s", what, got, check)
+	if !p.matches(got, check) {
+		p.fail("%s is %q, want: %s", what, got, check)
 	}
 }
 
-func (p *player) holds(got, check string) bool {
+func (p *scriptRunner) matches(got, check string) bool {
 	p.t.Helper()
 	verb, want, _ := strings.Cut(check, " ")
 	if after, ok := strings.CutPrefix(check, "is not"); ok {
@@ -275,7 +279,7 @@ func (p *player) holds(got, check string) bool {
 	case "matches":
 		return regexp.MustCompile(want).MatchString(got)
 	}
-	p.fail("this is no command of a script: %s", check)
+	p.fail("unknown command: %s", check)
 	return false
 }
 

@@ -8,17 +8,11 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/fault"
-	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/scan"
 )
 
-// actorOf returns the caller as an actor.
-func actorOf(who access.Principal) identity.Actor {
-	return identity.ByKey(identity.AccountID(who.AccountID), identity.KeyID(who.KeyID))
-}
-
-// maxUpload is the largest body of an upload: 2 MiB of files, with JSON escapes.
+// maxUpload has room for 2 MiB of files, however they are escaped.
 const maxUpload = 8 << 20
 
 type browseSkillsInput struct {
@@ -30,7 +24,7 @@ type browseSkillsInput struct {
 }
 
 func (s *Server) browseSkills(ctx context.Context, who access.Principal, in *browseSkillsInput) (*listReply[client.Skill], error) {
-	p, err := s.Skills.Browse(ctx, identity.AccountID(who.AccountID), skill.Query{
+	p, err := s.skills.Browse(ctx, who.AccountID, skill.Query{
 		Search: in.Search, Category: in.Category, Trust: skill.Trust(in.TrustLevel), Page: in.Page, PageSize: in.PageSize,
 	})
 	if err != nil {
@@ -46,7 +40,7 @@ func (s *Server) browseSkills(ctx context.Context, who access.Principal, in *bro
 	return page(rows, p.Total, p.Limit, p.Offset), nil
 }
 
-// SkillID is the input of a route of one skill.
+// SkillID is the part of a path that names a skill.
 type SkillID struct {
 	ID string `path:"id" doc:"Skill identifier."`
 }
@@ -57,7 +51,7 @@ type getSkillInput struct {
 }
 
 func (s *Server) getSkill(ctx context.Context, who access.Principal, in *getSkillInput) (*reply[client.SkillDetails], error) {
-	v, err := s.Skills.Get(ctx, identity.AccountID(who.AccountID), in.ID, skill.Trust(in.TrustLevel))
+	v, err := s.skills.Get(ctx, who.AccountID, in.ID, skill.Trust(in.TrustLevel))
 	if err != nil {
 		return nil, err
 	}
@@ -67,15 +61,12 @@ func (s *Server) getSkill(ctx context.Context, who access.Principal, in *getSkil
 type uploadSkillInput struct{ Body client.UploadSkillRequest }
 
 func (s *Server) uploadSkill(ctx context.Context, who access.Principal, in *uploadSkillInput) (*reply[client.SkillDetails], error) {
-	if err := s.Access.Allows(who, access.FeatureCustomSkills); err != nil {
-		return nil, err
-	}
 	files, err := filesOf(in.Body)
 	if err != nil {
 		return nil, err
 	}
 	b := in.Body
-	v, err := s.Skills.Upload(ctx, actorOf(who), skill.Manifest{
+	v, err := s.skills.Upload(ctx, who.Actor(), skill.Manifest{
 		ID: b.ID, Name: b.Name, Version: b.Version, Author: b.Author, Category: b.Category, Tags: b.Tags,
 		Description: b.Description, EnhancedDescription: b.EnhancedDescription, UseCases: b.UseCases, Tools: b.Tools,
 	}, files)
@@ -85,34 +76,36 @@ func (s *Server) uploadSkill(ctx context.Context, who access.Principal, in *uplo
 	return one(skillJSON(v)), nil
 }
 
+// filesOf decodes the files of an upload, by path.
+// Faults: Invalid.
 func filesOf(in client.UploadSkillRequest) (map[string][]byte, error) {
 	files := map[string][]byte{"SKILL.md": []byte(in.SkillMD)}
-	wrong := fault.Fields{}
+	problems := fault.Fields{}
 	for i, f := range in.Files {
 		content := []byte(f.Content)
 		if f.Encoding == "base64" {
 			var err error
 			if content, err = base64.StdEncoding.DecodeString(f.Content); err != nil {
-				wrong.Add(fmt.Sprintf("files[%d].content", i), "is not base64")
+				problems.Add(fmt.Sprintf("files[%d].content", i), "is not base64")
 			}
 		}
 		if _, twice := files[f.Path]; twice {
-			wrong.Add(fmt.Sprintf("files[%d].path", i), "is given twice")
+			problems.Add(fmt.Sprintf("files[%d].path", i), "is given twice")
 		}
 		files[f.Path] = content
 	}
-	return files, wrong.Err()
+	return files, problems.Err()
 }
 
 func (s *Server) deleteSkill(ctx context.Context, who access.Principal, in *SkillID) (*reply[client.Deleted], error) {
-	if err := s.Skills.Delete(ctx, actorOf(who), in.ID); err != nil {
+	if err := s.skills.Delete(ctx, who.Actor(), in.ID); err != nil {
 		return nil, err
 	}
 	return one(client.Deleted{ID: in.ID, Deleted: true}), nil
 }
 
 func (s *Server) listAgentSkills(ctx context.Context, who access.Principal, in *AgentID) (*listReply[client.AgentSkill], error) {
-	all, err := s.Skills.List(ctx, identity.AccountID(who.AccountID), identity.AgentID(in.ID))
+	all, err := s.skills.List(ctx, who.AccountID, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +116,7 @@ func (s *Server) listAgentSkills(ctx context.Context, who access.Principal, in *
 			InstalledAt: client.Time{Time: v.InstalledAt}, SecurityScore: v.Score, Source: v.Source,
 		}
 	}
-	return many(rows), nil
+	return whole(rows), nil
 }
 
 type installSkillInput struct {
@@ -132,15 +125,14 @@ type installSkillInput struct {
 }
 
 func (s *Server) installSkill(ctx context.Context, who access.Principal, in *installSkillInput) (*reply[client.ChangedSkill], error) {
-	order := skill.Order{SkillID: in.Body.SkillID, Trust: skill.Trust(in.Body.TrustLevel), Version: in.Body.Version}
-	done, err := s.Skills.Install(ctx, actorOf(who), identity.AgentID(in.ID), order)
+	done, err := s.skills.Install(ctx, who.Actor(), in.ID, skill.Order{SkillID: in.Body.SkillID, Trust: skill.Trust(in.Body.TrustLevel), Version: in.Body.Version})
 	if err != nil {
 		return nil, err
 	}
 	return one(changedJSON(done)), nil
 }
 
-// AgentSkillID is the input of a route of one skill of an agent.
+// AgentSkillID is the part of a path that names a skill of an agent.
 type AgentSkillID struct {
 	AgentID
 	SkillID string `path:"skillId" doc:"Skill identifier, or the installation's id."`
@@ -152,8 +144,7 @@ type updateAgentSkillInput struct {
 }
 
 func (s *Server) updateAgentSkill(ctx context.Context, who access.Principal, in *updateAgentSkillInput) (*reply[client.ChangedSkill], error) {
-	changes := skill.Changes{Version: in.Body.Version, Enabled: in.Body.IsEnabled}
-	done, err := s.Skills.Update(ctx, actorOf(who), identity.AgentID(in.ID), in.SkillID, changes)
+	done, err := s.skills.Update(ctx, who.Actor(), in.ID, in.SkillID, skill.Changes{Version: in.Body.Version, Enabled: in.Body.IsEnabled})
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +152,7 @@ func (s *Server) updateAgentSkill(ctx context.Context, who access.Principal, in 
 }
 
 func (s *Server) uninstallSkill(ctx context.Context, who access.Principal, in *AgentSkillID) (*reply[client.UninstalledSkill], error) {
-	done, err := s.Skills.Uninstall(ctx, actorOf(who), identity.AgentID(in.ID), in.SkillID)
+	done, err := s.skills.Uninstall(ctx, who.Actor(), in.ID, in.SkillID)
 	if err != nil {
 		return nil, err
 	}
@@ -178,8 +169,8 @@ func changedJSON(c skill.Change) client.ChangedSkill {
 func skillJSON(v skill.Item) client.SkillDetails {
 	d := client.SkillDetails{
 		ID: v.SkillID, Name: v.Name, Description: v.Description, EnhancedDescription: v.EnhancedDescription, Author: v.Author, Category: v.Category,
-		Tags: list(v.Tags), InstallCount: v.Installs, LatestVersion: v.Version, UseCases: list(v.UseCases),
-		ToolCount: len(v.Tools), Tools: list(v.Tools), TrustLevel: string(v.Trust), Versions: v.Versions, Findings: findingsJSON(v.Findings),
+		Tags: orEmpty(v.Tags), InstallCount: v.Installs, LatestVersion: v.Version, UseCases: orEmpty(v.UseCases),
+		ToolCount: len(v.Tools), Tools: orEmpty(v.Tools), TrustLevel: string(v.Trust), Versions: v.Versions, Findings: findingsJSON(v.Findings),
 	}
 	if v.Score != nil {
 		d.SecurityScore = *v.Score
@@ -193,12 +184,4 @@ func findingsJSON(all []scan.Finding) []client.SkillFinding {
 		rows[i] = client.SkillFinding{Rule: f.Rule, Severity: string(f.Severity), File: f.File, Line: f.Line, Message: f.Message, Excerpt: f.Excerpt}
 	}
 	return rows
-}
-
-// list shows an absent list as an empty one.
-func list(s []string) []string {
-	if s == nil {
-		return []string{}
-	}
-	return s
 }

@@ -18,45 +18,45 @@ import (
 	"agento.host/agento/internal/identity"
 )
 
-// events is an answer that is still being written.
-type events struct {
+// eventStream is a response that is still being written.
+type eventStream struct {
 	t      testing.TB
 	res    *http.Response
 	in     *bufio.Reader
-	leave  context.CancelFunc
+	cancel context.CancelFunc
 	header http.Header
 }
 
-// listen sends a request and returns as soon as the answer has begun.
-func (c *caller) listen(method, path string, body any) *events {
-	c.h.t.Helper()
-	ctx, leave := context.WithCancel(context.Background())
-	res, err := http.DefaultClient.Do(c.request(ctx, method, path, body)) //nolint:bodyclose // events.close does
+// openStream sends a request and returns as soon as the response has begun.
+func (c *caller) openStream(method, path string, body any) *eventStream {
+	c.env.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	res, err := http.DefaultClient.Do(c.request(ctx, method, path, body)) //nolint:bodyclose // eventStream.close does
 	if err != nil {
-		leave()
-		c.h.t.Fatalf("%s %s: %v", method, path, err)
+		cancel()
+		c.env.t.Fatalf("%s %s: %v", method, path, err)
 	}
-	e := &events{t: c.h.t, res: res, in: bufio.NewReader(res.Body), leave: leave, header: res.Header}
-	c.h.t.Cleanup(e.close)
+	e := &eventStream{t: c.env.t, res: res, in: bufio.NewReader(res.Body), cancel: cancel, header: res.Header}
+	c.env.t.Cleanup(e.close)
 	if res.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(res.Body)
-		c.h.t.Fatalf("%s %s: %d %s", method, path, res.StatusCode, text)
+		c.env.t.Fatalf("%s %s: %d %s", method, path, res.StatusCode, text)
 	}
 	return e
 }
 
-func (c *caller) chat(agentID, message string) *events {
-	c.h.t.Helper()
-	return c.listen("POST", "/v1/agents/"+agentID+"/chat/messages", map[string]string{"message": message})
+func (c *caller) chat(agentID, message string) *eventStream {
+	c.env.t.Helper()
+	return c.openStream("POST", "/v1/agents/"+agentID+"/chat/messages", map[string]string{"message": message})
 }
 
-func (e *events) close() {
-	e.leave()
+func (e *eventStream) close() {
+	e.cancel()
 	_ = e.res.Body.Close()
 }
 
-// next is the next line that is not empty; io.EOF as text at the end.
-func (e *events) next() string {
+// next returns the next line that is not empty, or the text of io.EOF at the end.
+func (e *eventStream) next() string {
 	e.t.Helper()
 	for {
 		line, err := e.in.ReadString('\n')
@@ -69,48 +69,48 @@ func (e *events) next() string {
 	}
 }
 
-// wants reads one line and passes over heartbeats.
-func (e *events) wants(line string) *events {
+// expect reads one line, skipping heartbeats, and fails the test unless it is line.
+func (e *eventStream) expect(line string) *eventStream {
 	e.t.Helper()
 	got := e.next()
 	for got == ": ping" && line != got {
 		got = e.next()
 	}
 	if got != line {
-		e.t.Fatalf("the stream says %q, want %q", got, line)
+		e.t.Fatalf("the stream sends %q, want %q", got, line)
 	}
 	return e
 }
 
-func says(text string) string { return fmt.Sprintf(`data: {"type":"text","content":%q}`, text) }
+func textEvent(text string) string { return fmt.Sprintf(`data: {"type":"text","content":%q}`, text) }
 
-const done = `data: {"type":"done"}`
+const doneEvent = `data: {"type":"done"}`
 
-// held is a script that says a piece, waits to be let go, and says another.
-func held(first, second string) (script func(context.Context, *turn, sayFunc), letGo func()) {
+// pausedAnswer returns a script that sends a piece, waits for resume and sends another.
+func pausedAnswer(first, second string) (script func(context.Context, *turn, sendFunc), resume func()) {
 	c := make(chan struct{})
 	var once sync.Once
-	return func(ctx context.Context, _ *turn, say sayFunc) {
-		if first != "" && say(first) != nil {
+	return func(ctx context.Context, _ *turn, send sendFunc) {
+		if first != "" && send(first) != nil {
 			return
 		}
 		select {
 		case <-c:
-			_ = say(second)
+			_ = send(second)
 		case <-ctx.Done():
 		}
 	}, func() { once.Do(func() { close(c) }) }
 }
 
-func TestWordsComeAsTheyAreWritten(t *testing.T) {
-	h := open(t, plan{})
-	who := h.account("acme", "")
+func TestChatStreamsTextAsItArrives(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
-	script, letGo := held("I am ", "thinking.")
-	h.gateways.answer(script)
-	e := who.chat(id, "Hello").wants(says("I am ")) // while the gateway still holds the rest back
-	letGo()
-	e.wants(says("thinking.")).wants(done).wants("EOF")
+	script, resume := pausedAnswer("I am ", "thinking.")
+	env.gateways.setScript(script)
+	e := who.chat(id, "Hello").expect(textEvent("I am ")) // before the gateway sends the rest
+	resume()
+	e.expect(textEvent("thinking.")).expect(doneEvent).expect("EOF")
 	for _, name := range []string{"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id"} {
 		if e.header.Get(name) == "" {
 			t.Errorf("the stream has no %s", name)
@@ -118,189 +118,189 @@ func TestWordsComeAsTheyAreWritten(t *testing.T) {
 	}
 }
 
-func TestASilentStreamSaysThatItLives(t *testing.T) {
-	h := open(t, plan{heartbeat: time.Millisecond})
-	who := h.account("acme", "")
+func TestSilentStreamSendsHeartbeats(t *testing.T) {
+	env := newEnv(t, options{heartbeat: time.Millisecond})
+	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
-	script, letGo := held("", "At last.")
-	h.gateways.answer(script)
-	e := who.chat(id, "Hello").wants(": ping").wants(": ping")
-	letGo()
-	e.wants(says("At last.")).wants(done)
+	script, resume := pausedAnswer("", "At last.")
+	env.gateways.setScript(script)
+	e := who.chat(id, "Hello").expect(": ping").expect(": ping")
+	resume()
+	e.expect(textEvent("At last.")).expect(doneEvent)
 
-	// Once the stream has begun, a failure is an event, though no word was said.
-	script, letGo = held("", failing+"The model is on fire.")
-	h.gateways.answer(script)
-	e = who.chat(id, "Hello").wants(": ping")
-	letGo()
-	e.wants(`data: {"type":"error","code":"upstream_error","message":"The model is on fire."}`).wants("EOF")
+	// Once the stream has begun, a failure is an event, even if no text was sent.
+	script, resume = pausedAnswer("", failurePrefix+"The model is on fire.")
+	env.gateways.setScript(script)
+	e = who.chat(id, "Hello").expect(": ping")
+	resume()
+	e.expect(`data: {"type":"error","code":"upstream_error","message":"The model is on fire."}`).expect("EOF")
 }
 
-func TestAFailureAfterTheFirstWordIsAnEvent(t *testing.T) {
-	h := open(t, plan{})
-	who := h.account("acme", "")
+func TestFailureAfterTheFirstTextIsAnEvent(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
-	h.gateways.answer(func(_ context.Context, _ *turn, say sayFunc) {
-		_ = say("Let me ")
-		_ = say(failing + "The model is on fire.")
+	env.gateways.setScript(func(_ context.Context, _ *turn, send sendFunc) {
+		_ = send("Let me ")
+		_ = send(failurePrefix + "The model is on fire.")
 	})
-	who.chat(id, "Hello").wants(says("Let me ")).
-		wants(`data: {"type":"error","code":"upstream_error","message":"The model is on fire."}`).wants("EOF")
+	who.chat(id, "Hello").expect(textEvent("Let me ")).
+		expect(`data: {"type":"error","code":"upstream_error","message":"The model is on fire."}`).expect("EOF")
 
-	// A gateway that dies is told of, too; the agent comes back by itself.
-	script, _ := held("Let me ", "")
-	h.gateways.answer(script)
-	e := who.chat(id, "Hello").wants(says("Let me "))
-	h.driver.Kill(identity.AgentID(id), 137)
+	// The death of the gateway is an event too; the agent restarts by itself.
+	script, _ := pausedAnswer("Let me ", "")
+	env.gateways.setScript(script)
+	e := who.chat(id, "Hello").expect(textEvent("Let me "))
+	env.driver.Kill(identity.AgentID(id), 137)
 	if got := e.next(); !strings.HasPrefix(got, `data: {"type":"error","code":"unavailable"`) {
-		t.Errorf("after the gateway's death the stream says %q", got)
+		t.Errorf("after the gateway's death the stream sends %q", got)
 	}
-	h.gateways.answer(parrot)
-	eventually(t, "the agent to answer again", func() bool {
+	env.gateways.setScript(echo)
+	waitUntil(t, "the agent to answer again", func() bool {
 		a := who.do("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Back?"}`)
 		return a.status == http.StatusOK && strings.Contains(a.body, "Back?")
 	})
 }
 
 func TestMessagesOfOneSessionAreAnsweredInOrder(t *testing.T) {
-	h := open(t, plan{heartbeat: time.Millisecond})
-	who := h.account("acme", "")
+	env := newEnv(t, options{heartbeat: time.Millisecond})
+	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
-	script, letGo := held("", "done")
-	h.gateways.answer(script)
-	var streams []*events
+	script, resume := pausedAnswer("", "done")
+	env.gateways.setScript(script)
+	var streams []*eventStream
 	for _, message := range []string{"first", "second", "third"} {
-		streams = append(streams, who.chat(id, message).wants(": ping")) // it stands in line now
+		streams = append(streams, who.chat(id, message).expect(": ping")) // it waits for its turn now
 	}
-	if n := len(h.gateways.all()); n != 1 {
-		t.Errorf("%d messages of one session are at the gateway at once", n)
+	if n := len(env.gateways.allTurns()); n != 1 {
+		t.Errorf("%d messages of one session are at the gateway concurrently", n)
 	}
-	// Another peer does not stand in that line.
-	other := who.listen("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"aside","peerId":"p"}`).wants(": ping")
-	eventually(t, "the other peer's message to reach the gateway", func() bool { return len(h.gateways.all()) == 2 })
-	letGo()
+	// A message of another peer does not wait for them.
+	other := who.openStream("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"aside","peerId":"p"}`).expect(": ping")
+	waitUntil(t, "the other peer's message to reach the gateway", func() bool { return len(env.gateways.allTurns()) == 2 })
+	resume()
 	for _, e := range append(streams, other) {
-		e.wants(says("done")).wants(done)
+		e.expect(textEvent("done")).expect(doneEvent)
 	}
 	var order []string
-	for _, turn := range h.gateways.all() {
+	for _, turn := range env.gateways.allTurns() {
 		order = append(order, turn.Message)
 	}
 	if got := strings.Join(order, " "); got != "first aside second third" {
-		t.Errorf("the gateway was asked in this order: %s", got)
+		t.Errorf("the gateway received the messages in the order %s", got)
 	}
 }
 
-func TestAClientThatLeavesEndsTheRun(t *testing.T) {
-	h := open(t, plan{})
-	who := h.account("acme", "")
+func TestDisconnectingAbortsTheRun(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
-	script, _ := held("I was about to ", "")
-	h.gateways.answer(script)
-	e := who.chat(id, "Hello").wants(says("I was about to "))
-	turn := h.gateways.last(t)
+	script, _ := pausedAnswer("I was about to ", "")
+	env.gateways.setScript(script)
+	e := who.chat(id, "Hello").expect(textEvent("I was about to "))
+	turn := env.gateways.lastTurn(t)
 	e.close()
-	await(t, "the gateway's request to end", turn.ended)
-	eventually(t, "what was said until then to be kept", func() bool {
+	waitClosed(t, "the gateway's request to end", turn.ended)
+	waitUntil(t, "the text so far to be saved", func() bool {
 		return strings.Contains(who.do("GET", "/v1/agents/"+id+"/chat/messages", nil).body, "I was about to ")
 	})
-	if strings.Contains(h.log.String(), "level=ERROR") {
-		t.Errorf("a client that leaves is no error of the server:\n%s", h.log)
+	if strings.Contains(env.log.String(), "level=ERROR") {
+		t.Errorf("a client that disconnects was logged as an error of the server:\n%s", env.log)
 	}
 }
 
-func TestAServerThatStopsEndsItsStreams(t *testing.T) {
-	h := open(t, plan{})
-	who := h.account("acme", "")
+func TestDrainEndsStreams(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
-	script, _ := held("One moment", "")
-	h.gateways.answer(script)
-	chat := who.chat(id, "Hello").wants(says("One moment"))
-	log := who.listen("GET", "/v1/agents/"+id+"/logs/stream", nil)
-	h.door.Drain()
-	chat.wants(`data: {"type":"error","code":"unavailable","message":"The server is shutting down. Try again in a moment."}`).wants("EOF")
-	log.wants("EOF")
-	who.do("GET", "/readyz", nil).refuses(http.StatusServiceUnavailable, "unavailable")
+	script, _ := pausedAnswer("One moment", "")
+	env.gateways.setScript(script)
+	chat := who.chat(id, "Hello").expect(textEvent("One moment"))
+	log := who.openStream("GET", "/v1/agents/"+id+"/logs/stream", nil)
+	env.server.Drain()
+	chat.expect(`data: {"type":"error","code":"unavailable","message":"The server is shutting down. Try again in a moment."}`).expect("EOF")
+	log.expect("EOF")
+	who.do("GET", "/readyz", nil).expectError(http.StatusServiceUnavailable, "unavailable")
 }
 
-// The wish is written, and the next server makes it come true.
-func TestAServerThatStopsAnswersThoseWhoWait(t *testing.T) {
-	h := open(t, plan{})
-	who := h.account("acme", "")
+// The desired state has been saved, so the next server starts the agent.
+func TestDrainAnswersWaitingRequests(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
-	who.do("POST", "/v1/agents/"+id+"/stop", nil).wants(200)
-	h.driver.DelayStart(time.Hour)
-	got := make(chan *answer, 1)
+	who.do("POST", "/v1/agents/"+id+"/stop", nil).expect(200)
+	env.driver.DelayStart(time.Hour)
+	got := make(chan *response, 1)
 	go func() { got <- who.do("POST", "/v1/agents/"+id+"/start", nil) }()
-	eventually(t, "the agent to be on its way", func() bool {
+	waitUntil(t, "the agent to be starting", func() bool {
 		return strings.Contains(who.do("GET", "/v1/agents/"+id, nil).body, `"status":"starting"`)
 	})
-	h.door.Drain()
-	(<-got).refuses(http.StatusServiceUnavailable, "unavailable")
-	who.do("GET", "/v1/agents/"+id, nil).wants(200)
-	h.driver.DelayStart(0)
+	env.server.Drain()
+	(<-got).expectError(http.StatusServiceUnavailable, "unavailable")
+	who.do("GET", "/v1/agents/"+id, nil).expect(200)
+	env.driver.DelayStart(0)
 }
 
-func TestTheLogIsFollowedOverRestarts(t *testing.T) {
-	h := open(t, plan{})
-	who := h.account("acme", "")
+func TestLogStreamSurvivesRestarts(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	for i := range 5 {
-		h.driver.Print(identity.AgentID(id), fmt.Sprintf(`{"time":"2026-02-10T14:00:0%dZ","level":"info","message":"line %d with sk-ant-test"}`, i, i))
+		env.driver.Print(identity.AgentID(id), fmt.Sprintf(`{"time":"2026-02-10T14:00:0%dZ","level":"info","message":"line %d with sk-ant-test"}`, i, i))
 	}
-	e := who.listen("GET", "/v1/agents/"+id+"/logs/stream?tail=2", nil).
-		wants("data: 2026-02-10T14:00:03.000Z [info] line 3 with [secret]").
-		wants("data: 2026-02-10T14:00:04.000Z [info] line 4 with [secret]")
-	who.do("POST", "/v1/agents/"+id+"/restart", nil).wants(200)
-	h.driver.Print(identity.AgentID(id), `{"time":"2026-02-10T14:01:00Z","level":"warn","message":"afresh"}`)
-	e.wants("data: 2026-02-10T14:01:00.000Z [warn] afresh")
+	e := who.openStream("GET", "/v1/agents/"+id+"/logs/stream?tail=2", nil).
+		expect("data: 2026-02-10T14:00:03.000Z [info] line 3 with [secret]").
+		expect("data: 2026-02-10T14:00:04.000Z [info] line 4 with [secret]")
+	who.do("POST", "/v1/agents/"+id+"/restart", nil).expect(200)
+	env.driver.Print(identity.AgentID(id), `{"time":"2026-02-10T14:01:00Z","level":"warn","message":"afresh"}`)
+	e.expect("data: 2026-02-10T14:01:00.000Z [warn] afresh")
 	if e.header.Get("Content-Type") != "text/event-stream; charset=utf-8" || e.header.Get("X-RateLimit-Limit") == "" {
 		t.Errorf("the log's headers: %v", e.header)
 	}
-	// Nothing is left of it once the agent is gone.
-	who.do("DELETE", "/v1/agents/"+id, nil).wants(200)
+	// The stream ends when the agent is deleted.
+	who.do("DELETE", "/v1/agents/"+id, nil).expect(200)
 	for line := e.next(); line != "EOF"; line = e.next() {
 		if !strings.HasPrefix(line, "data: ") {
-			t.Fatalf("after the deletion the stream says %q", line)
+			t.Fatalf("after the deletion the stream sends %q", line)
 		}
 	}
 }
 
 var lost = regexp.MustCompile(`^data: .*?(\d+) lines were lost`)
 
-func TestASlowReaderOfTheLogHoldsUpNobody(t *testing.T) {
-	h := open(t, plan{heartbeat: time.Hour})
-	who := h.account("acme", "")
+func TestSlowLogReaderDoesNotDelayOthers(t *testing.T) {
+	env := newEnv(t, options{heartbeat: time.Hour})
+	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
-	h.driver.Print(identity.AgentID(id), "first") // whoever has read it is there for all that follows
-	slow := dawdle(t, who, "/v1/agents/"+id+"/logs/stream?tail=1")
-	quick := who.listen("GET", "/v1/agents/"+id+"/logs/stream?tail=1", nil)
+	env.driver.Print(identity.AgentID(id), "first") // a reader that has received it also receives everything that follows
+	slow := openUnread(t, who, "/v1/agents/"+id+"/logs/stream?tail=1")
+	fast := who.openStream("GET", "/v1/agents/"+id+"/logs/stream?tail=1", nil)
 	countLines(slow, "first")
-	countLines(quick.in, "first")
-	const lines = 15_000 // more than the sockets hold, fewer than the fake driver forgets
+	countLines(fast.in, "first")
+	const lines = 15_000 // more than the sockets buffer, fewer than the fake driver drops
 	padding := strings.Repeat("x", 2000)
 	seen := make(chan int)
 	go func() {
-		n, _ := countLines(quick.in, "last")
+		n, _ := countLines(fast.in, "last")
 		seen <- n
 	}()
 	for i := range lines {
-		h.driver.Print(identity.AgentID(id), fmt.Sprintf("%d %s", i, padding))
+		env.driver.Print(identity.AgentID(id), fmt.Sprintf("%d %s", i, padding))
 	}
-	h.driver.Print(identity.AgentID(id), "last")
+	env.driver.Print(identity.AgentID(id), "last")
 	if n := <-seen; n != lines+1 {
-		t.Errorf("the quick reader got or was told of %d lines, want %d", n, lines+1)
+		t.Errorf("the fast reader received or missed %d lines, want %d", n, lines+1)
 	}
-	n, gone := countLines(slow, "last")
-	if n != lines+1 || gone == 0 {
-		t.Errorf("the slow reader got or was told of %d lines, want %d; %d were lost", n, lines+1, gone)
+	n, missed := countLines(slow, "last")
+	if n != lines+1 || missed == 0 {
+		t.Errorf("the slow reader received or missed %d lines, want %d; it missed %d", n, lines+1, missed)
 	}
 }
 
-// dawdle asks for a stream and does not read it.
-func dawdle(t *testing.T, who *caller, path string) *bufio.Reader {
+// openUnread opens a stream whose events are not read.
+func openUnread(t *testing.T, who *caller, path string) *bufio.Reader {
 	t.Helper()
-	u, err := url.Parse(who.h.url)
+	u, err := url.Parse(who.env.url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +308,7 @@ func dawdle(t *testing.T, who *caller, path string) *bufio.Reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() }) // before the body, whose Close would read on
+	t.Cleanup(func() { _ = conn.Close() }) // before Close of the body, which would read on
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nX-Api-Key: %s\r\n\r\n", path, u.Host, who.key); err != nil {
 		t.Fatal(err)
 	}
@@ -319,21 +319,21 @@ func dawdle(t *testing.T, who *caller, path string) *bufio.Reader {
 	return bufio.NewReader(res.Body)
 }
 
-// countLines counts events up to the last, with those that were lost.
-func countLines(in *bufio.Reader, last string) (n, gone int) {
+// countLines counts the events up to the last, and those that were lost.
+func countLines(in *bufio.Reader, last string) (n, missed int) {
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {
-			return n, gone
+			return n, missed
 		}
 		if m := lost.FindStringSubmatch(line); m != nil {
-			more, _ := strconv.Atoi(m[1]) // digits, as the expression says
-			n, gone = n+more, gone+more
+			more, _ := strconv.Atoi(m[1]) // the expression matches digits only
+			n, missed = n+more, missed+more
 		} else if strings.HasPrefix(line, "data: ") {
 			n++
 		}
 		if strings.HasSuffix(strings.TrimSpace(line), last) {
-			return n, gone
+			return n, missed
 		}
 	}
 }

@@ -5,18 +5,18 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
-	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
 )
 
-// SwarmID is the input of every route of one swarm that takes nothing else.
+// SwarmID is the part of a path that names a swarm.
 type SwarmID struct {
-	ID string `path:"id" doc:"Swarm UUID."`
+	ID identity.SwarmID `path:"id" doc:"Swarm UUID."`
 }
 
 func (s *Server) listSwarms(ctx context.Context, who access.Principal, _ *struct{}) (*reply[[]client.Swarm], error) {
-	all, err := s.Swarms.List(ctx, who.AccountID)
+	all, err := s.swarms.List(ctx, who.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func (s *Server) listSwarms(ctx context.Context, who access.Principal, _ *struct
 type createSwarmInput struct{ Body client.CreateSwarmRequest }
 
 func (s *Server) createSwarm(ctx context.Context, who access.Principal, in *createSwarmInput) (*reply[client.Swarm], error) {
-	w, err := s.Swarms.Create(ctx, who.AccountID, who.KeyID, in.Body.Name, in.Body.Description, in.Body.Icon)
+	w, err := s.swarms.Create(ctx, who.Actor(), in.Body.Name, in.Body.Description, in.Body.Icon)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (s *Server) createSwarm(ctx context.Context, who access.Principal, in *crea
 }
 
 func (s *Server) getSwarm(ctx context.Context, who access.Principal, in *SwarmID) (*reply[client.SwarmDetails], error) {
-	d, err := s.Swarms.Get(ctx, who.AccountID, in.ID)
+	d, err := s.swarms.Get(ctx, who.AccountID, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +51,8 @@ type updateSwarmInput struct {
 }
 
 func (s *Server) updateSwarm(ctx context.Context, who access.Principal, in *updateSwarmInput) (*reply[client.Swarm], error) {
-	changes := swarm.Changes{Name: asked(in.Body.Name), Description: asked(in.Body.Description), Icon: asked(in.Body.Icon)}
-	w, err := s.Swarms.Update(ctx, who.AccountID, who.KeyID, in.ID, changes)
+	changes := swarm.Changes{Name: change(in.Body.Name), Description: change(in.Body.Description), Icon: change(in.Body.Icon)}
+	w, err := s.swarms.Update(ctx, who.Actor(), in.ID, changes)
 	if err != nil {
 		return nil, err
 	}
@@ -60,18 +60,22 @@ func (s *Server) updateSwarm(ctx context.Context, who access.Principal, in *upda
 }
 
 func (s *Server) deleteSwarm(ctx context.Context, who access.Principal, in *SwarmID) (*reply[client.Deleted], error) {
-	if err := s.Swarms.Delete(ctx, who.AccountID, who.KeyID, in.ID); err != nil {
+	if err := s.swarms.Delete(ctx, who.Actor(), in.ID); err != nil {
 		return nil, err
 	}
-	return one(client.Deleted{ID: in.ID, Deleted: true}), nil
+	return one(client.Deleted{ID: string(in.ID), Deleted: true}), nil
 }
 
 func (s *Server) swarmSecrets(ctx context.Context, who access.Principal, in *SwarmID) (*reply[client.SwarmSecrets], error) {
-	names, err := s.Swarms.SecretNames(ctx, who.AccountID, in.ID)
+	names, err := s.swarms.SecretNames(ctx, who.AccountID, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.SwarmSecrets{Secrets: names}), nil
+	rows := make([]string, len(names))
+	for i, name := range names {
+		rows[i] = string(name)
+	}
+	return one(client.SwarmSecrets{Secrets: rows}), nil
 }
 
 type swarmSecretsInput struct {
@@ -84,46 +88,31 @@ func (s *Server) setSwarmSecrets(ctx context.Context, who access.Principal, in *
 	for name, value := range in.Body.Secrets {
 		set[name] = vault.NewSecret(value)
 	}
-	if err := s.Swarms.SetSecrets(ctx, who.AccountID, who.KeyID, in.ID, set, in.Body.DeleteSecrets); err != nil {
-		return nil, err
-	}
-	restart, err := s.swarmNeedsRestart(ctx, who, in.ID)
+	needsRestart, err := s.swarms.SetSecrets(ctx, who.Actor(), in.ID, set, in.Body.DeleteSecrets)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.SecretsUpdated{Updated: true, NeedsRestart: restart}), nil
+	return one(client.SecretsUpdated{Updated: true, NeedsRestart: needsRestart}), nil
 }
 
-// swarmNeedsRestart says whether an agent of the swarm runs otherwise than it is
-// now wanted to, as when the swarm's keys change which provider it talks to.
-func (s *Server) swarmNeedsRestart(ctx context.Context, who access.Principal, id string) (bool, error) {
-	d, err := s.Swarms.Get(ctx, who.AccountID, id)
-	if err != nil {
-		return false, err
-	}
-	for _, a := range d.Agents {
-		v, err := s.Agents.View(ctx, who, a.ID)
-		if fault.Is(err, fault.NotFound) {
-			continue // deleted since
-		}
-		if err != nil || v.NeedsRestart {
-			return v.NeedsRestart, err
-		}
-	}
-	return false, nil
-}
-
-// asked is the value to change a field to, nil to leave it; null clears it.
-func asked(o client.Optional[string]) *string {
+// change returns the new value of a field; nil leaves it as it is, null clears it.
+func change(o client.Optional[string]) *string {
 	if !o.Set {
 		return nil
 	}
 	return &o.Value
 }
 
+func swarmRef(w swarm.Swarm) *client.SwarmRef {
+	if w.ID == "" {
+		return nil
+	}
+	return &client.SwarmRef{ID: string(w.ID), Name: w.Name, Slug: w.Slug}
+}
+
 func swarmJSON(w swarm.Swarm) client.Swarm {
 	return client.Swarm{
-		ID: w.ID, Name: w.Name, Slug: w.Slug, Description: orNull(w.Description), Icon: orNull(w.Icon),
+		ID: string(w.ID), Name: w.Name, Slug: w.Slug, Description: orNull(w.Description), Icon: orNull(w.Icon),
 		AgentCount: w.AgentCount, MemberCount: w.MemberCount, CreatedAt: client.Time{Time: w.CreatedAt}, UpdatedAt: client.Time{Time: w.UpdatedAt},
 	}
 }
@@ -131,10 +120,10 @@ func swarmJSON(w swarm.Swarm) client.Swarm {
 func swarmDetailsJSON(d swarm.Details) client.SwarmDetails {
 	agents := make([]client.SwarmAgent, len(d.Agents))
 	for i, a := range d.Agents {
-		agents[i] = client.SwarmAgent{ID: a.ID, Name: a.Name, Status: client.AgentStatus(a.Status), CreatedAt: client.Time{Time: a.CreatedAt}}
+		agents[i] = client.SwarmAgent{ID: string(a.ID), Name: a.Name, Status: client.AgentStatus(a.Status), CreatedAt: client.Time{Time: a.CreatedAt}}
 	}
 	return client.SwarmDetails{
-		ID: d.ID, Name: d.Name, Slug: d.Slug, Description: orNull(d.Description), Icon: orNull(d.Icon),
+		ID: string(d.ID), Name: d.Name, Slug: d.Slug, Description: orNull(d.Description), Icon: orNull(d.Icon),
 		AgentCount: d.AgentCount, MemberCount: d.MemberCount, Agents: agents,
 		CreatedAt: client.Time{Time: d.CreatedAt}, UpdatedAt: client.Time{Time: d.UpdatedAt},
 	}

@@ -1,30 +1,17 @@
 package api_test
 
-import (
-	"context"
-	"testing"
+import "testing"
 
-	"agento.host/agento/internal/database"
-	"agento.host/agento/internal/swarm"
-)
-
-// leaving adds an agent to every swarm that is deleted as soon as it is listed.
-type leaving struct{ swarm.Members }
-
-// InSwarm implements swarm.Members.
-func (l leaving) InSwarm(ctx context.Context, q database.Querier, accountID, swarmID string) ([]swarm.AgentRow, error) {
-	rows, err := l.Members.InSwarm(ctx, q, accountID, swarmID)
-	return append([]swarm.AgentRow{{ID: "00000000-0000-0000-0000-000000000000", Name: "Gone"}}, rows...), err
-}
-
-// TestSecretsOfASwarmThatAnAgentLeaves: they are set, so the answer is no 404.
-func TestSecretsOfASwarmThatAnAgentLeaves(t *testing.T) {
-	h := open(t, plan{})
-	h.door.Swarms.Members = leaving{h.door.Swarms.Members}
-	who := h.account("acme", "")
-	id := who.do("POST", "/v1/swarms", `{"name":"Growth"}`).wants(201).text("data.id")
-	a := who.do("PUT", "/v1/swarms/"+id+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-test"}}`).wants(200)
-	if a.text("data.updated") != "true" || a.text("data.needsRestart") != "false" {
+// TestSetSwarmSecretsIgnoresDeletedAgents: the secrets are set, so the status is not
+// 404.
+func TestSetSwarmSecretsIgnoresDeletedAgents(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
+	id := who.do("POST", "/v1/swarms", `{"name":"Growth"}`).expect(201).field("data.id")
+	agent := who.do("POST", "/v1/agents", map[string]any{"name": "A", "swarmId": id, "secrets": map[string]string{"anthropicApiKey": "sk-ant-own"}}).expect(201).field("data.id")
+	who.do("DELETE", "/v1/agents/"+agent, nil).expect(200)
+	a := who.do("PUT", "/v1/swarms/"+id+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-test"}}`).expect(200)
+	if a.field("data.updated") != "true" || a.field("data.needsRestart") != "false" {
 		t.Error(a.body)
 	}
 }

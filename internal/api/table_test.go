@@ -11,31 +11,34 @@ import (
 	"agento.host/agento/internal/identity"
 )
 
-// owned is an account with one of everything that a path of the table can name.
-type owned struct {
+// fixture is an account that has one of each thing that a path of the table can name.
+type fixture struct {
 	*caller
 	agent, swarm string
 }
 
-// secretsOf an owned account: nothing may ever show them.
-func secretsOf() []string { return []string{"sk-ant-owned", "an-owned-password", "sk-ant-swarm-owned"} }
+// fixtureSecrets returns the secrets of a fixture. No response may contain them.
+func fixtureSecrets() []string {
+	return []string{"sk-ant-owned", "an-owned-password", "sk-ant-swarm-owned"}
+}
 
-func (h *house) owner(name string) owned {
-	h.t.Helper()
-	o := owned{caller: h.account(name, "")}
-	o.swarm = o.do("POST", "/v1/swarms", `{"name":"Owned by `+name+`"}`).wants(201).text("data.id")
-	o.do("PUT", "/v1/swarms/"+o.swarm+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-swarm-owned"}}`).wants(200)
-	o.agent = o.do("POST", "/v1/agents", `{"name":"Owned by `+name+`","swarmId":"`+o.swarm+`","secrets":{"anthropicApiKey":"sk-ant-owned","MY_PASSWORD":"an-owned-password"}}`).wants(201).text("data.id")
-	o.do("PUT", "/v1/agents/"+o.agent+"/rules/owned", `{"content":"Owned by `+name+`"}`).wants(200)
-	o.do("POST", "/v1/agents/"+o.agent+"/chat/messages", `{"message":"Owned by `+name+`"}`).wants(200)
-	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).wants(201)
-	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).wants(200)
-	h.driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
+// newFixture creates a fixture whose account has that name.
+func (env *testEnv) newFixture(name string) fixture {
+	env.t.Helper()
+	o := fixture{caller: env.newAccount(name, "")}
+	o.swarm = o.do("POST", "/v1/swarms", `{"name":"Owned by `+name+`"}`).expect(201).field("data.id")
+	o.do("PUT", "/v1/swarms/"+o.swarm+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-swarm-owned"}}`).expect(200)
+	o.agent = o.do("POST", "/v1/agents", `{"name":"Owned by `+name+`","swarmId":"`+o.swarm+`","secrets":{"anthropicApiKey":"sk-ant-owned","MY_PASSWORD":"an-owned-password"}}`).expect(201).field("data.id")
+	o.do("PUT", "/v1/agents/"+o.agent+"/rules/owned", `{"content":"Owned by `+name+`"}`).expect(200)
+	o.do("POST", "/v1/agents/"+o.agent+"/chat/messages", `{"message":"Owned by `+name+`"}`).expect(200)
+	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).expect(201)
+	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).expect(200)
+	env.driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
 	return o
 }
 
-// path fills a path of the table with what o owns.
-func (o owned) path(row api.Row) string {
+// path returns the path of a row with the ids of the fixture.
+func (o fixture) path(row api.Row) string {
 	id := o.agent
 	switch {
 	case strings.HasPrefix(row.Path, "/v1/swarms"):
@@ -55,8 +58,8 @@ func (o owned) path(row api.Row) string {
 	return path
 }
 
-// body is one that the route takes; nil if it takes none.
-func (o owned) body(row api.Row) any {
+// body returns a valid body for a row; nil if the route takes none.
+func (o fixture) body(row api.Row) any {
 	switch row.Method + " " + row.Path {
 	case "POST /v1/agents":
 		return `{"name":"A","secrets":{"anthropicApiKey":"sk-ant-test"}}`
@@ -88,8 +91,8 @@ func (o owned) body(row api.Row) any {
 	return nil
 }
 
-// ofSomebody says whether the request names a thing that belongs to an account.
-func ofSomebody(row api.Row) bool {
+// belongsToAccount reports whether the path names a thing that belongs to an account.
+func belongsToAccount(row api.Row) bool {
 	for _, place := range []string{"/v1/agents/{id}", "/v1/swarms/{id}", "/v1/knowledge"} {
 		if strings.HasPrefix(row.Path, place) {
 			return true
@@ -98,31 +101,31 @@ func ofSomebody(row api.Row) bool {
 	return false
 }
 
-func TestNobodyComesInWithoutAKey(t *testing.T) {
-	h := open(t, plan{})
-	mine := h.owner("mine")
-	for i, row := range h.door.Table() {
+func TestRoutesNeedAKey(t *testing.T) {
+	env := newEnv(t, options{})
+	mine := env.newFixture("mine")
+	for i, row := range env.server.Table() {
 		for _, key := range []string{"", "not-a-key", "ak_live_00000000000000000000000000000000"} {
 			req := mine.request(t.Context(), row.Method, mine.path(row), mine.body(row))
 			req.Header.Set("X-Api-Key", key)
-			req.RemoteAddr = "192.0.2." + string(rune('0'+i%10)) + ":1" // unknown keys are counted by address
+			req.RemoteAddr = "192.0.2." + string(rune('0'+i%10)) + ":1" // unknown keys are rate-limited by address
 			out := httptest.NewRecorder()
-			h.door.ServeHTTP(out, req)
-			a := &answer{t: t, asked: row.Method + " " + row.Path, status: out.Code, header: out.Header(), body: out.Body.String()}
-			a.refuses(http.StatusUnauthorized, "unauthorized")
-			if a.text("error.message") != "Invalid or missing API key" || a.header.Get("X-RateLimit-Limit") != "" {
-				t.Errorf("%s with key %q: %v %s", a.asked, key, a.header, a.body)
+			env.server.ServeHTTP(out, req)
+			a := &response{t: t, request: row.Method + " " + row.Path, status: out.Code, header: out.Header(), body: out.Body.String()}
+			a.expectError(http.StatusUnauthorized, "unauthorized")
+			if a.field("error.message") != "Invalid or missing API key" || a.header.Get("X-RateLimit-Limit") != "" {
+				t.Errorf("%s with key %q: %v %s", a.request, key, a.header, a.body)
 			}
 		}
 	}
 }
 
-func TestAKeyWithoutTheScopeIsToldWhichItLacks(t *testing.T) {
-	h := open(t, plan{})
-	mine := h.owner("mine")
-	for _, row := range h.door.Table() {
+func TestMissingScopeIsNamed(t *testing.T) {
+	env := newEnv(t, options{})
+	mine := env.newFixture("mine")
+	for _, row := range env.server.Table() {
 		if row.Scope == "" {
-			continue // any key will do
+			continue // any key has access
 		}
 		var others []access.Scope
 		for _, name := range access.AllScopes().Names() {
@@ -130,74 +133,103 @@ func TestAKeyWithoutTheScopeIsToldWhichItLacks(t *testing.T) {
 				others = append(others, s)
 			}
 		}
-		who := h.key(mine.account, access.NewScopes(others...), access.MaxRateLimit)
-		a := who.do(row.Method, mine.path(row), mine.body(row)).refuses(http.StatusForbidden, "forbidden")
-		if !strings.Contains(a.text("error.message"), string(row.Scope)) || a.text("error.details.scope") != string(row.Scope) {
-			t.Errorf("%s does not name the scope %s: %s", a.asked, row.Scope, a.body)
+		who := env.newKey(mine.account, access.NewScopes(others...), access.MaxRateLimit)
+		a := who.do(row.Method, mine.path(row), mine.body(row)).expectError(http.StatusForbidden, "forbidden")
+		if !strings.Contains(a.field("error.message"), string(row.Scope)) || a.field("error.details.scope") != string(row.Scope) {
+			t.Errorf("%s does not name the scope %s: %s", a.request, row.Scope, a.body)
 		}
-		limited(t, a)
+		checkRateLimitHeaders(t, a)
 	}
 }
 
-func TestAStrangersThingsAreNotThere(t *testing.T) {
-	h := open(t, plan{})
-	mine, stranger := h.owner("mine"), h.account("stranger", "")
-	for _, row := range h.door.Table() {
-		a := stranger.do(row.Method, mine.path(row), mine.body(row))
-		limited(t, a)
-		if ofSomebody(row) {
-			a.refuses(http.StatusNotFound, "not_found")
+// TestMissingFeatureIsNamed: plan_locked lacks every feature, plan_small all but the API.
+func TestMissingFeatureIsNamed(t *testing.T) {
+	plans, err := access.LoadPlans("testdata/plans.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := newEnv(t, options{plans: plans})
+	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none"}
+	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none"}
+	for _, row := range env.server.Table() {
+		if row.Scope == "" {
+			locked.do(row.Method, locked.path(row), locked.body(row)).expect(200)
+			continue
 		}
-		for _, known := range []string{mine.agent, mine.swarm, "Owned by mine", mine.account} {
-			if strings.Contains(strings.ReplaceAll(a.body, mine.path(row), ""), known) && !namesOnly(a, mine) {
-				t.Errorf("%s shows the stranger %q: %s", a.asked, known, a.body)
+		checkMissingFeature(t, locked, row, access.FeatureAPIAccess)
+		if row.Feature != access.FeatureAPIAccess {
+			checkMissingFeature(t, small, row, row.Feature)
+		}
+	}
+}
+
+func checkMissingFeature(t *testing.T, o fixture, row api.Row, feature string) {
+	t.Helper()
+	a := o.do(row.Method, o.path(row), o.body(row)).expectError(http.StatusForbidden, "plan_limit")
+	if got := a.field("error.details.feature"); got != feature {
+		t.Errorf("%s names the feature %q, want %q", a.request, got, feature)
+	}
+}
+
+func TestOtherAccountsGetNotFound(t *testing.T) {
+	env := newEnv(t, options{})
+	mine, other := env.newFixture("mine"), env.newAccount("other", "")
+	for _, row := range env.server.Table() {
+		a := other.do(row.Method, mine.path(row), mine.body(row))
+		checkRateLimitHeaders(t, a)
+		if belongsToAccount(row) {
+			a.expectError(http.StatusNotFound, "not_found")
+		}
+		for _, known := range []string{mine.agent, mine.swarm, "Owned by mine", string(mine.account)} {
+			if strings.Contains(strings.ReplaceAll(a.body, mine.path(row), ""), known) && !onlyRepeatsID(a, mine) {
+				t.Errorf("%s shows %q to another account: %s", a.request, known, a.body)
 			}
 		}
 	}
-	// Nothing of it has happened.
-	mine.do("GET", "/v1/agents/"+mine.agent+"/rules/owned", nil).wants(200)
-	mine.do("GET", "/v1/swarms/"+mine.swarm, nil).wants(200)
-	if a := mine.do("GET", "/v1/agents/"+mine.agent, nil).wants(200); a.text("data.status") != "running" || a.text("data.name") != "Owned by mine" {
-		t.Errorf("a stranger changed an agent: %s", a.body)
+	// Nothing was changed.
+	mine.do("GET", "/v1/agents/"+mine.agent+"/rules/owned", nil).expect(200)
+	mine.do("GET", "/v1/swarms/"+mine.swarm, nil).expect(200)
+	if a := mine.do("GET", "/v1/agents/"+mine.agent, nil).expect(200); a.field("data.status") != "running" || a.field("data.name") != "Owned by mine" {
+		t.Errorf("another account changed the agent: %s", a.body)
 	}
 }
 
-// namesOnly says whether a refusal only repeats the id that it was asked about.
-func namesOnly(a *answer, o owned) bool {
-	return a.status == http.StatusNotFound && !strings.Contains(a.body, "Owned by") && !strings.Contains(a.body, o.account)
+// onlyRepeatsID reports whether an error repeats nothing but the id in the request.
+func onlyRepeatsID(a *response, o fixture) bool {
+	return a.status == http.StatusNotFound && !strings.Contains(a.body, "Owned by") && !strings.Contains(a.body, string(o.account))
 }
 
-func TestNoRouteEverShowsASecret(t *testing.T) {
-	h := open(t, plan{})
-	mine := h.owner("mine")
-	for _, row := range h.door.Table() {
+func TestNoRouteReturnsSecrets(t *testing.T) {
+	env := newEnv(t, options{})
+	mine := env.newFixture("mine")
+	for _, row := range env.server.Table() {
 		if row.Method == http.MethodDelete || row.Stream || strings.HasSuffix(row.Path, "/stop") {
-			continue // the log as a stream is masked by the same hand as the log at once
+			continue // the log stream is masked by the same code as the log
 		}
 		a := mine.do(row.Method, mine.path(row), mine.body(row))
 		if a.status >= 500 {
-			t.Errorf("%s: %d %s", a.asked, a.status, a.body)
+			t.Errorf("%s: %d %s", a.request, a.status, a.body)
 		}
-		limited(t, a)
-		for _, secret := range secretsOf() {
+		checkRateLimitHeaders(t, a)
+		for _, secret := range fixtureSecrets() {
 			if strings.Contains(a.body, secret) {
-				t.Errorf("%s shows %q: %s", a.asked, secret, a.body)
+				t.Errorf("%s shows %q: %s", a.request, secret, a.body)
 			}
 		}
 	}
-	for _, secret := range secretsOf() {
-		if strings.Contains(h.log.String(), secret) {
+	for _, secret := range fixtureSecrets() {
+		if strings.Contains(env.log.String(), secret) {
 			t.Errorf("the server's log shows %q", secret)
 		}
 	}
 }
 
-// limited fails the test if an answer does not say what is left of the key's window.
-func limited(t *testing.T, a *answer) {
+// checkRateLimitHeaders fails the test if a response lacks the rate limit headers.
+func checkRateLimitHeaders(t *testing.T, a *response) {
 	t.Helper()
 	for _, name := range []string{"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"} {
 		if a.header.Get(name) == "" {
-			t.Errorf("%s: %d without %s", a.asked, a.status, name)
+			t.Errorf("%s: %d without %s", a.request, a.status, name)
 		}
 	}
 }

@@ -9,10 +9,7 @@ import (
 )
 
 func (s *Server) getWorkflow(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Workflow], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	p, err := s.Documents.Procedures(ctx, who.AccountID, in.ID)
+	p, err := s.workspace.Procedures(ctx, who.AccountID, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -25,32 +22,25 @@ type setWorkflowInput struct {
 }
 
 func (s *Server) setWorkflow(ctx context.Context, who access.Principal, in *setWorkflowInput) (*reply[client.WorkflowUpdated], error) {
-	if err := s.absorbed(ctx, who, in.ID); err != nil {
-		return nil, err
-	}
-	v, err := s.Documents.SetWorkflow(ctx, who.AccountID, in.ID, who.KeyID, in.Body.WorkflowMD, in.Body.ExpectedHash)
+	v, needsRestart, err := s.workspace.SetWorkflow(ctx, who.Actor(), in.ID, in.Body.WorkflowMD, in.Body.ExpectedHash)
 	if err != nil {
 		return nil, err
 	}
-	restart, err := s.needsRestart(ctx, who, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	return one(client.WorkflowUpdated{WorkflowMD: v.Content, NeedsRestart: restart}), nil
+	return one(client.WorkflowUpdated{WorkflowMD: v.Content, NeedsRestart: needsRestart}), nil
 }
 
 func (s *Server) workflowVersions(ctx context.Context, who access.Principal, in *VersionsPage) (*cursorReply[client.DocumentVersion], error) {
-	return s.versions(ctx, who, *in, workspace.Workflow)
+	return s.documentVersions(ctx, who, *in, workspace.Workflow)
 }
 
 func (s *Server) workflowVersion(ctx context.Context, who access.Principal, in *VersionID) (*reply[client.DocumentVersion], error) {
-	return s.version(ctx, who, *in, workspace.Workflow)
+	return s.documentVersion(ctx, who, *in, workspace.Workflow)
 }
 
 func (s *Server) restoreWorkflow(ctx context.Context, who access.Principal, in *VersionID) (*reply[client.WorkflowUpdated], error) {
-	v, restart, err := s.restore(ctx, who, *in, workspace.Workflow)
+	v, needsRestart, err := s.workspace.Restore(ctx, who.Actor(), in.ID, workspace.Workflow, in.Number)
 	if err != nil {
 		return nil, err
 	}
-	return one(client.WorkflowUpdated{WorkflowMD: v.Content, NeedsRestart: restart}), nil
+	return one(client.WorkflowUpdated{WorkflowMD: v.Content, NeedsRestart: needsRestart}), nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
@@ -43,7 +44,7 @@ func (c *ChannelReader) Run(ctx context.Context) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		agents, err := c.chat.listWithChannels(ctx)
+		agents, err := c.chat.agents.ListWithChannels(ctx)
 		if err != nil && ctx.Err() == nil {
 			c.chat.log.ErrorContext(ctx, "listing agents with channels failed", "error", err)
 		}
@@ -61,7 +62,7 @@ func (c *ChannelReader) Run(ctx context.Context) error {
 // start reads an agent's channels in the background, unless they are being read. When
 // the connection ends, the next poll starts again.
 func (c *ChannelReader) start(ctx context.Context, a agent.Agent) {
-	id := identity.AgentID(a.ID)
+	id := a.ID
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reading[id] {
@@ -82,17 +83,17 @@ func (c *ChannelReader) start(ctx context.Context, a agent.Agent) {
 
 // read saves the messages of an agent's channels until the connection or ctx ends.
 func (c *ChannelReader) read(ctx context.Context, a agent.Agent) error {
-	gateway, err := c.chat.connect(ctx, identity.AgentID(a.ID))
+	conn, err := c.chat.gateways.Connect(ctx, a.ID)
 	if err != nil {
 		return err
 	}
 	// Subscribed before catching up, so that no message is missed in between.
-	events, err := gateway.Subscribe(ctx, openclaw.EventMessage)
+	events, err := conn.Subscribe(ctx, openclaw.EventMessage)
 	if err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	defer events.Close()
-	if err := c.catchUp(ctx, a, gateway); err != nil {
+	if err := c.catchUp(ctx, a, conn); err != nil {
 		return fmt.Errorf("catch up: %w", err)
 	}
 	for {
@@ -113,8 +114,8 @@ func (c *ChannelReader) read(ctx context.Context, a agent.Agent) error {
 }
 
 // catchUp saves the messages that the gateway's channel sessions already have.
-func (c *ChannelReader) catchUp(ctx context.Context, a agent.Agent, gateway *agent.Gateway) error {
-	keys, err := gateway.SessionKeys(ctx, catchUpLimit)
+func (c *ChannelReader) catchUp(ctx context.Context, a agent.Agent, conn *gateway.Connection) error {
+	keys, err := conn.SessionKeys(ctx, catchUpLimit)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func (c *ChannelReader) catchUp(ctx context.Context, a agent.Agent, gateway *age
 		if _, ok := parseChannelKey(key); !ok {
 			continue
 		}
-		messages, _, err := gateway.History(ctx, key, catchUpLimit, 0)
+		messages, _, err := conn.History(ctx, key, catchUpLimit, 0)
 		if err != nil {
 			return err
 		}
@@ -152,7 +153,7 @@ func (c *ChannelReader) save(ctx context.Context, a agent.Agent, key string, m o
 	if m.Time.IsZero() {
 		m.Time = time.Now().UTC()
 	}
-	account, agentID := identity.AccountID(a.AccountID), identity.AgentID(a.ID)
+	account, agentID := a.AccountID, a.ID
 	return c.chat.db.Tx(ctx, func(tx *database.Tx) error {
 		session, err := sessionByGatewayKey(ctx, tx, account, agentID, key)
 		if errors.Is(err, sql.ErrNoRows) {

@@ -65,20 +65,20 @@ func TestChannelMessagesAreSavedOnce(t *testing.T) {
 		env.gateways.publish(t.Context(), "agent:guest:telegram:direct:43", gatewayMessage{"4", "user", "Me, too", "Mallory", start + 11}) // another session, the same message id
 		wantEqual(t, "the messages since", env.waitForMessages(a, 4), "user: Hi", "assistant: Hello, Eve.", "user: Bye", "user: Me, too")
 
-		listed, _, err := env.Sessions(t.Context(), account, agentID(a))
+		listed, _, err := env.Sessions(t.Context(), account, a.ID)
 		env.must(err)
 		if len(listed) != 3 || listed[0].ID != viaAPI.ID {
 			t.Fatalf("the sessions: %+v", listed)
 		}
 		v := listed[2]
 		want := Session{
-			ID: v.ID, AccountID: account, AgentID: agentID(a), Owner: "channel:" + eve, PeerID: "42", Entry: openclaw.Guest,
+			ID: v.ID, AccountID: account, AgentID: a.ID, Owner: "channel:" + eve, PeerID: "42", Entry: openclaw.Guest,
 			GatewayKey: eve, Name: "Eve", Channel: "telegram", StartedAt: time.UnixMilli(start).UTC(),
 		}
 		if v != want {
 			t.Errorf("the channel's session:\n  got %+v\n want %+v", v, want)
 		}
-		if _, err := env.Prepare(t.Context(), env.actor, agentID(a), client.ChatRequest{Message: "m", SessionID: string(v.ID)}); !fault.Is(err, fault.Conflict) {
+		if _, err := env.Prepare(t.Context(), env.actor, a.ID, client.ChatRequest{Message: "m", SessionID: string(v.ID)}); !fault.Is(err, fault.Conflict) {
 			t.Errorf("a message of the API in a Telegram session: %v", err)
 		}
 		if got := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "42"}).session; got.ID == v.ID {
@@ -106,7 +106,7 @@ func TestChannelReaderReconnects(t *testing.T) {
 		env.stopAgent(a)
 		env.gateways.disconnect()
 		env.gateways.addMessages(eve, gatewayMessage{"4", "user", "Four", "Eve", start + 3})
-		outcome, err := env.agents.Start(t.Context(), env.caller(), a.ID)
+		outcome, err := env.agents.Start(t.Context(), env.actor, a.ID)
 		env.must(err)
 		_, err = env.agents.AwaitRunning(env.timeout(), outcome)
 		env.must(err)

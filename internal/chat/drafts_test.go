@@ -77,7 +77,7 @@ func TestAnswersSurviveAServerCrash(t *testing.T) {
 	want := []string{"user: Hello", "assistant: You said: Hello", "user: Go on", "assistant: As I was saying"}
 	wantEqual(t, "the history after the crash", env.messages(a, ""), want...)
 	wantEqual(t, "the other agent's history", env.messages(b, ""), "user: You too", "assistant: Once ")
-	last, _, err := env.History(t.Context(), account, agentID(a), prepared.session.ID, time.Time{}, 1)
+	last, _, err := env.History(t.Context(), account, a.ID, prepared.session.ID, time.Time{}, 1)
 	if err != nil || len(last) != 1 || !last[0].At.Equal(database.Time(at)) {
 		t.Errorf("the last message is %v, %v; want the time of the draft, %v", last, err, database.Time(at))
 	}
@@ -107,7 +107,7 @@ func TestDraftOfADeletedSession(t *testing.T) {
 	}
 	env.waitForDrafts("again", "again")
 	env.must(env.db.Tx(t.Context(), func(tx *database.Tx) error {
-		return DeleteAgent(t.Context(), tx, identity.BySystem(account), agentID(a))
+		return DeleteAgent(t.Context(), tx, identity.BySystem(account), a.ID)
 	}))
 	wantEqual(t, "drafts", env.drafts(), "again")
 	for _, out := range pieces {

@@ -16,16 +16,13 @@ import (
 	"time"
 
 	"agento.host/agento/client"
-	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
-	"agento.host/agento/internal/netguard"
+	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime/fake"
-	"agento.host/agento/internal/swarm"
-	"agento.host/agento/internal/vault"
-	"agento.host/agento/internal/workspace"
 )
 
 // waitTimeout bounds every wait of these tests.
@@ -104,26 +101,20 @@ func (env *testEnv) startServer() {
 	env.t.Helper()
 	db, err := database.Open(env.t.Context(), database.Settings{Path: env.path})
 	env.must(err)
-	v, err := vault.New(make([]byte, 32))
-	env.must(err)
 	events := event.NewLog(db)
-	agents, reconciler := agent.New(agent.Settings{
-		DB: db, Events: events, Vault: v, Driver: env.driver, Log: slog.New(slog.DiscardHandler),
-		Access:    access.New(access.Settings{DB: db, Events: events}),
-		Workspace: &workspace.Service{DB: db, Events: events},
-		Swarms:    &swarm.Service{DB: db, Events: events, Secrets: v, Members: agent.Members{Events: events}, Allows: func(context.Context, string) error { return nil }},
-		URLs:      netguard.Guard{}, InternalURL: "http://127.0.0.1:1",
-		Boots: 4, Timing: agent.Timing{Backoff: time.Millisecond},
-		Erase: []agent.Eraser{func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
-			return DeleteAgent(ctx, tx, identity.BySystem(identity.AccountID(accountID)), identity.AgentID(agentID))
-		}},
+	server, err := agenttest.NewServer(agenttest.Settings{
+		DB: db, Events: events, Driver: env.driver, Log: slog.New(slog.DiscardHandler),
+		Timing: reconciler.Timing{Backoff: time.Millisecond}, Erasers: []reconciler.Eraser{DeleteAgent},
 	})
-	env.Service = New(Settings{DB: db, Events: events, Agents: agents, Log: slog.New(slog.NewTextHandler(env.log, nil)), DraftInterval: env.interval})
+	env.must(err)
+	env.Service = New(Settings{
+		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Log: slog.New(slog.NewTextHandler(env.log, nil)), DraftInterval: env.interval,
+	})
 	env.must(env.Recover(env.t.Context()))
 	ctx, cancel := context.WithCancel(context.Background())
 	crashed := &atomic.Bool{}
 	env.cancel, env.crashed = cancel, crashed
-	for _, run := range []func(context.Context) error{reconciler.Run, agents.Run, env.Run} {
+	for _, run := range append(server.Loops(), env.Run) {
 		env.loops.Go(func() {
 			if err := run(ctx); err != nil && ctx.Err() == nil && !crashed.Load() {
 				env.t.Errorf("run: %v", err)
@@ -156,11 +147,6 @@ func (env *testEnv) timeout() context.Context {
 	return ctx
 }
 
-// caller is the actor's principal, as the agent service takes it.
-func (env *testEnv) caller() access.Principal {
-	return access.Principal{AccountID: string(env.actor.AccountID), KeyID: env.actor.ID}
-}
-
 // createAgent returns a running agent.
 func (env *testEnv) createAgent(name string, change ...func(*client.CreateAgentRequest)) agent.Agent {
 	env.t.Helper()
@@ -169,9 +155,9 @@ func (env *testEnv) createAgent(name string, change ...func(*client.CreateAgentR
 		c(&in)
 	}
 	ctx := env.timeout()
-	outcome, err := env.agents.Create(ctx, env.caller(), in)
+	accepted, err := env.agents.Create(ctx, env.actor, in)
 	env.must(err)
-	a, err := env.agents.AwaitRunning(ctx, outcome)
+	a, err := env.agents.AwaitRunning(ctx, accepted)
 	env.must(err)
 	return a
 }
@@ -184,18 +170,16 @@ func withSharedMode(in *client.CreateAgentRequest) { in.Config = map[string]any{
 
 func (env *testEnv) stopAgent(a agent.Agent) {
 	env.t.Helper()
-	outcome, err := env.agents.Stop(env.timeout(), env.caller(), a.ID)
+	accepted, err := env.agents.Stop(env.timeout(), env.actor, a.ID)
 	env.must(err)
-	_, err = env.agents.AwaitStopped(env.timeout(), outcome)
+	_, err = env.agents.AwaitStopped(env.timeout(), accepted)
 	env.must(err)
 }
-
-func agentID(a agent.Agent) identity.AgentID { return identity.AgentID(a.ID) }
 
 // prepare fails the test if Prepare fails.
 func (env *testEnv) prepare(a agent.Agent, in client.ChatRequest) Turn {
 	env.t.Helper()
-	turn, err := env.Prepare(env.timeout(), env.actor, agentID(a), in)
+	turn, err := env.Prepare(env.timeout(), env.actor, a.ID, in)
 	env.must(err)
 	return turn
 }
@@ -223,7 +207,7 @@ func (env *testEnv) sendAsync(ctx context.Context, turn Turn) <-chan error {
 // session is empty, it returns that of all sessions.
 func (env *testEnv) messages(a agent.Agent, session identity.SessionID) []string {
 	env.t.Helper()
-	messages, total, err := env.History(env.t.Context(), account, agentID(a), session, time.Time{}, 1000)
+	messages, total, err := env.History(env.t.Context(), account, a.ID, session, time.Time{}, 1000)
 	env.must(err)
 	if total < len(messages) {
 		env.t.Errorf("%d messages, a total of %d", len(messages), total)

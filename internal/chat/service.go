@@ -16,6 +16,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
@@ -28,10 +29,11 @@ const maxSessions = 100
 
 // Settings of a Service.
 type Settings struct {
-	DB     *database.DB
-	Events *event.Log
-	Agents *agent.Service
-	Log    *slog.Logger
+	DB       *database.DB
+	Events   *event.Log
+	Agents   *agent.Service
+	Gateways *gateway.Manager
+	Log      *slog.Logger
 	// DraftInterval is how often a growing answer is saved. 0 means two seconds.
 	DraftInterval time.Duration
 }
@@ -41,6 +43,7 @@ type Service struct {
 	db            *database.DB
 	events        *event.Log
 	agents        *agent.Service
+	gateways      *gateway.Manager
 	log           *slog.Logger
 	draftInterval time.Duration
 	queue         *sessionQueue
@@ -53,7 +56,7 @@ func New(s Settings) *Service {
 		s.DraftInterval = defaultDraftInterval
 	}
 	return &Service{
-		db: s.DB, events: s.Events, agents: s.Agents, log: s.Log,
+		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, log: s.Log,
 		draftInterval: s.DraftInterval, queue: newSessionQueue(),
 	}
 }
@@ -70,7 +73,7 @@ type Turn struct {
 // Faults: Invalid, with every invalid field; NotFound, for the agent or the session;
 // Conflict, if the session belongs to a channel; NotRunning.
 func (s *Service) Prepare(ctx context.Context, actor identity.Actor, agentID identity.AgentID, in client.ChatRequest) (Turn, error) {
-	a, err := s.findAgent(ctx, actor.AccountID, agentID)
+	a, err := s.agents.Find(ctx, actor.AccountID, agentID)
 	if err != nil {
 		return Turn{}, err
 	}
@@ -78,7 +81,7 @@ func (s *Service) Prepare(ctx context.Context, actor identity.Actor, agentID ide
 	if err != nil {
 		return Turn{}, err
 	}
-	if err := checkRunning(a); err != nil {
+	if err := a.CheckRunning(); err != nil {
 		return Turn{}, err
 	}
 	session, err := s.sessionOf(ctx, actor, a, in)
@@ -89,7 +92,7 @@ func (s *Service) Prepare(ctx context.Context, actor identity.Actor, agentID ide
 // otherwise the owner's latest, which is started if there is none.
 func (s *Service) sessionOf(ctx context.Context, actor identity.Actor, a agent.Agent, in client.ChatRequest) (Session, error) {
 	if in.SessionID != "" {
-		found, err := findSession(ctx, s.db, actor.AccountID, identity.AgentID(a.ID), identity.SessionID(in.SessionID), in.PeerID)
+		found, err := findSession(ctx, s.db, actor.AccountID, a.ID, identity.SessionID(in.SessionID), in.PeerID)
 		if err == nil && found.Channel != apiChannel {
 			err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
 		}
@@ -118,14 +121,14 @@ func newSessionID() identity.SessionID {
 // newSession returns a new session of a peer or, if peer is empty, of the actor.
 func newSession(actor identity.Actor, a agent.Agent, peer string) Session {
 	v := Session{
-		ID: newSessionID(), AccountID: identity.AccountID(a.AccountID), AgentID: identity.AgentID(a.ID),
+		ID: newSessionID(), AccountID: a.AccountID, AgentID: a.ID,
 		Owner: string(actor.Kind) + ":" + actor.ID, PeerID: peer, Entry: openclaw.EntryFor(peer),
 		Channel: apiChannel, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	if peer != "" {
 		v.Owner = "peer:" + peer
 	}
-	if a.Config.Shared() {
+	if a.Config.SharedMode() {
 		v.Entry = openclaw.Guest
 	}
 	v.GatewayKey = openclaw.SessionKey(v.Entry, peer, string(v.ID))
@@ -142,7 +145,7 @@ func (s *Service) RunTurn(ctx context.Context, t Turn, emit func(text string) er
 		return err
 	}
 	defer done()
-	gateway, err := s.connect(ctx, t.session.AgentID)
+	conn, err := s.gateways.Connect(ctx, t.session.AgentID)
 	if err != nil {
 		return err
 	}
@@ -151,7 +154,7 @@ func (s *Service) RunTurn(ctx context.Context, t Turn, emit func(text string) er
 	}
 	r := s.startTurn(t.session)
 	defer s.finishTurn(ctx, r)
-	_, err = gateway.Turn(ctx, openclaw.TurnRequest{
+	_, err = conn.Turn(ctx, openclaw.TurnRequest{
 		Entry: t.session.Entry, SessionKey: t.session.GatewayKey, System: t.context, Message: t.message,
 	}, func(text string) error {
 		r.append(text)
@@ -198,7 +201,7 @@ func (s *Service) Attribute(sessionKey string) (peer string, session identity.Se
 // there are in total. If session is empty, it returns those of all sessions.
 // Faults: NotFound, for the agent or the session.
 func (s *Service) History(ctx context.Context, account identity.AccountID, agentID identity.AgentID, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
-	if _, err := s.findAgent(ctx, account, agentID); err != nil {
+	if _, err := s.agents.Find(ctx, account, agentID); err != nil {
 		return nil, 0, err
 	}
 	if session != "" {
@@ -212,7 +215,7 @@ func (s *Service) History(ctx context.Context, account identity.AccountID, agent
 // Sessions returns the agent's sessions that were started last, newest first, and how
 // many there are in total. Faults: NotFound.
 func (s *Service) Sessions(ctx context.Context, account identity.AccountID, agentID identity.AgentID) ([]Session, int, error) {
-	if _, err := s.findAgent(ctx, account, agentID); err != nil {
+	if _, err := s.agents.Find(ctx, account, agentID); err != nil {
 		return nil, 0, err
 	}
 	return listSessions(ctx, s.db, account, agentID, maxSessions)
@@ -222,7 +225,7 @@ func (s *Service) Sessions(ctx context.Context, account identity.AccountID, agen
 // to it, and the agent remembers nothing of the earlier sessions.
 // Faults: Invalid; NotFound; NotRunning.
 func (s *Service) NewSession(ctx context.Context, actor identity.Actor, agentID identity.AgentID, peer string) (Session, error) {
-	a, err := s.findAgent(ctx, actor.AccountID, agentID)
+	a, err := s.agents.Find(ctx, actor.AccountID, agentID)
 	if err != nil {
 		return Session{}, err
 	}
@@ -230,7 +233,7 @@ func (s *Service) NewSession(ctx context.Context, actor identity.Actor, agentID 
 	if checkPeer(fields, peer); fields.Err() != nil {
 		return Session{}, fields.Err()
 	}
-	if err := checkRunning(a); err != nil {
+	if err := a.CheckRunning(); err != nil {
 		return Session{}, err
 	}
 	v := newSession(actor, a, peer)

@@ -20,7 +20,7 @@ func TestOwnersDoNotShareASession(t *testing.T) {
 	a, b, sharedAgent := env.createAgent("ada"), env.createAgent("bob"), env.createAgent("eve", withSharedMode)
 	hello := client.ChatRequest{Message: "Hello"}
 	key := env.prepare(a, hello).session
-	if key.Owner != "key:key_1" || key.PeerID != "" || key.Entry != openclaw.Main || key.Channel != apiChannel || key.AgentID != agentID(a) || key.AccountID != account {
+	if key.Owner != "key:key_1" || key.PeerID != "" || key.Entry != openclaw.Main || key.Channel != apiChannel || key.AgentID != a.ID || key.AccountID != account {
 		t.Errorf("the key's session: %+v", key)
 	}
 	hello.PeerID = "alice"
@@ -29,11 +29,11 @@ func TestOwnersDoNotShareASession(t *testing.T) {
 		t.Errorf("the peer's session: %+v", alice)
 	}
 	other := identity.ByKey(account, "key_2")
-	same, err := env.Prepare(t.Context(), other, agentID(a), hello)
+	same, err := env.Prepare(t.Context(), other, a.ID, hello)
 	if err != nil || same.session.ID != alice.ID {
 		t.Errorf("the peer's session through another key is %s, want %s (%v)", same.session.ID, alice.ID, err)
 	}
-	second, err := env.Prepare(t.Context(), other, agentID(a), client.ChatRequest{Message: "Hello"})
+	second, err := env.Prepare(t.Context(), other, a.ID, client.ChatRequest{Message: "Hello"})
 	if err != nil || second.session.Owner != "key:key_2" {
 		t.Errorf("another key's session: %+v, %v", second.session, err)
 	}
@@ -60,12 +60,12 @@ func TestSessionOfAnotherOwnerIsNotFound(t *testing.T) {
 		peer    string
 		want    fault.Code // empty: no fault
 	}{
-		"the peer's own":       {agentID(a), alice.ID, "alice", ""},
-		"the key's own":        {agentID(a), mine.ID, "", ""},
-		"of another agent":     {agentID(b), alice.ID, "alice", fault.NotFound},
-		"of another peer":      {agentID(a), alice.ID, "bob", fault.NotFound},
-		"of a key, for a peer": {agentID(a), mine.ID, "alice", fault.NotFound},
-		"unknown session":      {agentID(a), "sess_none", "", fault.NotFound},
+		"the peer's own":       {a.ID, alice.ID, "alice", ""},
+		"the key's own":        {a.ID, mine.ID, "", ""},
+		"of another agent":     {b.ID, alice.ID, "alice", fault.NotFound},
+		"of another peer":      {a.ID, alice.ID, "bob", fault.NotFound},
+		"of a key, for a peer": {a.ID, mine.ID, "alice", fault.NotFound},
+		"unknown session":      {a.ID, "sess_none", "", fault.NotFound},
 		"of an unknown agent":  {"nowhere", alice.ID, "alice", fault.NotFound},
 	} {
 		got, err := env.Prepare(t.Context(), env.actor, c.agent, client.ChatRequest{Message: "m", SessionID: string(c.session), PeerID: c.peer})
@@ -74,16 +74,16 @@ func TestSessionOfAnotherOwnerIsNotFound(t *testing.T) {
 		}
 	}
 	outsider := identity.ByKey("acct_2", "key_9")
-	_, prepared := env.Prepare(t.Context(), outsider, agentID(a), client.ChatRequest{Message: "m", SessionID: string(mine.ID)})
-	_, _, read := env.History(t.Context(), outsider.AccountID, agentID(a), "", time.Time{}, 50)
-	_, _, listed := env.Sessions(t.Context(), outsider.AccountID, agentID(a))
-	_, started := env.NewSession(t.Context(), outsider, agentID(a), "")
+	_, prepared := env.Prepare(t.Context(), outsider, a.ID, client.ChatRequest{Message: "m", SessionID: string(mine.ID)})
+	_, _, read := env.History(t.Context(), outsider.AccountID, a.ID, "", time.Time{}, 50)
+	_, _, listed := env.Sessions(t.Context(), outsider.AccountID, a.ID)
+	_, started := env.NewSession(t.Context(), outsider, a.ID, "")
 	for _, err := range []error{prepared, read, listed, started} {
 		if !fault.Is(err, fault.NotFound) {
 			t.Errorf("another account gets %v", err)
 		}
 	}
-	if _, _, err := env.History(t.Context(), account, agentID(b), alice.ID, time.Time{}, 50); !fault.Is(err, fault.NotFound) {
+	if _, _, err := env.History(t.Context(), account, b.ID, alice.ID, time.Time{}, 50); !fault.Is(err, fault.NotFound) {
 		t.Errorf("the history of another agent's session: %v", err)
 	}
 }
@@ -95,7 +95,7 @@ func TestConcurrentFirstMessagesShareASession(t *testing.T) {
 	ids := make([]identity.SessionID, 20)
 	for i := range ids {
 		all.Go(func() {
-			turn, err := env.Prepare(env.timeout(), env.actor, agentID(a), client.ChatRequest{Message: "m", PeerID: fmt.Sprint(i % 2)})
+			turn, err := env.Prepare(env.timeout(), env.actor, a.ID, client.ChatRequest{Message: "m", PeerID: fmt.Sprint(i % 2)})
 			if err != nil {
 				t.Error(err)
 			}
@@ -116,14 +116,14 @@ func TestLatestSessionIsTheDefault(t *testing.T) {
 		a := env.createAgent("ada")
 		ids := []identity.SessionID{env.prepare(a, client.ChatRequest{Message: "m", PeerID: "alice"}).session.ID}
 		for range 4 {
-			v, err := env.NewSession(t.Context(), env.actor, agentID(a), "alice")
+			v, err := env.NewSession(t.Context(), env.actor, a.ID, "alice")
 			env.must(err)
 			ids = append(ids, v.ID)
 			if got := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "alice"}).session; got.ID != v.ID || !got.StartedAt.Equal(v.StartedAt) {
 				t.Errorf("after NewSession the message belongs to %s, want %s", got.ID, v.ID)
 			}
 		}
-		listed, total, err := env.Sessions(t.Context(), account, agentID(a))
+		listed, total, err := env.Sessions(t.Context(), account, a.ID)
 		env.must(err)
 		slices.Reverse(listed)
 		got := []identity.SessionID{}
@@ -138,7 +138,7 @@ func TestLatestSessionIsTheDefault(t *testing.T) {
 			t.Errorf("the session of an earlier id is %s", v.ID)
 		}
 		events, err := database.All(t.Context(), env.db, database.Scalar[string],
-			`SELECT actor FROM events WHERE kind = 'session.created' AND topic = $1`, event.AgentTopic(agentID(a)))
+			`SELECT actor FROM events WHERE kind = 'session.created' AND topic = $1`, event.AgentTopic(a.ID))
 		env.must(err)
 		wantEqual(t, "the actors in the audit log", events, "key_1", "key_1", "key_1", "key_1")
 	})
@@ -158,7 +158,7 @@ func TestSessionsReturnsTheLatestHundred(t *testing.T) {
 		}
 		return nil
 	}))
-	listed, total, err := env.Sessions(t.Context(), account, agentID(a))
+	listed, total, err := env.Sessions(t.Context(), account, a.ID)
 	if err != nil || total != 103 || len(listed) != 100 {
 		t.Fatalf("%d sessions of %d, %v", len(listed), total, err)
 	}
@@ -174,8 +174,8 @@ func TestStoppedAgentIsNotRunning(t *testing.T) {
 	a := env.createAgent("ada")
 	turn := env.prepare(a, client.ChatRequest{Message: "m"})
 	env.stopAgent(a)
-	_, prepared := env.Prepare(t.Context(), env.actor, agentID(a), client.ChatRequest{Message: "m"})
-	_, started := env.NewSession(t.Context(), env.actor, agentID(a), "")
+	_, prepared := env.Prepare(t.Context(), env.actor, a.ID, client.ChatRequest{Message: "m"})
+	_, started := env.NewSession(t.Context(), env.actor, a.ID, "")
 	ran := env.RunTurn(t.Context(), turn, func(string) error { return nil })
 	for _, err := range []error{prepared, started, ran} {
 		if !fault.Is(err, fault.NotRunning) {
@@ -183,7 +183,7 @@ func TestStoppedAgentIsNotRunning(t *testing.T) {
 		}
 	}
 	wantEqual(t, "the history after a message that was not delivered", env.messages(a, ""))
-	if _, err := env.NewSession(t.Context(), env.actor, agentID(a), "a\x00"); !fault.Is(err, fault.Invalid) {
+	if _, err := env.NewSession(t.Context(), env.actor, a.ID, "a\x00"); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a peer with a NUL: %v", err)
 	}
 }

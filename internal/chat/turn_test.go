@@ -38,17 +38,17 @@ func TestTurnIsSavedOnBothSides(t *testing.T) {
 // answer up to then is saved, and its draft is deleted.
 func TestInterruptedTurnIsSaved(t *testing.T) {
 	for name, c := range map[string]struct {
-		end  func(env *testEnv, agentID string, disconnect func(), pieces chan string)
+		end  func(env *testEnv, agentID identity.AgentID, disconnect func(), pieces chan string)
 		want func(error) bool
 		emit error
 	}{
-		"emit fails":             {func(_ *testEnv, _ string, _ func(), pieces chan string) { pieces <- "lost" }, func(err error) bool { return errors.Is(err, errClientGone) }, errClientGone},
-		"the client disconnects": {func(_ *testEnv, _ string, disconnect func(), _ chan string) { disconnect() }, func(err error) bool { return errors.Is(err, context.Canceled) }, nil},
-		"the model fails": {func(_ *testEnv, _ string, _ func(), pieces chan string) {
+		"emit fails":             {func(_ *testEnv, _ identity.AgentID, _ func(), pieces chan string) { pieces <- "lost" }, func(err error) bool { return errors.Is(err, errClientGone) }, errClientGone},
+		"the client disconnects": {func(_ *testEnv, _ identity.AgentID, disconnect func(), _ chan string) { disconnect() }, func(err error) bool { return errors.Is(err, context.Canceled) }, nil},
+		"the model fails": {func(_ *testEnv, _ identity.AgentID, _ func(), pieces chan string) {
 			pieces <- errorPiece + "On fire."
 			close(pieces)
 		}, func(err error) bool { return fault.Is(err, fault.Upstream) }, nil},
-		"the gateway dies": {func(env *testEnv, id string, _ func(), _ chan string) { env.driver.Kill(identity.AgentID(id), 137) }, func(err error) bool { return fault.Is(err, fault.Unavailable) }, nil},
+		"the gateway dies": {func(env *testEnv, id identity.AgentID, _ func(), _ chan string) { env.driver.Kill(id, 137) }, func(err error) bool { return fault.Is(err, fault.Unavailable) }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := newTestEnvWith(t, time.Millisecond)
@@ -76,7 +76,7 @@ func TestInterruptedTurnIsSaved(t *testing.T) {
 			env.waitForDrafts("I was about ")
 			pieces <- "to "
 			<-emitted
-			c.end(env, string(agentID(a)), disconnect, pieces)
+			c.end(env, a.ID, disconnect, pieces)
 			if err := <-out; !c.want(err) {
 				t.Errorf("the turn ended with %v", err)
 			}
@@ -140,7 +140,7 @@ func TestAgentDeletedDuringATurn(t *testing.T) {
 	turn := env.sendAsync(env.timeout(), env.prepare(a, client.ChatRequest{Message: "Hello"}))
 	pieces <- "I was "
 	env.waitForDrafts("I was ")
-	outcome, err := env.agents.Delete(t.Context(), env.caller(), a.ID)
+	outcome, err := env.agents.Delete(t.Context(), env.actor, a.ID)
 	env.must(err)
 	env.must(env.agents.AwaitDeleted(env.timeout(), outcome))
 	if err := <-turn; err == nil {

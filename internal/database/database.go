@@ -1,5 +1,5 @@
-// Package database opens the records' database, brings its schema up to date and
-// runs transactions. It knows no feature: each keeps its own SQL beside its rules.
+// Package database opens the database, migrates its schema and runs transactions. It
+// contains no SQL of a feature: each package has its own SQL beside its rules.
 package database
 
 import (
@@ -24,14 +24,13 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Settings say where the records are.
+// Settings configure Open.
 type Settings struct {
 	Path string // the SQLite file; its directory must exist
 	Log  *slog.Logger
 }
 
-// Querier is what a query needs: the database itself, for reading, or a
-// transaction.
+// Querier runs queries. It is a *DB, for reading, or a *Tx.
 type Querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -44,21 +43,21 @@ type DB struct {
 	write *sql.DB // one connection: SQLite has one writer
 
 	mu       sync.RWMutex
-	prepared map[string]*sql.Stmt // by query, of the reading side; guarded by mu
+	prepared map[string]*sql.Stmt // on read, by query; guarded by mu
 }
 
-// maxPrepared bounds how many queries are kept parsed; there are fewer, but for
-// those that a filter puts together.
+// maxPrepared bounds the number of prepared statements. The program has fewer queries,
+// except for those that are built from a filter.
 const maxPrepared = 500
 
-// pragmas: WAL lets readers go on beside the writer and another process; a busy
-// writer is waited for; NORMAL loses nothing in a crash of the process.
+// pragmas: with WAL, readers do not wait for the writer or another process; busy_timeout
+// waits for another writer; synchronous=NORMAL loses nothing if the process crashes.
 const pragmas = "_pragma=journal_mode(WAL)&_pragma=busy_timeout(15000)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_time_format=sqlite"
 
-// Open opens the database file, makes it if it is missing and migrates it.
-// Several processes may have it open at once. The caller closes it.
+// Open opens and migrates the database file, and creates it if it is missing. Several
+// processes may have it open at the same time. The caller closes the DB.
 func Open(ctx context.Context, s Settings) (*DB, error) {
-	if err := private(s.Path); err != nil {
+	if err := createPrivate(s.Path); err != nil {
 		return nil, err
 	}
 	dsn := "file:" + (&url.URL{Path: s.Path}).EscapedPath() + "?" + pragmas
@@ -80,9 +79,9 @@ func Open(ctx context.Context, s Settings) (*DB, error) {
 	return db, nil
 }
 
-// private makes the file readable to its owner alone before SQLite does with
-// wider rights; the WAL and its index inherit them.
-func private(path string) error {
+// createPrivate creates the file with mode 0600, before SQLite creates it with a wider
+// mode. The WAL file and its index get the same mode.
+func createPrivate(path string) error {
 	f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
@@ -99,9 +98,9 @@ func (db *DB) migrate(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	done, err := provider.Up(ctx)
-	if len(done) > 0 && log != nil {
-		log.DebugContext(ctx, "database migrated", "steps", len(done))
+	applied, err := provider.Up(ctx)
+	if len(applied) > 0 && log != nil {
+		log.DebugContext(ctx, "database migrated", "steps", len(applied))
 	}
 	return err
 }
@@ -109,10 +108,10 @@ func (db *DB) migrate(ctx context.Context, log *slog.Logger) error {
 // Close closes every connection.
 func (db *DB) Close() error { return errors.Join(db.read.Close(), db.write.Close()) }
 
-// Ping says whether the database answers.
+// Ping returns an error if the database does not answer.
 func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
 
-// ExecContext implements Querier. The reading side refuses changes.
+// ExecContext implements Querier. Changes fail: make them in a Tx.
 func (db *DB) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	return db.read.ExecContext(ctx, query, args...)
 }
@@ -133,14 +132,15 @@ func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *s
 	return db.read.QueryRowContext(ctx, query, args...)
 }
 
-// statement is a query that is parsed once a connection and not once a call,
-// which would be a third of what a short query costs. It is nil if it cannot be
-// kept: then the query itself is asked, and says why if it is wrong.
+// statement returns the prepared statement of a query. Preparing it on each call would
+// take a third of the time of a short query. It returns nil if the query cannot be
+// prepared or there are too many statements: then the caller runs the query itself,
+// which returns the error of an invalid query.
 func (db *DB) statement(ctx context.Context, query string) *sql.Stmt {
 	db.mu.RLock()
-	s, kept := db.prepared[query], len(db.prepared)
+	s, count := db.prepared[query], len(db.prepared)
 	db.mu.RUnlock()
-	if s != nil || kept >= maxPrepared {
+	if s != nil || count >= maxPrepared {
 		return s
 	}
 	s, err := db.read.PrepareContext(ctx, query)
@@ -150,24 +150,25 @@ func (db *DB) statement(ctx context.Context, query string) *sql.Stmt {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if other := db.prepared[query]; other != nil {
-		_ = s.Close() // another caller was faster
+		_ = s.Close() // another caller has prepared it
 		return other
 	}
 	db.prepared[query] = s
 	return s
 }
 
-// Tx is a transaction: a Querier that may change things.
+// Tx is a transaction. As a Querier it reads and changes.
 type Tx struct {
 	*sql.Tx
-	after []func()
+	afterCommit []func()
 }
 
-// AfterCommit calls f once the transaction is committed, and never if it is not.
-func (tx *Tx) AfterCommit(f func()) { tx.after = append(tx.after, f) }
+// AfterCommit calls f after the transaction is committed. It does not call f if the
+// transaction is rolled back.
+func (tx *Tx) AfterCommit(f func()) { tx.afterCommit = append(tx.afterCommit, f) }
 
-// Tx runs f in a transaction that holds the write lock from its start. It
-// commits if f returns nil, and otherwise undoes everything.
+// Tx runs f in a transaction that holds the write lock from its start. It commits if f
+// returns nil, and otherwise rolls back.
 func (db *DB) Tx(ctx context.Context, f func(*Tx) error) error {
 	sqlTx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
@@ -181,7 +182,7 @@ func (db *DB) Tx(ctx context.Context, f func(*Tx) error) error {
 	if err := sqlTx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	for _, f := range tx.after {
+	for _, f := range tx.afterCommit {
 		f()
 	}
 	return nil
@@ -190,7 +191,7 @@ func (db *DB) Tx(ctx context.Context, f func(*Tx) error) error {
 // Row is one row to scan.
 type Row interface{ Scan(dest ...any) error }
 
-// One returns the first row of a query, or sql.ErrNoRows.
+// One returns the first row of a query. Errors: sql.ErrNoRows.
 func One[T any](ctx context.Context, q Querier, scan func(Row) (T, error), query string, args ...any) (T, error) {
 	return scan(q.QueryRowContext(ctx, query, args...))
 }
@@ -213,7 +214,7 @@ func All[T any](ctx context.Context, q Querier, scan func(Row) (T, error), query
 	return all, rows.Err()
 }
 
-// Exec runs a statement and returns how many rows it changed.
+// Exec runs a statement and returns the number of rows that it changed.
 func Exec(ctx context.Context, q Querier, query string, args ...any) (int64, error) {
 	res, err := q.ExecContext(ctx, query, args...)
 	if err != nil {
@@ -229,7 +230,8 @@ func Scalar[T any](r Row) (T, error) {
 	return v, err
 }
 
-// Millis is how times are stored: milliseconds since 1970, UTC; the zero time is 0.
+// Millis returns a time as the database stores it: milliseconds since 1970, UTC. The
+// zero time is 0.
 func Millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -237,7 +239,7 @@ func Millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// Time reads what Millis wrote.
+// Time returns the time for which Millis returned ms.
 func Time(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}

@@ -24,39 +24,39 @@ func count(t *testing.T, q database.Querier) int {
 
 const insert = `INSERT INTO events (account_id, topic, kind, actor, data, at) VALUES ('a', 't', 'k', '', '', 1)`
 
-func TestTxCommitsOrUndoesEverything(t *testing.T) {
+func TestTxCommitsOrRollsBackEverything(t *testing.T) {
 	db := databasetest.New(t)
-	told := 0
+	calls := 0
 	broken := errors.New("broken")
 	err := db.Tx(t.Context(), func(tx *database.Tx) error {
-		tx.AfterCommit(func() { told++ })
+		tx.AfterCommit(func() { calls++ })
 		if _, err := tx.ExecContext(t.Context(), insert); err != nil {
 			return err
 		}
 		return broken
 	})
-	if !errors.Is(err, broken) || count(t, db) != 0 || told != 0 {
-		t.Fatalf("err %v, %d rows, told %d", err, count(t, db), told)
+	if !errors.Is(err, broken) || count(t, db) != 0 || calls != 0 {
+		t.Fatalf("err %v, %d rows, %d calls", err, count(t, db), calls)
 	}
 	err = db.Tx(t.Context(), func(tx *database.Tx) error {
-		tx.AfterCommit(func() { told++ })
+		tx.AfterCommit(func() { calls++ })
 		_, err := tx.ExecContext(t.Context(), insert)
 		return err
 	})
-	if err != nil || count(t, db) != 1 || told != 1 {
-		t.Fatalf("err %v, %d rows, told %d", err, count(t, db), told)
+	if err != nil || count(t, db) != 1 || calls != 1 {
+		t.Fatalf("err %v, %d rows, %d calls", err, count(t, db), calls)
 	}
 }
 
-func TestTheReadingSideRefusesChanges(t *testing.T) {
+func TestChangesOutsideATxFail(t *testing.T) {
 	db := databasetest.New(t)
 	if _, err := db.ExecContext(t.Context(), insert); err == nil {
-		t.Fatal("a change went past Tx")
+		t.Fatal("a change outside a Tx succeeded")
 	}
 }
 
-// The admin commands work on the same file while the server runs.
-func TestTwoProcessesWriteAtOnce(t *testing.T) {
+// The admin commands use the same file while the server runs.
+func TestProcessesWriteConcurrently(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
 	var all sync.WaitGroup
 	for range 4 {
@@ -88,7 +88,7 @@ func TestTwoProcessesWriteAtOnce(t *testing.T) {
 	}
 }
 
-func TestTheFileIsItsOwnersAlone(t *testing.T) {
+func TestOnlyTheOwnerCanReadTheFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
 	db, err := database.Open(t.Context(), database.Settings{Path: path})
 	if err != nil {
@@ -106,7 +106,7 @@ func TestTheFileIsItsOwnersAlone(t *testing.T) {
 	}
 }
 
-func TestOneOfNothing(t *testing.T) {
+func TestOneWithoutRowsReturnsErrNoRows(t *testing.T) {
 	db := databasetest.New(t)
 	_, err := database.One(t.Context(), db, database.Scalar[string], `SELECT id FROM accounts`)
 	if !errors.Is(err, sql.ErrNoRows) {

@@ -1,6 +1,7 @@
-// Package event is the ordered log of what happened, which is the audit log too, and
-// the notifications that tell other parts of the server to read it. The log is the
-// truth and is never changed; a notification only says that there is something new.
+// Package event is the ordered log of what happened, which is also the audit log, and
+// the notifications on which other parts of the server read it. The log is the source of
+// truth and its events are never changed. A notification only reports that there is
+// something new.
 package event
 
 import (
@@ -20,8 +21,8 @@ func AgentTopic(id identity.AgentID) Topic { return Topic("agent/" + string(id))
 // ReconcilePrefix begins the topics of ReconcileTopic.
 const ReconcilePrefix = "reconcile/"
 
-// ReconcileTopic is notified of when an agent's desired state or what its home
-// should hold has changed, so that its reconciler looks at it.
+// ReconcileTopic is the topic of changes that an agent's reconciler must act on: of its
+// desired state, and of what its home should hold. It has notifications only, no events.
 func ReconcileTopic(id identity.AgentID) Topic { return Topic(ReconcilePrefix + string(id)) }
 
 // SwarmTopic is the topic of a swarm.
@@ -37,18 +38,19 @@ type Event struct {
 	At    time.Time
 }
 
-// Log appends events, reads them back, and notifies of them.
+// Log appends events, lists them, and notifies subscribers.
 type Log struct {
 	db       *database.DB
 	notifier *notifier
 }
 
-// NewLog returns the log of a database. There is one in a server.
+// NewLog returns the log of a database. A server has one, because notifications reach
+// the subscribers of the same Log only.
 func NewLog(db *database.DB) *Log { return &Log{db: db, notifier: newNotifier()} }
 
-// Append writes an event inside the change's own transaction, so that neither
-// exists without the other, and notifies of its topic after the commit. The log sets
-// e's Seq, Actor and At. Data must never hold a secret.
+// Append writes an event in the transaction of the change that it records, and notifies
+// its topic after the commit. The log sets e's Seq, Actor and At. Data must not contain a
+// secret.
 func (l *Log) Append(ctx context.Context, tx *database.Tx, actor identity.Actor, e Event) error {
 	data, err := json.Marshal(e.Data)
 	if err != nil {
@@ -64,12 +66,12 @@ func (l *Log) Append(ctx context.Context, tx *database.Tx, actor identity.Actor,
 	return nil
 }
 
-// NotifyAfterCommit notifies of a topic once the transaction is committed.
+// NotifyAfterCommit notifies a topic after the transaction is committed.
 func (l *Log) NotifyAfterCommit(tx *database.Tx, t Topic) {
 	tx.AfterCommit(func() { l.Notify(t) })
 }
 
-// Notify tells the subscribers of a topic to read what they subscribed for again.
+// Notify notifies the subscribers of a topic. They then read its records again.
 func (l *Log) Notify(t Topic) { l.notifier.notify(t) }
 
 // Subscribe returns a channel that receives after each notification of the topic,
@@ -83,17 +85,17 @@ func (l *Log) SubscribePrefix(prefix string) *PrefixSubscription {
 	return l.notifier.subscribePrefix(prefix)
 }
 
-// Filter narrows a reading of the log; empty fields let everything through.
+// Filter selects events. Empty fields select all.
 type Filter struct {
 	Topic  Topic
 	Kind   string
-	Actor  string // as identity.Actor.String writes it
+	Actor  string // as returned by identity.Actor.String
 	Since  time.Time
-	Before int64 // only events with a smaller Seq; 0: from the newest on
+	Before int64 // only events with a smaller Seq; 0: all
 	Limit  int
 }
 
-// List reads an account's events, newest first.
+// List returns an account's events, newest first.
 func (l *Log) List(ctx context.Context, account identity.AccountID, f Filter) ([]Event, error) {
 	where := []string{"account_id = $1"}
 	args := []any{account}
@@ -135,7 +137,7 @@ func scan(r database.Row) (Event, error) {
 	if err := json.Unmarshal([]byte(data), &e.Data); err != nil {
 		return e, fmt.Errorf("event %d: %w", e.Seq, err)
 	}
-	if e.Data == nil { // it was appended without any
+	if e.Data == nil { // it was appended without data
 		e.Data = map[string]any{}
 	}
 	return e, nil

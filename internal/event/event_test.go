@@ -11,10 +11,10 @@ import (
 	"agento.host/agento/internal/identity"
 )
 
-func TestAppendNotifiesAfterTheCommitOnly(t *testing.T) {
+func TestAppendNotifiesAfterTheCommit(t *testing.T) {
 	db := databasetest.New(t)
 	log := event.NewLog(db)
-	news, stop := log.Subscribe("agent/1")
+	notified, stop := log.Subscribe("agent/1")
 	defer stop()
 	write := func(fail error) error {
 		return db.Tx(t.Context(), func(tx *database.Tx) error {
@@ -26,22 +26,22 @@ func TestAppendNotifiesAfterTheCommitOnly(t *testing.T) {
 		t.Fatal("no error")
 	}
 	select {
-	case <-news:
+	case <-notified:
 		t.Fatal("notified of an event that was rolled back")
 	default:
 	}
 	if err := write(nil); err != nil {
 		t.Fatal(err)
 	}
-	<-news
+	<-notified
 	got, err := log.List(t.Context(), "a", event.Filter{Limit: 10})
 	if err != nil || len(got) != 1 || got[0].Data["name"] != "x" || got[0].Actor != identity.ByKey("a", "key_1") {
 		t.Fatalf("%+v %v", got, err)
 	}
 }
 
-// TestAnEventWithoutDataHasAnEmptyObject: its readers are promised one.
-func TestAnEventWithoutDataHasAnEmptyObject(t *testing.T) {
+// The API always returns an object.
+func TestEventWithoutDataHasAnEmptyObject(t *testing.T) {
 	db := databasetest.New(t)
 	log := event.NewLog(db)
 	err := db.Tx(t.Context(), func(tx *database.Tx) error {
@@ -56,7 +56,7 @@ func TestAnEventWithoutDataHasAnEmptyObject(t *testing.T) {
 	}
 }
 
-func TestListIsNewestFirstOfOneAccountAndPages(t *testing.T) {
+func TestListReturnsPagesOfOneAccountNewestFirst(t *testing.T) {
 	db := databasetest.New(t)
 	log := event.NewLog(db)
 	for i, account := range []identity.AccountID{"a", "b", "a", "a"} {
@@ -77,7 +77,7 @@ func TestListIsNewestFirstOfOneAccountAndPages(t *testing.T) {
 	}
 }
 
-func TestASubscriberIsToldOnceUntilItLooksAndNeverAfterItLeft(t *testing.T) {
+func TestSubscriberHasOnePendingNotificationUntilItUnsubscribes(t *testing.T) {
 	log := event.NewLog(databasetest.New(t))
 	c, stop := log.Subscribe("t")
 	log.Notify("t")
@@ -87,12 +87,12 @@ func TestASubscriberIsToldOnceUntilItLooksAndNeverAfterItLeft(t *testing.T) {
 	log.Notify("t")
 	select {
 	case <-c:
-		t.Fatal("told after it left, or twice for one look")
+		t.Fatal("notified after it unsubscribed, or twice")
 	default:
 	}
 }
 
-func TestAPrefixSubscriptionCollectsEachTopicOnce(t *testing.T) {
+func TestPrefixSubscriptionCollectsEachTopicOnce(t *testing.T) {
 	log := event.NewLog(databasetest.New(t))
 	s := log.SubscribePrefix(event.ReconcilePrefix)
 	defer s.Close()
@@ -106,6 +106,6 @@ func TestAPrefixSubscriptionCollectsEachTopicOnce(t *testing.T) {
 		t.Fatalf("%q", got)
 	}
 	if more := s.Take(); len(more) > 0 {
-		t.Fatalf("%q were taken twice", more)
+		t.Fatalf("%q were returned twice", more)
 	}
 }

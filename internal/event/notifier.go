@@ -15,9 +15,9 @@ func (t Topic) ID() string {
 	return id
 }
 
-// notifier tells subscribers that there is something new to read about a topic. A
-// notification for a subscriber that is busy is remembered once: nothing is missed,
-// nothing piles up.
+// notifier notifies the subscribers of topics. For a subscriber that is busy, one
+// notification stays pending, however many there are: none is lost, and memory stays
+// bounded.
 type notifier struct {
 	mu       sync.Mutex
 	topics   map[Topic]map[chan struct{}]struct{} // guarded by mu
@@ -76,8 +76,7 @@ func (n *notifier) subscribePrefix(prefix string) *PrefixSubscription {
 	return s
 }
 
-// PrefixSubscription collects the topics that were notified of and that begin with
-// a prefix, each once however often.
+// PrefixSubscription collects the topics with a prefix that were notified, each once.
 type PrefixSubscription struct {
 	notifier *notifier
 	prefix   string
@@ -90,7 +89,7 @@ type PrefixSubscription struct {
 // Ready returns a channel that receives when Take has something to return.
 func (s *PrefixSubscription) Ready() <-chan struct{} { return s.ready }
 
-// Take returns the topics that were notified of since the last call, in no order.
+// Take returns the topics that were notified since the last call, in no order.
 func (s *PrefixSubscription) Take() []Topic {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,6 +1,5 @@
-// Package fault says how a request may fail. Every failure that a caller can act
-// on is a *Fault; any other error is internal, and the caller is shown only a
-// request id.
+// Package fault defines the failures of requests. Every failure that a caller can act on
+// is a *Fault. Any other error is internal: the caller sees only a request id.
 package fault
 
 import (
@@ -12,7 +11,7 @@ import (
 // Code is the stable, machine-readable name of a failure.
 type Code string
 
-// The codes of the contract, and ours.
+// The codes. docs/errors.md lists them with their status.
 const (
 	Invalid         Code = "invalid_request"
 	Unauthorized    Code = "unauthorized"
@@ -30,18 +29,18 @@ const (
 	Unavailable     Code = "unavailable"
 )
 
-// Fault is a failure that the caller is told about. Message is a sentence that
-// says what to do; Details names each thing that is wrong, or what the caller
-// needs to try again.
+// Fault is a failure that is reported to the caller. Message is a sentence that tells
+// what to do. Details has an entry for each invalid field, or what the caller needs to
+// try again.
 type Fault struct {
 	Code       Code
 	Message    string
 	Details    map[string]string
-	RetryAfter time.Duration // 0: not said
+	RetryAfter time.Duration // 0: unknown
 	cause      error
 }
 
-// New makes a fault with a formatted message.
+// New returns a fault with a formatted message.
 func New(code Code, format string, args ...any) *Fault {
 	return &Fault{Code: code, Message: fmt.Sprintf(format, args...)}
 }
@@ -54,10 +53,10 @@ func (f *Fault) Error() string {
 	return fmt.Sprintf("%s: %s", f.Code, f.Message)
 }
 
-// Unwrap returns the cause, which is logged and never shown.
+// Unwrap returns the cause, which is logged and never sent to the caller.
 func (f *Fault) Unwrap() error { return f.cause }
 
-// Because returns a copy of f that remembers its cause for the log.
+// Because returns a copy of f with a cause for the log.
 func (f *Fault) Because(err error) *Fault {
 	c := *f
 	c.cause = err
@@ -84,24 +83,24 @@ func From(err error) *Fault {
 	return New(Internal, "Something failed inside agento. Give the request id to the operator.").Because(err)
 }
 
-// Is says whether err is a fault of that code.
+// Is reports whether err is, or wraps, a fault with that code.
 func Is(err error, code Code) bool {
 	var f *Fault
 	return errors.As(err, &f) && f.Code == code
 }
 
-// Fields collects what is wrong with an input, so that every broken field is
-// named at once.
+// Fields collects what is wrong with the fields of an input, so that one fault names
+// every invalid field.
 type Fields map[string]string
 
-// Add notes what is wrong with a field; the first word on a field stands.
+// Add records what is wrong with a field. It ignores further problems of the same field.
 func (f Fields) Add(field, format string, args ...any) {
 	if _, ok := f[field]; !ok {
 		f[field] = fmt.Sprintf(format, args...)
 	}
 }
 
-// Err returns nil if nothing was added, else an Invalid fault.
+// Err returns nil if nothing was added, and otherwise an Invalid fault.
 func (f Fields) Err() error {
 	if len(f) == 0 {
 		return nil

@@ -7,22 +7,22 @@ import (
 	"testing"
 )
 
-func TestFromFindsTheFaultOrHidesTheError(t *testing.T) {
+func TestFromReturnsTheFaultOrHidesTheError(t *testing.T) {
 	known := New(NotFound, "There is no agent %q.", "a1")
 	if got := From(fmt.Errorf("read: %w", known)); got != known {
 		t.Errorf("got %v", got)
 	}
-	cause := errors.New("the disk said no")
+	cause := errors.New("the disk is full")
 	got := From(fmt.Errorf("write: %w", cause))
 	if got.Code != Internal || strings.Contains(got.Message, "disk") || !errors.Is(got, cause) {
-		t.Errorf("message %q, cause %v: the caller must not see it, the log must", got.Message, got.Unwrap())
+		t.Errorf("message %q, cause %v: the cause must be in the log only", got.Message, got.Unwrap())
 	}
 	if !Is(fmt.Errorf("again: %w", got), Internal) || Is(cause, Internal) || Is(nil, Internal) {
-		t.Error("Is looks for a fault in the chain")
+		t.Error("Is does not look for a fault in the chain")
 	}
 }
 
-func TestCopiesLeaveTheOriginalAlone(t *testing.T) {
+func TestWithAndBecauseReturnCopies(t *testing.T) {
 	first := New(Conflict, "It was changed.").With("currentHash", "h1")
 	second := first.With("other", "x").Because(errors.New("race"))
 	if len(first.Details) != 1 || first.Unwrap() != nil || len(second.Details) != 2 || !strings.Contains(second.Error(), "race") {
@@ -30,10 +30,10 @@ func TestCopiesLeaveTheOriginalAlone(t *testing.T) {
 	}
 }
 
-func TestFieldsNameEachThingThatIsWrong(t *testing.T) {
+func TestFieldsNameEveryInvalidField(t *testing.T) {
 	f := Fields{}
 	if f.Err() != nil {
-		t.Error("nothing is wrong")
+		t.Error("an error without invalid fields")
 	}
 	f.Add("name", "must not be empty")
 	f.Add("name", "must be short")

@@ -1,10 +1,10 @@
-// Package identity names who acts and whom things belong to. Its ids are types of
-// their own, so that the compiler refuses one in the place of another.
+// Package identity defines the ids of things, and the actors that change them. Each id
+// has its own type, so that the compiler refuses one in place of another.
 package identity
 
 import "strings"
 
-// Ids of things that more than one package speaks of.
+// Ids that more than one package uses.
 type (
 	AccountID string // acct_…
 	KeyID     string // key_…
@@ -22,36 +22,36 @@ const (
 	Key      Kind = "key"      // an API key
 	User     Kind = "user"     // a person who is signed in
 	Agent    Kind = "agent"    // an agent, by its own tools or its own edits
-	System   Kind = "system"   // the server itself
-	Operator Kind = "operator" // whoever runs the installation
+	System   Kind = "system"   // the server
+	Operator Kind = "operator" // the person who runs the installation
 )
 
-// Actor is who changes something, in which account. It is the first parameter
-// after the context of every method that changes something. AccountID is empty for
-// what belongs to the installation and to no account.
+// Actor is who changes something, and in which account. It is the first parameter after
+// the context, and the transaction if there is one, of methods that change something.
+// AccountID is empty for changes of the installation, which belong to no account.
 type Actor struct {
 	AccountID AccountID
 	Kind      Kind
 	ID        string // of the key, user or agent; empty for the system and operators
 }
 
-// ByKey returns the actor of a request that was made with an API key.
+// ByKey returns the actor of a request with an API key.
 func ByKey(account AccountID, key KeyID) Actor {
 	return Actor{AccountID: account, Kind: Key, ID: string(key)}
 }
 
-// ByAgent returns the actor of what an agent does by itself.
+// ByAgent returns an agent as the actor of a change that it makes itself.
 func ByAgent(account AccountID, agent AgentID) Actor {
 	return Actor{AccountID: account, Kind: Agent, ID: string(agent)}
 }
 
-// BySystem returns the server itself as an actor in an account.
+// BySystem returns the server as an actor in an account.
 func BySystem(account AccountID) Actor { return Actor{AccountID: account, Kind: System} }
 
 // ByOperator returns the operator as an actor in an account.
 func ByOperator(account AccountID) Actor { return Actor{AccountID: account, Kind: Operator} }
 
-// String returns the actor as the audit log shows it: the id of a key or a user,
+// String returns the actor as the audit log shows it: the id of a key or a user, and
 // otherwise the kind.
 func (a Actor) String() string {
 	if a.Kind == Key || a.Kind == User {
@@ -60,7 +60,8 @@ func (a Actor) String() string {
 	return string(a.Kind)
 }
 
-// ParseActor reads what String wrote for an actor of the account.
+// ParseActor returns the actor of the account for which String returned text. An agent's
+// id is lost.
 func ParseActor(account AccountID, text string) Actor {
 	switch kind := Kind(text); {
 	case kind == Agent, kind == System, kind == Operator:

@@ -6,9 +6,8 @@ import (
 	"agento.host/agento/internal/identity"
 )
 
-// TestParseActorReadsWhatStringWrote: the log keeps only the text. Which agent it
-// was stands in the event's topic.
-func TestParseActorReadsWhatStringWrote(t *testing.T) {
+// The log stores only the text. The topic of the event has the id of the agent.
+func TestParseActorReversesString(t *testing.T) {
 	for _, a := range []identity.Actor{
 		identity.ByKey("acct_1", "key_1"),
 		{AccountID: "acct_1", Kind: identity.User, ID: "user_1"},

@@ -14,16 +14,15 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
-	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/fault"
-	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/vault"
 )
 
 // Settings of a Handler.
 type Settings struct {
-	Agents    *agent.Service
+	Gateways  *gateway.Manager
 	Knowledge *knowledge.Service
 	Version   string
 	Log       *slog.Logger
@@ -31,7 +30,7 @@ type Settings struct {
 
 // Handler serves the tools. It is an http.Handler.
 type Handler struct {
-	agents    *agent.Service
+	gateways  *gateway.Manager
 	knowledge *knowledge.Service
 	version   string
 	log       *slog.Logger
@@ -40,14 +39,14 @@ type Handler struct {
 
 // New returns a handler.
 func New(s Settings) *Handler {
-	h := &Handler{agents: s.Agents, knowledge: s.Knowledge, version: s.Version, log: s.Log}
+	h := &Handler{gateways: s.Gateways, knowledge: s.Knowledge, version: s.Version, log: s.Log}
 	// Stateless: any replica can answer any request, and no state of a deleted agent
 	// remains.
 	h.mcp = mcp.NewStreamableHTTPHandler(h.newServer, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true})
 	return h
 }
 
-// callerKey is the context key of the agent.Caller of a request. The MCP library
+// callerKey is the context key of the gateway.Caller of a request. The MCP library
 // passes only the request to newServer.
 type callerKey struct{}
 
@@ -59,7 +58,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the bearer token of an agent is required", http.StatusUnauthorized)
 		return
 	}
-	caller, err := h.agents.CallerOf(r.Context(), vault.NewSecret(token))
+	caller, err := h.gateways.CallerOf(r.Context(), vault.NewSecret(token))
 	if err != nil {
 		if !fault.Is(err, fault.Unauthorized) {
 			h.log.ErrorContext(r.Context(), "finding the agent of a tools token failed", "error", err)
@@ -73,7 +72,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // newServer returns a server with the tools of the request's agent. Tools take the
 // agent from the token, never from the model's input.
 func (h *Handler) newServer(r *http.Request) *mcp.Server {
-	caller, ok := r.Context().Value(callerKey{}).(agent.Caller)
+	caller, ok := r.Context().Value(callerKey{}).(gateway.Caller)
 	if !ok {
 		return nil
 	}
@@ -87,7 +86,7 @@ type searchInput struct {
 	Limit int    `json:"limit,omitempty" jsonschema:"how many passages at most; 5 if not given, 20 at most"`
 }
 
-func (h *Handler) searchTool(caller agent.Caller) mcp.ToolHandlerFor[searchInput, any] {
+func (h *Handler) searchTool(caller gateway.Caller) mcp.ToolHandlerFor[searchInput, any] {
 	return func(ctx context.Context, _ *mcp.CallToolRequest, in searchInput) (*mcp.CallToolResult, any, error) {
 		text, err := h.search(ctx, caller, in)
 		if err != nil {
@@ -103,11 +102,11 @@ func (h *Handler) searchTool(caller agent.Caller) mcp.ToolHandlerFor[searchInput
 
 // search turns a panic into an error, because the MCP library runs tools on its own
 // goroutines, where a panic would end the server.
-func (h *Handler) search(ctx context.Context, caller agent.Caller, in searchInput) (text string, err error) {
+func (h *Handler) search(ctx context.Context, caller gateway.Caller, in searchInput) (text string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return h.knowledge.SearchTool(ctx, identity.AccountID(caller.AccountID), identity.AgentID(caller.AgentID), in.Query, in.Limit)
+	return h.knowledge.SearchTool(ctx, caller.AccountID, caller.AgentID, in.Query, in.Limit)
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/gateway"
 )
 
 // TestPanicOfAToolIsAnError: net/http does not recover a panic on the goroutine of a
@@ -15,7 +15,7 @@ import (
 func TestPanicOfAToolIsAnError(t *testing.T) {
 	var log bytes.Buffer
 	h := New(Settings{Log: slog.New(slog.NewTextHandler(&log, nil))}) // a search without a knowledge service panics
-	result, _, err := h.searchTool(agent.Caller{AgentID: "a1"})(t.Context(), nil, searchInput{Query: "what"})
+	result, _, err := h.searchTool(gateway.Caller{AgentID: "a1"})(t.Context(), nil, searchInput{Query: "what"})
 	if err != nil || result == nil || !result.IsError {
 		t.Fatalf("got %+v, %v", result, err)
 	}

@@ -141,15 +141,15 @@ func (m *Meter) Usage(ctx context.Context, account identity.AccountID, agent ide
 }
 
 // DeleteAgent deletes the usage of an agent in the caller's transaction.
-func (m *Meter) DeleteAgent(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID) error {
+func (m *Meter) DeleteAgent(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID) error {
 	m.mu.Lock()
 	for key := range m.pending {
-		if key.account == account && key.agent == agent {
+		if key.account == actor.AccountID && key.agent == agent {
 			delete(m.pending, key)
 		}
 	}
 	m.mu.Unlock()
-	_, err := database.Exec(ctx, tx, `DELETE FROM usage WHERE account_id = $1 AND agent_id = $2`, account, agent)
+	_, err := database.Exec(ctx, tx, `DELETE FROM usage WHERE account_id = $1 AND agent_id = $2`, actor.AccountID, agent)
 	return err
 }
 

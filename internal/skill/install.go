@@ -139,7 +139,7 @@ func (s *Service) insert(ctx context.Context, tx *database.Tx, i *Installed, p P
 	if err != nil {
 		return err
 	}
-	if err := plan.RoomForSkill(len(others)); err != nil {
+	if err := plan.AllowsSkill(len(others)); err != nil {
 		return err
 	}
 	if err := checkPin(ctx, tx, *i); err != nil {

@@ -583,7 +583,7 @@ func TestDeleteAgentDeletesAllRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, id := range []identity.AgentID{agentID, "agent-2"} {
-		err := e.db.Tx(t.Context(), func(tx *database.Tx) error { return e.store.DeleteAgent(t.Context(), tx, account, id) })
+		err := e.db.Tx(t.Context(), func(tx *database.Tx) error { return e.store.DeleteAgent(t.Context(), tx, actor, id) })
 		if err != nil {
 			t.Fatal(err)
 		}

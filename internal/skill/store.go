@@ -41,17 +41,17 @@ func NewStore(s StoreSettings) *Store {
 
 // DeleteAgent deletes the records of an agent's skills. It leaves the agent's home as it
 // is.
-func (s *Store) DeleteAgent(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID) error {
+func (s *Store) DeleteAgent(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID) error {
 	for _, query := range []string{
 		`DELETE FROM skill_files WHERE account_id = $1 AND owner_id IN (SELECT id FROM agent_skills WHERE account_id = $1 AND agent_id = $2)`,
 		`DELETE FROM agent_skills WHERE account_id = $1 AND agent_id = $2`,
 		`DELETE FROM agent_skill_paths WHERE account_id = $1 AND agent_id = $2`,
 	} {
-		if _, err := tx.ExecContext(ctx, query, account, agent); err != nil {
+		if _, err := tx.ExecContext(ctx, query, actor.AccountID, agent); err != nil {
 			return fmt.Errorf("delete skills of agent %s: %w", agent, err)
 		}
 	}
-	if err := deleteUnusedBlobs(ctx, tx, account); err != nil {
+	if err := deleteUnusedBlobs(ctx, tx, actor.AccountID); err != nil {
 		return fmt.Errorf("delete skills of agent %s: %w", agent, err)
 	}
 	return nil

@@ -31,7 +31,7 @@ func TestSlugOf(t *testing.T) {
 	}
 }
 
-func TestANameWithoutKnownLettersGetsAHash(t *testing.T) {
+func TestSlugOfANameWithoutKnownLettersIsAHash(t *testing.T) {
 	pattern := regexp.MustCompile(`^swarm-[0-9a-f]{4}$`)
 	for _, name := range []string{"東京", "מכירות", "🦀🦀", "---"} {
 		if got := slugOf(name); !pattern.MatchString(got) || got != slugOf(name) {
@@ -39,7 +39,7 @@ func TestANameWithoutKnownLettersGetsAHash(t *testing.T) {
 		}
 	}
 	if slugOf("東京") == slugOf("大阪") {
-		t.Error("two names, one hash")
+		t.Error("two names have the same hash")
 	}
 }
 

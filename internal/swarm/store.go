@@ -2,95 +2,128 @@ package swarm
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
+
+// Store stores swarms. A swarm of another account is not found: NotFound.
+type Store struct{ db *database.DB }
+
+// NewStore returns a Store.
+func NewStore(db *database.DB) *Store { return &Store{db: db} }
+
+// Exists returns nil if the account has the swarm. Pass the transaction in which an
+// agent joins the swarm. Faults: NotFound.
+func (s *Store) Exists(ctx context.Context, q database.Querier, account identity.AccountID, id identity.SwarmID) error {
+	_, err := find(ctx, q, account, id)
+	return err
+}
+
+// Names returns every swarm of an account by its id, with an AgentCount of 0. Agents
+// show the name of the swarm that they are in.
+func (s *Store) Names(ctx context.Context, q database.Querier, account identity.AccountID) (map[identity.SwarmID]Swarm, error) {
+	all, err := list(ctx, q, account)
+	byID := make(map[identity.SwarmID]Swarm, len(all))
+	for i := range all {
+		byID[all[i].ID] = all[i]
+	}
+	return byID, err
+}
 
 const columns = `id, account_id, name, slug, description, icon, created_at, updated_at`
 
 func scan(r database.Row) (Swarm, error) {
-	w := Swarm{MemberCount: members}
+	sw := Swarm{MemberCount: memberCount}
 	var created, updated int64
-	err := r.Scan(&w.ID, &w.AccountID, &w.Name, &w.Slug, &w.Description, &w.Icon, &created, &updated)
-	w.CreatedAt, w.UpdatedAt = database.Time(created), database.Time(updated)
-	return w, err
+	err := r.Scan(&sw.ID, &sw.AccountID, &sw.Name, &sw.Slug, &sw.Description, &sw.Icon, &created, &updated)
+	sw.CreatedAt, sw.UpdatedAt = database.Time(created), database.Time(updated)
+	return sw, err
 }
 
-func find(ctx context.Context, q database.Querier, accountID, id string) (Swarm, error) {
-	w, err := database.One(ctx, q, scan, `SELECT `+columns+` FROM swarms WHERE account_id = $1 AND id = $2`, accountID, id)
-	return w, noSwarm(err)
+// find returns a swarm. Faults: NotFound.
+func find(ctx context.Context, q database.Querier, account identity.AccountID, id identity.SwarmID) (Swarm, error) {
+	sw, err := database.One(ctx, q, scan, `SELECT `+columns+` FROM swarms WHERE account_id = $1 AND id = $2`, account, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Swarm{}, fault.New(fault.NotFound, "There is no swarm with that id. List them with GET /v1/swarms.")
+	}
+	return sw, err
 }
 
-func list(ctx context.Context, q database.Querier, accountID string) ([]Swarm, error) {
+// list returns an account's swarms, newest first.
+func list(ctx context.Context, q database.Querier, account identity.AccountID) ([]Swarm, error) {
 	all, err := database.All(ctx, q, scan,
-		`SELECT `+columns+` FROM swarms WHERE account_id = $1 ORDER BY created_at DESC, id DESC`, accountID)
+		`SELECT `+columns+` FROM swarms WHERE account_id = $1 ORDER BY created_at DESC, id DESC`, account)
 	if err != nil {
 		return nil, fmt.Errorf("list swarms: %w", err)
 	}
 	return all, nil
 }
 
-// insert stores w under the first free slug of its name.
-func insert(ctx context.Context, tx *database.Tx, w Swarm) (Swarm, error) {
-	count, err := database.One(ctx, tx, database.Scalar[int], `SELECT COUNT(*) FROM swarms WHERE account_id = $1`, w.AccountID)
+// insert inserts sw with the first unused slug of its name, and returns it with the
+// slug. Faults: Conflict, if the account has MaxSwarms.
+func insert(ctx context.Context, tx *database.Tx, sw Swarm) (Swarm, error) {
+	count, err := database.One(ctx, tx, database.Scalar[int], `SELECT COUNT(*) FROM swarms WHERE account_id = $1`, sw.AccountID)
 	if err != nil {
-		return w, fmt.Errorf("count swarms: %w", err)
+		return sw, fmt.Errorf("count swarms: %w", err)
 	}
 	if count >= MaxSwarms {
-		return w, fault.New(fault.Conflict, "The account has %d swarms already, the most it may have. Delete one first.", count)
+		return sw, fault.New(fault.Conflict, "The account has %d swarms already, the most it may have. Delete one first.", count)
 	}
-	base := slugOf(w.Name)
-	taken, err := slugsLike(ctx, tx, w.AccountID, base)
+	base := slugOf(sw.Name)
+	used, err := slugsLike(ctx, tx, sw.AccountID, base)
 	if err != nil {
-		return w, err
+		return sw, err
 	}
 	for n := 1; ; n++ {
-		w.Slug = numberedSlug(base, n)
-		if taken[w.Slug] {
+		sw.Slug = numberedSlug(base, n)
+		if used[sw.Slug] {
 			continue
 		}
-		// Another writer may have taken the slug since slugsLike: then the next one.
-		added, err := database.Exec(ctx, tx,
+		// If another transaction has used the slug since slugsLike, try the next one.
+		inserted, err := database.Exec(ctx, tx,
 			`INSERT INTO swarms (`+columns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (account_id, slug) DO NOTHING`,
-			w.ID, w.AccountID, w.Name, w.Slug, w.Description, w.Icon, database.Millis(w.CreatedAt), database.Millis(w.UpdatedAt))
+			sw.ID, sw.AccountID, sw.Name, sw.Slug, sw.Description, sw.Icon, database.Millis(sw.CreatedAt), database.Millis(sw.UpdatedAt))
 		if err != nil {
-			return w, fmt.Errorf("store swarm: %w", err)
+			return sw, fmt.Errorf("insert swarm: %w", err)
 		}
-		if added > 0 {
-			return w, nil
+		if inserted > 0 {
+			return sw, nil
 		}
 	}
 }
 
-// slugsLike returns base and every slug that is base, a hyphen and more.
-func slugsLike(ctx context.Context, q database.Querier, accountID, base string) (map[string]bool, error) {
+// slugsLike returns the account's slugs that are base, or base and a hyphen and more.
+func slugsLike(ctx context.Context, q database.Querier, account identity.AccountID, base string) (map[string]bool, error) {
 	found, err := database.All(ctx, q, database.Scalar[string],
 		`SELECT slug FROM swarms WHERE account_id = $1 AND (slug = $2 OR (slug > $3 AND slug < $4))`,
-		accountID, base, base+"-", base+".") // . follows - in ASCII
+		account, base, base+"-", base+".") // . follows - in ASCII
 	if err != nil {
-		return nil, fmt.Errorf("look for slugs: %w", err)
+		return nil, fmt.Errorf("find slugs: %w", err)
 	}
-	taken := make(map[string]bool, len(found))
+	slugs := make(map[string]bool, len(found))
 	for _, slug := range found {
-		taken[slug] = true
+		slugs[slug] = true
 	}
-	return taken, nil
+	return slugs, nil
 }
 
-func update(ctx context.Context, tx *database.Tx, w Swarm) error {
+func update(ctx context.Context, tx *database.Tx, sw Swarm) error {
 	_, err := database.Exec(ctx, tx,
 		`UPDATE swarms SET name = $3, description = $4, icon = $5, updated_at = $6 WHERE account_id = $1 AND id = $2`,
-		w.AccountID, w.ID, w.Name, w.Description, w.Icon, database.Millis(w.UpdatedAt))
+		sw.AccountID, sw.ID, sw.Name, sw.Description, sw.Icon, database.Millis(sw.UpdatedAt))
 	if err != nil {
-		return fmt.Errorf("store swarm %s: %w", w.ID, err)
+		return fmt.Errorf("update swarm %s: %w", sw.ID, err)
 	}
 	return nil
 }
 
-func remove(ctx context.Context, tx *database.Tx, accountID, id string) error {
-	if _, err := database.Exec(ctx, tx, `DELETE FROM swarms WHERE account_id = $1 AND id = $2`, accountID, id); err != nil {
+func remove(ctx context.Context, tx *database.Tx, account identity.AccountID, id identity.SwarmID) error {
+	if _, err := database.Exec(ctx, tx, `DELETE FROM swarms WHERE account_id = $1 AND id = $2`, account, id); err != nil {
 		return fmt.Errorf("delete swarm %s: %w", id, err)
 	}
 	return nil

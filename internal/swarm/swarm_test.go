@@ -1,8 +1,6 @@
 package swarm_test
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"context"
 	"errors"
 	"fmt"
@@ -15,57 +13,93 @@ import (
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
 )
 
 const (
-	account = "acct_1"
-	key     = "key_1"
+	account identity.AccountID = "acct_1"
+	other   identity.AccountID = "acct_2"
+	key     identity.KeyID     = "key_1"
 )
 
-// members is the agents' record, in a table of the test's own.
-type members struct{}
+// actor changes swarms in these tests.
+var actor = identity.ByKey(account, key)
 
-func (members) CountBySwarm(ctx context.Context, q database.Querier, accountID string) (map[string]int, error) {
-	counts := map[string]int{}
-	ids, err := database.All(ctx, q, database.Scalar[string], `SELECT swarm_id FROM test_agents WHERE account_id = $1 AND swarm_id <> ''`, accountID)
+// agents is a swarm.Agents with a table of its own.
+type agents struct{ needsRestart bool }
+
+func (*agents) CountBySwarm(ctx context.Context, q database.Querier, account identity.AccountID) (map[identity.SwarmID]int, error) {
+	counts := map[identity.SwarmID]int{}
+	ids, err := database.All(ctx, q, database.Scalar[identity.SwarmID], `SELECT swarm_id FROM test_agents WHERE account_id = $1 AND swarm_id <> ''`, account)
 	for _, id := range ids {
 		counts[id]++
 	}
 	return counts, err
 }
 
-func (members) InSwarm(ctx context.Context, q database.Querier, accountID, swarmID string) ([]swarm.AgentRow, error) {
+func (*agents) InSwarm(ctx context.Context, q database.Querier, account identity.AccountID, id identity.SwarmID) ([]swarm.AgentRow, error) {
 	return database.All(ctx, q, func(r database.Row) (swarm.AgentRow, error) {
 		a := swarm.AgentRow{Name: "My Assistant", Status: "running", CreatedAt: time.UnixMilli(1)}
 		return a, r.Scan(&a.ID)
-	}, `SELECT id FROM test_agents WHERE account_id = $1 AND swarm_id = $2 ORDER BY id`, accountID, swarmID)
+	}, `SELECT id FROM test_agents WHERE account_id = $1 AND swarm_id = $2 ORDER BY id`, account, id)
 }
 
-func (members) LeaveSwarm(ctx context.Context, tx *database.Tx, accountID, swarmID, _ string) error {
-	_, err := database.Exec(ctx, tx, `UPDATE test_agents SET swarm_id = '' WHERE account_id = $1 AND swarm_id = $2`, accountID, swarmID)
+func (*agents) LeaveSwarm(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.SwarmID) error {
+	_, err := database.Exec(ctx, tx, `UPDATE test_agents SET swarm_id = '' WHERE account_id = $1 AND swarm_id = $2`, actor.AccountID, id)
 	return err
 }
 
-func newService(t testing.TB) (*swarm.Service, *vault.Vault) {
+func (a *agents) SwarmNeedsRestart(context.Context, identity.AccountID, identity.SwarmID) (bool, error) {
+	return a.needsRestart, nil
+}
+
+// knowledge is a swarm.Knowledge that calls a function.
+type knowledge struct {
+	deleted func(ctx context.Context, tx *database.Tx, id identity.SwarmID, agents []identity.AgentID) error // nil: nothing happens
+}
+
+func (k *knowledge) SwarmDeleted(ctx context.Context, tx *database.Tx, _ identity.AccountID, id identity.SwarmID, agents []identity.AgentID) error {
+	if k.deleted == nil {
+		return nil
+	}
+	return k.deleted(ctx, tx, id, agents)
+}
+
+// env is a Service with everything that it uses. It has two accounts.
+type env struct {
+	*swarm.Service
+	store     *swarm.Store
+	db        *database.DB
+	events    *event.Log
+	vault     *vault.Vault
+	agents    *agents
+	knowledge *knowledge
+}
+
+func newEnv(t testing.TB) *env {
 	t.Helper()
 	db := databasetest.New(t)
 	v, err := vault.New(make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &swarm.Service{
-		DB: db, Events: event.NewLog(db), Members: members{}, Secrets: v,
-		Allows: func(context.Context, string) error { return nil },
+	e := &env{store: swarm.NewStore(db), db: db, events: event.NewLog(db), vault: v, agents: &agents{}, knowledge: &knowledge{}}
+	e.Service = swarm.New(swarm.Settings{
+		Store: e.store, Events: e.events, Vault: v, Agents: e.agents, Knowledge: e.knowledge,
+	})
+	exec(t, e, `CREATE TABLE test_agents (account_id TEXT, id TEXT, swarm_id TEXT)`)
+	for _, id := range []identity.AccountID{account, other} {
+		exec(t, e, `INSERT INTO accounts (id, name, plan_id, created_at) VALUES ($1, $1, 'plan_self_hosted', 1)`, id)
 	}
-	exec(t, s, `CREATE TABLE test_agents (account_id TEXT, id TEXT, swarm_id TEXT)`)
-	return s, v
+	return e
 }
 
-func exec(t testing.TB, s *swarm.Service, query string, args ...any) {
+func exec(t testing.TB, s *env, query string, args ...any) {
 	t.Helper()
-	err := s.DB.Tx(t.Context(), func(tx *database.Tx) error {
+	err := s.db.Tx(t.Context(), func(tx *database.Tx) error {
 		_, err := database.Exec(t.Context(), tx, query, args...)
 		return err
 	})
@@ -84,9 +118,9 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
-func create(t testing.TB, s *swarm.Service, account, name string) swarm.Swarm {
+func create(t testing.TB, s *env, account identity.AccountID, name string) swarm.Swarm {
 	t.Helper()
-	return must[swarm.Swarm](t)(s.Create(t.Context(), account, key, name, "", ""))
+	return must[swarm.Swarm](t)(s.Create(t.Context(), identity.ByKey(account, key), name, "", ""))
 }
 
 func wantFault(t testing.TB, err error, code fault.Code) *fault.Fault {
@@ -99,9 +133,9 @@ func wantFault(t testing.TB, err error, code fault.Code) *fault.Fault {
 
 func ptr(s string) *string { return &s }
 
-func TestCreateAndGet(t *testing.T) {
-	s, _ := newService(t)
-	w := must[swarm.Swarm](t)(s.Create(t.Context(), account, key, " Growth ", "Agents focused on growth.", "🚀"))
+func TestCreateGetAndList(t *testing.T) {
+	s := newEnv(t)
+	w := must[swarm.Swarm](t)(s.Create(t.Context(), actor, " Growth ", "Agents focused on growth.", "🚀"))
 	if w.Name != "Growth" || w.Slug != "growth" || w.Icon != "🚀" || w.AgentCount != 0 || w.MemberCount != 1 || w.CreatedAt.IsZero() || !w.UpdatedAt.Equal(w.CreatedAt) {
 		t.Errorf("%+v", w)
 	}
@@ -119,45 +153,36 @@ func TestCreateAndGet(t *testing.T) {
 	if len(all) != 2 || counts["growth"] != 1 || counts["second"] != 0 {
 		t.Errorf("%+v", all)
 	}
-	if names := must[map[string]swarm.Swarm](t)(s.Names(t.Context(), s.DB, account)); names[w.ID].Slug != "growth" {
+	if names := must[map[identity.SwarmID]swarm.Swarm](t)(s.store.Names(t.Context(), s.db, account)); names[w.ID].Slug != "growth" {
 		t.Errorf("%+v", names)
 	}
-	events := must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Topic: event.Topic("swarm/" + w.ID), Limit: 10}))
-	if len(events) != 1 || events[0].Kind != "swarm.created" || events[0].Actor.String() != key {
+	events := must[[]event.Event](t)(s.events.List(t.Context(), account, event.Filter{Topic: event.SwarmTopic(w.ID), Limit: 10}))
+	if len(events) != 1 || events[0].Kind != "swarm.created" || events[0].Actor != actor {
 		t.Errorf("%+v", events)
 	}
 }
 
-func TestCreateNamesEveryBrokenField(t *testing.T) {
-	s, _ := newService(t)
-	_, err := s.Create(t.Context(), account, key, " ", strings.Repeat("ж", 501), strings.Repeat("🚀", 65))
+func TestCreateNamesEveryInvalidField(t *testing.T) {
+	s := newEnv(t)
+	_, err := s.Create(t.Context(), actor, " ", strings.Repeat("ж", 501), strings.Repeat("🚀", 65))
 	if f := wantFault(t, err, fault.Invalid); len(f.Details) != 3 {
 		t.Errorf("%+v", f)
 	}
 	for _, name := range []string{strings.Repeat("ж", 101), "a\x00", "a\nb", "\xff"} {
-		_, err := s.Create(t.Context(), account, key, name, "", "")
+		_, err := s.Create(t.Context(), identity.ByKey(account, key), name, "", "")
 		wantFault(t, err, fault.Invalid)
 	}
-	must[swarm.Swarm](t)(s.Create(t.Context(), account, key, strings.Repeat("ж", 100), strings.Repeat("ж\n", 250), strings.Repeat("🚀", 64)))
+	must[swarm.Swarm](t)(s.Create(t.Context(), actor, strings.Repeat("ж", 100), strings.Repeat("ж\n", 250), strings.Repeat("🚀", 64)))
 }
 
-func TestThePlanMustHaveSwarms(t *testing.T) {
-	s, _ := newService(t)
-	s.Allows = func(_ context.Context, accountID string) error {
-		return fault.New(fault.PlanLimit, "The plan of %s has no swarms.", accountID)
-	}
-	_, err := s.Create(t.Context(), account, key, "Growth", "", "")
-	wantFault(t, err, fault.PlanLimit)
-}
-
-func TestTheSameNameTwentyTimesAtOnceGivesTwentySlugs(t *testing.T) {
-	s, _ := newService(t)
+func TestConcurrentCreatesWithOneNameGetDifferentSlugs(t *testing.T) {
+	s := newEnv(t)
 	create(t, s, account, "Growth 2")
 	slugs := make(chan string, 20)
 	var wg sync.WaitGroup
 	for range cap(slugs) {
 		wg.Go(func() {
-			w, err := s.Create(t.Context(), account, key, "Growth", "", "")
+			w, err := s.Create(t.Context(), actor, "Growth", "", "")
 			if err != nil {
 				t.Error(err)
 			}
@@ -178,9 +203,9 @@ func TestTheSameNameTwentyTimesAtOnceGivesTwentySlugs(t *testing.T) {
 	}
 }
 
-func TestSlugsAreUniqueInAnAccountOnly(t *testing.T) {
-	s, _ := newService(t)
-	if a, b := create(t, s, account, "東京"), create(t, s, "acct_2", "東京"); a.Slug != b.Slug {
+func TestSlugsAreUniquePerAccount(t *testing.T) {
+	s := newEnv(t)
+	if a, b := create(t, s, account, "東京"), create(t, s, other, "東京"); a.Slug != b.Slug {
 		t.Error(a.Slug, b.Slug)
 	}
 	if again := create(t, s, account, "東京"); !strings.HasSuffix(again.Slug, "-2") {
@@ -188,58 +213,58 @@ func TestSlugsAreUniqueInAnAccountOnly(t *testing.T) {
 	}
 }
 
-func TestUpdate(t *testing.T) {
-	s, _ := newService(t)
-	w := must[swarm.Swarm](t)(s.Create(t.Context(), account, key, "Growth", "old", "🚀"))
+func TestUpdateChangesTheGivenFields(t *testing.T) {
+	s := newEnv(t)
+	w := must[swarm.Swarm](t)(s.Create(t.Context(), actor, "Growth", "old", "🚀"))
 	exec(t, s, `INSERT INTO test_agents VALUES ($1, 'agent-1', $2)`, account, w.ID)
-	got := must[swarm.Swarm](t)(s.Update(t.Context(), account, key, w.ID, swarm.Changes{Name: ptr("Growth Team"), Description: ptr("")}))
+	got := must[swarm.Swarm](t)(s.Update(t.Context(), actor, w.ID, swarm.Changes{Name: ptr("Growth Team"), Description: ptr("")}))
 	if got.Name != "Growth Team" || got.Slug != "growth" || got.Description != "" || got.Icon != "🚀" || got.AgentCount != 1 {
 		t.Errorf("%+v", got)
 	}
-	must[swarm.Swarm](t)(s.Update(t.Context(), account, key, w.ID, swarm.Changes{}))
-	events := must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Kind: "swarm.updated", Limit: 10}))
+	must[swarm.Swarm](t)(s.Update(t.Context(), actor, w.ID, swarm.Changes{}))
+	events := must[[]event.Event](t)(s.events.List(t.Context(), account, event.Filter{Kind: "swarm.updated", Limit: 10}))
 	if len(events) != 1 || fmt.Sprint(events[0].Data["fields"]) != "[name description]" {
 		t.Errorf("%+v", events)
 	}
-	_, err := s.Update(t.Context(), account, key, w.ID, swarm.Changes{Name: ptr("")})
+	_, err := s.Update(t.Context(), actor, w.ID, swarm.Changes{Name: ptr("")})
 	wantFault(t, err, fault.Invalid)
-	_, err = s.Update(t.Context(), account, key, "none", swarm.Changes{Name: ptr("x")})
+	_, err = s.Update(t.Context(), actor, "none", swarm.Changes{Name: ptr("x")})
 	wantFault(t, err, fault.NotFound)
 }
 
-func TestDeleteFreesAgentsAndShredsCredentials(t *testing.T) {
-	s, v := newService(t)
+func TestDeleteRemovesAgentsAndShredsSecrets(t *testing.T) {
+	s := newEnv(t)
 	w := create(t, s, account, "Growth")
 	exec(t, s, `INSERT INTO test_agents VALUES ($1, 'agent-1', $2)`, account, w.ID)
 	secrets := map[string]vault.Secret{"openaiApiKey": vault.NewSecret("value-for-tests")}
-	if err := s.SetSecrets(t.Context(), account, key, w.ID, secrets, nil); err != nil {
+	if _, err := s.SetSecrets(t.Context(), actor, w.ID, secrets, nil); err != nil {
 		t.Fatal(err)
 	}
 	fail := errors.New("undo")
-	s.OnDelete = func(ctx context.Context, tx *database.Tx, accountID, swarmID string) error {
-		rows, err := members{}.InSwarm(ctx, tx, accountID, swarmID)
-		if len(rows) != 1 {
-			t.Errorf("%d agents left before the knowledge is settled", len(rows))
+	s.knowledge.deleted = func(ctx context.Context, tx *database.Tx, id identity.SwarmID, agents []identity.AgentID) error {
+		rows, err := s.agents.InSwarm(ctx, tx, account, id)
+		if len(rows) != 1 || len(agents) != 1 || agents[0] != "agent-1" {
+			t.Errorf("%d agents in the swarm and %q passed when the knowledge is moved", len(rows), agents)
 		}
 		return errors.Join(err, fail)
 	}
-	if err := s.Delete(t.Context(), account, key, w.ID); !errors.Is(err, fail) {
+	if err := s.Delete(t.Context(), actor, w.ID); !errors.Is(err, fail) {
 		t.Fatal(err)
 	}
 	if d := must[swarm.Details](t)(s.Get(t.Context(), account, w.ID)); d.AgentCount != 1 {
-		t.Errorf("half deleted: %+v", d)
+		t.Errorf("not rolled back: %+v", d)
 	}
 	fail = nil
-	if err := s.Delete(t.Context(), account, key, w.ID); err != nil {
+	if err := s.Delete(t.Context(), actor, w.ID); err != nil {
 		t.Fatal(err)
 	}
 	_, err := s.Get(t.Context(), account, w.ID)
 	wantFault(t, err, fault.NotFound)
-	wantFault(t, s.Delete(t.Context(), account, key, w.ID), fault.NotFound)
-	if left := must[map[string]vault.Secret](t)(v.Read(t.Context(), s.DB, account, w.ID)); len(left) > 0 {
-		t.Error("the credentials are still there")
+	wantFault(t, s.Delete(t.Context(), actor, w.ID), fault.NotFound)
+	if left := must[map[provider.SecretName]vault.Secret](t)(s.vault.Read(t.Context(), s.db, account, vault.OfSwarm(w.ID))); len(left) > 0 {
+		t.Error("the secrets still exist")
 	}
-	if counts := must[map[string]int](t)(members{}.CountBySwarm(t.Context(), s.DB, account)); len(counts) > 0 {
+	if counts := must[map[identity.SwarmID]int](t)(s.agents.CountBySwarm(t.Context(), s.db, account)); len(counts) > 0 {
 		t.Error(counts)
 	}
 	if again := create(t, s, account, "Growth"); again.Slug != "growth" {
@@ -247,29 +272,30 @@ func TestDeleteFreesAgentsAndShredsCredentials(t *testing.T) {
 	}
 }
 
-func TestSecretsAreNamedAndNeverRead(t *testing.T) {
-	s, v := newService(t)
+func TestSetSecretsStoresAndDeletes(t *testing.T) {
+	s := newEnv(t)
 	w := create(t, s, account, "Growth")
 	set := func(set map[string]string, remove ...string) error {
 		in := map[string]vault.Secret{}
 		for name, value := range set {
 			in[name] = vault.NewSecret(value)
 		}
-		return s.SetSecrets(t.Context(), account, key, w.ID, in, remove)
+		_, err := s.SetSecrets(t.Context(), actor, w.ID, in, remove)
+		return err
 	}
-	if err := set(map[string]string{"anthropic_api_key": "value-a", "openaiApiKey": " value-b\n"}); err != nil {
+	if err := set(map[string]string{"anthropic_api_key": "sk-ant-value-a", "openaiApiKey": "value-b"}); err != nil {
 		t.Fatal(err)
 	}
-	if names := must[[]string](t)(s.SecretNames(t.Context(), account, w.ID)); fmt.Sprint(names) != "[anthropicApiKey openaiApiKey]" {
+	if names := must[[]provider.SecretName](t)(s.SecretNames(t.Context(), account, w.ID)); fmt.Sprint(names) != "[anthropicApiKey openaiApiKey]" {
 		t.Error(names)
 	}
-	if kept := must[map[string]vault.Secret](t)(v.Read(t.Context(), s.DB, account, w.ID)); kept["openaiApiKey"].Reveal() != "value-b" {
-		t.Error("not what was set")
+	if kept := must[map[provider.SecretName]vault.Secret](t)(s.vault.Read(t.Context(), s.db, account, vault.OfSwarm(w.ID))); kept["openaiApiKey"].Reveal() != "value-b" {
+		t.Error("not the value that was set")
 	}
 	if err := set(nil, "anthropicApiKey", "anthropic_api_key", "google_api_key"); err != nil {
 		t.Fatal(err)
 	}
-	if names := must[[]string](t)(s.SecretNames(t.Context(), account, w.ID)); fmt.Sprint(names) != "[openaiApiKey]" {
+	if names := must[[]provider.SecretName](t)(s.SecretNames(t.Context(), account, w.ID)); fmt.Sprint(names) != "[openaiApiKey]" {
 		t.Error(names)
 	}
 	for name, err := range map[string]error{
@@ -277,7 +303,9 @@ func TestSecretsAreNamedAndNeverRead(t *testing.T) {
 		"unknown":        set(map[string]string{"telegramBotToken": "value"}),
 		"unknown delete": set(nil, "telegramBotToken"),
 		"empty":          set(map[string]string{"openaiApiKey": " "}),
-		"long":           set(map[string]string{"openaiApiKey": strings.Repeat("x", swarm.MaxSecret+1)}),
+		"long":           set(map[string]string{"openaiApiKey": strings.Repeat("x", 4097)}),
+		"white space":    set(map[string]string{"openaiApiKey": " value-b\n"}),
+		"prefix":         set(map[string]string{"anthropicApiKey": "value-a"}),
 		"two lines":      set(map[string]string{"openaiApiKey": "a\r\nX-Evil: b"}),
 		"twice":          set(map[string]string{"openaiApiKey": "a", "openai_api_key": "b"}),
 		"set and delete": set(map[string]string{"openaiApiKey": "a"}, "openai_api_key"),
@@ -290,23 +318,35 @@ func TestSecretsAreNamedAndNeverRead(t *testing.T) {
 	if f := wantFault(t, err, fault.Invalid); strings.Contains(fmt.Sprint(f.Error(), f.Details), "wrong-place") {
 		t.Error("a fault repeats what may be a secret")
 	}
-	events := must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Kind: "swarm.secrets_updated", Limit: 10}))
+	events := must[[]event.Event](t)(s.events.List(t.Context(), account, event.Filter{Kind: "swarm.secrets_updated", Limit: 10}))
 	if len(events) != 2 || strings.Contains(fmt.Sprint(events), "value-") {
 		t.Errorf("%+v", events)
 	}
 }
 
-func TestAccountsDoNotSeeEachOther(t *testing.T) {
-	s, _ := newService(t)
+func TestSetSecretsReportsWhetherAnAgentNeedsARestart(t *testing.T) {
+	s := newEnv(t)
 	w := create(t, s, account, "Growth")
-	ctx, other := t.Context(), "acct_2"
+	for _, want := range []bool{false, true} {
+		s.agents.needsRestart = want
+		got := must[bool](t)(s.SetSecrets(t.Context(), actor, w.ID, nil, []string{"openaiApiKey"}))
+		if got != want {
+			t.Errorf("needs restart %v, want %v", got, want)
+		}
+	}
+}
+
+func TestAccountsDoNotSeeEachOther(t *testing.T) {
+	s := newEnv(t)
+	w := create(t, s, account, "Growth")
+	ctx, otherActor := t.Context(), identity.ByKey(other, key)
 	for name, err := range map[string]error{
 		"Get":         func() error { _, err := s.Get(ctx, other, w.ID); return err }(),
-		"Update":      func() error { _, err := s.Update(ctx, other, key, w.ID, swarm.Changes{Name: ptr("x")}); return err }(),
-		"Delete":      s.Delete(ctx, other, key, w.ID),
-		"Exists":      s.Exists(ctx, s.DB, identity.AccountID(other), identity.SwarmID(w.ID)),
+		"Update":      func() error { _, err := s.Update(ctx, otherActor, w.ID, swarm.Changes{Name: ptr("x")}); return err }(),
+		"Delete":      s.Delete(ctx, otherActor, w.ID),
+		"Exists":      s.store.Exists(ctx, s.db, other, w.ID),
 		"SecretNames": func() error { _, err := s.SecretNames(ctx, other, w.ID); return err }(),
-		"SetSecrets":  s.SetSecrets(ctx, other, key, w.ID, nil, []string{"openaiApiKey"}),
+		"SetSecrets":  func() error { _, err := s.SetSecrets(ctx, otherActor, w.ID, nil, []string{"openaiApiKey"}); return err }(),
 	} {
 		if !fault.Is(err, fault.NotFound) {
 			t.Errorf("%s: %v", name, err)
@@ -315,14 +355,14 @@ func TestAccountsDoNotSeeEachOther(t *testing.T) {
 	if all := must[[]swarm.Swarm](t)(s.List(ctx, other)); all == nil || len(all) > 0 {
 		t.Errorf("%+v", all)
 	}
-	if err := s.Exists(ctx, s.DB, account, identity.SwarmID(w.ID)); err != nil {
+	if err := s.store.Exists(ctx, s.db, account, w.ID); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestAnAccountHasAThousandSwarmsAtMost(t *testing.T) {
-	s, _ := newService(t)
-	err := s.DB.Tx(t.Context(), func(tx *database.Tx) error {
+func TestAccountCannotExceedMaxSwarms(t *testing.T) {
+	s := newEnv(t)
+	err := s.db.Tx(t.Context(), func(tx *database.Tx) error {
 		for i := range swarm.MaxSwarms {
 			if _, err := database.Exec(t.Context(), tx, `INSERT INTO swarms VALUES ($1, $2, 'x', $1, '', '', 1, 1)`, fmt.Sprint("s", i), account); err != nil {
 				return err
@@ -333,22 +373,22 @@ func TestAnAccountHasAThousandSwarmsAtMost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.Create(t.Context(), account, key, "Growth", "", "")
+	_, err = s.Create(t.Context(), actor, "Growth", "", "")
 	wantFault(t, err, fault.Conflict)
-	create(t, s, "acct_2", "Growth")
+	create(t, s, other, "Growth")
 }
 
 func FuzzCreate(f *testing.F) {
 	f.Add("Growth", "about", "🚀")
 	f.Add("\x00", "\xff", "")
-	s, _ := newService(f)
+	s := newEnv(f)
 	f.Fuzz(func(t *testing.T, name, description, icon string) {
-		w, err := s.Create(t.Context(), account, key, name, description, icon)
+		w, err := s.Create(t.Context(), actor, name, description, icon)
 		if err != nil {
 			wantFault(t, err, fault.Invalid)
 			return
 		}
-		if err := s.Delete(t.Context(), account, key, w.ID); err != nil {
+		if err := s.Delete(t.Context(), actor, w.ID); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -1,8 +1,6 @@
 package vault
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"context"
 	"errors"
 	"fmt"
@@ -12,86 +10,94 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/provider"
 )
 
-// InstallationAccount and InstallationOwner own the installation's own secrets. No
-// account has the empty id, and the methods of Vault, which the rooms of the API
-// call, refuse it: what a caller of the API may reach never leads here.
+// InstallationAccount and InstallationOwner own the installation's secrets. No account
+// has the empty id, and the methods of Vault refuse it: requests to the API cannot
+// reach these secrets.
 const (
-	InstallationAccount = ""
-	InstallationOwner   = "installation"
+	InstallationAccount identity.AccountID = ""
+	InstallationOwner   OwnerID            = "installation"
 )
 
-// EmbedderAPIKey is the key of the embedding service.
-const EmbedderAPIKey = "EMBEDDER_API_KEY"
+// EmbedderAPIKey is the API key of the embedding service.
+const EmbedderAPIKey provider.SecretName = "EMBEDDER_API_KEY"
 
 // MaxInstallationSecret is the longest secret of the installation, in bytes.
 const MaxInstallationSecret = 8 << 10
 
-// installationSecrets are those that the installation knows, each with its use.
+// installationSecrets are the secrets that the installation can have.
 var installationSecrets = []InstallationSecret{
 	{Name: EmbedderAPIKey, Use: "key of the embedding service (--embedder openai)"},
 }
 
-// InstallationSecret is a secret that the installation knows, without its value.
+// InstallationSecret describes a secret of the installation, without its value.
 type InstallationSecret struct {
-	Name  string
+	Name  provider.SecretName
 	Use   string
 	SetAt time.Time // zero: it is not set
 }
 
-// Installation keeps the secrets of the installation itself, which the operator
-// sets and no account sees. Several processes may use it on one database.
+// Installation stores the secrets of the installation itself. The operator sets them,
+// and no account can see them. Several processes may use it on one database.
 type Installation struct {
-	DB     *database.DB
-	Vault  *Vault
-	Events *event.Log
+	db     *database.DB
+	vault  *Vault
+	events *event.Log
 }
 
-// Set stores a secret, in place of an older one. It will be sent in an HTTP header,
-// so it has printable ASCII characters only. Faults: Invalid.
-func (i *Installation) Set(ctx context.Context, name string, value Secret, actor string) error {
+// NewInstallation returns the installation's secrets in db.
+func NewInstallation(db *database.DB, v *Vault, events *event.Log) *Installation {
+	return &Installation{db: db, vault: v, events: events}
+}
+
+// Set stores a secret and replaces an older one. The value is sent in an HTTP header,
+// so it must have printable ASCII characters only. Faults: Invalid.
+func (i *Installation) Set(ctx context.Context, actor identity.Actor, name provider.SecretName, value Secret) error {
 	if err := errors.Join(checkInstallationName(name), checkInstallationValue(value.Reveal())); err != nil {
 		return err
 	}
-	return i.DB.Tx(ctx, func(tx *database.Tx) error {
-		if err := i.Vault.belongs(ctx, tx); err != nil {
+	return i.db.Tx(ctx, func(tx *database.Tx) error {
+		if err := i.vault.checkMasterKey(ctx, tx); err != nil {
 			return err
 		}
-		if err := i.Vault.put(ctx, tx, InstallationAccount, InstallationOwner, map[string]Secret{name: value}); err != nil {
+		secrets := map[provider.SecretName]Secret{name: value}
+		if err := i.vault.put(ctx, tx, InstallationAccount, InstallationOwner, secrets); err != nil {
 			return err
 		}
-		return i.tell(ctx, tx, actor, map[string]any{"set": []string{name}})
+		return i.appendEvent(ctx, tx, actor, map[string]any{"set": []provider.SecretName{name}})
 	})
 }
 
-// Delete removes a secret; one that is not set is no error. With the last one goes
-// the data key. Faults: Invalid.
-func (i *Installation) Delete(ctx context.Context, name, actor string) error {
+// Delete deletes a secret. It is no error if the secret is not set. Deleting the last
+// secret also deletes the data key. Faults: Invalid.
+func (i *Installation) Delete(ctx context.Context, actor identity.Actor, name provider.SecretName) error {
 	if err := checkInstallationName(name); err != nil {
 		return err
 	}
-	return i.DB.Tx(ctx, func(tx *database.Tx) error {
+	return i.db.Tx(ctx, func(tx *database.Tx) error {
 		n, err := database.Exec(ctx, tx, `DELETE FROM secrets WHERE account_id = $1 AND owner_id = $2 AND name = $3`, InstallationAccount, InstallationOwner, name)
 		if err != nil || n == 0 {
 			return err
 		}
-		left, err := i.times(ctx, tx)
+		remaining, err := i.setTimes(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if len(left) == 0 {
-			if err := i.Vault.shred(ctx, tx, InstallationAccount, InstallationOwner); err != nil {
+		if len(remaining) == 0 {
+			if err := i.vault.shred(ctx, tx, InstallationAccount, InstallationOwner); err != nil {
 				return err
 			}
 		}
-		return i.tell(ctx, tx, actor, map[string]any{"deleted": []string{name}})
+		return i.appendEvent(ctx, tx, actor, map[string]any{"deleted": []provider.SecretName{name}})
 	})
 }
 
-// List says of each secret that the installation knows when it was set.
+// List returns every secret that the installation can have, and when it was set.
 func (i *Installation) List(ctx context.Context) ([]InstallationSecret, error) {
-	times, err := i.times(ctx, i.DB)
+	times, err := i.setTimes(ctx, i.db)
 	if err != nil {
 		return nil, err
 	}
@@ -102,17 +108,17 @@ func (i *Installation) List(ctx context.Context) ([]InstallationSecret, error) {
 	return all, nil
 }
 
-// Read opens a secret as it is now; it is empty if it is not set.
-func (i *Installation) Read(ctx context.Context, name string) (Secret, error) {
-	all, err := i.Vault.read(ctx, i.DB, InstallationAccount, InstallationOwner)
+// Read returns the current value of a secret, empty if it is not set.
+func (i *Installation) Read(ctx context.Context, name provider.SecretName) (Secret, error) {
+	all, err := i.vault.read(ctx, i.db, InstallationAccount, InstallationOwner)
 	if err != nil {
 		return Secret{}, fmt.Errorf("read the installation's secrets: %w", err)
 	}
 	return all[name], nil
 }
 
-// times are when the secrets that are set were set, by name.
-func (i *Installation) times(ctx context.Context, q database.Querier) (map[string]time.Time, error) {
+// setTimes returns when each secret that is set was set.
+func (i *Installation) setTimes(ctx context.Context, q database.Querier) (map[provider.SecretName]time.Time, error) {
 	rows, err := database.All(ctx, q, func(r database.Row) (InstallationSecret, error) {
 		var s InstallationSecret
 		var at int64
@@ -123,30 +129,33 @@ func (i *Installation) times(ctx context.Context, q database.Querier) (map[strin
 	if err != nil {
 		return nil, fmt.Errorf("list the installation's secrets: %w", err)
 	}
-	times := make(map[string]time.Time, len(rows))
+	times := make(map[provider.SecretName]time.Time, len(rows))
 	for _, s := range rows {
 		times[s.Name] = s.SetAt
 	}
 	return times, nil
 }
 
-// tell appends to the audit log under no account, so that no account is shown it.
-func (i *Installation) tell(ctx context.Context, tx *database.Tx, actor string, data map[string]any) error {
-	return i.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(InstallationAccount), actor), event.Event{
+// appendEvent appends to the audit log without an account, whatever account the actor
+// has: no account can see the event.
+func (i *Installation) appendEvent(ctx context.Context, tx *database.Tx, actor identity.Actor, data map[string]any) error {
+	actor.AccountID = InstallationAccount
+	return i.events.Append(ctx, tx, actor, event.Event{
 		Topic: "installation/secrets", Kind: "installation.secrets_updated", Data: data,
 	})
 }
 
-// checkInstallationName does not repeat the name: somebody may have put the secret there.
-func checkInstallationName(name string) error {
+// checkInstallationName does not repeat the name in the fault: it may be a secret that
+// was typed in the wrong place.
+func checkInstallationName(name provider.SecretName) error {
 	names := make([]string, len(installationSecrets))
 	for n, s := range installationSecrets {
 		if s.Name == name {
 			return nil
 		}
-		names[n] = s.Name
+		names[n] = string(s.Name)
 	}
-	return fault.New(fault.Invalid, "The installation has no secret of that name. It knows: %s.", strings.Join(names, ", "))
+	return fault.New(fault.Invalid, "The installation has no secret of that name. Use one of: %s.", strings.Join(names, ", "))
 }
 
 func checkInstallationValue(value string) error {

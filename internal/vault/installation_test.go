@@ -1,8 +1,6 @@
 package vault_test
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"bytes"
 	"fmt"
 	"path/filepath"
@@ -13,11 +11,16 @@ import (
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
+// operator is the actor of these tests.
+var operator = identity.ByOperator("")
+
 func newInstallation(db *database.DB, v *vault.Vault) *vault.Installation {
-	return &vault.Installation{DB: db, Vault: v, Events: event.NewLog(db)}
+	return vault.NewInstallation(db, v, event.NewLog(db))
 }
 
 func count(t *testing.T, db *database.DB, table string) int {
@@ -29,22 +32,23 @@ func count(t *testing.T, db *database.DB, table string) int {
 	return n
 }
 
-func TestASecretOfTheInstallationIsSetReplacedAndDeleted(t *testing.T) {
+func TestInstallationSecretIsSetReplacedAndDeleted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
-	var seen []*vault.Installation // two processes on one database
+	var dbs []*database.DB // two processes on one database
 	for range 2 {
 		db, err := database.Open(t.Context(), database.Settings{Path: path})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = db.Close() }()
-		seen = append(seen, newInstallation(db, newVault(t)))
+		dbs = append(dbs, db)
 	}
-	operator, server := seen[0], seen[1]
+	command, server := newInstallation(dbs[0], newVault(t)), newInstallation(dbs[1], newVault(t))
 
 	for _, value := range []string{"", "the-first", "the-second"} {
 		if value != "" {
-			if err := operator.Set(t.Context(), vault.EmbedderAPIKey, vault.NewSecret(value), "operator"); err != nil {
+			// The event has no account even if the actor has one.
+			if err := command.Set(t.Context(), identity.ByOperator("a"), vault.EmbedderAPIKey, vault.NewSecret(value)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -58,30 +62,34 @@ func TestASecretOfTheInstallationIsSetReplacedAndDeleted(t *testing.T) {
 		}
 	}
 	for range 2 { // the second time there is nothing to delete
-		if err := operator.Delete(t.Context(), vault.EmbedderAPIKey, "operator"); err != nil {
+		if err := command.Delete(t.Context(), operator, vault.EmbedderAPIKey); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if got, err := server.Read(t.Context(), vault.EmbedderAPIKey); err != nil || !got.Empty() {
 		t.Fatal("a deleted secret is still there", err)
 	}
-	if n := count(t, server.DB, "data_keys"); n != 0 {
+	if n := count(t, dbs[1], "data_keys"); n != 0 {
 		t.Errorf("%d data keys are left", n)
 	}
-	told, err := server.Events.List(t.Context(), identity.AccountID(vault.InstallationAccount), event.Filter{Limit: 10})
-	if err != nil || len(told) != 3 {
-		t.Fatalf("the audit log is %+v, %v", told, err)
+	events, err := event.NewLog(dbs[1]).List(t.Context(), vault.InstallationAccount, event.Filter{Limit: 10})
+	if err != nil || len(events) != 3 {
+		t.Fatalf("the audit log is %+v, %v", events, err)
 	}
 	for i, want := range []string{"map[deleted:[EMBEDDER_API_KEY]]", "map[set:[EMBEDDER_API_KEY]]", "map[set:[EMBEDDER_API_KEY]]"} {
-		if e := told[i]; fmt.Sprint(e.Data) != want || e.Actor.String() != "operator" || e.Kind != "installation.secrets_updated" {
+		if e := events[i]; fmt.Sprint(e.Data) != want || e.Actor != operator || e.Kind != "installation.secrets_updated" {
 			t.Errorf("the audit log has %+v, want %s", e, want)
 		}
 	}
 }
 
-func TestTheInstallationRefusesWhatItCannotUse(t *testing.T) {
-	in := newInstallation(databasetest.New(t), newVault(t))
-	for name, c := range map[string]struct{ name, value, says string }{
+func TestInstallationRefusesInvalidSecrets(t *testing.T) {
+	db := databasetest.New(t)
+	in := newInstallation(db, newVault(t))
+	for name, c := range map[string]struct {
+		name        provider.SecretName
+		value, want string
+	}{
 		"unknown name": {"sk-hidden", "x", "EMBEDDER_API_KEY"},
 		"empty":        {vault.EmbedderAPIKey, "", "empty"},
 		"too long":     {vault.EmbedderAPIKey, strings.Repeat("x", vault.MaxInstallationSecret+1), "longer than"},
@@ -89,8 +97,8 @@ func TestTheInstallationRefusesWhatItCannotUse(t *testing.T) {
 		"not ASCII":    {vault.EmbedderAPIKey, "sk-hidden-é", "ASCII"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := in.Set(t.Context(), c.name, vault.NewSecret(c.value), "operator")
-			if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), c.says) {
+			err := in.Set(t.Context(), operator, c.name, vault.NewSecret(c.value))
+			if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), c.want) {
 				t.Fatal(err)
 			}
 			if strings.Contains(err.Error(), "sk-hidden") {
@@ -98,21 +106,21 @@ func TestTheInstallationRefusesWhatItCannotUse(t *testing.T) {
 			}
 		})
 	}
-	if err := in.Delete(t.Context(), "sk-hidden", "operator"); !fault.Is(err, fault.Invalid) || strings.Contains(err.Error(), "sk-hidden") {
+	if err := in.Delete(t.Context(), operator, "sk-hidden"); !fault.Is(err, fault.Invalid) || strings.Contains(err.Error(), "sk-hidden") {
 		t.Error(err)
 	}
-	if n := count(t, in.DB, "secrets") + count(t, in.DB, "data_keys") + count(t, in.DB, "events"); n != 0 {
-		t.Errorf("refusals left %d rows", n)
+	if n := count(t, db, "secrets") + count(t, db, "data_keys") + count(t, db, "events"); n != 0 {
+		t.Errorf("refused calls wrote %d rows", n)
 	}
 }
 
-func TestNoAccountReachesTheInstallation(t *testing.T) {
+func TestNoAccountCanUseInstallationSecrets(t *testing.T) {
 	db, v := databasetest.New(t), newVault(t)
 	in := newInstallation(db, v)
-	if err := in.Set(t.Context(), vault.EmbedderAPIKey, vault.NewSecret("x"), "operator"); err != nil {
+	if err := in.Set(t.Context(), operator, vault.EmbedderAPIKey, vault.NewSecret("x")); err != nil {
 		t.Fatal(err)
 	}
-	for _, account := range []string{vault.InstallationAccount, "a", vault.InstallationOwner} {
+	for _, account := range []identity.AccountID{vault.InstallationAccount, "a", identity.AccountID(vault.InstallationOwner)} {
 		names, err := v.Names(t.Context(), db, account, vault.InstallationOwner)
 		if len(names) != 0 || (err == nil) != (account != "") {
 			t.Errorf("account %q lists %v, %v", account, names, err)
@@ -127,7 +135,7 @@ func TestNoAccountReachesTheInstallation(t *testing.T) {
 	}
 	for what, change := range map[string]func(*database.Tx) error{
 		"put": func(tx *database.Tx) error {
-			return v.Put(t.Context(), tx, vault.InstallationAccount, vault.InstallationOwner, map[string]vault.Secret{vault.EmbedderAPIKey: vault.NewSecret("y")})
+			return v.Put(t.Context(), tx, vault.InstallationAccount, vault.InstallationOwner, map[provider.SecretName]vault.Secret{vault.EmbedderAPIKey: vault.NewSecret("y")})
 		},
 		"delete": func(tx *database.Tx) error {
 			return v.Delete(t.Context(), tx, vault.InstallationAccount, vault.InstallationOwner, vault.EmbedderAPIKey)
@@ -137,7 +145,7 @@ func TestNoAccountReachesTheInstallation(t *testing.T) {
 		},
 	} {
 		if err := db.Tx(t.Context(), change); err == nil {
-			t.Errorf("%s without an account works", what)
+			t.Errorf("%s without an account succeeds", what)
 		}
 	}
 	if got, err := in.Read(t.Context(), vault.EmbedderAPIKey); err != nil || got.Reveal() != "x" {
@@ -145,14 +153,14 @@ func TestNoAccountReachesTheInstallation(t *testing.T) {
 	}
 }
 
-func TestTheInstallationHasTheMasterKeyOfItsDatabase(t *testing.T) {
+func TestInstallationRefusesAnotherMasterKey(t *testing.T) {
 	db := databasetest.New(t)
 	put(t, newVault(t), db, "a", "1", "token", "x")
-	stranger, err := vault.New(bytes.Repeat([]byte{8}, 32))
+	other, err := vault.New(bytes.Repeat([]byte{8}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = newInstallation(db, stranger).Set(t.Context(), vault.EmbedderAPIKey, vault.NewSecret("x"), "operator")
+	err = newInstallation(db, other).Set(t.Context(), operator, vault.EmbedderAPIKey, vault.NewSecret("x"))
 	if err == nil || !strings.Contains(err.Error(), "master key") {
 		t.Fatal(err)
 	}

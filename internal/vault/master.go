@@ -11,20 +11,20 @@ import (
 	"path/filepath"
 )
 
-// MasterKey reads the master key from a file of 64 hex digits, which it makes,
-// readable to its owner alone, if there is none. Two processes that start at
-// once end up with the same key. A file that others may read is refused.
+// MasterKey reads the master key from a file of 64 hex digits. If there is no file, it
+// creates one that only the file's owner can read. Two processes that start at the same
+// time get the same key. Errors: other users can read the file.
 func MasterKey(path string) ([]byte, error) {
-	err := makeMasterKey(path)
+	err := createMasterKey(path)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make master key: %w", err)
+		return nil, fmt.Errorf("create master key: %w", err)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("read master key: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("master key %s may be read by others (mode %v): chmod 600 it", path, info.Mode().Perm())
+		return nil, fmt.Errorf("other users can read the master key %s (mode %v): run chmod 600 on it", path, info.Mode().Perm())
 	}
 	text, err := os.ReadFile(filepath.Clean(path))
 	if err != nil {
@@ -33,24 +33,24 @@ func MasterKey(path string) ([]byte, error) {
 	return ParseMasterKey(text)
 }
 
-// ParseMasterKey decodes 64 hex digits, white space around them allowed.
+// ParseMasterKey decodes 64 hex digits. White space around them is allowed.
 func ParseMasterKey(text []byte) ([]byte, error) {
 	key, err := hex.DecodeString(string(bytes.TrimSpace(text)))
 	if err != nil || len(key) != 32 {
-		return nil, errors.New("the master key must be 64 hex digits (32 bytes); make one with: openssl rand -hex 32")
+		return nil, errors.New("the master key must be 64 hex digits (32 bytes); create one with: openssl rand -hex 32")
 	}
 	return key, nil
 }
 
-// makeMasterKey writes the whole file aside and links it into place: a crash
-// leaves no half key, and a second maker gets fs.ErrExist.
-func makeMasterKey(path string) error {
+// createMasterKey writes a temporary file and links it to path, so that a crash leaves
+// no incomplete key. Errors: fs.ErrExist, also if another process was faster.
+func createMasterKey(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return fs.ErrExist
 	}
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
-	f, err := os.CreateTemp(filepath.Dir(path), ".master-*") // made with mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), ".master-*") // created with mode 0600
 	if err != nil {
 		return err
 	}

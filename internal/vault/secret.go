@@ -5,20 +5,20 @@ import (
 	"log/slog"
 )
 
-// hidden is what a Secret shows in place of its value.
+// hidden is printed in place of the value of a Secret.
 const hidden = "[secret]"
 
-// Secret is a value that must not be seen. It prints as [secret] in logs, JSON
-// and every fmt verb; only Reveal gives it away.
+// Secret is a value that must not be printed. It prints as [secret] in logs, JSON and
+// with every fmt verb; only Reveal returns it.
 type Secret struct{ value string }
 
-// NewSecret wraps a value.
+// NewSecret returns a Secret with a value.
 func NewSecret(value string) Secret { return Secret{value: value} }
 
-// Reveal returns the value, for the one place that needs it.
+// Reveal returns the value. Call it only where the value is used.
 func (s Secret) Reveal() string { return s.value }
 
-// Empty says whether there is no value.
+// Empty reports whether the value is empty.
 func (s Secret) Empty() bool { return s.value == "" }
 
 // String implements fmt.Stringer.

@@ -1,6 +1,7 @@
-// Package vault keeps secrets sealed. Each owner (an agent, a swarm, the
-// installation) has a data key, itself sealed by the master key; account and owner
-// are bound into every seal, so a row copied to another owner does not open.
+// Package vault stores secrets encrypted. Each owner (an agent, a swarm, the
+// installation) has a data key, which the master key encrypts. Account and owner are
+// authenticated with every ciphertext, so a row that is copied to another owner cannot
+// be decrypted.
 package vault
 
 import (
@@ -18,18 +19,30 @@ import (
 	"time"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/provider"
 )
 
-// ErrNoKey says that an owner has no data key: it never had a secret, or was shredded.
+// ErrNoKey reports that an owner has no data key: it never had a secret, or was
+// shredded.
 var ErrNoKey = errors.New("no data key")
 
-// Vault seals and opens secrets. It is safe for concurrent use.
+// OwnerID identifies the owner of secrets within an account.
+type OwnerID string
+
+// OfAgent returns the owner of an agent's secrets.
+func OfAgent(agent identity.AgentID) OwnerID { return OwnerID(agent) }
+
+// OfSwarm returns the owner of a swarm's secrets.
+func OfSwarm(swarm identity.SwarmID) OwnerID { return OwnerID(swarm) }
+
+// Vault encrypts and decrypts secrets. It is safe for concurrent use.
 type Vault struct {
 	master   cipher.AEAD
 	masterID string
 }
 
-// New makes a vault from a master key of 32 bytes.
+// New returns a vault with a master key of 32 bytes.
 func New(master []byte) (*Vault, error) {
 	aead, err := newAEAD(master)
 	if err != nil {
@@ -39,18 +52,18 @@ func New(master []byte) (*Vault, error) {
 	return &Vault{master: aead, masterID: hex.EncodeToString(sum[:8])}, nil
 }
 
-// Put stores secrets of an owner, replacing those of the same name.
-func (v *Vault) Put(ctx context.Context, tx *database.Tx, accountID, ownerID string, secrets map[string]Secret) error {
-	if err := tenant(accountID); err != nil {
+// Put stores secrets of an owner and replaces those of the same name.
+func (v *Vault) Put(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID, secrets map[provider.SecretName]Secret) error {
+	if err := checkAccount(account); err != nil {
 		return err
 	}
-	return v.put(ctx, tx, accountID, ownerID, secrets)
+	return v.put(ctx, tx, account, owner, secrets)
 }
 
-func (v *Vault) put(ctx context.Context, tx *database.Tx, accountID, ownerID string, secrets map[string]Secret) error {
-	key, err := v.dataKey(ctx, tx, accountID, ownerID)
+func (v *Vault) put(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID, secrets map[provider.SecretName]Secret) error {
+	key, err := v.dataKey(ctx, tx, account, owner)
 	if errors.Is(err, ErrNoKey) {
-		key, err = v.newDataKey(ctx, tx, accountID, ownerID)
+		key, err = v.newDataKey(ctx, tx, account, owner)
 	}
 	if err != nil {
 		return err
@@ -63,7 +76,7 @@ func (v *Vault) put(ctx context.Context, tx *database.Tx, accountID, ownerID str
 		_, err := tx.ExecContext(ctx,
 			`INSERT INTO secrets (account_id, owner_id, name, sealed, updated_at) VALUES ($1, $2, $3, $4, $5)
 			 ON CONFLICT (account_id, owner_id, name) DO UPDATE SET sealed = excluded.sealed, updated_at = excluded.updated_at`,
-			accountID, ownerID, name, seal(aead, []byte(s.Reveal()), accountID, ownerID, name), database.Millis(time.Now()))
+			account, owner, name, seal(aead, []byte(s.Reveal()), secretData(account, owner, name)), database.Millis(time.Now()))
 		if err != nil {
 			return fmt.Errorf("store secret %s: %w", name, err)
 		}
@@ -71,43 +84,43 @@ func (v *Vault) put(ctx context.Context, tx *database.Tx, accountID, ownerID str
 	return nil
 }
 
-// Delete removes secrets of an owner; a name that is not there is no error.
-func (v *Vault) Delete(ctx context.Context, tx *database.Tx, accountID, ownerID string, names ...string) error {
-	if err := tenant(accountID); err != nil {
+// Delete deletes secrets of an owner. It ignores names that the owner does not have.
+func (v *Vault) Delete(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID, names ...provider.SecretName) error {
+	if err := checkAccount(account); err != nil {
 		return err
 	}
 	for _, name := range names {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM secrets WHERE account_id = $1 AND owner_id = $2 AND name = $3`, accountID, ownerID, name); err != nil {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM secrets WHERE account_id = $1 AND owner_id = $2 AND name = $3`, account, owner, name); err != nil {
 			return fmt.Errorf("delete secret %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// Names lists what an owner has, in order, without opening anything.
-func (v *Vault) Names(ctx context.Context, q database.Querier, accountID, ownerID string) ([]string, error) {
-	if err := tenant(accountID); err != nil {
+// Names lists the names of an owner's secrets, sorted. It decrypts nothing.
+func (v *Vault) Names(ctx context.Context, q database.Querier, account identity.AccountID, owner OwnerID) ([]provider.SecretName, error) {
+	if err := checkAccount(account); err != nil {
 		return nil, err
 	}
-	return database.All(ctx, q, database.Scalar[string],
-		`SELECT name FROM secrets WHERE account_id = $1 AND owner_id = $2 ORDER BY name`, accountID, ownerID)
+	return database.All(ctx, q, database.Scalar[provider.SecretName],
+		`SELECT name FROM secrets WHERE account_id = $1 AND owner_id = $2 ORDER BY name`, account, owner)
 }
 
-// Read opens every secret of an owner.
-func (v *Vault) Read(ctx context.Context, q database.Querier, accountID, ownerID string) (map[string]Secret, error) {
-	if err := tenant(accountID); err != nil {
+// Read decrypts and returns every secret of an owner.
+func (v *Vault) Read(ctx context.Context, q database.Querier, account identity.AccountID, owner OwnerID) (map[provider.SecretName]Secret, error) {
+	if err := checkAccount(account); err != nil {
 		return nil, err
 	}
-	return v.read(ctx, q, accountID, ownerID)
+	return v.read(ctx, q, account, owner)
 }
 
-func (v *Vault) read(ctx context.Context, q database.Querier, accountID, ownerID string) (map[string]Secret, error) {
+func (v *Vault) read(ctx context.Context, q database.Querier, account identity.AccountID, owner OwnerID) (map[provider.SecretName]Secret, error) {
 	sealed, err := database.All(ctx, q, scanSealed,
-		`SELECT name, sealed FROM secrets WHERE account_id = $1 AND owner_id = $2`, accountID, ownerID)
+		`SELECT name, sealed FROM secrets WHERE account_id = $1 AND owner_id = $2`, account, owner)
 	if err != nil || len(sealed) == 0 {
-		return map[string]Secret{}, err
+		return map[provider.SecretName]Secret{}, err
 	}
-	key, err := v.dataKey(ctx, q, accountID, ownerID)
+	key, err := v.dataKey(ctx, q, account, owner)
 	if err != nil {
 		return nil, err
 	}
@@ -115,28 +128,32 @@ func (v *Vault) read(ctx context.Context, q database.Querier, accountID, ownerID
 	if err != nil {
 		return nil, err
 	}
-	opened := make(map[string]Secret, len(sealed))
+	secrets := make(map[provider.SecretName]Secret, len(sealed))
 	for _, s := range sealed {
-		plain, err := open(aead, s.box, accountID, ownerID, s.name)
+		plain, err := open(aead, s.box, secretData(account, owner, s.name))
 		if err != nil {
 			return nil, fmt.Errorf("open secret %s: %w", s.name, err)
 		}
-		opened[s.name] = NewSecret(string(plain))
+		secrets[s.name] = NewSecret(string(plain))
 	}
-	return opened, nil
+	return secrets, nil
 }
 
-// Token is a bearer token of 64 hex digits that belongs to an owner and a
-// purpose. It is derived from the owner's data key, so it is stored nowhere and
-// dies when the owner is shredded. Errors: ErrNoKey.
-func (v *Vault) Token(ctx context.Context, q database.Querier, accountID, ownerID, purpose string) (Secret, error) {
-	if err := tenant(accountID); err != nil {
+// Token returns the owner's bearer token for a purpose, 64 hex digits. It is derived
+// from the owner's data key: it is stored nowhere, and is invalid once the owner is
+// shredded. Errors: ErrNoKey.
+func (v *Vault) Token(ctx context.Context, q database.Querier, account identity.AccountID, owner OwnerID, purpose string) (Secret, error) {
+	if err := checkAccount(account); err != nil {
 		return Secret{}, err
 	}
-	key, err := v.dataKey(ctx, q, accountID, ownerID)
+	key, err := v.dataKey(ctx, q, account, owner)
 	if err != nil {
 		return Secret{}, err
 	}
+	return deriveToken(key, purpose)
+}
+
+func deriveToken(key []byte, purpose string) (Secret, error) {
 	token, err := hkdf.Key(sha256.New, key, nil, "agento token "+purpose, 32)
 	if err != nil {
 		return Secret{}, fmt.Errorf("derive token: %w", err)
@@ -144,34 +161,37 @@ func (v *Vault) Token(ctx context.Context, q database.Querier, accountID, ownerI
 	return NewSecret(hex.EncodeToString(token)), nil
 }
 
-// Shred removes an owner's secrets and its data key: nothing of it can be opened again.
-func (v *Vault) Shred(ctx context.Context, tx *database.Tx, accountID, ownerID string) error {
-	if err := tenant(accountID); err != nil {
+// Shred deletes an owner's secrets and its data key. Copies of its ciphertexts can
+// never be decrypted again.
+func (v *Vault) Shred(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) error {
+	if err := checkAccount(account); err != nil {
 		return err
 	}
-	return v.shred(ctx, tx, accountID, ownerID)
+	return v.shred(ctx, tx, account, owner)
 }
 
-func (v *Vault) shred(ctx context.Context, tx *database.Tx, accountID, ownerID string) error {
+func (v *Vault) shred(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) error {
 	for _, table := range []string{"secrets", "data_keys"} {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE account_id = $1 AND owner_id = $2`, accountID, ownerID); err != nil {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE account_id = $1 AND owner_id = $2`, account, owner); err != nil {
 			return fmt.Errorf("shred secrets: %w", err)
 		}
 	}
 	return nil
 }
 
-// tenant refuses the id under which the installation keeps its own secrets.
-func tenant(accountID string) error {
-	if accountID == InstallationAccount {
-		return errors.New("a secret was asked for without an account")
+// checkAccount refuses the account id under which the installation's secrets are
+// stored.
+func checkAccount(account identity.AccountID) error {
+	if account == InstallationAccount {
+		return errors.New("a secret needs an account")
 	}
 	return nil
 }
 
-// belongs refuses a master key that is not the one of this database. Otherwise an
-// operator's command with the wrong key would store what the server cannot open.
-func (v *Vault) belongs(ctx context.Context, q database.Querier) error {
+// checkMasterKey returns an error if the database was used with another master key.
+// Without the check, an operator's command with the wrong key would store a secret that
+// the server cannot decrypt.
+func (v *Vault) checkMasterKey(ctx context.Context, q database.Querier) error {
 	other, err := database.One(ctx, q, database.Scalar[string], `SELECT master_id FROM data_keys WHERE master_id <> $1 LIMIT 1`, v.masterID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
@@ -179,47 +199,52 @@ func (v *Vault) belongs(ctx context.Context, q database.Querier) error {
 	if err != nil {
 		return fmt.Errorf("compare the master key: %w", err)
 	}
-	return v.wrongMaster(other)
+	return v.wrongMasterKey(other)
 }
 
-func (v *Vault) wrongMaster(other string) error {
+func (v *Vault) wrongMasterKey(other string) error {
 	return fmt.Errorf("the data key was sealed by master key %s, this is %s: start with the master key file that belongs to this database", other, v.masterID)
 }
 
-func (v *Vault) dataKey(ctx context.Context, q database.Querier, accountID, ownerID string) ([]byte, error) {
+func (v *Vault) dataKey(ctx context.Context, q database.Querier, account identity.AccountID, owner OwnerID) ([]byte, error) {
 	var box []byte
 	var masterID string
-	err := q.QueryRowContext(ctx, `SELECT sealed, master_id FROM data_keys WHERE account_id = $1 AND owner_id = $2`, accountID, ownerID).Scan(&box, &masterID)
+	err := q.QueryRowContext(ctx, `SELECT sealed, master_id FROM data_keys WHERE account_id = $1 AND owner_id = $2`, account, owner).Scan(&box, &masterID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNoKey
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read data key: %w", err)
 	}
+	return v.openKey(box, masterID, account, owner)
+}
+
+func (v *Vault) openKey(box []byte, masterID string, account identity.AccountID, owner OwnerID) ([]byte, error) {
 	if masterID != v.masterID {
-		return nil, v.wrongMaster(masterID)
+		return nil, v.wrongMasterKey(masterID)
 	}
-	key, err := open(v.master, box, accountID, ownerID)
+	key, err := open(v.master, box, keyData(account, owner))
 	if err != nil {
 		return nil, fmt.Errorf("open data key: %w", err)
 	}
 	return key, nil
 }
 
-func (v *Vault) newDataKey(ctx context.Context, tx *database.Tx, accountID, ownerID string) ([]byte, error) {
+func (v *Vault) newDataKey(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) ([]byte, error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
 	_, err := tx.ExecContext(ctx, `INSERT INTO data_keys (account_id, owner_id, master_id, sealed, created_at) VALUES ($1, $2, $3, $4, $5)`,
-		accountID, ownerID, v.masterID, seal(v.master, key, accountID, ownerID), database.Millis(time.Now()))
+		account, owner, v.masterID, seal(v.master, key, keyData(account, owner)), database.Millis(time.Now()))
 	if err != nil {
 		return nil, fmt.Errorf("store data key: %w", err)
 	}
 	return key, nil
 }
 
+// sealedSecret is a secret as the database stores it.
 type sealedSecret struct {
-	name string
-	box  []byte
+	name provider.SecretName
+	box  []byte // nonce and ciphertext
 }
 
 func scanSealed(r database.Row) (sealedSecret, error) {
@@ -236,18 +261,29 @@ func newAEAD(key []byte) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A random nonce of 96 bits is safe for 2^32 seals of one key; a data key
-	// seals a handful, the master key one per owner.
+	// A random nonce of 96 bits is safe for 2^32 encryptions with one key. A data key
+	// encrypts a few secrets, the master key one data key per owner.
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// bind names what a box belongs to; ids and names hold no NUL.
-func bind(parts []string) []byte { return []byte("agento/1\x00" + strings.Join(parts, "\x00")) }
-
-func seal(aead cipher.AEAD, plain []byte, parts ...string) []byte {
-	return aead.Seal(nil, nil, plain, bind(parts)) //nolint:gosec // the AEAD makes a random nonce itself
+// keyData and secretData return the additional data of a box: what it belongs to. Ids
+// and names contain no NUL, so two owners never have the same additional data.
+func keyData(account identity.AccountID, owner OwnerID) []byte {
+	return additionalData(string(account), string(owner))
 }
 
-func open(aead cipher.AEAD, box []byte, parts ...string) ([]byte, error) {
-	return aead.Open(nil, nil, box, bind(parts))
+func secretData(account identity.AccountID, owner OwnerID, name provider.SecretName) []byte {
+	return additionalData(string(account), string(owner), string(name))
+}
+
+func additionalData(parts ...string) []byte {
+	return []byte("agento/1\x00" + strings.Join(parts, "\x00"))
+}
+
+func seal(aead cipher.AEAD, plain, additional []byte) []byte {
+	return aead.Seal(nil, nil, plain, additional) //nolint:gosec // the AEAD generates a random nonce itself
+}
+
+func open(aead cipher.AEAD, box, additional []byte) ([]byte, error) {
+	return aead.Open(nil, nil, box, additional)
 }

@@ -15,6 +15,8 @@ import (
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
 )
 
@@ -34,14 +36,14 @@ func tx(t *testing.T, db *database.DB, f func(*database.Tx) error) {
 	}
 }
 
-func put(t *testing.T, v *vault.Vault, db *database.DB, account, owner, name, value string) {
+func put(t *testing.T, v *vault.Vault, db *database.DB, account identity.AccountID, owner vault.OwnerID, name provider.SecretName, value string) {
 	t.Helper()
 	tx(t, db, func(tx *database.Tx) error {
-		return v.Put(t.Context(), tx, account, owner, map[string]vault.Secret{name: vault.NewSecret(value)})
+		return v.Put(t.Context(), tx, account, owner, map[provider.SecretName]vault.Secret{name: vault.NewSecret(value)})
 	})
 }
 
-func TestASecretComesBackToItsOwnerAlone(t *testing.T) {
+func TestReadReturnsTheSecretsOfItsOwnerOnly(t *testing.T) {
 	v, db := newVault(t), databasetest.New(t)
 	put(t, v, db, "a", "1", "token", "old")
 	put(t, v, db, "a", "1", "token", "new")
@@ -55,7 +57,7 @@ func TestASecretComesBackToItsOwnerAlone(t *testing.T) {
 	}
 }
 
-func TestABoxCopiedToAnotherOwnerDoesNotOpen(t *testing.T) {
+func TestSecretCopiedToAnotherOwnerCannotBeOpened(t *testing.T) {
 	v, db := newVault(t), databasetest.New(t)
 	put(t, v, db, "a", "1", "token", "mine")
 	tx(t, db, func(tx *database.Tx) error {
@@ -70,11 +72,11 @@ func TestABoxCopiedToAnotherOwnerDoesNotOpen(t *testing.T) {
 		return nil
 	})
 	if _, err := v.Read(t.Context(), db, "b", "9"); err == nil {
-		t.Fatal("a stolen row opened")
+		t.Fatal("a copied row was opened")
 	}
 }
 
-func TestNothingIsInTheClearOnDisk(t *testing.T) {
+func TestSecretsAreEncryptedOnDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
 	db, err := database.Open(t.Context(), database.Settings{Path: path})
 	if err != nil {
@@ -92,12 +94,12 @@ func TestNothingIsInTheClearOnDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		if bytes.Contains(content, []byte("plain-as-day")) {
-			t.Errorf("%s holds the secret", f)
+			t.Errorf("%s contains the secret", f)
 		}
 	}
 }
 
-func TestShredEndsSecretsAndTokens(t *testing.T) {
+func TestShredInvalidatesSecretsAndTokens(t *testing.T) {
 	v, db := newVault(t), databasetest.New(t)
 	put(t, v, db, "a", "1", "token", "x")
 	token, err := v.Token(t.Context(), db, "a", "1", "gateway")
@@ -114,18 +116,18 @@ func TestShredEndsSecretsAndTokens(t *testing.T) {
 	}
 	put(t, v, db, "a", "1", "token", "x")
 	if again, _ := v.Token(t.Context(), db, "a", "1", "gateway"); again == token {
-		t.Fatal("the token came back to life")
+		t.Fatal("the token is the same after a shred")
 	}
 }
 
-func TestAnotherMasterKeyIsNamed(t *testing.T) {
+func TestReadWithAnotherMasterKeyNamesIt(t *testing.T) {
 	db := databasetest.New(t)
 	put(t, newVault(t), db, "a", "1", "token", "x")
-	stranger, err := vault.New(bytes.Repeat([]byte{8}, 32))
+	other, err := vault.New(bytes.Repeat([]byte{8}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stranger.Read(t.Context(), db, "a", "1"); err == nil || !strings.Contains(err.Error(), "master key") {
+	if _, err := other.Read(t.Context(), db, "a", "1"); err == nil || !strings.Contains(err.Error(), "master key") {
 		t.Fatal(err)
 	}
 }
@@ -140,7 +142,7 @@ func TestDeleteAndNames(t *testing.T) {
 	}
 }
 
-func TestMasterKeyIsMadeOnceAndPrivate(t *testing.T) {
+func TestMasterKeyIsCreatedOnceAndPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "master.key")
 	keys := make([][]byte, 8)
 	var all sync.WaitGroup
@@ -156,7 +158,7 @@ func TestMasterKeyIsMadeOnceAndPrivate(t *testing.T) {
 	all.Wait()
 	for _, k := range keys {
 		if !bytes.Equal(k, keys[0]) || len(k) != 32 {
-			t.Fatal("two starts at once have two keys")
+			t.Fatal("two processes that started at the same time have two keys")
 		}
 	}
 	if err := os.Chmod(path, 0o644); err != nil {
@@ -167,7 +169,7 @@ func TestMasterKeyIsMadeOnceAndPrivate(t *testing.T) {
 	}
 }
 
-func TestASecretShowsItselfNowhere(t *testing.T) {
+func TestSecretIsNeverPrinted(t *testing.T) {
 	s := vault.NewSecret("visible")
 	var logged bytes.Buffer
 	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "s", s, "in", map[string]any{"s": s}, "p", &s)
@@ -180,7 +182,7 @@ func TestASecretShowsItselfNowhere(t *testing.T) {
 		fmt.Sprint(struct{ S vault.Secret }{s}), fmt.Errorf("e: %v", s).Error(),
 	} {
 		if strings.Contains(text, "visible") || strings.Contains(text, "76697369") || !strings.Contains(text, "[secret]") {
-			t.Errorf("shown: %s", text)
+			t.Errorf("printed: %s", text)
 		}
 	}
 }

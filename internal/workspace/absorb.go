@@ -1,8 +1,6 @@
 package workspace
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"cmp"
 	"context"
 	"database/sql"
@@ -16,86 +14,88 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
-// Folder is an agent's workspace folder, read with paths such as "SOUL.md" and
-// "rules". Within makes one of a runtime.Home.
+// Folder is an agent's workspace folder. Its paths are such as "SOUL.md" and "rules".
 type Folder interface {
 	ReadFile(path string, limit int64) ([]byte, error)
 	ReadDir(path string) ([]runtime.Entry, error)
 }
 
-// Within is the folder dir of a home.
-func Within(home Folder, dir string) Folder { return within{home, dir} }
+// Within returns the folder dir of a home, such as a runtime.Home.
+func Within(home Folder, dir string) Folder { return subfolder{home, dir} }
 
-type within struct {
+type subfolder struct {
 	home Folder
 	dir  string
 }
 
-func (w within) ReadFile(p string, limit int64) ([]byte, error) {
-	return w.home.ReadFile(path.Join(w.dir, p), limit)
+func (f subfolder) ReadFile(p string, limit int64) ([]byte, error) {
+	return f.home.ReadFile(path.Join(f.dir, p), limit)
 }
 
-func (w within) ReadDir(p string) ([]runtime.Entry, error) {
-	return w.home.ReadDir(path.Join(w.dir, p))
+func (f subfolder) ReadDir(p string) ([]runtime.Entry, error) {
+	return f.home.ReadDir(path.Join(f.dir, p))
 }
 
-// Absorbed is what Absorb found in a home.
+// Absorbed is the result of Absorb.
 type Absorbed struct {
-	Taken   []Version // the agent's edits that are live now
-	Aside   []Version // its edits that came after a newer change of the API
-	Refused []Refusal // what could not be taken, each time it is found
+	Accepted []Version // edits that are the current versions now
+	SetAside []Version // edits of documents that the API had changed
+	Refused  []Refusal // edits that are invalid; they are returned by every Absorb
 }
 
-// Refusal is a file of an agent that is not taken over.
+// Refusal is a file of an agent that cannot become a version.
 type Refusal struct {
 	Path   string
 	Reason string
-	Err    error // why it could not be read; nil if it could
+	Err    error // the error from reading the file; nil if it could be read
 }
 
-// Absorb takes over what an agent has written into its documents itself: a file
-// that differs from what its home is known to hold becomes a version of the actor
-// ByAgent. If the document was changed meanwhile, that change stays live and the
-// edit is kept as a version beside it. A missing file is no edit: the next
-// delivery puts it back. What is refused is told once as an event.
-// Call it before every delivery and whenever news is wanted; without edits it
-// only reads.
-func (s *Service) Absorb(ctx context.Context, accountID, agentID string, home Folder) (Absorbed, error) {
-	known, err := homeDocuments(ctx, s.DB, accountID, agentID)
+// Absorb makes the edits that an agent has made to its documents versions, with the
+// agent as the actor. A file is edited if it differs from the version that was last
+// known to be in the home. If the document was changed meanwhile, that change stays
+// current and the edit is stored as a version that is set aside. A missing file is no
+// edit: the next delivery writes it again. Refusals are recorded in one event when they
+// change.
+//
+// Call Absorb before every delivery, and before reading documents. Without edits it
+// only reads. Faults: NotFound.
+func (s *Store) Absorb(ctx context.Context, account identity.AccountID, agent identity.AgentID, home Folder) (Absorbed, error) {
+	known, err := homeDocuments(ctx, s.db, account, agent)
 	if err != nil {
 		return Absorbed{}, err
 	}
 	edits, refused := readHome(home, known)
 	if err := ctx.Err(); err != nil {
-		return Absorbed{}, err // the files may have been unreadable for that reason alone
+		return Absorbed{}, err // the files may have been unreadable for that reason
 	}
-	same, err := toldAlready(ctx, s.DB, accountID, agentID, refused)
+	same, err := refusalsRecorded(ctx, s.db, account, agent, refused)
 	if err != nil || (len(edits) == 0 && same) {
 		return Absorbed{Refused: refused}, err
 	}
-	var a *absorbing
-	err = s.DB.Tx(ctx, func(tx *database.Tx) error {
-		a = &absorbing{Service: s, tx: tx, accountID: accountID, agentID: agentID, found: Absorbed{Refused: slices.Clone(refused)}}
+	var a *absorption
+	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+		a = &absorption{Store: s, tx: tx, account: account, agent: agent, result: Absorbed{Refused: slices.Clone(refused)}}
 		return a.run(ctx, edits)
 	})
 	if err != nil {
-		return Absorbed{}, fmt.Errorf("absorb the documents of agent %s: %w", agentID, err)
+		return Absorbed{}, fmt.Errorf("absorb the documents of agent %s: %w", agent, err)
 	}
-	return a.found, nil
+	return a.result, nil
 }
 
-// edit is a file that is not what the home was known to hold.
+// edit is a file that differs from the version last known to be in the home.
 type edit struct {
 	doc           Document
 	content, hash string
-	before        homeDocument // what was known as the file was read; the zero one: nothing
+	before        homeDocument // the known version when the file was read; zero: none
 }
 
-// readHome reads every document and returns those that differ from what is
-// known, in order, and those that cannot be taken.
+// readHome reads every document. It returns the edits, in order, and the files that
+// cannot become versions.
 func readHome(home Folder, known map[Document]homeDocument) ([]edit, []Refusal) {
 	rules, refused := readRules(home)
 	var edits []edit
@@ -108,7 +108,7 @@ func readHome(home Folder, known map[Document]homeDocument) ([]edit, []Refusal) 
 		if err == nil && e.hash == e.before.hash {
 			continue
 		}
-		if r := refuseFile(d, content, err); r.Reason != "" {
+		if r := checkFile(d, content, err); r.Reason != "" {
 			refused = append(refused, r)
 			continue
 		}
@@ -117,8 +117,8 @@ func readHome(home Folder, known map[Document]homeDocument) ([]edit, []Refusal) 
 	return edits, refused
 }
 
-// maxFiles bounds how many files of a rules folder are looked at, so that an
-// agent gains nothing by filling it.
+// maxFiles bounds how many entries of a rules folder are read, so that an agent cannot
+// slow down the server by filling the folder.
 const maxFiles = 4 * MaxRules
 
 func readRules(home Folder) ([]Document, []Refusal) {
@@ -133,11 +133,11 @@ func readRules(home Folder) ([]Document, []Refusal) {
 	var refused []Refusal
 	for i, e := range entries {
 		if i == maxFiles {
-			refused = append(refused, Refusal{Path: rulesDir, Reason: fmt.Sprintf("holds more than %d files; the others were not looked at", maxFiles)})
+			refused = append(refused, Refusal{Path: rulesDir, Reason: fmt.Sprintf("holds more than %d files; the others were not read", maxFiles)})
 			break
 		}
 		if e.Dir || !strings.HasSuffix(e.Name, suffix) {
-			continue // the agent's own notes; only rules/*.md are rules
+			continue // a file of the agent's own; only rules/*.md are rules
 		}
 		d, err := RuleDocument(e.Name)
 		if err != nil {
@@ -149,7 +149,8 @@ func readRules(home Folder) ([]Document, []Refusal) {
 	return rules, refused
 }
 
-func refuseFile(d Document, content []byte, err error) Refusal {
+// checkFile returns why a file cannot become a version. The Reason is empty if it can.
+func checkFile(d Document, content []byte, err error) Refusal {
 	r := Refusal{Path: string(d)}
 	switch {
 	case errors.Is(err, runtime.ErrTooLarge):
@@ -157,156 +158,166 @@ func refuseFile(d Document, content []byte, err error) Refusal {
 	case err != nil:
 		r.Reason, r.Err = "cannot be read", err
 	default:
-		r.Reason = d.refuse(string(content))
+		r.Reason = d.problem(string(content))
 	}
 	return r
 }
 
-// absorbing is one transaction of Absorb.
-type absorbing struct {
-	*Service
-	tx                 *database.Tx
-	accountID, agentID string
-	known              map[Document]homeDocument
-	rules              []Version
-	found              Absorbed
+// absorption is one transaction of Absorb.
+type absorption struct {
+	*Store
+	tx      *database.Tx
+	account identity.AccountID
+	agent   identity.AgentID
+	known   map[Document]homeDocument
+	rules   []Version
+	result  Absorbed
 }
 
-func (a *absorbing) run(ctx context.Context, edits []edit) (err error) {
-	if err := exist(ctx, a.tx, a.accountID, a.agentID); err != nil {
+func (a *absorption) run(ctx context.Context, edits []edit) (err error) {
+	if err := checkAgent(ctx, a.tx, a.account, a.agent); err != nil {
 		return err
 	}
-	if a.known, err = homeDocuments(ctx, a.tx, a.accountID, a.agentID); err != nil {
+	if a.known, err = homeDocuments(ctx, a.tx, a.account, a.agent); err != nil {
 		return err
 	}
-	if a.rules, err = liveRules(ctx, a.tx, a.accountID, a.agentID); err != nil {
+	if a.rules, err = currentRules(ctx, a.tx, a.account, a.agent); err != nil {
 		return err
 	}
 	for _, e := range edits {
 		if a.known[e.doc] != e.before {
-			continue // another absorb, or a delivery, came first; the next one sees to it
+			continue // another Absorb or a delivery was faster; the next Absorb reads the file again
 		}
 		if err := a.absorb(ctx, e); err != nil {
 			return fmt.Errorf("%s: %w", e.doc, err)
 		}
 	}
-	return a.tell(ctx, a.tx, a.accountID, a.agentID, a.found.Refused)
+	return a.recordRefusals(ctx, a.tx, a.account, a.agent, a.result.Refused)
 }
 
-func (a *absorbing) absorb(ctx context.Context, e edit) error {
-	now, err := liveOrNone(ctx, a.tx, a.accountID, a.agentID, e.doc)
+func (a *absorption) absorb(ctx context.Context, e edit) error {
+	current, err := findCurrent(ctx, a.tx, a.account, a.agent, e.doc)
 	if errors.Is(err, sql.ErrNoRows) {
-		return a.takeNew(ctx, e)
+		return a.acceptNewRule(ctx, e)
 	}
 	if err != nil {
 		return err
 	}
-	delivered, err := a.deliveredUnnoted(ctx, e)
+	delivered, err := a.unrecordedDelivery(ctx, e)
 	if err != nil || delivered.Number > 0 {
-		return errors.Join(err, a.holds(ctx, delivered))
+		return errors.Join(err, a.recordInHome(ctx, delivered))
 	}
 	switch {
-	case now.Deleted && e.before.version == 0:
-		return a.takeNew(ctx, e)
-	case now.Deleted || now.Hash != e.before.hash:
+	case current.Deleted && e.before.version == 0:
+		return a.acceptNewRule(ctx, e)
+	case current.Deleted || current.Hash != e.before.hash:
 		return a.setAside(ctx, e)
 	}
-	return a.take(ctx, e)
+	return a.accept(ctx, e)
 }
 
-// deliveredUnnoted finds the version that the home holds because the server died
-// between writing it there and noting that: one newer than what is known. What was
-// set aside is never delivered, so a home that is known holds it as an edit alone.
-func (a *absorbing) deliveredUnnoted(ctx context.Context, e edit) (Version, error) {
-	v, err := withHash(ctx, a.tx, a.accountID, a.agentID, e.doc, e.hash, e.before.version == 0)
+// unrecordedDelivery returns the version that a delivery wrote to the home before the
+// server stopped and could not record it: one that is newer than the known version.
+// Versions that were set aside are never delivered: if a version is known to be in the
+// home, such content is an edit. The result is zero if there is no such version.
+func (a *absorption) unrecordedDelivery(ctx context.Context, e edit) (Version, error) {
+	v, err := findByHash(ctx, a.tx, a.account, a.agent, e.doc, e.hash, e.before.version == 0)
 	if errors.Is(err, sql.ErrNoRows) || (err == nil && v.Number < e.before.version) {
 		return Version{}, nil
 	}
 	return v, err
 }
 
-// takeNew takes a rule that the agent has made, if it may have one more.
-func (a *absorbing) takeNew(ctx context.Context, e edit) error {
-	err := fits(a.rules, e.doc)
+// acceptNewRule accepts a rule that the agent has created, if the agent may have it.
+func (a *absorption) acceptNewRule(ctx context.Context, e edit) error {
+	err := checkAddRule(a.rules, e.doc)
 	var f *fault.Fault
 	if errors.As(err, &f) {
-		a.found.Refused = append(a.found.Refused, Refusal{Path: string(e.doc), Reason: f.Message})
+		a.result.Refused = append(a.result.Refused, Refusal{Path: string(e.doc), Reason: f.Message})
 		return nil
 	}
-	if err := a.take(ctx, e); err != nil {
+	if err := a.accept(ctx, e); err != nil {
 		return err
 	}
-	a.rules = append(a.rules, a.found.Taken[len(a.found.Taken)-1])
+	a.rules = append(a.rules, a.result.Accepted[len(a.result.Accepted)-1])
 	return nil
 }
 
-// take makes an edit the live version.
-func (a *absorbing) take(ctx context.Context, e edit) error {
-	v, err := a.write(ctx, a.tx, change{accountID: a.accountID, agentID: a.agentID, actor: ByAgent, doc: e.doc, content: e.content})
+// accept makes an edit the current version.
+func (a *absorption) accept(ctx context.Context, e edit) error {
+	v, err := a.write(ctx, a.tx, a.change(e))
 	if err != nil {
 		return err
 	}
-	a.found.Taken = append(a.found.Taken, v)
-	return a.holds(ctx, v)
+	a.result.Accepted = append(a.result.Accepted, v)
+	return a.recordInHome(ctx, v)
 }
 
-// setAside keeps an edit as a version without making it live.
-func (a *absorbing) setAside(ctx context.Context, e edit) error {
-	v, err := a.write(ctx, a.tx, change{accountID: a.accountID, agentID: a.agentID, actor: ByAgent, doc: e.doc, content: e.content, aside: true})
+// setAside stores an edit as a version that is not current.
+func (a *absorption) setAside(ctx context.Context, e edit) error {
+	c := a.change(e)
+	c.setAside = true
+	v, err := a.write(ctx, a.tx, c)
 	if err != nil {
 		return err
 	}
-	a.found.Aside = append(a.found.Aside, v)
-	return a.holds(ctx, v)
+	a.result.SetAside = append(a.result.SetAside, v)
+	return a.recordInHome(ctx, v)
 }
 
-// holds notes which version the home holds.
-func (a *absorbing) holds(ctx context.Context, v Version) error {
+func (a *absorption) change(e edit) change {
+	return change{actor: identity.ByAgent(a.account, a.agent), agent: a.agent, doc: e.doc, content: e.content}
+}
+
+// recordInHome records that the home holds v.
+func (a *absorption) recordInHome(ctx context.Context, v Version) error {
 	if v.Number == 0 {
 		return nil
 	}
-	return note(ctx, a.tx, a.accountID, a.agentID, homeDocument{doc: v.Document, version: v.Number, hash: v.Hash})
+	return saveHomeDocument(ctx, a.tx, a.account, a.agent, homeDocument{doc: v.Document, version: v.Number, hash: v.Hash})
 }
 
-// maxTold is how many refusals one event names.
-const maxTold = 20
+// maxRefusals bounds how many refusals one event lists.
+const maxRefusals = 20
 
-// tell appends an event about refusals that differ from those told last.
-func (s *Service) tell(ctx context.Context, tx *database.Tx, accountID, agentID string, refused []Refusal) error {
-	same, err := toldAlready(ctx, tx, accountID, agentID, refused)
+// recordRefusals appends an event about refusals that differ from those of the last
+// event.
+func (s *Store) recordRefusals(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, refused []Refusal) error {
+	same, err := refusalsRecorded(ctx, tx, account, agent, refused)
 	if err != nil || same {
 		return err
 	}
 	_, err = database.Exec(ctx, tx,
 		`INSERT INTO document_refusals (account_id, agent_id, digest) VALUES ($1, $2, $3)
-		 ON CONFLICT (account_id, agent_id) DO UPDATE SET digest = excluded.digest`, accountID, agentID, digest(refused))
+		 ON CONFLICT (account_id, agent_id) DO UPDATE SET digest = excluded.digest`, account, agent, refusalDigest(refused))
 	if err != nil {
-		return fmt.Errorf("note refused edits: %w", err)
+		return fmt.Errorf("record refused edits: %w", err)
 	}
 	if len(refused) == 0 {
 		return nil
 	}
-	told := []map[string]any{}
-	for _, r := range refused[:min(len(refused), maxTold)] {
-		told = append(told, map[string]any{"document": r.Path, "reason": r.Reason})
+	listed := []map[string]any{}
+	for _, r := range refused[:min(len(refused), maxRefusals)] {
+		listed = append(listed, map[string]any{"document": r.Path, "reason": r.Reason})
 	}
-	return s.Events.Append(ctx, tx, identity.ParseActor(identity.AccountID(accountID), ByAgent), event.Event{
-		Topic: event.Topic("agent/" + agentID), Kind: "agent.edits_refused",
-		Data: map[string]any{"refused": told, "count": len(refused)},
+	return s.events.Append(ctx, tx, identity.ByAgent(account, agent), event.Event{
+		Topic: event.AgentTopic(agent), Kind: "agent.edits_refused",
+		Data: map[string]any{"refused": listed, "count": len(refused)},
 	})
 }
 
-func toldAlready(ctx context.Context, q database.Querier, accountID, agentID string, refused []Refusal) (bool, error) {
+// refusalsRecorded reports whether the refusals are those of the last event.
+func refusalsRecorded(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, refused []Refusal) (bool, error) {
 	last, err := database.One(ctx, q, database.Scalar[string],
-		`SELECT digest FROM document_refusals WHERE account_id = $1 AND agent_id = $2`, accountID, agentID)
+		`SELECT digest FROM document_refusals WHERE account_id = $1 AND agent_id = $2`, account, agent)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return false, fmt.Errorf("read refused edits: %w", err)
 	}
-	return last == digest(refused), nil
+	return last == refusalDigest(refused), nil
 }
 
-// digest is empty for no refusals.
-func digest(refused []Refusal) string {
+// refusalDigest returns a hash of refusals, in any order. It is empty if there are none.
+func refusalDigest(refused []Refusal) string {
 	if len(refused) == 0 {
 		return ""
 	}

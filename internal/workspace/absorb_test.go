@@ -1,8 +1,6 @@
 package workspace_test
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +14,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/workspace"
 )
@@ -45,13 +44,13 @@ func (h home) ReadDir(path string) ([]runtime.Entry, error) {
 	return all, nil
 }
 
-// deliver does what the reconciler does: writes what should be there, removes
-// what should not, and notes it.
-func (h home) deliver(t testing.TB, s *workspace.Service) {
+// deliver does what the gateway manager does: it writes the documents, removes deleted
+// rules and records the delivery.
+func (h home) deliver(t testing.TB, s *env) {
 	t.Helper()
-	c := must[workspace.Content](t)(s.Content(t.Context(), s.DB, account, agent))
+	c := must[workspace.Content](t)(s.store.Content(t.Context(), s.db, account, agent))
 	h.write(c)
-	inTx(t, s, func(tx *database.Tx) error { return s.Delivered(t.Context(), tx, account, agent, c) })
+	inTx(t, s, func(tx *database.Tx) error { return s.store.MarkDelivered(t.Context(), tx, account, agent, c) })
 }
 
 func (h home) write(c workspace.Content) {
@@ -63,47 +62,47 @@ func (h home) write(c workspace.Content) {
 	}
 }
 
-func delivered(t testing.TB) (*workspace.Service, home) {
+func newDelivered(t testing.TB) (*env, home) {
 	t.Helper()
-	s, h := newService(t), home{}
-	must[workspace.Version](t)(s.PutRule(t.Context(), account, agent, key, "refunds", "pay", ""))
+	s, h := newEnv(t), home{}
+	changed(t)(s.PutRule(t.Context(), actor, agent, "refunds", "pay", ""))
 	h.deliver(t, s)
 	return s, h
 }
 
-func absorb(t testing.TB, s *workspace.Service, h workspace.Folder) workspace.Absorbed {
+func absorb(t testing.TB, s *env, h workspace.Folder) workspace.Absorbed {
 	t.Helper()
-	return must[workspace.Absorbed](t)(s.Absorb(t.Context(), account, agent, h))
+	return must[workspace.Absorbed](t)(s.store.Absorb(t.Context(), account, agent, h))
 }
 
-func soul(t testing.TB, s *workspace.Service) string {
+func soul(t testing.TB, s *env) string {
 	t.Helper()
 	return must[workspace.Personality](t)(s.Personality(t.Context(), account, agent)).SoulMD
 }
 
-func pending(t testing.TB, s *workspace.Service) string {
+func pending(t testing.TB, s *env) string {
 	t.Helper()
-	return fmt.Sprint(must[[]workspace.Document](t)(s.Pending(t.Context(), s.DB, account, agent)))
+	return fmt.Sprint(must[[]workspace.Document](t)(s.store.Pending(t.Context(), s.db, account, agent)))
 }
 
-func TestNothingIsAbsorbedFromAnUntouchedHome(t *testing.T) {
-	s, h := delivered(t)
+func TestAbsorbWithoutEditsChangesNothing(t *testing.T) {
+	s, h := newDelivered(t)
 	a := absorb(t, s, h)
-	if len(a.Taken)+len(a.Aside)+len(a.Refused) > 0 || pending(t, s) != "[]" {
+	if len(a.Accepted)+len(a.SetAside)+len(a.Refused) > 0 || pending(t, s) != "[]" {
 		t.Errorf("%+v, pending %s", a, pending(t, s))
 	}
-	if a := absorb(t, s, home{}); len(a.Taken)+len(a.Aside)+len(a.Refused) > 0 {
+	if a := absorb(t, s, home{}); len(a.Accepted)+len(a.SetAside)+len(a.Refused) > 0 {
 		t.Errorf("from an empty home: %+v", a)
 	}
 }
 
-func TestAnEditOfTheAgentBecomesAVersion(t *testing.T) {
-	s, h := delivered(t)
+func TestEditBecomesAVersion(t *testing.T) {
+	s, h := newDelivered(t)
 	h["SOUL.md"] = "I am somebody now"
 	h["rules/refunds.md"] = "pay at once"
 	h["rules/found-out.md"] = "a rule of my own"
 	a := absorb(t, s, h)
-	if len(a.Taken) != 3 || len(a.Aside)+len(a.Refused) > 0 || a.Taken[0].Actor != workspace.ByAgent {
+	if len(a.Accepted) != 3 || len(a.SetAside)+len(a.Refused) > 0 || a.Accepted[0].Actor != identity.ByAgent(account, agent) {
 		t.Fatalf("%+v", a)
 	}
 	if soul(t, s) != "I am somebody now" || pending(t, s) != "[]" {
@@ -112,7 +111,7 @@ func TestAnEditOfTheAgentBecomesAVersion(t *testing.T) {
 	if r := must[workspace.Version](t)(s.Rule(t.Context(), account, agent, "found-out")); r.Content != "a rule of my own" {
 		t.Errorf("%+v", r)
 	}
-	if again := absorb(t, s, h); len(again.Taken) > 0 {
+	if again := absorb(t, s, h); len(again.Accepted) > 0 {
 		t.Errorf("absorbed twice: %+v", again)
 	}
 	want := "[agent.rule_updated key_1 agent.personality_updated agent agent.rule_updated agent agent.rule_updated agent]"
@@ -121,40 +120,40 @@ func TestAnEditOfTheAgentBecomesAVersion(t *testing.T) {
 	}
 }
 
-func TestTheAgentMayTurnBack(t *testing.T) {
-	s, h := delivered(t)
+func TestAgentMayRestoreAnEarlierContent(t *testing.T) {
+	s, h := newDelivered(t)
 	first := h["SOUL.md"]
 	for _, content := range []string{"two", first, "two"} {
 		h["SOUL.md"] = content
-		if a := absorb(t, s, h); len(a.Taken) != 1 {
+		if a := absorb(t, s, h); len(a.Accepted) != 1 {
 			t.Fatalf("%q: %+v", content, a)
 		}
 	}
-	if v := must[workspace.Version](t)(s.Version(t.Context(), account, agent, workspace.Soul, 4)); !v.Live || v.Content != "two" {
+	if v := must[workspace.Version](t)(s.Version(t.Context(), account, agent, workspace.Soul, 4)); !v.Current || v.Content != "two" {
 		t.Errorf("%+v", v)
 	}
 }
 
-func TestAnEditThatMeetsANewerChangeIsKeptAside(t *testing.T) {
-	s, h := delivered(t)
-	must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "of the API", ""))
+func TestEditThatConflictsWithANewerChangeIsSetAside(t *testing.T) {
+	s, h := newDelivered(t)
+	changed(t)(s.SetSoul(t.Context(), actor, agent, "of the API", ""))
 	h["SOUL.md"] = "of the agent"
 	a := absorb(t, s, h)
-	if len(a.Aside) != 1 || len(a.Taken) > 0 || a.Aside[0].Number != 3 {
+	if len(a.SetAside) != 1 || len(a.Accepted) > 0 || a.SetAside[0].Number != 3 {
 		t.Fatalf("%+v", a)
 	}
 	if soul(t, s) != "of the API" || pending(t, s) != "[SOUL.md]" {
 		t.Error(soul(t, s), pending(t, s))
 	}
 	h["SOUL.md"] = "of the agent again"
-	if a := absorb(t, s, h); len(a.Aside) != 1 {
+	if a := absorb(t, s, h); len(a.SetAside) != 1 {
 		t.Fatalf("%+v", a)
 	}
 	h.deliver(t, s)
-	if a := absorb(t, s, h); len(a.Taken)+len(a.Aside) > 0 || h["SOUL.md"] != "of the API" || pending(t, s) != "[]" {
+	if a := absorb(t, s, h); len(a.Accepted)+len(a.SetAside) > 0 || h["SOUL.md"] != "of the API" || pending(t, s) != "[]" {
 		t.Fatalf("%+v %q", a, h["SOUL.md"])
 	}
-	if v := must[workspace.Version](t)(s.Restore(t.Context(), account, agent, key, workspace.Soul, 3)); v.Content != "of the agent" || v.Number != 5 {
+	if v := changed(t)(s.Restore(t.Context(), actor, agent, workspace.Soul, 3)); v.Content != "of the agent" || v.Number != 5 {
 		t.Errorf("%+v", v)
 	}
 	if got := kinds(t, s); got[2] != "agent.edit_set_aside agent" {
@@ -162,40 +161,40 @@ func TestAnEditThatMeetsANewerChangeIsKeptAside(t *testing.T) {
 	}
 }
 
-// The agent may write again what was kept aside once: that is an edit like any other.
-func TestAnEditThatWasKeptAsideMayBeMadeAgain(t *testing.T) {
-	s, h := delivered(t)
-	must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "of the API", ""))
+// The agent may write the content of a version that was set aside: that is an edit.
+func TestEditThatWasSetAsideMayBeMadeAgain(t *testing.T) {
+	s, h := newDelivered(t)
+	changed(t)(s.SetSoul(t.Context(), actor, agent, "of the API", ""))
 	h["SOUL.md"] = "of the agent"
-	if a := absorb(t, s, h); len(a.Aside) != 1 {
+	if a := absorb(t, s, h); len(a.SetAside) != 1 {
 		t.Fatalf("%+v", a)
 	}
 	h.deliver(t, s)
 	h["SOUL.md"] = "of the agent"
-	if a := absorb(t, s, h); len(a.Taken) != 1 || soul(t, s) != "of the agent" || pending(t, s) != "[]" {
-		t.Errorf("%+v: %q is live, pending %s", a, soul(t, s), pending(t, s))
+	if a := absorb(t, s, h); len(a.Accepted) != 1 || soul(t, s) != "of the agent" || pending(t, s) != "[]" {
+		t.Errorf("%+v: %q is current, pending %s", a, soul(t, s), pending(t, s))
 	}
 }
 
-func TestAnEditOfWhatWasRestoredIsNoConflict(t *testing.T) {
-	s, h := delivered(t)
-	must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "tried", ""))
-	must[workspace.Version](t)(s.Restore(t.Context(), account, agent, key, workspace.Soul, 1))
+func TestEditOfARestoredVersionIsNoConflict(t *testing.T) {
+	s, h := newDelivered(t)
+	changed(t)(s.SetSoul(t.Context(), actor, agent, "tried", ""))
+	changed(t)(s.Restore(t.Context(), actor, agent, workspace.Soul, 1))
 	if pending(t, s) != "[]" {
 		t.Error(pending(t, s))
 	}
 	h["SOUL.md"] = "of the agent"
-	if a := absorb(t, s, h); len(a.Taken) != 1 {
+	if a := absorb(t, s, h); len(a.Accepted) != 1 {
 		t.Errorf("%+v", a)
 	}
 }
 
-func TestAMissingFileComesBack(t *testing.T) {
-	s, h := delivered(t)
+func TestMissingFileIsDeliveredAgain(t *testing.T) {
+	s, h := newDelivered(t)
 	before := h["SOUL.md"]
 	delete(h, "SOUL.md")
 	delete(h, "rules/refunds.md")
-	if a := absorb(t, s, h); len(a.Taken)+len(a.Aside)+len(a.Refused) > 0 {
+	if a := absorb(t, s, h); len(a.Accepted)+len(a.SetAside)+len(a.Refused) > 0 {
 		t.Errorf("%+v", a)
 	}
 	h.deliver(t, s)
@@ -204,49 +203,52 @@ func TestAMissingFileComesBack(t *testing.T) {
 	}
 }
 
-func TestACrashBeforeDeliveredIsNoEdit(t *testing.T) {
-	s, h := delivered(t)
-	must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "two", ""))
-	must[workspace.Version](t)(s.PutRule(t.Context(), account, agent, key, "new", "rule", ""))
-	h.write(must[workspace.Content](t)(s.Content(t.Context(), s.DB, account, agent)))
-	must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "three", ""))
-	must[string](t)(s.DeleteRule(t.Context(), account, agent, key, "new"))
-	if a := absorb(t, s, h); len(a.Taken)+len(a.Aside) > 0 || soul(t, s) != "three" {
+func TestCrashBeforeMarkDeliveredIsNoEdit(t *testing.T) {
+	s, h := newDelivered(t)
+	changed(t)(s.SetSoul(t.Context(), actor, agent, "two", ""))
+	changed(t)(s.PutRule(t.Context(), actor, agent, "new", "rule", ""))
+	h.write(must[workspace.Content](t)(s.store.Content(t.Context(), s.db, account, agent)))
+	changed(t)(s.SetSoul(t.Context(), actor, agent, "three", ""))
+	changed(t)(s.DeleteRule(t.Context(), actor, agent, "new"))
+	if a := absorb(t, s, h); len(a.Accepted)+len(a.SetAside) > 0 || soul(t, s) != "three" {
 		t.Fatalf("%+v", a)
 	}
 	if pending(t, s) != "[SOUL.md rules/new.md]" {
 		t.Error(pending(t, s))
 	}
 	h.deliver(t, s)
-	if _, there := h["rules/new.md"]; there || h["SOUL.md"] != "three" || pending(t, s) != "[]" {
+	if _, found := h["rules/new.md"]; found || h["SOUL.md"] != "three" || pending(t, s) != "[]" {
 		t.Error(h)
 	}
 }
 
-func TestADeletedRuleLeavesTheHomeAndItsEditIsKept(t *testing.T) {
-	s, h := delivered(t)
+func TestDeletedRuleIsRemovedFromTheHomeAndItsEditIsSetAside(t *testing.T) {
+	s, h := newDelivered(t)
 	h["rules/refunds.md"] = "pay twice"
-	must[string](t)(s.DeleteRule(t.Context(), account, agent, key, "refunds"))
-	if a := absorb(t, s, h); len(a.Aside) != 1 || len(a.Taken) > 0 {
+	changed(t)(s.DeleteRule(t.Context(), actor, agent, "refunds"))
+	if a := absorb(t, s, h); len(a.SetAside) != 1 || len(a.Accepted) > 0 {
 		t.Fatalf("%+v", a)
 	}
 	h.deliver(t, s)
-	if _, there := h["rules/refunds.md"]; there {
-		t.Error("the rule is still there")
+	if _, found := h["rules/refunds.md"]; found {
+		t.Error("the rule is still in the home")
 	}
-	h["rules/refunds.md"] = "a fresh one"
-	if a := absorb(t, s, h); len(a.Taken) != 1 || a.Taken[0].Number != 4 {
+	h["rules/refunds.md"] = "a new one"
+	if a := absorb(t, s, h); len(a.Accepted) != 1 || a.Accepted[0].Number != 4 {
 		t.Errorf("%+v", a)
 	}
 }
 
-func TestForgottenHomeIsComparedWithEveryVersion(t *testing.T) {
-	s, h := delivered(t)
-	must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "two", ""))
-	inTx(t, s, func(tx *database.Tx) error { return s.Forget(t.Context(), tx, account, agent) })
+func TestUnknownHomeIsComparedWithEveryVersion(t *testing.T) {
+	s, h := newDelivered(t)
+	changed(t)(s.SetSoul(t.Context(), actor, agent, "two", ""))
+	inTx(t, s, func(tx *database.Tx) error { // as if the home came from a backup
+		_, err := database.Exec(t.Context(), tx, `DELETE FROM home_documents WHERE account_id = $1 AND agent_id = $2`, account, agent)
+		return err
+	})
 	h["IDENTITY.md"] = "- Name: Unknown"
 	a := absorb(t, s, h)
-	if len(a.Taken) > 0 || len(a.Aside) != 1 || a.Aside[0].Document != workspace.Identity || soul(t, s) != "two" {
+	if len(a.Accepted) > 0 || len(a.SetAside) != 1 || a.SetAside[0].Document != workspace.Identity || soul(t, s) != "two" {
 		t.Errorf("%+v", a)
 	}
 	if pending(t, s) != "[IDENTITY.md SOUL.md]" {
@@ -254,8 +256,8 @@ func TestForgottenHomeIsComparedWithEveryVersion(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeTakenIsToldOnce(t *testing.T) {
-	s, h := delivered(t)
+func TestRefusalsAreRecordedOnce(t *testing.T) {
+	s, h := newDelivered(t)
 	h["SOUL.md"] = strings.Repeat("x", workspace.MaxCharacters+1)
 	h["IDENTITY.md"] = "\xff"
 	h["WORKFLOW.md"] = strings.Repeat("x", workspace.MaxWorkflowBytes+1)
@@ -264,7 +266,7 @@ func TestWhatCannotBeTakenIsToldOnce(t *testing.T) {
 	h["rules/notes.txt"] = "my own"
 	for range 3 {
 		a := absorb(t, s, h)
-		if len(a.Refused) != 5 || len(a.Taken)+len(a.Aside) > 0 {
+		if len(a.Refused) != 5 || len(a.Accepted)+len(a.SetAside) > 0 {
 			t.Fatalf("%+v", a)
 		}
 		for _, r := range a.Refused {
@@ -273,8 +275,8 @@ func TestWhatCannotBeTakenIsToldOnce(t *testing.T) {
 			}
 		}
 	}
-	events := must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Kind: "agent.edits_refused", Limit: 10}))
-	if len(events) != 1 || events[0].Data["count"] != 5.0 || events[0].Actor.String() != workspace.ByAgent {
+	events := must[[]event.Event](t)(s.events.List(t.Context(), account, event.Filter{Kind: "agent.edits_refused", Limit: 10}))
+	if len(events) != 1 || events[0].Data["count"] != 5.0 || events[0].Actor.Kind != identity.Agent {
 		t.Errorf("%+v", events)
 	}
 	h.deliver(t, s)
@@ -288,31 +290,31 @@ func TestWhatCannotBeTakenIsToldOnce(t *testing.T) {
 	}
 	h["SOUL.md"] = ""
 	absorb(t, s, h)
-	events = must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Kind: "agent.edits_refused", Limit: 10}))
+	events = must[[]event.Event](t)(s.events.List(t.Context(), account, event.Filter{Kind: "agent.edits_refused", Limit: 10}))
 	if len(events) != 2 {
 		t.Errorf("%d events", len(events))
 	}
 }
 
-func TestAnAgentCannotHaveMoreRulesThanOthers(t *testing.T) {
-	s, h := delivered(t)
+func TestAbsorbCannotExceedMaxRules(t *testing.T) {
+	s, h := newDelivered(t)
 	for i := range 1000 {
 		h[fmt.Sprintf("rules/r%04d.md", i)] = "x"
 	}
 	a := absorb(t, s, h)
 	rules := must[[]workspace.Version](t)(s.Rules(t.Context(), account, agent))
-	if len(rules) != workspace.MaxRules || len(a.Taken) != workspace.MaxRules-1 {
-		t.Errorf("%d rules, %d taken, %d refused", len(rules), len(a.Taken), len(a.Refused))
+	if len(rules) != workspace.MaxRules || len(a.Accepted) != workspace.MaxRules-1 {
+		t.Errorf("%d rules, %d accepted, %d refused", len(rules), len(a.Accepted), len(a.Refused))
 	}
 }
 
-func TestTwoAbsorbsTakeAnEditOnce(t *testing.T) {
-	s, h := delivered(t)
+func TestConcurrentAbsorbsAcceptAnEditOnce(t *testing.T) {
+	s, h := newDelivered(t)
 	h["SOUL.md"] = "edited"
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if _, err := s.Absorb(t.Context(), account, agent, h); err != nil {
+			if _, err := s.store.Absorb(t.Context(), account, agent, h); err != nil {
 				t.Error(err)
 			}
 		})
@@ -324,48 +326,33 @@ func TestTwoAbsorbsTakeAnEditOnce(t *testing.T) {
 	}
 }
 
-// latecomer is a home into which something is delivered, and then edited, after
-// Absorb has asked what it is known to hold.
-type latecomer struct {
+// changingHome is a home that changes while Absorb reads it.
+type changingHome struct {
 	home
-	meanwhile func()
+	change func()
 }
 
-func (l *latecomer) ReadDir(path string) ([]runtime.Entry, error) {
-	l.meanwhile()
+func (l *changingHome) ReadDir(path string) ([]runtime.Entry, error) {
+	l.change()
 	return l.home.ReadDir(path)
 }
 
-func TestAnEditOfADeliveryDuringAbsorbIsLeftToTheNext(t *testing.T) {
-	s, h := delivered(t)
-	must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "two", ""))
-	l := &latecomer{home: h, meanwhile: func() {
+func TestEditOfADeliveryDuringAbsorbIsLeftToTheNextAbsorb(t *testing.T) {
+	s, h := newDelivered(t)
+	changed(t)(s.SetSoul(t.Context(), actor, agent, "two", ""))
+	l := &changingHome{home: h, change: func() {
 		h.deliver(t, s)
 		h["SOUL.md"] = "two and a half"
 	}}
-	if a := absorb(t, s, l); len(a.Taken)+len(a.Aside) > 0 {
+	if a := absorb(t, s, l); len(a.Accepted)+len(a.SetAside) > 0 {
 		t.Errorf("%+v", a)
 	}
-	if a := absorb(t, s, h); len(a.Taken) != 1 || soul(t, s) != "two and a half" {
+	if a := absorb(t, s, h); len(a.Accepted) != 1 || soul(t, s) != "two and a half" {
 		t.Errorf("%+v", a)
 	}
 }
 
-func TestContentHashFollowsTheDocuments(t *testing.T) {
-	s := newService(t)
-	hash := func() string {
-		return must[workspace.Content](t)(s.Content(t.Context(), s.DB, account, agent)).Hash()
-	}
-	first := hash()
-	must[workspace.Version](t)(s.PutRule(t.Context(), account, agent, key, "a", "x", ""))
-	second := hash()
-	must[string](t)(s.DeleteRule(t.Context(), account, agent, key, "a"))
-	if second == first || hash() != first {
-		t.Error("the hash does not follow")
-	}
-}
-
-// disk is a real folder, opened as drivers do.
+// disk is a folder on disk, opened as drivers open it.
 type disk struct{ *os.Root }
 
 func (d disk) ReadFile(path string, limit int64) ([]byte, error) {
@@ -385,8 +372,8 @@ func (d disk) ReadDir(path string) ([]runtime.Entry, error) {
 	return all, err
 }
 
-func TestLinksAndFoldersInPlaceOfFilesAreRefused(t *testing.T) {
-	s := newService(t)
+func TestLinksAndFoldersAreRefused(t *testing.T) {
+	s := newEnv(t)
 	dir := t.TempDir()
 	outside := filepath.Join(t.TempDir(), "outside.md")
 	if err := errors.Join(
@@ -401,7 +388,7 @@ func TestLinksAndFoldersInPlaceOfFilesAreRefused(t *testing.T) {
 	root := must[*os.Root](t)(os.OpenRoot(dir))
 	defer func() { _ = root.Close() }()
 	a := absorb(t, s, workspace.Within(disk{root}, "workspace"))
-	if len(a.Refused) != 2 || a.Refused[0].Err == nil || len(a.Taken) != 1 || a.Taken[0].Document != "rules/own.md" {
+	if len(a.Refused) != 2 || a.Refused[0].Err == nil || len(a.Accepted) != 1 || a.Accepted[0].Document != "rules/own.md" {
 		t.Errorf("%+v", a)
 	}
 }
@@ -411,9 +398,9 @@ func FuzzAbsorb(f *testing.F) {
 	f.Add("rules/a.md", "# a")
 	f.Add("rules/../SOUL.md", "\x00")
 	f.Add("IDENTITY.md", "- Name:")
-	s := newService(f)
+	s := newEnv(f)
 	f.Fuzz(func(t *testing.T, path, content string) {
-		if _, err := s.Absorb(t.Context(), account, agent, home{path: content}); err != nil {
+		if _, err := s.store.Absorb(t.Context(), account, agent, home{path: content}); err != nil {
 			t.Fatal(err)
 		}
 		rules, err := s.Rules(t.Context(), account, agent)

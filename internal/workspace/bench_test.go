@@ -11,12 +11,12 @@ import (
 // BenchmarkAbsorb reads a home of a hundred untouched rules of 4 KiB whose agent
 // has a long history.
 func BenchmarkAbsorb(b *testing.B) {
-	s, h := newService(b), home{}
+	s, h := newEnv(b), home{}
 	for i := range workspace.MaxRules {
-		must[workspace.Version](b)(s.PutRule(b.Context(), account, agent, key, fmt.Sprint("rule-", i), strings.Repeat("x", 4096), ""))
+		changed(b)(s.PutRule(b.Context(), actor, agent, fmt.Sprint("rule-", i), strings.Repeat("x", 4096), ""))
 	}
 	for i := range 2000 {
-		must[workspace.Version](b)(s.SetSoul(b.Context(), account, agent, key, strings.Repeat("soul ", 3000)+fmt.Sprint(i), ""))
+		changed(b)(s.SetSoul(b.Context(), actor, agent, strings.Repeat("soul ", 3000)+fmt.Sprint(i), ""))
 	}
 	h.deliver(b, s)
 	b.Run("unchanged", func(b *testing.B) {
@@ -26,7 +26,7 @@ func BenchmarkAbsorb(b *testing.B) {
 	})
 	b.Run("content", func(b *testing.B) {
 		for b.Loop() {
-			must[workspace.Content](b)(s.Content(b.Context(), s.DB, account, agent))
+			must[workspace.Content](b)(s.store.Content(b.Context(), s.db, account, agent))
 		}
 	})
 	b.Run("pending", func(b *testing.B) {

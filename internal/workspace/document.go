@@ -23,9 +23,9 @@ const (
 // The limits of documents.
 const (
 	// MaxCharacters bounds SOUL.md and IDENTITY.md, which are part of every prompt:
-	// about 5,000 tokens of English. It is OpenClaw's own default, beyond which it
-	// cuts the middle out of a file; like OpenClaw it counts UTF-16 units, so that
-	// an emoji counts as two.
+	// about 5,000 tokens of English. It is OpenClaw's default, beyond which it removes
+	// the middle of a file. As in OpenClaw, characters are UTF-16 units: an emoji counts
+	// as two.
 	MaxCharacters = 20_000
 	// MaxWorkflowBytes bounds WORKFLOW.md.
 	MaxWorkflowBytes = 128 << 10
@@ -42,8 +42,8 @@ const (
 
 var ruleName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// RuleDocument is the document of a rule, whose name may be given with or
-// without .md. Faults: Invalid.
+// RuleDocument returns the document of a rule. The name may end with .md.
+// Faults: Invalid.
 func RuleDocument(name string) (Document, error) {
 	name = strings.TrimSuffix(name, suffix)
 	if !ruleName.MatchString(name) {
@@ -52,7 +52,8 @@ func RuleDocument(name string) (Document, error) {
 	return Document(rulesDir + "/" + name + suffix), nil
 }
 
-// Rule is the name of a rule without folder and .md; empty for other documents.
+// Rule returns the name of a rule without folder and .md, and an empty string for other
+// documents.
 func (d Document) Rule() string {
 	if !d.isRule() {
 		return ""
@@ -62,7 +63,7 @@ func (d Document) Rule() string {
 
 func (d Document) isRule() bool { return strings.HasPrefix(string(d), rulesDir+"/") }
 
-// field is the document's name in a request.
+// field returns the field of requests that holds the document.
 func (d Document) field() string {
 	switch d {
 	case Soul:
@@ -75,7 +76,7 @@ func (d Document) field() string {
 	return "content"
 }
 
-// maxBytes is how much of a file is worth reading: what is longer is too long.
+// maxBytes returns the most bytes that a valid document can have.
 func (d Document) maxBytes() int64 {
 	switch {
 	case d == Workflow:
@@ -86,36 +87,36 @@ func (d Document) maxBytes() int64 {
 	return 3 * MaxCharacters // a UTF-16 unit takes at most three bytes of UTF-8
 }
 
-// check notes in fields what is wrong with a document's content.
-func check(fields fault.Fields, d Document, content string) {
-	if reason := d.refuse(content); reason != "" {
+// checkContent adds to fields what is wrong with a document's content.
+func checkContent(fields fault.Fields, d Document, content string) {
+	if reason := d.problem(content); reason != "" {
 		fields.Add(d.field(), "%s", reason)
 	}
 }
 
-// refuse says what is wrong with a content, or nothing.
-func (d Document) refuse(content string) string {
+// problem returns what is wrong with a content, empty if nothing.
+func (d Document) problem(content string) string {
 	switch {
 	case !utf8.ValidString(content):
 		return "must be valid UTF-8"
 	case strings.ContainsRune(content, 0):
 		return "must not contain NUL characters"
 	case d.isRule() && strings.TrimSpace(content) == "":
-		return "must not be empty; delete the rule to be rid of it"
+		return "must not be empty; delete the rule to remove it"
 	case d != Workflow && strings.TrimSpace(content) == "":
 		return "must not be empty"
 	}
-	return d.tooLong(content)
+	return d.lengthProblem(content)
 }
 
-func (d Document) tooLong(content string) string {
+func (d Document) lengthProblem(content string) string {
 	switch {
 	case d == Workflow && len(content) > MaxWorkflowBytes:
 		return "must have at most 131072 bytes (128 KiB); move procedures into rules"
 	case d.isRule() && len(content) > MaxRuleBytes:
 		return "must have at most 65536 bytes (64 KiB); split the rule in two"
 	case (d == Soul || d == Identity) && utf16Length(content) > MaxCharacters:
-		return "must have at most 20000 characters (an emoji counts as two): all of it is part of every prompt, and the model would be given no more; move procedures into WORKFLOW.md or rules"
+		return "must have at most 20000 characters (an emoji counts as two): all of it is part of every prompt, and the model would not receive more; move procedures into WORKFLOW.md or rules"
 	}
 	return ""
 }
@@ -131,13 +132,14 @@ func utf16Length(s string) int {
 	return n
 }
 
-// expect compares the hash that a caller saw with what is live now.
-func expect(now Version, hash string) error {
-	if hash == "" || strings.EqualFold(hash, now.Hash) {
+// checkExpectedHash returns nil if hash is empty or that of the current version.
+// Faults: Conflict.
+func checkExpectedHash(current Version, hash string) error {
+	if hash == "" || strings.EqualFold(hash, current.Hash) {
 		return nil
 	}
-	return fault.New(fault.Conflict, "%s was changed meanwhile. Read it again, then send its current hash as expectedHash.", now.Document).
-		With("currentHash", now.Hash)
+	return fault.New(fault.Conflict, "%s was changed meanwhile. Read it again, then send its current hash as expectedHash.", current.Document).
+		With("currentHash", current.Hash)
 }
 
 func hashOf(content string) string {

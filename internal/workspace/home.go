@@ -2,28 +2,28 @@ package workspace
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
 )
 
-// Content is everything that an agent's workspace should hold now.
+// Content is everything that the workspace folder of an agent should hold now.
 type Content struct {
 	SoulMD, IdentityMD, WorkflowMD string
 	Rules                          []Rule // by name
 
-	// Gone names files that the home may hold and must not: deleted rules.
+	// Gone lists the files of deleted rules that the home may still hold. They must be
+	// removed.
 	Gone []string
 
-	written []homeDocument
+	documents []homeDocument
 }
 
-// Rule is one rule of a Content; its name has no .md.
+// Rule is one rule of a Content. Its name has no .md.
 type Rule struct{ Name, Content string }
 
-// Files are the documents by their path in the workspace.
+// Files returns the documents by their path in the workspace folder.
 func (c Content) Files() map[string][]byte {
 	files := map[string][]byte{
 		string(Soul):     []byte(c.SoulMD),
@@ -36,32 +36,23 @@ func (c Content) Files() map[string][]byte {
 	return files
 }
 
-// Hash changes whenever a document does. It is a SHA-256 in hex.
-func (c Content) Hash() string {
-	h := sha256.New()
-	for _, d := range c.written {
-		_, _ = fmt.Fprintf(h, "%s %s\n", d.doc, d.hash) // a hash takes every write
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-// homeDocument is what a home holds of a document, as far as is known.
+// homeDocument is the version of a document that was last known to be in a home.
 type homeDocument struct {
 	doc     Document
 	version int64
 	hash    string
 }
 
-// Content reads what an agent's workspace should hold. q may be a transaction.
-func (s *Service) Content(ctx context.Context, q database.Querier, accountID, agentID string) (Content, error) {
-	found, err := database.All(ctx, q, scanWhole,
-		`SELECT `+columns+`, content`+of+` AND live AND (NOT deleted OR name IN (SELECT name FROM home_documents WHERE account_id = $1 AND agent_id = $2)) ORDER BY name`,
-		accountID, agentID)
+// Content returns what an agent's workspace folder should hold. Faults: NotFound.
+func (s *Store) Content(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) (Content, error) {
+	found, err := database.All(ctx, q, scanContent,
+		`SELECT `+columns+`, content`+fromDocuments+onlyCurrent+` AND (NOT deleted OR name IN (SELECT name FROM home_documents WHERE account_id = $1 AND agent_id = $2)) ORDER BY name`,
+		account, agent)
 	if err != nil {
-		return Content{}, fmt.Errorf("read the documents of agent %s: %w", agentID, err)
+		return Content{}, fmt.Errorf("read the documents of agent %s: %w", agent, err)
 	}
 	if len(found) == 0 {
-		return Content{}, exist(ctx, q, accountID, agentID)
+		return Content{}, checkAgent(ctx, q, account, agent)
 	}
 	var c Content
 	for _, v := range found {
@@ -85,74 +76,64 @@ func (c *Content) add(v Version) {
 	default:
 		c.Rules = append(c.Rules, Rule{Name: v.Document.Rule(), Content: v.Content})
 	}
-	c.written = append(c.written, homeDocument{doc: v.Document, version: v.Number, hash: v.Hash})
+	c.documents = append(c.documents, homeDocument{doc: v.Document, version: v.Number, hash: v.Hash})
 }
 
-// Delivered notes that an agent's home holds c: its files were written there and
-// what is Gone was removed. Call Absorb before writing, so that no edit of the
-// agent is written over.
-func (s *Service) Delivered(ctx context.Context, tx *database.Tx, accountID, agentID string, c Content) error {
-	if err := exist(ctx, tx, accountID, agentID); err != nil {
+// MarkDelivered records that an agent's home holds c: its files were written and those
+// in Gone were removed. Call Absorb before writing, so that no edit of the agent is
+// overwritten. Faults: NotFound.
+func (s *Store) MarkDelivered(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, c Content) error {
+	if err := checkAgent(ctx, tx, account, agent); err != nil {
 		return err
 	}
-	for _, d := range c.written {
-		if err := note(ctx, tx, accountID, agentID, d); err != nil {
+	for _, d := range c.documents {
+		if err := saveHomeDocument(ctx, tx, account, agent, d); err != nil {
 			return err
 		}
 	}
 	for _, name := range c.Gone {
-		_, err := database.Exec(ctx, tx, `DELETE FROM home_documents WHERE account_id = $1 AND agent_id = $2 AND name = $3`, accountID, agentID, name)
+		_, err := database.Exec(ctx, tx, `DELETE FROM home_documents WHERE account_id = $1 AND agent_id = $2 AND name = $3`, account, agent, name)
 		if err != nil {
-			return fmt.Errorf("note that %s is gone: %w", name, err)
+			return fmt.Errorf("record that %s was removed from the home: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// Forget notes that nothing is known of an agent's home, because it was lost or
-// put back from a copy. What Absorb then finds is compared with every version.
-func (s *Service) Forget(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
-	_, err := database.Exec(ctx, tx, `DELETE FROM home_documents WHERE account_id = $1 AND agent_id = $2`, accountID, agentID)
-	if err != nil {
-		return fmt.Errorf("forget the home of agent %s: %w", agentID, err)
-	}
-	return nil
-}
-
-// Pending names the documents whose live version the home does not hold, by
-// name; a deleted rule that it holds still is one.
-func (s *Service) Pending(ctx context.Context, q database.Querier, accountID, agentID string) ([]Document, error) {
+// Pending lists the documents whose current version is not in the home, by name. They
+// include deleted rules that are still in the home.
+func (s *Store) Pending(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) ([]Document, error) {
 	return database.All(ctx, q, database.Scalar[Document],
 		`SELECT d.name FROM documents d
 		 LEFT JOIN home_documents h ON h.account_id = d.account_id AND h.agent_id = d.agent_id AND h.name = d.name
-		 WHERE d.account_id = $1 AND d.agent_id = $2 AND d.live
+		 WHERE d.account_id = $1 AND d.agent_id = $2 AND d.is_current
 		 AND ((NOT d.deleted AND (h.hash IS NULL OR h.hash <> d.hash)) OR (d.deleted AND h.name IS NOT NULL))
-		 ORDER BY d.name`, accountID, agentID)
+		 ORDER BY d.name`, account, agent)
 }
 
-func note(ctx context.Context, tx *database.Tx, accountID, agentID string, d homeDocument) error {
+func saveHomeDocument(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, d homeDocument) error {
 	_, err := database.Exec(ctx, tx,
 		`INSERT INTO home_documents (account_id, agent_id, name, version, hash) VALUES ($1, $2, $3, $4, $5)
 		 ON CONFLICT (account_id, agent_id, name) DO UPDATE SET version = excluded.version, hash = excluded.hash`,
-		accountID, agentID, d.doc, d.version, d.hash)
+		account, agent, d.doc, d.version, d.hash)
 	if err != nil {
-		return fmt.Errorf("note what the home holds of %s: %w", d.doc, err)
+		return fmt.Errorf("record which version of %s the home holds: %w", d.doc, err)
 	}
 	return nil
 }
 
-func homeDocuments(ctx context.Context, q database.Querier, accountID, agentID string) (map[Document]homeDocument, error) {
+func homeDocuments(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) (map[Document]homeDocument, error) {
 	all, err := database.All(ctx, q, func(r database.Row) (homeDocument, error) {
 		var d homeDocument
 		err := r.Scan(&d.doc, &d.version, &d.hash)
 		return d, err
-	}, `SELECT name, version, hash FROM home_documents WHERE account_id = $1 AND agent_id = $2`, accountID, agentID)
+	}, `SELECT name, version, hash FROM home_documents WHERE account_id = $1 AND agent_id = $2`, account, agent)
 	if err != nil {
-		return nil, fmt.Errorf("read what the home of agent %s holds: %w", agentID, err)
+		return nil, fmt.Errorf("read what the home of agent %s holds: %w", agent, err)
 	}
-	known := make(map[Document]homeDocument, len(all))
+	documents := make(map[Document]homeDocument, len(all))
 	for _, d := range all {
-		known[d.doc] = d
+		documents[d.doc] = d
 	}
-	return known, nil
+	return documents, nil
 }

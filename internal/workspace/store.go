@@ -3,89 +3,199 @@ package workspace
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
 
-const (
-	columns = `name, version, live, deleted, aside, restored_from, actor, created_at, size, hash`
-	of      = ` FROM documents WHERE account_id = $1 AND agent_id = $2`
-
-	// rulesOnly selects names that start with rules/; 0 is what follows / in ASCII.
-	rulesOnly = ` AND name >= 'rules/' AND name < 'rules0'`
-)
-
-func scanVersion(r database.Row) (Version, error) {
-	var v Version
-	var at int64
-	err := r.Scan(&v.Document, &v.Number, &v.Live, &v.Deleted, &v.Aside, &v.RestoredFrom, &v.Actor, &at, &v.Size, &v.Hash)
-	v.At = database.Time(at)
-	return v, err
+// Store stores the documents of agents. Methods that take a transaction are part of
+// the caller's change; the others run their own transaction. An agent of another
+// account is not found: NotFound.
+//
+// When the content that an agent's home should hold has changed, the Store notifies
+// event.ReconcileTopic after the commit.
+type Store struct {
+	db     *database.DB
+	events *event.Log
 }
 
-func scanWhole(r database.Row) (Version, error) {
-	var v Version
-	var at int64
-	err := r.Scan(&v.Document, &v.Number, &v.Live, &v.Deleted, &v.Aside, &v.RestoredFrom, &v.Actor, &at, &v.Size, &v.Hash, &v.Content)
-	v.At = database.Time(at)
-	return v, err
-}
+// NewStore returns a Store.
+func NewStore(db *database.DB, events *event.Log) *Store { return &Store{db: db, events: events} }
 
-// live is the live version of a document that every agent has.
-func live(ctx context.Context, q database.Querier, accountID, agentID string, d Document) (Version, error) {
-	v, err := liveOrNone(ctx, q, accountID, agentID, d)
-	return v, noAgent(err)
-}
-
-// liveOrNone returns sql.ErrNoRows for a document that never was.
-func liveOrNone(ctx context.Context, q database.Querier, accountID, agentID string, d Document) (Version, error) {
-	return database.One(ctx, q, scanWhole, `SELECT `+columns+`, content`+of+` AND name = $3 AND live`, accountID, agentID, d)
-}
-
-func numbered(ctx context.Context, q database.Querier, accountID, agentID string, d Document, number int64) (Version, error) {
-	return database.One(ctx, q, scanWhole, `SELECT `+columns+`, content`+of+` AND name = $3 AND version = $4`, accountID, agentID, d, number)
-}
-
-// withHash is the newest version of a document that has that content, of those that
-// were set aside only if aside is true.
-func withHash(ctx context.Context, q database.Querier, accountID, agentID string, d Document, hash string, aside bool) (Version, error) {
-	return database.One(ctx, q, scanVersion,
-		`SELECT `+columns+of+` AND name = $3 AND hash = $4 AND NOT deleted AND (NOT aside OR $5) ORDER BY version DESC LIMIT 1`, accountID, agentID, d, hash, aside)
-}
-
-// exist fails with NotFound if there is no such agent.
-func exist(ctx context.Context, q database.Querier, accountID, agentID string) error {
-	_, err := database.One(ctx, q, database.Scalar[int64], `SELECT version`+of+` AND name = $3 AND live`, accountID, agentID, Soul)
-	return noAgent(err)
-}
-
-func liveRules(ctx context.Context, q database.Querier, accountID, agentID string) ([]Version, error) {
-	return database.All(ctx, q, scanVersion,
-		`SELECT `+columns+of+rulesOnly+` AND live AND NOT deleted ORDER BY name`, accountID, agentID)
-}
-
-// insert stores c as the next version, live unless it is set aside.
-func insert(ctx context.Context, tx *database.Tx, c change) (Version, error) {
-	last, err := database.One(ctx, tx, database.Scalar[int64], `SELECT COALESCE(MAX(version), 0)`+of+` AND name = $3`, c.accountID, c.agentID, c.doc)
-	if err != nil {
-		return Version{}, fmt.Errorf("read versions of %s: %w", c.doc, err)
+// Init writes the first version of a new agent's documents. An empty soulMD or
+// workflowMD is replaced by a default. Faults: Invalid, as CheckNew reports.
+func (s *Store) Init(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID, name, soulMD, workflowMD string) error {
+	fields := fault.Fields{}
+	CheckNew(fields, soulMD, workflowMD)
+	if err := fields.Err(); err != nil {
+		return err
 	}
-	if !c.aside {
-		_, err = database.Exec(ctx, tx, `UPDATE documents SET live = FALSE WHERE account_id = $1 AND agent_id = $2 AND name = $3 AND live`, c.accountID, c.agentID, c.doc)
-		if err != nil {
-			return Version{}, fmt.Errorf("replace %s: %w", c.doc, err)
+	first := map[Document]string{
+		Soul:     orDefault(soulMD, defaultSoul),
+		Identity: newIdentity(name),
+		Workflow: orDefault(workflowMD, defaultWorkflow),
+	}
+	for doc, content := range first {
+		if _, err := insertVersion(ctx, tx, change{actor: actor, agent: agent, doc: doc, content: content}); err != nil {
+			return err
 		}
 	}
-	v := Version{
-		Document: c.doc, Number: last + 1, Live: !c.aside, Deleted: c.deleted, Aside: c.aside, RestoredFrom: c.restoredFrom,
-		Actor: c.actor, At: database.Time(database.Millis(time.Now())), Size: int64(len(c.content)), Hash: hashOf(c.content), Content: c.content,
+	return nil
+}
+
+// CheckNew adds to fields what is wrong with the first documents of an agent. They may
+// be empty: Init has defaults.
+func CheckNew(fields fault.Fields, soulMD, workflowMD string) {
+	if soulMD != "" {
+		checkContent(fields, Soul, soulMD)
 	}
-	_, err = database.Exec(ctx, tx,
-		`INSERT INTO documents (account_id, agent_id, `+columns+`, content) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-		c.accountID, c.agentID, v.Document, v.Number, v.Live, v.Deleted, v.Aside, v.RestoredFrom, v.Actor, database.Millis(v.At), v.Size, v.Hash, v.Content)
+	checkContent(fields, Workflow, workflowMD)
+}
+
+// Rename writes an agent's new name into the Name line of its IDENTITY.md.
+func (s *Store) Rename(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID, name string) error {
+	current, err := currentVersion(ctx, tx, actor.AccountID, agent, Identity)
 	if err != nil {
-		return Version{}, fmt.Errorf("store %s: %w", c.doc, err)
+		return err
 	}
-	return v, nil
+	// The length is not checked: a rename must not fail because the agent has written an
+	// IDENTITY.md of the maximum length.
+	_, err = s.replace(ctx, tx, current, change{actor: actor, agent: agent, doc: Identity, content: renamed(current.Content, name)})
+	return err
+}
+
+// DeleteAgent deletes every version of an agent's documents.
+func (s *Store) DeleteAgent(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID) error {
+	for _, table := range []string{"documents", "home_documents", "document_refusals"} {
+		_, err := database.Exec(ctx, tx, `DELETE FROM `+table+` WHERE account_id = $1 AND agent_id = $2`, actor.AccountID, agent)
+		if err != nil {
+			return fmt.Errorf("delete %s of agent %s: %w", table, agent, err)
+		}
+	}
+	return nil
+}
+
+// change is a version to be written.
+type change struct {
+	actor             identity.Actor // of the agent's account
+	agent             identity.AgentID
+	doc               Document
+	content           string
+	deleted, setAside bool
+	restoredFrom      int64
+}
+
+// edit writes a version of a document, if expectedHash is empty or the hash of the
+// current version. It also creates rules.
+func (s *Store) edit(ctx context.Context, c change, expectedHash string) (Version, error) {
+	fields := fault.Fields{}
+	checkContent(fields, c.doc, c.content)
+	if err := fields.Err(); err != nil {
+		return Version{}, err
+	}
+	var v Version
+	err := s.db.Tx(ctx, func(tx *database.Tx) error {
+		current, err := versionToReplace(ctx, tx, c)
+		if err != nil {
+			return err
+		}
+		if err := checkExpectedHash(current, expectedHash); err != nil {
+			return err
+		}
+		v, err = s.replace(ctx, tx, current, c)
+		return err
+	})
+	return v, err
+}
+
+// versionToReplace returns the version that c replaces, without number for a new rule.
+func versionToReplace(ctx context.Context, tx *database.Tx, c change) (Version, error) {
+	if !c.doc.isRule() {
+		return currentVersion(ctx, tx, c.actor.AccountID, c.agent, c.doc)
+	}
+	current, err := currentRule(ctx, tx, c.actor.AccountID, c.agent, c.doc)
+	if fault.Is(err, fault.NotFound) {
+		return Version{Document: c.doc}, checkNewRule(ctx, tx, c.actor.AccountID, c.agent, c.doc)
+	}
+	return current, err
+}
+
+// replace writes c in place of the current version. If that has the same content, it
+// stays as it is, so that a repeated request creates no second version.
+func (s *Store) replace(ctx context.Context, tx *database.Tx, current Version, c change) (Version, error) {
+	if current.Current && !current.Deleted && !c.deleted && current.Hash == hashOf(c.content) {
+		return current, nil
+	}
+	return s.write(ctx, tx, c)
+}
+
+// write inserts c as a version, appends an event and notifies the agent's reconciler.
+func (s *Store) write(ctx context.Context, tx *database.Tx, c change) (Version, error) {
+	v, err := insertVersion(ctx, tx, c)
+	if err != nil {
+		return Version{}, err
+	}
+	data := map[string]any{"document": string(v.Document), "version": v.Number, "hash": v.Hash}
+	if v.RestoredFrom > 0 {
+		data["restoredFrom"] = v.RestoredFrom
+	}
+	if !c.setAside {
+		s.events.NotifyAfterCommit(tx, event.ReconcileTopic(c.agent))
+	}
+	return v, s.events.Append(ctx, tx, c.actor, event.Event{Topic: event.AgentTopic(c.agent), Kind: eventKind(c), Data: data})
+}
+
+func eventKind(c change) string {
+	switch {
+	case c.setAside:
+		return "agent.edit_set_aside"
+	case c.deleted:
+		return "agent.rule_deleted"
+	case c.doc.isRule():
+		return "agent.rule_updated"
+	case c.doc == Workflow:
+		return "agent.workflow_updated"
+	default:
+		return "agent.personality_updated"
+	}
+}
+
+// deleteRule writes the deletion of a rule as a version.
+func (s *Store) deleteRule(ctx context.Context, actor identity.Actor, agent identity.AgentID, d Document) (v Version, err error) {
+	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+		if _, err := currentRule(ctx, tx, actor.AccountID, agent, d); err != nil {
+			return err
+		}
+		v, err = s.write(ctx, tx, change{actor: actor, agent: agent, doc: d, deleted: true})
+		return err
+	})
+	return v, err
+}
+
+// restore writes the content of an earlier version as a new version.
+func (s *Store) restore(ctx context.Context, actor identity.Actor, agent identity.AgentID, d Document, number int64) (restored Version, err error) {
+	account := actor.AccountID
+	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+		old, err := findVersion(ctx, tx, account, agent, d, number)
+		if err := versionNotFound(ctx, tx, account, agent, d, number, err); err != nil {
+			return err
+		}
+		if old.Deleted {
+			return fault.New(fault.Invalid, "Version %d of %s is its deletion. Restore an earlier version.", number, d)
+		}
+		current, err := currentVersion(ctx, tx, account, agent, d)
+		if err != nil {
+			return err
+		}
+		if current.Deleted {
+			if err := checkNewRule(ctx, tx, account, agent, d); err != nil {
+				return err
+			}
+		}
+		restored, err = s.replace(ctx, tx, current, change{actor: actor, agent: agent, doc: d, content: old.Content, restoredFrom: number})
+		return err
+	})
+	return restored, err
 }

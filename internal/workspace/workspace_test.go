@@ -1,11 +1,10 @@
 package workspace_test
 
 import (
-	"agento.host/agento/internal/identity"
-
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,39 +13,91 @@ import (
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/workspace"
 )
 
 const (
-	account = "acct_1"
-	agent   = "agent-1"
-	key     = "key_1"
+	account identity.AccountID = "acct_1"
+	agent   identity.AgentID   = "agent-1"
+	key     identity.KeyID     = "key_1"
 )
 
-func newService(t testing.TB) *workspace.Service {
-	t.Helper()
-	db := databasetest.New(t)
-	s := &workspace.Service{DB: db, Events: event.NewLog(db)}
-	initAgent(t, s, account, agent)
-	return s
+// actor changes documents in these tests.
+var actor = identity.ByKey(account, key)
+
+// env is a Service and its Store with one agent, which does not run.
+type env struct {
+	*workspace.Service
+	store  *workspace.Store
+	db     *database.DB
+	events *event.Log
+	agents *agents
 }
 
-func initAgent(t testing.TB, s *workspace.Service, account, agent string) {
+// agents is a workspace.Agents that can record its calls.
+type agents struct {
+	recording    bool
+	calls        []string
+	absorbErr    error
+	syncErr      error
+	needsRestart bool
+}
+
+func (a *agents) Absorb(_ context.Context, account identity.AccountID, agent identity.AgentID) error {
+	a.record("absorb", account, agent)
+	return a.absorbErr
+}
+
+func (a *agents) Sync(_ context.Context, account identity.AccountID, agent identity.AgentID) (bool, error) {
+	a.record("sync", account, agent)
+	return a.needsRestart, a.syncErr
+}
+
+func (a *agents) record(call string, account identity.AccountID, agent identity.AgentID) {
+	if !a.recording {
+		return
+	}
+	a.calls = append(a.calls, fmt.Sprint(call, " ", account, " ", agent))
+}
+
+func newEnv(t testing.TB) *env {
+	t.Helper()
+	db := databasetest.New(t)
+	e := &env{db: db, events: event.NewLog(db), agents: &agents{}}
+	e.store = workspace.NewStore(db, e.events)
+	e.Service = workspace.New(e.store, e.agents)
+	initAgent(t, e, account, agent)
+	return e
+}
+
+func initAgent(t testing.TB, s *env, account identity.AccountID, agent identity.AgentID) {
 	t.Helper()
 	inTx(t, s, func(tx *database.Tx) error {
-		return s.Init(t.Context(), tx, account, agent, key, "My Assistant", "", "")
+		return s.store.Init(t.Context(), tx, identity.ByKey(account, key), agent, "My Assistant", "", "")
 	})
 }
 
-func inTx(t testing.TB, s *workspace.Service, f func(*database.Tx) error) {
+func inTx(t testing.TB, s *env, f func(*database.Tx) error) {
 	t.Helper()
-	if err := s.DB.Tx(t.Context(), f); err != nil {
+	if err := s.db.Tx(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// changed returns the version of a change that must succeed.
+func changed(t testing.TB) func(workspace.Version, bool, error) workspace.Version {
+	return func(v workspace.Version, _ bool, err error) workspace.Version {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -63,10 +114,10 @@ func wantFault(t testing.TB, err error, code fault.Code) *fault.Fault {
 	return fault.From(err)
 }
 
-// kinds lists what the agent's log holds, oldest first, as "kind actor".
-func kinds(t testing.TB, s *workspace.Service) []string {
+// kinds lists the agent's events, oldest first, as "kind actor".
+func kinds(t testing.TB, s *env) []string {
 	t.Helper()
-	events := must[[]event.Event](t)(s.Events.List(t.Context(), identity.AccountID(account), event.Filter{Topic: event.Topic("agent/" + agent), Limit: 1000}))
+	events := must[[]event.Event](t)(s.events.List(t.Context(), account, event.Filter{Topic: event.AgentTopic(agent), Limit: 1000}))
 	var all []string
 	for i := len(events) - 1; i >= 0; i-- {
 		all = append(all, events[i].Kind+" "+events[i].Actor.String())
@@ -74,8 +125,8 @@ func kinds(t testing.TB, s *workspace.Service) []string {
 	return all
 }
 
-func TestInitWritesUsefulDefaults(t *testing.T) {
-	s := newService(t)
+func TestInitWritesDefaults(t *testing.T) {
+	s := newEnv(t)
 	p := must[workspace.Personality](t)(s.Personality(t.Context(), account, agent))
 	if !strings.HasPrefix(p.SoulMD, "# SOUL.md\n\nYou are a helpful assistant.") || len(p.SoulHash) != 64 || p.SoulUpdatedAt.IsZero() {
 		t.Errorf("%+v", p)
@@ -89,10 +140,10 @@ func TestInitWritesUsefulDefaults(t *testing.T) {
 	}
 }
 
-func TestInitNamesEveryBrokenField(t *testing.T) {
-	s := newService(t)
-	err := s.DB.Tx(t.Context(), func(tx *database.Tx) error {
-		return s.Init(t.Context(), tx, account, "agent-2", key, "x", "a\x00b", strings.Repeat("x", workspace.MaxWorkflowBytes+1))
+func TestInitNamesEveryInvalidField(t *testing.T) {
+	s := newEnv(t)
+	err := s.db.Tx(t.Context(), func(tx *database.Tx) error {
+		return s.store.Init(t.Context(), tx, actor, "agent-2", "x", "a\x00b", strings.Repeat("x", workspace.MaxWorkflowBytes+1))
 	})
 	f := wantFault(t, err, fault.Invalid)
 	if len(f.Details) != 2 || f.Details["soulMd"] == "" || f.Details["workflowMd"] == "" {
@@ -101,44 +152,44 @@ func TestInitNamesEveryBrokenField(t *testing.T) {
 }
 
 func TestSetSoulKeepsEveryVersion(t *testing.T) {
-	s := newService(t)
+	s := newEnv(t)
 	first := must[workspace.Personality](t)(s.Personality(t.Context(), account, agent))
-	v := must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "be kind", strings.ToUpper(first.SoulHash)))
-	if v.Number != 2 || !v.Live || v.Actor != key || v.Content != "be kind" {
+	v := changed(t)(s.SetSoul(t.Context(), actor, agent, "be kind", strings.ToUpper(first.SoulHash)))
+	if v.Number != 2 || !v.Current || v.Actor != actor || v.Content != "be kind" {
 		t.Errorf("%+v", v)
 	}
-	_, err := s.SetSoul(t.Context(), account, agent, key, "be rude", first.SoulHash)
+	_, _, err := s.SetSoul(t.Context(), actor, agent, "be rude", first.SoulHash)
 	if f := wantFault(t, err, fault.Conflict); f.Details["currentHash"] != v.Hash {
 		t.Errorf("%+v", f)
 	}
-	again := must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "be kind", ""))
+	again := changed(t)(s.SetSoul(t.Context(), actor, agent, "be kind", ""))
 	if again.Number != 2 {
 		t.Errorf("the same content made version %d", again.Number)
 	}
 	old := must[workspace.Version](t)(s.Version(t.Context(), account, agent, workspace.Soul, 1))
-	if old.Content != first.SoulMD || old.Live {
+	if old.Content != first.SoulMD || old.Current {
 		t.Errorf("%+v", old)
 	}
-	if got := kinds(t, s); len(got) != 1 || got[0] != "agent.personality_updated "+key {
+	if got := kinds(t, s); len(got) != 1 || got[0] != "agent.personality_updated "+string(key) {
 		t.Errorf("%v", got)
 	}
 }
 
 func TestSoulLimits(t *testing.T) {
-	s := newService(t)
+	s := newEnv(t)
 	for name, c := range map[string]struct {
 		content string
 		ok      bool
 	}{
-		"as long as the model is given": {strings.Repeat("ж", workspace.MaxCharacters), true},
-		"one more":                      {strings.Repeat("ж", workspace.MaxCharacters+1), false},
-		"an emoji counts twice":         {strings.Repeat("🦀", workspace.MaxCharacters/2) + "x", false},
-		"empty":                         {"", false},
-		"blank":                         {" \n\t", false},
-		"NUL":                           {"a\x00", false},
-		"not UTF-8":                     {"a\xff", false},
+		"the maximum":           {strings.Repeat("ж", workspace.MaxCharacters), true},
+		"one more":              {strings.Repeat("ж", workspace.MaxCharacters+1), false},
+		"an emoji counts twice": {strings.Repeat("🦀", workspace.MaxCharacters/2) + "x", false},
+		"empty":                 {"", false},
+		"blank":                 {" \n\t", false},
+		"NUL":                   {"a\x00", false},
+		"not UTF-8":             {"a\xff", false},
 	} {
-		_, err := s.SetSoul(t.Context(), account, agent, key, c.content, "")
+		_, _, err := s.SetSoul(t.Context(), actor, agent, c.content, "")
 		if c.ok != (err == nil) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -149,36 +200,36 @@ func TestSoulLimits(t *testing.T) {
 }
 
 func TestWorkflowMayBeEmptyAndHasALimit(t *testing.T) {
-	s := newService(t)
-	must[workspace.Version](t)(s.SetWorkflow(t.Context(), account, agent, key, strings.Repeat("x", workspace.MaxWorkflowBytes), ""))
-	_, err := s.SetWorkflow(t.Context(), account, agent, key, strings.Repeat("x", workspace.MaxWorkflowBytes+1), "")
+	s := newEnv(t)
+	changed(t)(s.SetWorkflow(t.Context(), actor, agent, strings.Repeat("x", workspace.MaxWorkflowBytes), ""))
+	_, _, err := s.SetWorkflow(t.Context(), actor, agent, strings.Repeat("x", workspace.MaxWorkflowBytes+1), "")
 	wantFault(t, err, fault.Invalid)
-	v := must[workspace.Version](t)(s.SetWorkflow(t.Context(), account, agent, key, "", ""))
+	v := changed(t)(s.SetWorkflow(t.Context(), actor, agent, "", ""))
 	if v.Number != 3 {
 		t.Errorf("%+v", v)
 	}
-	_, err = s.SetWorkflow(t.Context(), account, agent, key, "x", "0000")
+	_, _, err = s.SetWorkflow(t.Context(), actor, agent, "x", "0000")
 	wantFault(t, err, fault.Conflict)
 }
 
 func TestRestoreMakesANewVersion(t *testing.T) {
-	s := newService(t)
-	must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, "two", ""))
-	v := must[workspace.Version](t)(s.Restore(t.Context(), account, agent, "key_2", workspace.Soul, 1))
-	if v.Number != 3 || v.RestoredFrom != 1 || v.Actor != "key_2" || !v.Live {
+	s := newEnv(t)
+	changed(t)(s.SetSoul(t.Context(), actor, agent, "two", ""))
+	v := changed(t)(s.Restore(t.Context(), identity.ByKey(account, "key_2"), agent, workspace.Soul, 1))
+	if v.Number != 3 || v.RestoredFrom != 1 || v.Actor != identity.ByKey(account, "key_2") || !v.Current {
 		t.Errorf("%+v", v)
 	}
-	if again := must[workspace.Version](t)(s.Restore(t.Context(), account, agent, key, workspace.Soul, 3)); again.Number != 3 {
-		t.Errorf("restoring what is live made version %d", again.Number)
+	if again := changed(t)(s.Restore(t.Context(), actor, agent, workspace.Soul, 3)); again.Number != 3 {
+		t.Errorf("restoring the current version made version %d", again.Number)
 	}
-	_, err := s.Restore(t.Context(), account, agent, key, workspace.Soul, 99)
+	_, _, err := s.Restore(t.Context(), actor, agent, workspace.Soul, 99)
 	wantFault(t, err, fault.NotFound)
 }
 
-func TestVersionsPage(t *testing.T) {
-	s := newService(t)
+func TestVersionsArePaged(t *testing.T) {
+	s := newEnv(t)
 	for i := range 6 {
-		must[workspace.Version](t)(s.SetSoul(t.Context(), account, agent, key, fmt.Sprint("v", i+2), ""))
+		changed(t)(s.SetSoul(t.Context(), actor, agent, fmt.Sprint("v", i+2), ""))
 	}
 	var got []int64
 	var before int64
@@ -187,7 +238,7 @@ func TestVersionsPage(t *testing.T) {
 		for _, v := range p.Versions {
 			got = append(got, v.Number)
 			if v.Content != "" {
-				t.Error("a list carries content")
+				t.Error("a list contains content")
 			}
 		}
 		if before = p.Next; before == 0 {
@@ -203,13 +254,13 @@ func TestVersionsPage(t *testing.T) {
 	wantFault(t, err, fault.NotFound)
 }
 
-func TestRules(t *testing.T) {
-	s := newService(t)
-	put := func(name, content string) (workspace.Version, error) {
-		return s.PutRule(t.Context(), account, agent, key, name, content, "")
+func TestRulesAreCreatedListedAndValidated(t *testing.T) {
+	s := newEnv(t)
+	put := func(name, content string) (workspace.Version, bool, error) {
+		return s.PutRule(t.Context(), actor, agent, name, content, "")
 	}
-	must[workspace.Version](t)(put("example-new-request.md", "one"))
-	must[workspace.Version](t)(put("daily-review", "zwölf"))
+	changed(t)(put("example-new-request.md", "one"))
+	changed(t)(put("daily-review", "zwölf"))
 	rules := must[[]workspace.Version](t)(s.Rules(t.Context(), account, agent))
 	if len(rules) != 2 || rules[0].Document.Rule() != "daily-review" || rules[0].Size != 6 || rules[1].Document.Rule() != "example-new-request" {
 		t.Errorf("%+v", rules)
@@ -221,34 +272,34 @@ func TestRules(t *testing.T) {
 	if r := must[workspace.Version](t)(s.Rule(t.Context(), account, agent, "daily-review.md")); r.Content != "zwölf" {
 		t.Errorf("%+v", r)
 	}
-	_, err := put("Daily-Review", "x")
+	_, _, err := put("Daily-Review", "x")
 	wantFault(t, err, fault.Conflict)
 	for _, name := range []string{"", ".md", "a b", "../a", "a.md.md", strings.Repeat("x", 65), "ä"} {
-		_, err := put(name, "x")
+		_, _, err := put(name, "x")
 		wantFault(t, err, fault.Invalid)
 	}
-	_, err = put("big", strings.Repeat("x", workspace.MaxRuleBytes+1))
+	_, _, err = put("big", strings.Repeat("x", workspace.MaxRuleBytes+1))
 	wantFault(t, err, fault.Invalid)
-	_, err = put("empty", "")
+	_, _, err = put("empty", "")
 	wantFault(t, err, fault.Invalid)
-	_, err = s.PutRule(t.Context(), account, agent, key, "new", "x", "abc")
+	_, _, err = s.PutRule(t.Context(), actor, agent, "new", "x", "abc")
 	wantFault(t, err, fault.Conflict)
 }
 
-func TestADeletedRuleCanBeRestored(t *testing.T) {
-	s := newService(t)
-	must[workspace.Version](t)(s.PutRule(t.Context(), account, agent, key, "refunds", "pay", ""))
-	if name := must[string](t)(s.DeleteRule(t.Context(), account, agent, key, "refunds.md")); name != "refunds" {
-		t.Error(name)
+func TestDeletedRuleCanBeRestored(t *testing.T) {
+	s := newEnv(t)
+	changed(t)(s.PutRule(t.Context(), actor, agent, "refunds", "pay", ""))
+	if v := changed(t)(s.DeleteRule(t.Context(), actor, agent, "refunds.md")); v.Document.Rule() != "refunds" || !v.Deleted {
+		t.Errorf("%+v", v)
 	}
 	_, err := s.Rule(t.Context(), account, agent, "refunds")
 	wantFault(t, err, fault.NotFound)
-	_, err = s.DeleteRule(t.Context(), account, agent, key, "refunds")
+	_, _, err = s.DeleteRule(t.Context(), actor, agent, "refunds")
 	wantFault(t, err, fault.NotFound)
 	d := must[workspace.Document](t)(workspace.RuleDocument("refunds"))
-	_, err = s.Restore(t.Context(), account, agent, key, d, 2)
+	_, _, err = s.Restore(t.Context(), actor, agent, d, 2)
 	wantFault(t, err, fault.Invalid)
-	if v := must[workspace.Version](t)(s.Restore(t.Context(), account, agent, key, d, 1)); v.Number != 3 || v.Content != "pay" {
+	if v := changed(t)(s.Restore(t.Context(), actor, agent, d, 1)); v.Number != 3 || v.Content != "pay" {
 		t.Errorf("%+v", v)
 	}
 	want := "[agent.rule_updated key_1 agent.rule_deleted key_1 agent.rule_updated key_1]"
@@ -257,23 +308,23 @@ func TestADeletedRuleCanBeRestored(t *testing.T) {
 	}
 }
 
-func TestARuleOfAnotherCaseMayFollowADeletedOne(t *testing.T) {
-	s := newService(t)
-	must[workspace.Version](t)(s.PutRule(t.Context(), account, agent, key, "refunds", "a", ""))
-	must[string](t)(s.DeleteRule(t.Context(), account, agent, key, "refunds"))
-	must[workspace.Version](t)(s.PutRule(t.Context(), account, agent, key, "Refunds", "b", ""))
+func TestRuleMayDifferInCaseFromADeletedRule(t *testing.T) {
+	s := newEnv(t)
+	changed(t)(s.PutRule(t.Context(), actor, agent, "refunds", "a", ""))
+	changed(t)(s.DeleteRule(t.Context(), actor, agent, "refunds"))
+	changed(t)(s.PutRule(t.Context(), actor, agent, "Refunds", "b", ""))
 	d := must[workspace.Document](t)(workspace.RuleDocument("refunds"))
-	_, err := s.Restore(t.Context(), account, agent, key, d, 1)
+	_, _, err := s.Restore(t.Context(), actor, agent, d, 1)
 	wantFault(t, err, fault.Conflict)
 }
 
-func TestAHundredRulesUnderConcurrency(t *testing.T) {
-	s := newService(t)
+func TestConcurrentWritersCannotExceedMaxRules(t *testing.T) {
+	s := newEnv(t)
 	var wg sync.WaitGroup
 	results := make(chan error, workspace.MaxRules+10)
 	for i := range workspace.MaxRules + 10 {
 		wg.Go(func() {
-			_, err := s.PutRule(t.Context(), account, agent, key, fmt.Sprint("rule-", i), "x", "")
+			_, _, err := s.PutRule(t.Context(), actor, agent, fmt.Sprint("rule-", i), "x", "")
 			results <- err
 		})
 	}
@@ -291,36 +342,36 @@ func TestAHundredRulesUnderConcurrency(t *testing.T) {
 	}
 }
 
-func TestOneOfManyWritersWithTheSameHashWins(t *testing.T) {
-	s := newService(t)
+func TestOneOfManyWritersWithTheSameExpectedHashSucceeds(t *testing.T) {
+	s := newEnv(t)
 	hash := must[workspace.Personality](t)(s.Personality(t.Context(), account, agent)).SoulHash
 	var wg sync.WaitGroup
 	results := make(chan error, 20)
 	for i := range cap(results) {
 		wg.Go(func() {
-			_, err := s.SetSoul(t.Context(), account, agent, key, fmt.Sprint("soul ", i), hash)
+			_, _, err := s.SetSoul(t.Context(), actor, agent, fmt.Sprint("soul ", i), hash)
 			results <- err
 		})
 	}
 	wg.Wait()
 	close(results)
-	won := 0
+	succeeded := 0
 	for err := range results {
 		if err == nil {
-			won++
+			succeeded++
 		} else {
 			wantFault(t, err, fault.Conflict)
 		}
 	}
-	if won != 1 {
-		t.Errorf("%d writers won", won)
+	if succeeded != 1 {
+		t.Errorf("%d writers succeeded", succeeded)
 	}
 }
 
-func TestRenameChangesTheNameLineAlone(t *testing.T) {
-	s := newService(t)
+func TestRenameChangesOnlyTheNameLine(t *testing.T) {
+	s := newEnv(t)
 	inTx(t, s, func(tx *database.Tx) error {
-		return s.Rename(t.Context(), tx, account, agent, key, "Ada $1\nLovelace")
+		return s.store.Rename(t.Context(), tx, actor, agent, "Ada $1\nLovelace")
 	})
 	p := must[workspace.Personality](t)(s.Personality(t.Context(), account, agent))
 	if p.IdentityMD != "# IDENTITY.md\n\n- **Name:** Ada $1 Lovelace" {
@@ -329,29 +380,35 @@ func TestRenameChangesTheNameLineAlone(t *testing.T) {
 }
 
 func TestAccountsDoNotSeeEachOther(t *testing.T) {
-	s := newService(t)
+	s := newEnv(t)
 	initAgent(t, s, "acct_2", "agent-2")
-	must[workspace.Version](t)(s.PutRule(t.Context(), account, agent, key, "mine", "x", ""))
-	ctx, other := t.Context(), "acct_2"
+	changed(t)(s.PutRule(t.Context(), actor, agent, "mine", "x", ""))
+	ctx, other := t.Context(), identity.AccountID("acct_2")
 	rule := must[workspace.Document](t)(workspace.RuleDocument("mine"))
 	for name, call := range map[string]func() error{
 		"Personality": func() error { _, err := s.Personality(ctx, other, agent); return err },
-		"SetSoul":     func() error { _, err := s.SetSoul(ctx, other, agent, key, "x", ""); return err },
+		"SetSoul":     func() error { _, _, err := s.SetSoul(ctx, identity.ByKey(other, key), agent, "x", ""); return err },
 		"Procedures":  func() error { _, err := s.Procedures(ctx, other, agent); return err },
-		"SetWorkflow": func() error { _, err := s.SetWorkflow(ctx, other, agent, key, "x", ""); return err },
+		"SetWorkflow": func() error { _, _, err := s.SetWorkflow(ctx, identity.ByKey(other, key), agent, "x", ""); return err },
 		"Rules":       func() error { _, err := s.Rules(ctx, other, agent); return err },
 		"Rule":        func() error { _, err := s.Rule(ctx, other, agent, "mine"); return err },
-		"PutRule":     func() error { _, err := s.PutRule(ctx, other, agent, key, "mine", "x", ""); return err },
-		"DeleteRule":  func() error { _, err := s.DeleteRule(ctx, other, agent, key, "mine"); return err },
-		"Versions":    func() error { _, err := s.Versions(ctx, other, agent, workspace.Soul, 0, 0); return err },
-		"Version":     func() error { _, err := s.Version(ctx, other, agent, rule, 1); return err },
-		"Restore":     func() error { _, err := s.Restore(ctx, other, agent, key, workspace.Soul, 1); return err },
-		"Content":     func() error { _, err := s.Content(ctx, s.DB, other, agent); return err },
+		"PutRule": func() error {
+			_, _, err := s.PutRule(ctx, identity.ByKey(other, key), agent, "mine", "x", "")
+			return err
+		},
+		"DeleteRule": func() error { _, _, err := s.DeleteRule(ctx, identity.ByKey(other, key), agent, "mine"); return err },
+		"Versions":   func() error { _, err := s.Versions(ctx, other, agent, workspace.Soul, 0, 0); return err },
+		"Version":    func() error { _, err := s.Version(ctx, other, agent, rule, 1); return err },
+		"Restore": func() error {
+			_, _, err := s.Restore(ctx, identity.ByKey(other, key), agent, workspace.Soul, 1)
+			return err
+		},
+		"Content": func() error { _, err := s.store.Content(ctx, s.db, other, agent); return err },
 		"Rename": func() error {
-			return s.DB.Tx(ctx, func(tx *database.Tx) error { return s.Rename(ctx, tx, other, agent, key, "x") })
+			return s.db.Tx(ctx, func(tx *database.Tx) error { return s.store.Rename(ctx, tx, identity.ByKey(other, key), agent, "x") })
 		},
 		"Absorb": func() error {
-			_, err := s.Absorb(ctx, other, agent, home{"SOUL.md": "x"})
+			_, err := s.store.Absorb(ctx, other, agent, home{"SOUL.md": "x"})
 			return err
 		},
 	} {
@@ -361,40 +418,134 @@ func TestAccountsDoNotSeeEachOther(t *testing.T) {
 	}
 }
 
-func TestDeleteAgentLeavesNothing(t *testing.T) {
-	s := newService(t)
+func TestDeleteAgentDeletesEverything(t *testing.T) {
+	s := newEnv(t)
 	initAgent(t, s, account, "agent-2")
-	c := must[workspace.Content](t)(s.Content(t.Context(), s.DB, account, agent))
+	c := must[workspace.Content](t)(s.store.Content(t.Context(), s.db, account, agent))
 	inTx(t, s, func(tx *database.Tx) error {
-		return errors.Join(s.Delivered(t.Context(), tx, account, agent, c), s.DeleteAgent(t.Context(), tx, account, agent))
+		return errors.Join(s.store.MarkDelivered(t.Context(), tx, account, agent, c), s.store.DeleteAgent(t.Context(), tx, identity.BySystem(account), agent))
 	})
 	_, err := s.Personality(t.Context(), account, agent)
 	wantFault(t, err, fault.NotFound)
 	must[workspace.Personality](t)(s.Personality(t.Context(), account, "agent-2"))
 	for _, table := range []string{"documents", "home_documents"} {
-		n := must[int](t)(database.One(t.Context(), s.DB, database.Scalar[int], "SELECT COUNT(*) FROM "+table+" WHERE agent_id = $1", agent))
+		n := must[int](t)(database.One(t.Context(), s.db, database.Scalar[int], "SELECT COUNT(*) FROM "+table+" WHERE agent_id = $1", agent))
 		if n != 0 {
 			t.Errorf("%d rows left in %s", n, table)
 		}
 	}
 }
 
-func TestChangedRunsInsideTheChange(t *testing.T) {
-	s := newService(t)
-	calls := 0
-	s.Changed = func(ctx context.Context, tx *database.Tx, accountID, agentID string) error {
-		calls++
-		if accountID != account || agentID != agent {
-			t.Error(accountID, agentID)
+func TestChangeNotifiesTheReconcilerAfterTheCommit(t *testing.T) {
+	s := newEnv(t)
+	changes, stop := s.events.Subscribe(event.ReconcileTopic(agent))
+	defer stop()
+	notified := func() bool {
+		select {
+		case <-changes:
+			return true
+		default:
+			return false
 		}
-		return errors.New("undo")
 	}
-	if _, err := s.SetSoul(t.Context(), account, agent, key, "x", ""); err == nil || calls != 1 {
-		t.Fatal(err, calls)
+	undo := errors.New("undo")
+	err := s.db.Tx(t.Context(), func(tx *database.Tx) error {
+		return errors.Join(s.store.Rename(t.Context(), tx, actor, agent, "Ada"), undo)
+	})
+	if !errors.Is(err, undo) || notified() {
+		t.Fatal("notified of a change that was rolled back", err)
 	}
-	s.Changed = nil
-	p := must[workspace.Page](t)(s.Versions(t.Context(), account, agent, workspace.Soul, 0, 0))
-	if len(p.Versions) != 1 {
-		t.Error("the change outlived its failure")
+	if p := must[workspace.Page](t)(s.Versions(t.Context(), account, agent, workspace.Identity, 0, 0)); len(p.Versions) != 1 {
+		t.Error("the change was not rolled back")
+	}
+	first := must[workspace.Personality](t)(s.Personality(t.Context(), account, agent))
+	for name, c := range map[string]struct {
+		call func() error
+		want bool
+	}{
+		"a new version":    {func() error { _, _, err := s.SetSoul(t.Context(), actor, agent, "x", ""); return err }, true},
+		"a conflict":       {func() error { _, _, err := s.SetWorkflow(t.Context(), actor, agent, "x", first.SoulHash); return err }, false},
+		"the same content": {func() error { _, _, err := s.Restore(t.Context(), actor, agent, workspace.Identity, 1); return err }, false},
+	} {
+		_ = c.call()
+		if notified() != c.want {
+			t.Errorf("%s: notified %v", name, !c.want)
+		}
+	}
+}
+
+func TestServiceAbsorbsBeforeAndSyncsAfter(t *testing.T) {
+	const absorbed, synced = "absorb acct_1 agent-1", "sync acct_1 agent-1"
+	for name, c := range map[string]struct {
+		call    func(s *env) (needsRestart bool, err error)
+		changes bool
+	}{
+		"Personality": {func(s *env) (bool, error) { _, err := s.Personality(t.Context(), account, agent); return false, err }, false},
+		"Procedures":  {func(s *env) (bool, error) { _, err := s.Procedures(t.Context(), account, agent); return false, err }, false},
+		"Rules":       {func(s *env) (bool, error) { _, err := s.Rules(t.Context(), account, agent); return false, err }, false},
+		"Rule":        {func(s *env) (bool, error) { _, err := s.Rule(t.Context(), account, agent, "mine"); return false, err }, false},
+		"Versions": {func(s *env) (bool, error) {
+			_, err := s.Versions(t.Context(), account, agent, workspace.Soul, 0, 0)
+			return false, err
+		}, false},
+		"Version": {func(s *env) (bool, error) {
+			_, err := s.Version(t.Context(), account, agent, workspace.Soul, 1)
+			return false, err
+		}, false},
+		"SetSoul": {func(s *env) (bool, error) { _, r, err := s.SetSoul(t.Context(), actor, agent, "x", ""); return r, err }, true},
+		"SetWorkflow": {func(s *env) (bool, error) {
+			_, r, err := s.SetWorkflow(t.Context(), actor, agent, "x", "")
+			return r, err
+		}, true},
+		"PutRule": {func(s *env) (bool, error) {
+			_, r, err := s.PutRule(t.Context(), actor, agent, "new", "x", "")
+			return r, err
+		}, true},
+		"DeleteRule": {func(s *env) (bool, error) {
+			_, r, err := s.DeleteRule(t.Context(), actor, agent, "mine")
+			return r, err
+		}, true},
+		"Restore": {func(s *env) (bool, error) {
+			_, r, err := s.Restore(t.Context(), actor, agent, workspace.Soul, 1)
+			return r, err
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newEnv(t)
+			changed(t)(s.PutRule(t.Context(), actor, agent, "mine", "x", ""))
+			s.agents.recording, s.agents.needsRestart = true, true
+			want := []string{absorbed}
+			if c.changes {
+				want = append(want, synced)
+			}
+			if restart, err := c.call(s); err != nil || restart != c.changes || !slices.Equal(s.agents.calls, want) {
+				t.Errorf("needs restart %v, %v, calls %q", restart, err, s.agents.calls)
+			}
+			s.agents.calls, s.agents.absorbErr = nil, fault.New(fault.NotFound, "gone")
+			if _, err := c.call(s); !fault.Is(err, fault.NotFound) || !slices.Equal(s.agents.calls, want[:1]) {
+				t.Errorf("absorb failed: %v, calls %q", err, s.agents.calls)
+			}
+		})
+	}
+}
+
+func TestChangeStaysIfSyncFails(t *testing.T) {
+	s := newEnv(t)
+	s.agents.syncErr = errors.New("no disk space")
+	if _, _, err := s.SetSoul(t.Context(), actor, agent, "x", ""); !errors.Is(err, s.agents.syncErr) {
+		t.Fatal(err)
+	}
+	if p := must[workspace.Personality](t)(s.Personality(t.Context(), account, agent)); p.SoulMD != "x" {
+		t.Errorf("%q", p.SoulMD)
+	}
+}
+
+func TestRefusedChangeIsNotSynced(t *testing.T) {
+	s := newEnv(t)
+	s.agents.recording = true
+	_, _, err := s.SetSoul(t.Context(), actor, agent, "", "")
+	wantFault(t, err, fault.Invalid)
+	if want := []string{"absorb acct_1 agent-1"}; !slices.Equal(s.agents.calls, want) {
+		t.Errorf("calls %q", s.agents.calls)
 	}
 }

@@ -1,4 +1,4 @@
-// Package databasetest gives tests a real, empty, migrated database.
+// Package databasetest provides tests with a real, empty, migrated database.
 package databasetest
 
 import (
@@ -8,7 +8,7 @@ import (
 	"agento.host/agento/internal/database"
 )
 
-// New opens a database of its own for the test, closed at its end.
+// New opens a new database, and closes it at the end of the test.
 func New(t testing.TB) *database.DB {
 	t.Helper()
 	db, err := database.Open(t.Context(), database.Settings{Path: filepath.Join(t.TempDir(), "agento.db")})

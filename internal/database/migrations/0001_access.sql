@@ -6,7 +6,7 @@ CREATE TABLE accounts (
     created_at BIGINT NOT NULL
 );
 
--- A key is found by the first half of its hash and compared whole.
+-- lookup is the first half of hash: keys are found by it, then the whole hash is compared.
 CREATE TABLE keys (
     id         TEXT PRIMARY KEY,
     account_id TEXT   NOT NULL REFERENCES accounts (id),

@@ -1,5 +1,5 @@
 -- +goose Up
--- One data key an owner (an agent, a swarm, an account), sealed by the master key.
+-- One data key per owner (an agent, a swarm, the installation), sealed by the master key.
 CREATE TABLE data_keys (
     account_id TEXT   NOT NULL,
     owner_id   TEXT   NOT NULL,

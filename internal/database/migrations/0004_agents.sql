@@ -1,30 +1,31 @@
 -- +goose Up
--- wish counts what was asked of an agent (start, stop, restart, delete); settled
--- is the wish whose outcome status shows; fresh is the last wish that asked for a
--- new gateway; booted is the wish that the present gateway was made for.
+-- generation counts the requests to start, stop, restart and delete an agent;
+-- observed_generation is the one whose outcome status shows; restart_generation is
+-- the last that asked for a new gateway; gateway_generation is the one that the
+-- present gateway was started for.
 CREATE TABLE agents (
-    id             TEXT PRIMARY KEY,
-    account_id     TEXT   NOT NULL,
-    name           TEXT   NOT NULL,
-    region         TEXT   NOT NULL,
-    avatar_url     TEXT   NOT NULL DEFAULT '',
-    config         TEXT   NOT NULL,
-    swarm_id       TEXT   NOT NULL DEFAULT '',
-    wanted         TEXT   NOT NULL,
-    wish           BIGINT NOT NULL,
-    settled        BIGINT NOT NULL DEFAULT 0,
-    fresh          BIGINT NOT NULL DEFAULT 0,
-    booted         BIGINT NOT NULL DEFAULT 0,
-    status         TEXT   NOT NULL,
-    last_error     TEXT   NOT NULL DEFAULT '',
-    error_category TEXT   NOT NULL DEFAULT '',
-    place          TEXT   NOT NULL DEFAULT '',
-    running_hash   TEXT   NOT NULL DEFAULT '',
-    created_at     BIGINT NOT NULL,
-    started_at     BIGINT NOT NULL DEFAULT 0,
-    stopped_at     BIGINT NOT NULL DEFAULT 0
+    id                  TEXT PRIMARY KEY,
+    account_id          TEXT   NOT NULL,
+    name                TEXT   NOT NULL,
+    region              TEXT   NOT NULL,
+    avatar_url          TEXT   NOT NULL DEFAULT '',
+    config              TEXT   NOT NULL,
+    swarm_id            TEXT   NOT NULL DEFAULT '',
+    desired_state       TEXT   NOT NULL,
+    generation          BIGINT NOT NULL,
+    observed_generation BIGINT NOT NULL DEFAULT 0,
+    restart_generation  BIGINT NOT NULL DEFAULT 0,
+    gateway_generation  BIGINT NOT NULL DEFAULT 0,
+    status              TEXT   NOT NULL,
+    last_error          TEXT   NOT NULL DEFAULT '',
+    error_category      TEXT   NOT NULL DEFAULT '',
+    place               TEXT   NOT NULL DEFAULT '',
+    spec_digest         TEXT   NOT NULL DEFAULT '',
+    created_at          BIGINT NOT NULL,
+    started_at          BIGINT NOT NULL DEFAULT 0,
+    stopped_at          BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX agents_account ON agents (account_id, created_at DESC, id DESC);
 CREATE INDEX agents_swarm ON agents (account_id, swarm_id) WHERE swarm_id <> '';
--- What the reconciler must look at when the server starts.
-CREATE INDEX agents_open ON agents (id) WHERE wanted <> 'stopped' OR settled < wish OR place <> '';
+-- What the reconciler looks at when the server starts.
+CREATE INDEX agents_to_reconcile ON agents (id) WHERE desired_state <> 'stopped' OR observed_generation < generation OR place <> '';

@@ -1,16 +1,16 @@
 -- +goose Up
--- Every version of every document. The live one is what the agent has or gets;
--- it may be the note of a deletion. Versions that are not live are history, or
--- an agent's edit that came after a newer one of the API. The content stands
--- last, so that reading the rest does not walk over it.
+-- Every version of every document. The current version is what the agent's home should
+-- hold; it may record a deletion. Other versions are history, or edits of the agent that
+-- were set aside because the API had changed the document. The content is the last
+-- column, so that reading the other columns does not read it.
 CREATE TABLE documents (
     account_id    TEXT    NOT NULL,
     agent_id      TEXT    NOT NULL,
     name          TEXT    NOT NULL,
     version       BIGINT  NOT NULL,
-    live          BOOLEAN NOT NULL,
+    is_current    BOOLEAN NOT NULL,
     deleted       BOOLEAN NOT NULL,
-    aside         BOOLEAN NOT NULL,
+    set_aside     BOOLEAN NOT NULL,
     restored_from BIGINT  NOT NULL,
     actor         TEXT    NOT NULL,
     created_at    BIGINT  NOT NULL,
@@ -19,11 +19,11 @@ CREATE TABLE documents (
     content       TEXT    NOT NULL,
     PRIMARY KEY (account_id, agent_id, name, version)
 );
-CREATE UNIQUE INDEX documents_live ON documents (account_id, agent_id, name) WHERE live;
--- A home may lie on a file system that does not tell a.md from A.md.
-CREATE UNIQUE INDEX documents_case ON documents (account_id, agent_id, lower(name)) WHERE live AND NOT deleted;
+CREATE UNIQUE INDEX documents_current ON documents (account_id, agent_id, name) WHERE is_current;
+-- A home may be on a file system that does not distinguish a.md from A.md.
+CREATE UNIQUE INDEX documents_case ON documents (account_id, agent_id, lower(name)) WHERE is_current AND NOT deleted;
 
--- What an agent's home holds, as far as is known.
+-- The version of each document that was last known to be in the agent's home.
 CREATE TABLE home_documents (
     account_id TEXT   NOT NULL,
     agent_id   TEXT   NOT NULL,
@@ -33,7 +33,8 @@ CREATE TABLE home_documents (
     PRIMARY KEY (account_id, agent_id, name)
 );
 
--- Which edits of an agent were refused last, so that each is told once.
+-- A digest of the edits that were refused last, so that the same refusals are reported
+-- in one event only.
 CREATE TABLE document_refusals (
     account_id TEXT NOT NULL,
     agent_id   TEXT NOT NULL,

@@ -16,6 +16,7 @@ import (
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/vault"
 )
 
@@ -149,7 +150,7 @@ func TestOpenAIReadsKeyBeforeEachRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := &vault.Installation{DB: db, Vault: v, Events: event.NewLog(db)}
+	secrets := vault.NewInstallation(db, v, event.NewLog(db))
 	var sent []string
 	valid := ""
 	o := newOpenAI(t, OpenAISettings{Key: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.EmbedderAPIKey) }},
@@ -177,16 +178,16 @@ func TestOpenAIReadsKeyBeforeEachRequest(t *testing.T) {
 	for _, key := range []string{"key-one", "key-two"} { // the service changes its key first
 		valid = "Bearer " + key
 		_, err := o.Embed(t.Context(), []string{"a"})
-		if !fault.Is(err, fault.Upstream) || !strings.Contains(err.Error(), vault.EmbedderAPIKey) || strings.Contains(err.Error(), "key-") {
+		if !fault.Is(err, fault.Upstream) || !strings.Contains(err.Error(), string(vault.EmbedderAPIKey)) || strings.Contains(err.Error(), "key-") {
 			t.Fatal(err)
 		}
-		if err := secrets.Set(t.Context(), vault.EmbedderAPIKey, vault.NewSecret(key), "operator"); err != nil {
+		if err := secrets.Set(t.Context(), identity.ByOperator(""), vault.EmbedderAPIKey, vault.NewSecret(key)); err != nil {
 			t.Fatal(err)
 		}
 		mustEmbed("Bearer " + key)
 	}
 	valid = ""
-	if err := secrets.Delete(t.Context(), vault.EmbedderAPIKey, "operator"); err != nil {
+	if err := secrets.Delete(t.Context(), identity.ByOperator(""), vault.EmbedderAPIKey); err != nil {
 		t.Fatal(err)
 	}
 	mustEmbed("")

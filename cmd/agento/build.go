@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agentlog"
+	"agento.host/agento/internal/agentstatus"
+	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/chat"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/gateway"
+	"agento.host/agento/internal/knowledge"
+	"agento.host/agento/internal/knowledge/embed"
+	"agento.host/agento/internal/knowledge/embed/transformer"
+	"agento.host/agento/internal/mcp"
+	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/netguard"
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/openclaw/install"
+	"agento.host/agento/internal/reconciler"
+	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/skill"
+	"agento.host/agento/internal/skill/clawhub"
+	"agento.host/agento/internal/skill/fetch"
+	"agento.host/agento/internal/skill/github"
+	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/workspace"
+)
+
+// devModel is the scripted model of the dev command; the zero devModel is none.
+type devModel struct {
+	key  vault.Secret
+	url  string
+	addr netip.AddrPort
+}
+
+// resources are what a server holds open. Close releases them in reverse order.
+type resources struct {
+	log      *slog.Logger
+	db       *database.DB
+	driver   runtime.Driver
+	public   net.Listener              // the API
+	internal net.Listener              // the model proxy and the tools, which gateways call
+	reports  *agentstatus.RedisReports // nil: no Redis
+
+	closers []func() error
+}
+
+// Close releases everything that was opened.
+func (r *resources) Close() error {
+	var err error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		if e := r.closers[i](); !errors.Is(e, net.ErrClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// openResources opens the database, the data directory, the driver and the listeners.
+// It closes what it has opened if it fails.
+func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources, err error) {
+	r := &resources{log: logger(t, f.LogLevel)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	if r.db, err = f.database(ctx, r.log); err != nil {
+		return nil, err
+	}
+	r.closers = append(r.closers, r.db.Close)
+	lock, err := lockData(f.Data)
+	if err != nil {
+		return nil, err
+	}
+	r.closers = append(r.closers, lock.Close)
+	openClaw, err := install.Install(ctx, install.Settings{Dir: f.RuntimeDir, Progress: t.err})
+	if err != nil {
+		return nil, fmt.Errorf("install the agent runtime: %w", err)
+	}
+	r.driver, err = f.open(runtime.Settings{
+		Dir: filepath.Join(f.Data, "agents"), Command: openClaw.Command(f.Lean), ReadOnly: openClaw.Dirs, Log: r.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if r.internal, err = listenInternal(ctx, f.InternalListen, filepath.Join(f.Data, "internal.addr")); err != nil {
+		return nil, err
+	}
+	r.closers = append(r.closers, r.internal.Close)
+	if r.public, err = (&net.ListenConfig{}).Listen(ctx, "tcp", f.Listen); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", f.Listen, err)
+	}
+	r.closers = append(r.closers, r.public.Close)
+	if f.Redis != "" {
+		if r.reports, err = agentstatus.OpenRedisReports(f.Redis); err != nil {
+			return nil, fmt.Errorf("--redis: %w", err)
+		}
+		r.closers = append(r.closers, r.reports.Close)
+	}
+	return r, nil
+}
+
+// newServer opens the resources of a server and builds its services on them. The
+// server listens, and serves once run is called.
+func newServer(ctx context.Context, f serveFlags, model devModel, t *terminal) (_ *server, err error) {
+	secrets, err := f.vault()
+	if err != nil {
+		return nil, err
+	}
+	plans, err := f.plans()
+	if err != nil {
+		return nil, err
+	}
+	r, err := openResources(ctx, f, t)
+	if err != nil {
+		return nil, err
+	}
+	s, err := buildServices(ctx, r, f, model, secrets, plans)
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return s, nil
+}
+
+// buildServices builds every service from the ones above it: records first, then what
+// runs agents, then what callers use.
+func buildServices(ctx context.Context, r *resources, f serveFlags, model devModel, secrets *vault.Vault, plans *access.Plans) (*server, error) {
+	guard := netguard.Guard{AllowPrivate: f.AllowPrivateEndpoints}
+	if model.addr.IsValid() {
+		guard.Trusted = []netip.AddrPort{model.addr}
+	}
+	events := event.NewLog(r.db)
+	accounts := access.New(access.Settings{DB: r.db, Events: events, Plans: plans, Log: r.log})
+	if err := accounts.CheckPlans(ctx); err != nil {
+		return nil, err
+	}
+	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events), swarm.NewStore(r.db), agent.NewStore(r.db, events)
+	skillRecords := skill.NewStore(skill.StoreSettings{DB: r.db, Dir: openclaw.SkillsDir, Log: r.log})
+	meter := modelproxy.NewMeter(r.db, r.log)
+	embedder, err := f.embedder(guard, vault.NewInstallation(r.db, secrets, events))
+	if err != nil {
+		return nil, fmt.Errorf("--embedder: %w", err)
+	}
+	base := knowledge.New(knowledge.Settings{
+		DB: r.db, Events: events, Scopes: knowledge.NewScopes(r.db, agentRecords, swarmRecords), Embedder: embedder, Log: r.log,
+	})
+
+	gateways := gateway.NewManager(gateway.Settings{
+		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
+		InternalURL: "http://" + r.internal.Addr().String(), Tools: true,
+		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, TelegramURL: f.TelegramURL,
+		DemoKey: model.key, DemoURL: model.url, Contributors: []gateway.HomeContributor{skillRecords},
+	})
+	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
+	agents := agent.New(agent.Settings{
+		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Log: r.log,
+		URLs: guard, DemoKey: model.key,
+	})
+	reconcile := reconciler.New(reconciler.Settings{
+		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
+		MaxBoots: f.Boots, Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted},
+	})
+	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
+
+	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, guard)
+	if err != nil {
+		return nil, err
+	}
+	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Log: r.log})
+	if err := conversations.Recover(ctx); err != nil {
+		return nil, err
+	}
+	proxy := modelproxy.New(modelproxy.Settings{
+		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Observe: status.Observe, Log: r.log,
+	})
+	r.closers = append(r.closers, func() error { proxy.Close(); return nil })
+	internal := http.NewServeMux()
+	internal.Handle("/", proxy)
+	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Version: version, Log: r.log}))
+	started := make(chan struct{})
+	public := api.New(api.Settings{
+		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
+		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills,
+		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base}),
+		Ready:  readiness(started, r.db), Version: version, Log: r.log,
+	})
+	loops := []func(context.Context) error{
+		reconcile.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
+	}
+	if d, ok := r.driver.(runtime.Runner); ok {
+		loops = append(loops, d.Run)
+	}
+	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, loops: loops, started: started}, nil
+}
+
+// buildSkills builds the marketplace. Its downloads go through the guard, so that no
+// response of a public registry leads into the operator's network.
+func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, guard netguard.Guard) (*skill.Catalog, *skill.Service, error) {
+	catalog, err := skill.NewCatalog(ctx, skill.CatalogSettings{Dir: f.Catalog, Log: r.log})
+	if err != nil {
+		return nil, nil, fmt.Errorf("load the catalog of skills: %w", err)
+	}
+	registry, err := clawhub.New(clawhub.Settings{Settings: fetch.Settings{BaseURL: f.ClawHub, HTTP: registryClient(guard, f.ClawHub, clawhub.DefaultURL)}})
+	if err != nil {
+		return nil, nil, fmt.Errorf("--clawhub-url: %w", err)
+	}
+	code, err := github.New(fetch.Settings{BaseURL: f.GitHub, HTTP: registryClient(guard, f.GitHub, github.DefaultURL)})
+	if err != nil {
+		return nil, nil, fmt.Errorf("--github-url: %w", err)
+	}
+	return catalog, skill.New(skill.Settings{
+		Store: store, Events: events, Catalog: catalog, ClawHub: registry, GitHub: code,
+		Access: accounts, Agents: agents, MinScore: f.MinSkillScore, Log: r.log,
+	}), nil
+}
+
+// registryClient returns the HTTP client for a registry. A registry that the operator
+// has configured may be in a private network.
+func registryClient(guard netguard.Guard, url, defaultURL string) *http.Client {
+	if url != defaultURL {
+		guard.AllowPrivate = true
+	}
+	return guard.Client()
+}
+
+// embedder returns the configured embedder. The operator chooses its address, so it may
+// be in a private network.
+func (f embedderFlags) embedder(guard netguard.Guard, secrets *vault.Installation) (embed.Embedder, error) {
+	switch f.Embedder {
+	case "builtin":
+		return embed.Builtin()
+	case "transformer":
+		return transformer.New(transformer.Settings{Dir: f.EmbedderDir})
+	}
+	guard.AllowPrivate = true
+	return embed.NewOpenAI(embed.OpenAISettings{
+		URL: f.EmbedderURL, Model: f.EmbedderModel, Dimension: f.EmbedderSize, HTTP: guard.Client(),
+		Key: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.EmbedderAPIKey) },
+	})
+}
+
+// sharedReports returns the reports in Redis, or a nil interface without Redis.
+func (r *resources) sharedReports() agentstatus.Reports {
+	if r.reports == nil {
+		return nil
+	}
+	return r.reports
+}
+
+// readiness returns the check of /readyz: the loops have started and the database
+// answers.
+func readiness(started <-chan struct{}, db *database.DB) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-started:
+			return db.Ping(ctx)
+		default:
+			return errors.New("starting")
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package agent
+
+import (
+	"maps"
+	"strings"
+	"unicode"
+
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/provider"
+)
+
+// Config is an agent's config object. The keys below have a meaning; every other
+// key is stored and returned as it is.
+type Config map[string]any
+
+// The keys of Config that have a meaning.
+const (
+	keyProvider   = "llmProvider" // a provider.Name
+	keyModel      = "model"       // the provider's name of the model
+	keyBaseURL    = "baseUrl"     // another endpoint for that provider
+	keyChannels   = "channels"    // {"telegram": true, "slack": {"enabled": true}}
+	keySharedMode = "sharedMode"  // every caller is an untrusted peer
+)
+
+// The channels.
+const (
+	channelTelegram = "telegram"
+	channelSlack    = "slack"
+)
+
+// maxConfigKeys bounds Config, which is stored in one row.
+const maxConfigKeys = 100
+
+// maxModelName is OpenClaw's limit; the longest name in use has 60 characters.
+const maxModelName = 200
+
+// Provider returns the configured provider, or empty.
+func (c Config) Provider() provider.Name { return provider.Name(c.text(keyProvider)) }
+
+// Model returns the configured model, or empty.
+func (c Config) Model() string { return c.text(keyModel) }
+
+// BaseURL returns the endpoint that replaces the provider's own, or empty.
+func (c Config) BaseURL() string { return c.text(keyBaseURL) }
+
+// SharedMode reports whether every caller is an untrusted peer, named or not.
+func (c Config) SharedMode() bool {
+	shared, _ := c[keySharedMode].(bool)
+	return shared
+}
+
+// UsesTelegram reports whether the agent connects to Telegram, given the secrets
+// that it holds.
+func (c Config) UsesTelegram(has func(provider.SecretName) bool) bool {
+	return c.channelEnabled(channelTelegram) && has(provider.TelegramToken)
+}
+
+// UsesSlack reports whether the agent connects to Slack, given the secrets that it
+// holds.
+func (c Config) UsesSlack(has func(provider.SecretName) bool) bool {
+	return c.channelEnabled(channelSlack) && has(provider.SlackBotToken) && has(provider.SlackAppToken)
+}
+
+// channelEnabled reports whether a channel is not switched off. One that config
+// does not mention is enabled.
+func (c Config) channelEnabled(name string) bool {
+	channels, _ := c[keyChannels].(map[string]any)
+	switch v := channels[name].(type) {
+	case bool:
+		return v
+	case map[string]any:
+		enabled, ok := v["enabled"].(bool)
+		return enabled || !ok
+	}
+	return true
+}
+
+func (c Config) text(key string) string {
+	s, _ := c[key].(string)
+	return s
+}
+
+// merge returns c with the changes made; null removes a key.
+func (c Config) merge(changes map[string]any) Config {
+	merged := maps.Clone(c)
+	if merged == nil {
+		merged = Config{}
+	}
+	for k, v := range changes {
+		if v == nil {
+			delete(merged, k)
+		} else {
+			merged[k] = v
+		}
+	}
+	return merged
+}
+
+// URLChecker refuses endpoints that agents must not call.
+type URLChecker interface{ CheckURL(string) error }
+
+func (c Config) validate(problems fault.Fields, urls URLChecker) {
+	if len(c) > maxConfigKeys {
+		problems.Add("config", "must have at most %d keys", maxConfigKeys)
+	}
+	for _, key := range []string{keyProvider, keyModel, keyBaseURL} {
+		if v, ok := c[key]; ok {
+			if s, isText := v.(string); !isText || s == "" || len(s) > 2048 {
+				problems.Add("config."+key, "must be a string of 1-2048 characters, or null to remove it")
+			}
+		}
+	}
+	if p := c.text(keyProvider); p != "" {
+		if _, err := provider.Parse(p); err != nil {
+			problems.Add("config.llmProvider", "%v", err)
+		}
+	}
+	if strings.ContainsFunc(c.Model(), unicode.IsSpace) || len(c.Model()) > maxModelName {
+		problems.Add("config.model", "must be the provider's name for a model: at most %d characters, no spaces", maxModelName)
+	}
+	if b := c.BaseURL(); b != "" {
+		if err := urls.CheckURL(b); err != nil {
+			problems.Add("config.baseUrl", "%s", err)
+		}
+	}
+	if v, ok := c[keySharedMode]; ok {
+		if _, isBool := v.(bool); !isBool {
+			problems.Add("config.sharedMode", "must be true or false")
+		}
+	}
+	c.validateChannels(problems)
+}
+
+func (c Config) validateChannels(problems fault.Fields) {
+	v, ok := c[keyChannels]
+	if !ok {
+		return
+	}
+	channels, isObject := v.(map[string]any)
+	if !isObject {
+		problems.Add("config.channels", `must be an object such as {"telegram": true}`)
+		return
+	}
+	for name, channel := range channels {
+		if name != channelTelegram && name != channelSlack {
+			problems.Add("config.channels."+name, `is not a channel of agento: use "telegram" or "slack"`)
+		} else if !isChannel(channel) {
+			problems.Add("config.channels."+name, `must be true, false or an object such as {"enabled": true}`)
+		}
+	}
+}
+
+func isChannel(v any) bool {
+	switch c := v.(type) {
+	case bool:
+		return true
+	case map[string]any:
+		enabled, ok := c["enabled"]
+		_, isBool := enabled.(bool)
+		return isBool || !ok
+	}
+	return false
+}

@@ -1,0 +1,4 @@
+package agentlog
+
+// MinBehind is minBehind.
+const MinBehind = minBehind

@@ -1,0 +1,150 @@
+// Package agentstatus owns what is known of agents while they run: samples of what
+// their gateways use, the live status that is made of them, and the results of their
+// last model calls.
+package agentstatus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agentlog"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/runtime"
+)
+
+// Values of client.LiveStatus.Source.
+const (
+	sourceRedis   = "redis"
+	sourceMemory  = "memory"
+	sourceRuntime = "runtime"
+)
+
+// defaultInterval is the default of Settings.Interval.
+const defaultInterval = 5 * time.Second
+
+// Settings are what a Service needs.
+type Settings struct {
+	DB     *database.DB
+	Store  *agent.Store
+	Driver runtime.Driver
+	Logs   *agentlog.Service // masks secrets
+	Log    *slog.Logger
+
+	Shared   Reports       // reports that other servers read too, beside those in memory; nil: none
+	Interval time.Duration // between samples of running gateways; 0: 5 s
+}
+
+// Service reports the status of agents.
+type Service struct {
+	db       *database.DB
+	store    *agent.Store
+	driver   runtime.Driver
+	logs     *agentlog.Service
+	log      *slog.Logger
+	interval time.Duration
+	reports  []namedReports // in the order in which they are read
+	results  *modelResults
+}
+
+// namedReports are reports with their name in client.LiveStatus.Source.
+type namedReports struct {
+	Reports
+	source string
+}
+
+// New returns the service. Run keeps its reports up to date.
+func New(s Settings) *Service {
+	if s.Interval == 0 {
+		s.Interval = defaultInterval
+	}
+	reports := []namedReports{{&MemoryReports{}, sourceMemory}}
+	if s.Shared != nil {
+		reports = []namedReports{{s.Shared, sourceRedis}, reports[0]}
+	}
+	return &Service{
+		db: s.DB, store: s.Store, driver: s.Driver, logs: s.Logs, log: s.Log,
+		interval: s.Interval, reports: reports, results: newModelResults(),
+	}
+}
+
+// Run samples the running gateways and writes the results of model calls, until ctx
+// ends.
+func (s *Service) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	loops.Go(func() { s.writeModelResults(ctx) })
+	loops.Go(func() { (&sampler{service: s}).run(ctx) })
+	loops.Wait()
+	return nil
+}
+
+// Status returns how an agent is now: from a recent report on its gateway, else by
+// inspecting the gateway. Faults: NotFound.
+func (s *Service) Status(ctx context.Context, account identity.AccountID, id identity.AgentID) (client.LiveStatus, error) {
+	a, err := s.store.Find(ctx, s.db, account, id)
+	if err != nil {
+		return client.LiveStatus{}, err
+	}
+	if a.Place == "" {
+		return client.LiveStatus{Status: a.Status, ContainerStatus: string(runtime.Gone), Source: sourceRuntime}, nil
+	}
+	if r, source, ok := s.findReport(ctx, a); ok {
+		return liveStatus(a, r, source), nil
+	}
+	r, err := s.inspectTwice(ctx, a)
+	if err != nil {
+		return client.LiveStatus{}, err
+	}
+	return liveStatus(a, r, sourceRuntime), nil
+}
+
+func liveStatus(a agent.Agent, r Report, source string) client.LiveStatus {
+	l := client.LiveStatus{Status: a.Status, ContainerStatus: string(r.Phase), Live: r.Phase == runtime.Running, Source: source}
+	if l.Live {
+		l.Resources = &client.Resources{MemoryUsage: r.memoryUsage(), CPUPercent: fmt.Sprintf("%.2f%%", r.CPU)}
+	}
+	return l
+}
+
+// findReport returns a recent report on the gateway that the agent has now.
+func (s *Service) findReport(ctx context.Context, a agent.Agent) (r Report, source string, ok bool) {
+	if !a.IsRunning() {
+		return Report{}, "", false
+	}
+	for _, from := range s.reports {
+		r, ok, err := from.Get(ctx, a.ID)
+		if err != nil && !errors.Is(err, errRedisPaused) && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "reading a report failed", "agent", a.ID, "source", from.source, "error", err)
+		}
+		if ok && r.Place == a.Place && r.At.After(a.StartedAt) {
+			return r, from.source, true
+		}
+	}
+	return Report{}, "", false
+}
+
+// minCPUSpan is the least time between two samples that a CPU share is computed from.
+const minCPUSpan = 200 * time.Millisecond
+
+// inspectTwice samples a gateway twice and returns the report.
+func (s *Service) inspectTwice(ctx context.Context, a agent.Agent) (Report, error) {
+	before, err := s.sample(ctx, a.ID, a.Place)
+	if err != nil || before.state.Phase != runtime.Running {
+		return before.report(sample{}), err
+	}
+	timer := time.NewTimer(minCPUSpan)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return Report{}, ctx.Err()
+	}
+	now, err := s.sample(ctx, a.ID, a.Place)
+	return now.report(before), err
+}

@@ -1,0 +1,85 @@
+package agenttest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
+
+	"agento.host/agento/internal/runtime/fake"
+)
+
+// Scripts say how the gateways behave. The zero value is that they work.
+type Scripts struct {
+	NeverReady    atomic.Bool // they never get ready
+	Unhealthy     atomic.Bool // they do not answer health checks
+	RefuseCalls   atomic.Bool // they answer calls with an error
+	NoAnswer      atomic.Bool // they stay connected, and leave calls without an answer
+	SecretReloads atomic.Int64
+}
+
+// handler is the HTTP server of a gateway. It answers every turn with its place.
+func (s *Scripts) handler(g *fake.Gateway) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if s.NeverReady.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, `{"failing":["databases"]}`)
+		}
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if s.Unhealthy.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, "data: {\"choices\":[{\"delta\":{\"content\":\"I am at %s\"}}]}\n\ndata: [DONE]\n\n", g.Place)
+	})
+	mux.HandleFunc("GET /{$}", s.serveCalls)
+	return mux
+}
+
+// serveCalls is the gateway's WebSocket.
+func (s *Scripts) serveCalls(w http.ResponseWriter, r *http.Request) {
+	c, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer func() { _ = c.CloseNow() }()
+	var ticking sync.WaitGroup
+	defer ticking.Wait()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	_ = wsjson.Write(ctx, c, map[string]any{"type": "event", "event": "connect.challenge"}) // Read returns what is wrong with a connection
+	for {
+		var f struct{ ID, Method string }
+		if wsjson.Read(ctx, c, &f) != nil {
+			return
+		}
+		if f.Method != "connect" && s.NoAnswer.Load() {
+			ticking.Go(func() { sendTicks(ctx, c) })
+			continue
+		}
+		ok := f.Method == "connect" || !s.RefuseCalls.Load()
+		if f.Method == "secrets.reload" && ok {
+			s.SecretReloads.Add(1)
+		}
+		_ = wsjson.Write(ctx, c, map[string]any{"type": "res", "id": f.ID, "ok": ok, "payload": map[string]any{}, "error": map[string]any{"code": "UNAVAILABLE"}})
+	}
+}
+
+// sendTicks keeps a connection alive as a gateway does that has nothing to send.
+func sendTicks(ctx context.Context, c *websocket.Conn) {
+	for wsjson.Write(ctx, c, map[string]any{"type": "event", "event": "tick"}) == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(30 * time.Second):
+		}
+	}
+}

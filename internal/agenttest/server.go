@@ -1,0 +1,137 @@
+// Package agenttest is the test environment of everything that runs agents: the
+// record, the gateway manager, the reconciler, logs and status, over a fake runtime
+// driver whose gateways are scripted.
+package agenttest
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"time"
+
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agentlog"
+	"agento.host/agento/internal/agentstatus"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/gateway"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/netguard"
+	"agento.host/agento/internal/reconciler"
+	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/workspace"
+)
+
+// Settings of a Server. DB, Driver and Log are needed; the others have defaults.
+type Settings struct {
+	DB     *database.DB
+	Driver runtime.Driver
+	Log    *slog.Logger
+
+	Events    *event.Log
+	Vault     *vault.Vault
+	Access    *access.Service
+	Documents *workspace.Store
+	SwarmRows *swarm.Store
+	Knowledge swarm.Knowledge // nil: no knowledge
+
+	URLs         agent.URLChecker
+	Tools        bool
+	Limits       runtime.Limits
+	MaxBoots     int // 0: 4
+	Timing       reconciler.Timing
+	Shared       agentstatus.Reports
+	Interval     time.Duration // of agentstatus
+	Contributors []gateway.HomeContributor
+	Erasers      []reconciler.Eraser
+}
+
+// Server is everything that runs agents, wired as agento serve does.
+type Server struct {
+	DB         *database.DB
+	Events     *event.Log
+	Vault      *vault.Vault
+	Documents  *workspace.Store
+	Workspace  *workspace.Service
+	Swarms     *swarm.Service
+	Store      *agent.Store
+	Gateways   *gateway.Manager
+	Logs       *agentlog.Service
+	Reconciler *reconciler.Reconciler
+	Agents     *agent.Service
+	Status     *agentstatus.Service
+}
+
+// NewServer returns a server that does not run yet. Errors: of the vault.
+func NewServer(s Settings) (*Server, error) {
+	if err := s.setDefaults(); err != nil {
+		return nil, err
+	}
+	store := agent.NewStore(s.DB, s.Events)
+	gateways := gateway.NewManager(gateway.Settings{
+		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver, Log: s.Log,
+		InternalURL: "http://127.0.0.1:1", Tools: s.Tools, Limits: s.Limits, Contributors: s.Contributors,
+	})
+	logs := agentlog.New(agentlog.Settings{DB: s.DB, Store: store, Gateways: gateways, Driver: s.Driver})
+	reconcile := reconciler.New(reconciler.Settings{
+		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver,
+		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Log: s.Log, MaxBoots: cmp.Or(s.MaxBoots, 4), Timing: s.Timing,
+	})
+	agents := agent.New(agent.Settings{
+		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,
+		Gateways: gateways, Log: s.Log, URLs: s.URLs,
+	})
+	status := agentstatus.New(agentstatus.Settings{
+		DB: s.DB, Store: store, Driver: s.Driver, Logs: logs, Log: s.Log, Shared: s.Shared, Interval: s.Interval,
+	})
+	return &Server{
+		DB: s.DB, Events: s.Events, Vault: s.Vault, Documents: s.Documents, Store: store, Gateways: gateways, Logs: logs, Reconciler: reconcile,
+		Agents: agents, Status: status, Workspace: workspace.New(s.Documents, agents),
+		Swarms: swarm.New(swarm.Settings{Store: s.SwarmRows, Events: s.Events, Vault: s.Vault, Agents: agents, Knowledge: s.Knowledge}),
+	}, nil
+}
+
+func (s *Settings) setDefaults() error {
+	if s.Events == nil {
+		s.Events = event.NewLog(s.DB)
+	}
+	if s.Vault == nil {
+		v, err := vault.New(make([]byte, 32))
+		if err != nil {
+			return err
+		}
+		s.Vault = v
+	}
+	if s.Access == nil {
+		s.Access = access.New(access.Settings{DB: s.DB, Events: s.Events})
+	}
+	if s.Documents == nil {
+		s.Documents = workspace.NewStore(s.DB, s.Events)
+	}
+	if s.SwarmRows == nil {
+		s.SwarmRows = swarm.NewStore(s.DB)
+	}
+	if s.Knowledge == nil {
+		s.Knowledge = noKnowledge{}
+	}
+	if s.URLs == nil {
+		s.URLs = netguard.Guard{}
+	}
+	return nil
+}
+
+// noKnowledge implements swarm.Knowledge for tests without a knowledge base.
+type noKnowledge struct{}
+
+// SwarmDeleted implements swarm.Knowledge.
+func (noKnowledge) SwarmDeleted(context.Context, *database.Tx, identity.AccountID, identity.SwarmID, []identity.AgentID) error {
+	return nil
+}
+
+// Loops returns what runs beside requests, each until its context ends.
+func (s *Server) Loops() []func(context.Context) error {
+	return []func(context.Context) error{s.Reconciler.Run, s.Status.Run}
+}

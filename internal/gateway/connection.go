@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/vault"
+)
+
+// Connection is the client of a running agent's gateway.
+type Connection struct {
+	*openclaw.Gateway
+	manager *Manager
+	agent   agent.Agent // as it was when it was connected to
+}
+
+// Connect returns a running agent's gateway. It waits for an agent that is being
+// started. The caller has found the agent in its account.
+// Faults: NotFound; NotRunning, if the agent is stopped or in error.
+func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection, error) {
+	a, err := m.store.Await(ctx, id, func(a agent.Agent) bool { return a.CheckRunning() != nil || a.HasCurrentGateway() })
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fault.New(fault.NotFound, "The agent was deleted in the meantime.")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := a.CheckRunning(); err != nil {
+		return nil, err
+	}
+	g, err := m.Client(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	return &Connection{Gateway: g, manager: m, agent: a}, nil
+}
+
+// Turn is openclaw.Gateway.Turn. If the gateway died before it got the message, the
+// message goes to its successor.
+func (c *Connection) Turn(ctx context.Context, r openclaw.TurnRequest, emit func(delta string) error) (openclaw.TurnResult, error) {
+	result, err := c.Gateway.Turn(ctx, r, emit)
+	if !errors.Is(err, runtime.ErrNotRunning) {
+		return result, err
+	}
+	next, nextErr := c.successor(ctx)
+	if nextErr != nil {
+		return result, errors.Join(err, nextErr)
+	}
+	return next.Gateway.Turn(ctx, r, emit)
+}
+
+// detectTimeout bounds how long the reconciler may take to see that a gateway died.
+const detectTimeout = 10 * time.Second
+
+// successor waits for the gateway that replaces c's, which was found dead.
+func (c *Connection) successor(ctx context.Context) (*Connection, error) {
+	limited, cancel := context.WithTimeout(ctx, detectTimeout)
+	defer cancel()
+	c.manager.events.Notify(event.ReconcileTopic(c.agent.ID))
+	_, err := c.manager.store.Await(limited, c.agent.ID, func(a agent.Agent) bool {
+		return !a.IsRunning() || a.Place != c.agent.Place || !a.StartedAt.Equal(c.agent.StartedAt)
+	})
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, err
+	}
+	return c.manager.Connect(ctx, c.agent.ID)
+}
+
+// gatewayClient keeps the connections to the gateway at a place.
+type gatewayClient struct {
+	*openclaw.Gateway
+	place runtime.Place
+}
+
+// Client returns the client of the gateway at a's place. It is kept, with its
+// connections, for the next caller.
+func (m *Manager) Client(ctx context.Context, a agent.Agent) (*openclaw.Gateway, error) {
+	m.mu.Lock()
+	c := m.clients[a.ID]
+	m.mu.Unlock()
+	if c != nil && c.place == a.Place {
+		return c.Gateway, nil
+	}
+	token, err := m.vault.Token(ctx, m.db, a.AccountID, vault.OfAgent(a.ID), purposeGateway)
+	if err != nil {
+		return nil, fmt.Errorf("gateway token: %w", err)
+	}
+	dial := func(ctx context.Context) (net.Conn, error) { return m.driver.Dial(ctx, a.Place, a.ID) }
+	c = &gatewayClient{openclaw.NewGateway(dial, token), a.Place}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if other := m.clients[a.ID]; other != nil {
+		if other.place == a.Place {
+			return other.Gateway, nil // another caller was faster
+		}
+		other.Close()
+	}
+	m.clients[a.ID] = c
+	return c.Gateway, nil
+}

@@ -1,0 +1,160 @@
+// Package gateway is the gateway manager: it makes the spec of an agent's gateway,
+// keeps the agent's home up to date, starts and stops the gateway, keeps the
+// connections to it, and knows agents by their tokens. When a gateway should be
+// started or stopped is decided by package reconciler.
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/workspace"
+)
+
+// HomeContributor is another package that puts files into the homes of agents.
+type HomeContributor interface {
+	// Digest changes whenever SyncHome has something to do.
+	Digest(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) (string, error)
+	// SyncHome makes a home hold what it should. It is never called twice at once for
+	// one home.
+	SyncHome(ctx context.Context, home runtime.Home, account identity.AccountID, id identity.AgentID) error
+}
+
+// Settings are what a Manager needs.
+type Settings struct {
+	DB        *database.DB
+	Store     *agent.Store
+	Events    *event.Log
+	Vault     *vault.Vault
+	Workspace *workspace.Store
+	Driver    runtime.Driver
+	Log       *slog.Logger
+
+	InternalURL  string         // of the listener that gateways call back on
+	Tools        bool           // the listener serves tools under /mcp
+	Limits       runtime.Limits // of each gateway
+	TelegramURL  string         // a Bot API server that replaces Telegram's own; empty: none
+	DemoKey      vault.Secret   // in dev: a key whose calls go to DemoURL
+	DemoURL      string
+	Contributors []HomeContributor
+}
+
+// Manager manages the gateways of all agents. It is safe for concurrent use.
+type Manager struct {
+	db           *database.DB
+	store        *agent.Store
+	events       *event.Log
+	vault        *vault.Vault
+	workspace    *workspace.Store
+	driver       runtime.Driver
+	log          *slog.Logger
+	internalURL  string
+	tools        bool
+	limits       runtime.Limits
+	telegramURL  string
+	demoKey      vault.Secret
+	demoURL      string
+	contributors []HomeContributor
+
+	homes          *homeLocks
+	secretsVersion atomic.Int64
+
+	mu      sync.Mutex
+	clients map[identity.AgentID]*gatewayClient // guarded by mu
+	synced  map[identity.AgentID]fileDigests    // what each home was last made to hold; guarded by mu
+}
+
+// NewManager returns the gateway manager. A server has one.
+func NewManager(s Settings) *Manager {
+	return &Manager{
+		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, log: s.Log,
+		internalURL: s.InternalURL, tools: s.Tools, limits: s.Limits, telegramURL: s.TelegramURL, demoKey: s.DemoKey, demoURL: s.DemoURL,
+		contributors: s.Contributors, homes: newHomeLocks(),
+		clients: map[identity.AgentID]*gatewayClient{}, synced: map[identity.AgentID]fileDigests{},
+	}
+}
+
+// Start fills a's home and starts a gateway at a's place. The caller has saved the
+// place before: after a crash the record must know where a gateway may run.
+func (m *Manager) Start(ctx context.Context, a agent.Agent, spec runtime.Spec) error {
+	m.drop(a.ID)
+	if err := m.fillHome(ctx, a); err != nil {
+		return err
+	}
+	m.secretsVersion.Add(1)
+	return m.driver.Start(ctx, a.Place, spec)
+}
+
+// Stop stops the gateway at a's place, if it runs, and stores what the agent wrote
+// into its documents until the end. The gateway gets SIGTERM and, after grace,
+// SIGKILL.
+func (m *Manager) Stop(ctx context.Context, a agent.Agent, grace time.Duration) error {
+	m.drop(a.ID) // running turns end with their connections: the gateway need not wait for them
+	if err := m.driver.Stop(ctx, a.Place, a.ID, grace); err != nil {
+		return fmt.Errorf("stop gateway: %w", err)
+	}
+	if err := m.AbsorbEdits(ctx, a.ID); err != nil && ctx.Err() == nil {
+		m.log.ErrorContext(ctx, "absorbing an agent's edits failed", "agent", a.ID, "error", err)
+	}
+	return nil
+}
+
+// Remove removes a's gateway and home, and then calls deleteRecords. Until that
+// returns, nothing else can write into the home.
+func (m *Manager) Remove(ctx context.Context, a agent.Agent, deleteRecords func(context.Context) error) error {
+	unlock, err := m.homes.lock(ctx, a.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	m.drop(a.ID)
+	if err := m.driver.Remove(ctx, a.Place, a.ID); err != nil {
+		return fmt.Errorf("remove gateway: %w", err)
+	}
+	err = deleteRecords(ctx)
+	m.drop(a.ID) // a late caller may have connected since
+	return err
+}
+
+// HasState reports whether the manager keeps a connection or the digests of a home
+// for an agent. It keeps none of a deleted agent.
+func (m *Manager) HasState(id identity.AgentID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.clients[id] != nil || m.synced[id] != nil
+}
+
+// CloseAll closes the connections to all gateways, which continue to run.
+func (m *Manager) CloseAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, c := range m.clients {
+		c.Close()
+		delete(m.clients, id)
+	}
+}
+
+// drop closes the connections to an agent's gateway and deletes the digests of its
+// home. The next sync writes everything.
+func (m *Manager) drop(id identity.AgentID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.clients[id]; c != nil {
+		c.Close()
+	}
+	delete(m.clients, id)
+	delete(m.synced, id)
+}
+
+// Limits returns the limits of each gateway.
+func (m *Manager) Limits() runtime.Limits { return m.limits }

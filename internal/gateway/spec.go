@@ -1,0 +1,151 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/vault"
+)
+
+// SpecError means that an agent cannot have a gateway until its owner changes
+// something. Starting it again does not help.
+type SpecError struct {
+	Category agent.ErrorCategory
+	Message  string // a sentence that says what to change
+}
+
+// Error implements error.
+func (e *SpecError) Error() string { return e.Message }
+
+// Spec returns everything that a's gateway needs to exist, and the digest of it.
+// Provider keys are not in it: the gateway has only a token for the model proxy.
+// Errors: *SpecError.
+func (m *Manager) Spec(ctx context.Context, a agent.Agent) (spec runtime.Spec, digest string, err error) {
+	c, err := m.readCredentials(ctx, m.db, a)
+	if err != nil {
+		return runtime.Spec{}, "", err
+	}
+	spec, d, err := m.makeSpec(a, c)
+	return spec, d.String(), err
+}
+
+func (m *Manager) makeSpec(a agent.Agent, c credentials) (runtime.Spec, specDigest, error) {
+	p, ok := provider.Choose(a.Config.Provider(), c.secrets.has)
+	if !ok {
+		text := "The agent has no key for its model provider: set one with PUT /v1/agents/" + string(a.ID) + "/secrets and start it again."
+		return runtime.Spec{}, specDigest{}, &SpecError{Category: agent.CategoryCredentials, Message: text}
+	}
+	described, err := m.describe(a, p, c)
+	if err != nil {
+		return runtime.Spec{}, specDigest{}, err
+	}
+	key, err := c.token(purposeSpec)
+	if err != nil {
+		return runtime.Spec{}, specDigest{}, err
+	}
+	spec, err := openclaw.Spec(described)
+	if fault.Is(err, fault.Invalid) {
+		text := fault.From(err).Message + " Change it with PATCH /v1/agents/" + string(a.ID) + " and start the agent again."
+		return spec, specDigest{}, &SpecError{Category: agent.CategoryConfig, Message: text}
+	}
+	if err != nil {
+		return spec, specDigest{}, fmt.Errorf("render config: %w", err)
+	}
+	return spec, digestOf(spec, key), nil
+}
+
+// describe returns the agent in OpenClaw's terms.
+func (m *Manager) describe(a agent.Agent, p provider.Provider, c credentials) (openclaw.Agent, error) {
+	gatewayToken, err := c.token(purposeGateway)
+	if err != nil {
+		return openclaw.Agent{}, err
+	}
+	modelToken, err := c.token(purposeModel)
+	if err != nil {
+		return openclaw.Agent{}, err
+	}
+	toolsToken, err := c.token(purposeTools)
+	if err != nil {
+		return openclaw.Agent{}, err
+	}
+	d := openclaw.Agent{
+		ID: a.ID, Token: gatewayToken, Env: environment(c.secrets), Limits: m.limits,
+		Model: openclaw.Model{
+			Provider: p, ID: a.Config.Model(), Protocol: p.EndpointProtocol(a.Config.BaseURL()),
+			URL: m.internalURL + "/" + string(p.Name), Token: bearerToken(a.ID, modelToken),
+		},
+	}
+	if m.tools {
+		d.MCP = &openclaw.MCP{URL: m.internalURL + "/mcp", Token: bearerToken(a.ID, toolsToken)}
+	}
+	m.describeChannels(&d, a.Config, c.secrets)
+	return d, nil
+}
+
+func (m *Manager) describeChannels(d *openclaw.Agent, c agent.Config, secrets secretSet) {
+	if c.UsesTelegram(secrets.has) {
+		d.Telegram = &openclaw.Telegram{Token: secrets[provider.TelegramToken], URL: m.telegramURL}
+	}
+	if c.UsesSlack(secrets.has) {
+		d.Slack = &openclaw.Slack{BotToken: secrets[provider.SlackBotToken], AppToken: secrets[provider.SlackAppToken]}
+	}
+}
+
+// environment returns the secrets that become environment variables.
+func environment(secrets secretSet) map[string]vault.Secret {
+	env := map[string]vault.Secret{}
+	for name, s := range secrets {
+		if name.IsVariable() {
+			env[string(name)] = s
+		}
+	}
+	return env
+}
+
+// bearerToken returns a token that begins with the id of its agent, by which
+// findByToken finds the agent.
+func bearerToken(id identity.AgentID, token vault.Secret) vault.Secret {
+	return vault.NewSecret(string(id) + "." + token.Reveal())
+}
+
+// NeedsRestart reports whether a's running gateway differs from what its record and
+// its secrets now ask for. It is false for an agent that does not run.
+func (m *Manager) NeedsRestart(ctx context.Context, q database.Querier, a agent.Agent) (bool, error) {
+	return m.AnyNeedsRestart(ctx, q, a.AccountID, []agent.Agent{a})
+}
+
+// AnyNeedsRestart is NeedsRestart for many agents of one account. Its number of
+// queries does not grow with the number of agents.
+func (m *Manager) AnyNeedsRestart(ctx context.Context, q database.Querier, account identity.AccountID, agents []agent.Agent) (bool, error) {
+	var running []agent.Agent
+	for i := range agents {
+		if a := agents[i]; a.SpecDigest != "" && a.DesiredState == agent.DesiredRunning && a.Place != "" {
+			running = append(running, a)
+		}
+	}
+	if len(running) == 0 {
+		return false, nil
+	}
+	all, err := m.readManyCredentials(ctx, q, account, running)
+	if err != nil {
+		return false, err
+	}
+	for i := range running {
+		_, digest, err := m.makeSpec(running[i], all[running[i].ID])
+		if invalid := (*SpecError)(nil); errors.As(err, &invalid) {
+			return true, nil
+		}
+		if err != nil || digest.String() != running[i].SpecDigest {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}

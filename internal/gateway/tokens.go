@@ -1,0 +1,79 @@
+package gateway
+
+import (
+	"context"
+	"crypto/subtle"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/vault"
+)
+
+// findByToken returns the agent that a bearer token of a purpose belongs to.
+// Faults: Unauthorized.
+func (m *Manager) findByToken(ctx context.Context, token vault.Secret, purpose string) (agent.Agent, error) {
+	id, _, _ := strings.Cut(token.Reveal(), ".")
+	a, err := m.store.FindByID(ctx, m.db, identity.AgentID(id))
+	if errors.Is(err, sql.ErrNoRows) || err == nil && a.DesiredState == agent.DesiredDeleted {
+		return a, fault.New(fault.Unauthorized, "This token belongs to no agent.")
+	}
+	if err != nil {
+		return a, err
+	}
+	expected, err := m.vault.Token(ctx, m.db, a.AccountID, vault.OfAgent(a.ID), purpose)
+	if err != nil {
+		return a, fmt.Errorf("token of agent %s: %w", a.ID, err)
+	}
+	if subtle.ConstantTimeCompare([]byte(bearerToken(a.ID, expected).Reveal()), []byte(token.Reveal())) != 1 {
+		return a, fault.New(fault.Unauthorized, "This token belongs to no agent.")
+	}
+	return a, nil
+}
+
+// Resolve implements modelproxy.Resolver: it returns the key and the endpoint for an
+// agent's calls to a provider. Faults: Unauthorized, for the token; Invalid, if the
+// agent has no key for the provider.
+func (m *Manager) Resolve(ctx context.Context, token vault.Secret, name provider.Name) (modelproxy.Upstream, error) {
+	a, err := m.findByToken(ctx, token, purposeModel)
+	if err != nil {
+		return modelproxy.Upstream{}, err
+	}
+	up := modelproxy.Upstream{AccountID: a.AccountID, AgentID: a.ID}
+	c, err := m.readCredentials(ctx, m.db, a)
+	if err != nil {
+		return up, err
+	}
+	if p, ok := provider.Find(name); ok {
+		up.Key = c.secrets[p.Secret]
+	}
+	if up.Key.Empty() {
+		return up, fault.New(fault.Invalid, "The agent has no key for %s: set one with PUT /v1/agents/%s/secrets.", name, a.ID)
+	}
+	if configured := a.Config.Provider(); configured == "" || configured == name {
+		up.BaseURL = a.Config.BaseURL()
+	}
+	if m.demoKey == up.Key && !m.demoKey.Empty() && up.BaseURL == "" {
+		up.BaseURL = m.demoURL
+	}
+	return up, nil
+}
+
+// Caller is an agent that calls our tools with its own token.
+type Caller struct {
+	AccountID identity.AccountID
+	AgentID   identity.AgentID
+	SwarmID   identity.SwarmID // empty: none
+}
+
+// CallerOf returns the agent that a tools token belongs to. Faults: Unauthorized.
+func (m *Manager) CallerOf(ctx context.Context, token vault.Secret) (Caller, error) {
+	a, err := m.findByToken(ctx, token, purposeTools)
+	return Caller{a.AccountID, a.ID, a.SwarmID}, err
+}

@@ -1,0 +1,187 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/runtime"
+)
+
+// maxMissed is how many health checks in a row a gateway may miss before it counts as
+// dead: on a busy machine single ones are late.
+const maxMissed = 4
+
+// keepRunning starts the gateway if it does not run, and checks it if it does.
+func (r *Reconciler) keepRunning(ctx context.Context, l *loop, a agent.Agent) (next, error) {
+	started := a.Status == client.Running && a.ObservedGeneration == a.Generation
+	state, err := r.inspect(ctx, a)
+	switch {
+	case err != nil && started:
+		return next{}, err
+	case err != nil:
+		return r.failed(ctx, l, a, asFailure(err))
+	case started && state.Phase == runtime.Running:
+		return r.checkHealth(ctx, l, a)
+	case started:
+		return r.failed(ctx, l, a, r.diagnoseExit(ctx, a, state))
+	}
+	adopt, err := r.canAdopt(ctx, a, state)
+	switch {
+	case err != nil:
+		return next{}, err
+	case adopt:
+		began := time.Now()
+		return r.finishBoot(ctx, l, a, began, r.awaitReady(ctx, a))
+	}
+	return r.boot(ctx, l, a)
+}
+
+func (r *Reconciler) inspect(ctx context.Context, a agent.Agent) (runtime.State, error) {
+	if a.Place == "" {
+		return runtime.State{Phase: runtime.Gone}, nil
+	}
+	state, err := r.driver.Inspect(ctx, a.Place, a.ID)
+	if err != nil {
+		return state, fmt.Errorf("inspect gateway: %w", err)
+	}
+	return state, nil
+}
+
+// canAdopt reports whether the gateway that an interrupted boot or an earlier server
+// has left is the one that is desired now.
+func (r *Reconciler) canAdopt(ctx context.Context, a agent.Agent, s runtime.State) (bool, error) {
+	if s.Phase != runtime.Running || a.GatewayGeneration < a.RestartGeneration || a.SpecDigest == "" {
+		return false, nil
+	}
+	differs, err := r.gateways.NeedsRestart(ctx, r.db, a)
+	return !differs, err
+}
+
+// checkHealth syncs the home of an agent whose gateway runs, and checks that the
+// gateway answers.
+func (r *Reconciler) checkHealth(ctx context.Context, l *loop, a agent.Agent) (next, error) {
+	if err := r.gateways.SyncHome(ctx, a.ID); err != nil && ctx.Err() == nil {
+		r.log.ErrorContext(ctx, "syncing an agent's home failed", "agent", a.ID, "error", err)
+	}
+	g, err := r.gateways.Client(ctx, a)
+	if err != nil {
+		return next{}, err
+	}
+	switch err := g.Alive(ctx); {
+	case ctx.Err() != nil:
+		return next{}, ctx.Err()
+	case err == nil:
+		l.missed = 0
+	default:
+		l.missed++
+	}
+	if l.missed < maxMissed {
+		return next{after: r.timing.HealthInterval, place: a.Place}, nil
+	}
+	text := "The agent's gateway runs but no longer answers."
+	return r.failed(ctx, l, a, failure{category: agent.CategoryRuntime, text: text, logs: r.logTail(ctx, a)})
+}
+
+// boot starts a new gateway and waits until it is ready.
+func (r *Reconciler) boot(ctx context.Context, l *loop, a agent.Agent) (next, error) {
+	if early := time.Until(l.notBefore); early > 0 {
+		return next{after: early}, nil
+	}
+	if err := r.saveStarting(ctx, &a); err != nil {
+		return next{}, err
+	}
+	select {
+	case r.boots <- struct{}{}:
+	case <-ctx.Done():
+		return next{}, ctx.Err()
+	}
+	began := time.Now()
+	err := r.startGateway(ctx, &a)
+	if err == nil {
+		err = r.awaitReady(ctx, a)
+	}
+	<-r.boots
+	return r.finishBoot(ctx, l, a, began, err)
+}
+
+// saveStarting sets and saves the status starting, if the status does not say so yet.
+func (r *Reconciler) saveStarting(ctx context.Context, a *agent.Agent) error {
+	if a.Status == client.Starting || a.Status == client.Provisioning {
+		return nil
+	}
+	a.Status, a.LastError, a.ErrorCategory = client.Starting, "", "" // the error was that of an earlier request
+	return r.store.SaveStatus(ctx, *a, "")
+}
+
+// startGateway stops the old gateway and starts a new one. It saves the place before
+// the start: after a crash between the two the record knows where a gateway may run.
+func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
+	if a.Place != "" {
+		if err := r.stopGateway(ctx, *a); err != nil {
+			return asFailure(err)
+		}
+	}
+	spec, digest, err := r.gateways.Spec(ctx, *a)
+	if err != nil {
+		return specFailure(err)
+	}
+	if a.Place, err = r.driver.Place(ctx, spec); err != nil {
+		return asFailure(err)
+	}
+	a.GatewayGeneration, a.SpecDigest = a.Generation, digest
+	if err := r.store.SaveStatus(ctx, *a, ""); err != nil {
+		return err
+	}
+	if err := r.gateways.Start(ctx, *a, spec); err != nil {
+		return asFailure(err)
+	}
+	return nil
+}
+
+// awaitReady waits until a's gateway answers. It returns a failure if the gateway ends
+// or is not ready within Timing.ReadyTimeout.
+func (r *Reconciler) awaitReady(ctx context.Context, a agent.Agent) error {
+	g, err := r.gateways.Client(ctx, a)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, r.timing.ReadyTimeout)
+	defer cancel()
+	ended := r.watch(limited, a.Place, a.ID)
+	answered := make(chan error, 1)
+	go func() { answered <- g.Ready(limited) }()
+	select {
+	case err = <-answered:
+		cancel()
+	case <-ended:
+		cancel()
+		err = <-answered
+	}
+	<-ended
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return r.diagnoseNotReady(ctx, a, err)
+}
+
+// finishBoot saves the outcome of a boot.
+func (r *Reconciler) finishBoot(ctx context.Context, l *loop, a agent.Agent, began time.Time, err error) (next, error) {
+	var f failure
+	switch {
+	case errors.As(err, &f):
+		l.unready += time.Since(began)
+		return r.failed(ctx, l, a, f)
+	case err != nil:
+		return next{}, err
+	}
+	a.Status, a.ObservedGeneration, a.StartedAt, a.LastError, a.ErrorCategory = client.Running, a.Generation, now(), "", ""
+	l.unready, l.missed = 0, 0
+	if err := r.store.SaveStatus(ctx, a, "agent.started"); err != nil {
+		return next{}, err
+	}
+	return r.checkHealth(ctx, l, a)
+}

@@ -1,0 +1,11 @@
+package reconciler
+
+// LoopCount returns how many agents have a loop.
+func (r *Reconciler) LoopCount() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.loops)
+}
+
+// BootCount returns how many gateways are booting.
+func (r *Reconciler) BootCount() int { return len(r.boots) }

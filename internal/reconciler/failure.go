@@ -1,0 +1,123 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/gateway"
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/runtime"
+)
+
+// failure is one way in which an agent's gateway did not start or did not stay up.
+type failure struct {
+	category agent.ErrorCategory
+	text     string // a sentence that says what the user can do
+	logs     string // the last lines, if they help
+	final    bool   // trying again cannot help
+}
+
+// Error implements error.
+func (f failure) Error() string { return f.text }
+
+// message returns the failure as Agent.LastError shows it.
+func (f failure) message() string {
+	if f.logs == "" {
+		return f.text
+	}
+	return f.text + " Its last log lines:\n" + f.logs
+}
+
+// asFailure returns the failure for an error from before the gateway ran.
+func asFailure(err error) failure {
+	var f failure
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.Is(err, runtime.ErrNoCapacity):
+		return failure{category: agent.CategoryCapacity, text: "No server has room for this agent: stop another one, or add a server.", final: true}
+	}
+	return failure{category: agent.CategoryRuntime, text: fmt.Sprintf("The agent's gateway could not be started: %v.", err)}
+}
+
+// specFailure turns a gateway.SpecError into a failure, and returns other errors as
+// they are.
+func specFailure(err error) error {
+	if invalid := (*gateway.SpecError)(nil); errors.As(err, &invalid) {
+		return failure{category: invalid.Category, text: invalid.Message, final: true}
+	}
+	return err
+}
+
+// diagnoseExit returns the failure for a gateway that ended.
+func (r *Reconciler) diagnoseExit(ctx context.Context, a agent.Agent, s runtime.State) failure {
+	f := failure{category: agent.CategoryRuntime, text: "The agent's gateway ended by itself.", logs: r.logTail(ctx, a)}
+	switch {
+	case s.OOMKilled:
+		f.text = "The agent's gateway was ended because it needed more memory than it may have."
+		if limit := max(s.MemoryLimit, r.gateways.Limits().MemoryBytes); limit > 0 {
+			f.text = fmt.Sprintf("The agent's gateway was ended because it needed more than its memory limit of %d MiB.", limit>>20)
+		}
+	case s.Phase == runtime.Exited && s.ExitCode == openclaw.ExitBadConfig:
+		f.category, f.final = agent.CategoryConfig, true
+		f.text = "OpenClaw refuses the agent's configuration: change config and start the agent again."
+	case s.Phase == runtime.Exited && s.ExitCode >= 0:
+		f.text = fmt.Sprintf("The agent's gateway ended by itself with exit code %d.", s.ExitCode)
+	}
+	return f
+}
+
+// diagnoseNotReady returns the failure for a gateway that did not become ready.
+func (r *Reconciler) diagnoseNotReady(ctx context.Context, a agent.Agent, cause error) failure {
+	state, err := r.inspect(ctx, a)
+	switch {
+	case err != nil:
+		return asFailure(err)
+	case state.Phase != runtime.Running:
+		return r.diagnoseExit(ctx, a, state)
+	}
+	text := fmt.Sprintf("The agent's gateway was not ready after %s: %v.", r.timing.ReadyTimeout, cause)
+	return failure{category: agent.CategoryRuntime, text: text, logs: r.logTail(ctx, a)}
+}
+
+// failed counts a failure: the gateway is tried again after a back-off, or the agent
+// gets the status error. In both cases the next step stops what is left of the
+// gateway.
+func (r *Reconciler) failed(ctx context.Context, l *loop, a agent.Agent, f failure) (next, error) {
+	if ctx.Err() != nil {
+		return next{}, ctx.Err() // the step was interrupted, the gateway has not failed
+	}
+	at := time.Now()
+	l.failures = append(slices.DeleteFunc(l.failures, func(t time.Time) bool { return at.Sub(t) > r.timing.FailureWindow }), at)
+	l.missed = 0
+	n := len(l.failures)
+	r.log.WarnContext(ctx, "a gateway failed", "agent", a.ID, "category", f.category, "failures", n, "reason", f.text)
+	a.LastError, a.ErrorCategory = f.message(), f.category
+	a.SpecDigest = "" // it must not be adopted
+	if f.final || n >= r.timing.MaxFailures || l.unready >= r.timing.FailureWindow {
+		a.Status, a.ObservedGeneration, a.StoppedAt = client.Errored, a.Generation, now()
+		return next{}, r.store.SaveStatus(ctx, a, "agent.failed")
+	}
+	a.Status = client.Starting
+	l.notBefore = at.Add(r.timing.backoff(n))
+	return next{}, r.store.SaveStatus(ctx, a, "agent.crashed")
+}
+
+// tailLines is how many lines of the log an error shows.
+const tailLines = 10
+
+// logTail returns the last log lines, masked. If they cannot be read, it returns none:
+// the error is worth showing without them.
+func (r *Reconciler) logTail(ctx context.Context, a agent.Agent) string {
+	text, err := r.logs.TailOf(ctx, a, tailLines)
+	if err != nil && ctx.Err() == nil {
+		r.log.WarnContext(ctx, "reading the log of a failed gateway failed", "agent", a.ID, "error", err)
+	}
+	return strings.TrimSpace(text)
+}

@@ -1,0 +1,249 @@
+package reconciler_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agenttest"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/reconciler"
+	"agento.host/agento/internal/runtime"
+)
+
+func TestCrashedGatewayIsReplaced(t *testing.T) {
+	e := agenttest.New(t, nil)
+	a := e.Create("ada")
+	for range 3 {
+		e.Driver.Kill(a.ID, 137)
+		text, err := e.Turn(a.ID)
+		if err != nil {
+			t.Fatalf("the next chat: %v", err)
+		}
+		now := e.Find(a.ID)
+		if text != "I am at "+string(now.Place) || now.Place == a.Place || now.Status != client.Running {
+			t.Errorf("%q from %+v", text, now)
+		}
+	}
+}
+
+// TestTurnAfterACrashGoesToTheSuccessor kills the gateway after a caller has connected.
+func TestTurnAfterACrashGoesToTheSuccessor(t *testing.T) {
+	e := agenttest.New(t, nil)
+	a := e.Create("ada")
+	g, err := e.Gateways.Connect(e.Context(), a.ID)
+	e.Must(err)
+	e.Driver.Kill(a.ID, 137)
+	if text, err := e.TurnOn(g); err != nil || text == "I am at "+string(a.Place) {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+func TestFiveCrashesPutTheAgentIntoError(t *testing.T) {
+	agenttest.InBubble(t, func(s *agenttest.Settings) { s.Timing = reconciler.Timing{} }, func(t *testing.T, e *agenttest.Env) {
+		a := e.Create("ada")
+		e.Driver.Print(a.ID, `{"time":"2026-02-10T14:00:05Z","level":"error","message":"boom with key sk-ant-test and more"}`)
+		e.Driver.ExitAfterStart(a.ID, 100, 3)
+		began := time.Now()
+		e.Driver.Kill(a.ID, 3)
+		broken := e.UntilStatus(a.ID, client.Errored)
+		if broken.ErrorCategory != agent.CategoryRuntime || !strings.Contains(broken.LastError, "exit code 3") || !strings.Contains(broken.LastError, "boom with key [secret] and more") {
+			t.Errorf("%s: %s", broken.ErrorCategory, broken.LastError)
+		}
+		if took := time.Since(began).Round(time.Second); took != 15*time.Second { // 1+2+4+8
+			t.Errorf("back-off took %s", took)
+		}
+		if n := e.Driver.Starts(a.ID); n != 5 {
+			t.Errorf("%d starts", n)
+		}
+		_, err := e.Gateways.Connect(e.Context(), a.ID)
+		if !fault.Is(err, fault.NotRunning) || fault.From(err).Details["errorCategory"] != "runtime" {
+			t.Errorf("gateway: %v", err)
+		}
+
+		time.Sleep(time.Hour) // it stays so
+		if e.Find(a.ID).Status != client.Errored || e.Driver.Starts(a.ID) != 5 {
+			t.Error("it was started without a request")
+		}
+		e.Driver.ExitAfterStart(a.ID, 0, 0)
+		accepted, err := e.Agents.Start(e.Context(), e.Actor, a.ID)
+		e.Must(err)
+		if now, err := e.Agents.AwaitRunning(e.Context(), accepted); err != nil || now.LastError != "" || now.ErrorCategory != "" {
+			t.Errorf("%+v, %v", now, err)
+		}
+	})
+}
+
+// TestOldFailuresDoNotCount: a gateway crashes ten times, seldom enough.
+func TestOldFailuresDoNotCount(t *testing.T) {
+	agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {
+		a := e.Create("ada")
+		for range 10 {
+			time.Sleep(3 * time.Minute)
+			e.Driver.Kill(a.ID, 1)
+			e.Until(a.ID, func(a agent.Agent) bool {
+				return a.Status == client.Running && a.StartedAt.After(time.Now().Add(-time.Minute))
+			})
+		}
+	})
+}
+
+func TestRefusedConfigIsNotTriedAgain(t *testing.T) {
+	e := agenttest.New(t, nil)
+	a := e.Create("ada")
+	e.Driver.Kill(a.ID, openclaw.ExitBadConfig)
+	now := e.UntilStatus(a.ID, client.Errored)
+	if now.ErrorCategory != agent.CategoryConfig || !strings.Contains(now.LastError, "refuses the agent's configuration") || e.Driver.Starts(a.ID) != 1 {
+		t.Errorf("%s: %s after %d starts", now.ErrorCategory, now.LastError, e.Driver.Starts(a.ID))
+	}
+}
+
+func TestOutOfMemoryNamesTheLimit(t *testing.T) {
+	agenttest.InBubble(t, func(s *agenttest.Settings) {
+		s.Timing, s.Limits = reconciler.Timing{Backoff: time.Hour}, runtime.Limits{MemoryBytes: 512 << 20}
+	}, func(t *testing.T, e *agenttest.Env) {
+		a := e.Create("ada")
+		e.Driver.KillForMemory(a.ID)
+		now := e.Until(a.ID, func(a agent.Agent) bool { return a.Status == client.Starting })
+		if !strings.Contains(now.LastError, "memory limit of 512 MiB") {
+			t.Error(now.LastError)
+		}
+	})
+}
+
+func TestNoRoomIsACapacityError(t *testing.T) {
+	e := agenttest.New(t, nil)
+	e.Driver.FailPlace(1, fmt.Errorf("place: %w", runtime.ErrNoCapacity))
+	accepted, err := e.Agents.Create(e.Context(), e.Actor, agenttest.NewAgent("ada"))
+	e.Must(err)
+	a, err := e.Agents.AwaitRunning(e.Context(), accepted)
+	if !fault.Is(err, fault.Unavailable) || a.ErrorCategory != agent.CategoryCapacity {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if accepted, err = e.Agents.Start(e.Context(), e.Actor, accepted.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Agents.AwaitRunning(e.Context(), accepted); err != nil {
+		t.Errorf("after the driver has room: %v", err)
+	}
+}
+
+func TestDriverThatFailsForAWhile(t *testing.T) {
+	for name, fail := range map[string]func(e *agenttest.Env){
+		"place": func(e *agenttest.Env) { e.Driver.FailPlace(4, errors.New("no answer")) },
+		"start": func(e *agenttest.Env) { e.Driver.FailStart(4, runtime.ErrPlaceTaken) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := agenttest.New(t, nil)
+			fail(e)
+			if a := e.Create("ada"); a.LastError != "" {
+				t.Error(a.LastError)
+			}
+		})
+	}
+}
+
+func TestDriverThatFailsForGood(t *testing.T) {
+	e := agenttest.New(t, nil)
+	e.Driver.FailStart(5, errors.New("no such machine"))
+	accepted, err := e.Agents.Create(e.Context(), e.Actor, agenttest.NewAgent("ada"))
+	e.Must(err)
+	a, err := e.Agents.AwaitRunning(e.Context(), accepted)
+	if !fault.Is(err, fault.Upstream) || a.ErrorCategory != agent.CategoryRuntime || !strings.Contains(a.LastError, "no such machine") {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// TestGatewayThatIsNeverReady: the caller gets the reason, and the gateway is stopped.
+func TestGatewayThatIsNeverReady(t *testing.T) {
+	agenttest.InBubble(t, func(s *agenttest.Settings) { s.Timing = reconciler.Timing{} }, func(t *testing.T, e *agenttest.Env) {
+		e.Scripts.NeverReady.Store(true)
+		accepted, err := e.Agents.Create(t.Context(), e.Actor, agenttest.NewAgent("ada"))
+		e.Must(err)
+		began := time.Now()
+		_, err = e.Agents.AwaitRunning(t.Context(), accepted)
+		if !fault.Is(err, fault.Upstream) || !strings.Contains(err.Error(), "not ready after 4m0s") || !strings.Contains(err.Error(), "databases") {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 15*time.Minute {
+			t.Errorf("took %s", took)
+		}
+		e.Eventually("nothing runs", func() bool { return e.Driver.RunningCount() == 0 })
+		if n := e.Driver.Starts(accepted.ID); n != 3 {
+			t.Errorf("%d starts", n)
+		}
+	})
+}
+
+// TestUnhealthyGatewayIsReplaced: its process runs but does not answer.
+func TestUnhealthyGatewayIsReplaced(t *testing.T) {
+	agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {
+		a := e.Create("ada")
+		e.Scripts.Unhealthy.Store(true)
+		e.UntilHours(a.ID, func(a agent.Agent) bool { return a.Status != client.Running })
+		e.Scripts.Unhealthy.Store(false)
+		now := e.UntilStatus(a.ID, client.Running)
+		if e.Driver.Starts(a.ID) != 2 || now.Place == a.Place {
+			t.Errorf("%d starts", e.Driver.Starts(a.ID))
+		}
+	})
+}
+
+func TestStopIsRetried(t *testing.T) {
+	for _, method := range []string{"Stop", "Remove", "Inspect", "Home"} {
+		t.Run(method, func(t *testing.T) {
+			agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {
+				d, left := agenttest.FailingDriver(e.Driver, method)
+				e.RestartServer(func(s *agenttest.Settings) { s.Driver = d })
+				a := e.Create("ada")
+				left.Store(3)
+				accepted, err := e.Agents.Stop(e.Context(), e.Actor, a.ID)
+				e.Must(err)
+				if now, err := e.Agents.AwaitStopped(e.Context(), accepted); err != nil || now.Status != client.Stopped {
+					t.Errorf("%+v, %v", now, err)
+				}
+				left.Store(3)
+				e.Delete(a.ID)
+				e.CheckNothingLeft(a.ID)
+			})
+		})
+	}
+}
+
+// TestStopThatNeverEnds: the caller gets an error after WaitTimeout.
+func TestStopThatNeverEnds(t *testing.T) {
+	agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {
+		d, left := agenttest.FailingDriver(e.Driver, "Stop")
+		e.RestartServer(func(s *agenttest.Settings) { s.Driver = d })
+		a := e.Create("ada")
+		left.Store(1 << 40)
+		accepted, err := e.Agents.Stop(t.Context(), e.Actor, a.ID)
+		e.Must(err)
+		if now, err := e.Agents.AwaitStopped(t.Context(), accepted); !fault.Is(err, fault.UpstreamTimeout) || now.Status != client.Stopping {
+			t.Errorf("%+v, %v", now, err)
+		}
+		left.Store(0)
+		e.UntilHours(a.ID, func(a agent.Agent) bool { return a.Status == client.Stopped })
+	})
+}
+
+// TestRestartThatCannotStop: each try counts as a failure, and the caller gets the last.
+func TestRestartThatCannotStop(t *testing.T) {
+	agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {
+		d, left := agenttest.FailingDriver(e.Driver, "Stop")
+		e.RestartServer(func(s *agenttest.Settings) { s.Driver = d })
+		a := e.Create("ada")
+		left.Store(7) // five tries, and two of stopping what is left
+		accepted, err := e.Agents.Restart(t.Context(), e.Actor, a.ID)
+		e.Must(err)
+		if _, err := e.Agents.AwaitRunning(t.Context(), accepted); !fault.Is(err, fault.Upstream) {
+			t.Error(err)
+		}
+		e.Eventually("nothing runs", func() bool { return e.Driver.RunningCount() == 0 })
+	})
+}

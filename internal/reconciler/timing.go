@@ -1,0 +1,47 @@
+package reconciler
+
+import "time"
+
+// Timing are the intervals and limits of a Reconciler. A zero field has the default
+// that its comment begins with.
+type Timing struct {
+	ReadyTimeout   time.Duration // 4 m: from the start of a gateway until it is ready; a loaded machine took 80 s (openclaw.md)
+	StopGrace      time.Duration // 10 s: from SIGTERM to SIGKILL
+	Backoff        time.Duration // 1 s: before the second try; each further one waits twice as long
+	FailureWindow  time.Duration // 10 m: failures older than this do not count
+	MaxFailures    int           // 5: failures within the window that put an agent into error
+	HealthInterval time.Duration // 20 s: between health checks of a running gateway
+	OrphanInterval time.Duration // 10 m: between searches for gateways of no agent
+}
+
+func (t Timing) withDefaults() Timing {
+	setDefault := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	setDefault(&t.ReadyTimeout, 4*time.Minute)
+	setDefault(&t.StopGrace, 10*time.Second)
+	setDefault(&t.Backoff, time.Second)
+	setDefault(&t.FailureWindow, 10*time.Minute)
+	setDefault(&t.HealthInterval, 20*time.Second)
+	setDefault(&t.OrphanInterval, 10*time.Minute)
+	if t.MaxFailures == 0 {
+		t.MaxFailures = 5
+	}
+	return t
+}
+
+// maxBackoff bounds the wait between two tries.
+const maxBackoff = time.Minute
+
+// backoff returns how long to wait after the nth failure in a row, counted from 1.
+func (t Timing) backoff(n int) time.Duration {
+	d := t.Backoff
+	for range n - 1 {
+		if d *= 2; d >= maxBackoff {
+			return maxBackoff
+		}
+	}
+	return d
+}

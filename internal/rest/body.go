@@ -1,0 +1,147 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"agento.host/agento/internal/fault"
+)
+
+// maxBodyTime is how long a client may take to send a body.
+const maxBodyTime = 30 * time.Second
+
+// maxUnusedBody is how much is read of a body that the route does not take;
+// net/http reads no more either.
+const maxUnusedBody = 256 << 10
+
+// maxValues is the largest number of values in a body. It is more than any request
+// needs: 100 chunks of knowledge with 2,000 values each.
+const maxValues = 200_000
+
+// limitBodyTime sets the read deadline of a request with a body. net/http reads a
+// body to its end before it answers, even if no route takes it or the caller was
+// refused, and without a deadline it would wait for it for ever.
+func limitBodyTime(w http.ResponseWriter, r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	ctl := http.NewResponseController(w)
+	_ = ctl.SetReadDeadline(time.Now().Add(maxBodyTime)) // refused only by writers without a connection
+	r.Body = &timedBody{ReadCloser: r.Body, ctl: ctl}
+}
+
+// timedBody lifts the read deadline when the body has been read to its end. Left in
+// place, the deadline would end the request's context when it passes: net/http goes
+// on reading, to notice a client that disconnects.
+type timedBody struct {
+	io.ReadCloser
+	ctl *http.ResponseController
+}
+
+// Read implements io.Reader.
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = b.ctl.SetReadDeadline(time.Time{}) // refused only by writers without a connection
+	}
+	return n, err
+}
+
+// discardBody reads a body that the route does not take.
+func discardBody(r *http.Request) {
+	if r.Body != nil {
+		_, _ = io.CopyN(io.Discard, r.Body, maxUnusedBody) // a broken body is not the route's concern
+	}
+}
+
+// readJSON decodes a body. encoding/json alone would accept invalid UTF-8, putting
+// replacement characters, and would make gigabytes of a few megabytes of [{},{},….
+func readJSON(data []byte, v any) error {
+	if !utf8.Valid(data) {
+		return errors.New("it is not valid UTF-8")
+	}
+	if countValues(data) > maxValues {
+		return fmt.Errorf("it has more than %d values", maxValues)
+	}
+	return json.Unmarshal(data, v)
+}
+
+// countValues counts the values of a JSON text without decoding it.
+func countValues(data []byte) int {
+	n, inString := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case !inString && (c == ',' || c == '[' || c == '{'):
+			n++
+		}
+	}
+	return n
+}
+
+// Checked is a body that the route's Check checks after the schema, so that one
+// response names everything that is wrong with the request.
+type Checked[T any] struct{ Value T }
+
+// Check checks a decoded body by rules that no schema can state. It returns nil or
+// an Invalid fault that names the fields; other errors are ignored, since they
+// occur again when the request is handled.
+type Check func(ctx context.Context, body any) error
+
+// CheckBody returns a Check of bodies of type Checked[T].
+func CheckBody[T any](check func(context.Context, T) error) Check {
+	return func(ctx context.Context, body any) error { return check(ctx, *body.(*T)) }
+}
+
+// checkKey is where the metadata of an operation hold the route's Check.
+const checkKey = "check"
+
+// checkable is implemented by every Checked.
+type checkable interface {
+	Resolve(ctx huma.Context) []error
+}
+
+// Resolve implements huma.Resolver: huma calls it after it has validated the body,
+// whether or not it found mistakes, and reports both together.
+func (c *Checked[T]) Resolve(ctx huma.Context) []error {
+	check, ok := ctx.Operation().Metadata[checkKey].(Check)
+	if !ok {
+		return nil
+	}
+	return fieldErrors(check(ctx.Context(), &c.Value))
+}
+
+// Schema implements huma.SchemaProvider: a checked body is described as its value.
+func (c *Checked[T]) Schema(schemas huma.Registry) *huma.Schema { return schemaOf[T](schemas) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (c *Checked[T]) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &c.Value) }
+
+// fieldErrors returns the fields of an Invalid fault, as huma collects them.
+func fieldErrors(err error) []error {
+	if err == nil || !fault.Is(err, fault.Invalid) {
+		return nil
+	}
+	var all []error
+	for field, problem := range fault.From(err).Details {
+		all = append(all, fieldError{field, problem})
+	}
+	return all
+}
+
+// fieldError is what a Check finds wrong with a field.
+type fieldError struct{ field, problem string }
+
+// Error implements error.
+func (e fieldError) Error() string { return e.field + " " + e.problem }

@@ -1,0 +1,206 @@
+package rest
+
+import (
+	"encoding/json"
+	"net/http"
+	"path"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"agento.host/agento/client"
+)
+
+// config returns huma's configuration, with the parts of the OpenAPI document that
+// all routes share.
+func config(version string) huma.Config {
+	c := huma.DefaultConfig("agento", version)
+	c.Info.Description = "Manage agents, send chat messages, stream logs, and install skills from any language. Authenticate with an X-Api-Key header."
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // serveDescription and serveReference serve them
+	c.CreateHooks = nil                                   // they would add a $schema field to every body of the contract
+	c.RejectUnknownQueryParameters = true
+	c.Formats = map[string]huma.Format{"application/json": {Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: readJSON}}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "apiKey", In: "header", Name: "X-Api-Key"}}
+	c.Security = []map[string][]string{{"key": {}}}
+	registerTypes(c.Components.Schemas)
+	c.Components.Headers = headers()
+	c.Components.Responses = errorResponses(c.Components.Schemas)
+	return c
+}
+
+// serveDescription serves the OpenAPI document. Each form is written once, when it
+// is first requested: huma would write it once for each of the first concurrent
+// requests, into one variable.
+func (a *API) serveDescription() {
+	api := a.huma.OpenAPI()
+	for place, write := range map[string]func() ([]byte, error){
+		"/openapi.json":     func() ([]byte, error) { return json.Marshal(api) },
+		"/openapi.yaml":     api.YAML,
+		"/openapi-3.0.json": api.Downgrade,
+		"/openapi-3.0.yaml": api.DowngradeYAML,
+	} {
+		written := sync.OnceValues(write)
+		contentType := "application/openapi+" + strings.TrimPrefix(path.Ext(place), ".")
+		a.mux.HandleFunc("GET "+place, func(w http.ResponseWriter, r *http.Request) {
+			text, err := written()
+			if err != nil {
+				a.writeError(w, r, err)
+				return
+			}
+			w.Header().Set("Content-Type", contentType)
+			_, _ = w.Write(text) // fails if the client has disconnected
+		})
+	}
+}
+
+// registerTypes describes the wire types that have their own JSON form.
+func registerTypes(schemas huma.Registry) {
+	schemas.RegisterTypeAlias(reflect.TypeFor[client.Optional[string]](), reflect.TypeFor[*string]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[client.Time](), reflect.TypeFor[timestamp]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[humaError](), reflect.TypeFor[client.ErrorEnvelope]())
+}
+
+func schemaOf[T any](schemas huma.Registry) *huma.Schema {
+	return schemas.Schema(reflect.TypeFor[T](), true, "")
+}
+
+// describeNulls describes which fields may be null. huma knows it of simple types
+// only, and takes every list to be nullable.
+func describeNulls(schemas huma.Registry) {
+	for name, schema := range schemas.Map() {
+		t := schemas.TypeFromRef("#/components/schemas/" + name)
+		if t == nil || t.Kind() != reflect.Struct {
+			continue
+		}
+		for f := range t.Fields() {
+			field, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+			p := schema.Properties[field]
+			switch {
+			case p == nil || strings.Contains(options, "omitempty") || f.Tag.Get("nullable") == "false":
+			case f.Type.Kind() == reflect.Slice:
+				p.Nullable = false
+			case f.Type.Kind() == reflect.Pointer && p.Ref != "":
+				schema.Properties[field] = &huma.Schema{AnyOf: []*huma.Schema{p, {Type: "null"}}}
+			case f.Type.Kind() == reflect.Pointer:
+				p.Nullable = true
+			}
+		}
+	}
+}
+
+type timestamp string
+
+// Schema implements huma.SchemaProvider.
+func (timestamp) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Format: "date-time", Examples: []any{"2026-02-10T14:00:00.000Z"}}
+}
+
+// headers returns the headers of responses to an authenticated request.
+func headers() map[string]*huma.Header {
+	number := &huma.Schema{Type: huma.TypeInteger}
+	return map[string]*huma.Header{
+		"X-RateLimit-Limit":     {Description: "Requests that the key may make in any 60 seconds.", Schema: number},
+		"X-RateLimit-Remaining": {Description: "Requests that are left of them now.", Schema: number},
+		"X-RateLimit-Reset":     {Description: "Unix time at which the oldest request leaves the window.", Schema: number},
+		"X-Request-Id":          {Description: "Names the request in the server's log.", Schema: &huma.Schema{Type: huma.TypeString}},
+		"Retry-After":           {Description: "Seconds to wait.", Schema: number},
+	}
+}
+
+func headerRefs(names ...string) map[string]*huma.Header {
+	refs := map[string]*huma.Header{}
+	for _, name := range append(names, "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id") {
+		refs[name] = &huma.Header{Ref: "#/components/headers/" + name}
+	}
+	return refs
+}
+
+// statusDescriptions says when each error status is answered.
+func statusDescriptions() map[int]string {
+	return map[int]string{
+		http.StatusBadRequest:            "invalid_request: the request is malformed; details names each field.",
+		http.StatusUnauthorized:          "unauthorized: no key, an unknown one, or a revoked one.",
+		http.StatusForbidden:             "forbidden: the key lacks the scope; plan_limit: the plan allows no more.",
+		http.StatusNotFound:              "not_found: no such thing in this account.",
+		http.StatusConflict:              "conflict: it was changed meanwhile; agent_not_running: the agent is stopped or in error.",
+		http.StatusRequestEntityTooLarge: "payload_too_large: the body is too large.",
+		http.StatusUnsupportedMediaType:  "unsupported_media_type: the body is not JSON.",
+		http.StatusTooManyRequests:       "rate_limited: wait as long as Retry-After says.",
+		http.StatusInternalServerError:   "internal_error: the cause is in the server's log under the request id.",
+		http.StatusBadGateway:            "upstream_error: the gateway or the model provider failed.",
+		http.StatusServiceUnavailable:    "unavailable: no server has room, or this one is shutting down.",
+		http.StatusGatewayTimeout:        "upstream_timeout: the gateway or the model provider was too slow.",
+	}
+}
+
+// errorResponses describes each error status once; the routes refer to it.
+func errorResponses(schemas huma.Registry) map[string]*huma.Response {
+	envelope := schemaOf[client.ErrorEnvelope](schemas)
+	all := map[string]*huma.Response{}
+	for status, text := range statusDescriptions() {
+		r := &huma.Response{
+			Description: text, Headers: headerRefs(),
+			Content: map[string]*huma.MediaType{"application/json": {Schema: envelope}},
+		}
+		if status == http.StatusTooManyRequests {
+			r.Headers = headerRefs("Retry-After")
+		}
+		all[strconv.Itoa(status)] = r
+	}
+	return all
+}
+
+// describeResponses replaces huma's guess of a route's responses by what they are.
+func (a *API) describeResponses(r Route) {
+	op := a.operationOf(r)
+	status := strconv.Itoa(r.successStatus())
+	success := op.Responses[status]
+	success.Headers = headerRefs()
+	if r.IsStream() {
+		success.Description = "A stream of server-sent events."
+		success.Content = map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}, Example: r.example}}
+	}
+	op.Responses = map[string]*huma.Response{status: success}
+	if r.Async {
+		op.Responses["202"] = &huma.Response{Description: "With Prefer: respond-async, at once; status is provisioning.", Headers: headerRefs(), Content: success.Content}
+	}
+	for _, status := range slices.Concat(ownErrors(op), r.Errors) {
+		code := strconv.Itoa(status)
+		op.Responses[code] = &huma.Response{Ref: "#/components/responses/" + code}
+	}
+}
+
+// ownErrors returns the error statuses that this package itself answers.
+func ownErrors(op *huma.Operation) []int {
+	own := []int{http.StatusBadRequest, http.StatusInternalServerError}
+	if op.RequestBody != nil {
+		own = append(own, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	return own
+}
+
+func (r Route) successStatus() int {
+	if r.Status == 0 {
+		return http.StatusOK
+	}
+	return r.Status
+}
+
+func (a *API) operationOf(r Route) *huma.Operation {
+	p := a.huma.OpenAPI().Paths[r.Path]
+	switch r.Method {
+	case http.MethodPost:
+		return p.Post
+	case http.MethodPut:
+		return p.Put
+	case http.MethodPatch:
+		return p.Patch
+	case http.MethodDelete:
+		return p.Delete
+	}
+	return p.Get
+}

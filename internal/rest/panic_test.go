@@ -1,0 +1,72 @@
+package rest_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"agento.host/agento/internal/rest"
+)
+
+// panicking returns an API whose plain handler GET /panic panics with a value.
+func panicking(log *logBuffer, value any) *rest.API {
+	return newAPI(rest.Settings{
+		Log:   slog.New(slog.NewTextHandler(log, nil)),
+		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /panic": func(http.ResponseWriter, *http.Request) error { panic(value) }},
+	})
+}
+
+func TestPanicIsAnInternalErrorWithoutItsCause(t *testing.T) {
+	var log logBuffer
+	out := send(t, panicking(&log, "the secret cause"), http.MethodGet, "/panic", nil)
+	e := errorOf(t, out)
+	if out.Code != http.StatusInternalServerError || e.Code != "internal_error" {
+		t.Errorf("status %d: %s", out.Code, out.Body)
+	}
+	if strings.Contains(out.Body.String(), "secret cause") {
+		t.Errorf("the response shows the cause: %s", out.Body)
+	}
+	if text := log.String(); !strings.Contains(text, "the secret cause") || !strings.Contains(text, e.RequestID) {
+		t.Errorf("the log lacks the cause or the request id: %s", text)
+	}
+}
+
+// TestPanicStopsTheHeartbeats: otherwise they would go on writing to a connection
+// that may serve another request by then.
+func TestPanicStopsTheHeartbeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newAPI(rest.Settings{Heartbeat: time.Second}, rest.NewStreamRoute("GET /stream", "Stream", "data: x", func(context.Context, *struct{}) (*rest.Stream, error) {
+			return &rest.Stream{Serve: func(context.Context, *rest.Events) error { panic("broken") }}, nil
+		}))
+		out := send(t, api, http.MethodGet, "/stream", nil)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if strings.Contains(out.Body.String(), "ping") {
+			t.Fatalf("the heartbeats go on after the handler: %s", out.Body)
+		}
+		if e := errorOf(t, out); out.Code != http.StatusInternalServerError || e.Code != "internal_error" {
+			t.Errorf("status %d: %s", out.Code, out.Body)
+		}
+	})
+}
+
+// TestErrAbortHandlerBreaksTheConnection: a handler that stops in the middle must
+// not leave half a response that looks complete.
+func TestErrAbortHandlerBreaksTheConnection(t *testing.T) {
+	var log logBuffer
+	server := httptest.NewServer(panicking(&log, http.ErrAbortHandler))
+	defer server.Close()
+	res, err := http.Get(server.URL + "/panic")
+	if err == nil {
+		_ = res.Body.Close()
+		t.Errorf("the connection should have broken, but the status is %d", res.StatusCode)
+	}
+	if log.String() != "" {
+		t.Errorf("an intended abort was logged: %s", log.String())
+	}
+}

@@ -1,0 +1,188 @@
+// Package rest turns a table of routes into an HTTP API that keeps the contract's
+// conventions: request ids, JSON envelopes, error bodies, server-sent events, an
+// OpenAPI document and a reference page.
+//
+// It is the only package that imports huma, which decodes, validates and describes
+// requests. It knows nothing of agents, keys and plans: package api passes those
+// rules in as functions.
+package rest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"agento.host/agento/internal/fault"
+)
+
+// Settings of an API.
+type Settings struct {
+	Version   string
+	Heartbeat time.Duration // between the comments on a silent stream; 0 means 15 s
+	Log       *slog.Logger
+
+	// Authenticate is called for each request whose path begins with /v1/, before
+	// the route is chosen. The route runs with the context that it returns.
+	Authenticate func(http.ResponseWriter, *http.Request) (context.Context, error)
+
+	// Draining ends when the server shuts down. Streams end with it. Nil means never.
+	Draining context.Context
+
+	// Plain are the handlers outside the table, by pattern, such as health checks.
+	// An error that they return is written as an error body.
+	Plain map[string]func(http.ResponseWriter, *http.Request) error
+}
+
+// API serves a table of routes. It is an http.Handler.
+type API struct {
+	heartbeat    time.Duration
+	log          *slog.Logger
+	authenticate func(http.ResponseWriter, *http.Request) (context.Context, error)
+	draining     context.Context
+
+	mux  *http.ServeMux
+	huma huma.API
+}
+
+// New returns an API that serves routes and their description.
+func New(s Settings, routes []Route) *API {
+	replaceErrors()
+	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, draining: s.Draining, mux: http.NewServeMux()}
+	if a.heartbeat == 0 {
+		a.heartbeat = defaultHeartbeat
+	}
+	if a.draining == nil {
+		a.draining = context.Background()
+	}
+	for pattern, handle := range s.Plain {
+		a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := handle(w, r); err != nil {
+				a.writeError(w, r, err)
+			}
+		})
+	}
+	a.mux.HandleFunc("/", a.noRoute)
+	a.huma = humago.New(a.mux, config(s.Version))
+	for _, r := range routes {
+		r.register(a, r.operation(a))
+		a.describeResponses(r)
+	}
+	describeNulls(a.huma.OpenAPI().Components.Schemas)
+	a.serveDescription()
+	a.serveReference(s.Version, routes)
+	return a
+}
+
+// ServeHTTP sets the request id, bounds the time of the body, authenticates and
+// calls the route.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := "req_" + rand.Text()
+	w.Header().Set("X-Request-Id", id)
+	r = r.WithContext(context.WithValue(r.Context(), requestID{}, id))
+	out := &responseWriter{ResponseWriter: w}
+	defer a.recoverPanic(out, r)
+	limitBodyTime(out, r)
+	if strings.HasPrefix(r.URL.Path, "/v1/") {
+		ctx, err := a.authenticate(out, r)
+		if err != nil {
+			a.writeError(out, r, err)
+			return
+		}
+		r = r.WithContext(ctx)
+	}
+	a.mux.ServeHTTP(out, r)
+}
+
+// recoverPanic turns a panic of a handler into a 500. If the response has begun it
+// breaks the connection instead, so that the client does not take half a response
+// for a complete one.
+func (a *API) recoverPanic(out *responseWriter, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p != http.ErrAbortHandler { //nolint:errorlint // a panic's value, not a wrapped error
+		a.log.ErrorContext(r.Context(), "a handler panicked", "request", requestIDOf(r.Context()), "panic", p, "stack", string(debug.Stack()))
+	}
+	if out.begun || p == http.ErrAbortHandler { //nolint:errorlint // as above
+		panic(http.ErrAbortHandler)
+	}
+	a.writeError(out, r, fmt.Errorf("panic: %v", p))
+}
+
+// responseWriter records whether the response has begun.
+type responseWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *responseWriter) WriteHeader(status int) {
+	w.begun = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *responseWriter) Write(b []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// requestID is the context key of the request's id.
+type requestID struct{}
+
+func requestIDOf(ctx context.Context) string {
+	id, _ := ctx.Value(requestID{}).(string)
+	return id
+}
+
+// noRoute answers requests for a path that no route has, or with a method that the
+// path's routes do not take.
+func (a *API) noRoute(w http.ResponseWriter, r *http.Request) {
+	allowed := a.allowedMethods(r)
+	if len(allowed) == 0 {
+		a.writeError(w, r, fault.New(fault.NotFound, "There is no %s. /docs lists every route.", r.URL.Path))
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	err := fault.New(fault.Invalid, "%s does not take %s. Use one of %s.", r.URL.Path, r.Method, strings.Join(allowed, ", "))
+	writeFault(w, http.StatusMethodNotAllowed, err, requestIDOf(r.Context()))
+}
+
+// allowedMethods returns the methods that some route takes for the request's path.
+func (a *API) allowedMethods(r *http.Request) []string {
+	var allowed []string
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		probe := r.Clone(r.Context())
+		probe.Method = m
+		if _, pattern := a.mux.Handler(probe); pattern != "/" {
+			allowed = append(allowed, m)
+		}
+	}
+	if len(allowed) > 0 {
+		allowed = append(allowed, http.MethodOptions)
+	}
+	return allowed
+}
+
+// WriteJSON writes a response of a plain handler.
+func WriteJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	encode(w, body)
+}

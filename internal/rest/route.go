@@ -1,0 +1,168 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"agento.host/agento/internal/fault"
+)
+
+// defaultMaxBody is the largest body of a route that sets no other limit.
+const defaultMaxBody = 1 << 20
+
+// maxName is the longest value of a wildcard in a path, in bytes. It is more than
+// any id or name has.
+const maxName = 256
+
+// Route is one row of the table. NewRoute and NewStreamRoute make it; the exported
+// fields may be changed before it is passed to New.
+type Route struct {
+	Method, Path string
+	Summary      string
+	Scope        string                      // the scope that the description names; empty means any key
+	Status       int                         // of success; 0 means 200
+	Async        bool                        // also answers 202, if the client asks for it
+	MaxBody      int64                       // in bytes; 0 means 1 MiB
+	Errors       []int                       // error statuses, beside those that this package answers itself
+	Authorize    func(context.Context) error // called before the request is decoded; nil allows everyone
+	Check        Check                       // called with a body of type Checked
+
+	example  string // of a stream; empty: the route answers with JSON
+	register func(*API, huma.Operation)
+}
+
+// NewRoute returns a route that answers with JSON. I is a struct whose fields are
+// parameters of the path, query and header, and Body; O is a struct with Body and
+// optionally Status.
+func NewRoute[I, O any](pattern, summary string, handle func(context.Context, *I) (*O, error)) Route {
+	return newRoute(pattern, summary, func(a *API, op huma.Operation) {
+		register(a, op, func(ctx context.Context, in *I) (*O, error) { return handle(ctx, in) })
+	})
+}
+
+// NewStreamRoute returns a route that answers with server-sent events such as those
+// of the example.
+func NewStreamRoute[I any](pattern, summary, example string, handle func(context.Context, *I) (*Stream, error)) Route {
+	r := newRoute(pattern, summary, func(a *API, op huma.Operation) {
+		register(a, op, func(ctx context.Context, in *I) (*huma.StreamResponse, error) {
+			s, err := handle(ctx, in)
+			if err != nil {
+				return nil, err
+			}
+			return a.streamResponse(s), nil
+		})
+	})
+	r.example = example
+	return r
+}
+
+func newRoute(pattern, summary string, register func(*API, huma.Operation)) Route {
+	method, path, _ := strings.Cut(pattern, " ")
+	return Route{Method: method, Path: path, Summary: summary, register: register}
+}
+
+func register[I, O any](a *API, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
+	body, _ := reflect.TypeFor[I]().FieldByName("Body")
+	if checked := body.Type != nil && reflect.PointerTo(body.Type).Implements(reflect.TypeFor[checkable]()); checked != (op.Metadata[checkKey] != nil) {
+		panic(fmt.Sprintf("%s %s: a route has a check if and only if its body is Checked", op.Method, op.Path))
+	}
+	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handle(ctx, in)
+		if err != nil {
+			return nil, a.errorResponse(ctx, err)
+		}
+		return out, nil
+	})
+}
+
+// IsStream reports whether the route answers with server-sent events.
+func (r Route) IsStream() bool { return r.example != "" }
+
+func (r Route) operation(a *API) huma.Operation {
+	op := huma.Operation{
+		OperationID:     operationID(r.Method, r.Path),
+		Method:          r.Method,
+		Path:            r.Path,
+		Summary:         r.Summary,
+		Tags:            []string{tag(r.Path)},
+		MaxBodyBytes:    defaultMaxBody,
+		BodyReadTimeout: maxBodyTime,
+		DefaultStatus:   r.Status,
+	}
+	op.Middlewares = huma.Middlewares{a.before(r)}
+	if r.MaxBody > 0 {
+		op.MaxBodyBytes = r.MaxBody
+	}
+	if r.Scope != "" {
+		op.Description = "Scope: " + r.Scope
+	}
+	if r.Check != nil {
+		op.Metadata = map[string]any{checkKey: r.Check}
+	}
+	return op
+}
+
+// before authorizes a request and checks the wildcards of its path, before the rest
+// of it is decoded.
+func (a *API) before(r Route) func(huma.Context, func(huma.Context)) {
+	names := wildcards(r.Path)
+	return func(ctx huma.Context, next func(huma.Context)) {
+		req, w := humago.Unwrap(ctx)
+		if r.Authorize != nil {
+			if err := r.Authorize(req.Context()); err != nil {
+				a.writeError(w, req, err)
+				return
+			}
+		}
+		for _, name := range names {
+			if !isName(req.PathValue(name)) {
+				a.writeError(w, req, fault.New(fault.NotFound, "There is no such %s: it must be short, readable text.", name))
+				return
+			}
+		}
+		if ctx.Operation().RequestBody == nil {
+			discardBody(req)
+		}
+		next(ctx)
+	}
+}
+
+// wildcards returns the names in braces of a path.
+func wildcards(path string) []string {
+	var names []string
+	for part := range strings.SplitSeq(path, "/") {
+		if name, ok := strings.CutPrefix(part, "{"); ok {
+			names = append(names, strings.TrimSuffix(name, "}"))
+		}
+	}
+	return names
+}
+
+// isName reports whether text could be an id or a name. Not every database accepts
+// invalid UTF-8 and control characters.
+func isName(text string) bool {
+	return len(text) <= maxName && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
+}
+
+// operationID returns an id such as get-agents-id-chat-messages.
+func operationID(method, path string) string {
+	words := strings.NewReplacer("/v1/", "", "{", "", "}", "", "/", "-").Replace(path)
+	return strings.ToLower(method) + "-" + words
+}
+
+// tag returns the resource that a path belongs to.
+func tag(path string) string {
+	parts := strings.Split(strings.TrimPrefix(path, "/v1/"), "/")
+	if parts[0] == "agents" && len(parts) > 2 && !slices.Contains([]string{"start", "stop", "restart", "status"}, parts[2]) {
+		return parts[2]
+	}
+	return parts[0]
+}

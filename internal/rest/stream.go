@@ -1,0 +1,154 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"agento.host/agento/internal/fault"
+)
+
+const (
+	// defaultHeartbeat is the time between comments on a silent stream.
+	defaultHeartbeat = 15 * time.Second
+	// writeTimeout is how long one write may wait for the client.
+	writeTimeout = 30 * time.Second
+)
+
+// Stream is a response of server-sent events.
+type Stream struct {
+	// Serve writes the events and returns when the stream is complete. Its context
+	// ends with the request and when the server shuts down.
+	Serve func(context.Context, *Events) error
+
+	// Fail writes the last event if Serve fails after the first; nil means that the
+	// stream just ends. If Serve fails before its first event, the response is an
+	// ordinary error.
+	Fail func(*Events, *fault.Fault)
+}
+
+// Events writes server-sent events. The response begins with the first event, so
+// that an earlier failure can still be answered with an error body, or with the
+// first heartbeat, so that a client behind a proxy does not give up on a slow agent.
+type Events struct {
+	w   http.ResponseWriter
+	ctl *http.ResponseController
+
+	mu    sync.Mutex
+	timer *time.Timer // writes the next heartbeat; guarded by mu
+	begun bool        // guarded by mu
+	ended bool        // guarded by mu
+	err   error       // the first failed write; guarded by mu
+
+	buf []byte // used by the sender only
+}
+
+func (a *API) streamResponse(s *Stream) *huma.StreamResponse {
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		r, w := humago.Unwrap(hc)
+		a.serveStream(w, r, s)
+	}}
+}
+
+func (a *API) serveStream(w http.ResponseWriter, r *http.Request, s *Stream) {
+	if r.Method == http.MethodHead {
+		writeStreamHeader(w) // without a body there is nothing to wait for
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(a.draining, cancel)()
+	out := newEvents(w, a.heartbeat)
+	defer out.close() // also if Serve panics: otherwise the heartbeats would never end
+	err := s.Serve(ctx, out)
+	begun := out.close()
+	switch {
+	case err == nil || r.Context().Err() != nil: // complete, or the client has disconnected
+	case !begun:
+		a.writeError(w, r, err)
+	default:
+		if f := a.logError(r.Context(), err); s.Fail != nil {
+			s.Fail(out, f)
+		}
+	}
+}
+
+// newEvents returns a writer of events that writes a comment at every heartbeat.
+func newEvents(w http.ResponseWriter, heartbeat time.Duration) *Events {
+	out := &Events{w: w, ctl: http.NewResponseController(w)}
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	out.timer = time.AfterFunc(heartbeat, func() {
+		out.mu.Lock()
+		defer out.mu.Unlock()
+		if out.ended {
+			return
+		}
+		out.writeLocked([]byte(": ping\n\n"))
+		out.timer.Reset(heartbeat)
+	})
+	return out
+}
+
+func writeStreamHeader(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream; charset=utf-8")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no") // nginx would buffer the events
+	w.WriteHeader(http.StatusOK)
+}
+
+// close ends the heartbeats and reports whether the response has begun.
+func (e *Events) close() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+	e.timer.Stop()
+	return e.begun
+}
+
+// Begin sends the headers without waiting for an event.
+func (e *Events) Begin() error { return e.write(nil) }
+
+// Send writes one event of JSON and flushes it.
+func (e *Events) Send(event any) error {
+	body, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	return e.SendLine(body)
+}
+
+// SendLine writes one event that is a single line of text and flushes it.
+func (e *Events) SendLine(text []byte) error {
+	e.buf = append(append(append(e.buf[:0], "data: "...), text...), "\n\n"...)
+	return e.write(e.buf)
+}
+
+// write writes and flushes. After the first failure it only returns that error.
+func (e *Events) write(b []byte) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.writeLocked(b)
+	return e.err
+}
+
+// writeLocked is write for a caller that holds mu.
+func (e *Events) writeLocked(b []byte) {
+	if e.err != nil {
+		return
+	}
+	if !e.begun {
+		writeStreamHeader(e.w)
+		e.begun = true
+	}
+	_ = e.ctl.SetWriteDeadline(time.Now().Add(writeTimeout)) // refused only by writers without a connection
+	if _, e.err = e.w.Write(b); e.err == nil {
+		e.err = e.ctl.Flush()
+	}
+}

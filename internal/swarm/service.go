@@ -1,0 +1,187 @@
+package swarm
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/vault"
+)
+
+// Agents reads and changes which agents are in a swarm. Deleted agents are in none.
+type Agents interface {
+	// CountBySwarm counts an account's agents by swarm. Swarms without agents may be
+	// missing.
+	CountBySwarm(ctx context.Context, q database.Querier, account identity.AccountID) (map[identity.SwarmID]int, error)
+	// InSwarm lists a swarm's agents, newest first.
+	InSwarm(ctx context.Context, q database.Querier, account identity.AccountID, swarm identity.SwarmID) ([]AgentRow, error)
+	// LeaveSwarm removes every agent from a swarm.
+	LeaveSwarm(ctx context.Context, tx *database.Tx, actor identity.Actor, swarm identity.SwarmID) error
+	// SwarmNeedsRestart reports whether an agent of the swarm needs a restart, for
+	// example because a new key of the swarm changes which provider the agent uses.
+	SwarmNeedsRestart(ctx context.Context, account identity.AccountID, swarm identity.SwarmID) (bool, error)
+}
+
+// Knowledge moves the knowledge of deleted swarms.
+type Knowledge interface {
+	// SwarmDeleted moves a swarm's knowledge to the agents that were in it.
+	SwarmDeleted(ctx context.Context, tx *database.Tx, account identity.AccountID, swarm identity.SwarmID, agents []identity.AgentID) error
+}
+
+// Settings configure a Service. All fields are required.
+type Settings struct {
+	Store     *Store
+	Events    *event.Log
+	Vault     *vault.Vault
+	Agents    Agents
+	Knowledge Knowledge
+}
+
+// Service reads and changes swarms. A swarm of another account is not found: NotFound.
+type Service struct {
+	store     *Store
+	events    *event.Log
+	vault     *vault.Vault
+	agents    Agents
+	knowledge Knowledge
+}
+
+// New returns a Service.
+func New(s Settings) *Service {
+	return &Service{store: s.Store, events: s.Events, vault: s.Vault, agents: s.Agents, knowledge: s.Knowledge}
+}
+
+// List returns an account's swarms, newest first.
+func (s *Service) List(ctx context.Context, account identity.AccountID) ([]Swarm, error) {
+	all, err := list(ctx, s.store.db, account)
+	if err != nil {
+		return nil, err
+	}
+	counts, err := s.countAgents(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		all[i].AgentCount = counts[all[i].ID]
+	}
+	return all, nil
+}
+
+// Get returns a swarm with its agents. Faults: NotFound.
+func (s *Service) Get(ctx context.Context, account identity.AccountID, id identity.SwarmID) (Details, error) {
+	sw, err := find(ctx, s.store.db, account, id)
+	if err != nil {
+		return Details{}, err
+	}
+	agents, err := s.agents.InSwarm(ctx, s.store.db, account, id)
+	if err != nil {
+		return Details{}, fmt.Errorf("list agents of swarm %s: %w", id, err)
+	}
+	sw.AgentCount = len(agents)
+	return Details{Swarm: sw, Agents: agents}, nil
+}
+
+// Create creates a swarm. Its slug is made from the name and never changes.
+// Faults: Invalid; Conflict, if the account has MaxSwarms. The API checks that the plan
+// has swarms.
+func (s *Service) Create(ctx context.Context, actor identity.Actor, name, description, icon string) (Swarm, error) {
+	now := database.Time(database.Millis(time.Now()))
+	sw := Swarm{
+		ID: identity.SwarmID(uuid.Must(uuid.NewV7()).String()), AccountID: actor.AccountID, MemberCount: memberCount, CreatedAt: now, UpdatedAt: now,
+		Name: strings.TrimSpace(name), Description: strings.TrimSpace(description), Icon: strings.TrimSpace(icon),
+	}
+	if err := sw.validate(); err != nil {
+		return Swarm{}, err
+	}
+	err := s.store.db.Tx(ctx, func(tx *database.Tx) (err error) {
+		if sw, err = insert(ctx, tx, sw); err != nil {
+			return err
+		}
+		return s.appendEvent(ctx, tx, actor, sw.ID, "swarm.created", map[string]any{"name": sw.Name, "slug": sw.Slug})
+	})
+	return sw, err
+}
+
+// Update changes a swarm's name, description or icon. The slug stays as it is.
+// Faults: Invalid, NotFound.
+func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.SwarmID, c Changes) (Swarm, error) {
+	var sw Swarm
+	err := s.store.db.Tx(ctx, func(tx *database.Tx) (err error) {
+		if sw, err = find(ctx, tx, actor.AccountID, id); err != nil {
+			return err
+		}
+		changed := sw.apply(c)
+		if err := sw.validate(); err != nil || len(changed) == 0 {
+			return err
+		}
+		sw.UpdatedAt = database.Time(database.Millis(time.Now()))
+		if err := update(ctx, tx, sw); err != nil {
+			return err
+		}
+		return s.appendEvent(ctx, tx, actor, sw.ID, "swarm.updated", map[string]any{"fields": changed})
+	})
+	if err != nil {
+		return Swarm{}, err
+	}
+	counts, err := s.countAgents(ctx, actor.AccountID)
+	if err != nil {
+		return Swarm{}, err
+	}
+	sw.AgentCount = counts[id]
+	return sw, nil
+}
+
+// Delete deletes a swarm with its secrets. Its agents leave the swarm and keep its
+// knowledge. Faults: NotFound.
+func (s *Service) Delete(ctx context.Context, actor identity.Actor, id identity.SwarmID) error {
+	return s.store.db.Tx(ctx, func(tx *database.Tx) error {
+		sw, err := find(ctx, tx, actor.AccountID, id)
+		if err != nil {
+			return err
+		}
+		if err := s.moveKnowledge(ctx, tx, actor.AccountID, id); err != nil {
+			return fmt.Errorf("move the knowledge of swarm %s: %w", id, err)
+		}
+		if err := s.agents.LeaveSwarm(ctx, tx, actor, id); err != nil {
+			return fmt.Errorf("remove the agents from swarm %s: %w", id, err)
+		}
+		if err := s.vault.Shred(ctx, tx, actor.AccountID, vault.OfSwarm(id)); err != nil {
+			return err
+		}
+		if err := remove(ctx, tx, actor.AccountID, id); err != nil {
+			return err
+		}
+		return s.appendEvent(ctx, tx, actor, id, "swarm.deleted", map[string]any{"name": sw.Name, "slug": sw.Slug})
+	})
+}
+
+// moveKnowledge moves a swarm's knowledge to its agents. Call it before they leave.
+func (s *Service) moveKnowledge(ctx context.Context, tx *database.Tx, account identity.AccountID, id identity.SwarmID) error {
+	agents, err := s.agents.InSwarm(ctx, tx, account, id)
+	if err != nil {
+		return err
+	}
+	ids := make([]identity.AgentID, len(agents))
+	for i := range agents {
+		ids[i] = agents[i].ID
+	}
+	return s.knowledge.SwarmDeleted(ctx, tx, account, id, ids)
+}
+
+func (s *Service) countAgents(ctx context.Context, account identity.AccountID) (map[identity.SwarmID]int, error) {
+	counts, err := s.agents.CountBySwarm(ctx, s.store.db, account)
+	if err != nil {
+		return nil, fmt.Errorf("count agents by swarm: %w", err)
+	}
+	return counts, nil
+}
+
+func (s *Service) appendEvent(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.SwarmID, kind string, data map[string]any) error {
+	return s.events.Append(ctx, tx, actor, event.Event{Topic: event.SwarmTopic(id), Kind: kind, Data: data})
+}

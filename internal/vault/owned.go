@@ -1,0 +1,132 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/provider"
+)
+
+// Owned is everything that one owner has in the vault: its decrypted secrets, and the
+// data key from which its tokens are derived.
+type Owned struct {
+	Secrets map[provider.SecretName]Secret // empty if the owner has none
+	key     []byte                         // nil if the owner has none
+}
+
+// Token returns the owner's token for a purpose, as Vault.Token does.
+// Errors: ErrNoKey.
+func (o Owned) Token(purpose string) (Secret, error) {
+	if o.key == nil {
+		return Secret{}, ErrNoKey
+	}
+	return deriveToken(o.key, purpose)
+}
+
+// maxOwners bounds how many owners one query names. SQLite allows 32,766
+// parameters, PostgreSQL 65,535.
+const maxOwners = 512
+
+// ReadMany decrypts everything that the owners have. The result has an entry for each
+// of them. It runs two queries for every 512 owners.
+func (v *Vault) ReadMany(ctx context.Context, q database.Querier, account identity.AccountID, owners ...OwnerID) (map[OwnerID]Owned, error) {
+	if err := checkAccount(account); err != nil {
+		return nil, err
+	}
+	all := make(map[OwnerID]Owned, len(owners))
+	for batch := range slices.Chunk(owners, maxOwners) {
+		if err := v.readBatch(ctx, q, account, batch, all); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func (v *Vault) readBatch(ctx context.Context, q database.Querier, account identity.AccountID, owners []OwnerID, all map[OwnerID]Owned) error {
+	in, args := inOwners(account, owners)
+	keys, err := database.All(ctx, q, scanSealedKey, `SELECT owner_id, master_id, sealed FROM data_keys WHERE `+in, args...)
+	if err != nil {
+		return fmt.Errorf("read data keys: %w", err)
+	}
+	for _, owner := range owners {
+		all[owner] = Owned{Secrets: map[provider.SecretName]Secret{}}
+	}
+	for _, k := range keys {
+		key, err := v.openKey(k.box, k.masterID, account, k.owner)
+		if err != nil {
+			return err
+		}
+		all[k.owner] = Owned{Secrets: all[k.owner].Secrets, key: key}
+	}
+	secrets, err := database.All(ctx, q, scanOwnedSecret, `SELECT owner_id, name, sealed FROM secrets WHERE `+in, args...)
+	if err != nil {
+		return fmt.Errorf("read secrets: %w", err)
+	}
+	for _, s := range secrets {
+		if err := all[s.owner].open(account, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// open decrypts a secret and adds it to the owner's.
+func (o Owned) open(account identity.AccountID, s ownedSecret) error {
+	if o.key == nil {
+		return ErrNoKey
+	}
+	aead, err := newAEAD(o.key)
+	if err != nil {
+		return err
+	}
+	plain, err := open(aead, s.box, secretData(account, s.owner, s.name))
+	if err != nil {
+		return fmt.Errorf("open secret %s: %w", s.name, err)
+	}
+	o.Secrets[s.name] = NewSecret(string(plain))
+	return nil
+}
+
+// inOwners returns the condition of a query, and its arguments. It repeats the last
+// owner until their number is a power of two: the database keeps a prepared statement
+// for each query, and so there are only ten.
+func inOwners(account identity.AccountID, owners []OwnerID) (condition string, args []any) {
+	args = []any{account}
+	var parameters []string
+	for n := 1; len(parameters) < n; {
+		args = append(args, owners[min(len(parameters), len(owners)-1)])
+		parameters = append(parameters, fmt.Sprintf("$%d", len(args)))
+		if len(parameters) == n && n < len(owners) {
+			n *= 2
+		}
+	}
+	return `account_id = $1 AND owner_id IN (` + strings.Join(parameters, ", ") + `)`, args
+}
+
+type sealedKey struct {
+	owner    OwnerID
+	masterID string
+	box      []byte
+}
+
+func scanSealedKey(r database.Row) (sealedKey, error) {
+	var k sealedKey
+	err := r.Scan(&k.owner, &k.masterID, &k.box)
+	return k, err
+}
+
+type ownedSecret struct {
+	owner OwnerID
+	name  provider.SecretName
+	box   []byte
+}
+
+func scanOwnedSecret(r database.Row) (ownedSecret, error) {
+	var s ownedSecret
+	err := r.Scan(&s.owner, &s.name, &s.box)
+	return s, err
+}

@@ -1,0 +1,178 @@
+package workspace
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+)
+
+// Version is one version of a document. Numbers count from 1 for each document.
+type Version struct {
+	Document     Document
+	Number       int64
+	Current      bool  // what the agent's home should hold now
+	Deleted      bool  // records a deletion; there is no content
+	SetAside     bool  // an agent's edit of a document that the API had changed
+	RestoredFrom int64 // 0: not restored
+	Actor        identity.Actor
+	At           time.Time
+	Size         int64  // bytes
+	Hash         string // SHA-256 of the content, in hex
+	Content      string // empty in lists
+}
+
+// The bounds of a page of versions.
+const (
+	DefaultPage = 50
+	MaxPage     = 100
+)
+
+// Page is a part of a document's history.
+type Page struct {
+	Versions []Version // newest first, without content
+	Next     int64     // the value of before for the next page; 0: this is the last page
+}
+
+const (
+	columns       = `account_id, agent_id, name, version, is_current, deleted, set_aside, restored_from, actor, created_at, size, hash`
+	fromDocuments = ` FROM documents WHERE account_id = $1 AND agent_id = $2`
+	onlyCurrent   = ` AND is_current`
+
+	// onlyRules selects names that begin with rules/; 0 follows / in ASCII.
+	onlyRules = ` AND name >= 'rules/' AND name < 'rules0'`
+)
+
+// scanVersion scans columns.
+func scanVersion(r database.Row) (Version, error) { return scanWith(r) }
+
+// scanContent scans columns and the content.
+func scanContent(r database.Row) (Version, error) {
+	var content string
+	v, err := scanWith(r, &content)
+	v.Content = content
+	return v, err
+}
+
+func scanWith(r database.Row, more ...any) (Version, error) {
+	var v Version
+	var account identity.AccountID
+	var agent identity.AgentID
+	var actor string
+	var at int64
+	err := r.Scan(append([]any{
+		&account, &agent, &v.Document, &v.Number, &v.Current, &v.Deleted, &v.SetAside, &v.RestoredFrom, &actor, &at, &v.Size, &v.Hash,
+	}, more...)...)
+	if v.Actor = identity.ParseActor(account, actor); v.Actor.Kind == identity.Agent {
+		v.Actor = identity.ByAgent(account, agent) // an agent edits its own documents only
+	}
+	v.At = database.Time(at)
+	return v, err
+}
+
+// currentVersion returns the current version of a document that every agent has.
+func currentVersion(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
+	v, err := findCurrent(ctx, q, account, agent, d)
+	return v, agentNotFound(err)
+}
+
+// findCurrent returns the current version of a document.
+// Errors: sql.ErrNoRows, if the document never existed.
+func findCurrent(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
+	return database.One(ctx, q, scanContent, `SELECT `+columns+`, content`+fromDocuments+` AND name = $3`+onlyCurrent, account, agent, d)
+}
+
+// findVersion returns the version with a number. Errors: sql.ErrNoRows.
+func findVersion(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document, number int64) (Version, error) {
+	return database.One(ctx, q, scanContent, `SELECT `+columns+`, content`+fromDocuments+` AND name = $3 AND version = $4`, account, agent, d, number)
+}
+
+// findByHash returns the newest version with that content. It considers versions that
+// were set aside only if setAside is true. Errors: sql.ErrNoRows.
+func findByHash(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document, hash string, setAside bool) (Version, error) {
+	return database.One(ctx, q, scanVersion,
+		`SELECT `+columns+fromDocuments+` AND name = $3 AND hash = $4 AND NOT deleted AND (NOT set_aside OR $5) ORDER BY version DESC LIMIT 1`, account, agent, d, hash, setAside)
+}
+
+// checkAgent returns nil if the agent exists. Faults: NotFound.
+func checkAgent(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) error {
+	_, err := database.One(ctx, q, database.Scalar[int64], `SELECT version`+fromDocuments+` AND name = $3`+onlyCurrent, account, agent, Soul)
+	return agentNotFound(err)
+}
+
+// currentRules lists the rules that are not deleted, by name, without content.
+func currentRules(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) ([]Version, error) {
+	return database.All(ctx, q, scanVersion,
+		`SELECT `+columns+fromDocuments+onlyRules+onlyCurrent+` AND NOT deleted ORDER BY name`, account, agent)
+}
+
+// listVersions lists a document's versions, newest first, without content. before is the
+// number of the version that ended the page before; 0 is the first page.
+func listVersions(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document, before int64, limit int) ([]Version, error) {
+	return database.All(ctx, q, scanVersion,
+		`SELECT `+columns+fromDocuments+` AND name = $3 AND ($4 = 0 OR version < $4) ORDER BY version DESC LIMIT $5`, account, agent, d, before, limit)
+}
+
+// insertVersion inserts c as the next version of its document. It becomes the current
+// version unless it is set aside.
+func insertVersion(ctx context.Context, tx *database.Tx, c change) (Version, error) {
+	account := c.actor.AccountID
+	last, err := database.One(ctx, tx, database.Scalar[int64], `SELECT COALESCE(MAX(version), 0)`+fromDocuments+` AND name = $3`, account, c.agent, c.doc)
+	if err != nil {
+		return Version{}, fmt.Errorf("read versions of %s: %w", c.doc, err)
+	}
+	if !c.setAside {
+		_, err = database.Exec(ctx, tx, `UPDATE documents SET is_current = FALSE WHERE account_id = $1 AND agent_id = $2 AND name = $3 AND is_current`, account, c.agent, c.doc)
+		if err != nil {
+			return Version{}, fmt.Errorf("replace %s: %w", c.doc, err)
+		}
+	}
+	v := Version{
+		Document: c.doc, Number: last + 1, Current: !c.setAside, Deleted: c.deleted, SetAside: c.setAside, RestoredFrom: c.restoredFrom,
+		Actor: c.actor, At: database.Time(database.Millis(time.Now())), Size: int64(len(c.content)), Hash: hashOf(c.content), Content: c.content,
+	}
+	_, err = database.Exec(ctx, tx,
+		`INSERT INTO documents (`+columns+`, content) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		account, c.agent, v.Document, v.Number, v.Current, v.Deleted, v.SetAside, v.RestoredFrom, v.Actor.String(), database.Millis(v.At), v.Size, v.Hash, v.Content)
+	if err != nil {
+		return Version{}, fmt.Errorf("store %s: %w", c.doc, err)
+	}
+	return v, nil
+}
+
+// agentNotFound replaces sql.ErrNoRows, for a document that every agent has, by a fault.
+func agentNotFound(err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return fault.New(fault.NotFound, "There is no agent with that id. List them with GET /v1/agents.")
+	}
+	return err
+}
+
+// ruleNotFound replaces sql.ErrNoRows, for a rule, by a fault about the agent or the
+// rule, whichever is missing.
+func ruleNotFound(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document, err error) error {
+	if !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if err := checkAgent(ctx, q, account, agent); err != nil {
+		return err
+	}
+	return fault.New(fault.NotFound, "The agent has no rule named %s. GET rules lists them.", d.Rule())
+}
+
+// versionNotFound replaces sql.ErrNoRows, for a version, by a fault about the agent, the
+// rule or the version, whichever is missing.
+func versionNotFound(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document, number int64, err error) error {
+	if !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if _, err := findCurrent(ctx, q, account, agent, d); err != nil {
+		return ruleNotFound(ctx, q, account, agent, d, err)
+	}
+	return fault.New(fault.NotFound, "%s has no version %d. GET versions lists them.", d, number)
+}

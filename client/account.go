@@ -39,7 +39,7 @@ type AccountUsage struct {
 // AuditEvent is one change in the audit log.
 type AuditEvent struct {
 	ID     string         `json:"id"`
-	Actor  string         `json:"actor" doc:"The id of the API key that asked for it; agent, system or operator."`
+	Actor  string         `json:"actor" doc:"Who made the change: the id of an API key, or agent, system, operator."`
 	Action string         `json:"action" example:"agent.created"`
 	Target string         `json:"target" example:"agent/a1b2c3d4-e5f6-7890-abcd-ef1234567890"`
 	Data   map[string]any `json:"data"`

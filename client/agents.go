@@ -61,7 +61,7 @@ type Agent struct {
 // CreateAgentRequest creates an agent.
 type CreateAgentRequest struct {
 	Name       string            `json:"name" doc:"Agent display name (1-100 characters)."`
-	Region     string            `json:"region,omitempty" enum:"us,eu" doc:"Defaults to eu."`
+	Region     string            `json:"region,omitempty" enum:"us,eu" doc:"us or eu. Default: eu."`
 	Secrets    map[string]string `json:"secrets,omitempty" doc:"LLM credentials and channel tokens: anthropicApiKey, openaiApiKey, googleApiKey (at least one of these), telegramBotToken, slackBotToken, slackAppToken, and UPPER_CASE names that become environment variables of the agent."`
 	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode; other keys are kept and returned."`
 	SoulMD     string            `json:"soulMd,omitempty" doc:"Initial SOUL.md: the agent's personality."`
@@ -119,9 +119,9 @@ type Deleted struct {
 type LiveStatus struct {
 	Status          AgentStatus `json:"status"`
 	ContainerStatus string      `json:"containerStatus" doc:"running, exited or gone"`
-	Live            bool        `json:"live" doc:"Whether the gateway's process was seen alive."`
+	Live            bool        `json:"live" doc:"True if the gateway's process runs."`
 	Resources       *Resources  `json:"resources"`
-	Source          string      `json:"source" enum:"redis,memory,runtime" doc:"redis: a fresh report in Redis; memory: a fresh report in this server; runtime: looked at just now."`
+	Source          string      `json:"source" enum:"redis,memory,runtime" doc:"Where the data comes from. redis: a recent report in Redis; memory: a recent report in this server; runtime: an inspection for this request."`
 }
 
 // Resources is the resource usage of a gateway.

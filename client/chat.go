@@ -17,8 +17,8 @@ import (
 type ChatRequest struct {
 	Message   string `json:"message" doc:"The message to send to the agent."`
 	SessionID string `json:"sessionId,omitempty" doc:"Chat session. Without it, the default session of the peer, or of the API key if there is no peer."`
-	PeerID    string `json:"peerId,omitempty" doc:"Your end user. Sessions and memory of two peers never meet."`
-	Context   any    `json:"context,omitempty" doc:"What the agent should know of this conversation: a string, or an object of key-value pairs. At most 2000 characters once formatted."`
+	PeerID    string `json:"peerId,omitempty" doc:"Your end user. Peers never share sessions or memory."`
+	Context   any    `json:"context,omitempty" doc:"Context of this conversation for the agent: a string, or an object of key-value pairs. At most 2000 characters after formatting."`
 }
 
 // ChatEvent is one event of an answer. Type is text (with Content), done, or error
@@ -41,13 +41,13 @@ type ChatMessage struct {
 type ChatSession struct {
 	ID        string  `json:"id"`
 	Name      *string `json:"name"`
-	Channel   string  `json:"channel" doc:"api, or the channel it came through, such as telegram."`
+	Channel   string  `json:"channel" doc:"api, or the channel of the session, such as telegram."`
 	StartedAt Time    `json:"startedAt"`
 }
 
 // NewSessionRequest starts a new session.
 type NewSessionRequest struct {
-	PeerID string `json:"peerId,omitempty" doc:"The end user whose conversation starts afresh."`
+	PeerID string `json:"peerId,omitempty" doc:"The end user who gets a new session."`
 }
 
 // NewSession is the result of Client.NewSession.

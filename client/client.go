@@ -46,7 +46,7 @@ type CursorList[T any] struct {
 
 // Cursor is the position of the next page.
 type Cursor struct {
-	NextOffset *string `json:"nextOffset" doc:"Give it as offset to read on; null at the end."`
+	NextOffset *string `json:"nextOffset" doc:"Pass it as offset to get the next page. Null on the last page."`
 	HasMore    bool    `json:"hasMore"`
 }
 
@@ -55,8 +55,8 @@ type Error struct {
 	Status    int               `json:"-"`
 	Code      string            `json:"code" example:"unauthorized"`
 	Message   string            `json:"message" example:"Invalid or missing API key"`
-	RequestID string            `json:"requestId" doc:"Names this request in the server's log."`
-	Details   map[string]string `json:"details,omitempty" doc:"What is wrong with each field, or what is needed to try again."`
+	RequestID string            `json:"requestId" doc:"Id of the request in the server's log."`
+	Details   map[string]string `json:"details,omitempty" doc:"The problem of each field, or what you need for another attempt."`
 }
 
 // Error implements error.

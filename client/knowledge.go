@@ -17,9 +17,9 @@ type KnowledgeChunk struct {
 // KnowledgeIngest stores chunks. Set either SwarmID or AgentID.
 type KnowledgeIngest struct {
 	SwarmID       string           `json:"swarmId,omitempty" doc:"Target swarm. Provide either swarmId or agentId."`
-	AgentID       string           `json:"agentId,omitempty" doc:"Target agent. If the agent belongs to a swarm, entries are stored at the swarm."`
+	AgentID       string           `json:"agentId,omitempty" doc:"Target agent. If the agent belongs to a swarm, entries are stored in the swarm."`
 	Chunks        []KnowledgeChunk `json:"chunks" doc:"Text chunks to ingest, 1 to 100."`
-	ReplaceSource bool             `json:"replaceSource,omitempty" doc:"Makes the chunks all there is of each source they name; what is not among them is deleted, in the same transaction."`
+	ReplaceSource bool             `json:"replaceSource,omitempty" doc:"Replace the contents of every source that the chunks name. Other entries of these sources are deleted in the same transaction."`
 }
 
 // KnowledgeIngested is the result of IngestKnowledge.
@@ -27,19 +27,19 @@ type KnowledgeIngested struct {
 	Stored  int                `json:"stored"`
 	Skipped int                `json:"skipped"`
 	Total   int                `json:"total"`
-	Deleted *int               `json:"deleted,omitempty" doc:"Entries that replaceSource deleted; only there if it was asked for."`
-	DryRun  bool               `json:"dryRun,omitempty" doc:"True if nothing was changed."`
-	Details []KnowledgeOutcome `json:"details,omitempty" doc:"One for each chunk, in order; only with explain=true."`
+	Deleted *int               `json:"deleted,omitempty" doc:"Number of entries that replaceSource deleted. Only present with replaceSource."`
+	DryRun  bool               `json:"dryRun,omitempty" doc:"True if the request changed nothing."`
+	Details []KnowledgeOutcome `json:"details,omitempty" doc:"One entry per chunk, in order. Only with explain=true."`
 }
 
 // KnowledgeOutcome is the result of one chunk.
 type KnowledgeOutcome struct {
-	Index        int      `json:"index" doc:"Place of the chunk in the request, from 0."`
+	Index        int      `json:"index" doc:"Index of the chunk in the request, starting at 0."`
 	Status       string   `json:"status" enum:"stored,skipped"`
-	ID           *string  `json:"id,omitempty" doc:"The stored entry; not there in a dry run."`
-	MatchedID    *string  `json:"matchedId,omitempty" doc:"The entry because of which the chunk was skipped."`
-	MatchedIndex *int     `json:"matchedIndex,omitempty" doc:"The earlier chunk of this request because of which it was skipped."`
-	Similarity   *float64 `json:"similarity,omitempty" doc:"Cosine to what it matched, from 0.95 to 1."`
+	ID           *string  `json:"id,omitempty" doc:"Id of the stored entry. Not present in a dry run."`
+	MatchedID    *string  `json:"matchedId,omitempty" doc:"Id of the entry that this chunk duplicates."`
+	MatchedIndex *int     `json:"matchedIndex,omitempty" doc:"Index of the earlier chunk of this request that this chunk duplicates."`
+	Similarity   *float64 `json:"similarity,omitempty" doc:"Cosine similarity to the matched entry or chunk, from 0.95 to 1."`
 }
 
 // KnowledgeEntry is one entry of a knowledge base.
@@ -56,15 +56,15 @@ type KnowledgeEntry struct {
 // KnowledgeFound is an entry that a search found.
 type KnowledgeFound struct {
 	KnowledgeEntry
-	Score      float64  `json:"score" doc:"From 0 to 1; 1 is first both by words and by meaning."`
-	Reason     string   `json:"reason" enum:"text,vector,both" doc:"What found it: its words, its meaning, or both."`
-	Similarity *float64 `json:"similarity,omitempty" doc:"Cosine to the query, if meaning found it."`
+	Score      float64  `json:"score" doc:"From 0 to 1. 1 means first by words and by meaning."`
+	Reason     string   `json:"reason" enum:"text,vector,both" doc:"Which search found the entry: text, vector or both."`
+	Similarity *float64 `json:"similarity,omitempty" doc:"Cosine similarity to the query, if the search by meaning found the entry."`
 }
 
 // KnowledgeDeleted is the result of DeleteKnowledge.
 type KnowledgeDeleted struct {
 	Deleted bool `json:"deleted"`
-	Count   int  `json:"count" doc:"How many entries were deleted."`
+	Count   int  `json:"count" doc:"Number of deleted entries."`
 }
 
 // KnowledgeTarget names the agent or swarm whose knowledge a request is about.

@@ -9,7 +9,7 @@ import (
 
 // Logs is the result of Client.Logs.
 type Logs struct {
-	Logs string `json:"logs" doc:"Lines of an RFC 3339 time, a level in brackets and a message."`
+	Logs string `json:"logs" doc:"Log lines: an RFC 3339 time, a level in brackets, and a message."`
 }
 
 // Logs returns the last tail lines of an agent's log; 0 is the server's default.

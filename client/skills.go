@@ -14,9 +14,9 @@ type Skill struct {
 	Description   string `json:"description"`
 	Author        string `json:"author" example:"agento"`
 	Category      string `json:"category" example:"productivity"`
-	InstallCount  int    `json:"installCount" doc:"Agents that have it now."`
+	InstallCount  int    `json:"installCount" doc:"Number of agents that have the skill now."`
 	LatestVersion string `json:"latestVersion" example:"1.2.0"`
-	SecurityScore *int   `json:"securityScore" minimum:"0" maximum:"100" doc:"From 0 to 100; null for a community skill that was not fetched yet."`
+	SecurityScore *int   `json:"securityScore" minimum:"0" maximum:"100" doc:"From 0 to 100. Null for a community skill that has not been downloaded yet."`
 	TrustLevel    string `json:"trustLevel" enum:"verified,clawhub,custom"`
 }
 
@@ -33,11 +33,11 @@ type SkillDetails struct {
 	LatestVersion       string         `json:"latestVersion"`
 	SecurityScore       int            `json:"securityScore" minimum:"0" maximum:"100"`
 	UseCases            []string       `json:"useCases"`
-	ToolCount           int            `json:"toolCount" doc:"How many of the agent's tools it uses."`
+	ToolCount           int            `json:"toolCount" doc:"Number of the agent's tools that the skill uses."`
 	Tools               []string       `json:"tools"`
 	TrustLevel          string         `json:"trustLevel" enum:"verified,clawhub,custom"`
-	Versions            []string       `json:"versions,omitempty" doc:"Of a custom skill, highest first."`
-	Findings            []SkillFinding `json:"findings" doc:"What the security scan noticed, worst first."`
+	Versions            []string       `json:"versions,omitempty" doc:"Versions of a custom skill, highest first."`
+	Findings            []SkillFinding `json:"findings" doc:"Findings of the security scan, most severe first."`
 }
 
 // SkillFinding is one finding of the security scan.
@@ -45,17 +45,17 @@ type SkillFinding struct {
 	Rule     string `json:"rule" example:"net-pipe-shell"`
 	Severity string `json:"severity" enum:"critical,high,medium,low,info"`
 	File     string `json:"file"`
-	Line     int    `json:"line" doc:"From 1; 0 means the whole file."`
+	Line     int    `json:"line" doc:"Line number, starting at 1. 0 means the whole file."`
 	Message  string `json:"message"`
-	Excerpt  string `json:"excerpt,omitempty" doc:"The text in question; invisible characters are spelled out."`
+	Excerpt  string `json:"excerpt,omitempty" doc:"The text that the rule matched. Invisible characters are shown as escapes."`
 }
 
 // UploadSkillRequest adds a version of a skill to the account's own catalog.
 type UploadSkillRequest struct {
 	ID                  string      `json:"id" minLength:"1" maxLength:"64" pattern:"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$" doc:"Lower-case letters, digits and hyphens."`
-	Name                string      `json:"name" minLength:"1" maxLength:"100" doc:"For people."`
-	Version             string      `json:"version" minLength:"5" maxLength:"64" doc:"Semantic version, higher than every one before it." example:"1.0.0"`
-	SkillMD             string      `json:"skillMd" minLength:"1" maxLength:"256000" doc:"SKILL.md in OpenClaw's format: a head with name and description, then instructions."`
+	Name                string      `json:"name" minLength:"1" maxLength:"100" doc:"Message for people. It says what to do."`
+	Version             string      `json:"version" minLength:"5" maxLength:"64" doc:"Semantic version, higher than all earlier versions." example:"1.0.0"`
+	SkillMD             string      `json:"skillMd" minLength:"1" maxLength:"256000" doc:"SKILL.md in OpenClaw's format: frontmatter with name and description, then instructions."`
 	Files               []SkillFile `json:"files,omitempty" maxItems:"255" doc:"Helper files; 2 MiB together with SKILL.md."`
 	Author              string      `json:"author,omitempty" maxLength:"100"`
 	Category            string      `json:"category,omitempty" maxLength:"50"`
@@ -68,9 +68,9 @@ type UploadSkillRequest struct {
 
 // SkillFile is a helper file of a skill.
 type SkillFile struct {
-	Path     string `json:"path" minLength:"1" maxLength:"240" doc:"Below the skill's folder, with slashes." example:"scripts/report.mjs"`
+	Path     string `json:"path" minLength:"1" maxLength:"240" doc:"Path relative to the skill's folder, with slashes." example:"scripts/report.mjs"`
 	Content  string `json:"content"`
-	Encoding string `json:"encoding,omitempty" enum:"utf8,base64" doc:"How content is written; utf8 by default."`
+	Encoding string `json:"encoding,omitempty" enum:"utf8,base64" doc:"Encoding of content: utf8 (default) or base64."`
 }
 
 // AgentSkill is a skill that is installed on an agent.
@@ -82,20 +82,20 @@ type AgentSkill struct {
 	TrustLevel       string `json:"trustLevel" enum:"verified,clawhub,custom"`
 	IsEnabled        bool   `json:"isEnabled"`
 	InstalledAt      Time   `json:"installedAt"`
-	SecurityScore    int    `json:"securityScore" doc:"At the time of installation."`
-	Source           string `json:"source" doc:"Where an upgrade looks for the next version."`
+	SecurityScore    int    `json:"securityScore" doc:"Score when the skill was installed."`
+	Source           string `json:"source" doc:"Source of upgrades."`
 }
 
 // InstallSkillRequest installs a skill on an agent.
 type InstallSkillRequest struct {
 	SkillID    string `json:"skillId" minLength:"1" maxLength:"500" doc:"Skill identifier (e.g. \"web-search\"); @owner/slug of the community registry; or https://github.com/OWNER/REPO[/tree/REF[/PATH]]."`
 	TrustLevel string `json:"trustLevel" enum:"verified,clawhub,custom" doc:"\"verified\" for curated skills, \"clawhub\" for community skills, \"custom\" for the account's own and for GitHub addresses."`
-	Version    string `json:"version,omitempty" maxLength:"64" doc:"The latest if absent."`
+	Version    string `json:"version,omitempty" maxLength:"64" doc:"Default: the latest version."`
 }
 
 // UpdateAgentSkillRequest changes a skill of an agent; absent fields stay as they are.
 type UpdateAgentSkillRequest struct {
-	IsEnabled *bool  `json:"isEnabled,omitempty" doc:"Whether the agent sees the skill."`
+	IsEnabled *bool  `json:"isEnabled,omitempty" doc:"True if the agent can use the skill."`
 	Version   string `json:"version,omitempty" maxLength:"64" doc:"A version to bring it to, or \"latest\"."`
 }
 
@@ -107,7 +107,7 @@ type ChangedSkill struct {
 	InstalledVersion string `json:"installedVersion"`
 	TrustLevel       string `json:"trustLevel" enum:"verified,clawhub,custom"`
 	IsEnabled        bool   `json:"isEnabled"`
-	NeedsRestart     bool   `json:"needsRestart" doc:"Whether a running agent must be restarted to notice; if not, it notices by its next turn."`
+	NeedsRestart     bool   `json:"needsRestart" doc:"True if a running agent must be restarted to use the change. Otherwise its next turn uses it."`
 }
 
 // UninstalledSkill is the result of UninstallSkill.

@@ -11,11 +11,11 @@ import (
 type Swarm struct {
 	ID          string  `json:"id"`
 	Name        string  `json:"name"`
-	Slug        string  `json:"slug" doc:"Made from the first name, unique in the account; never changes."`
+	Slug        string  `json:"slug" doc:"Made from the first name of the swarm. Unique in the account; never changes."`
 	Description *string `json:"description"`
 	Icon        *string `json:"icon"`
 	AgentCount  int     `json:"agentCount"`
-	MemberCount int     `json:"memberCount" doc:"The people of the account: its owner, so 1."`
+	MemberCount int     `json:"memberCount" doc:"Number of people in the account. It is 1, the owner."`
 	CreatedAt   Time    `json:"createdAt"`
 	UpdatedAt   Time    `json:"updatedAt"`
 }
@@ -24,11 +24,11 @@ type Swarm struct {
 type SwarmDetails struct {
 	ID          string       `json:"id"`
 	Name        string       `json:"name"`
-	Slug        string       `json:"slug" doc:"Made from the first name, unique in the account; never changes."`
+	Slug        string       `json:"slug" doc:"Made from the first name of the swarm. Unique in the account; never changes."`
 	Description *string      `json:"description"`
 	Icon        *string      `json:"icon"`
 	AgentCount  int          `json:"agentCount"`
-	MemberCount int          `json:"memberCount" doc:"The people of the account: its owner, so 1."`
+	MemberCount int          `json:"memberCount" doc:"Number of people in the account. It is 1, the owner."`
 	Agents      []SwarmAgent `json:"agents"`
 	CreatedAt   Time         `json:"createdAt"`
 	UpdatedAt   Time         `json:"updatedAt"`
@@ -51,7 +51,7 @@ type CreateSwarmRequest struct {
 
 // UpdateSwarmRequest changes a swarm; absent fields stay as they are.
 type UpdateSwarmRequest struct {
-	Name        Optional[string] `json:"name,omitzero" doc:"New swarm name (1-100 characters). The slug stays."`
+	Name        Optional[string] `json:"name,omitzero" doc:"New swarm name (1-100 characters). The slug does not change."`
 	Description Optional[string] `json:"description,omitzero" doc:"New description, or null to clear it."`
 	Icon        Optional[string] `json:"icon,omitzero" doc:"New icon, or null to clear it."`
 }

@@ -10,15 +10,15 @@ import (
 // Personality is the personality of an agent.
 type Personality struct {
 	SoulMD          string `json:"soulMd" doc:"SOUL.md: how the agent thinks and speaks."`
-	IdentityMD      string `json:"identityMd" doc:"IDENTITY.md: its name and the like."`
-	SoulMDHash      string `json:"soulMdHash" doc:"SHA-256 of SOUL.md in hex. Give it as expectedHash to change what you have read, and nothing newer."`
+	IdentityMD      string `json:"identityMd" doc:"IDENTITY.md: the agent's name and other facts."`
+	SoulMDHash      string `json:"soulMdHash" doc:"SHA-256 of SOUL.md in hex. Pass it as expectedHash to replace exactly this content."`
 	SoulMDUpdatedAt Time   `json:"soulMdUpdatedAt"`
 }
 
 // SetPersonalityRequest replaces SOUL.md.
 type SetPersonalityRequest struct {
 	SoulMD       string `json:"soulMd" doc:"New SOUL.md, at most 20000 characters."`
-	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch is a 409 whose details hold currentHash."`
+	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch returns 409 with currentHash in details."`
 }
 
 // PersonalityUpdated is the result of SetPersonality and RestorePersonality.
@@ -32,7 +32,7 @@ type PersonalityUpdated struct {
 // Workflow is the role and the procedures of an agent.
 type Workflow struct {
 	WorkflowMD string   `json:"workflowMd" doc:"WORKFLOW.md: the agent's role and procedures."`
-	Rules      []string `json:"rules" doc:"The files in rules/, with .md." example:"example-new-request.md"`
+	Rules      []string `json:"rules" doc:"File names in rules/, with .md." example:"example-new-request.md"`
 	Hash       string   `json:"workflowMdHash" doc:"SHA-256 of WORKFLOW.md in hex."`
 	UpdatedAt  Time     `json:"workflowMdUpdatedAt"`
 }
@@ -40,7 +40,7 @@ type Workflow struct {
 // SetWorkflowRequest replaces WORKFLOW.md.
 type SetWorkflowRequest struct {
 	WorkflowMD   string `json:"workflowMd" doc:"New WORKFLOW.md, at most 128 KiB; may be empty."`
-	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch is a 409 whose details hold currentHash."`
+	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch returns 409 with currentHash in details."`
 }
 
 // WorkflowUpdated is the result of SetWorkflow and RestoreWorkflow.
@@ -56,13 +56,13 @@ type Rules struct {
 
 // RuleSummary is one row of the list of rules.
 type RuleSummary struct {
-	Name string `json:"name" doc:"Without .md." example:"example-new-request"`
-	Size int64  `json:"size" doc:"Bytes."`
+	Name string `json:"name" doc:"Rule name without .md." example:"example-new-request"`
+	Size int64  `json:"size" doc:"Size in bytes."`
 }
 
 // Rule is a procedure that the agent reads when it needs it.
 type Rule struct {
-	Name    string `json:"name" doc:"Without .md."`
+	Name    string `json:"name" doc:"Rule name without .md."`
 	Content string `json:"content"`
 	Hash    string `json:"hash" doc:"SHA-256 of the content in hex."`
 }
@@ -70,7 +70,7 @@ type Rule struct {
 // PutRuleRequest creates or replaces a rule.
 type PutRuleRequest struct {
 	Content      string `json:"content" doc:"Markdown, at most 64 KiB."`
-	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch, or no such rule, is a 409 whose details hold currentHash."`
+	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch, or a missing rule, returns 409 with currentHash in details."`
 }
 
 // RulePut is the result of PutRule and RestoreRule.
@@ -88,16 +88,16 @@ type RuleDeleted struct {
 
 // DocumentVersion is one version of SOUL.md, WORKFLOW.md or a rule.
 type DocumentVersion struct {
-	Version      int64   `json:"version" doc:"Counts from 1."`
+	Version      int64   `json:"version" doc:"Version number, starting at 1."`
 	Current      bool    `json:"current"`
-	Deleted      bool    `json:"deleted" doc:"This version notes that the rule was deleted."`
-	SetAside     bool    `json:"setAside" doc:"An edit that the agent made while the API wrote a newer version: kept, never current unless restored."`
-	RestoredFrom *int64  `json:"restoredFrom" doc:"The version whose content this one took again."`
-	Actor        string  `json:"actor" doc:"The id of the API key that wrote it; agent, if the agent did."`
+	Deleted      bool    `json:"deleted" doc:"True if this version marks the deletion of the rule."`
+	SetAside     bool    `json:"setAside" doc:"True for an edit of the agent that was made while the API wrote a newer version. It becomes current only if it is restored."`
+	RestoredFrom *int64  `json:"restoredFrom" doc:"The version whose content was restored."`
+	Actor        string  `json:"actor" doc:"Who wrote the version: the id of an API key, or agent."`
 	CreatedAt    Time    `json:"createdAt"`
-	Size         int64   `json:"size" doc:"Bytes."`
+	Size         int64   `json:"size" doc:"Size in bytes."`
 	Hash         string  `json:"hash" doc:"SHA-256 of the content in hex."`
-	Content      *string `json:"content,omitempty" doc:"Not in lists."`
+	Content      *string `json:"content,omitempty" doc:"Not included in lists."`
 }
 
 // VersionsQuery selects a page of versions. The zero value is the first page.

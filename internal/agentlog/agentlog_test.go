@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/agentlog"
+	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 )

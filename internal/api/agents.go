@@ -20,7 +20,7 @@ type AgentID struct {
 }
 
 type createAgentInput struct {
-	Prefer string `header:"Prefer" doc:"respond-async answers 202 at once, with status provisioning."`
+	Prefer string `header:"Prefer" doc:"respond-async returns 202 at once, with status provisioning."`
 	Body   rest.Checked[client.CreateAgentRequest]
 }
 

@@ -10,11 +10,11 @@ import (
 )
 
 type auditInput struct {
-	Target string `query:"target" doc:"Only changes of this, such as agent/ID, swarm/ID or key/ID."`
+	Target string `query:"target" doc:"Only changes of this object, such as agent/ID, swarm/ID or key/ID."`
 	Action string `query:"action" doc:"Only changes of this kind, such as agent.created."`
-	Actor  string `query:"actor" doc:"Only changes that this API key asked for, by its id; or agent, system, operator."`
+	Actor  string `query:"actor" doc:"Only changes by this actor: the id of an API key, or agent, system, operator."`
 	Since  string `query:"since" format:"date-time" doc:"Only changes at or after this time."`
-	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"How many changes at most."`
+	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of changes."`
 	Offset string `query:"offset" doc:"Pagination cursor from a previous response."`
 }
 

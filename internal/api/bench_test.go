@@ -250,7 +250,7 @@ func seedAgents(b *testing.B, path string, n int) {
 	err = db.Tx(b.Context(), func(tx *database.Tx) error {
 		for i := range n {
 			_, err := tx.ExecContext(b.Context(),
-				`INSERT INTO agents (id, account_id, name, region, config, wanted, wish, settled, status, created_at, stopped_at)
+				`INSERT INTO agents (id, account_id, name, region, config, desired_state, generation, observed_generation, status, created_at, stopped_at)
 				 VALUES ($1, $2, $3, 'eu', '{"llmProvider":"anthropic"}', 'stopped', 2, 2, 'stopped', $4, $4)`,
 				fmt.Sprintf("00000000-0000-4000-8000-%012d", i), account, fmt.Sprint("Agent ", i), 1_770_000_000_000+int64(i))
 			if err != nil {

@@ -50,7 +50,7 @@ func (s *Server) sendMessage(ctx context.Context, who access.Principal, in *chat
 type historyInput struct {
 	AgentID
 	SessionID string `query:"sessionId" doc:"Only messages of this session."`
-	Limit     int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"How many messages at most, counted from the newest."`
+	Limit     int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of messages, counted from the newest."`
 	Since     string `query:"since" format:"date-time" doc:"Only messages after this time."`
 }
 

@@ -14,8 +14,8 @@ import (
 const maxIngest = 8 << 20
 
 type ingestInput struct {
-	Explain bool `query:"explain" doc:"Say in details what became of each chunk."`
-	DryRun  bool `query:"dryRun" doc:"Change nothing; say what would happen."`
+	Explain bool `query:"explain" doc:"Return the result of each chunk in details."`
+	DryRun  bool `query:"dryRun" doc:"Change nothing, and return what the request would do."`
 	Body    client.KnowledgeIngest
 }
 
@@ -58,7 +58,7 @@ func outcomesJSON(outcomes []knowledge.Outcome) []client.KnowledgeOutcome {
 
 // KnowledgeTarget is the part of a query that names the owner of the knowledge.
 type KnowledgeTarget struct {
-	AgentID identity.AgentID `query:"agentId" doc:"Target agent. If it belongs to a swarm, the swarm's knowledge is meant."`
+	AgentID identity.AgentID `query:"agentId" doc:"Target agent. If the agent belongs to a swarm, the request applies to the swarm's knowledge."`
 	SwarmID identity.SwarmID `query:"swarmId" doc:"Target swarm. Provide either swarmId or agentId."`
 }
 
@@ -69,8 +69,8 @@ func (t KnowledgeTarget) target() knowledge.Target {
 type listKnowledgeInput struct {
 	KnowledgeTarget
 	Source string `query:"source" doc:"Only entries of this source."`
-	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"100" doc:"How many entries at most."`
-	Offset string `query:"offset" doc:"nextOffset of the page before."`
+	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"100" doc:"Maximum number of entries."`
+	Offset string `query:"offset" doc:"Pagination cursor: nextOffset of the previous page."`
 }
 
 func (s *Server) listKnowledge(ctx context.Context, who access.Principal, in *listKnowledgeInput) (*cursorReply[client.KnowledgeEntry], error) {
@@ -90,7 +90,7 @@ type deleteKnowledgeInput struct {
 	Source  string `query:"source" doc:"Delete all entries of this source."`
 	EntryID string `query:"id" doc:"Delete one entry."`
 	All     string `query:"all" enum:"true,false" doc:"Delete all entries; needs confirm=true."`
-	Confirm string `query:"confirm" enum:"true,false" doc:"Confirms that all are to be deleted."`
+	Confirm string `query:"confirm" enum:"true,false" doc:"Must be true to delete all entries."`
 }
 
 func (s *Server) deleteKnowledge(ctx context.Context, who access.Principal, in *deleteKnowledgeInput) (*reply[client.KnowledgeDeleted], error) {
@@ -105,8 +105,8 @@ func (s *Server) deleteKnowledge(ctx context.Context, who access.Principal, in *
 
 type searchKnowledgeInput struct {
 	KnowledgeTarget
-	Question string `query:"q" required:"true" doc:"What is asked."`
-	Limit    int    `query:"limit" default:"10" minimum:"1" maximum:"50" doc:"How many entries at most."`
+	Question string `query:"q" required:"true" doc:"The question."`
+	Limit    int    `query:"limit" default:"10" minimum:"1" maximum:"50" doc:"Maximum number of entries."`
 }
 
 func (s *Server) searchKnowledge(ctx context.Context, who access.Principal, in *searchKnowledgeInput) (*reply[[]client.KnowledgeFound], error) {

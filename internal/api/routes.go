@@ -45,12 +45,12 @@ func (s *Server) routes() []route {
 		row("POST /v1/agents/{id}/start", access.AgentsWrite, needsAPI, "Start an agent", s.startAgent, notFound, conflict, upstream, timeout),
 		row("POST /v1/agents/{id}/stop", access.AgentsWrite, needsAPI, "Stop an agent", s.stopAgent, notFound, conflict, upstream, timeout),
 		row("POST /v1/agents/{id}/restart", access.AgentsWrite, needsAPI, "Restart an agent", s.restartAgent, notFound, conflict, upstream, timeout),
-		row("GET /v1/agents/{id}/status", access.AgentsRead, needsAPI, "Look at an agent now", s.agentStatus, notFound),
+		row("GET /v1/agents/{id}/status", access.AgentsRead, needsAPI, "Get the live status of an agent", s.agentStatus, notFound),
 
-		streamRow("POST /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Send a message, stream the answer", chatExample, s.sendMessage, notFound, conflict, upstream, timeout).upTo(maxChatBody),
+		streamRow("POST /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Send a message and stream the answer", chatExample, s.sendMessage, notFound, conflict, upstream, timeout).upTo(maxChatBody),
 		row("GET /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Read the history", s.history, notFound),
 		row("GET /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "List sessions", s.listSessions, notFound),
-		row("POST /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "Start a session afresh", s.newSession, notFound, conflict),
+		row("POST /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "Start a new session", s.newSession, notFound, conflict),
 
 		row("GET /v1/agents/{id}/logs", access.Logs, needsAPI, "Read the log", s.logs, notFound),
 		streamRow("GET /v1/agents/{id}/logs/stream", access.Logs, needsAPI, "Follow the log", logExample, s.followLogs, notFound),
@@ -80,7 +80,7 @@ func (s *Server) routes() []route {
 		row("PUT /v1/agents/{id}/workflow", access.AgentsWrite, needsAPI, "Replace WORKFLOW.md", s.setWorkflow, notFound, conflict),
 		row("GET /v1/agents/{id}/rules", access.AgentsRead, needsAPI, "List rules", s.listRules, notFound),
 		row("GET /v1/agents/{id}/rules/{name}", access.AgentsRead, needsAPI, "Read a rule", s.getRule, notFound),
-		row("PUT /v1/agents/{id}/rules/{name}", access.AgentsWrite, needsAPI, "Make or replace a rule", s.putRule, notFound, conflict),
+		row("PUT /v1/agents/{id}/rules/{name}", access.AgentsWrite, needsAPI, "Create or replace a rule", s.putRule, notFound, conflict),
 		row("DELETE /v1/agents/{id}/rules/{name}", access.AgentsWrite, needsAPI, "Delete a rule", s.deleteRule, notFound),
 
 		// Additions.
@@ -93,7 +93,7 @@ func (s *Server) routes() []route {
 		row("GET /v1/agents/{id}/rules/{name}/versions", access.AgentsRead, needsAPI, "List versions of a rule", s.ruleVersions, notFound),
 		row("GET /v1/agents/{id}/rules/{name}/versions/{n}", access.AgentsRead, needsAPI, "Read a version of a rule", s.ruleVersion, notFound),
 		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of a rule", s.restoreRule, notFound, conflict),
-		row("GET /v1/swarms/{id}/secrets", access.SwarmsRead, needsAPI, "Name a swarm's secrets", s.swarmSecrets, notFound),
+		row("GET /v1/swarms/{id}/secrets", access.SwarmsRead, needsAPI, "List the names of a swarm's secrets", s.swarmSecrets, notFound),
 		row("PUT /v1/swarms/{id}/secrets", access.SwarmsWrite, needsAPI, "Set and delete a swarm's secrets", s.setSwarmSecrets, notFound),
 		row("GET /v1/knowledge/search", access.KnowledgeRead, needsAPI, "Search entries", s.searchKnowledge, notFound, upstream, timeout),
 		row("PATCH /v1/agents/{id}/skills/{skillId}", access.Skills, needsAPI, "Enable, disable or upgrade a skill", s.updateAgentSkill, notFound, conflict, upstream, timeout),

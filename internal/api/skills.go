@@ -16,9 +16,9 @@ import (
 const maxUpload = 8 << 20
 
 type browseSkillsInput struct {
-	Search     string `query:"search" doc:"Words that the name or description must have."`
+	Search     string `query:"search" doc:"Words that must occur in the name or description."`
 	Category   string `query:"category" doc:"Only skills of this category."`
-	TrustLevel string `query:"trustLevel" enum:"verified,clawhub,custom" doc:"Whose skills: the catalog's (default), the community registry's, or the account's own."`
+	TrustLevel string `query:"trustLevel" enum:"verified,clawhub,custom" doc:"Source of the skills: the catalog (default), the community registry, or the account."`
 	Page       int    `query:"page" default:"1" minimum:"1" maximum:"10000" doc:"Page number."`
 	PageSize   int    `query:"pageSize" default:"20" minimum:"1" maximum:"100" doc:"Results per page."`
 }
@@ -47,7 +47,7 @@ type SkillID struct {
 
 type getSkillInput struct {
 	SkillID
-	TrustLevel string `query:"trustLevel" enum:"verified,clawhub,custom" doc:"Where to look; by default the catalog, then the account's own."`
+	TrustLevel string `query:"trustLevel" enum:"verified,clawhub,custom" doc:"Where to search. Default: the catalog, then the skills of the account."`
 }
 
 func (s *Server) getSkill(ctx context.Context, who access.Principal, in *getSkillInput) (*reply[client.SkillDetails], error) {

@@ -11,7 +11,7 @@ import (
 // VersionsPage is the input of a route that lists the versions of a document.
 type VersionsPage struct {
 	AgentID
-	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"100" doc:"How many versions at most."`
+	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"100" doc:"Maximum number of versions."`
 	Offset string `query:"offset" doc:"Pagination cursor from a previous response."`
 }
 

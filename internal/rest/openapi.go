@@ -123,16 +123,16 @@ func headerRefs(names ...string) map[string]*huma.Header {
 func statusDescriptions() map[int]string {
 	return map[int]string{
 		http.StatusBadRequest:            "invalid_request: the request is malformed; details names each field.",
-		http.StatusUnauthorized:          "unauthorized: no key, an unknown one, or a revoked one.",
-		http.StatusForbidden:             "forbidden: the key lacks the scope; plan_limit: the plan allows no more.",
-		http.StatusNotFound:              "not_found: no such thing in this account.",
-		http.StatusConflict:              "conflict: it was changed meanwhile; agent_not_running: the agent is stopped or in error.",
+		http.StatusUnauthorized:          "unauthorized: the key is missing, unknown or revoked.",
+		http.StatusForbidden:             "forbidden: the key does not have the scope; plan_limit: a limit or a missing feature of the plan.",
+		http.StatusNotFound:              "not_found: the object does not exist in this account.",
+		http.StatusConflict:              "conflict: the object was changed in the meantime; agent_not_running: the agent is stopped or in error.",
 		http.StatusRequestEntityTooLarge: "payload_too_large: the body is too large.",
 		http.StatusUnsupportedMediaType:  "unsupported_media_type: the body is not JSON.",
-		http.StatusTooManyRequests:       "rate_limited: wait as long as Retry-After says.",
+		http.StatusTooManyRequests:       "rate_limited: wait for the time in Retry-After.",
 		http.StatusInternalServerError:   "internal_error: the cause is in the server's log under the request id.",
 		http.StatusBadGateway:            "upstream_error: the gateway or the model provider failed.",
-		http.StatusServiceUnavailable:    "unavailable: no server has room, or this one is shutting down.",
+		http.StatusServiceUnavailable:    "unavailable: no server has capacity, or this server is shutting down.",
 		http.StatusGatewayTimeout:        "upstream_timeout: the gateway or the model provider was too slow.",
 	}
 }

@@ -46,6 +46,7 @@ chaos-%:
 
 check: fmt lint deadcode ## What must hold before the tests: format, vet, lint, no unused functions.
 	$(GO) vet ./...
+	$(GO) vet -C training ./...
 	$(GO) mod verify >/dev/null
 
 fmt:

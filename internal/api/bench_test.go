@@ -41,7 +41,7 @@ func BenchmarkFirstToken(b *testing.B) {
 		added[i] = throughTimes[i] - directTimes[i]
 	}
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(ms(percentile(directTimes, 50)), "straight-p50-ms")
+	b.ReportMetric(ms(percentile(directTimes, 50)), "direct-p50-ms")
 	b.ReportMetric(ms(percentile(throughTimes, 50)), "through-p50-ms")
 	b.ReportMetric(ms(percentile(added, 50)), "added-p50-ms")
 	b.ReportMetric(ms(percentile(added, 99)), "added-p99-ms")

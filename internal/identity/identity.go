@@ -4,15 +4,20 @@ package identity
 
 import "strings"
 
-// Ids that more than one package uses.
-type (
-	AccountID string // acct_…
-	KeyID     string // key_…
-	UserID    string // user_…
-	AgentID   string // a UUID
-	SwarmID   string // a UUID
-	SessionID string // sess_…: a conversation
-)
+// AccountID is the id of an account: acct_….
+type AccountID string
+
+// KeyID is the id of an API key: key_….
+type KeyID string
+
+// AgentID is the id of an agent: a UUID.
+type AgentID string
+
+// SwarmID is the id of a swarm: a UUID.
+type SwarmID string
+
+// SessionID is the id of a chat session: sess_….
+type SessionID string
 
 // Kind is what an actor is.
 type Kind string

@@ -7,7 +7,7 @@
 set -eu
 
 crash() {
-	go test -race -count=3 -timeout 25m -run 'Crash|Killed|AcrossServers' ./internal/agent ./internal/reconciler/... ./internal/runtime/process/...
+	go test -race -count=3 -timeout 25m -run 'Crash|Killed|AcrossServers' ./internal/reconciler ./internal/runtime/process/...
 	go test -race -count=2 -timeout 25m -p 1 -run 'Crash' ./cmd/agento
 }
 

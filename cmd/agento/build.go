@@ -115,11 +115,7 @@ func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources
 
 // newServer opens the resources of a server and builds its services on them. The
 // server listens, and serves once run is called.
-func newServer(ctx context.Context, f serveFlags, model devModel, t *terminal) (_ *server, err error) {
-	secrets, err := f.vault()
-	if err != nil {
-		return nil, err
-	}
+func newServer(ctx context.Context, f serveFlags, model devModel, t *terminal) (*server, error) {
 	plans, err := f.plans()
 	if err != nil {
 		return nil, err
@@ -128,7 +124,7 @@ func newServer(ctx context.Context, f serveFlags, model devModel, t *terminal) (
 	if err != nil {
 		return nil, err
 	}
-	s, err := buildServices(ctx, r, f, model, secrets, plans)
+	s, err := buildServices(ctx, r, f, model, plans)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -137,7 +133,11 @@ func newServer(ctx context.Context, f serveFlags, model devModel, t *terminal) (
 
 // buildServices builds every service from the ones above it: records first, then what
 // runs agents, then what callers use.
-func buildServices(ctx context.Context, r *resources, f serveFlags, model devModel, secrets *vault.Vault, plans *access.Plans) (*server, error) {
+func buildServices(ctx context.Context, r *resources, f serveFlags, model devModel, plans *access.Plans) (*server, error) {
+	secrets, err := f.vault()
+	if err != nil {
+		return nil, err
+	}
 	guard := netguard.Guard{AllowPrivate: f.AllowPrivateEndpoints}
 	if model.addr.IsValid() {
 		guard.Trusted = []netip.AddrPort{model.addr}

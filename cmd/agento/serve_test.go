@@ -39,3 +39,16 @@ func TestInternalAddressIsWrittenOnce(t *testing.T) {
 		t.Errorf("a new address is not stored: %q, %v", text, err)
 	}
 }
+
+// TestServeCreatesTheDataDirectory: the first start needs no other command before it.
+func TestServeCreatesTheDataDirectory(t *testing.T) {
+	in := newInstallation(t)
+	if err := os.RemoveAll(in.data); err != nil {
+		t.Fatal(err)
+	}
+	in.start()
+	in.stop()
+	if _, err := os.Stat(filepath.Join(in.data, "master.key")); err != nil {
+		t.Error(err)
+	}
+}

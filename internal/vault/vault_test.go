@@ -31,7 +31,7 @@ func newVault(t *testing.T) *vault.Vault {
 
 func tx(t *testing.T, db *database.DB, f func(*database.Tx) error) {
 	t.Helper()
-	if err := db.Tx(t.Context(), f); err != nil {
+	if err := db.Tx(t.Context(), "vault.test", func(_ context.Context, tx *database.Tx) error { return f(tx) }); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -597,3 +597,24 @@ func TestDeleteAgentDeletesAllRecords(t *testing.T) {
 		t.Error("records were not deleted")
 	}
 }
+
+func TestConcurrentUploadsOfOneVersionStoreOne(t *testing.T) {
+	e := newEnv(t)
+	var stored atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			_, err := e.Upload(t.Context(), actor, custom("greeter", "1.0.0"), tree("greeter", fmt.Sprint("text ", i)))
+			switch {
+			case err == nil:
+				stored.Add(1)
+			case !fault.Is(err, fault.Conflict):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := stored.Load(); n != 1 {
+		t.Errorf("version 1.0.0 was stored %d times", n)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -392,4 +393,36 @@ func FuzzCreate(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestConcurrentCreatesCannotExceedMaxSwarms(t *testing.T) {
+	s := newEnv(t)
+	err := s.db.Tx(t.Context(), "swarm.test", func(ctx context.Context, tx *database.Tx) error {
+		for i := range swarm.MaxSwarms - 1 {
+			_, err := tx.ExecContext(ctx, `INSERT INTO swarms (id, account_id, name, slug, description, icon, created_at, updated_at) VALUES ($1, $2, 'S', $1, '', '', 1, 1)`,
+				fmt.Sprint("s", i), account)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var created atomic.Int64
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if _, err := s.Create(t.Context(), actor, "Last", "", ""); err == nil {
+				created.Add(1)
+			} else if !fault.Is(err, fault.Conflict) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := created.Load(); n != 1 {
+		t.Errorf("%d swarms were created in the last slot", n)
+	}
 }

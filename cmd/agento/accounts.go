@@ -37,7 +37,23 @@ func (d dataFlags) database(ctx context.Context, log *slog.Logger) (*database.DB
 	if err := os.MkdirAll(d.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	return database.Open(ctx, database.Settings{Path: filepath.Join(d.Data, "agento.db"), Log: log})
+	return database.Open(ctx, database.Settings{Path: filepath.Join(d.Data, "agento.db"), Log: log, Observe: logSlowTransaction(log)})
+}
+
+// slowTransaction is how long a transaction may hold the write lock before it is logged
+// as a warning: all other changes wait for it.
+const slowTransaction = 250 * time.Millisecond
+
+// logSlowTransaction returns an observer that logs transactions: slow ones as warnings,
+// the others for debugging.
+func logSlowTransaction(log *slog.Logger) func(kind string, held time.Duration) {
+	return func(kind string, held time.Duration) {
+		level := slog.LevelDebug
+		if held >= slowTransaction {
+			level = slog.LevelWarn
+		}
+		log.Log(context.Background(), level, "transaction", "kind", kind, "held", held)
+	}
 }
 
 // withAccounts calls do with the accounts of the data directory. A server may be running.

@@ -36,7 +36,7 @@ func (s *Service) CreateAccount(ctx context.Context, actor identity.Actor, name,
 		return Account{}, err
 	}
 	actor.AccountID = a.ID
-	err := s.db.Tx(ctx, func(tx *database.Tx) error {
+	err := s.db.Tx(ctx, "access.create_account", func(ctx context.Context, tx *database.Tx) error {
 		if err := insertAccount(ctx, tx, a); err != nil {
 			return err
 		}
@@ -76,7 +76,7 @@ func (s *Service) Account(ctx context.Context, idOrName string) (Account, error)
 // PlanOf returns the plan of an account, read through q. Read it in the transaction
 // that adds something, so that its limits also hold for concurrent changes.
 // Faults: NotFound.
-func (s *Service) PlanOf(ctx context.Context, q database.Querier, account identity.AccountID) (Plan, error) {
+func (s *Service) PlanOf(ctx context.Context, q database.Reader, account identity.AccountID) (Plan, error) {
 	id, err := database.One(ctx, q, database.Scalar[string], `SELECT plan_id FROM accounts WHERE id = $1`, account)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Plan{}, accountNotFound(string(account))
@@ -134,8 +134,8 @@ func scanAccount(r database.Row) (Account, error) {
 	return a, err
 }
 
-func insertAccount(ctx context.Context, q database.Querier, a Account) error {
-	n, err := database.Exec(ctx, q,
+func insertAccount(ctx context.Context, tx *database.Tx, a Account) error {
+	n, err := database.Exec(ctx, tx,
 		`INSERT INTO accounts (`+accountColumns+`) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO NOTHING`,
 		a.ID, a.Name, a.PlanID, database.Millis(a.CreatedAt))
 	if err == nil && n == 0 {

@@ -80,7 +80,7 @@ func TestKeyMustMatchTheWholeHash(t *testing.T) {
 	_, secret := newKey(t, s, a.ID, Chat)
 	hash := sha256.Sum256([]byte(secret))
 	hash[sha256.Size-1] ^= 1
-	err := s.db.Tx(t.Context(), func(tx *database.Tx) error {
+	err := s.db.Tx(t.Context(), "access.test", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(t.Context(), `UPDATE keys SET hash = $1`, hash[:])
 		return err
 	})

@@ -60,7 +60,7 @@ func (s *Service) CreateKey(ctx context.Context, actor identity.Actor, label str
 	if err := checkKey(k); err != nil {
 		return Key{}, vault.Secret{}, err
 	}
-	err := s.db.Tx(ctx, func(tx *database.Tx) error {
+	err := s.db.Tx(ctx, "access.create_key", func(ctx context.Context, tx *database.Tx) error {
 		if err := insertKey(ctx, tx, k, sha256.Sum256([]byte(secret))); err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (s *Service) Keys(ctx context.Context, account identity.AccountID) ([]Key, 
 // next request with it. Revoking a revoked key succeeds and changes nothing.
 // Faults: NotFound, if the account has no such key.
 func (s *Service) RevokeKey(ctx context.Context, actor identity.Actor, key identity.KeyID) error {
-	err := s.db.Tx(ctx, func(tx *database.Tx) error {
+	err := s.db.Tx(ctx, "access.revoke_key", func(ctx context.Context, tx *database.Tx) error {
 		k, err := database.One(ctx, tx, scanKey,
 			`SELECT `+keyColumns+` FROM keys WHERE account_id = $1 AND id = $2`, actor.AccountID, key)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -142,8 +142,8 @@ func scanKey(r database.Row) (Key, error) {
 }
 
 // insertKey inserts the key. Faults: NotFound, if its account does not exist.
-func insertKey(ctx context.Context, q database.Querier, k Key, hash [sha256.Size]byte) error {
-	n, err := database.Exec(ctx, q,
+func insertKey(ctx context.Context, tx *database.Tx, k Key, hash [sha256.Size]byte) error {
+	n, err := database.Exec(ctx, tx,
 		`INSERT INTO keys (id, account_id, label, lookup, hash, hint, scopes, rate_limit, created_at)
 		SELECT $1, id, $3, $4, $5, $6, $7, $8, $9 FROM accounts WHERE id = $2`,
 		k.ID, k.AccountID, k.Label, lookup(hash), hash[:], k.Hint, k.Scopes.String(), k.RateLimit, database.Millis(k.CreatedAt))

@@ -56,7 +56,7 @@ func (l *lastUses) removeAll() map[keyUse]time.Time {
 func (s *Service) flush(ctx context.Context) {
 	all := s.lastUses.removeAll()
 	for batch := range slices.Chunk(slices.Collect(maps.Keys(all)), flushBatch) {
-		err := s.db.Tx(ctx, func(tx *database.Tx) error { return updateLastUses(ctx, tx, all, batch) })
+		err := s.db.Tx(ctx, "access.update_last_uses", func(ctx context.Context, tx *database.Tx) error { return updateLastUses(ctx, tx, all, batch) })
 		if err == nil {
 			continue
 		}
@@ -67,9 +67,9 @@ func (s *Service) flush(ctx context.Context) {
 	}
 }
 
-func updateLastUses(ctx context.Context, q database.Querier, all map[keyUse]time.Time, batch []keyUse) error {
+func updateLastUses(ctx context.Context, tx *database.Tx, all map[keyUse]time.Time, batch []keyUse) error {
 	for _, k := range batch {
-		_, err := database.Exec(ctx, q, `UPDATE keys SET used_at = $1 WHERE account_id = $2 AND id = $3 AND used_at < $1`,
+		_, err := database.Exec(ctx, tx, `UPDATE keys SET used_at = $1 WHERE account_id = $2 AND id = $3 AND used_at < $1`,
 			database.Millis(all[k]), k.account, k.key)
 		if err != nil {
 			return err

@@ -39,7 +39,7 @@ func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id ident
 		return false, err
 	}
 	var a Agent
-	err = s.db.Tx(ctx, func(tx *database.Tx) (err error) {
+	err = s.db.Tx(ctx, "agent.set_secrets", func(ctx context.Context, tx *database.Tx) (err error) {
 		if a, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ type secretNames map[provider.SecretName]bool
 func (n secretNames) has(name provider.SecretName) bool { return n[name] }
 
 // secretNames returns the names of the agent's own secrets and of its swarm's.
-func (s *Service) secretNames(ctx context.Context, q database.Querier, a Agent) (secretNames, error) {
+func (s *Service) secretNames(ctx context.Context, q database.Reader, a Agent) (secretNames, error) {
 	all := secretNames{}
 	owners := []vault.OwnerID{vault.OfAgent(a.ID)}
 	if a.SwarmID != "" {

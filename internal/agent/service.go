@@ -30,10 +30,10 @@ const defaultWaitTimeout = 2 * time.Minute
 type Gateways interface {
 	// NeedsRestart reports whether a's running gateway differs from what its record
 	// and its secrets now ask for. It is false for an agent that does not run.
-	NeedsRestart(ctx context.Context, q database.Querier, a Agent) (bool, error)
+	NeedsRestart(ctx context.Context, q database.Reader, a Agent) (bool, error)
 	// AnyNeedsRestart is NeedsRestart for many agents of one account. Its number of
 	// queries does not grow with the number of agents.
-	AnyNeedsRestart(ctx context.Context, q database.Querier, account identity.AccountID, agents []Agent) (bool, error)
+	AnyNeedsRestart(ctx context.Context, q database.Reader, account identity.AccountID, agents []Agent) (bool, error)
 	// SyncHome brings the home and the secrets of a running agent up to date.
 	SyncHome(ctx context.Context, id identity.AgentID) error
 	// AbsorbEdits stores what an agent has written into its own documents.
@@ -118,7 +118,7 @@ func (s *Service) Create(ctx context.Context, actor identity.Actor, in client.Cr
 	if err != nil {
 		return Accepted{}, err
 	}
-	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+	err = s.db.Tx(ctx, "agent.create", func(ctx context.Context, tx *database.Tx) error {
 		if err := s.checkPlan(ctx, tx, actor.AccountID); err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func (s *Service) checkNew(ctx context.Context, a Agent, in client.CreateAgentRe
 }
 
 // checkSwarm reports whether a's swarm exists, and adds a problem if not.
-func (s *Service) checkSwarm(ctx context.Context, q database.Querier, problems fault.Fields, a Agent) (exists bool, err error) {
+func (s *Service) checkSwarm(ctx context.Context, q database.Reader, problems fault.Fields, a Agent) (exists bool, err error) {
 	err = s.swarms.Exists(ctx, q, a.AccountID, a.SwarmID)
 	if fault.Is(err, fault.NotFound) {
 		problems.Add("swarmId", "names no swarm of this account")
@@ -276,7 +276,7 @@ func (s *Service) View(ctx context.Context, account identity.AccountID, id ident
 	return s.view(ctx, s.db, a)
 }
 
-func (s *Service) view(ctx context.Context, q database.Querier, a Agent) (View, error) {
+func (s *Service) view(ctx context.Context, q database.Reader, a Agent) (View, error) {
 	v := View{Agent: a}
 	names, err := s.secretNames(ctx, q, a)
 	if err != nil {
@@ -307,7 +307,7 @@ func (s *Service) view(ctx context.Context, q database.Querier, a Agent) (View, 
 func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.UpdateAgentRequest) (View, error) {
 	var before, after Agent
 	var v View
-	err := s.db.Tx(ctx, func(tx *database.Tx) (err error) {
+	err := s.db.Tx(ctx, "agent.update", func(ctx context.Context, tx *database.Tx) (err error) {
 		if before, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
 			return err
 		}
@@ -341,7 +341,7 @@ func (s *Service) saveUpdate(ctx context.Context, tx *database.Tx, actor identit
 }
 
 // apply returns the agent with the changes made. Faults: Invalid.
-func (s *Service) apply(ctx context.Context, q database.Querier, a Agent, in client.UpdateAgentRequest) (Agent, error) {
+func (s *Service) apply(ctx context.Context, q database.Reader, a Agent, in client.UpdateAgentRequest) (Agent, error) {
 	problems := fault.Fields{}
 	if in.Name.Set {
 		a.Name = in.Name.Value
@@ -419,7 +419,7 @@ func (s *Service) Delete(ctx context.Context, actor identity.Actor, id identity.
 
 func (s *Service) setDesiredState(ctx context.Context, actor identity.Actor, id identity.AgentID, desired DesiredState, restart bool, kind string) (Accepted, error) {
 	var r Accepted
-	err := s.db.Tx(ctx, func(tx *database.Tx) (err error) {
+	err := s.db.Tx(ctx, "agent.set_desired_state", func(ctx context.Context, tx *database.Tx) (err error) {
 		if r.Agent, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
 			return err
 		}

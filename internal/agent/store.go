@@ -58,7 +58,7 @@ func scan(r database.Row) (Agent, error) {
 
 // Find returns an agent of the account that is not being deleted.
 // Faults: NotFound.
-func (s *Store) Find(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) (Agent, error) {
+func (s *Store) Find(ctx context.Context, q database.Reader, account identity.AccountID, id identity.AgentID) (Agent, error) {
 	a, err := database.One(ctx, q, scan,
 		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND id = $2 AND desired_state <> 'deleted'`, account, id)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -69,37 +69,37 @@ func (s *Store) Find(ctx context.Context, q database.Querier, account identity.A
 
 // FindByID returns an agent of any account, also one that is being deleted.
 // Errors: sql.ErrNoRows.
-func (s *Store) FindByID(ctx context.Context, q database.Querier, id identity.AgentID) (Agent, error) {
+func (s *Store) FindByID(ctx context.Context, q database.Reader, id identity.AgentID) (Agent, error) {
 	return database.One(ctx, q, scan, `SELECT `+columns+` FROM agents WHERE id = $1`, id)
 }
 
 // SwarmOf returns the swarm that an agent is in, or "" if it is in none.
 // Faults: NotFound.
-func (s *Store) SwarmOf(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) (identity.SwarmID, error) {
+func (s *Store) SwarmOf(ctx context.Context, q database.Reader, account identity.AccountID, id identity.AgentID) (identity.SwarmID, error) {
 	a, err := s.Find(ctx, q, account, id)
 	return a.SwarmID, err
 }
 
 // Generation returns the present generation of an agent. Errors: sql.ErrNoRows.
-func (s *Store) Generation(ctx context.Context, q database.Querier, id identity.AgentID) (int64, error) {
+func (s *Store) Generation(ctx context.Context, q database.Reader, id identity.AgentID) (int64, error) {
 	return database.One(ctx, q, database.Scalar[int64], `SELECT generation FROM agents WHERE id = $1`, id)
 }
 
 // List returns the account's agents, newest first.
-func (s *Store) List(ctx context.Context, q database.Querier, account identity.AccountID) ([]Agent, error) {
+func (s *Store) List(ctx context.Context, q database.Reader, account identity.AccountID) ([]Agent, error) {
 	return database.All(ctx, q, scan,
 		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account)
 }
 
 // ListInSwarm returns the agents that are in a swarm, newest first.
-func (s *Store) ListInSwarm(ctx context.Context, q database.Querier, account identity.AccountID, swarm identity.SwarmID) ([]Agent, error) {
+func (s *Store) ListInSwarm(ctx context.Context, q database.Reader, account identity.AccountID, swarm identity.SwarmID) ([]Agent, error) {
 	return database.All(ctx, q, scan,
 		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND swarm_id = $2 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account, swarm)
 }
 
 // CountBySwarm counts an account's agents by swarm. A swarm without agents is not in
 // the result.
-func (s *Store) CountBySwarm(ctx context.Context, q database.Querier, account identity.AccountID) (map[identity.SwarmID]int, error) {
+func (s *Store) CountBySwarm(ctx context.Context, q database.Reader, account identity.AccountID) (map[identity.SwarmID]int, error) {
 	type row struct {
 		id identity.SwarmID
 		n  int
@@ -115,18 +115,18 @@ func (s *Store) CountBySwarm(ctx context.Context, q database.Querier, account id
 
 // ListToReconcile returns the ids of the agents, of every account, that the reconciler
 // must check after a start.
-func (s *Store) ListToReconcile(ctx context.Context, q database.Querier) ([]identity.AgentID, error) {
+func (s *Store) ListToReconcile(ctx context.Context, q database.Reader) ([]identity.AgentID, error) {
 	return database.All(ctx, q, database.Scalar[identity.AgentID], `SELECT id FROM agents WHERE `+toReconcile)
 }
 
 // ListRunning returns the agents, of every account, that should run and do.
-func (s *Store) ListRunning(ctx context.Context, q database.Querier) ([]Agent, error) {
+func (s *Store) ListRunning(ctx context.Context, q database.Reader) ([]Agent, error) {
 	return database.All(ctx, q, scan,
 		`SELECT `+columns+` FROM agents WHERE `+toReconcile+` AND status = 'running' AND desired_state = 'running'`)
 }
 
 // ListGateways returns where the gateways run that are up, by agent.
-func (s *Store) ListGateways(ctx context.Context, q database.Querier) (map[identity.AgentID]runtime.Place, error) {
+func (s *Store) ListGateways(ctx context.Context, q database.Reader) (map[identity.AgentID]runtime.Place, error) {
 	type row struct {
 		id    identity.AgentID
 		place runtime.Place
@@ -141,7 +141,7 @@ func (s *Store) ListGateways(ctx context.Context, q database.Querier) (map[ident
 }
 
 // Usage counts an account's agents, and how many of them should run.
-func (s *Store) Usage(ctx context.Context, q database.Querier, account identity.AccountID) (agents, running int, err error) {
+func (s *Store) Usage(ctx context.Context, q database.Reader, account identity.AccountID) (agents, running int, err error) {
 	err = q.QueryRowContext(ctx,
 		`SELECT count(*), coalesce(sum(CASE WHEN desired_state = 'running' THEN 1 ELSE 0 END), 0) FROM agents WHERE account_id = $1 AND desired_state <> 'deleted'`,
 		account).Scan(&agents, &running)
@@ -210,7 +210,7 @@ func (s *Store) clearSwarm(ctx context.Context, tx *database.Tx, account identit
 // notifies of the agent. Errors: ErrNewerGeneration, if the desired state has
 // changed since a was read.
 func (s *Store) SaveStatus(ctx context.Context, a Agent, kind string) error {
-	err := s.db.Tx(ctx, func(tx *database.Tx) error {
+	err := s.db.Tx(ctx, "agent.save_status", func(ctx context.Context, tx *database.Tx) error {
 		if err := s.updateStatus(ctx, tx, a); err != nil {
 			return err
 		}
@@ -246,7 +246,7 @@ func (s *Store) updateStatus(ctx context.Context, tx *database.Tx, a Agent) erro
 // SaveSpecDigest writes the digest of the spec that a's gateway now has, if it is
 // still the same gateway with the same spec.
 func (s *Store) SaveSpecDigest(ctx context.Context, a Agent, digest string) error {
-	return s.db.Tx(ctx, func(tx *database.Tx) error {
+	return s.db.Tx(ctx, "agent.save_spec_digest", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE agents SET spec_digest = $1 WHERE id = $2 AND status = $3 AND place = $4 AND spec_digest = $5`,
 			digest, a.ID, a.Status, a.Place, a.SpecDigest)
 		return err
@@ -256,7 +256,7 @@ func (s *Store) SaveSpecDigest(ctx context.Context, a Agent, digest string) erro
 // SaveModelResult writes the error of the last model call of an agent that runs, or
 // its absence, and notifies of the agent.
 func (s *Store) SaveModelResult(ctx context.Context, id identity.AgentID, category ErrorCategory, text string) error {
-	return s.db.Tx(ctx, func(tx *database.Tx) error {
+	return s.db.Tx(ctx, "agent.save_model_result", func(ctx context.Context, tx *database.Tx) error {
 		n, err := database.Exec(ctx, tx,
 			`UPDATE agents SET last_error = $1, error_category = $2 WHERE id = $3 AND status = $4`, text, category, id, client.Running)
 		if n > 0 {
@@ -269,7 +269,7 @@ func (s *Store) SaveModelResult(ctx context.Context, id identity.AgentID, catego
 // AdoptPlace writes the place of a gateway that runs though a's record has none, and
 // notifies the reconciler. ok is false if the record has changed since it was read.
 func (s *Store) AdoptPlace(ctx context.Context, a Agent, place runtime.Place) (ok bool, err error) {
-	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+	err = s.db.Tx(ctx, "agent.adopt_place", func(ctx context.Context, tx *database.Tx) error {
 		n, err := database.Exec(ctx, tx,
 			`UPDATE agents SET place = $1 WHERE id = $2 AND place = '' AND generation = $3 AND observed_generation = $3`, place, a.ID, a.Generation)
 		if ok = n > 0; ok {

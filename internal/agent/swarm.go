@@ -11,12 +11,12 @@ import (
 
 // CountBySwarm counts an account's agents by swarm. A swarm without agents is not in
 // the result.
-func (s *Service) CountBySwarm(ctx context.Context, q database.Querier, account identity.AccountID) (map[identity.SwarmID]int, error) {
+func (s *Service) CountBySwarm(ctx context.Context, q database.Reader, account identity.AccountID) (map[identity.SwarmID]int, error) {
 	return s.store.CountBySwarm(ctx, q, account)
 }
 
 // InSwarm lists a swarm's agents, newest first.
-func (s *Service) InSwarm(ctx context.Context, q database.Querier, account identity.AccountID, id identity.SwarmID) ([]swarm.AgentRow, error) {
+func (s *Service) InSwarm(ctx context.Context, q database.Reader, account identity.AccountID, id identity.SwarmID) ([]swarm.AgentRow, error) {
 	agents, err := s.store.ListInSwarm(ctx, q, account, id)
 	rows := make([]swarm.AgentRow, len(agents))
 	for i := range agents {

@@ -77,7 +77,7 @@ func (s *Service) Absorb(ctx context.Context, account identity.AccountID, id ide
 
 // Exists returns nil if the account has the agent. A caller that adds something to
 // the agent passes the transaction in which it does. Faults: NotFound.
-func (s *Service) Exists(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) error {
+func (s *Service) Exists(ctx context.Context, q database.Reader, account identity.AccountID, id identity.AgentID) error {
 	_, err := s.store.Find(ctx, q, account, id)
 	return err
 }

@@ -262,7 +262,7 @@ func (e *Env) TurnOn(c *gateway.Connection) (string, error) {
 // Exec changes the database.
 func (e *Env) Exec(query string, args ...any) {
 	e.t.Helper()
-	e.Must(e.DB.Tx(e.t.Context(), func(tx *database.Tx) error {
+	e.Must(e.DB.Tx(e.t.Context(), "agenttest.exec", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(e.t.Context(), query, args...)
 		return err
 	}))
@@ -355,7 +355,7 @@ func (e *Env) SetSwarmSecrets(id identity.SwarmID, secrets map[string]string) {
 	for name, value := range secrets {
 		set[provider.SecretName(name)] = vault.NewSecret(value)
 	}
-	e.Must(e.DB.Tx(e.Context(), func(tx *database.Tx) error {
+	e.Must(e.DB.Tx(e.Context(), "agenttest.set_swarm_secrets", func(ctx context.Context, tx *database.Tx) error {
 		return e.Vault.Put(e.Context(), tx, Account, vault.OfSwarm(id), set)
 	}))
 }

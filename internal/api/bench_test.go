@@ -247,7 +247,7 @@ func seedAgents(b *testing.B, path string, n int) {
 	}
 	env := newEnv(b, options{db: db})
 	account := env.newAccount("stock", "").account
-	err = db.Tx(b.Context(), func(tx *database.Tx) error {
+	err = db.Tx(b.Context(), "api.test", func(ctx context.Context, tx *database.Tx) error {
 		for i := range n {
 			_, err := tx.ExecContext(b.Context(),
 				`INSERT INTO agents (id, account_id, name, region, config, desired_state, generation, observed_generation, status, created_at, stopped_at)

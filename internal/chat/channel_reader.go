@@ -154,7 +154,7 @@ func (c *ChannelReader) save(ctx context.Context, a agent.Agent, key string, m o
 		m.Time = time.Now().UTC()
 	}
 	account, agentID := a.AccountID, a.ID
-	return c.chat.db.Tx(ctx, func(tx *database.Tx) error {
+	return c.chat.db.Tx(ctx, "chat.save_channel_message", func(ctx context.Context, tx *database.Tx) error {
 		session, err := sessionByGatewayKey(ctx, tx, account, agentID, key)
 		if errors.Is(err, sql.ErrNoRows) {
 			session = Session{

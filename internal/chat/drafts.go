@@ -91,7 +91,7 @@ func (s *Service) finishTurn(ctx context.Context, r *runningTurn) {
 	if text == "" {
 		return
 	}
-	err := s.db.Tx(ctx, func(tx *database.Tx) error {
+	err := s.db.Tx(ctx, "chat.finish_turn", func(ctx context.Context, tx *database.Tx) error {
 		if _, err := insertMessage(ctx, tx, r.session, Message{Role: "assistant", Content: text, At: time.Now().UTC()}, ""); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (s *Service) saveDrafts(ctx context.Context, now time.Time) error {
 		}
 	}
 	for batch := range slices.Chunk(due, draftBatchSize) {
-		err := s.db.Tx(ctx, func(tx *database.Tx) error { return saveDraftsOf(ctx, tx, batch, now) })
+		err := s.db.Tx(ctx, "chat.save_drafts", func(ctx context.Context, tx *database.Tx) error { return saveDraftsOf(ctx, tx, batch, now) })
 		if err != nil {
 			return err
 		}
@@ -165,7 +165,7 @@ func saveDraftsOf(ctx context.Context, tx *database.Tx, turns []*runningTurn, no
 // which they were saved. It must return before the first turn.
 func (s *Service) Recover(ctx context.Context) error {
 	var n int64
-	err := s.db.Tx(ctx, func(tx *database.Tx) (err error) {
+	err := s.db.Tx(ctx, "chat.recover", func(ctx context.Context, tx *database.Tx) (err error) {
 		n, err = convertDrafts(ctx, tx)
 		return err
 	})

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -106,7 +107,7 @@ func TestDraftOfADeletedSession(t *testing.T) {
 		out <- "again"
 	}
 	env.waitForDrafts("again", "again")
-	env.must(env.db.Tx(t.Context(), func(tx *database.Tx) error {
+	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
 		return DeleteAgent(t.Context(), tx, identity.BySystem(account), a.ID)
 	}))
 	wantEqual(t, "drafts", env.drafts(), "again")

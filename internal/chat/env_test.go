@@ -64,7 +64,7 @@ func newTestEnvWith(t testing.TB, interval time.Duration) *testEnv {
 	t.Cleanup(env.driver.Close)
 	env.startServer()
 	t.Cleanup(func() { env.crashServer() })
-	env.must(env.db.Tx(t.Context(), func(tx *database.Tx) error {
+	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(t.Context(), `INSERT INTO accounts (id, name, plan_id, created_at) VALUES ($1, 'acme', 'plan_self_hosted', 1)`, account)
 		return err
 	}))

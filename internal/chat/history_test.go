@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ func TestHistory(t *testing.T) {
 	elsewhere := env.prepare(b, client.ChatRequest{Message: "m"}).session
 	start := time.UnixMilli(1_700_000_000_000).UTC()
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
-	env.must(env.db.Tx(t.Context(), func(tx *database.Tx) error {
+	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
 		for _, m := range []struct {
 			session Session
 			text    string
@@ -74,7 +75,7 @@ func TestGatewayMessageIsInsertedOnce(t *testing.T) {
 	a := env.createAgent("ada")
 	one := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "1"}).session
 	two := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "2"}).session
-	env.must(env.db.Tx(t.Context(), func(tx *database.Tx) error {
+	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
 		for i, c := range []struct {
 			session   Session
 			gatewayID string

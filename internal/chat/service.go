@@ -103,7 +103,7 @@ func (s *Service) sessionOf(ctx context.Context, actor identity.Actor, a agent.A
 	if !errors.Is(err, sql.ErrNoRows) {
 		return found, err
 	}
-	err = s.db.Tx(ctx, func(tx *database.Tx) (err error) {
+	err = s.db.Tx(ctx, "chat.first_session", func(ctx context.Context, tx *database.Tx) (err error) {
 		// Concurrent first messages of an owner share the session that one of them starts.
 		if found, err = latestSession(ctx, tx, initial.AccountID, initial.AgentID, initial.Owner); !errors.Is(err, sql.ErrNoRows) {
 			return err
@@ -164,7 +164,7 @@ func (s *Service) RunTurn(ctx context.Context, t Turn, emit func(text string) er
 }
 
 func (s *Service) saveUserMessage(ctx context.Context, t Turn) error {
-	return s.db.Tx(ctx, func(tx *database.Tx) error {
+	return s.db.Tx(ctx, "chat.save_user_message", func(ctx context.Context, tx *database.Tx) error {
 		_, err := insertMessage(ctx, tx, t.session, Message{Role: "user", Content: t.message, At: time.Now().UTC()}, "")
 		return err
 	})
@@ -237,7 +237,7 @@ func (s *Service) NewSession(ctx context.Context, actor identity.Actor, agentID 
 		return Session{}, err
 	}
 	v := newSession(actor, a, peer)
-	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+	err = s.db.Tx(ctx, "chat.new_session", func(ctx context.Context, tx *database.Tx) error {
 		previous, err := latestSession(ctx, tx, v.AccountID, v.AgentID, v.Owner)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("find session: %w", err)

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -148,7 +149,7 @@ func TestSessionsReturnsTheLatestHundred(t *testing.T) {
 	env := newTestEnv(t)
 	a := env.createAgent("ada")
 	start := time.UnixMilli(1_700_000_000_000).UTC()
-	env.must(env.db.Tx(t.Context(), func(tx *database.Tx) error {
+	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
 		for i := range 103 {
 			v := newSession(env.actor, a, fmt.Sprint(i))
 			v.StartedAt = start.Add(time.Duration(i*37%103) * time.Second)

@@ -24,7 +24,7 @@ func scanSession(r database.Row) (Session, error) {
 
 // findSession returns a session of an agent. If peer is not empty, the session must
 // be that peer's. Faults: NotFound.
-func findSession(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, id identity.SessionID, peer string) (Session, error) {
+func findSession(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, id identity.SessionID, peer string) (Session, error) {
 	s, err := database.One(ctx, q, scanSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND id = $3 AND ($4 = '' OR peer_id = $4)`,
 		account, agent, id, peer)
@@ -36,7 +36,7 @@ func findSession(ctx context.Context, q database.Querier, account identity.Accou
 
 // latestSession returns the owner's session that was started last.
 // Errors: sql.ErrNoRows.
-func latestSession(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, owner string) (Session, error) {
+func latestSession(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, owner string) (Session, error) {
 	return database.One(ctx, q, scanSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND owner = $3 ORDER BY started_at DESC, id DESC LIMIT 1`,
 		account, agent, owner)
@@ -44,7 +44,7 @@ func latestSession(ctx context.Context, q database.Querier, account identity.Acc
 
 // sessionByGatewayKey returns the session with a key in its agent's gateway.
 // Errors: sql.ErrNoRows.
-func sessionByGatewayKey(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, key string) (Session, error) {
+func sessionByGatewayKey(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, key string) (Session, error) {
 	return database.One(ctx, q, scanSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND gateway_key = $3`, account, agent, key)
 }
@@ -61,7 +61,7 @@ func insertSession(ctx context.Context, tx *database.Tx, s Session) error {
 
 // listSessions returns the sessions that were started last, newest first, and how many
 // there are in total.
-func listSessions(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, limit int) ([]Session, int, error) {
+func listSessions(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, limit int) ([]Session, int, error) {
 	all, err := database.All(ctx, q, scanSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 ORDER BY started_at DESC, id DESC LIMIT $3`,
 		account, agent, limit)
@@ -91,7 +91,7 @@ func insertMessage(ctx context.Context, tx *database.Tx, s Session, m Message, g
 
 // listMessages returns the last messages after since, oldest first, and how many there
 // are in total. If session is empty, it lists those of all sessions of the agent.
-func listMessages(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
+func listMessages(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
 	const where = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4`
 	args := []any{account, agent, session, database.Millis(since)}
 	all, err := database.All(ctx, q, scanMessage,

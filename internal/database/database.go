@@ -28,19 +28,24 @@ var migrations embed.FS
 type Settings struct {
 	Path string // the SQLite file; its directory must exist
 	Log  *slog.Logger
+	// Observe is called after each transaction with its kind, and how long it had the
+	// write lock. It must not block. Nil: not called.
+	Observe func(kind string, held time.Duration)
 }
 
-// Querier runs queries. It is a *DB, for reading, or a *Tx.
-type Querier interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+// Reader runs queries that read. It is a *DB or a *Tx. Changes need a *Tx, so the
+// compiler refuses a write on the reading side.
+type Reader interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// DB is an open, migrated database. As a Querier it reads; changes go through Tx.
+// DB is an open, migrated database. It reads; changes go through Tx.
 type DB struct {
 	read  *sql.DB
 	write *sql.DB // one connection: SQLite has one writer
+
+	observe func(kind string, held time.Duration) // may be nil
 
 	mu       sync.RWMutex
 	prepared map[string]*sql.Stmt // on read, by query; guarded by mu
@@ -72,7 +77,7 @@ func Open(ctx context.Context, s Settings) (*DB, error) {
 	}
 	read.SetMaxOpenConns(max(4, 2*runtime.GOMAXPROCS(0)))
 	read.SetMaxIdleConns(max(4, 2*runtime.GOMAXPROCS(0)))
-	db := &DB{read: read, write: write, prepared: map[string]*sql.Stmt{}}
+	db := &DB{read: read, write: write, observe: s.Observe, prepared: map[string]*sql.Stmt{}}
 	if err := db.migrate(ctx, s.Log); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database %s: %w", s.Path, err), db.Close())
 	}
@@ -111,12 +116,7 @@ func (db *DB) Close() error { return errors.Join(db.read.Close(), db.write.Close
 // Ping returns an error if the database does not answer.
 func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
 
-// ExecContext implements Querier. Changes fail: make them in a Tx.
-func (db *DB) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return db.read.ExecContext(ctx, query, args...)
-}
-
-// QueryContext implements Querier.
+// QueryContext implements Reader.
 func (db *DB) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	if s := db.statement(ctx, query); s != nil {
 		return s.QueryContext(ctx, args...)
@@ -124,7 +124,7 @@ func (db *DB) QueryContext(ctx context.Context, query string, args ...any) (*sql
 	return db.read.QueryContext(ctx, query, args...)
 }
 
-// QueryRowContext implements Querier.
+// QueryRowContext implements Reader.
 func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	if s := db.statement(ctx, query); s != nil {
 		return s.QueryRowContext(ctx, args...)
@@ -157,30 +157,88 @@ func (db *DB) statement(ctx context.Context, query string) *sql.Stmt {
 	return s
 }
 
-// Tx is a transaction. As a Querier it reads and changes.
+// Tx is a transaction. It can read and change.
 type Tx struct {
-	*sql.Tx
+	tx          *sql.Tx
 	afterCommit []func()
 }
 
-// AfterCommit calls f after the transaction is committed. It does not call f if the
+// ExecContext runs a statement that changes something.
+func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return tx.tx.ExecContext(ctx, query, args...)
+}
+
+// QueryContext implements Reader.
+func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return tx.tx.QueryContext(ctx, query, args...)
+}
+
+// QueryRowContext implements Reader.
+func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return tx.tx.QueryRowContext(ctx, query, args...)
+}
+
+// AfterCommit makes f run once the transaction is committed. It does not run if the
 // transaction is rolled back.
 func (tx *Tx) AfterCommit(f func()) { tx.afterCommit = append(tx.afterCommit, f) }
 
-// Tx runs f in a transaction that holds the write lock from its start. It commits if f
-// returns nil, and otherwise rolls back.
-func (db *DB) Tx(ctx context.Context, f func(*Tx) error) error {
+// Lock serialises the transactions that take the same lock, until they end. Take it
+// before reading what the transaction then decides on, such as a count that a limit
+// bounds or the highest version of a document. kind names the rule, id the thing that
+// it is about.
+//
+// SQLite has one writer at a time, so the transaction itself is the lock and Lock has
+// nothing to do. An engine with several writers takes an advisory lock here.
+func (tx *Tx) Lock(ctx context.Context, _ LockKind, _ string) error { return ctx.Err() }
+
+// LockKind is a rule whose transactions must not run at the same time.
+type LockKind string
+
+// The rules. An id is an account's unless stated otherwise.
+const (
+	LockAgents    LockKind = "agents"    // the plan's limit of agents
+	LockAgent     LockKind = "agent"     // an agent's desired state, config and swarm; the agent
+	LockDataKey   LockKind = "data_key"  // one data key per owner of secrets; the owner
+	LockDocuments LockKind = "documents" // versions of a document count up; the agent
+	LockKnowledge LockKind = "knowledge" // numbers and duplicates of a knowledge base; the agent or swarm
+	LockSession   LockKind = "session"   // one first session per caller of an agent; the agent
+	LockSkills    LockKind = "skills"    // slots and names of an agent's skills; the agent
+	LockSwarm     LockKind = "swarm"     // agents join no swarm that is being deleted; the swarm
+	LockSwarms    LockKind = "swarms"    // the number of swarms, and their slugs
+	LockUploads   LockKind = "uploads"   // quota and versions of uploaded skills
+)
+
+// ErrNested is the error of a transaction that is started inside another one. It would
+// wait for the other's end, and so for ever.
+var ErrNested = errors.New("a transaction was started inside another one")
+
+// inTx is the context key of the kind of the transaction that a context belongs to.
+type inTx struct{}
+
+// Tx runs f in a transaction of this kind, a name such as "agent.create". The
+// transaction has the write lock from its start. It is committed if f returns nil, and
+// rolled back otherwise. f uses the context that it gets: it must not call a gateway, a
+// driver or the network.
+// Errors: ErrNested; f's; of the database.
+func (db *DB) Tx(ctx context.Context, kind string, f func(ctx context.Context, tx *Tx) error) error {
+	if outer, ok := ctx.Value(inTx{}).(string); ok {
+		return fmt.Errorf("%w: %s inside %s", ErrNested, kind, outer)
+	}
 	sqlTx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("begin: %w", err)
+		return fmt.Errorf("begin %s: %w", kind, err)
 	}
-	tx := &Tx{Tx: sqlTx}
-	defer func() { _ = sqlTx.Rollback() }() // after a commit this is a no-op
-	if err := f(tx); err != nil {
+	if db.observe != nil {
+		began := time.Now()
+		defer func() { db.observe(kind, time.Since(began)) }()
+	}
+	tx := &Tx{tx: sqlTx}
+	defer func() { _ = sqlTx.Rollback() }() // no effect after a commit
+	if err := f(context.WithValue(ctx, inTx{}, kind), tx); err != nil {
 		return err
 	}
 	if err := sqlTx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", err)
+		return fmt.Errorf("commit %s: %w", kind, err)
 	}
 	for _, f := range tx.afterCommit {
 		f()
@@ -192,12 +250,12 @@ func (db *DB) Tx(ctx context.Context, f func(*Tx) error) error {
 type Row interface{ Scan(dest ...any) error }
 
 // One returns the first row of a query. Errors: sql.ErrNoRows.
-func One[T any](ctx context.Context, q Querier, scan func(Row) (T, error), query string, args ...any) (T, error) {
+func One[T any](ctx context.Context, q Reader, scan func(Row) (T, error), query string, args ...any) (T, error) {
 	return scan(q.QueryRowContext(ctx, query, args...))
 }
 
 // All returns every row of a query.
-func All[T any](ctx context.Context, q Querier, scan func(Row) (T, error), query string, args ...any) ([]T, error) {
+func All[T any](ctx context.Context, q Reader, scan func(Row) (T, error), query string, args ...any) ([]T, error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -215,8 +273,8 @@ func All[T any](ctx context.Context, q Querier, scan func(Row) (T, error), query
 }
 
 // Exec runs a statement and returns the number of rows that it changed.
-func Exec(ctx context.Context, q Querier, query string, args ...any) (int64, error) {
-	res, err := q.ExecContext(ctx, query, args...)
+func Exec(ctx context.Context, tx *Tx, query string, args ...any) (int64, error) {
+	res, err := tx.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, err
 	}

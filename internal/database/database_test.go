@@ -6,14 +6,17 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 )
 
-func count(t *testing.T, q database.Querier) int {
+func count(t *testing.T, q database.Reader) int {
 	t.Helper()
 	n, err := database.One(t.Context(), q, database.Scalar[int], `SELECT count(*) FROM events`)
 	if err != nil {
@@ -28,7 +31,7 @@ func TestTxCommitsOrRollsBackEverything(t *testing.T) {
 	db := databasetest.New(t)
 	calls := 0
 	broken := errors.New("broken")
-	err := db.Tx(t.Context(), func(tx *database.Tx) error {
+	err := db.Tx(t.Context(), "database.test", func(ctx context.Context, tx *database.Tx) error {
 		tx.AfterCommit(func() { calls++ })
 		if _, err := tx.ExecContext(t.Context(), insert); err != nil {
 			return err
@@ -38,7 +41,7 @@ func TestTxCommitsOrRollsBackEverything(t *testing.T) {
 	if !errors.Is(err, broken) || count(t, db) != 0 || calls != 0 {
 		t.Fatalf("err %v, %d rows, %d calls", err, count(t, db), calls)
 	}
-	err = db.Tx(t.Context(), func(tx *database.Tx) error {
+	err = db.Tx(t.Context(), "database.test", func(ctx context.Context, tx *database.Tx) error {
 		tx.AfterCommit(func() { calls++ })
 		_, err := tx.ExecContext(t.Context(), insert)
 		return err
@@ -48,10 +51,41 @@ func TestTxCommitsOrRollsBackEverything(t *testing.T) {
 	}
 }
 
-func TestChangesOutsideATxFail(t *testing.T) {
+// TestTxInsideTxFails: it would wait for itself.
+func TestTxInsideTxFails(t *testing.T) {
 	db := databasetest.New(t)
-	if _, err := db.ExecContext(t.Context(), insert); err == nil {
-		t.Fatal("a change outside a Tx succeeded")
+	err := db.Tx(t.Context(), "database.outer", func(ctx context.Context, _ *database.Tx) error {
+		return db.Tx(ctx, "database.inner", func(context.Context, *database.Tx) error { return nil })
+	})
+	if !errors.Is(err, database.ErrNested) || !strings.Contains(err.Error(), "database.inner inside database.outer") {
+		t.Fatal(err)
+	}
+}
+
+func TestTransactionsAreObserved(t *testing.T) {
+	var kinds []string
+	db, err := database.Open(t.Context(), database.Settings{
+		Path: filepath.Join(t.TempDir(), "agento.db"),
+		Observe: func(kind string, held time.Duration) {
+			if held <= 0 {
+				t.Errorf("%s held the write lock for %s", kind, held)
+			}
+			kinds = append(kinds, kind)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	failure := errors.New("rolled back")
+	for kind, result := range map[string]error{"test.committed": nil, "test.failed": failure} {
+		if err := db.Tx(t.Context(), kind, func(context.Context, *database.Tx) error { return result }); !errors.Is(err, result) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	slices.Sort(kinds)
+	if !slices.Equal(kinds, []string{"test.committed", "test.failed"}) {
+		t.Errorf("observed %q", kinds)
 	}
 }
 
@@ -67,7 +101,7 @@ func TestProcessesWriteConcurrently(t *testing.T) {
 		t.Cleanup(func() { _ = db.Close() })
 		all.Go(func() {
 			for range 25 {
-				err := db.Tx(context.Background(), func(tx *database.Tx) error {
+				err := db.Tx(context.Background(), "database.test", func(ctx context.Context, tx *database.Tx) error {
 					_, err := tx.ExecContext(context.Background(), insert)
 					return err
 				})

@@ -1,6 +1,7 @@
 package event_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -17,7 +18,7 @@ func TestAppendNotifiesAfterTheCommit(t *testing.T) {
 	notified, stop := log.Subscribe("agent/1")
 	defer stop()
 	write := func(fail error) error {
-		return db.Tx(t.Context(), func(tx *database.Tx) error {
+		return db.Tx(t.Context(), "event.test", func(ctx context.Context, tx *database.Tx) error {
 			e := event.Event{Topic: "agent/1", Kind: "agent.created", Data: map[string]any{"name": "x"}}
 			return errors.Join(log.Append(t.Context(), tx, identity.ByKey("a", "key_1"), e), fail)
 		})
@@ -44,7 +45,7 @@ func TestAppendNotifiesAfterTheCommit(t *testing.T) {
 func TestEventWithoutDataHasAnEmptyObject(t *testing.T) {
 	db := databasetest.New(t)
 	log := event.NewLog(db)
-	err := db.Tx(t.Context(), func(tx *database.Tx) error {
+	err := db.Tx(t.Context(), "event.test", func(ctx context.Context, tx *database.Tx) error {
 		return log.Append(t.Context(), tx, identity.BySystem("a"), event.Event{Topic: "agent/1", Kind: "agent.removed"})
 	})
 	if err != nil {
@@ -60,7 +61,7 @@ func TestListReturnsPagesOfOneAccountNewestFirst(t *testing.T) {
 	db := databasetest.New(t)
 	log := event.NewLog(db)
 	for i, account := range []identity.AccountID{"a", "b", "a", "a"} {
-		err := db.Tx(t.Context(), func(tx *database.Tx) error {
+		err := db.Tx(t.Context(), "event.test", func(ctx context.Context, tx *database.Tx) error {
 			return log.Append(t.Context(), tx, identity.BySystem(account), event.Event{Topic: "t", Kind: "k", Data: map[string]any{"i": i}})
 		})
 		if err != nil {

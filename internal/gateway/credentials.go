@@ -40,14 +40,14 @@ func (c credentials) token(purpose string) (vault.Secret, error) {
 	return token, nil
 }
 
-func (m *Manager) readCredentials(ctx context.Context, q database.Querier, a agent.Agent) (credentials, error) {
+func (m *Manager) readCredentials(ctx context.Context, q database.Reader, a agent.Agent) (credentials, error) {
 	all, err := m.readManyCredentials(ctx, q, a.AccountID, []agent.Agent{a})
 	return all[a.ID], err
 }
 
 // readManyCredentials reads the credentials of agents of one account, with a number
 // of queries that does not grow with the number of agents.
-func (m *Manager) readManyCredentials(ctx context.Context, q database.Querier, account identity.AccountID, agents []agent.Agent) (map[identity.AgentID]credentials, error) {
+func (m *Manager) readManyCredentials(ctx context.Context, q database.Reader, account identity.AccountID, agents []agent.Agent) (map[identity.AgentID]credentials, error) {
 	var owners []vault.OwnerID
 	swarms := map[identity.SwarmID]bool{"": true}
 	for i := range agents {

@@ -163,7 +163,7 @@ func (m *Manager) writeHome(ctx context.Context, a agent.Agent, d desiredHome, c
 	if err := m.writeFiles(ctx, a, d, changed); err != nil {
 		return err
 	}
-	err := m.db.Tx(ctx, func(tx *database.Tx) error {
+	err := m.db.Tx(ctx, "gateway.mark_synced", func(ctx context.Context, tx *database.Tx) error {
 		return m.workspace.MarkDelivered(ctx, tx, a.AccountID, a.ID, d.content)
 	})
 	if err != nil {

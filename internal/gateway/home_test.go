@@ -176,7 +176,7 @@ func (c *contributor) set(digest, content string) {
 }
 
 // Digest implements gateway.HomeContributor.
-func (c *contributor) Digest(context.Context, database.Querier, identity.AccountID, identity.AgentID) (string, error) {
+func (c *contributor) Digest(context.Context, database.Reader, identity.AccountID, identity.AgentID) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.digest, nil

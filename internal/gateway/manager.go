@@ -24,7 +24,7 @@ import (
 // HomeContributor is another package that puts files into the homes of agents.
 type HomeContributor interface {
 	// Digest changes whenever SyncHome has something to do.
-	Digest(ctx context.Context, q database.Querier, account identity.AccountID, id identity.AgentID) (string, error)
+	Digest(ctx context.Context, q database.Reader, account identity.AccountID, id identity.AgentID) (string, error)
 	// SyncHome makes a home hold what it should. It is never called twice at once for
 	// one home.
 	SyncHome(ctx context.Context, home runtime.Home, account identity.AccountID, id identity.AgentID) error

@@ -118,13 +118,13 @@ func bearerToken(id identity.AgentID, token vault.Secret) vault.Secret {
 
 // NeedsRestart reports whether a's running gateway differs from what its record and
 // its secrets now ask for. It is false for an agent that does not run.
-func (m *Manager) NeedsRestart(ctx context.Context, q database.Querier, a agent.Agent) (bool, error) {
+func (m *Manager) NeedsRestart(ctx context.Context, q database.Reader, a agent.Agent) (bool, error) {
 	return m.AnyNeedsRestart(ctx, q, a.AccountID, []agent.Agent{a})
 }
 
 // AnyNeedsRestart is NeedsRestart for many agents of one account. Its number of
 // queries does not grow with the number of agents.
-func (m *Manager) AnyNeedsRestart(ctx context.Context, q database.Querier, account identity.AccountID, agents []agent.Agent) (bool, error) {
+func (m *Manager) AnyNeedsRestart(ctx context.Context, q database.Reader, account identity.AccountID, agents []agent.Agent) (bool, error) {
 	var running []agent.Agent
 	for i := range agents {
 		if a := agents[i]; a.SpecDigest != "" && a.DesiredState == agent.DesiredRunning && a.Place != "" {

@@ -32,7 +32,10 @@ func (s *Service) Delete(ctx context.Context, actor identity.Actor, in DeleteReq
 		return 0, err
 	}
 	var n int64
-	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+	err = s.db.Tx(ctx, "knowledge.delete", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockKnowledge, scope.id); err != nil {
+			return err
+		}
 		if column == "" {
 			n, err = deleteAllEntries(ctx, tx, space)
 		} else {

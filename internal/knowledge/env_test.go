@@ -65,7 +65,7 @@ type testRecords struct {
 }
 
 // SwarmOf implements Agents.
-func (r *testRecords) SwarmOf(_ context.Context, _ database.Querier, in identity.AccountID, agent identity.AgentID) (identity.SwarmID, error) {
+func (r *testRecords) SwarmOf(_ context.Context, _ database.Reader, in identity.AccountID, agent identity.AgentID) (identity.SwarmID, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	swarm, ok := r.agents[agent]
@@ -76,7 +76,7 @@ func (r *testRecords) SwarmOf(_ context.Context, _ database.Querier, in identity
 }
 
 // Exists implements Swarms.
-func (r *testRecords) Exists(_ context.Context, _ database.Querier, in identity.AccountID, swarm identity.SwarmID) error {
+func (r *testRecords) Exists(_ context.Context, _ database.Reader, in identity.AccountID, swarm identity.SwarmID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if in != account || !r.swarms[swarm] {

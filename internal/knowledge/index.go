@@ -15,13 +15,13 @@ import (
 // SQLite. A second one for PostgreSQL with pgvector is planned.
 type Index interface {
 	// Nearest returns the k entries with the largest cosine, best first.
-	Nearest(ctx context.Context, q database.Querier, space vectorSpace, v []float32, k int) ([]match, error)
+	Nearest(ctx context.Context, q database.Reader, space vectorSpace, v []float32, k int) ([]match, error)
 	// Above returns, for each vector, every entry with at least that cosine, best
 	// first. It is exact: no entry is missing.
-	Above(ctx context.Context, q database.Querier, space vectorSpace, vectors [][]float32, cosine float64) ([][]match, error)
+	Above(ctx context.Context, q database.Reader, space vectorSpace, vectors [][]float32, cosine float64) ([][]match, error)
 	// Load prepares the index for a space, so that a writer that holds a lock does
 	// not wait for it.
-	Load(ctx context.Context, q database.Querier, space vectorSpace) error
+	Load(ctx context.Context, q database.Reader, space vectorSpace) error
 	// EvictIdle frees the memory of spaces that were not used for a while before now.
 	EvictIdle(now time.Time)
 }

@@ -40,7 +40,7 @@ func newExactIndex(maxMemory int64, idle time.Duration) *exactIndex {
 }
 
 // Nearest implements Index.
-func (x *exactIndex) Nearest(ctx context.Context, q database.Querier, space vectorSpace, v []float32, k int) ([]match, error) {
+func (x *exactIndex) Nearest(ctx context.Context, q database.Reader, space vectorSpace, v []float32, k int) ([]match, error) {
 	var best []match
 	err := x.forEachMatrix(ctx, q, space, func(m *index.Matrix) ([]int64, error) {
 		hits, missing, err := m.Nearest(v, k, exactVectors(ctx, q, space))
@@ -52,7 +52,7 @@ func (x *exactIndex) Nearest(ctx context.Context, q database.Querier, space vect
 }
 
 // Above implements Index.
-func (x *exactIndex) Above(ctx context.Context, q database.Querier, space vectorSpace, vectors [][]float32, cosine float64) ([][]match, error) {
+func (x *exactIndex) Above(ctx context.Context, q database.Reader, space vectorSpace, vectors [][]float32, cosine float64) ([][]match, error) {
 	all := make([][]match, len(vectors))
 	err := x.forEachMatrix(ctx, q, space, func(m *index.Matrix) ([]int64, error) {
 		hits, missing, err := m.Above(vectors, cosine, exactVectors(ctx, q, space))
@@ -68,7 +68,7 @@ func (x *exactIndex) Above(ctx context.Context, q database.Querier, space vector
 }
 
 // Load implements Index.
-func (x *exactIndex) Load(ctx context.Context, q database.Querier, space vectorSpace) error {
+func (x *exactIndex) Load(ctx context.Context, q database.Reader, space vectorSpace) error {
 	if space.scope == 0 {
 		return nil
 	}
@@ -99,7 +99,7 @@ func sortMatches(all []match) {
 // forEachMatrix calls f with the whole space in one matrix or, if that would need more
 // than the allowed memory, with one part after the other. f returns the keys of rows
 // that have no exact vector any more.
-func (x *exactIndex) forEachMatrix(ctx context.Context, q database.Querier, space vectorSpace, f func(*index.Matrix) ([]int64, error)) error {
+func (x *exactIndex) forEachMatrix(ctx context.Context, q database.Reader, space vectorSpace, f func(*index.Matrix) ([]int64, error)) error {
 	if space.scope == 0 {
 		return nil
 	}
@@ -189,7 +189,7 @@ func (x *exactIndex) EvictIdle(now time.Time) {
 
 // loadNew adds the entries up to covered that are not in the matrix yet. It reports
 // whether the whole space fits in maxMemory.
-func (l *loadedSpace) loadNew(ctx context.Context, q database.Querier, space vectorSpace, covered, maxMemory int64) (bool, error) {
+func (l *loadedSpace) loadNew(ctx context.Context, q database.Reader, space vectorSpace, covered, maxMemory int64) (bool, error) {
 	l.mu.RLock()
 	current := l.matrix != nil && l.through >= covered
 	l.mu.RUnlock()
@@ -242,7 +242,7 @@ func (l *loadedSpace) remove(deleted []int64) bool {
 const partRows = 1 << 16
 
 // forEachPart calls f with one part of the space after the other.
-func forEachPart(ctx context.Context, q database.Querier, space vectorSpace, covered int64, f func(*index.Matrix) ([]int64, error)) error {
+func forEachPart(ctx context.Context, q database.Reader, space vectorSpace, covered int64, f func(*index.Matrix) ([]int64, error)) error {
 	for from := int64(0); from < covered; {
 		m, err := index.NewMatrix(space.dimension)
 		if err != nil {
@@ -269,7 +269,7 @@ func forEachPart(ctx context.Context, q database.Querier, space vectorSpace, cov
 
 // readVectors calls f for every vector with from < seq <= through, in order, until
 // f returns false.
-func readVectors(ctx context.Context, q database.Querier, space vectorSpace, from, through int64, f func(int64, []float32) (bool, error)) error {
+func readVectors(ctx context.Context, q database.Reader, space vectorSpace, from, through int64, f func(int64, []float32) (bool, error)) error {
 	rows, err := q.QueryContext(ctx,
 		`SELECT e.seq, v.vector FROM knowledge_entries e JOIN knowledge_vectors v ON v.entry_id = e.id AND v.model = $3
 		 WHERE e.account_id = $1 AND e.scope = $2 AND e.seq > $4 AND e.seq <= $5 ORDER BY e.seq`,
@@ -302,7 +302,7 @@ func scanVector(row database.Row, dimension int) (int64, []float32, error) {
 
 // exactVectors returns a function that reads the vectors of a few entries. The vector
 // of a deleted entry is nil.
-func exactVectors(ctx context.Context, q database.Querier, space vectorSpace) index.Exact {
+func exactVectors(ctx context.Context, q database.Reader, space vectorSpace) index.Exact {
 	return func(seqs []int64) ([][]float32, error) {
 		rows, err := q.QueryContext(ctx,
 			`SELECT e.seq, v.vector FROM knowledge_entries e JOIN knowledge_vectors v ON v.entry_id = e.id AND v.model = $3

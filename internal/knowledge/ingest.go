@@ -102,7 +102,10 @@ var errDryRun = errors.New("dry run")
 // tryIngest plans and writes in one transaction. Errors: errScopeChanged.
 func (s *Service) tryIngest(ctx context.Context, actor identity.Actor, scope Scope, in IngestRequest, vectors [][]float32) (IngestResult, error) {
 	var result IngestResult
-	err := s.db.Tx(ctx, func(tx *database.Tx) error {
+	err := s.db.Tx(ctx, "knowledge.try_ingest", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockKnowledge, scope.id); err != nil {
+			return err
+		}
 		space, lastSeq, err := s.lockCurrent(ctx, tx, actor.AccountID, scope, in.Target)
 		if err != nil {
 			return err

@@ -148,7 +148,7 @@ type candidate struct{ id, claim string }
 // normalized claim is one of the claims. If all texts of a scope follow one template,
 // every entry of the scope is a match: each is therefore read once, and its claim is
 // kept only if a chunk has it too.
-func duplicateCandidates(ctx context.Context, q database.Querier, space vectorSpace, found [][]match, claims []string) (map[int64]candidate, error) {
+func duplicateCandidates(ctx context.Context, q database.Reader, space vectorSpace, found [][]match, claims []string) (map[int64]candidate, error) {
 	var seqs []int64
 	for _, matches := range found {
 		for _, m := range matches {

@@ -350,7 +350,7 @@ func TestKnowledgeFollowsSwarmMembership(t *testing.T) {
 		t.Error("bob finds an entry of ann's own:", found, err)
 	}
 
-	err := env.db.Tx(ctx, func(tx *database.Tx) error {
+	err := env.db.Tx(ctx, "knowledge.test", func(ctx context.Context, tx *database.Tx) error {
 		return env.SwarmDeleted(ctx, tx, account, "team", []identity.AgentID{"ann", "bob"})
 	})
 	if err != nil {
@@ -373,7 +373,7 @@ func TestKnowledgeFollowsSwarmMembership(t *testing.T) {
 	_, err = env.List(ctx, account, ListRequest{Target: swarm("team")})
 	wantFault(t, err, fault.NotFound)
 
-	err = env.db.Tx(ctx, func(tx *database.Tx) error { return env.AgentDeleted(ctx, tx, actor, "ann") })
+	err = env.db.Tx(ctx, "knowledge.test", func(ctx context.Context, tx *database.Tx) error { return env.AgentDeleted(ctx, tx, actor, "ann") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +384,9 @@ func TestSwarmDeletedWithoutAgents(t *testing.T) {
 	env := newTestEnv(t)
 	ctx := t.Context()
 	env.ingest(t, IngestRequest{Target: swarm("team"), Chunks: chunks("shared", "The team eats cake.")})
-	if err := env.db.Tx(ctx, func(tx *database.Tx) error { return env.SwarmDeleted(ctx, tx, account, "team", nil) }); err != nil {
+	if err := env.db.Tx(ctx, "knowledge.test", func(ctx context.Context, tx *database.Tx) error {
+		return env.SwarmDeleted(ctx, tx, account, "team", nil)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	env.records.deleteSwarm("team")

@@ -79,7 +79,7 @@ func (s *Service) DropModel(ctx context.Context, model string) error {
 	if model == s.embedder.Name() {
 		return fault.New(fault.Conflict, "The model %s is in use. Start the server with another embedder first.", model)
 	}
-	return s.db.Tx(ctx, func(tx *database.Tx) error {
+	return s.db.Tx(ctx, "knowledge.drop_model", func(ctx context.Context, tx *database.Tx) error {
 		for _, table := range []string{"knowledge_coverage", "knowledge_vectors"} {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE model = $1`, model); err != nil {
 				return fmt.Errorf("delete the vectors of %s: %w", model, err)
@@ -97,7 +97,7 @@ type uncoveredScope struct {
 }
 
 // uncoveredScopes lists the scopes, of every account, that a model does not cover.
-func uncoveredScopes(ctx context.Context, q database.Querier, model string) ([]uncoveredScope, error) {
+func uncoveredScopes(ctx context.Context, q database.Reader, model string) ([]uncoveredScope, error) {
 	return database.All(ctx, q, func(r database.Row) (uncoveredScope, error) {
 		var u uncoveredScope
 		err := r.Scan(&u.account, &u.scope, &u.entries)
@@ -153,7 +153,7 @@ func (s *Service) embedBatch(ctx context.Context, e embed.Embedder, space vector
 	if err != nil {
 		return 0, err
 	}
-	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+	err = s.db.Tx(ctx, "knowledge.embed_batch", func(ctx context.Context, tx *database.Tx) error {
 		if err := insertVectors(ctx, tx, space, entries, vectors); err != nil {
 			return err
 		}

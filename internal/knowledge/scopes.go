@@ -47,13 +47,13 @@ type Target struct {
 type Agents interface {
 	// SwarmOf returns the swarm that an agent is in, or "" if it is in none.
 	// Faults: NotFound.
-	SwarmOf(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) (identity.SwarmID, error)
+	SwarmOf(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) (identity.SwarmID, error)
 }
 
 // Swarms reads the records of swarms.
 type Swarms interface {
 	// Exists returns nil if the account has the swarm. Faults: NotFound.
-	Exists(ctx context.Context, q database.Querier, account identity.AccountID, swarm identity.SwarmID) error
+	Exists(ctx context.Context, q database.Reader, account identity.AccountID, swarm identity.SwarmID) error
 }
 
 // Scopes finds the scope of a target in the records of agents and swarms.

@@ -144,7 +144,7 @@ func (s *Service) searchVectors(ctx context.Context, spaces []vectorSpace, query
 
 // readMatches reads the entries of the matches with a similarity above 0. It skips
 // entries that were deleted meanwhile.
-func readMatches(ctx context.Context, q database.Querier, space vectorSpace, matches []match) ([]SearchResult, error) {
+func readMatches(ctx context.Context, q database.Reader, space vectorSpace, matches []match) ([]SearchResult, error) {
 	seqs := make([]int64, 0, len(matches))
 	cosines := make(map[int64]float64, len(matches))
 	for _, m := range matches {

@@ -48,7 +48,7 @@ func encodeMetadata(m map[string]any) (string, error) {
 }
 
 // scopeNumber returns the number of a scope, or 0 if nothing was ever stored in it.
-func scopeNumber(ctx context.Context, q database.Querier, account identity.AccountID, scope Scope) (int64, error) {
+func scopeNumber(ctx context.Context, q database.Reader, account identity.AccountID, scope Scope) (int64, error) {
 	n, err := database.One(ctx, q, database.Scalar[int64],
 		`SELECT number FROM knowledge_scopes WHERE account_id = $1 AND kind = $2 AND target_id = $3`,
 		account, scope.kind, scope.id)
@@ -75,13 +75,13 @@ func setLastSeq(ctx context.Context, tx *database.Tx, account identity.AccountID
 	return err
 }
 
-func lastSeq(ctx context.Context, q database.Querier, account identity.AccountID, scope int64) (int64, error) {
+func lastSeq(ctx context.Context, q database.Reader, account identity.AccountID, scope int64) (int64, error) {
 	return database.One(ctx, q, database.Scalar[int64],
 		`SELECT last_seq FROM knowledge_scopes WHERE account_id = $1 AND number = $2`, account, scope)
 }
 
 // coverage returns the seq up to which every entry has a vector of the model.
-func coverage(ctx context.Context, q database.Querier, space vectorSpace) (int64, error) {
+func coverage(ctx context.Context, q database.Reader, space vectorSpace) (int64, error) {
 	n, err := database.One(ctx, q, database.Scalar[int64],
 		`SELECT through_seq FROM knowledge_coverage WHERE account_id = $1 AND scope = $2 AND model = $3`,
 		space.account, space.scope, space.model)
@@ -99,12 +99,12 @@ func setCoverage(ctx context.Context, tx *database.Tx, space vectorSpace, seq in
 	return err
 }
 
-func hasEntries(ctx context.Context, q database.Querier, space vectorSpace) (bool, error) {
+func hasEntries(ctx context.Context, q database.Reader, space vectorSpace) (bool, error) {
 	return database.One(ctx, q, database.Scalar[bool],
 		`SELECT EXISTS (SELECT 1 FROM knowledge_entries WHERE account_id = $1 AND scope = $2)`, space.account, space.scope)
 }
 
-func countEntries(ctx context.Context, q database.Querier, space vectorSpace) (int64, error) {
+func countEntries(ctx context.Context, q database.Reader, space vectorSpace) (int64, error) {
 	return database.One(ctx, q, database.Scalar[int64],
 		`SELECT count(*) FROM knowledge_entries WHERE account_id = $1 AND scope = $2`, space.account, space.scope)
 }
@@ -157,7 +157,7 @@ func setMetadata(ctx context.Context, tx *database.Tx, account identity.AccountI
 }
 
 // entriesBy returns the scope's entries whose column has one of the values.
-func entriesBy[T any](ctx context.Context, q database.Querier, space vectorSpace, column string, values []T) ([]Entry, error) {
+func entriesBy[T any](ctx context.Context, q database.Reader, space vectorSpace, column string, values []T) ([]Entry, error) {
 	if len(values) == 0 {
 		return nil, nil
 	}
@@ -168,7 +168,7 @@ func entriesBy[T any](ctx context.Context, q database.Querier, space vectorSpace
 }
 
 // hasAnyEntry reports whether the scope has an entry with one of these seqs.
-func hasAnyEntry(ctx context.Context, q database.Querier, space vectorSpace, seqs []int64) (bool, error) {
+func hasAnyEntry(ctx context.Context, q database.Reader, space vectorSpace, seqs []int64) (bool, error) {
 	for part := range slices.Chunk(seqs, maxInList) {
 		has, err := database.One(ctx, q, database.Scalar[bool],
 			`SELECT EXISTS (SELECT 1 FROM knowledge_entries WHERE account_id = $1 AND scope = $2 AND seq IN `+placeholders(3, len(part))+`)`,

@@ -22,7 +22,7 @@ type textMatch struct {
 
 // searchText returns the entries that share words with the query, best first by BM25.
 // It uses SQLite's FTS5; PostgreSQL has tsvector.
-func searchText(ctx context.Context, q database.Querier, account identity.AccountID, spaces []vectorSpace, query string, limit int) ([]textMatch, error) {
+func searchText(ctx context.Context, q database.Reader, account identity.AccountID, spaces []vectorSpace, query string, limit int) ([]textMatch, error) {
 	words := contentWords(query)
 	if len(words) == 0 || len(spaces) == 0 {
 		return nil, nil
@@ -54,7 +54,7 @@ func searchText(ctx context.Context, q database.Querier, account identity.Accoun
 
 // countWords returns how many of the words each entry has, by its number. It queries
 // the full-text index, because only the index knows which forms it treats as one word.
-func countWords(ctx context.Context, q database.Querier, entries []Entry, words []string) (map[int64]int, error) {
+func countWords(ctx context.Context, q database.Reader, entries []Entry, words []string) (map[int64]int, error) {
 	numbers := make([]int64, len(entries))
 	for i, e := range entries {
 		numbers[i] = e.number

@@ -107,7 +107,7 @@ func (m *Meter) Flush(ctx context.Context) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	err := m.db.Tx(ctx, func(tx *database.Tx) error {
+	err := m.db.Tx(ctx, "modelproxy.add_usage", func(ctx context.Context, tx *database.Tx) error {
 		for key, sum := range batch {
 			if err := upsertUsage(ctx, tx, key, sum); err != nil {
 				return err
@@ -167,7 +167,7 @@ func upsertUsage(ctx context.Context, tx *database.Tx, k usageKey, c Counts) err
 	return err
 }
 
-func listUsage(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) ([]HourlyUsage, error) {
+func listUsage(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) ([]HourlyUsage, error) {
 	return database.All(ctx, q, scanUsage, `SELECT
 		agent_id, peer_id, session_id, provider, model, hour, requests, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens
 		FROM usage WHERE account_id = $1 AND ($2 = '' OR agent_id = $2)

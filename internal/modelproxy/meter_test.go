@@ -73,7 +73,9 @@ func TestDeleteAgentDeletesOneAgentsUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Add(newUsage("acct_1", "a", "s2", noon))
-	if err := db.Tx(t.Context(), func(tx *database.Tx) error { return m.DeleteAgent(t.Context(), tx, identity.BySystem("acct_1"), "a") }); err != nil {
+	if err := db.Tx(t.Context(), "modelproxy.test", func(ctx context.Context, tx *database.Tx) error {
+		return m.DeleteAgent(t.Context(), tx, identity.BySystem("acct_1"), "a")
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if left := readUsage(t, m, "acct_1", ""); len(left) != 1 || left[0].AgentID != "b" {

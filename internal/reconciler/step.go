@@ -44,7 +44,7 @@ func (r *Reconciler) step(ctx context.Context, l *loop) (next, error) {
 // remove removes everything of an agent.
 func (r *Reconciler) remove(ctx context.Context, a agent.Agent) error {
 	return r.gateways.Remove(ctx, a, func(ctx context.Context) error {
-		return r.db.Tx(ctx, func(tx *database.Tx) error {
+		return r.db.Tx(ctx, "reconciler.remove", func(ctx context.Context, tx *database.Tx) error {
 			if err := r.erase(ctx, tx, a); err != nil {
 				return err
 			}

@@ -9,7 +9,7 @@ import (
 
 // DesiredFiles returns the files that the home of an agent should have, by path in the
 // home.
-func (s *Store) DesiredFiles(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) (map[string][]byte, error) {
+func (s *Store) DesiredFiles(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) (map[string][]byte, error) {
 	list, err := s.desiredFiles(ctx, q, account, agent)
 	if err != nil {
 		return nil, err

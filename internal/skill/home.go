@@ -19,7 +19,7 @@ import (
 // Digest returns a digest of the files that an agent's home should have of its skills,
 // without reading their contents. A home that was synced at this digest needs no
 // SyncHome. q may be a transaction.
-func (s *Store) Digest(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) (string, error) {
+func (s *Store) Digest(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) (string, error) {
 	files, err := s.desiredFiles(ctx, q, account, agent)
 	if err != nil {
 		return "", err
@@ -74,7 +74,7 @@ func (s *Store) writeFile(ctx context.Context, home runtime.Home, account identi
 // desiredFiles returns the files that the home of an agent should have, with paths in the
 // home. The SKILL.md of a skill comes last: OpenClaw watches for it, and then finds the
 // skill complete.
-func (s *Store) desiredFiles(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) ([]storedFile, error) {
+func (s *Store) desiredFiles(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) ([]storedFile, error) {
 	list, err := database.All(ctx, q, func(r database.Row) (f storedFile, err error) {
 		var slug, name string
 		err = r.Scan(&slug, &name, &f.hash)
@@ -119,7 +119,7 @@ type staleFile struct {
 	removed    bool // it was removed before: a file at this path is removed again only if its content is the same
 }
 
-func (s *Store) staleFiles(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) ([]staleFile, error) {
+func (s *Store) staleFiles(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) ([]staleFile, error) {
 	list, err := database.All(ctx, q, func(r database.Row) (f staleFile, err error) { return f, r.Scan(&f.path, &f.hash, &f.removed) },
 		`SELECT path, hash, is_removed FROM agent_skill_paths p WHERE account_id = $1 AND agent_id = $2 AND NOT EXISTS
 		(SELECT 1 FROM agent_skills s JOIN skill_files f ON f.account_id = s.account_id AND f.owner_id = s.id
@@ -138,7 +138,10 @@ func (s *Store) saveRemoved(ctx context.Context, account identity.AccountID, age
 	if !slices.ContainsFunc(stale, func(f staleFile) bool { return !f.removed }) {
 		return nil
 	}
-	err := s.db.Tx(ctx, func(tx *database.Tx) error {
+	err := s.db.Tx(ctx, "skill.save_removed", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockSkills, string(agent)); err != nil {
+			return err
+		}
 		current, err := s.staleFiles(ctx, tx, account, agent)
 		if err != nil {
 			return err

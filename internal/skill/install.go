@@ -86,7 +86,10 @@ func (s *Service) Install(ctx context.Context, actor identity.Actor, agent ident
 	at := now()
 	i := Installed{ID: newID("as_"), SkillID: p.skillID, Trust: p.Trust, Source: p.Source, Enabled: true, InstalledAt: at, account: account, agent: agent}
 	i.setPackage(p, at)
-	err = s.store.db.Tx(ctx, func(tx *database.Tx) error {
+	err = s.store.db.Tx(ctx, "skill.install", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockSkills, string(agent)); err != nil {
+			return err
+		}
 		if err := s.insert(ctx, tx, &i, p); err != nil {
 			return err
 		}
@@ -174,7 +177,7 @@ func (i Installed) checkConflict(others []Installed) error {
 
 // checkPin refuses a community skill if the account has the same version installed with
 // other files: a registry must not change a version. Faults: Conflict.
-func checkPin(ctx context.Context, q database.Querier, i Installed) error {
+func checkPin(ctx context.Context, q database.Reader, i Installed) error {
 	if i.Trust != ClawHub {
 		return nil
 	}
@@ -370,7 +373,10 @@ func (s *Service) setEnabled(ctx context.Context, tx *database.Tx, actor identit
 func (s *Service) change(ctx context.Context, account identity.AccountID, agent identity.AgentID, name string, f func(*database.Tx, *Installed) (changed bool, err error)) (Change, error) {
 	var i Installed
 	changed := false
-	err := s.store.db.Tx(ctx, func(tx *database.Tx) (err error) {
+	err := s.store.db.Tx(ctx, "skill.change", func(ctx context.Context, tx *database.Tx) (err error) {
+		if err := tx.Lock(ctx, database.LockSkills, string(agent)); err != nil {
+			return err
+		}
 		if i, err = findInstalled(ctx, tx, account, agent, name); err != nil {
 			return notInstalled(err, name)
 		}

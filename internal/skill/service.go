@@ -19,7 +19,7 @@ const DefaultMinScore = 50
 // Agents is what the service needs of agents.
 type Agents interface {
 	// Exists returns nil if the account has the agent. Faults: NotFound.
-	Exists(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) error
+	Exists(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) error
 	// Sync returns when a running agent has the installed skills, and reports whether the
 	// agent must be restarted to use them.
 	Sync(ctx context.Context, account identity.AccountID, agent identity.AgentID) (needsRestart bool, err error)
@@ -28,7 +28,7 @@ type Agents interface {
 // Plans is what the service needs of package access.
 type Plans interface {
 	// PlanOf returns the plan of an account. Faults: NotFound.
-	PlanOf(ctx context.Context, q database.Querier, account identity.AccountID) (access.Plan, error)
+	PlanOf(ctx context.Context, q database.Reader, account identity.AccountID) (access.Plan, error)
 }
 
 // Settings configure a Service.

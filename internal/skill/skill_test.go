@@ -87,7 +87,7 @@ type fakeAgents struct {
 }
 
 // Exists implements skill.Agents.
-func (*fakeAgents) Exists(_ context.Context, _ database.Querier, account identity.AccountID, agent identity.AgentID) error {
+func (*fakeAgents) Exists(_ context.Context, _ database.Reader, account identity.AccountID, agent identity.AgentID) error {
 	if !strings.HasPrefix(string(agent), "agent-") || account == otherAccount && agent == agentID {
 		return fault.New(fault.NotFound, "There is no such agent.")
 	}
@@ -106,7 +106,7 @@ func (f *fakeAgents) Sync(_ context.Context, _ identity.AccountID, agent identit
 type planOf access.Plan
 
 // PlanOf implements skill.Plans.
-func (p planOf) PlanOf(context.Context, database.Querier, identity.AccountID) (access.Plan, error) {
+func (p planOf) PlanOf(context.Context, database.Reader, identity.AccountID) (access.Plan, error) {
 	return access.Plan(p), nil
 }
 
@@ -583,7 +583,9 @@ func TestDeleteAgentDeletesAllRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, id := range []identity.AgentID{agentID, "agent-2"} {
-		err := e.db.Tx(t.Context(), func(tx *database.Tx) error { return e.store.DeleteAgent(t.Context(), tx, actor, id) })
+		err := e.db.Tx(t.Context(), "skill.test", func(ctx context.Context, tx *database.Tx) error {
+			return e.store.DeleteAgent(t.Context(), tx, actor, id)
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -593,5 +595,26 @@ func TestDeleteAgentDeletesAllRecords(t *testing.T) {
 	}
 	if e.countRows(t, "skill_files")+e.countRows(t, "skill_blobs")+e.countRows(t, "agent_skill_paths") != 0 {
 		t.Error("records were not deleted")
+	}
+}
+
+func TestConcurrentUploadsOfOneVersionStoreOne(t *testing.T) {
+	e := newEnv(t)
+	var stored atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			_, err := e.Upload(t.Context(), actor, custom("greeter", "1.0.0"), tree("greeter", fmt.Sprint("text ", i)))
+			switch {
+			case err == nil:
+				stored.Add(1)
+			case !fault.Is(err, fault.Conflict):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := stored.Load(); n != 1 {
+		t.Errorf("version 1.0.0 was stored %d times", n)
 	}
 }

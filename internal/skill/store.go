@@ -97,14 +97,14 @@ func deleteInstalled(ctx context.Context, tx *database.Tx, i Installed) error {
 }
 
 // listInstalled returns the skills of an agent, oldest first.
-func listInstalled(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) ([]Installed, error) {
+func listInstalled(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) ([]Installed, error) {
 	return database.All(ctx, q, scanInstalled,
 		`SELECT `+installedColumns+` FROM agent_skills WHERE account_id = $1 AND agent_id = $2 ORDER BY installed_at, id`, account, agent)
 }
 
 // findInstalled finds a skill of an agent by the skill's id, the installation's id or
 // the GitHub address of its source. Errors: sql.ErrNoRows.
-func findInstalled(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, name string) (Installed, error) {
+func findInstalled(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, name string) (Installed, error) {
 	if src, err := github.Parse(name); err == nil {
 		return database.One(ctx, q, scanInstalled, `SELECT `+installedColumns+` FROM agent_skills
 			WHERE account_id = $1 AND agent_id = $2 AND trust_level = $3 AND source = $4 ORDER BY installed_at LIMIT 1`, account, agent, Custom, src.String())
@@ -115,7 +115,7 @@ func findInstalled(ctx context.Context, q database.Querier, account identity.Acc
 
 // hasOtherDigest reports whether the account has the same version of the same skill
 // installed with other files.
-func hasOtherDigest(ctx context.Context, q database.Querier, i Installed) (bool, error) {
+func hasOtherDigest(ctx context.Context, q database.Reader, i Installed) (bool, error) {
 	n, err := database.One(ctx, q, database.Scalar[int], `SELECT COUNT(*) FROM agent_skills
 		WHERE account_id = $1 AND trust_level = $2 AND skill_id = $3 AND version = $4 AND digest <> $5`, i.account, i.Trust, i.SkillID, i.Version, i.digest)
 	return n > 0, err
@@ -123,7 +123,7 @@ func hasOtherDigest(ctx context.Context, q database.Querier, i Installed) (bool,
 
 // countInstalls returns, by skill id, how many agents have a skill: of all accounts, or
 // for custom skills of one account.
-func countInstalls(ctx context.Context, q database.Querier, trust Trust, account identity.AccountID) (map[string]int, error) {
+func countInstalls(ctx context.Context, q database.Reader, trust Trust, account identity.AccountID) (map[string]int, error) {
 	type count struct {
 		id string
 		n  int

@@ -52,7 +52,7 @@ func deleteUnusedBlobs(ctx context.Context, tx *database.Tx, account identity.Ac
 }
 
 // readFiles returns the files of an owner by path; none if it does not exist.
-func readFiles(ctx context.Context, q database.Querier, account identity.AccountID, owner string) (map[string][]byte, error) {
+func readFiles(ctx context.Context, q database.Reader, account identity.AccountID, owner string) (map[string][]byte, error) {
 	list, err := database.All(ctx, q, func(r database.Row) (f storedFile, err error) { return f, r.Scan(&f.path, &f.data) },
 		`SELECT f.path, b.data FROM skill_files f JOIN skill_blobs b ON b.account_id = f.account_id AND b.hash = f.hash
 		WHERE f.account_id = $1 AND f.owner_id = $2`, account, owner)
@@ -67,7 +67,7 @@ func readFiles(ctx context.Context, q database.Querier, account identity.Account
 }
 
 // readBlob returns a content by its hash. Errors: sql.ErrNoRows.
-func readBlob(ctx context.Context, q database.Querier, account identity.AccountID, hash string) ([]byte, error) {
+func readBlob(ctx context.Context, q database.Reader, account identity.AccountID, hash string) ([]byte, error) {
 	data, err := database.One(ctx, q, database.Scalar[[]byte], `SELECT data FROM skill_blobs WHERE account_id = $1 AND hash = $2`, account, hash)
 	if err != nil {
 		return nil, fmt.Errorf("read skill file %s: %w", hash, err)

@@ -57,7 +57,7 @@ func deleteUpload(ctx context.Context, tx *database.Tx, u upload) error {
 
 // listUploads returns every version of a skill that was uploaded, deleted ones too,
 // highest version first.
-func listUploads(ctx context.Context, q database.Querier, account identity.AccountID, skillID string) ([]upload, error) {
+func listUploads(ctx context.Context, q database.Reader, account identity.AccountID, skillID string) ([]upload, error) {
 	all, err := database.All(ctx, q, scanUpload, `SELECT `+uploadColumns+` FROM custom_skills WHERE account_id = $1 AND skill_id = $2`, account, skillID)
 	slices.SortFunc(all, compareUploads)
 	return all, err
@@ -76,7 +76,7 @@ func compareUploads(a, b upload) int {
 
 // latestUploads returns the highest version of each skill that is not deleted, ordered by
 // id.
-func latestUploads(ctx context.Context, q database.Querier, account identity.AccountID) ([]upload, error) {
+func latestUploads(ctx context.Context, q database.Reader, account identity.AccountID) ([]upload, error) {
 	all, err := database.All(ctx, q, scanUpload, `SELECT `+uploadColumns+` FROM custom_skills WHERE account_id = $1 AND deleted_at = 0 ORDER BY skill_id`, account)
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func latestUploads(ctx context.Context, q database.Querier, account identity.Acc
 
 // sumUploads returns how many versions an account keeps, and the size of their files in
 // bytes.
-func sumUploads(ctx context.Context, q database.Querier, account identity.AccountID) (versions, size int64, err error) {
+func sumUploads(ctx context.Context, q database.Reader, account identity.AccountID) (versions, size int64, err error) {
 	type sum struct{ versions, size int64 }
 	kept, err := database.One(ctx, q, func(r database.Row) (s sum, err error) { return s, r.Scan(&s.versions, &s.size) },
 		`SELECT COUNT(*), COALESCE(SUM(size), 0) FROM custom_skills WHERE account_id = $1 AND deleted_at = 0`, account)

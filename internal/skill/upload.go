@@ -38,7 +38,10 @@ func (s *Service) Upload(ctx context.Context, actor identity.Actor, m Manifest, 
 	if err != nil {
 		return Item{}, err
 	}
-	err = s.store.db.Tx(ctx, func(tx *database.Tx) error {
+	err = s.store.db.Tx(ctx, "skill.upload", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockUploads, string(actor.AccountID)); err != nil {
+			return err
+		}
 		if err := u.checkVersion(ctx, tx); err != nil {
 			return err
 		}
@@ -84,7 +87,7 @@ func newUpload(account identity.AccountID, p Package) (upload, error) {
 
 // checkVersion refuses a version that is not higher than every earlier one. Faults:
 // Conflict.
-func (u upload) checkVersion(ctx context.Context, q database.Querier) error {
+func (u upload) checkVersion(ctx context.Context, q database.Reader) error {
 	earlier, err := listUploads(ctx, q, u.account, u.manifest.ID)
 	if err != nil {
 		return err
@@ -98,7 +101,7 @@ func (u upload) checkVersion(ctx context.Context, q database.Querier) error {
 
 // checkLimits refuses an upload with which the account would keep too much. Faults:
 // TooLarge.
-func (u upload) checkLimits(ctx context.Context, q database.Querier) error {
+func (u upload) checkLimits(ctx context.Context, q database.Reader) error {
 	versions, size, err := sumUploads(ctx, q, u.account)
 	if err != nil {
 		return err
@@ -113,7 +116,10 @@ func (u upload) checkLimits(ctx context.Context, q database.Querier) error {
 // Delete deletes every version of a custom skill from the account's catalog. Agents that
 // have the skill keep it. Faults: NotFound.
 func (s *Service) Delete(ctx context.Context, actor identity.Actor, skillID string) error {
-	err := s.store.db.Tx(ctx, func(tx *database.Tx) error {
+	err := s.store.db.Tx(ctx, "skill.delete", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockUploads, string(actor.AccountID)); err != nil {
+			return err
+		}
 		all, err := listUploads(ctx, tx, actor.AccountID, skillID)
 		if err != nil {
 			return err

@@ -35,7 +35,10 @@ func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id ident
 	if err != nil {
 		return false, err
 	}
-	err = s.store.db.Tx(ctx, func(tx *database.Tx) error {
+	err = s.store.db.Tx(ctx, "swarm.set_secrets", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockSwarm, string(id)); err != nil {
+			return err
+		}
 		sw, err := find(ctx, tx, actor.AccountID, id)
 		if err != nil {
 			return err

@@ -18,9 +18,9 @@ import (
 type Agents interface {
 	// CountBySwarm counts an account's agents by swarm. Swarms without agents may be
 	// missing.
-	CountBySwarm(ctx context.Context, q database.Querier, account identity.AccountID) (map[identity.SwarmID]int, error)
+	CountBySwarm(ctx context.Context, q database.Reader, account identity.AccountID) (map[identity.SwarmID]int, error)
 	// InSwarm lists a swarm's agents, newest first.
-	InSwarm(ctx context.Context, q database.Querier, account identity.AccountID, swarm identity.SwarmID) ([]AgentRow, error)
+	InSwarm(ctx context.Context, q database.Reader, account identity.AccountID, swarm identity.SwarmID) ([]AgentRow, error)
 	// LeaveSwarm removes every agent from a swarm.
 	LeaveSwarm(ctx context.Context, tx *database.Tx, actor identity.Actor, swarm identity.SwarmID) error
 	// SwarmNeedsRestart reports whether an agent of the swarm needs a restart, for
@@ -99,7 +99,10 @@ func (s *Service) Create(ctx context.Context, actor identity.Actor, name, descri
 	if err := sw.validate(); err != nil {
 		return Swarm{}, err
 	}
-	err := s.store.db.Tx(ctx, func(tx *database.Tx) (err error) {
+	err := s.store.db.Tx(ctx, "swarm.create", func(ctx context.Context, tx *database.Tx) (err error) {
+		if err := tx.Lock(ctx, database.LockSwarms, string(actor.AccountID)); err != nil {
+			return err
+		}
 		if sw, err = insert(ctx, tx, sw); err != nil {
 			return err
 		}
@@ -112,7 +115,10 @@ func (s *Service) Create(ctx context.Context, actor identity.Actor, name, descri
 // Faults: Invalid, NotFound.
 func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.SwarmID, c Changes) (Swarm, error) {
 	var sw Swarm
-	err := s.store.db.Tx(ctx, func(tx *database.Tx) (err error) {
+	err := s.store.db.Tx(ctx, "swarm.update", func(ctx context.Context, tx *database.Tx) (err error) {
+		if err := tx.Lock(ctx, database.LockSwarm, string(id)); err != nil {
+			return err
+		}
 		if sw, err = find(ctx, tx, actor.AccountID, id); err != nil {
 			return err
 		}
@@ -140,7 +146,10 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.
 // Delete deletes a swarm with its secrets. Its agents leave the swarm and keep its
 // knowledge. Faults: NotFound.
 func (s *Service) Delete(ctx context.Context, actor identity.Actor, id identity.SwarmID) error {
-	return s.store.db.Tx(ctx, func(tx *database.Tx) error {
+	return s.store.db.Tx(ctx, "swarm.delete", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockSwarm, string(id)); err != nil {
+			return err
+		}
 		sw, err := find(ctx, tx, actor.AccountID, id)
 		if err != nil {
 			return err

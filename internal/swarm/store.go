@@ -19,14 +19,14 @@ func NewStore(db *database.DB) *Store { return &Store{db: db} }
 
 // Exists returns nil if the account has the swarm. Pass the transaction in which an
 // agent joins the swarm. Faults: NotFound.
-func (s *Store) Exists(ctx context.Context, q database.Querier, account identity.AccountID, id identity.SwarmID) error {
+func (s *Store) Exists(ctx context.Context, q database.Reader, account identity.AccountID, id identity.SwarmID) error {
 	_, err := find(ctx, q, account, id)
 	return err
 }
 
 // Names returns every swarm of an account by its id, with an AgentCount of 0. Agents
 // show the name of the swarm that they are in.
-func (s *Store) Names(ctx context.Context, q database.Querier, account identity.AccountID) (map[identity.SwarmID]Swarm, error) {
+func (s *Store) Names(ctx context.Context, q database.Reader, account identity.AccountID) (map[identity.SwarmID]Swarm, error) {
 	all, err := list(ctx, q, account)
 	byID := make(map[identity.SwarmID]Swarm, len(all))
 	for i := range all {
@@ -46,7 +46,7 @@ func scan(r database.Row) (Swarm, error) {
 }
 
 // find returns a swarm. Faults: NotFound.
-func find(ctx context.Context, q database.Querier, account identity.AccountID, id identity.SwarmID) (Swarm, error) {
+func find(ctx context.Context, q database.Reader, account identity.AccountID, id identity.SwarmID) (Swarm, error) {
 	sw, err := database.One(ctx, q, scan, `SELECT `+columns+` FROM swarms WHERE account_id = $1 AND id = $2`, account, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Swarm{}, fault.New(fault.NotFound, "There is no swarm with that id. List them with GET /v1/swarms.")
@@ -55,7 +55,7 @@ func find(ctx context.Context, q database.Querier, account identity.AccountID, i
 }
 
 // list returns an account's swarms, newest first.
-func list(ctx context.Context, q database.Querier, account identity.AccountID) ([]Swarm, error) {
+func list(ctx context.Context, q database.Reader, account identity.AccountID) ([]Swarm, error) {
 	all, err := database.All(ctx, q, scan,
 		`SELECT `+columns+` FROM swarms WHERE account_id = $1 ORDER BY created_at DESC, id DESC`, account)
 	if err != nil {
@@ -98,7 +98,7 @@ func insert(ctx context.Context, tx *database.Tx, sw Swarm) (Swarm, error) {
 }
 
 // slugsLike returns the account's slugs that are base, or base and a hyphen and more.
-func slugsLike(ctx context.Context, q database.Querier, account identity.AccountID, base string) (map[string]bool, error) {
+func slugsLike(ctx context.Context, q database.Reader, account identity.AccountID, base string) (map[string]bool, error) {
 	found, err := database.All(ctx, q, database.Scalar[string],
 		`SELECT slug FROM swarms WHERE account_id = $1 AND (slug = $2 OR (slug > $3 AND slug < $4))`,
 		account, base, base+"-", base+".") // . follows - in ASCII

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ var actor = identity.ByKey(account, key)
 // agents is a swarm.Agents with a table of its own.
 type agents struct{ needsRestart bool }
 
-func (*agents) CountBySwarm(ctx context.Context, q database.Querier, account identity.AccountID) (map[identity.SwarmID]int, error) {
+func (*agents) CountBySwarm(ctx context.Context, q database.Reader, account identity.AccountID) (map[identity.SwarmID]int, error) {
 	counts := map[identity.SwarmID]int{}
 	ids, err := database.All(ctx, q, database.Scalar[identity.SwarmID], `SELECT swarm_id FROM test_agents WHERE account_id = $1 AND swarm_id <> ''`, account)
 	for _, id := range ids {
@@ -40,7 +41,7 @@ func (*agents) CountBySwarm(ctx context.Context, q database.Querier, account ide
 	return counts, err
 }
 
-func (*agents) InSwarm(ctx context.Context, q database.Querier, account identity.AccountID, id identity.SwarmID) ([]swarm.AgentRow, error) {
+func (*agents) InSwarm(ctx context.Context, q database.Reader, account identity.AccountID, id identity.SwarmID) ([]swarm.AgentRow, error) {
 	return database.All(ctx, q, func(r database.Row) (swarm.AgentRow, error) {
 		a := swarm.AgentRow{Name: "My Assistant", Status: "running", CreatedAt: time.UnixMilli(1)}
 		return a, r.Scan(&a.ID)
@@ -99,7 +100,7 @@ func newEnv(t testing.TB) *env {
 
 func exec(t testing.TB, s *env, query string, args ...any) {
 	t.Helper()
-	err := s.db.Tx(t.Context(), func(tx *database.Tx) error {
+	err := s.db.Tx(t.Context(), "swarm.test", func(ctx context.Context, tx *database.Tx) error {
 		_, err := database.Exec(t.Context(), tx, query, args...)
 		return err
 	})
@@ -362,7 +363,7 @@ func TestAccountsDoNotSeeEachOther(t *testing.T) {
 
 func TestAccountCannotExceedMaxSwarms(t *testing.T) {
 	s := newEnv(t)
-	err := s.db.Tx(t.Context(), func(tx *database.Tx) error {
+	err := s.db.Tx(t.Context(), "swarm.test", func(ctx context.Context, tx *database.Tx) error {
 		for i := range swarm.MaxSwarms {
 			if _, err := database.Exec(t.Context(), tx, `INSERT INTO swarms VALUES ($1, $2, 'x', $1, '', '', 1, 1)`, fmt.Sprint("s", i), account); err != nil {
 				return err
@@ -392,4 +393,36 @@ func FuzzCreate(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestConcurrentCreatesCannotExceedMaxSwarms(t *testing.T) {
+	s := newEnv(t)
+	err := s.db.Tx(t.Context(), "swarm.test", func(ctx context.Context, tx *database.Tx) error {
+		for i := range swarm.MaxSwarms - 1 {
+			_, err := tx.ExecContext(ctx, `INSERT INTO swarms (id, account_id, name, slug, description, icon, created_at, updated_at) VALUES ($1, $2, 'S', $1, '', '', 1, 1)`,
+				fmt.Sprint("s", i), account)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var created atomic.Int64
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if _, err := s.Create(t.Context(), actor, "Last", "", ""); err == nil {
+				created.Add(1)
+			} else if !fault.Is(err, fault.Conflict) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := created.Load(); n != 1 {
+		t.Errorf("%d swarms were created in the last slot", n)
+	}
 }

@@ -59,7 +59,7 @@ func (i *Installation) Set(ctx context.Context, actor identity.Actor, name provi
 	if err := errors.Join(checkInstallationName(name), checkInstallationValue(value.Reveal())); err != nil {
 		return err
 	}
-	return i.db.Tx(ctx, func(tx *database.Tx) error {
+	return i.db.Tx(ctx, "vault.set", func(ctx context.Context, tx *database.Tx) error {
 		if err := i.vault.checkMasterKey(ctx, tx); err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (i *Installation) Delete(ctx context.Context, actor identity.Actor, name pr
 	if err := checkInstallationName(name); err != nil {
 		return err
 	}
-	return i.db.Tx(ctx, func(tx *database.Tx) error {
+	return i.db.Tx(ctx, "vault.delete", func(ctx context.Context, tx *database.Tx) error {
 		n, err := database.Exec(ctx, tx, `DELETE FROM secrets WHERE account_id = $1 AND owner_id = $2 AND name = $3`, InstallationAccount, InstallationOwner, name)
 		if err != nil || n == 0 {
 			return err
@@ -118,7 +118,7 @@ func (i *Installation) Read(ctx context.Context, name provider.SecretName) (Secr
 }
 
 // setTimes returns when each secret that is set was set.
-func (i *Installation) setTimes(ctx context.Context, q database.Querier) (map[provider.SecretName]time.Time, error) {
+func (i *Installation) setTimes(ctx context.Context, q database.Reader) (map[provider.SecretName]time.Time, error) {
 	rows, err := database.All(ctx, q, func(r database.Row) (InstallationSecret, error) {
 		var s InstallationSecret
 		var at int64

@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -144,7 +145,7 @@ func TestNoAccountCanUseInstallationSecrets(t *testing.T) {
 			return v.Shred(t.Context(), tx, vault.InstallationAccount, vault.InstallationOwner)
 		},
 	} {
-		if err := db.Tx(t.Context(), change); err == nil {
+		if err := db.Tx(t.Context(), "vault.test", func(_ context.Context, tx *database.Tx) error { return change(tx) }); err == nil {
 			t.Errorf("%s without an account succeeds", what)
 		}
 	}

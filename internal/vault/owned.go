@@ -33,7 +33,7 @@ const maxOwners = 512
 
 // ReadMany decrypts everything that the owners have. The result has an entry for each
 // of them. It runs two queries for every 512 owners.
-func (v *Vault) ReadMany(ctx context.Context, q database.Querier, account identity.AccountID, owners ...OwnerID) (map[OwnerID]Owned, error) {
+func (v *Vault) ReadMany(ctx context.Context, q database.Reader, account identity.AccountID, owners ...OwnerID) (map[OwnerID]Owned, error) {
 	if err := checkAccount(account); err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (v *Vault) ReadMany(ctx context.Context, q database.Querier, account identi
 	return all, nil
 }
 
-func (v *Vault) readBatch(ctx context.Context, q database.Querier, account identity.AccountID, owners []OwnerID, all map[OwnerID]Owned) error {
+func (v *Vault) readBatch(ctx context.Context, q database.Reader, account identity.AccountID, owners []OwnerID, all map[OwnerID]Owned) error {
 	in, args := inOwners(account, owners)
 	keys, err := database.All(ctx, q, scanSealedKey, `SELECT owner_id, master_id, sealed FROM data_keys WHERE `+in, args...)
 	if err != nil {

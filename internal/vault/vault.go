@@ -61,6 +61,9 @@ func (v *Vault) Put(ctx context.Context, tx *database.Tx, account identity.Accou
 }
 
 func (v *Vault) put(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID, secrets map[provider.SecretName]Secret) error {
+	if err := tx.Lock(ctx, database.LockDataKey, string(owner)); err != nil {
+		return err
+	}
 	key, err := v.dataKey(ctx, tx, account, owner)
 	if errors.Is(err, ErrNoKey) {
 		key, err = v.newDataKey(ctx, tx, account, owner)
@@ -98,7 +101,7 @@ func (v *Vault) Delete(ctx context.Context, tx *database.Tx, account identity.Ac
 }
 
 // Names lists the names of an owner's secrets, sorted. It decrypts nothing.
-func (v *Vault) Names(ctx context.Context, q database.Querier, account identity.AccountID, owner OwnerID) ([]provider.SecretName, error) {
+func (v *Vault) Names(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) ([]provider.SecretName, error) {
 	if err := checkAccount(account); err != nil {
 		return nil, err
 	}
@@ -107,14 +110,14 @@ func (v *Vault) Names(ctx context.Context, q database.Querier, account identity.
 }
 
 // Read decrypts and returns every secret of an owner.
-func (v *Vault) Read(ctx context.Context, q database.Querier, account identity.AccountID, owner OwnerID) (map[provider.SecretName]Secret, error) {
+func (v *Vault) Read(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) (map[provider.SecretName]Secret, error) {
 	if err := checkAccount(account); err != nil {
 		return nil, err
 	}
 	return v.read(ctx, q, account, owner)
 }
 
-func (v *Vault) read(ctx context.Context, q database.Querier, account identity.AccountID, owner OwnerID) (map[provider.SecretName]Secret, error) {
+func (v *Vault) read(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) (map[provider.SecretName]Secret, error) {
 	sealed, err := database.All(ctx, q, scanSealed,
 		`SELECT name, sealed FROM secrets WHERE account_id = $1 AND owner_id = $2`, account, owner)
 	if err != nil || len(sealed) == 0 {
@@ -142,7 +145,7 @@ func (v *Vault) read(ctx context.Context, q database.Querier, account identity.A
 // Token returns the owner's bearer token for a purpose, 64 hex digits. It is derived
 // from the owner's data key: it is stored nowhere, and is invalid once the owner is
 // shredded. Errors: ErrNoKey.
-func (v *Vault) Token(ctx context.Context, q database.Querier, account identity.AccountID, owner OwnerID, purpose string) (Secret, error) {
+func (v *Vault) Token(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID, purpose string) (Secret, error) {
 	if err := checkAccount(account); err != nil {
 		return Secret{}, err
 	}
@@ -191,7 +194,7 @@ func checkAccount(account identity.AccountID) error {
 // checkMasterKey returns an error if the database was used with another master key.
 // Without the check, an operator's command with the wrong key would store a secret that
 // the server cannot decrypt.
-func (v *Vault) checkMasterKey(ctx context.Context, q database.Querier) error {
+func (v *Vault) checkMasterKey(ctx context.Context, q database.Reader) error {
 	other, err := database.One(ctx, q, database.Scalar[string], `SELECT master_id FROM data_keys WHERE master_id <> $1 LIMIT 1`, v.masterID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
@@ -206,7 +209,7 @@ func (v *Vault) wrongMasterKey(other string) error {
 	return fmt.Errorf("the data key was sealed by master key %s, this is %s: start with the master key file that belongs to this database", other, v.masterID)
 }
 
-func (v *Vault) dataKey(ctx context.Context, q database.Querier, account identity.AccountID, owner OwnerID) ([]byte, error) {
+func (v *Vault) dataKey(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) ([]byte, error) {
 	var box []byte
 	var masterID string
 	err := q.QueryRowContext(ctx, `SELECT sealed, master_id FROM data_keys WHERE account_id = $1 AND owner_id = $2`, account, owner).Scan(&box, &masterID)

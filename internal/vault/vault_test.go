@@ -31,7 +31,7 @@ func newVault(t *testing.T) *vault.Vault {
 
 func tx(t *testing.T, db *database.DB, f func(*database.Tx) error) {
 	t.Helper()
-	if err := db.Tx(t.Context(), f); err != nil {
+	if err := db.Tx(t.Context(), "vault.test", func(_ context.Context, tx *database.Tx) error { return f(tx) }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -184,5 +184,29 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 		if strings.Contains(text, "visible") || strings.Contains(text, "76697369") || !strings.Contains(text, "[secret]") {
 			t.Errorf("printed: %s", text)
 		}
+	}
+}
+
+// TestConcurrentPutsShareOneDataKey: with a key each, the first writer's secrets could
+// not be decrypted any more.
+func TestConcurrentPutsShareOneDataKey(t *testing.T) {
+	v, db := newVault(t), databasetest.New(t)
+	const writers = 20
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			name := provider.SecretName(fmt.Sprintf("SECRET_%d", i))
+			err := db.Tx(t.Context(), "vault.test", func(ctx context.Context, tx *database.Tx) error {
+				return v.Put(ctx, tx, "a", "1", map[provider.SecretName]vault.Secret{name: vault.NewSecret("value")})
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	secrets, err := v.Read(t.Context(), db, "a", "1")
+	if err != nil || len(secrets) != writers {
+		t.Errorf("%d secrets of %d can be read: %v", len(secrets), writers, err)
 	}
 }

@@ -77,7 +77,10 @@ func (s *Store) Absorb(ctx context.Context, account identity.AccountID, agent id
 		return Absorbed{Refused: refused}, err
 	}
 	var a *absorption
-	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+	err = s.db.Tx(ctx, "workspace.absorb", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockDocuments, string(agent)); err != nil {
+			return err
+		}
 		a = &absorption{Store: s, tx: tx, account: account, agent: agent, result: Absorbed{Refused: slices.Clone(refused)}}
 		return a.run(ctx, edits)
 	})
@@ -307,7 +310,7 @@ func (s *Store) recordRefusals(ctx context.Context, tx *database.Tx, account ide
 }
 
 // refusalsRecorded reports whether the refusals are those of the last event.
-func refusalsRecorded(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, refused []Refusal) (bool, error) {
+func refusalsRecorded(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, refused []Refusal) (bool, error) {
 	last, err := database.One(ctx, q, database.Scalar[string],
 		`SELECT digest FROM document_refusals WHERE account_id = $1 AND agent_id = $2`, account, agent)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {

@@ -44,7 +44,7 @@ type homeDocument struct {
 }
 
 // Content returns what an agent's workspace folder should hold. Faults: NotFound.
-func (s *Store) Content(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) (Content, error) {
+func (s *Store) Content(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) (Content, error) {
 	found, err := database.All(ctx, q, scanContent,
 		`SELECT `+columns+`, content`+fromDocuments+onlyCurrent+` AND (NOT deleted OR name IN (SELECT name FROM home_documents WHERE account_id = $1 AND agent_id = $2)) ORDER BY name`,
 		account, agent)
@@ -102,7 +102,7 @@ func (s *Store) MarkDelivered(ctx context.Context, tx *database.Tx, account iden
 
 // Pending lists the documents whose current version is not in the home, by name. They
 // include deleted rules that are still in the home.
-func (s *Store) Pending(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) ([]Document, error) {
+func (s *Store) Pending(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) ([]Document, error) {
 	return database.All(ctx, q, database.Scalar[Document],
 		`SELECT d.name FROM documents d
 		 LEFT JOIN home_documents h ON h.account_id = d.account_id AND h.agent_id = d.agent_id AND h.name = d.name
@@ -122,7 +122,7 @@ func saveHomeDocument(ctx context.Context, tx *database.Tx, account identity.Acc
 	return nil
 }
 
-func homeDocuments(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) (map[Document]homeDocument, error) {
+func homeDocuments(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) (map[Document]homeDocument, error) {
 	all, err := database.All(ctx, q, func(r database.Row) (homeDocument, error) {
 		var d homeDocument
 		err := r.Scan(&d.doc, &d.version, &d.hash)

@@ -12,7 +12,7 @@ import (
 
 // currentRule returns the current version of a rule. Faults: NotFound, also if the rule
 // is deleted.
-func currentRule(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
+func currentRule(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
 	v, err := findCurrent(ctx, q, account, agent, d)
 	if err == nil && v.Deleted {
 		err = sql.ErrNoRows

@@ -96,7 +96,10 @@ func (s *Store) edit(ctx context.Context, c change, expectedHash string) (Versio
 		return Version{}, err
 	}
 	var v Version
-	err := s.db.Tx(ctx, func(tx *database.Tx) error {
+	err := s.db.Tx(ctx, "workspace.edit", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockDocuments, string(c.agent)); err != nil {
+			return err
+		}
 		current, err := versionToReplace(ctx, tx, c)
 		if err != nil {
 			return err
@@ -164,7 +167,10 @@ func eventKind(c change) string {
 
 // deleteRule writes the deletion of a rule as a version.
 func (s *Store) deleteRule(ctx context.Context, actor identity.Actor, agent identity.AgentID, d Document) (v Version, err error) {
-	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+	err = s.db.Tx(ctx, "workspace.delete_rule", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockDocuments, string(agent)); err != nil {
+			return err
+		}
 		if _, err := currentRule(ctx, tx, actor.AccountID, agent, d); err != nil {
 			return err
 		}
@@ -177,7 +183,10 @@ func (s *Store) deleteRule(ctx context.Context, actor identity.Actor, agent iden
 // restore writes the content of an earlier version as a new version.
 func (s *Store) restore(ctx context.Context, actor identity.Actor, agent identity.AgentID, d Document, number int64) (restored Version, err error) {
 	account := actor.AccountID
-	err = s.db.Tx(ctx, func(tx *database.Tx) error {
+	err = s.db.Tx(ctx, "workspace.restore", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockDocuments, string(agent)); err != nil {
+			return err
+		}
 		old, err := findVersion(ctx, tx, account, agent, d, number)
 		if err := versionNotFound(ctx, tx, account, agent, d, number, err); err != nil {
 			return err

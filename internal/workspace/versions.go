@@ -76,44 +76,44 @@ func scanWith(r database.Row, more ...any) (Version, error) {
 }
 
 // currentVersion returns the current version of a document that every agent has.
-func currentVersion(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
+func currentVersion(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
 	v, err := findCurrent(ctx, q, account, agent, d)
 	return v, agentNotFound(err)
 }
 
 // findCurrent returns the current version of a document.
 // Errors: sql.ErrNoRows, if the document never existed.
-func findCurrent(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
+func findCurrent(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
 	return database.One(ctx, q, scanContent, `SELECT `+columns+`, content`+fromDocuments+` AND name = $3`+onlyCurrent, account, agent, d)
 }
 
 // findVersion returns the version with a number. Errors: sql.ErrNoRows.
-func findVersion(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document, number int64) (Version, error) {
+func findVersion(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, number int64) (Version, error) {
 	return database.One(ctx, q, scanContent, `SELECT `+columns+`, content`+fromDocuments+` AND name = $3 AND version = $4`, account, agent, d, number)
 }
 
 // findByHash returns the newest version with that content. It considers versions that
 // were set aside only if setAside is true. Errors: sql.ErrNoRows.
-func findByHash(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document, hash string, setAside bool) (Version, error) {
+func findByHash(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, hash string, setAside bool) (Version, error) {
 	return database.One(ctx, q, scanVersion,
 		`SELECT `+columns+fromDocuments+` AND name = $3 AND hash = $4 AND NOT deleted AND (NOT set_aside OR $5) ORDER BY version DESC LIMIT 1`, account, agent, d, hash, setAside)
 }
 
 // checkAgent returns nil if the agent exists. Faults: NotFound.
-func checkAgent(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) error {
+func checkAgent(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) error {
 	_, err := database.One(ctx, q, database.Scalar[int64], `SELECT version`+fromDocuments+` AND name = $3`+onlyCurrent, account, agent, Soul)
 	return agentNotFound(err)
 }
 
 // currentRules lists the rules that are not deleted, by name, without content.
-func currentRules(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID) ([]Version, error) {
+func currentRules(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) ([]Version, error) {
 	return database.All(ctx, q, scanVersion,
 		`SELECT `+columns+fromDocuments+onlyRules+onlyCurrent+` AND NOT deleted ORDER BY name`, account, agent)
 }
 
 // listVersions lists a document's versions, newest first, without content. before is the
 // number of the version that ended the page before; 0 is the first page.
-func listVersions(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document, before int64, limit int) ([]Version, error) {
+func listVersions(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, before int64, limit int) ([]Version, error) {
 	return database.All(ctx, q, scanVersion,
 		`SELECT `+columns+fromDocuments+` AND name = $3 AND ($4 = 0 OR version < $4) ORDER BY version DESC LIMIT $5`, account, agent, d, before, limit)
 }
@@ -155,7 +155,7 @@ func agentNotFound(err error) error {
 
 // ruleNotFound replaces sql.ErrNoRows, for a rule, by a fault about the agent or the
 // rule, whichever is missing.
-func ruleNotFound(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document, err error) error {
+func ruleNotFound(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, err error) error {
 	if !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
@@ -167,7 +167,7 @@ func ruleNotFound(ctx context.Context, q database.Querier, account identity.Acco
 
 // versionNotFound replaces sql.ErrNoRows, for a version, by a fault about the agent, the
 // rule or the version, whichever is missing.
-func versionNotFound(ctx context.Context, q database.Querier, account identity.AccountID, agent identity.AgentID, d Document, number int64, err error) error {
+func versionNotFound(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, number int64, err error) error {
 	if !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}

@@ -80,7 +80,7 @@ func initAgent(t testing.TB, s *env, account identity.AccountID, agent identity.
 
 func inTx(t testing.TB, s *env, f func(*database.Tx) error) {
 	t.Helper()
-	if err := s.db.Tx(t.Context(), f); err != nil {
+	if err := s.db.Tx(t.Context(), "workspace.test", func(_ context.Context, tx *database.Tx) error { return f(tx) }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -142,7 +142,7 @@ func TestInitWritesDefaults(t *testing.T) {
 
 func TestInitNamesEveryInvalidField(t *testing.T) {
 	s := newEnv(t)
-	err := s.db.Tx(t.Context(), func(tx *database.Tx) error {
+	err := s.db.Tx(t.Context(), "workspace.test", func(ctx context.Context, tx *database.Tx) error {
 		return s.store.Init(t.Context(), tx, actor, "agent-2", "x", "a\x00b", strings.Repeat("x", workspace.MaxWorkflowBytes+1))
 	})
 	f := wantFault(t, err, fault.Invalid)
@@ -405,7 +405,9 @@ func TestAccountsDoNotSeeEachOther(t *testing.T) {
 		},
 		"Content": func() error { _, err := s.store.Content(ctx, s.db, other, agent); return err },
 		"Rename": func() error {
-			return s.db.Tx(ctx, func(tx *database.Tx) error { return s.store.Rename(ctx, tx, identity.ByKey(other, key), agent, "x") })
+			return s.db.Tx(ctx, "workspace.test", func(ctx context.Context, tx *database.Tx) error {
+				return s.store.Rename(ctx, tx, identity.ByKey(other, key), agent, "x")
+			})
 		},
 		"Absorb": func() error {
 			_, err := s.store.Absorb(ctx, other, agent, home{"SOUL.md": "x"})
@@ -449,7 +451,7 @@ func TestChangeNotifiesTheReconcilerAfterTheCommit(t *testing.T) {
 		}
 	}
 	undo := errors.New("undo")
-	err := s.db.Tx(t.Context(), func(tx *database.Tx) error {
+	err := s.db.Tx(t.Context(), "workspace.test", func(ctx context.Context, tx *database.Tx) error {
 		return errors.Join(s.store.Rename(t.Context(), tx, actor, agent, "Ada"), undo)
 	})
 	if !errors.Is(err, undo) || notified() {

@@ -23,7 +23,7 @@ var target = knowledge.Target{AgentID: "agent"}
 type oneAgent struct{}
 
 // SwarmOf implements knowledge.Agents.
-func (oneAgent) SwarmOf(context.Context, database.Querier, identity.AccountID, identity.AgentID) (identity.SwarmID, error) {
+func (oneAgent) SwarmOf(context.Context, database.Reader, identity.AccountID, identity.AgentID) (identity.SwarmID, error) {
 	return "", nil
 }
 

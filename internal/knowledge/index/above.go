@@ -56,12 +56,14 @@ type pair struct {
 }
 
 // candidates returns every pair that the bounds do not exclude, sorted by key. It
-// first compares the heads of the vectors and then, in blocks where any pair
-// remains, the whole vectors.
+// first compares the heads of the vectors, then, in blocks where any pair remains,
+// the whole vectors, and last, for each pair that remains, the query as it is: reading
+// an exact vector costs far more than that.
 func (m *Matrix) candidates(queries [][]float32, threshold float64) []pair {
 	heads := newFilter(m.kernel, queries, m.head, m.maxError, threshold)
 	wholes := newFilter(m.kernel, queries, m.groups, m.maxError, threshold)
 	noTail := make([]float32, blockRows)
+	least := float32(threshold - slack - m.maxError) // by (3) in bounds.go
 	width := m.groups * groupBytes * blockRows
 	found := make([][]pair, runtime.GOMAXPROCS(0))
 	m.eachSegment(func(w, _ int, s *segment) {
@@ -77,8 +79,9 @@ func (m *Matrix) candidates(queries [][]float32, threshold float64) []pair {
 				mask &= m.kernel.filter(block, m.groups, wholes, first, scale, noTail)
 				for ; mask != 0; mask &= mask - 1 {
 					bit := bits.TrailingZeros64(mask)
-					if i := row + bit%blockRows; i < len(s.keys) && s.keys[i] != 0 {
-						found[w] = append(found[w], pair{s.keys[i], first + bit/blockRows})
+					i, query := row+bit%blockRows, first+bit/blockRows
+					if i < len(s.keys) && s.keys[i] != 0 && s.scale[i]*dotRow(block, bit%blockRows, queries[query]) >= least {
+						found[w] = append(found[w], pair{s.keys[i], query})
 					}
 				}
 			}
@@ -89,4 +92,22 @@ func (m *Matrix) candidates(queries [][]float32, threshold float64) []pair {
 		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.query, b.query))
 	})
 	return pairs
+}
+
+// dotRow returns the product of a row of a block, in its quantised form, and a query.
+func dotRow(block []uint8, row int, query []float32) float32 {
+	var s0, s1, s2, s3 float32
+	g := 0
+	for ; (g+1)*groupBytes <= len(query); g++ {
+		at := (g*blockRows + row) * groupBytes
+		p, q := block[at:at+groupBytes:at+groupBytes], query[g*groupBytes:g*groupBytes+groupBytes:g*groupBytes+groupBytes]
+		s0 += float32(int32(p[0])-zeroByte) * q[0]
+		s1 += float32(int32(p[1])-zeroByte) * q[1]
+		s2 += float32(int32(p[2])-zeroByte) * q[2]
+		s3 += float32(int32(p[3])-zeroByte) * q[3]
+	}
+	for i, x := range query[g*groupBytes:] {
+		s0 += float32(int32(block[(g*blockRows+row)*groupBytes+i])-zeroByte) * x
+	}
+	return s0 + s1 + (s2 + s3)
 }

@@ -16,7 +16,11 @@ import "math"
 //
 //	a·b ≤ st(p₁·r₁) + (1+|e|)·|f₁| + |e|·|b₁| + |a₂|·|b₂|.            (2)
 //
-// Nearest uses (1), Above uses (2): vectors as similar as duplicates also have
+// With the query as it is, so with f = 0 and t·r = b, (1) becomes
+//
+//	a·b ≤ s(p·b) + |e|.                                              (3)
+//
+// Nearest uses (1), Above uses (2) and then (3): vectors as similar as duplicates also have
 // similar heads, so a quarter of the bytes excludes nearly every row. |e| is
 // replaced by the largest of the matrix. slack covers the rounding of float32
 // arithmetic: a sum of n products of unit vectors is off by less than n·2⁻²⁴,

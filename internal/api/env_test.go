@@ -28,6 +28,7 @@ import (
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/gateway"
+	"agento.host/agento/internal/idempotency"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
@@ -116,11 +117,15 @@ func (env *testEnv) build(o options) {
 	}
 	env.agents, env.swarms = runtime.Agents, runtime.Swarms
 	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Log: log})
-	env.loops = append(env.loops, base.Run, conversations.Run)
+	requests := idempotency.New(idempotency.Settings{DB: env.db, Events: events, Vault: secrets, Log: log})
+	if err := requests.Recover(env.t.Context()); err != nil {
+		env.t.Fatal(err)
+	}
+	env.loops = append(env.loops, base.Run, conversations.Run, requests.Run)
 	env.loops = append(env.loops, runtime.Loops()...)
 	env.server = api.New(api.Settings{
 		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log),
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Idempotency: requests,
 		Ready: env.db.Ping, Version: "test", Heartbeat: o.heartbeat, Log: log,
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,6 +70,7 @@ type options struct {
 	plans     *access.Plans // nil: one plan without limits
 	heartbeat time.Duration
 	db        *database.DB // nil: an empty one
+	vault     *vault.Vault // nil: one with a new master key
 }
 
 // newEnv returns an environment that is closed at the end of the test.
@@ -96,7 +98,10 @@ func newEnv(t testing.TB, o options) *testEnv {
 func (env *testEnv) build(o options) {
 	log := slog.New(slog.NewTextHandler(env.log, nil))
 	events := event.NewLog(env.db)
-	secrets := newVault(env.t)
+	if o.vault == nil {
+		o.vault = newVault(env.t)
+	}
+	secrets := o.vault
 	env.access = access.New(access.Settings{DB: env.db, Events: events, Plans: o.plans, Log: log})
 	swarms, skills := swarm.NewStore(env.db), skill.NewStore(skill.StoreSettings{DB: env.db, Dir: openclaw.SkillsDir, Log: log})
 	embedder, err := embed.Builtin()
@@ -438,6 +443,8 @@ type gateways struct {
 	mu     sync.Mutex
 	turns  []*turn     // in order of arrival; guarded by mu
 	script agentScript // guarded by mu
+
+	booting atomic.Bool // they are not ready yet
 }
 
 // turn is one message as the gateway received it, with the agent's files at that time.
@@ -503,7 +510,13 @@ func (g *gateways) lastTurn(t testing.TB) *turn {
 func (g *gateways) handler(gw *fake.Gateway) http.Handler {
 	mux := http.NewServeMux()
 	for _, path := range []string{"/healthz", "/startupz", "/readyz"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, `{"ok":true,"failing":[]}`) })
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			if g.booting.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = fmt.Fprint(w, `{"ok":true,"failing":[]}`)
+		})
 	}
 	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) { g.complete(gw, w, r) })
 	return requireToken(gw, mux)

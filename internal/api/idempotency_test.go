@@ -34,7 +34,7 @@ func (r *response) expectReplayed(want bool) *response {
 // and its response, as the next server finds it.
 func (env *testEnv) forgetResponses() {
 	env.t.Helper()
-	err := env.db.Tx(env.t.Context(), func(tx *database.Tx) error {
+	err := env.db.Tx(env.t.Context(), "test", func(_ context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(env.t.Context(), `UPDATE idempotent_requests SET status = 0, header = '{}', body = NULL`)
 		return err
 	})
@@ -118,7 +118,7 @@ func TestReplayIsAuthorized(t *testing.T) {
 	who := env.newAccount("acme", "")
 	who.post("/v1/swarms", "k", `{"name":"A"}`).expect(201)
 	(&caller{env: env}).post("/v1/swarms", "k", `{"name":"A"}`).expectError(401, "unauthorized")
-	err := env.db.Tx(t.Context(), func(tx *database.Tx) error {
+	err := env.db.Tx(t.Context(), "test", func(_ context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(t.Context(), `UPDATE keys SET scopes = 'agents:read' WHERE id = $1`, who.keyID)
 		return err
 	})

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/devmodel"
 )
 
@@ -170,10 +173,12 @@ func waitForDeleteRequest(t *testing.T, in *installation, id string) {
 	defer func() { _ = db.Close() }()
 	deadline := time.Now().Add(waitTimeout)
 	for time.Now().Before(deadline) {
-		var wanted string
-		err := db.QueryRowContext(t.Context(), `SELECT wanted FROM agents WHERE id = $1`, id).Scan(&wanted)
-		if err != nil || wanted == "deleted" { // no row: it is deleted already
+		desired, err := database.One(t.Context(), db, database.Scalar[string], `SELECT desired_state FROM agents WHERE id = $1`, id)
+		if errors.Is(err, sql.ErrNoRows) || desired == "deleted" { // no row: it is deleted already
 			return
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	t.Fatal("the delete request was not stored")

@@ -139,6 +139,7 @@ func TestRefusedRequestsKeepNoResponse(t *testing.T) {
 	who.post("/v1/agents", "k", `{"name":"`+strings.Repeat("x", 2<<20)+`"}`).expectError(413, "payload_too_large")
 	who.do("POST", "/v1/agents", createBody, "Idempotency-Key", "k", "Content-Type", "text/plain").expectError(415, "unsupported_media_type")
 	who.post("/v1/agents/none/start", "k", nil).expectError(404, "not_found")
+	rich.post("/v1/agents/none/start", "k", strings.Repeat("x", 2<<20)).expectError(400, "invalid_request")
 	created := who.post("/v1/agents", "k", createBody).expect(201).expectReplayed(false) // the key is still free
 	for range 4 {
 		who.do("GET", "/v1/agents", nil).expect(200)

@@ -81,7 +81,7 @@ type Execute func(context.Context, identity.RequestID) Response
 
 // Do returns the response of an earlier, equal request, after waiting for it if it still
 // runs. If there is none, Do calls execute. It keeps the response for 24 hours if the
-// work began; see record.keeps.
+// work began; see isKept.
 // Faults: Invalid, naming the header, if the key is malformed; KeyReused, if the key was
 // used with another query or body.
 func (s *Service) Do(ctx context.Context, r Request, execute Execute) (res Response, replayed bool, err error) {
@@ -142,7 +142,7 @@ func (s *Service) acquire(ctx context.Context, r Request, print []byte) (record,
 	holder := rand.Text()
 	for {
 		rec, err := find(ctx, s.db, r)
-		if err == nil && rec.next(print, time.Now()) == execute {
+		if err == nil && rec.next(print, time.Now()) == take {
 			rec, err = s.take(ctx, r, print, holder)
 		}
 		if err != nil {
@@ -173,7 +173,7 @@ func (s *Service) take(ctx context.Context, r Request, print []byte, holder stri
 			return err
 		}
 		now := time.Now()
-		if rec, err = find(ctx, tx, r); err != nil || rec.next(print, now) != execute {
+		if rec, err = find(ctx, tx, r); err != nil || rec.next(print, now) != take {
 			return err
 		}
 		if rec.id == "" || rec.expired(now) {

@@ -27,17 +27,17 @@ type record struct {
 type step int
 
 const (
-	execute step = iota // take the record and execute
-	replay              // answer with the stored response
-	wait                // another request executes now
-	refuse              // the key belongs to another request
+	take   step = iota // become the holder and execute
+	replay             // answer with the stored response
+	wait               // another request executes now
+	refuse             // the key belongs to another request
 )
 
 // next returns what a request with a fingerprint does about the record.
 func (rec record) next(print []byte, now time.Time) step {
 	switch {
 	case rec.id == "" || rec.expired(now):
-		return execute
+		return take
 	case !hmac.Equal(rec.fingerprint, print):
 		return refuse
 	case rec.response.Status != 0:
@@ -45,7 +45,7 @@ func (rec record) next(print []byte, now time.Time) step {
 	case rec.held(now):
 		return wait
 	}
-	return execute
+	return take
 }
 
 func (rec record) held(now time.Time) bool { return rec.holder != "" && rec.leaseUntil.After(now) }

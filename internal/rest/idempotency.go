@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"maps"
@@ -56,8 +57,13 @@ func (a *API) serveOnce(hc huma.Context, next func(huma.Context)) {
 		return
 	}
 	body, complete := readBody(req, hc.Operation().MaxBodyBytes)
-	if !complete {
-		next(hc) // which answers what is wrong with the body
+	switch {
+	case complete:
+	case hc.Operation().RequestBody == nil: // the route would not look at the body
+		a.writeError(w, req, fault.New(fault.Invalid, "The body is incomplete or too long. Send none: %s takes no body.", req.URL.Path))
+		return
+	default:
+		next(hc) // answers what is wrong with the body
 		return
 	}
 	res, replayed, err := a.idempotent(IdempotentRequest{req, keys[0], body}, func(ctx context.Context) Response {
@@ -100,7 +106,7 @@ func (a *API) record(op *huma.Operation, req *http.Request, next func(huma.Conte
 		defer a.recoverPanic(out, req)
 		next(humago.NewContext(op, req, out))
 	}()
-	return Response{rec.status, rec.header, rec.body.Bytes()}
+	return Response{cmp.Or(rec.status, http.StatusOK), rec.header, rec.body.Bytes()}
 }
 
 // recorder is an http.ResponseWriter that keeps the response.

@@ -289,7 +289,11 @@ func TestRecordsExpire(t *testing.T) {
 	expire()
 	ctx, stop := context.WithCancel(t.Context())
 	var loop sync.WaitGroup
-	loop.Go(func() { _ = e.Run(ctx) })
+	loop.Go(func() {
+		if err := e.Run(ctx); err != nil {
+			t.Errorf("the loop ended with %v", err)
+		}
+	})
 	for deadline := time.Now().Add(30 * time.Second); e.records() > 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}

@@ -92,6 +92,17 @@ func data[T any](ctx context.Context, c *Client, method, path string, in any) (T
 	return out.Data, err
 }
 
+// idempotencyKey is the context key of the Idempotency-Key.
+type idempotencyKey struct{}
+
+// WithIdempotencyKey returns a context whose POST requests have an Idempotency-Key: a
+// request that is repeated with the same key, such as after a broken connection, is
+// executed once and gets the same response. Use a new key for each request that is not a
+// repetition, and not for Chat, which ignores it.
+func WithIdempotencyKey(ctx context.Context, key string) context.Context {
+	return context.WithValue(ctx, idempotencyKey{}, key)
+}
+
 // do returns a response with status 2xx. The caller must close its body.
 func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body io.Reader
@@ -109,6 +120,9 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 	req.Header.Set("X-Api-Key", c.APIKey)
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if key, ok := ctx.Value(idempotencyKey{}).(string); ok && method == http.MethodPost {
+		req.Header.Set("Idempotency-Key", key)
 	}
 	hc := c.HTTP
 	if hc == nil {

@@ -19,6 +19,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/gateway"
+	"agento.host/agento/internal/idempotency"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/knowledge/embed/transformer"
@@ -183,6 +184,10 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}
+	requests := idempotency.New(idempotency.Settings{DB: r.db, Events: events, Vault: secrets, Log: r.log})
+	if err := requests.Recover(ctx); err != nil {
+		return nil, err
+	}
 	proxy := modelproxy.New(modelproxy.Settings{
 		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Observe: status.Observe, Log: r.log,
 	})
@@ -193,12 +198,13 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
-		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills,
+		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base}),
 		Ready:  readiness(started, r.db), Version: version, Log: r.log,
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
+		requests.Run,
 	}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)

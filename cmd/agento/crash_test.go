@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/devmodel"
 )
 
@@ -20,18 +23,25 @@ func TestCrash(t *testing.T) {
 	// During create: the desired state is stored and the gateway is starting.
 	request := in.newAgent("ada")
 	request.Secrets["telegramBotToken"] = "1:bot"
-	go func() { _, _ = in.client("acme").CreateAgent(context.Background(), request) }() // ends with the crash
+	keyed := client.WithIdempotencyKey(context.Background(), "create ada")
+	go func() { _, _ = in.client("acme").CreateAgent(keyed, request) }() // ends with the crash
 	waitUntil(t, "the gateway exists", func() bool { return len(in.gateways()) == 1 })
 	in.kill()
 	in.start()
 	acme := in.client("acme")
+	created, err := acme.CreateAgent(keyed, request) // the same request again finds its agent
+	if err != nil {
+		t.Fatal(err)
+	}
 	var ada client.AgentSummary
 	waitUntil(t, "the agent runs", func() bool {
 		all, err := acme.ListAgents(t.Context())
 		if err != nil || len(all) != 1 {
 			t.Fatalf("%d agents, %v", len(all), err)
 		}
-		ada = all[0]
+		if ada = all[0]; ada.ID != created.ID {
+			t.Fatalf("the agent is %s, created was %s", ada.ID, created.ID)
+		}
 		return ada.Status == client.Running
 	})
 	if running := in.gateways(); len(running) != 1 || string(running[0].ID) != ada.ID || !running[0].Running {
@@ -73,6 +83,9 @@ func TestCrash(t *testing.T) {
 	deleteTelegramSession(t, in)
 	in.start()
 	acme = in.client("acme")
+	if again, err := acme.CreateAgent(keyed, request); err != nil || again.ID != created.ID || !again.StartedAt.Equal(created.StartedAt.Time) {
+		t.Errorf("the response was not kept: %+v, at first %+v, %v", again, created, err)
+	}
 	waitUntil(t, "the Telegram messages that arrived while no server ran are stored", func() bool { return len(telegramHistory(t, acme, ada.ID)) == 2 })
 	if got := send(t, acme, ada.ID, client.ChatRequest{Message: "echo still here"}); got != "still here" {
 		t.Errorf("after the crash: %q", got)
@@ -160,10 +173,12 @@ func waitForDeleteRequest(t *testing.T, in *installation, id string) {
 	defer func() { _ = db.Close() }()
 	deadline := time.Now().Add(waitTimeout)
 	for time.Now().Before(deadline) {
-		var wanted string
-		err := db.QueryRowContext(t.Context(), `SELECT wanted FROM agents WHERE id = $1`, id).Scan(&wanted)
-		if err != nil || wanted == "deleted" { // no row: it is deleted already
+		desired, err := database.One(t.Context(), db, database.Scalar[string], `SELECT desired_state FROM agents WHERE id = $1`, id)
+		if errors.Is(err, sql.ErrNoRows) || desired == "deleted" { // no row: it is deleted already
 			return
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	t.Fatal("the delete request was not stored")

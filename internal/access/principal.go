@@ -12,10 +12,16 @@ type Principal struct {
 	PlanID    string
 	Scopes    Scopes
 	RateLimit int // requests per Window
+
+	Request identity.RequestID // of a request with an idempotency key
 }
 
 // Actor returns the caller as the actor of a change.
-func (p Principal) Actor() identity.Actor { return identity.ByKey(p.AccountID, p.KeyID) }
+func (p Principal) Actor() identity.Actor {
+	actor := identity.ByKey(p.AccountID, p.KeyID)
+	actor.Request = p.Request
+	return actor
+}
 
 // Has reports whether the caller's key has the scope.
 func (p Principal) Has(scope Scope) bool { return p.Scopes.Has(scope) }

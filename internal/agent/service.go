@@ -110,8 +110,10 @@ type Accepted struct {
 	Target int64 // the generation that Await waits for
 }
 
-// Create stores a new agent that should run; the reconciler starts its gateway.
-// Faults: Invalid, naming every invalid field; PlanLimit.
+// Create stores a new agent that should run; the reconciler starts its gateway. If the
+// actor's request has created an agent before, Create returns that agent.
+// Faults: Invalid, naming every invalid field; PlanLimit; NotFound, if the agent of an
+// earlier execution was deleted.
 func (s *Service) Create(ctx context.Context, actor identity.Actor, in client.CreateAgentRequest) (Accepted, error) {
 	a, in := s.newAgent(actor.AccountID, in)
 	secrets, err := s.checkNew(ctx, a, in)
@@ -119,6 +121,12 @@ func (s *Service) Create(ctx context.Context, actor identity.Actor, in client.Cr
 		return Accepted{}, err
 	}
 	err = s.db.Tx(ctx, "agent.create", func(ctx context.Context, tx *database.Tx) error {
+		if created, ok, err := s.events.Repeated(ctx, tx, actor); err != nil {
+			return err
+		} else if ok {
+			a, err = s.store.Find(ctx, tx, actor.AccountID, identity.AgentID(created.Topic.ID()))
+			return err
+		}
 		if err := s.checkPlan(ctx, tx, actor.AccountID); err != nil {
 			return err
 		}
@@ -421,6 +429,10 @@ func (s *Service) setDesiredState(ctx context.Context, actor identity.Actor, id 
 	var r Accepted
 	err := s.db.Tx(ctx, "agent.set_desired_state", func(ctx context.Context, tx *database.Tx) (err error) {
 		if r.Agent, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
+			return err
+		}
+		if _, ok, err := s.events.Repeated(ctx, tx, actor); ok || err != nil {
+			r.Target = r.Generation // an earlier execution of the request has changed it
 			return err
 		}
 		if r.Target, err = s.store.setDesiredState(ctx, tx, r.Agent, desired, restart); err != nil {

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/gateway"
+	"agento.host/agento/internal/idempotency"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
@@ -68,6 +70,7 @@ type options struct {
 	plans     *access.Plans // nil: one plan without limits
 	heartbeat time.Duration
 	db        *database.DB // nil: an empty one
+	vault     *vault.Vault // nil: one with a new master key
 }
 
 // newEnv returns an environment that is closed at the end of the test.
@@ -95,7 +98,10 @@ func newEnv(t testing.TB, o options) *testEnv {
 func (env *testEnv) build(o options) {
 	log := slog.New(slog.NewTextHandler(env.log, nil))
 	events := event.NewLog(env.db)
-	secrets := newVault(env.t)
+	if o.vault == nil {
+		o.vault = newVault(env.t)
+	}
+	secrets := o.vault
 	env.access = access.New(access.Settings{DB: env.db, Events: events, Plans: o.plans, Log: log})
 	swarms, skills := swarm.NewStore(env.db), skill.NewStore(skill.StoreSettings{DB: env.db, Dir: openclaw.SkillsDir, Log: log})
 	embedder, err := embed.Builtin()
@@ -116,11 +122,15 @@ func (env *testEnv) build(o options) {
 	}
 	env.agents, env.swarms = runtime.Agents, runtime.Swarms
 	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Log: log})
-	env.loops = append(env.loops, base.Run, conversations.Run)
+	requests := idempotency.New(idempotency.Settings{DB: env.db, Events: events, Vault: secrets, Log: log})
+	if err := requests.Recover(env.t.Context()); err != nil {
+		env.t.Fatal(err)
+	}
+	env.loops = append(env.loops, base.Run, conversations.Run, requests.Run)
 	env.loops = append(env.loops, runtime.Loops()...)
 	env.server = api.New(api.Settings{
 		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log),
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Idempotency: requests,
 		Ready: env.db.Ping, Version: "test", Heartbeat: o.heartbeat, Log: log,
 	})
 }
@@ -433,6 +443,8 @@ type gateways struct {
 	mu     sync.Mutex
 	turns  []*turn     // in order of arrival; guarded by mu
 	script agentScript // guarded by mu
+
+	booting atomic.Bool // they are not ready yet
 }
 
 // turn is one message as the gateway received it, with the agent's files at that time.
@@ -498,7 +510,13 @@ func (g *gateways) lastTurn(t testing.TB) *turn {
 func (g *gateways) handler(gw *fake.Gateway) http.Handler {
 	mux := http.NewServeMux()
 	for _, path := range []string{"/healthz", "/startupz", "/readyz"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, `{"ok":true,"failing":[]}`) })
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			if g.booting.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = fmt.Fprint(w, `{"ok":true,"failing":[]}`)
+		})
 	}
 	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) { g.complete(gw, w, r) })
 	return requireToken(gw, mux)

@@ -20,6 +20,8 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/idempotency"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/skill"
@@ -42,6 +44,8 @@ type Settings struct {
 	Knowledge *knowledge.Service
 	Skills    *skill.Service
 
+	Idempotency *idempotency.Service
+
 	Ready     func(context.Context) error // nil error: /readyz answers 200
 	Version   string
 	Heartbeat time.Duration // between the comments on a silent stream; 0 means 15 s
@@ -62,6 +66,7 @@ type Server struct {
 	swarms    *swarm.Service
 	knowledge *knowledge.Service
 	skills    *skill.Service
+	requests  *idempotency.Service
 	isReady   func(context.Context) error
 	version   string
 
@@ -74,11 +79,11 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, isReady: s.Ready, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, requests: s.Idempotency, isReady: s.Ready, version: s.Version,
 	}
 	srv.draining, srv.drain = context.WithCancel(context.Background())
 	srv.http = rest.New(rest.Settings{
-		Version: s.Version, Heartbeat: s.Heartbeat, Log: s.Log, Authenticate: srv.authenticate, Draining: srv.draining,
+		Version: s.Version, Heartbeat: s.Heartbeat, Log: s.Log, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready},
 	}, srv.restRoutes())
 	return srv
@@ -121,6 +126,20 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.C
 	h.Set("X-RateLimit-Remaining", strconv.Itoa(d.Remaining))
 	h.Set("X-RateLimit-Reset", strconv.FormatInt(d.ResetUnix(), 10))
 	return context.WithValue(r.Context(), principal{}, who), d.Err()
+}
+
+// idempotent executes a request with an Idempotency-Key as its caller, or returns the
+// response of an earlier, equal one.
+func (s *Server) idempotent(r rest.IdempotentRequest, execute func(context.Context) rest.Response) (rest.Response, bool, error) {
+	ctx, cancel := s.untilDrain(r.Context())
+	defer cancel()
+	who := callerOf(ctx)
+	request := idempotency.Request{Actor: who.Actor(), Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Key: r.Key, Body: r.Body}
+	res, replayed, err := s.requests.Do(ctx, request, func(ctx context.Context, id identity.RequestID) idempotency.Response {
+		who.Request = id
+		return idempotency.Response(execute(context.WithValue(ctx, principal{}, who)))
+	})
+	return rest.Response(res), replayed, err
 }
 
 // peerAddress returns the address that the request came from. It ignores headers

@@ -239,6 +239,10 @@ func (s *Service) NewSession(ctx context.Context, actor identity.Actor, agentID 
 	v := newSession(actor, a, peer)
 	err = s.db.Tx(ctx, "chat.new_session", func(ctx context.Context, tx *database.Tx) error {
 		previous, err := latestSession(ctx, tx, v.AccountID, v.AgentID, v.Owner)
+		if _, ok, repeatErr := s.events.Repeated(ctx, tx, actor); ok || repeatErr != nil {
+			v = previous // an earlier execution of the request has started it
+			return errors.Join(err, repeatErr)
+		}
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("find session: %w", err)
 		}

@@ -201,6 +201,7 @@ const (
 	LockDataKey   LockKind = "data_key"  // one data key per owner of secrets; the owner
 	LockDocuments LockKind = "documents" // versions of a document count up; the agent
 	LockKnowledge LockKind = "knowledge" // numbers and duplicates of a knowledge base; the agent or swarm
+	LockRequest   LockKind = "request"   // one execution per idempotency key; the actor and the key
 	LockSession   LockKind = "session"   // one first session per caller of an agent; the agent
 	LockSkills    LockKind = "skills"    // slots and names of an agent's skills; the agent
 	LockSwarm     LockKind = "swarm"     // agents join no swarm that is being deleted; the swarm

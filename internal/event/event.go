@@ -6,7 +6,9 @@ package event
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -57,13 +59,33 @@ func (l *Log) Append(ctx context.Context, tx *database.Tx, actor identity.Actor,
 		return fmt.Errorf("append event %s: %w", e.Kind, err)
 	}
 	_, err = tx.ExecContext(ctx,
-		`INSERT INTO events (account_id, topic, kind, actor, data, at) VALUES ($1, $2, $3, $4, $5, $6)`,
-		actor.AccountID, e.Topic, e.Kind, actor.String(), string(data), database.Millis(time.Now()))
+		`INSERT INTO events (account_id, topic, kind, actor, request_id, data, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		actor.AccountID, e.Topic, e.Kind, actor.String(), actor.Request, string(data), database.Millis(time.Now()))
 	if err != nil {
 		return fmt.Errorf("append event %s: %w", e.Kind, err)
 	}
 	l.NotifyAfterCommit(tx, e.Topic)
 	return nil
+}
+
+// Repeated returns the first event that the actor's request has appended. ok is false if
+// there is none, so that nothing of the request was committed. A request with an
+// idempotency key is executed again if the server crashed before the response was
+// stored. What must not happen twice calls Repeated in its transaction and, if ok,
+// returns what the event names.
+func (l *Log) Repeated(ctx context.Context, q database.Reader, actor identity.Actor) (e Event, ok bool, err error) {
+	if actor.Request == "" {
+		return Event{}, false, nil
+	}
+	e, err = database.One(ctx, q, scan,
+		`SELECT `+columns+` FROM events WHERE account_id = $1 AND request_id = $2 AND request_id <> '' ORDER BY seq LIMIT 1`, actor.AccountID, actor.Request)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Event{}, false, nil
+	}
+	if err != nil {
+		return Event{}, false, fmt.Errorf("find the events of request %s: %w", actor.Request, err)
+	}
+	return e, true, nil
 }
 
 // NotifyAfterCommit notifies a topic after the transaction is committed.
@@ -119,10 +141,12 @@ func (l *Log) List(ctx context.Context, account identity.AccountID, f Filter) ([
 		add("seq < $%d", f.Before)
 	}
 	args = append(args, f.Limit)
-	query := fmt.Sprintf(`SELECT seq, account_id, topic, kind, actor, data, at FROM events WHERE %s ORDER BY seq DESC LIMIT $%d`,
+	query := fmt.Sprintf(`SELECT `+columns+` FROM events WHERE %s ORDER BY seq DESC LIMIT $%d`,
 		strings.Join(where, " AND "), len(args))
 	return database.All(ctx, l.db, scan, query, args...)
 }
+
+const columns = `seq, account_id, topic, kind, actor, data, at`
 
 func scan(r database.Row) (Event, error) {
 	var e Event

@@ -19,6 +19,7 @@ const (
 	PlanLimit       Code = "plan_limit"
 	NotFound        Code = "not_found"
 	Conflict        Code = "conflict"
+	KeyReused       Code = "idempotency_conflict"
 	NotRunning      Code = "agent_not_running"
 	TooLarge        Code = "payload_too_large"
 	UnsupportedType Code = "unsupported_media_type"

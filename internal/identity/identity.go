@@ -19,6 +19,9 @@ type SwarmID string
 // SessionID is the id of a chat session: sess_….
 type SessionID string
 
+// RequestID is the id of a request that may be executed again after a crash: idem_….
+type RequestID string
+
 // Kind is what an actor is.
 type Kind string
 
@@ -38,6 +41,10 @@ type Actor struct {
 	AccountID AccountID
 	Kind      Kind
 	ID        string // of the key, user or agent; empty for the system and operators
+
+	// Request is the request that makes the change, if it has an idempotency key;
+	// otherwise it is empty. See event.Log.Repeated.
+	Request RequestID
 }
 
 // ByKey returns the actor of a request with an API key.
@@ -66,7 +73,7 @@ func (a Actor) String() string {
 }
 
 // ParseActor returns the actor of the account for which String returned text. An agent's
-// id is lost.
+// id is lost, and so is the request.
 func ParseActor(account AccountID, text string) Actor {
 	switch kind := Kind(text); {
 	case kind == Agent, kind == System, kind == Operator:

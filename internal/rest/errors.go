@@ -28,7 +28,7 @@ func statusOf(code fault.Code) int {
 		return http.StatusForbidden
 	case fault.NotFound:
 		return http.StatusNotFound
-	case fault.Conflict, fault.NotRunning:
+	case fault.Conflict, fault.NotRunning, fault.KeyReused:
 		return http.StatusConflict
 	case fault.TooLarge:
 		return http.StatusRequestEntityTooLarge

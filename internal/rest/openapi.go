@@ -108,6 +108,7 @@ func headers() map[string]*huma.Header {
 		"X-RateLimit-Reset":     {Description: "Unix time at which the oldest request leaves the window.", Schema: number},
 		"X-Request-Id":          {Description: "Names the request in the server's log.", Schema: &huma.Schema{Type: huma.TypeString}},
 		"Retry-After":           {Description: "Seconds to wait.", Schema: number},
+		idempotencyReplayed:     {Description: "true if this is the response of an earlier request with the same Idempotency-Key.", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"true"}}},
 	}
 }
 
@@ -126,7 +127,7 @@ func statusDescriptions() map[int]string {
 		http.StatusUnauthorized:          "unauthorized: the key is missing, unknown or revoked.",
 		http.StatusForbidden:             "forbidden: the key does not have the scope; plan_limit: a limit or a missing feature of the plan.",
 		http.StatusNotFound:              "not_found: the object does not exist in this account.",
-		http.StatusConflict:              "conflict: the object was changed in the meantime; agent_not_running: the agent is stopped or in error.",
+		http.StatusConflict:              "conflict: the object was changed in the meantime; agent_not_running: the agent is stopped or in error; idempotency_conflict: the Idempotency-Key was used with another body.",
 		http.StatusRequestEntityTooLarge: "payload_too_large: the body is too large.",
 		http.StatusUnsupportedMediaType:  "unsupported_media_type: the body is not JSON.",
 		http.StatusTooManyRequests:       "rate_limited: wait for the time in Retry-After.",
@@ -160,23 +161,29 @@ func (a *API) describeResponses(r Route) {
 	status := strconv.Itoa(r.successStatus())
 	success := op.Responses[status]
 	success.Headers = headerRefs()
+	if r.takesIdempotencyKey() {
+		success.Headers = headerRefs(idempotencyReplayed)
+	}
 	if r.IsStream() {
 		success.Description = "A stream of server-sent events."
 		success.Content = map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}, Example: r.example}}
 	}
 	op.Responses = map[string]*huma.Response{status: success}
 	if r.Async {
-		op.Responses["202"] = &huma.Response{Description: "With Prefer: respond-async, at once; status is provisioning.", Headers: headerRefs(), Content: success.Content}
+		op.Responses["202"] = &huma.Response{Description: "With Prefer: respond-async, at once; status is provisioning.", Headers: success.Headers, Content: success.Content}
 	}
-	for _, status := range slices.Concat(ownErrors(op), r.Errors) {
+	for _, status := range slices.Concat(r.ownErrors(op), r.Errors) {
 		code := strconv.Itoa(status)
 		op.Responses[code] = &huma.Response{Ref: "#/components/responses/" + code}
 	}
 }
 
 // ownErrors returns the error statuses that this package itself answers.
-func ownErrors(op *huma.Operation) []int {
+func (r Route) ownErrors(op *huma.Operation) []int {
 	own := []int{http.StatusBadRequest, http.StatusInternalServerError}
+	if r.takesIdempotencyKey() {
+		own = append(own, http.StatusConflict)
+	}
 	if op.RequestBody != nil {
 		own = append(own, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}

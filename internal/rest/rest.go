@@ -33,6 +33,10 @@ type Settings struct {
 	// the route is chosen. The route runs with the context that it returns.
 	Authenticate func(http.ResponseWriter, *http.Request) (context.Context, error)
 
+	// Idempotent returns the response of an earlier, equal request, and true, or
+	// that of execute.
+	Idempotent func(r IdempotentRequest, execute func(context.Context) Response) (Response, bool, error)
+
 	// Draining ends when the server shuts down. Streams end with it. Nil means never.
 	Draining context.Context
 
@@ -46,6 +50,7 @@ type API struct {
 	heartbeat    time.Duration
 	log          *slog.Logger
 	authenticate func(http.ResponseWriter, *http.Request) (context.Context, error)
+	idempotent   func(IdempotentRequest, func(context.Context) Response) (Response, bool, error)
 	draining     context.Context
 
 	mux  *http.ServeMux
@@ -55,7 +60,7 @@ type API struct {
 // New returns an API that serves routes and their description.
 func New(s Settings, routes []Route) *API {
 	replaceErrors()
-	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, draining: s.Draining, mux: http.NewServeMux()}
+	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, draining: s.Draining, mux: http.NewServeMux()}
 	if a.heartbeat == 0 {
 		a.heartbeat = defaultHeartbeat
 	}

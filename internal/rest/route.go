@@ -104,6 +104,9 @@ func (r Route) operation(a *API) huma.Operation {
 	if r.Scope != "" {
 		op.Description = "Scope: " + r.Scope
 	}
+	if r.takesIdempotencyKey() {
+		describeIdempotencyKey(&op)
+	}
 	if r.Check != nil {
 		op.Metadata = map[string]any{checkKey: r.Check}
 	}
@@ -127,6 +130,10 @@ func (a *API) before(r Route) func(huma.Context, func(huma.Context)) {
 				a.writeError(w, req, fault.New(fault.NotFound, "There is no such %s: it must be short, readable text.", name))
 				return
 			}
+		}
+		if r.takesIdempotencyKey() && req.Header[idempotencyKey] != nil {
+			a.serveOnce(ctx, next)
+			return
 		}
 		if ctx.Operation().RequestBody == nil {
 			discardBody(req)

@@ -90,6 +90,14 @@ func (s *Service) Install(ctx context.Context, actor identity.Actor, agent ident
 		if err := tx.Lock(ctx, database.LockSkills, string(agent)); err != nil {
 			return err
 		}
+		if _, ok, err := s.events.Repeated(ctx, tx, actor); err != nil {
+			return err
+		} else if ok { // an earlier execution of the request has installed it
+			if i, err = findInstalled(ctx, tx, account, agent, p.skillID); err != nil {
+				return notInstalled(err, p.skillID)
+			}
+			return nil
+		}
 		if err := s.insert(ctx, tx, &i, p); err != nil {
 			return err
 		}

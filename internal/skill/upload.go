@@ -42,6 +42,9 @@ func (s *Service) Upload(ctx context.Context, actor identity.Actor, m Manifest, 
 		if err := tx.Lock(ctx, database.LockUploads, string(actor.AccountID)); err != nil {
 			return err
 		}
+		if _, ok, err := s.events.Repeated(ctx, tx, actor); ok || err != nil {
+			return err // an earlier execution of the request has stored it
+		}
 		if err := u.checkVersion(ctx, tx); err != nil {
 			return err
 		}

@@ -87,9 +87,10 @@ func (s *Service) Get(ctx context.Context, account identity.AccountID, id identi
 	return Details{Swarm: sw, Agents: agents}, nil
 }
 
-// Create creates a swarm. Its slug is made from the name and never changes.
-// Faults: Invalid; Conflict, if the account has MaxSwarms. The API checks that the plan
-// has swarms.
+// Create creates a swarm. Its slug is made from the name and never changes. If the
+// actor's request has created a swarm before, Create returns that swarm.
+// Faults: Invalid; Conflict, if the account has MaxSwarms; NotFound, if the swarm of an
+// earlier execution was deleted. The API checks that the plan has swarms.
 func (s *Service) Create(ctx context.Context, actor identity.Actor, name, description, icon string) (Swarm, error) {
 	now := database.Time(database.Millis(time.Now()))
 	sw := Swarm{
@@ -101,6 +102,12 @@ func (s *Service) Create(ctx context.Context, actor identity.Actor, name, descri
 	}
 	err := s.store.db.Tx(ctx, "swarm.create", func(ctx context.Context, tx *database.Tx) (err error) {
 		if err := tx.Lock(ctx, database.LockSwarms, string(actor.AccountID)); err != nil {
+			return err
+		}
+		if created, ok, err := s.events.Repeated(ctx, tx, actor); err != nil {
+			return err
+		} else if ok {
+			sw, err = find(ctx, tx, actor.AccountID, identity.SwarmID(created.Topic.ID()))
 			return err
 		}
 		if sw, err = insert(ctx, tx, sw); err != nil {

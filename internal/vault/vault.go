@@ -36,6 +36,9 @@ func OfAgent(agent identity.AgentID) OwnerID { return OwnerID(agent) }
 // OfSwarm returns the owner of a swarm's secrets.
 func OfSwarm(swarm identity.SwarmID) OwnerID { return OwnerID(swarm) }
 
+// OfAccount returns the owner of what belongs to an account as a whole.
+func OfAccount(account identity.AccountID) OwnerID { return OwnerID(account) }
+
 // Vault encrypts and decrypts secrets. It is safe for concurrent use.
 type Vault struct {
 	master   cipher.AEAD
@@ -52,7 +55,8 @@ func New(master []byte) (*Vault, error) {
 	return &Vault{master: aead, masterID: hex.EncodeToString(sum[:8])}, nil
 }
 
-// Put stores secrets of an owner and replaces those of the same name.
+// Put stores secrets of an owner and replaces those of the same name. It creates the
+// owner's data key if there is none, also if it is given no secrets.
 func (v *Vault) Put(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID, secrets map[provider.SecretName]Secret) error {
 	if err := checkAccount(account); err != nil {
 		return err

@@ -23,7 +23,7 @@ func NewTime(t time.Time) *Time {
 
 // MarshalJSON implements json.Marshaler.
 func (t Time) MarshalJSON() ([]byte, error) {
-	return []byte(`"` + t.UTC().Format(timeLayout) + `"`), nil
+	return append(t.UTC().AppendFormat(append(make([]byte, 0, len(timeLayout)+2), '"'), timeLayout), '"'), nil
 }
 
 // UnmarshalJSON implements json.Unmarshaler. It accepts any RFC 3339 time.

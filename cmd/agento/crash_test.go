@@ -27,11 +27,11 @@ func TestCrash(t *testing.T) {
 	acme := in.client("acme")
 	var ada client.AgentSummary
 	waitUntil(t, "the agent runs", func() bool {
-		all, err := acme.ListAgents(t.Context())
-		if err != nil || len(all) != 1 {
-			t.Fatalf("%d agents, %v", len(all), err)
+		all, err := acme.ListAgents(t.Context(), client.AgentQuery{})
+		if err != nil || len(all.Data) != 1 {
+			t.Fatalf("%d agents, %v", len(all.Data), err)
 		}
-		ada = all[0]
+		ada = all.Data[0]
 		return ada.Status == client.Running
 	})
 	if running := in.gateways(); len(running) != 1 || string(running[0].ID) != ada.ID || !running[0].Running {
@@ -97,8 +97,8 @@ func TestCrash(t *testing.T) {
 	in.start()
 	acme = in.client("acme")
 	waitUntil(t, "nothing is left", func() bool { return len(in.gateways()) == 0 })
-	if all, err := acme.ListAgents(t.Context()); err != nil || len(all) != 0 {
-		t.Errorf("%d agents, %v", len(all), err)
+	if all, err := acme.ListAgents(t.Context(), client.AgentQuery{}); err != nil || len(all.Data) != 0 {
+		t.Errorf("%d agents, %v", len(all.Data), err)
 	}
 	in.stop()
 }

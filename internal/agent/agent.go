@@ -46,6 +46,7 @@ type Agent struct {
 	AvatarURL string
 	Config    Config
 	SwarmID   identity.SwarmID // empty: none
+	Revision  int64            // counts the changes of Config and SwarmID
 
 	DesiredState       DesiredState
 	Generation         int64 // counts the requests to start, stop, restart and delete

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"agento.host/agento/client"
@@ -30,7 +31,7 @@ func NewStore(db *database.DB, events *event.Log) *Store { return &Store{db: db,
 // read. Nothing was written.
 var ErrNewerGeneration = errors.New("the agent's desired state has changed meanwhile")
 
-const columns = `id, account_id, name, region, avatar_url, config, swarm_id,
+const columns = `id, account_id, name, region, avatar_url, config, swarm_id, revision,
 	desired_state, generation, observed_generation, restart_generation, gateway_generation,
 	status, last_error, error_category, place, spec_digest, created_at, started_at, stopped_at`
 
@@ -43,7 +44,7 @@ func scan(r database.Row) (Agent, error) {
 	var a Agent
 	var config string
 	var created, started, stopped int64
-	err := r.Scan(&a.ID, &a.AccountID, &a.Name, &a.Region, &a.AvatarURL, &config, &a.SwarmID,
+	err := r.Scan(&a.ID, &a.AccountID, &a.Name, &a.Region, &a.AvatarURL, &config, &a.SwarmID, &a.Revision,
 		&a.DesiredState, &a.Generation, &a.ObservedGeneration, &a.RestartGeneration, &a.GatewayGeneration,
 		&a.Status, &a.LastError, &a.ErrorCategory, &a.Place, &a.SpecDigest, &created, &started, &stopped)
 	if err != nil {
@@ -83,12 +84,6 @@ func (s *Store) SwarmOf(ctx context.Context, q database.Querier, account identit
 // Generation returns the present generation of an agent. Errors: sql.ErrNoRows.
 func (s *Store) Generation(ctx context.Context, q database.Querier, id identity.AgentID) (int64, error) {
 	return database.One(ctx, q, database.Scalar[int64], `SELECT generation FROM agents WHERE id = $1`, id)
-}
-
-// List returns the account's agents, newest first.
-func (s *Store) List(ctx context.Context, q database.Querier, account identity.AccountID) ([]Agent, error) {
-	return database.All(ctx, q, scan,
-		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account)
 }
 
 // ListInSwarm returns the agents that are in a swarm, newest first.
@@ -154,9 +149,9 @@ func (s *Store) insert(ctx context.Context, tx *database.Tx, a Agent) error {
 		return fmt.Errorf("encode config: %w", err)
 	}
 	_, err = tx.ExecContext(ctx,
-		`INSERT INTO agents (id, account_id, name, region, config, swarm_id, desired_state, generation, status, created_at)
-		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		a.ID, a.AccountID, a.Name, a.Region, string(config), a.SwarmID, a.DesiredState, a.Generation, a.Status, database.Millis(a.CreatedAt))
+		`INSERT INTO agents (id, account_id, name, search_name, region, config, swarm_id, revision, desired_state, generation, status, created_at)
+		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		a.ID, a.AccountID, a.Name, strings.ToLower(a.Name), a.Region, string(config), a.SwarmID, a.Revision, a.DesiredState, a.Generation, a.Status, database.Millis(a.CreatedAt))
 	if err != nil {
 		return fmt.Errorf("insert agent: %w", err)
 	}
@@ -169,8 +164,8 @@ func (s *Store) update(ctx context.Context, tx *database.Tx, a Agent) error {
 	if err != nil {
 		return fmt.Errorf("encode config: %w", err)
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE agents SET name = $1, avatar_url = $2, config = $3, swarm_id = $4 WHERE account_id = $5 AND id = $6`,
-		a.Name, a.AvatarURL, string(config), a.SwarmID, a.AccountID, a.ID)
+	_, err = tx.ExecContext(ctx, `UPDATE agents SET name = $1, search_name = $2, avatar_url = $3, config = $4, swarm_id = $5, revision = $6 WHERE account_id = $7 AND id = $8`,
+		a.Name, strings.ToLower(a.Name), a.AvatarURL, string(config), a.SwarmID, a.Revision, a.AccountID, a.ID)
 	if err != nil {
 		return fmt.Errorf("update agent: %w", err)
 	}
@@ -199,7 +194,7 @@ func (s *Store) setDesiredState(ctx context.Context, tx *database.Tx, a Agent, d
 
 // clearSwarm removes every agent from a swarm.
 func (s *Store) clearSwarm(ctx context.Context, tx *database.Tx, account identity.AccountID, swarm identity.SwarmID) error {
-	_, err := tx.ExecContext(ctx, `UPDATE agents SET swarm_id = '' WHERE account_id = $1 AND swarm_id = $2 AND desired_state <> 'deleted'`, account, swarm)
+	_, err := tx.ExecContext(ctx, `UPDATE agents SET swarm_id = '', revision = revision + 1 WHERE account_id = $1 AND swarm_id = $2 AND desired_state <> 'deleted'`, account, swarm)
 	if err != nil {
 		return fmt.Errorf("remove agents from swarm %s: %w", swarm, err)
 	}

@@ -67,6 +67,7 @@ type Manager struct {
 	contributors []HomeContributor
 
 	homes          *homeLocks
+	digests        *digestCache
 	secretsVersion atomic.Int64
 
 	mu      sync.Mutex
@@ -79,7 +80,7 @@ func NewManager(s Settings) *Manager {
 	return &Manager{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, log: s.Log,
 		internalURL: s.InternalURL, tools: s.Tools, limits: s.Limits, telegramURL: s.TelegramURL, demoKey: s.DemoKey, demoURL: s.DemoURL,
-		contributors: s.Contributors, homes: newHomeLocks(),
+		contributors: s.Contributors, homes: newHomeLocks(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
 		clients: map[identity.AgentID]*gatewayClient{}, synced: map[identity.AgentID]fileDigests{},
 	}
 }
@@ -123,6 +124,7 @@ func (m *Manager) Remove(ctx context.Context, a agent.Agent, deleteRecords func(
 	}
 	err = deleteRecords(ctx)
 	m.drop(a.ID) // a late caller may have connected since
+	m.digests.remove(a.ID)
 	return err
 }
 

@@ -2,15 +2,19 @@
 -- generation counts the requests to start, stop, restart and delete an agent;
 -- observed_generation is the one whose outcome status shows; restart_generation is
 -- the last that asked for a new gateway; gateway_generation is the one that the
--- present gateway was started for.
+-- present gateway was started for. revision counts the changes of what a gateway's
+-- spec is made of: config and swarm_id. search_name is name in lower case, also of
+-- letters beyond ASCII, which lower() of SQLite leaves as they are.
 CREATE TABLE agents (
     id                  TEXT PRIMARY KEY,
     account_id          TEXT   NOT NULL,
     name                TEXT   NOT NULL,
+    search_name         TEXT   NOT NULL DEFAULT '',
     region              TEXT   NOT NULL,
     avatar_url          TEXT   NOT NULL DEFAULT '',
     config              TEXT   NOT NULL,
     swarm_id            TEXT   NOT NULL DEFAULT '',
+    revision            BIGINT NOT NULL DEFAULT 1,
     desired_state       TEXT   NOT NULL,
     generation          BIGINT NOT NULL,
     observed_generation BIGINT NOT NULL DEFAULT 0,

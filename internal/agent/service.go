@@ -152,7 +152,7 @@ func (s *Service) newAgent(account identity.AccountID, in client.CreateAgentRequ
 	return Agent{
 		ID: identity.AgentID(uuid.Must(uuid.NewV7()).String()), AccountID: account, Name: in.Name, Region: in.Region,
 		Config: Config{}.merge(in.Config), SwarmID: identity.SwarmID(in.SwarmID), Revision: 1,
-		DesiredState: DesiredRunning, Generation: 1, Status: client.Provisioning, CreatedAt: now(),
+		DesiredState: DesiredRunning, Generation: 1, Status: client.Provisioning, Power: PowerAwake, CreatedAt: now(),
 	}, in
 }
 

@@ -85,13 +85,15 @@ func NewManager(s Settings) *Manager {
 	}
 }
 
-// Start fills a's home and starts a gateway at a's place. The caller has saved the
+// Prepare fills a's home for the next start.
+func (m *Manager) Prepare(ctx context.Context, a agent.Agent) error {
+	m.drop(a.ID)
+	return m.fillHome(ctx, a)
+}
+
+// Start starts a gateway at a's place, whose home is prepared. The caller has saved the
 // place before: after a crash the record must know where a gateway may run.
 func (m *Manager) Start(ctx context.Context, a agent.Agent, spec runtime.Spec) error {
-	m.drop(a.ID)
-	if err := m.fillHome(ctx, a); err != nil {
-		return err
-	}
 	m.secretsVersion.Add(1)
 	return m.driver.Start(ctx, a.Place, spec)
 }

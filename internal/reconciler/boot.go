@@ -108,6 +108,9 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 	if err := r.store.SaveStatus(ctx, *a, ""); err != nil {
 		return err
 	}
+	if err := r.gateways.Prepare(ctx, *a); err != nil {
+		return asFailure(err)
+	}
 	if err := r.checkLease(ctx, *a); err != nil {
 		return err
 	}

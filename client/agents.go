@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
 )
 
 // AgentStatus is the status of an agent.
@@ -143,10 +144,33 @@ type SecretsUpdated struct {
 	NeedsRestart bool `json:"needsRestart"`
 }
 
-// ListAgents returns every agent of the account, newest first.
-func (c *Client) ListAgents(ctx context.Context) ([]AgentSummary, error) {
-	list, err := call[List[AgentSummary]](ctx, c, http.MethodGet, "/v1/agents", nil)
-	return list.Data, err
+// AgentQuery selects agents. The zero value selects all agents of the account.
+type AgentQuery struct {
+	Status  AgentStatus // empty: any
+	SwarmID string      // empty: any or none
+	Search  string      // part of the name, in upper or lower case
+	Limit   int         // at most 1000; 0: none
+	Offset  int         // how many to skip
+}
+
+func (q AgentQuery) values() url.Values {
+	v := url.Values{}
+	set(v, "status", string(q.Status))
+	set(v, "swarmId", q.SwarmID)
+	set(v, "search", q.Search)
+	if q.Limit > 0 {
+		v.Set("limit", strconv.Itoa(q.Limit))
+	}
+	if q.Offset > 0 {
+		v.Set("offset", strconv.Itoa(q.Offset))
+	}
+	return v
+}
+
+// ListAgents returns the agents that q selects, newest first. Total counts those of
+// all pages.
+func (c *Client) ListAgents(ctx context.Context, q AgentQuery) (List[AgentSummary], error) {
+	return call[List[AgentSummary]](ctx, c, http.MethodGet, withQuery("/v1/agents", q.values()), nil)
 }
 
 // CreateAgent creates an agent and waits until it runs.

@@ -22,15 +22,15 @@ type agentsList struct{ remote }
 
 // Run lists the agents.
 func (c agentsList) Run(ctx context.Context, t *terminal) error {
-	agents, err := c.client().ListAgents(ctx)
+	agents, err := c.client().ListAgents(ctx, client.AgentQuery{})
 	if err != nil {
 		return err
 	}
 	if t.json {
-		return t.printJSON(agents)
+		return t.printJSON(agents.Data)
 	}
-	rows := make([]map[string]any, len(agents))
-	for i, a := range agents {
+	rows := make([]map[string]any, len(agents.Data))
+	for i, a := range agents.Data {
 		rows[i] = map[string]any{"id": a.ID, "name": a.Name, "status": a.Status, "region": a.Region, "createdAt": formatTime(a.CreatedAt.Time)}
 	}
 	return t.table(rows, "id", "name", "status", "region", "createdAt")

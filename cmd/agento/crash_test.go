@@ -35,11 +35,11 @@ func TestCrash(t *testing.T) {
 	}
 	var ada client.AgentSummary
 	waitUntil(t, "the agent runs", func() bool {
-		all, err := acme.ListAgents(t.Context())
-		if err != nil || len(all) != 1 {
-			t.Fatalf("%d agents, %v", len(all), err)
+		all, err := acme.ListAgents(t.Context(), client.AgentQuery{})
+		if err != nil || len(all.Data) != 1 {
+			t.Fatalf("%d agents, %v", len(all.Data), err)
 		}
-		if ada = all[0]; ada.ID != created.ID {
+		if ada = all.Data[0]; ada.ID != created.ID {
 			t.Fatalf("the agent is %s, created was %s", ada.ID, created.ID)
 		}
 		return ada.Status == client.Running
@@ -110,8 +110,8 @@ func TestCrash(t *testing.T) {
 	in.start()
 	acme = in.client("acme")
 	waitUntil(t, "nothing is left", func() bool { return len(in.gateways()) == 0 })
-	if all, err := acme.ListAgents(t.Context()); err != nil || len(all) != 0 {
-		t.Errorf("%d agents, %v", len(all), err)
+	if all, err := acme.ListAgents(t.Context(), client.AgentQuery{}); err != nil || len(all.Data) != 0 {
+		t.Errorf("%d agents, %v", len(all.Data), err)
 	}
 	in.stop()
 }

@@ -46,6 +46,7 @@ type Agent struct {
 	AvatarURL string
 	Config    Config
 	SwarmID   identity.SwarmID // empty: none
+	Revision  int64            // counts the changes of Config and SwarmID
 
 	DesiredState       DesiredState
 	Generation         int64 // counts the requests to start, stop, restart and delete
@@ -56,12 +57,41 @@ type Agent struct {
 	Status        client.AgentStatus
 	LastError     string
 	ErrorCategory ErrorCategory
+	Server        string        // where the home is; empty: there is none yet. It outlives a stop
 	Place         runtime.Place // where the gateway runs or is being started; empty: nowhere
 	SpecDigest    string        // of the spec that the present gateway was started with; empty: it must not be adopted
 
-	CreatedAt time.Time
-	StartedAt time.Time
-	StoppedAt time.Time
+	Power Power
+	Lease Lease
+	Retry Retry
+
+	CreatedAt  time.Time
+	StartedAt  time.Time
+	StoppedAt  time.Time
+	LastUsedAt time.Time // when a turn last started, to a minute
+}
+
+// Power says how much of a running agent's gateway is in memory.
+type Power string
+
+// PowerAwake is the power of an agent whose gateway runs as a process.
+const PowerAwake Power = "awake"
+
+// Lease says who may act on an agent. Each write of a holder names the holder and the
+// number, so a holder that comes too late changes nothing.
+type Lease struct {
+	Holder string    // empty: nobody
+	Number int64     // counts how often the lease was taken
+	Until  time.Time // when others may take it
+}
+
+// Retry is what is counted of the failures of an agent's gateway. It begins anew with
+// each generation: earlier failures do not count for a new request.
+type Retry struct {
+	Failures           []time.Time   // oldest first
+	Unready            time.Duration // spent on boots since the gateway was last ready
+	NextTryAt          time.Time     // when the gateway may be booted again
+	MissedHealthChecks int           // in a row
 }
 
 // HasFailed reports whether the agent is in error and stays so until its desired

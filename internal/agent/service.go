@@ -159,8 +159,8 @@ func (s *Service) newAgent(account identity.AccountID, in client.CreateAgentRequ
 	}
 	return Agent{
 		ID: identity.AgentID(uuid.Must(uuid.NewV7()).String()), AccountID: account, Name: in.Name, Region: in.Region,
-		Config: Config{}.merge(in.Config), SwarmID: identity.SwarmID(in.SwarmID),
-		DesiredState: DesiredRunning, Generation: 1, Status: client.Provisioning, CreatedAt: now(),
+		Config: Config{}.merge(in.Config), SwarmID: identity.SwarmID(in.SwarmID), Revision: 1,
+		DesiredState: DesiredRunning, Generation: 1, Status: client.Provisioning, Power: PowerAwake, CreatedAt: now(),
 	}, in
 }
 
@@ -237,16 +237,6 @@ func (s *Service) insert(ctx context.Context, tx *database.Tx, actor identity.Ac
 		return err
 	}
 	return s.workspace.Init(ctx, tx, actor, a.ID, a.Name, in.SoulMD, in.WorkflowMD)
-}
-
-// List returns the account's agents, newest first, and the account's swarms by id.
-func (s *Service) List(ctx context.Context, account identity.AccountID) ([]Agent, map[identity.SwarmID]swarm.Swarm, error) {
-	agents, err := s.store.List(ctx, s.db, account)
-	if err != nil {
-		return nil, nil, err
-	}
-	swarms, err := s.swarms.Names(ctx, s.db, account)
-	return agents, swarms, err
 }
 
 // ListWithChannels returns the running agents, of every account, that are connected
@@ -374,6 +364,7 @@ func (s *Service) apply(ctx context.Context, q database.Reader, a Agent, in clie
 	if in.Config == nil && !in.SwarmID.Set {
 		return a, problems.Err()
 	}
+	a.Revision++
 	names, err := s.secretNames(ctx, q, a)
 	if err != nil {
 		return a, err

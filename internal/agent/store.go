@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"agento.host/agento/client"
@@ -26,13 +27,14 @@ type Store struct {
 // NewStore returns the store of a database.
 func NewStore(db *database.DB, events *event.Log) *Store { return &Store{db: db, events: events} }
 
-// ErrNewerGeneration means that the desired state has changed since the record was
-// read. Nothing was written.
-var ErrNewerGeneration = errors.New("the agent's desired state has changed meanwhile")
+// ErrOutdated means that the desired state or the lease has changed since the record
+// was read. Nothing was written.
+var ErrOutdated = errors.New("the agent's desired state or lease has changed meanwhile")
 
-const columns = `id, account_id, name, region, avatar_url, config, swarm_id,
+const columns = `id, account_id, name, region, avatar_url, config, swarm_id, revision,
 	desired_state, generation, observed_generation, restart_generation, gateway_generation,
-	status, last_error, error_category, place, spec_digest, created_at, started_at, stopped_at`
+	status, last_error, error_category, server, place, spec_digest, power, holder, lease_number, lease_until,
+	failures, unready_ms, next_try_at, missed_health_checks, created_at, started_at, stopped_at, last_used_at`
 
 // toReconcile is true of the agents that the reconciler must check after a
 // start. It is the condition of the index agents_to_reconcile, which the database uses only
@@ -41,15 +43,21 @@ const toReconcile = `(desired_state <> 'stopped' OR observed_generation < genera
 
 func scan(r database.Row) (Agent, error) {
 	var a Agent
-	var config string
-	var created, started, stopped int64
-	err := r.Scan(&a.ID, &a.AccountID, &a.Name, &a.Region, &a.AvatarURL, &config, &a.SwarmID,
+	var config, failures string
+	var until, unready, nextTry, created, started, stopped, used int64
+	err := r.Scan(&a.ID, &a.AccountID, &a.Name, &a.Region, &a.AvatarURL, &config, &a.SwarmID, &a.Revision,
 		&a.DesiredState, &a.Generation, &a.ObservedGeneration, &a.RestartGeneration, &a.GatewayGeneration,
-		&a.Status, &a.LastError, &a.ErrorCategory, &a.Place, &a.SpecDigest, &created, &started, &stopped)
+		&a.Status, &a.LastError, &a.ErrorCategory, &a.Server, &a.Place, &a.SpecDigest, &a.Power, &a.Lease.Holder, &a.Lease.Number, &until,
+		&failures, &unready, &nextTry, &a.Retry.MissedHealthChecks, &created, &started, &stopped, &used)
 	if err != nil {
 		return a, err
 	}
-	a.CreatedAt, a.StartedAt, a.StoppedAt = database.Time(created), database.Time(started), database.Time(stopped)
+	a.CreatedAt, a.StartedAt, a.StoppedAt, a.LastUsedAt = database.Time(created), database.Time(started), database.Time(stopped), database.Time(used)
+	a.Lease.Until, a.Retry.NextTryAt = database.Time(until), database.Time(nextTry)
+	a.Retry.Unready = time.Duration(unready) * time.Millisecond
+	if a.Retry.Failures, err = parseTimes(failures); err != nil {
+		return a, fmt.Errorf("failures of agent %s: %w", a.ID, err)
+	}
 	if err := json.Unmarshal([]byte(config), &a.Config); err != nil {
 		return a, fmt.Errorf("config of agent %s: %w", a.ID, err)
 	}
@@ -83,12 +91,6 @@ func (s *Store) SwarmOf(ctx context.Context, q database.Reader, account identity
 // Generation returns the present generation of an agent. Errors: sql.ErrNoRows.
 func (s *Store) Generation(ctx context.Context, q database.Reader, id identity.AgentID) (int64, error) {
 	return database.One(ctx, q, database.Scalar[int64], `SELECT generation FROM agents WHERE id = $1`, id)
-}
-
-// List returns the account's agents, newest first.
-func (s *Store) List(ctx context.Context, q database.Reader, account identity.AccountID) ([]Agent, error) {
-	return database.All(ctx, q, scan,
-		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account)
 }
 
 // ListInSwarm returns the agents that are in a swarm, newest first.
@@ -154,9 +156,9 @@ func (s *Store) insert(ctx context.Context, tx *database.Tx, a Agent) error {
 		return fmt.Errorf("encode config: %w", err)
 	}
 	_, err = tx.ExecContext(ctx,
-		`INSERT INTO agents (id, account_id, name, region, config, swarm_id, desired_state, generation, status, created_at)
-		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		a.ID, a.AccountID, a.Name, a.Region, string(config), a.SwarmID, a.DesiredState, a.Generation, a.Status, database.Millis(a.CreatedAt))
+		`INSERT INTO agents (id, account_id, name, search_name, region, config, swarm_id, revision, desired_state, generation, status, created_at)
+		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		a.ID, a.AccountID, a.Name, strings.ToLower(a.Name), a.Region, string(config), a.SwarmID, a.Revision, a.DesiredState, a.Generation, a.Status, database.Millis(a.CreatedAt))
 	if err != nil {
 		return fmt.Errorf("insert agent: %w", err)
 	}
@@ -169,8 +171,8 @@ func (s *Store) update(ctx context.Context, tx *database.Tx, a Agent) error {
 	if err != nil {
 		return fmt.Errorf("encode config: %w", err)
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE agents SET name = $1, avatar_url = $2, config = $3, swarm_id = $4 WHERE account_id = $5 AND id = $6`,
-		a.Name, a.AvatarURL, string(config), a.SwarmID, a.AccountID, a.ID)
+	_, err = tx.ExecContext(ctx, `UPDATE agents SET name = $1, search_name = $2, avatar_url = $3, config = $4, swarm_id = $5, revision = $6 WHERE account_id = $7 AND id = $8`,
+		a.Name, strings.ToLower(a.Name), a.AvatarURL, string(config), a.SwarmID, a.Revision, a.AccountID, a.ID)
 	if err != nil {
 		return fmt.Errorf("update agent: %w", err)
 	}
@@ -189,7 +191,8 @@ func (s *Store) setDesiredState(ctx context.Context, tx *database.Tx, a Agent, d
 	if restart {
 		a.RestartGeneration = generation
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE agents SET desired_state = $1, generation = $2, restart_generation = $3 WHERE id = $4`,
+	_, err = tx.ExecContext(ctx, `UPDATE agents SET desired_state = $1, generation = $2, restart_generation = $3,
+		 failures = '', unready_ms = 0, next_try_at = 0, missed_health_checks = 0 WHERE id = $4`,
 		desired, generation, a.RestartGeneration, a.ID)
 	if err != nil {
 		return 0, fmt.Errorf("write desired state: %w", err)
@@ -199,7 +202,7 @@ func (s *Store) setDesiredState(ctx context.Context, tx *database.Tx, a Agent, d
 
 // clearSwarm removes every agent from a swarm.
 func (s *Store) clearSwarm(ctx context.Context, tx *database.Tx, account identity.AccountID, swarm identity.SwarmID) error {
-	_, err := tx.ExecContext(ctx, `UPDATE agents SET swarm_id = '' WHERE account_id = $1 AND swarm_id = $2 AND desired_state <> 'deleted'`, account, swarm)
+	_, err := tx.ExecContext(ctx, `UPDATE agents SET swarm_id = '', revision = revision + 1 WHERE account_id = $1 AND swarm_id = $2 AND desired_state <> 'deleted'`, account, swarm)
 	if err != nil {
 		return fmt.Errorf("remove agents from swarm %s: %w", swarm, err)
 	}
@@ -207,8 +210,8 @@ func (s *Store) clearSwarm(ctx context.Context, tx *database.Tx, account identit
 }
 
 // SaveStatus writes a's observed state, with an event if kind is not empty, and
-// notifies of the agent. Errors: ErrNewerGeneration, if the desired state has
-// changed since a was read.
+// notifies of the agent. Errors: ErrOutdated, if the desired state or the
+// lease has changed since a was read.
 func (s *Store) SaveStatus(ctx context.Context, a Agent, kind string) error {
 	err := s.db.Tx(ctx, "agent.save_status", func(ctx context.Context, tx *database.Tx) error {
 		if err := s.updateStatus(ctx, tx, a); err != nil {
@@ -231,16 +234,37 @@ func (s *Store) SaveStatus(ctx context.Context, a Agent, kind string) error {
 }
 
 func (s *Store) updateStatus(ctx context.Context, tx *database.Tx, a Agent) error {
-	n, err := database.Exec(ctx, tx,
+	failures, err := formatTimes(a.Retry.Failures)
+	if err != nil {
+		return err
+	}
+	return checkHeld(database.Exec(ctx, tx,
 		`UPDATE agents SET observed_generation = $1, gateway_generation = $2, status = $3, last_error = $4, error_category = $5,
-		 place = $6, spec_digest = $7, started_at = $8, stopped_at = $9
-		 WHERE id = $10 AND generation = $11`,
+		 server = $6, place = $7, spec_digest = $8, started_at = $9, stopped_at = $10,
+		 failures = $11, unready_ms = $12, next_try_at = $13, missed_health_checks = $14
+		 WHERE id = $15 AND generation = $16 AND holder = $17 AND lease_number = $18`,
 		a.ObservedGeneration, a.GatewayGeneration, a.Status, a.LastError, a.ErrorCategory,
-		a.Place, a.SpecDigest, database.Millis(a.StartedAt), database.Millis(a.StoppedAt), a.ID, a.Generation)
-	if err == nil && n == 0 {
-		return ErrNewerGeneration
+		a.Server, a.Place, a.SpecDigest, database.Millis(a.StartedAt), database.Millis(a.StoppedAt),
+		failures, a.Retry.Unready.Milliseconds(), database.Millis(a.Retry.NextTryAt), a.Retry.MissedHealthChecks,
+		a.ID, a.Generation, a.Lease.Holder, a.Lease.Number))
+}
+
+// checkHeld returns ErrOutdated if a write of a holder changed no row.
+func checkHeld(rows int64, err error) error {
+	if err == nil && rows == 0 {
+		return ErrOutdated
 	}
 	return err
+}
+
+// SaveMissedHealthChecks writes how many health checks a's gateway has missed in a row.
+// Errors: ErrOutdated.
+func (s *Store) SaveMissedHealthChecks(ctx context.Context, a Agent) error {
+	return s.db.Tx(ctx, "agent.save_missed_health_checks", func(ctx context.Context, tx *database.Tx) error {
+		return checkHeld(database.Exec(ctx, tx,
+			`UPDATE agents SET missed_health_checks = $1 WHERE id = $2 AND generation = $3 AND holder = $4 AND lease_number = $5`,
+			a.Retry.MissedHealthChecks, a.ID, a.Generation, a.Lease.Holder, a.Lease.Number))
+	})
 }
 
 // SaveSpecDigest writes the digest of the spec that a's gateway now has, if it is
@@ -271,7 +295,8 @@ func (s *Store) SaveModelResult(ctx context.Context, id identity.AgentID, catego
 func (s *Store) AdoptPlace(ctx context.Context, a Agent, place runtime.Place) (ok bool, err error) {
 	err = s.db.Tx(ctx, "agent.adopt_place", func(ctx context.Context, tx *database.Tx) error {
 		n, err := database.Exec(ctx, tx,
-			`UPDATE agents SET place = $1 WHERE id = $2 AND place = '' AND generation = $3 AND observed_generation = $3`, place, a.ID, a.Generation)
+			`UPDATE agents SET place = $1 WHERE id = $2 AND place = '' AND generation = $3 AND observed_generation = $3 AND lease_number = $4`,
+			place, a.ID, a.Generation, a.Lease.Number)
 		if ok = n > 0; ok {
 			s.events.NotifyAfterCommit(tx, event.ReconcileTopic(a.ID))
 		}
@@ -281,9 +306,11 @@ func (s *Store) AdoptPlace(ctx context.Context, a Agent, place runtime.Place) (o
 }
 
 // Delete removes an agent's row and appends the event. Everything else of the agent
-// is removed before, in the same transaction.
+// is removed before, in the same transaction. Errors: ErrOutdated.
 func (s *Store) Delete(ctx context.Context, tx *database.Tx, a Agent) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM agents WHERE id = $1`, a.ID); err != nil {
+	err := checkHeld(database.Exec(ctx, tx, `DELETE FROM agents WHERE id = $1 AND generation = $2 AND holder = $3 AND lease_number = $4`,
+		a.ID, a.Generation, a.Lease.Holder, a.Lease.Number))
+	if err != nil {
 		return fmt.Errorf("delete agent: %w", err)
 	}
 	return s.events.Append(ctx, tx, identity.BySystem(a.AccountID), event.Event{Topic: event.AgentTopic(a.ID), Kind: "agent.removed"})
@@ -318,6 +345,35 @@ func (s *Store) Await(ctx context.Context, id identity.AgentID, done func(Agent)
 		}
 	}
 	return last, ctx.Err()
+}
+
+// parseTimes and formatTimes convert a list of times to and from JSON. No times are an
+// empty text.
+func parseTimes(text string) ([]time.Time, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var millis []int64
+	if err := json.Unmarshal([]byte(text), &millis); err != nil {
+		return nil, err
+	}
+	times := make([]time.Time, len(millis))
+	for i, ms := range millis {
+		times[i] = database.Time(ms)
+	}
+	return times, nil
+}
+
+func formatTimes(times []time.Time) (string, error) {
+	if len(times) == 0 {
+		return "", nil
+	}
+	millis := make([]int64, len(times))
+	for i, t := range times {
+		millis[i] = database.Millis(t)
+	}
+	text, err := json.Marshal(millis)
+	return string(text), err
 }
 
 // now returns the time as the database stores it.

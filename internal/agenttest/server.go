@@ -41,7 +41,8 @@ type Settings struct {
 	URLs         agent.URLChecker
 	Tools        bool
 	Limits       runtime.Limits
-	MaxBoots     int // 0: 4
+	Exclusive    bool // no other server uses the database
+	MaxBoots     int  // 0: 4
 	Timing       reconciler.Timing
 	Shared       agentstatus.Reports
 	Interval     time.Duration // of agentstatus
@@ -78,7 +79,7 @@ func NewServer(s Settings) (*Server, error) {
 	logs := agentlog.New(agentlog.Settings{DB: s.DB, Store: store, Gateways: gateways, Driver: s.Driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver,
-		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Log: s.Log, MaxBoots: cmp.Or(s.MaxBoots, 4), Timing: s.Timing,
+		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Log: s.Log, Exclusive: s.Exclusive, MaxBoots: cmp.Or(s.MaxBoots, 4), Timing: s.Timing,
 	})
 	agents := agent.New(agent.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,

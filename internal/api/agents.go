@@ -44,16 +44,30 @@ func (s *Server) createAgent(ctx context.Context, who access.Principal, in *crea
 	return &createAgentReply{http.StatusCreated, client.Data[client.CreatedAgent]{Data: createdJSON(a)}}, nil
 }
 
-func (s *Server) listAgents(ctx context.Context, who access.Principal, _ *struct{}) (*listReply[client.AgentSummary], error) {
-	agents, swarms, err := s.agents.List(ctx, who.AccountID)
+type listAgentsInput struct {
+	Limit   int              `query:"limit" minimum:"1" maximum:"1000" doc:"Maximum number of agents. Default: all."`
+	Offset  int              `query:"offset" minimum:"0" doc:"How many agents to skip."`
+	Status  string           `query:"status" enum:"provisioning,starting,running,stopping,stopped,error" doc:"Only agents of this status."`
+	SwarmID identity.SwarmID `query:"swarmId" doc:"Only agents of this swarm."`
+	Search  string           `query:"search" maxLength:"100" doc:"Only agents whose name contains this text, in upper or lower case."`
+}
+
+func (s *Server) listAgents(ctx context.Context, who access.Principal, in *listAgentsInput) (*listReply[client.AgentSummary], error) {
+	p, err := s.agents.List(ctx, who.AccountID, agent.Filter{
+		Status: client.AgentStatus(in.Status), SwarmID: in.SwarmID, Search: in.Search, Limit: in.Limit, Offset: in.Offset,
+	})
 	if err != nil {
 		return nil, err
 	}
-	rows := make([]client.AgentSummary, len(agents))
-	for i := range agents {
-		rows[i] = summaryJSON(&agents[i], swarms)
+	rows := make([]client.AgentSummary, len(p.Agents))
+	for i := range p.Agents {
+		rows[i] = summaryJSON(&p.Agents[i], p.Swarms)
 	}
-	return whole(rows), nil
+	limit := in.Limit
+	if limit == 0 {
+		limit = len(rows)
+	}
+	return page(rows, p.Total, limit, in.Offset), nil
 }
 
 func (s *Server) getAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Agent], error) {
@@ -156,7 +170,7 @@ func startedJSON(a agent.Agent) client.StartedAgent {
 	return client.StartedAgent{ID: string(a.ID), Status: a.Status, StartedAt: client.NewTime(a.StartedAt)}
 }
 
-func summaryJSON(a *agent.Agent, swarms map[identity.SwarmID]swarm.Swarm) client.AgentSummary {
+func summaryJSON(a *agent.Summary, swarms map[identity.SwarmID]swarm.Swarm) client.AgentSummary {
 	row := client.AgentSummary{
 		ID: string(a.ID), Name: a.Name, Status: a.Status, Region: a.Region, Image: openclaw.Image,
 		CreatedAt: client.Time{Time: a.CreatedAt}, StartedAt: client.NewTime(a.StartedAt), StoppedAt: client.NewTime(a.StoppedAt),

@@ -274,19 +274,40 @@ func BenchmarkListAgents(b *testing.B) {
 	}
 }
 
+// BenchmarkGetAgent reads a running and a stopped agent in turns, with 8 callers for
+// each processor, and reports the rate of each and how many times as long the running
+// one takes.
 func BenchmarkGetAgent(b *testing.B) {
-	b.Run("running", func(b *testing.B) {
-		env := newEnv(b, options{})
-		who := env.newAccount("acme", "")
-		benchmarkGet(b, &keyPool{env: env, account: who.account}, "/v1/agents/"+who.newAgent("A"))
+	env := newEnv(b, options{})
+	who := env.newAccount("acme", "")
+	running, stopped := who.newAgent("A"), who.newAgent("B")
+	who.do("POST", "/v1/agents/"+stopped+"/stop", nil).expect(200)
+	pool := &keyPool{env: env, account: who.account}
+	client := newParallelClient(b)
+	var mu sync.Mutex
+	var runningTimes, stoppedTimes []time.Duration
+	b.RunParallel(func(pb *testing.PB) {
+		var ofRunning, ofStopped []time.Duration
+		for pb.Next() {
+			ofRunning = append(ofRunning, timeGet(b, client, pool, "/v1/agents/"+running))
+			ofStopped = append(ofStopped, timeGet(b, client, pool, "/v1/agents/"+stopped))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		runningTimes, stoppedTimes = append(runningTimes, ofRunning...), append(stoppedTimes, ofStopped...)
 	})
-	b.Run("stopped", func(b *testing.B) {
-		env := newEnv(b, options{})
-		who := env.newAccount("acme", "")
-		id := who.newAgent("A")
-		who.do("POST", "/v1/agents/"+id+"/stop", nil).expect(200)
-		benchmarkGet(b, &keyPool{env: env, account: who.account}, "/v1/agents/"+id)
-	})
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(2*float64(b.N)/b.Elapsed().Seconds(), "requests/s")
+	b.ReportMetric(ms(percentile(runningTimes, 50)), "running-p50-ms")
+	b.ReportMetric(ms(percentile(stoppedTimes, 50)), "stopped-p50-ms")
+	b.ReportMetric(ms(total(runningTimes))/ms(total(stoppedTimes)), "running/stopped")
+}
+
+func total(times []time.Duration) (sum time.Duration) {
+	for _, d := range times {
+		sum += d
+	}
+	return sum
 }
 
 // envWithAgents returns an environment whose account has n stopped agents.
@@ -311,25 +332,39 @@ func envWithAgents(b *testing.B, n int) *keyPool {
 // answered in a second.
 func benchmarkGet(b *testing.B, pool *keyPool, path string) {
 	b.Helper()
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	b.Cleanup(transport.CloseIdleConnections)
-	client := &http.Client{Transport: transport}
-	b.SetParallelism(8)
-	b.ResetTimer()
+	client := newParallelClient(b)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			res, err := client.Do(pool.next().request(context.Background(), "GET", path, nil))
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			_, _ = io.Copy(io.Discard, res.Body) // its length does not matter
-			_ = res.Body.Close()
-			if res.StatusCode != http.StatusOK {
-				b.Errorf("status %d", res.StatusCode)
-				return
-			}
+			timeGet(b, client, pool, path)
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
+}
+
+// newParallelClient returns a client for b.RunParallel, and starts the clock of b.
+func newParallelClient(b *testing.B) *http.Client {
+	b.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	b.Cleanup(transport.CloseIdleConnections)
+	b.SetParallelism(8)
+	b.ResetTimer()
+	return &http.Client{Transport: transport}
+}
+
+// timeGet sends a GET request and returns how long the response took.
+func timeGet(b *testing.B, client *http.Client, pool *keyPool, path string) time.Duration {
+	b.Helper()
+	request := pool.next().request(context.Background(), "GET", path, nil)
+	began := time.Now()
+	res, err := client.Do(request)
+	if err != nil {
+		b.Error(err)
+		return 0
+	}
+	_, _ = io.Copy(io.Discard, res.Body) // its length does not matter
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		b.Errorf("status %d", res.StatusCode)
+	}
+	return time.Since(began)
 }

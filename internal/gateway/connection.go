@@ -48,6 +48,9 @@ func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection
 // Turn is openclaw.Gateway.Turn. If the gateway died before it got the message, the
 // message goes to its successor.
 func (c *Connection) Turn(ctx context.Context, r openclaw.TurnRequest, emit func(delta string) error) (openclaw.TurnResult, error) {
+	if err := c.manager.store.MarkUsed(ctx, c.agent, time.Now()); err != nil && ctx.Err() == nil { // no reason to refuse the message
+		c.manager.log.ErrorContext(ctx, "recording that an agent is used failed", "agent", c.agent.ID, "error", err)
+	}
 	result, err := c.Gateway.Turn(ctx, r, emit)
 	if !errors.Is(err, runtime.ErrNotRunning) {
 		return result, err

@@ -48,16 +48,7 @@ func (m *Manager) readCredentials(ctx context.Context, q database.Reader, a agen
 // readManyCredentials reads the credentials of agents of one account, with a number
 // of queries that does not grow with the number of agents.
 func (m *Manager) readManyCredentials(ctx context.Context, q database.Reader, account identity.AccountID, agents []agent.Agent) (map[identity.AgentID]credentials, error) {
-	var owners []vault.OwnerID
-	swarms := map[identity.SwarmID]bool{"": true}
-	for i := range agents {
-		owners = append(owners, vault.OfAgent(agents[i].ID))
-		if id := agents[i].SwarmID; !swarms[id] {
-			swarms[id] = true
-			owners = append(owners, vault.OfSwarm(id))
-		}
-	}
-	owned, err := m.vault.ReadMany(ctx, q, account, owners...)
+	owned, err := m.vault.ReadMany(ctx, q, account, ownersOf(agents)...)
 	if err != nil {
 		return nil, fmt.Errorf("read secrets: %w", err)
 	}
@@ -69,6 +60,20 @@ func (m *Manager) readManyCredentials(ctx context.Context, q database.Reader, ac
 		all[agents[i].ID] = c
 	}
 	return all, nil
+}
+
+// ownersOf returns the owners of the agents' secrets: the agents and their swarms.
+func ownersOf(agents []agent.Agent) []vault.OwnerID {
+	var owners []vault.OwnerID
+	swarms := map[identity.SwarmID]bool{"": true}
+	for i := range agents {
+		owners = append(owners, vault.OfAgent(agents[i].ID))
+		if id := agents[i].SwarmID; !swarms[id] {
+			swarms[id] = true
+			owners = append(owners, vault.OfSwarm(id))
+		}
+	}
+	return owners
 }
 
 // SecretValues returns every secret that a's gateway may know: the agent's, its

@@ -67,6 +67,7 @@ type Manager struct {
 	contributors []HomeContributor
 
 	homes          *homeLocks
+	digests        *digestCache
 	secretsVersion atomic.Int64
 
 	mu      sync.Mutex
@@ -79,18 +80,20 @@ func NewManager(s Settings) *Manager {
 	return &Manager{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, log: s.Log,
 		internalURL: s.InternalURL, tools: s.Tools, limits: s.Limits, telegramURL: s.TelegramURL, demoKey: s.DemoKey, demoURL: s.DemoURL,
-		contributors: s.Contributors, homes: newHomeLocks(),
+		contributors: s.Contributors, homes: newHomeLocks(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
 		clients: map[identity.AgentID]*gatewayClient{}, synced: map[identity.AgentID]fileDigests{},
 	}
 }
 
-// Start fills a's home and starts a gateway at a's place. The caller has saved the
+// Prepare fills a's home for the next start.
+func (m *Manager) Prepare(ctx context.Context, a agent.Agent) error {
+	m.drop(a.ID)
+	return m.fillHome(ctx, a)
+}
+
+// Start starts a gateway at a's place, whose home is prepared. The caller has saved the
 // place before: after a crash the record must know where a gateway may run.
 func (m *Manager) Start(ctx context.Context, a agent.Agent, spec runtime.Spec) error {
-	m.drop(a.ID)
-	if err := m.fillHome(ctx, a); err != nil {
-		return err
-	}
 	m.secretsVersion.Add(1)
 	return m.driver.Start(ctx, a.Place, spec)
 }
@@ -123,6 +126,7 @@ func (m *Manager) Remove(ctx context.Context, a agent.Agent, deleteRecords func(
 	}
 	err = deleteRecords(ctx)
 	m.drop(a.ID) // a late caller may have connected since
+	m.digests.remove(a.ID)
 	return err
 }
 

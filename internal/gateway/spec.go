@@ -2,11 +2,9 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"agento.host/agento/internal/agent"
-	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
@@ -114,38 +112,4 @@ func environment(secrets secretSet) map[string]vault.Secret {
 // findByToken finds the agent.
 func bearerToken(id identity.AgentID, token vault.Secret) vault.Secret {
 	return vault.NewSecret(string(id) + "." + token.Reveal())
-}
-
-// NeedsRestart reports whether a's running gateway differs from what its record and
-// its secrets now ask for. It is false for an agent that does not run.
-func (m *Manager) NeedsRestart(ctx context.Context, q database.Reader, a agent.Agent) (bool, error) {
-	return m.AnyNeedsRestart(ctx, q, a.AccountID, []agent.Agent{a})
-}
-
-// AnyNeedsRestart is NeedsRestart for many agents of one account. Its number of
-// queries does not grow with the number of agents.
-func (m *Manager) AnyNeedsRestart(ctx context.Context, q database.Reader, account identity.AccountID, agents []agent.Agent) (bool, error) {
-	var running []agent.Agent
-	for i := range agents {
-		if a := agents[i]; a.SpecDigest != "" && a.DesiredState == agent.DesiredRunning && a.Place != "" {
-			running = append(running, a)
-		}
-	}
-	if len(running) == 0 {
-		return false, nil
-	}
-	all, err := m.readManyCredentials(ctx, q, account, running)
-	if err != nil {
-		return false, err
-	}
-	for i := range running {
-		_, digest, err := m.makeSpec(running[i], all[running[i].ID])
-		if invalid := (*SpecError)(nil); errors.As(err, &invalid) {
-			return true, nil
-		}
-		if err != nil || digest.String() != running[i].SpecDigest {
-			return err == nil, err
-		}
-	}
-	return false, nil
 }

@@ -15,31 +15,6 @@ import (
 // dead: on a busy machine single ones are late.
 const maxMissed = 4
 
-// keepRunning starts the gateway if it does not run, and checks it if it does.
-func (r *Reconciler) keepRunning(ctx context.Context, l *loop, a agent.Agent) (next, error) {
-	started := a.Status == client.Running && a.ObservedGeneration == a.Generation
-	state, err := r.inspect(ctx, a)
-	switch {
-	case err != nil && started:
-		return next{}, err
-	case err != nil:
-		return r.failed(ctx, l, a, asFailure(err))
-	case started && state.Phase == runtime.Running:
-		return r.checkHealth(ctx, l, a)
-	case started:
-		return r.failed(ctx, l, a, r.diagnoseExit(ctx, a, state))
-	}
-	adopt, err := r.canAdopt(ctx, a, state)
-	switch {
-	case err != nil:
-		return next{}, err
-	case adopt:
-		began := time.Now()
-		return r.finishBoot(ctx, l, a, began, r.awaitReady(ctx, a))
-	}
-	return r.boot(ctx, l, a)
-}
-
 func (r *Reconciler) inspect(ctx context.Context, a agent.Agent) (runtime.State, error) {
 	if a.Place == "" {
 		return runtime.State{Phase: runtime.Gone}, nil
@@ -51,19 +26,9 @@ func (r *Reconciler) inspect(ctx context.Context, a agent.Agent) (runtime.State,
 	return state, nil
 }
 
-// canAdopt reports whether the gateway that an interrupted boot or an earlier server
-// has left is the one that is desired now.
-func (r *Reconciler) canAdopt(ctx context.Context, a agent.Agent, s runtime.State) (bool, error) {
-	if s.Phase != runtime.Running || a.GatewayGeneration < a.RestartGeneration || a.SpecDigest == "" {
-		return false, nil
-	}
-	differs, err := r.gateways.NeedsRestart(ctx, r.db, a)
-	return !differs, err
-}
-
 // checkHealth syncs the home of an agent whose gateway runs, and checks that the
 // gateway answers.
-func (r *Reconciler) checkHealth(ctx context.Context, l *loop, a agent.Agent) (next, error) {
+func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, error) {
 	if err := r.gateways.SyncHome(ctx, a.ID); err != nil && ctx.Err() == nil {
 		r.log.ErrorContext(ctx, "syncing an agent's home failed", "agent", a.ID, "error", err)
 	}
@@ -71,26 +36,29 @@ func (r *Reconciler) checkHealth(ctx context.Context, l *loop, a agent.Agent) (n
 	if err != nil {
 		return next{}, err
 	}
+	missed := a.Retry.MissedHealthChecks
 	switch err := g.Alive(ctx); {
 	case ctx.Err() != nil:
 		return next{}, ctx.Err()
 	case err == nil:
-		l.missed = 0
+		a.Retry.MissedHealthChecks = 0
 	default:
-		l.missed++
+		a.Retry.MissedHealthChecks++
 	}
-	if l.missed < maxMissed {
+	if a.Retry.MissedHealthChecks != missed {
+		if err := r.store.SaveMissedHealthChecks(ctx, a); err != nil {
+			return next{}, err
+		}
+	}
+	if a.Retry.MissedHealthChecks < maxMissed {
 		return next{after: r.timing.HealthInterval, place: a.Place}, nil
 	}
 	text := "The agent's gateway runs but no longer answers."
-	return r.failed(ctx, l, a, failure{category: agent.CategoryRuntime, text: text, logs: r.logTail(ctx, a)})
+	return r.failed(ctx, a, failure{category: agent.CategoryRuntime, text: text, logs: r.logTail(ctx, a)})
 }
 
 // boot starts a new gateway and waits until it is ready.
-func (r *Reconciler) boot(ctx context.Context, l *loop, a agent.Agent) (next, error) {
-	if early := time.Until(l.notBefore); early > 0 {
-		return next{after: early}, nil
-	}
+func (r *Reconciler) boot(ctx context.Context, a agent.Agent) (next, error) {
 	if err := r.saveStarting(ctx, &a); err != nil {
 		return next{}, err
 	}
@@ -105,7 +73,7 @@ func (r *Reconciler) boot(ctx context.Context, l *loop, a agent.Agent) (next, er
 		err = r.awaitReady(ctx, a)
 	}
 	<-r.boots
-	return r.finishBoot(ctx, l, a, began, err)
+	return r.finishBoot(ctx, a, began, err)
 }
 
 // saveStarting sets and saves the status starting, if the status does not say so yet.
@@ -121,7 +89,11 @@ func (r *Reconciler) saveStarting(ctx context.Context, a *agent.Agent) error {
 // the start: after a crash between the two the record knows where a gateway may run.
 func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 	if a.Place != "" {
-		if err := r.stopGateway(ctx, *a); err != nil {
+		err := r.stopGateway(ctx, *a)
+		if errors.Is(err, agent.ErrOutdated) {
+			return err
+		}
+		if err != nil {
 			return asFailure(err)
 		}
 	}
@@ -132,8 +104,14 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 	if a.Place, err = r.driver.Place(ctx, spec); err != nil {
 		return asFailure(err)
 	}
-	a.GatewayGeneration, a.SpecDigest = a.Generation, digest
+	a.Server, a.GatewayGeneration, a.SpecDigest = r.server, a.Generation, digest
 	if err := r.store.SaveStatus(ctx, *a, ""); err != nil {
+		return err
+	}
+	if err := r.gateways.Prepare(ctx, *a); err != nil {
+		return asFailure(err)
+	}
+	if err := r.checkLease(ctx, *a); err != nil {
 		return err
 	}
 	if err := r.gateways.Start(ctx, *a, spec); err != nil {
@@ -169,19 +147,19 @@ func (r *Reconciler) awaitReady(ctx context.Context, a agent.Agent) error {
 }
 
 // finishBoot saves the outcome of a boot.
-func (r *Reconciler) finishBoot(ctx context.Context, l *loop, a agent.Agent, began time.Time, err error) (next, error) {
+func (r *Reconciler) finishBoot(ctx context.Context, a agent.Agent, began time.Time, err error) (next, error) {
 	var f failure
 	switch {
 	case errors.As(err, &f):
-		l.unready += time.Since(began)
-		return r.failed(ctx, l, a, f)
+		a.Retry.Unready += time.Since(began)
+		return r.failed(ctx, a, f)
 	case err != nil:
 		return next{}, err
 	}
 	a.Status, a.ObservedGeneration, a.StartedAt, a.LastError, a.ErrorCategory = client.Running, a.Generation, now(), "", ""
-	l.unready, l.missed = 0, 0
+	a.Retry.Unready, a.Retry.MissedHealthChecks = 0, 0
 	if err := r.store.SaveStatus(ctx, a, "agent.started"); err != nil {
 		return next{}, err
 	}
-	return r.checkHealth(ctx, l, a)
+	return r.checkHealth(ctx, a)
 }

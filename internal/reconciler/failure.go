@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/agent"
@@ -86,27 +84,18 @@ func (r *Reconciler) diagnoseNotReady(ctx context.Context, a agent.Agent, cause 
 	return failure{category: agent.CategoryRuntime, text: text, logs: r.logTail(ctx, a)}
 }
 
-// failed counts a failure: the gateway is tried again after a back-off, or the agent
-// gets the status error. In both cases the next step stops what is left of the
-// gateway.
-func (r *Reconciler) failed(ctx context.Context, l *loop, a agent.Agent, f failure) (next, error) {
+// failed saves the outcome of a failure, as countFailure has it.
+func (r *Reconciler) failed(ctx context.Context, a agent.Agent, f failure) (next, error) {
 	if ctx.Err() != nil {
 		return next{}, ctx.Err() // the step was interrupted, the gateway has not failed
 	}
-	at := time.Now()
-	l.failures = append(slices.DeleteFunc(l.failures, func(t time.Time) bool { return at.Sub(t) > r.timing.FailureWindow }), at)
-	l.missed = 0
-	n := len(l.failures)
-	r.log.WarnContext(ctx, "a gateway failed", "agent", a.ID, "category", f.category, "failures", n, "reason", f.text)
-	a.LastError, a.ErrorCategory = f.message(), f.category
-	a.SpecDigest = "" // it must not be adopted
-	if f.final || n >= r.timing.MaxFailures || l.unready >= r.timing.FailureWindow {
-		a.Status, a.ObservedGeneration, a.StoppedAt = client.Errored, a.Generation, now()
-		return next{}, r.store.SaveStatus(ctx, a, "agent.failed")
+	a = r.timing.countFailure(a, f, now())
+	r.log.WarnContext(ctx, "a gateway failed", "agent", a.ID, "category", f.category, "failures", len(a.Retry.Failures), "reason", f.text)
+	kind := "agent.crashed"
+	if a.Status == client.Errored {
+		kind = "agent.failed"
 	}
-	a.Status = client.Starting
-	l.notBefore = at.Add(r.timing.backoff(n))
-	return next{}, r.store.SaveStatus(ctx, a, "agent.crashed")
+	return next{}, r.store.SaveStatus(ctx, a, kind)
 }
 
 // tailLines is how many lines of the log an error shows.

@@ -42,7 +42,7 @@ func (r *Reconciler) collectOrphans(ctx context.Context) error {
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			r.log.WarnContext(ctx, "removing what belongs to no agent", "agent", f.ID, "running", f.Running)
-			err = r.driver.Remove(ctx, f.Place, f.ID)
+			_, err = r.do(ctx, agent.Agent{ID: f.ID, Place: f.Place}, observation{}, action{kind: actOrphan})
 		case err == nil && f.Running && a.Place == "" && f.Place != "":
 			err = r.adoptStray(ctx, f, a)
 		}

@@ -20,6 +20,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/database"
@@ -34,6 +36,9 @@ import (
 // Eraser removes what another package keeps of an agent, in the transaction that
 // removes the agent.
 type Eraser func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error
+
+// defaultServer is the default of Settings.Server.
+const defaultServer = "local"
 
 // defaultMaxBoots is the default of Settings.MaxBoots.
 const defaultMaxBoots = 2
@@ -51,8 +56,10 @@ type Settings struct {
 	Erasers   []Eraser
 	Log       *slog.Logger
 
-	MaxBoots int // gateways that may boot at once; 0: 2
-	Timing   Timing
+	Server    string // where the homes are that the driver makes; empty: "local"
+	Exclusive bool   // no other process uses the database, so the leases of those before have ended
+	MaxBoots  int    // gateways that may boot at once; 0: 2
+	Timing    Timing
 }
 
 // Reconciler runs the loops. A server has one.
@@ -68,11 +75,17 @@ type Reconciler struct {
 	erasers   []Eraser
 	log       *slog.Logger
 	timing    Timing
+	server    string
+	exclusive bool
+	holder    string        // the name of this process in leases
 	boots     chan struct{} // has an element for each gateway that is booting
 
 	mu      sync.Mutex
 	loops   map[identity.AgentID]*loop // guarded by mu
 	running sync.WaitGroup             // what Run has started
+
+	renewed      time.Time // when the leases were last renewed; guarded by mu
+	renewedUntil time.Time // when they end by that; guarded by mu
 }
 
 // loop is the loop of one agent.
@@ -87,12 +100,8 @@ type loop struct {
 	newest     int64  // the newest generation that a notification came with during the step
 
 	// Used by the loop's goroutine only.
-	counted   int64         // the generation that the fields below count for
-	failures  []time.Time   // of the gateway within Timing.FailureWindow, oldest first
-	unready   time.Duration // spent on boots since the gateway was last ready
-	notBefore time.Time     // when the gateway may be booted again
-	missed    int           // health checks missed in a row
-	errors    int           // steps in a row that failed
+	counted int64 // the generation that errors counts for
+	errors  int   // steps in a row that failed
 }
 
 // next says when a loop makes its next step; the zero next is at once.
@@ -110,9 +119,13 @@ func New(s Settings) *Reconciler {
 	if s.MaxBoots == 0 {
 		s.MaxBoots = defaultMaxBoots
 	}
+	if s.Server == "" {
+		s.Server = defaultServer
+	}
 	return &Reconciler{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
 		logs: s.Logs, erasers: s.Erasers, log: s.Log, timing: s.Timing.withDefaults(),
+		server: s.Server, exclusive: s.Exclusive, holder: uuid.NewString(),
 		boots: make(chan struct{}, s.MaxBoots), loops: map[identity.AgentID]*loop{},
 	}
 }
@@ -123,7 +136,11 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	notifications := r.events.SubscribePrefix(event.ReconcilePrefix) // before the records are read: no change is missed
 	defer notifications.Close()
 	defer r.gateways.CloseAll() // no loop is left that could connect again
+	defer r.releaseAll(ctx)
 	defer r.running.Wait()
+	if err := r.takeAll(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
 	ids, err := r.store.ListToReconcile(ctx, r.db)
 	if ctx.Err() != nil {
 		return nil
@@ -134,6 +151,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	for _, id := range ids {
 		r.schedule(ctx, id)
 	}
+	r.running.Go(func() { r.renewRegularly(ctx) })
 	r.running.Go(func() { r.collectOrphansRegularly(ctx) })
 	for {
 		select {
@@ -240,7 +258,7 @@ func (r *Reconciler) runStep(ctx context.Context, l *loop) (next, error) {
 	default:
 	}
 	n, err := r.step(ctx, l)
-	if ctx.Err() != nil || errors.Is(err, agent.ErrNewerGeneration) {
+	if ctx.Err() != nil || errors.Is(err, agent.ErrOutdated) {
 		return n, errInterrupted
 	}
 	return n, err

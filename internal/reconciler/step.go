@@ -14,8 +14,8 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-// step reads an agent and does what its desired state asks for next.
-// Errors: agent.ErrNewerGeneration.
+// step reads an agent, observes its gateway, and does what decide says.
+// Errors: agent.ErrOutdated.
 func (r *Reconciler) step(ctx context.Context, l *loop) (next, error) {
 	a, err := r.store.FindByID(ctx, r.db, l.id)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -25,24 +25,80 @@ func (r *Reconciler) step(ctx context.Context, l *loop) (next, error) {
 		return next{}, fmt.Errorf("read agent: %w", err)
 	}
 	if r.setGeneration(l, a.Generation) {
-		return next{}, agent.ErrNewerGeneration
+		return next{}, agent.ErrOutdated
 	}
-	if a.Generation != l.counted { // earlier failures do not count for a new request
-		l.counted, l.failures, l.unready, l.notBefore, l.missed, l.errors = a.Generation, nil, 0, time.Time{}, 0, 0
+	if a.Generation != l.counted { // earlier errors do not count for a new request
+		l.counted, l.errors = a.Generation, 0
 	}
-	switch {
-	case a.DesiredState == agent.DesiredDeleted:
+	o, err := r.observe(ctx, a)
+	if err != nil {
+		return next{}, err
+	}
+	return r.do(ctx, a, o, decide(a, o, time.Now()))
+}
+
+// observe returns what decide needs to know beside the record.
+func (r *Reconciler) observe(ctx context.Context, a agent.Agent) (observation, error) {
+	o := observation{holder: r.holder, until: r.leaseUntil(a)}
+	if !needsObservation(a, o, time.Now()) {
+		return o, nil
+	}
+	o.state, o.err = r.inspect(ctx, a)
+	if o.err != nil || !isCandidate(a, o.state) {
+		return o, nil
+	}
+	differs, err := r.gateways.NeedsRestart(ctx, r.db, a)
+	o.current = !differs
+	return o, err
+}
+
+// do does what decide says. Nothing else asks the gateway manager or the driver to
+// start, stop or remove.
+func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act action) (next, error) {
+	switch act.kind {
+	case actWait:
+		return next{after: act.after}, nil
+	case actLease:
+		return next{}, r.takeLease(ctx, a)
+	case actRemove:
 		return next{park: true}, r.remove(ctx, a)
-	case a.DesiredState == agent.DesiredStopped:
-		return next{park: true}, r.stopAgent(ctx, a)
-	case a.HasFailed():
-		return next{park: true}, r.stopFailed(ctx, a)
+	case actOrphan:
+		return next{}, r.driver.Remove(ctx, a.Place, a.ID)
+	case actStop:
+		return r.rest(ctx, a, r.stopAgent(ctx, a))
+	case actDiscard:
+		return r.rest(ctx, a, r.discard(ctx, a))
+	case actCheck:
+		return r.checkHealth(ctx, a)
+	case actAdopt:
+		began := time.Now()
+		return r.finishBoot(ctx, a, began, r.awaitReady(ctx, a))
+	case actBoot:
+		return r.boot(ctx, a)
+	case actReportExit:
+		return r.failed(ctx, a, r.diagnoseExit(ctx, a, o.state))
+	case actReportError:
+		return r.failed(ctx, a, asFailure(o.err))
+	case actRetry:
+		return next{}, o.err
 	}
-	return r.keepRunning(ctx, l, a)
+	return r.rest(ctx, a, nil)
+}
+
+// rest gives a's lease back, if this process has it: nothing is to be done until a
+// notification. It returns err instead, if that is not nil.
+func (r *Reconciler) rest(ctx context.Context, a agent.Agent, err error) (next, error) {
+	if err == nil && a.Lease.Holder == r.holder {
+		err = r.store.ReleaseLease(ctx, a)
+	}
+	return next{park: true}, err
 }
 
 // remove removes everything of an agent.
 func (r *Reconciler) remove(ctx context.Context, a agent.Agent) error {
+	if err := r.checkLease(ctx, a); err != nil {
+		return err
+	}
 	return r.gateways.Remove(ctx, a, func(ctx context.Context) error {
 		return r.db.Tx(ctx, "reconciler.remove", func(ctx context.Context, tx *database.Tx) error {
 			if err := r.erase(ctx, tx, a); err != nil {
@@ -72,9 +128,6 @@ func (r *Reconciler) erase(ctx context.Context, tx *database.Tx, a agent.Agent) 
 
 // stopAgent stops an agent's gateway; its home stays.
 func (r *Reconciler) stopAgent(ctx context.Context, a agent.Agent) error {
-	if a.ObservedGeneration == a.Generation && a.Place == "" {
-		return nil
-	}
 	if a.Place != "" {
 		if a.Status != client.Stopping {
 			a.Status, a.SpecDigest = client.Stopping, "" // a newer request must not adopt a gateway that is ending
@@ -91,11 +144,8 @@ func (r *Reconciler) stopAgent(ctx context.Context, a agent.Agent) error {
 	return r.store.SaveStatus(ctx, a, "agent.stopped")
 }
 
-// stopFailed stops what is left of the gateway of an agent in error.
-func (r *Reconciler) stopFailed(ctx context.Context, a agent.Agent) error {
-	if a.Place == "" {
-		return nil
-	}
+// discard stops what is left of the gateway of an agent in error.
+func (r *Reconciler) discard(ctx context.Context, a agent.Agent) error {
 	if err := r.stopGateway(ctx, a); err != nil {
 		return err
 	}
@@ -104,6 +154,9 @@ func (r *Reconciler) stopFailed(ctx context.Context, a agent.Agent) error {
 }
 
 func (r *Reconciler) stopGateway(ctx context.Context, a agent.Agent) error {
+	if err := r.checkLease(ctx, a); err != nil {
+		return err
+	}
 	return r.gateways.Stop(ctx, a, r.timing.StopGrace)
 }
 

@@ -11,6 +11,8 @@ type Timing struct {
 	FailureWindow  time.Duration // 10 m: failures older than this do not count
 	MaxFailures    int           // 5: failures within the window that put an agent into error
 	HealthInterval time.Duration // 20 s: between health checks of a running gateway
+	LeaseDuration  time.Duration // 10 s: for which an agent is held
+	RenewInterval  time.Duration // 3 s: between renewals of the leases
 	OrphanInterval time.Duration // 10 m: between searches for gateways of no agent
 }
 
@@ -25,6 +27,8 @@ func (t Timing) withDefaults() Timing {
 	setDefault(&t.Backoff, time.Second)
 	setDefault(&t.FailureWindow, 10*time.Minute)
 	setDefault(&t.HealthInterval, 20*time.Second)
+	setDefault(&t.LeaseDuration, 10*time.Second)
+	setDefault(&t.RenewInterval, 3*time.Second)
 	setDefault(&t.OrphanInterval, 10*time.Minute)
 	if t.MaxFailures == 0 {
 		t.MaxFailures = 5

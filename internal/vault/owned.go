@@ -46,6 +46,27 @@ func (v *Vault) ReadMany(ctx context.Context, q database.Reader, account identit
 	return all, nil
 }
 
+// Revisions returns a number for each of the owners that grows with every Put and
+// Delete. The result has no entry for an owner without a data key. It decrypts
+// nothing, and runs one query for every 512 owners.
+func (v *Vault) Revisions(ctx context.Context, q database.Reader, account identity.AccountID, owners ...OwnerID) (map[OwnerID]int64, error) {
+	if err := checkAccount(account); err != nil {
+		return nil, err
+	}
+	all := make(map[OwnerID]int64, len(owners))
+	for batch := range slices.Chunk(owners, maxOwners) {
+		in, args := inOwners(account, batch)
+		revisions, err := database.All(ctx, q, scanRevision, `SELECT owner_id, revision FROM data_keys WHERE `+in, args...)
+		if err != nil {
+			return nil, fmt.Errorf("read revisions of secrets: %w", err)
+		}
+		for _, r := range revisions {
+			all[r.owner] = r.number
+		}
+	}
+	return all, nil
+}
+
 func (v *Vault) readBatch(ctx context.Context, q database.Reader, account identity.AccountID, owners []OwnerID, all map[OwnerID]Owned) error {
 	in, args := inOwners(account, owners)
 	keys, err := database.All(ctx, q, scanSealedKey, `SELECT owner_id, master_id, sealed FROM data_keys WHERE `+in, args...)
@@ -117,6 +138,18 @@ func scanSealedKey(r database.Row) (sealedKey, error) {
 	var k sealedKey
 	err := r.Scan(&k.owner, &k.masterID, &k.box)
 	return k, err
+}
+
+// revision is how often an owner's secrets have changed.
+type revision struct {
+	owner  OwnerID
+	number int64
+}
+
+func scanRevision(r database.Row) (revision, error) {
+	var v revision
+	err := r.Scan(&v.owner, &v.number)
+	return v, err
 }
 
 type ownedSecret struct {

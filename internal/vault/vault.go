@@ -88,7 +88,7 @@ func (v *Vault) put(ctx context.Context, tx *database.Tx, account identity.Accou
 			return fmt.Errorf("store secret %s: %w", name, err)
 		}
 	}
-	return nil
+	return raiseRevision(ctx, tx, account, owner)
 }
 
 // Delete deletes secrets of an owner. It ignores names that the owner does not have.
@@ -100,6 +100,14 @@ func (v *Vault) Delete(ctx context.Context, tx *database.Tx, account identity.Ac
 		if _, err := tx.ExecContext(ctx, `DELETE FROM secrets WHERE account_id = $1 AND owner_id = $2 AND name = $3`, account, owner, name); err != nil {
 			return fmt.Errorf("delete secret %s: %w", name, err)
 		}
+	}
+	return raiseRevision(ctx, tx, account, owner)
+}
+
+func raiseRevision(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) error {
+	_, err := tx.ExecContext(ctx, `UPDATE data_keys SET revision = revision + 1 WHERE account_id = $1 AND owner_id = $2`, account, owner)
+	if err != nil {
+		return fmt.Errorf("raise revision of secrets: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"agento.host/agento/internal/database"
+)
+
+// TakeLease takes the lease of an agent for a holder, unless someone has taken it since
+// a was read, or another holder's has not ended at now.
+func (s *Store) TakeLease(ctx context.Context, a Agent, holder string, now, until time.Time) error {
+	return s.lease(ctx,
+		`UPDATE agents SET holder = $1, lease_number = lease_number + 1, lease_until = $2
+		 WHERE id = $3 AND lease_number = $4 AND (holder = $1 OR holder = '' OR lease_until <= $5)`,
+		holder, database.Millis(until), a.ID, a.Lease.Number, database.Millis(now))
+}
+
+// TakeLeases is TakeLease for every agent that the reconciler must check after a start,
+// except for those in error, with which it has nothing to do.
+func (s *Store) TakeLeases(ctx context.Context, holder string, now, until time.Time) error {
+	return s.lease(ctx,
+		`UPDATE agents SET holder = $1, lease_number = lease_number + 1, lease_until = $2
+		 WHERE `+toReconcile+` AND (status <> 'error' OR place <> '') AND (holder = '' OR lease_until <= $3)`,
+		holder, database.Millis(until), database.Millis(now))
+}
+
+// RenewLeases extends every lease of a holder. It does not bring back one that another
+// holder has taken.
+func (s *Store) RenewLeases(ctx context.Context, holder string, until time.Time) error {
+	return s.lease(ctx, `UPDATE agents SET lease_until = $1 WHERE holder = $2 AND holder <> ''`, database.Millis(until), holder)
+}
+
+// ReleaseLease gives the lease of an agent back, if a's holder still has it.
+func (s *Store) ReleaseLease(ctx context.Context, a Agent) error {
+	return s.lease(ctx, `UPDATE agents SET holder = '', lease_until = 0 WHERE id = $1 AND holder = $2 AND lease_number = $3`,
+		a.ID, a.Lease.Holder, a.Lease.Number)
+}
+
+// ReleaseLeases gives every lease of a holder back.
+func (s *Store) ReleaseLeases(ctx context.Context, holder string) error {
+	return s.lease(ctx, `UPDATE agents SET holder = '', lease_until = 0 WHERE holder = $1 AND holder <> ''`, holder)
+}
+
+// EndLeases ends every lease on the agents of a server, whoever holds it. Only a caller
+// that knows that no holder is alive may do that.
+func (s *Store) EndLeases(ctx context.Context, server string) error {
+	return s.lease(ctx, `UPDATE agents SET holder = '', lease_until = 0 WHERE holder <> '' AND server IN ($1, '')`, server)
+}
+
+func (s *Store) lease(ctx context.Context, statement string, args ...any) error {
+	return s.db.Tx(ctx, "agent.lease", func(ctx context.Context, tx *database.Tx) error {
+		if _, err := tx.ExecContext(ctx, statement, args...); err != nil {
+			return fmt.Errorf("write lease: %w", err)
+		}
+		return nil
+	})
+}
+
+// usePrecision is how exact Agent.LastUsedAt is. It bounds how often a busy agent's row
+// is written.
+const usePrecision = time.Minute
+
+// MarkUsed writes that a turn of a starts, unless the record says so of the last minute.
+func (s *Store) MarkUsed(ctx context.Context, a Agent, at time.Time) error {
+	if at.Sub(a.LastUsedAt) < usePrecision {
+		return nil
+	}
+	return s.db.Tx(ctx, "agent.mark_used", func(ctx context.Context, tx *database.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE agents SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1`, database.Millis(at), a.ID)
+		return err
+	})
+}

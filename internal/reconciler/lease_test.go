@@ -113,6 +113,28 @@ func TestLateHolderChangesNothing(t *testing.T) {
 	})
 }
 
+// TestLateRenewals: a server that is too slow to renew its leases takes them again, and
+// does no harm to what runs.
+func TestLateRenewals(t *testing.T) {
+	agenttest.InBubble(t, func(s *agenttest.Settings) { s.Timing = reconciler.Timing{RenewInterval: 30 * time.Second} }, func(t *testing.T, e *agenttest.Env) {
+		e.Driver.DelayStart(45 * time.Second) // longer than a lease
+		accepted, err := e.Agents.Create(t.Context(), e.Actor, agenttest.NewAgent("ada"))
+		e.Must(err)
+		time.Sleep(40 * time.Second)
+		e.Driver.DelayStart(0)
+		time.Sleep(10 * time.Minute)
+		now := e.Find(accepted.ID)
+		if now.Status != client.Running || now.Lease.Number < 2 || e.Driver.RunningCount() != 1 || len(now.Retry.Failures) > 0 {
+			t.Errorf("%+v, %d gateways", now, e.Driver.RunningCount())
+		}
+		e.Driver.Kill(now.ID, 1)
+		time.Sleep(time.Minute)
+		if again := e.Find(now.ID); again.Status != client.Running || again.Place == now.Place {
+			t.Errorf("after a crash: %+v", again)
+		}
+	})
+}
+
 // TestTakeOverContinuesTheBackOff: the next server does not begin to count anew.
 func TestTakeOverContinuesTheBackOff(t *testing.T) {
 	agenttest.InBubble(t, func(s *agenttest.Settings) { s.Timing = reconciler.Timing{} }, func(t *testing.T, e *agenttest.Env) {
@@ -132,11 +154,31 @@ func TestTakeOverContinuesTheBackOff(t *testing.T) {
 	})
 }
 
+// TestTurnMarksTheAgentAsUsed: the record says so to a minute.
+func TestTurnMarksTheAgentAsUsed(t *testing.T) {
+	agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {
+		a := e.Create("ada")
+		turn := func() time.Time {
+			_, err := e.Turn(a.ID)
+			e.Must(err)
+			return e.Find(a.ID).LastUsedAt
+		}
+		first := turn()
+		time.Sleep(30 * time.Second)
+		second := turn()
+		time.Sleep(31 * time.Second)
+		third := turn()
+		if first.IsZero() || !second.Equal(first) || third.Sub(first) < time.Minute {
+			t.Errorf("%s, %s, %s", first, second, third)
+		}
+	})
+}
+
 // TestAnyOrderConverges makes random changes, crashes of gateways and of servers, and
 // losses of leases. Afterwards each agent must be what was last asked for. The driver
 // records a second start of a gateway that runs, which ends the test with an error.
 func TestAnyOrderConverges(t *testing.T) {
-	for seed := range uint64(15) {
+	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {
 				random := rand.New(rand.NewPCG(seed, 10)) //nolint:gosec // a test must be repeatable

@@ -6,9 +6,11 @@
 // Each agent that has something to do, or runs, has one loop of its own: everything
 // that happens to one agent happens in order.
 //
-//	notification → step: read the record, act, save the status → wait → step …
+//	notification → step: read the record, observe, decide, do → wait → step …
 //
-// A loop ends when nothing can happen to its agent without a notification.
+// A loop ends when nothing can happen to its agent without a notification. A process
+// acts on an agent only while it has the lease of it. All leases of a process are
+// renewed with one statement.
 package reconciler
 
 import (

@@ -40,6 +40,9 @@ func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id ident
 	}
 	var a Agent
 	err = s.db.Tx(ctx, "agent.set_secrets", func(ctx context.Context, tx *database.Tx) (err error) {
+		if err := tx.Lock(ctx, database.LockAgent, string(id)); err != nil {
+			return err
+		}
 		if a, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
 			return err
 		}

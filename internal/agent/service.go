@@ -121,6 +121,9 @@ func (s *Service) Create(ctx context.Context, actor identity.Actor, in client.Cr
 		return Accepted{}, err
 	}
 	err = s.db.Tx(ctx, "agent.create", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockAgents, string(actor.AccountID)); err != nil {
+			return err
+		}
 		if created, ok, err := s.events.Repeated(ctx, tx, actor); err != nil {
 			return err
 		} else if ok {
@@ -207,6 +210,9 @@ func (s *Service) checkSwarm(ctx context.Context, q database.Reader, problems fa
 func (s *Service) recheckSwarm(ctx context.Context, tx *database.Tx, a Agent) error {
 	if a.SwarmID == "" {
 		return nil
+	}
+	if err := tx.Lock(ctx, database.LockSwarm, string(a.SwarmID)); err != nil {
+		return err
 	}
 	problems := fault.Fields{}
 	if _, err := s.checkSwarm(ctx, tx, problems, a); err != nil {
@@ -306,6 +312,9 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.
 	var before, after Agent
 	var v View
 	err := s.db.Tx(ctx, "agent.update", func(ctx context.Context, tx *database.Tx) (err error) {
+		if err := tx.Lock(ctx, database.LockAgent, string(id)); err != nil {
+			return err
+		}
 		if before, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
 			return err
 		}
@@ -419,6 +428,9 @@ func (s *Service) Delete(ctx context.Context, actor identity.Actor, id identity.
 func (s *Service) setDesiredState(ctx context.Context, actor identity.Actor, id identity.AgentID, desired DesiredState, restart bool, kind string) (Accepted, error) {
 	var r Accepted
 	err := s.db.Tx(ctx, "agent.set_desired_state", func(ctx context.Context, tx *database.Tx) (err error) {
+		if err := tx.Lock(ctx, database.LockAgent, string(id)); err != nil {
+			return err
+		}
 		if r.Agent, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
 			return err
 		}

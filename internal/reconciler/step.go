@@ -43,8 +43,10 @@ func (r *Reconciler) observe(ctx context.Context, a agent.Agent) (observation, e
 	if !needsObservation(a, o, time.Now()) {
 		return o, nil
 	}
-	o.state, o.err = r.inspect(ctx, a)
-	if o.err != nil || !isCandidate(a, o.state) {
+	if o.state, o.err = r.inspect(ctx, a); o.err != nil {
+		return o, nil //nolint:nilerr // decide gets the error as an observation
+	}
+	if !isCandidate(a, o.state) {
 		return o, nil
 	}
 	differs, err := r.gateways.NeedsRestart(ctx, r.db, a)

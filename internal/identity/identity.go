@@ -19,6 +19,9 @@ type SwarmID string
 // SessionID is the id of a chat session: sess_….
 type SessionID string
 
+// TurnID is the id of a turn of a chat: turn_….
+type TurnID string
+
 // Kind is what an actor is.
 type Kind string
 

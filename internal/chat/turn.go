@@ -148,6 +148,7 @@ func (s *Service) Start(ctx context.Context, actor identity.Actor, agentID ident
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, CreatedAt: now(),
 		message: in.Message, context: contextText, onDisconnect: in.OnDisconnect,
 	}
+	ctx = context.WithoutCancel(ctx) // the driver would watch ctx in a goroutine for each statement
 	err = s.db.Tx(ctx, func(tx *database.Tx) (err error) {
 		if isNew {
 			if session, err = findOrInsertSession(ctx, tx, session); err != nil {

@@ -1,5 +1,8 @@
 package chat
 
+// The condition state IN ('queued', 'running') beside a stricter one makes SQLite use the
+// index turns_open, which has only the turns that have not ended.
+
 import (
 	"context"
 	"database/sql"
@@ -108,8 +111,8 @@ func answerOf(ctx context.Context, q database.Querier, id identity.TurnID) (stri
 func claimNext(ctx context.Context, tx *database.Tx, session identity.SessionID, holder string, now time.Time) (Turn, error) {
 	return database.One(ctx, tx, scanTurn,
 		`UPDATE turns SET state = 'running', holder = $2, lease_until = $3, started_at = $4
-		 WHERE id = (SELECT id FROM turns WHERE session_id = $1 AND state = 'queued' ORDER BY position LIMIT 1)
-		 AND NOT EXISTS (SELECT 1 FROM turns WHERE session_id = $1 AND state = 'running')
+		 WHERE position = (SELECT position FROM turns WHERE session_id = $1 AND state = 'queued' AND state IN ('queued', 'running') ORDER BY position LIMIT 1)
+		 AND NOT EXISTS (SELECT 1 FROM turns WHERE session_id = $1 AND state = 'running' AND state IN ('queued', 'running'))
 		 RETURNING `+turnColumns,
 		session, holder, database.Millis(now.Add(leaseTime)), database.Millis(now))
 }
@@ -217,7 +220,7 @@ func abandonedTurns(ctx context.Context, q database.Querier, alive string, now t
 func waitingTurns(ctx context.Context, q database.Querier) ([]Turn, error) {
 	return database.All(ctx, q, scanTurn,
 		`SELECT `+turnColumns+` FROM turns AS t WHERE state = 'queued' AND state IN ('queued', 'running')
-		 AND NOT EXISTS (SELECT 1 FROM turns WHERE session_id = t.session_id AND state = 'running') ORDER BY position`)
+		 AND NOT EXISTS (SELECT 1 FROM turns WHERE session_id = t.session_id AND state = 'running' AND state IN ('queued', 'running')) ORDER BY position`)
 }
 
 // pruneSize is how many turns' pieces one transaction deletes.

@@ -44,6 +44,9 @@ type DB struct {
 
 	mu       sync.RWMutex
 	prepared map[string]*sql.Stmt // on read, by query; guarded by mu
+
+	txMu sync.Mutex
+	tx   txStatements // guarded by txMu
 }
 
 // maxPrepared bounds the number of prepared statements. The program has fewer queries,
@@ -72,7 +75,7 @@ func Open(ctx context.Context, s Settings) (*DB, error) {
 	}
 	read.SetMaxOpenConns(max(4, 2*runtime.GOMAXPROCS(0)))
 	read.SetMaxIdleConns(max(4, 2*runtime.GOMAXPROCS(0)))
-	db := &DB{read: read, write: write, prepared: map[string]*sql.Stmt{}}
+	db := &DB{read: read, write: write, prepared: map[string]*sql.Stmt{}, tx: txStatements{map[string]*sql.Stmt{}, map[string]bool{}}}
 	if err := db.migrate(ctx, s.Log); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database %s: %w", s.Path, err), db.Close())
 	}
@@ -160,6 +163,7 @@ func (db *DB) statement(ctx context.Context, query string) *sql.Stmt {
 // Tx is a transaction. As a Querier it reads and changes.
 type Tx struct {
 	*sql.Tx
+	db          *DB
 	afterCommit []func()
 }
 
@@ -170,11 +174,12 @@ func (tx *Tx) AfterCommit(f func()) { tx.afterCommit = append(tx.afterCommit, f)
 // Tx runs f in a transaction that holds the write lock from its start. It commits if f
 // returns nil, and otherwise rolls back.
 func (db *DB) Tx(ctx context.Context, f func(*Tx) error) error {
+	db.prepareWanted(ctx)
 	sqlTx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	tx := &Tx{Tx: sqlTx}
+	tx := &Tx{Tx: sqlTx, db: db}
 	defer func() { _ = sqlTx.Rollback() }() // after a commit this is a no-op
 	if err := f(tx); err != nil {
 		return err

@@ -134,8 +134,12 @@ func storeOutcome(ctx context.Context, tx *database.Tx, t Turn, text string, at 
 }
 
 // lostTurn returns the end of a turn that this server does not hold any more: as another
-// server stored it, or interrupted if it was deleted with its agent.
+// server stored it, or as interrupted if its lease expired or it was deleted with its
+// agent.
 func (s *Service) lostTurn(ctx context.Context, t Turn) Turn {
+	if err := s.takeOverAbandoned(ctx, ""); err != nil {
+		s.log.ErrorContext(ctx, "taking over turns failed", "error", err)
+	}
 	stored, err := findTurn(ctx, s.db, t.AccountID, t.AgentID, t.ID)
 	if err == nil && stored.Ended() {
 		return stored

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -19,15 +20,47 @@ type ChatRequest struct {
 	SessionID string `json:"sessionId,omitempty" doc:"Chat session. Without it, the default session of the peer, or of the API key if there is no peer."`
 	PeerID    string `json:"peerId,omitempty" doc:"Your end user. Peers never share sessions or memory."`
 	Context   any    `json:"context,omitempty" doc:"Context of this conversation for the agent: a string, or an object of key-value pairs. At most 2000 characters after formatting."`
+	// OnDisconnect is continue or cancel; empty means continue.
+	OnDisconnect string `json:"onDisconnect,omitempty" enum:"continue,cancel" doc:"What happens to the turn when you close the connection: continue (default) or cancel."`
 }
 
 // ChatEvent is one event of an answer. Type is text (with Content), done, or error
 // (with Code and Message).
 type ChatEvent struct {
+	TurnID string `json:"-"` // the turn that the event belongs to
+	ID     int64  `json:"-"` // the number of the event; FollowTurn goes on after it
+
 	Type    string `json:"type"`
 	Content string `json:"content,omitempty"`
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
+}
+
+// ChatTurn is one message with its answer.
+type ChatTurn struct {
+	ID         string         `json:"id"`
+	SessionID  string         `json:"sessionId"`
+	State      string         `json:"state" enum:"queued,running,done,failed,cancelled"`
+	StopReason *string        `json:"stopReason" doc:"Why the turn ended: completed, cancelled, error, interrupted (the server stopped) or expired (no server ran for ten minutes)."`
+	Text       *string        `json:"text,omitempty" doc:"The answer so far. Only in the response for one turn."`
+	Usage      ChatUsage      `json:"usage"`
+	Error      *ChatTurnError `json:"error" doc:"Of a failed turn."`
+	CreatedAt  Time           `json:"createdAt"`
+	StartedAt  *Time          `json:"startedAt" doc:"Null while the turn is queued."`
+	EndedAt    *Time          `json:"endedAt"`
+}
+
+// ChatUsage is the number of tokens of a turn, as the provider counted them; 0 until the
+// turn has ended.
+type ChatUsage struct {
+	InputTokens  int64 `json:"inputTokens"`
+	OutputTokens int64 `json:"outputTokens"`
+}
+
+// ChatTurnError is why a turn failed.
+type ChatTurnError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
 }
 
 // ChatMessage is one message of a history.
@@ -56,28 +89,77 @@ type NewSession struct {
 	StartedAt Time   `json:"startedAt"`
 }
 
-// Chat sends a message and yields the events of the agent's answer as they arrive. An
-// answer that is interrupted before done or error ends with io.ErrUnexpectedEOF.
-// Ending the iteration, or ctx, aborts the agent's run.
+// Chat sends a message and yields the events of the agent's answer as they arrive. A
+// stream that is interrupted before done or error ends with io.ErrUnexpectedEOF; go on
+// with FollowTurn. When the iteration or ctx ends, the turn goes on, unless OnDisconnect
+// is cancel.
 func (c *Client) Chat(ctx context.Context, agentID string, in ChatRequest) iter.Seq2[ChatEvent, error] {
+	return c.events(ctx, http.MethodPost, agentPath(agentID)+"/chat/messages", in)
+}
+
+// FollowTurn yields the events of a turn whose ID is greater than after, as Chat does.
+func (c *Client) FollowTurn(ctx context.Context, agentID, turnID string, after int64) iter.Seq2[ChatEvent, error] {
+	return c.events(ctx, http.MethodGet, turnPath(agentID, turnID)+"/stream?after="+strconv.FormatInt(after, 10), nil)
+}
+
+// events sends a request and yields the events of its response up to the last.
+func (c *Client) events(ctx context.Context, method, path string, in any) iter.Seq2[ChatEvent, error] {
 	return func(yield func(ChatEvent, error) bool) {
-		res, err := c.do(ctx, http.MethodPost, agentPath(agentID)+"/chat/messages", in)
+		res, err := c.do(ctx, method, path, in)
 		if err != nil {
 			yield(ChatEvent{}, err)
 			return
 		}
 		defer func() { _ = res.Body.Close() }()
-		for line, err := range dataLines(res.Body) {
-			var e ChatEvent
+		turn := res.Header.Get("X-Turn-Id")
+		for line, err := range eventLines(res.Body) {
+			e := ChatEvent{TurnID: turn, ID: line.id}
 			if err == nil {
-				err = json.Unmarshal([]byte(line), &e)
+				err = json.Unmarshal([]byte(line.data), &e)
 			}
 			if !yield(e, err) || err != nil || e.Type == "done" || e.Type == "error" {
 				return
 			}
 		}
-		yield(ChatEvent{}, io.ErrUnexpectedEOF)
+		yield(ChatEvent{TurnID: turn}, io.ErrUnexpectedEOF)
 	}
+}
+
+func turnPath(agentID, turnID string) string {
+	return agentPath(agentID) + "/chat/turns/" + url.PathEscape(turnID)
+}
+
+// Turn returns a turn and its text so far.
+func (c *Client) Turn(ctx context.Context, agentID, turnID string) (ChatTurn, error) {
+	return data[ChatTurn](ctx, c, http.MethodGet, turnPath(agentID, turnID), nil)
+}
+
+// CancelTurn ends a turn and its model call. A turn that has ended stays as it is.
+func (c *Client) CancelTurn(ctx context.Context, agentID, turnID string) (ChatTurn, error) {
+	return data[ChatTurn](ctx, c, http.MethodPost, turnPath(agentID, turnID)+"/cancel", nil)
+}
+
+// TurnQuery filters the turns of an agent.
+type TurnQuery struct {
+	State     string
+	SessionID string
+	Limit     int // 0: the server's default
+}
+
+// Turns returns the latest turns of an agent, newest first.
+func (c *Client) Turns(ctx context.Context, agentID string, q TurnQuery) ([]ChatTurn, error) {
+	v := url.Values{}
+	if q.State != "" {
+		v.Set("state", q.State)
+	}
+	if q.SessionID != "" {
+		v.Set("sessionId", q.SessionID)
+	}
+	if q.Limit > 0 {
+		v.Set("limit", strconv.Itoa(q.Limit))
+	}
+	list, err := call[List[ChatTurn]](ctx, c, http.MethodGet, agentPath(agentID)+"/chat/turns?"+v.Encode(), nil)
+	return list.Data, err
 }
 
 // HistoryQuery filters the history of a chat.
@@ -118,20 +200,44 @@ func (c *Client) NewSession(ctx context.Context, agentID string, in NewSessionRe
 // each. It skips comments.
 func dataLines(r io.Reader) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
+		for line, err := range eventLines(r) {
+			if !yield(line.data, err) {
+				return
+			}
+		}
+	}
+}
+
+// eventLine is an event whose data is one line. id is 0 if it has none.
+type eventLine struct {
+	id   int64
+	data string
+}
+
+// eventLines yields the events of a stream, and the error that ends it.
+func eventLines(r io.Reader) iter.Seq2[eventLine, error] {
+	return func(yield func(eventLine, error) bool) {
 		in := bufio.NewReader(r)
+		var next eventLine
 		for {
 			line, err := in.ReadString('\n')
 			if errors.Is(err, io.EOF) {
 				return // a line without its end is incomplete
 			}
 			if err != nil {
-				yield("", err)
+				yield(eventLine{}, err)
 				return
 			}
-			if text, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "data:"); ok {
-				if !yield(strings.TrimPrefix(text, " "), nil) {
+			line = strings.TrimRight(line, "\r\n")
+			if text, ok := strings.CutPrefix(line, "id:"); ok {
+				next.id, _ = strconv.ParseInt(strings.TrimSpace(text), 10, 64) // 0 for an id of another kind
+			}
+			if text, ok := strings.CutPrefix(line, "data:"); ok {
+				next.data = strings.TrimPrefix(text, " ")
+				if !yield(next, nil) {
 					return
 				}
+				next = eventLine{}
 			}
 		}
 	}

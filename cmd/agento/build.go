@@ -189,7 +189,8 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 		return nil, err
 	}
 	proxy := modelproxy.New(modelproxy.Settings{
-		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Observe: status.Observe, Log: r.log,
+		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall,
+		Observe: status.Observe, Log: r.log,
 	})
 	r.closers = append(r.closers, func() error { proxy.Close(); return nil })
 	internal := http.NewServeMux()

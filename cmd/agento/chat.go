@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"agento.host/agento/client"
 )
@@ -14,13 +16,21 @@ type chatCommand struct {
 	Peer    string `help:"Your end user."`
 }
 
-// Run sends the message and prints the answer while it arrives.
+// cancelTimeout is how long Ctrl-C waits for the server to cancel the turn.
+const cancelTimeout = 5 * time.Second
+
+// Run sends the message and prints the answer while it arrives. Ctrl-C cancels the turn.
 func (c chatCommand) Run(ctx context.Context, t *terminal) error {
-	in := client.ChatRequest{Message: c.Message, SessionID: c.Session, PeerID: c.Peer}
+	in := client.ChatRequest{Message: c.Message, SessionID: c.Session, PeerID: c.Peer, OnDisconnect: "cancel"}
+	var turn string
 	for e, err := range c.client().Chat(ctx, c.ID, in) {
+		if ctx.Err() != nil {
+			return c.cancel(ctx, t, turn)
+		}
 		if err != nil {
 			return err
 		}
+		turn = e.TurnID
 		if e.Type == "error" {
 			return &client.Error{Code: e.Code, Message: e.Message}
 		}
@@ -30,4 +40,18 @@ func (c chatCommand) Run(ctx context.Context, t *terminal) error {
 	}
 	_, err := fmt.Fprintln(t.out)
 	return err
+}
+
+// cancel waits until the turn is cancelled and says so. If nothing of the answer has
+// arrived, its id is not known; the server then cancels it because its reader has left.
+func (c chatCommand) cancel(ctx context.Context, t *terminal, turn string) error {
+	if turn != "" {
+		limited, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+		defer stop()
+		if _, err := c.client().CancelTurn(limited, c.ID, turn); err != nil {
+			return fmt.Errorf("cancel the turn %s: %w", turn, err)
+		}
+	}
+	_, err := fmt.Fprintln(t.err, "\nThe turn is cancelled. Its text so far is in the history.")
+	return errors.Join(err, ctx.Err())
 }

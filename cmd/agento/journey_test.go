@@ -141,7 +141,7 @@ func disconnect(t *testing.T, in *installation, c *client.Client, id string) {
 	defer in.model.Script(devmodel.When("hold the line", longReply()))()
 	ctx, leave := context.WithTimeout(t.Context(), waitTimeout)
 	defer leave()
-	for e, err := range c.Chat(ctx, id, client.ChatRequest{Message: "hold the line"}) {
+	for e, err := range c.Chat(ctx, id, client.ChatRequest{Message: "hold the line", OnDisconnect: "cancel"}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -98,6 +98,9 @@ func (c *caller) timeToFirstText(id string) time.Duration {
 	defer func() { _ = res.Body.Close() }()
 	in := bufio.NewReader(res.Body)
 	line, err := in.ReadString('\n')
+	if err == nil && strings.HasPrefix(line, "id: ") {
+		line, err = in.ReadString('\n')
+	}
 	first := time.Since(start)
 	if err != nil || !strings.HasPrefix(line, `data: {"type":"text"`) {
 		c.env.t.Fatalf("the first line is %q: %v", line, err)

@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"net/http"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/rest"
@@ -13,10 +15,13 @@ import (
 // maxChatBody has room for the longest message, however its characters are escaped.
 const maxChatBody = 4 << 20
 
-const chatExample = `data: {"type":"text","content":"I can help you with"}
+const chatExample = `id: 1
+data: {"type":"text","content":"I can help you with"}
 
+id: 2
 data: {"type":"text","content":" a wide range of tasks!"}
 
+id: 3
 data: {"type":"done"}
 
 `
@@ -27,24 +32,116 @@ type chatInput struct {
 }
 
 func (s *Server) sendMessage(ctx context.Context, who access.Principal, in *chatInput) (*rest.Stream, error) {
-	turn, err := s.chat.Prepare(ctx, who.Actor(), in.ID, in.Body)
+	turn, err := s.chat.Start(ctx, who.Actor(), in.ID, in.Body)
 	if err != nil {
 		return nil, err
 	}
+	return s.turnStream(turn, 0, func(ctx context.Context) {
+		if turn.CancelOnDisconnect() {
+			_, _ = s.chat.Cancel(context.WithoutCancel(ctx), who.Actor(), in.ID, turn.ID) // nobody waits for the result
+		}
+	}), nil
+}
+
+// turnStream returns the events of a turn whose number is greater than after. It calls
+// left if the reader leaves before the end.
+func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)) *rest.Stream {
+	last := after // the number of the last event
 	return &rest.Stream{
+		Header: http.Header{"X-Turn-Id": {string(t.ID)}},
 		Serve: func(ctx context.Context, out *rest.Events) error {
-			err := s.chat.RunTurn(ctx, turn, func(text string) error {
-				return out.Send(client.ChatEvent{Type: "text", Content: text})
+			if after > 0 {
+				_ = out.Begin() // the client has had the response's beginning; a failure is an event
+			}
+			end, err := s.chat.Follow(ctx, t, after, func(seq int64, text string) error {
+				last = seq
+				return out.SendNumbered(seq, client.ChatEvent{Type: "text", Content: text})
 			})
+			switch {
+			case end.Ended() && after > end.LastSeq:
+				return nil // the client has had the last event
+			case end.Ended():
+				last = end.LastSeq + 1
+			case s.draining.Err() == nil:
+				left(ctx)
+			}
 			if err != nil {
 				return err
 			}
-			return out.Send(client.ChatEvent{Type: "done"})
+			return out.SendNumbered(last, client.ChatEvent{Type: "done"})
 		},
 		Fail: func(out *rest.Events, f *fault.Fault) {
-			_ = out.Send(client.ChatEvent{Type: "error", Code: string(f.Code), Message: f.Message}) // fails if the client has disconnected
+			_ = out.SendNumbered(last, client.ChatEvent{Type: "error", Code: string(f.Code), Message: f.Message}) // fails if the client has disconnected
 		},
-	}, nil
+	}
+}
+
+// TurnID is the turn in the path of a request.
+type TurnID struct {
+	AgentID
+	TurnID identity.TurnID `path:"turnId"`
+}
+
+type turnStreamInput struct {
+	TurnID
+	LastEventID int64 `header:"Last-Event-ID" minimum:"0" doc:"Id of the last event that you have received."`
+	After       int64 `query:"after" minimum:"0" doc:"The same, for clients that cannot set the header."`
+}
+
+func (s *Server) followTurn(ctx context.Context, who access.Principal, in *turnStreamInput) (*rest.Stream, error) {
+	turn, _, err := s.chat.FindTurn(ctx, who.AccountID, in.ID, in.TurnID.TurnID)
+	if err != nil {
+		return nil, err
+	}
+	return s.turnStream(turn, max(in.LastEventID, in.After), func(context.Context) {}), nil
+}
+
+func (s *Server) getTurn(ctx context.Context, who access.Principal, in *TurnID) (*reply[client.ChatTurn], error) {
+	turn, text, err := s.chat.FindTurn(ctx, who.AccountID, in.ID, in.TurnID)
+	if err != nil {
+		return nil, err
+	}
+	return one(turnJSON(turn, &text)), nil
+}
+
+func (s *Server) cancelTurn(ctx context.Context, who access.Principal, in *TurnID) (*reply[client.ChatTurn], error) {
+	turn, err := s.chat.Cancel(ctx, who.Actor(), in.ID, in.TurnID)
+	if err != nil {
+		return nil, err
+	}
+	return one(turnJSON(turn, nil)), nil
+}
+
+type turnsInput struct {
+	AgentID
+	State     chat.State         `query:"state" enum:"queued,running,done,failed,cancelled" doc:"Only turns in this state."`
+	SessionID identity.SessionID `query:"sessionId" doc:"Only turns of this session."`
+	Limit     int                `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of turns, counted from the newest."`
+}
+
+func (s *Server) listTurns(ctx context.Context, who access.Principal, in *turnsInput) (*listReply[client.ChatTurn], error) {
+	turns, total, err := s.chat.Turns(ctx, who.AccountID, in.ID, in.State, in.SessionID, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]client.ChatTurn, len(turns))
+	for i, t := range turns {
+		rows[i] = turnJSON(t, nil)
+	}
+	return page(rows, total, in.Limit, 0), nil
+}
+
+// turnJSON returns a turn, with its text unless that is nil.
+func turnJSON(t chat.Turn, text *string) client.ChatTurn {
+	out := client.ChatTurn{
+		ID: string(t.ID), SessionID: string(t.SessionID), State: string(t.State), StopReason: orNull(t.StopReason), Text: text,
+		Usage:     client.ChatUsage{InputTokens: t.InputTokens, OutputTokens: t.OutputTokens},
+		CreatedAt: client.Time{Time: t.CreatedAt}, StartedAt: client.NewTime(t.StartedAt), EndedAt: client.NewTime(t.EndedAt),
+	}
+	if t.ErrorCode != "" {
+		out.Error = &client.ChatTurnError{Code: string(t.ErrorCode), Message: t.ErrorMessage}
+	}
+	return out
 }
 
 type historyInput struct {

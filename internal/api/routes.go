@@ -84,6 +84,10 @@ func (s *Server) routes() []route {
 		row("DELETE /v1/agents/{id}/rules/{name}", access.AgentsWrite, needsAPI, "Delete a rule", s.deleteRule, notFound),
 
 		// Additions.
+		row("GET /v1/agents/{id}/chat/turns", access.Chat, needsAPI, "List turns", s.listTurns, notFound),
+		row("GET /v1/agents/{id}/chat/turns/{turnId}", access.Chat, needsAPI, "Get a turn", s.getTurn, notFound),
+		streamRow("GET /v1/agents/{id}/chat/turns/{turnId}/stream", access.Chat, needsAPI, "Follow the answer of a turn", chatExample, s.followTurn, notFound, conflict, upstream, timeout),
+		row("POST /v1/agents/{id}/chat/turns/{turnId}/cancel", access.Chat, needsAPI, "Cancel a turn", s.cancelTurn, notFound),
 		row("GET /v1/agents/{id}/personality/versions", access.AgentsRead, needsAPI, "List versions of SOUL.md", s.personalityVersions, notFound),
 		row("GET /v1/agents/{id}/personality/versions/{n}", access.AgentsRead, needsAPI, "Read a version of SOUL.md", s.personalityVersion, notFound),
 		row("POST /v1/agents/{id}/personality/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of SOUL.md", s.restorePersonality, notFound),

@@ -55,12 +55,12 @@ func (e *eventStream) close() {
 	_ = e.res.Body.Close()
 }
 
-// next returns the next line that is not empty, or the text of io.EOF at the end.
+// next returns the next line that is neither empty nor an id, or the text of io.EOF at the end.
 func (e *eventStream) next() string {
 	e.t.Helper()
 	for {
 		line, err := e.in.ReadString('\n')
-		if line = strings.TrimRight(line, "\n"); line != "" {
+		if line = strings.TrimRight(line, "\n"); line != "" && !strings.HasPrefix(line, "id: ") {
 			return line
 		}
 		if err != nil {
@@ -191,13 +191,13 @@ func TestMessagesOfOneSessionAreAnsweredInOrder(t *testing.T) {
 	}
 }
 
-func TestDisconnectingAbortsTheRun(t *testing.T) {
+func TestDisconnectingCancelsTheTurnOnRequest(t *testing.T) {
 	env := newEnv(t, options{})
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	script, _ := pausedAnswer("I was about to ", "")
 	env.gateways.setScript(script)
-	e := who.chat(id, "Hello").expect(textEvent("I was about to "))
+	e := who.openStream("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Hello","onDisconnect":"cancel"}`).expect(textEvent("I was about to "))
 	turn := env.gateways.lastTurn(t)
 	e.close()
 	waitClosed(t, "the gateway's request to end", turn.ended)
@@ -207,6 +207,78 @@ func TestDisconnectingAbortsTheRun(t *testing.T) {
 	if strings.Contains(env.log.String(), "level=ERROR") {
 		t.Errorf("a client that disconnects was logged as an error of the server:\n%s", env.log)
 	}
+}
+
+// TestChatEventsAreNumbered compares the whole response.
+func TestChatEventsAreNumbered(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
+	id := who.newAgent("A")
+	got := who.do("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Hello"}`).expect(200)
+	want := "id: 1\ndata: {\"type\":\"text\",\"content\":\"You said: \"}\n\n" +
+		"id: 2\ndata: {\"type\":\"text\",\"content\":\"Hello\"}\n\nid: 3\ndata: {\"type\":\"done\"}\n\n"
+	if got.body != want {
+		t.Errorf("the stream is %q, want %q", got.body, want)
+	}
+	turn := "/v1/agents/" + id + "/chat/turns/" + got.header.Get("X-Turn-Id")
+	rest := want[strings.Index(want, "id: 2"):]
+	for _, again := range []*response{
+		who.do("GET", turn+"/stream?after=1", nil), who.do("GET", turn+"/stream", nil, "Last-Event-ID", "1"),
+	} {
+		if again.expect(200).body != rest {
+			t.Errorf("%s sends %q, want %q", again.request, again.body, rest)
+		}
+	}
+	if all := who.do("GET", turn+"/stream?after=3", nil).expect(200).body; all != "" {
+		t.Errorf("after the last event the stream sends %q", all)
+	}
+	found := who.do("GET", turn, nil).expect(200)
+	if found.field("data.state") != "done" || found.field("data.text") != "You said: Hello" || found.field("data.stopReason") != "completed" || found.field("data.error") != "null" {
+		t.Errorf("the turn: %s", found.body)
+	}
+	if n := who.do("GET", "/v1/agents/"+id+"/chat/turns?state=done&limit=5", nil).expect(200).field("data.*"); n != "1" {
+		t.Errorf("%s turns are listed", n)
+	}
+	other := env.newAccount("rival", "")
+	for _, path := range []string{turn, turn + "/stream"} {
+		other.do("GET", path, nil).expectError(http.StatusNotFound, "not_found")
+	}
+	other.do("POST", turn+"/cancel", nil).expectError(http.StatusNotFound, "not_found")
+	who.do("GET", "/v1/agents/"+id+"/chat/turns/turn_none", nil).expectError(http.StatusNotFound, "not_found")
+}
+
+// TestTurnGoesOnWithoutItsReader: another reader goes on where the first left.
+func TestTurnGoesOnWithoutItsReader(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
+	id := who.newAgent("A")
+	script, resume := pausedAnswer("I am ", "thinking.")
+	env.gateways.setScript(script)
+	first := who.chat(id, "Hello").expect(textEvent("I am "))
+	first.close()
+	turn := "/v1/agents/" + id + "/chat/turns/" + first.header.Get("X-Turn-Id")
+	second := who.openStream("GET", turn+"/stream?after=1", nil)
+	resume()
+	second.expect(textEvent("thinking.")).expect(doneEvent).expect("EOF")
+	if body := who.do("GET", "/v1/agents/"+id+"/chat/messages", nil).body; !strings.Contains(body, "I am thinking.") {
+		t.Errorf("the history is %s", body)
+	}
+}
+
+func TestCancellingATurnEndsItsStream(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
+	id := who.newAgent("A")
+	script, _ := pausedAnswer("I was about to ", "")
+	env.gateways.setScript(script)
+	e := who.chat(id, "Hello").expect(textEvent("I was about to "))
+	began := time.Now()
+	cancelled := who.do("POST", "/v1/agents/"+id+"/chat/turns/"+e.header.Get("X-Turn-Id")+"/cancel", nil).expect(200)
+	waitClosed(t, "the gateway's request to end", env.gateways.lastTurn(t).ended)
+	if took := time.Since(began); cancelled.field("data.state") != "cancelled" || took > time.Second {
+		t.Errorf("after %v: %s", took, cancelled.body)
+	}
+	e.expect(`data: {"type":"error","code":"conflict","message":"The turn was cancelled."}`).expect("EOF")
 }
 
 func TestDrainEndsStreams(t *testing.T) {

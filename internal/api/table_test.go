@@ -14,7 +14,7 @@ import (
 // fixture is an account that has one of each thing that a path of the table can name.
 type fixture struct {
 	*caller
-	agent, swarm string
+	agent, swarm, turn string
 }
 
 // fixtureSecrets returns the secrets of a fixture. No response may contain them.
@@ -30,7 +30,7 @@ func (env *testEnv) newFixture(name string) fixture {
 	o.do("PUT", "/v1/swarms/"+o.swarm+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-swarm-owned"}}`).expect(200)
 	o.agent = o.do("POST", "/v1/agents", `{"name":"Owned by `+name+`","swarmId":"`+o.swarm+`","secrets":{"anthropicApiKey":"sk-ant-owned","MY_PASSWORD":"an-owned-password"}}`).expect(201).field("data.id")
 	o.do("PUT", "/v1/agents/"+o.agent+"/rules/owned", `{"content":"Owned by `+name+`"}`).expect(200)
-	o.do("POST", "/v1/agents/"+o.agent+"/chat/messages", `{"message":"Owned by `+name+`"}`).expect(200)
+	o.turn = o.do("POST", "/v1/agents/"+o.agent+"/chat/messages", `{"message":"Owned by `+name+`"}`).expect(200).header.Get("X-Turn-Id")
 	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).expect(201)
 	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).expect(200)
 	env.driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
@@ -46,7 +46,7 @@ func (o fixture) path(row api.Row) string {
 	case strings.HasPrefix(row.Path, "/v1/skills"):
 		id = "csv-analysis"
 	}
-	path := strings.NewReplacer("{id}", id, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis").Replace(row.Path)
+	path := strings.NewReplacer("{id}", id, "{turnId}", o.turn, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis").Replace(row.Path)
 	switch row.Method + " " + row.Path {
 	case "GET /v1/knowledge":
 		path += "?agentId=" + o.agent
@@ -149,8 +149,8 @@ func TestMissingFeatureIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := newEnv(t, options{plans: plans})
-	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none"}
-	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none"}
+	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none"}
+	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none"}
 	for _, row := range env.server.Table() {
 		if row.Scope == "" {
 			locked.do(row.Method, locked.path(row), locked.body(row)).expect(200)

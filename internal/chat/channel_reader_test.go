@@ -47,7 +47,7 @@ func TestChannelMessagesAreSavedOnce(t *testing.T) {
 	inSynctest(t, func(t *testing.T, env *testEnv) {
 		a := env.createAgent("ada", withTelegram)
 		other := env.createAgent("bob")
-		viaAPI := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "p"}).session
+		viaAPI := env.session(a, client.ChatRequest{Message: "m", PeerID: "p"})
 		env.gateways.addMessages(viaAPI.GatewayKey, gatewayMessage{"0", "user", "by the API", "", start})
 		env.gateways.addMessages(eve,
 			gatewayMessage{"1", "user", "Hi", "Eve", start},
@@ -78,10 +78,10 @@ func TestChannelMessagesAreSavedOnce(t *testing.T) {
 		if v != want {
 			t.Errorf("the channel's session:\n  got %+v\n want %+v", v, want)
 		}
-		if _, err := env.Prepare(t.Context(), env.actor, a.ID, client.ChatRequest{Message: "m", SessionID: string(v.ID)}); !fault.Is(err, fault.Conflict) {
+		if _, err := env.Start(t.Context(), env.actor, a.ID, client.ChatRequest{Message: "m", SessionID: string(v.ID)}); !fault.Is(err, fault.Conflict) {
 			t.Errorf("a message of the API in a Telegram session: %v", err)
 		}
-		if got := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "42"}).session; got.ID == v.ID {
+		if got := env.session(a, client.ChatRequest{Message: "m", PeerID: "42"}); got.ID == v.ID {
 			t.Error("a peer of the API got the session of a Telegram user with that number")
 		}
 		wantEqual(t, "the messages of an agent without channels", env.messages(other, ""))

@@ -3,7 +3,6 @@ package chat
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -37,7 +36,7 @@ type testEnv struct {
 	path     string // of the database
 	driver   *fake.Driver
 	gateways *fakeGateways
-	interval time.Duration // Settings.DraftInterval of the next server
+	interval time.Duration // Settings.PieceInterval of the next server
 	actor    identity.Actor
 	log      *logBuffer
 
@@ -50,7 +49,7 @@ type testEnv struct {
 // newTestEnv returns an environment with a running server.
 func newTestEnv(t testing.TB) *testEnv { return newTestEnvWith(t, 0) }
 
-// newTestEnvWith is newTestEnv with a draft interval.
+// newTestEnvWith is newTestEnv with a piece interval.
 func newTestEnvWith(t testing.TB, interval time.Duration) *testEnv {
 	t.Helper()
 	env := &testEnv{
@@ -108,7 +107,7 @@ func (env *testEnv) startServer() {
 	})
 	env.must(err)
 	env.Service = New(Settings{
-		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Log: slog.New(slog.NewTextHandler(env.log, nil)), DraftInterval: env.interval,
+		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Log: slog.New(slog.NewTextHandler(env.log, nil)), PieceInterval: env.interval,
 	})
 	env.must(env.Recover(env.t.Context()))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -176,10 +175,30 @@ func (env *testEnv) stopAgent(a agent.Agent) {
 	env.must(err)
 }
 
-// prepare fails the test if Prepare fails.
-func (env *testEnv) prepare(a agent.Agent, in client.ChatRequest) Turn {
+// session returns the session that a message belongs to. It is started if it is the
+// owner's first.
+func (env *testEnv) session(a agent.Agent, in client.ChatRequest) Session {
 	env.t.Helper()
-	turn, err := env.Prepare(env.timeout(), env.actor, a.ID, in)
+	v, err := env.findOrStart(env.actor, a, in)
+	env.must(err)
+	return v
+}
+
+func (env *testEnv) findOrStart(actor identity.Actor, a agent.Agent, in client.ChatRequest) (v Session, err error) {
+	v, isNew, err := env.sessionOf(env.timeout(), actor, a, in)
+	if err == nil && isNew {
+		err = env.db.Tx(env.timeout(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
+			v, err = findOrInsertSession(env.timeout(), tx, v)
+			return err
+		})
+	}
+	return v, err
+}
+
+// begin fails the test if Start fails.
+func (env *testEnv) begin(a agent.Agent, in client.ChatRequest) Turn {
+	env.t.Helper()
+	turn, err := env.Start(env.timeout(), env.actor, a.ID, in)
 	env.must(err)
 	return turn
 }
@@ -187,20 +206,47 @@ func (env *testEnv) prepare(a agent.Agent, in client.ChatRequest) Turn {
 // send runs a whole turn in the session of a peer and returns the answer.
 func (env *testEnv) send(a agent.Agent, peer, message string) string {
 	env.t.Helper()
-	var text strings.Builder
-	env.must(env.RunTurn(env.timeout(), env.prepare(a, client.ChatRequest{Message: message, PeerID: peer}), func(piece string) error {
-		text.WriteString(piece)
-		return nil
-	}))
-	return text.String()
+	text, err := env.read(env.timeout(), env.begin(a, client.ChatRequest{Message: message, PeerID: peer}), 0)
+	env.must(err)
+	return text
 }
 
-// sendAsync starts a turn and returns a channel with its error.
-func (env *testEnv) sendAsync(ctx context.Context, turn Turn) <-chan error {
+// read follows a turn to its end and returns the text after a number.
+func (env *testEnv) read(ctx context.Context, t Turn, after int64) (string, error) {
+	env.t.Helper()
+	var text strings.Builder
+	last := after
+	end, err := env.Follow(ctx, t, after, func(seq int64, piece string) error {
+		if seq != last+1 {
+			env.t.Errorf("piece %d follows %d", seq, last)
+		}
+		last = seq
+		text.WriteString(piece)
+		return nil
+	})
+	if end.Ended() && last != max(end.LastSeq, after) {
+		env.t.Errorf("the last piece is %d, want %d", last, end.LastSeq)
+	}
+	return text.String(), err
+}
+
+// readAsync follows a turn and returns a channel with its error.
+func (env *testEnv) readAsync(ctx context.Context, turn Turn) <-chan error {
 	out := make(chan error, 1)
 	s := env.Service // the current server's
-	go func() { out <- s.RunTurn(ctx, turn, func(string) error { return nil }) }()
+	go func() {
+		_, err := s.Follow(ctx, turn, 0, func(int64, string) error { return nil })
+		out <- err
+	}()
 	return out
+}
+
+// find returns a turn and its text so far.
+func (env *testEnv) find(t Turn) (Turn, string) {
+	env.t.Helper()
+	found, text, err := env.FindTurn(env.t.Context(), account, t.AgentID, t.ID)
+	env.must(err)
+	return found, text
 }
 
 // messages returns the history of an agent as "role: text" for each message. If
@@ -219,18 +265,14 @@ func (env *testEnv) messages(a agent.Agent, session identity.SessionID) []string
 	return lines
 }
 
-// drafts returns the texts of all drafts.
-func (env *testEnv) drafts() []string {
+// waitForStored waits until exactly this text of a turn is stored.
+func (env *testEnv) waitForStored(t Turn, want string) {
 	env.t.Helper()
-	all, err := database.All(env.t.Context(), env.db, database.Scalar[string], `SELECT content FROM drafts ORDER BY content`)
-	env.must(err)
-	return all
-}
-
-// waitForDrafts waits until these are all drafts.
-func (env *testEnv) waitForDrafts(want ...string) {
-	env.t.Helper()
-	waitUntil(env.t, "the drafts are "+strings.Join(want, ", "), func() bool { return slices.Equal(env.drafts(), want) })
+	waitUntil(env.t, "the stored text is "+want, func() bool {
+		stored, err := readPieces(env.t.Context(), env.db, t.ID)
+		env.must(err)
+		return stored.text() == want
+	})
 }
 
 func wantEqual[T comparable](t testing.TB, what string, got []T, want ...T) {
@@ -253,8 +295,6 @@ func waitUntil(t testing.TB, what string, condition func() bool) {
 		}
 	}
 }
-
-var errClientGone = errors.New("the client has disconnected")
 
 // logBuffer holds the server's log.
 type logBuffer struct {

@@ -14,9 +14,9 @@ import (
 func TestHistory(t *testing.T) {
 	env := newTestEnv(t)
 	a, b := env.createAgent("ada"), env.createAgent("bob")
-	alice := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "alice"}).session
-	bob := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "bob"}).session
-	elsewhere := env.prepare(b, client.ChatRequest{Message: "m"}).session
+	alice := env.session(a, client.ChatRequest{Message: "m", PeerID: "alice"})
+	bob := env.session(a, client.ChatRequest{Message: "m", PeerID: "bob"})
+	elsewhere := env.session(b, client.ChatRequest{Message: "m"})
 	start := time.UnixMilli(1_700_000_000_000).UTC()
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
@@ -73,8 +73,8 @@ func TestHistory(t *testing.T) {
 func TestGatewayMessageIsInsertedOnce(t *testing.T) {
 	env := newTestEnv(t)
 	a := env.createAgent("ada")
-	one := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "1"}).session
-	two := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "2"}).session
+	one := env.session(a, client.ChatRequest{Message: "m", PeerID: "1"})
+	two := env.session(a, client.ChatRequest{Message: "m", PeerID: "2"})
 	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
 		for i, c := range []struct {
 			session   Session

@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
-	"agento.host/agento/client"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
@@ -34,8 +32,8 @@ type Settings struct {
 	Agents   *agent.Service
 	Gateways *gateway.Manager
 	Log      *slog.Logger
-	// DraftInterval is how often a growing answer is saved. 0 means two seconds.
-	DraftInterval time.Duration
+	// PieceInterval is how often the text of running turns is stored. 0 means 200 ms.
+	PieceInterval time.Duration
 }
 
 // Service holds conversations with agents.
@@ -45,73 +43,21 @@ type Service struct {
 	agents        *agent.Service
 	gateways      *gateway.Manager
 	log           *slog.Logger
-	draftInterval time.Duration
-	queue         *sessionQueue
-	running       sync.Map // identity.SessionID to *runningTurn
+	pieceInterval time.Duration
+	holder        string // names this server process in the leases of its turns
+	runs          *runs
 }
 
-// New returns a service. Call Recover before the first turn, and Run beside the turns.
+// New returns a service. Call Recover before the first turn, and Run beside the turns: it also
+// waits for them.
 func New(s Settings) *Service {
-	if s.DraftInterval == 0 {
-		s.DraftInterval = defaultDraftInterval
+	if s.PieceInterval == 0 {
+		s.PieceInterval = defaultPieceInterval
 	}
 	return &Service{
 		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, log: s.Log,
-		draftInterval: s.DraftInterval, queue: newSessionQueue(),
+		pieceInterval: s.PieceInterval, holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(),
 	}
-}
-
-// Turn is one message that is ready to be sent. Prepare returns it.
-type Turn struct {
-	session Session
-	message string
-	context string
-}
-
-// Prepare checks a message and finds its session. It starts the session if it is the
-// owner's first.
-// Faults: Invalid, with every invalid field; NotFound, for the agent or the session;
-// Conflict, if the session belongs to a channel; NotRunning.
-func (s *Service) Prepare(ctx context.Context, actor identity.Actor, agentID identity.AgentID, in client.ChatRequest) (Turn, error) {
-	a, err := s.agents.Find(ctx, actor.AccountID, agentID)
-	if err != nil {
-		return Turn{}, err
-	}
-	contextText, err := checkRequest(in)
-	if err != nil {
-		return Turn{}, err
-	}
-	if err := a.CheckRunning(); err != nil {
-		return Turn{}, err
-	}
-	session, err := s.sessionOf(ctx, actor, a, in)
-	return Turn{session, in.Message, contextText}, err
-}
-
-// sessionOf returns the session that a message belongs to: the one that it names,
-// otherwise the owner's latest, which is started if there is none.
-func (s *Service) sessionOf(ctx context.Context, actor identity.Actor, a agent.Agent, in client.ChatRequest) (Session, error) {
-	if in.SessionID != "" {
-		found, err := findSession(ctx, s.db, actor.AccountID, a.ID, identity.SessionID(in.SessionID), in.PeerID)
-		if err == nil && found.Channel != apiChannel {
-			err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
-		}
-		return found, err
-	}
-	initial := newSession(actor, a, in.PeerID)
-	found, err := latestSession(ctx, s.db, initial.AccountID, initial.AgentID, initial.Owner)
-	if !errors.Is(err, sql.ErrNoRows) {
-		return found, err
-	}
-	err = s.db.Tx(ctx, "chat.first_session", func(ctx context.Context, tx *database.Tx) (err error) {
-		// Concurrent first messages of an owner share the session that one of them starts.
-		if found, err = latestSession(ctx, tx, initial.AccountID, initial.AgentID, initial.Owner); !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		found = initial
-		return insertSession(ctx, tx, found)
-	})
-	return found, err
 }
 
 func newSessionID() identity.SessionID {
@@ -135,53 +81,6 @@ func newSession(actor identity.Actor, a agent.Agent, peer string) Session {
 	return v
 }
 
-// RunTurn sends the message to the agent and calls emit with each piece of the answer.
-// Messages of one session are answered in the order in which they arrive. If ctx ends
-// or emit fails, the agent's run is aborted. The answer up to then is saved.
-// Faults: NotRunning; Upstream, if the model fails; Unavailable, if the gateway does.
-func (s *Service) RunTurn(ctx context.Context, t Turn, emit func(text string) error) error {
-	done, err := s.queue.wait(ctx, t.session.ID)
-	if err != nil {
-		return err
-	}
-	defer done()
-	conn, err := s.gateways.Connect(ctx, t.session.AgentID)
-	if err != nil {
-		return err
-	}
-	if err := s.saveUserMessage(ctx, t); err != nil {
-		return err
-	}
-	r := s.startTurn(t.session)
-	defer s.finishTurn(ctx, r)
-	_, err = conn.Turn(ctx, openclaw.TurnRequest{
-		Entry: t.session.Entry, SessionKey: t.session.GatewayKey, System: t.context, Message: t.message,
-	}, func(text string) error {
-		r.append(text)
-		return emit(text)
-	})
-	return turnFault(ctx, err)
-}
-
-func (s *Service) saveUserMessage(ctx context.Context, t Turn) error {
-	return s.db.Tx(ctx, "chat.save_user_message", func(ctx context.Context, tx *database.Tx) error {
-		_, err := insertMessage(ctx, tx, t.session, Message{Role: "user", Content: t.message, At: time.Now().UTC()}, "")
-		return err
-	})
-}
-
-// turnFault returns the fault that the caller sees for the error of a turn.
-func turnFault(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	var failed *openclaw.TurnError
-	if errors.As(err, &failed) {
-		return failed.Fault()
-	}
-	return err
-}
-
 // Attribute returns the peer and the session that a model call belongs to. The key is
 // the session key that the gateway sends with the call. A peer whose turn is not
 // running is named by its tag, because only the tag is in the key.
@@ -190,24 +89,30 @@ func (s *Service) Attribute(sessionKey string) (peer string, session identity.Se
 	if !ok {
 		return "", identity.SessionID(sessionKey)
 	}
-	found, _ := s.running.Load(identity.SessionID(v.Conversation))
-	if r, ok := found.(*runningTurn); ok {
+	if r := s.runs.running(identity.SessionID(v.Conversation)); r != nil {
 		return r.session.PeerID, identity.SessionID(v.Conversation)
 	}
 	return v.Peer, identity.SessionID(v.Conversation)
+}
+
+// CheckModelCall refuses a model call of a session of the API in which no turn runs on
+// this server. After a restart, a gateway runs turns again that were interrupted, which
+// nobody asked for. The key is the session key that the gateway sends with the call.
+// Faults: Conflict.
+func (s *Service) CheckModelCall(sessionKey string) error {
+	v, ok := openclaw.ParseSessionKey(sessionKey)
+	if !ok || v.Channel != apiChannel || s.runs.running(identity.SessionID(v.Conversation)) != nil {
+		return nil
+	}
+	return fault.New(fault.Conflict, "No turn of this session is running.")
 }
 
 // History returns the last limit messages after since, oldest first, and how many
 // there are in total. If session is empty, it returns those of all sessions.
 // Faults: NotFound, for the agent or the session.
 func (s *Service) History(ctx context.Context, account identity.AccountID, agentID identity.AgentID, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
-	if _, err := s.agents.Find(ctx, account, agentID); err != nil {
+	if err := s.checkSession(ctx, account, agentID, session); err != nil {
 		return nil, 0, err
-	}
-	if session != "" {
-		if _, err := findSession(ctx, s.db, account, agentID, session, ""); err != nil {
-			return nil, 0, err
-		}
 	}
 	return listMessages(ctx, s.db, account, agentID, session, since, limit)
 }
@@ -238,6 +143,9 @@ func (s *Service) NewSession(ctx context.Context, actor identity.Actor, agentID 
 	}
 	v := newSession(actor, a, peer)
 	err = s.db.Tx(ctx, "chat.new_session", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockSession, string(v.AgentID)); err != nil {
+			return err
+		}
 		previous, err := latestSession(ctx, tx, v.AccountID, v.AgentID, v.Owner)
 		if _, ok, repeatErr := s.events.Repeated(ctx, tx, actor); ok || repeatErr != nil {
 			v = previous // an earlier execution of the request has started it

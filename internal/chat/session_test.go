@@ -20,32 +20,32 @@ func TestOwnersDoNotShareASession(t *testing.T) {
 	env := newTestEnv(t)
 	a, b, sharedAgent := env.createAgent("ada"), env.createAgent("bob"), env.createAgent("eve", withSharedMode)
 	hello := client.ChatRequest{Message: "Hello"}
-	key := env.prepare(a, hello).session
+	key := env.session(a, hello)
 	if key.Owner != "key:key_1" || key.PeerID != "" || key.Entry != openclaw.Main || key.Channel != apiChannel || key.AgentID != a.ID || key.AccountID != account {
 		t.Errorf("the key's session: %+v", key)
 	}
 	hello.PeerID = "alice"
-	alice := env.prepare(a, hello).session
+	alice := env.session(a, hello)
 	if alice.Owner != "peer:alice" || alice.PeerID != "alice" || alice.Entry != openclaw.Guest || alice.GatewayKey != openclaw.SessionKey(openclaw.Guest, "alice", string(alice.ID)) {
 		t.Errorf("the peer's session: %+v", alice)
 	}
 	other := identity.ByKey(account, "key_2")
-	same, err := env.Prepare(t.Context(), other, a.ID, hello)
-	if err != nil || same.session.ID != alice.ID {
-		t.Errorf("the peer's session through another key is %s, want %s (%v)", same.session.ID, alice.ID, err)
+	same, err := env.findOrStart(other, a, hello)
+	if err != nil || same.ID != alice.ID {
+		t.Errorf("the peer's session through another key is %s, want %s (%v)", same.ID, alice.ID, err)
 	}
-	second, err := env.Prepare(t.Context(), other, a.ID, client.ChatRequest{Message: "Hello"})
-	if err != nil || second.session.Owner != "key:key_2" {
-		t.Errorf("another key's session: %+v, %v", second.session, err)
+	second, err := env.findOrStart(other, a, client.ChatRequest{Message: "Hello"})
+	if err != nil || second.Owner != "key:key_2" {
+		t.Errorf("another key's session: %+v, %v", second, err)
 	}
-	ids := map[identity.SessionID]bool{key.ID: true, alice.ID: true, second.session.ID: true, env.prepare(b, hello).session.ID: true, env.prepare(a, client.ChatRequest{Message: "m", PeerID: "Alice"}).session.ID: true}
+	ids := map[identity.SessionID]bool{key.ID: true, alice.ID: true, second.ID: true, env.session(b, hello).ID: true, env.session(a, client.ChatRequest{Message: "m", PeerID: "Alice"}).ID: true}
 	if len(ids) != 5 {
 		t.Errorf("two owners share a session: %v", ids)
 	}
-	if got := env.prepare(a, hello).session; got != alice {
+	if got := env.session(a, hello); got != alice {
 		t.Errorf("the peer's next message: %+v, want %+v", got, alice)
 	}
-	if got := env.prepare(sharedAgent, client.ChatRequest{Message: "Hello"}).session; got.Entry != openclaw.Guest || got.Owner != "key:key_1" {
+	if got := env.session(sharedAgent, client.ChatRequest{Message: "Hello"}); got.Entry != openclaw.Guest || got.Owner != "key:key_1" {
 		t.Errorf("in shared mode: %+v", got)
 	}
 }
@@ -53,8 +53,8 @@ func TestOwnersDoNotShareASession(t *testing.T) {
 func TestSessionOfAnotherOwnerIsNotFound(t *testing.T) {
 	env := newTestEnv(t)
 	a, b := env.createAgent("ada"), env.createAgent("bob")
-	alice := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "alice"}).session
-	mine := env.prepare(a, client.ChatRequest{Message: "m"}).session
+	alice := env.session(a, client.ChatRequest{Message: "m", PeerID: "alice"})
+	mine := env.session(a, client.ChatRequest{Message: "m"})
 	for name, c := range map[string]struct {
 		agent   identity.AgentID
 		session identity.SessionID
@@ -69,13 +69,13 @@ func TestSessionOfAnotherOwnerIsNotFound(t *testing.T) {
 		"unknown session":      {a.ID, "sess_none", "", fault.NotFound},
 		"of an unknown agent":  {"nowhere", alice.ID, "alice", fault.NotFound},
 	} {
-		got, err := env.Prepare(t.Context(), env.actor, c.agent, client.ChatRequest{Message: "m", SessionID: string(c.session), PeerID: c.peer})
-		if c.want == "" && (err != nil || got.session.ID != c.session) || c.want != "" && !fault.Is(err, c.want) {
-			t.Errorf("%s: %s, %v", name, got.session.ID, err)
+		got, err := env.Start(t.Context(), env.actor, c.agent, client.ChatRequest{Message: "m", SessionID: string(c.session), PeerID: c.peer})
+		if c.want == "" && (err != nil || got.SessionID != c.session) || c.want != "" && !fault.Is(err, c.want) {
+			t.Errorf("%s: %s, %v", name, got.SessionID, err)
 		}
 	}
 	outsider := identity.ByKey("acct_2", "key_9")
-	_, prepared := env.Prepare(t.Context(), outsider, a.ID, client.ChatRequest{Message: "m", SessionID: string(mine.ID)})
+	_, prepared := env.Start(t.Context(), outsider, a.ID, client.ChatRequest{Message: "m", SessionID: string(mine.ID)})
 	_, _, read := env.History(t.Context(), outsider.AccountID, a.ID, "", time.Time{}, 50)
 	_, _, listed := env.Sessions(t.Context(), outsider.AccountID, a.ID)
 	_, started := env.NewSession(t.Context(), outsider, a.ID, "")
@@ -96,11 +96,11 @@ func TestConcurrentFirstMessagesShareASession(t *testing.T) {
 	ids := make([]identity.SessionID, 20)
 	for i := range ids {
 		all.Go(func() {
-			turn, err := env.Prepare(env.timeout(), env.actor, a.ID, client.ChatRequest{Message: "m", PeerID: fmt.Sprint(i % 2)})
+			turn, err := env.Start(env.timeout(), env.actor, a.ID, client.ChatRequest{Message: "m", PeerID: fmt.Sprint(i % 2)})
 			if err != nil {
 				t.Error(err)
 			}
-			ids[i] = turn.session.ID
+			ids[i] = turn.SessionID
 		})
 	}
 	all.Wait()
@@ -115,12 +115,12 @@ func TestConcurrentFirstMessagesShareASession(t *testing.T) {
 func TestLatestSessionIsTheDefault(t *testing.T) {
 	inSynctest(t, func(t *testing.T, env *testEnv) {
 		a := env.createAgent("ada")
-		ids := []identity.SessionID{env.prepare(a, client.ChatRequest{Message: "m", PeerID: "alice"}).session.ID}
+		ids := []identity.SessionID{env.session(a, client.ChatRequest{Message: "m", PeerID: "alice"}).ID}
 		for range 4 {
 			v, err := env.NewSession(t.Context(), env.actor, a.ID, "alice")
 			env.must(err)
 			ids = append(ids, v.ID)
-			if got := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "alice"}).session; got.ID != v.ID || !got.StartedAt.Equal(v.StartedAt) {
+			if got := env.session(a, client.ChatRequest{Message: "m", PeerID: "alice"}); got.ID != v.ID || !got.StartedAt.Equal(v.StartedAt) {
 				t.Errorf("after NewSession the message belongs to %s, want %s", got.ID, v.ID)
 			}
 		}
@@ -135,7 +135,7 @@ func TestLatestSessionIsTheDefault(t *testing.T) {
 		if total != len(ids) {
 			t.Errorf("a total of %d", total)
 		}
-		if v := env.prepare(a, client.ChatRequest{Message: "m", PeerID: "alice", SessionID: string(ids[1])}).session; v.ID != ids[1] {
+		if v := env.session(a, client.ChatRequest{Message: "m", PeerID: "alice", SessionID: string(ids[1])}); v.ID != ids[1] {
 			t.Errorf("the session of an earlier id is %s", v.ID)
 		}
 		events, err := database.All(t.Context(), env.db, database.Scalar[string],
@@ -173,12 +173,10 @@ func TestSessionsReturnsTheLatestHundred(t *testing.T) {
 func TestStoppedAgentIsNotRunning(t *testing.T) {
 	env := newTestEnv(t)
 	a := env.createAgent("ada")
-	turn := env.prepare(a, client.ChatRequest{Message: "m"})
 	env.stopAgent(a)
-	_, prepared := env.Prepare(t.Context(), env.actor, a.ID, client.ChatRequest{Message: "m"})
+	_, prepared := env.Start(t.Context(), env.actor, a.ID, client.ChatRequest{Message: "m"})
 	_, started := env.NewSession(t.Context(), env.actor, a.ID, "")
-	ran := env.RunTurn(t.Context(), turn, func(string) error { return nil })
-	for _, err := range []error{prepared, started, ran} {
+	for _, err := range []error{prepared, started} {
 		if !fault.Is(err, fault.NotRunning) {
 			t.Errorf("a stopped agent: %v", err)
 		}

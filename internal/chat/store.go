@@ -112,46 +112,15 @@ func scanMessage(r database.Row) (Message, error) {
 	return m, err
 }
 
-// saveDraft saves the text of an unfinished answer. It does nothing if the session was
-// deleted.
-func saveDraft(ctx context.Context, tx *database.Tx, s Session, text string, at time.Time) error {
-	_, err := tx.ExecContext(ctx,
-		`INSERT INTO drafts (session_id, account_id, agent_id, content, at)
-		 SELECT id, account_id, agent_id, $3, $4 FROM sessions WHERE account_id = $1 AND id = $2
-		 ON CONFLICT (session_id) DO UPDATE SET content = excluded.content, at = excluded.at`,
-		s.AccountID, s.ID, text, database.Millis(at))
-	if err != nil {
-		return fmt.Errorf("save draft: %w", err)
-	}
-	return nil
-}
-
-func deleteDraft(ctx context.Context, tx *database.Tx, s Session) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM drafts WHERE account_id = $1 AND session_id = $2`, s.AccountID, s.ID); err != nil {
-		return fmt.Errorf("delete draft: %w", err)
-	}
-	return nil
-}
-
-// convertDrafts turns all drafts, of every account, into messages and returns how many
-// there were.
-func convertDrafts(ctx context.Context, tx *database.Tx) (int64, error) {
-	n, err := database.Exec(ctx, tx,
-		`INSERT INTO messages (account_id, agent_id, session_id, role, content, at)
-		 SELECT account_id, agent_id, session_id, 'assistant', content, at FROM drafts ORDER BY at, session_id`)
-	if err != nil {
-		return 0, fmt.Errorf("insert messages of drafts: %w", err)
-	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM drafts`); err != nil {
-		return 0, fmt.Errorf("delete drafts: %w", err)
-	}
-	return n, nil
-}
-
-// DeleteAgent deletes every session, message and draft of an agent.
+// DeleteAgent deletes every session, message and turn of an agent.
 func DeleteAgent(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID) error {
-	for _, table := range []string{"messages", "drafts", "sessions"} {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE account_id = $1 AND agent_id = $2`, actor.AccountID, agent); err != nil {
+	for _, query := range []string{
+		`DELETE FROM messages WHERE account_id = $1 AND agent_id = $2`,
+		`DELETE FROM turn_pieces WHERE turn_id IN (SELECT id FROM turns WHERE account_id = $1 AND agent_id = $2)`,
+		`DELETE FROM turns WHERE account_id = $1 AND agent_id = $2`,
+		`DELETE FROM sessions WHERE account_id = $1 AND agent_id = $2`,
+	} {
+		if _, err := tx.ExecContext(ctx, query, actor.AccountID, agent); err != nil {
 			return fmt.Errorf("delete the chat of an agent: %w", err)
 		}
 	}

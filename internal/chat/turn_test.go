@@ -3,7 +3,10 @@ package chat
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,44 +14,61 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
-	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
 
 func TestTurnIsSavedOnBothSides(t *testing.T) {
 	env := newTestEnv(t)
 	a := env.createAgent("ada")
-	turn := env.prepare(a, client.ChatRequest{Message: "Hello", PeerID: "alice", Context: map[string]any{"plan": "Pro"}})
+	turn := env.begin(a, client.ChatRequest{Message: "Hello", PeerID: "alice", Context: map[string]any{"plan": "Pro"}})
 	var pieces []string
-	env.must(env.RunTurn(env.timeout(), turn, func(piece string) error {
+	end, err := env.Follow(env.timeout(), turn, 0, func(seq int64, piece string) error {
 		pieces = append(pieces, piece)
 		return nil
-	}))
+	})
+	env.must(err)
+	if end.State != Done || end.StopReason != stopCompleted || end.LastSeq != 2 || end.EndedAt.IsZero() || end.ID != turn.ID {
+		t.Errorf("the turn ended as %+v", end)
+	}
 	wantEqual(t, "the pieces", pieces, "You said: ", "Hello")
-	wantEqual(t, "the history", env.messages(a, turn.session.ID), "user: Hello", "assistant: You said: Hello")
-	wantEqual(t, "what the gateway received", env.gateways.received(), receivedTurn{"openclaw/guest", turn.session.GatewayKey, "plan: Pro", "Hello"})
+	wantEqual(t, "the history", env.messages(a, turn.SessionID), "user: Hello", "assistant: You said: Hello")
+	key := env.session(a, client.ChatRequest{PeerID: "alice"}).GatewayKey
+	wantEqual(t, "what the gateway received", env.gateways.received(), receivedTurn{"openclaw/guest", key, "plan: Pro", "Hello"})
 	if got := env.send(a, "", "Me too"); got != "You said: Me too" {
 		t.Errorf("the answer is %q", got)
 	}
 	wantEqual(t, "the whole history", env.messages(a, ""), "user: Hello", "assistant: You said: Hello", "user: Me too", "assistant: You said: Me too")
-	wantEqual(t, "the peer's history", env.messages(a, turn.session.ID), "user: Hello", "assistant: You said: Hello")
+	wantEqual(t, "the peer's history", env.messages(a, turn.SessionID), "user: Hello", "assistant: You said: Hello")
 }
 
-// TestInterruptedTurnIsSaved: however a turn ends, the gateway's run ends with it, the
-// answer up to then is saved, and its draft is deleted.
-func TestInterruptedTurnIsSaved(t *testing.T) {
+// TestTurnEndsAndIsSaved: however a turn ends, the gateway's run ends with it, and its text
+// until then is in the turn and in the history.
+func TestTurnEndsAndIsSaved(t *testing.T) {
 	for name, c := range map[string]struct {
-		end  func(env *testEnv, agentID identity.AgentID, disconnect func(), pieces chan string)
-		want func(error) bool
-		emit error
+		end    func(env *testEnv, turn Turn, pieces chan string)
+		state  State
+		reason string
+		code   fault.Code
 	}{
-		"emit fails":             {func(_ *testEnv, _ identity.AgentID, _ func(), pieces chan string) { pieces <- "lost" }, func(err error) bool { return errors.Is(err, errClientGone) }, errClientGone},
-		"the client disconnects": {func(_ *testEnv, _ identity.AgentID, disconnect func(), _ chan string) { disconnect() }, func(err error) bool { return errors.Is(err, context.Canceled) }, nil},
-		"the model fails": {func(_ *testEnv, _ identity.AgentID, _ func(), pieces chan string) {
+		"cancelled": {func(env *testEnv, turn Turn, _ chan string) {
+			began := time.Now()
+			end, err := env.Cancel(env.timeout(), env.actor, turn.AgentID, turn.ID)
+			if err != nil || end.State != Cancelled || time.Since(began) > time.Second {
+				env.t.Errorf("after %v Cancel returned %+v, %v", time.Since(began), end, err)
+			}
+		}, Cancelled, stopCancelled, fault.Conflict},
+		"the model fails": {func(_ *testEnv, _ Turn, pieces chan string) {
 			pieces <- errorPiece + "On fire."
 			close(pieces)
-		}, func(err error) bool { return fault.Is(err, fault.Upstream) }, nil},
-		"the gateway dies": {func(env *testEnv, id identity.AgentID, _ func(), _ chan string) { env.driver.Kill(id, 137) }, func(err error) bool { return fault.Is(err, fault.Unavailable) }, nil},
+		}, Failed, stopError, fault.Upstream},
+		"the gateway dies": {func(env *testEnv, turn Turn, _ chan string) { env.driver.Kill(turn.AgentID, 137) }, Failed, stopError, fault.Unavailable},
+		"the lease is lost": {func(env *testEnv, turn Turn, _ chan string) {
+			env.must(env.db.Tx(env.t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
+				_, err := tx.ExecContext(env.t.Context(), `UPDATE turns SET lease_until = 1`)
+				return err
+			}))
+		}, Failed, stopInterrupted, fault.Unavailable},
+		"the server stops": {func(env *testEnv, _ Turn, _ chan string) { env.cancel(); env.loops.Wait() }, Failed, stopInterrupted, fault.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := newTestEnvWith(t, time.Millisecond)
@@ -59,39 +79,93 @@ func TestInterruptedTurnIsSaved(t *testing.T) {
 				defer close(ended)
 				script(ctx, r, emit)
 			})
-			ctx, disconnect := context.WithCancel(env.timeout())
-			emitted, out := make(chan string), make(chan error, 1)
-			turn := env.prepare(a, client.ChatRequest{Message: "Hello"})
-			go func() {
-				out <- env.RunTurn(ctx, turn, func(piece string) error {
-					if piece == "lost" {
-						return c.emit
-					}
-					emitted <- piece
-					return nil
-				})
-			}()
+			turn := env.begin(a, client.ChatRequest{Message: "Hello"})
+			followed := env.readAsync(env.timeout(), turn)
 			pieces <- "I was about "
-			<-emitted
-			env.waitForDrafts("I was about ")
-			pieces <- "to "
-			<-emitted
-			c.end(env, a.ID, disconnect, pieces)
-			if err := <-out; !c.want(err) {
+			pieces <- "to"
+			env.waitForStored(turn, "I was about to")
+			c.end(env, turn, pieces)
+			if err := <-followed; !fault.Is(err, c.code) {
 				t.Errorf("the turn ended with %v", err)
 			}
-			disconnect()
 			<-ended
-			want := "assistant: I was about to "
-			if c.emit != nil {
-				want += "lost" // the agent sent it
+			wantEqual(t, "the history", env.messages(a, ""), "user: Hello", "assistant: I was about to")
+			got, text := env.find(turn)
+			if got.State != c.state || got.StopReason != c.reason || text != "I was about to" || got.LastSeq != 2 || got.message != "" {
+				t.Errorf("the turn is %+v with the text %q", got, text)
 			}
-			wantEqual(t, "the history", env.messages(a, ""), "user: Hello", want)
-			wantEqual(t, "the drafts", env.drafts())
 			if strings.Contains(env.log.String(), "level=ERROR") {
 				t.Errorf("the log:\n%s", env.log)
 			}
 		})
+	}
+}
+
+// TestReadersResume: a reader that leaves at any event goes on exactly there, while the
+// turn runs and after its end. The turn goes on without it.
+func TestReadersResume(t *testing.T) {
+	env := newTestEnvWith(t, time.Millisecond)
+	a := env.createAgent("ada")
+	script, pieces := controlledScript()
+	env.gateways.setScript(script)
+	turn := env.begin(a, client.ChatRequest{Message: "Count"})
+	words := []string{"one ", "two ", "three ", "four ", "five "}
+	errLeft := errors.New("left")
+	for i, word := range words {
+		pieces <- word
+		_, err := env.Follow(env.timeout(), turn, int64(i), func(seq int64, text string) error {
+			if seq != int64(i+1) || text != word {
+				t.Errorf("after %d comes %d: %q", i, seq, text)
+			}
+			return errLeft
+		})
+		if !errors.Is(err, errLeft) {
+			t.Fatalf("following ended with %v", err)
+		}
+	}
+	check := func(when string) {
+		t.Helper()
+		for after := range len(words) + 1 {
+			if got, err := env.read(env.timeout(), turn, int64(after)); err != nil || got != strings.Join(words[after:], "") {
+				t.Errorf("%s, after %d: %q, %v", when, after, got, err)
+			}
+		}
+	}
+	var during sync.WaitGroup
+	for after := range len(words) + 1 {
+		during.Go(func() {
+			if got, err := env.read(env.timeout(), turn, int64(after)); err != nil || got != strings.Join(words[after:], "") {
+				t.Errorf("after %d: %q, %v", after, got, err)
+			}
+		})
+	}
+	close(pieces)
+	during.Wait()
+	check("after the end")
+	env.crashServer()
+	env.startServer()
+	check("after a restart")
+	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `UPDATE turns SET ended_at = 2`)
+		if err == nil {
+			_, err = tx.ExecContext(t.Context(), `UPDATE turn_pieces SET at = 1`)
+		}
+		return err
+	}))
+	env.must(env.prunePieces(t.Context()))
+	got := ""
+	_, err := env.Follow(env.timeout(), turn, 0, func(seq int64, text string) error {
+		got += text
+		return nil
+	})
+	if err != nil || got != strings.Join(words, "") {
+		t.Errorf("long after the end: %q, %v", got, err)
+	}
+	if _, err := env.read(env.timeout(), turn, 3); !fault.Is(err, fault.Conflict) {
+		t.Errorf("resuming long after the end: %v", err)
+	}
+	if _, err := env.read(env.timeout(), turn, 5); err != nil {
+		t.Errorf("resuming at the last event: %v", err)
 	}
 }
 
@@ -100,34 +174,88 @@ func TestMessagesOfASessionAreAnsweredInOrder(t *testing.T) {
 		a := env.createAgent("ada")
 		script, pieces := controlledScript()
 		env.gateways.setScript(script)
-		var ends []<-chan error
+		var turns []Turn
 		for _, message := range []string{"one", "two", "three"} {
-			ends = append(ends, env.sendAsync(t.Context(), env.prepare(a, client.ChatRequest{Message: message})))
+			turns = append(turns, env.begin(a, client.ChatRequest{Message: message}))
 			synctest.Wait()
 		}
-		cancelled, cancel := context.WithCancel(t.Context())
-		gone := env.sendAsync(cancelled, env.prepare(a, client.ChatRequest{Message: "never mind"}))
-		ends = append(ends, env.sendAsync(t.Context(), env.prepare(a, client.ChatRequest{Message: "aside", PeerID: "p"})))
+		gone := env.begin(a, client.ChatRequest{Message: "never mind"})
+		turns = append(turns, env.begin(a, client.ChatRequest{Message: "four"}), env.begin(a, client.ChatRequest{Message: "aside", PeerID: "p"}))
 		synctest.Wait()
 		wantEqual(t, "the history while turns wait", env.messages(a, ""), "user: one", "user: aside")
-		cancel()
-		if err := <-gone; !errors.Is(err, context.Canceled) {
-			t.Errorf("the cancelled turn ended with %v", err)
+		if end, err := env.Cancel(t.Context(), env.actor, a.ID, gone.ID); err != nil || end.State != Cancelled {
+			t.Errorf("cancelling a queued turn: %+v, %v", end, err)
+		}
+		queued, total, err := env.Turns(t.Context(), account, a.ID, Queued, turns[0].SessionID, 10)
+		if err != nil || total != 3 || len(queued) != 3 || queued[0].ID != turns[3].ID {
+			t.Errorf("the queued turns: %+v of %d, %v", queued, total, err)
 		}
 		close(pieces)
-		for _, end := range ends {
-			env.must(<-end)
+		for _, turn := range turns {
+			_, err := env.read(t.Context(), turn, 0)
+			env.must(err)
 		}
 		var order []string
 		for _, r := range env.gateways.received() {
 			order = append(order, r.Message)
 		}
-		wantEqual(t, "the order at the gateway", order, "one", "aside", "two", "three")
-		synctest.Wait() // until the cancelled turn has left the queue
-		if n := len(env.queue.last); n != 0 {
-			t.Errorf("%d sessions are left in the queue", n)
+		wantEqual(t, "the order at the gateway", order, "one", "aside", "two", "three", "four")
+		wantEqual(t, "the history", env.messages(a, turns[0].SessionID), "user: one", "user: two", "user: three", "user: four")
+		if n := len(env.runs.byTurn) + len(env.runs.bySession); n != 0 {
+			t.Errorf("%d turns are left in memory", n)
 		}
 	})
+}
+
+// TestQueueLimits sends more messages at once than may be queued.
+func TestQueueLimits(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	script, _ := controlledScript()
+	env.gateways.setScript(script)
+	flood := func(sender func(i int) client.ChatRequest, senders int) (accepted int) {
+		var all sync.WaitGroup
+		var ok atomic.Int64
+		for i := range senders {
+			all.Go(func() {
+				_, err := env.Start(env.timeout(), env.actor, a.ID, sender(i))
+				var f *fault.Fault
+				switch {
+				case err == nil:
+					ok.Add(1)
+				case !errors.As(err, &f) || f.Code != fault.RateLimited || f.RetryAfter == 0:
+					t.Errorf("a message over the limit: %v", err)
+				}
+			})
+		}
+		all.Wait()
+		return int(ok.Load())
+	}
+	if n := flood(func(int) client.ChatRequest { return client.ChatRequest{Message: "m", PeerID: "p"} }, 50); n != maxQueuedOfSession+1 {
+		t.Errorf("%d messages of a session were accepted", n)
+	}
+	const peers = 30
+	if n := flood(func(i int) client.ChatRequest { return client.ChatRequest{Message: "m", PeerID: fmt.Sprint(i % peers)} }, 10*peers); n != peers+maxQueuedOfAccount-maxQueuedOfSession {
+		t.Errorf("%d messages of an account were accepted", n)
+	}
+	wantEqual(t, "the history of the refused", env.messages(a, env.session(a, client.ChatRequest{PeerID: "p"}).ID), "user: m")
+}
+
+// TestRefusedTurnLeavesNoMessage: the agent is stopped while a message waits.
+func TestRefusedTurnLeavesNoMessage(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	script, pieces := controlledScript()
+	env.gateways.setScript(script)
+	first := env.begin(a, client.ChatRequest{Message: "one"})
+	second := env.begin(a, client.ChatRequest{Message: "two"})
+	pieces <- "Hm"
+	waitUntil(t, "the piece arrives", func() bool { _, text := env.find(first); return text == "Hm" })
+	env.stopAgent(a)
+	if _, err := env.read(env.timeout(), second, 0); !fault.Is(err, fault.NotRunning) {
+		t.Errorf("the queued turn of a stopped agent: %v", err)
+	}
+	wantEqual(t, "the history", env.messages(a, ""), "user: one", "assistant: Hm")
 }
 
 // TestAgentDeletedDuringATurn: nothing of the agent stays, and no error is logged.
@@ -137,16 +265,17 @@ func TestAgentDeletedDuringATurn(t *testing.T) {
 	env.send(a, "alice", "Hello")
 	script, pieces := controlledScript()
 	env.gateways.setScript(script)
-	turn := env.sendAsync(env.timeout(), env.prepare(a, client.ChatRequest{Message: "Hello"}))
+	started := env.begin(a, client.ChatRequest{Message: "Hello"})
+	turn := env.readAsync(env.timeout(), started)
 	pieces <- "I was "
-	env.waitForDrafts("I was ")
+	env.waitForStored(started, "I was ")
 	outcome, err := env.agents.Delete(t.Context(), env.actor, a.ID)
 	env.must(err)
 	env.must(env.agents.AwaitDeleted(env.timeout(), outcome))
 	if err := <-turn; err == nil {
 		t.Error("the turn of a deleted agent succeeded")
 	}
-	for _, table := range []string{"messages", "sessions", "drafts"} {
+	for _, table := range []string{"messages", "sessions", "turns", "turn_pieces"} {
 		if n, err := database.One(t.Context(), env.db, database.Scalar[int], `SELECT count(*) FROM `+table); err != nil || n != 0 {
 			t.Errorf("%d %s are left, %v", n, table, err)
 		}
@@ -161,11 +290,12 @@ func TestModelCallsAreAttributedToPeerAndSession(t *testing.T) {
 	a := env.createAgent("ada")
 	script, pieces := controlledScript()
 	env.gateways.setScript(script)
-	alice := env.prepare(a, client.ChatRequest{Message: "Hello", PeerID: "alice"})
-	turn := env.sendAsync(env.timeout(), alice)
+	hello := client.ChatRequest{Message: "Hello", PeerID: "alice"}
+	alice := env.session(a, hello)
+	turn := env.begin(a, hello)
 	pieces <- "Hello"
 	for _, c := range []struct{ key, peer, session string }{
-		{alice.session.GatewayKey, "alice", string(alice.session.ID)},
+		{alice.GatewayKey, "alice", string(alice.ID)},
 		{openclaw.SessionKey(openclaw.Guest, "bob", "sess_b"), openclaw.PeerTag("bob"), "sess_b"},
 		{openclaw.SessionKey(openclaw.Main, "", "sess_c"), "", "sess_c"},
 		{"agent:guest:telegram:direct:42", "42", ""},
@@ -176,9 +306,21 @@ func TestModelCallsAreAttributedToPeerAndSession(t *testing.T) {
 			t.Errorf("%q belongs to peer %q and session %q, want %q and %q", c.key, peer, session, c.peer, c.session)
 		}
 	}
+	for key, allowed := range map[string]bool{
+		alice.GatewayKey: true, openclaw.SessionKey(openclaw.Main, "", "sess_c"): false, openclaw.SessionKey(openclaw.Guest, "bob", "sess_b"): false,
+		"agent:guest:telegram:direct:42": true, "agent:main:main": true, "": true,
+	} {
+		if err := env.CheckModelCall(key); (err == nil) != allowed {
+			t.Errorf("a model call of %q: %v", key, err)
+		}
+	}
 	close(pieces)
-	env.must(<-turn)
-	if peer, _ := env.Attribute(alice.session.GatewayKey); peer != openclaw.PeerTag("alice") {
+	_, err := env.read(env.timeout(), turn, 0)
+	env.must(err)
+	if err := env.CheckModelCall(alice.GatewayKey); err == nil {
+		t.Error("a model call after the turn is allowed")
+	}
+	if peer, _ := env.Attribute(alice.GatewayKey); peer != openclaw.PeerTag("alice") {
 		t.Errorf("after the turn the peer is %q", peer)
 	}
 }

@@ -22,6 +22,9 @@ type SessionID string
 // RequestID is the id of a request that may be executed again after a crash: idem_….
 type RequestID string
 
+// TurnID is the id of a turn of a chat: turn_….
+type TurnID string
+
 // Kind is what an actor is.
 type Kind string
 

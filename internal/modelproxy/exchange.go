@@ -40,7 +40,7 @@ func (p *Proxy) newExchange(a *api, metered bool) *exchange {
 // breaks the gateway's connection when the provider's connection breaks.
 func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	defer x.finish()
-	if !x.prepare(w, r) {
+	if !x.prepare(w, r) || !x.checkSession(w, r) {
 		return
 	}
 	forward := httputil.ReverseProxy{
@@ -88,6 +88,36 @@ func (x *exchange) prepare(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	return true
+}
+
+// maxChecked is the longest request that is read before the provider is called. The
+// providers accept none that is longer.
+const maxChecked = 32 << 20
+
+// checkSession reads the request to its end, where the key of its session is. If no call
+// of the session is allowed, it answers with an error and returns false.
+func (x *exchange) checkSession(w http.ResponseWriter, r *http.Request) bool {
+	if x.proxy.check == nil || !x.metered {
+		return true
+	}
+	request := newRequestBody(r.Body, x.api.Name)
+	head, err := io.ReadAll(io.LimitReader(request, maxChecked))
+	if err != nil {
+		panic(http.ErrAbortHandler) // the gateway has disconnected
+	}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), request), r.Body}
+	_, session := request.modelAndSession()
+	refusal := x.proxy.check(cleanText(session, 512))
+	if refusal == nil {
+		return true
+	}
+	x.proxy.log.InfoContext(r.Context(), "model call refused", "account", x.upstream.AccountID, "agent", x.upstream.AgentID, "session", cleanText(session, 512), "err", refusal)
+	x.fail(w, http.StatusBadRequest, fault.From(refusal).Message)
+	x.result.Failure = "" // the agent and its model are well
+	return false
 }
 
 // failUnresolved answers with the resolver's error in the provider's format.

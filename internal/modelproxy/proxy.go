@@ -48,6 +48,9 @@ type Settings struct {
 	// Attribute returns the peer and the session of a gateway's session key. Nil means
 	// that there is no peer and the key names the session.
 	Attribute func(sessionKey string) (peer string, session identity.SessionID)
+	// Check returns a fault for a session key whose call must not be made. Nil allows all.
+	// The request is read before the provider is called, because the key is at its end.
+	Check func(sessionKey string) error
 	// Observe is called at the end of every call. It must not block.
 	Observe func(Exchange)
 	Log     *slog.Logger
@@ -74,6 +77,7 @@ type Proxy struct {
 	resolver  Resolver
 	meter     *Meter
 	attribute func(sessionKey string) (peer string, session identity.SessionID)
+	check     func(sessionKey string) error
 	observe   func(Exchange)
 	log       *slog.Logger
 	transport *http.Transport
@@ -84,7 +88,7 @@ type Proxy struct {
 // New returns a proxy. The caller closes it after its server.
 func New(s Settings) *Proxy {
 	p := &Proxy{
-		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, observe: s.Observe, log: s.Log,
+		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, check: s.Check, observe: s.Observe, log: s.Log,
 		transport: s.Guard.Transport(), mux: http.NewServeMux(),
 	}
 	if p.attribute == nil {

@@ -222,6 +222,46 @@ func TestCallsPassUnchangedWithTheRealKey(t *testing.T) {
 	}
 }
 
+// TestCheckedCallsReachNoProvider counts the calls of a provider. A call that passes the
+// check is unchanged.
+func TestCheckedCallsReachNoProvider(t *testing.T) {
+	upstream := startModel(t)
+	refuse := true
+	proxy := New(Settings{
+		Resolver: testResolver{base: upstream.URL(), key: providerKey}, Guard: netguard.Guard{AllowPrivate: true},
+		Check: func(key string) error {
+			if key != "agent:main:peer:ana:c1" {
+				t.Errorf("the session key is %q", key)
+			}
+			if refuse {
+				return fault.New(fault.Conflict, "No turn runs.")
+			}
+			return nil
+		},
+	})
+	url := newListener(t, proxy)
+	for _, w := range calls {
+		refuse = true
+		before := len(upstream.Requests())
+		res := w.send(t.Context(), t, url)
+		if body := readAll(t, res); res.StatusCode != http.StatusBadRequest || !strings.Contains(body, "No turn runs.") {
+			t.Errorf("%s: %d %s", w.name, res.StatusCode, body)
+		}
+		if n := len(upstream.Requests()); n != before {
+			t.Errorf("%s: a refused call reached the provider", w.name)
+		}
+		refuse = false
+		res = w.send(t.Context(), t, url)
+		if body := readAll(t, res); res.StatusCode != http.StatusOK || !strings.Contains(body, "a b c") && !strings.Contains(body, "b ") {
+			t.Errorf("%s: %d %s", w.name, res.StatusCode, body)
+		}
+		all := upstream.Requests()
+		if len(all) != before+1 || string(all[len(all)-1].Body) != w.body {
+			t.Errorf("%s: the provider got %d calls", w.name, len(all)-before)
+		}
+	}
+}
+
 func TestTokensAreReadFromEveryPlace(t *testing.T) {
 	upstream := startModel(t)
 	p := newTestProxy(t, testResolver{base: upstream.URL(), key: providerKey}, netguard.Guard{AllowPrivate: true})

@@ -3,7 +3,9 @@ package rest
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -22,6 +24,9 @@ const (
 
 // Stream is a response of server-sent events.
 type Stream struct {
+	// Header is added to the response, also if that is an error. It may be nil.
+	Header http.Header
+
 	// Serve writes the events and returns when the stream is complete. Its context
 	// ends with the request and when the server shuts down.
 	Serve func(context.Context, *Events) error
@@ -60,6 +65,7 @@ func (a *API) serveStream(w http.ResponseWriter, r *http.Request, s *Stream) {
 		writeStreamHeader(w) // without a body there is nothing to wait for
 		return
 	}
+	maps.Copy(w.Header(), s.Header)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(a.draining, cancel)()
@@ -89,7 +95,8 @@ func newEvents(w http.ResponseWriter, heartbeat time.Duration) *Events {
 		if out.ended {
 			return
 		}
-		out.writeLocked([]byte(": ping\n\n"))
+		// Without an empty line, which some clients take for an event without data.
+		out.writeLocked([]byte(": ping\n"))
 		out.timer.Reset(heartbeat)
 	})
 	return out
@@ -124,9 +131,25 @@ func (e *Events) Send(event any) error {
 	return e.SendLine(body)
 }
 
+// SendNumbered is Send with an id before the event, by which the client can resume.
+func (e *Events) SendNumbered(id int64, event any) error {
+	body, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	e.buf = append(strconv.AppendInt(append(e.buf[:0], "id: "...), id, 10), '\n')
+	return e.writeEvent(body)
+}
+
 // SendLine writes one event that is a single line of text and flushes it.
 func (e *Events) SendLine(text []byte) error {
-	e.buf = append(append(append(e.buf[:0], "data: "...), text...), "\n\n"...)
+	e.buf = e.buf[:0]
+	return e.writeEvent(text)
+}
+
+// writeEvent writes the lines in buf and the data of the event.
+func (e *Events) writeEvent(data []byte) error {
+	e.buf = append(append(append(e.buf, "data: "...), data...), "\n\n"...)
 	return e.write(e.buf)
 }
 

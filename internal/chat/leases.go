@@ -1,0 +1,236 @@
+package chat
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
+)
+
+const (
+	// defaultPieceInterval is how often the pieces of running turns are stored. Followers
+	// do not wait for it.
+	defaultPieceInterval = 200 * time.Millisecond
+	// pieceBatchSize is for how many turns one transaction stores pieces. It takes about
+	// 3 ms, in which other writers wait for the write lock.
+	pieceBatchSize = 50
+	// leaseInterval is how often leases are renewed, and turns whose holder is gone are
+	// looked for.
+	leaseInterval = time.Second
+	// pruneInterval is how often the pieces of ended turns are deleted.
+	pruneInterval = time.Minute
+)
+
+// Run stores the pieces of running turns, renews their leases, and takes over turns that
+// other servers have left, until ctx ends. Then it stops the running turns, which fail as
+// interrupted, and waits for them.
+func (s *Service) Run(ctx context.Context) error {
+	s.runs.stopWith(ctx)
+	defer s.runs.stop()
+	pieces, leases, prune := time.NewTicker(s.pieceInterval), time.NewTicker(leaseInterval), time.NewTicker(pruneInterval)
+	defer pieces.Stop()
+	defer leases.Stop()
+	defer prune.Stop()
+	s.report(ctx, "starting turns that wait failed", s.startWaiting(ctx))
+	for {
+		select {
+		case <-pieces.C:
+			s.report(ctx, "storing the text of turns failed", s.storePieces(ctx))
+		case <-leases.C:
+			s.report(ctx, "renewing leases of turns failed", s.renewLeases(ctx))
+			s.report(ctx, "taking over turns failed", s.takeOverAbandoned(ctx, ""))
+			s.report(ctx, "starting turns that wait failed", s.startWaiting(ctx))
+		case <-prune.C:
+			s.report(ctx, "deleting the pieces of turns failed", s.prunePieces(ctx))
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (s *Service) report(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, what, "error", err)
+	}
+}
+
+// storePieces stores all pieces that are not stored yet, those of many turns in one
+// transaction.
+func (s *Service) storePieces(ctx context.Context) error {
+	var due []*run
+	for _, r := range s.runs.allRunning() {
+		if _, pieces := r.unstored(); len(pieces) > 0 {
+			due = append(due, r)
+		}
+	}
+	for batch := range slices.Chunk(due, pieceBatchSize) {
+		err := s.db.Tx(ctx, "chat.store_pieces", func(ctx context.Context, tx *database.Tx) error {
+			for _, r := range batch {
+				if err := s.storePiecesOf(ctx, tx, r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) storePiecesOf(ctx context.Context, tx *database.Tx, r *run) error {
+	seq, pieces := r.unstored()
+	held, err := appendPieces(ctx, tx, r.id(), seq, pieces, s.holder, now())
+	if err != nil {
+		return err
+	}
+	if !held {
+		r.stop(errLost)
+		return nil
+	}
+	tx.AfterCommit(func() { r.setStored(seq - 1 + len(pieces)) })
+	return nil
+}
+
+// renewLeases extends the leases of the turns that this server runs, and stops those that
+// it does not hold any more.
+func (s *Service) renewLeases(ctx context.Context) error {
+	running := s.runs.allRunning()
+	if len(running) == 0 {
+		return nil
+	}
+	var held []identity.TurnID
+	err := s.db.Tx(ctx, "chat.renew_leases", func(ctx context.Context, tx *database.Tx) (err error) {
+		held, err = renewLeases(ctx, tx, s.holder, now())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range running {
+		if !slices.Contains(held, r.id()) {
+			r.stop(errLost)
+		}
+	}
+	return nil
+}
+
+// takeOver ends a turn whose holder is gone, or that is held by a server other than this
+// one, with the text that is stored. end returns the end for a number of pieces. The
+// returned turn has not ended if its holder lives.
+func takeOver(ctx context.Context, tx *database.Tx, t Turn, end func(pieces int) Turn, alive string) (Turn, error) {
+	stored, err := readPieces(ctx, tx, t.ID)
+	if err != nil {
+		return t, err
+	}
+	ended := end(len(stored.pieces))
+	ok, err := endAbandonedTurn(ctx, tx, ended, alive)
+	if err != nil || !ok {
+		return t, err
+	}
+	return ended, storeOutcome(ctx, tx, ended, stored.text(), stored.at)
+}
+
+// takeOverAbandoned ends the turns whose lease has expired as interrupted. If alive is not
+// empty, it ends the turns of every other holder.
+func (s *Service) takeOverAbandoned(ctx context.Context, alive string) error {
+	abandoned, err := abandonedTurns(ctx, s.db, alive, now())
+	if err != nil {
+		return err
+	}
+	for _, t := range abandoned {
+		err := s.db.Tx(ctx, "chat.take_over_abandoned", func(ctx context.Context, tx *database.Tx) error {
+			_, err := takeOver(ctx, tx, t, func(pieces int) Turn { return t.interrupted(pieces, now()) }, alive)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(abandoned) > 0 {
+		s.log.InfoContext(ctx, "ended turns that another server did not finish", "turns", len(abandoned))
+	}
+	return nil
+}
+
+// startWaiting starts the queued turns that wait for no other one, as after a restart.
+// Those that have waited for too long fail.
+func (s *Service) startWaiting(ctx context.Context) error {
+	waiting, err := waitingTurns(ctx, s.db)
+	if err != nil {
+		return err
+	}
+	for _, t := range waiting {
+		if now().Sub(t.CreatedAt) > maxWait {
+			err = s.endQueued(ctx, t.expired(now()))
+		} else {
+			err = s.startNext(ctx, t.SessionID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) endQueued(ctx context.Context, t Turn) error {
+	var ended bool
+	err := s.db.Tx(ctx, "chat.end_queued", func(ctx context.Context, tx *database.Tx) (err error) {
+		ended, err = endQueuedTurn(ctx, tx, t)
+		return err
+	})
+	if ended && err == nil {
+		s.runs.end(t)
+	}
+	return err
+}
+
+// startNext starts the first queued turn of a session, unless one runs.
+func (s *Service) startNext(ctx context.Context, id identity.SessionID) error {
+	var t Turn
+	var session Session
+	err := s.db.Tx(ctx, "chat.start_next", func(ctx context.Context, tx *database.Tx) (err error) {
+		t, session, err = s.claim(ctx, tx, id)
+		return err
+	})
+	if err == nil && t.ID != "" {
+		s.runs.start(t, session, s.answer)
+	}
+	return err
+}
+
+func (s *Service) prunePieces(ctx context.Context) error {
+	before := now().Add(-replayTime)
+	ended, err := endedTurnsWithPieces(ctx, s.db, before)
+	for more := len(ended) > 0; more && err == nil; {
+		err = s.db.Tx(ctx, "chat.prune_pieces", func(ctx context.Context, tx *database.Tx) (err error) {
+			more, err = deletePieces(ctx, tx, before)
+			return err
+		})
+	}
+	return err
+}
+
+// Recover ends the turns that earlier servers on this data directory did not finish: its
+// lock proves that they are gone. Their text becomes messages of the history. Queued
+// turns stay queued, except those whose reader was to keep them alive. Recover must
+// return before the first turn.
+func (s *Service) Recover(ctx context.Context) error {
+	if err := s.takeOverAbandoned(ctx, s.holder); err != nil {
+		return fmt.Errorf("recover unfinished turns: %w", err)
+	}
+	waiting, err := queuedTurns(ctx, s.db, cancelOnDisconnect)
+	for _, t := range waiting {
+		if err == nil {
+			err = s.endQueued(ctx, t.ended(Cancelled, stopCancelled, 0, now()))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cancel queued turns without a reader: %w", err)
+	}
+	return nil
+}

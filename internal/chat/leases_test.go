@@ -1,0 +1,132 @@
+package chat
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+)
+
+// TestTurnsSurviveAServerCrash crashes servers on one database, with gateways that keep
+// running. Unfinished turns keep their text, and queued ones run, in order.
+func TestTurnsSurviveAServerCrash(t *testing.T) {
+	env := newTestEnvWith(t, time.Millisecond)
+	a, b := env.createAgent("ada"), env.createAgent("bob")
+	env.send(a, "", "Hello")
+	script, pieces := controlledScripts("Go on", "You too")
+	env.gateways.setScript(script)
+	first := env.begin(a, client.ChatRequest{Message: "Go on"})
+	other := env.begin(b, client.ChatRequest{Message: "You too", PeerID: "p"})
+	queued := []Turn{env.begin(a, client.ChatRequest{Message: "And"}), env.begin(a, client.ChatRequest{Message: "then"})}
+	old := env.begin(b, client.ChatRequest{Message: "Long ago", PeerID: "p"})
+	unread := env.begin(b, client.ChatRequest{Message: "Unread", PeerID: "p", OnDisconnect: "cancel"})
+	pieces[0] <- "As I "
+	pieces[1] <- "Once "
+	env.waitForStored(first, "As I ")
+	pieces[0] <- "was saying"
+	env.waitForStored(first, "As I was saying")
+	env.waitForStored(other, "Once ")
+	stored, err := readPieces(t.Context(), env.db, first.ID)
+	env.must(err)
+	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `UPDATE turns SET created_at = created_at - $2 WHERE id = $1`, old.ID, (maxWait + time.Minute).Milliseconds())
+		return err
+	}))
+	env.crashServer()
+
+	env.gateways.setScript(newFakeGateways().script)
+	env.startServer()
+	for _, turn := range queued {
+		_, err := env.read(env.timeout(), turn, 0)
+		env.must(err)
+	}
+	want := []string{
+		"user: Hello", "assistant: You said: Hello", "user: Go on", "assistant: As I was saying",
+		"user: And", "assistant: You said: And", "user: then", "assistant: You said: then",
+	}
+	wantEqual(t, "the history after the crash", env.messages(a, ""), want...)
+	wantEqual(t, "the other agent's history", env.messages(b, ""), "user: You too", "assistant: Once ")
+	if text, err := env.read(env.timeout(), first, 1); text != "was saying" || !fault.Is(err, fault.Unavailable) {
+		t.Errorf("resuming the interrupted turn: %q, %v", text, err)
+	}
+	if got, text := env.find(first); got.State != Failed || got.StopReason != stopInterrupted || text != "As I was saying" {
+		t.Errorf("the interrupted turn: %+v, %q", got, text)
+	}
+	waitUntil(t, "the old turn fails", func() bool { got, _ := env.find(old); return got.StopReason == stopExpired })
+	if got, _ := env.find(unread); got.State != Cancelled {
+		t.Errorf("the turn without a reader: %+v", got)
+	}
+	last, _, err := env.History(t.Context(), account, a.ID, first.SessionID, time.Time{}, 5)
+	if err != nil || len(last) != 5 || !last[0].At.Equal(stored.at) {
+		t.Errorf("the answer is %v, %v; want the time of its last piece, %v", last, err, stored.at)
+	}
+	if !strings.Contains(env.log.String(), "turns=2") {
+		t.Errorf("the log does not report the turns:\n%s", env.log)
+	}
+
+	env.crashServer()
+	env.startServer()
+	wantEqual(t, "the history after another crash", env.messages(a, ""), want...)
+	env.send(a, "", "And?")
+	wantEqual(t, "the history of the next turn", env.messages(a, first.SessionID), append(want, "user: And?", "assistant: You said: And?")...)
+}
+
+// TestLateHolderChangesNothing: another server has ended the turn meanwhile.
+func TestLateHolderChangesNothing(t *testing.T) {
+	env := newTestEnvWith(t, time.Hour) // its pieces are stored at the end
+	a := env.createAgent("ada")
+	script, pieces := controlledScript()
+	env.gateways.setScript(script)
+	turn := env.begin(a, client.ChatRequest{Message: "Hello"})
+	followed := env.readAsync(env.timeout(), turn)
+	pieces <- "Too late"
+	s := env.Service
+	other := New(Settings{DB: s.db, Events: s.events, Agents: s.agents, Gateways: s.gateways, Log: s.log})
+	env.must(other.Recover(t.Context()))
+	close(pieces)
+	if err := <-followed; !fault.Is(err, fault.Unavailable) {
+		t.Errorf("the late holder's turn ended with %v", err)
+	}
+	got, text := env.find(turn)
+	if got.State != Failed || got.StopReason != stopInterrupted || got.LastSeq != 0 || text != "" {
+		t.Errorf("the turn: %+v, %q", got, text)
+	}
+	wantEqual(t, "the history", env.messages(a, ""), "user: Hello")
+	n, err := database.One(t.Context(), env.db, database.Scalar[int], `SELECT count(*) FROM turn_pieces`)
+	if err != nil || n != 0 {
+		t.Errorf("%d rows of pieces, %v", n, err)
+	}
+}
+
+// TestDeletedSessionDoesNotStopOthers: pieces of other turns are stored nevertheless.
+func TestDeletedSessionDoesNotStopOthers(t *testing.T) {
+	env := newTestEnvWith(t, time.Millisecond)
+	a, b := env.createAgent("ada"), env.createAgent("bob")
+	script, pieces := controlledScripts("one", "two")
+	env.gateways.setScript(script)
+	one, two := env.begin(a, client.ChatRequest{Message: "one"}), env.begin(b, client.ChatRequest{Message: "two"})
+	pieces[0] <- "again"
+	pieces[1] <- "again"
+	env.waitForStored(one, "again")
+	env.waitForStored(two, "again")
+	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
+		return DeleteAgent(t.Context(), tx, identity.BySystem(account), a.ID)
+	}))
+	pieces[1] <- " and again"
+	env.waitForStored(two, "again and again")
+	close(pieces[1])
+	text, err := env.read(env.timeout(), two, 0)
+	if err != nil || text != "again and again" {
+		t.Errorf("the other turn: %q, %v", text, err)
+	}
+	wantEqual(t, "the history of the deleted agent", env.messages(a, ""))
+	if !slices.Equal(env.messages(b, ""), []string{"user: two", "assistant: again and again"}) {
+		t.Errorf("the other agent's history: %v", env.messages(b, ""))
+	}
+}

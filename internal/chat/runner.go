@@ -1,0 +1,165 @@
+package chat
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/openclaw"
+)
+
+// accepted runs a turn that Start has stored, or lets it wait.
+func (s *Service) accepted(t Turn, session Session) {
+	if t.State == Running {
+		s.runs.start(t, session, s.answer)
+	} else {
+		s.runs.add(t, session)
+	}
+}
+
+// answer sends the message of a turn to the agent, and stores the end of the turn. It is
+// the runner of the turn.
+func (s *Service) answer(ctx context.Context, r *run) {
+	r.mu.Lock()
+	t := r.turn
+	r.mu.Unlock()
+	result, err := s.callAgent(ctx, t, r)
+	reason := context.Cause(ctx)
+	r.mu.Lock()
+	pieces := len(r.pieces)
+	r.mu.Unlock()
+	t.InputTokens, t.OutputTokens = result.InputTokens, result.OutputTokens
+	switch {
+	case err == nil:
+		t = t.ended(Done, stopCompleted, pieces, now())
+	case errors.Is(reason, errCancelled):
+		t = t.ended(Cancelled, stopCancelled, pieces, now())
+	case reason != nil || s.runs.isStopped():
+		t = t.interrupted(pieces, now())
+	default:
+		f := turnFault(err)
+		if f.Code == fault.Internal {
+			s.log.ErrorContext(ctx, "a turn failed", "agent", t.AgentID, "turn", t.ID, "error", err)
+		}
+		t = t.ended(Failed, stopError, pieces, now())
+		t.ErrorCode, t.ErrorMessage = f.Code, f.Message
+	}
+	s.finish(context.WithoutCancel(ctx), r, t)
+}
+
+func (s *Service) callAgent(ctx context.Context, t Turn, r *run) (openclaw.TurnResult, error) {
+	conn, err := s.gateways.Connect(ctx, t.AgentID)
+	if err != nil {
+		return openclaw.TurnResult{}, err
+	}
+	return conn.Turn(ctx, openclaw.TurnRequest{
+		Entry: r.session.Entry, SessionKey: r.session.GatewayKey, System: t.context, Message: t.message,
+	}, func(text string) error {
+		r.append(text)
+		return nil
+	})
+}
+
+// turnFault returns the fault that callers see for the error of a turn.
+func turnFault(err error) *fault.Fault {
+	var failed *openclaw.TurnError
+	if errors.As(err, &failed) {
+		return failed.Fault()
+	}
+	return fault.From(err)
+}
+
+// refused reports whether a turn ended like a request that was never accepted: the agent
+// said nothing, and the fault is not the model's. Its message leaves nothing in the
+// history.
+func (t Turn) refused() bool {
+	if t.State != Failed || t.StopReason != stopError || t.LastSeq > 0 {
+		return false
+	}
+	return t.ErrorCode != fault.Upstream && t.ErrorCode != fault.UpstreamTimeout && t.ErrorCode != fault.Internal
+}
+
+// finish stores the end of a turn and its answer, and starts the next turn of the
+// session.
+func (s *Service) finish(ctx context.Context, r *run, t Turn) {
+	var held bool
+	var next Turn
+	var nextSession Session
+	err := s.db.Tx(ctx, "chat.finish", func(ctx context.Context, tx *database.Tx) (err error) {
+		if seq, pieces := r.unstored(); len(pieces) > 0 {
+			if held, err = appendPieces(ctx, tx, t.ID, seq, pieces, s.holder, t.EndedAt); err != nil || !held {
+				return err
+			}
+		}
+		if held, err = endHeldTurn(ctx, tx, t, s.holder); err != nil || !held {
+			return err
+		}
+		if err := storeOutcome(ctx, tx, t, r.text(), t.EndedAt); err != nil {
+			return err
+		}
+		if s.runs.isStopped() {
+			return nil
+		}
+		next, nextSession, err = s.claim(ctx, tx, t.SessionID)
+		return err
+	})
+	switch {
+	case err != nil:
+		// The row stays as it is until its lease expires.
+		s.log.ErrorContext(ctx, "storing the end of a turn failed", "agent", t.AgentID, "turn", t.ID, "error", err)
+		t = t.interrupted(int(t.LastSeq), t.EndedAt)
+	case !held:
+		t = s.lostTurn(ctx, t)
+	}
+	s.runs.end(t)
+	if next.ID != "" {
+		s.runs.start(next, nextSession, s.answer)
+	}
+}
+
+// storeOutcome appends the answer of a turn to the history, or removes the message of a
+// turn that was refused.
+func storeOutcome(ctx context.Context, tx *database.Tx, t Turn, text string, at time.Time) error {
+	if t.refused() {
+		return deleteUserMessage(ctx, tx, t.ID)
+	}
+	if text == "" {
+		return nil
+	}
+	return insertTurnMessage(ctx, tx, t, Message{Role: "assistant", Content: text, At: at})
+}
+
+// lostTurn returns the end of a turn that this server does not hold any more: as another
+// server stored it, or as interrupted if its lease expired or it was deleted with its
+// agent.
+func (s *Service) lostTurn(ctx context.Context, t Turn) Turn {
+	if err := s.takeOverAbandoned(ctx, ""); err != nil {
+		s.log.ErrorContext(ctx, "taking over turns failed", "error", err)
+	}
+	stored, err := findTurn(ctx, s.db, t.AccountID, t.AgentID, t.ID)
+	if err == nil && stored.Ended() {
+		return stored
+	}
+	return t.interrupted(int(t.LastSeq), t.EndedAt)
+}
+
+// claim makes the first queued turn of a session the next one that this server runs, and
+// appends its message to the history. The turn has no id if there is none.
+func (s *Service) claim(ctx context.Context, tx *database.Tx, id identity.SessionID) (Turn, Session, error) {
+	t, err := claimNext(ctx, tx, id, s.holder, now())
+	if errors.Is(err, sql.ErrNoRows) {
+		return Turn{}, Session{}, nil
+	}
+	if err != nil {
+		return t, Session{}, err
+	}
+	session, err := findSession(ctx, tx, t.AccountID, t.AgentID, t.SessionID, "")
+	if err != nil {
+		return t, session, err
+	}
+	return t, session, insertTurnMessage(ctx, tx, t, Message{Role: "user", Content: t.message, At: t.StartedAt})
+}

@@ -1,0 +1,325 @@
+package chat
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"strings"
+	"time"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+)
+
+const (
+	// leaseTime is how long the holder of a turn may act without renewing its lease.
+	leaseTime = 10 * time.Second
+	// maxWait is how long a queued turn may wait for a server to run again.
+	maxWait = 10 * time.Minute
+	// replayTime is how long the pieces of an ended turn are kept, at least.
+	replayTime = 10 * time.Minute
+	// Limits of queued turns. A turn that runs is not counted.
+	maxQueuedOfSession = 20
+	maxQueuedOfAccount = 200
+	// queueRetryAfter is the Retry-After of a full queue.
+	queueRetryAfter = 5 * time.Second
+	// cancelRetry is the pause of Cancel after a state that changed under it.
+	cancelRetry = 5 * time.Millisecond
+)
+
+// State is the state of a turn.
+type State string
+
+// The states of a turn. The last three are final.
+const (
+	Queued    State = "queued"  // waits for earlier turns of its session
+	Running   State = "running" // is being answered
+	Done      State = "done"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+)
+
+// Why a turn ended.
+const (
+	stopCompleted   = "completed"
+	stopCancelled   = "cancelled"
+	stopInterrupted = "interrupted" // its server stopped or died
+	stopExpired     = "expired"     // no server ran for too long
+	stopError       = "error"
+)
+
+// cancelOnDisconnect is the value of ChatRequest.OnDisconnect that ends the turn when its
+// reader leaves.
+const cancelOnDisconnect = "cancel"
+
+// Turn is one message with its answer.
+type Turn struct {
+	ID           identity.TurnID
+	AccountID    identity.AccountID
+	AgentID      identity.AgentID
+	SessionID    identity.SessionID
+	State        State
+	StopReason   string // why it ended; empty until then
+	LastSeq      int64  // the number of the last piece; 0 until the turn ends
+	InputTokens  int64
+	OutputTokens int64
+	ErrorCode    fault.Code // of a turn that failed
+	ErrorMessage string
+	CreatedAt    time.Time
+	StartedAt    time.Time // zero: not yet
+	EndedAt      time.Time // zero: not yet
+
+	message      string // until the turn ends
+	context      string // until the turn ends
+	onDisconnect string
+}
+
+// Ended reports whether the turn has ended. The zero Turn has not.
+func (t Turn) Ended() bool { return t.State == Done || t.State == Failed || t.State == Cancelled }
+
+// CancelOnDisconnect reports whether the turn is to be cancelled when the reader of its
+// answer leaves.
+func (t Turn) CancelOnDisconnect() bool { return t.onDisconnect == cancelOnDisconnect }
+
+// Err returns the fault of a turn that ended without its whole answer, otherwise nil.
+func (t Turn) Err() error {
+	switch t.State {
+	case Failed:
+		return fault.New(t.ErrorCode, "%s", t.ErrorMessage)
+	case Cancelled:
+		return fault.New(fault.Conflict, "The turn was cancelled.")
+	}
+	return nil
+}
+
+// ended returns the turn as it is after its end.
+func (t Turn) ended(state State, reason string, pieces int, at time.Time) Turn {
+	t.State, t.StopReason, t.LastSeq, t.EndedAt = state, reason, int64(pieces), at
+	t.message, t.context = "", ""
+	return t
+}
+
+func (t Turn) interrupted(pieces int, at time.Time) Turn {
+	t = t.ended(Failed, stopInterrupted, pieces, at)
+	t.ErrorCode, t.ErrorMessage = fault.Unavailable, "The server stopped during this turn. Send the message again."
+	return t
+}
+
+func (t Turn) expired(at time.Time) Turn {
+	t = t.ended(Failed, stopExpired, 0, at)
+	t.ErrorCode, t.ErrorMessage = fault.Unavailable, "No server ran for too long to answer this message. Send it again."
+	return t
+}
+
+func newTurnID() identity.TurnID { return identity.TurnID("turn_" + strings.ToLower(rand.Text())) }
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+
+// Start checks a message and stores it as a turn of its session, in one transaction. It
+// starts the session if it is the owner's first. The turn runs when the earlier turns of
+// the session have ended, whether or not somebody follows it.
+// Faults: Invalid, with every invalid field; NotFound, for the agent or the session;
+// Conflict, if the session belongs to a channel; NotRunning; RateLimited, if too many
+// turns are queued; Unavailable, if the server stops.
+func (s *Service) Start(ctx context.Context, actor identity.Actor, agentID identity.AgentID, in client.ChatRequest) (Turn, error) {
+	a, err := s.agents.Find(ctx, actor.AccountID, agentID)
+	if err != nil {
+		return Turn{}, err
+	}
+	contextText, err := checkRequest(in)
+	if err != nil {
+		return Turn{}, err
+	}
+	if err := a.CheckRunning(); err != nil {
+		return Turn{}, err
+	}
+	if s.runs.isStopped() {
+		return Turn{}, errStopped
+	}
+	session, isNew, err := s.sessionOf(ctx, actor, a, in)
+	if err != nil {
+		return Turn{}, err
+	}
+	t := Turn{
+		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, CreatedAt: now(),
+		message: in.Message, context: contextText, onDisconnect: in.OnDisconnect,
+	}
+	ctx = context.WithoutCancel(ctx) // the driver would watch ctx in a goroutine for each statement
+	err = s.db.Tx(ctx, "chat.start", func(ctx context.Context, tx *database.Tx) (err error) {
+		if err := tx.Lock(ctx, database.LockSession, string(a.ID)); err != nil {
+			return err
+		}
+		if isNew {
+			if session, err = findOrInsertSession(ctx, tx, session); err != nil {
+				return err
+			}
+		}
+		t.SessionID = session.ID
+		t, err = s.insertTurn(ctx, tx, t)
+		return err
+	})
+	if err != nil {
+		return Turn{}, err
+	}
+	s.accepted(t, session)
+	return t, nil
+}
+
+// insertTurn stores a new turn. Faults: RateLimited.
+func (s *Service) insertTurn(ctx context.Context, tx *database.Tx, t Turn) (_ Turn, err error) {
+	if t.State, err = insertTurn(ctx, tx, t, s.holder); err != nil {
+		return t, err
+	}
+	if t.State == Running {
+		t.StartedAt = t.CreatedAt
+		return t, insertTurnMessage(ctx, tx, t, Message{Role: "user", Content: t.message, At: t.StartedAt})
+	}
+	ofSession, ofAccount, err := countQueued(ctx, tx, t)
+	switch {
+	case err != nil:
+		return t, err
+	case ofSession > maxQueuedOfSession:
+		err = queueFull("This session has %d queued messages, the limit.", maxQueuedOfSession)
+	case ofAccount > maxQueuedOfAccount:
+		err = queueFull("Your account has %d queued messages, the limit.", maxQueuedOfAccount)
+	}
+	return t, err
+}
+
+func queueFull(format string, limit int) error {
+	f := fault.New(fault.RateLimited, format+" Wait until some have been answered, or cancel them.", limit)
+	f.RetryAfter = queueRetryAfter
+	return f
+}
+
+// sessionOf returns the session that a message belongs to: the one that it names,
+// otherwise the owner's latest. If there is none, it returns a new one, which is not
+// stored.
+func (s *Service) sessionOf(ctx context.Context, actor identity.Actor, a agent.Agent, in client.ChatRequest) (_ Session, isNew bool, err error) {
+	if in.SessionID != "" {
+		found, err := findSession(ctx, s.db, actor.AccountID, a.ID, identity.SessionID(in.SessionID), in.PeerID)
+		if err == nil && found.Channel != apiChannel {
+			err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
+		}
+		return found, false, err
+	}
+	initial := newSession(actor, a, in.PeerID)
+	found, err := latestSession(ctx, s.db, initial.AccountID, initial.AgentID, initial.Owner)
+	if errors.Is(err, sql.ErrNoRows) {
+		return initial, true, nil
+	}
+	return found, false, err
+}
+
+// findOrInsertSession returns the latest session of the owner of initial, or stores
+// initial: concurrent first messages of an owner share the session that one of them
+// starts.
+func findOrInsertSession(ctx context.Context, tx *database.Tx, initial Session) (Session, error) {
+	found, err := latestSession(ctx, tx, initial.AccountID, initial.AgentID, initial.Owner)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return found, err
+	}
+	return initial, insertSession(ctx, tx, initial)
+}
+
+// FindTurn returns a turn and its text so far. Faults: NotFound, for the agent or the
+// turn.
+func (s *Service) FindTurn(ctx context.Context, account identity.AccountID, agentID identity.AgentID, id identity.TurnID) (Turn, string, error) {
+	if _, err := s.agents.Find(ctx, account, agentID); err != nil {
+		return Turn{}, "", err
+	}
+	r := s.runs.find(id) // before the row, so that a turn that ends in between has its whole text
+	t, err := findTurn(ctx, s.db, account, agentID, id)
+	switch {
+	case err != nil:
+		return t, "", err
+	case t.Ended():
+		text, err := answerOf(ctx, s.db, id)
+		return t, text, err
+	case r != nil:
+		return t, r.text(), nil
+	}
+	stored, err := readPieces(ctx, s.db, id)
+	return t, stored.text(), err
+}
+
+// Turns returns the agent's turns that were created last, newest first, and how many
+// there are in total. An empty state or session means all.
+// Faults: NotFound, for the agent or the session.
+func (s *Service) Turns(ctx context.Context, account identity.AccountID, agentID identity.AgentID, state State, session identity.SessionID, limit int) ([]Turn, int, error) {
+	if err := s.checkSession(ctx, account, agentID, session); err != nil {
+		return nil, 0, err
+	}
+	return listTurns(ctx, s.db, account, agentID, state, session, limit)
+}
+
+// Cancel ends a turn and its model call, and returns the turn as it has ended. The text
+// until then stays. A turn that has ended before is returned as it is.
+// Faults: NotFound.
+func (s *Service) Cancel(ctx context.Context, actor identity.Actor, agentID identity.AgentID, id identity.TurnID) (Turn, error) {
+	for {
+		t, _, err := s.FindTurn(ctx, actor.AccountID, agentID, id)
+		if err != nil || t.Ended() {
+			return t, err
+		}
+		if r := s.runs.find(id); r != nil && t.State == Running {
+			r.stop(errCancelled)
+			end, err := r.follow(ctx, endOfTurn, nil)
+			if !end.Ended() {
+				return end, err
+			}
+			return end, nil
+		}
+		ended, err := s.cancelStored(ctx, t)
+		if err != nil || ended.Ended() {
+			return ended, err
+		}
+		// The turn is just being started, or ended, by this server.
+		select {
+		case <-time.After(cancelRetry):
+		case <-ctx.Done():
+			return t, ctx.Err()
+		}
+	}
+}
+
+// cancelStored ends a turn that this server does not run: it is queued, or another
+// server holds it, which finds out when it renews its lease. The returned turn has not
+// ended if its state has changed in between.
+func (s *Service) cancelStored(ctx context.Context, t Turn) (Turn, error) {
+	var cancelled Turn
+	err := s.db.Tx(ctx, "chat.cancel_stored", func(ctx context.Context, tx *database.Tx) error {
+		if t.State == Queued {
+			end := t.ended(Cancelled, stopCancelled, 0, now())
+			ok, err := endQueuedTurn(ctx, tx, end)
+			if ok {
+				cancelled = end
+			}
+			return err
+		}
+		end, err := takeOver(ctx, tx, t, func(pieces int) Turn { return t.ended(Cancelled, stopCancelled, pieces, now()) }, s.holder)
+		if end.Ended() {
+			cancelled = end
+		}
+		return err
+	})
+	if err != nil || !cancelled.Ended() {
+		return t, err
+	}
+	s.runs.end(cancelled)
+	return cancelled, nil
+}
+
+// checkSession returns a fault if there is no such agent, or no such session of it. An
+// empty session means all.
+func (s *Service) checkSession(ctx context.Context, account identity.AccountID, agentID identity.AgentID, session identity.SessionID) error {
+	if _, err := s.agents.Find(ctx, account, agentID); err != nil || session == "" {
+		return err
+	}
+	_, err := findSession(ctx, s.db, account, agentID, session, "")
+	return err
+}

@@ -1,0 +1,260 @@
+package chat
+
+// The condition state IN ('queued', 'running') beside a stricter one makes SQLite use the
+// index turns_open, which has only the turns that have not ended.
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+)
+
+const turnColumns = `id, account_id, agent_id, session_id, message, context, on_disconnect, state, last_seq, input_tokens, output_tokens,
+	stop_reason, error_code, error_message, created_at, started_at, ended_at`
+
+func scanTurn(r database.Row) (Turn, error) {
+	var t Turn
+	var created, started, ended int64
+	err := r.Scan(&t.ID, &t.AccountID, &t.AgentID, &t.SessionID, &t.message, &t.context, &t.onDisconnect, &t.State, &t.LastSeq, &t.InputTokens, &t.OutputTokens,
+		&t.StopReason, &t.ErrorCode, &t.ErrorMessage, &created, &started, &ended)
+	t.CreatedAt, t.StartedAt, t.EndedAt = database.Time(created), database.Time(started), database.Time(ended)
+	return t, err
+}
+
+// insertTurn inserts a new turn and returns its state: running, held by holder, if the
+// session has no other turn that waits or runs, otherwise queued.
+func insertTurn(ctx context.Context, tx *database.Tx, t Turn, holder string) (State, error) {
+	state, err := database.One(ctx, tx, database.Scalar[State],
+		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, created_at, state, holder, lease_until, started_at)
+		 SELECT $1, $2, $3, $4, $5, $6, $7, $8,
+			CASE WHEN busy THEN 'queued' ELSE 'running' END, CASE WHEN busy THEN '' ELSE $9 END, CASE WHEN busy THEN 0 ELSE $10 END, CASE WHEN busy THEN 0 ELSE $8 END
+		 FROM (SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = $4 AND state IN ('queued', 'running')) AS busy) AS open
+		 RETURNING state`,
+		t.ID, t.AccountID, t.AgentID, t.SessionID, t.message, t.context, t.onDisconnect, database.Millis(t.CreatedAt), holder, database.Millis(t.CreatedAt.Add(leaseTime)))
+	if err != nil {
+		return "", fmt.Errorf("insert turn: %w", err)
+	}
+	return state, nil
+}
+
+// countQueued returns how many turns wait in a session, and in the account.
+func countQueued(ctx context.Context, tx *database.Tx, t Turn) (ofSession, ofAccount int, err error) {
+	err = tx.QueryRowContext(ctx,
+		`SELECT count(CASE WHEN session_id = $1 THEN 1 END), count(*) FROM turns WHERE state = 'queued' AND state IN ('queued', 'running') AND account_id = $2`,
+		t.SessionID, t.AccountID).Scan(&ofSession, &ofAccount)
+	if err != nil {
+		return 0, 0, fmt.Errorf("count queued turns: %w", err)
+	}
+	return ofSession, ofAccount, nil
+}
+
+// insertTurnMessage appends a message of a turn to its session.
+func insertTurnMessage(ctx context.Context, tx *database.Tx, t Turn, m Message) error {
+	_, err := tx.ExecContext(ctx,
+		`INSERT INTO messages (account_id, agent_id, session_id, turn_id, role, content, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		t.AccountID, t.AgentID, t.SessionID, t.ID, m.Role, m.Content, database.Millis(m.At))
+	if err != nil {
+		return fmt.Errorf("insert message: %w", err)
+	}
+	return nil
+}
+
+// deleteUserMessage removes the message of a turn that was refused after all.
+func deleteUserMessage(ctx context.Context, tx *database.Tx, id identity.TurnID) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM messages WHERE turn_id = $1 AND role = 'user'`, id); err != nil {
+		return fmt.Errorf("delete message: %w", err)
+	}
+	return nil
+}
+
+// findTurn returns a turn of an agent. Faults: NotFound.
+func findTurn(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, id identity.TurnID) (Turn, error) {
+	t, err := database.One(ctx, q, scanTurn, `SELECT `+turnColumns+` FROM turns WHERE account_id = $1 AND agent_id = $2 AND id = $3`, account, agent, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return t, fault.New(fault.NotFound, "There is no turn %q here. List them with GET /v1/agents/%s/chat/turns.", id, agent)
+	}
+	return t, err
+}
+
+// listTurns returns the turns that were created last, newest first, and how many there
+// are in total. An empty state or session means all.
+func listTurns(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, state State, session identity.SessionID, limit int) ([]Turn, int, error) {
+	const where = ` FROM turns WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR state = $3) AND ($4 = '' OR session_id = $4)`
+	args := []any{account, agent, state, session}
+	all, err := database.All(ctx, q, scanTurn, `SELECT `+turnColumns+where+` ORDER BY position DESC LIMIT $5`, append(args[:len(args):len(args)], limit)...)
+	if err != nil {
+		return nil, 0, err
+	}
+	total, err := database.One(ctx, q, database.Scalar[int], `SELECT count(*)`+where, args...) // after listing, as in listSessions
+	return all, total, err
+}
+
+// answerOf returns the text of an ended turn from the history; empty if it has none.
+func answerOf(ctx context.Context, q database.Reader, id identity.TurnID) (string, error) {
+	text, err := database.One(ctx, q, database.Scalar[string], `SELECT content FROM messages WHERE turn_id = $1 AND role = 'assistant'`, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return text, err
+}
+
+// claimNext makes the first queued turn of a session running, held by holder, if no
+// other one runs. Errors: sql.ErrNoRows.
+func claimNext(ctx context.Context, tx *database.Tx, session identity.SessionID, holder string, now time.Time) (Turn, error) {
+	return database.One(ctx, tx, scanTurn,
+		`UPDATE turns SET state = 'running', holder = $2, lease_until = $3, started_at = $4
+		 WHERE position = (SELECT position FROM turns WHERE session_id = $1 AND state = 'queued' AND state IN ('queued', 'running') ORDER BY position LIMIT 1)
+		 AND NOT EXISTS (SELECT 1 FROM turns WHERE session_id = $1 AND state = 'running' AND state IN ('queued', 'running'))
+		 RETURNING `+turnColumns,
+		session, holder, database.Millis(now.Add(leaseTime)), database.Millis(now))
+}
+
+// endHeldTurn stores the end of a turn. It reports false, and changes nothing, if holder
+// does not hold the turn any more.
+func endHeldTurn(ctx context.Context, tx *database.Tx, t Turn, holder string) (bool, error) {
+	return endTurnWhere(ctx, tx, t, `state = 'running' AND holder = $9 AND lease_until > $8`, holder)
+}
+
+// endQueuedTurn stores the end of a turn that was not started. It reports false, and
+// changes nothing, if the turn is not queued any more.
+func endQueuedTurn(ctx context.Context, tx *database.Tx, t Turn) (bool, error) {
+	return endTurnWhere(ctx, tx, t, `state = 'queued'`)
+}
+
+// endAbandonedTurn stores the end of a turn whose holder is gone: its lease has expired,
+// or it is not the holder that alive names. It reports false, and changes nothing, if the
+// turn is held.
+func endAbandonedTurn(ctx context.Context, tx *database.Tx, t Turn, alive string) (bool, error) {
+	return endTurnWhere(ctx, tx, t, `state = 'running' AND (lease_until <= $8 OR $9 <> '' AND holder <> $9)`, alive)
+}
+
+func endTurnWhere(ctx context.Context, tx *database.Tx, t Turn, where string, args ...any) (bool, error) {
+	args = append([]any{t.ID, t.State, t.LastSeq, t.InputTokens, t.OutputTokens, t.StopReason, t.ErrorCode, database.Millis(t.EndedAt)}, args...)
+	args = append(args, t.ErrorMessage)
+	n, err := database.Exec(ctx, tx, fmt.Sprintf(
+		`UPDATE turns SET state = $2, last_seq = $3, input_tokens = $4, output_tokens = $5, stop_reason = $6, error_code = $7, error_message = $%d,
+			ended_at = $8, lease_until = 0, message = '', context = ''
+		 WHERE id = $1 AND `, len(args))+where, args...)
+	if err != nil {
+		return false, fmt.Errorf("end turn: %w", err)
+	}
+	return n == 1, nil
+}
+
+// appendPieces stores the pieces of a turn from number seq on. It reports false, and
+// changes nothing, if holder does not hold the turn any more.
+func appendPieces(ctx context.Context, tx *database.Tx, id identity.TurnID, seq int, pieces []string, holder string, now time.Time) (bool, error) {
+	text, err := json.Marshal(pieces)
+	if err != nil {
+		return false, fmt.Errorf("encode pieces: %w", err)
+	}
+	n, err := database.Exec(ctx, tx,
+		`INSERT INTO turn_pieces (turn_id, seq, pieces, at) SELECT id, $2, $3, $4 FROM turns WHERE id = $1 AND state = 'running' AND holder = $5 AND lease_until > $4
+		 ON CONFLICT (turn_id, seq) DO UPDATE SET pieces = excluded.pieces, at = excluded.at`,
+		id, seq, string(text), database.Millis(now), holder)
+	if err != nil {
+		return false, fmt.Errorf("insert pieces: %w", err)
+	}
+	return n == 1, nil
+}
+
+// storedPieces are the pieces of a turn that are in the database.
+type storedPieces struct {
+	pieces []string
+	at     time.Time // when the last of them were stored
+}
+
+func (p storedPieces) text() string { return strings.Join(p.pieces, "") }
+
+func readPieces(ctx context.Context, q database.Reader, id identity.TurnID) (storedPieces, error) {
+	var all storedPieces
+	rows, err := database.All(ctx, q, func(r database.Row) (storedPieces, error) {
+		var p storedPieces
+		var text string
+		var at int64
+		if err := r.Scan(&text, &at); err != nil {
+			return p, err
+		}
+		p.at = database.Time(at)
+		return p, json.Unmarshal([]byte(text), &p.pieces)
+	}, `SELECT pieces, at FROM turn_pieces WHERE turn_id = $1 ORDER BY seq`, id)
+	if err != nil {
+		return all, fmt.Errorf("read pieces: %w", err)
+	}
+	for _, row := range rows {
+		all.pieces, all.at = append(all.pieces, row.pieces...), row.at
+	}
+	return all, nil
+}
+
+// renewLeases extends the leases of all turns of a holder and returns their ids. A lease
+// that has expired is not extended.
+func renewLeases(ctx context.Context, tx *database.Tx, holder string, now time.Time) ([]identity.TurnID, error) {
+	held, err := database.All(ctx, tx, database.Scalar[identity.TurnID],
+		`UPDATE turns SET lease_until = $2 WHERE state = 'running' AND state IN ('queued', 'running') AND holder = $1 AND lease_until > $3 RETURNING id`,
+		holder, database.Millis(now.Add(leaseTime)), database.Millis(now))
+	if err != nil {
+		return nil, fmt.Errorf("renew leases: %w", err)
+	}
+	return held, nil
+}
+
+// abandonedTurns returns the turns of every account whose holder is gone; see
+// endAbandonedTurn.
+func abandonedTurns(ctx context.Context, q database.Reader, alive string, now time.Time) ([]Turn, error) {
+	return database.All(ctx, q, scanTurn,
+		`SELECT `+turnColumns+` FROM turns WHERE state = 'running' AND state IN ('queued', 'running') AND (lease_until <= $1 OR $2 <> '' AND holder <> $2) ORDER BY position`,
+		database.Millis(now), alive)
+}
+
+// waitingTurns returns the queued turns of every account in sessions in which no turn
+// runs, in order.
+func waitingTurns(ctx context.Context, q database.Reader) ([]Turn, error) {
+	return database.All(ctx, q, scanTurn,
+		`SELECT `+turnColumns+` FROM turns AS t WHERE state = 'queued' AND state IN ('queued', 'running')
+		 AND NOT EXISTS (SELECT 1 FROM turns WHERE session_id = t.session_id AND state = 'running' AND state IN ('queued', 'running')) ORDER BY position`)
+}
+
+// pruneSize is how many turns' pieces one transaction deletes.
+const pruneSize = 500
+
+// deletePieces deletes the pieces of turns, of every account, that ended before a time,
+// and reports whether there are more.
+func deletePieces(ctx context.Context, tx *database.Tx, before time.Time) (more bool, err error) {
+	ids, err := endedTurnsWithPieces(ctx, tx, before)
+	if err != nil {
+		return false, err
+	}
+	for _, id := range ids {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM turn_pieces WHERE turn_id = $1`, id); err != nil {
+			return false, fmt.Errorf("delete pieces: %w", err)
+		}
+	}
+	return len(ids) == pruneSize, nil
+}
+
+// endedTurnsWithPieces reads the whole table of pieces, which has those of the last
+// minutes.
+func endedTurnsWithPieces(ctx context.Context, q database.Reader, before time.Time) ([]identity.TurnID, error) {
+	ids, err := database.All(ctx, q, database.Scalar[identity.TurnID],
+		`SELECT DISTINCT turn_id FROM turn_pieces JOIN turns ON id = turn_id WHERE at < $1 AND ended_at > 0 AND ended_at < $1 LIMIT $2`,
+		database.Millis(before), pruneSize)
+	if err != nil {
+		return nil, fmt.Errorf("list pieces: %w", err)
+	}
+	return ids, nil
+}
+
+// queuedTurns returns the queued turns of every account with that onDisconnect.
+func queuedTurns(ctx context.Context, q database.Reader, onDisconnect string) ([]Turn, error) {
+	return database.All(ctx, q, scanTurn,
+		`SELECT `+turnColumns+` FROM turns WHERE state = 'queued' AND state IN ('queued', 'running') AND on_disconnect = $1 ORDER BY position`, onDisconnect)
+}

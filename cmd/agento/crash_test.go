@@ -54,11 +54,12 @@ func TestCrash(t *testing.T) {
 	// During a chat: the gateway keeps running and is adopted.
 	pid := gatewayPID(t, in, ada.ID)
 	remove := in.model.Script(devmodel.When("tell me a long story", longReply()))
+	story := client.WithIdempotencyKey(context.Background(), "a long story")
 	begun, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		first := true
-		for e, err := range in.client("acme").Chat(context.Background(), ada.ID, client.ChatRequest{Message: "tell me a long story"}) {
+		for e, err := range in.client("acme").Chat(story, ada.ID, client.ChatRequest{Message: "tell me a long story"}) {
 			if err != nil {
 				return // the crash
 			}
@@ -96,6 +97,19 @@ func TestCrash(t *testing.T) {
 	history, err := acme.History(t.Context(), ada.ID, client.HistoryQuery{})
 	if err != nil || !slices.ContainsFunc(history, func(m client.ChatMessage) bool { return m.Content == "tell me a long story" }) {
 		t.Errorf("history %+v, %v", history, err)
+	}
+	var last client.ChatEvent
+	for e, err := range acme.Chat(story, ada.ID, client.ChatRequest{Message: "tell me a long story"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = e
+	}
+	if last.Type != "error" || last.Code != "unavailable" {
+		t.Errorf("the message that was interrupted, sent again, ends with %+v", last)
+	}
+	if turns, err := acme.Turns(t.Context(), ada.ID, client.TurnQuery{}); err != nil || len(turns) != 2 || turns[1].State != "failed" || turns[1].ID != last.TurnID || *turns[1].StopReason != "interrupted" {
+		t.Errorf("turns %+v, %v", turns, err)
 	}
 	if !slices.ContainsFunc(history, func(m client.ChatMessage) bool {
 		return m.Role == "assistant" && strings.HasPrefix(m.Content, "and then")

@@ -26,6 +26,9 @@ data: {"type":"done"}
 
 `
 
+// turnHeader names the turn that a stream belongs to.
+const turnHeader = "X-Turn-Id"
+
 type chatInput struct {
 	AgentID
 	Body client.ChatRequest
@@ -43,12 +46,21 @@ func (s *Server) sendMessage(ctx context.Context, who access.Principal, in *chat
 	}), nil
 }
 
+// reopenTurn returns the stream of the turn that an earlier, equal request has started.
+func (s *Server) reopenTurn(r *http.Request, header http.Header) (*rest.Stream, error) {
+	turn, _, err := s.chat.FindTurn(r.Context(), callerOf(r.Context()).AccountID, identity.AgentID(r.PathValue("id")), identity.TurnID(header.Get(turnHeader)))
+	if err != nil {
+		return nil, err
+	}
+	return s.turnStream(turn, 0, func(context.Context) {}), nil
+}
+
 // turnStream returns the events of a turn whose number is greater than after. It calls
 // left if the reader leaves before the end.
 func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)) *rest.Stream {
 	last := after // the number of the last event
 	return &rest.Stream{
-		Header: http.Header{"X-Turn-Id": {string(t.ID)}},
+		Header: http.Header{turnHeader: {string(t.ID)}},
 		Serve: func(ctx context.Context, out *rest.Events) error {
 			if after > 0 {
 				_ = out.Begin() // the client has had the response's beginning; a failure is an event

@@ -233,7 +233,7 @@ func TestCrashBetweenCommitAndResponse(t *testing.T) {
 	mine.do("PUT", "/v1/agents/"+mine.agent+"/workflow", `{"workflowMd":"First."}`).expect(200)
 	latest := func() string { return mine.do("GET", "/v1/audit?limit=1", nil).expect(200).field("data.0.id") }
 	for _, row := range env.server.Table() {
-		if row.Method != http.MethodPost || row.Stream {
+		if row.Method != http.MethodPost {
 			continue
 		}
 		path, key := mine.path(row), row.Path
@@ -244,8 +244,11 @@ func TestCrashBetweenCommitAndResponse(t *testing.T) {
 		events := latest()
 		env.forgetResponses()
 		again := mine.post(path, key, mine.body(row)).expect(first.status).expectReplayed(false)
+		if row.Stream && (again.body != first.body || again.header.Get("X-Turn-Id") != first.header.Get("X-Turn-Id")) {
+			t.Errorf("%s: %v %s, at first %v %s", again.request, again.header, again.body, first.header, first.body)
+		}
 		for _, field := range []string{"data.id", "data.startedAt", "data.version"} {
-			if again.field(field) != first.field(field) {
+			if !row.Stream && again.field(field) != first.field(field) {
 				t.Errorf("%s: %s, at first %s", again.request, again.body, first.body)
 			}
 		}
@@ -256,6 +259,64 @@ func TestCrashBetweenCommitAndResponse(t *testing.T) {
 		}
 		mine.post(path, key, mine.body(row)).expect(first.status).expectReplayed(true)
 	}
+}
+
+// TestFiftyEqualMessagesAreOneTurn: all get every event of the one turn, while it runs,
+// after its end, and after a restart.
+func TestFiftyEqualMessagesAreOneTurn(t *testing.T) {
+	o := options{db: databasetest.New(t), vault: newVault(t)}
+	env := newEnv(t, o)
+	who := env.newAccount("acme", "")
+	id := who.newAgent("A")
+	path := "/v1/agents/" + id + "/chat/messages"
+	script, resume := pausedAnswer("I am ", "thinking.")
+	env.gateways.setScript(script)
+	answers := make([]*response, 50)
+	var all sync.WaitGroup
+	for i := range answers {
+		all.Go(func() { answers[i] = who.post(path, "once", `{"message":"Hello"}`) })
+	}
+	waitUntil(t, "the turn runs", func() bool { return len(env.gateways.allTurns()) > 0 })
+	resume()
+	all.Wait()
+	const events = "id: 1\ndata: {\"type\":\"text\",\"content\":\"I am \"}\n\n" +
+		"id: 2\ndata: {\"type\":\"text\",\"content\":\"thinking.\"}\n\nid: 3\ndata: {\"type\":\"done\"}\n\n"
+	executed := 0
+	check := func(a *response) {
+		t.Helper()
+		a.expect(http.StatusOK)
+		if a.body != events || a.header.Get("X-Turn-Id") != answers[0].header.Get("X-Turn-Id") || a.header.Get("Content-Type") != "text/event-stream; charset=utf-8" {
+			t.Errorf("%v %q", a.header, a.body)
+		}
+		if a.header.Get("Idempotency-Replayed") == "" {
+			executed++
+		}
+	}
+	for _, a := range answers {
+		check(a)
+	}
+	check(who.post(path, "once", `{"message":"Hello"}`))
+	who.post(path, "once", `{"message":"Goodbye"}`).expectError(409, "idempotency_conflict")
+	if n := len(env.gateways.allTurns()); n != 1 || executed != 1 {
+		t.Errorf("%d turns, executed %d times", n, executed)
+	}
+	if n := who.do("GET", path, nil).expect(200).field("data.*"); n != "2" {
+		t.Errorf("%s messages", n)
+	}
+	who.do("POST", "/v1/agents/"+id+"/stop", nil).expect(200)
+	check(who.post(path, "once", `{"message":"Hello"}`))
+	env.close()
+	who.env = newEnv(t, o)
+	check(who.post(path, "once", `{"message":"Hello"}`))
+}
+
+// TestRefusedMessageLeavesItsKeyFree: the corrected message is a turn.
+func TestRefusedMessageLeavesItsKeyFree(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
+	path := "/v1/agents/" + who.newAgent("A") + "/chat/messages"
+	who.post(path, "k", `{"message":""}`).expectError(400, "invalid_request")
+	who.post(path, "k", `{"message":"Hello"}`).expect(200).expectReplayed(false)
 }
 
 func TestIdempotencyKeyIsDescribed(t *testing.T) {
@@ -269,7 +330,7 @@ func TestIdempotencyKeyIsDescribed(t *testing.T) {
 			name, _ := at(p, "name")
 			described = described || name == "Idempotency-Key"
 		}
-		if want := row.Method == http.MethodPost && !row.Stream; described != want {
+		if want := row.Method == http.MethodPost; described != want {
 			t.Errorf("%s %s: the header is described: %v", row.Method, row.Path, described)
 		}
 		if _, conflict := at(op, "responses.409"); described && !conflict {

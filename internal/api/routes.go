@@ -47,7 +47,7 @@ func (s *Server) routes() []route {
 		row("POST /v1/agents/{id}/restart", access.AgentsWrite, needsAPI, "Restart an agent", s.restartAgent, notFound, conflict, upstream, timeout),
 		row("GET /v1/agents/{id}/status", access.AgentsRead, needsAPI, "Get the live status of an agent", s.agentStatus, notFound),
 
-		streamRow("POST /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Send a message and stream the answer", chatExample, s.sendMessage, notFound, conflict, upstream, timeout).upTo(maxChatBody),
+		streamRow("POST /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Send a message and stream the answer", chatExample, s.sendMessage, notFound, conflict, upstream, timeout).upTo(maxChatBody).reopens(s.reopenTurn),
 		row("GET /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Read the history", s.history, notFound),
 		row("GET /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "List sessions", s.listSessions, notFound),
 		row("POST /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "Start a new session", s.newSession, notFound, conflict),
@@ -132,6 +132,12 @@ func streamRow[I any](pattern string, scope access.Scope, feature, summary, exam
 func newRoute(scope access.Scope, feature string, errors []int, r rest.Route) route {
 	r.Scope, r.Errors = string(scope), append(commonErrors(), errors...)
 	return route{Route: r, scope: scope, feature: feature}
+}
+
+// reopens sets how the stream of an equal, earlier request is found.
+func (r route) reopens(f func(*http.Request, http.Header) (*rest.Stream, error)) route {
+	r.Reopen = f
+	return r
 }
 
 // upTo sets the largest body of a route, in bytes.

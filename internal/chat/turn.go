@@ -11,6 +11,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 )
@@ -130,6 +131,9 @@ func (s *Service) Start(ctx context.Context, actor identity.Actor, agentID ident
 	if err != nil {
 		return Turn{}, err
 	}
+	if earlier, ok, err := s.findStarted(ctx, s.db, actor, a.ID); ok || err != nil {
+		return earlier, err
+	}
 	contextText, err := checkRequest(in)
 	if err != nil {
 		return Turn{}, err
@@ -149,8 +153,13 @@ func (s *Service) Start(ctx context.Context, actor identity.Actor, agentID ident
 		message: in.Message, context: contextText, onDisconnect: in.OnDisconnect,
 	}
 	ctx = context.WithoutCancel(ctx) // the driver would watch ctx in a goroutine for each statement
+	repeated := false
 	err = s.db.Tx(ctx, "chat.start", func(ctx context.Context, tx *database.Tx) (err error) {
 		if err := tx.Lock(ctx, database.LockSession, string(a.ID)); err != nil {
+			return err
+		}
+		if earlier, ok, err := s.findStarted(ctx, tx, actor, a.ID); ok || err != nil {
+			t, repeated = earlier, ok
 			return err
 		}
 		if isNew {
@@ -159,14 +168,34 @@ func (s *Service) Start(ctx context.Context, actor identity.Actor, agentID ident
 			}
 		}
 		t.SessionID = session.ID
-		t, err = s.insertTurn(ctx, tx, t)
-		return err
+		if t, err = s.insertTurn(ctx, tx, t); err != nil || actor.Request == "" {
+			return err
+		}
+		return s.events.Append(ctx, tx, actor, event.Event{Topic: event.AgentTopic(a.ID), Kind: turnCreated, Data: map[string]any{"turn": t.ID}})
 	})
 	if err != nil {
 		return Turn{}, err
 	}
-	s.accepted(t, session)
+	if !repeated {
+		s.accepted(t, session)
+	}
 	return t, nil
+}
+
+// turnCreated is the event of a turn whose request has an idempotency key. Other turns
+// need none: they are rows themselves.
+const turnCreated = "turn.created"
+
+// findStarted returns the turn that an earlier execution of the actor's request has
+// started. See event.Log.Repeated.
+func (s *Service) findStarted(ctx context.Context, q database.Reader, actor identity.Actor, agentID identity.AgentID) (_ Turn, ok bool, err error) {
+	e, ok, err := s.events.Repeated(ctx, q, actor)
+	if !ok || err != nil {
+		return Turn{}, false, err
+	}
+	id, _ := e.Data["turn"].(string)
+	t, err := findTurn(ctx, q, actor.AccountID, agentID, identity.TurnID(id))
+	return t, true, err
 }
 
 // insertTurn stores a new turn. Faults: RateLimited.

@@ -36,8 +36,13 @@ type Response struct {
 }
 
 // takesIdempotencyKey reports whether requests of the route may have an
-// Idempotency-Key. A stream has no complete response to keep: it is excluded.
-func (r Route) takesIdempotencyKey() bool { return r.Method == http.MethodPost && !r.IsStream() }
+// Idempotency-Key.
+func (r Route) takesIdempotencyKey() bool { return r.Method == http.MethodPost }
+
+// startedStream is the context key of where a request with an Idempotency-Key leaves its
+// stream, a *Stream. Only the stream's headers are kept, by which Route.Reopen finds it;
+// its events are sent when they are.
+type startedStream struct{}
 
 // describeIdempotencyKey adds the header to the description of a route.
 func describeIdempotencyKey(op *huma.Operation) {
@@ -49,7 +54,7 @@ func describeIdempotencyKey(op *huma.Operation) {
 }
 
 // serveOnce executes a request with an Idempotency-Key, or replays its response.
-func (a *API) serveOnce(hc huma.Context, next func(huma.Context)) {
+func (a *API) serveOnce(r Route, hc huma.Context, next func(huma.Context)) {
 	req, w := humago.Unwrap(hc)
 	keys := req.Header.Values(idempotencyKey)
 	if len(keys) > 1 {
@@ -66,8 +71,9 @@ func (a *API) serveOnce(hc huma.Context, next func(huma.Context)) {
 		next(hc) // answers what is wrong with the body
 		return
 	}
+	var stream *Stream
 	res, replayed, err := a.idempotent(IdempotentRequest{req, keys[0], body}, func(ctx context.Context) Response {
-		again := req.WithContext(ctx)
+		again := req.WithContext(context.WithValue(ctx, startedStream{}, &stream))
 		again.Body = io.NopCloser(bytes.NewReader(body))
 		return a.record(hc.Operation(), again, next)
 	})
@@ -78,6 +84,16 @@ func (a *API) serveOnce(hc huma.Context, next func(huma.Context)) {
 	maps.Copy(w.Header(), res.Header)
 	if replayed {
 		w.Header().Set(idempotencyReplayed, "true")
+	}
+	if r.IsStream() && res.Status == r.successStatus() {
+		if replayed {
+			if stream, err = r.Reopen(req, res.Header); err != nil {
+				a.writeError(w, req, err)
+				return
+			}
+		}
+		a.serveStream(w, req, stream)
+		return
 	}
 	w.WriteHeader(res.Status)
 	_, _ = w.Write(res.Body) // fails if the client has disconnected

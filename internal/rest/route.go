@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -34,6 +35,11 @@ type Route struct {
 	Errors       []int                       // error statuses, beside those that this package answers itself
 	Authorize    func(context.Context) error // called before the request is decoded; nil allows everyone
 	Check        Check                       // called with a body of type Checked
+
+	// Reopen returns the stream of an earlier request with the same Idempotency-Key, from
+	// its first event. header is that of its Stream. A POST that answers with a stream
+	// needs it.
+	Reopen func(r *http.Request, header http.Header) (*Stream, error)
 
 	example  string // of a stream; empty: the route answers with JSON
 	register func(*API, huma.Operation)
@@ -132,7 +138,7 @@ func (a *API) before(r Route) func(huma.Context, func(huma.Context)) {
 			}
 		}
 		if r.takesIdempotencyKey() && req.Header[idempotencyKey] != nil {
-			a.serveOnce(ctx, next)
+			a.serveOnce(r, ctx, next)
 			return
 		}
 		if ctx.Operation().RequestBody == nil {

@@ -56,6 +56,11 @@ type Events struct {
 func (a *API) streamResponse(s *Stream) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		r, w := humago.Unwrap(hc)
+		if started, ok := r.Context().Value(startedStream{}).(**Stream); ok {
+			maps.Copy(w.Header(), s.Header)
+			*started = s
+			return
+		}
 		a.serveStream(w, r, s)
 	}}
 }

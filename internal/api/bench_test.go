@@ -212,7 +212,11 @@ func (c *caller) wholeChat(id, peer string) error {
 	if err != nil {
 		return err
 	}
-	if want := textEvent("one ") + "\n\n" + textEvent("two ") + "\n\n" + textEvent("three") + "\n\n" + doneEvent + "\n\n"; string(text) != want {
+	var want strings.Builder
+	for i, event := range []string{textEvent("one "), textEvent("two "), textEvent("three"), doneEvent} {
+		fmt.Fprintf(&want, "id: %d\n%s\n\n", i+1, event)
+	}
+	if string(text) != want.String() {
 		return fmt.Errorf("%s: the answer is %d %s", peer, res.StatusCode, text)
 	}
 	return nil

@@ -39,7 +39,11 @@ func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
-	err = s.run(ctx, func() error { return printWelcome(t, s.public.Addr().String(), key) })
+	end := "Ctrl-C stops everything and removes it."
+	if !temporary {
+		end = "Ctrl-C stops the server. Agents keep running, and the next start with this --data takes them over."
+	}
+	err = s.run(ctx, func() error { return printWelcome(t, s.public.Addr().String(), key, end) })
 	if !temporary {
 		return err
 	}
@@ -68,7 +72,7 @@ func (s *server) removeAgents(ctx context.Context) error {
 	return err
 }
 
-func printWelcome(t *terminal, address string, key vault.Secret) error {
+func printWelcome(t *terminal, address string, key vault.Secret, end string) error {
 	_, err := fmt.Fprintf(t.out, `
 agento runs at http://%[1]s with API key %[2]s
 
@@ -82,8 +86,8 @@ Create an agent (10 to 30 s: a real OpenClaw gateway boots), keep its id, and ch
 
 The key %[3]s talks to the scripted model inside agento. Put a real provider key
 in its place and the agent talks to the real model. The API is described at http://%[1]s/docs.
-Ctrl-C stops everything and removes it.
+%[4]s
 
-`, address, key.Reveal(), demoKey)
+`, address, key.Reveal(), demoKey, end)
 	return err
 }

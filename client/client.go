@@ -97,8 +97,8 @@ type idempotencyKey struct{}
 
 // WithIdempotencyKey returns a context whose POST requests have an Idempotency-Key: a
 // request that is repeated with the same key, such as after a broken connection, is
-// executed once and gets the same response. Use a new key for each request that is not a
-// repetition, and not for Chat, which ignores it.
+// executed once and gets the same response; Chat yields the events of the same turn, from
+// the first. Use a new key for each request that is not a repetition.
 func WithIdempotencyKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, idempotencyKey{}, key)
 }

@@ -17,8 +17,8 @@ import (
 	"agento.host/agento/internal/runtime"
 )
 
-// Store reads and writes the agents table. Methods that take a Querier or a
-// transaction belong to what the caller does; the others run their own.
+// Store reads and writes the agents table. Methods that take a Reader or a
+// Tx belong to what the caller does; the others run their own.
 type Store struct {
 	db     *database.DB
 	events *event.Log

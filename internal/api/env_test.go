@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -33,6 +32,7 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
+	"agento.host/agento/internal/logtest"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime/fake"
@@ -60,7 +60,7 @@ type testEnv struct {
 	driver   *fake.Driver
 	gateways *gateways
 	server   *api.Server
-	log      *logBuffer
+	log      *logtest.Buffer
 	loops    []func(context.Context) error
 	close    func() // also called at the end of the test
 }
@@ -76,7 +76,7 @@ type options struct {
 // newEnv returns an environment that is closed at the end of the test.
 func newEnv(t testing.TB, o options) *testEnv {
 	t.Helper()
-	env := &testEnv{t: t, db: o.db, gateways: newGateways(), log: &logBuffer{}}
+	env := &testEnv{t: t, db: o.db, gateways: newGateways(), log: &logtest.Buffer{}}
 	if env.db == nil {
 		env.db = databasetest.New(t)
 	}
@@ -221,24 +221,6 @@ func newVault(t testing.TB) *vault.Vault {
 		t.Fatal(err)
 	}
 	return v
-}
-
-// logBuffer holds the server's log.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer // guarded by mu
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // waitUntil waits until a condition holds.

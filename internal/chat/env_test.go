@@ -1,7 +1,6 @@
 package chat
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/logtest"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime/fake"
 )
@@ -38,7 +38,7 @@ type testEnv struct {
 	gateways *fakeGateways
 	interval time.Duration // Settings.PieceInterval of the next server
 	actor    identity.Actor
-	log      *logBuffer
+	log      *logtest.Buffer
 
 	*Service // of the current server
 	crashed  *atomic.Bool
@@ -53,7 +53,7 @@ func newTestEnv(t testing.TB) *testEnv { return newTestEnvWith(t, 0) }
 func newTestEnvWith(t testing.TB, interval time.Duration) *testEnv {
 	t.Helper()
 	env := &testEnv{
-		t: t, path: filepath.Join(t.TempDir(), "agento.db"), gateways: newFakeGateways(), log: &logBuffer{}, interval: interval,
+		t: t, path: filepath.Join(t.TempDir(), "agento.db"), gateways: newFakeGateways(), log: &logtest.Buffer{}, interval: interval,
 		actor: identity.ByKey(account, "key_1"),
 	}
 	empty, err := migratedDatabase()
@@ -294,22 +294,4 @@ func waitUntil(t testing.TB, what string, condition func() bool) {
 			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
-}
-
-// logBuffer holds the server's log.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer // guarded by mu
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }

@@ -1,14 +1,12 @@
 package rest_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"testing"
 
 	"agento.host/agento/client"
@@ -44,24 +42,6 @@ func errorOf(t *testing.T, out *httptest.ResponseRecorder) client.Error {
 		t.Fatalf("status %d without an error body: %v %s", out.Code, err, out.Body)
 	}
 	return *e.Error
-}
-
-// logBuffer holds a log.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer // guarded by mu
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // requestWith returns a request of POST /v1/every.

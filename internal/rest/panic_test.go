@@ -10,11 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"agento.host/agento/internal/logtest"
 	"agento.host/agento/internal/rest"
 )
 
 // panicking returns an API whose plain handler GET /panic panics with a value.
-func panicking(log *logBuffer, value any) *rest.API {
+func panicking(log *logtest.Buffer, value any) *rest.API {
 	return newAPI(rest.Settings{
 		Log:   slog.New(slog.NewTextHandler(log, nil)),
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /panic": func(http.ResponseWriter, *http.Request) error { panic(value) }},
@@ -22,7 +23,7 @@ func panicking(log *logBuffer, value any) *rest.API {
 }
 
 func TestPanicIsAnInternalErrorWithoutItsCause(t *testing.T) {
-	var log logBuffer
+	var log logtest.Buffer
 	out := send(t, panicking(&log, "the secret cause"), http.MethodGet, "/panic", nil)
 	e := errorOf(t, out)
 	if out.Code != http.StatusInternalServerError || e.Code != "internal_error" {
@@ -58,7 +59,7 @@ func TestPanicStopsTheHeartbeats(t *testing.T) {
 // TestErrAbortHandlerBreaksTheConnection: a handler that stops in the middle must
 // not leave half a response that looks complete.
 func TestErrAbortHandlerBreaksTheConnection(t *testing.T) {
-	var log logBuffer
+	var log logtest.Buffer
 	server := httptest.NewServer(panicking(&log, http.ErrAbortHandler))
 	defer server.Close()
 	res, err := http.Get(server.URL + "/panic")

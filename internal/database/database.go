@@ -4,6 +4,7 @@ package database
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"embed"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,6 +49,8 @@ type DB struct {
 
 	observe func(kind string, held time.Duration) // may be nil
 
+	installation string // the id of the installation; see Installation
+
 	mu       sync.RWMutex
 	prepared map[string]*sql.Stmt // on read, by query; guarded by mu
 }
@@ -77,12 +81,40 @@ func Open(ctx context.Context, s Settings) (*DB, error) {
 	}
 	read.SetMaxOpenConns(max(4, 2*runtime.GOMAXPROCS(0)))
 	read.SetMaxIdleConns(max(4, 2*runtime.GOMAXPROCS(0)))
-	db := &DB{read: read, write: write, observe: s.Observe, prepared: map[string]*sql.Stmt{}}
+	db := &DB{read: read, write: write, prepared: map[string]*sql.Stmt{}}
 	if err := db.migrate(ctx, s.Log); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database %s: %w", s.Path, err), db.Close())
 	}
+	if err := db.identify(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", s.Path, err), db.Close())
+	}
+	db.observe = s.Observe
 	return db, nil
 }
+
+// identify reads the id of the installation. A new database gets one.
+func (db *DB) identify(ctx context.Context) error {
+	const query = `SELECT id FROM installation`
+	id, err := One(ctx, db, Scalar[string], query)
+	if !errors.Is(err, sql.ErrNoRows) {
+		db.installation = id
+		return err
+	}
+	return db.Tx(ctx, "database.identify", func(ctx context.Context, tx *Tx) (err error) {
+		db.installation, err = One(ctx, tx, Scalar[string], query) // another process may have been faster
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		db.installation = "inst_" + strings.ToLower(rand.Text())
+		_, err = tx.ExecContext(ctx, `INSERT INTO installation (id, created_at) VALUES ($1, $2)`, db.installation, Millis(time.Now()))
+		return err
+	})
+}
+
+// Installation returns the id of the installation that the database belongs to. It is
+// created with the database and never changes. What belongs to the installation
+// outside of the database, such as homes of agents, carries it.
+func (db *DB) Installation() string { return db.installation }
 
 // createPrivate creates the file with mode 0600, before SQLite creates it with a wider
 // mode. The WAL file and its index get the same mode.

@@ -147,3 +147,22 @@ func TestOneWithoutRowsReturnsErrNoRows(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestInstallationIsCreatedWithTheDatabaseAndStays(t *testing.T) {
+	ids := map[string]bool{}
+	for _, path := range []string{filepath.Join(t.TempDir(), "a.db"), filepath.Join(t.TempDir(), "b.db")} {
+		for range 2 {
+			db, err := database.Open(t.Context(), database.Settings{Path: path})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids[db.Installation()] = true
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(ids) != 2 || ids[""] {
+		t.Errorf("two databases, each opened twice, have the ids %v", ids)
+	}
+}

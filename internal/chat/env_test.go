@@ -36,7 +36,7 @@ type testEnv struct {
 	path     string // of the database
 	driver   *fake.Driver
 	gateways *fakeGateways
-	interval time.Duration // Settings.PieceInterval of the next server
+	interval time.Duration // between transactions that store pieces; 0: the usual one
 	actor    identity.Actor
 	log      *logtest.Buffer
 
@@ -107,8 +107,11 @@ func (env *testEnv) startServer() {
 	})
 	env.must(err)
 	env.Service = New(Settings{
-		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Log: slog.New(slog.NewTextHandler(env.log, nil)), PieceInterval: env.interval,
+		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Log: slog.New(slog.NewTextHandler(env.log, nil)),
 	})
+	if env.interval != 0 {
+		env.pieceInterval = env.interval
+	}
 	env.must(env.Recover(env.t.Context()))
 	ctx, cancel := context.WithCancel(context.Background())
 	crashed := &atomic.Bool{}

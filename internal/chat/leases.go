@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"agento.host/agento/internal/database"
@@ -11,12 +12,6 @@ import (
 )
 
 const (
-	// defaultPieceInterval is how often the pieces of running turns are stored. Followers
-	// do not wait for it.
-	defaultPieceInterval = 200 * time.Millisecond
-	// pieceBatchSize is for how many turns one transaction stores pieces. It takes about
-	// 3 ms, in which other writers wait for the write lock.
-	pieceBatchSize = 50
 	// leaseInterval is how often leases are renewed, and turns whose holder is gone are
 	// looked for.
 	leaseInterval = time.Second
@@ -30,15 +25,15 @@ const (
 func (s *Service) Run(ctx context.Context) error {
 	s.runs.stopWith(ctx)
 	defer s.runs.stop()
-	pieces, leases, prune := time.NewTicker(s.pieceInterval), time.NewTicker(leaseInterval), time.NewTicker(pruneInterval)
-	defer pieces.Stop()
+	var storing sync.WaitGroup
+	storing.Go(func() { s.storePiecesAsTheyCome(ctx) })
+	defer storing.Wait()
+	leases, prune := time.NewTicker(leaseInterval), time.NewTicker(pruneInterval)
 	defer leases.Stop()
 	defer prune.Stop()
 	s.report(ctx, "starting turns that wait failed", s.startWaiting(ctx))
 	for {
 		select {
-		case <-pieces.C:
-			s.report(ctx, "storing the text of turns failed", s.storePieces(ctx))
 		case <-leases.C:
 			s.report(ctx, "renewing leases of turns failed", s.renewLeases(ctx))
 			s.report(ctx, "taking over turns failed", s.takeOverAbandoned(ctx, ""))
@@ -55,45 +50,6 @@ func (s *Service) report(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil {
 		s.log.ErrorContext(ctx, what, "error", err)
 	}
-}
-
-// storePieces stores all pieces that are not stored yet, those of many turns in one
-// transaction.
-func (s *Service) storePieces(ctx context.Context) error {
-	var due []*run
-	for _, r := range s.runs.allRunning() {
-		if _, pieces := r.unstored(); len(pieces) > 0 {
-			due = append(due, r)
-		}
-	}
-	for batch := range slices.Chunk(due, pieceBatchSize) {
-		err := s.db.Tx(ctx, "chat.store_pieces", func(ctx context.Context, tx *database.Tx) error {
-			for _, r := range batch {
-				if err := s.storePiecesOf(ctx, tx, r); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Service) storePiecesOf(ctx context.Context, tx *database.Tx, r *run) error {
-	seq, pieces := r.unstored()
-	held, err := appendPieces(ctx, tx, r.id(), seq, pieces, s.holder, now())
-	if err != nil {
-		return err
-	}
-	if !held {
-		r.stop(errLost)
-		return nil
-	}
-	tx.AfterCommit(func() { r.setStored(seq - 1 + len(pieces)) })
-	return nil
 }
 
 // renewLeases extends the leases of the turns that this server runs, and stops those that

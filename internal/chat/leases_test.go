@@ -16,7 +16,7 @@ import (
 // TestTurnsSurviveAServerCrash crashes servers on one database, with gateways that keep
 // running. Unfinished turns keep their text, and queued ones run, in order.
 func TestTurnsSurviveAServerCrash(t *testing.T) {
-	env := newTestEnvWith(t, time.Millisecond)
+	env := newTestEnv(t)
 	a, b := env.createAgent("ada"), env.createAgent("bob")
 	env.send(a, "", "Hello")
 	script, pieces := controlledScripts("Go on", "You too")
@@ -79,13 +79,15 @@ func TestTurnsSurviveAServerCrash(t *testing.T) {
 
 // TestLateHolderChangesNothing: another server has ended the turn meanwhile.
 func TestLateHolderChangesNothing(t *testing.T) {
-	env := newTestEnvWith(t, time.Hour) // its pieces are stored at the end
+	env := newTestEnvWith(t, time.Hour) // its pieces after the first are stored at the end
 	a := env.createAgent("ada")
 	script, pieces := controlledScript()
 	env.gateways.setScript(script)
 	turn := env.begin(a, client.ChatRequest{Message: "Hello"})
 	followed := env.readAsync(env.timeout(), turn)
-	pieces <- "Too late"
+	pieces <- "In time"
+	env.waitForStored(turn, "In time")
+	pieces <- ", too late"
 	s := env.Service
 	other := New(Settings{DB: s.db, Events: s.events, Agents: s.agents, Gateways: s.gateways, Log: s.log})
 	env.must(other.Recover(t.Context()))
@@ -94,19 +96,45 @@ func TestLateHolderChangesNothing(t *testing.T) {
 		t.Errorf("the late holder's turn ended with %v", err)
 	}
 	got, text := env.find(turn)
-	if got.State != Failed || got.StopReason != stopInterrupted || got.LastSeq != 0 || text != "" {
+	if got.State != Failed || got.StopReason != stopInterrupted || got.LastSeq != 1 || text != "In time" {
 		t.Errorf("the turn: %+v, %q", got, text)
 	}
-	wantEqual(t, "the history", env.messages(a, ""), "user: Hello")
-	n, err := database.One(t.Context(), env.db, database.Scalar[int], `SELECT count(*) FROM turn_pieces`)
-	if err != nil || n != 0 {
-		t.Errorf("%d rows of pieces, %v", n, err)
+	wantEqual(t, "the history", env.messages(a, ""), "user: Hello", "assistant: In time")
+	env.waitForStored(turn, "In time")
+}
+
+// TestReadersGetOnlyWhatIsStored: what a reader has got is in the database, so that it is
+// there after the server has died.
+func TestReadersGetOnlyWhatIsStored(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	script, pieces := controlledScript()
+	env.gateways.setScript(script)
+	turn := env.begin(a, client.ChatRequest{Message: "Hello"})
+	go func() {
+		defer close(pieces)
+		for range 50 {
+			pieces <- "word "
+		}
+	}()
+	got := 0
+	_, err := env.Follow(env.timeout(), turn, 0, func(seq int64, _ string) error {
+		got++
+		_, text := env.find(turn)
+		stored, err := readPieces(t.Context(), env.db, turn.ID)
+		if len(stored.pieces) < int(seq) || len(stored.text()) < len(text) {
+			t.Errorf("piece %d is read, and the turn shows %q, while %d pieces are stored", seq, text, len(stored.pieces))
+		}
+		return err
+	})
+	if err != nil || got != 50 {
+		t.Errorf("%d pieces, %v", got, err)
 	}
 }
 
 // TestDeletedSessionDoesNotStopOthers: pieces of other turns are stored nevertheless.
 func TestDeletedSessionDoesNotStopOthers(t *testing.T) {
-	env := newTestEnvWith(t, time.Millisecond)
+	env := newTestEnv(t)
 	a, b := env.createAgent("ada"), env.createAgent("bob")
 	script, pieces := controlledScripts("one", "two")
 	env.gateways.setScript(script)

@@ -23,7 +23,8 @@ var (
 const endOfTurn = math.MaxInt64
 
 // run is a turn that this server has accepted or runs, with the pieces of its answer.
-// Followers read the pieces here, without waiting until they are stored.
+// Readers get a piece once it is stored, so that nothing that anybody has read is lost
+// when the server dies.
 type run struct {
 	session Session
 
@@ -31,24 +32,24 @@ type run struct {
 	turn    Turn                    // guarded by mu
 	pieces  []string                // guarded by mu
 	stored  int                     // how many pieces are in the database; guarded by mu
-	changed chan struct{}           // closed when a piece or the end comes; nil if nobody waits; guarded by mu
+	changed chan struct{}           // closed when pieces are stored or the end comes; nil if nobody waits; guarded by mu
 	cancel  context.CancelCauseFunc // ends the runner; nil while the turn is queued; guarded by mu
 	stopped error                   // the reason, if it was told to stop before it started; guarded by mu
 }
 
-// append adds a piece to the answer and wakes the followers.
-func (r *run) append(piece string) {
+// append adds a piece to the answer and reports whether it is the first.
+func (r *run) append(piece string) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pieces = append(r.pieces, piece)
-	r.wakeLocked()
+	return len(r.pieces) == 1
 }
 
 // end records the end of the turn and wakes the followers.
 func (r *run) end(t Turn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.turn = t
+	r.turn, r.stored = t, min(len(r.pieces), int(t.LastSeq))
 	r.wakeLocked()
 }
 
@@ -76,7 +77,15 @@ func (r *run) id() identity.TurnID {
 	return r.turn.ID
 }
 
+// text returns what is stored of the answer.
 func (r *run) text() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.pieces[:r.stored], "")
+}
+
+// wholeText returns all of the answer, also what is not stored yet.
+func (r *run) wholeText() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return strings.Join(r.pieces, "")
@@ -89,20 +98,29 @@ func (r *run) unstored() (seq int, pieces []string) {
 	return r.stored + 1, r.pieces[r.stored:len(r.pieces):len(r.pieces)]
 }
 
-// setStored records that the first n pieces are in the database.
+// setStored records that the first n pieces are in the database, and wakes the followers.
 func (r *run) setStored(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stored = n
+	if !r.turn.Ended() {
+		r.stored = n
+		r.wakeLocked()
+	}
 }
 
-// next returns the pieces after a number. If there are none, it returns the turn, and,
-// unless that has ended, a channel that is closed when there is more.
+func (r *run) storedCount() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stored
+}
+
+// next returns the stored pieces after a number. If there are none, it returns the turn,
+// and, unless that has ended, a channel that is closed when there is more.
 func (r *run) next(after int64) (pieces []string, t Turn, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if after < int64(len(r.pieces)) {
-		return r.pieces[after:len(r.pieces):len(r.pieces)], r.turn, nil
+	if after < int64(r.stored) {
+		return r.pieces[after:r.stored:r.stored], r.turn, nil
 	}
 	if r.turn.Ended() {
 		return nil, r.turn, nil

@@ -59,7 +59,7 @@ func (s *Service) callAgent(ctx context.Context, t Turn, r *run) (openclaw.TurnR
 	return conn.Turn(ctx, openclaw.TurnRequest{
 		Entry: r.session.Entry, SessionKey: r.session.GatewayKey, System: t.context, Message: t.message,
 	}, func(text string) error {
-		r.append(text)
+		s.pieces.add(r.append(text))
 		return nil
 	})
 }
@@ -98,7 +98,7 @@ func (s *Service) finish(ctx context.Context, r *run, t Turn) {
 		if held, err = endHeldTurn(ctx, tx, t, s.holder); err != nil || !held {
 			return err
 		}
-		if err := storeOutcome(ctx, tx, t, r.text(), t.EndedAt); err != nil {
+		if err := storeOutcome(ctx, tx, t, r.wholeText(), t.EndedAt); err != nil {
 			return err
 		}
 		if s.runs.isStopped() {
@@ -111,9 +111,9 @@ func (s *Service) finish(ctx context.Context, r *run, t Turn) {
 	case err != nil:
 		// The row stays as it is until its lease expires.
 		s.log.ErrorContext(ctx, "storing the end of a turn failed", "agent", t.AgentID, "turn", t.ID, "error", err)
-		t = t.interrupted(int(t.LastSeq), t.EndedAt)
+		t = t.interrupted(r.storedCount(), t.EndedAt)
 	case !held:
-		t = s.lostTurn(ctx, t)
+		t = s.lostTurn(ctx, t, r.storedCount())
 	}
 	s.runs.end(t)
 	if next.ID != "" {
@@ -134,9 +134,9 @@ func storeOutcome(ctx context.Context, tx *database.Tx, t Turn, text string, at 
 }
 
 // lostTurn returns the end of a turn that this server does not hold any more: as another
-// server stored it, or as interrupted if its lease expired or it was deleted with its
-// agent.
-func (s *Service) lostTurn(ctx context.Context, t Turn) Turn {
+// server stored it, or as interrupted after its stored pieces if its lease expired or it
+// was deleted with its agent.
+func (s *Service) lostTurn(ctx context.Context, t Turn, pieces int) Turn {
 	if err := s.takeOverAbandoned(ctx, ""); err != nil {
 		s.log.ErrorContext(ctx, "taking over turns failed", "error", err)
 	}
@@ -144,7 +144,7 @@ func (s *Service) lostTurn(ctx context.Context, t Turn) Turn {
 	if err == nil && stored.Ended() {
 		return stored
 	}
-	return t.interrupted(int(t.LastSeq), t.EndedAt)
+	return t.interrupted(pieces, t.EndedAt)
 }
 
 // claim makes the first queued turn of a session the next one that this server runs, and

@@ -32,8 +32,6 @@ type Settings struct {
 	Agents   *agent.Service
 	Gateways *gateway.Manager
 	Log      *slog.Logger
-	// PieceInterval is how often the text of running turns is stored. 0 means 200 ms.
-	PieceInterval time.Duration
 }
 
 // Service holds conversations with agents.
@@ -43,20 +41,18 @@ type Service struct {
 	agents        *agent.Service
 	gateways      *gateway.Manager
 	log           *slog.Logger
-	pieceInterval time.Duration
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
+	pieces        pieceSignal
+	pieceInterval time.Duration // the constant, except in tests
 }
 
 // New returns a service. Call Recover before the first turn, and Run beside the turns: it also
 // waits for them.
 func New(s Settings) *Service {
-	if s.PieceInterval == 0 {
-		s.PieceInterval = defaultPieceInterval
-	}
 	return &Service{
 		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, log: s.Log,
-		pieceInterval: s.PieceInterval, holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(),
+		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: newPieceSignal(), pieceInterval: pieceInterval,
 	}
 }
 

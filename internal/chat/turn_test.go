@@ -71,7 +71,7 @@ func TestTurnEndsAndIsSaved(t *testing.T) {
 		"the server stops": {func(env *testEnv, _ Turn, _ chan string) { env.cancel(); env.loops.Wait() }, Failed, stopInterrupted, fault.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			env := newTestEnvWith(t, time.Millisecond)
+			env := newTestEnv(t)
 			a := env.createAgent("ada")
 			script, pieces := controlledScript()
 			ended := make(chan struct{})
@@ -104,7 +104,7 @@ func TestTurnEndsAndIsSaved(t *testing.T) {
 // TestReadersResume: a reader that leaves at any event goes on exactly there, while the
 // turn runs and after its end. The turn goes on without it.
 func TestReadersResume(t *testing.T) {
-	env := newTestEnvWith(t, time.Millisecond)
+	env := newTestEnv(t)
 	a := env.createAgent("ada")
 	script, pieces := controlledScript()
 	env.gateways.setScript(script)
@@ -260,7 +260,7 @@ func TestRefusedTurnLeavesNoMessage(t *testing.T) {
 
 // TestAgentDeletedDuringATurn: nothing of the agent stays, and no error is logged.
 func TestAgentDeletedDuringATurn(t *testing.T) {
-	env := newTestEnvWith(t, time.Millisecond)
+	env := newTestEnv(t)
 	a := env.createAgent("ada")
 	env.send(a, "alice", "Hello")
 	script, pieces := controlledScript()

@@ -47,6 +47,8 @@ type DB struct {
 	read  *sql.DB
 	write *sql.DB // one connection: SQLite has one writer
 
+	writer writer
+
 	observe func(kind string, held time.Duration) // may be nil
 
 	installation string // the id of the installation; see Installation
@@ -81,7 +83,7 @@ func Open(ctx context.Context, s Settings) (*DB, error) {
 	}
 	read.SetMaxOpenConns(max(4, 2*runtime.GOMAXPROCS(0)))
 	read.SetMaxIdleConns(max(4, 2*runtime.GOMAXPROCS(0)))
-	db := &DB{read: read, write: write, prepared: map[string]*sql.Stmt{}}
+	db := &DB{read: read, write: write, writer: newWriter(), prepared: map[string]*sql.Stmt{}}
 	if err := db.migrate(ctx, s.Log); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database %s: %w", s.Path, err), db.Close())
 	}
@@ -142,8 +144,8 @@ func (db *DB) migrate(ctx context.Context, log *slog.Logger) error {
 	return err
 }
 
-// Close closes every connection.
-func (db *DB) Close() error { return errors.Join(db.read.Close(), db.write.Close()) }
+// Close waits for the transaction that runs, and closes every connection.
+func (db *DB) Close() error { return errors.Join(db.writer.close(), db.read.Close(), db.write.Close()) }
 
 // Ping returns an error if the database does not answer.
 func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
@@ -187,96 +189,6 @@ func (db *DB) statement(ctx context.Context, query string) *sql.Stmt {
 	}
 	db.prepared[query] = s
 	return s
-}
-
-// Tx is a transaction. It can read and change.
-type Tx struct {
-	tx          *sql.Tx
-	afterCommit []func()
-}
-
-// ExecContext runs a statement that changes something.
-func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return tx.tx.ExecContext(ctx, query, args...)
-}
-
-// QueryContext implements Reader.
-func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return tx.tx.QueryContext(ctx, query, args...)
-}
-
-// QueryRowContext implements Reader.
-func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	return tx.tx.QueryRowContext(ctx, query, args...)
-}
-
-// AfterCommit makes f run once the transaction is committed. It does not run if the
-// transaction is rolled back.
-func (tx *Tx) AfterCommit(f func()) { tx.afterCommit = append(tx.afterCommit, f) }
-
-// Lock serialises the transactions that take the same lock, until they end. Take it
-// before reading what the transaction then decides on, such as a count that a limit
-// bounds or the highest version of a document. kind names the rule, id the thing that
-// it is about.
-//
-// SQLite has one writer at a time, so the transaction itself is the lock and Lock has
-// nothing to do. An engine with several writers takes an advisory lock here.
-func (tx *Tx) Lock(ctx context.Context, _ LockKind, _ string) error { return ctx.Err() }
-
-// LockKind is a rule whose transactions must not run at the same time.
-type LockKind string
-
-// The rules. An id is an account's unless stated otherwise.
-const (
-	LockAgents    LockKind = "agents"    // the plan's limit of agents
-	LockAgent     LockKind = "agent"     // an agent's desired state, config and swarm; the agent
-	LockDataKey   LockKind = "data_key"  // one data key per owner of secrets; the owner
-	LockDocuments LockKind = "documents" // versions of a document count up; the agent
-	LockKnowledge LockKind = "knowledge" // numbers and duplicates of a knowledge base; the agent or swarm
-	LockRequest   LockKind = "request"   // one execution per idempotency key; the actor and the key
-	LockSession   LockKind = "session"   // one first session per caller of an agent; the agent
-	LockSkills    LockKind = "skills"    // slots and names of an agent's skills; the agent
-	LockSwarm     LockKind = "swarm"     // agents join no swarm that is being deleted; the swarm
-	LockSwarms    LockKind = "swarms"    // the number of swarms, and their slugs
-	LockUploads   LockKind = "uploads"   // quota and versions of uploaded skills
-)
-
-// ErrNested is the error of a transaction that is started inside another one. It would
-// wait for the other's end, and so for ever.
-var ErrNested = errors.New("a transaction was started inside another one")
-
-// inTx is the context key of the kind of the transaction that a context belongs to.
-type inTx struct{}
-
-// Tx runs f in a transaction of this kind, a name such as "agent.create". The
-// transaction has the write lock from its start. It is committed if f returns nil, and
-// rolled back otherwise. f uses the context that it gets: it must not call a gateway, a
-// driver or the network.
-// Errors: ErrNested; f's; of the database.
-func (db *DB) Tx(ctx context.Context, kind string, f func(ctx context.Context, tx *Tx) error) error {
-	if outer, ok := ctx.Value(inTx{}).(string); ok {
-		return fmt.Errorf("%w: %s inside %s", ErrNested, kind, outer)
-	}
-	sqlTx, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("begin %s: %w", kind, err)
-	}
-	if db.observe != nil {
-		began := time.Now()
-		defer func() { db.observe(kind, time.Since(began)) }()
-	}
-	tx := &Tx{tx: sqlTx}
-	defer func() { _ = sqlTx.Rollback() }() // no effect after a commit
-	if err := f(context.WithValue(ctx, inTx{}, kind), tx); err != nil {
-		return err
-	}
-	if err := sqlTx.Commit(); err != nil {
-		return fmt.Errorf("commit %s: %w", kind, err)
-	}
-	for _, f := range tx.afterCommit {
-		f()
-	}
-	return nil
 }
 
 // Row is one row to scan.

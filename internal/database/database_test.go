@@ -166,3 +166,43 @@ func TestInstallationIsCreatedWithTheDatabaseAndStays(t *testing.T) {
 		t.Errorf("two databases, each opened twice, have the ids %v", ids)
 	}
 }
+
+func TestTxFailsOnceTheDatabaseIsClosed(t *testing.T) {
+	db := databasetest.New(t)
+	if err := errors.Join(db.Close(), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Tx(t.Context(), "test", func(context.Context, *database.Tx) error { return nil }); err == nil {
+		t.Error("a transaction of a closed database succeeds")
+	}
+}
+
+func TestTxWorksAfterOnesThatFailed(t *testing.T) {
+	db := databasetest.New(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	for name, fail := range map[string]func(context.Context, *database.Tx) error{
+		"rolled back by SQLite": func(ctx context.Context, tx *database.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT OR ROLLBACK INTO installation (id, created_at) VALUES ($1, 1)`, db.Installation())
+			return err
+		},
+		"left open": func(ctx context.Context, tx *database.Tx) error {
+			rows, err := tx.QueryContext(ctx, `SELECT id FROM installation`) //nolint:sqlclosecheck // what the test is about
+			return errors.Join(errors.New("x"), err, rows.Err())
+		},
+		"cancelled": func(context.Context, *database.Tx) error { cancel(); return nil },
+	} {
+		if err := db.Tx(ctx, "test", fail); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		before := count(t, db)
+		err := db.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
+			_, err := tx.ExecContext(ctx, insert)
+			return err
+		})
+		if err != nil || count(t, db) != before+1 {
+			t.Errorf("%s: the next transaction: %v", name, err)
+		}
+		ctx, cancel = context.WithCancel(t.Context()) //nolint:fatcontext // each from the test's
+	}
+	cancel()
+}

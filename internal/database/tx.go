@@ -1,0 +1,266 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Tx is a transaction. It can read and change.
+//
+// A context that ends keeps further statements from being run, and the transaction from
+// being committed. It does not interrupt a statement that runs: statements of
+// transactions are short, and the driver would need a goroutine for each.
+type Tx struct {
+	w           *writer
+	rows        []*sql.Rows // closed at the end, if f has not: they would keep the connection
+	afterCommit []func()
+}
+
+// ExecContext runs a statement that changes something.
+func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if s := tx.w.statement(ctx, query); s != nil {
+		return s.ExecContext(ctx, args...)
+	}
+	return tx.w.conn.ExecContext(ctx, query, args...)
+}
+
+// QueryContext implements Reader. The rows must be closed before the same query is made
+// again.
+func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	var rows *sql.Rows
+	var err error
+	if s := tx.w.statement(ctx, query); s != nil {
+		rows, err = s.QueryContext(ctx, args...)
+	} else {
+		rows, err = tx.w.conn.QueryContext(ctx, query, args...)
+	}
+	if err == nil {
+		tx.rows = append(tx.rows, rows)
+	}
+	return rows, err
+}
+
+// QueryRowContext implements Reader.
+func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if ctx.Err() != nil {
+		return tx.w.conn.QueryRowContext(ctx, query, args...) // only it can make a Row with ctx's error
+	}
+	ctx = context.WithoutCancel(ctx)
+	if s := tx.w.statement(ctx, query); s != nil {
+		return s.QueryRowContext(ctx, args...)
+	}
+	return tx.w.conn.QueryRowContext(ctx, query, args...)
+}
+
+// AfterCommit makes f run once the transaction is committed. It does not run if the
+// transaction is rolled back.
+func (tx *Tx) AfterCommit(f func()) { tx.afterCommit = append(tx.afterCommit, f) }
+
+// Lock serialises the transactions that take the same lock, until they end. Take it
+// before reading what the transaction then decides on, such as a count that a limit
+// bounds or the highest version of a document. kind names the rule, id the thing that
+// it is about.
+//
+// SQLite has one writer at a time, so the transaction itself is the lock and Lock has
+// nothing to do. An engine with several writers takes an advisory lock here.
+func (tx *Tx) Lock(ctx context.Context, _ LockKind, _ string) error { return ctx.Err() }
+
+// LockKind is a rule whose transactions must not run at the same time.
+type LockKind string
+
+// The rules. An id is an account's unless stated otherwise.
+const (
+	LockAgents    LockKind = "agents"    // the plan's limit of agents
+	LockAgent     LockKind = "agent"     // an agent's desired state, config and swarm; the agent
+	LockDataKey   LockKind = "data_key"  // one data key per owner of secrets; the owner
+	LockDocuments LockKind = "documents" // versions of a document count up; the agent
+	LockKnowledge LockKind = "knowledge" // numbers and duplicates of a knowledge base; the agent or swarm
+	LockRequest   LockKind = "request"   // one execution per idempotency key; the actor and the key
+	LockSession   LockKind = "session"   // one first session per caller of an agent; the agent
+	LockSkills    LockKind = "skills"    // slots and names of an agent's skills; the agent
+	LockSwarm     LockKind = "swarm"     // agents join no swarm that is being deleted; the swarm
+	LockSwarms    LockKind = "swarms"    // the number of swarms, and their slugs
+	LockUploads   LockKind = "uploads"   // quota and versions of uploaded skills
+)
+
+// ErrNested is the error of a transaction that is started inside another one. It would
+// wait for the other's end, and so for ever.
+var ErrNested = errors.New("a transaction was started inside another one")
+
+// inTx is the context key of the kind of the transaction that a context belongs to.
+type inTx struct{}
+
+// Tx runs f in a transaction of this kind, a name such as "agent.create". The
+// transaction has the write lock from its start. It is committed if f returns nil, and
+// rolled back otherwise. f uses the context that it gets: it must not call a gateway, a
+// driver or the network.
+// Errors: ErrNested; f's; of the database.
+func (db *DB) Tx(ctx context.Context, kind string, f func(ctx context.Context, tx *Tx) error) error {
+	if outer, ok := ctx.Value(inTx{}).(string); ok {
+		return fmt.Errorf("%w: %s inside %s", ErrNested, kind, outer)
+	}
+	tx, err := db.runTx(ctx, kind, f)
+	if err != nil {
+		return err
+	}
+	for _, f := range tx.afterCommit {
+		f()
+	}
+	return nil
+}
+
+func (db *DB) runTx(ctx context.Context, kind string, f func(context.Context, *Tx) error) (*Tx, error) {
+	w := &db.writer
+	select {
+	case <-w.idle:
+	case <-w.closed:
+		return nil, fmt.Errorf("begin %s: %w", kind, errClosed)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("begin %s: %w", kind, ctx.Err())
+	}
+	defer func() { w.idle <- struct{}{} }()
+	if err := w.begin(ctx, db.write); err != nil {
+		return nil, fmt.Errorf("begin %s: %w", kind, err)
+	}
+	if db.observe != nil {
+		began := time.Now()
+		defer func() { db.observe(kind, time.Since(began)) }()
+	}
+	tx, committed := &Tx{w: w}, false
+	defer func() {
+		if !committed { // f has failed or panicked, or COMMIT has failed
+			tx.closeRows()
+			w.rollBack()
+		}
+	}()
+	if err := f(context.WithValue(ctx, inTx{}, kind), tx); err != nil {
+		return nil, err
+	}
+	tx.closeRows()
+	if err := w.commit(ctx); err != nil {
+		return nil, fmt.Errorf("commit %s: %w", kind, err)
+	}
+	committed = true
+	return tx, nil
+}
+
+func (tx *Tx) closeRows() {
+	for _, rows := range tx.rows {
+		_ = rows.Close() // whoever reads them has had the error
+	}
+}
+
+// writer is the connection that changes the database, with its prepared statements.
+// Preparing the statements of a short transaction on each run would take a third of its
+// time. Who has received from idle may use the other fields.
+type writer struct {
+	idle     chan struct{} // has an element while no transaction runs
+	closed   chan struct{} // closed with the database
+	conn     *sql.Conn     // nil: not open
+	prepared map[string]*sql.Stmt
+}
+
+func newWriter() writer {
+	w := writer{idle: make(chan struct{}, 1), closed: make(chan struct{})}
+	w.idle <- struct{}{}
+	return w
+}
+
+var errClosed = errors.New("the database is closed")
+
+// begin starts a transaction, which has the write lock.
+func (w *writer) begin(ctx context.Context, db *sql.DB) error {
+	if w.conn == nil {
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		w.conn, w.prepared = conn, map[string]*sql.Stmt{}
+	}
+	return w.run(ctx, "BEGIN IMMEDIATE")
+}
+
+func (w *writer) commit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return w.run(context.WithoutCancel(ctx), "COMMIT")
+}
+
+func (w *writer) run(ctx context.Context, query string) error {
+	if s := w.statement(ctx, query); s != nil {
+		_, err := s.ExecContext(ctx)
+		return err
+	}
+	_, err := w.conn.ExecContext(ctx, query)
+	return err
+}
+
+// rollBack ends a transaction without its changes. SQLite has already done so after some
+// errors, such as a full disk. A connection that is still in a transaction afterwards is
+// closed, which ends it: the next transaction opens another one.
+func (w *writer) rollBack() {
+	ctx := context.Background()
+	if err := w.run(ctx, "ROLLBACK"); err == nil {
+		return
+	}
+	if err := w.run(ctx, "BEGIN"); err == nil && w.run(ctx, "ROLLBACK") == nil {
+		return // SQLite had rolled back itself
+	}
+	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn }) // removes it from the pool
+	_ = w.disconnect()
+}
+
+// statement returns the prepared statement of a query, or nil if it cannot be prepared or
+// there are too many: then the caller runs the query itself, which returns the error of
+// an invalid query.
+func (w *writer) statement(ctx context.Context, query string) *sql.Stmt {
+	s := w.prepared[query]
+	if s != nil || len(w.prepared) >= maxPrepared {
+		return s
+	}
+	s, err := w.conn.PrepareContext(ctx, query)
+	if err != nil {
+		return nil
+	}
+	w.prepared[query] = s
+	return s
+}
+
+// close waits for the transaction that runs, and disconnects. No transaction starts after
+// it.
+func (w *writer) close() error {
+	select {
+	case <-w.idle:
+	case <-w.closed:
+		return nil
+	}
+	close(w.closed)
+	return w.disconnect()
+}
+
+// disconnect closes the connection and its statements.
+func (w *writer) disconnect() error {
+	if w.conn == nil {
+		return nil
+	}
+	var err error
+	for _, s := range w.prepared {
+		err = errors.Join(err, s.Close())
+	}
+	err = errors.Join(err, w.conn.Close())
+	w.conn, w.prepared = nil, nil
+	return err
+}

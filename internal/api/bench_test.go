@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -128,6 +129,67 @@ func (k *keyPool) next() *caller {
 		k.all = append(k.all, k.env.newKey(k.account, access.AllScopes(), access.MaxRateLimit))
 	}
 	return k.all[n]
+}
+
+// BenchmarkFiftyTurns runs 50 turns at once, each of another peer with an answer of 3
+// pieces, and reports how many end in a second. It also reports the transactions of a
+// turn, and how much they add to the write-ahead log.
+func BenchmarkFiftyTurns(b *testing.B) {
+	const atOnce = 50
+	path := filepath.Join(b.TempDir(), "agento.db")
+	var transactions atomic.Int64
+	db, err := database.Open(b.Context(), database.Settings{Path: path, Observe: func(kind string, _ time.Duration) {
+		if strings.HasPrefix(kind, "chat.") {
+			transactions.Add(1)
+		}
+	}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = db.Close() })
+	env := newEnv(b, options{db: db})
+	owner := env.newAccount("acme", "")
+	id := owner.newAgent("A")
+	env.gateways.setScript(func(_ context.Context, _ *turn, send sendFunc) {
+		for _, piece := range []string{"one ", "two ", "three"} {
+			_ = send(piece)
+		}
+	})
+	pool := keyPool{env: env, account: owner.account}
+	round := func() {
+		var all sync.WaitGroup
+		for i := range atOnce {
+			all.Go(func() {
+				if err := pool.next().wholeChat(id, fmt.Sprint("peer-", i)); err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		env.gateways.resetTurns()
+	}
+	size := func() float64 {
+		info, err := os.Stat(path + "-wal")
+		if err != nil {
+			b.Fatal(err)
+		}
+		return float64(info.Size())
+	}
+	round() // the sessions start
+	transactions.Store(0)
+	before := size()
+	round()
+	bytes, counted := size()-before, transactions.Load()
+	b.ResetTimer()
+	for range b.N {
+		round()
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(atOnce*float64(b.N)/b.Elapsed().Seconds(), "turns/s")
+	b.ReportMetric(float64(counted)/atOnce, "transactions/turn")
+	if bytes > 0 { // the log has not started again from its beginning
+		b.ReportMetric(bytes/atOnce/1024, "KiB-log/turn")
+	}
 }
 
 // BenchmarkStreams keeps 1,000 chats open at once, each of another peer, and reports

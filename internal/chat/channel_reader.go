@@ -1,10 +1,12 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,29 +27,32 @@ const (
 
 // ChannelReader saves the messages that agents exchange through channels such as
 // Telegram. When it connects to an agent's gateway it first reads the messages that
-// came while no server ran. Turns of the API are saved by Service.RunTurn.
+// came while no server ran. It reads only the channels of which its server has the
+// lease, and saves nothing once it has lost the lease. Turns of the API are saved by
+// Service.
 type ChannelReader struct {
 	chat    *Service
 	mu      sync.Mutex
-	reading map[identity.AgentID]bool // guarded by mu
+	reading map[identity.AgentID]context.CancelFunc // guarded by mu
 	readers sync.WaitGroup
 }
 
 // NewChannelReader returns a reader that saves messages in the service's record.
 func NewChannelReader(s *Service) *ChannelReader {
-	return &ChannelReader{chat: s, reading: map[identity.AgentID]bool{}}
+	return &ChannelReader{chat: s, reading: map[identity.AgentID]context.CancelFunc{}}
 }
 
-// Run reads the channels of every running agent that has one, until ctx ends.
+// Run reads the channels of every running agent that has one, until ctx ends. Then it
+// gives its leases back.
 func (c *ChannelReader) Run(ctx context.Context) error {
+	defer c.release(context.WithoutCancel(ctx))
 	defer c.readers.Wait()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
+		c.chat.report(ctx, "renewing the leases of channels failed", c.renew(ctx))
 		agents, err := c.chat.agents.ListWithChannels(ctx)
-		if err != nil && ctx.Err() == nil {
-			c.chat.log.ErrorContext(ctx, "listing agents with channels failed", "error", err)
-		}
+		c.chat.report(ctx, "listing agents with channels failed", err)
 		for _, a := range agents {
 			c.start(ctx, a)
 		}
@@ -59,30 +64,82 @@ func (c *ChannelReader) Run(ctx context.Context) error {
 	}
 }
 
-// start reads an agent's channels in the background, unless they are being read. When
-// the connection ends, the next poll starts again.
-func (c *ChannelReader) start(ctx context.Context, a agent.Agent) {
-	id := a.ID
+// renew extends the leases of the channels that are read, and stops reading those whose
+// lease is lost.
+func (c *ChannelReader) renew(ctx context.Context) error {
+	c.mu.Lock()
+	idle := len(c.reading) == 0
+	c.mu.Unlock()
+	if idle {
+		return nil
+	}
+	var held []identity.AgentID
+	err := c.chat.db.Tx(ctx, "chat.renew_readers", func(ctx context.Context, tx *database.Tx) (err error) {
+		held, err = renewReaders(ctx, tx, c.chat.holder, now())
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.reading[id] {
+	for id, stop := range c.reading {
+		if !slices.Contains(held, id) {
+			stop()
+		}
+	}
+	return nil
+}
+
+// release gives the leases back, so that another server can take them at once.
+func (c *ChannelReader) release(ctx context.Context) {
+	err := c.chat.db.Tx(ctx, "chat.release_readers", func(ctx context.Context, tx *database.Tx) error {
+		return endReaders(ctx, tx, c.chat.holder, false)
+	})
+	if err != nil {
+		c.chat.log.WarnContext(ctx, "giving back the leases of channels failed; they expire", "error", err)
+	}
+}
+
+// start reads an agent's channels in the background, unless they are being read, here or
+// by another server. When the connection or the lease ends, the next poll starts again.
+func (c *ChannelReader) start(ctx context.Context, a agent.Agent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reading[a.ID] != nil {
 		return
 	}
-	c.reading[id] = true
+	ctx, stop := context.WithCancel(ctx)
+	c.reading[a.ID] = stop
 	c.readers.Go(func() {
 		defer func() {
+			stop()
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			delete(c.reading, id)
+			delete(c.reading, a.ID)
 		}()
-		if err := c.read(ctx, a); err != nil && ctx.Err() == nil {
+		if err := c.takeAndRead(ctx, a); err != nil && ctx.Err() == nil {
 			c.chat.log.DebugContext(ctx, "reading an agent's channels ended", "agent", a.ID, "error", err)
 		}
 	})
 }
 
+// takeAndRead reads an agent's channels if no other server does.
+func (c *ChannelReader) takeAndRead(ctx context.Context, a agent.Agent) error {
+	var lease readerLease
+	var ok bool
+	err := c.chat.db.Tx(ctx, "chat.take_reader", func(ctx context.Context, tx *database.Tx) (err error) {
+		lease, ok, err = takeReader(ctx, tx, a, c.chat.holder, now())
+		return err
+	})
+	if err != nil || !ok {
+		return err
+	}
+	return c.read(ctx, a, lease)
+}
+
 // read saves the messages of an agent's channels until the connection or ctx ends.
-func (c *ChannelReader) read(ctx context.Context, a agent.Agent) error {
+func (c *ChannelReader) read(ctx context.Context, a agent.Agent, lease readerLease) error {
 	conn, err := c.chat.gateways.Connect(ctx, a.ID)
 	if err != nil {
 		return err
@@ -93,7 +150,7 @@ func (c *ChannelReader) read(ctx context.Context, a agent.Agent) error {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	defer events.Close()
-	if err := c.catchUp(ctx, a, conn); err != nil {
+	if err := c.catchUp(ctx, a, lease, conn); err != nil {
 		return fmt.Errorf("catch up: %w", err)
 	}
 	for {
@@ -105,7 +162,7 @@ func (c *ChannelReader) read(ctx context.Context, a agent.Agent) error {
 				return errors.Join(errors.New("the connection ended"), events.Err())
 			}
 			if m, ok := openclaw.ParseSessionMessage(e); ok {
-				if err := c.save(ctx, a, m.SessionKey, m.Message); err != nil {
+				if err := c.save(ctx, a, lease, m.SessionKey, m.Message); err != nil {
 					return err
 				}
 			}
@@ -114,7 +171,7 @@ func (c *ChannelReader) read(ctx context.Context, a agent.Agent) error {
 }
 
 // catchUp saves the messages that the gateway's channel sessions already have.
-func (c *ChannelReader) catchUp(ctx context.Context, a agent.Agent, conn *gateway.Connection) error {
+func (c *ChannelReader) catchUp(ctx context.Context, a agent.Agent, lease readerLease, conn *gateway.Connection) error {
 	keys, err := conn.SessionKeys(ctx, catchUpLimit)
 	if err != nil {
 		return err
@@ -128,13 +185,16 @@ func (c *ChannelReader) catchUp(ctx context.Context, a agent.Agent, conn *gatewa
 			return err
 		}
 		for _, m := range messages {
-			if err := c.save(ctx, a, key, m); err != nil {
+			if err := c.save(ctx, a, lease, key, m); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
 }
+
+// errReaderLost is the error of a reader whose lease another server has taken.
+var errReaderLost = errors.New("another server reads the agent's channels")
 
 // parseChannelKey parses the gateway's key of a channel's session. ok is false for any
 // other key.
@@ -144,8 +204,8 @@ func parseChannelKey(key string) (v openclaw.Session, ok bool) {
 }
 
 // save saves one message of a channel, unless it was saved before. It starts the
-// session if it is the session's first message.
-func (c *ChannelReader) save(ctx context.Context, a agent.Agent, key string, m openclaw.Message) error {
+// session if it is the session's first message. Errors: errReaderLost.
+func (c *ChannelReader) save(ctx context.Context, a agent.Agent, lease readerLease, key string, m openclaw.Message) error {
 	v, ok := parseChannelKey(key)
 	if !ok || m.Internal || m.ID == "" {
 		return nil
@@ -155,6 +215,12 @@ func (c *ChannelReader) save(ctx context.Context, a agent.Agent, key string, m o
 	}
 	account, agentID := a.AccountID, a.ID
 	return c.chat.db.Tx(ctx, "chat.save_channel_message", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockSession, string(agentID)); err != nil {
+			return err
+		}
+		if held, err := lease.isHeld(ctx, tx, now()); err != nil || !held {
+			return cmp.Or(err, errReaderLost)
+		}
 		session, err := sessionByGatewayKey(ctx, tx, account, agentID, key)
 		if errors.Is(err, sql.ErrNoRows) {
 			session = Session{

@@ -2,11 +2,14 @@ package chat
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"testing"
 	"time"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/openclaw"
 )
@@ -111,5 +114,53 @@ func TestChannelReaderReconnects(t *testing.T) {
 		_, err = env.agents.AwaitRunning(env.timeout(), outcome)
 		env.must(err)
 		wantEqual(t, "the messages after a restart", env.waitForMessages(a, 4), "user: One", "user: Two", "user: Three", "user: Four")
+	})
+}
+
+// TestOneServerReadsChannels: another server reads an agent's channels only when the
+// first one has given its lease back, and a late holder saves nothing.
+func TestOneServerReadsChannels(t *testing.T) {
+	inSynctest(t, func(t *testing.T, env *testEnv) {
+		a := env.createAgent("ada", withTelegram)
+		first, second := NewChannelReader(env.Service), NewChannelReader(env.otherServer())
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer stop()
+		firstCtx, stopFirst := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- first.Run(firstCtx) }()
+		env.waitForSubscribers(1)
+		running.Go(func() { _ = second.Run(ctx) })
+		time.Sleep(3 * leaseTime) // time for the second to take a lease that is not renewed
+		if n := len(env.gateways.subscribed()); n != 1 {
+			t.Fatalf("%d servers read the channels", n)
+		}
+		lease := readerLease{agent: a.ID, holder: first.chat.holder, number: 1}
+		env.must(first.save(t.Context(), a, lease, eve, openclaw.Message{ID: "1", Role: "user", Text: "One"}))
+
+		stopFirst()
+		env.must(<-ended)
+		env.waitForReader(a, second.chat.holder)
+		if err := first.save(t.Context(), a, lease, eve, openclaw.Message{ID: "2", Role: "user", Text: "Too late"}); !errors.Is(err, errReaderLost) {
+			t.Errorf("the late holder saves: %v", err)
+		}
+		env.gateways.publish(t.Context(), eve, gatewayMessage{"3", "user", "Two", "Eve", start})
+		wantEqual(t, "the messages", env.waitForMessages(a, 2), "user: Two", "user: One") // by their times
+	})
+}
+
+// otherServer returns the service of another server on the same records.
+func (env *testEnv) otherServer() *Service {
+	s := env.Service
+	return New(Settings{DB: s.db, Events: s.events, Agents: s.agents, Gateways: s.gateways, Log: s.log})
+}
+
+func (env *testEnv) waitForReader(a agent.Agent, holder string) {
+	env.t.Helper()
+	waitUntil(env.t, "the other server reads", func() bool {
+		got, err := database.One(env.t.Context(), env.db, database.Scalar[string], `SELECT holder FROM channel_readers WHERE agent_id = $1`, a.ID)
+		env.must(err)
+		return got == holder && len(env.gateways.subscribed()) > 0
 	})
 }

@@ -172,12 +172,18 @@ func (s *Service) prunePieces(ctx context.Context) error {
 }
 
 // Recover ends the turns that earlier servers on this data directory did not finish: its
-// lock proves that they are gone. Their text becomes messages of the history. Queued
-// turns stay queued, except those whose reader was to keep them alive. Recover must
+// lock proves that they are gone. Their text becomes messages of the history, and their
+// channels can be read. Queued turns stay queued, except those whose reader was to keep them alive. Recover must
 // return before the first turn.
 func (s *Service) Recover(ctx context.Context) error {
 	if err := s.takeOverAbandoned(ctx, s.holder); err != nil {
 		return fmt.Errorf("recover unfinished turns: %w", err)
+	}
+	err := s.db.Tx(ctx, "chat.recover_readers", func(ctx context.Context, tx *database.Tx) error {
+		return endReaders(ctx, tx, s.holder, true)
+	})
+	if err != nil {
+		return err
 	}
 	waiting, err := queuedTurns(ctx, s.db, cancelOnDisconnect)
 	for _, t := range waiting {

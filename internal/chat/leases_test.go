@@ -88,9 +88,7 @@ func TestLateHolderChangesNothing(t *testing.T) {
 	pieces <- "In time"
 	env.waitForStored(turn, "In time")
 	pieces <- ", too late"
-	s := env.Service
-	other := New(Settings{DB: s.db, Events: s.events, Agents: s.agents, Gateways: s.gateways, Log: s.log})
-	env.must(other.Recover(t.Context()))
+	env.must(env.otherServer().Recover(t.Context()))
 	close(pieces)
 	if err := <-followed; !fault.Is(err, fault.Unavailable) {
 		t.Errorf("the late holder's turn ended with %v", err)

@@ -112,12 +112,13 @@ func scanMessage(r database.Row) (Message, error) {
 	return m, err
 }
 
-// DeleteAgent deletes every session, message and turn of an agent.
+// DeleteAgent deletes what is recorded of the conversations of an agent.
 func DeleteAgent(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID) error {
 	for _, query := range []string{
 		`DELETE FROM messages WHERE account_id = $1 AND agent_id = $2`,
 		`DELETE FROM turn_pieces WHERE turn_id IN (SELECT id FROM turns WHERE account_id = $1 AND agent_id = $2)`,
 		`DELETE FROM turns WHERE account_id = $1 AND agent_id = $2`,
+		`DELETE FROM channel_readers WHERE account_id = $1 AND agent_id = $2`,
 		`DELETE FROM sessions WHERE account_id = $1 AND agent_id = $2`,
 	} {
 		if _, err := tx.ExecContext(ctx, query, actor.AccountID, agent); err != nil {

@@ -75,3 +75,13 @@ CREATE TABLE turn_pieces (
     at      BIGINT NOT NULL,
     PRIMARY KEY (turn_id, seq)
 ) WITHOUT ROWID;
+
+-- Which server reads an agent's channels, such as Telegram. Only the holder saves their
+-- messages, until lease_until. lease_number counts how often the lease was taken.
+CREATE TABLE channel_readers (
+    agent_id     TEXT PRIMARY KEY,
+    account_id   TEXT   NOT NULL,
+    holder       TEXT   NOT NULL,
+    lease_until  BIGINT NOT NULL,
+    lease_number BIGINT NOT NULL
+);

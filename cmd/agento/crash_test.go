@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,12 +58,16 @@ func TestCrash(t *testing.T) {
 	remove := in.model.Script(devmodel.When("tell me a long story", longReply()))
 	story := client.WithIdempotencyKey(context.Background(), "a long story")
 	begun, ended := make(chan struct{}), make(chan struct{})
+	var read strings.Builder // what the reader has got; until ended
 	go func() {
 		defer close(ended)
 		first := true
 		for e, err := range in.client("acme").Chat(story, ada.ID, client.ChatRequest{Message: "tell me a long story"}) {
 			if err != nil {
 				return // the crash
+			}
+			if e.Type == "text" {
+				read.WriteString(e.Content)
 			}
 			if first && e.Type == "text" {
 				close(begun)
@@ -112,10 +118,12 @@ func TestCrash(t *testing.T) {
 		t.Errorf("turns %+v, %v", turns, err)
 	}
 	if !slices.ContainsFunc(history, func(m client.ChatMessage) bool {
-		return m.Role == "assistant" && strings.HasPrefix(m.Content, "and then")
+		return m.Role == "assistant" && read.Len() > 0 && strings.HasPrefix(m.Content, read.String())
 	}) {
-		t.Errorf("the text of the agent before the crash is lost: %+v", history)
+		t.Errorf("text that was read before the crash is lost: %q, %+v", read.String(), history)
 	}
+
+	gatewayDiesInATurn(t, in, acme, ada.ID)
 
 	// During delete: as soon as the request is stored.
 	go func() { _, _ = in.client("acme").DeleteAgent(context.Background(), ada.ID) }() // ends with the crash
@@ -128,6 +136,44 @@ func TestCrash(t *testing.T) {
 		t.Errorf("%d agents, %v", len(all.Data), err)
 	}
 	in.stop()
+}
+
+// gatewayDiesInATurn kills a gateway in the middle of a turn. OpenClaw runs the turn again
+// by itself when the next gateway starts. That reaches no model.
+func gatewayDiesInATurn(t *testing.T, in *installation, acme *client.Client, id string) {
+	t.Helper()
+	const message = "tell me another long story"
+	remove := in.model.Script(devmodel.When(message, longReply()))
+	defer remove()
+	var failed error
+	first := true
+	for e, err := range acme.Chat(t.Context(), id, client.ChatRequest{Message: message}) {
+		if err != nil || e.Type == "error" {
+			failed = errors.Join(err, &client.Error{Code: e.Code, Message: e.Message})
+			break
+		}
+		if first && e.Type == "text" {
+			first = false
+			if err := syscall.Kill(gatewayPID(t, in, id), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if first || failed == nil {
+		t.Errorf("the turn of a gateway that was killed ended with %v, without a piece: %v", failed, first)
+	}
+	if _, err := in.logs.await(waitTimeout, regexp.MustCompile(`model call refused.* agent=`+id)); err != nil {
+		t.Errorf("the next gateway did not run the turn again: %v", err)
+	}
+	calls := 0
+	for _, c := range in.model.Requests() {
+		if strings.Contains(string(c.Body), message) {
+			calls++
+		}
+	}
+	if calls != 1 {
+		t.Errorf("%d model calls for one message", calls)
+	}
 }
 
 // telegramHistory returns the stored messages of the agent's Telegram session.

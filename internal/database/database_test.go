@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -205,4 +206,27 @@ func TestTxWorksAfterOnesThatFailed(t *testing.T) {
 		ctx, cancel = context.WithCancel(t.Context()) //nolint:fatcontext // each from the test's
 	}
 	cancel()
+}
+
+// TestTxWorksAfterOnesWhoseContextEnds: a context may end at any moment, also while the
+// transaction begins.
+func TestTxWorksAfterOnesWhoseContextEnds(t *testing.T) {
+	db := databasetest.New(t)
+	for i := range 3000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			for range i % 100 { // the time that beginning takes, in steps
+				runtime.Gosched()
+			}
+			cancel()
+		}()
+		err := db.Tx(ctx, "test", func(ctx context.Context, tx *database.Tx) error {
+			_, err := tx.ExecContext(ctx, `DELETE FROM events`)
+			return err
+		})
+		cancel()
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatalf("transaction %d: %v", i, err)
+		}
+	}
 }

@@ -132,6 +132,9 @@ func (db *DB) runTx(ctx context.Context, kind string, f func(context.Context, *T
 	}
 	defer func() { w.idle <- struct{}{} }()
 	if err := w.begin(ctx, db.write); err != nil {
+		if w.conn != nil {
+			w.rollBack() // BEGIN succeeds also if ctx ends while it runs
+		}
 		return nil, fmt.Errorf("begin %s: %w", kind, err)
 	}
 	if db.observe != nil {

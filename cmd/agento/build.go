@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
@@ -53,6 +54,7 @@ type resources struct {
 	driver   runtime.Driver
 	public   net.Listener              // the API
 	internal net.Listener              // the model proxy and the tools, which gateways call
+	admin    net.Listener              // the operator's commands
 	reports  *agentstatus.RedisReports // nil: no Redis
 
 	closers []func() error
@@ -69,7 +71,7 @@ func (r *resources) Close() error {
 	return err
 }
 
-// openResources opens the database, the data directory, the driver and the listeners.
+// openResources opens the data directory, the driver and the listeners.
 // It closes what it has opened if it fails.
 func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources, err error) {
 	r := &resources{log: logger(t, f.LogLevel)}
@@ -78,15 +80,12 @@ func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	if r.db, err = f.database(ctx, r.log); err != nil {
-		return nil, err
-	}
-	r.closers = append(r.closers, r.db.Close)
-	lock, err := lockData(f.Data)
+	data, err := f.openAndMigrate(ctx, r.log)
 	if err != nil {
 		return nil, err
 	}
-	r.closers = append(r.closers, lock.Close)
+	r.db = data.db
+	r.closers = append(r.closers, data.Close)
 	openClaw, err := install.Install(ctx, install.Settings{Dir: f.RuntimeDir, Progress: t.err})
 	if err != nil {
 		return nil, fmt.Errorf("install the agent runtime: %w", err)
@@ -129,6 +128,10 @@ func newServer(ctx context.Context, f serveFlags, model devModel, t *terminal) (
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
+	if r.admin, err = admin.Listen(ctx, f.Data); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	r.closers = append(r.closers, r.admin.Close)
 	return s, nil
 }
 
@@ -151,7 +154,8 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events), swarm.NewStore(r.db), agent.NewStore(r.db, events)
 	skillRecords := skill.NewStore(skill.StoreSettings{DB: r.db, Dir: openclaw.SkillsDir, Log: r.log})
 	meter := modelproxy.NewMeter(r.db, r.log)
-	embedder, err := f.embedder(guard, vault.NewInstallation(r.db, secrets, events))
+	installationSecrets := vault.NewInstallation(r.db, secrets, events)
+	embedder, err := f.embedder(guard, installationSecrets)
 	if err != nil {
 		return nil, fmt.Errorf("--embedder: %w", err)
 	}
@@ -205,12 +209,15 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run,
+		requests.Run, r.db.Run,
 	}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}
-	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, loops: loops, started: started}, nil
+	commands := admin.New(admin.Settings{
+		Accounts: accounts, Secrets: installationSecrets, Collectors: collectors(f.databasePath()), Reembed: reembed(r.db, events, installationSecrets),
+	})
+	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, adminHandler: commands, loops: loops, started: started}, nil
 }
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no

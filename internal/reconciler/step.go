@@ -103,6 +103,7 @@ func (r *Reconciler) remove(ctx context.Context, a agent.Agent) error {
 	}
 	return r.gateways.Remove(ctx, a, func(ctx context.Context) error {
 		return r.db.Tx(ctx, "reconciler.remove", func(ctx context.Context, tx *database.Tx) error {
+			tx.Erase()
 			if err := r.erase(ctx, tx, a); err != nil {
 				return err
 			}

@@ -82,6 +82,7 @@ func (i *Installation) Delete(ctx context.Context, actor identity.Actor, name pr
 		if err != nil || n == 0 {
 			return err
 		}
+		tx.Erase()
 		remaining, err := i.setTimes(ctx, tx)
 		if err != nil {
 			return err

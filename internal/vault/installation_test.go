@@ -37,10 +37,7 @@ func TestInstallationSecretIsSetReplacedAndDeleted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
 	var dbs []*database.DB // two processes on one database
 	for range 2 {
-		db, err := database.Open(t.Context(), database.Settings{Path: path})
-		if err != nil {
-			t.Fatal(err)
-		}
+		db := databasetest.Open(t, path)
 		defer func() { _ = db.Close() }()
 		dbs = append(dbs, db)
 	}

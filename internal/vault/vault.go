@@ -71,6 +71,8 @@ func (v *Vault) put(ctx context.Context, tx *database.Tx, account identity.Accou
 	key, err := v.dataKey(ctx, tx, account, owner)
 	if errors.Is(err, ErrNoKey) {
 		key, err = v.newDataKey(ctx, tx, account, owner)
+	} else if len(secrets) > 0 {
+		tx.Erase() // the values that are replaced
 	}
 	if err != nil {
 		return err
@@ -96,6 +98,7 @@ func (v *Vault) Delete(ctx context.Context, tx *database.Tx, account identity.Ac
 	if err := checkAccount(account); err != nil {
 		return err
 	}
+	tx.Erase()
 	for _, name := range names {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM secrets WHERE account_id = $1 AND owner_id = $2 AND name = $3`, account, owner, name); err != nil {
 			return fmt.Errorf("delete secret %s: %w", name, err)
@@ -176,8 +179,9 @@ func deriveToken(key []byte, purpose string) (Secret, error) {
 	return NewSecret(hex.EncodeToString(token)), nil
 }
 
-// Shred deletes an owner's secrets and its data key. Copies of its ciphertexts can
-// never be decrypted again.
+// Shred deletes an owner's secrets and its data key, and erases them from the files of
+// the database. Copies of its ciphertexts without the data key can never be decrypted
+// again.
 func (v *Vault) Shred(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) error {
 	if err := checkAccount(account); err != nil {
 		return err
@@ -186,6 +190,7 @@ func (v *Vault) Shred(ctx context.Context, tx *database.Tx, account identity.Acc
 }
 
 func (v *Vault) shred(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) error {
+	tx.Erase()
 	for _, table := range []string{"secrets", "data_keys"} {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE account_id = $1 AND owner_id = $2`, account, owner); err != nil {
 			return fmt.Errorf("shred secrets: %w", err)

@@ -78,10 +78,7 @@ func TestSecretCopiedToAnotherOwnerCannotBeOpened(t *testing.T) {
 
 func TestSecretsAreEncryptedOnDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
-	db, err := database.Open(t.Context(), database.Settings{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := databasetest.Open(t, path)
 	defer func() { _ = db.Close() }()
 	put(t, newVault(t), db, "a", "1", "token", "plain-as-day")
 	files, err := filepath.Glob(path + "*")

@@ -21,9 +21,9 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-// maxBody is the largest body of a request, in bytes: a secret, and one byte too many,
-// so that a secret that is too long is detected.
-const maxBody = vault.MaxInstallationSecret + 1
+// maxBody is the largest body of a request, in bytes: more than a secret, so that one
+// that is too long is refused as such.
+const maxBody = 2 * vault.MaxInstallationSecret
 
 // Account is a tenant.
 type Account struct {

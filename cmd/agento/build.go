@@ -19,6 +19,7 @@ import (
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/idempotency"
 	"agento.host/agento/internal/knowledge"
@@ -51,6 +52,7 @@ type devModel struct {
 type resources struct {
 	log      *slog.Logger
 	db       *database.DB
+	secrets  *vault.Vault
 	driver   runtime.Driver
 	public   net.Listener              // the API
 	internal net.Listener              // the model proxy and the tools, which gateways call
@@ -80,12 +82,15 @@ func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	data, err := f.openAndMigrate(ctx, r.log)
+	data, err := f.openAndMigrate(ctx, r.log, f.keySource())
 	if err != nil {
 		return nil, err
 	}
 	r.db = data.db
 	r.closers = append(r.closers, data.Close)
+	if r.secrets, err = vault.Open(ctx, r.db, *f.keySource()); err != nil {
+		return nil, err
+	}
 	openClaw, err := install.Install(ctx, install.Settings{Dir: f.RuntimeDir, Progress: t.err})
 	if err != nil {
 		return nil, fmt.Errorf("install the agent runtime: %w", err)
@@ -138,10 +143,7 @@ func newServer(ctx context.Context, f serveFlags, model devModel, t *terminal) (
 // buildServices builds every service from the ones above it: records first, then what
 // runs agents, then what callers use.
 func buildServices(ctx context.Context, r *resources, f serveFlags, model devModel, plans *access.Plans) (*server, error) {
-	secrets, err := f.vault()
-	if err != nil {
-		return nil, err
-	}
+	secrets := r.secrets
 	guard := netguard.Guard{AllowPrivate: f.AllowPrivateEndpoints}
 	if model.addr.IsValid() {
 		guard.Trusted = []netip.AddrPort{model.addr}
@@ -205,7 +207,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
 		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base}),
-		Ready:  readiness(started, r.db), Version: version, Log: r.log,
+		Ready:  readiness(started, r.db, secrets), Version: version, Log: r.log,
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
@@ -274,15 +276,21 @@ func (r *resources) sharedReports() agentstatus.Reports {
 	return r.reports
 }
 
-// readiness returns the check of /readyz: the loops have started and the database
-// answers.
-func readiness(started <-chan struct{}, db *database.DB) func(context.Context) error {
+// readiness returns the check of /readyz: the loops have started, the database answers,
+// and it is one that the vault's master key belongs to.
+func readiness(started <-chan struct{}, db *database.DB, secrets *vault.Vault) func(context.Context) error {
 	return func(ctx context.Context) error {
 		select {
 		case <-started:
-			return db.Ping(ctx)
 		default:
 			return errors.New("starting")
 		}
+		if err := db.Ping(ctx); err != nil {
+			return err
+		}
+		if err := secrets.CheckMasterKey(ctx, db); err != nil {
+			return fault.New(fault.Unavailable, "The master key does not belong to the database: %v.", err).Because(err)
+		}
+		return nil
 	}
 }

@@ -122,8 +122,9 @@ type openedData struct {
 func (o openedData) Close() error { return errors.Join(o.db.Close(), o.unlock()) }
 
 // openAndMigrate makes the data directory if it is missing, locks it, and opens its
-// database after creating or migrating it. Only serve, dev and migrate do this.
-func (d dataFlags) openAndMigrate(ctx context.Context, log *slog.Logger) (_ openedData, err error) {
+// database after creating or migrating it. Only serve, dev and migrate do this. key is nil
+// for what needs no vault. A wrong master key is refused before anything is written.
+func (d dataFlags) openAndMigrate(ctx context.Context, log *slog.Logger, key *vault.KeySource) (_ openedData, err error) {
 	if err := os.MkdirAll(d.Data, 0o700); err != nil {
 		return openedData{}, fmt.Errorf("make data directory: %w", err)
 	}
@@ -131,7 +132,10 @@ func (d dataFlags) openAndMigrate(ctx context.Context, log *slog.Logger) (_ open
 	if o.unlock, err = lockData(ctx, d.Data); err != nil {
 		return openedData{}, err
 	}
-	if o.migrated, err = database.Migrate(ctx, d.databasePath()); err == nil {
+	if err = d.checkKey(ctx, key); err == nil {
+		o.migrated, err = database.Migrate(ctx, d.databasePath())
+	}
+	if err == nil {
 		o.db, err = database.Open(ctx, database.Settings{Path: d.databasePath(), Log: log, Observe: logSlowTransaction(log)})
 	}
 	if err != nil {
@@ -168,8 +172,8 @@ const (
 )
 
 // withAdmin calls do with the admin API of the running server, or with one of its own on
-// the database, whose lock it has meanwhile. openVault is nil for what needs no vault.
-func (d dataFlags) withAdmin(ctx context.Context, m mode, openVault func() (*vault.Vault, error), do func(*admin.Client) error) (err error) {
+// the database, whose lock it has meanwhile. key is nil for what needs no vault.
+func (d dataFlags) withAdmin(ctx context.Context, m mode, key *vault.KeySource, do func(*admin.Client) error) (err error) {
 	var c *admin.Client
 	release := func() error { return nil }
 	err = poll(ctx, commandTimeout, func() error {
@@ -177,7 +181,7 @@ func (d dataFlags) withAdmin(ctx context.Context, m mode, openVault func() (*vau
 		if c, err = d.dialServer(ctx); c != nil || err != nil {
 			return err
 		}
-		c, release, err = d.openAdmin(ctx, m, openVault)
+		c, release, err = d.openAdmin(ctx, m, key)
 		return err
 	})
 	if errors.Is(err, errLocked) {
@@ -205,7 +209,7 @@ func (d dataFlags) dialServer(ctx context.Context) (*admin.Client, error) {
 }
 
 // openAdmin locks the data directory and opens its database. Errors: errLocked.
-func (d dataFlags) openAdmin(ctx context.Context, m mode, openVault func() (*vault.Vault, error)) (_ *admin.Client, release func() error, err error) {
+func (d dataFlags) openAdmin(ctx context.Context, m mode, key *vault.KeySource) (_ *admin.Client, release func() error, err error) {
 	how, create := syscall.LOCK_SH, false
 	if m == writing {
 		_, err := os.Stat(d.databasePath())
@@ -215,29 +219,30 @@ func (d dataFlags) openAdmin(ctx context.Context, m mode, openVault func() (*vau
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := d.checkKey(ctx, key); err != nil {
+		return nil, nil, errors.Join(err, unlock())
+	}
 	log := slog.New(slog.DiscardHandler)
 	db, err := database.Open(ctx, database.Settings{Path: d.databasePath(), Log: log, ReadOnly: m == reading})
 	if err != nil {
 		return nil, nil, errors.Join(err, unlock())
 	}
 	release = func() error { return errors.Join(db.Close(), unlock()) }
-	h, err := d.adminSettings(db, openVault, log)
+	secrets, err := openVault(ctx, db, m, key)
+	if err != nil {
+		return nil, nil, errors.Join(err, release())
+	}
+	h, err := d.adminSettings(db, secrets, log)
 	if err != nil {
 		return nil, nil, errors.Join(err, release())
 	}
 	return admin.Local(admin.New(h)), release, nil
 }
 
-func (d dataFlags) adminSettings(db *database.DB, openVault func() (*vault.Vault, error), log *slog.Logger) (admin.Settings, error) {
+func (d dataFlags) adminSettings(db *database.DB, key *vault.Vault, log *slog.Logger) (admin.Settings, error) {
 	plans, err := d.plans()
 	if err != nil {
 		return admin.Settings{}, err
-	}
-	var key *vault.Vault
-	if openVault != nil {
-		if key, err = openVault(); err != nil {
-			return admin.Settings{}, err
-		}
 	}
 	events := event.NewLog(db)
 	secrets := vault.NewInstallation(db, key, events)

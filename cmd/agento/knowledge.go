@@ -99,7 +99,7 @@ func (c knowledgeReembed) Run(ctx context.Context, t *terminal) error {
 	in := admin.Reembed{
 		Embedder: c.Embedder, URL: c.EmbedderURL, Model: c.EmbedderModel, Size: c.EmbedderSize, Dir: c.EmbedderDir, DropOld: c.DropOld,
 	}
-	return c.withAdmin(ctx, writing, c.vault, func(api *admin.Client) error {
+	return c.withAdmin(ctx, writing, c.keySource(), func(api *admin.Client) error {
 		done, err := api.Reembed(ctx, in, func(p admin.Reembedded) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", p.Done, p.Total) })
 		if err != nil {
 			return err

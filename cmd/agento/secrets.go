@@ -32,7 +32,7 @@ func (c secretSet) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return c.withAdmin(ctx, writing, c.vault, func(api *admin.Client) error {
+	return c.withAdmin(ctx, writing, c.keySource(), func(api *admin.Client) error {
 		if err := api.SetSecret(ctx, c.Name, value); err != nil {
 			return err
 		}
@@ -65,11 +65,11 @@ func hideSecretArgument(err error) error {
 	return errors.New("give the secret on standard input: agento secrets set NAME < FILE. Other users can see the arguments of a command, and shells store them")
 }
 
-type secretList struct{ dataFlags }
+type secretList struct{ vaultFlags }
 
 // Run lists the secrets.
 func (c secretList) Run(ctx context.Context, t *terminal) error {
-	return c.withAdmin(ctx, reading, nil, func(api *admin.Client) error {
+	return c.withAdmin(ctx, reading, c.keySource(), func(api *admin.Client) error {
 		all, err := api.Secrets(ctx)
 		if err != nil {
 			return err
@@ -89,7 +89,7 @@ type secretDelete struct {
 
 // Run deletes the secret.
 func (c secretDelete) Run(ctx context.Context, t *terminal) error {
-	return c.withAdmin(ctx, writing, c.vault, func(api *admin.Client) error {
+	return c.withAdmin(ctx, writing, c.keySource(), func(api *admin.Client) error {
 		if err := api.DeleteSecret(ctx, c.Name); err != nil {
 			return err
 		}

@@ -19,7 +19,6 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
-	"agento.host/agento/internal/vault"
 )
 
 // shutdownTimeout is how long requests may take to finish after the signal to stop.
@@ -132,27 +131,6 @@ func ignoreTimeout(err error) error {
 		return nil
 	}
 	return err
-}
-
-// vaultFlags name the data directory and the key of its secrets.
-type vaultFlags struct {
-	dataFlags
-	MasterKey string `help:"Master key, 64 hex digits. Default: a file in the data directory."`
-}
-
-func (f vaultFlags) vault() (*vault.Vault, error) {
-	if f.MasterKey != "" {
-		key, err := vault.ParseMasterKey([]byte(f.MasterKey))
-		if err != nil {
-			return nil, err
-		}
-		return vault.New(key)
-	}
-	key, err := vault.MasterKey(filepath.Join(f.Data, "master.key"))
-	if err != nil {
-		return nil, err
-	}
-	return vault.New(key)
 }
 
 func logger(t *terminal, level string) *slog.Logger {

@@ -60,9 +60,6 @@ func (i *Installation) Set(ctx context.Context, actor identity.Actor, name provi
 		return err
 	}
 	return i.db.Tx(ctx, "vault.set", func(ctx context.Context, tx *database.Tx) error {
-		if err := i.vault.checkMasterKey(ctx, tx); err != nil {
-			return err
-		}
 		secrets := map[provider.SecretName]Secret{name: value}
 		if err := i.vault.put(ctx, tx, InstallationAccount, InstallationOwner, secrets); err != nil {
 			return err

@@ -77,7 +77,7 @@ func (v *Vault) readBatch(ctx context.Context, q database.Reader, account identi
 		all[owner] = Owned{Secrets: map[provider.SecretName]Secret{}}
 	}
 	for _, k := range keys {
-		key, err := v.openKey(k.box, k.masterID, account, k.owner)
+		key, err := v.openKey(k.box, k.fingerprint, account, k.owner)
 		if err != nil {
 			return err
 		}
@@ -129,14 +129,14 @@ func inOwners(account identity.AccountID, owners []OwnerID) (condition string, a
 }
 
 type sealedKey struct {
-	owner    OwnerID
-	masterID string
-	box      []byte
+	owner       OwnerID
+	fingerprint string
+	box         []byte
 }
 
 func scanSealedKey(r database.Row) (sealedKey, error) {
 	var k sealedKey
-	err := r.Scan(&k.owner, &k.masterID, &k.box)
+	err := r.Scan(&k.owner, &k.fingerprint, &k.box)
 	return k, err
 }
 

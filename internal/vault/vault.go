@@ -41,8 +41,8 @@ func OfAccount(account identity.AccountID) OwnerID { return OwnerID(account) }
 
 // Vault encrypts and decrypts secrets. It is safe for concurrent use.
 type Vault struct {
-	master   cipher.AEAD
-	masterID string
+	master      cipher.AEAD
+	fingerprint string // of the master key
 }
 
 // New returns a vault with a master key of 32 bytes.
@@ -52,7 +52,7 @@ func New(master []byte) (*Vault, error) {
 		return nil, fmt.Errorf("master key: %w", err)
 	}
 	sum := sha256.Sum256(append([]byte("agento master key "), master...))
-	return &Vault{master: aead, masterID: hex.EncodeToString(sum[:8])}, nil
+	return &Vault{master: aead, fingerprint: hex.EncodeToString(sum[:8])}, nil
 }
 
 // Put stores secrets of an owner and replaces those of the same name. It creates the
@@ -208,40 +208,22 @@ func checkAccount(account identity.AccountID) error {
 	return nil
 }
 
-// checkMasterKey returns an error if the database was used with another master key.
-// Without the check, an operator's command with the wrong key would store a secret that
-// the server cannot decrypt.
-func (v *Vault) checkMasterKey(ctx context.Context, q database.Reader) error {
-	other, err := database.One(ctx, q, database.Scalar[string], `SELECT master_id FROM data_keys WHERE master_id <> $1 LIMIT 1`, v.masterID)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("compare the master key: %w", err)
-	}
-	return v.wrongMasterKey(other)
-}
-
-func (v *Vault) wrongMasterKey(other string) error {
-	return fmt.Errorf("the data key was sealed by master key %s, this is %s: start with the master key file that belongs to this database", other, v.masterID)
-}
-
 func (v *Vault) dataKey(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) ([]byte, error) {
 	var box []byte
-	var masterID string
-	err := q.QueryRowContext(ctx, `SELECT sealed, master_id FROM data_keys WHERE account_id = $1 AND owner_id = $2`, account, owner).Scan(&box, &masterID)
+	var fingerprint string
+	err := q.QueryRowContext(ctx, `SELECT sealed, master_id FROM data_keys WHERE account_id = $1 AND owner_id = $2`, account, owner).Scan(&box, &fingerprint)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNoKey
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read data key: %w", err)
 	}
-	return v.openKey(box, masterID, account, owner)
+	return v.openKey(box, fingerprint, account, owner)
 }
 
-func (v *Vault) openKey(box []byte, masterID string, account identity.AccountID, owner OwnerID) ([]byte, error) {
-	if masterID != v.masterID {
-		return nil, v.wrongMasterKey(masterID)
+func (v *Vault) openKey(box []byte, fingerprint string, account identity.AccountID, owner OwnerID) ([]byte, error) {
+	if fingerprint != v.fingerprint {
+		return nil, v.otherKey(fingerprint)
 	}
 	key, err := open(v.master, box, keyData(account, owner))
 	if err != nil {
@@ -254,7 +236,7 @@ func (v *Vault) newDataKey(ctx context.Context, tx *database.Tx, account identit
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
 	_, err := tx.ExecContext(ctx, `INSERT INTO data_keys (account_id, owner_id, master_id, sealed, created_at) VALUES ($1, $2, $3, $4, $5)`,
-		account, owner, v.masterID, seal(v.master, key, keyData(account, owner)), database.Millis(time.Now()))
+		account, owner, v.fingerprint, seal(v.master, key, keyData(account, owner)), database.Millis(time.Now()))
 	if err != nil {
 		return nil, fmt.Errorf("store data key: %w", err)
 	}

@@ -139,33 +139,6 @@ func TestDeleteAndNames(t *testing.T) {
 	}
 }
 
-func TestMasterKeyIsCreatedOnceAndPrivate(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "master.key")
-	keys := make([][]byte, 8)
-	var all sync.WaitGroup
-	for i := range keys {
-		all.Go(func() {
-			key, err := vault.MasterKey(path)
-			if err != nil {
-				t.Error(err)
-			}
-			keys[i] = key
-		})
-	}
-	all.Wait()
-	for _, k := range keys {
-		if !bytes.Equal(k, keys[0]) || len(k) != 32 {
-			t.Fatal("two processes that started at the same time have two keys")
-		}
-	}
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := vault.MasterKey(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
-		t.Fatal(err)
-	}
-}
-
 func TestSecretIsNeverPrinted(t *testing.T) {
 	s := vault.NewSecret("visible")
 	var logged bytes.Buffer

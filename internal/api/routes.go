@@ -40,7 +40,7 @@ func (s *Server) routes() []route {
 		row("GET /v1/agents", access.AgentsRead, needsAPI, "List agents", s.listAgents),
 		row("POST /v1/agents", access.AgentsWrite, needsAPI, "Create an agent", s.createAgent, notFound, conflict, upstream, timeout).creates().async().check(rest.CheckBody(s.checkNewAgent)),
 		row("GET /v1/agents/{id}", access.AgentsRead, needsAPI, "Get an agent", s.getAgent, notFound),
-		row("PATCH /v1/agents/{id}", access.AgentsWrite, needsAPI, "Update an agent", s.updateAgent, notFound),
+		row("PATCH /v1/agents/{id}", access.AgentsWrite, needsAPI, "Update an agent", s.updateAgent, notFound, conflict),
 		row("DELETE /v1/agents/{id}", access.AgentsWrite, needsAPI, "Delete an agent", s.deleteAgent, notFound, timeout),
 		row("POST /v1/agents/{id}/start", access.AgentsWrite, needsAPI, "Start an agent", s.startAgent, notFound, conflict, upstream, timeout),
 		row("POST /v1/agents/{id}/stop", access.AgentsWrite, needsAPI, "Stop an agent", s.stopAgent, notFound, conflict, upstream, timeout),

@@ -48,6 +48,7 @@ type DB struct {
 	observe func(kind string, held time.Duration) // may be nil
 	erased  chan struct{}                         // has a value if something was erased since the last pass of Run
 	cleanUp func() error                          // removes what opening a read-only database left; may be nil
+	damage  *damageLog
 
 	installation string // the id of the installation; see Installation
 
@@ -75,7 +76,7 @@ func open(ctx context.Context, s Settings, known []migration) (*DB, error) {
 	if err := checkFile(s.Path); err != nil {
 		return nil, err
 	}
-	db := &DB{writer: newWriter(), prepared: map[string]*sql.Stmt{}, log: s.Log, observe: s.Observe, erased: make(chan struct{}, 1)}
+	db := &DB{writer: newWriter(), prepared: map[string]*sql.Stmt{}, log: s.Log, observe: s.Observe, erased: make(chan struct{}, 1), damage: newDamageLog(s.Log)}
 	if db.log == nil {
 		db.log = slog.New(slog.DiscardHandler)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // findByToken returns the agent that a bearer token of a purpose belongs to.
-// Faults: Unauthorized.
+// Faults: Unauthorized; Conflict, if the agent's record is damaged.
 func (m *Manager) findByToken(ctx context.Context, token vault.Secret, purpose string) (agent.Agent, error) {
 	id, _, _ := strings.Cut(token.Reveal(), ".")
 	a, err := m.store.FindByID(ctx, m.db, identity.AgentID(id))
@@ -25,6 +25,9 @@ func (m *Manager) findByToken(ctx context.Context, token vault.Secret, purpose s
 		return a, fault.New(fault.Unauthorized, "This token belongs to no agent.")
 	}
 	if err != nil {
+		return a, err
+	}
+	if err := a.CheckReadable(); err != nil {
 		return a, err
 	}
 	expected, err := m.vault.Token(ctx, m.db, a.AccountID, vault.OfAgent(a.ID), purpose)

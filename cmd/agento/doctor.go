@@ -42,7 +42,7 @@ type finding struct {
 // Run checks everything that agents need. It fails if something must be fixed.
 func (c doctorCommand) Run(ctx context.Context, t *terminal) error {
 	found := append([]finding{c.openclaw()}, machine()...)
-	found = append(found, c.data(), c.database(ctx), c.masterKey(ctx))
+	found = append(append(found, c.data(), c.database(ctx)), c.secrets(ctx)...)
 	bad := 0
 	for _, f := range found {
 		if !f.OK {

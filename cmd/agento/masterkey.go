@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/vault"
@@ -54,23 +57,45 @@ func openVault(ctx context.Context, db *database.DB, m mode, s *vault.KeySource)
 	return vault.Open(ctx, db, *s)
 }
 
-// masterKey returns what doctor says of the master key.
-func (f vaultFlags) masterKey(ctx context.Context) finding {
-	found, source := finding{Part: "master key"}, *f.keySource()
+// secrets returns what doctor says of the master key and of what it sealed.
+func (f vaultFlags) secrets(ctx context.Context) []finding {
+	key, source := finding{Part: "master key"}, *f.keySource()
 	state, err := f.keyState(ctx, source)
 	switch {
 	case err != nil:
-		found.State, found.Fix = err.Error(), "put the master key that the data want into "+source.File+", with mode 0600"
+		key.State, key.Fix = err.Error(), "put the master key that the data want into "+source.File+", with mode 0600"
 	case state.File == "" && state.Given == "":
-		found.State, found.OK = "none (made at the first start)", true
+		key.State, key.OK = "none (made at the first start)", true
 	default:
-		found.State, found.OK = state.File+" in "+source.Place(state), true
-		if state.File == "" {
-			found.State = state.Given + " in " + source.Place(state)
-		}
-		if len(state.Wanted) > 0 {
-			found.State += ", which the data want"
-		}
+		key.State, key.OK = fmt.Sprintf("%s in %s", cmp.Or(state.File, state.Given), source.Place(state)), true
 	}
-	return found
+	if err != nil || len(state.Wanted) == 0 {
+		return []finding{key}
+	}
+	key.State += ", which the data want"
+	return []finding{key, f.unreadable(ctx, state)}
+}
+
+// shownUnreadable is how many owners with unreadable secrets doctor shows.
+const shownUnreadable = 10
+
+// unreadable returns what doctor says of the secrets that the master key sealed.
+func (f vaultFlags) unreadable(ctx context.Context, state vault.KeyState) finding {
+	part := finding{Part: "secrets"}
+	var found []string
+	var total int
+	err := database.View(f.databasePath(), func(q database.Reader) (err error) {
+		found, total, err = state.Unreadable(ctx, q)
+		return err
+	})
+	switch {
+	case err != nil:
+		part.State = err.Error()
+	case len(found) == 0:
+		part.State, part.OK = fmt.Sprintf("all of %d values can be decrypted", total), true
+	default:
+		part.State = fmt.Sprintf("of %d owners some values cannot be decrypted: %s", len(found), strings.Join(found[:min(len(found), shownUnreadable)], "; "))
+		part.Fix = "set these secrets again, or restore a backup (docs/operations.md, Damaged rows)"
+	}
+	return part
 }

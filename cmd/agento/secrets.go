@@ -76,9 +76,9 @@ func (c secretList) Run(ctx context.Context, t *terminal) error {
 		}
 		rows := make([]map[string]any, len(all))
 		for i, s := range all {
-			rows[i] = map[string]any{"name": s.Name, "setAt": formatTime(s.SetAt), "use": s.Use}
+			rows[i] = map[string]any{"name": s.Name, "setAt": formatTime(s.SetAt), "readable": !s.Unreadable, "use": s.Use}
 		}
-		return t.table(rows, "name", "setAt", "use")
+		return t.table(rows, "name", "setAt", "readable", "use")
 	})
 }
 

@@ -58,6 +58,8 @@ type Secret struct {
 	Name  string    `json:"name"`
 	Use   string    `json:"use"`
 	SetAt time.Time `json:"setAt"` // zero: it is not set
+
+	Unreadable bool `json:"unreadable,omitempty"` // it is set and cannot be decrypted
 }
 
 // Garbage is something that is kept, such as a copy of the database, until the operator
@@ -235,7 +237,7 @@ func (s *server) listSecrets(r *http.Request) (any, error) {
 	all, err := s.Secrets.List(r.Context())
 	secrets := make([]Secret, len(all))
 	for i, sec := range all {
-		secrets[i] = Secret{Name: string(sec.Name), Use: sec.Use, SetAt: sec.SetAt}
+		secrets[i] = Secret{Name: string(sec.Name), Use: sec.Use, SetAt: sec.SetAt, Unreadable: sec.Unreadable}
 	}
 	return secrets, err
 }

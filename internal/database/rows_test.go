@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/logtest"
 )
 
@@ -33,7 +34,11 @@ const accounts = `SELECT id, name, created_at FROM accounts ORDER BY id`
 // newDamaged returns a database whose accounts b and c cannot be decoded wholly.
 func newDamaged(t *testing.T, log *slog.Logger) *database.DB {
 	t.Helper()
-	db, err := database.Open(t.Context(), database.Settings{Path: filepath.Join(t.TempDir(), "agento.db"), Log: log})
+	path := filepath.Join(t.TempDir(), "agento.db")
+	if _, err := database.Migrate(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	db, err := database.Open(t.Context(), database.Settings{Path: path, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,11 +131,8 @@ func TestViewChangesNothing(t *testing.T) {
 	if _, err := view(); err == nil {
 		t.Fatal("a database that is missing is viewed")
 	}
-	db, err := database.Open(t.Context(), database.Settings{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Tx(t.Context(), "database.test", func(ctx context.Context, tx *database.Tx) error {
+	db := databasetest.Open(t, path)
+	err := db.Tx(t.Context(), "database.test", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO accounts (id, name, plan_id, created_at) VALUES ('a', 'first', '', 1)`)
 		return err
 	})

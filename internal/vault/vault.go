@@ -56,7 +56,10 @@ func New(master []byte) (*Vault, error) {
 }
 
 // Put stores secrets of an owner and replaces those of the same name. It creates the
-// owner's data key if there is none, also if it is given no secrets.
+// owner's data key if there is none, also if it is given no secrets. It replaces one that
+// is damaged only if it sets every secret that the owner has; delete those that are not
+// known any more before.
+// Faults: Conflict, naming the secrets that are lost with the data key.
 func (v *Vault) Put(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID, secrets map[provider.SecretName]Secret) error {
 	if err := checkAccount(account); err != nil {
 		return err
@@ -69,9 +72,11 @@ func (v *Vault) put(ctx context.Context, tx *database.Tx, account identity.Accou
 		return err
 	}
 	key, err := v.dataKey(ctx, tx, account, owner)
-	if errors.Is(err, ErrNoKey) {
-		key, err = v.newDataKey(ctx, tx, account, owner)
-	} else if len(secrets) > 0 {
+	isNew := errors.Is(err, ErrNoKey)
+	if damaged := (*UnreadableError)(nil); isNew || errors.As(err, &damaged) {
+		key, err = v.makeDataKey(ctx, tx, account, owner, secrets)
+	}
+	if !isNew && len(secrets) > 0 {
 		tx.Erase() // the values that are replaced
 	}
 	if err != nil {
@@ -120,11 +125,15 @@ func (v *Vault) Names(ctx context.Context, q database.Reader, account identity.A
 	if err := checkAccount(account); err != nil {
 		return nil, err
 	}
+	return v.names(ctx, q, account, owner)
+}
+
+func (v *Vault) names(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) ([]provider.SecretName, error) {
 	return database.All(ctx, q, database.Scalar[provider.SecretName],
 		`SELECT name FROM secrets WHERE account_id = $1 AND owner_id = $2 ORDER BY name`, account, owner)
 }
 
-// Read decrypts and returns every secret of an owner.
+// Read decrypts and returns every secret of an owner. Errors: *UnreadableError.
 func (v *Vault) Read(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) (map[provider.SecretName]Secret, error) {
 	if err := checkAccount(account); err != nil {
 		return nil, err
@@ -133,33 +142,19 @@ func (v *Vault) Read(ctx context.Context, q database.Reader, account identity.Ac
 }
 
 func (v *Vault) read(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) (map[provider.SecretName]Secret, error) {
-	sealed, err := database.All(ctx, q, scanSealed,
-		`SELECT name, sealed FROM secrets WHERE account_id = $1 AND owner_id = $2`, account, owner)
-	if err != nil || len(sealed) == 0 {
-		return map[provider.SecretName]Secret{}, err
-	}
-	key, err := v.dataKey(ctx, q, account, owner)
-	if err != nil {
+	all := map[OwnerID]Owned{}
+	if err := v.readBatch(ctx, q, account, []OwnerID{owner}, all); err != nil {
 		return nil, err
 	}
-	aead, err := newAEAD(key)
-	if err != nil {
-		return nil, err
+	if u := all[owner].unreadable; u != nil {
+		return nil, u
 	}
-	secrets := make(map[provider.SecretName]Secret, len(sealed))
-	for _, s := range sealed {
-		plain, err := open(aead, s.box, secretData(account, owner, s.name))
-		if err != nil {
-			return nil, fmt.Errorf("open secret %s: %w", s.name, err)
-		}
-		secrets[s.name] = NewSecret(string(plain))
-	}
-	return secrets, nil
+	return all[owner].Secrets, nil
 }
 
 // Token returns the owner's bearer token for a purpose, 64 hex digits. It is derived
 // from the owner's data key: it is stored nowhere, and is invalid once the owner is
-// shredded. Errors: ErrNoKey.
+// shredded. Errors: ErrNoKey; *UnreadableError, if the data key cannot be opened.
 func (v *Vault) Token(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID, purpose string) (Secret, error) {
 	if err := checkAccount(account); err != nil {
 		return Secret{}, err
@@ -218,7 +213,11 @@ func (v *Vault) dataKey(ctx context.Context, q database.Reader, account identity
 	if err != nil {
 		return nil, fmt.Errorf("read data key: %w", err)
 	}
-	return v.openKey(box, fingerprint, account, owner)
+	key, err := v.openKey(box, fingerprint, account, owner)
+	if err != nil {
+		return nil, &UnreadableError{Key: true, cause: err}
+	}
+	return key, nil
 }
 
 func (v *Vault) openKey(box []byte, fingerprint string, account identity.AccountID, owner OwnerID) ([]byte, error) {
@@ -227,32 +226,23 @@ func (v *Vault) openKey(box []byte, fingerprint string, account identity.Account
 	}
 	key, err := open(v.master, box, keyData(account, owner))
 	if err != nil {
-		return nil, fmt.Errorf("open data key: %w", err)
+		return nil, err
 	}
 	return key, nil
 }
 
+// newDataKey stores a new data key, which replaces a damaged one. The revision of the
+// owner's secrets continues.
 func (v *Vault) newDataKey(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) ([]byte, error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
-	_, err := tx.ExecContext(ctx, `INSERT INTO data_keys (account_id, owner_id, master_id, sealed, created_at) VALUES ($1, $2, $3, $4, $5)`,
+	_, err := tx.ExecContext(ctx, `INSERT INTO data_keys (account_id, owner_id, master_id, sealed, created_at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (account_id, owner_id) DO UPDATE SET master_id = excluded.master_id, sealed = excluded.sealed, created_at = excluded.created_at`,
 		account, owner, v.fingerprint, seal(v.master, key, keyData(account, owner)), database.Millis(time.Now()))
 	if err != nil {
 		return nil, fmt.Errorf("store data key: %w", err)
 	}
 	return key, nil
-}
-
-// sealedSecret is a secret as the database stores it.
-type sealedSecret struct {
-	name provider.SecretName
-	box  []byte // nonce and ciphertext
-}
-
-func scanSealed(r database.Row) (sealedSecret, error) {
-	var s sealedSecret
-	err := r.Scan(&s.name, &s.box)
-	return s, err
 }
 
 func newAEAD(key []byte) (cipher.AEAD, error) {

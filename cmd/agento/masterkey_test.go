@@ -2,6 +2,8 @@ package main
 
 import (
 	"crypto/sha256"
+	"errors"
+	"io"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -112,8 +114,18 @@ func TestWrongMasterKeyIsRefused(t *testing.T) {
 
 	write(string(kept))
 	in.start()
-	if code := statusOf(t, in.url+"/readyz"); code != http.StatusOK {
-		t.Errorf("/readyz answers %d", code)
+	db := in.openDatabase()
+	for _, fingerprint := range []string{"0000000000000000", v.Fingerprint()} { // as if the database were replaced
+		if _, err := db.ExecContext(t.Context(), `UPDATE master_key SET fingerprint = $1`, fingerprint); err != nil {
+			t.Fatal(err)
+		}
+		code, body := get(t, in.url+"/readyz")
+		if replaced := fingerprint != v.Fingerprint(); replaced != (code == http.StatusServiceUnavailable && strings.Contains(body, "master key")) {
+			t.Errorf("/readyz answers %d %s", code, body)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
 	}
 	in.kill() // what it has written last is in the WAL
 	if err := os.Remove(keyPath); err != nil {
@@ -143,7 +155,8 @@ func TestDoctorMakesNoKey(t *testing.T) {
 	}
 }
 
-func statusOf(t *testing.T, url string) int {
+// get returns the status and the body of a response.
+func get(t *testing.T, url string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -153,8 +166,9 @@ func statusOf(t *testing.T, url string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := res.Body.Close(); err != nil {
+	body, err := io.ReadAll(res.Body)
+	if err := errors.Join(err, res.Body.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return res.StatusCode
+	return res.StatusCode, string(body)
 }

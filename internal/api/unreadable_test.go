@@ -117,6 +117,23 @@ func TestUnreadableSecrets(t *testing.T) {
 	}
 }
 
+// What docs/operations.md says for a lost master key: the records go on without secrets.
+func TestLostMasterKey(t *testing.T) {
+	env := newEnv(t, options{})
+	mine := env.newFixture("mine")
+	agent := "/v1/agents/" + mine.agent
+	env.execute(`DELETE FROM secrets`)
+	env.execute(`DELETE FROM data_keys`)
+	if shown := mine.awaitError(mine.agent); !strings.Contains(shown, "data key of the agent is lost") {
+		t.Errorf("lastError is %q", shown)
+	}
+	mine.do("GET", agent+"/logs", nil).expectError(http.StatusConflict, "conflict")
+	mine.do("PUT", agent+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-owned"}}`).expect(200)
+	mine.do("POST", agent+"/start", nil).expect(200)
+	mine.do("POST", agent+"/chat/messages", `{"message":"Hello"}`).expect(200)
+	mine.do("GET", agent+"/logs", nil).expect(200)
+}
+
 // Requests with an Idempotency-Key need the account's data key. It seals nothing else.
 func TestUnreadableDataKeyOfTheAccount(t *testing.T) {
 	env := newEnv(t, options{})

@@ -39,8 +39,8 @@ func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection
 		return nil, err
 	}
 	g, err := m.Client(ctx, a)
-	if unreadable := (*vault.UnreadableError)(nil); errors.As(err, &unreadable) {
-		return nil, fault.New(fault.NotRunning, "The data key of the agent cannot be opened. GET /v1/agents/%s says what to do.", a.ID).Because(err)
+	if isKeyDamaged(err) {
+		return nil, fault.New(fault.NotRunning, "The data key of the agent is damaged. GET /v1/agents/%s says what to do.", a.ID).Because(err)
 	}
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -37,7 +38,7 @@ type credentials struct {
 	// What the agent should have and cannot be decrypted.
 	unreadable       []provider.SecretName // its own
 	unreadableShared []provider.SecretName // its swarm's
-	unreadableKey    bool                  // its data key
+	keyError         error                 // why its data key cannot be used; nil: it can
 }
 
 // newCredentials returns the credentials of an agent with these secrets of its own and
@@ -47,8 +48,9 @@ func newCredentials(own, shared vault.Owned) credentials {
 	maps.Copy(c.secrets, shared.Secrets)
 	maps.Copy(c.secrets, own.Secrets)
 	if u := own.Unreadable(); u != nil {
-		c.unreadable, c.unreadableKey = u.Names, u.Key
+		c.unreadable = u.Names
 	}
+	_, c.keyError = own.Token(purposeGateway)
 	for _, name := range c.unreadable {
 		delete(c.secrets, name) // the swarm's is not meant to be used
 	}
@@ -65,10 +67,10 @@ func newCredentials(own, shared vault.Owned) credentials {
 func (c credentials) check(a agent.Agent) error {
 	var text string
 	switch {
-	case c.unreadableKey && len(c.unreadable) == 0:
-		text = fmt.Sprintf("The data key of the agent cannot be opened: set a secret with PUT /v1/agents/%s/secrets, which makes a new one", a.ID)
-	case c.unreadableKey:
-		text = fmt.Sprintf("The data key of the agent cannot be opened, and its secrets are lost with it: set or delete all of them (%s) in one request with PUT /v1/agents/%s/secrets", join(c.unreadable), a.ID)
+	case c.keyError != nil && len(c.unreadable) == 0:
+		text = fmt.Sprintf("The data key of the agent is lost: set its secrets with PUT /v1/agents/%s/secrets, which makes a new one", a.ID)
+	case c.keyError != nil:
+		text = fmt.Sprintf("The data key of the agent is damaged, and its secrets are lost with it: set or delete all of them (%s) in one request with PUT /v1/agents/%s/secrets", join(c.unreadable), a.ID)
 	case len(c.unreadable) > 0:
 		text = fmt.Sprintf("Secrets of the agent cannot be decrypted: set %s again with PUT /v1/agents/%s/secrets", join(c.unreadable), a.ID)
 	case len(c.unreadableShared) > 0:
@@ -77,6 +79,13 @@ func (c credentials) check(a agent.Agent) error {
 		return nil
 	}
 	return &SpecError{Category: agent.CategoryRecord, Message: text + ", and start the agent again. Or ask the operator to restore a backup."}
+}
+
+// isKeyDamaged reports whether an error of the vault means that a data key is damaged or
+// lost.
+func isKeyDamaged(err error) bool {
+	unreadable := (*vault.UnreadableError)(nil)
+	return errors.Is(err, vault.ErrNoKey) || errors.As(err, &unreadable)
 }
 
 func join(names []provider.SecretName) string {
@@ -137,7 +146,7 @@ func (m *Manager) SecretValues(ctx context.Context, a agent.Agent) ([]vault.Secr
 		return nil, err
 	}
 	if unreadable := c.check(a); unreadable != nil {
-		return nil, fault.New(fault.Conflict, "The log cannot be shown, because it may contain secrets that cannot be masked. %s", unreadable)
+		return nil, fault.New(fault.Conflict, "The log cannot be shown, because it may contain secrets that cannot be masked. %s", unreadable).Because(c.keyError)
 	}
 	var values []vault.Secret
 	for _, s := range c.secrets {

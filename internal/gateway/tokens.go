@@ -31,8 +31,8 @@ func (m *Manager) findByToken(ctx context.Context, token vault.Secret, purpose s
 		return a, err
 	}
 	expected, err := m.vault.Token(ctx, m.db, a.AccountID, vault.OfAgent(a.ID), purpose)
-	if unreadable := (*vault.UnreadableError)(nil); errors.As(err, &unreadable) {
-		return a, fault.New(fault.Conflict, "The data key of the agent cannot be opened. GET /v1/agents/%s says what to do.", a.ID).Because(err)
+	if isKeyDamaged(err) {
+		return a, fault.New(fault.Conflict, "The data key of the agent is damaged. GET /v1/agents/%s says what to do.", a.ID).Because(err)
 	}
 	if err != nil {
 		return a, fmt.Errorf("token of agent %s: %w", a.ID, err)

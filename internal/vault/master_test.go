@@ -120,6 +120,35 @@ func TestDatabaseFromBeforeCheckValues(t *testing.T) {
 	}
 }
 
+// A server that started with another key made data keys beside those of the first. Both
+// keys fit; what the other one sealed is unreadable.
+func TestDatabaseOfTwoMasterKeys(t *testing.T) {
+	db := databasetest.New(t)
+	other, err := vault.New(bytes.Repeat([]byte{8}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, newVault(t), db, "a", "1", "token", "x")
+	put(t, other, db, "a", "2", "token", "y")
+	_, err = vault.Open(t.Context(), db, vault.KeySource{File: keyFile(t, keyText(9))})
+	for _, want := range []string{fingerprint(t, 7), fingerprint(t, 8)} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	v, err := vault.Open(t.Context(), db, vault.KeySource{File: keyFile(t, keyText(8))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owned, err := v.ReadMany(t.Context(), db, "a", "1", "2")
+	if err != nil || owned["1"].Unreadable() == nil || !strings.Contains(owned["1"].Unreadable().Error(), fingerprint(t, 7)) || owned["2"].Secrets["token"].Reveal() != "y" {
+		t.Error(owned["1"].Unreadable(), err)
+	}
+	if _, err := vault.Open(t.Context(), db, vault.KeySource{File: keyFile(t, keyText(7))}); err == nil {
+		t.Error("the database takes both keys in turn")
+	}
+}
+
 func TestOpenRefusesWhatIsNotTheMasterKeyOfTheData(t *testing.T) {
 	db := databasetest.New(t)
 	if _, err := vault.Open(t.Context(), db, vault.KeySource{File: keyFile(t, keyText(7))}); err != nil {

@@ -289,7 +289,7 @@ func readiness(started <-chan struct{}, db *database.DB, secrets *vault.Vault) f
 			return err
 		}
 		if err := secrets.CheckMasterKey(ctx, db); err != nil {
-			return fault.New(fault.Unavailable, "The master key does not belong to the database: %v.", err).Because(err)
+			return fault.New(fault.Unavailable, "The master key does not belong to the database: %v.", err)
 		}
 		return nil
 	}

@@ -30,7 +30,7 @@ func (in *installation) files() map[string]string {
 			return err
 		}
 		var data []byte
-		if !d.IsDir() {
+		if d.Type().IsRegular() { // not a socket
 			if data, err = os.ReadFile(path); err != nil {
 				return err
 			}

@@ -20,9 +20,9 @@ const (
 	masterKeyFile = "master.key"
 )
 
-// files returns the digest of every file of the data directory, except for what a reader
+// digests returns the digest of every file of the data directory, except for what a reader
 // of the database may change: the lock, and the index of the WAL.
-func (in *installation) files() map[string]string {
+func (in *installation) digests() map[string]string {
 	in.t.Helper()
 	all := map[string]string{}
 	err := filepath.WalkDir(in.data, func(path string, d fs.DirEntry, err error) error {
@@ -51,14 +51,14 @@ func (in *installation) files() map[string]string {
 // returns what it says.
 func (in *installation) refused(env string, args ...string) string {
 	in.t.Helper()
-	before := in.files()
+	before := in.digests()
 	cmd := in.program(args...)
 	cmd.Env = append(cmd.Env, env)
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		in.t.Fatalf("agento %s succeeds:\n%s", strings.Join(args, " "), out)
 	}
-	if after := in.files(); !maps.Equal(before, after) {
+	if after := in.digests(); !maps.Equal(before, after) {
 		in.t.Errorf("agento %s changed the data directory:\n%v\n%v", strings.Join(args, " "), before, after)
 	}
 	return string(out)
@@ -83,7 +83,7 @@ func TestWrongMasterKeyIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	commands := [][]string{
-		{"serve", "--listen=127.0.0.1:0"}, {"dev", "--listen=127.0.0.1:0"}, {"secrets", "list"}, {"knowledge", "reembed"}, {"doctor"},
+		{"serve", "--listen=127.0.0.1:0"}, {"dev", "--listen=127.0.0.1:0"}, {"migrate"}, {"secrets", "list"}, {"knowledge", "reembed"}, {"doctor"},
 	}
 	check := func(what, env string) {
 		t.Helper()
@@ -138,6 +138,9 @@ func TestWrongMasterKeyIsRefused(t *testing.T) {
 	}
 	in.start()
 	in.stop()
+	in.exec(forgetLastMigration)
+	write(otherKey)
+	check("another key, and a database to migrate", "")
 }
 
 // TestDoctorMakesNoKey: doctor reads.

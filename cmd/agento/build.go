@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
@@ -18,6 +19,7 @@ import (
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/idempotency"
 	"agento.host/agento/internal/knowledge"
@@ -50,9 +52,11 @@ type devModel struct {
 type resources struct {
 	log      *slog.Logger
 	db       *database.DB
+	secrets  *vault.Vault
 	driver   runtime.Driver
 	public   net.Listener              // the API
 	internal net.Listener              // the model proxy and the tools, which gateways call
+	admin    net.Listener              // the operator's commands
 	reports  *agentstatus.RedisReports // nil: no Redis
 
 	closers []func() error
@@ -69,7 +73,7 @@ func (r *resources) Close() error {
 	return err
 }
 
-// openResources opens the database, the data directory, the driver and the listeners.
+// openResources opens the data directory, the driver and the listeners.
 // It closes what it has opened if it fails.
 func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources, err error) {
 	r := &resources{log: logger(t, f.LogLevel)}
@@ -78,15 +82,15 @@ func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	if r.db, err = f.database(ctx, r.log); err != nil {
-		return nil, err
-	}
-	r.closers = append(r.closers, r.db.Close)
-	lock, err := lockData(f.Data)
+	data, err := f.openAndMigrate(ctx, r.log, f.keySource())
 	if err != nil {
 		return nil, err
 	}
-	r.closers = append(r.closers, lock.Close)
+	r.db = data.db
+	r.closers = append(r.closers, data.Close)
+	if r.secrets, err = vault.Open(ctx, r.db, *f.keySource()); err != nil {
+		return nil, err
+	}
 	openClaw, err := install.Install(ctx, install.Settings{Dir: f.RuntimeDir, Progress: t.err})
 	if err != nil {
 		return nil, fmt.Errorf("install the agent runtime: %w", err)
@@ -129,16 +133,17 @@ func newServer(ctx context.Context, f serveFlags, model devModel, t *terminal) (
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
+	if r.admin, err = admin.Listen(ctx, f.Data); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	r.closers = append(r.closers, r.admin.Close)
 	return s, nil
 }
 
 // buildServices builds every service from the ones above it: records first, then what
 // runs agents, then what callers use.
 func buildServices(ctx context.Context, r *resources, f serveFlags, model devModel, plans *access.Plans) (*server, error) {
-	secrets, err := f.vault()
-	if err != nil {
-		return nil, err
-	}
+	secrets := r.secrets
 	guard := netguard.Guard{AllowPrivate: f.AllowPrivateEndpoints}
 	if model.addr.IsValid() {
 		guard.Trusted = []netip.AddrPort{model.addr}
@@ -151,7 +156,8 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events), swarm.NewStore(r.db), agent.NewStore(r.db, events)
 	skillRecords := skill.NewStore(skill.StoreSettings{DB: r.db, Dir: openclaw.SkillsDir, Log: r.log})
 	meter := modelproxy.NewMeter(r.db, r.log)
-	embedder, err := f.embedder(guard, vault.NewInstallation(r.db, secrets, events))
+	installationSecrets := vault.NewInstallation(r.db, secrets, events)
+	embedder, err := f.embedder(guard, installationSecrets)
 	if err != nil {
 		return nil, fmt.Errorf("--embedder: %w", err)
 	}
@@ -201,16 +207,19 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
 		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base}),
-		Ready:  readiness(started, r.db), Version: version, Log: r.log,
+		Ready:  readiness(started, r.db, secrets), Version: version, Log: r.log,
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run,
+		requests.Run, r.db.Run,
 	}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}
-	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, loops: loops, started: started}, nil
+	commands := admin.New(admin.Settings{
+		Accounts: accounts, Secrets: installationSecrets, Collectors: collectors(f.databasePath()), Reembed: reembed(r.db, events, installationSecrets),
+	})
+	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, adminHandler: commands, loops: loops, started: started}, nil
 }
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no
@@ -267,15 +276,21 @@ func (r *resources) sharedReports() agentstatus.Reports {
 	return r.reports
 }
 
-// readiness returns the check of /readyz: the loops have started and the database
-// answers.
-func readiness(started <-chan struct{}, db *database.DB) func(context.Context) error {
+// readiness returns the check of /readyz: the loops have started, the database answers,
+// and it is one that the vault's master key belongs to.
+func readiness(started <-chan struct{}, db *database.DB, secrets *vault.Vault) func(context.Context) error {
 	return func(ctx context.Context) error {
 		select {
 		case <-started:
-			return db.Ping(ctx)
 		default:
 			return errors.New("starting")
 		}
+		if err := db.Ping(ctx); err != nil {
+			return err
+		}
+		if err := secrets.CheckMasterKey(ctx, db); err != nil {
+			return fault.New(fault.Unavailable, "The master key does not belong to the database: %v.", err)
+		}
+		return nil
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
+	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/openclaw/install"
 )
 
@@ -24,7 +27,7 @@ func (c installCommand) Run(ctx context.Context, t *terminal) error {
 }
 
 type doctorCommand struct {
-	dataFlags
+	vaultFlags
 	RuntimeDir string `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
 }
 
@@ -37,9 +40,9 @@ type finding struct {
 }
 
 // Run checks everything that agents need. It fails if something must be fixed.
-func (c doctorCommand) Run(t *terminal) error {
+func (c doctorCommand) Run(ctx context.Context, t *terminal) error {
 	found := append([]finding{c.openclaw()}, machine()...)
-	found = append(found, c.data())
+	found = append(append(found, c.data(), c.database(ctx)), c.secrets(ctx)...)
 	bad := 0
 	for _, f := range found {
 		if !f.OK {
@@ -96,17 +99,36 @@ func machine() []finding {
 
 func (c doctorCommand) data() finding {
 	f := finding{Part: "data directory", State: c.Data, OK: true}
-	if _, err := os.Stat(c.Data); errors.Is(err, os.ErrNotExist) {
+	info, err := os.Stat(c.Data)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		f.State += " (made at the first start)"
 		return f
+	case err == nil && !info.IsDir():
+		err = fmt.Errorf("%s is not a directory", c.Data)
+	case err == nil:
+		err = unix.Access(c.Data, unix.W_OK) // a file to try it would be a change
 	}
-	probe, err := os.CreateTemp(c.Data, ".doctor-*")
 	if err != nil {
 		f.OK, f.State, f.Fix = false, err.Error(), "make "+filepath.Clean(c.Data)+" writable, or choose another --data"
+	}
+	return f
+}
+
+// database opens the database as a command that reads does.
+func (c doctorCommand) database(ctx context.Context) finding {
+	f := finding{Part: "database", OK: true}
+	if _, err := os.Stat(c.databasePath()); errors.Is(err, os.ErrNotExist) {
+		f.State = "none (made at the first start)"
 		return f
 	}
-	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
-		f.OK, f.State = false, err.Error()
+	err := c.withAdmin(ctx, reading, nil, func(api *admin.Client) error {
+		copies, err := api.Garbage(ctx)
+		f.State = fmt.Sprintf("opens; agento gc would remove %d of its copies", len(copies))
+		return err
+	})
+	if err != nil {
+		f.OK, f.State = false, err.Error() // which says what to do
 	}
 	return f
 }

@@ -65,6 +65,7 @@ func newInstallation(t *testing.T, accounts ...string) *installation {
 			t.Logf("the server's log:\n%s", in.logs)
 		}
 	})
+	in.run("migrate")
 	for _, name := range accounts {
 		in.run("accounts", "create", name)
 		in.keys[name] = strings.TrimSpace(in.run("keys", "create", name, "--rate-limit", "10000"))

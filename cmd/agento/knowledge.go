@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/admin"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/netguard"
@@ -18,7 +19,7 @@ import (
 type knowledgeCommand struct {
 	Add     knowledgeAdd     `cmd:"" help:"Add texts to a knowledge base."`
 	Search  knowledgeSearch  `cmd:"" help:"Search a knowledge base."`
-	Reembed knowledgeReembed `cmd:"" help:"Embed every entry with another model, in the data directory. The server may be running, and the command can be interrupted and repeated."`
+	Reembed knowledgeReembed `cmd:"" help:"Embed every entry with another model. The server may be running, and the command can be interrupted and repeated."`
 }
 
 // knowledgeOwner names the agent or swarm that the knowledge belongs to.
@@ -94,32 +95,37 @@ type knowledgeReembed struct {
 }
 
 // Run embeds the entries that have no vector of the model yet.
-func (c knowledgeReembed) Run(ctx context.Context, t *terminal) (err error) {
-	db, err := c.database(ctx, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
+func (c knowledgeReembed) Run(ctx context.Context, t *terminal) error {
+	in := admin.Reembed{
+		Embedder: c.Embedder, URL: c.EmbedderURL, Model: c.EmbedderModel, Size: c.EmbedderSize, Dir: c.EmbedderDir, DropOld: c.DropOld,
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	secrets, err := c.vault()
-	if err != nil {
-		return err
-	}
-	events := event.NewLog(db)
-	embedder, err := c.embedder(netguard.Guard{}, vault.NewInstallation(db, secrets, events))
-	if err != nil {
-		return err
-	}
-	base := knowledge.New(knowledge.Settings{DB: db, Events: events, Embedder: embedder, Log: slog.New(slog.DiscardHandler)})
-	done, err := base.Reembed(ctx, embedder, func(r knowledge.ReembedProgress) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", r.Done, r.Total) })
-	if err != nil {
-		return err
-	}
-	if c.DropOld {
-		if err := dropOtherModels(ctx, base, embedder.Name()); err != nil {
+	return c.withAdmin(ctx, writing, c.keySource(), func(api *admin.Client) error {
+		done, err := api.Reembed(ctx, in, func(p admin.Reembedded) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", p.Done, p.Total) })
+		if err != nil {
 			return err
 		}
+		return t.print(done, fmt.Sprintf("embedded %d entries with %s", done.Done, done.Embedder))
+	})
+}
+
+// reembed returns what embeds the knowledge in a database.
+func reembed(db *database.DB, events *event.Log, secrets *vault.Installation) func(context.Context, admin.Reembed, func(admin.Reembedded)) (admin.Reembedded, error) {
+	return func(ctx context.Context, in admin.Reembed, progress func(admin.Reembedded)) (admin.Reembedded, error) {
+		flags := embedderFlags{Embedder: in.Embedder, EmbedderURL: in.URL, EmbedderModel: in.Model, EmbedderSize: in.Size, EmbedderDir: in.Dir}
+		embedder, err := flags.embedder(netguard.Guard{}, secrets)
+		if err != nil {
+			return admin.Reembedded{}, err
+		}
+		result := func(r knowledge.ReembedProgress) admin.Reembedded {
+			return admin.Reembedded{Embedder: embedder.Name(), Done: r.Done, Total: r.Total}
+		}
+		base := knowledge.New(knowledge.Settings{DB: db, Events: events, Embedder: embedder, Log: slog.New(slog.DiscardHandler)})
+		done, err := base.Reembed(ctx, embedder, func(r knowledge.ReembedProgress) { progress(result(r)) })
+		if err == nil && in.DropOld {
+			err = dropOtherModels(ctx, base, embedder.Name())
+		}
+		return result(done), err
 	}
-	return t.print(done, fmt.Sprintf("embedded %d entries with %s", done.Done, embedder.Name()))
 }
 
 func dropOtherModels(ctx context.Context, base *knowledge.Service, keep string) error {

@@ -1,6 +1,7 @@
 // Command agento is a self-hosted control plane for OpenClaw agents. serve and dev run
-// the server; accounts, keys, secrets and doctor work on the data directory; the other
-// commands call a running server through its API.
+// the server; accounts, keys, secrets, gc and doctor work on the data directory, through
+// the socket of its server if one runs; migrate works on it alone; the other commands
+// call a running server through its API.
 package main
 
 import (
@@ -34,9 +35,11 @@ func main() {
 type commands struct {
 	Serve     serveCommand     `cmd:"" help:"Run the control plane."`
 	Dev       devCommand       `cmd:"" help:"Run it with a temporary account, a printed key, and a scripted model that needs no provider key."`
-	Accounts  accountsCommand  `cmd:"" help:"Create and list accounts in the data directory."`
-	Keys      keysCommand      `cmd:"" help:"Create, list and revoke API keys in the data directory."`
-	Secrets   secretsCommand   `cmd:"" help:"Set, list and delete secrets of the installation in the data directory."`
+	Accounts  accountsCommand  `cmd:"" help:"Create and list accounts."`
+	Keys      keysCommand      `cmd:"" help:"Create, list and revoke API keys."`
+	Secrets   secretsCommand   `cmd:"" help:"Set, list and delete secrets of the installation."`
+	Migrate   migrateCommand   `cmd:"" help:"Create the database, or copy and migrate it, without starting a server."`
+	GC        gcCommand        `cmd:"" name:"gc" help:"Remove what is kept until you remove it: older copies of the database."`
 	Doctor    doctorCommand    `cmd:"" help:"Show what is installed, what is missing and how to fix it."`
 	Install   installCommand   `cmd:"" help:"Install the pinned agent runtime."`
 	Agents    agentsCommand    `cmd:"" help:"Manage agents of a running server."`

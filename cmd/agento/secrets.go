@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strings"
 
 	"github.com/alecthomas/kong"
 	"github.com/mattn/go-isatty"
 
-	"agento.host/agento/internal/event"
-	"agento.host/agento/internal/identity"
-	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/vault"
 )
 
@@ -22,21 +19,6 @@ type secretsCommand struct {
 	Set    secretSet    `cmd:"" help:"Set a secret of the installation, read from standard input. A running server uses it from its next call on."`
 	List   secretList   `cmd:"" help:"List the secrets of the installation and when they were set, without their values."`
 	Delete secretDelete `cmd:"" help:"Delete a secret of the installation."`
-}
-
-// withInstallationSecrets calls do with the secrets of the installation. A server may
-// be running.
-func (f vaultFlags) withInstallationSecrets(ctx context.Context, do func(*vault.Installation) error) (err error) {
-	db, err := f.database(ctx, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	secrets, err := f.vault()
-	if err != nil {
-		return err
-	}
-	return readable(do(vault.NewInstallation(db, secrets, event.NewLog(db))))
 }
 
 type secretSet struct {
@@ -50,8 +32,8 @@ func (c secretSet) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return c.withInstallationSecrets(ctx, func(secrets *vault.Installation) error {
-		if err := secrets.Set(ctx, identity.ByOperator(vault.InstallationAccount), provider.SecretName(c.Name), value); err != nil {
+	return c.withAdmin(ctx, writing, c.keySource(), func(api *admin.Client) error {
+		if err := api.SetSecret(ctx, c.Name, value); err != nil {
 			return err
 		}
 		return t.print(map[string]any{"name": c.Name, "set": true}, "set "+c.Name)
@@ -87,16 +69,16 @@ type secretList struct{ vaultFlags }
 
 // Run lists the secrets.
 func (c secretList) Run(ctx context.Context, t *terminal) error {
-	return c.withInstallationSecrets(ctx, func(secrets *vault.Installation) error {
-		all, err := secrets.List(ctx)
+	return c.withAdmin(ctx, reading, c.keySource(), func(api *admin.Client) error {
+		all, err := api.Secrets(ctx)
 		if err != nil {
 			return err
 		}
 		rows := make([]map[string]any, len(all))
 		for i, s := range all {
-			rows[i] = map[string]any{"name": s.Name, "setAt": formatTime(s.SetAt), "use": s.Use}
+			rows[i] = map[string]any{"name": s.Name, "setAt": formatTime(s.SetAt), "readable": !s.Unreadable, "use": s.Use}
 		}
-		return t.table(rows, "name", "setAt", "use")
+		return t.table(rows, "name", "setAt", "readable", "use")
 	})
 }
 
@@ -107,8 +89,8 @@ type secretDelete struct {
 
 // Run deletes the secret.
 func (c secretDelete) Run(ctx context.Context, t *terminal) error {
-	return c.withInstallationSecrets(ctx, func(secrets *vault.Installation) error {
-		if err := secrets.Delete(ctx, identity.ByOperator(vault.InstallationAccount), provider.SecretName(c.Name)); err != nil {
+	return c.withAdmin(ctx, writing, c.keySource(), func(api *admin.Client) error {
+		if err := api.DeleteSecret(ctx, c.Name); err != nil {
 			return err
 		}
 		return t.print(map[string]any{"name": c.Name, "deleted": true}, "deleted "+c.Name)

@@ -13,14 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
-	"agento.host/agento/internal/vault"
 )
 
 // shutdownTimeout is how long requests may take to finish after the signal to stop.
@@ -79,6 +77,7 @@ type server struct {
 	accounts        *access.Service
 	api             *api.Server
 	internalHandler http.Handler
+	adminHandler    http.Handler
 	loops           []func(context.Context) error // run beside the requests, until their context ends
 	started         chan struct{}                 // closed when the loops have started
 }
@@ -92,10 +91,11 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	for _, loop := range s.loops {
 		group.Go(func() error { return loop(failed) })
 	}
-	public, internal := s.httpServer(s.api), s.httpServer(s.internalHandler)
+	public, internal, admin := s.httpServer(s.api), s.httpServer(s.internalHandler), s.httpServer(s.adminHandler)
 	public.RegisterOnShutdown(s.api.Drain)
 	group.Go(func() error { return serve(public, s.public) })
 	group.Go(func() error { return serve(internal, s.internal) })
+	group.Go(func() error { return serve(admin, s.admin) })
 	close(s.started)
 	err := onStart()
 	if err == nil {
@@ -106,7 +106,8 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	}
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	err = errors.Join(err, ignoreTimeout(public.Shutdown(shutdown)), ignoreTimeout(internal.Shutdown(shutdown)), public.Close(), internal.Close())
+	err = errors.Join(err, ignoreTimeout(public.Shutdown(shutdown)), ignoreTimeout(internal.Shutdown(shutdown)), ignoreTimeout(admin.Shutdown(shutdown)),
+		public.Close(), internal.Close(), admin.Close())
 	stopLoops()
 	return errors.Join(err, group.Wait(), s.Close())
 }
@@ -132,46 +133,12 @@ func ignoreTimeout(err error) error {
 	return err
 }
 
-// vaultFlags name the data directory and the key of its secrets.
-type vaultFlags struct {
-	dataFlags
-	MasterKey string `help:"Master key, 64 hex digits. Default: a file in the data directory."`
-}
-
-func (f vaultFlags) vault() (*vault.Vault, error) {
-	if f.MasterKey != "" {
-		key, err := vault.ParseMasterKey([]byte(f.MasterKey))
-		if err != nil {
-			return nil, err
-		}
-		return vault.New(key)
-	}
-	key, err := vault.MasterKey(filepath.Join(f.Data, "master.key"))
-	if err != nil {
-		return nil, err
-	}
-	return vault.New(key)
-}
-
 func logger(t *terminal, level string) *slog.Logger {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil { // the enum of the flag prevents it
 		l = slog.LevelInfo
 	}
 	return slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: l}))
-}
-
-// lockData locks the data directory against a second server, which would start every
-// agent again.
-func lockData(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "server.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("another agento server runs on %s: stop it, or choose another --data", dir), f.Close())
-	}
-	return f, nil
 }
 
 // listenInternal listens on the address that running gateways call. It is stored in a

@@ -34,10 +34,7 @@ func newServiceOnFile(t testing.TB) (*Service, string) {
 
 func open(t testing.TB, path string) *database.DB {
 	t.Helper()
-	db, err := database.Open(t.Context(), database.Settings{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := databasetest.Open(t, path)
 	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
 			t.Error(err)

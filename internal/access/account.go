@@ -51,7 +51,7 @@ func (s *Service) CreateAccount(ctx context.Context, actor identity.Actor, name,
 // Accounts lists every account, newest first. It is for the operator: no caller of
 // the API may see the list.
 func (s *Service) Accounts(ctx context.Context) ([]Account, error) {
-	all, err := database.All(ctx, s.db, scanAccount,
+	all, err := database.AllReadable(ctx, s.db, scanAccount, damagedAccount,
 		`SELECT `+accountColumns+` FROM accounts ORDER BY created_at DESC, id DESC`)
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)
@@ -62,7 +62,7 @@ func (s *Service) Accounts(ctx context.Context) ([]Account, error) {
 // Account finds an account by its id or its name.
 // Faults: NotFound.
 func (s *Service) Account(ctx context.Context, idOrName string) (Account, error) {
-	a, err := database.One(ctx, s.db, scanAccount,
+	a, err := database.OneReadable(ctx, s.db, scanAccount, damagedAccount,
 		`SELECT `+accountColumns+` FROM accounts WHERE id = $1 OR name = $1`, idOrName)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Account{}, accountNotFound(idOrName)
@@ -132,6 +132,11 @@ func scanAccount(r database.Row) (Account, error) {
 	err := r.Scan(&a.ID, &a.Name, &a.PlanID, &created)
 	a.CreatedAt = database.Time(created)
 	return a, err
+}
+
+// damagedAccount keeps an account whose time cannot be decoded: nothing depends on it.
+func damagedAccount(a *Account, _ error) (row string, keep bool) {
+	return "account " + string(a.ID), true
 }
 
 func insertAccount(ctx context.Context, tx *database.Tx, a Account) error {

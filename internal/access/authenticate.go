@@ -60,7 +60,7 @@ func (s *Service) Allows(who Principal, feature string) error {
 // identify finds the key with this hash. Its query is the only one without an account
 // in its condition, because it finds out which account is calling.
 func (s *Service) identify(ctx context.Context, hash [sha256.Size]byte) (Principal, error) {
-	c, err := database.One(ctx, s.db, scanCandidate,
+	c, err := database.OneReadable(ctx, s.db, scanCandidate, damagedCandidate,
 		`SELECT k.hash, k.revoked_at, k.id, k.account_id, a.plan_id, k.scopes, k.rate_limit
 		FROM keys k JOIN accounts a ON a.id = k.account_id WHERE k.lookup = $1`, lookup(hash))
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -112,6 +112,12 @@ type candidate struct {
 	hash    []byte
 	revoked bool
 	who     Principal
+}
+
+// damagedCandidate refuses a key some of whose columns cannot be decoded: it may have been
+// revoked.
+func damagedCandidate(c *candidate, _ error) (row string, keep bool) {
+	return "key " + string(c.who.KeyID), false
 }
 
 func scanCandidate(r database.Row) (candidate, error) {

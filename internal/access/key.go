@@ -75,7 +75,7 @@ func (s *Service) CreateKey(ctx context.Context, actor identity.Actor, label str
 
 // Keys lists an account's keys, newest first, including revoked keys.
 func (s *Service) Keys(ctx context.Context, account identity.AccountID) ([]Key, error) {
-	all, err := database.All(ctx, s.db, scanKey,
+	all, err := database.AllReadable(ctx, s.db, scanKey, damagedKey,
 		`SELECT `+keyColumns+` FROM keys WHERE account_id = $1 ORDER BY created_at DESC, id DESC`, account)
 	if err != nil {
 		return nil, fmt.Errorf("list keys of account %s: %w", account, err)
@@ -88,7 +88,7 @@ func (s *Service) Keys(ctx context.Context, account identity.AccountID) ([]Key, 
 // Faults: NotFound, if the account has no such key.
 func (s *Service) RevokeKey(ctx context.Context, actor identity.Actor, key identity.KeyID) error {
 	err := s.db.Tx(ctx, "access.revoke_key", func(ctx context.Context, tx *database.Tx) error {
-		k, err := database.One(ctx, tx, scanKey,
+		k, err := database.OneReadable(ctx, tx, scanKey, damagedKey,
 			`SELECT `+keyColumns+` FROM keys WHERE account_id = $1 AND id = $2`, actor.AccountID, key)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fault.New(fault.NotFound, "There is no key %q in this account.", key)
@@ -140,6 +140,9 @@ func scanKey(r database.Row) (Key, error) {
 	k.CreatedAt, k.UsedAt, k.RevokedAt = database.Time(created), database.Time(used), database.Time(revoked)
 	return k, err
 }
+
+// damagedKey keeps a key some of whose columns cannot be decoded: it can be revoked.
+func damagedKey(k *Key, _ error) (row string, keep bool) { return "key " + string(k.ID), true }
 
 // insertKey inserts the key. Faults: NotFound, if its account does not exist.
 func insertKey(ctx context.Context, tx *database.Tx, k Key, hash [sha256.Size]byte) error {

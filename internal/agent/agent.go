@@ -35,6 +35,7 @@ const (
 	CategoryConfig      ErrorCategory = "config"      // the agent's configuration is refused
 	CategoryCapacity    ErrorCategory = "capacity"    // no server has room
 	CategoryRuntime     ErrorCategory = "runtime"     // the gateway fails
+	CategoryRecord      ErrorCategory = "record"      // the agent's record or secrets are damaged
 )
 
 // Agent is the record of one agent: its desired and its observed state.
@@ -60,6 +61,10 @@ type Agent struct {
 	Server        string        // where the home is; empty: there is none yet. It outlives a stop
 	Place         runtime.Place // where the gateway runs or is being started; empty: nowhere
 	SpecDigest    string        // of the spec that the present gateway was started with; empty: it must not be adopted
+
+	// Damage says what of the record cannot be decoded; empty: nothing. Those fields are
+	// zero, and Status is error. Only a deletion may change such an agent.
+	Damage string
 
 	Power Power
 	Lease Lease
@@ -115,6 +120,8 @@ func (a Agent) HasCurrentGateway() bool {
 // Faults: NotRunning, with the reason.
 func (a Agent) CheckRunning() error {
 	switch {
+	case a.Damage != "":
+		return fault.New(fault.NotRunning, "%s", damageText(a.Damage)).With("status", string(a.Status)).With("errorCategory", string(a.ErrorCategory))
 	case a.DesiredState != DesiredRunning:
 		return fault.New(fault.NotRunning, "The agent is stopped. Start it with POST /v1/agents/%s/start.", a.ID).With("status", string(a.Status))
 	case a.HasFailed():

@@ -68,7 +68,7 @@ func (f Filter) condition(account identity.AccountID) (condition string, args []
 		condition += fmt.Sprintf(" AND "+comparison, len(args))
 	}
 	if f.Status != "" {
-		add(`status = $%d`, f.Status)
+		add(shownStatus+` = $%d`, f.Status)
 	}
 	if f.SwarmID != "" {
 		add(`swarm_id = $%d`, f.SwarmID)
@@ -96,44 +96,40 @@ func (s *Store) list(ctx context.Context, q database.Reader, account identity.Ac
 	condition, args := f.condition(account)
 	n := len(args)
 	query := fmt.Sprintf(`SELECT coalesce(string_agg(line, $%[2]d), '') FROM (
-		SELECT concat_ws($%[3]d, id, name, status, region, swarm_id, created_at, started_at, stopped_at) AS line
-		FROM agents WHERE %[1]s ORDER BY created_at DESC, id DESC LIMIT $%[4]d OFFSET $%[5]d) AS page`, condition, n+1, n+2, n+3, n+4)
+		SELECT concat_ws($%[3]d, id, name, %[6]s, region, swarm_id, created_at, started_at, stopped_at) AS line
+		FROM agents WHERE %[1]s ORDER BY created_at DESC, id DESC LIMIT $%[4]d OFFSET $%[5]d) AS page`, condition, n+1, n+2, n+3, n+4, shownStatus)
 	text, err := database.One(ctx, q, database.Scalar[string], query, append(args, rowSeparator, fieldSeparator, limit, f.Offset)...)
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)
 	}
-	return parseSummaries(text)
+	return parseSummaries(text), nil
 }
 
-func parseSummaries(text string) ([]Summary, error) {
+func parseSummaries(text string) []Summary {
 	if text == "" {
-		return []Summary{}, nil
+		return []Summary{}
 	}
 	all := make([]Summary, 0, strings.Count(text, rowSeparator)+1)
 	for row := range strings.SplitSeq(text, rowSeparator) {
-		v, err := parseSummary(row)
-		if err != nil {
-			return nil, fmt.Errorf("list agents: %w", err)
-		}
-		all = append(all, v)
+		all = append(all, parseSummary(row))
 	}
-	return all, nil
+	return all
 }
 
-func parseSummary(row string) (Summary, error) {
+// parseSummary returns the zero time for a time that cannot be decoded. The status of
+// such an agent is error.
+func parseSummary(row string) Summary {
 	next := func() (field string) {
 		field, row, _ = strings.Cut(row, fieldSeparator)
 		return field
 	}
 	v := Summary{ID: identity.AgentID(next()), Name: next(), Status: client.AgentStatus(next()), Region: next(), SwarmID: identity.SwarmID(next())}
 	for _, t := range []*time.Time{&v.CreatedAt, &v.StartedAt, &v.StoppedAt} {
-		ms, err := strconv.ParseInt(next(), 10, 64)
-		if err != nil {
-			return v, fmt.Errorf("time of agent %s: %w", v.ID, err)
+		if ms, err := strconv.ParseInt(next(), 10, 64); err == nil {
+			*t = database.Time(ms)
 		}
-		*t = database.Time(ms)
 	}
-	return v, nil
+	return v
 }
 
 func (s *Store) count(ctx context.Context, q database.Reader, account identity.AccountID, f Filter) (int, error) {

@@ -32,7 +32,7 @@ type secretValues map[provider.SecretName]vault.Secret
 // read again. A provider's key is used from the agent's next model call on, and a
 // channel's new token at once; needsRestart reports whether others wait for a restart.
 // Faults: NotFound; Invalid, naming every invalid field, also if no provider key
-// would be left.
+// would be left; Conflict, if the data key is damaged and other secrets are lost with it.
 func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.SecretsRequest) (needsRestart bool, err error) {
 	c, err := parseSecretChange(in)
 	if err != nil {
@@ -107,10 +107,10 @@ func parseSecrets(problems fault.Fields, written map[string]string) secretValues
 
 func (s *Service) changeSecrets(ctx context.Context, tx *database.Tx, a Agent, c secretChange) error {
 	owner := vault.OfAgent(a.ID)
-	if err := s.vault.Put(ctx, tx, a.AccountID, owner, c.set); err != nil {
+	if err := s.vault.Delete(ctx, tx, a.AccountID, owner, c.deleted...); err != nil {
 		return err
 	}
-	if err := s.vault.Delete(ctx, tx, a.AccountID, owner, c.deleted...); err != nil {
+	if err := s.vault.Put(ctx, tx, a.AccountID, owner, c.set); err != nil {
 		return err
 	}
 	names, err := s.secretNames(ctx, tx, a)

@@ -254,6 +254,9 @@ func (s *Service) ListWithChannels(ctx context.Context) ([]Agent, error) {
 	}
 	connected := running[:0]
 	for i := range running {
+		if running[i].Damage != "" { // unknown: its config
+			continue
+		}
 		names, err := s.secretNames(ctx, s.db, running[i])
 		if err != nil {
 			return nil, err
@@ -307,7 +310,8 @@ func (s *Service) view(ctx context.Context, q database.Reader, a Agent) (View, e
 
 // Update changes an agent's name, avatar, config or swarm. What a running gateway can
 // use without a restart is synced to it; the rest shows in NeedsRestart.
-// Faults: NotFound; Invalid, naming every invalid field.
+// Faults: NotFound; Invalid, naming every invalid field; Conflict, if the record is
+// damaged.
 func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.UpdateAgentRequest) (View, error) {
 	var before, after Agent
 	var v View
@@ -316,6 +320,9 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.
 			return err
 		}
 		if before, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
+			return err
+		}
+		if err := before.CheckReadable(); err != nil {
 			return err
 		}
 		if after, err = s.apply(ctx, tx, before, in); err != nil {
@@ -403,18 +410,20 @@ func updatedFields(in client.UpdateAgentRequest) map[string]any {
 	return fields
 }
 
-// Start asks for a running gateway. Faults: NotFound.
+// Start asks for a running gateway.
+// Faults: NotFound; Conflict, if the record is damaged.
 func (s *Service) Start(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
 	return s.setDesiredState(ctx, actor, id, DesiredRunning, false, "agent.start_requested")
 }
 
-// Stop asks for the gateway to be stopped; the home stays. Faults: NotFound.
+// Stop asks for the gateway to be stopped; the home stays.
+// Faults: NotFound; Conflict, if the record is damaged.
 func (s *Service) Stop(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
 	return s.setDesiredState(ctx, actor, id, DesiredStopped, false, "agent.stop_requested")
 }
 
 // Restart asks for a new gateway with the latest config, secrets and skills.
-// Faults: NotFound.
+// Faults: NotFound; Conflict, if the record is damaged.
 func (s *Service) Restart(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
 	return s.setDesiredState(ctx, actor, id, DesiredRunning, true, "agent.restart_requested")
 }
@@ -425,6 +434,8 @@ func (s *Service) Delete(ctx context.Context, actor identity.Actor, id identity.
 	return s.setDesiredState(ctx, actor, id, DesiredDeleted, false, "agent.deleted")
 }
 
+// setDesiredState writes a desired state. A damaged agent can only be deleted.
+// Faults: NotFound; Conflict, if the record is damaged.
 func (s *Service) setDesiredState(ctx context.Context, actor identity.Actor, id identity.AgentID, desired DesiredState, restart bool, kind string) (Accepted, error) {
 	var r Accepted
 	err := s.db.Tx(ctx, "agent.set_desired_state", func(ctx context.Context, tx *database.Tx) (err error) {
@@ -436,6 +447,9 @@ func (s *Service) setDesiredState(ctx context.Context, actor identity.Actor, id 
 		}
 		if _, ok, err := s.events.Repeated(ctx, tx, actor); ok || err != nil {
 			r.Target = r.Generation // an earlier execution of the request has changed it
+			return err
+		}
+		if err := r.CheckReadable(); err != nil && desired != DesiredDeleted {
 			return err
 		}
 		if r.Target, err = s.store.setDesiredState(ctx, tx, r.Agent, desired, restart); err != nil {

@@ -55,19 +55,21 @@ func scan(r database.Row) (Agent, error) {
 	a.CreatedAt, a.StartedAt, a.StoppedAt, a.LastUsedAt = database.Time(created), database.Time(started), database.Time(stopped), database.Time(used)
 	a.Lease.Until, a.Retry.NextTryAt = database.Time(until), database.Time(nextTry)
 	a.Retry.Unready = time.Duration(unready) * time.Millisecond
-	if a.Retry.Failures, err = parseTimes(failures); err != nil {
-		return a, fmt.Errorf("failures of agent %s: %w", a.ID, err)
+	err = checkEnums(a)
+	times, invalid := parseTimes(failures)
+	if a.Retry.Failures = times; invalid != nil {
+		err = errors.Join(err, &database.ColumnError{Column: "failures", Err: invalid})
 	}
-	if err := json.Unmarshal([]byte(config), &a.Config); err != nil {
-		return a, fmt.Errorf("config of agent %s: %w", a.ID, err)
+	if invalid := json.Unmarshal([]byte(config), &a.Config); invalid != nil {
+		err = errors.Join(err, &database.ColumnError{Column: "config", Err: invalid})
 	}
-	return a, nil
+	return a, err
 }
 
 // Find returns an agent of the account that is not being deleted.
 // Faults: NotFound.
 func (s *Store) Find(ctx context.Context, q database.Reader, account identity.AccountID, id identity.AgentID) (Agent, error) {
-	a, err := database.One(ctx, q, scan,
+	a, err := database.OneReadable(ctx, q, scan, damaged,
 		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND id = $2 AND desired_state <> 'deleted'`, account, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return a, fault.New(fault.NotFound, "There is no agent %q in this account. List them with GET /v1/agents.", id)
@@ -78,7 +80,7 @@ func (s *Store) Find(ctx context.Context, q database.Reader, account identity.Ac
 // FindByID returns an agent of any account, also one that is being deleted.
 // Errors: sql.ErrNoRows.
 func (s *Store) FindByID(ctx context.Context, q database.Reader, id identity.AgentID) (Agent, error) {
-	return database.One(ctx, q, scan, `SELECT `+columns+` FROM agents WHERE id = $1`, id)
+	return database.OneReadable(ctx, q, scan, damaged, `SELECT `+columns+` FROM agents WHERE id = $1`, id)
 }
 
 // SwarmOf returns the swarm that an agent is in, or "" if it is in none.
@@ -95,7 +97,7 @@ func (s *Store) Generation(ctx context.Context, q database.Reader, id identity.A
 
 // ListInSwarm returns the agents that are in a swarm, newest first.
 func (s *Store) ListInSwarm(ctx context.Context, q database.Reader, account identity.AccountID, swarm identity.SwarmID) ([]Agent, error) {
-	return database.All(ctx, q, scan,
+	return database.AllReadable(ctx, q, scan, damaged,
 		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND swarm_id = $2 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account, swarm)
 }
 
@@ -121,9 +123,10 @@ func (s *Store) ListToReconcile(ctx context.Context, q database.Reader) ([]ident
 	return database.All(ctx, q, database.Scalar[identity.AgentID], `SELECT id FROM agents WHERE `+toReconcile)
 }
 
-// ListRunning returns the agents, of every account, that should run and do.
+// ListRunning returns the agents, of every account, that should run and do. Damaged ones
+// are among them.
 func (s *Store) ListRunning(ctx context.Context, q database.Reader) ([]Agent, error) {
-	return database.All(ctx, q, scan,
+	return database.AllReadable(ctx, q, scan, damaged,
 		`SELECT `+columns+` FROM agents WHERE `+toReconcile+` AND status = 'running' AND desired_state = 'running'`)
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/vault"
@@ -310,13 +311,10 @@ func BenchmarkStart(b *testing.B) {
 // seedAgents fills a database with n stopped agents of one account, named stock.
 func seedAgents(b *testing.B, path string, n int) {
 	b.Helper()
-	db, err := database.Open(b.Context(), database.Settings{Path: path})
-	if err != nil {
-		b.Fatal(err)
-	}
+	db := databasetest.Open(b, path)
 	env := newEnv(b, options{db: db})
 	account := env.newAccount("stock", "").account
-	err = db.Tx(b.Context(), "api.test", func(ctx context.Context, tx *database.Tx) error {
+	err := db.Tx(b.Context(), "api.test", func(ctx context.Context, tx *database.Tx) error {
 		for i := range n {
 			_, err := tx.ExecContext(b.Context(),
 				`INSERT INTO agents (id, account_id, name, region, config, desired_state, generation, observed_generation, status, created_at, stopped_at)

@@ -1,12 +1,14 @@
 package api_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/identity"
 )
 
@@ -34,6 +36,79 @@ func TestDeletingAnAgentRemovesItsData(t *testing.T) {
 	if n := mine.do("GET", "/v1/knowledge?swarmId="+mine.swarm, nil).expect(200).field("data.*"); n != "1" {
 		t.Errorf("the swarm has %s knowledge entries, want 1", n)
 	}
+}
+
+// TestDeletedIsErased looks for everything that an agent and a swarm had in all bytes of
+// the database and its WAL, while the server still runs. Names stay in the audit log.
+func TestDeletedIsErased(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agento.db")
+	db := databasetest.Open(t, path)
+	t.Cleanup(func() { _ = db.Close() })
+	env := newEnv(t, options{db: db})
+	stays, mine := env.newFixture("stays"), env.newAccount("mine", "")
+	swarm := mine.do("POST", "/v1/swarms", `{"name":"Doomed"}`).expect(201).field("data.id")
+	mine.do("PUT", "/v1/swarms/"+swarm+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-doomed"}}`).expect(200)
+	agent := mine.do("POST", "/v1/agents", `{"name":"Doomed","secrets":{"anthropicApiKey":"sk-ant-doomed"}}`).expect(201).field("data.id")
+	sealed := sealedOf(t, db, swarm, agent)
+	mine.do("PUT", "/v1/agents/"+agent+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-doomed-2"}}`).expect(200)
+	sealed = append(sealed, sealedOf(t, db, swarm, agent)...)
+	if len(sealed) != 8 {
+		t.Fatalf("%d sealed values, want a data key and a secret of both, each time", len(sealed))
+	}
+	mine.do("PUT", "/v1/agents/"+agent+"/personality", `{"soulMd":"doomed-soul-1"}`).expect(200)
+	mine.do("PUT", "/v1/agents/"+agent+"/personality", `{"soulMd":"doomed-soul-2"}`).expect(200)
+	mine.do("PUT", "/v1/agents/"+agent+"/rules/doomed", `{"content":"doomed-rule"}`).expect(200)
+	mine.do("POST", "/v1/agents/"+agent+"/chat/messages", `{"message":"doomed-message"}`).expect(200)
+	mine.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+agent+`","chunks":[{"text":"doomedknowledge","source":"doomed"}]}`).expect(200)
+	mine.do("POST", "/v1/skills", `{"id":"own","name":"Own","version":"1.0.0","skillMd":"---\nname: own\ndescription: My own skill.\n---\nDo doomed-skill."}`).expect(201)
+	mine.do("POST", "/v1/agents/"+agent+"/skills", `{"skillId":"own","trustLevel":"custom"}`).expect(201)
+	texts := sealed
+	for _, text := range []string{"doomed-soul-1", "doomed-soul-2", "doomed-rule", "doomed-message", "doomedknowledg", "doomed-skill"} {
+		texts = append(texts, []byte(text))
+	}
+	for _, text := range texts {
+		if countInFiles(t, path, text) == 0 {
+			t.Fatalf("%q is not in the files: the test looks for the wrong thing", text)
+		}
+	}
+	mine.do("DELETE", "/v1/agents/"+agent, nil).expect(200)
+	mine.do("DELETE", "/v1/swarms/"+swarm, nil).expect(200)
+	mine.do("DELETE", "/v1/skills/own", nil).expect(200)
+	for _, text := range texts {
+		waitUntil(t, fmt.Sprintf("%q is erased", text), func() bool { return countInFiles(t, path, text) == 0 })
+	}
+	stays.do("GET", "/v1/agents/"+stays.agent, nil).expect(200)
+	if n := stays.do("GET", "/v1/knowledge/search?q=owned&swarmId="+stays.swarm, nil).expect(200).field("data.*"); n != "1" {
+		t.Errorf("%s entries of another account are found, want 1", n)
+	}
+}
+
+// sealedOf returns the sealed data keys and secrets of these owners.
+func sealedOf(t *testing.T, db *database.DB, a, b string) [][]byte {
+	t.Helper()
+	all, err := database.All(t.Context(), db, database.Scalar[[]byte],
+		`SELECT sealed FROM data_keys WHERE owner_id IN ($1, $2) UNION ALL SELECT sealed FROM secrets WHERE owner_id IN ($1, $2)`, a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// countInFiles counts a text in the database file and those beside it.
+func countInFiles(t *testing.T, path string, text []byte) (n int) {
+	t.Helper()
+	files, err := filepath.Glob(path + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += bytes.Count(data, text)
+	}
+	return n
 }
 
 // countRows counts the rows that name an agent in a column, in every table except the

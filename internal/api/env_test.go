@@ -126,7 +126,7 @@ func (env *testEnv) build(o options) {
 	if err := requests.Recover(env.t.Context()); err != nil {
 		env.t.Fatal(err)
 	}
-	env.loops = append(env.loops, base.Run, conversations.Run, requests.Run)
+	env.loops = append(env.loops, base.Run, conversations.Run, requests.Run, env.db.Run)
 	env.loops = append(env.loops, runtime.Loops()...)
 	env.server = api.New(api.Settings{
 		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Logs: runtime.Logs, Status: runtime.Status,

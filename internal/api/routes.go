@@ -40,7 +40,7 @@ func (s *Server) routes() []route {
 		row("GET /v1/agents", access.AgentsRead, needsAPI, "List agents", s.listAgents),
 		row("POST /v1/agents", access.AgentsWrite, needsAPI, "Create an agent", s.createAgent, notFound, conflict, upstream, timeout).creates().async().check(rest.CheckBody(s.checkNewAgent)),
 		row("GET /v1/agents/{id}", access.AgentsRead, needsAPI, "Get an agent", s.getAgent, notFound),
-		row("PATCH /v1/agents/{id}", access.AgentsWrite, needsAPI, "Update an agent", s.updateAgent, notFound),
+		row("PATCH /v1/agents/{id}", access.AgentsWrite, needsAPI, "Update an agent", s.updateAgent, notFound, conflict),
 		row("DELETE /v1/agents/{id}", access.AgentsWrite, needsAPI, "Delete an agent", s.deleteAgent, notFound, timeout),
 		row("POST /v1/agents/{id}/start", access.AgentsWrite, needsAPI, "Start an agent", s.startAgent, notFound, conflict, upstream, timeout),
 		row("POST /v1/agents/{id}/stop", access.AgentsWrite, needsAPI, "Stop an agent", s.stopAgent, notFound, conflict, upstream, timeout),
@@ -52,8 +52,8 @@ func (s *Server) routes() []route {
 		row("GET /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "List sessions", s.listSessions, notFound),
 		row("POST /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "Start a new session", s.newSession, notFound, conflict),
 
-		row("GET /v1/agents/{id}/logs", access.Logs, needsAPI, "Read the log", s.logs, notFound),
-		streamRow("GET /v1/agents/{id}/logs/stream", access.Logs, needsAPI, "Follow the log", logExample, s.followLogs, notFound),
+		row("GET /v1/agents/{id}/logs", access.Logs, needsAPI, "Read the log", s.logs, notFound, conflict),
+		streamRow("GET /v1/agents/{id}/logs/stream", access.Logs, needsAPI, "Follow the log", logExample, s.followLogs, notFound, conflict),
 
 		row("GET /v1/agents/{id}/skills", access.Skills, needsAPI, "List an agent's skills", s.listAgentSkills, notFound),
 		row("POST /v1/agents/{id}/skills", access.Skills, needsAPI, "Install a skill", s.installSkill, notFound, conflict, upstream, timeout).creates(),
@@ -73,7 +73,7 @@ func (s *Server) routes() []route {
 
 		row("GET /v1/account", anyKey, anyPlan, "Get the account", s.account),
 
-		row("PUT /v1/agents/{id}/secrets", access.AgentsWrite, needsAPI, "Set and delete secrets", s.setSecrets, notFound),
+		row("PUT /v1/agents/{id}/secrets", access.AgentsWrite, needsAPI, "Set and delete secrets", s.setSecrets, notFound, conflict),
 		row("GET /v1/agents/{id}/personality", access.AgentsRead, needsAPI, "Read the personality", s.getPersonality, notFound),
 		row("PUT /v1/agents/{id}/personality", access.AgentsWrite, needsAPI, "Replace SOUL.md", s.setPersonality, notFound, conflict),
 		row("GET /v1/agents/{id}/workflow", access.AgentsRead, needsAPI, "Read the workflow", s.getWorkflow, notFound),
@@ -98,7 +98,7 @@ func (s *Server) routes() []route {
 		row("GET /v1/agents/{id}/rules/{name}/versions/{n}", access.AgentsRead, needsAPI, "Read a version of a rule", s.ruleVersion, notFound),
 		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of a rule", s.restoreRule, notFound, conflict),
 		row("GET /v1/swarms/{id}/secrets", access.SwarmsRead, needsAPI, "List the names of a swarm's secrets", s.swarmSecrets, notFound),
-		row("PUT /v1/swarms/{id}/secrets", access.SwarmsWrite, needsAPI, "Set and delete a swarm's secrets", s.setSwarmSecrets, notFound),
+		row("PUT /v1/swarms/{id}/secrets", access.SwarmsWrite, needsAPI, "Set and delete a swarm's secrets", s.setSwarmSecrets, notFound, conflict),
 		row("GET /v1/knowledge/search", access.KnowledgeRead, needsAPI, "Search entries", s.searchKnowledge, notFound, upstream, timeout),
 		row("PATCH /v1/agents/{id}/skills/{skillId}", access.Skills, needsAPI, "Enable, disable or upgrade a skill", s.updateAgentSkill, notFound, conflict, upstream, timeout),
 		row("POST /v1/skills", access.Skills, needsCustomSkills, "Upload a skill", s.uploadSkill, conflict).creates().upTo(maxUpload),

@@ -181,8 +181,11 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Err() != nil {
 		err = fault.New(fault.Unavailable, "The server is shutting down.")
 	}
+	if err != nil && !fault.Is(err, fault.Unavailable) {
+		err = fault.New(fault.Unavailable, "The server is not ready: try again in a moment.").Because(err)
+	}
 	if err != nil {
-		return fault.New(fault.Unavailable, "The server is not ready: try again in a moment.").Because(err)
+		return err
 	}
 	rest.WriteJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 	return nil

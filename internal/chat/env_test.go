@@ -79,11 +79,7 @@ var migratedDatabase = sync.OnceValues(func() ([]byte, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	path := filepath.Join(dir, "agento.db")
-	db, err := database.Open(context.Background(), database.Settings{Path: path})
-	if err != nil {
-		return nil, err
-	}
-	if err := db.Close(); err != nil {
+	if _, err := database.Migrate(context.Background(), path); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(path)

@@ -4,32 +4,26 @@ package database
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver named sqlite
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
 // Settings configure Open.
 type Settings struct {
-	Path string // the SQLite file; its directory must exist
+	Path string // the SQLite file
 	Log  *slog.Logger
+	// ReadOnly opens the database without changing any file: Tx returns an error. No
+	// other process may change the database meanwhile.
+	ReadOnly bool
 	// Observe is called after each transaction with its kind, and how long it had the
 	// write lock. It must not block. Nil: not called.
 	Observe func(kind string, held time.Duration)
@@ -42,14 +36,19 @@ type Reader interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// DB is an open, migrated database. It reads; changes go through Tx.
+// DB is an open database whose schema is this program's. It reads; changes go through
+// Tx.
 type DB struct {
 	read  *sql.DB
-	write *sql.DB // one connection: SQLite has one writer
+	write *sql.DB // one connection: SQLite has one writer; nil if read-only
 
 	writer writer
 
+	log     *slog.Logger
 	observe func(kind string, held time.Duration) // may be nil
+	erased  chan struct{}                         // has a value if something was erased since the last pass of Run
+	cleanUp func() error                          // removes what opening a read-only database left; may be nil
+	damage  *damageLog
 
 	installation string // the id of the installation; see Installation
 
@@ -62,55 +61,74 @@ type DB struct {
 const maxPrepared = 500
 
 // pragmas: with WAL, readers do not wait for the writer or another process; busy_timeout
-// waits for another writer; synchronous=NORMAL loses nothing if the process crashes.
-const pragmas = "_pragma=journal_mode(WAL)&_pragma=busy_timeout(15000)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_time_format=sqlite"
+// waits for another writer; synchronous=NORMAL loses nothing if the process crashes;
+// secure_delete overwrites what is deleted (see Tx.Erase).
+const pragmas = "mode=rw&_pragma=journal_mode(WAL)&_pragma=busy_timeout(15000)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=secure_delete(1)&_pragma=cache_size(-16000)&_time_format=sqlite"
 
-// Open opens and migrates the database file, and creates it if it is missing. Several
-// processes may have it open at the same time. The caller closes the DB.
+// Open opens a database that Migrate has created. It neither creates nor migrates: it
+// refuses a file that is missing, and a schema that is not this program's. Several
+// processes may have the database open at the same time. The caller closes the DB.
 func Open(ctx context.Context, s Settings) (*DB, error) {
-	if err := createPrivate(s.Path); err != nil {
+	return open(ctx, s, embedded())
+}
+
+func open(ctx context.Context, s Settings, known []migration) (*DB, error) {
+	if err := checkFile(s.Path); err != nil {
 		return nil, err
 	}
-	dsn := "file:" + (&url.URL{Path: s.Path}).EscapedPath() + "?" + pragmas
-	write, err := sql.Open("sqlite", dsn+"&_txlock=immediate")
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
+	db := &DB{writer: newWriter(), prepared: map[string]*sql.Stmt{}, log: s.Log, observe: s.Observe, erased: make(chan struct{}, 1), damage: newDamageLog(s.Log)}
+	if db.log == nil {
+		db.log = slog.New(slog.DiscardHandler)
 	}
-	write.SetMaxOpenConns(1)
-	read, err := sql.Open("sqlite", dsn+"&_pragma=query_only(1)")
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open database: %w", err), write.Close())
+	if err := db.connect(s); err != nil {
+		return nil, fmt.Errorf("open database %s: %w", s.Path, err)
 	}
-	read.SetMaxOpenConns(max(4, 2*runtime.GOMAXPROCS(0)))
-	read.SetMaxIdleConns(max(4, 2*runtime.GOMAXPROCS(0)))
-	db := &DB{read: read, write: write, writer: newWriter(), prepared: map[string]*sql.Stmt{}}
-	if err := db.migrate(ctx, s.Log); err != nil {
-		return nil, errors.Join(fmt.Errorf("migrate database %s: %w", s.Path, err), db.Close())
+	if err := checkSchema(ctx, db.read, s.Path, known); err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
-	if err := db.identify(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", s.Path, err), db.Close())
+	var err error
+	if db.installation, err = One(ctx, db, Scalar[string], `SELECT id FROM installation`); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: read the id of the installation: %w", s.Path, err), db.Close())
 	}
-	db.observe = s.Observe
 	return db, nil
 }
 
-// identify reads the id of the installation. A new database gets one.
-func (db *DB) identify(ctx context.Context) error {
-	const query = `SELECT id FROM installation`
-	id, err := One(ctx, db, Scalar[string], query)
-	if !errors.Is(err, sql.ErrNoRows) {
-		db.installation = id
+// connect opens the connections.
+func (db *DB) connect(s Settings) (err error) {
+	if s.ReadOnly {
+		db.read, db.cleanUp, err = openReadOnly(s.Path)
 		return err
 	}
-	return db.Tx(ctx, "database.identify", func(ctx context.Context, tx *Tx) (err error) {
-		db.installation, err = One(ctx, tx, Scalar[string], query) // another process may have been faster
-		if !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		db.installation = "inst_" + strings.ToLower(rand.Text())
-		_, err = tx.ExecContext(ctx, `INSERT INTO installation (id, created_at) VALUES ($1, $2)`, db.installation, Millis(time.Now()))
+	if db.write, err = sql.Open("sqlite", dsn(s.Path, pragmas+"&_txlock=immediate")); err != nil {
 		return err
-	})
+	}
+	db.write.SetMaxOpenConns(1)
+	if db.read, err = sql.Open("sqlite", dsn(s.Path, pragmas+"&_pragma=query_only(1)")); err != nil {
+		return errors.Join(err, db.write.Close())
+	}
+	db.read.SetMaxOpenConns(max(4, 2*runtime.GOMAXPROCS(0)))
+	db.read.SetMaxIdleConns(max(4, 2*runtime.GOMAXPROCS(0)))
+	return nil
+}
+
+// openReadOnly opens a database that no process changes, without making a file that
+// stays. SQLite can read a database in WAL mode only with a -shm file, unless it is
+// told that nothing changes; then it does not read the WAL file.
+func openReadOnly(path string) (_ *sql.DB, cleanUp func() error, err error) {
+	query := "mode=ro&immutable=1"
+	wal, err := os.Stat(path + "-wal")
+	if err == nil && wal.Size() > 0 { // the server was killed
+		query = "mode=ro&_pragma=busy_timeout(15000)"
+		if _, err := os.Stat(path + "-shm"); errors.Is(err, os.ErrNotExist) {
+			cleanUp = func() error { return removeIfExists(path + "-shm") }
+		}
+	}
+	db, err := sql.Open("sqlite", dsn(path, query+"&_time_format=sqlite"))
+	return db, cleanUp, err
+}
+
+func dsn(path, query string) string {
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query
 }
 
 // Installation returns the id of the installation that the database belongs to. It is
@@ -118,34 +136,21 @@ func (db *DB) identify(ctx context.Context) error {
 // outside of the database, such as homes of agents, carries it.
 func (db *DB) Installation() string { return db.installation }
 
-// createPrivate creates the file with mode 0600, before SQLite creates it with a wider
-// mode. The WAL file and its index get the same mode.
-func createPrivate(path string) error {
-	f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("open database: %w", err)
+// Close waits for the transaction that runs, erases what Run has not erased yet, and
+// closes every connection.
+func (db *DB) Close() error {
+	if db.write != nil {
+		db.eraseRest()
 	}
-	return f.Close()
-}
-
-func (db *DB) migrate(ctx context.Context, log *slog.Logger) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
+	err := errors.Join(db.writer.close(), db.read.Close())
+	if db.write != nil {
+		err = errors.Join(err, db.write.Close())
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db.write, files, goose.WithLogger(goose.NopLogger()))
-	if err != nil {
-		return err
-	}
-	applied, err := provider.Up(ctx)
-	if len(applied) > 0 && log != nil {
-		log.DebugContext(ctx, "database migrated", "steps", len(applied))
+	if db.cleanUp != nil {
+		err = errors.Join(err, db.cleanUp())
 	}
 	return err
 }
-
-// Close waits for the transaction that runs, and closes every connection.
-func (db *DB) Close() error { return errors.Join(db.writer.close(), db.read.Close(), db.write.Close()) }
 
 // Ping returns an error if the database does not answer.
 func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }

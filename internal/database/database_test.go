@@ -65,8 +65,12 @@ func TestTxInsideTxFails(t *testing.T) {
 
 func TestTransactionsAreObserved(t *testing.T) {
 	var kinds []string
+	path := filepath.Join(t.TempDir(), "agento.db")
+	if _, err := database.Migrate(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
 	db, err := database.Open(t.Context(), database.Settings{
-		Path: filepath.Join(t.TempDir(), "agento.db"),
+		Path: path,
 		Observe: func(kind string, held time.Duration) {
 			if held <= 0 {
 				t.Errorf("%s held the write lock for %s", kind, held)
@@ -90,15 +94,12 @@ func TestTransactionsAreObserved(t *testing.T) {
 	}
 }
 
-// The admin commands use the same file while the server runs.
+// Other programs, such as one that makes a backup, use the file while the server runs.
 func TestProcessesWriteConcurrently(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
 	var all sync.WaitGroup
 	for range 4 {
-		db, err := database.Open(t.Context(), database.Settings{Path: path})
-		if err != nil {
-			t.Fatal(err)
-		}
+		db := databasetest.Open(t, path)
 		t.Cleanup(func() { _ = db.Close() })
 		all.Go(func() {
 			for range 25 {
@@ -113,10 +114,7 @@ func TestProcessesWriteConcurrently(t *testing.T) {
 		})
 	}
 	all.Wait()
-	db, err := database.Open(t.Context(), database.Settings{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := databasetest.Open(t, path)
 	defer func() { _ = db.Close() }()
 	if n := count(t, db); n != 100 {
 		t.Fatalf("%d rows of 100", n)
@@ -125,10 +123,7 @@ func TestProcessesWriteConcurrently(t *testing.T) {
 
 func TestOnlyTheOwnerCanReadTheFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
-	db, err := database.Open(t.Context(), database.Settings{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := databasetest.Open(t, path)
 	defer func() { _ = db.Close() }()
 	for _, p := range []string{path, path + "-wal"} {
 		info, err := os.Stat(p)
@@ -153,10 +148,7 @@ func TestInstallationIsCreatedWithTheDatabaseAndStays(t *testing.T) {
 	ids := map[string]bool{}
 	for _, path := range []string{filepath.Join(t.TempDir(), "a.db"), filepath.Join(t.TempDir(), "b.db")} {
 		for range 2 {
-			db, err := database.Open(t.Context(), database.Settings{Path: path})
-			if err != nil {
-				t.Fatal(err)
-			}
+			db := databasetest.Open(t, path)
 			ids[db.Installation()] = true
 			if err := db.Close(); err != nil {
 				t.Fatal(err)

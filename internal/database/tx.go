@@ -15,6 +15,7 @@ import (
 // being committed. It does not interrupt a statement that runs: statements of
 // transactions are short, and the driver would need a goroutine for each.
 type Tx struct {
+	db          *DB
 	w           *writer
 	rows        []*sql.Rows // closed at the end, if f has not: they would keep the connection
 	afterCommit []func()
@@ -111,6 +112,9 @@ func (db *DB) Tx(ctx context.Context, kind string, f func(ctx context.Context, t
 	if outer, ok := ctx.Value(inTx{}).(string); ok {
 		return fmt.Errorf("%w: %s inside %s", ErrNested, kind, outer)
 	}
+	if db.write == nil {
+		return fmt.Errorf("%s: the database is open for reading only", kind)
+	}
 	tx, err := db.runTx(ctx, kind, f)
 	if err != nil {
 		return err
@@ -123,25 +127,19 @@ func (db *DB) Tx(ctx context.Context, kind string, f func(ctx context.Context, t
 
 func (db *DB) runTx(ctx context.Context, kind string, f func(context.Context, *Tx) error) (*Tx, error) {
 	w := &db.writer
-	select {
-	case <-w.idle:
-	case <-w.closed:
-		return nil, fmt.Errorf("begin %s: %w", kind, errClosed)
-	case <-ctx.Done():
-		return nil, fmt.Errorf("begin %s: %w", kind, ctx.Err())
+	if err := w.acquire(ctx, db.write); err != nil {
+		return nil, fmt.Errorf("begin %s: %w", kind, err)
 	}
-	defer func() { w.idle <- struct{}{} }()
-	if err := w.begin(ctx, db.write); err != nil {
-		if w.conn != nil {
-			w.rollBack() // BEGIN succeeds also if ctx ends while it runs
-		}
+defer w.release()
+	if err := w.run(ctx, "BEGIN IMMEDIATE"); err != nil {
+		w.rollBack() // BEGIN succeeds also if ctx ends while it runs
 		return nil, fmt.Errorf("begin %s: %w", kind, err)
 	}
 	if db.observe != nil {
 		began := time.Now()
 		defer func() { db.observe(kind, time.Since(began)) }()
 	}
-	tx, committed := &Tx{w: w}, false
+	tx, committed := &Tx{db: db, w: w}, false
 	defer func() {
 		if !committed { // f has failed or panicked, or COMMIT has failed
 			tx.closeRows()
@@ -167,7 +165,7 @@ func (tx *Tx) closeRows() {
 
 // writer is the connection that changes the database, with its prepared statements.
 // Preparing the statements of a short transaction on each run would take a third of its
-// time. Who has received from idle may use the other fields.
+// time. Between acquire and release, the caller may use the other fields.
 type writer struct {
 	idle     chan struct{} // has an element while no transaction runs
 	closed   chan struct{} // closed with the database
@@ -183,17 +181,28 @@ func newWriter() writer {
 
 var errClosed = errors.New("the database is closed")
 
-// begin starts a transaction, which has the write lock.
-func (w *writer) begin(ctx context.Context, db *sql.DB) error {
-	if w.conn == nil {
-		conn, err := db.Conn(ctx)
-		if err != nil {
-			return err
-		}
-		w.conn, w.prepared = conn, map[string]*sql.Stmt{}
+// acquire waits until no transaction runs, and connects. The caller calls release.
+func (w *writer) acquire(ctx context.Context, db *sql.DB) error {
+	select {
+	case <-w.idle:
+	case <-w.closed:
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return w.run(ctx, "BEGIN IMMEDIATE")
+	if w.conn != nil {
+		return nil
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		w.release()
+		return err
+	}
+	w.conn, w.prepared = conn, map[string]*sql.Stmt{}
+	return nil
 }
+
+func (w *writer) release() { w.idle <- struct{}{} }
 
 func (w *writer) commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {

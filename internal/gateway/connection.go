@@ -39,6 +39,9 @@ func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection
 		return nil, err
 	}
 	g, err := m.Client(ctx, a)
+	if isKeyDamaged(err) {
+		return nil, fault.New(fault.NotRunning, "The data key of the agent is damaged. GET /v1/agents/%s says what to do.", a.ID).Because(err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,11 +2,15 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
@@ -30,6 +34,66 @@ func (s secretSet) has(name provider.SecretName) bool { _, ok := s[name]; return
 type credentials struct {
 	secrets secretSet
 	own     vault.Owned
+
+	// What the agent should have and cannot be decrypted.
+	unreadable       []provider.SecretName // its own
+	unreadableShared []provider.SecretName // its swarm's
+	keyError         error                 // why its data key cannot be used; nil: it can
+}
+
+// newCredentials returns the credentials of an agent with these secrets of its own and
+// of its swarm.
+func newCredentials(own, shared vault.Owned) credentials {
+	c := credentials{secrets: secretSet{}, own: own}
+	maps.Copy(c.secrets, shared.Secrets)
+	maps.Copy(c.secrets, own.Secrets)
+	if u := own.Unreadable(); u != nil {
+		c.unreadable = u.Names
+	}
+	_, c.keyError = own.Token(purposeGateway)
+	for _, name := range c.unreadable {
+		delete(c.secrets, name) // the swarm's is not meant to be used
+	}
+	if u := shared.Unreadable(); u != nil {
+		c.unreadableShared = slices.DeleteFunc(slices.Clone(u.Names), func(n provider.SecretName) bool {
+			return c.secrets.has(n) || slices.Contains(c.unreadable, n)
+		})
+	}
+	return c
+}
+
+// check returns an error that says what to set again, if a secret that a should have
+// cannot be decrypted. Errors: *SpecError.
+func (c credentials) check(a agent.Agent) error {
+	var text string
+	switch {
+	case c.keyError != nil && len(c.unreadable) == 0:
+		text = fmt.Sprintf("The data key of the agent is lost: set its secrets with PUT /v1/agents/%s/secrets, which makes a new one", a.ID)
+	case c.keyError != nil:
+		text = fmt.Sprintf("The data key of the agent is damaged, and its secrets are lost with it: set or delete all of them (%s) in one request with PUT /v1/agents/%s/secrets", join(c.unreadable), a.ID)
+	case len(c.unreadable) > 0:
+		text = fmt.Sprintf("Secrets of the agent cannot be decrypted: set %s again with PUT /v1/agents/%s/secrets", join(c.unreadable), a.ID)
+	case len(c.unreadableShared) > 0:
+		text = fmt.Sprintf("Secrets of the agent's swarm cannot be decrypted: set %s again with PUT /v1/swarms/%s/secrets", join(c.unreadableShared), a.SwarmID)
+	default:
+		return nil
+	}
+	return &SpecError{Category: agent.CategoryRecord, Message: text + ", and start the agent again. Or ask the operator to restore a backup."}
+}
+
+// isKeyDamaged reports whether an error of the vault means that a data key is damaged or
+// lost.
+func isKeyDamaged(err error) bool {
+	unreadable := (*vault.UnreadableError)(nil)
+	return errors.Is(err, vault.ErrNoKey) || errors.As(err, &unreadable)
+}
+
+func join(names []provider.SecretName) string {
+	texts := make([]string, len(names))
+	for i, n := range names {
+		texts[i] = string(n)
+	}
+	return strings.Join(texts, ", ")
 }
 
 func (c credentials) token(purpose string) (vault.Secret, error) {
@@ -54,10 +118,7 @@ func (m *Manager) readManyCredentials(ctx context.Context, q database.Reader, ac
 	}
 	all := make(map[identity.AgentID]credentials, len(agents))
 	for i := range agents {
-		c := credentials{secrets: secretSet{}, own: owned[vault.OfAgent(agents[i].ID)]}
-		maps.Copy(c.secrets, owned[vault.OfSwarm(agents[i].SwarmID)].Secrets)
-		maps.Copy(c.secrets, c.own.Secrets)
-		all[agents[i].ID] = c
+		all[agents[i].ID] = newCredentials(owned[vault.OfAgent(agents[i].ID)], owned[vault.OfSwarm(agents[i].SwarmID)])
 	}
 	return all, nil
 }
@@ -78,10 +139,14 @@ func ownersOf(agents []agent.Agent) []vault.OwnerID {
 
 // SecretValues returns every secret that a's gateway may know: the agent's, its
 // swarm's, and the tokens. Errors: vault.ErrNoKey, if the agent is deleted.
+// Faults: Conflict, if one of them cannot be decrypted.
 func (m *Manager) SecretValues(ctx context.Context, a agent.Agent) ([]vault.Secret, error) {
 	c, err := m.readCredentials(ctx, m.db, a)
 	if err != nil {
 		return nil, err
+	}
+	if unreadable := c.check(a); unreadable != nil {
+		return nil, fault.New(fault.Conflict, "The log cannot be shown, because it may contain secrets that cannot be masked. %s", unreadable).Because(c.keyError)
 	}
 	var values []vault.Secret
 	for _, s := range c.secrets {

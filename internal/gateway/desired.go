@@ -12,7 +12,8 @@ import (
 )
 
 // NeedsRestart reports whether a's running gateway differs from what its record and
-// its secrets now ask for. It is false for an agent that does not run.
+// its secrets now ask for. It is false for an agent that does not run, or
+// whose record is damaged.
 func (m *Manager) NeedsRestart(ctx context.Context, q database.Reader, a agent.Agent) (bool, error) {
 	return m.AnyNeedsRestart(ctx, q, a.AccountID, []agent.Agent{a})
 }
@@ -22,7 +23,7 @@ func (m *Manager) NeedsRestart(ctx context.Context, q database.Reader, a agent.A
 func (m *Manager) AnyNeedsRestart(ctx context.Context, q database.Reader, account identity.AccountID, agents []agent.Agent) (bool, error) {
 	var running []agent.Agent
 	for i := range agents {
-		if a := agents[i]; a.SpecDigest != "" && a.DesiredState == agent.DesiredRunning && a.Place != "" {
+		if a := agents[i]; a.Damage == "" && a.SpecDigest != "" && a.DesiredState == agent.DesiredRunning && a.Place != "" {
 			running = append(running, a)
 		}
 	}

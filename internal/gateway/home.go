@@ -21,7 +21,7 @@ import (
 
 // SyncHome brings a running agent up to date in both directions: its edits are
 // absorbed, and its home and its secrets become what they should be. It does nothing
-// for an agent that no longer runs.
+// for an agent that no longer runs. Errors: *SpecError, if a secret cannot be decrypted.
 func (m *Manager) SyncHome(ctx context.Context, id identity.AgentID) error {
 	unlock, err := m.homes.lock(ctx, id)
 	if err != nil {
@@ -222,9 +222,13 @@ const reloadTimeout = 20 * time.Second
 // syncSecrets replaces the secrets file of a running gateway, if that has changed and
 // nothing else of its spec has. A spec that the owner must fix first is no error: it
 // shows in NeedsRestart, and the gateway continues to run until then.
+// Errors: *SpecError, if a secret cannot be decrypted.
 func (m *Manager) syncSecrets(ctx context.Context, a agent.Agent) error {
 	c, err := m.readCredentials(ctx, m.db, a)
 	if err != nil {
+		return err
+	}
+	if err := c.check(a); err != nil {
 		return err
 	}
 	spec, desired, err := m.makeSpec(a, c)

@@ -36,6 +36,9 @@ func (m *Manager) Spec(ctx context.Context, a agent.Agent) (spec runtime.Spec, d
 }
 
 func (m *Manager) makeSpec(a agent.Agent, c credentials) (runtime.Spec, specDigest, error) {
+	if err := c.check(a); err != nil {
+		return runtime.Spec{}, specDigest{}, err
+	}
 	p, ok := provider.Choose(a.Config.Provider(), c.secrets.has)
 	if !ok {
 		text := "The agent has no key for its model provider: set one with PUT /v1/agents/" + string(a.ID) + "/secrets and start it again."

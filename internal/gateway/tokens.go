@@ -17,7 +17,7 @@ import (
 )
 
 // findByToken returns the agent that a bearer token of a purpose belongs to.
-// Faults: Unauthorized.
+// Faults: Unauthorized; Conflict, if the agent's record or data key is damaged.
 func (m *Manager) findByToken(ctx context.Context, token vault.Secret, purpose string) (agent.Agent, error) {
 	id, _, _ := strings.Cut(token.Reveal(), ".")
 	a, err := m.store.FindByID(ctx, m.db, identity.AgentID(id))
@@ -27,7 +27,13 @@ func (m *Manager) findByToken(ctx context.Context, token vault.Secret, purpose s
 	if err != nil {
 		return a, err
 	}
+	if err := a.CheckReadable(); err != nil {
+		return a, err
+	}
 	expected, err := m.vault.Token(ctx, m.db, a.AccountID, vault.OfAgent(a.ID), purpose)
+	if isKeyDamaged(err) {
+		return a, fault.New(fault.Conflict, "The data key of the agent is damaged. GET /v1/agents/%s says what to do.", a.ID).Because(err)
+	}
 	if err != nil {
 		return a, fmt.Errorf("token of agent %s: %w", a.ID, err)
 	}
@@ -52,6 +58,9 @@ func (m *Manager) Resolve(ctx context.Context, token vault.Secret, name provider
 	}
 	if p, ok := provider.Find(name); ok {
 		up.Key = c.secrets[p.Secret]
+	}
+	if err := c.check(a); err != nil && up.Key.Empty() {
+		return up, fault.New(fault.Invalid, "%s", err)
 	}
 	if up.Key.Empty() {
 		return up, fault.New(fault.Invalid, "The agent has no key for %s: set one with PUT /v1/agents/%s/secrets.", name, a.ID)

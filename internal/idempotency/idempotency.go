@@ -83,7 +83,7 @@ type Execute func(context.Context, identity.RequestID) Response
 // runs. If there is none, Do calls execute. It keeps the response for 24 hours if the
 // work began; see isKept.
 // Faults: Invalid, naming the header, if the key is malformed; KeyReused, if the key was
-// used with another query or body.
+// used with another query or body; Unavailable, if the account's data key is damaged.
 func (s *Service) Do(ctx context.Context, r Request, execute Execute) (res Response, replayed bool, err error) {
 	if err := checkKey(r.Key); err != nil {
 		return Response{}, false, err
@@ -123,6 +123,9 @@ func (s *Service) fingerprint(ctx context.Context, r Request) ([]byte, error) {
 			token, err = s.vault.Token(ctx, tx, account, owner, "idempotency")
 			return err
 		})
+	}
+	if unreadable := (*vault.UnreadableError)(nil); errors.As(err, &unreadable) {
+		return nil, fault.New(fault.Unavailable, "Requests with an Idempotency-Key cannot be accepted, because the data key of the account is damaged: ask the operator. Requests without one are executed.").Because(err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of request fingerprints: %w", err)

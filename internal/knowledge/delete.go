@@ -50,6 +50,7 @@ func (s *Service) Delete(ctx context.Context, actor identity.Actor, in DeleteReq
 		if n == 0 {
 			return nil
 		}
+		tx.Erase()
 		data := map[string]any{"deleted": n}
 		if column != "" {
 			data[column] = value

@@ -56,7 +56,7 @@ func (s *Service) List(ctx context.Context, account identity.AccountID, in ListR
 		query += ` AND source = $5`
 		args = append(args, in.Source)
 	}
-	entries, err := database.All(ctx, s.db, scanEntry, query+` ORDER BY id LIMIT $4`, args...)
+	entries, err := database.AllReadable(ctx, s.db, scanEntry, damaged, query+` ORDER BY id LIMIT $4`, args...)
 	if err != nil {
 		return Page{}, fmt.Errorf("list knowledge: %w", err)
 	}

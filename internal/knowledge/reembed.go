@@ -138,7 +138,7 @@ func (s *Service) embedMissing(ctx context.Context, e embed.Embedder, space vect
 
 // embedBatch embeds the next entries after covered and raises the coverage.
 func (s *Service) embedBatch(ctx context.Context, e embed.Embedder, space vectorSpace, covered int64) (int, error) {
-	entries, err := database.All(ctx, s.db, scanEntry,
+	entries, err := database.AllReadable(ctx, s.db, scanEntry, damaged,
 		`SELECT `+entryColumns+` FROM knowledge_entries
 		 WHERE account_id = $1 AND scope = $2 AND seq > $3 ORDER BY seq LIMIT $4`,
 		space.account, space.scope, covered, embedBatchSize)

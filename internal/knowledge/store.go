@@ -25,18 +25,20 @@ func scanEntry(row database.Row) (Entry, error) {
 	var e Entry
 	var metadata string
 	var created, updated int64
-	if err := row.Scan(&e.number, &e.ID, &e.seq, &e.Text, &e.Source, &metadata, &created, &updated); err != nil {
-		return Entry{}, err
-	}
+	err := row.Scan(&e.number, &e.ID, &e.seq, &e.Text, &e.Source, &metadata, &created, &updated)
 	e.CreatedAt, e.UpdatedAt = database.Time(created), database.Time(updated)
-	if metadata == "" {
-		return e, nil
+	if err != nil || metadata == "" {
+		return e, err
 	}
 	if err := json.Unmarshal([]byte(metadata), &e.Metadata); err != nil {
-		return Entry{}, fmt.Errorf("read the metadata of entry %s: %w", e.ID, err)
+		return e, &database.ColumnError{Column: "metadata", Err: err}
 	}
 	return e, nil
 }
+
+// damaged keeps an entry whose metadata or times cannot be decoded: its text can be
+// searched, and the entry deleted.
+func damaged(e *Entry, _ error) (row string, keep bool) { return "knowledge entry " + e.ID, true }
 
 // encodeMetadata returns metadata as it is stored: JSON, or "" for none.
 func encodeMetadata(m map[string]any) (string, error) {
@@ -161,7 +163,7 @@ func entriesBy[T any](ctx context.Context, q database.Reader, space vectorSpace,
 	if len(values) == 0 {
 		return nil, nil
 	}
-	return database.All(ctx, q, scanEntry,
+	return database.AllReadable(ctx, q, scanEntry, damaged,
 		`SELECT `+entryColumns+` FROM knowledge_entries
 		 WHERE account_id = $1 AND scope = $2 AND `+column+` IN `+placeholders(3, len(values))+` ORDER BY id`,
 		withArgs([]any{space.account, space.scope}, values)...)

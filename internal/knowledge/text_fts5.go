@@ -33,7 +33,7 @@ func searchText(ctx context.Context, q database.Reader, account identity.Account
 	}
 	match := fmt.Sprintf(`(%s) AND text : (%s)`, strings.Join(scopes, " OR "), strings.Join(words, " OR "))
 	// The scope column has weight 0, so that only the words of the text rank.
-	entries, err := database.All(ctx, q, scanEntry,
+	entries, err := database.AllReadable(ctx, q, scanEntry, damaged,
 		`SELECT e.number, e.id, e.seq, e.text, e.source, e.metadata, e.created_at, e.updated_at
 		 FROM (SELECT rowid, bm25(knowledge_text, 0.0, 1.0) AS rank FROM knowledge_text WHERE knowledge_text MATCH $2 ORDER BY rank LIMIT $3) t
 		 JOIN knowledge_entries e ON e.number = t.rowid WHERE e.account_id = $1 ORDER BY t.rank, e.number`,

@@ -168,10 +168,15 @@ func upsertUsage(ctx context.Context, tx *database.Tx, k usageKey, c Counts) err
 }
 
 func listUsage(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) ([]HourlyUsage, error) {
-	return database.All(ctx, q, scanUsage, `SELECT
+	return database.AllReadable(ctx, q, scanUsage, damagedUsage, `SELECT
 		agent_id, peer_id, session_id, provider, model, hour, requests, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens
 		FROM usage WHERE account_id = $1 AND ($2 = '' OR agent_id = $2)
 		ORDER BY hour DESC, agent_id, peer_id, session_id, provider, model`, account, agent)
+}
+
+// damagedUsage keeps the hour of an agent: what can be decoded of it is billed.
+func damagedUsage(u *HourlyUsage, _ error) (row string, keep bool) {
+	return "usage of agent " + string(u.AgentID), true
 }
 
 func scanUsage(r database.Row) (HourlyUsage, error) {

@@ -29,7 +29,11 @@ func (r *Reconciler) inspect(ctx context.Context, a agent.Agent) (runtime.State,
 // checkHealth syncs the home of an agent whose gateway runs, and checks that the
 // gateway answers.
 func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, error) {
-	if err := r.gateways.SyncHome(ctx, a.ID); err != nil && ctx.Err() == nil {
+	err := r.gateways.SyncHome(ctx, a.ID)
+	if f := (failure{}); errors.As(specFailure(err), &f) {
+		return r.failed(ctx, a, f)
+	}
+	if err != nil && ctx.Err() == nil {
 		r.log.ErrorContext(ctx, "syncing an agent's home failed", "agent", a.ID, "error", err)
 	}
 	g, err := r.gateways.Client(ctx, a)

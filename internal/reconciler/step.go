@@ -27,6 +27,9 @@ func (r *Reconciler) step(ctx context.Context, l *loop) (next, error) {
 	if r.setGeneration(l, a.Generation) {
 		return next{}, agent.ErrOutdated
 	}
+	if a.Damage != "" {
+		return r.leaveDamaged(ctx, a)
+	}
 	if a.Generation != l.counted { // earlier errors do not count for a new request
 		l.counted, l.errors = a.Generation, 0
 	}
@@ -35,6 +38,19 @@ func (r *Reconciler) step(ctx context.Context, l *loop) (next, error) {
 		return next{}, err
 	}
 	return r.do(ctx, a, o, decide(a, o, time.Now()))
+}
+
+// damagedInterval is how often a damaged record is read again, in case it was repaired.
+const damagedInterval = time.Minute
+
+// leaveDamaged neither starts nor stops the gateway of an agent whose record cannot be
+// decoded: what is desired, or where the gateway runs, is not known for certain. If the
+// agent is being deleted, its record is made readable first.
+func (r *Reconciler) leaveDamaged(ctx context.Context, a agent.Agent) (next, error) {
+	if a.DesiredState == agent.DesiredDeleted {
+		return next{}, r.store.ResetDamaged(ctx, a)
+	}
+	return next{after: damagedInterval}, nil
 }
 
 // observe returns what decide needs to know beside the record.
@@ -103,6 +119,7 @@ func (r *Reconciler) remove(ctx context.Context, a agent.Agent) error {
 	}
 	return r.gateways.Remove(ctx, a, func(ctx context.Context) error {
 		return r.db.Tx(ctx, "reconciler.remove", func(ctx context.Context, tx *database.Tx) error {
+			tx.Erase()
 			if err := r.erase(ctx, tx, a); err != nil {
 				return err
 			}

@@ -75,6 +75,12 @@ func scanInstalled(r database.Row) (Installed, error) {
 	return i, err
 }
 
+// damagedInstalled keeps a skill some of whose columns cannot be decoded: it can be
+// uninstalled.
+func damagedInstalled(i *Installed, _ error) (row string, keep bool) {
+	return "installed skill " + i.ID, true
+}
+
 func insertInstalled(ctx context.Context, tx *database.Tx, i Installed) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO agent_skills (`+installedColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		i.ID, i.account, i.agent, i.SkillID, i.Name, i.Version, i.Trust, i.Source, i.pin, i.digest, i.Slug, i.label, i.Score, i.Enabled,
@@ -98,7 +104,7 @@ func deleteInstalled(ctx context.Context, tx *database.Tx, i Installed) error {
 
 // listInstalled returns the skills of an agent, oldest first.
 func listInstalled(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) ([]Installed, error) {
-	return database.All(ctx, q, scanInstalled,
+	return database.AllReadable(ctx, q, scanInstalled, damagedInstalled,
 		`SELECT `+installedColumns+` FROM agent_skills WHERE account_id = $1 AND agent_id = $2 ORDER BY installed_at, id`, account, agent)
 }
 
@@ -106,10 +112,10 @@ func listInstalled(ctx context.Context, q database.Reader, account identity.Acco
 // the GitHub address of its source. Errors: sql.ErrNoRows.
 func findInstalled(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, name string) (Installed, error) {
 	if src, err := github.Parse(name); err == nil {
-		return database.One(ctx, q, scanInstalled, `SELECT `+installedColumns+` FROM agent_skills
+		return database.OneReadable(ctx, q, scanInstalled, damagedInstalled, `SELECT `+installedColumns+` FROM agent_skills
 			WHERE account_id = $1 AND agent_id = $2 AND trust_level = $3 AND source = $4 ORDER BY installed_at LIMIT 1`, account, agent, Custom, src.String())
 	}
-	return database.One(ctx, q, scanInstalled, `SELECT `+installedColumns+` FROM agent_skills
+	return database.OneReadable(ctx, q, scanInstalled, damagedInstalled, `SELECT `+installedColumns+` FROM agent_skills
 		WHERE account_id = $1 AND agent_id = $2 AND (skill_id = $3 OR id = $3)`, account, agent, name)
 }
 

@@ -48,6 +48,7 @@ func deleteFiles(ctx context.Context, tx *database.Tx, account identity.AccountI
 func deleteUnusedBlobs(ctx context.Context, tx *database.Tx, account identity.AccountID) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM skill_blobs WHERE account_id = $1 AND NOT EXISTS
 		(SELECT 1 FROM skill_files f WHERE f.account_id = skill_blobs.account_id AND f.hash = skill_blobs.hash)`, account)
+	tx.Erase()
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -24,17 +25,34 @@ type upload struct {
 	deletedAt time.Time // zero: not deleted
 }
 
-const uploadColumns = `id, account_id, manifest, report, digest, size, created_at, deleted_at`
+const uploadColumns = `id, account_id, skill_id, version, manifest, report, digest, size, created_at, deleted_at`
 
 func scanUpload(r database.Row) (upload, error) {
 	var u upload
-	var manifest string
+	var skillID, version, manifest string
 	var created, deleted int64
-	if err := r.Scan(&u.id, &u.account, &manifest, &u.report, &u.digest, &u.size, &created, &deleted); err != nil {
+	err := r.Scan(&u.id, &u.account, &skillID, &version, &manifest, &u.report, &u.digest, &u.size, &created, &deleted)
+	if err != nil {
 		return u, err
 	}
 	u.createdAt, u.deletedAt = database.Time(created), database.Time(deleted)
-	return u, json.Unmarshal([]byte(manifest), &u.manifest)
+	if invalid := json.Unmarshal([]byte(manifest), &u.manifest); invalid != nil {
+		err = &database.ColumnError{Column: "manifest", Err: invalid}
+	}
+	if _, invalid := u.scanReport(); invalid != nil {
+		err = errors.Join(err, &database.ColumnError{Column: "report", Err: invalid})
+	}
+	u.manifest.ID, u.manifest.Version = skillID, version // also if the manifest is damaged
+	return u, err
+}
+
+// damagedUpload keeps an upload whose manifest, report or times cannot be decoded: it is
+// listed with what is known of it, and can be deleted.
+func damagedUpload(u *upload, err error) (row string, keep bool) {
+	u.manifest.Name = cmp.Or(u.manifest.Name, u.manifest.ID)
+	u.manifest.Description = "The record of this skill is damaged: " + database.Problem(err) + ". Delete the skill and upload it again."
+	u.report = "{}"
+	return "custom skill " + u.id, true
 }
 
 func insertUpload(ctx context.Context, tx *database.Tx, u upload) error {
@@ -58,7 +76,7 @@ func deleteUpload(ctx context.Context, tx *database.Tx, u upload) error {
 // listUploads returns every version of a skill that was uploaded, deleted ones too,
 // highest version first.
 func listUploads(ctx context.Context, q database.Reader, account identity.AccountID, skillID string) ([]upload, error) {
-	all, err := database.All(ctx, q, scanUpload, `SELECT `+uploadColumns+` FROM custom_skills WHERE account_id = $1 AND skill_id = $2`, account, skillID)
+	all, err := database.AllReadable(ctx, q, scanUpload, damagedUpload, `SELECT `+uploadColumns+` FROM custom_skills WHERE account_id = $1 AND skill_id = $2`, account, skillID)
 	slices.SortFunc(all, compareUploads)
 	return all, err
 }
@@ -77,7 +95,7 @@ func compareUploads(a, b upload) int {
 // latestUploads returns the highest version of each skill that is not deleted, ordered by
 // id.
 func latestUploads(ctx context.Context, q database.Reader, account identity.AccountID) ([]upload, error) {
-	all, err := database.All(ctx, q, scanUpload, `SELECT `+uploadColumns+` FROM custom_skills WHERE account_id = $1 AND deleted_at = 0 ORDER BY skill_id`, account)
+	all, err := database.AllReadable(ctx, q, scanUpload, damagedUpload, `SELECT `+uploadColumns+` FROM custom_skills WHERE account_id = $1 AND deleted_at = 0 ORDER BY skill_id`, account)
 	if err != nil {
 		return nil, err
 	}

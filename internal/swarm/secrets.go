@@ -29,7 +29,8 @@ func (s *Service) SecretNames(ctx context.Context, account identity.AccountID, i
 // SetSecrets sets and deletes secrets that a swarm's agents share, all or none. It
 // ignores names to delete that the swarm does not have. Names may be written
 // anthropicApiKey or anthropic_api_key. It reports whether an agent of the swarm needs
-// a restart. Faults: Invalid, naming every invalid field; NotFound.
+// a restart. Faults: Invalid, naming every invalid field; NotFound; Conflict, if the data
+// key is damaged and other secrets are lost with it.
 func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id identity.SwarmID, set map[string]vault.Secret, remove []string) (needsRestart bool, err error) {
 	values, names, err := parseSecrets(set, remove)
 	if err != nil {
@@ -43,13 +44,13 @@ func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id ident
 		if err != nil {
 			return err
 		}
+		if err := s.vault.Delete(ctx, tx, actor.AccountID, vault.OfSwarm(id), names...); err != nil {
+			return err
+		}
 		if len(values) > 0 {
 			if err := s.vault.Put(ctx, tx, actor.AccountID, vault.OfSwarm(id), values); err != nil {
 				return err
 			}
-		}
-		if err := s.vault.Delete(ctx, tx, actor.AccountID, vault.OfSwarm(id), names...); err != nil {
-			return err
 		}
 		data := map[string]any{"set": slices.Sorted(maps.Keys(values)), "deleted": names}
 		return s.appendEvent(ctx, tx, actor, sw.ID, "swarm.secrets_updated", data)

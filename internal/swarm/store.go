@@ -45,9 +45,12 @@ func scan(r database.Row) (Swarm, error) {
 	return sw, err
 }
 
+// damaged keeps a swarm whose times cannot be decoded: it can be used, and deleted.
+func damaged(sw *Swarm, _ error) (row string, keep bool) { return "swarm " + string(sw.ID), true }
+
 // find returns a swarm. Faults: NotFound.
 func find(ctx context.Context, q database.Reader, account identity.AccountID, id identity.SwarmID) (Swarm, error) {
-	sw, err := database.One(ctx, q, scan, `SELECT `+columns+` FROM swarms WHERE account_id = $1 AND id = $2`, account, id)
+	sw, err := database.OneReadable(ctx, q, scan, damaged, `SELECT `+columns+` FROM swarms WHERE account_id = $1 AND id = $2`, account, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Swarm{}, fault.New(fault.NotFound, "There is no swarm with that id. List them with GET /v1/swarms.")
 	}
@@ -56,7 +59,7 @@ func find(ctx context.Context, q database.Reader, account identity.AccountID, id
 
 // list returns an account's swarms, newest first.
 func list(ctx context.Context, q database.Reader, account identity.AccountID) ([]Swarm, error) {
-	all, err := database.All(ctx, q, scan,
+	all, err := database.AllReadable(ctx, q, scan, damaged,
 		`SELECT `+columns+` FROM swarms WHERE account_id = $1 ORDER BY created_at DESC, id DESC`, account)
 	if err != nil {
 		return nil, fmt.Errorf("list swarms: %w", err)

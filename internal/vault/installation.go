@@ -38,6 +38,8 @@ type InstallationSecret struct {
 	Name  provider.SecretName
 	Use   string
 	SetAt time.Time // zero: it is not set
+	// Unreadable is true if the secret is set and cannot be decrypted: set it again.
+	Unreadable bool
 }
 
 // Installation stores the secrets of the installation itself. The operator sets them,
@@ -48,7 +50,8 @@ type Installation struct {
 	events *event.Log
 }
 
-// NewInstallation returns the installation's secrets in db.
+// NewInstallation returns the installation's secrets in db. With a nil vault it can list
+// them.
 func NewInstallation(db *database.DB, v *Vault, events *event.Log) *Installation {
 	return &Installation{db: db, vault: v, events: events}
 }
@@ -60,9 +63,6 @@ func (i *Installation) Set(ctx context.Context, actor identity.Actor, name provi
 		return err
 	}
 	return i.db.Tx(ctx, "vault.set", func(ctx context.Context, tx *database.Tx) error {
-		if err := i.vault.checkMasterKey(ctx, tx); err != nil {
-			return err
-		}
 		secrets := map[provider.SecretName]Secret{name: value}
 		if err := i.vault.put(ctx, tx, InstallationAccount, InstallationOwner, secrets); err != nil {
 			return err
@@ -82,6 +82,7 @@ func (i *Installation) Delete(ctx context.Context, actor identity.Actor, name pr
 		if err != nil || n == 0 {
 			return err
 		}
+		tx.Erase()
 		remaining, err := i.setTimes(ctx, tx)
 		if err != nil {
 			return err
@@ -101,9 +102,16 @@ func (i *Installation) List(ctx context.Context) ([]InstallationSecret, error) {
 	if err != nil {
 		return nil, err
 	}
+	owned := map[OwnerID]Owned{}
+	if i.vault != nil {
+		if err := i.vault.readBatch(ctx, i.db, InstallationAccount, []OwnerID{InstallationOwner}, owned); err != nil {
+			return nil, fmt.Errorf("list the installation's secrets: %w", err)
+		}
+	}
 	all := append([]InstallationSecret{}, installationSecrets...)
 	for n := range all {
 		all[n].SetAt = times[all[n].Name]
+		all[n].Unreadable = owned[InstallationOwner].isUnreadable(all[n].Name)
 	}
 	return all, nil
 }
@@ -112,7 +120,7 @@ func (i *Installation) List(ctx context.Context) ([]InstallationSecret, error) {
 func (i *Installation) Read(ctx context.Context, name provider.SecretName) (Secret, error) {
 	all, err := i.vault.read(ctx, i.db, InstallationAccount, InstallationOwner)
 	if err != nil {
-		return Secret{}, fmt.Errorf("read the installation's secrets: %w", err)
+		return Secret{}, fmt.Errorf("read the installation's secrets (set them again with agento secrets set): %w", err)
 	}
 	return all[name], nil
 }

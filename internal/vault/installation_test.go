@@ -1,7 +1,6 @@
 package vault_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -37,10 +36,7 @@ func TestInstallationSecretIsSetReplacedAndDeleted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
 	var dbs []*database.DB // two processes on one database
 	for range 2 {
-		db, err := database.Open(t.Context(), database.Settings{Path: path})
-		if err != nil {
-			t.Fatal(err)
-		}
+		db := databasetest.Open(t, path)
 		defer func() { _ = db.Close() }()
 		dbs = append(dbs, db)
 	}
@@ -151,21 +147,5 @@ func TestNoAccountCanUseInstallationSecrets(t *testing.T) {
 	}
 	if got, err := in.Read(t.Context(), vault.EmbedderAPIKey); err != nil || got.Reveal() != "x" {
 		t.Error("the secret was changed", err)
-	}
-}
-
-func TestInstallationRefusesAnotherMasterKey(t *testing.T) {
-	db := databasetest.New(t)
-	put(t, newVault(t), db, "a", "1", "token", "x")
-	other, err := vault.New(bytes.Repeat([]byte{8}, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = newInstallation(db, other).Set(t.Context(), operator, vault.EmbedderAPIKey, vault.NewSecret("x"))
-	if err == nil || !strings.Contains(err.Error(), "master key") {
-		t.Fatal(err)
-	}
-	if n := count(t, db, "data_keys"); n != 1 {
-		t.Errorf("%d data keys", n)
 	}
 }

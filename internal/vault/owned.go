@@ -14,13 +14,20 @@ import (
 // Owned is everything that one owner has in the vault: its decrypted secrets, and the
 // data key from which its tokens are derived.
 type Owned struct {
-	Secrets map[provider.SecretName]Secret // empty if the owner has none
-	key     []byte                         // nil if the owner has none
+	Secrets    map[provider.SecretName]Secret // those that can be decrypted; empty if the owner has none
+	key        []byte                         // nil if the owner has none, or it cannot be opened
+	unreadable *UnreadableError               // nil: everything can be decrypted
 }
 
+// Unreadable returns what cannot be decrypted of the owner, nil if everything can.
+func (o Owned) Unreadable() *UnreadableError { return o.unreadable }
+
 // Token returns the owner's token for a purpose, as Vault.Token does.
-// Errors: ErrNoKey.
+// Errors: ErrNoKey; *UnreadableError, if the data key cannot be opened.
 func (o Owned) Token(purpose string) (Secret, error) {
+	if o.unreadable != nil && o.unreadable.Key {
+		return Secret{}, o.unreadable
+	}
 	if o.key == nil {
 		return Secret{}, ErrNoKey
 	}
@@ -32,7 +39,7 @@ func (o Owned) Token(purpose string) (Secret, error) {
 const maxOwners = 512
 
 // ReadMany decrypts everything that the owners have. The result has an entry for each
-// of them. It runs two queries for every 512 owners.
+// of them. A value that cannot be decrypted is no error: see Owned.Unreadable. It runs two queries for every 512 owners.
 func (v *Vault) ReadMany(ctx context.Context, q database.Reader, account identity.AccountID, owners ...OwnerID) (map[OwnerID]Owned, error) {
 	if err := checkAccount(account); err != nil {
 		return nil, err
@@ -77,20 +84,22 @@ func (v *Vault) readBatch(ctx context.Context, q database.Reader, account identi
 		all[owner] = Owned{Secrets: map[provider.SecretName]Secret{}}
 	}
 	for _, k := range keys {
-		key, err := v.openKey(k.box, k.masterID, account, k.owner)
-		if err != nil {
-			return err
+		o := all[k.owner]
+		if o.key, err = v.openKey(k.box, k.fingerprint, account, k.owner); err != nil {
+			o.unreadable = &UnreadableError{Key: true, cause: err}
 		}
-		all[k.owner] = Owned{Secrets: all[k.owner].Secrets, key: key}
+		all[k.owner] = o
 	}
-	secrets, err := database.All(ctx, q, scanOwnedSecret, `SELECT owner_id, name, sealed FROM secrets WHERE `+in, args...)
+	secrets, err := database.All(ctx, q, scanOwnedSecret, `SELECT owner_id, name, sealed FROM secrets WHERE `+in+` ORDER BY name`, args...)
 	if err != nil {
 		return fmt.Errorf("read secrets: %w", err)
 	}
 	for _, s := range secrets {
-		if err := all[s.owner].open(account, s); err != nil {
-			return err
+		o := all[s.owner]
+		if err := o.open(account, s); err != nil {
+			o.addUnreadable(s.name, err)
 		}
+		all[s.owner] = o
 	}
 	return nil
 }
@@ -98,7 +107,7 @@ func (v *Vault) readBatch(ctx context.Context, q database.Reader, account identi
 // open decrypts a secret and adds it to the owner's.
 func (o Owned) open(account identity.AccountID, s ownedSecret) error {
 	if o.key == nil {
-		return ErrNoKey
+		return errNoKeyOfSecrets
 	}
 	aead, err := newAEAD(o.key)
 	if err != nil {
@@ -106,10 +115,21 @@ func (o Owned) open(account identity.AccountID, s ownedSecret) error {
 	}
 	plain, err := open(aead, s.box, secretData(account, s.owner, s.name))
 	if err != nil {
-		return fmt.Errorf("open secret %s: %w", s.name, err)
+		return err
 	}
 	o.Secrets[s.name] = NewSecret(string(plain))
 	return nil
+}
+
+func (o Owned) isUnreadable(name provider.SecretName) bool {
+	return o.unreadable != nil && slices.Contains(o.unreadable.Names, name)
+}
+
+func (o *Owned) addUnreadable(name provider.SecretName, cause error) {
+	if o.unreadable == nil {
+		o.unreadable = &UnreadableError{Key: o.key == nil, cause: cause}
+	}
+	o.unreadable.Names = append(o.unreadable.Names, name)
 }
 
 // inOwners returns the condition of a query, and its arguments. It repeats the last
@@ -129,14 +149,14 @@ func inOwners(account identity.AccountID, owners []OwnerID) (condition string, a
 }
 
 type sealedKey struct {
-	owner    OwnerID
-	masterID string
-	box      []byte
+	owner       OwnerID
+	fingerprint string
+	box         []byte
 }
 
 func scanSealedKey(r database.Row) (sealedKey, error) {
 	var k sealedKey
-	err := r.Scan(&k.owner, &k.masterID, &k.box)
+	err := r.Scan(&k.owner, &k.fingerprint, &k.box)
 	return k, err
 }
 

@@ -41,8 +41,8 @@ func OfAccount(account identity.AccountID) OwnerID { return OwnerID(account) }
 
 // Vault encrypts and decrypts secrets. It is safe for concurrent use.
 type Vault struct {
-	master   cipher.AEAD
-	masterID string
+	master      cipher.AEAD
+	fingerprint string // of the master key
 }
 
 // New returns a vault with a master key of 32 bytes.
@@ -52,11 +52,14 @@ func New(master []byte) (*Vault, error) {
 		return nil, fmt.Errorf("master key: %w", err)
 	}
 	sum := sha256.Sum256(append([]byte("agento master key "), master...))
-	return &Vault{master: aead, masterID: hex.EncodeToString(sum[:8])}, nil
+	return &Vault{master: aead, fingerprint: hex.EncodeToString(sum[:8])}, nil
 }
 
 // Put stores secrets of an owner and replaces those of the same name. It creates the
-// owner's data key if there is none, also if it is given no secrets.
+// owner's data key if there is none, also if it is given no secrets. It replaces one that
+// is damaged only if it sets every secret that the owner has; delete those that are not
+// known any more before.
+// Faults: Conflict, naming the secrets that are lost with the data key.
 func (v *Vault) Put(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID, secrets map[provider.SecretName]Secret) error {
 	if err := checkAccount(account); err != nil {
 		return err
@@ -69,8 +72,12 @@ func (v *Vault) put(ctx context.Context, tx *database.Tx, account identity.Accou
 		return err
 	}
 	key, err := v.dataKey(ctx, tx, account, owner)
-	if errors.Is(err, ErrNoKey) {
-		key, err = v.newDataKey(ctx, tx, account, owner)
+	isNew := errors.Is(err, ErrNoKey)
+	if damaged := (*UnreadableError)(nil); isNew || errors.As(err, &damaged) {
+		key, err = v.makeDataKey(ctx, tx, account, owner, secrets)
+	}
+	if !isNew && len(secrets) > 0 {
+		tx.Erase() // the values that are replaced
 	}
 	if err != nil {
 		return err
@@ -96,6 +103,7 @@ func (v *Vault) Delete(ctx context.Context, tx *database.Tx, account identity.Ac
 	if err := checkAccount(account); err != nil {
 		return err
 	}
+	tx.Erase()
 	for _, name := range names {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM secrets WHERE account_id = $1 AND owner_id = $2 AND name = $3`, account, owner, name); err != nil {
 			return fmt.Errorf("delete secret %s: %w", name, err)
@@ -117,11 +125,15 @@ func (v *Vault) Names(ctx context.Context, q database.Reader, account identity.A
 	if err := checkAccount(account); err != nil {
 		return nil, err
 	}
+	return v.names(ctx, q, account, owner)
+}
+
+func (v *Vault) names(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) ([]provider.SecretName, error) {
 	return database.All(ctx, q, database.Scalar[provider.SecretName],
 		`SELECT name FROM secrets WHERE account_id = $1 AND owner_id = $2 ORDER BY name`, account, owner)
 }
 
-// Read decrypts and returns every secret of an owner.
+// Read decrypts and returns every secret of an owner. Errors: *UnreadableError.
 func (v *Vault) Read(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) (map[provider.SecretName]Secret, error) {
 	if err := checkAccount(account); err != nil {
 		return nil, err
@@ -130,33 +142,19 @@ func (v *Vault) Read(ctx context.Context, q database.Reader, account identity.Ac
 }
 
 func (v *Vault) read(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) (map[provider.SecretName]Secret, error) {
-	sealed, err := database.All(ctx, q, scanSealed,
-		`SELECT name, sealed FROM secrets WHERE account_id = $1 AND owner_id = $2`, account, owner)
-	if err != nil || len(sealed) == 0 {
-		return map[provider.SecretName]Secret{}, err
-	}
-	key, err := v.dataKey(ctx, q, account, owner)
-	if err != nil {
+	all := map[OwnerID]Owned{}
+	if err := v.readBatch(ctx, q, account, []OwnerID{owner}, all); err != nil {
 		return nil, err
 	}
-	aead, err := newAEAD(key)
-	if err != nil {
-		return nil, err
+	if u := all[owner].unreadable; u != nil {
+		return nil, u
 	}
-	secrets := make(map[provider.SecretName]Secret, len(sealed))
-	for _, s := range sealed {
-		plain, err := open(aead, s.box, secretData(account, owner, s.name))
-		if err != nil {
-			return nil, fmt.Errorf("open secret %s: %w", s.name, err)
-		}
-		secrets[s.name] = NewSecret(string(plain))
-	}
-	return secrets, nil
+	return all[owner].Secrets, nil
 }
 
 // Token returns the owner's bearer token for a purpose, 64 hex digits. It is derived
 // from the owner's data key: it is stored nowhere, and is invalid once the owner is
-// shredded. Errors: ErrNoKey.
+// shredded. Errors: ErrNoKey; *UnreadableError, if the data key cannot be opened.
 func (v *Vault) Token(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID, purpose string) (Secret, error) {
 	if err := checkAccount(account); err != nil {
 		return Secret{}, err
@@ -176,8 +174,9 @@ func deriveToken(key []byte, purpose string) (Secret, error) {
 	return NewSecret(hex.EncodeToString(token)), nil
 }
 
-// Shred deletes an owner's secrets and its data key. Copies of its ciphertexts can
-// never be decrypted again.
+// Shred deletes an owner's secrets and its data key, and erases them from the files of
+// the database. Copies of its ciphertexts without the data key can never be decrypted
+// again.
 func (v *Vault) Shred(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) error {
 	if err := checkAccount(account); err != nil {
 		return err
@@ -186,6 +185,7 @@ func (v *Vault) Shred(ctx context.Context, tx *database.Tx, account identity.Acc
 }
 
 func (v *Vault) shred(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) error {
+	tx.Erase()
 	for _, table := range []string{"secrets", "data_keys"} {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE account_id = $1 AND owner_id = $2`, account, owner); err != nil {
 			return fmt.Errorf("shred secrets: %w", err)
@@ -203,69 +203,46 @@ func checkAccount(account identity.AccountID) error {
 	return nil
 }
 
-// checkMasterKey returns an error if the database was used with another master key.
-// Without the check, an operator's command with the wrong key would store a secret that
-// the server cannot decrypt.
-func (v *Vault) checkMasterKey(ctx context.Context, q database.Reader) error {
-	other, err := database.One(ctx, q, database.Scalar[string], `SELECT master_id FROM data_keys WHERE master_id <> $1 LIMIT 1`, v.masterID)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("compare the master key: %w", err)
-	}
-	return v.wrongMasterKey(other)
-}
-
-func (v *Vault) wrongMasterKey(other string) error {
-	return fmt.Errorf("the data key was sealed by master key %s, this is %s: start with the master key file that belongs to this database", other, v.masterID)
-}
-
 func (v *Vault) dataKey(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) ([]byte, error) {
 	var box []byte
-	var masterID string
-	err := q.QueryRowContext(ctx, `SELECT sealed, master_id FROM data_keys WHERE account_id = $1 AND owner_id = $2`, account, owner).Scan(&box, &masterID)
+	var fingerprint string
+	err := q.QueryRowContext(ctx, `SELECT sealed, master_id FROM data_keys WHERE account_id = $1 AND owner_id = $2`, account, owner).Scan(&box, &fingerprint)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNoKey
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read data key: %w", err)
 	}
-	return v.openKey(box, masterID, account, owner)
-}
-
-func (v *Vault) openKey(box []byte, masterID string, account identity.AccountID, owner OwnerID) ([]byte, error) {
-	if masterID != v.masterID {
-		return nil, v.wrongMasterKey(masterID)
-	}
-	key, err := open(v.master, box, keyData(account, owner))
+	key, err := v.openKey(box, fingerprint, account, owner)
 	if err != nil {
-		return nil, fmt.Errorf("open data key: %w", err)
+		return nil, &UnreadableError{Key: true, cause: err}
 	}
 	return key, nil
 }
 
+func (v *Vault) openKey(box []byte, fingerprint string, account identity.AccountID, owner OwnerID) ([]byte, error) {
+	if fingerprint != v.fingerprint {
+		return nil, v.otherKey(fingerprint)
+	}
+	key, err := open(v.master, box, keyData(account, owner))
+	if err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// newDataKey stores a new data key, which replaces a damaged one. The revision of the
+// owner's secrets continues.
 func (v *Vault) newDataKey(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) ([]byte, error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
-	_, err := tx.ExecContext(ctx, `INSERT INTO data_keys (account_id, owner_id, master_id, sealed, created_at) VALUES ($1, $2, $3, $4, $5)`,
-		account, owner, v.masterID, seal(v.master, key, keyData(account, owner)), database.Millis(time.Now()))
+	_, err := tx.ExecContext(ctx, `INSERT INTO data_keys (account_id, owner_id, master_id, sealed, created_at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (account_id, owner_id) DO UPDATE SET master_id = excluded.master_id, sealed = excluded.sealed, created_at = excluded.created_at`,
+		account, owner, v.fingerprint, seal(v.master, key, keyData(account, owner)), database.Millis(time.Now()))
 	if err != nil {
 		return nil, fmt.Errorf("store data key: %w", err)
 	}
 	return key, nil
-}
-
-// sealedSecret is a secret as the database stores it.
-type sealedSecret struct {
-	name provider.SecretName
-	box  []byte // nonce and ciphertext
-}
-
-func scanSealed(r database.Row) (sealedSecret, error) {
-	var s sealedSecret
-	err := r.Scan(&s.name, &s.box)
-	return s, err
 }
 
 func newAEAD(key []byte) (cipher.AEAD, error) {

@@ -78,10 +78,7 @@ func TestSecretCopiedToAnotherOwnerCannotBeOpened(t *testing.T) {
 
 func TestSecretsAreEncryptedOnDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
-	db, err := database.Open(t.Context(), database.Settings{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := databasetest.Open(t, path)
 	defer func() { _ = db.Close() }()
 	put(t, newVault(t), db, "a", "1", "token", "plain-as-day")
 	files, err := filepath.Glob(path + "*")
@@ -139,33 +136,6 @@ func TestDeleteAndNames(t *testing.T) {
 	tx(t, db, func(tx *database.Tx) error { return v.Delete(context.Background(), tx, "a", "1", "b", "none") })
 	if names, err := v.Names(t.Context(), db, "a", "1"); err != nil || fmt.Sprint(names) != "[a]" {
 		t.Fatal(names, err)
-	}
-}
-
-func TestMasterKeyIsCreatedOnceAndPrivate(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "master.key")
-	keys := make([][]byte, 8)
-	var all sync.WaitGroup
-	for i := range keys {
-		all.Go(func() {
-			key, err := vault.MasterKey(path)
-			if err != nil {
-				t.Error(err)
-			}
-			keys[i] = key
-		})
-	}
-	all.Wait()
-	for _, k := range keys {
-		if !bytes.Equal(k, keys[0]) || len(k) != 32 {
-			t.Fatal("two processes that started at the same time have two keys")
-		}
-	}
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := vault.MasterKey(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
-		t.Fatal(err)
 	}
 }
 

@@ -45,7 +45,7 @@ type homeDocument struct {
 
 // Content returns what an agent's workspace folder should hold. Faults: NotFound.
 func (s *Store) Content(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) (Content, error) {
-	found, err := database.All(ctx, q, scanContent,
+	found, err := database.AllReadable(ctx, q, scanContent, damaged,
 		`SELECT `+columns+`, content`+fromDocuments+onlyCurrent+` AND (NOT deleted OR name IN (SELECT name FROM home_documents WHERE account_id = $1 AND agent_id = $2)) ORDER BY name`,
 		account, agent)
 	if err != nil {

@@ -75,6 +75,12 @@ func scanWith(r database.Row, more ...any) (Version, error) {
 	return v, err
 }
 
+// damaged keeps a version some of whose columns cannot be decoded: its content is what
+// the home must hold.
+func damaged(v *Version, _ error) (row string, keep bool) {
+	return fmt.Sprintf("version %d of document %s of %s", v.Number, v.Document, v.Actor), true
+}
+
 // currentVersion returns the current version of a document that every agent has.
 func currentVersion(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
 	v, err := findCurrent(ctx, q, account, agent, d)
@@ -84,18 +90,18 @@ func currentVersion(ctx context.Context, q database.Reader, account identity.Acc
 // findCurrent returns the current version of a document.
 // Errors: sql.ErrNoRows, if the document never existed.
 func findCurrent(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
-	return database.One(ctx, q, scanContent, `SELECT `+columns+`, content`+fromDocuments+` AND name = $3`+onlyCurrent, account, agent, d)
+	return database.OneReadable(ctx, q, scanContent, damaged, `SELECT `+columns+`, content`+fromDocuments+` AND name = $3`+onlyCurrent, account, agent, d)
 }
 
 // findVersion returns the version with a number. Errors: sql.ErrNoRows.
 func findVersion(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, number int64) (Version, error) {
-	return database.One(ctx, q, scanContent, `SELECT `+columns+`, content`+fromDocuments+` AND name = $3 AND version = $4`, account, agent, d, number)
+	return database.OneReadable(ctx, q, scanContent, damaged, `SELECT `+columns+`, content`+fromDocuments+` AND name = $3 AND version = $4`, account, agent, d, number)
 }
 
 // findByHash returns the newest version with that content. It considers versions that
 // were set aside only if setAside is true. Errors: sql.ErrNoRows.
 func findByHash(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, hash string, setAside bool) (Version, error) {
-	return database.One(ctx, q, scanVersion,
+	return database.OneReadable(ctx, q, scanVersion, damaged,
 		`SELECT `+columns+fromDocuments+` AND name = $3 AND hash = $4 AND NOT deleted AND (NOT set_aside OR $5) ORDER BY version DESC LIMIT 1`, account, agent, d, hash, setAside)
 }
 
@@ -107,14 +113,14 @@ func checkAgent(ctx context.Context, q database.Reader, account identity.Account
 
 // currentRules lists the rules that are not deleted, by name, without content.
 func currentRules(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) ([]Version, error) {
-	return database.All(ctx, q, scanVersion,
+	return database.AllReadable(ctx, q, scanVersion, damaged,
 		`SELECT `+columns+fromDocuments+onlyRules+onlyCurrent+` AND NOT deleted ORDER BY name`, account, agent)
 }
 
 // listVersions lists a document's versions, newest first, without content. before is the
 // number of the version that ended the page before; 0 is the first page.
 func listVersions(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, before int64, limit int) ([]Version, error) {
-	return database.All(ctx, q, scanVersion,
+	return database.AllReadable(ctx, q, scanVersion, damaged,
 		`SELECT `+columns+fromDocuments+` AND name = $3 AND ($4 = 0 OR version < $4) ORDER BY version DESC LIMIT $5`, account, agent, d, before, limit)
 }
 

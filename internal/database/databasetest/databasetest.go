@@ -11,14 +11,25 @@ import (
 // New opens a new database, and closes it at the end of the test.
 func New(t testing.TB) *database.DB {
 	t.Helper()
-	db, err := database.Open(t.Context(), database.Settings{Path: filepath.Join(t.TempDir(), "agento.db")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := Open(t, filepath.Join(t.TempDir(), "agento.db"))
 	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	return db
+}
+
+// Open opens a database file, and creates it if it is missing. The caller closes the
+// database.
+func Open(t testing.TB, path string) *database.DB {
+	t.Helper()
+	if _, err := database.Migrate(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	db, err := database.Open(t.Context(), database.Settings{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return db
 }

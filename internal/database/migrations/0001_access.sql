@@ -1,4 +1,3 @@
--- +goose Up
 CREATE TABLE accounts (
     id         TEXT PRIMARY KEY,
     name       TEXT   NOT NULL UNIQUE,

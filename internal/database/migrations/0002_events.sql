@@ -1,4 +1,3 @@
--- +goose Up
 CREATE TABLE events (
     seq        INTEGER PRIMARY KEY,
     account_id TEXT   NOT NULL,

@@ -1,4 +1,3 @@
--- +goose Up
 -- One data key per owner (an agent, a swarm, the installation), sealed by the master key.
 -- revision counts the changes of the owner's secrets.
 CREATE TABLE data_keys (

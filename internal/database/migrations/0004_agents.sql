@@ -1,4 +1,3 @@
--- +goose Up
 -- generation counts the requests to start, stop, restart and delete an agent;
 -- observed_generation is the one whose outcome status shows; restart_generation is
 -- the last that asked for a new gateway; gateway_generation is the one that the

@@ -1,4 +1,3 @@
--- +goose Up
 -- owner is who talks with the agent: "peer:ID", "key:ID" (the API key of a call that
 -- names no peer), or "channel:KEY" for a session of a channel. The latest session of
 -- an owner is its default session. gateway_key is the session's key in the gateway.

@@ -1,4 +1,3 @@
--- +goose Up
 -- The tokens of model calls, summed by hour. hour is its start in Unix milliseconds.
 -- session_id is empty for calls that belong to no session.
 CREATE TABLE usage (

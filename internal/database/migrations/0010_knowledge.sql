@@ -1,5 +1,3 @@
--- +goose Up
-
 -- A scope is the knowledge base of one agent or swarm: kind is agent or swarm, and
 -- target_id is its id. last_seq is the last seq assigned to an entry of the scope.
 -- Updating the row serialises the writers of the scope.
@@ -55,19 +53,13 @@ CREATE VIRTUAL TABLE knowledge_text USING fts5 (
     scope, text, content = '', contentless_delete = 1, tokenize = 'porter unicode61 remove_diacritics 2'
 );
 
--- +goose StatementBegin
 CREATE TRIGGER knowledge_text_insert AFTER INSERT ON knowledge_entries BEGIN
     INSERT INTO knowledge_text (rowid, scope, text) VALUES (new.number, 's' || new.scope || 'x', new.text);
 END;
--- +goose StatementEnd
--- +goose StatementBegin
 CREATE TRIGGER knowledge_text_delete AFTER DELETE ON knowledge_entries BEGIN
     DELETE FROM knowledge_text WHERE rowid = old.number;
 END;
--- +goose StatementEnd
--- +goose StatementBegin
 CREATE TRIGGER knowledge_text_move AFTER UPDATE OF scope ON knowledge_entries BEGIN
     DELETE FROM knowledge_text WHERE rowid = old.number;
     INSERT INTO knowledge_text (rowid, scope, text) VALUES (new.number, 's' || new.scope || 'x', new.text);
 END;
--- +goose StatementEnd

@@ -1,4 +1,3 @@
--- +goose Up
 -- The skills that are installed on agents. The files of a skill are in skill_files
 -- with owner_id = id.
 CREATE TABLE agent_skills (

@@ -1,4 +1,3 @@
--- +goose Up
 -- Every version of every document. The current version is what the agent's home should
 -- hold; it may record a deletion. Other versions are history, or edits of the agent that
 -- were set aside because the API had changed the document. The content is the last

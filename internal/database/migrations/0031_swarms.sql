@@ -1,4 +1,3 @@
--- +goose Up
 CREATE TABLE swarms (
     id          TEXT   PRIMARY KEY,
     account_id  TEXT   NOT NULL,

@@ -1,4 +1,3 @@
--- +goose Up
 -- Requests with an Idempotency-Key. fingerprint is an HMAC of the query and the body.
 -- holder is the execution that runs now, until lease_until. status, header (JSON) and
 -- body are the kept response; status is 0 until there is one.

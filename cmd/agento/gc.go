@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"agento.host/agento/internal/admin"
+	"agento.host/agento/internal/database"
+)
+
+type gcCommand struct {
+	dataFlags
+	Yes bool `help:"Remove without asking." short:"y"`
+}
+
+// Run lists what is kept until the operator removes it, asks, and removes it.
+func (c gcCommand) Run(ctx context.Context, t *terminal) error {
+	return c.withAdmin(ctx, writing, nil, func(api *admin.Client) error {
+		all, err := api.Garbage(ctx)
+		if err != nil {
+			return err
+		}
+		rows := make([]map[string]any, len(all))
+		for i, g := range all {
+			rows[i] = map[string]any{"kind": g.Kind, "name": g.Name, "bytes": g.Bytes}
+		}
+		if len(all) == 0 && !t.json {
+			return t.print(nil, "There is nothing to remove.")
+		}
+		if err := t.table(rows, "kind", "name", "bytes"); err != nil || len(all) == 0 {
+			return err
+		}
+		if !c.Yes && !confirm(t, "Remove all of this? It cannot be undone. [y/N] ") {
+			return errors.New("nothing was removed: answer y, or use --yes")
+		}
+		for _, g := range all {
+			if err := api.RemoveGarbage(ctx, g); err != nil {
+				return fmt.Errorf("remove %s %s: %w", g.Kind, g.Name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// confirm asks a question on the terminal.
+func confirm(t *terminal, question string) bool {
+	_, _ = fmt.Fprint(t.err, question)
+	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n') // no answer is no
+	return slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer)))
+}
+
+// collectors returns what finds and removes each kind of garbage of an installation.
+func collectors(databasePath string) []admin.Collector {
+	return []admin.Collector{databaseCopies(databasePath)}
+}
+
+// databaseCopies collects the copies that migrations have made, except for the last one.
+func databaseCopies(path string) admin.Collector {
+	const kind = "database copy"
+	older := func() ([]string, error) {
+		copies, err := database.Copies(path)
+		return copies[:max(0, len(copies)-1)], err
+	}
+	return admin.Collector{
+		Kind: kind,
+		List: func(context.Context) ([]admin.Garbage, error) {
+			copies, err := older()
+			all := make([]admin.Garbage, 0, len(copies))
+			for _, c := range copies {
+				info, e := os.Stat(c)
+				if e != nil {
+					err = errors.Join(err, e)
+					continue
+				}
+				all = append(all, admin.Garbage{Kind: kind, Name: filepath.Base(c), Bytes: info.Size()})
+			}
+			return all, err
+		},
+		Remove: func(_ context.Context, name string) error {
+			copies, err := older()
+			if err != nil {
+				return err
+			}
+			for _, c := range copies {
+				if filepath.Base(c) != name {
+					continue
+				}
+				if err := os.Remove(c); !errors.Is(err, fs.ErrNotExist) {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,306 @@
+// Package admin is what the operator's commands do with an installation: accounts, API
+// keys, secrets of the installation, and garbage. It is an HTTP API without
+// authentication. A running server serves it on a Unix socket in its data directory,
+// which only the server's own user and root can use. Without a server, a command calls
+// the same handlers in its own process, so that both give the same results.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/vault"
+)
+
+// maxBody is the largest body of a request, in bytes: more than a secret, so that one
+// that is too long is refused as such.
+const maxBody = 2 * vault.MaxInstallationSecret
+
+// Account is a tenant.
+type Account struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Plan      string    `json:"plan"`
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// Key is an API key.
+type Key struct {
+	ID        string    `json:"id"`
+	Label     string    `json:"label"`
+	Hint      string    `json:"hint"`
+	Scopes    []string  `json:"scopes"`
+	RateLimit int       `json:"rateLimit"`
+	CreatedAt time.Time `json:"createdAt"`
+	UsedAt    time.Time `json:"usedAt"`    // zero: never
+	RevokedAt time.Time `json:"revokedAt"` // zero: not revoked
+	Secret    string    `json:"secret,omitempty"`
+}
+
+// NewKey is a request for a key.
+type NewKey struct {
+	Label     string   `json:"label"`
+	Scopes    []string `json:"scopes"`
+	RateLimit int      `json:"rateLimit"`
+}
+
+// Secret is a secret that the installation can have, without its value.
+type Secret struct {
+	Name  string    `json:"name"`
+	Use   string    `json:"use"`
+	SetAt time.Time `json:"setAt"` // zero: it is not set
+
+	Unreadable bool `json:"unreadable,omitempty"` // it is set and cannot be decrypted
+}
+
+// Garbage is something that is kept, such as a copy of the database, until the operator
+// removes it.
+type Garbage struct {
+	Kind  string `json:"kind"`
+	Name  string `json:"name"` // unique among its kind
+	Bytes int64  `json:"bytes"`
+}
+
+// Collector finds and removes one kind of garbage.
+type Collector struct {
+	Kind   string
+	List   func(ctx context.Context) ([]Garbage, error)
+	Remove func(ctx context.Context, name string) error // no error if it is gone
+}
+
+// Reembed is a request to embed all knowledge with an embedder, which is described by
+// the flags of the command.
+type Reembed struct {
+	Embedder string `json:"embedder"`
+	URL      string `json:"url"`
+	Model    string `json:"model"`
+	Size     int    `json:"size"`
+	Dir      string `json:"dir"`
+	DropOld  bool   `json:"dropOld"` // delete the vectors of all other models then
+}
+
+// Reembedded is how far a Reembed has come.
+type Reembedded struct {
+	Embedder string `json:"embedder"` // the name of the embedder
+	Done     int    `json:"done"`
+	Total    int    `json:"total"`
+}
+
+// Settings configure New.
+type Settings struct {
+	Accounts   *access.Service
+	Secrets    *vault.Installation
+	Collectors []Collector
+	Reembed    func(ctx context.Context, in Reembed, progress func(Reembedded)) (Reembedded, error)
+}
+
+type server struct{ Settings }
+
+// New returns the handler of the admin API.
+func New(s Settings) http.Handler {
+	h := &server{s}
+	mux := http.NewServeMux()
+	for pattern, f := range map[string]func(r *http.Request) (any, error){
+		"GET /accounts":   h.listAccounts,
+		"POST /accounts":  h.createAccount,
+		"GET /keys":       h.listKeys,
+		"POST /keys":      h.createKey,
+		"DELETE /keys":    h.revokeKey,
+		"GET /secrets":    h.listSecrets,
+		"PUT /secrets":    h.setSecret,
+		"DELETE /secrets": h.deleteSecret,
+		"GET /garbage":    h.listGarbage,
+		"DELETE /garbage": h.removeGarbage,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			result, err := f(r)
+			reply(w, result, err)
+		})
+	}
+	mux.HandleFunc("POST /reembed", h.reembed)
+	return mux
+}
+
+// failure is the body of a response to a request that failed. Code is empty if the
+// failure is no fault. The operator may read every error.
+type failure struct {
+	Code    fault.Code        `json:"code"`
+	Message string            `json:"message"`
+	Details map[string]string `json:"details"`
+}
+
+func reply(w http.ResponseWriter, result any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err == nil {
+		_ = json.NewEncoder(w).Encode(result) // fails if the command has ended
+		return
+	}
+	w.WriteHeader(http.StatusBadRequest)
+	_ = json.NewEncoder(w).Encode(failureOf(err))
+}
+
+func failureOf(err error) *failure {
+	var f *fault.Fault
+	if errors.As(err, &f) && f.Code != fault.Internal {
+		return &failure{Code: f.Code, Message: f.Message, Details: f.Details}
+	}
+	return &failure{Message: err.Error()}
+}
+
+func (f *failure) error() error {
+	if f.Code == "" {
+		return errors.New(f.Message)
+	}
+	return &fault.Fault{Code: f.Code, Message: f.Message, Details: f.Details}
+}
+
+func (s *server) listAccounts(r *http.Request) (any, error) {
+	all, err := s.Accounts.Accounts(r.Context())
+	accounts := make([]Account, len(all))
+	for i, a := range all {
+		accounts[i] = accountOf(a)
+	}
+	return accounts, err
+}
+
+func (s *server) createAccount(r *http.Request) (any, error) {
+	var in Account
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		return nil, err
+	}
+	a, err := s.Accounts.CreateAccount(r.Context(), identity.ByOperator(""), in.Name, in.Plan)
+	return accountOf(a), err
+}
+
+func accountOf(a access.Account) Account {
+	return Account{ID: string(a.ID), Name: a.Name, Plan: a.PlanID, CreatedAt: a.CreatedAt}
+}
+
+func (s *server) listKeys(r *http.Request) (any, error) {
+	account, err := s.Accounts.Account(r.Context(), r.URL.Query().Get("account"))
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.Accounts.Keys(r.Context(), account.ID)
+	keys := make([]Key, len(all))
+	for i, k := range all {
+		keys[i] = keyOf(k)
+	}
+	return keys, err
+}
+
+func (s *server) createKey(r *http.Request) (any, error) {
+	var in NewKey
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		return nil, err
+	}
+	account, err := s.Accounts.Account(r.Context(), r.URL.Query().Get("account"))
+	if err != nil {
+		return nil, err
+	}
+	scopes, err := access.ParseScopes(in.Scopes)
+	if err != nil {
+		return nil, err
+	}
+	created, secret, err := s.Accounts.CreateKey(r.Context(), identity.ByOperator(account.ID), in.Label, scopes, in.RateLimit)
+	k := keyOf(created)
+	k.Secret = secret.Reveal()
+	return k, err
+}
+
+func (s *server) revokeKey(r *http.Request) (any, error) {
+	account, err := s.Accounts.Account(r.Context(), r.URL.Query().Get("account"))
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Accounts.RevokeKey(r.Context(), identity.ByOperator(account.ID), identity.KeyID(r.URL.Query().Get("key")))
+}
+
+func keyOf(k access.Key) Key {
+	return Key{
+		ID: string(k.ID), Label: k.Label, Hint: k.Hint, Scopes: k.Scopes.Names(), RateLimit: k.RateLimit,
+		CreatedAt: k.CreatedAt, UsedAt: k.UsedAt, RevokedAt: k.RevokedAt,
+	}
+}
+
+func (s *server) listSecrets(r *http.Request) (any, error) {
+	all, err := s.Secrets.List(r.Context())
+	secrets := make([]Secret, len(all))
+	for i, sec := range all {
+		secrets[i] = Secret{Name: string(sec.Name), Use: sec.Use, SetAt: sec.SetAt, Unreadable: sec.Unreadable}
+	}
+	return secrets, err
+}
+
+func (s *server) setSecret(r *http.Request) (any, error) {
+	value, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Secrets.Set(r.Context(), identity.ByOperator(vault.InstallationAccount), provider.SecretName(r.URL.Query().Get("name")), vault.NewSecret(string(value)))
+}
+
+func (s *server) deleteSecret(r *http.Request) (any, error) {
+	return nil, s.Secrets.Delete(r.Context(), identity.ByOperator(vault.InstallationAccount), provider.SecretName(r.URL.Query().Get("name")))
+}
+
+func (s *server) listGarbage(r *http.Request) (any, error) {
+	all := []Garbage{}
+	for _, c := range s.Collectors {
+		found, err := c.List(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+func (s *server) removeGarbage(r *http.Request) (any, error) {
+	for _, c := range s.Collectors {
+		if c.Kind == r.URL.Query().Get("kind") {
+			return nil, c.Remove(r.Context(), r.URL.Query().Get("name"))
+		}
+	}
+	kinds := make([]string, len(s.Collectors))
+	for i, c := range s.Collectors {
+		kinds[i] = c.Kind
+	}
+	return nil, fault.New(fault.Invalid, "There is no garbage of the kind %q, only %s.", r.URL.Query().Get("kind"), strings.Join(kinds, ", "))
+}
+
+// reembedLine is a line of the response to a Reembed. The last one has Failure or is
+// Ended.
+type reembedLine struct {
+	Reembedded
+	Ended   bool     `json:"ended"`
+	Failure *failure `json:"failure"`
+}
+
+func (s *server) reembed(w http.ResponseWriter, r *http.Request) {
+	var in Reembed
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&in); err != nil {
+		reply(w, nil, err)
+		return
+	}
+	send := func(line reembedLine) {
+		_ = json.NewEncoder(w).Encode(line) // fails if the command has ended, which ends the context
+		_ = http.NewResponseController(w).Flush()
+	}
+	done, err := s.Reembed(r.Context(), in, func(p Reembedded) { send(reembedLine{Reembedded: p}) })
+	if err != nil {
+		send(reembedLine{Reembedded: done, Failure: failureOf(err)})
+		return
+	}
+	send(reembedLine{Reembedded: done, Ended: true})
+}

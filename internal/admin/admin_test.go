@@ -1,0 +1,239 @@
+package admin_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+
+	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/admin"
+	"agento.host/agento/internal/database/databasetest"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/vault"
+)
+
+// newHandler returns the API of a new installation.
+func newHandler(t *testing.T) http.Handler {
+	t.Helper()
+	db := databasetest.New(t)
+	key, err := vault.New(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := event.NewLog(db)
+	garbage := map[string]bool{"old": true, "older": true}
+	return admin.New(admin.Settings{
+		Accounts: access.New(access.Settings{DB: db, Events: events}),
+		Secrets:  vault.NewInstallation(db, key, events),
+		Collectors: []admin.Collector{{
+			Kind: "copy",
+			List: func(context.Context) (all []admin.Garbage, _ error) {
+				for _, name := range []string{"old", "older"} {
+					if garbage[name] {
+						all = append(all, admin.Garbage{Kind: "copy", Name: name, Bytes: 5})
+					}
+				}
+				return all, nil
+			},
+			Remove: func(_ context.Context, name string) error { delete(garbage, name); return nil },
+		}},
+		Reembed: func(_ context.Context, in admin.Reembed, progress func(admin.Reembedded)) (admin.Reembedded, error) {
+			done := admin.Reembedded{Embedder: in.Model, Done: 1, Total: 2}
+			progress(done)
+			if in.Model == "broken" {
+				return done, errors.New("the model is broken")
+			}
+			done.Done = 2
+			return done, nil
+		},
+	})
+}
+
+// serve serves the API on the socket of a directory and returns a client.
+func serve(t *testing.T, dir string, h http.Handler) *admin.Client {
+	t.Helper()
+	l, err := admin.Listen(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: h} //nolint:gosec // only this test calls it
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, "admin.sock")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the socket is left: %v", err)
+		}
+	})
+	c, err := admin.Dial(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestSocketAndLocalGiveTheSameResults makes the same calls on both.
+func TestSocketAndLocalGiveTheSameResults(t *testing.T) {
+	local, remote := calls(t, admin.Local(newHandler(t))), calls(t, serve(t, t.TempDir(), newHandler(t)))
+	if !reflect.DeepEqual(local, remote) {
+		t.Errorf("local\n%s\nthrough the socket\n%s", strings.Join(local, "\n"), strings.Join(remote, "\n"))
+	}
+}
+
+// calls calls every method and returns the results, without ids and times.
+func calls(t *testing.T, c *admin.Client) (results []string) {
+	t.Helper()
+	ctx := t.Context()
+	add := func(what string, result any, err error) {
+		var f *fault.Fault
+		results = append(results, fmt.Sprintf("%s: %+v, %v, fault %v", what, result, err, errors.As(err, &f)))
+	}
+	a, err := c.CreateAccount(ctx, "../My Company?", "")
+	add("create account", a.Name+a.Plan, err)
+	_, err = c.CreateAccount(ctx, "../My Company?", "")
+	add("create it again", nil, err)
+	all, err := c.Accounts(ctx)
+	add("accounts", len(all) == 1 && all[0] == a, err)
+	k, err := c.CreateKey(ctx, a.Name, admin.NewKey{Label: "x", Scopes: []string{"chat"}, RateLimit: 7})
+	add("create key", fmt.Sprint(k.Label, k.Scopes, k.RateLimit, strings.HasPrefix(k.Secret, "ak_live_")), err)
+	_, err = c.CreateKey(ctx, a.Name, admin.NewKey{Scopes: []string{"all", "admin"}})
+	add("create key with a wrong scope", nil, err)
+	keys, err := c.Keys(ctx, a.ID)
+	add("keys", fmt.Sprint(len(keys), keys[0].ID == k.ID, keys[0].Secret, keys[0].RevokedAt.IsZero()), err)
+	_, err = c.Keys(ctx, "nobody")
+	add("keys of nobody", nil, err)
+	add("revoke key", nil, c.RevokeKey(ctx, a.Name, k.ID))
+	keys, err = c.Keys(ctx, a.ID)
+	add("keys", keys[0].RevokedAt.IsZero(), err)
+	add("set secret", nil, c.SetSecret(ctx, string(vault.EmbedderAPIKey), vault.NewSecret("a-key")))
+	add("set long secret", nil, c.SetSecret(ctx, string(vault.EmbedderAPIKey), vault.NewSecret(strings.Repeat("a", vault.MaxInstallationSecret+1))))
+	add("set unknown secret", nil, c.SetSecret(ctx, "a/b", vault.NewSecret("a-key")))
+	secrets, err := c.Secrets(ctx)
+	add("secrets", fmt.Sprint(len(secrets), secrets[0].Name, secrets[0].SetAt.IsZero()), err)
+	add("delete secret", nil, c.DeleteSecret(ctx, string(vault.EmbedderAPIKey)))
+	garbage, err := c.Garbage(ctx)
+	add("garbage", garbage, err)
+	add("remove", nil, c.RemoveGarbage(ctx, garbage[0]))
+	add("remove unknown", nil, c.RemoveGarbage(ctx, admin.Garbage{Kind: "x", Name: "y"}))
+	garbage, err = c.Garbage(ctx)
+	add("garbage", garbage, err)
+	for _, model := range []string{"good", "broken"} {
+		var progress []admin.Reembedded
+		done, err := c.Reembed(ctx, admin.Reembed{Model: model}, func(p admin.Reembedded) { progress = append(progress, p) })
+		add("reembed", fmt.Sprint(done, progress), err)
+	}
+	return results
+}
+
+func TestTheSocketReplacesAStaleOneAndIsPrivate(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"admin.sock", "admin.sock.new"} { // a server was killed
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u, ok := l.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := admin.Dial(t.Context(), dir); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a socket without a server: %v", err)
+	}
+	c := serve(t, dir, newHandler(t))
+	if _, err := c.Accounts(t.Context()); err != nil {
+		t.Error(err)
+	}
+	info, err := os.Lstat(filepath.Join(dir, "admin.sock"))
+	if err != nil || info.Mode() != fs.ModeSocket|0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "admin.sock.new")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := admin.Dial(t.Context(), t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no socket: %v", err)
+	}
+}
+
+func TestTheSocketWorksInADirectoryWithALongPath(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := serve(t, dir, newHandler(t))
+	for range 2 {
+		if _, err := c.Accounts(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestMain calls a server as another user, for the test below.
+func TestMain(m *testing.M) {
+	dir := os.Getenv("TEST_DIAL")
+	if dir == "" {
+		os.Exit(m.Run())
+	}
+	c, err := admin.Dial(context.Background(), dir)
+	if err == nil {
+		_, err = c.Accounts(context.Background())
+	}
+	if err != nil {
+		os.Exit(3)
+	}
+	os.Exit(0)
+}
+
+// TestOtherUsersAreRefused: also if the modes of the files let them connect.
+func TestOtherUsersAreRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can run a process as another user")
+	}
+	dir, err := os.MkdirTemp("", "agento-admin-") // its parents are open to others
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	program := filepath.Join(dir, "test")
+	text, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, text, 0o755); err != nil { //nolint:gosec // another user runs it
+		t.Fatal(err)
+	}
+	serve(t, dir, newHandler(t))
+	for _, path := range []string{dir, filepath.Join(dir, "admin.sock")} {
+		if err := os.Chmod(path, 0o777); err != nil { //nolint:gosec // what the test is about
+			t.Fatal(err)
+		}
+	}
+	for uid, want := range map[uint32]int{0: 0, 65534: 3} {
+		cmd := exec.CommandContext(t.Context(), program)
+		cmd.Env = append(os.Environ(), "TEST_DIAL="+dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		_ = cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != want {
+			t.Errorf("user %d: exit code %d, not %d", uid, code, want)
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+
+	"agento.host/agento/internal/vault"
+)
+
+// Client calls the admin API.
+type Client struct{ http http.Client }
+
+// Dial returns a client of the server that runs on a data directory. Errors:
+// syscall.ECONNREFUSED and fs.ErrNotExist, if no server accepts connections there.
+func Dial(ctx context.Context, dir string) (*Client, error) {
+	dial := func(ctx context.Context) (net.Conn, error) {
+		address, release, err := shortPath(dir, socketName)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		return (&net.Dialer{}).DialContext(ctx, "unix", address)
+	}
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.Close() // it was only to see whether a server answers
+	return &Client{http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+	}}}, nil
+}
+
+// Local returns a client of a handler in this process.
+func Local(h http.Handler) *Client { return &Client{http.Client{Transport: local{h}}} }
+
+type local struct{ handler http.Handler }
+
+// RoundTrip implements http.RoundTripper. It returns when the handler begins its
+// response. Closing the body waits for the handler.
+func (l local) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(r.Context())
+	body, out := io.Pipe()
+	w := &pipeWriter{header: http.Header{}, out: out, begun: make(chan struct{}), status: http.StatusOK}
+	r = r.Clone(ctx)
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.handler.ServeHTTP(w, r)
+		w.begin(http.StatusOK)
+		_ = out.Close()
+	}()
+	<-w.begun
+	return &http.Response{
+		StatusCode: w.status, Header: w.header, Request: r,
+		Body: &localBody{body, func() { cancel(); <-ended }},
+	}, nil
+}
+
+type localBody struct {
+	*io.PipeReader
+	wait func()
+}
+
+// Close implements io.Closer.
+func (b *localBody) Close() error {
+	err := b.PipeReader.Close()
+	b.wait()
+	return err
+}
+
+// pipeWriter writes a response to a pipe.
+type pipeWriter struct {
+	header http.Header
+	out    *io.PipeWriter
+	begun  chan struct{} // closed when header and status are final
+	once   sync.Once
+	status int
+}
+
+func (w *pipeWriter) begin(status int) {
+	w.once.Do(func() {
+		w.status = status
+		close(w.begun)
+	})
+}
+
+// Header implements http.ResponseWriter.
+func (w *pipeWriter) Header() http.Header { return w.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (w *pipeWriter) WriteHeader(status int) { w.begin(status) }
+
+// Write implements http.ResponseWriter.
+func (w *pipeWriter) Write(b []byte) (int, error) {
+	w.begin(http.StatusOK)
+	return w.out.Write(b)
+}
+
+// CreateAccount creates an account. Without a plan it gets the default plan of the plans
+// file.
+func (c *Client) CreateAccount(ctx context.Context, name, plan string) (a Account, err error) {
+	return a, c.call(ctx, http.MethodPost, "/accounts", Account{Name: name, Plan: plan}, &a)
+}
+
+// Accounts lists the accounts, newest first.
+func (c *Client) Accounts(ctx context.Context) (all []Account, err error) {
+	return all, c.call(ctx, http.MethodGet, "/accounts", nil, &all)
+}
+
+// CreateKey creates a key of an account, which is given by its id or name. Only this
+// result has its Secret.
+func (c *Client) CreateKey(ctx context.Context, account string, in NewKey) (k Key, err error) {
+	return k, c.call(ctx, http.MethodPost, query("/keys", "account", account), in, &k)
+}
+
+// Keys lists the keys of an account, newest first.
+func (c *Client) Keys(ctx context.Context, account string) (all []Key, err error) {
+	return all, c.call(ctx, http.MethodGet, query("/keys", "account", account), nil, &all)
+}
+
+// RevokeKey revokes a key of an account.
+func (c *Client) RevokeKey(ctx context.Context, account, key string) error {
+	return c.call(ctx, http.MethodDelete, query("/keys", "account", account, "key", key), nil, nil)
+}
+
+// Secrets lists the secrets that the installation can have.
+func (c *Client) Secrets(ctx context.Context) (all []Secret, err error) {
+	return all, c.call(ctx, http.MethodGet, "/secrets", nil, &all)
+}
+
+// SetSecret sets a secret of the installation.
+func (c *Client) SetSecret(ctx context.Context, name string, value vault.Secret) error {
+	return c.call(ctx, http.MethodPut, query("/secrets", "name", name), value, nil)
+}
+
+// DeleteSecret deletes a secret of the installation.
+func (c *Client) DeleteSecret(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodDelete, query("/secrets", "name", name), nil, nil)
+}
+
+// Garbage lists what RemoveGarbage can remove.
+func (c *Client) Garbage(ctx context.Context) (all []Garbage, err error) {
+	return all, c.call(ctx, http.MethodGet, "/garbage", nil, &all)
+}
+
+// RemoveGarbage removes a piece of garbage.
+func (c *Client) RemoveGarbage(ctx context.Context, g Garbage) error {
+	return c.call(ctx, http.MethodDelete, query("/garbage", "kind", g.Kind, "name", g.Name), nil, nil)
+}
+
+// Reembed embeds all knowledge with an embedder and calls progress after each batch.
+func (c *Client) Reembed(ctx context.Context, in Reembed, progress func(Reembedded)) (Reembedded, error) {
+	res, err := c.send(ctx, http.MethodPost, "/reembed", in)
+	if err != nil {
+		return Reembedded{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	for lines := json.NewDecoder(res.Body); ; {
+		var line reembedLine
+		if err := lines.Decode(&line); err != nil {
+			return line.Reembedded, fmt.Errorf("the server ended: run the command again, it continues: %w", err)
+		}
+		switch {
+		case line.Failure != nil:
+			return line.Reembedded, line.Failure.error()
+		case line.Ended:
+			return line.Reembedded, nil
+		}
+		progress(line.Reembedded)
+	}
+}
+
+// query returns a path with parameters.
+func query(path string, namesAndValues ...string) string {
+	q := url.Values{}
+	for i := 0; i < len(namesAndValues); i += 2 {
+		q.Set(namesAndValues[i], namesAndValues[i+1])
+	}
+	return path + "?" + q.Encode()
+}
+
+// call sends a request and decodes the response.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	res, err := c.send(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(res.Body).Decode(out)
+}
+
+// send sends a request: a secret as it is, everything else as JSON. The caller closes
+// the response. Errors: faults of the handler.
+func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	var body []byte
+	if secret, ok := in.(vault.Secret); ok {
+		body = []byte(secret.Reveal())
+	} else if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return nil, err
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://agento"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.http.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("call the server that runs on the data directory: %w", err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
+	}
+	defer func() { _ = res.Body.Close() }()
+	var f failure
+	if err := json.NewDecoder(res.Body).Decode(&f); err != nil {
+		return nil, fmt.Errorf("the server that runs on the data directory does not know this command (status %d): use the agento of its version", res.StatusCode)
+	}
+	return nil, f.error()
+}

@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
+)
+
+// damaged turns an agent whose row cannot be decoded into one in error. Everything that
+// could be decoded is in a, and its gateway is left as it is.
+func damaged(a *Agent, err error) (row string, keep bool) {
+	a.Damage = database.Problem(err)
+	a.Status, a.ErrorCategory = client.Errored, CategoryRecord
+	a.LastError = damageText(a.Damage)
+	return "agent " + string(a.ID), true
+}
+
+func damageText(damage string) string {
+	return "The record of this agent is damaged: " + damage + ". Its gateway is left as it is. Ask the operator to repair the database, or delete the agent."
+}
+
+// CheckReadable returns nil for an agent whose record is not damaged. What changes the
+// record, or depends on all of it, checks it before. Faults: Conflict.
+func (a Agent) CheckReadable() error {
+	if a.Damage == "" {
+		return nil
+	}
+	return fault.New(fault.Conflict, "%s", damageText(a.Damage)).With("status", string(a.Status)).With("errorCategory", string(a.ErrorCategory))
+}
+
+// checkEnums returns the errors of columns whose values are none of the known ones.
+func checkEnums(a Agent) error {
+	var err error
+	if !slices.Contains([]DesiredState{DesiredRunning, DesiredStopped, DesiredDeleted}, a.DesiredState) {
+		err = errors.Join(err, &database.ColumnError{Column: "desired_state", Err: fmt.Errorf("unknown: %.20q", a.DesiredState)})
+	}
+	if !slices.Contains([]client.AgentStatus{client.Provisioning, client.Starting, client.Running, client.Stopping, client.Stopped, client.Errored}, a.Status) {
+		err = errors.Join(err, &database.ColumnError{Column: "status", Err: fmt.Errorf("unknown: %.20q", a.Status)})
+	}
+	return err
+}
+
+// shownStatus is the status of an agent in SQL: error, if scan would fail for the row.
+const shownStatus = `CASE WHEN json_valid(config) AND (failures = '' OR json_valid(failures))
+	AND desired_state IN ('running', 'stopped', 'deleted') AND status IN ('provisioning', 'starting', 'running', 'stopping', 'stopped', 'error')
+	AND typeof(revision) = 'integer' AND typeof(generation) = 'integer' AND typeof(observed_generation) = 'integer'
+	AND typeof(restart_generation) = 'integer' AND typeof(gateway_generation) = 'integer'
+	AND typeof(lease_number) = 'integer' AND typeof(lease_until) = 'integer' AND typeof(unready_ms) = 'integer'
+	AND typeof(next_try_at) = 'integer' AND typeof(missed_health_checks) = 'integer' AND typeof(created_at) = 'integer'
+	AND typeof(started_at) = 'integer' AND typeof(stopped_at) = 'integer' AND typeof(last_used_at) = 'integer'
+	THEN status ELSE 'error' END`
+
+// ResetDamaged makes the record of a damaged agent that is being deleted readable, so
+// that its gateway and home can be removed. What was damaged is lost.
+func (s *Store) ResetDamaged(ctx context.Context, a Agent) error {
+	return s.db.Tx(ctx, "agent.reset_damaged", func(ctx context.Context, tx *database.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE agents SET config = '{}', status = $1, revision = 1, generation = $2,
+			observed_generation = 0, restart_generation = 0, gateway_generation = 0, holder = '', lease_number = $3, lease_until = 0,
+			failures = '', unready_ms = 0, next_try_at = 0, missed_health_checks = 0, created_at = $4, started_at = 0, stopped_at = 0, last_used_at = 0
+			WHERE id = $5 AND desired_state = $6`,
+			client.Errored, a.Generation, a.Lease.Number+1, database.Millis(a.CreatedAt), a.ID, DesiredDeleted)
+		if err != nil {
+			return fmt.Errorf("reset the record of agent %s: %w", a.ID, err)
+		}
+		return nil
+	})
+}

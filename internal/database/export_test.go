@@ -1,0 +1,34 @@
+package database
+
+import (
+	"context"
+	"io/fs"
+)
+
+// MigrateWith is Migrate of a program with these migrations. step is called after each
+// step that changes files.
+func MigrateWith(ctx context.Context, path string, files fs.FS, step func(name string)) (Migrated, error) {
+	known, err := readMigrations(files)
+	if err != nil {
+		return Migrated{}, err
+	}
+	return migrator{path: path, known: known, step: step}.run(ctx)
+}
+
+// OpenWith is Open of a program with these migrations.
+func OpenWith(ctx context.Context, s Settings, files fs.FS) (*DB, error) {
+	known, err := readMigrations(files)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, s, known)
+}
+
+// Migrations returns the migrations of this program.
+func Migrations() []migration { return embedded() }
+
+// SQL returns the text of a migration.
+func (m migration) SQL() string { return m.sql }
+
+// Name returns the name of a migration.
+func (m migration) Name() string { return m.name }

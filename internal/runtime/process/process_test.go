@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 	runtimetest.Main(m.Run)
 }
 
+const testInstallation = "inst_test"
+
 // newSettings returns settings with directories of their own.
 func newSettings(t *testing.T) process.Settings {
 	t.Helper()
@@ -43,7 +45,8 @@ func newSettings(t *testing.T) process.Settings {
 		t.Fatal(err)
 	}
 	return process.Settings{
-		Dir: filepath.Join(t.TempDir(), "data", "agents"), RunDir: memoryDir(t), Command: []string{self},
+		Installation: testInstallation,
+		Dir:          filepath.Join(t.TempDir(), "data", "agents"), RunDir: memoryDir(t), Command: []string{self},
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 }

@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 		{"home", testHome},
 		{"home stays inside its directory", testHomeStaysInside},
 		{"remove", testRemove},
+		{"quarantine", testQuarantine},
 		{"two agents are separate", testTwoAgents},
 	}
 	for _, p := range parts {

@@ -1,14 +1,15 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"agento.host/agento/internal/agent"
-	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -28,29 +29,109 @@ func (r *Reconciler) collectOrphansRegularly(ctx context.Context) {
 	}
 }
 
-// collectOrphans removes what the driver has of no agent, and makes the records of
-// agents that should not run know the gateways that do. A failure with one does not
-// keep it from the others.
+// maxUnknown is how many agents of this installation may be unknown to the records at
+// once and still be put into quarantine. None is unknown normally: a row is deleted
+// after everything else of its agent. More come with an old or a wrong database.
+const maxUnknown = 3
+
+// collectOrphans puts agents that the records do not know into quarantine, and makes the
+// records of agents that should not run know the gateways that do. A failure with one
+// does not keep it from the others.
 func (r *Reconciler) collectOrphans(ctx context.Context) error {
 	found, err := r.driver.List(ctx)
 	if err != nil {
 		return fmt.Errorf("list gateways: %w", err)
 	}
+	var unknown []runtime.Found
 	var failed error
 	for _, f := range found {
-		a, err := r.store.FindByID(ctx, r.db, identity.AgentID(f.ID))
+		a, err := r.store.FindByID(ctx, r.db, f.ID)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
-			r.log.WarnContext(ctx, "removing what belongs to no agent", "agent", f.ID, "running", f.Running)
-			_, err = r.do(ctx, agent.Agent{ID: f.ID, Place: f.Place}, observation{}, action{kind: actOrphan})
-		case err == nil && f.Running && a.Place == "" && f.Place != "":
+			unknown, err = append(unknown, f), nil
+		case err == nil && f.Owner != runtime.Foreign && f.Running && a.Place == "" && f.Place != "":
 			err = r.adoptStray(ctx, f, a)
 		}
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("agent %s: %w", f.ID, err))
 		}
 	}
+	return errors.Join(failed, r.collectUnknown(ctx, unknown))
+}
+
+// collectUnknown puts agents that the records do not know into quarantine, if they are
+// this installation's own and few. It only reports the others.
+func (r *Reconciler) collectUnknown(ctx context.Context, unknown []runtime.Found) error {
+	unknown, err := r.stillListed(ctx, unknown)
+	if err != nil {
+		return err
+	}
+	own := slices.DeleteFunc(slices.Clone(unknown), func(f runtime.Found) bool { return f.Owner != runtime.Own })
+	r.reportUnknown(ctx, unknown, len(own))
+	if len(own) > maxUnknown {
+		return nil
+	}
+	var failed error
+	for _, f := range own {
+		if _, err := r.do(ctx, agent.Agent{ID: f.ID, Place: f.Place}, observation{}, action{kind: actOrphan}); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("agent %s: %w", f.ID, err))
+		}
+	}
 	return failed
+}
+
+// stillListed returns those that the driver still has: an agent may have been deleted
+// between the list and the look at the records.
+func (r *Reconciler) stillListed(ctx context.Context, unknown []runtime.Found) ([]runtime.Found, error) {
+	if len(unknown) == 0 {
+		return nil, nil
+	}
+	now, err := r.driver.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list gateways: %w", err)
+	}
+	now = slices.DeleteFunc(now, func(f runtime.Found) bool {
+		return !slices.ContainsFunc(unknown, func(u runtime.Found) bool { return u.ID == f.ID })
+	})
+	slices.SortFunc(now, func(a, b runtime.Found) int { return cmp.Compare(a.ID, b.ID) })
+	return now, nil
+}
+
+// reportUnknown logs the agents that the records do not know, when they have changed.
+func (r *Reconciler) reportUnknown(ctx context.Context, unknown []runtime.Found, own int) {
+	byOwner := map[runtime.Owner][]string{}
+	for _, f := range unknown {
+		byOwner[f.Owner] = append(byOwner[f.Owner], string(f.ID))
+	}
+	report := fmt.Sprint(byOwner)
+	if len(unknown) == 0 || report == r.reported {
+		return
+	}
+	r.reported = report
+	switch {
+	case own > maxUnknown:
+		r.log.ErrorContext(ctx, "the database does not know many agents that this installation has files of: nothing is done with them. Is the database an older or a wrong one?",
+			"agents", own, "ids", first(byOwner[runtime.Own]))
+	case own > 0:
+		r.log.WarnContext(ctx, "the database does not know agents that this installation has files of: they go into quarantine, see agento doctor",
+			"agents", own, "ids", first(byOwner[runtime.Own]))
+	}
+	if others := len(unknown) - own; others > 0 {
+		r.log.WarnContext(ctx, "there are files of agents that are not this installation's: they are left alone",
+			"ofOtherInstallations", first(byOwner[runtime.Foreign]), "withoutMark", first(byOwner[runtime.Unmarked]))
+	}
+}
+
+// first returns the first ids of a list that may be long.
+func first(ids []string) []string { return ids[:min(len(ids), 10)] }
+
+// quarantine stops the gateway of an agent that the records do not know, and puts
+// everything of the agent aside.
+func (r *Reconciler) quarantine(ctx context.Context, a agent.Agent) error {
+	if err := r.driver.Stop(ctx, a.Place, a.ID, r.timing.StopGrace); err != nil {
+		return err
+	}
+	return r.driver.Quarantine(ctx, a.ID)
 }
 
 // adoptStray writes the place of a gateway that runs, though the record knows of none,

@@ -1,6 +1,6 @@
 // Package reconciler makes the observed state of agents follow the desired state: it
-// starts, watches, restarts and stops their gateways, and removes what belongs to no
-// agent. Everything it does can be interrupted anywhere and is continued from the
+// starts, watches, restarts and stops their gateways, and puts what belongs to no agent
+// into quarantine. Everything it does can be interrupted anywhere and is continued from the
 // records, by this process or the next.
 //
 // Each agent that has something to do, or runs, has one loop of its own: everything
@@ -86,6 +86,7 @@ type Reconciler struct {
 	loops   map[identity.AgentID]*loop // guarded by mu
 	running sync.WaitGroup             // what Run has started
 
+	reported     string    // the unknown agents that were logged last; used by the search for orphans only
 	renewed      time.Time // when the leases were last renewed; guarded by mu
 	renewedUntil time.Time // when they end by that; guarded by mu
 }

@@ -3,8 +3,10 @@ package reconciler_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/logtest"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/fake"
@@ -315,19 +318,129 @@ func TestErrorOutlivesTheServer(t *testing.T) {
 	}
 }
 
-// TestOrphansAreRemovedAndStraysStopped: what belongs to no agent is removed, and a
-// gateway whose agent is stopped is stopped.
-func TestOrphansAreRemovedAndStraysStopped(t *testing.T) {
+// forget deletes the rows of agents while no server runs, as if an older database had
+// been restored.
+func forget(e *agenttest.Env, agents ...agent.Agent) {
+	for _, a := range agents {
+		e.Exec(`DELETE FROM agents WHERE id = $1`, a.ID)
+	}
+}
+
+// restartWithLog starts the server with a log that can be read, and short pauses between
+// searches for orphans.
+func restartWithLog(e *agenttest.Env) *logtest.Buffer {
+	log := &logtest.Buffer{}
+	e.RestartServer(func(s *agenttest.Settings) {
+		s.Log = slog.New(slog.NewTextHandler(log, nil))
+		s.Timing.OrphanInterval = 10 * time.Millisecond
+	})
+	return log
+}
+
+// TestUnknownHomesGoIntoQuarantineAndStraysStop: after an older database was restored,
+// the home of an agent that it does not know is kept, and a gateway whose agent is
+// stopped is stopped.
+func TestUnknownHomesGoIntoQuarantineAndStraysStop(t *testing.T) {
 	e := agenttest.New(t, nil)
 	lost, stray := e.Create("lost"), e.Create("stray")
 	e.StopServer()
-	e.Exec(`DELETE FROM agents WHERE id = $1`, lost.ID)
+	forget(e, lost)
 	e.Exec(`UPDATE agents SET desired_state = 'stopped', status = 'stopped', place = '' WHERE id = $1`, stray.ID)
-	e.StartServer()
+	log := restartWithLog(e)
 	e.Eventually("nothing runs", func() bool { return e.Driver.RunningCount() == 0 })
-	e.Eventually("the orphan is gone", func() bool {
-		found, err := e.Driver.List(t.Context())
-		return err == nil && len(found) == 1 && found[0].ID == stray.ID
-	})
+	e.Eventually("the unknown home is in quarantine", func() bool { return slices.Equal(e.Driver.Quarantined(), []identity.AgentID{lost.ID}) })
+	found, err := e.Driver.List(t.Context())
+	if err != nil || len(found) != 1 || found[0].ID != stray.ID {
+		t.Errorf("the driver has %+v, %v", found, err)
+	}
 	e.Until(stray.ID, func(a agent.Agent) bool { return a.Place == "" })
+	if n := strings.Count(log.String(), "they go into quarantine"); n != 1 {
+		t.Errorf("reported %d times:\n%s", n, log)
+	}
+}
+
+// awaitSearches waits until the server has searched for orphans several times more.
+func awaitSearches(e *agenttest.Env, lists *atomic.Int64) {
+	from := lists.Load()
+	e.Eventually("several searches", func() bool { return lists.Load() > from+6 })
+}
+
+// listCounter counts the calls of List.
+type listCounter struct {
+	agenttest.HookedDriver
+	lists *atomic.Int64
+}
+
+func (d listCounter) List(ctx context.Context) ([]runtime.Found, error) {
+	d.lists.Add(1)
+	return d.HookedDriver.List(ctx)
+}
+
+// TestManyUnknownHomesAreLeftAlone: that is no accident with one agent but a wrong
+// database. It is said once.
+func TestManyUnknownHomesAreLeftAlone(t *testing.T) {
+	checkLeftAlone(t, runtime.Own, "nothing is done with them", 4)
+}
+
+// TestHomesOfAnotherInstallationAreLeftAlone: however few they are, also their gateways.
+func TestHomesOfAnotherInstallationAreLeftAlone(t *testing.T) {
+	checkLeftAlone(t, runtime.Foreign, "ofOtherInstallations=", 2)
+}
+
+// TestUnmarkedHomesAreLeftAlone: nothing says whose they are.
+func TestUnmarkedHomesAreLeftAlone(t *testing.T) {
+	checkLeftAlone(t, runtime.Unmarked, "withoutMark=", 1)
+}
+
+func checkLeftAlone(t *testing.T, owner runtime.Owner, report string, n int) {
+	t.Helper()
+	e := agenttest.New(t, nil)
+	var agents []agent.Agent
+	for i := range n {
+		agents = append(agents, e.Create(fmt.Sprintf("agent-%d", i)))
+	}
+	known := e.Create("known")
+	e.StopServer()
+	forget(e, agents...)
+	for _, a := range agents {
+		e.Driver.SetOwner(a.ID, owner)
+	}
+	log, lists := &logtest.Buffer{}, &atomic.Int64{}
+	e.RestartServer(func(s *agenttest.Settings) {
+		s.Log, s.Timing.OrphanInterval = slog.New(slog.NewTextHandler(log, nil)), time.Millisecond
+		s.Driver = listCounter{agenttest.HookedDriver{Driver: e.Driver, Before: func(method string) error {
+			if method == "Remove" {
+				t.Error("something was removed")
+			}
+			return nil
+		}}, lists}
+	})
+	awaitSearches(e, lists)
+	if text, err := e.Turn(known.ID); err != nil || text == "" {
+		t.Errorf("the agent that is known: %q, %v", text, err)
+	}
+	if now := e.Driver.RunningCount(); now != n+1 || len(e.Driver.Quarantined()) > 0 {
+		t.Errorf("%d gateways run, in quarantine: %v", now, e.Driver.Quarantined())
+	}
+	found, err := e.Driver.List(t.Context())
+	if err != nil || len(found) != n+1 {
+		t.Errorf("the driver has %+v, %v", found, err)
+	}
+	if got := strings.Count(log.String(), report); got != 1 {
+		t.Errorf("reported %d times:\n%s", got, log)
+	}
+}
+
+// TestInterruptedQuarantineIsRepeated: the driver fails at first.
+func TestInterruptedQuarantineIsRepeated(t *testing.T) {
+	e := agenttest.New(t, nil)
+	lost := e.Create("lost")
+	e.StopServer()
+	forget(e, lost)
+	e.RestartServer(func(s *agenttest.Settings) {
+		driver, left := agenttest.FailingDriver(e.Driver, "Stop")
+		left.Store(2)
+		s.Driver, s.Timing.OrphanInterval = driver, time.Millisecond
+	})
+	e.Eventually("the unknown home is in quarantine", func() bool { return len(e.Driver.Quarantined()) == 1 })
 }

@@ -30,6 +30,7 @@ import (
 	"agento.host/agento/internal/openclaw/install"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
@@ -91,13 +92,18 @@ func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources
 	if err != nil {
 		return nil, fmt.Errorf("install the agent runtime: %w", err)
 	}
+	agents := filepath.Join(f.Data, agentsDir)
+	running, err := process.Gateways(agents)
+	if err != nil {
+		return nil, fmt.Errorf("look for running gateways: %w", err)
+	}
 	r.driver, err = f.open(runtime.Settings{
-		Dir: filepath.Join(f.Data, "agents"), Command: openClaw.Command(f.Lean), ReadOnly: openClaw.Dirs, Log: r.log,
+		Installation: r.db.Installation(), Dir: agents, Command: openClaw.Command(f.Lean), ReadOnly: openClaw.Dirs, Log: r.log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if r.internal, err = listenInternal(ctx, f.InternalListen, filepath.Join(f.Data, "internal.addr")); err != nil {
+	if r.internal, err = listenInternal(ctx, f.InternalListen, filepath.Join(f.Data, "internal.addr"), running); err != nil {
 		return nil, err
 	}
 	r.closers = append(r.closers, r.internal.Close)

@@ -40,6 +40,7 @@ type finding struct {
 func (c doctorCommand) Run(t *terminal) error {
 	found := append([]finding{c.openclaw()}, machine()...)
 	found = append(found, c.data())
+	found = append(found, append(c.gateways(), c.quarantine()...)...)
 	bad := 0
 	for _, f := range found {
 		if !f.OK {

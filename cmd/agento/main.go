@@ -1,6 +1,6 @@
 // Command agento is a self-hosted control plane for OpenClaw agents. serve and dev run
-// the server; accounts, keys, secrets and doctor work on the data directory; the other
-// commands call a running server through its API.
+// the server; accounts, keys, secrets, gateways, gc and doctor work on the data directory;
+// the other commands call a running server through its API.
 package main
 
 import (
@@ -37,6 +37,8 @@ type commands struct {
 	Accounts  accountsCommand  `cmd:"" help:"Create and list accounts in the data directory."`
 	Keys      keysCommand      `cmd:"" help:"Create, list and revoke API keys in the data directory."`
 	Secrets   secretsCommand   `cmd:"" help:"Set, list and delete secrets of the installation in the data directory."`
+	Gateways  gatewaysCommand  `cmd:"" help:"List and stop the gateways of a data directory without a server."`
+	GC        gcCommand        `cmd:"" name:"gc" help:"Delete the files of agents that are in quarantine."`
 	Doctor    doctorCommand    `cmd:"" help:"Show what is installed, what is missing and how to fix it."`
 	Install   installCommand   `cmd:"" help:"Install the pinned agent runtime."`
 	Agents    agentsCommand    `cmd:"" help:"Manage agents of a running server."`

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"agento.host/agento/internal/identity"
@@ -74,4 +76,30 @@ func eachAgent(dir string, do func(agent) error) error {
 		}
 	}
 	return failed
+}
+
+// Quarantined is an agent's directory in quarantine.
+type Quarantined struct {
+	ID    identity.AgentID
+	Since time.Time
+	Path  string
+}
+
+// ListQuarantine lists what Quarantine has moved away from Settings.Dir, oldest first.
+func ListQuarantine(dir string) ([]Quarantined, error) {
+	aside := filepath.Join(filepath.Dir(filepath.Clean(dir)), quarantineName)
+	entries, err := os.ReadDir(aside)
+	if err != nil {
+		return nil, ignoreMissing(err)
+	}
+	var all []Quarantined
+	for _, e := range entries {
+		cut := max(0, strings.LastIndexByte(e.Name(), '-'))
+		since, err := time.Parse("-"+quarantineTime, e.Name()[cut:])
+		if err == nil && e.IsDir() {
+			all = append(all, Quarantined{ID: identity.AgentID(e.Name()[:cut]), Since: since, Path: filepath.Join(aside, e.Name())})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Quarantined) int { return a.Since.Compare(b.Since) })
+	return all, nil
 }

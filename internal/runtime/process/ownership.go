@@ -243,6 +243,9 @@ func (d *Driver) checkPath(a agent, found []stranger) error {
 // quarantineName is the directory beside Settings.Dir where Quarantine moves agents.
 const quarantineName = "quarantine"
 
+// quarantineTime is the format of the time in the names there.
+const quarantineTime = "20060102T150405.000Z"
+
 // quarantine moves the directory of an agent whose processes have ended aside.
 func (d *Driver) quarantine(a agent) error {
 	if _, err := os.Lstat(a.dir); errors.Is(err, fs.ErrNotExist) {
@@ -252,5 +255,5 @@ func (d *Driver) quarantine(a agent) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return os.Rename(a.dir, filepath.Join(dir, string(a.id)+"-"+time.Now().UTC().Format("20060102T150405.000Z")))
+	return os.Rename(a.dir, filepath.Join(dir, string(a.id)+"-"+time.Now().UTC().Format(quarantineTime)))
 }

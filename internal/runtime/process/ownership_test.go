@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
@@ -406,6 +407,10 @@ func TestQuarantineKeepsEverything(t *testing.T) {
 	kept, err := filepath.Glob(filepath.Join(filepath.Dir(l.Dir), "quarantine", string(l.ID)+"-*"))
 	if err != nil || len(kept) != 1 {
 		t.Fatalf("kept: %v, %v", kept, err)
+	}
+	listed, err := process.ListQuarantine(l.Dir)
+	if err != nil || len(listed) != 1 || listed[0].ID != l.ID || listed[0].Path != kept[0] || time.Since(listed[0].Since).Abs() > time.Hour {
+		t.Errorf("listed: %+v, %v", listed, err)
 	}
 	for name, want := range map[string]string{"home/word": "old", "installation": testInstallation + "\n", "log/gateway.log": "boot " + l.boot} {
 		if text, err := os.ReadFile(filepath.Join(kept[0], name)); err != nil || !strings.HasPrefix(string(text), want) {

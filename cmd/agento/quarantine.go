@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"agento.host/agento/internal/runtime/home"
+	"agento.host/agento/internal/runtime/process"
+)
+
+// gcCommand deletes what the server keeps only in case that it is wanted back.
+type gcCommand struct {
+	dataFlags
+	OlderThan time.Duration `help:"Delete only what is there for longer than this, such as 720h."`
+}
+
+// Run deletes the homes in quarantine.
+func (c gcCommand) Run(t *terminal) error {
+	removed, err := removeQuarantined(c.Data, time.Now().Add(-c.OlderThan))
+	rows := make([]map[string]any, len(removed))
+	for i, q := range removed {
+		rows[i] = q.row()
+	}
+	if len(removed) == 0 && !t.json {
+		return errors.Join(err, t.print(nil, "nothing to delete"))
+	}
+	return errors.Join(err, t.table(rows, "id", "since", "size", "path"))
+}
+
+// quarantinedHome is the home, with its logs, of an agent that the database did not know.
+type quarantinedHome struct {
+	process.Quarantined
+	bytes    int64
+	complete bool // bytes is all of it
+}
+
+// listQuarantine lists the homes in quarantine of a data directory, oldest first.
+func listQuarantine(data string) ([]quarantinedHome, error) {
+	found, err := process.ListQuarantine(filepath.Join(data, agentsDir))
+	all := make([]quarantinedHome, len(found))
+	for i, q := range found {
+		all[i].Quarantined = q
+		all[i].bytes, all[i].complete = home.Size(q.Path)
+	}
+	return all, err
+}
+
+// removeQuarantined deletes the homes that are in quarantine since before a time, and
+// returns them. A server may be running.
+func removeQuarantined(data string, before time.Time) ([]quarantinedHome, error) {
+	found, err := listQuarantine(data)
+	var removed []quarantinedHome
+	for _, q := range found {
+		if q.Since.After(before) {
+			continue
+		}
+		if e := home.Purge(q.Path); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		removed = append(removed, q)
+	}
+	return removed, err
+}
+
+func (q quarantinedHome) row() map[string]any {
+	return map[string]any{"id": q.ID, "since": formatTime(q.Since), "size": q.size(), "path": q.Path}
+}
+
+func (q quarantinedHome) size() string {
+	if !q.complete {
+		return "over " + formatMiB(q.bytes)
+	}
+	return formatMiB(q.bytes)
+}
+
+func formatMiB(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
+
+// quarantine reports the homes in quarantine.
+func (c doctorCommand) quarantine() []finding {
+	found, err := listQuarantine(c.Data)
+	if err != nil {
+		return []finding{{Part: "quarantine", State: err.Error()}}
+	}
+	var out []finding
+	for _, q := range found {
+		out = append(out, finding{
+			Part: "quarantine", OK: true,
+			State: fmt.Sprintf("files of agent %s, which the database did not know, since %s, %s", q.ID, formatTime(q.Since), q.size()),
+			Fix: fmt.Sprintf("to get them back, stop the server, restore the database that knows the agent, and move %s to %s; agento gc deletes them",
+				q.Path, filepath.Join(c.Data, agentsDir, string(q.ID))),
+		})
+	}
+	return out
+}

@@ -59,7 +59,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 		return err
 	}
 	d.reportStrangers(a.id, others)
-	if err := d.checkPath(a, others); err != nil {
+	if err := d.checkStrangers(a, others); err != nil {
 		return err
 	}
 	if !isPortFree(port) {

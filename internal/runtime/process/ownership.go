@@ -139,7 +139,7 @@ func identify(path string) (fileID, error) {
 	if !ok {
 		return fileID{}, fmt.Errorf("%s has no inode", path)
 	}
-	return fileID{Dev: uint64(s.Dev), Ino: s.Ino}, nil //nolint:gosec,unconvert // the type of Dev differs between systems
+	return fileID{Dev: uint64(s.Dev), Ino: s.Ino}, nil //nolint:unconvert // the type of Dev differs between systems
 }
 
 // stranger is a running gateway that the files of an agent's directory name although it
@@ -225,9 +225,15 @@ func (d *Driver) removeSecrets(a agent, rec record) error {
 	return err
 }
 
-// checkPath returns an error if a stranger without a sandbox reaches the agent's home,
-// because it was started with the same path.
-func (d *Driver) checkPath(a agent, found []stranger) error {
+// checkStrangers returns an error if a stranger may use the agent's home: it has no
+// sandbox and was started with the same path, or nothing is known of its home because a
+// version of agento without this record has started it.
+func (d *Driver) checkStrangers(a agent, found []stranger) error {
+	for _, s := range found {
+		if s.Owner == "" && d.settings.Installation != "" {
+			return fmt.Errorf("process %d, a gateway that an earlier version of agento has started, may use this home: end it with kill %d", s.PID, s.PID)
+		}
+	}
 	if d.sandbox.reason == "" || len(found) == 0 {
 		return nil
 	}

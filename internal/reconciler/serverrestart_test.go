@@ -444,3 +444,24 @@ func TestInterruptedQuarantineIsRepeated(t *testing.T) {
 	})
 	e.Eventually("the unknown home is in quarantine", func() bool { return len(e.Driver.Quarantined()) == 1 })
 }
+
+// TestForeignHomeOfAKnownAgent: the records know the agent, but its files belong to
+// another installation. It is in error, and its deletion leaves them.
+func TestForeignHomeOfAKnownAgent(t *testing.T) {
+	e := agenttest.New(t, nil)
+	a := e.Create("ada")
+	e.WriteHome(a.ID, "kept", "theirs")
+	e.Stop(a.ID)
+	e.Driver.SetOwner(a.ID, runtime.Foreign)
+	_, err := e.Agents.Start(e.Context(), e.Actor, a.ID)
+	e.Must(err)
+	e.UntilStatus(a.ID, client.Errored)
+	if now := e.Find(a.ID); !strings.Contains(now.LastError, "belong to another installation") {
+		t.Errorf("%+v", now)
+	}
+	e.Delete(a.ID)
+	e.Driver.SetOwner(a.ID, runtime.Own)
+	if text, err := e.ReadHome(a.ID, "kept"); err != nil || text != "theirs" {
+		t.Errorf("the files: %q, %v", text, err)
+	}
+}

@@ -152,6 +152,9 @@ func (d *Driver) Start(ctx context.Context, place runtime.Place, s runtime.Spec)
 	a := d.addAgent(s.ID)
 	a.op.Lock()
 	defer a.op.Unlock()
+	if err := a.use(); err != nil {
+		return fmt.Errorf("start %s: %w", s.ID, err)
+	}
 	a.mu.Lock()
 	known, running, at := slices.Contains(a.places, place), a.running() != nil, a.place
 	a.mu.Unlock()
@@ -219,7 +222,7 @@ func (d *Driver) writeFiles(s runtime.Spec) error {
 // whatever the grace period is, unless DelayStop was called.
 func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID, grace time.Duration) error {
 	a := d.agent(id)
-	if a == nil {
+	if a == nil || a.currentOwner() == runtime.Foreign {
 		return nil
 	}
 	a.op.Lock()
@@ -308,7 +311,9 @@ func (d *Driver) Dial(ctx context.Context, place runtime.Place, id identity.Agen
 
 // Home implements runtime.Driver.
 func (d *Driver) Home(_ context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
-	d.addAgent(id)
+	if err := d.addAgent(id).use(); err != nil {
+		return nil, fmt.Errorf("home of %s: %w", id, err)
+	}
 	return d.openHome(id)
 }
 
@@ -376,6 +381,17 @@ func (d *Driver) Quarantine(_ context.Context, id identity.AgentID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.aside = append(d.aside, id)
+	return nil
+}
+
+// use marks an agent that has no mark. Errors: runtime.ErrForeign.
+func (a *agent) use() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.owner == runtime.Foreign {
+		return runtime.ErrForeign
+	}
+	a.owner = runtime.Own
 	return nil
 }
 

@@ -58,12 +58,9 @@ func newGateway(id identity.AgentID, own bool, s stranger) Gateway {
 // eachAgent calls do for every agent's directory in dir, whosever it is. An error with
 // one does not keep it from the others.
 func eachAgent(dir string, do func(agent) error) error {
-	dir, err := filepath.Abs(dir)
+	dir, err := resolve(dir)
 	if err != nil {
 		return err
-	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
 	}
 	var failed error
 	for _, id := range agentDirs(dir) {
@@ -87,19 +84,30 @@ type Quarantined struct {
 
 // ListQuarantine lists what Quarantine has moved away from Settings.Dir, oldest first.
 func ListQuarantine(dir string) ([]Quarantined, error) {
-	aside := filepath.Join(filepath.Dir(filepath.Clean(dir)), quarantineName)
-	entries, err := os.ReadDir(aside)
+	dir, err := resolve(dir)
 	if err != nil {
-		return nil, ignoreMissing(err)
+		return nil, err
 	}
 	var all []Quarantined
-	for _, e := range entries {
-		cut := max(0, strings.LastIndexByte(e.Name(), '-'))
-		since, err := time.Parse("-"+quarantineTime, e.Name()[cut:])
-		if err == nil && e.IsDir() {
-			all = append(all, Quarantined{ID: identity.AgentID(e.Name()[:cut]), Since: since, Path: filepath.Join(aside, e.Name())})
+	for _, aside := range quarantineDirs(dir) {
+		entries, e := os.ReadDir(aside)
+		err = errors.Join(err, ignoreMissing(e))
+		for _, e := range entries {
+			cut := max(0, strings.LastIndexByte(e.Name(), '-'))
+			since, err := time.Parse("-"+quarantineTime, e.Name()[cut:])
+			if err == nil && e.IsDir() {
+				all = append(all, Quarantined{ID: identity.AgentID(e.Name()[:cut]), Since: since, Path: filepath.Join(aside, e.Name())})
+			}
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Quarantined) int { return a.Since.Compare(b.Since) })
-	return all, nil
+	return all, err
+}
+
+// resolve returns the path that makeDataDir would, but makes no directory.
+func resolve(dir string) (string, error) {
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	return filepath.Abs(dir)
 }

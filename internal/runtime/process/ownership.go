@@ -246,20 +246,32 @@ func (d *Driver) checkStrangers(a agent, found []stranger) error {
 	return nil
 }
 
-// quarantineName is the directory beside Settings.Dir where Quarantine moves agents.
+// quarantineName is the directory where Quarantine moves agents.
 const quarantineName = "quarantine"
 
 // quarantineTime is the format of the time in the names there.
 const quarantineTime = "20060102T150405.000Z"
+
+// quarantineDirs returns where agents of a directory go into quarantine, best first. The
+// second is for a directory that is a file system of its own; no agent has such an id.
+func quarantineDirs(dir string) []string {
+	return []string{filepath.Join(filepath.Dir(dir), quarantineName), filepath.Join(dir, "."+quarantineName)}
+}
 
 // quarantine moves the directory of an agent whose processes have ended aside.
 func (d *Driver) quarantine(a agent) error {
 	if _, err := os.Lstat(a.dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	dir := filepath.Join(filepath.Dir(d.settings.Dir), quarantineName)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+	name := string(a.id) + "-" + time.Now().UTC().Format(quarantineTime)
+	var err error
+	for _, dir := range quarantineDirs(d.settings.Dir) {
+		if err = os.MkdirAll(dir, 0o700); err == nil {
+			err = os.Rename(a.dir, filepath.Join(dir, name))
+		}
+		if !errors.Is(err, syscall.EXDEV) {
+			return err
+		}
 	}
-	return os.Rename(a.dir, filepath.Join(dir, string(a.id)+"-"+time.Now().UTC().Format(quarantineTime)))
+	return err
 }

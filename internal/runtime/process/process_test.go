@@ -93,6 +93,11 @@ func testContract(t *testing.T, change func(*process.Settings)) {
 		return runtimetest.Env{
 			Driver: open(t, s), Processes: true,
 			Restart: func(t *testing.T) runtime.Driver { return open(t, s) },
+			SetOwner: func(t *testing.T, id identity.AgentID, owner runtime.Owner) {
+				mark := filepath.Join(s.Dir, string(id), "installation")
+				text := map[runtime.Owner]string{runtime.Own: testInstallation, runtime.Foreign: "inst_other"}[owner]
+				must(t, os.WriteFile(mark, []byte(text), 0o600))
+			},
 		}
 	})
 }

@@ -179,6 +179,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted},
+		Note: noteUnknown(f.Data),
 	})
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -93,4 +95,75 @@ func homeContains(t *testing.T, in *installation, id, word string) bool {
 	t.Helper()
 	out, err := exec.Command("grep", "-rlF", word, filepath.Join(in.data, agentsDir, id, "home")).CombinedOutput()
 	return err == nil && len(out) > 0
+}
+
+// TestFilesOfUnknownAgents: the real server keeps the files of agents that its database
+// does not know, whatever the reason.
+func TestFilesOfUnknownAgents(t *testing.T) {
+	in := newInstallation(t, "acme")
+	db := in.openDatabase()
+	var id string
+	if err := errors.Join(db.QueryRowContext(t.Context(), `SELECT id FROM installation`).Scan(&id), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	makeHome := func(agent, mark string) {
+		t.Helper()
+		dir := filepath.Join(in.data, agentsDir, agent)
+		err := os.MkdirAll(filepath.Join(dir, "home"), 0o700)
+		if mark != "" {
+			err = errors.Join(err, os.WriteFile(filepath.Join(dir, "installation"), []byte(mark+"\n"), 0o600))
+		}
+		if err := errors.Join(err, os.WriteFile(filepath.Join(dir, "home", "file"), []byte("of "+agent), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(agents ...string) {
+		t.Helper()
+		for _, agent := range agents {
+			if text, err := os.ReadFile(filepath.Join(in.data, agentsDir, agent, "home", "file")); err != nil || string(text) != "of "+agent {
+				t.Errorf("%q, %v", text, err)
+			}
+		}
+	}
+	note := func() string {
+		found := doctorCommand{dataFlags: dataFlags{Data: in.data}}.unknown()
+		if len(found) == 0 {
+			return ""
+		}
+		return found[0].State
+	}
+	makeHome("lost", id)
+	makeHome("theirs", "inst_other")
+	makeHome("unmarked", "")
+	in.start()
+	waitUntil(t, "the file of the unknown agent is in quarantine", func() bool { return len(listed(t, in)) == 1 })
+	in.stop()
+	if text, err := os.ReadFile(filepath.Join(listed(t, in)[0].Path, "home", "file")); err != nil || string(text) != "of lost" {
+		t.Errorf("%q, %v", text, err)
+	}
+	check("theirs", "unmarked")
+	if got := note(); !strings.Contains(got, "another installation (1, such as theirs)") || !strings.Contains(got, "do not say whose they are (1, such as unmarked)") {
+		t.Errorf("doctor says %q", got)
+	}
+
+	many := []string{"one", "two", "three", "four"}
+	for _, agent := range many {
+		makeHome(agent, id)
+	}
+	in.start()
+	waitUntil(t, "doctor says what is wrong", func() bool { return strings.Contains(note(), "Is the database an older or a wrong one?") })
+	in.stop()
+	check(append(many, "theirs", "unmarked")...)
+	if len(listed(t, in)) != 1 {
+		t.Errorf("in quarantine: %+v", listed(t, in))
+	}
+}
+
+func listed(t *testing.T, in *installation) []quarantinedHome {
+	t.Helper()
+	all, err := listQuarantine(in.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }

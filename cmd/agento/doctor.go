@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"agento.host/agento/internal/openclaw/install"
 )
@@ -40,7 +41,7 @@ type finding struct {
 func (c doctorCommand) Run(t *terminal) error {
 	found := append([]finding{c.openclaw()}, machine()...)
 	found = append(found, c.data())
-	found = append(found, append(c.gateways(), c.quarantine()...)...)
+	found = append(found, slices.Concat(c.gateways(), c.quarantine(), c.unknown())...)
 	bad := 0
 	for _, f := range found {
 		if !f.OK {

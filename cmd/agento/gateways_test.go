@@ -140,3 +140,17 @@ func TestInternalAddressOfACopy(t *testing.T) {
 		stop()
 	}
 }
+
+func TestUnknownAgentsAreNotedForDoctor(t *testing.T) {
+	c := doctorCommand{dataFlags: dataFlags{Data: t.TempDir()}}
+	note := noteUnknown(c.Data)
+	for _, text := range []string{"", "There are files.", "There are other files.", "", ""} {
+		if err := note(text); err != nil {
+			t.Fatal(err)
+		}
+		found := c.unknown()
+		if text == "" && len(found) > 0 || text != "" && (len(found) != 1 || found[0].OK || found[0].State != text) {
+			t.Errorf("%q: %+v", text, found)
+		}
+	}
+}

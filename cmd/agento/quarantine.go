@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"agento.host/agento/internal/runtime/home"
@@ -94,4 +97,41 @@ func (c doctorCommand) quarantine() []finding {
 		})
 	}
 	return out
+}
+
+// unknownName is the file in which the server keeps for doctor what it has found about
+// agents that the database does not know.
+const unknownName = "unknown-agents.txt"
+
+// noteUnknown returns a function that replaces the text of that file, or deletes the
+// file if the text is empty.
+func noteUnknown(data string) func(text string) error {
+	path := filepath.Join(data, unknownName)
+	return func(text string) error {
+		if text == "" {
+			if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		}
+		if err := os.WriteFile(path+".new", []byte(text+"\n"), 0o600); err != nil {
+			return err
+		}
+		return os.Rename(path+".new", path)
+	}
+}
+
+// unknown reports what the server has found about agents that the database does not know.
+func (c doctorCommand) unknown() []finding {
+	text, err := os.ReadFile(filepath.Join(c.Data, unknownName))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return []finding{{Part: "agents", State: err.Error()}}
+	}
+	return []finding{{
+		Part: "agents", State: strings.TrimSpace(string(text)),
+		Fix: "start the server with the database that knows the agents, or move their directories in " + filepath.Join(c.Data, agentsDir) + " away",
+	}}
 }

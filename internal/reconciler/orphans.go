@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"agento.host/agento/internal/agent"
@@ -97,33 +98,47 @@ func (r *Reconciler) stillListed(ctx context.Context, unknown []runtime.Found) (
 	return now, nil
 }
 
-// reportUnknown logs the agents that the records do not know, when they have changed.
+// reportUnknown logs and notes which agents the records do not know, when that has
+// changed. own is how many of them are this installation's own.
 func (r *Reconciler) reportUnknown(ctx context.Context, unknown []runtime.Found, own int) {
 	byOwner := map[runtime.Owner][]string{}
 	for _, f := range unknown {
 		byOwner[f.Owner] = append(byOwner[f.Owner], string(f.ID))
 	}
 	report := fmt.Sprint(byOwner)
-	if len(unknown) == 0 || report == r.reported {
+	if report == r.reported {
 		return
 	}
 	r.reported = report
+	var notes []string
 	switch {
 	case own > maxUnknown:
-		r.log.ErrorContext(ctx, "the database does not know many agents that this installation has files of: nothing is done with them. Is the database an older or a wrong one?",
-			"agents", own, "ids", first(byOwner[runtime.Own]))
+		notes = append(notes, describe("The database does not know agents that this installation has files of", byOwner[runtime.Own])+" Is the database an older or a wrong one?")
 	case own > 0:
-		r.log.WarnContext(ctx, "the database does not know agents that this installation has files of: they go into quarantine, see agento doctor",
-			"agents", own, "ids", first(byOwner[runtime.Own]))
+		r.log.WarnContext(ctx, "the database does not know agents that this installation has files of: they go into quarantine, see agento doctor", "agents", byOwner[runtime.Own])
 	}
-	if others := len(unknown) - own; others > 0 {
-		r.log.WarnContext(ctx, "there are files of agents that are not this installation's: they are left alone",
-			"ofOtherInstallations", first(byOwner[runtime.Foreign]), "withoutMark", first(byOwner[runtime.Unmarked]))
+	if ids := byOwner[runtime.Foreign]; len(ids) > 0 {
+		notes = append(notes, describe("There are files of agents of another installation", ids))
+	}
+	if ids := byOwner[runtime.Unmarked]; len(ids) > 0 {
+		notes = append(notes, describe("There are files of agents that the database does not know and that do not say whose they are", ids))
+	}
+	for _, note := range notes {
+		r.log.ErrorContext(ctx, note)
+	}
+	if r.note == nil {
+		return
+	}
+	if err := r.note(strings.Join(notes, " ")); err != nil {
+		r.log.ErrorContext(ctx, "noting unknown agents failed", "error", err)
+		r.reported = "" // again at the next search
 	}
 }
 
-// first returns the first ids of a list that may be long.
-func first(ids []string) []string { return ids[:min(len(ids), 10)] }
+// describe says what is the matter with agents, which may be many.
+func describe(what string, ids []string) string {
+	return fmt.Sprintf("%s (%d, such as %s): nothing is done with them.", what, len(ids), strings.Join(ids[:min(len(ids), 3)], ", "))
+}
 
 // quarantine stops the gateway of an agent that the records do not know, and puts
 // everything of the agent aside.

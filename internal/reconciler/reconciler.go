@@ -58,6 +58,11 @@ type Settings struct {
 	Erasers   []Eraser
 	Log       *slog.Logger
 
+	// Note keeps what an operator must know about agents that the records do not know,
+	// until the next call. It is called when that has changed; an empty text means that
+	// there is nothing. Nil: the log alone has it.
+	Note func(text string) error
+
 	Server    string // where the homes are that the driver makes; empty: "local"
 	Exclusive bool   // no other process uses the database, so the leases of those before have ended
 	MaxBoots  int    // gateways that may boot at once; 0: 2
@@ -79,8 +84,9 @@ type Reconciler struct {
 	timing    Timing
 	server    string
 	exclusive bool
-	holder    string        // the name of this process in leases
-	boots     chan struct{} // has an element for each gateway that is booting
+	note      func(text string) error // may be nil
+	holder    string                  // the name of this process in leases
+	boots     chan struct{}           // has an element for each gateway that is booting
 
 	mu      sync.Mutex
 	loops   map[identity.AgentID]*loop // guarded by mu
@@ -127,7 +133,7 @@ func New(s Settings) *Reconciler {
 	}
 	return &Reconciler{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
-		logs: s.Logs, erasers: s.Erasers, log: s.Log, timing: s.Timing.withDefaults(),
+		logs: s.Logs, erasers: s.Erasers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, holder: uuid.NewString(),
 		boots: make(chan struct{}, s.MaxBoots), loops: map[identity.AgentID]*loop{},
 	}

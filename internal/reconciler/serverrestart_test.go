@@ -379,17 +379,17 @@ func (d listCounter) List(ctx context.Context) ([]runtime.Found, error) {
 // TestManyUnknownHomesAreLeftAlone: that is no accident with one agent but a wrong
 // database. It is said once.
 func TestManyUnknownHomesAreLeftAlone(t *testing.T) {
-	checkLeftAlone(t, runtime.Own, "nothing is done with them", 4)
+	checkLeftAlone(t, runtime.Own, "does not know agents that this installation has files of (4, such as", 4)
 }
 
 // TestHomesOfAnotherInstallationAreLeftAlone: however few they are, also their gateways.
 func TestHomesOfAnotherInstallationAreLeftAlone(t *testing.T) {
-	checkLeftAlone(t, runtime.Foreign, "ofOtherInstallations=", 2)
+	checkLeftAlone(t, runtime.Foreign, "files of agents of another installation (2, such as", 2)
 }
 
 // TestUnmarkedHomesAreLeftAlone: nothing says whose they are.
 func TestUnmarkedHomesAreLeftAlone(t *testing.T) {
-	checkLeftAlone(t, runtime.Unmarked, "withoutMark=", 1)
+	checkLeftAlone(t, runtime.Unmarked, "do not say whose they are (1, such as", 1)
 }
 
 func checkLeftAlone(t *testing.T, owner runtime.Owner, report string, n int) {
@@ -406,10 +406,15 @@ func checkLeftAlone(t *testing.T, owner runtime.Owner, report string, n int) {
 		e.Driver.SetOwner(a.ID, owner)
 	}
 	log, lists := &logtest.Buffer{}, &atomic.Int64{}
+	var note atomic.Value
 	e.RestartServer(func(s *agenttest.Settings) {
 		s.Log, s.Timing.OrphanInterval = slog.New(slog.NewTextHandler(log, nil)), time.Millisecond
+		s.Note = func(text string) error {
+			note.Store(text)
+			return nil
+		}
 		s.Driver = listCounter{agenttest.HookedDriver{Driver: e.Driver, Before: func(method string) error {
-			if method == "Remove" {
+			if method == "Remove" { // the test calls it past the hook
 				t.Error("something was removed")
 			}
 			return nil
@@ -429,6 +434,14 @@ func checkLeftAlone(t *testing.T, owner runtime.Owner, report string, n int) {
 	if got := strings.Count(log.String(), report); got != 1 {
 		t.Errorf("reported %d times:\n%s", got, log)
 	}
+	if text, ok := note.Load().(string); !ok || !strings.Contains(text, report) {
+		t.Errorf("noted: %q", text)
+	}
+	for _, a := range agents {
+		e.Driver.SetOwner(a.ID, runtime.Own)
+		e.Must(e.Driver.Remove(t.Context(), "", a.ID))
+	}
+	e.Eventually("the note is withdrawn", func() bool { return note.Load() == "" })
 }
 
 // TestInterruptedQuarantineIsRepeated: the driver fails at first.

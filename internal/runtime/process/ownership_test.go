@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/process"
@@ -416,6 +418,32 @@ func TestQuarantineKeepsEverything(t *testing.T) {
 		if text, err := os.ReadFile(filepath.Join(kept[0], name)); err != nil || !strings.HasPrefix(string(text), want) {
 			t.Errorf("%s: %q, %v", name, text, err)
 		}
+	}
+}
+
+// TestQuarantineOfAFileSystemOfItsOwn: nothing can be moved to beside it.
+func TestQuarantineOfAFileSystemOfItsOwn(t *testing.T) {
+	s := newSettings(t)
+	must(t, os.MkdirAll(s.Dir, 0o700))
+	if err := unix.Mount("agento-test", s.Dir, "tmpfs", 0, "mode=700"); err != nil {
+		t.Skipf("cannot mount: %v", err)
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(s.Dir, unix.MNT_DETACH)) })
+	d := open(t, s)
+	id := runtimetest.NewID()
+	h, err := d.Home(t.Context(), "", id)
+	must(t, err)
+	must(t, errors.Join(h.WriteFile("word", []byte("kept")), h.Close()))
+	must(t, d.Quarantine(t.Context(), id))
+	listed, err := process.ListQuarantine(s.Dir)
+	if err != nil || len(listed) != 1 || listed[0].ID != id {
+		t.Fatalf("listed: %+v, %v", listed, err)
+	}
+	if word, err := os.ReadFile(filepath.Join(listed[0].Path, "home", "word")); err != nil || string(word) != "kept" {
+		t.Errorf("%q, %v", word, err)
+	}
+	if found, err := d.List(t.Context()); err != nil || len(found) != 0 {
+		t.Errorf("the driver lists %+v, %v", found, err)
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"agento.host/agento/internal/openclaw/install"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
@@ -95,13 +96,18 @@ func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources
 	if err != nil {
 		return nil, fmt.Errorf("install the agent runtime: %w", err)
 	}
+	agents := filepath.Join(f.Data, agentsDir)
+	running, err := process.Gateways(agents)
+	if err != nil {
+		return nil, fmt.Errorf("look for running gateways: %w", err)
+	}
 	r.driver, err = f.open(runtime.Settings{
-		Dir: filepath.Join(f.Data, "agents"), Command: openClaw.Command(f.Lean), ReadOnly: openClaw.Dirs, Log: r.log,
+		Installation: r.db.Installation(), Dir: agents, Command: openClaw.Command(f.Lean), ReadOnly: openClaw.Dirs, Log: r.log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if r.internal, err = listenInternal(ctx, f.InternalListen, filepath.Join(f.Data, "internal.addr")); err != nil {
+	if r.internal, err = listenInternal(ctx, f.InternalListen, filepath.Join(f.Data, "internal.addr"), running); err != nil {
 		return nil, err
 	}
 	r.closers = append(r.closers, r.internal.Close)
@@ -179,6 +185,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted},
+		Note: noteUnknown(f.Data),
 	})
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
@@ -217,7 +224,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 		loops = append(loops, d.Run)
 	}
 	commands := admin.New(admin.Settings{
-		Accounts: accounts, Secrets: installationSecrets, Collectors: collectors(f.databasePath()), Reembed: reembed(r.db, events, installationSecrets),
+		Accounts: accounts, Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 	})
 	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, adminHandler: commands, loops: loops, started: started}, nil
 }

@@ -248,6 +248,6 @@ func (d dataFlags) adminSettings(db *database.DB, key *vault.Vault, log *slog.Lo
 	secrets := vault.NewInstallation(db, key, events)
 	return admin.Settings{
 		Accounts: access.New(access.Settings{DB: db, Events: events, Plans: plans, Log: log}),
-		Secrets:  secrets, Collectors: collectors(d.databasePath()), Reembed: reembed(db, events, secrets),
+		Secrets:  secrets, Collectors: d.collectors(), Reembed: reembed(db, events, secrets),
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +44,7 @@ type finding struct {
 func (c doctorCommand) Run(ctx context.Context, t *terminal) error {
 	found := append([]finding{c.openclaw()}, machine()...)
 	found = append(append(found, c.data(), c.database(ctx)), c.secrets(ctx)...)
+	found = append(found, slices.Concat(c.gateways(), c.quarantine(), c.unknown())...)
 	bad := 0
 	for _, f := range found {
 		if !f.OK {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/database"
@@ -17,7 +18,8 @@ import (
 
 type gcCommand struct {
 	dataFlags
-	Yes bool `help:"Remove without asking." short:"y"`
+	Yes       bool          `help:"Remove without asking." short:"y"`
+	OlderThan time.Duration `help:"Only what is kept for longer than this, such as 720h."`
 }
 
 // Run lists what is kept until the operator removes it, asks, and removes it.
@@ -27,14 +29,15 @@ func (c gcCommand) Run(ctx context.Context, t *terminal) error {
 		if err != nil {
 			return err
 		}
+		all = slices.DeleteFunc(all, func(g admin.Garbage) bool { return time.Since(g.Since) < c.OlderThan })
 		rows := make([]map[string]any, len(all))
 		for i, g := range all {
-			rows[i] = map[string]any{"kind": g.Kind, "name": g.Name, "bytes": g.Bytes}
+			rows[i] = map[string]any{"kind": g.Kind, "name": g.Name, "since": formatTime(g.Since), "bytes": g.Bytes}
 		}
 		if len(all) == 0 && !t.json {
 			return t.print(nil, "There is nothing to remove.")
 		}
-		if err := t.table(rows, "kind", "name", "bytes"); err != nil || len(all) == 0 {
+		if err := t.table(rows, "kind", "name", "since", "bytes"); err != nil || len(all) == 0 {
 			return err
 		}
 		if !c.Yes && !confirm(t, "Remove all of this? It cannot be undone. [y/N] ") {
@@ -57,8 +60,8 @@ func confirm(t *terminal, question string) bool {
 }
 
 // collectors returns what finds and removes each kind of garbage of an installation.
-func collectors(databasePath string) []admin.Collector {
-	return []admin.Collector{databaseCopies(databasePath)}
+func (d dataFlags) collectors() []admin.Collector {
+	return []admin.Collector{databaseCopies(d.databasePath()), quarantinedHomes(d.Data)}
 }
 
 // databaseCopies collects the copies that migrations have made, except for the last one.
@@ -79,7 +82,7 @@ func databaseCopies(path string) admin.Collector {
 					err = errors.Join(err, e)
 					continue
 				}
-				all = append(all, admin.Garbage{Kind: kind, Name: filepath.Base(c), Bytes: info.Size()})
+				all = append(all, admin.Garbage{Kind: kind, Name: filepath.Base(c), Bytes: info.Size(), Since: info.ModTime()})
 			}
 			return all, err
 		},

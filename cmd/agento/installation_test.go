@@ -181,11 +181,36 @@ func (in *installation) gateways() []runtime.Found {
 }
 
 func (in *installation) driver() runtime.Driver {
-	d, err := process.Flags{}.Open(runtime.Settings{Dir: filepath.Join(in.data, "agents"), Command: []string{"true"}})
+	d, err := process.Flags{}.Open(runtime.Settings{Installation: in.id(), Dir: filepath.Join(in.data, "agents"), Command: []string{"true"}})
 	if err != nil {
 		in.t.Fatal(err)
 	}
 	return d
+}
+
+// id returns the id of the installation, from the mark of a home; empty: there is none.
+func (in *installation) id() string {
+	marks, err := filepath.Glob(filepath.Join(in.data, "agents", "*", "installation"))
+	if err != nil || len(marks) == 0 {
+		return ""
+	}
+	mark, err := os.ReadFile(marks[0])
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(mark))
+}
+
+// copy copies the data directory, as cp does, and returns the installation of the copy.
+// Its server has been killed, its gateways may run.
+func (in *installation) copy() *installation {
+	in.t.Helper()
+	other := newInstallation(in.t)
+	other.model, other.keys = in.model, in.keys
+	if out, err := exec.Command("cp", "-a", in.data+"/.", other.data).CombinedOutput(); err != nil {
+		in.t.Fatalf("copy: %v\n%s", err, out)
+	}
+	return other
 }
 
 func (in *installation) removeGateways() {

@@ -1,7 +1,7 @@
 // Command agento is a self-hosted control plane for OpenClaw agents. serve and dev run
 // the server; accounts, keys, secrets, gc and doctor work on the data directory, through
-// the socket of its server if one runs; migrate works on it alone; the other commands
-// call a running server through its API.
+// the socket of its server if one runs; migrate and gateways work on it alone; the other
+// commands call a running server through its API.
 package main
 
 import (
@@ -39,7 +39,8 @@ type commands struct {
 	Keys      keysCommand      `cmd:"" help:"Create, list and revoke API keys."`
 	Secrets   secretsCommand   `cmd:"" help:"Set, list and delete secrets of the installation."`
 	Migrate   migrateCommand   `cmd:"" help:"Create the database, or copy and migrate it, without starting a server."`
-	GC        gcCommand        `cmd:"" name:"gc" help:"Remove what is kept until you remove it: older copies of the database."`
+	Gateways  gatewaysCommand  `cmd:"" help:"List and stop the gateways of a data directory without a server."`
+	GC        gcCommand        `cmd:"" name:"gc" help:"Remove what is kept until you remove it: older copies of the database, files of agents in quarantine."`
 	Doctor    doctorCommand    `cmd:"" help:"Show what is installed, what is missing and how to fix it."`
 	Install   installCommand   `cmd:"" help:"Install the pinned agent runtime."`
 	Agents    agentsCommand    `cmd:"" help:"Manage agents of a running server."`

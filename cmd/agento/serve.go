@@ -12,13 +12,16 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/runtime/process"
 )
 
 // shutdownTimeout is how long requests may take to finish after the signal to stop.
@@ -143,19 +146,28 @@ func logger(t *terminal, level string) *slog.Logger {
 
 // listenInternal listens on the address that running gateways call. It is stored in a
 // file, because gateways have it in their environment and keep running when the server
-// stops.
-func listenInternal(ctx context.Context, flag, file string) (net.Listener, error) {
+// stops. If none of those that run is of this directory, nobody needs the stored address:
+// it is not used if others run, which are those of the directory that this one is a copy
+// of, or if something else listens on it.
+func listenInternal(ctx context.Context, flag, file string, running []process.Gateway) (net.Listener, error) {
 	text, err := os.ReadFile(filepath.Clean(file))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read the internal address: %w", err)
 	}
 	stored := strings.TrimSpace(string(text))
+	needed := slices.ContainsFunc(running, func(g process.Gateway) bool { return g.Own })
+	if !needed && len(running) > 0 {
+		stored = ""
+	}
 	address := cmp.Or(flag, stored, "127.0.0.1:0")
 	host, _, err := net.SplitHostPort(address)
 	if ip, _ := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
 		return nil, fmt.Errorf("the internal address %q must be a loopback address with a port, such as 127.0.0.1:8081", address)
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) && !needed && flag == "" {
+		l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s, which running gateways call (stored in %s): %w", address, file, err)
 	}

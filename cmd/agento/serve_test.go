@@ -14,7 +14,7 @@ func TestInternalAddressIsWrittenOnce(t *testing.T) {
 	kept := filepath.Join(t.TempDir(), "internal.addr")
 	listen := func(flag string) string {
 		t.Helper()
-		l, err := listenInternal(t.Context(), flag, kept)
+		l, err := listenInternal(t.Context(), flag, kept, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -65,9 +65,10 @@ type Secret struct {
 // Garbage is something that is kept, such as a copy of the database, until the operator
 // removes it.
 type Garbage struct {
-	Kind  string `json:"kind"`
-	Name  string `json:"name"` // unique among its kind
-	Bytes int64  `json:"bytes"`
+	Kind  string    `json:"kind"`
+	Name  string    `json:"name"` // unique among its kind
+	Bytes int64     `json:"bytes"`
+	Since time.Time `json:"since"`
 }
 
 // Collector finds and removes one kind of garbage.

@@ -130,7 +130,7 @@ func (db *DB) runTx(ctx context.Context, kind string, f func(context.Context, *T
 	if err := w.acquire(ctx, db.write); err != nil {
 		return nil, fmt.Errorf("begin %s: %w", kind, err)
 	}
-defer w.release()
+	defer w.release()
 	if err := w.run(ctx, "BEGIN IMMEDIATE"); err != nil {
 		w.rollBack() // BEGIN succeeds also if ctx ends while it runs
 		return nil, fmt.Errorf("begin %s: %w", kind, err)

@@ -32,7 +32,7 @@ const (
 	actCheck       actionKind = "check"       // check the health of the running gateway
 	actAdopt       actionKind = "adopt"       // wait until the gateway that runs is ready
 	actBoot        actionKind = "boot"        // stop the old gateway, start a new one and wait until it is ready
-	actOrphan      actionKind = "orphan"      // remove what belongs to no agent; not for decide
+	actOrphan      actionKind = "orphan"      // put what the records do not know into quarantine; not for decide
 	actReportExit  actionKind = "reportExit"  // count the failure of a gateway that ended
 	actReportError actionKind = "reportError" // count the failure to inspect a gateway that should be started
 	actRetry       actionKind = "retry"       // try again later: the state of a gateway that ran is unknown

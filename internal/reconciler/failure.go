@@ -40,6 +40,9 @@ func asFailure(err error) failure {
 		return f
 	case errors.Is(err, runtime.ErrNoCapacity):
 		return failure{category: agent.CategoryCapacity, text: "No server has room for this agent: stop another one, or add a server.", final: true}
+	case errors.Is(err, runtime.ErrForeign):
+		text := "The agent's files belong to another installation: the operator must use the database that they belong to, or move them away."
+		return failure{category: agent.CategoryRuntime, text: text, final: true}
 	}
 	return failure{category: agent.CategoryRuntime, text: fmt.Sprintf("The agent's gateway could not be started: %v.", err)}
 }

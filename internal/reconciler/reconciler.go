@@ -1,6 +1,6 @@
 // Package reconciler makes the observed state of agents follow the desired state: it
-// starts, watches, restarts and stops their gateways, and removes what belongs to no
-// agent. Everything it does can be interrupted anywhere and is continued from the
+// starts, watches, restarts and stops their gateways, and puts what belongs to no agent
+// into quarantine. Everything it does can be interrupted anywhere and is continued from the
 // records, by this process or the next.
 //
 // Each agent that has something to do, or runs, has one loop of its own: everything
@@ -58,6 +58,11 @@ type Settings struct {
 	Erasers   []Eraser
 	Log       *slog.Logger
 
+	// Note keeps what an operator must know about agents that the records do not know,
+	// until the next call. It is called when that has changed; an empty text means that
+	// there is nothing. Nil: the log alone has it.
+	Note func(text string) error
+
 	Server    string // where the homes are that the driver makes; empty: "local"
 	Exclusive bool   // no other process uses the database, so the leases of those before have ended
 	MaxBoots  int    // gateways that may boot at once; 0: 2
@@ -79,13 +84,15 @@ type Reconciler struct {
 	timing    Timing
 	server    string
 	exclusive bool
-	holder    string        // the name of this process in leases
-	boots     chan struct{} // has an element for each gateway that is booting
+	note      func(text string) error // may be nil
+	holder    string                  // the name of this process in leases
+	boots     chan struct{}           // has an element for each gateway that is booting
 
 	mu      sync.Mutex
 	loops   map[identity.AgentID]*loop // guarded by mu
 	running sync.WaitGroup             // what Run has started
 
+	reported     string    // the unknown agents that were logged last; used by the search for orphans only
 	renewed      time.Time // when the leases were last renewed; guarded by mu
 	renewedUntil time.Time // when they end by that; guarded by mu
 }
@@ -126,7 +133,7 @@ func New(s Settings) *Reconciler {
 	}
 	return &Reconciler{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
-		logs: s.Logs, erasers: s.Erasers, log: s.Log, timing: s.Timing.withDefaults(),
+		logs: s.Logs, erasers: s.Erasers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, holder: uuid.NewString(),
 		boots: make(chan struct{}, s.MaxBoots), loops: map[identity.AgentID]*loop{},
 	}

@@ -3,8 +3,10 @@ package reconciler_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/logtest"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/fake"
@@ -315,19 +318,163 @@ func TestErrorOutlivesTheServer(t *testing.T) {
 	}
 }
 
-// TestOrphansAreRemovedAndStraysStopped: what belongs to no agent is removed, and a
-// gateway whose agent is stopped is stopped.
-func TestOrphansAreRemovedAndStraysStopped(t *testing.T) {
+// forget deletes the rows of agents while no server runs, as if an older database had
+// been restored.
+func forget(e *agenttest.Env, agents ...agent.Agent) {
+	for _, a := range agents {
+		e.Exec(`DELETE FROM agents WHERE id = $1`, a.ID)
+	}
+}
+
+// restartWithLog starts the server with a log that can be read, and short pauses between
+// searches for orphans.
+func restartWithLog(e *agenttest.Env) *logtest.Buffer {
+	log := &logtest.Buffer{}
+	e.RestartServer(func(s *agenttest.Settings) {
+		s.Log = slog.New(slog.NewTextHandler(log, nil))
+		s.Timing.OrphanInterval = 10 * time.Millisecond
+	})
+	return log
+}
+
+// TestUnknownHomesGoIntoQuarantineAndStraysStop: after an older database was restored,
+// the home of an agent that it does not know is kept, and a gateway whose agent is
+// stopped is stopped.
+func TestUnknownHomesGoIntoQuarantineAndStraysStop(t *testing.T) {
 	e := agenttest.New(t, nil)
 	lost, stray := e.Create("lost"), e.Create("stray")
 	e.StopServer()
-	e.Exec(`DELETE FROM agents WHERE id = $1`, lost.ID)
+	forget(e, lost)
 	e.Exec(`UPDATE agents SET desired_state = 'stopped', status = 'stopped', place = '' WHERE id = $1`, stray.ID)
-	e.StartServer()
+	log := restartWithLog(e)
 	e.Eventually("nothing runs", func() bool { return e.Driver.RunningCount() == 0 })
-	e.Eventually("the orphan is gone", func() bool {
-		found, err := e.Driver.List(t.Context())
-		return err == nil && len(found) == 1 && found[0].ID == stray.ID
-	})
+	e.Eventually("the unknown home is in quarantine", func() bool { return slices.Equal(e.Driver.Quarantined(), []identity.AgentID{lost.ID}) })
+	found, err := e.Driver.List(t.Context())
+	if err != nil || len(found) != 1 || found[0].ID != stray.ID {
+		t.Errorf("the driver has %+v, %v", found, err)
+	}
 	e.Until(stray.ID, func(a agent.Agent) bool { return a.Place == "" })
+	if n := strings.Count(log.String(), "they go into quarantine"); n != 1 {
+		t.Errorf("reported %d times:\n%s", n, log)
+	}
+}
+
+// awaitSearches waits until the server has searched for orphans several times more.
+func awaitSearches(e *agenttest.Env, lists *atomic.Int64) {
+	from := lists.Load()
+	e.Eventually("several searches", func() bool { return lists.Load() > from+6 })
+}
+
+// listCounter counts the calls of List.
+type listCounter struct {
+	agenttest.HookedDriver
+	lists *atomic.Int64
+}
+
+func (d listCounter) List(ctx context.Context) ([]runtime.Found, error) {
+	d.lists.Add(1)
+	return d.HookedDriver.List(ctx)
+}
+
+// TestManyUnknownHomesAreLeftAlone: that is no accident with one agent but a wrong
+// database. It is said once.
+func TestManyUnknownHomesAreLeftAlone(t *testing.T) {
+	checkLeftAlone(t, runtime.Own, "does not know agents that this installation has files of (4, such as", 4)
+}
+
+// TestHomesOfAnotherInstallationAreLeftAlone: however few they are, also their gateways.
+func TestHomesOfAnotherInstallationAreLeftAlone(t *testing.T) {
+	checkLeftAlone(t, runtime.Foreign, "files of agents of another installation (2, such as", 2)
+}
+
+// TestUnmarkedHomesAreLeftAlone: nothing says whose they are.
+func TestUnmarkedHomesAreLeftAlone(t *testing.T) {
+	checkLeftAlone(t, runtime.Unmarked, "do not say whose they are (1, such as", 1)
+}
+
+func checkLeftAlone(t *testing.T, owner runtime.Owner, report string, n int) {
+	t.Helper()
+	e := agenttest.New(t, nil)
+	var agents []agent.Agent
+	for i := range n {
+		agents = append(agents, e.Create(fmt.Sprintf("agent-%d", i)))
+	}
+	known := e.Create("known")
+	e.StopServer()
+	forget(e, agents...)
+	for _, a := range agents {
+		e.Driver.SetOwner(a.ID, owner)
+	}
+	log, lists := &logtest.Buffer{}, &atomic.Int64{}
+	var note atomic.Value
+	e.RestartServer(func(s *agenttest.Settings) {
+		s.Log, s.Timing.OrphanInterval = slog.New(slog.NewTextHandler(log, nil)), time.Millisecond
+		s.Note = func(text string) error {
+			note.Store(text)
+			return nil
+		}
+		s.Driver = listCounter{agenttest.HookedDriver{Driver: e.Driver, Before: func(method string) error {
+			if method == "Remove" { // the test calls it past the hook
+				t.Error("something was removed")
+			}
+			return nil
+		}}, lists}
+	})
+	awaitSearches(e, lists)
+	if text, err := e.Turn(known.ID); err != nil || text == "" {
+		t.Errorf("the agent that is known: %q, %v", text, err)
+	}
+	if now := e.Driver.RunningCount(); now != n+1 || len(e.Driver.Quarantined()) > 0 {
+		t.Errorf("%d gateways run, in quarantine: %v", now, e.Driver.Quarantined())
+	}
+	found, err := e.Driver.List(t.Context())
+	if err != nil || len(found) != n+1 {
+		t.Errorf("the driver has %+v, %v", found, err)
+	}
+	if got := strings.Count(log.String(), report); got != 1 {
+		t.Errorf("reported %d times:\n%s", got, log)
+	}
+	if text, ok := note.Load().(string); !ok || !strings.Contains(text, report) {
+		t.Errorf("noted: %q", text)
+	}
+	for _, a := range agents {
+		e.Driver.SetOwner(a.ID, runtime.Own)
+		e.Must(e.Driver.Remove(t.Context(), "", a.ID))
+	}
+	e.Eventually("the note is withdrawn", func() bool { return note.Load() == "" })
+}
+
+// TestInterruptedQuarantineIsRepeated: the driver fails at first.
+func TestInterruptedQuarantineIsRepeated(t *testing.T) {
+	e := agenttest.New(t, nil)
+	lost := e.Create("lost")
+	e.StopServer()
+	forget(e, lost)
+	e.RestartServer(func(s *agenttest.Settings) {
+		driver, left := agenttest.FailingDriver(e.Driver, "Stop")
+		left.Store(2)
+		s.Driver, s.Timing.OrphanInterval = driver, time.Millisecond
+	})
+	e.Eventually("the unknown home is in quarantine", func() bool { return len(e.Driver.Quarantined()) == 1 })
+}
+
+// TestForeignHomeOfAKnownAgent: the records know the agent, but its files belong to
+// another installation. It is in error, and its deletion leaves them.
+func TestForeignHomeOfAKnownAgent(t *testing.T) {
+	e := agenttest.New(t, nil)
+	a := e.Create("ada")
+	e.WriteHome(a.ID, "kept", "theirs")
+	e.Stop(a.ID)
+	e.Driver.SetOwner(a.ID, runtime.Foreign)
+	_, err := e.Agents.Start(e.Context(), e.Actor, a.ID)
+	e.Must(err)
+	e.UntilStatus(a.ID, client.Errored)
+	if now := e.Find(a.ID); !strings.Contains(now.LastError, "belong to another installation") {
+		t.Errorf("%+v", now)
+	}
+	e.Delete(a.ID)
+	e.Driver.SetOwner(a.ID, runtime.Own)
+	if text, err := e.ReadHome(a.ID, "kept"); err != nil || text != "theirs" {
+		t.Errorf("the files: %q, %v", text, err)
+	}
 }

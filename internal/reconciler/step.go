@@ -81,7 +81,7 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 	case actRemove:
 		return next{park: true}, r.remove(ctx, a)
 	case actOrphan:
-		return next{}, r.driver.Remove(ctx, a.Place, a.ID)
+		return next{}, r.quarantine(ctx, a)
 	case actStop:
 		return r.rest(ctx, a, r.stopAgent(ctx, a))
 	case actDiscard:

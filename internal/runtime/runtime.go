@@ -62,8 +62,15 @@ type Driver interface {
 	// Errors: ErrNotRunning.
 	PutSecrets(ctx context.Context, place Place, id identity.AgentID, secrets []byte) error
 
-	// Remove kills the gateway if it runs, and deletes home, logs and secrets.
+	// Remove kills the gateway if it runs, and deletes home, logs and secrets. It
+	// succeeds without doing anything for an agent of another installation.
 	Remove(ctx context.Context, place Place, id identity.AgentID) error
+
+	// Quarantine kills the gateway if it runs and deletes its secrets. It keeps the
+	// home and the logs where no other method finds them: for all other methods the
+	// agent is removed. It succeeds if there is nothing of the agent. Errors:
+	// ErrForeign, unless the agent is this installation's own.
+	Quarantine(ctx context.Context, id identity.AgentID) error
 
 	// List returns every agent of which this driver holds anything, running or
 	// not.
@@ -88,10 +95,11 @@ type Runner interface {
 // Settings are what the server passes to the driver that it uses, whichever it
 // is. What only one driver needs comes from the driver's own flags.
 type Settings struct {
-	Dir      string   // everything that the driver stores; created if missing
-	Command  []string // starts a gateway; Spec.Args are appended
-	ReadOnly []string // files and directories that gateways may read
-	Log      *slog.Logger
+	Installation string   // whose agents these are; what the driver makes carries it. Empty: any, for programs that only look or stop
+	Dir          string   // everything that the driver stores; created if missing
+	Command      []string // starts a gateway; Spec.Args are appended
+	ReadOnly     []string // files and directories that gateways may read
+	Log          *slog.Logger
 }
 
 // Check is the result of one check of the machine that a driver is to use.
@@ -180,7 +188,18 @@ type Found struct {
 	ID      identity.AgentID
 	Place   Place // empty if not known
 	Running bool
+	Owner   Owner
 }
+
+// Owner says which installation an agent of a driver belongs to.
+type Owner string
+
+// The owners.
+const (
+	Own      Owner = "own"     // the driver's installation
+	Foreign  Owner = "foreign" // another one; no method but List does anything with it
+	Unmarked Owner = ""        // nothing says which; it becomes this installation's own when it is used
+)
 
 // Errors that callers distinguish.
 var (
@@ -191,6 +210,9 @@ var (
 	ErrPlaceTaken = errors.New("the place is in use by something else")
 	// ErrNotRunning means that the gateway does not run.
 	ErrNotRunning = errors.New("the gateway is not running")
+	// ErrForeign means that what the driver has of an agent belongs to another
+	// installation, or that nothing says whose it is.
+	ErrForeign = errors.New("it is not known to be this installation's own")
 	// ErrTooLarge means that a file is larger than the limit.
 	ErrTooLarge = errors.New("file too large")
 )

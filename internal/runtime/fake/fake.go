@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -36,6 +37,7 @@ type Driver struct {
 	mu         sync.Mutex
 	agents     map[identity.AgentID]*agent // guarded by mu
 	violations []string                    // guarded by mu
+	aside      []identity.AgentID          // the agents in quarantine; guarded by mu
 	starts     map[identity.AgentID]int    // by id; guarded by mu
 	script     script                      // guarded by mu
 	places     int                         // guarded by mu
@@ -66,6 +68,7 @@ type agent struct {
 	place   runtime.Place   // guarded by mu
 	places  []runtime.Place // every place that Place has returned; guarded by mu
 	gateway *Gateway        // the last one; guarded by mu
+	owner   runtime.Owner   // guarded by mu
 	memory  int64           // guarded by mu
 	cpu     time.Duration   // guarded by mu
 }
@@ -92,7 +95,7 @@ func (d *Driver) addAgent(id identity.AgentID) *agent {
 	defer d.mu.Unlock()
 	a := d.agents[id]
 	if a == nil {
-		a = &agent{id: id, log: newLogLines()}
+		a = &agent{id: id, log: newLogLines(), owner: runtime.Own}
 		d.agents[id] = a
 	}
 	return a
@@ -149,6 +152,9 @@ func (d *Driver) Start(ctx context.Context, place runtime.Place, s runtime.Spec)
 	a := d.addAgent(s.ID)
 	a.op.Lock()
 	defer a.op.Unlock()
+	if err := a.use(); err != nil {
+		return fmt.Errorf("start %s: %w", s.ID, err)
+	}
 	a.mu.Lock()
 	known, running, at := slices.Contains(a.places, place), a.running() != nil, a.place
 	a.mu.Unlock()
@@ -216,7 +222,7 @@ func (d *Driver) writeFiles(s runtime.Spec) error {
 // whatever the grace period is, unless DelayStop was called.
 func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID, grace time.Duration) error {
 	a := d.agent(id)
-	if a == nil {
+	if a == nil || a.currentOwner() == runtime.Foreign {
 		return nil
 	}
 	a.op.Lock()
@@ -305,7 +311,9 @@ func (d *Driver) Dial(ctx context.Context, place runtime.Place, id identity.Agen
 
 // Home implements runtime.Driver.
 func (d *Driver) Home(_ context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
-	d.addAgent(id)
+	if err := d.addAgent(id).use(); err != nil {
+		return nil, fmt.Errorf("home of %s: %w", id, err)
+	}
 	return d.openHome(id)
 }
 
@@ -338,9 +346,59 @@ func (d *Driver) Remove(_ context.Context, _ runtime.Place, id identity.AgentID)
 	}
 	a.op.Lock()
 	defer a.op.Unlock()
+	if a.currentOwner() == runtime.Foreign {
+		return nil
+	}
 	a.stop(137)
 	a.clear()
 	return home.Purge(d.homeDir(id))
+}
+
+// Quarantine implements runtime.Driver. It moves the home to ".quarantine" in
+// Settings.Dir, under the agent's id and the time.
+func (d *Driver) Quarantine(_ context.Context, id identity.AgentID) error {
+	a := d.agent(id)
+	if a == nil {
+		return nil
+	}
+	a.op.Lock()
+	defer a.op.Unlock()
+	if a.currentOwner() != runtime.Own {
+		return fmt.Errorf("quarantine %s: %w", id, runtime.ErrForeign)
+	}
+	a.stop(137)
+	a.clear()
+	if _, err := os.Lstat(d.homeDir(id)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	dir := filepath.Join(d.settings.Dir, ".quarantine")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Rename(d.homeDir(id), filepath.Join(dir, fmt.Sprintf("%s-%d", id, time.Now().UnixNano()))); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.aside = append(d.aside, id)
+	return nil
+}
+
+// use marks an agent that has no mark. Errors: runtime.ErrForeign.
+func (a *agent) use() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.owner == runtime.Foreign {
+		return runtime.ErrForeign
+	}
+	a.owner = runtime.Own
+	return nil
+}
+
+func (a *agent) currentOwner() runtime.Owner {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.owner
 }
 
 // clear resets an agent. It stays in the map, since a Start may be waiting for its
@@ -349,7 +407,7 @@ func (a *agent) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.log.close()
-	a.log, a.gateway, a.place, a.places = newLogLines(), nil, "", nil
+	a.log, a.gateway, a.place, a.places, a.owner = newLogLines(), nil, "", nil, runtime.Own
 }
 
 func (a *agent) currentLog() *logLines {
@@ -365,7 +423,7 @@ func (d *Driver) List(context.Context) ([]runtime.Found, error) {
 		_, err := os.Stat(d.homeDir(a.id))
 		a.mu.Lock()
 		if a.gateway != nil || err == nil {
-			out = append(out, runtime.Found{ID: a.id, Place: a.place, Running: a.running() != nil})
+			out = append(out, runtime.Found{ID: a.id, Place: a.place, Running: a.running() != nil, Owner: a.owner})
 		}
 		a.mu.Unlock()
 	}

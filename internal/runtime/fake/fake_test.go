@@ -31,7 +31,10 @@ func open(t *testing.T) *fake.Driver {
 func TestContract(t *testing.T) {
 	runtimetest.Run(t, func(t *testing.T) runtimetest.Env {
 		d := open(t)
-		return runtimetest.Env{Driver: d, Restart: func(*testing.T) runtime.Driver { return d }}
+		return runtimetest.Env{
+			Driver: d, Restart: func(*testing.T) runtime.Driver { return d },
+			SetOwner: func(_ *testing.T, id identity.AgentID, owner runtime.Owner) { d.SetOwner(id, owner) },
+		}
 	})
 }
 

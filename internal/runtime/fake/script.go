@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/runtime"
 )
 
 // FailPlace makes the next n calls of Place return err.
@@ -70,6 +71,21 @@ func (d *Driver) SetUsage(id identity.AgentID, memoryBytes int64, cpu time.Durat
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.memory, a.cpu = memoryBytes, cpu
+}
+
+// SetOwner sets whose an agent is; it is the driver's own until then.
+func (d *Driver) SetOwner(id identity.AgentID, owner runtime.Owner) {
+	a := d.addAgent(id)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.owner = owner
+}
+
+// Quarantined lists the agents whose homes are in quarantine, sorted.
+func (d *Driver) Quarantined() []identity.AgentID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(slices.Values(d.aside))
 }
 
 // Gateway returns the running gateway of an agent, or nil.

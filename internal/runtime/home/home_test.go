@@ -147,3 +147,25 @@ func TestNewDirectoriesAreNeverOwnedByTheServer(t *testing.T) {
 	close(stop)
 	watcher.Wait()
 }
+
+func TestSizeIsBounded(t *testing.T) {
+	h, dir := open(t)
+	must(t, h.WriteFile("a/b", make([]byte, 1000)))
+	must(t, h.WriteFile("c", make([]byte, 500)))
+	must(t, os.Symlink("/usr", filepath.Join(dir, "usr")))
+	must(t, os.Symlink("/", filepath.Join(dir, "a", "root")))
+	if bytes, complete := home.Size(dir); bytes != 1500+4+1 || !complete {
+		t.Errorf("%d bytes, complete %v", bytes, complete)
+	}
+	deep := dir
+	for range 150 {
+		deep = filepath.Join(deep, "d")
+	}
+	must(t, os.MkdirAll(deep, 0o700))
+	if _, complete := home.Size(dir); complete {
+		t.Error("a tree that is too deep is complete")
+	}
+	if _, complete := home.Size(filepath.Join(dir, "none")); complete {
+		t.Error("a missing directory is complete")
+	}
+}

@@ -115,3 +115,66 @@ func (p *purger) remove(name string, isDir bool) error {
 	p.pending = append(p.pending, to)
 	return nil
 }
+
+// Limits of Size: what an agent has made must not keep the caller busy.
+const (
+	maxSizeEntries = 200_000
+	maxSizeDepth   = 100
+)
+
+// Size returns how many bytes are in a directory. complete is false if it holds more:
+// there were too many files, too deep ones, or unreadable directories. It
+// follows no links. The directory must not change meanwhile.
+func Size(dir string) (bytes int64, complete bool) {
+	top, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0, false
+	}
+	defer func() { _ = top.Close() }()
+	s := sizer{top: top, complete: true}
+	for pending := []string{"."}; len(pending) > 0 && s.files < maxSizeEntries; {
+		last := pending[len(pending)-1]
+		pending = append(pending[:len(pending)-1], s.add(last)...)
+		s.complete = s.complete && (s.files < maxSizeEntries || len(pending) == 0)
+	}
+	return s.bytes, s.complete
+}
+
+type sizer struct {
+	top      *os.Root
+	bytes    int64
+	files    int
+	complete bool
+}
+
+// add adds what is in a directory, and returns the directories in it.
+func (s *sizer) add(dir string) (below []string) {
+	f, err := s.top.Open(dir)
+	if err != nil || strings.Count(dir, "/") >= maxSizeDepth {
+		s.complete = false
+		if err == nil {
+			_ = f.Close()
+		}
+		return nil
+	}
+	defer func() { _ = f.Close() }()
+	for s.files < maxSizeEntries {
+		entries, err := f.ReadDir(1000)
+		for _, e := range entries {
+			s.files++
+			if e.IsDir() {
+				below = append(below, path.Join(dir, e.Name()))
+			} else if st, err := e.Info(); err == nil {
+				s.bytes += st.Size()
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return below
+		}
+		if err != nil {
+			break
+		}
+	}
+	s.complete = false
+	return below
+}

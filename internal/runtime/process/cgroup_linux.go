@@ -20,13 +20,13 @@ import (
 )
 
 // probeCgroup returns the control groups that this process can use. The groups of
-// the agents of a data directory are in a group of that directory.
-func probeCgroup(dataDir string) cgroup {
+// the agents of a directory are in one group, whose name comes from shortName.
+func probeCgroup(name string) cgroup {
 	mounts, err := findCgroupMounts("/proc/self/cgroup", "/proc/self/mountinfo")
 	if err != nil {
 		return noCgroup{cause: err.Error()}
 	}
-	c := chooseCgroup(mounts, "agento-"+dirName(dataDir))
+	c := chooseCgroup(mounts, "agento-"+name)
 	if c == nil {
 		return noCgroup{cause: "this machine does not let us create control groups"}
 	}

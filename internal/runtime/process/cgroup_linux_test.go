@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"maps"
 	"os"
@@ -20,7 +21,7 @@ import (
 
 // TestCgroupConformance tests whichever version of control groups this machine has.
 func TestCgroupConformance(t *testing.T) {
-	c := probeCgroup(t.TempDir())
+	c := probeCgroup("test-" + rand.Text())
 	if c.reason() != "" {
 		t.Skipf("no control groups: %s", c.reason())
 	}
@@ -36,7 +37,7 @@ func TestCgroupConformance(t *testing.T) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		t.Run(name, func(t *testing.T) {
-			c := probeCgroup(t.TempDir()) // a parent of its own
+			c := probeCgroup("test-" + rand.Text()) // a parent of its own
 			id := identity.AgentID("agent-1")
 			t.Cleanup(func() {
 				if err := c.remove(c.find(id, nil)); err != nil {

@@ -44,7 +44,7 @@ func runServer(text string) error {
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		return err
 	}
-	d, err := process.New(process.Settings{Dir: c.Dir, RunDir: c.RunDir, Command: c.Command, NoSandbox: c.NoSandbox})
+	d, err := process.New(process.Settings{Installation: testInstallation, Dir: c.Dir, RunDir: c.RunDir, Command: c.Command, NoSandbox: c.NoSandbox})
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func TestAsUnprivilegedUser(t *testing.T) {
 	must(t, os.Mkdir(temp, 0o755))
 	must(t, os.Chown(temp, nobody, nobody))
 
-	cmd := exec.Command(program, "-test.run", "^Test(Cgroup|Contract|DialRejects|Logs|MemoryLimit|NoSecret|ProcessLimit|RemoveDeletes|RemoveDuring|Sandbox|ServerKilled|ShimKilled|StalePid)", "-test.v")
+	cmd := exec.Command(program, "-test.run", "^Test(Cgroup|Contract|DialRejects|Logs|MemoryLimit|NoSecret|ProcessLimit|RemoveDeletes|RemoveDuring|Ownership|HomeDescriptor|Quarantine|Sandbox|ServerKilled|ShimKilled|StalePid)", "-test.v")
 	cmd.Dir = temp
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + temp, "HOME=" + temp}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

@@ -32,6 +32,7 @@ type Driver struct {
 	mu         sync.Mutex
 	locks      map[identity.AgentID]*agentLock  // guarded by mu
 	logs       map[identity.AgentID]*gatewayLog // guarded by mu
+	reported   map[string]bool                  // the strangers that were logged, by nonce; guarded by mu
 	supervised map[identity.AgentID]bool        // the agents that Run maintains; guarded by mu
 	children   map[int]bool                     // our child processes not yet reaped; guarded by mu
 }
@@ -45,16 +46,22 @@ func New(s Settings) (*Driver, error) {
 	d := &Driver{
 		settings: s, users: findUserRange(), ports: newPortAllocator(s.PortFrom, s.PortTo),
 		locks: map[identity.AgentID]*agentLock{}, logs: map[identity.AgentID]*gatewayLog{},
-		supervised: map[identity.AgentID]bool{}, children: map[int]bool{},
+		supervised: map[identity.AgentID]bool{}, children: map[int]bool{}, reported: map[string]bool{},
 	}
-	var err error
-	if d.secrets, err = openSecretStore(s.RunDir, s.Dir); err != nil {
+	if err := removeUnfinishedDirs(s.Dir); err != nil {
+		return nil, err
+	}
+	name, err := shortName(s.Dir, s.Installation)
+	if err != nil {
+		return nil, err
+	}
+	if d.secrets, err = openSecretStore(s.RunDir, s.Dir, name); err != nil {
 		return nil, err
 	}
 	d.sandbox = probeSandbox(s, d.users)
 	d.cgroup = noCgroup{cause: "they are switched off"}
 	if !s.NoGroups {
-		d.cgroup = probeCgroup(s.Dir)
+		d.cgroup = probeCgroup(name)
 	}
 	if s.RequireSandbox && d.sandbox.reason != "" {
 		return nil, fmt.Errorf("a sandbox is required: %s", d.sandbox.reason)
@@ -99,10 +106,11 @@ var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
 // agent is an agent's id with its paths.
 type agent struct {
-	id    identity.AgentID
-	dir   string // Dir/<id>; everything in it except home belongs to the server
-	home  string
-	owner home.Owner
+	id           identity.AgentID
+	installation string // to which the directory should belong; empty: any
+	dir          string // Dir/<id>; everything in it except home belongs to the server
+	home         string
+	owner        home.Owner
 }
 
 func (d *Driver) agent(id identity.AgentID) (agent, error) {
@@ -110,7 +118,7 @@ func (d *Driver) agent(id identity.AgentID) (agent, error) {
 		return agent{}, fmt.Errorf("not an agent id: %q", id)
 	}
 	dir := filepath.Join(d.settings.Dir, string(id))
-	a := agent{id: id, dir: dir, home: filepath.Join(dir, "home")}
+	a := agent{id: id, installation: d.settings.Installation, dir: dir, home: filepath.Join(dir, "home")}
 	if d.sandbox.reason == "" {
 		a.owner = d.users.ownerOf(id)
 	}
@@ -169,7 +177,7 @@ func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.Age
 	if err != nil {
 		return runtime.State{}, fmt.Errorf("inspect %s: %w", id, err)
 	}
-	if rec.Place != place {
+	if rec.Place != place || rec.isMoved(a) {
 		return runtime.State{Phase: runtime.Gone, ExitCode: -1}, nil
 	}
 	return d.state(a, rec), nil
@@ -212,7 +220,7 @@ func (d *Driver) Dial(ctx context.Context, place runtime.Place, id identity.Agen
 		return nil, fmt.Errorf("dial %s: %w", id, err)
 	}
 	pid, alive := d.alive(a, rec)
-	if rec.Place != place || !alive {
+	if rec.Place != place || !alive || rec.isMoved(a) {
 		return nil, fmt.Errorf("dial %s: %w", id, runtime.ErrNotRunning)
 	}
 	port, err := portOf(place)
@@ -240,7 +248,7 @@ func (d *Driver) Home(_ context.Context, _ runtime.Place, id identity.AgentID) (
 }
 
 func (a agent) openHome() (*home.Dir, error) {
-	if err := os.MkdirAll(a.dir, 0o700); err != nil {
+	if err := a.makeDir(); err != nil {
 		return nil, err
 	}
 	return home.Open(home.Settings{Dir: a.home, Trash: a.path("trash"), Owner: a.owner})
@@ -260,7 +268,7 @@ func (d *Driver) PutSecrets(_ context.Context, place runtime.Place, id identity.
 	if _, alive := d.alive(a, rec); !alive || rec.Place != place {
 		return fmt.Errorf("put secrets of %s: %w", id, runtime.ErrNotRunning)
 	}
-	return d.secrets.write(a, secrets)
+	return d.secrets.write(a, rec, secrets)
 }
 
 // Logs implements runtime.Driver.
@@ -320,25 +328,38 @@ func (d *Driver) List(ctx context.Context) ([]runtime.Found, error) {
 }
 
 func (d *Driver) found(a agent, hasGroup bool) (runtime.Found, error) {
+	found := runtime.Found{ID: a.id}
+	var err error
+	if found.Owner, err = a.whose(); err != nil || found.Owner == runtime.Foreign {
+		return found, err
+	}
 	rec, err := a.record()
 	if err != nil {
-		return runtime.Found{}, fmt.Errorf("list %s: %w", a.id, err)
+		return found, fmt.Errorf("list %s: %w", a.id, err)
 	}
-	if !d.anyRuns(a, rec, hasGroup) {
-		return runtime.Found{ID: a.id, Place: rec.Place}, nil
+	if rec.Nonce == "" {
+		others, err := a.strangers()
+		if err != nil {
+			return found, fmt.Errorf("list %s: %w", a.id, err)
+		}
+		d.reportStrangers(a.id, others)
+	}
+	found.Place, found.Running = rec.Place, d.anyRuns(a, rec, hasGroup)
+	if !found.Running {
+		return found, nil
 	}
 	d.supervise(a.id, true)
 	if port, err := portOf(rec.Place); err == nil {
 		d.ports.reserve(port, a.id)
 	}
-	return runtime.Found{ID: a.id, Place: rec.Place, Running: true}, nil
+	return found, nil
 }
 
 // anyRuns reports whether any process of an agent runs. For stopped agents, which
 // may be many, it reads as few files as possible.
 func (d *Driver) anyRuns(a agent, rec record, hasGroup bool) bool {
 	if hasGroup || len(rec.Groups) > 0 && fileExists(rec.Groups[0], "cgroup.procs") {
-		return len(d.cgroup.pids(d.cgroup.find(a.id, rec.Groups))) > 0 || a.isLocked()
+		return len(d.cgroup.pids(d.groups(a, rec))) > 0 || a.isLocked()
 	}
 	if _, ended := a.readShimFile("end", rec); ended || rec.Nonce == "" {
 		return false

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -53,25 +54,38 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 		return err
 	}
 	defer func() { _ = lock.Close() }()
+	others, err := a.strangers()
+	if err != nil {
+		return err
+	}
+	d.reportStrangers(a.id, others)
+	if err := d.checkStrangers(a, others); err != nil {
+		return err
+	}
 	if !isPortFree(port) {
 		return fmt.Errorf("port %d: %w", port, runtime.ErrPlaceTaken)
 	}
 	d.ports.reserve(port, a.id)
-	v := d.view(a, port)
+	rec := record{
+		Place: place, Nonce: rand.Text(), At: time.Now().UTC(), Sandboxed: d.sandbox.reason == "",
+		MemoryLimit: s.Limits.MemoryBytes, Installation: d.settings.Installation, Path: a.home, Strangers: others,
+	}
+	if len(others) > 0 {
+		rec.Variant = identity.AgentID("~" + rec.Nonce[:8])
+	}
+	v := d.view(a, rec, port)
 	env, err := v.environment(s.Env, d.searchPath())
 	if err != nil {
 		return err
 	}
-	if err := d.writeFiles(a, s); err != nil {
+	if err := d.writeFiles(a, rec, s); err != nil {
 		return err
 	}
-	groups, err := d.cgroup.create(a.id, s.Limits)
-	if err != nil {
+	if rec.Groups, err = d.cgroup.create(a.id+rec.Variant, s.Limits); err != nil {
 		return err
 	}
-	rec := record{
-		Place: place, Nonce: rand.Text(), At: time.Now().UTC(), Sandboxed: d.sandbox.reason == "",
-		MemoryLimit: s.Limits.MemoryBytes, Groups: groups,
+	if rec.Home, err = identify(a.home); err != nil {
+		return err
 	}
 	if err := errors.Join(a.removeShimFiles(), a.saveRecord(rec)); err != nil {
 		return err
@@ -87,6 +101,9 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 func (d *Driver) lockForStart(ctx context.Context, a agent, place runtime.Place) (*os.File, error) {
 	deadline, killAt := time.Now().Add(startTimeout), time.Now().Add(orphanTimeout)
 	for {
+		if err := a.makeDir(); err != nil {
+			return nil, err
+		}
 		rec, err := a.record()
 		if err != nil {
 			return nil, err
@@ -107,7 +124,7 @@ func (d *Driver) lockForStart(ctx context.Context, a agent, place runtime.Place)
 		// Either a shim is starting, or the last gateway is ending, or a sandbox
 		// lost its shim before --die-with-parent took effect.
 		if time.Now().After(killAt) {
-			d.kill(escapedProcesses(a.home))
+			d.kill(a.escapedProcesses(rec))
 			killAt = time.Now().Add(orphanTimeout)
 		}
 		if time.Now().After(deadline) {
@@ -120,7 +137,7 @@ func (d *Driver) lockForStart(ctx context.Context, a agent, place runtime.Place)
 }
 
 // writeFiles writes the files that the gateway needs when it starts.
-func (d *Driver) writeFiles(a agent, s runtime.Spec) error {
+func (d *Driver) writeFiles(a agent, rec record, s runtime.Spec) error {
 	if err := a.chownHome(); err != nil {
 		return err
 	}
@@ -142,7 +159,7 @@ func (d *Driver) writeFiles(a agent, s runtime.Spec) error {
 	if s.Secrets == nil {
 		s.Secrets = []byte("{}")
 	}
-	return d.secrets.write(a, s.Secrets)
+	return d.secrets.write(a, rec, s.Secrets)
 }
 
 // shellProcessLimit returns the limit of processes that the last shell sets, 0 for
@@ -173,13 +190,19 @@ func (d *Driver) launch(a agent, rec record, lock *os.File, env []byte, gateway 
 	}
 	defer func() { _ = logFile.Close() }()
 
-	gateway = d.sandbox.wrap(a, d.settings, d.secrets.dirOf(a.id), gateway)
-	args := append([]string{"-c", shim, shimName, a.path("pid"), a.path("end"), rec.Nonce}, joinFiles(rec.Groups)...)
+	homeDir, err := os.Open(a.home)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = homeDir.Close() }()
+
+	gateway = d.sandbox.wrap(a, d.settings, d.secrets.dirOf(a.id+rec.Variant), gateway)
+	args := append([]string{"-c", shim, shimName, a.dir, rec.Installation, rec.Nonce}, joinFiles(rec.Groups)...)
 	cmd := exec.Command("/bin/sh", append(append(args, "--"), gateway...)...)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
-	cmd.Dir = "/"
+	cmd.Dir = a.dir
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	cmd.ExtraFiles = []*os.File{lock, environment, filter}
+	cmd.ExtraFiles = []*os.File{lock, environment, filter, homeDir}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 
 	// mu is held until the child is recorded, so that reap finds it.
@@ -216,11 +239,11 @@ func (d *Driver) awaitShim(a agent, rec record, pid int) error {
 
 // view returns the paths that the gateway sees. In a sandbox they are the same for
 // every agent.
-func (d *Driver) view(a agent, port int) view {
+func (d *Driver) view(a agent, rec record, port int) view {
 	if d.sandbox.reason == "" {
 		return view{home: sandboxHome, temp: "/tmp", secrets: sandboxSecrets + "/" + secretsName, port: port}
 	}
-	return view{home: a.home, temp: a.path("tmp"), secrets: d.secrets.dirOf(a.id) + "/" + secretsName, port: port}
+	return view{home: a.home, temp: a.path("tmp"), secrets: d.secrets.dirOf(a.id+rec.Variant) + "/" + secretsName, port: port}
 }
 
 // pause waits. It returns ctx's error if ctx ends first.

@@ -126,36 +126,64 @@ func pidInside(pid int) int {
 	return inside
 }
 
-// escapedProcesses finds processes of an agent that are no descendants of its shim
-// any more. It recognises them by the home in their environment, or on the command
-// line of bubblewrap or of the shim.
-func escapedProcesses(home string) []int {
+// processesWithHome lists the processes that have a home in their environment. Inside a
+// sandbox every home has the same path.
+func processesWithHome(home string) []int {
+	return findProcesses(func(pid int) bool {
+		env, err := os.ReadFile(procPath(pid, "environ"))
+		return err == nil && bytes.Contains(append([]byte{0}, env...), []byte("\x00HOME="+home+"\x00"))
+	})
+}
+
+// sandboxesWithHome lists the processes of bubblewrap and the shims that have a home on
+// their command line and the lock file open. Those of a directory that had this path
+// before have another lock file.
+func sandboxesWithHome(home, lock string) []int {
+	return findProcesses(func(pid int) bool {
+		data, err := os.ReadFile(procPath(pid, "cmdline"))
+		if err != nil {
+			return false
+		}
+		args := strings.Split(string(data), "\x00")
+		return slices.Contains(args, home) && (filepath.Base(args[0]) == "bwrap" || slices.Contains(args, shimName)) && holdsFile(pid, lock)
+	})
+}
+
+func findProcesses(match func(pid int) bool) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
 	}
 	var pids []int
 	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err == nil && pid != os.Getpid() && (hasHome(pid, home) || isSandboxOf(pid, home)) {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && match(pid) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
-func hasHome(pid int, home string) bool {
-	env, err := os.ReadFile(procPath(pid, "environ"))
-	return err == nil && bytes.Contains(append([]byte{0}, env...), []byte("\x00HOME="+home+"\x00"))
-}
-
-func isSandboxOf(pid int, home string) bool {
-	data, err := os.ReadFile(procPath(pid, "cmdline"))
+// holdsFile reports whether a process has a file open.
+func holdsFile(pid int, path string) bool {
+	want, err := identify(path)
 	if err != nil {
 		return false
 	}
-	args := strings.Split(string(data), "\x00")
-	return slices.Contains(args, home) && (filepath.Base(args[0]) == "bwrap" || slices.Contains(args, shimName))
+	fds, err := os.ReadDir(procPath(pid, "fd"))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(fds, func(fd os.DirEntry) bool {
+		got, err := identify(filepath.Join(procPath(pid, "fd"), fd.Name()))
+		return err == nil && got == want
+	})
+}
+
+// hasHomeOpen reports whether a shim was started with the home that has this identity.
+// The shim has it open, so that no other directory can get the same identity.
+func hasHomeOpen(shim int, home fileID) bool {
+	got, err := identify(filepath.Join(procPath(shim, "fd"), homeDescriptor))
+	return err == nil && got == home
 }
 
 // clockTicks is the unit of CPU times in /proc, per second. It is the same on every

@@ -96,9 +96,8 @@ func terminate(shim int, _ bool) bool {
 	return len(pids) > 1 && unix.Kill(pids[1], unix.SIGTERM) == nil
 }
 
-// escapedProcesses finds processes of an agent that are no descendants of its shim
-// any more, by the home in their environment.
-func escapedProcesses(home string) []int {
+// processesWithHome lists the processes that have a home in their environment.
+func processesWithHome(home string) []int {
 	out, err := exec.Command("ps", "-axEwwo", "pid=,command=").Output()
 	if err != nil {
 		return nil
@@ -109,12 +108,21 @@ func escapedProcesses(home string) []int {
 		if len(f) == 0 || !strings.Contains(text+" ", " HOME="+home+" ") {
 			continue
 		}
-		if pid, err := strconv.Atoi(f[0]); err == nil && pid != os.Getpid() {
+		if pid, err := strconv.Atoi(f[0]); err == nil {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
+
+// sandboxesWithHome returns nothing: there are no sandboxes.
+func sandboxesWithHome(string, string) []int { return nil }
+
+// holdsFile reports whether a process is known to have a file open.
+func holdsFile(int, string) bool { return false }
+
+// hasHomeOpen reports true: what the record says must do.
+func hasHomeOpen(int, fileID) bool { return true }
 
 func usageOf(pids []int) usage {
 	var u usage

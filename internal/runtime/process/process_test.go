@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 	runtimetest.Main(m.Run)
 }
 
+const testInstallation = "inst_test"
+
 // newSettings returns settings with directories of their own.
 func newSettings(t *testing.T) process.Settings {
 	t.Helper()
@@ -43,7 +45,8 @@ func newSettings(t *testing.T) process.Settings {
 		t.Fatal(err)
 	}
 	return process.Settings{
-		Dir: filepath.Join(t.TempDir(), "data", "agents"), RunDir: memoryDir(t), Command: []string{self},
+		Installation: testInstallation,
+		Dir:          filepath.Join(t.TempDir(), "data", "agents"), RunDir: memoryDir(t), Command: []string{self},
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 }
@@ -90,6 +93,11 @@ func testContract(t *testing.T, change func(*process.Settings)) {
 		return runtimetest.Env{
 			Driver: open(t, s), Processes: true,
 			Restart: func(t *testing.T) runtime.Driver { return open(t, s) },
+			SetOwner: func(t *testing.T, id identity.AgentID, owner runtime.Owner) {
+				mark := filepath.Join(s.Dir, string(id), "installation")
+				text := map[runtime.Owner]string{runtime.Own: testInstallation, runtime.Foreign: "inst_other"}[owner]
+				must(t, os.WriteFile(mark, []byte(text), 0o600))
+			},
 		}
 	})
 }

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -30,10 +32,33 @@ type record struct {
 	Groups      []string      `json:"groups,omitempty"` // directories of its control group
 	Sandboxed   bool          `json:"sandboxed,omitempty"`
 	OOMKilled   bool          `json:"oomKilled,omitempty"` // written before the control group is removed
+
+	Installation string     `json:"installation,omitempty"` // that has started it
+	Home         fileID     `json:"home"`
+	Path         string     `json:"path"`                // of the home
+	Strangers    []stranger `json:"strangers,omitempty"` // that ran when this gateway was started
+
+	// Variant is appended to the id in the names of the control group and of the
+	// directory of secrets, because a stranger may have those without.
+	Variant identity.AgentID `json:"variant,omitempty"`
 }
 
-// record returns the record of the last start, or the zero record if there is none.
+// record returns the record of the last start, or the zero record if there is none. The
+// record of a gateway of another directory is like none: its processes, its control
+// group and its port are not this agent's. It comes with a copy of a directory.
 func (a agent) record() (record, error) {
+	r, err := a.savedRecord()
+	if err != nil || r.Nonce == "" {
+		return record{}, err
+	}
+	if !a.owns(r) {
+		return record{}, nil
+	}
+	return r, nil
+}
+
+// savedRecord returns the record that is in the directory, whatever it is about.
+func (a agent) savedRecord() (record, error) {
 	var r record
 	data, err := os.ReadFile(a.path("gateway.json"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,6 +74,10 @@ func (a agent) record() (record, error) {
 	}
 	return r, nil
 }
+
+// isMoved reports whether the agent's directory was moved since the start, and the
+// gateway cannot follow: without a sandbox it uses the path of then.
+func (r record) isMoved(a agent) bool { return !r.Sandboxed && r.Path != a.home }
 
 func (a agent) saveRecord(r record) error {
 	data, err := json.Marshal(r)
@@ -131,11 +160,9 @@ func (d *Driver) reap(pid int) {
 
 // tryLock locks the lock file of an agent. The process that holds the lock may start
 // the gateway. The gateway inherits the lock and holds it while it runs, also when
-// the server has ended. tryLock returns nil without an error if the lock is held.
+// the server has ended. tryLock returns nil without an error if the lock is held. A
+// lock file that a stranger holds is replaced.
 func (a agent) tryLock() (*os.File, error) {
-	if err := os.MkdirAll(a.dir, 0o700); err != nil {
-		return nil, err
-	}
 	f, err := os.OpenFile(a.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -145,10 +172,31 @@ func (a agent) tryLock() (*os.File, error) {
 		return f, nil
 	}
 	_ = f.Close()
-	if err == nil || errors.Is(err, unix.EWOULDBLOCK) {
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil, a.takeLockFromStranger()
+	case err == nil:
 		return nil, nil
 	}
 	return nil, fmt.Errorf("lock %s: %w", a.id, err)
+}
+
+// takeLockFromStranger deletes the lock file if a stranger holds it, so that the next
+// one is new. That is so if the directory is a copy by hard links, or if only the home
+// was replaced.
+func (a agent) takeLockFromStranger() error {
+	byStranger, err := a.isLockedByStranger()
+	if err != nil || !byStranger {
+		return err
+	}
+	return ignoreMissing(os.Remove(a.path("lock")))
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // isCurrentFile reports whether an open file still exists under its name.
@@ -161,20 +209,29 @@ func isCurrentFile(f *os.File) bool {
 	return err == nil && os.SameFile(opened, named)
 }
 
-// isLocked reports whether a process holds the lock file.
+// isLocked reports whether a process that is no stranger holds the lock file.
 func (a agent) isLocked() bool {
 	f, err := os.OpenFile(a.path("lock"), os.O_RDWR, 0)
 	if err != nil {
 		return false
 	}
 	defer func() { _ = f.Close() }()
-	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	if !errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK) {
+		return false
+	}
+	byStranger, err := a.isLockedByStranger()
+	return err != nil || !byStranger
+}
+
+func (a agent) isLockedByStranger() (bool, error) {
+	found, err := a.strangers()
+	return slices.ContainsFunc(found, func(s stranger) bool { return holdsFile(s.PID, a.path("lock")) }), err
 }
 
 // removeShimFiles deletes the files of the shim of an earlier start.
 func (a agent) removeShimFiles() error {
 	for _, name := range []string{"pid", "end"} {
-		if err := os.Remove(a.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := ignoreMissing(os.Remove(a.path(name))); err != nil {
 			return err
 		}
 	}

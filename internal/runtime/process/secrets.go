@@ -23,14 +23,20 @@ type secretStore struct {
 	inMemory bool
 }
 
-// dirName returns a name for a data directory, for use in directories that are
-// shared with others.
-func dirName(dir string) string {
-	sum := sha256.Sum256([]byte(dir))
-	return hex.EncodeToString(sum[:6])
+// shortName returns a name for what belongs to a directory of agents but is elsewhere,
+// in places that are shared with others: control groups and secrets files. A copy of the
+// directory and another installation get other names; a directory that is moved keeps
+// its name.
+func shortName(dir, installation string) (string, error) {
+	id, err := identify(dir)
+	if err != nil {
+		return "", fmt.Errorf("identify the agents' directory: %w", err)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %s", id.Dev, id.Ino, installation))
+	return hex.EncodeToString(sum[:6]), nil
 }
 
-func openSecretStore(runDir, dataDir string) (secretStore, error) {
+func openSecretStore(runDir, dataDir, name string) (secretStore, error) {
 	for _, dir := range runDirs(runDir, dataDir) {
 		if err := privateDir(dir); err != nil {
 			if runDir != "" {
@@ -38,7 +44,7 @@ func openSecretStore(runDir, dataDir string) (secretStore, error) {
 			}
 			continue
 		}
-		store := filepath.Join(dir, dirName(dataDir))
+		store := filepath.Join(dir, name)
 		if err := os.MkdirAll(store, 0o700); err != nil {
 			return secretStore{}, fmt.Errorf("make directory for secrets: %w", err)
 		}
@@ -82,8 +88,8 @@ func privateDir(dir string) error {
 func (s secretStore) dirOf(id identity.AgentID) string { return filepath.Join(s.dir, string(id)) }
 
 // write replaces the secrets file of an agent atomically.
-func (s secretStore) write(a agent, secrets []byte) error {
-	dir := s.dirOf(a.id)
+func (s secretStore) write(a agent, rec record, secrets []byte) error {
+	dir := s.dirOf(a.id + rec.Variant)
 	mode := os.FileMode(0o700)
 	if a.owner != (home.Owner{}) {
 		mode = 0o711 // the agent's user can enter; the directories above are closed to others

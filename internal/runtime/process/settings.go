@@ -29,11 +29,12 @@ type Flags struct {
 
 // Open returns a driver with the flags' settings.
 func (f Flags) Open(s runtime.Settings) (runtime.Driver, error) {
-	return New(Settings{Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, RequireSandbox: f.RequireSandbox, Log: s.Log})
+	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, RequireSandbox: f.RequireSandbox, Log: s.Log})
 }
 
 // Settings of a Driver.
 type Settings struct {
+	Installation   string   // to which the agents belong; empty: to any, for programs that only look or stop
 	Dir            string   // holds everything of every agent; created if missing
 	RunDir         string   // memory file system for secrets; empty: $XDG_RUNTIME_DIR/agento or /dev/shm/agento-<uid>
 	Command        []string // starts a gateway; Spec.Args are appended

@@ -16,16 +16,22 @@ import (
 // writes the exit code of the gateway. Until then it holds descriptor 3, the lock
 // file. It runs with the server's permissions, so nothing of the agent may get into
 // its environment. The traps ignore signals to the process group, which a terminal
-// sends, so that the shim does not end before the gateway.
+// sends, so that the shim does not end before the gateway. It runs in the agent's
+// directory, so that its files are there when the directory is moved. Descriptor 6 is
+// the home, by which the shim of this directory is recognised; the gateway must not get
+// it, because it leads out of the sandbox. The first arguments are for process lists.
 const shim = `
-pid=$1 end=$2 nonce=$3; shift 3
+nonce=$3; shift 3
 trap : HUP INT QUIT TERM
-fail() { echo "125 $nonce" >"$end"; exit 125; }
-echo "$$ $nonce" >"$pid" || fail
+fail() { echo "125 $nonce" >end; exit 125; }
+echo "$$ $nonce" >pid || fail
 while [ "$1" != -- ]; do echo $$ >"$1" || fail; shift; done; shift
-"$@"
-echo "$? $nonce" >"$end"
+(cd / && exec "$@") 6<&-
+echo "$? $nonce" >end
 `
+
+// homeDescriptor is the descriptor of the home in a shim.
+const homeDescriptor = "6"
 
 // launcher is the last step before the gateway and runs with the agent's
 // permissions. It reads the environment from descriptor 4, where no process list

@@ -1,10 +1,12 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -23,6 +25,9 @@ const killTimeout = 30 * time.Second
 func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID, grace time.Duration) error {
 	a, err := d.agent(id)
 	if err != nil {
+		return err
+	}
+	if owner, err := a.whose(); err != nil || owner == runtime.Foreign {
 		return err
 	}
 	nonce, err := d.requestStop(ctx, a, grace)
@@ -123,30 +128,66 @@ func (d *Driver) Remove(ctx context.Context, _ runtime.Place, id identity.AgentI
 	if err != nil {
 		return err
 	}
-	// Kill before locking: a Stop that holds the lock and waits then returns.
-	rec, err := d.awaitStartup(ctx, a)
+	owner, err := a.whose()
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
-	d.kill(d.processes(a, rec))
-	defer d.lock(id)()
-	if err := d.remove(ctx, a); err != nil {
+	if owner == runtime.Foreign {
+		d.settings.Log.WarnContext(ctx, "the home of a deleted agent is left alone: it belongs to another installation", "agent", id, "path", a.dir)
+		return nil
+	}
+	if err := d.discard(ctx, a, a.purge); err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
-	d.supervise(id, false)
-	d.ports.release(id)
-	d.dropLog(id)
 	return nil
 }
 
-func (d *Driver) remove(ctx context.Context, a agent) error {
-	rec, err := a.record()
-	if err == nil {
-		err = d.cleanUp(ctx, a, rec)
-	}
+// Quarantine implements runtime.Driver. It moves the agent's directory to "quarantine"
+// beside Settings.Dir, under the agent's id and the time.
+func (d *Driver) Quarantine(ctx context.Context, id identity.AgentID) error {
+	a, err := d.agent(id)
 	if err != nil {
 		return err
 	}
+	switch owner, err := a.whose(); {
+	case err != nil:
+		return fmt.Errorf("quarantine %s: %w", id, err)
+	case owner != runtime.Own:
+		return fmt.Errorf("quarantine %s: %w", id, runtime.ErrForeign)
+	}
+	if err := d.discard(ctx, a, func() error { return d.quarantine(a) }); err != nil {
+		return fmt.Errorf("quarantine %s: %w", id, err)
+	}
+	return nil
+}
+
+// discard kills the gateway of an agent, calls do for its directory, and forgets the
+// agent.
+func (d *Driver) discard(ctx context.Context, a agent, do func() error) error {
+	// Kill before locking: a Stop that holds the lock and waits then returns.
+	rec, err := d.awaitStartup(ctx, a)
+	if err != nil {
+		return err
+	}
+	d.kill(d.processes(a, rec))
+	defer d.lock(a.id)()
+	if rec, err = a.record(); err != nil {
+		return err
+	}
+	if err := d.cleanUp(ctx, a, rec); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	d.supervise(a.id, false)
+	d.ports.release(a.id)
+	d.dropLog(a.id)
+	return nil
+}
+
+// purge deletes the directory of an agent.
+func (a agent) purge() error {
 	// The records are deleted last, so that List still finds an agent whose removal
 	// was interrupted, and the removal can be repeated.
 	if err := errors.Join(home.Purge(a.path("trash")), home.Purge(a.home), home.Purge(a.path("log"))); err != nil {
@@ -171,13 +212,13 @@ func (d *Driver) cleanUp(ctx context.Context, a agent, rec record) error {
 	if err := d.killAll(ctx, a, rec); err != nil {
 		return err
 	}
-	if err := d.awaitUnlocked(ctx, a); err != nil {
+	if err := d.awaitUnlocked(ctx, a, rec); err != nil {
 		return err
 	}
 	d.supervise(a.id, false)
 	return errors.Join(
-		d.cgroup.remove(d.cgroup.find(a.id, rec.Groups)),
-		d.secrets.remove(a.id),
+		d.cgroup.remove(d.groups(a, rec)),
+		d.removeSecrets(a, rec),
 		home.Purge(a.path("tmp")),
 		home.Purge(a.path("etc")),
 	)
@@ -210,7 +251,7 @@ func (d *Driver) killAll(ctx context.Context, a agent, rec record) error {
 			return nil
 		}
 		if round == 0 {
-			d.cgroup.forbidForks(d.cgroup.find(a.id, rec.Groups))
+			d.cgroup.forbidForks(d.groups(a, rec))
 		}
 		d.kill(withoutShim(left, round))
 		if time.Now().After(deadline) {
@@ -232,7 +273,7 @@ func (d *Driver) remainingProcesses(a agent, rec record) []int {
 	if len(left) > 0 || len(rec.Groups) > 0 || rec.Nonce == "" {
 		return left
 	}
-	if found := escapedProcesses(a.home); len(found) > 0 {
+	if found := a.escapedProcesses(rec); len(found) > 0 {
 		return append([]int{0}, found...)
 	}
 	return nil
@@ -261,9 +302,9 @@ func (d *Driver) processes(a agent, rec record) []int {
 	for _, pid := range out {
 		seen[pid] = true
 	}
-	others := d.cgroup.pids(d.cgroup.find(a.id, rec.Groups))
+	others := d.cgroup.pids(d.groups(a, rec))
 	if !rec.Sandboxed && rec.Nonce != "" {
-		others = append(others, escapedProcesses(a.home)...)
+		others = append(others, a.escapedProcesses(rec)...)
 	}
 	for _, pid := range others {
 		if !seen[pid] {
@@ -277,6 +318,23 @@ func (d *Driver) processes(a agent, rec record) []int {
 	return out
 }
 
+// escapedProcesses finds processes of an agent that are no descendants of its shim any
+// more. It recognises them by the path of the home. If the directory was moved since the
+// start of rec, that is the path of then.
+func (a agent) escapedProcesses(rec record) []int {
+	path := cmp.Or(rec.Path, a.home)
+	strange := map[int]bool{os.Getpid(): true}
+	if found, err := a.strangers(); err == nil { // without the record nothing says that there are any
+		for _, s := range found {
+			for _, pid := range processTree(s.PID) {
+				strange[pid] = true
+			}
+		}
+	}
+	found := append(processesWithHome(path), sandboxesWithHome(path, a.path("lock"))...)
+	return slices.DeleteFunc(found, func(pid int) bool { return strange[pid] })
+}
+
 func (d *Driver) kill(pids []int) {
 	for _, pid := range pids {
 		if pid > 1 {
@@ -288,7 +346,7 @@ func (d *Driver) kill(pids []int) {
 // awaitUnlocked waits until the sandbox has released the lock file too. If a sandbox
 // is killed while it is being set up, one of its processes may survive, because
 // --die-with-parent has not taken effect yet: awaitUnlocked searches for it.
-func (d *Driver) awaitUnlocked(ctx context.Context, a agent) error {
+func (d *Driver) awaitUnlocked(ctx context.Context, a agent, rec record) error {
 	if !fileExists(a.dir, "lock") {
 		return nil
 	}
@@ -302,7 +360,7 @@ func (d *Driver) awaitUnlocked(ctx context.Context, a agent) error {
 			return lock.Close()
 		}
 		if round%20 == 0 {
-			d.kill(escapedProcesses(a.home))
+			d.kill(a.escapedProcesses(rec))
 		}
 		if time.Now().After(deadline) {
 			return errors.New("an unknown process holds its lock file")

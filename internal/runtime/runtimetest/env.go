@@ -22,6 +22,9 @@ type Env struct {
 	// Restart returns a new driver with the same data, as after a restart of the
 	// server.
 	Restart func(t *testing.T) runtime.Driver
+	// SetOwner makes an agent whose gateway does not run another installation's, or
+	// takes its mark away.
+	SetOwner func(t *testing.T, id identity.AgentID, owner runtime.Owner)
 	// Processes is true if gateways are processes, for which Main is the program.
 	Processes bool
 }

@@ -127,3 +127,42 @@ func testRemoveDuringStop(t *testing.T, e Env) {
 		t.Fatal("Stop still waits after the removal")
 	}
 }
+
+func testQuarantine(t *testing.T, e Env) {
+	for range 2 {
+		if err := e.Driver.Quarantine(t.Context(), NewID()); err != nil {
+			t.Errorf("quarantine of an agent that does not exist: %v", err)
+		}
+	}
+	s := Spec(NewID())
+	g := Start(t, e.Driver, s)
+	g.Ask("/write", "name", "kept", "data", "x")
+	if f := findAgent(t, e.Driver, g.ID); f == nil || f.Owner != runtime.Own {
+		t.Errorf("before: %+v", f)
+	}
+	if err := e.Driver.Quarantine(t.Context(), g.ID); err != nil {
+		t.Fatal(err)
+	}
+	if state := g.Inspect(); state.Phase != runtime.Gone {
+		t.Errorf("in quarantine: %+v", state)
+	}
+	if f := findAgent(t, e.Driver, g.ID); f != nil {
+		t.Errorf("in quarantine: %+v", f)
+	}
+	if got := g.Log(-1); got != "" {
+		t.Errorf("log in quarantine: %q", got)
+	}
+	if err := e.Driver.PutSecrets(t.Context(), g.Place, g.ID, []byte("{}")); !errors.Is(err, runtime.ErrNotRunning) {
+		t.Errorf("put secrets: %v", err)
+	}
+	if f := findAgent(t, e.Restart(t), g.ID); f != nil {
+		t.Errorf("in quarantine, after a restart: %+v", f)
+	}
+	g = StartAgain(t, e.Driver, s)
+	if _, err := g.Try("/read", "name", "kept"); err == nil {
+		t.Error("the next home has the files of the one in quarantine")
+	}
+	if err := e.Driver.Quarantine(t.Context(), g.ID); err != nil {
+		t.Errorf("a second one of the same agent: %v", err)
+	}
+}

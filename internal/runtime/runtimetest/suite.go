@@ -34,6 +34,9 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 		{"home", testHome},
 		{"home stays inside its directory", testHomeStaysInside},
 		{"remove", testRemove},
+		{"quarantine", testQuarantine},
+		{"what is another installation's is left alone", testForeign},
+		{"what has no mark is marked when it is used", testUnmarked},
 		{"two agents are separate", testTwoAgents},
 	}
 	for _, p := range parts {

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/process"
+)
+
+// gatewaysOf runs a gateways command on a data directory and returns its output.
+func gatewaysOf(t *testing.T, data string, args ...string) (string, error) {
+	t.Helper()
+	var out, failure strings.Builder
+	err := run(t.Context(), append([]string{"gateways", args[0], "--data", data}, args[1:]...), &out, &failure)
+	return out.String(), err
+}
+
+// startSleepers starts programs that take the place of gateways in a data directory.
+func startSleepers(t *testing.T, data string, ids ...identity.AgentID) {
+	t.Helper()
+	d, err := process.Flags{}.Open(runtime.Settings{Installation: "inst_x", Dir: filepath.Join(data, agentsDir), Command: []string{"sleep"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		s := runtime.Spec{ID: id, Args: []string{"1000"}}
+		place, err := d.Place(t.Context(), s)
+		if err == nil {
+			err = d.Start(t.Context(), place, s)
+		}
+		t.Cleanup(func() {
+			if err := d.Remove(context.Background(), place, id); err != nil {
+				t.Error(err)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestGatewaysWithoutAServer: gateways are listed and stopped although the database is
+// broken, but not under a running server, and not those of another directory.
+func TestGatewaysWithoutAServer(t *testing.T) {
+	data := t.TempDir()
+	startSleepers(t, data, "ada", "bob", "cid")
+	if err := os.WriteFile(filepath.Join(data, "agento.db"), []byte("broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := gatewaysOf(t, data, "list"); err != nil || strings.Count(out, " ours") != 3 || !strings.Contains(out, "ada ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+
+	theirs := filepath.Join(t.TempDir(), "copy")
+	if out, err := exec.Command("cp", "-a", data, theirs).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, err := gatewaysOf(t, theirs, "list"); err != nil || strings.Count(out, "another directory's") != 3 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := gatewaysOf(t, theirs, "stop", "ada"); err == nil || !strings.Contains(err.Error(), "belongs to another directory") {
+		t.Errorf("stop in a copy: %v", err)
+	}
+	if _, err := gatewaysOf(t, theirs, "stop", "--all"); err != nil {
+		t.Errorf("stop in a copy: %v", err)
+	}
+	found := doctorCommand{vaultFlags: vaultFlags{dataFlags: dataFlags{Data: theirs}}}.gateways()
+	if len(found) != 3 || found[0].OK || !strings.Contains(found[0].State, "ada") || !strings.Contains(found[0].State, "of which this one is a copy") {
+		t.Errorf("doctor: %+v", found)
+	}
+
+	unlock, err := lockData(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gatewaysOf(t, data, "stop", "--all"); err == nil || !strings.Contains(err.Error(), "use agento agents stop") {
+		t.Errorf("stop under a running server: %v", err)
+	}
+	if out, err := gatewaysOf(t, data, "list"); err != nil || strings.Count(out, " ours") != 3 {
+		t.Errorf("list under a running server: %v\n%s", err, out)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+
+	if out, err := gatewaysOf(t, data, "stop", "bob", "nobody"); err == nil || !strings.Contains(err.Error(), "no gateway of nobody runs") || !strings.Contains(out, "bob") || strings.Contains(out, "ada") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := gatewaysOf(t, data, "list"); err != nil || strings.Count(out, " ours") != 2 || strings.Contains(out, "bob") {
+		t.Errorf("after one stop: %v\n%s", err, out)
+	}
+	if out, err := gatewaysOf(t, data, "stop", "--all"); err != nil || !strings.Contains(out, "ada") || !strings.Contains(out, "cid") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := gatewaysOf(t, data, "list"); err != nil || strings.Contains(out, "ours") {
+		t.Errorf("after all stops: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(data, agentsDir, "ada", "home")); err != nil {
+		t.Errorf("a home: %v", errors.Unwrap(err))
+	}
+}
+
+// TestInternalAddressOfACopy: the server of a copy does not take the address that the
+// gateways of the original call. Without gateways, a used address is replaced.
+func TestInternalAddressOfACopy(t *testing.T) {
+	kept := filepath.Join(t.TempDir(), "internal.addr")
+	listen := func(running ...process.Gateway) (string, func()) {
+		t.Helper()
+		l, err := listenInternal(t.Context(), "", kept, running)
+		if err != nil {
+			return err.Error(), func() {}
+		}
+		return l.Addr().String(), func() { _ = l.Close() }
+	}
+	first, stop := listen()
+	if got, _ := listen(process.Gateway{Own: true}); !strings.Contains(got, "which running gateways call") {
+		t.Errorf("a used address that gateways need: %s", got)
+	}
+	second, stopSecond := listen()
+	if second == first || !strings.HasPrefix(second, "127.0.0.1:") {
+		t.Errorf("a used address that nobody needs: %s", second)
+	}
+	stop()
+	stopSecond()
+	if got, stop := listen(process.Gateway{Own: true}, process.Gateway{}); got != second {
+		t.Errorf("an address that gateways need: %s", got)
+	} else {
+		stop()
+	}
+	if got, stop := listen(process.Gateway{}); got == second {
+		t.Error("a copy has the address of the original")
+	} else {
+		stop()
+	}
+}
+
+func TestUnknownAgentsAreNotedForDoctor(t *testing.T) {
+	c := doctorCommand{vaultFlags: vaultFlags{dataFlags: dataFlags{Data: t.TempDir()}}}
+	note := noteUnknown(c.Data)
+	for _, text := range []string{"", "There are files.", "There are other files.", "", ""} {
+		if err := note(text); err != nil {
+			t.Fatal(err)
+		}
+		found := c.unknown()
+		if text == "" && len(found) > 0 || text != "" && (len(found) != 1 || found[0].OK || found[0].State != text) {
+			t.Errorf("%q: %+v", text, found)
+		}
+	}
+}

@@ -78,6 +78,7 @@ func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources
 			err = errors.Join(err, r.Close())
 		}
 	}()
+	database.MakeRoom(filepath.Join(f.Data, "agento.db"))
 	if r.db, err = f.database(ctx, r.log); err != nil {
 		return nil, err
 	}
@@ -166,13 +167,13 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 		DemoKey: model.key, DemoURL: model.url, Contributors: []gateway.HomeContributor{skillRecords},
 	})
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
-	agents := agent.New(agent.Settings{
-		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Log: r.log,
-		URLs: guard, DemoKey: model.key,
-	})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted},
+	})
+	agents := agent.New(agent.Settings{
+		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Log: r.log,
+		URLs: guard, DemoKey: model.key,
 	})
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
@@ -201,11 +202,11 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
 		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base}),
-		Ready:  readiness(started, r.db), Version: version, Log: r.log,
+		Ready:  readiness(started, r.db), Space: r.db.Space, Version: version, Log: r.log,
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run,
+		requests.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) },
 	}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
@@ -268,12 +269,15 @@ func (r *resources) sharedReports() agentstatus.Reports {
 }
 
 // readiness returns the check of /readyz: the loops have started and the database
-// answers.
+// answers and takes writes.
 func readiness(started <-chan struct{}, db *database.DB) func(context.Context) error {
 	return func(ctx context.Context) error {
 		select {
 		case <-started:
-			return db.Ping(ctx)
+			if err := db.Ping(ctx); err != nil {
+				return err
+			}
+			return db.Health(ctx)
 		default:
 			return errors.New("starting")
 		}

@@ -51,6 +51,10 @@ type DB struct {
 
 	observe func(kind string, held time.Duration) // may be nil
 
+	path    string
+	health  health
+	reserve *reserve
+
 	installation string // the id of the installation; see Installation
 
 	mu       sync.RWMutex
@@ -62,8 +66,8 @@ type DB struct {
 const maxPrepared = 500
 
 // pragmas: with WAL, readers do not wait for the writer or another process; busy_timeout
-// waits for another writer; synchronous=NORMAL loses nothing if the process crashes.
-const pragmas = "_pragma=journal_mode(WAL)&_pragma=busy_timeout(15000)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_time_format=sqlite"
+// waits for another program that writes, shorter than a caller waits for a response; synchronous=NORMAL loses nothing if the process crashes.
+const pragmas = "_pragma=journal_mode(WAL)&_pragma=busy_timeout(4000)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_time_format=sqlite"
 
 // Open opens and migrates the database file, and creates it if it is missing. Several
 // processes may have it open at the same time. The caller closes the DB.
@@ -83,7 +87,8 @@ func Open(ctx context.Context, s Settings) (*DB, error) {
 	}
 	read.SetMaxOpenConns(max(4, 2*runtime.GOMAXPROCS(0)))
 	read.SetMaxIdleConns(max(4, 2*runtime.GOMAXPROCS(0)))
-	db := &DB{read: read, write: write, writer: newWriter(), prepared: map[string]*sql.Stmt{}}
+	db := &DB{read: read, write: write, writer: newWriter(), path: s.Path, reserve: newReserve(s.Path), prepared: map[string]*sql.Stmt{}}
+	db.health.changed = make(chan struct{}, 1)
 	if err := db.migrate(ctx, s.Log); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database %s: %w", s.Path, err), db.Close())
 	}
@@ -196,14 +201,15 @@ type Row interface{ Scan(dest ...any) error }
 
 // One returns the first row of a query. Errors: sql.ErrNoRows.
 func One[T any](ctx context.Context, q Reader, scan func(Row) (T, error), query string, args ...any) (T, error) {
-	return scan(q.QueryRowContext(ctx, query, args...))
+	v, err := scan(q.QueryRowContext(ctx, query, args...))
+	return v, Explain(err)
 }
 
 // All returns every row of a query.
 func All[T any](ctx context.Context, q Reader, scan func(Row) (T, error), query string, args ...any) ([]T, error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return nil, Explain(err)
 	}
 	defer func() { _ = rows.Close() }()
 	all := []T{}
@@ -214,7 +220,7 @@ func All[T any](ctx context.Context, q Reader, scan func(Row) (T, error), query 
 		}
 		all = append(all, v)
 	}
-	return all, rows.Err()
+	return all, Explain(rows.Err())
 }
 
 // Exec runs a statement and returns the number of rows that it changed.

@@ -66,7 +66,8 @@ type DB struct {
 const maxPrepared = 500
 
 // pragmas: with WAL, readers do not wait for the writer or another process; busy_timeout
-// waits for another program that writes, shorter than a caller waits for a response; synchronous=NORMAL loses nothing if the process crashes.
+// waits for another program that writes, but not longer than a caller may wait for a
+// response; synchronous=NORMAL loses nothing if the process crashes.
 const pragmas = "_pragma=journal_mode(WAL)&_pragma=busy_timeout(4000)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=cache_size(-16000)&_time_format=sqlite"
 
 // Open opens and migrates the database file, and creates it if it is missing. Several

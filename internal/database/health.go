@@ -145,7 +145,7 @@ func inspectDisk(dir string) Problem {
 		return ReadOnly
 	case s.Files > 0 && s.Ffree == 0:
 		return NoInodes
-	case s.Bavail*uint64(s.Bsize) < fullBytes: //nolint:gosec // a block has a positive size
+	case s.Bavail*uint64(s.Bsize) < fullBytes:
 		return DiskFull
 	}
 	// After an error, a file system can be read-only without saying so.
@@ -163,7 +163,7 @@ func (db *DB) Space() string {
 	if err := unix.Statfs(filepath.Dir(db.path), &s); err != nil {
 		return ""
 	}
-	free := s.Bavail * uint64(s.Bsize) //nolint:gosec // a block has a positive size
+	free := s.Bavail * uint64(s.Bsize)
 	switch {
 	case free < lowBytes:
 		return fmt.Sprintf("The disk of the server is almost full: %d MiB are free. Delete what is not needed, or make it larger.", free>>20)

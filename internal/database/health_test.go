@@ -48,7 +48,7 @@ func TestDiagnose(t *testing.T) {
 		}
 	}
 	known := fault.New(fault.NotFound, "There is none.").Because(syscall.EIO)
-	if got := database.Explain(known); got != error(known) {
+	if got := database.Explain(known); !errors.Is(got, known) || fault.From(got) != known {
 		t.Errorf("a fault became %v", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -205,4 +206,24 @@ func TestTxWorksAfterOnesThatFailed(t *testing.T) {
 		ctx, cancel = context.WithCancel(t.Context()) //nolint:fatcontext // each from the test's
 	}
 	cancel()
+}
+
+// TestTxWhoseContextEndsAtItsBegin: the connection is not left inside a transaction,
+// which would make every later one fail.
+func TestTxWhoseContextEndsAtItsBegin(t *testing.T) {
+	db := databasetest.New(t)
+	for i := range 2000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			for range i % 50 {
+				runtime.Gosched()
+			}
+			cancel()
+		}()
+		_ = db.Tx(ctx, "database.test", func(context.Context, *database.Tx) error { return nil }) // it may have ended before
+		if err := db.Tx(t.Context(), "database.test", func(context.Context, *database.Tx) error { return nil }); err != nil {
+			t.Fatalf("after %d transactions: %v", i, err)
+		}
+		cancel()
+	}
 }

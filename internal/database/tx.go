@@ -208,7 +208,9 @@ func (w *writer) begin(ctx context.Context, db *sql.DB) error {
 		}
 		w.conn, w.prepared = conn, map[string]*sql.Stmt{}
 	}
-	return w.run(ctx, "BEGIN IMMEDIATE")
+	// If ctx ended during BEGIN, the driver could return its error from a transaction that
+	// has begun.
+	return w.run(context.WithoutCancel(ctx), "BEGIN IMMEDIATE")
 }
 
 func (w *writer) commit(ctx context.Context) error {

@@ -3,6 +3,8 @@
 # at most 30 minutes on two cores. Without a subject it runs all of them.
 #
 #   crash   servers, gateways and drivers are killed at many points, several times over
+#   disk    a full disk, no inodes, a read-only file system, a locked database and a clock
+#           that is set back, each with running gateways; needs root, to mount file systems
 #   fuzz    every fuzz test, for many more inputs than in make test
 set -eu
 
@@ -11,9 +13,14 @@ crash() {
 	go test -race -count=2 -timeout 25m -p 1 -run 'Crash' ./cmd/agento
 }
 
+disk() {
+	go test -race -timeout 5m -run 'Disk|Inodes|Locked' ./internal/database ./internal/api
+	AGENTO_CHAOS=1 go test -race -timeout 20m -p 1 -v -run 'Disk' ./cmd/agento
+}
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash fuzz}; do
+for subject in ${*:-crash disk fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

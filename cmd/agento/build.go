@@ -178,14 +178,14 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 		DemoKey: model.key, DemoURL: model.url, Contributors: []gateway.HomeContributor{skillRecords},
 	})
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
-	agents := agent.New(agent.Settings{
-		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Log: r.log,
-		URLs: guard, DemoKey: model.key,
-	})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted},
 		Note: noteUnknown(f.Data),
+	})
+	agents := agent.New(agent.Settings{
+		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Log: r.log,
+		URLs: guard, DemoKey: model.key,
 	})
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
@@ -214,11 +214,11 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
 		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base}),
-		Ready:  readiness(started, r.db, secrets), Version: version, Log: r.log,
+		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log,
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, r.db.Run,
+		requests.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) },
 	}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
@@ -283,12 +283,15 @@ func (r *resources) sharedReports() agentstatus.Reports {
 	return r.reports
 }
 
-// readiness returns the check of /readyz: the loops have started, the database answers,
-// and it is one that the vault's master key belongs to.
+// readiness returns the check of /readyz: the loops have started, the database answers
+// and takes writes, and it is one that the vault's master key belongs to.
 func readiness(started <-chan struct{}, db *database.DB, secrets *vault.Vault) func(context.Context) error {
 	return func(ctx context.Context) error {
 		select {
 		case <-started:
+			if err := db.Health(ctx); err != nil {
+				return err
+			}
 		default:
 			return errors.New("starting")
 		}

@@ -132,6 +132,7 @@ func (d dataFlags) openAndMigrate(ctx context.Context, log *slog.Logger, key *va
 	if o.unlock, err = lockData(ctx, d.Data); err != nil {
 		return openedData{}, err
 	}
+	database.MakeRoom(d.databasePath())
 	if err = d.checkKey(ctx, key); err == nil {
 		o.migrated, err = database.Migrate(ctx, d.databasePath())
 	}

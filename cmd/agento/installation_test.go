@@ -49,11 +49,17 @@ type installation struct {
 // model for the agents of the test. Everything is stopped at the end of the test.
 func newInstallation(t *testing.T, accounts ...string) *installation {
 	t.Helper()
+	return newInstallationIn(t, t.TempDir(), accounts...)
+}
+
+// newInstallationIn is newInstallation with a data directory of the caller.
+func newInstallationIn(t *testing.T, data string, accounts ...string) *installation {
+	t.Helper()
 	model, err := devmodel.Start(devmodel.Settings{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := &installation{t: t, data: t.TempDir(), model: model, bot: openclawtest.NewTelegram(), keys: map[string]string{}}
+	in := &installation{t: t, data: data, model: model, bot: openclawtest.NewTelegram(), keys: map[string]string{}}
 	t.Cleanup(func() {
 		in.kill()
 		in.removeGateways()

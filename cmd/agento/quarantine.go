@@ -99,10 +99,7 @@ func noteUnknown(data string) func(text string) error {
 			}
 			return nil
 		}
-		if err := os.WriteFile(path+".new", []byte(text+"\n"), 0o600); err != nil {
-			return err
-		}
-		return os.Rename(path+".new", path)
+		return replaceFile(path, []byte(text+"\n"))
 	}
 }
 

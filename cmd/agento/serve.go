@@ -174,8 +174,18 @@ func listenInternal(ctx context.Context, flag, file string, running []process.Ga
 	if l.Addr().String() == stored {
 		return l, nil // a crash while writing the file again would lose the address
 	}
-	if err := os.WriteFile(file, []byte(l.Addr().String()+"\n"), 0o600); err != nil {
+	if err := replaceFile(file, []byte(l.Addr().String()+"\n")); err != nil {
 		return nil, errors.Join(fmt.Errorf("store the internal address: %w", err), l.Close())
 	}
 	return l, nil
+}
+
+// replaceFile writes a file with mode 0600. The old one stays if that fails, as on a full
+// disk.
+func replaceFile(path string, data []byte) error {
+	temp := path + ".new"
+	if err := os.WriteFile(temp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
 }

@@ -38,6 +38,15 @@ func TestInternalAddressIsWrittenOnce(t *testing.T) {
 	if text, err := os.ReadFile(kept); err != nil || string(text) != other+"\n" {
 		t.Errorf("a new address is not stored: %q, %v", text, err)
 	}
+	if err := os.Mkdir(kept+".new", 0o700); err != nil { // a file that cannot be written, as on a full disk
+		t.Fatal(err)
+	}
+	if l, err := listenInternal(t.Context(), "127.0.0.1:0", kept, nil); err == nil {
+		t.Errorf("%s is not stored, but in use", l.Addr())
+	}
+	if text, err := os.ReadFile(kept); err != nil || string(text) != other+"\n" {
+		t.Errorf("the address that gateways call is lost: %q, %v", text, err)
+	}
 }
 
 // TestServeCreatesTheDataDirectory: the first start needs no other command before it.

@@ -14,7 +14,7 @@ import (
 // damaged turns an agent whose row cannot be decoded into one in error. Everything that
 // could be decoded is in a, and its gateway is left as it is.
 func damaged(a *Agent, err error) (row string, keep bool) {
-	a.Damage = database.Problem(err)
+	a.Damage = database.DescribeDamage(err)
 	a.Status, a.ErrorCategory = client.Errored, CategoryRecord
 	a.LastError = damageText(a.Damage)
 	return "agent " + string(a.ID), true

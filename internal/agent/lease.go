@@ -50,7 +50,7 @@ func (s *Store) EndLeases(ctx context.Context, server string) error {
 }
 
 func (s *Store) lease(ctx context.Context, statement string, args ...any) error {
-	return s.db.Tx(ctx, "agent.lease", func(ctx context.Context, tx *database.Tx) error {
+	return s.db.Tx(database.UseReserve(ctx), "agent.lease", func(ctx context.Context, tx *database.Tx) error {
 		if _, err := tx.ExecContext(ctx, statement, args...); err != nil {
 			return fmt.Errorf("write lease: %w", err)
 		}

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -40,6 +42,14 @@ type Gateways interface {
 	AbsorbEdits(ctx context.Context, id identity.AgentID) error
 }
 
+// Stopper ends gateways whose desired state cannot be stored.
+type Stopper interface {
+	// StopUnrecorded ends a's gateway and returns when it has ended. It does not run
+	// until record, which stores the desired state, has succeeded, or until a has a newer
+	// generation.
+	StopUnrecorded(ctx context.Context, a Agent, record func(context.Context) error) error
+}
+
 // Settings are what a Service needs.
 type Settings struct {
 	DB        *database.DB
@@ -50,6 +60,7 @@ type Settings struct {
 	Workspace *workspace.Store
 	Swarms    *swarm.Store
 	Gateways  Gateways
+	Stopper   Stopper
 	Log       *slog.Logger
 
 	URLs        URLChecker    // checks config.baseUrl
@@ -67,6 +78,7 @@ type Service struct {
 	workspace   *workspace.Store
 	swarms      *swarm.Store
 	gateways    Gateways
+	stopper     Stopper
 	log         *slog.Logger
 	urls        URLChecker
 	demoKey     vault.Secret
@@ -80,7 +92,7 @@ func New(s Settings) *Service {
 	}
 	return &Service{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms,
-		gateways: s.Gateways, log: s.Log, urls: s.URLs, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
+		gateways: s.Gateways, stopper: s.Stopper, log: s.Log, urls: s.URLs, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
 	}
 }
 
@@ -416,10 +428,65 @@ func (s *Service) Start(ctx context.Context, actor identity.Actor, id identity.A
 	return s.setDesiredState(ctx, actor, id, DesiredRunning, false, "agent.start_requested")
 }
 
-// Stop asks for the gateway to be stopped; the home stays.
-// Faults: NotFound; Conflict, if the record is damaged.
+// Stop asks for the gateway to be stopped; the home stays. Faults: NotFound; Conflict,
+// if the record is damaged; Unavailable, if the database takes no writes: the gateway
+// has been stopped, if the message says so.
 func (s *Service) Stop(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
-	return s.setDesiredState(ctx, actor, id, DesiredStopped, false, "agent.stop_requested")
+	accepted, err := s.setDesiredState(database.UseReserve(ctx), actor, id, DesiredStopped, false, "agent.stop_requested")
+	if p, ok := database.Diagnose(err); ok {
+		err = s.stopUnrecorded(ctx, actor, id, p, err)
+	}
+	return accepted, err
+}
+
+// stopUnrecorded ends the gateway of an agent whose desired state could not be stored
+// because of cause, and returns the fault that says so. It returns cause if it cannot
+// find out whether the agent is the account's.
+func (s *Service) stopUnrecorded(ctx context.Context, actor identity.Actor, id identity.AgentID, p database.Problem, cause error) error {
+	a, err := s.store.Find(ctx, s.db, actor.AccountID, id)
+	if fault.Is(err, fault.NotFound) {
+		return err
+	}
+	if err != nil {
+		return cause
+	}
+	limited, cancel := context.WithTimeout(ctx, s.waitTimeout)
+	defer cancel()
+	err = s.stopper.StopUnrecorded(limited, a, func(ctx context.Context) error { return s.recordStop(ctx, actor, a) })
+	if err != nil {
+		s.log.ErrorContext(ctx, "stopping an agent whose record cannot be written failed", "agent", id, "error", err)
+		return cause
+	}
+	s.log.WarnContext(ctx, "an agent was stopped, but its record cannot be written", "agent", id, "error", cause)
+	stopped := fault.New(fault.Unavailable, "The agent's gateway has been stopped, but that is not stored, and a restart of the server would start it again: repeat the request until it succeeds. %s", p)
+	stopped.RetryAfter = retryStop
+	return stopped.Because(cause)
+}
+
+// retryStop is when a caller should repeat a stop that could not be stored.
+const retryStop = 10 * time.Second
+
+// recordStop stores that an agent should be stopped, unless a newer request was stored
+// meanwhile.
+func (s *Service) recordStop(ctx context.Context, actor identity.Actor, a Agent) error {
+	return s.db.Tx(database.UseReserve(ctx), "agent.record_stop", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockAgent, string(a.ID)); err != nil {
+			return err
+		}
+		now, err := s.store.FindByID(ctx, tx, a.ID)
+		if errors.Is(err, sql.ErrNoRows) || err == nil && now.Generation != a.Generation {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		target, err := s.store.setDesiredState(ctx, tx, now, DesiredStopped, false)
+		if err != nil || target == now.Generation {
+			return err
+		}
+		s.events.NotifyAfterCommit(tx, event.ReconcileTopic(a.ID))
+		return s.appendEvent(ctx, tx, actor, a.ID, "agent.stop_requested", nil)
+	})
 }
 
 // Restart asks for a new gateway with the latest config, secrets and skills.
@@ -431,7 +498,7 @@ func (s *Service) Restart(ctx context.Context, actor identity.Actor, id identity
 // Delete asks for the agent and everything of it to be removed. From now on Find does
 // not return it. Faults: NotFound.
 func (s *Service) Delete(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
-	return s.setDesiredState(ctx, actor, id, DesiredDeleted, false, "agent.deleted")
+	return s.setDesiredState(database.UseReserve(ctx), actor, id, DesiredDeleted, false, "agent.deleted")
 }
 
 // setDesiredState writes a desired state. A damaged agent can only be deleted.

@@ -216,7 +216,7 @@ func (s *Store) clearSwarm(ctx context.Context, tx *database.Tx, account identit
 // notifies of the agent. Errors: ErrOutdated, if the desired state or the
 // lease has changed since a was read.
 func (s *Store) SaveStatus(ctx context.Context, a Agent, kind string) error {
-	err := s.db.Tx(ctx, "agent.save_status", func(ctx context.Context, tx *database.Tx) error {
+	err := s.db.Tx(database.UseReserve(ctx), "agent.save_status", func(ctx context.Context, tx *database.Tx) error {
 		if err := s.updateStatus(ctx, tx, a); err != nil {
 			return err
 		}

@@ -84,7 +84,7 @@ func NewServer(s Settings) (*Server, error) {
 	})
 	agents := agent.New(agent.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,
-		Gateways: gateways, Log: s.Log, URLs: s.URLs,
+		Gateways: gateways, Stopper: reconcile, Log: s.Log, URLs: s.URLs,
 	})
 	status := agentstatus.New(agentstatus.Settings{
 		DB: s.DB, Store: store, Driver: s.Driver, Logs: logs, Log: s.Log, Shared: s.Shared, Interval: s.Interval,

@@ -71,6 +71,7 @@ type options struct {
 	heartbeat time.Duration
 	db        *database.DB // nil: an empty one
 	vault     *vault.Vault // nil: one with a new master key
+	monitor   bool         // run the monitor of the database, which reserves room on its disk
 }
 
 // newEnv returns an environment that is closed at the end of the test.
@@ -128,10 +129,13 @@ func (env *testEnv) build(o options) {
 	}
 	env.loops = append(env.loops, base.Run, conversations.Run, requests.Run, env.db.Run)
 	env.loops = append(env.loops, runtime.Loops()...)
+	if o.monitor {
+		env.loops = append(env.loops, func(ctx context.Context) error { return env.db.Monitor(ctx, log) })
+	}
 	env.server = api.New(api.Settings{
 		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Logs: runtime.Logs, Status: runtime.Status,
 		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Idempotency: requests,
-		Ready: env.db.Ping, Version: "test", Heartbeat: o.heartbeat, Log: log,
+		Ready: env.db.Health, Space: env.db.Space, Version: "test", Heartbeat: o.heartbeat, Log: log,
 	})
 }
 

@@ -33,6 +33,9 @@ func commonErrors() []int {
 	return []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable}
 }
 
+// stopPattern is the route that also works if the database takes no writes.
+const stopPattern = "POST /v1/agents/{id}/stop"
+
 // routes is the whole API on one screen: first the contract, in its order, then
 // the additions to it.
 func (s *Server) routes() []route {
@@ -43,7 +46,7 @@ func (s *Server) routes() []route {
 		row("PATCH /v1/agents/{id}", access.AgentsWrite, needsAPI, "Update an agent", s.updateAgent, notFound, conflict),
 		row("DELETE /v1/agents/{id}", access.AgentsWrite, needsAPI, "Delete an agent", s.deleteAgent, notFound, timeout),
 		row("POST /v1/agents/{id}/start", access.AgentsWrite, needsAPI, "Start an agent", s.startAgent, notFound, conflict, upstream, timeout),
-		row("POST /v1/agents/{id}/stop", access.AgentsWrite, needsAPI, "Stop an agent", s.stopAgent, notFound, conflict, upstream, timeout),
+		row(stopPattern, access.AgentsWrite, needsAPI, "Stop an agent", s.stopAgent, notFound, conflict, upstream, timeout),
 		row("POST /v1/agents/{id}/restart", access.AgentsWrite, needsAPI, "Restart an agent", s.restartAgent, notFound, conflict, upstream, timeout),
 		row("GET /v1/agents/{id}/status", access.AgentsRead, needsAPI, "Get the live status of an agent", s.agentStatus, notFound),
 

@@ -46,7 +46,8 @@ type Settings struct {
 
 	Idempotency *idempotency.Service
 
-	Ready     func(context.Context) error // nil error: /readyz answers 200
+	Ready     func(context.Context) error // nil error: /readyz answers 200; the message of a fault is shown
+	Space     func() string               // what /readyz says if the disk is almost full; otherwise empty
 	Version   string
 	Heartbeat time.Duration // between the comments on a silent stream; 0 means 15 s
 	Log       *slog.Logger
@@ -68,6 +69,7 @@ type Server struct {
 	skills    *skill.Service
 	requests  *idempotency.Service
 	isReady   func(context.Context) error
+	space     func() string
 	version   string
 
 	draining context.Context // ends when the server shuts down
@@ -79,11 +81,11 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, requests: s.Idempotency, isReady: s.Ready, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, requests: s.Idempotency, isReady: s.Ready, space: s.Space, version: s.Version,
 	}
 	srv.draining, srv.drain = context.WithCancel(context.Background())
 	srv.http = rest.New(rest.Settings{
-		Version: s.Version, Heartbeat: s.Heartbeat, Log: s.Log, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
+		Version: s.Version, Heartbeat: s.Heartbeat, Log: s.Log, Explain: database.Explain, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready},
 	}, srv.restRoutes())
 	return srv
@@ -139,6 +141,9 @@ func (s *Server) idempotent(r rest.IdempotentRequest, execute func(context.Conte
 		who.Request = id
 		return idempotency.Response(execute(context.WithValue(ctx, principal{}, who)))
 	})
+	if _, ok := database.Diagnose(err); ok && r.Pattern == stopPattern {
+		return execute(ctx), false, nil // a stop needs no record: it may be repeated without a key
+	}
 	return rest.Response(res), replayed, err
 }
 
@@ -186,6 +191,10 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err != nil {
 		return err
+	}
+	if warning := s.space(); warning != "" {
+		rest.WriteJSON(w, http.StatusOK, map[string]string{"status": "degraded", "message": warning})
+		return nil
 	}
 	rest.WriteJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 	return nil

@@ -50,6 +50,10 @@ type DB struct {
 	cleanUp func() error                          // removes what opening a read-only database left; may be nil
 	damage  *damageLog
 
+	path    string
+	health  health
+	reserve *reserve
+
 	installation string // the id of the installation; see Installation
 
 	mu       sync.RWMutex
@@ -61,9 +65,10 @@ type DB struct {
 const maxPrepared = 500
 
 // pragmas: with WAL, readers do not wait for the writer or another process; busy_timeout
-// waits for another writer; synchronous=NORMAL loses nothing if the process crashes;
-// secure_delete overwrites what is deleted (see Tx.Erase).
-const pragmas = "mode=rw&_pragma=journal_mode(WAL)&_pragma=busy_timeout(15000)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=secure_delete(1)&_pragma=cache_size(-16000)&_time_format=sqlite"
+// waits for another program that writes, but not longer than a caller may wait for a
+// response; synchronous=NORMAL loses nothing if the process crashes; secure_delete
+// overwrites what is deleted (see Tx.Erase).
+const pragmas = "mode=rw&_pragma=journal_mode(WAL)&_pragma=busy_timeout(4000)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_pragma=secure_delete(1)&_pragma=cache_size(-16000)&_time_format=sqlite"
 
 // Open opens a database that Migrate has created. It neither creates nor migrates: it
 // refuses a file that is missing, and a schema that is not this program's. Several
@@ -76,7 +81,10 @@ func open(ctx context.Context, s Settings, known []migration) (*DB, error) {
 	if err := checkFile(s.Path); err != nil {
 		return nil, err
 	}
-	db := &DB{writer: newWriter(), prepared: map[string]*sql.Stmt{}, log: s.Log, observe: s.Observe, erased: make(chan struct{}, 1), damage: newDamageLog(s.Log)}
+	db := &DB{
+		path: s.Path, writer: newWriter(), reserve: newReserve(s.Path), prepared: map[string]*sql.Stmt{}, log: s.Log, observe: s.Observe, erased: make(chan struct{}, 1), damage: newDamageLog(s.Log),
+	}
+	db.health.changed = make(chan struct{}, 1)
 	if db.log == nil {
 		db.log = slog.New(slog.DiscardHandler)
 	}
@@ -201,14 +209,15 @@ type Row interface{ Scan(dest ...any) error }
 
 // One returns the first row of a query. Errors: sql.ErrNoRows.
 func One[T any](ctx context.Context, q Reader, scan func(Row) (T, error), query string, args ...any) (T, error) {
-	return scan(q.QueryRowContext(ctx, query, args...))
+	v, err := scan(q.QueryRowContext(ctx, query, args...))
+	return v, Explain(err)
 }
 
 // All returns every row of a query.
 func All[T any](ctx context.Context, q Reader, scan func(Row) (T, error), query string, args ...any) ([]T, error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return nil, Explain(err)
 	}
 	defer func() { _ = rows.Close() }()
 	all := []T{}
@@ -219,7 +228,7 @@ func All[T any](ctx context.Context, q Reader, scan func(Row) (T, error), query 
 		}
 		all = append(all, v)
 	}
-	return all, rows.Err()
+	return all, Explain(rows.Err())
 }
 
 // Exec runs a statement and returns the number of rows that it changed.

@@ -33,20 +33,20 @@ type Damaged[T any] func(v *T, err error) (row string, keep bool)
 func AllReadable[T any](ctx context.Context, q Reader, scan func(Row) (T, error), damaged Damaged[T], query string, args ...any) ([]T, error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return nil, Explain(err)
 	}
 	defer func() { _ = rows.Close() }()
 	all := []T{}
 	for rows.Next() {
 		v, keep, err := scanReadable(ctx, q, rows, scan, damaged)
 		if err != nil {
-			return nil, err
+			return nil, Explain(err)
 		}
 		if keep {
 			all = append(all, v)
 		}
 	}
-	return all, rows.Err()
+	return all, Explain(rows.Err())
 }
 
 // OneReadable is One for a row that must be found also if it is damaged.
@@ -54,11 +54,11 @@ func AllReadable[T any](ctx context.Context, q Reader, scan func(Row) (T, error)
 func OneReadable[T any](ctx context.Context, q Reader, scan func(Row) (T, error), damaged Damaged[T], query string, args ...any) (v T, err error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return v, err
+		return v, Explain(err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	if !rows.Next() {
-		return v, errors.Join(rows.Err(), noRowsUnless(rows.Err()))
+		return v, errors.Join(Explain(rows.Err()), noRowsUnless(rows.Err()))
 	}
 	v, keep, err := scanReadable(ctx, q, rows, scan, damaged)
 	if err == nil && !keep {
@@ -149,7 +149,7 @@ func (d *damageLog) report(ctx context.Context, row string, err error) {
 	}
 	d.mu.Unlock()
 	if !known {
-		d.log.ErrorContext(ctx, "a row of the database is damaged: repair it, or restore a backup", "row", row, "problem", Problem(err), "error", causes(err))
+		d.log.ErrorContext(ctx, "a row of the database is damaged: repair it, or restore a backup", "row", row, "problem", DescribeDamage(err), "error", causes(err))
 	}
 }
 
@@ -164,8 +164,8 @@ func damageOf(q Reader) *damageLog {
 	return nil
 }
 
-// Problem returns the errors of columns in err as part of a sentence, without values.
-func Problem(err error) string { return strings.ReplaceAll(err.Error(), "\n", ", ") }
+// DescribeDamage returns the errors of columns in err as part of a sentence, without values.
+func DescribeDamage(err error) string { return strings.ReplaceAll(err.Error(), "\n", ", ") }
 
 // causes returns the causes of the errors of columns.
 func causes(err error) error {

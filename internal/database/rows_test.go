@@ -59,7 +59,7 @@ func TestAllReadableReturnsTheOtherRowsAndColumns(t *testing.T) {
 	db := newDamaged(t, slog.New(slog.NewTextHandler(log, nil)))
 	problems := map[string]string{}
 	damaged := func(a *account, err error) (string, bool) {
-		problems[a.id] = database.Problem(err)
+		problems[a.id] = database.DescribeDamage(err)
 		return "account " + a.id, a.id != "c"
 	}
 	for range 3 {

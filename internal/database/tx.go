@@ -107,7 +107,8 @@ type inTx struct{}
 // transaction has the write lock from its start. It is committed if f returns nil, and
 // rolled back otherwise. f uses the context that it gets: it must not call a gateway, a
 // driver or the network.
-// Errors: ErrNested; f's; of the database.
+// Errors: ErrNested; f's; of the database. Faults: Unavailable, if the database takes no
+// writes; see Problem.
 func (db *DB) Tx(ctx context.Context, kind string, f func(ctx context.Context, tx *Tx) error) error {
 	if outer, ok := ctx.Value(inTx{}).(string); ok {
 		return fmt.Errorf("%w: %s inside %s", ErrNested, kind, outer)
@@ -117,7 +118,7 @@ func (db *DB) Tx(ctx context.Context, kind string, f func(ctx context.Context, t
 	}
 	tx, err := db.runTx(ctx, kind, f)
 	if err != nil {
-		return err
+		return db.noteFailure(err)
 	}
 	for _, f := range tx.afterCommit {
 		f()
@@ -125,14 +126,32 @@ func (db *DB) Tx(ctx context.Context, kind string, f func(ctx context.Context, t
 	return nil
 }
 
+// runTx waits for the connection that writes and runs f. If the disk is full, it may try
+// again with what is reserved. It keeps the connection meanwhile, so that no other
+// transaction takes that room.
 func (db *DB) runTx(ctx context.Context, kind string, f func(context.Context, *Tx) error) (*Tx, error) {
-	w := &db.writer
+	w, asked := &db.writer, time.Now()
 	if err := w.acquire(ctx, db.write); err != nil {
 		return nil, fmt.Errorf("begin %s: %w", kind, err)
 	}
 	defer w.release()
+	if err := db.health.lockedSince(asked); err != nil {
+		return nil, fmt.Errorf("begin %s: %w", kind, err)
+	}
+	tx, err := db.tryTx(ctx, kind, f)
+	if mayUseReserve(ctx) && db.isFull(err) && db.reserve.release() {
+		tx, err = db.tryTx(ctx, kind, f)
+		_ = db.reserve.fill() // Monitor tries again
+	}
+	return tx, err
+}
+
+// tryTx runs f in a transaction on the connection that writes.
+func (db *DB) tryTx(ctx context.Context, kind string, f func(context.Context, *Tx) error) (*Tx, error) {
+	w := &db.writer
 	if err := w.run(ctx, "BEGIN IMMEDIATE"); err != nil {
 		w.rollBack() // BEGIN succeeds also if ctx ends while it runs
+		db.health.noteLock(err)
 		return nil, fmt.Errorf("begin %s: %w", kind, err)
 	}
 	if db.observe != nil {

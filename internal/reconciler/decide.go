@@ -11,6 +11,7 @@ import (
 // observation is what a step sees beside the record. The gateway is only observed if
 // decide needs it.
 type observation struct {
+	halted  bool          // the gateway must not run, although the record cannot say so; see halt
 	holder  string        // this process
 	until   time.Time     // when this process's lease of the agent ends; zero: it has none
 	state   runtime.State // of the gateway at the record's place; Gone if there is no place
@@ -25,6 +26,7 @@ type actionKind string
 const (
 	actRest        actionKind = "rest"        // nothing, until a notification
 	actWait        actionKind = "wait"        // nothing, until action.after has passed
+	actHalt        actionKind = "halt"        // stop the gateway, and try to save that the agent should be stopped
 	actLease       actionKind = "lease"       // take the lease of the agent
 	actRemove      actionKind = "remove"      // remove everything of the agent
 	actStop        actionKind = "stop"        // stop the gateway, if there is one, and save that the agent is stopped
@@ -53,10 +55,13 @@ func isTrusted(until, now time.Time) bool { return now.Before(until.Add(-leaseMa
 
 // decide returns what to do next with an agent. It depends on nothing but its arguments.
 func decide(a agent.Agent, o observation, now time.Time) action {
+	otherHolds := a.Lease.Holder != o.holder && now.Before(a.Lease.Until)
 	switch {
+	case o.halted && !otherHolds:
+		return action{kind: actHalt}
 	case isSettled(a):
 		return action{kind: actRest}
-	case a.Lease.Holder != o.holder && now.Before(a.Lease.Until):
+	case otherHolds:
 		return action{kind: actWait, after: a.Lease.Until.Sub(now)}
 	case a.Lease.Holder != o.holder || !isTrusted(o.until, now):
 		return action{kind: actLease}
@@ -84,8 +89,11 @@ func decideRunning(a agent.Agent, o observation, now time.Time) action {
 		return action{kind: actReportExit}
 	case o.state.Phase == runtime.Running && o.current:
 		return action{kind: actAdopt}
-	case now.Before(a.Retry.NextTryAt):
-		return action{kind: actWait, after: a.Retry.NextTryAt.Sub(now)}
+	}
+	// A time that is further away than any back-off was written before the clock was set
+	// back.
+	if wait := a.Retry.NextTryAt.Sub(now); wait > 0 && wait <= maxBackoff {
+		return action{kind: actWait, after: wait}
 	}
 	return action{kind: actBoot}
 }
@@ -102,7 +110,7 @@ func isSettled(a agent.Agent) bool {
 
 // needsObservation reports whether decide needs the state of the gateway.
 func needsObservation(a agent.Agent, o observation, now time.Time) bool {
-	return a.DesiredState == agent.DesiredRunning && !a.HasFailed() && a.Lease.Holder == o.holder && isTrusted(o.until, now)
+	return !o.halted && a.DesiredState == agent.DesiredRunning && !a.HasFailed() && a.Lease.Holder == o.holder && isTrusted(o.until, now)
 }
 
 // isCandidate reports whether a gateway that an interrupted boot or an earlier server
@@ -117,7 +125,8 @@ func isCandidate(a agent.Agent, s runtime.State) bool {
 func (t Timing) countFailure(a agent.Agent, f failure, now time.Time) agent.Agent {
 	var counted []time.Time
 	for _, at := range a.Retry.Failures {
-		if now.Sub(at) <= t.FailureWindow {
+		// One that lies ahead was counted before the clock was set back.
+		if age := now.Sub(at); age >= 0 && age <= t.FailureWindow {
 			counted = append(counted, at)
 		}
 	}
@@ -125,7 +134,7 @@ func (t Timing) countFailure(a agent.Agent, f failure, now time.Time) agent.Agen
 	a.LastError, a.ErrorCategory = f.message(), f.category
 	a.SpecDigest = "" // it must not be adopted
 	n := len(a.Retry.Failures)
-	if f.final || n >= t.MaxFailures || a.Retry.Unready >= t.FailureWindow {
+	if f.final || !f.disk && (n >= t.MaxFailures || a.Retry.Unready >= t.FailureWindow) {
 		a.Status, a.ObservedGeneration, a.StoppedAt = client.Errored, a.Generation, now
 		return a
 	}

@@ -39,6 +39,7 @@ func TestDecide(t *testing.T) {
 		}
 	}
 	nowhere := func(a *agent.Agent, o *observation) { a.Place, o.state.Phase, o.current = "", runtime.Gone, false }
+	halted := func(_ *agent.Agent, o *observation) { o.halted = true }
 	differs := func(_ *agent.Agent, o *observation) { o.current = false }
 	unknown := func(_ *agent.Agent, o *observation) { o.err, o.current = errors.New("no answer"), false }
 	renewed := func(_ *agent.Agent, o *observation) { o.until = at.Add(9 * time.Second) }
@@ -72,6 +73,7 @@ func TestDecide(t *testing.T) {
 		{"backs off with what failed running", []change{status(client.Starting), differs, nextTry(time.Second)}, wait(time.Second)},
 		{"back-off is over", []change{status(client.Starting), phase(runtime.Exited), differs, nextTry(0)}, just(actBoot)},
 		{"gateway of before the back-off is adopted", []change{status(client.Starting), nextTry(time.Minute)}, just(actAdopt)},
+		{"back-off of before the clock was set back", []change{status(client.Starting), phase(runtime.Exited), differs, nextTry(24 * time.Hour)}, just(actBoot)},
 		{"in error", []change{status(client.Errored), nowhere}, just(actRest)},
 		{"in error with a gateway", []change{status(client.Errored)}, just(actDiscard)},
 		{"in error, not held", []change{status(client.Errored), nowhere, held("", 0)}, just(actRest)},
@@ -90,6 +92,11 @@ func TestDecide(t *testing.T) {
 		{"delete in error", []change{desired(agent.DesiredDeleted), status(client.Errored), nowhere}, just(actRemove)},
 		{"delete, held by another", []change{desired(agent.DesiredDeleted), held("other", time.Second)}, wait(time.Second)},
 		{"delete, not held", []change{desired(agent.DesiredDeleted), held("", 0)}, just(actLease)},
+		// Halted: stopped, though the record cannot say so.
+		{"halted", []change{halted}, just(actHalt)},
+		{"halted, own lease has ended", []change{halted, held("me", -time.Second)}, just(actHalt)},
+		{"halted without a gateway", []change{halted, nowhere, status(client.Errored)}, just(actHalt)},
+		{"halted, held by another", []change{halted, held("other", time.Second)}, wait(time.Second)},
 		// The lease.
 		{"not held", []change{held("", 0)}, just(actLease)},
 		{"held by another", []change{held("other", 4*time.Second)}, wait(4 * time.Second)},
@@ -125,21 +132,24 @@ func TestCountFailure(t *testing.T) {
 	for name, row := range map[string]struct {
 		retry    agent.Retry
 		final    bool
+		disk     bool
 		status   client.AgentStatus
 		failures int
 		after    time.Duration
 	}{
-		"first":               {status: client.Starting, failures: 1, after: time.Second},
-		"third":               {retry: agent.Retry{Failures: ago(time.Minute, time.Second)}, status: client.Starting, failures: 3, after: 4 * time.Second},
-		"fifth":               {retry: agent.Retry{Failures: ago(4, 3, 2, 1)}, status: client.Errored, failures: 5},
-		"old ones":            {retry: agent.Retry{Failures: ago(time.Hour, 11*time.Minute, time.Minute)}, status: client.Starting, failures: 2, after: 2 * time.Second},
-		"final":               {final: true, status: client.Errored, failures: 1},
-		"unready for long":    {retry: agent.Retry{Unready: 10 * time.Minute}, status: client.Errored, failures: 1},
-		"after missed checks": {retry: agent.Retry{MissedHealthChecks: 4}, status: client.Starting, failures: 1, after: time.Second},
+		"first":                            {status: client.Starting, failures: 1, after: time.Second},
+		"third":                            {retry: agent.Retry{Failures: ago(time.Minute, time.Second)}, status: client.Starting, failures: 3, after: 4 * time.Second},
+		"fifth":                            {retry: agent.Retry{Failures: ago(4, 3, 2, 1)}, status: client.Errored, failures: 5},
+		"old ones":                         {retry: agent.Retry{Failures: ago(time.Hour, 11*time.Minute, time.Minute)}, status: client.Starting, failures: 2, after: 2 * time.Second},
+		"of before the clock was set back": {retry: agent.Retry{Failures: ago(-24*time.Hour, -25*time.Hour)}, status: client.Starting, failures: 1, after: time.Second},
+		"fifth, of a full disk":            {retry: agent.Retry{Failures: ago(4, 3, 2, 1)}, disk: true, status: client.Starting, failures: 5, after: 16 * time.Second},
+		"final":                            {final: true, status: client.Errored, failures: 1},
+		"unready for long":                 {retry: agent.Retry{Unready: 10 * time.Minute}, status: client.Errored, failures: 1},
+		"after missed checks":              {retry: agent.Retry{MissedHealthChecks: 4}, status: client.Starting, failures: 1, after: time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := agent.Agent{Generation: 2, ObservedGeneration: 1, SpecDigest: "digest", Retry: row.retry}
-			a = timing.countFailure(a, failure{text: "It failed.", final: row.final}, at)
+			a = timing.countFailure(a, failure{text: "It failed.", final: row.final, disk: row.disk}, at)
 			if a.Status != row.status || len(a.Retry.Failures) != row.failures || a.SpecDigest != "" || a.LastError != "It failed." || a.Retry.MissedHealthChecks != 0 {
 				t.Errorf("%+v", a)
 			}

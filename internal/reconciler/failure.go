@@ -8,6 +8,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/runtime"
@@ -19,6 +20,7 @@ type failure struct {
 	text     string // a sentence that says what the user can do
 	logs     string // the last lines, if they help
 	final    bool   // trying again cannot help
+	disk     bool   // trying again helps when the server's disk takes writes again, however long that takes
 }
 
 // Error implements error.
@@ -44,7 +46,16 @@ func asFailure(err error) failure {
 		text := "The agent's files belong to another installation: the operator must use the database that they belong to, or move them away."
 		return failure{category: agent.CategoryRuntime, text: text, final: true}
 	}
+	if p, ok := database.Diagnose(err); ok {
+		return diskFailure(p)
+	}
 	return failure{category: agent.CategoryRuntime, text: fmt.Sprintf("The agent's gateway could not be started: %v.", err)}
+}
+
+// diskFailure returns the failure of a gateway that could not start or did not stay up
+// because of the server's disk.
+func diskFailure(p database.Problem) failure {
+	return failure{category: agent.CategoryRuntime, text: fmt.Sprintf("The agent's gateway is started as soon as the disk allows it. %s", p), disk: true}
 }
 
 // specFailure turns a gateway.SpecError into a failure, and returns other errors as
@@ -91,6 +102,9 @@ func (r *Reconciler) diagnoseNotReady(ctx context.Context, a agent.Agent, cause 
 func (r *Reconciler) failed(ctx context.Context, a agent.Agent, f failure) (next, error) {
 	if ctx.Err() != nil {
 		return next{}, ctx.Err() // the step was interrupted, the gateway has not failed
+	}
+	if p, ok := database.Diagnose(r.db.Health(ctx)); ok && !f.final {
+		f = diskFailure(p)
 	}
 	a = r.timing.countFailure(a, f, now())
 	r.log.WarnContext(ctx, "a gateway failed", "agent", a.ID, "category", f.category, "failures", len(a.Retry.Failures), "reason", f.text)

@@ -90,6 +90,7 @@ type Reconciler struct {
 
 	mu      sync.Mutex
 	loops   map[identity.AgentID]*loop // guarded by mu
+	halts   map[identity.AgentID]*halt // agents that must not run, although their record cannot say so; guarded by mu
 	running sync.WaitGroup             // what Run has started
 
 	reported     string    // the unknown agents that were logged last; used by the search for orphans only
@@ -135,7 +136,7 @@ func New(s Settings) *Reconciler {
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
 		logs: s.Logs, erasers: s.Erasers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, holder: uuid.NewString(),
-		boots: make(chan struct{}, s.MaxBoots), loops: map[identity.AgentID]*loop{},
+		boots: make(chan struct{}, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
 	}
 }
 

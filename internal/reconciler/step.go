@@ -55,7 +55,7 @@ func (r *Reconciler) leaveDamaged(ctx context.Context, a agent.Agent) (next, err
 
 // observe returns what decide needs to know beside the record.
 func (r *Reconciler) observe(ctx context.Context, a agent.Agent) (observation, error) {
-	o := observation{holder: r.holder, until: r.leaseUntil(a)}
+	o := observation{holder: r.holder, until: r.leaseUntil(a), halted: r.haltOf(a) != nil}
 	if !needsObservation(a, o, time.Now()) {
 		return o, nil
 	}
@@ -78,6 +78,8 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 		return next{after: act.after}, nil
 	case actLease:
 		return next{}, r.takeLease(ctx, a)
+	case actHalt:
+		return r.halt(ctx, a)
 	case actRemove:
 		return next{park: true}, r.remove(ctx, a)
 	case actOrphan:
@@ -118,7 +120,7 @@ func (r *Reconciler) remove(ctx context.Context, a agent.Agent) error {
 		return err
 	}
 	return r.gateways.Remove(ctx, a, func(ctx context.Context) error {
-		return r.db.Tx(ctx, "reconciler.remove", func(ctx context.Context, tx *database.Tx) error {
+		return r.db.Tx(database.UseReserve(ctx), "reconciler.remove", func(ctx context.Context, tx *database.Tx) error {
 			tx.Erase()
 			if err := r.erase(ctx, tx, a); err != nil {
 				return err

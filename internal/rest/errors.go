@@ -54,7 +54,7 @@ func (a *API) writeError(w http.ResponseWriter, r *http.Request, err error) {
 
 // logError logs an error and returns what the caller is shown of it.
 func (a *API) logError(ctx context.Context, err error) *fault.Fault {
-	f := faultOf(ctx, err)
+	f := faultOf(ctx, a.explain(err))
 	level := slog.LevelDebug
 	if f.Code == fault.Internal {
 		level = slog.LevelError

@@ -37,6 +37,10 @@ type Settings struct {
 	// that of execute.
 	Idempotent func(r IdempotentRequest, execute func(context.Context) Response) (Response, bool, error)
 
+	// Explain returns the fault of an error whose cause lies outside of the request, such
+	// as a full disk, or the error as it is. Nil means the latter.
+	Explain func(error) error
+
 	// Draining ends when the server shuts down. Streams end with it. Nil means never.
 	Draining context.Context
 
@@ -51,6 +55,7 @@ type API struct {
 	log          *slog.Logger
 	authenticate func(http.ResponseWriter, *http.Request) (context.Context, error)
 	idempotent   func(IdempotentRequest, func(context.Context) Response) (Response, bool, error)
+	explain      func(error) error
 	draining     context.Context
 
 	mux  *http.ServeMux
@@ -60,9 +65,12 @@ type API struct {
 // New returns an API that serves routes and their description.
 func New(s Settings, routes []Route) *API {
 	replaceErrors()
-	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, draining: s.Draining, mux: http.NewServeMux()}
+	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, mux: http.NewServeMux()}
 	if a.heartbeat == 0 {
 		a.heartbeat = defaultHeartbeat
+	}
+	if a.explain == nil {
+		a.explain = func(err error) error { return err }
 	}
 	if a.draining == nil {
 		a.draining = context.Background()

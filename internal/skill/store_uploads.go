@@ -50,7 +50,7 @@ func scanUpload(r database.Row) (upload, error) {
 // listed with what is known of it, and can be deleted.
 func damagedUpload(u *upload, err error) (row string, keep bool) {
 	u.manifest.Name = cmp.Or(u.manifest.Name, u.manifest.ID)
-	u.manifest.Description = "The record of this skill is damaged: " + database.Problem(err) + ". Delete the skill and upload it again."
+	u.manifest.Description = "The record of this skill is damaged: " + database.DescribeDamage(err) + ". Delete the skill and upload it again."
 	u.report = "{}"
 	return "custom skill " + u.id, true
 }

@@ -8,10 +8,13 @@ import (
 	"agento.host/agento/internal/database"
 )
 
+// fileName is the name of the database in its directory, as a server has it.
+const fileName = "agento.db"
+
 // New opens a new database, and closes it at the end of the test.
 func New(t testing.TB) *database.DB {
 	t.Helper()
-	db := Open(t, filepath.Join(t.TempDir(), "agento.db"))
+	db := Open(t, filepath.Join(t.TempDir(), fileName))
 	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
 			t.Error(err)

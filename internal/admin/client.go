@@ -122,17 +122,17 @@ func (c *Client) Accounts(ctx context.Context) (all []Account, err error) {
 // CreateKey creates a key of an account, which is given by its id or name. Only this
 // result has its Secret.
 func (c *Client) CreateKey(ctx context.Context, account string, in NewKey) (k Key, err error) {
-	return k, c.call(ctx, http.MethodPost, query("/keys", "account", account), in, &k)
+	return k, c.call(ctx, http.MethodPost, "/keys?"+url.Values{"account": {account}}.Encode(), in, &k)
 }
 
 // Keys lists the keys of an account, newest first.
 func (c *Client) Keys(ctx context.Context, account string) (all []Key, err error) {
-	return all, c.call(ctx, http.MethodGet, query("/keys", "account", account), nil, &all)
+	return all, c.call(ctx, http.MethodGet, "/keys?"+url.Values{"account": {account}}.Encode(), nil, &all)
 }
 
 // RevokeKey revokes a key of an account.
 func (c *Client) RevokeKey(ctx context.Context, account, key string) error {
-	return c.call(ctx, http.MethodDelete, query("/keys", "account", account, "key", key), nil, nil)
+	return c.call(ctx, http.MethodDelete, "/keys?"+url.Values{"account": {account}, "key": {key}}.Encode(), nil, nil)
 }
 
 // Secrets lists the secrets that the installation can have.
@@ -142,12 +142,12 @@ func (c *Client) Secrets(ctx context.Context) (all []Secret, err error) {
 
 // SetSecret sets a secret of the installation.
 func (c *Client) SetSecret(ctx context.Context, name string, value vault.Secret) error {
-	return c.call(ctx, http.MethodPut, query("/secrets", "name", name), value, nil)
+	return c.call(ctx, http.MethodPut, "/secrets?"+url.Values{"name": {name}}.Encode(), value, nil)
 }
 
 // DeleteSecret deletes a secret of the installation.
 func (c *Client) DeleteSecret(ctx context.Context, name string) error {
-	return c.call(ctx, http.MethodDelete, query("/secrets", "name", name), nil, nil)
+	return c.call(ctx, http.MethodDelete, "/secrets?"+url.Values{"name": {name}}.Encode(), nil, nil)
 }
 
 // Garbage lists what RemoveGarbage can remove.
@@ -157,7 +157,7 @@ func (c *Client) Garbage(ctx context.Context) (all []Garbage, err error) {
 
 // RemoveGarbage removes a piece of garbage.
 func (c *Client) RemoveGarbage(ctx context.Context, g Garbage) error {
-	return c.call(ctx, http.MethodDelete, query("/garbage", "kind", g.Kind, "name", g.Name), nil, nil)
+	return c.call(ctx, http.MethodDelete, "/garbage?"+url.Values{"kind": {g.Kind}, "name": {g.Name}}.Encode(), nil, nil)
 }
 
 // Reembed embeds all knowledge with an embedder and calls progress after each batch.
@@ -180,15 +180,6 @@ func (c *Client) Reembed(ctx context.Context, in Reembed, progress func(Reembedd
 		}
 		progress(line.Reembedded)
 	}
-}
-
-// query returns a path with parameters.
-func query(path string, namesAndValues ...string) string {
-	q := url.Values{}
-	for i := 0; i < len(namesAndValues); i += 2 {
-		q.Set(namesAndValues[i], namesAndValues[i+1])
-	}
-	return path + "?" + q.Encode()
 }
 
 // call sends a request and decodes the response.

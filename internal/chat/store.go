@@ -22,10 +22,18 @@ func scanSession(r database.Row) (Session, error) {
 	return s, err
 }
 
+// damagedSession keeps a session whose start cannot be decoded.
+func damagedSession(s *Session, _ error) (row string, keep bool) {
+	return "session " + string(s.ID), true
+}
+
+// damagedMessage keeps a message whose time cannot be decoded.
+func damagedMessage(*Message, error) (row string, keep bool) { return "a message", true }
+
 // findSession returns a session of an agent. If peer is not empty, the session must
 // be that peer's. Faults: NotFound.
 func findSession(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, id identity.SessionID, peer string) (Session, error) {
-	s, err := database.One(ctx, q, scanSession,
+	s, err := database.OneReadable(ctx, q, scanSession, damagedSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND id = $3 AND ($4 = '' OR peer_id = $4)`,
 		account, agent, id, peer)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -37,7 +45,7 @@ func findSession(ctx context.Context, q database.Reader, account identity.Accoun
 // latestSession returns the owner's session that was started last.
 // Errors: sql.ErrNoRows.
 func latestSession(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, owner string) (Session, error) {
-	return database.One(ctx, q, scanSession,
+	return database.OneReadable(ctx, q, scanSession, damagedSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND owner = $3 ORDER BY started_at DESC, id DESC LIMIT 1`,
 		account, agent, owner)
 }
@@ -45,7 +53,7 @@ func latestSession(ctx context.Context, q database.Reader, account identity.Acco
 // sessionByGatewayKey returns the session with a key in its agent's gateway.
 // Errors: sql.ErrNoRows.
 func sessionByGatewayKey(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, key string) (Session, error) {
-	return database.One(ctx, q, scanSession,
+	return database.OneReadable(ctx, q, scanSession, damagedSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND gateway_key = $3`, account, agent, key)
 }
 
@@ -62,7 +70,7 @@ func insertSession(ctx context.Context, tx *database.Tx, s Session) error {
 // listSessions returns the sessions that were started last, newest first, and how many
 // there are in total.
 func listSessions(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, limit int) ([]Session, int, error) {
-	all, err := database.All(ctx, q, scanSession,
+	all, err := database.AllReadable(ctx, q, scanSession, damagedSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 ORDER BY started_at DESC, id DESC LIMIT $3`,
 		account, agent, limit)
 	if err != nil {
@@ -94,7 +102,7 @@ func insertMessage(ctx context.Context, tx *database.Tx, s Session, m Message, g
 func listMessages(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
 	const where = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4`
 	args := []any{account, agent, session, database.Millis(since)}
-	all, err := database.All(ctx, q, scanMessage,
+	all, err := database.AllReadable(ctx, q, scanMessage, damagedMessage,
 		`SELECT role, content, at FROM (SELECT role, content, at, seq`+where+` ORDER BY at DESC, seq DESC LIMIT $5) AS last ORDER BY at, seq`,
 		append(args[:len(args):len(args)], limit)...)
 	if err != nil {

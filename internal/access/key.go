@@ -123,6 +123,9 @@ func checkKey(k Key) error {
 	if k.Scopes.Empty() {
 		wrong.Add("scopes", "must name at least one of %s", validScopes())
 	}
+	if k.Scopes.Has(ChatOwner) && !k.Scopes.Has(Chat) {
+		wrong.Add("scopes", "has %s, which needs %s too", ChatOwner, Chat)
+	}
 	if k.RateLimit < 1 || k.RateLimit > MaxRateLimit {
 		wrong.Add("rateLimit", "must be from 1 to %d", MaxRateLimit)
 	}

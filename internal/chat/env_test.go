@@ -29,6 +29,9 @@ const waitTimeout = 30 * time.Second
 
 const account identity.AccountID = "acct_1"
 
+// byOwner returns an actor as a caller with the rights of an owner.
+func byOwner(actor identity.Actor) Caller { return Caller{Actor: actor, Owner: true} }
+
 // testEnv is a server with real agents and chat over fake gateways. The database and
 // the gateways outlive the server, which tests crash and start again.
 type testEnv struct {
@@ -38,6 +41,7 @@ type testEnv struct {
 	gateways *fakeGateways
 	interval time.Duration // between transactions that store pieces; 0: the usual one
 	actor    identity.Actor
+	caller   Caller // the actor, with the rights of an owner
 	log      *logtest.Buffer
 
 	*Service // of the current server
@@ -54,7 +58,7 @@ func newTestEnvWith(t testing.TB, interval time.Duration) *testEnv {
 	t.Helper()
 	env := &testEnv{
 		t: t, path: filepath.Join(t.TempDir(), "agento.db"), gateways: newFakeGateways(), log: &logtest.Buffer{}, interval: interval,
-		actor: identity.ByKey(account, "key_1"),
+		actor: identity.ByKey(account, "key_1"), caller: byOwner(identity.ByKey(account, "key_1")),
 	}
 	empty, err := migratedDatabase()
 	env.must(err)
@@ -178,13 +182,13 @@ func (env *testEnv) stopAgent(a agent.Agent) {
 // owner's first.
 func (env *testEnv) session(a agent.Agent, in client.ChatRequest) Session {
 	env.t.Helper()
-	v, err := env.findOrStart(env.actor, a, in)
+	v, err := env.findOrStart(env.caller, a, in)
 	env.must(err)
 	return v
 }
 
-func (env *testEnv) findOrStart(actor identity.Actor, a agent.Agent, in client.ChatRequest) (v Session, err error) {
-	v, isNew, err := env.sessionOf(env.timeout(), actor, a, in)
+func (env *testEnv) findOrStart(caller Caller, a agent.Agent, in client.ChatRequest) (v Session, err error) {
+	v, isNew, err := env.sessionOf(env.timeout(), caller, a, in)
 	if err == nil && isNew {
 		err = env.db.Tx(env.timeout(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
 			v, err = findOrInsertSession(env.timeout(), tx, v)
@@ -197,7 +201,7 @@ func (env *testEnv) findOrStart(actor identity.Actor, a agent.Agent, in client.C
 // begin fails the test if Start fails.
 func (env *testEnv) begin(a agent.Agent, in client.ChatRequest) Turn {
 	env.t.Helper()
-	turn, err := env.Start(env.timeout(), env.actor, a.ID, in)
+	turn, err := env.Start(env.timeout(), env.caller, a.ID, in)
 	env.must(err)
 	return turn
 }
@@ -243,7 +247,7 @@ func (env *testEnv) readAsync(ctx context.Context, turn Turn) <-chan error {
 // find returns a turn and its text so far.
 func (env *testEnv) find(t Turn) (Turn, string) {
 	env.t.Helper()
-	found, text, err := env.FindTurn(env.t.Context(), account, t.AgentID, t.ID)
+	found, text, err := env.FindTurn(env.t.Context(), env.caller, t.AgentID, t.ID)
 	env.must(err)
 	return found, text
 }
@@ -252,7 +256,7 @@ func (env *testEnv) find(t Turn) (Turn, string) {
 // session is empty, it returns that of all sessions.
 func (env *testEnv) messages(a agent.Agent, session identity.SessionID) []string {
 	env.t.Helper()
-	messages, total, err := env.History(env.t.Context(), account, a.ID, session, time.Time{}, 1000)
+	messages, total, err := env.History(env.t.Context(), env.caller, a.ID, session, time.Time{}, 1000)
 	env.must(err)
 	if total < len(messages) {
 		env.t.Errorf("%d messages, a total of %d", len(messages), total)

@@ -15,6 +15,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/openclaw"
 )
 
 const turnColumns = `id, account_id, agent_id, session_id, message, context, on_disconnect, state, last_seq, input_tokens, output_tokens,
@@ -75,9 +76,14 @@ func deleteUserMessage(ctx context.Context, tx *database.Tx, id identity.TurnID)
 	return nil
 }
 
-// findTurn returns a turn of an agent. Faults: NotFound.
-func findTurn(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, id identity.TurnID) (Turn, error) {
-	t, err := database.One(ctx, q, scanTurn, `SELECT `+turnColumns+` FROM turns WHERE account_id = $1 AND agent_id = $2 AND id = $3`, account, agent, id)
+// ofEntry is the condition that a turn belongs to a session of the entry $3, or that $3 is
+// empty.
+const ofEntry = `($3 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = turns.session_id AND entry = $3))`
+
+// findTurn returns a turn of an agent, in a session of an entry unless that is empty.
+// Faults: NotFound.
+func findTurn(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, id identity.TurnID) (Turn, error) {
+	t, err := database.One(ctx, q, scanTurn, `SELECT `+turnColumns+` FROM turns WHERE account_id = $1 AND agent_id = $2 AND `+ofEntry+` AND id = $4`, account, agent, entry, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return t, fault.New(fault.NotFound, "There is no turn %q here. List them with GET /v1/agents/%s/chat/turns.", id, agent)
 	}
@@ -85,11 +91,11 @@ func findTurn(ctx context.Context, q database.Reader, account identity.AccountID
 }
 
 // listTurns returns the turns that were created last, newest first, and how many there
-// are in total. An empty state or session means all.
-func listTurns(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, state State, session identity.SessionID, limit int) ([]Turn, int, error) {
-	const where = ` FROM turns WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR state = $3) AND ($4 = '' OR session_id = $4)`
-	args := []any{account, agent, state, session}
-	all, err := database.All(ctx, q, scanTurn, `SELECT `+turnColumns+where+` ORDER BY position DESC LIMIT $5`, append(args[:len(args):len(args)], limit)...)
+// are in total. An empty entry, state or session means all.
+func listTurns(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, state State, session identity.SessionID, limit int) ([]Turn, int, error) {
+	const where = ` FROM turns WHERE account_id = $1 AND agent_id = $2 AND ` + ofEntry + ` AND ($4 = '' OR state = $4) AND ($5 = '' OR session_id = $5)`
+	args := []any{account, agent, entry, state, session}
+	all, err := database.All(ctx, q, scanTurn, `SELECT `+turnColumns+where+` ORDER BY position DESC LIMIT $6`, append(args[:len(args):len(args)], limit)...)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -52,7 +52,7 @@ func TestTurnEndsAndIsSaved(t *testing.T) {
 	}{
 		"cancelled": {func(env *testEnv, turn Turn, _ chan string) {
 			began := time.Now()
-			end, err := env.Cancel(env.timeout(), env.actor, turn.AgentID, turn.ID)
+			end, err := env.Cancel(env.timeout(), env.caller, turn.AgentID, turn.ID)
 			if err != nil || end.State != Cancelled || time.Since(began) > time.Second {
 				env.t.Errorf("after %v Cancel returned %+v, %v", time.Since(began), end, err)
 			}
@@ -183,10 +183,10 @@ func TestMessagesOfASessionAreAnsweredInOrder(t *testing.T) {
 		turns = append(turns, env.begin(a, client.ChatRequest{Message: "four"}), env.begin(a, client.ChatRequest{Message: "aside", PeerID: "p"}))
 		synctest.Wait()
 		wantEqual(t, "the history while turns wait", env.messages(a, ""), "user: one", "user: aside")
-		if end, err := env.Cancel(t.Context(), env.actor, a.ID, gone.ID); err != nil || end.State != Cancelled {
+		if end, err := env.Cancel(t.Context(), env.caller, a.ID, gone.ID); err != nil || end.State != Cancelled {
 			t.Errorf("cancelling a queued turn: %+v, %v", end, err)
 		}
-		queued, total, err := env.Turns(t.Context(), account, a.ID, Queued, turns[0].SessionID, 10)
+		queued, total, err := env.Turns(t.Context(), env.caller, a.ID, Queued, turns[0].SessionID, 10)
 		if err != nil || total != 3 || len(queued) != 3 || queued[0].ID != turns[3].ID {
 			t.Errorf("the queued turns: %+v of %d, %v", queued, total, err)
 		}
@@ -218,7 +218,7 @@ func TestQueueLimits(t *testing.T) {
 		var ok atomic.Int64
 		for i := range senders {
 			all.Go(func() {
-				_, err := env.Start(env.timeout(), env.actor, a.ID, sender(i))
+				_, err := env.Start(env.timeout(), env.caller, a.ID, sender(i))
 				var f *fault.Fault
 				switch {
 				case err == nil:

@@ -193,7 +193,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	if err != nil {
 		return nil, err
 	}
-	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Log: r.log})
+	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Keys: accounts, Log: r.log})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}

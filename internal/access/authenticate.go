@@ -61,8 +61,7 @@ func (s *Service) Allows(who Principal, feature string) error {
 // in its condition, because it finds out which account is calling.
 func (s *Service) identify(ctx context.Context, hash [sha256.Size]byte) (Principal, error) {
 	c, err := database.OneReadable(ctx, s.db, scanCandidate, damagedCandidate,
-		`SELECT k.hash, k.revoked_at, k.id, k.account_id, a.plan_id, k.scopes, k.rate_limit
-		FROM keys k JOIN accounts a ON a.id = k.account_id WHERE k.lookup = $1`, lookup(hash))
+		`SELECT `+candidateColumns+` FROM keys k JOIN accounts a ON a.id = k.account_id WHERE k.lookup = $1`, lookup(hash))
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return Principal{}, fmt.Errorf("find key: %w", err)
 	}
@@ -119,6 +118,8 @@ type candidate struct {
 func damagedCandidate(c *candidate, _ error) (row string, keep bool) {
 	return "key " + string(c.who.KeyID), false
 }
+
+const candidateColumns = `k.hash, k.revoked_at, k.id, k.account_id, a.plan_id, k.scopes, k.rate_limit`
 
 func scanCandidate(r database.Row) (candidate, error) {
 	var c candidate

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
 
 // unknown returns a well-formed key that does not exist.
@@ -386,4 +388,22 @@ func BenchmarkAuthenticate(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestEndedKeysAreTheRevokedAndTheUnknown(t *testing.T) {
+	s := newTestService(t)
+	a := newAccount(t, s, "a")
+	good, _ := newKey(t, s, a.ID, Chat)
+	revoked, _ := newKey(t, s, a.ID, Chat)
+	if err := s.RevokeKey(t.Context(), operatorOf(a.ID), revoked.ID); err != nil {
+		t.Fatal(err)
+	}
+	asked := []identity.KeyID{good.ID, revoked.ID}
+	for i := range checkBatch {
+		asked = append(asked, identity.KeyID(fmt.Sprint("key_", i)))
+	}
+	ended, err := s.EndedKeys(t.Context(), asked)
+	if err != nil || len(ended) != len(asked)-1 || slices.Contains(ended, good.ID) || len(asked) != checkBatch+2 {
+		t.Errorf("%d of %d keys have ended: %v", len(ended), len(asked), err)
+	}
 }

@@ -109,7 +109,10 @@ func (s *Service) RevokeKey(ctx context.Context, actor identity.Actor, key ident
 	return nil
 }
 
-func keyTopic(key identity.KeyID) event.Topic { return event.Topic("key/" + key) }
+// keyTopicPrefix begins the topics of keys.
+const keyTopicPrefix = "key/"
+
+func keyTopic(key identity.KeyID) event.Topic { return event.Topic(keyTopicPrefix + key) }
 
 func newSecret() string {
 	var b [secretBytes]byte

@@ -122,12 +122,12 @@ func (env *testEnv) build(o options) {
 		env.t.Fatal(err)
 	}
 	env.agents, env.swarms = runtime.Agents, runtime.Swarms
-	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Log: log})
+	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Keys: env.access, Log: log})
 	requests := idempotency.New(idempotency.Settings{DB: env.db, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.t.Context()); err != nil {
 		env.t.Fatal(err)
 	}
-	env.loops = append(env.loops, base.Run, conversations.Run, requests.Run, env.db.Run)
+	env.loops = append(env.loops, env.access.Run, base.Run, conversations.Run, requests.Run, env.db.Run)
 	env.loops = append(env.loops, runtime.Loops()...)
 	if o.monitor {
 		env.loops = append(env.loops, func(ctx context.Context) error { return env.db.Monitor(ctx, log) })

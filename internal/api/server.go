@@ -86,6 +86,9 @@ func New(s Settings) *Server {
 	srv.draining, srv.drain = context.WithCancel(context.Background())
 	srv.http = rest.New(rest.Settings{
 		Version: s.Version, Heartbeat: s.Heartbeat, Log: s.Log, Explain: database.Explain, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
+		WhileAllowed: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return srv.access.WhileValid(ctx, callerOf(ctx))
+		},
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready},
 	}, srv.restRoutes())
 	return srv

@@ -41,6 +41,7 @@ type testEnv struct {
 	gateways *fakeGateways
 	interval time.Duration // between transactions that store pieces; 0: the usual one
 	actor    identity.Actor
+	revoked  *revokedKeys
 	caller   Caller // the actor, with the rights of an owner
 	log      *logtest.Buffer
 
@@ -50,6 +51,17 @@ type testEnv struct {
 	loops    sync.WaitGroup
 }
 
+// revokedKeys are the keys that a test has revoked.
+type revokedKeys struct{ ids sync.Map }
+
+// EndedKeys implements Keys.
+func (r *revokedKeys) EndedKeys(_ context.Context, keys []identity.KeyID) ([]identity.KeyID, error) {
+	return slices.DeleteFunc(slices.Clone(keys), func(id identity.KeyID) bool {
+		_, ok := r.ids.Load(id)
+		return !ok
+	}), nil
+}
+
 // newTestEnv returns an environment with a running server.
 func newTestEnv(t testing.TB) *testEnv { return newTestEnvWith(t, 0) }
 
@@ -57,7 +69,7 @@ func newTestEnv(t testing.TB) *testEnv { return newTestEnvWith(t, 0) }
 func newTestEnvWith(t testing.TB, interval time.Duration) *testEnv {
 	t.Helper()
 	env := &testEnv{
-		t: t, path: filepath.Join(t.TempDir(), "agento.db"), gateways: newFakeGateways(), log: &logtest.Buffer{}, interval: interval,
+		t: t, path: filepath.Join(t.TempDir(), "agento.db"), gateways: newFakeGateways(), revoked: &revokedKeys{}, log: &logtest.Buffer{}, interval: interval,
 		actor: identity.ByKey(account, "key_1"), caller: byOwner(identity.ByKey(account, "key_1")),
 	}
 	empty, err := migratedDatabase()
@@ -107,7 +119,7 @@ func (env *testEnv) startServer() {
 	})
 	env.must(err)
 	env.Service = New(Settings{
-		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Log: slog.New(slog.NewTextHandler(env.log, nil)),
+		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Keys: env.revoked, Log: slog.New(slog.NewTextHandler(env.log, nil)),
 	})
 	if env.interval != 0 {
 		env.pieceInterval = env.interval

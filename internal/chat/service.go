@@ -31,7 +31,14 @@ type Settings struct {
 	Events   *event.Log
 	Agents   *agent.Service
 	Gateways *gateway.Manager
+	Keys     Keys
 	Log      *slog.Logger
+}
+
+// Keys knows the API keys that messages are sent with.
+type Keys interface {
+	// EndedKeys returns those keys that were revoked or do not exist.
+	EndedKeys(ctx context.Context, keys []identity.KeyID) ([]identity.KeyID, error)
 }
 
 // Service holds conversations with agents.
@@ -40,6 +47,7 @@ type Service struct {
 	events        *event.Log
 	agents        *agent.Service
 	gateways      *gateway.Manager
+	keys          Keys
 	log           *slog.Logger
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
@@ -51,7 +59,7 @@ type Service struct {
 // waits for them.
 func New(s Settings) *Service {
 	return &Service{
-		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, log: s.Log,
+		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, keys: s.Keys, log: s.Log,
 		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: newPieceSignal(), pieceInterval: pieceInterval,
 	}
 }

@@ -78,6 +78,7 @@ type Turn struct {
 	message      string // until the turn ends
 	context      string // until the turn ends
 	onDisconnect string
+	key          identity.KeyID // that sent the message; only of a turn that is being inserted
 }
 
 // Ended reports whether the turn has ended. The zero Turn has not.
@@ -152,6 +153,9 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	t := Turn{
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, CreatedAt: now(),
 		message: in.Message, context: contextText, onDisconnect: in.OnDisconnect,
+	}
+	if caller.Kind == identity.Key {
+		t.key = identity.KeyID(caller.ID)
 	}
 	ctx = context.WithoutCancel(ctx) // the driver would watch ctx in a goroutine for each statement
 	repeated := false

@@ -34,12 +34,12 @@ func scanTurn(r database.Row) (Turn, error) {
 // session has no other turn that waits or runs, otherwise queued.
 func insertTurn(ctx context.Context, tx *database.Tx, t Turn, holder string) (State, error) {
 	state, err := database.One(ctx, tx, database.Scalar[State],
-		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, created_at, state, holder, lease_until, started_at)
-		 SELECT $1, $2, $3, $4, $5, $6, $7, $8,
+		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, created_at, key_id, state, holder, lease_until, started_at)
+		 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $11,
 			CASE WHEN busy THEN 'queued' ELSE 'running' END, CASE WHEN busy THEN '' ELSE $9 END, CASE WHEN busy THEN 0 ELSE $10 END, CASE WHEN busy THEN 0 ELSE $8 END
 		 FROM (SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = $4 AND state IN ('queued', 'running')) AS busy) AS open
 		 RETURNING state`,
-		t.ID, t.AccountID, t.AgentID, t.SessionID, t.message, t.context, t.onDisconnect, database.Millis(t.CreatedAt), holder, database.Millis(t.CreatedAt.Add(leaseTime)))
+		t.ID, t.AccountID, t.AgentID, t.SessionID, t.message, t.context, t.onDisconnect, database.Millis(t.CreatedAt), holder, database.Millis(t.CreatedAt.Add(leaseTime)), t.key)
 	if err != nil {
 		return "", fmt.Errorf("insert turn: %w", err)
 	}
@@ -227,6 +227,18 @@ func waitingTurns(ctx context.Context, q database.Reader) ([]Turn, error) {
 	return database.All(ctx, q, scanTurn,
 		`SELECT `+turnColumns+` FROM turns AS t WHERE state = 'queued' AND state IN ('queued', 'running')
 		 AND NOT EXISTS (SELECT 1 FROM turns WHERE session_id = t.session_id AND state = 'running' AND state IN ('queued', 'running')) ORDER BY position`)
+}
+
+// keysOfOpenTurns returns the API keys of every account that have turns which wait or run.
+func keysOfOpenTurns(ctx context.Context, q database.Reader) ([]identity.KeyID, error) {
+	return database.All(ctx, q, database.Scalar[identity.KeyID],
+		`SELECT DISTINCT key_id FROM turns WHERE state IN ('queued', 'running') AND key_id <> ''`)
+}
+
+// openTurnsOf returns the turns of a key that wait or run, those that wait first.
+func openTurnsOf(ctx context.Context, q database.Reader, key identity.KeyID) ([]Turn, error) {
+	return database.All(ctx, q, scanTurn,
+		`SELECT `+turnColumns+` FROM turns WHERE state IN ('queued', 'running') AND key_id = $1 ORDER BY state, position`, key)
 }
 
 // pruneSize is how many turns' pieces one transaction deletes.

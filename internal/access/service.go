@@ -44,7 +44,6 @@ type Service struct {
 	events      *event.Log
 	plans       *Plans
 	log         *slog.Logger
-	recent      recentKeys
 	unknownKeys *unknownKeyLimiter
 	lastUses    lastUses
 	streams     openStreams
@@ -63,13 +62,9 @@ func New(s Settings) *Service {
 	return &Service{db: s.DB, events: s.Events, plans: plans, log: log, unknownKeys: newUnknownKeyLimiter()}
 }
 
-// Run loads the keys that were used last, then writes once a minute which keys were
-// used, and ends the contexts of WhileValid, until ctx ends. It writes the rest before it
+// Run writes once a minute which keys were used, and ends the contexts of WhileValid, until ctx ends. It writes the rest before it
 // returns.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.loadRecentKeys(ctx); err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "load recently used keys", "error", err)
-	}
 	tick := time.NewTicker(flushInterval)
 	defer tick.Stop()
 	check := time.NewTicker(checkInterval)

@@ -61,7 +61,7 @@ type keyCreate struct {
 	dataFlags
 	Account   string `arg:"" help:"Id or name of the account."`
 	Label     string `help:"Purpose of the key." default:"key"`
-	Scopes    string `help:"Scopes of the key, separated by commas, or all." default:"all"`
+	Scopes    string `help:"Scopes of the key, separated by commas, or all, which does not contain chat:owner." default:"all"`
 	RateLimit int    `help:"Requests per minute." default:"120"`
 }
 

@@ -193,7 +193,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	if err != nil {
 		return nil, err
 	}
-	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Log: r.log})
+	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Keys: accounts, Log: r.log})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
-		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests,
+		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base}),
 		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log,
 	})

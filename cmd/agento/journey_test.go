@@ -410,8 +410,14 @@ func lifecycle(t *testing.T, in *installation, c *client.Client, id string) {
 	if _, err := trySend(ctx, c, id, client.ChatRequest{Message: "hello"}); !client.IsCode(err, "agent_not_running") {
 		t.Errorf("chat with a stopped agent: %v", err)
 	}
-	if logs, err := c.Logs(ctx, id, 50); err != nil || !strings.Contains(logs, "[info]") {
+	logs, err := c.Logs(ctx, id, 10_000)
+	if err != nil || !strings.Contains(logs, "[info]") {
 		t.Errorf("logs of a stopped agent: %q, %v", logs, err)
+	}
+	for _, m := range before {
+		if len(m.Content) >= 8 && strings.Contains(logs, m.Content) {
+			t.Errorf("the log has the text %q of a conversation", m.Content)
+		}
 	}
 	if after, err := c.History(ctx, id, client.HistoryQuery{Limit: 200}); err != nil || len(after) != len(before) {
 		t.Errorf("history of a stopped agent: %d messages of %d, %v", len(after), len(before), err)

@@ -33,21 +33,22 @@ type serveFlags struct {
 	vaultFlags
 	embedderFlags
 	driverFlags
-	Listen                string `help:"Address of the API." default:"127.0.0.1:8080"`
-	InternalListen        string `help:"Loopback address that gateways call. Default: a free port, stored in the data directory."`
-	RuntimeDir            string `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
-	Lean                  bool   `help:"Run gateways with a third less memory. They boot a third slower."`
-	AgentMemory           int64  `help:"Memory limit of an agent, in MiB; 0 means no limit." default:"3072"`
-	AgentProcesses        int64  `help:"Limit of an agent's processes and threads; 0 means no limit." default:"512"`
-	Boots                 int    `help:"Gateways that may boot at the same time." default:"2"`
-	AllowPrivateEndpoints bool   `help:"Allow loopback and private addresses in config.baseUrl of agents."`
-	Redis                 string `help:"Redis for status reports, as redis://HOST:PORT/DB."`
-	Catalog               string `help:"Directory of the operator's own verified skills. Changes are loaded automatically." type:"path"`
-	ClawHub               string `help:"Address of the community skill registry." name:"clawhub-url" default:"https://clawhub.ai"`
-	GitHub                string `help:"Address of the GitHub API that skills are downloaded from." name:"github-url" default:"https://api.github.com"`
-	MinSkillScore         int    `help:"Minimum security score of a skill that can be installed." default:"50"`
-	TelegramURL           string `help:"Bot API server to use instead of Telegram's." name:"telegram-url"`
-	LogLevel              string `help:"Log level: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	Listen                string         `help:"Address of the API." default:"127.0.0.1:8080"`
+	TrustedProxies        []netip.Prefix `help:"Networks of your own proxies, as CIDRs separated by commas. Their X-Forwarded-For names the client." placeholder:"CIDR,..."`
+	InternalListen        string         `help:"Loopback address that gateways call. Default: a free port, stored in the data directory."`
+	RuntimeDir            string         `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
+	Lean                  bool           `help:"Run gateways with a third less memory. They boot a third slower."`
+	AgentMemory           int64          `help:"Memory limit of an agent, in MiB; 0 means no limit." default:"3072"`
+	AgentProcesses        int64          `help:"Limit of an agent's processes and threads; 0 means no limit." default:"512"`
+	Boots                 int            `help:"Gateways that may boot at the same time." default:"2"`
+	AllowPrivateEndpoints bool           `help:"Allow loopback and private addresses in config.baseUrl of agents."`
+	Redis                 string         `help:"Redis for status reports, as redis://HOST:PORT/DB."`
+	Catalog               string         `help:"Directory of the operator's own verified skills. Changes are loaded automatically." type:"path"`
+	ClawHub               string         `help:"Address of the community skill registry." name:"clawhub-url" default:"https://clawhub.ai"`
+	GitHub                string         `help:"Address of the GitHub API that skills are downloaded from." name:"github-url" default:"https://api.github.com"`
+	MinSkillScore         int            `help:"Minimum security score of a skill that can be installed." default:"50"`
+	TelegramURL           string         `help:"Bot API server to use instead of Telegram's." name:"telegram-url"`
+	LogLevel              string         `help:"Log level: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
 
 // embedderFlags configure the embedder of knowledge.

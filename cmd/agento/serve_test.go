@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/alecthomas/kong"
 )
 
 // Gateways keep running when the server stops, and call the next server process at the
@@ -59,5 +63,30 @@ func TestServeCreatesTheDataDirectory(t *testing.T) {
 	in.stop()
 	if _, err := os.Stat(filepath.Join(in.data, "master.key")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestTrustedProxiesAreNetworks(t *testing.T) {
+	for value, want := range map[string]string{
+		"10.0.0.0/8,2001:db8::/32": "[10.0.0.0/8 2001:db8::/32]", "192.0.2.1/32": "[192.0.2.1/32]",
+		"10.0.0.1": "", "10.0.0.0/8,proxy.example.com": "", "10.0.0.0/33": "", "*": "",
+	} {
+		var c commands
+		parser, err := kong.New(&c, kong.Vars{"data": t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = parse(parser, []string{"serve", "--trusted-proxies", value}, errors.New("exited"))
+		if got := fmt.Sprint(c.Serve.TrustedProxies); (err == nil) != (want != "") || err == nil && got != want {
+			t.Errorf("%s: %s, %v", value, got, err)
+		}
+	}
+	var c commands
+	parser, err := kong.New(&c, kong.Vars{"data": t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = parse(parser, []string{"serve"}, errors.New("exited")); err != nil || len(c.Serve.TrustedProxies) != 0 {
+		t.Errorf("by default %v are trusted, %v", c.Serve.TrustedProxies, err)
 	}
 }

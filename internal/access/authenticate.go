@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -16,32 +17,18 @@ import (
 
 // Authenticate returns the caller to whom the presented key belongs. It reads the
 // database on every call, so a key that any process revokes is refused from the next
-// request on. Unknown keys are rate-limited per client IP; recently used keys are not.
-// Text that cannot be a key is refused without a query and does not count.
-// Faults: Unauthorized; RateLimited, if the address presented too many unknown keys.
+// request on. Unknown keys are rate-limited per client IP, after the key was looked up: no
+// number of them makes a valid key fail, and keys of 128 random bits cannot be guessed at
+// any rate. Text that cannot be a key is refused without a query and does not count.
+// Faults: Unauthorized; RateLimited, for a key that is not valid, if the address presented
+// too many of them.
 func (s *Service) Authenticate(ctx context.Context, presented string, addr netip.Addr) (Principal, error) {
 	if !wellFormed(presented) {
 		return Principal{}, unauthorized()
 	}
-	hash := sha256.Sum256([]byte(presented))
-	if s.recent.has(hash) {
-		return s.identify(ctx, hash)
-	}
-	slot, err := s.unknownKeys.acquire(ctx, addr)
-	if err != nil {
-		return Principal{}, err
-	}
-	defer slot.release()
-	// Another request with the same valid key may have been identified while this one
-	// waited for the slot.
-	if !s.recent.has(hash) {
-		if err := slot.check(); err != nil {
-			return Principal{}, err
-		}
-	}
-	who, err := s.identify(ctx, hash)
+	who, err := s.identify(ctx, sha256.Sum256([]byte(presented)))
 	if fault.Is(err, fault.Unauthorized) {
-		slot.countFailure()
+		err = cmp.Or(s.unknownKeys.count(addr), err)
 	}
 	return who, err
 }
@@ -61,31 +48,15 @@ func (s *Service) Allows(who Principal, feature string) error {
 // in its condition, because it finds out which account is calling.
 func (s *Service) identify(ctx context.Context, hash [sha256.Size]byte) (Principal, error) {
 	c, err := database.OneReadable(ctx, s.db, scanCandidate, damagedCandidate,
-		`SELECT k.hash, k.revoked_at, k.id, k.account_id, a.plan_id, k.scopes, k.rate_limit
-		FROM keys k JOIN accounts a ON a.id = k.account_id WHERE k.lookup = $1`, lookup(hash))
+		`SELECT `+candidateColumns+` FROM keys k JOIN accounts a ON a.id = k.account_id WHERE k.lookup = $1`, lookup(hash))
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return Principal{}, fmt.Errorf("find key: %w", err)
 	}
 	if err != nil || subtle.ConstantTimeCompare(c.hash, hash[:]) != 1 || c.revoked {
-		s.recent.remove(hash)
 		return Principal{}, unauthorized()
 	}
-	s.recent.add(hash)
 	s.lastUses.add(keyUse{c.who.AccountID, c.who.KeyID}, now())
 	return c.who, nil
-}
-
-// loadRecentKeys reads which keys were used last, so that after a restart keys in use
-// are not limited as unknown keys.
-func (s *Service) loadRecentKeys(ctx context.Context) error {
-	hashes, err := database.All(ctx, s.db, database.Scalar[[]byte],
-		`SELECT hash FROM keys WHERE used_at > 0 AND revoked_at = 0 ORDER BY used_at DESC LIMIT $1`, maxRecentKeys)
-	for _, h := range hashes {
-		if len(h) == sha256.Size {
-			s.recent.add([sha256.Size]byte(h))
-		}
-	}
-	return err
 }
 
 // wellFormed reports whether text has the form of a key. The form is public, so the
@@ -119,6 +90,8 @@ type candidate struct {
 func damagedCandidate(c *candidate, _ error) (row string, keep bool) {
 	return "key " + string(c.who.KeyID), false
 }
+
+const candidateColumns = `k.hash, k.revoked_at, k.id, k.account_id, a.plan_id, k.scopes, k.rate_limit`
 
 func scanCandidate(r database.Row) (candidate, error) {
 	var c candidate

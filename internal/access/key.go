@@ -109,7 +109,10 @@ func (s *Service) RevokeKey(ctx context.Context, actor identity.Actor, key ident
 	return nil
 }
 
-func keyTopic(key identity.KeyID) event.Topic { return event.Topic("key/" + key) }
+// keyTopicPrefix begins the topics of keys.
+const keyTopicPrefix = "key/"
+
+func keyTopic(key identity.KeyID) event.Topic { return event.Topic(keyTopicPrefix + key) }
 
 func newSecret() string {
 	var b [secretBytes]byte
@@ -122,6 +125,9 @@ func checkKey(k Key) error {
 	checkText(wrong, "label", k.Label)
 	if k.Scopes.Empty() {
 		wrong.Add("scopes", "must name at least one of %s", validScopes())
+	}
+	if k.Scopes.Has(ChatOwner) && !k.Scopes.Has(Chat) {
+		wrong.Add("scopes", "has %s, which needs %s too", ChatOwner, Chat)
 	}
 	if k.RateLimit < 1 || k.RateLimit > MaxRateLimit {
 		wrong.Add("rateLimit", "must be from 1 to %d", MaxRateLimit)

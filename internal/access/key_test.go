@@ -88,3 +88,13 @@ func TestCreateKeyValidatesInput(t *testing.T) {
 	_, _, err = s.CreateKey(t.Context(), operatorOf("acct_none"), "", AllScopes(), 0)
 	wantFault(t, err, fault.NotFound)
 }
+
+func TestKeyWithChatOwnerNeedsChat(t *testing.T) {
+	s := newTestService(t)
+	a := newAccount(t, s, "a")
+	_, _, err := s.CreateKey(t.Context(), operatorOf(a.ID), "", NewScopes(ChatOwner), 0)
+	if details := wantFault(t, err, fault.Invalid).Details; details["scopes"] == "" {
+		t.Errorf("the scopes are not named: %v", details)
+	}
+	newKey(t, s, a.ID, Chat, ChatOwner)
+}

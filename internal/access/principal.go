@@ -26,6 +26,12 @@ func (p Principal) Actor() identity.Actor {
 // Has reports whether the caller's key has the scope.
 func (p Principal) Has(scope Scope) bool { return p.Scopes.Has(scope) }
 
+// ChatsAsOwner reports whether the caller may speak to an agent's own entry. A key with
+// AgentsWrite may: it can give the agent any instruction anyway.
+func (p Principal) ChatsAsOwner() bool {
+	return p.Has(Chat) && (p.Has(ChatOwner) || p.Has(AgentsWrite))
+}
+
 // Require returns nil if the caller's key has the scope.
 // Faults: Forbidden, naming the scope.
 func (p Principal) Require(scope Scope) error {

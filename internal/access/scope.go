@@ -21,16 +21,23 @@ const (
 	Skills         Scope = "skills"
 	SwarmsRead     Scope = "swarms:read"
 	SwarmsWrite    Scope = "swarms:write"
+
+	// ChatOwner lets a key with Chat speak to the agent's own entry, which has a shell.
+	// AllScopes lacks it: it must be named.
+	ChatOwner Scope = "chat:owner"
 )
 
-// allScopesName is the name that ParseScopes accepts for all scopes.
+// allScopesName is the name that ParseScopes accepts for AllScopes.
 const allScopesName = "all"
 
-// scopeOrder returns the scopes in the order of the API reference. The position of a
-// scope is its bit in a set.
-func scopeOrder() [9]Scope {
-	return [...]Scope{AgentsRead, AgentsWrite, Chat, KnowledgeRead, KnowledgeWrite, Logs, Skills, SwarmsRead, SwarmsWrite}
+// scopeOrder returns the scopes in the order of the API reference, and those that
+// AllScopes lacks after them. The position of a scope is its bit in a set.
+func scopeOrder() [10]Scope {
+	return [...]Scope{AgentsRead, AgentsWrite, Chat, KnowledgeRead, KnowledgeWrite, Logs, Skills, SwarmsRead, SwarmsWrite, ChatOwner}
 }
+
+// allScopesCount is how many of scopeOrder AllScopes has.
+const allScopesCount = 9
 
 // bit returns the bit of a scope in a set, or -1 if there is no such scope.
 func (s Scope) bit() int {
@@ -41,10 +48,10 @@ func (s Scope) bit() int {
 // Scopes is a set of scopes. The zero value is empty; sets compare with ==.
 type Scopes struct{ bits uint16 }
 
-// AllScopes returns the set of every scope.
+// AllScopes returns the set of every scope that need not be named.
 func AllScopes() Scopes {
 	all := scopeOrder()
-	return NewScopes(all[:]...)
+	return NewScopes(all[:allScopesCount]...)
 }
 
 // NewScopes returns a set of scopes. It ignores unknown scopes.
@@ -58,7 +65,7 @@ func NewScopes(scopes ...Scope) Scopes {
 	return set
 }
 
-// ParseScopes parses names of scopes; "all" means every scope.
+// ParseScopes parses names of scopes; "all" means AllScopes.
 // Faults: Invalid, naming the valid scopes, if a name is unknown or there is none.
 func ParseScopes(names []string) (Scopes, error) {
 	var set Scopes
@@ -67,7 +74,7 @@ func ParseScopes(names []string) (Scopes, error) {
 		name = strings.TrimSpace(name)
 		switch {
 		case name == allScopesName:
-			set = AllScopes()
+			set.bits |= AllScopes().bits
 		case Scope(name).bit() < 0:
 			wrong.Add("scopes", "has %q; valid scopes are %s, or %s", name, validScopes(), allScopesName)
 		default:
@@ -104,7 +111,10 @@ func (s Scopes) Names() []string {
 // this form.
 func (s Scopes) String() string { return strings.Join(s.Names(), " ") }
 
-func validScopes() string { return strings.Join(AllScopes().Names(), ", ") }
+func validScopes() string {
+	all := scopeOrder()
+	return strings.Join(NewScopes(all[:]...).Names(), ", ")
+}
 
 // parseStoredScopes parses what String returned. It ignores names that only another
 // version of agento knows.

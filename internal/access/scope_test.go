@@ -69,3 +69,21 @@ func FuzzParseScopes(f *testing.F) {
 		}
 	})
 }
+
+func TestOwnersChatNeedsAScopeThatAllLacks(t *testing.T) {
+	for names, want := range map[string]bool{
+		"chat": false, "chat:owner": false, "agents:write": false, "chat agents:read logs skills": false,
+		"chat chat:owner": true, "chat agents:write": true, "all": true, "all chat:owner": true,
+	} {
+		set, err := ParseScopes(strings.Fields(names))
+		if err != nil || (Principal{Scopes: set}).ChatsAsOwner() != want {
+			t.Errorf("%s: %s %v", names, set, err)
+		}
+		if again := parseStoredScopes(set.String()); again != set {
+			t.Errorf("%s is stored as %s", set, again)
+		}
+	}
+	if AllScopes().Has(ChatOwner) || !strings.Contains(validScopes(), string(ChatOwner)) {
+		t.Errorf("all is %s, valid are %s", AllScopes(), validScopes())
+	}
+}

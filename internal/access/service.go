@@ -44,9 +44,9 @@ type Service struct {
 	events      *event.Log
 	plans       *Plans
 	log         *slog.Logger
-	recent      recentKeys
 	unknownKeys *unknownKeyLimiter
 	lastUses    lastUses
+	streams     openStreams
 }
 
 // New returns a Service. Its Run writes to the database when keys were last used.
@@ -62,18 +62,23 @@ func New(s Settings) *Service {
 	return &Service{db: s.DB, events: s.Events, plans: plans, log: log, unknownKeys: newUnknownKeyLimiter()}
 }
 
-// Run loads the keys that were used last, then writes once a minute which keys were
-// used, until ctx ends. It writes the rest before it returns.
+// Run writes once a minute which keys were used, and ends the contexts of WhileValid, until ctx ends. It writes the rest before it
+// returns.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.loadRecentKeys(ctx); err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "load recently used keys", "error", err)
-	}
 	tick := time.NewTicker(flushInterval)
 	defer tick.Stop()
+	check := time.NewTicker(checkInterval)
+	defer check.Stop()
+	changed := s.events.SubscribePrefix(keyTopicPrefix)
+	defer changed.Close()
 	for {
 		select {
 		case <-tick.C:
 			s.flush(ctx)
+		case <-check.C:
+			s.endStreams(ctx, s.streams.keys())
+		case <-changed.Ready():
+			s.endStreamsOf(ctx, changed.Take())
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlushTimeout)
 			defer cancel()

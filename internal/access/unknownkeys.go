@@ -1,9 +1,9 @@
 package access
 
 import (
-	"context"
 	"hash/maphash"
 	"net/netip"
+	"sync"
 	"time"
 
 	"agento.host/agento/internal/fault"
@@ -19,80 +19,52 @@ const (
 	networkBits = 64
 )
 
-// unknownKeyLimiter counts unknown keys by client address. Requests of one address run
-// one after the other: a burst cannot exceed the limit while the database answers, and
-// a burst of requests with one valid key is not taken for an attack.
+// unknownKeyLimiter counts unknown keys by client address.
 type unknownKeyLimiter struct {
 	start  time.Time
 	seed   maphash.Seed
 	shards [addressShards]addressShard
 }
 
-// addressShard holds the addresses of one hash. busy is a mutex that can be waited for
-// with a context.
+// addressShard holds the addresses of one hash.
 type addressShard struct {
-	busy     chan struct{}          // full while a slot is held
-	windows  map[netip.Addr]*window // guarded by busy
-	overflow *window                // shared by the addresses beyond maxAddresses; guarded by busy
-}
-
-// slot is the right to look up one unknown key of an address. Its holder must release
-// it.
-type slot struct {
-	shard  *addressShard
-	window *window
-	at     int64
+	mu       sync.Mutex
+	windows  map[netip.Addr]*window // guarded by mu
+	overflow *window                // shared by the addresses beyond maxAddresses; guarded by mu
 }
 
 func newUnknownKeyLimiter() *unknownKeyLimiter {
 	l := &unknownKeyLimiter{start: time.Now(), seed: maphash.MakeSeed()}
 	for i := range l.shards {
-		l.shards[i].busy = make(chan struct{}, 1)
 		l.shards[i].windows = map[netip.Addr]*window{}
 		l.shards[i].overflow = newWindow(maxFailures)
 	}
 	return l
 }
 
-// acquire waits until no other request of this address has a slot. The caller releases
-// the slot. Errors: that of ctx.
-func (l *unknownKeyLimiter) acquire(ctx context.Context, addr netip.Addr) (slot, error) {
+// count counts an unknown key that an address has presented.
+// Faults: RateLimited, if the address has presented too many within the Window; then the
+// key is not counted.
+func (l *unknownKeyLimiter) count(addr netip.Addr) error {
 	addr = clientNetwork(addr)
 	shard := &l.shards[maphash.Comparable(l.seed, addr)%addressShards]
-	select {
-	case shard.busy <- struct{}{}:
-	case <-ctx.Done():
-		return slot{}, ctx.Err()
-	}
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
 	at := int64(time.Since(l.start))
-	w := shard.window(addr, at)
+	w := shard.windowLocked(addr, at)
 	w.expire(at)
-	return slot{shard: shard, window: w, at: at}, nil
-}
-
-// check returns nil while the address may present more unknown keys.
-// Faults: RateLimited.
-func (s slot) check() error {
-	if s.window.count < maxFailures {
+	if w.count < maxFailures {
+		w.add(at)
 		return nil
 	}
-	return rateLimited(time.Duration(s.window.oldest()+int64(Window)-s.at),
+	return rateLimited(time.Duration(w.oldest()+int64(Window)-at),
 		"Too many requests with unknown API keys came from this address. Check the key")
 }
 
-// countFailure counts one unknown key.
-func (s slot) countFailure() {
-	if s.window.count < maxFailures {
-		s.window.add(s.at)
-	}
-}
-
-func (s slot) release() { <-s.shard.busy }
-
-// window returns the window of an address. If the shard is full of addresses that
+// windowLocked returns the window of an address, for a caller that holds mu. If the shard is full of addresses that
 // failed within the Window, all further addresses share the overflow window: memory
 // stays bounded and every failure is counted.
-func (s *addressShard) window(addr netip.Addr, at int64) *window {
+func (s *addressShard) windowLocked(addr netip.Addr, at int64) *window {
 	if w := s.windows[addr]; w != nil {
 		return w
 	}

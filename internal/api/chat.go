@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"agento.host/agento/client"
@@ -29,30 +31,44 @@ data: {"type":"done"}
 // turnHeader names the turn that a stream belongs to.
 const turnHeader = "X-Turn-Id"
 
+// chatCaller returns the caller as package chat knows it.
+func chatCaller(who access.Principal) chat.Caller {
+	return chat.Caller{Actor: who.Actor(), Owner: who.ChatsAsOwner()}
+}
+
 type chatInput struct {
 	AgentID
 	Body client.ChatRequest
 }
 
 func (s *Server) sendMessage(ctx context.Context, who access.Principal, in *chatInput) (*rest.Stream, error) {
-	turn, err := s.chat.Start(ctx, who.Actor(), in.ID, in.Body)
+	turn, err := s.chat.Start(ctx, chatCaller(who), in.ID, in.Body)
 	if err != nil {
 		return nil, err
 	}
 	return s.turnStream(turn, 0, func(ctx context.Context) {
 		if turn.CancelOnDisconnect() {
-			_, _ = s.chat.Cancel(context.WithoutCancel(ctx), who.Actor(), in.ID, turn.ID) // nobody waits for the result
+			_, _ = s.chat.Cancel(context.WithoutCancel(ctx), chatCaller(who), in.ID, turn.ID) // nobody waits for the result
 		}
 	}), nil
 }
 
 // reopenTurn returns the stream of the turn that an earlier, equal request has started.
 func (s *Server) reopenTurn(r *http.Request, header http.Header) (*rest.Stream, error) {
-	turn, _, err := s.chat.FindTurn(r.Context(), callerOf(r.Context()).AccountID, identity.AgentID(r.PathValue("id")), identity.TurnID(header.Get(turnHeader)))
+	turn, _, err := s.chat.FindTurn(r.Context(), chatCaller(callerOf(r.Context())), identity.AgentID(r.PathValue("id")), identity.TurnID(header.Get(turnHeader)))
 	if err != nil {
-		return nil, err
+		return nil, hideKept(err)
 	}
 	return s.turnStream(turn, 0, func(context.Context) {}), nil
+}
+
+// hideKept returns a NotFound fault that does not name what was not found: the caller may
+// have lost the right to know since the response was kept.
+func hideKept(err error) error {
+	if fault.Is(err, fault.NotFound) {
+		return fault.New(fault.NotFound, "What this request has made before does not exist for this API key any more. Use a new Idempotency-Key.").Because(err)
+	}
+	return err
 }
 
 // turnStream returns the events of a turn whose number is greater than after. It calls
@@ -101,7 +117,7 @@ type turnStreamInput struct {
 }
 
 func (s *Server) followTurn(ctx context.Context, who access.Principal, in *turnStreamInput) (*rest.Stream, error) {
-	turn, _, err := s.chat.FindTurn(ctx, who.AccountID, in.ID, in.TurnID.TurnID)
+	turn, _, err := s.chat.FindTurn(ctx, chatCaller(who), in.ID, in.TurnID.TurnID)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +125,7 @@ func (s *Server) followTurn(ctx context.Context, who access.Principal, in *turnS
 }
 
 func (s *Server) getTurn(ctx context.Context, who access.Principal, in *TurnID) (*reply[client.ChatTurn], error) {
-	turn, text, err := s.chat.FindTurn(ctx, who.AccountID, in.ID, in.TurnID)
+	turn, text, err := s.chat.FindTurn(ctx, chatCaller(who), in.ID, in.TurnID)
 	if err != nil {
 		return nil, err
 	}
@@ -117,11 +133,18 @@ func (s *Server) getTurn(ctx context.Context, who access.Principal, in *TurnID) 
 }
 
 func (s *Server) cancelTurn(ctx context.Context, who access.Principal, in *TurnID) (*reply[client.ChatTurn], error) {
-	turn, err := s.chat.Cancel(ctx, who.Actor(), in.ID, in.TurnID)
+	turn, err := s.chat.Cancel(ctx, chatCaller(who), in.ID, in.TurnID)
 	if err != nil {
 		return nil, err
 	}
 	return one(turnJSON(turn, nil)), nil
+}
+
+// checkTurnReplay returns a fault if the turn in the path does not exist for the caller,
+// which may have had more rights when the response was kept. Faults: NotFound.
+func (s *Server) checkTurnReplay(r *http.Request, _ rest.Response) error {
+	_, _, err := s.chat.FindTurn(r.Context(), chatCaller(callerOf(r.Context())), identity.AgentID(r.PathValue("id")), identity.TurnID(r.PathValue("turnId")))
+	return hideKept(err)
 }
 
 type turnsInput struct {
@@ -132,7 +155,7 @@ type turnsInput struct {
 }
 
 func (s *Server) listTurns(ctx context.Context, who access.Principal, in *turnsInput) (*listReply[client.ChatTurn], error) {
-	turns, total, err := s.chat.Turns(ctx, who.AccountID, in.ID, in.State, in.SessionID, in.Limit)
+	turns, total, err := s.chat.Turns(ctx, chatCaller(who), in.ID, in.State, in.SessionID, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +191,7 @@ func (s *Server) history(ctx context.Context, who access.Principal, in *historyI
 	if err != nil {
 		return nil, err
 	}
-	messages, total, err := s.chat.History(ctx, who.AccountID, in.ID, identity.SessionID(in.SessionID), since, in.Limit)
+	messages, total, err := s.chat.History(ctx, chatCaller(who), in.ID, identity.SessionID(in.SessionID), since, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +203,7 @@ func (s *Server) history(ctx context.Context, who access.Principal, in *historyI
 }
 
 func (s *Server) listSessions(ctx context.Context, who access.Principal, in *AgentID) (*listReply[client.ChatSession], error) {
-	sessions, total, err := s.chat.Sessions(ctx, who.AccountID, in.ID)
+	sessions, total, err := s.chat.Sessions(ctx, chatCaller(who), in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -201,9 +224,22 @@ func (s *Server) newSession(ctx context.Context, who access.Principal, in *newSe
 	if in.Body != nil {
 		peer = in.Body.PeerID
 	}
-	v, err := s.chat.NewSession(ctx, who.Actor(), in.ID, peer)
+	v, err := s.chat.NewSession(ctx, chatCaller(who), in.ID, peer)
 	if err != nil {
 		return nil, err
 	}
 	return one(client.NewSession{ID: string(v.ID), StartedAt: client.Time{Time: v.StartedAt}}), nil
+}
+
+// checkNewSessionReplay is checkTurnReplay for the session that a response names.
+func (s *Server) checkNewSessionReplay(r *http.Request, res rest.Response) error {
+	var body client.Data[client.NewSession]
+	if res.Status != http.StatusOK {
+		return nil
+	}
+	if err := json.Unmarshal(res.Body, &body); err != nil {
+		return fmt.Errorf("decode the kept response: %w", err)
+	}
+	_, err := s.chat.FindSession(r.Context(), chatCaller(callerOf(r.Context())), identity.AgentID(r.PathValue("id")), identity.SessionID(body.Data.ID))
+	return hideKept(err)
 }

@@ -56,7 +56,7 @@ func runCommands(t *testing.T, env *testEnv, commands []string) {
 	agent := who.newAgent("My Assistant")
 	swarm := who.do("POST", "/v1/swarms", `{"name":"Readers"}`).expect(201).field("data.id")
 	for i := range 20 {
-		env.driver.Print(identity.AgentID(agent), fmt.Sprintf(`{"time":"2026-02-10T14:00:%02dZ","level":"info","message":"Line %d"}`, i, i))
+		env.driver.Print(identity.AgentID(agent), fmt.Sprintf(`{"time":"2026-02-10T14:00:%02dZ","level":"info","subsystem":"gateway","message":"Line %d"}`, i, i))
 	}
 	// curl fails on an error status, and the shell with it.
 	script := "set -eu\ncurl() { command curl --fail-with-body --show-error --max-time 60 \"$@\"; }\n" + strings.Join(commands, "\n")

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -71,7 +72,8 @@ type options struct {
 	heartbeat time.Duration
 	db        *database.DB // nil: an empty one
 	vault     *vault.Vault // nil: one with a new master key
-	monitor   bool         // run the monitor of the database, which reserves room on its disk
+	proxies   []netip.Prefix
+	monitor   bool // run the monitor of the database, which reserves room on its disk
 }
 
 // newEnv returns an environment that is closed at the end of the test.
@@ -122,19 +124,19 @@ func (env *testEnv) build(o options) {
 		env.t.Fatal(err)
 	}
 	env.agents, env.swarms = runtime.Agents, runtime.Swarms
-	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Log: log})
+	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Keys: env.access, Log: log})
 	requests := idempotency.New(idempotency.Settings{DB: env.db, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.t.Context()); err != nil {
 		env.t.Fatal(err)
 	}
-	env.loops = append(env.loops, base.Run, conversations.Run, requests.Run, env.db.Run)
+	env.loops = append(env.loops, env.access.Run, base.Run, conversations.Run, requests.Run, env.db.Run)
 	env.loops = append(env.loops, runtime.Loops()...)
 	if o.monitor {
 		env.loops = append(env.loops, func(ctx context.Context) error { return env.db.Monitor(ctx, log) })
 	}
 	env.server = api.New(api.Settings{
 		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Idempotency: requests,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Idempotency: requests, TrustedProxies: o.proxies,
 		Ready: env.db.Health, Space: env.db.Space, Version: "test", Heartbeat: o.heartbeat, Log: log,
 	})
 }

@@ -80,9 +80,9 @@ func TestUnknownKeysAreRateLimitedByAddress(t *testing.T) {
 		}
 	}
 	if refused == 0 {
-		t.Error("a hundred unknown keys from one address were all looked up")
+		t.Error("a hundred unknown keys from one address were all answered")
 	}
-	from("203.0.113.7", who.key).expect(200) // a known key is not rate-limited by address
+	from("203.0.113.7", who.key).expect(200) // a valid key is not rate-limited by address
 	from("203.0.113.8", "ak_live_00000000000000000000000000000000").expect(401)
 }
 

@@ -53,7 +53,7 @@ func (s *Server) routes() []route {
 		streamRow("POST /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Send a message and stream the answer", chatExample, s.sendMessage, notFound, conflict, upstream, timeout).upTo(maxChatBody).reopens(s.reopenTurn),
 		row("GET /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Read the history", s.history, notFound),
 		row("GET /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "List sessions", s.listSessions, notFound),
-		row("POST /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "Start a new session", s.newSession, notFound, conflict),
+		row("POST /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "Start a new session", s.newSession, notFound, conflict).checksReplay(s.checkNewSessionReplay),
 
 		row("GET /v1/agents/{id}/logs", access.Logs, needsAPI, "Read the log", s.logs, notFound, conflict),
 		streamRow("GET /v1/agents/{id}/logs/stream", access.Logs, needsAPI, "Follow the log", logExample, s.followLogs, notFound, conflict),
@@ -90,7 +90,7 @@ func (s *Server) routes() []route {
 		row("GET /v1/agents/{id}/chat/turns", access.Chat, needsAPI, "List turns", s.listTurns, notFound),
 		row("GET /v1/agents/{id}/chat/turns/{turnId}", access.Chat, needsAPI, "Get a turn", s.getTurn, notFound),
 		streamRow("GET /v1/agents/{id}/chat/turns/{turnId}/stream", access.Chat, needsAPI, "Follow the answer of a turn", chatExample, s.followTurn, notFound, conflict, upstream, timeout),
-		row("POST /v1/agents/{id}/chat/turns/{turnId}/cancel", access.Chat, needsAPI, "Cancel a turn", s.cancelTurn, notFound),
+		row("POST /v1/agents/{id}/chat/turns/{turnId}/cancel", access.Chat, needsAPI, "Cancel a turn", s.cancelTurn, notFound).checksReplay(s.checkTurnReplay),
 		row("GET /v1/agents/{id}/personality/versions", access.AgentsRead, needsAPI, "List versions of SOUL.md", s.personalityVersions, notFound),
 		row("GET /v1/agents/{id}/personality/versions/{n}", access.AgentsRead, needsAPI, "Read a version of SOUL.md", s.personalityVersion, notFound),
 		row("POST /v1/agents/{id}/personality/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of SOUL.md", s.restorePersonality, notFound),
@@ -140,6 +140,13 @@ func newRoute(scope access.Scope, feature string, errors []int, r rest.Route) ro
 // reopens sets how the stream of an equal, earlier request is found.
 func (r route) reopens(f func(*http.Request, http.Header) (*rest.Stream, error)) route {
 	r.Reopen = f
+	return r
+}
+
+// checksReplay sets what checks whether the caller may have the response to an equal,
+// earlier request.
+func (r route) checksReplay(f func(*http.Request, rest.Response) error) route {
+	r.CheckReplay = f
 	return r
 }
 

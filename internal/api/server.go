@@ -6,7 +6,6 @@ package api
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -46,6 +45,9 @@ type Settings struct {
 
 	Idempotency *idempotency.Service
 
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+
 	Ready     func(context.Context) error // nil error: /readyz answers 200; the message of a fault is shown
 	Space     func() string               // what /readyz says if the disk is almost full; otherwise empty
 	Version   string
@@ -68,6 +70,7 @@ type Server struct {
 	knowledge *knowledge.Service
 	skills    *skill.Service
 	requests  *idempotency.Service
+	clients   clientAddresses
 	isReady   func(context.Context) error
 	space     func() string
 	version   string
@@ -81,11 +84,14 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, requests: s.Idempotency, isReady: s.Ready, space: s.Space, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, requests: s.Idempotency, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, space: s.Space, version: s.Version,
 	}
 	srv.draining, srv.drain = context.WithCancel(context.Background())
 	srv.http = rest.New(rest.Settings{
 		Version: s.Version, Heartbeat: s.Heartbeat, Log: s.Log, Explain: database.Explain, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
+		WhileAllowed: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return srv.access.WhileValid(ctx, callerOf(ctx))
+		},
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready},
 	}, srv.restRoutes())
 	return srv
@@ -118,7 +124,7 @@ func callerOf(ctx context.Context) access.Principal {
 // authenticate identifies the caller, counts the request against the key's rate
 // limit and sets the rate limit headers.
 func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.Context, error) {
-	who, err := s.access.Authenticate(r.Context(), r.Header.Get("X-Api-Key"), peerAddress(r))
+	who, err := s.access.Authenticate(r.Context(), r.Header.Get("X-Api-Key"), s.clients.of(r))
 	if err != nil {
 		return nil, err
 	}
@@ -145,17 +151,6 @@ func (s *Server) idempotent(r rest.IdempotentRequest, execute func(context.Conte
 		return execute(ctx), false, nil // a stop needs no record: it may be repeated without a key
 	}
 	return rest.Response(res), replayed, err
-}
-
-// peerAddress returns the address that the request came from. It ignores headers
-// such as X-Forwarded-For, which any client can set.
-func peerAddress(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	addr, _ := netip.ParseAddr(host) // the zero Addr is rate-limited as one address
-	return addr.Unmap()
 }
 
 // authorize returns nil if the caller's key has the route's scope and the plan has

@@ -318,11 +318,11 @@ func TestLogStreamSurvivesRestarts(t *testing.T) {
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	for i := range 5 {
-		env.driver.Print(identity.AgentID(id), fmt.Sprintf(`{"time":"2026-02-10T14:00:0%dZ","level":"info","message":"line %d with sk-ant-test"}`, i, i))
+		env.driver.Print(identity.AgentID(id), fmt.Sprintf(`{"time":"2026-02-10T14:00:0%dZ","level":"info","subsystem":"gateway","message":"line %d with sk-ant-test"}`, i, i))
 	}
 	e := who.openStream("GET", "/v1/agents/"+id+"/logs/stream?tail=2", nil).
-		expect("data: 2026-02-10T14:00:03.000Z [info] line 3 with [secret]").
-		expect("data: 2026-02-10T14:00:04.000Z [info] line 4 with [secret]")
+		expect("data: 2026-02-10T14:00:03.000Z [info] gateway: line 3 with [secret]").
+		expect("data: 2026-02-10T14:00:04.000Z [info] gateway: line 4 with [secret]")
 	who.do("POST", "/v1/agents/"+id+"/restart", nil).expect(200)
 	env.driver.Print(identity.AgentID(id), `{"time":"2026-02-10T14:01:00Z","level":"warn","message":"afresh"}`)
 	e.expect("data: 2026-02-10T14:01:00.000Z [warn] afresh")

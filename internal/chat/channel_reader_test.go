@@ -68,7 +68,7 @@ func TestChannelMessagesAreSavedOnce(t *testing.T) {
 		env.gateways.publish(t.Context(), "agent:guest:telegram:direct:43", gatewayMessage{"4", "user", "Me, too", "Mallory", start + 11}) // another session, the same message id
 		wantEqual(t, "the messages since", env.waitForMessages(a, 4), "user: Hi", "assistant: Hello, Eve.", "user: Bye", "user: Me, too")
 
-		listed, _, err := env.Sessions(t.Context(), account, a.ID)
+		listed, _, err := env.Sessions(t.Context(), env.caller, a.ID)
 		env.must(err)
 		if len(listed) != 3 || listed[0].ID != viaAPI.ID {
 			t.Fatalf("the sessions: %+v", listed)
@@ -81,7 +81,7 @@ func TestChannelMessagesAreSavedOnce(t *testing.T) {
 		if v != want {
 			t.Errorf("the channel's session:\n  got %+v\n want %+v", v, want)
 		}
-		if _, err := env.Start(t.Context(), env.actor, a.ID, client.ChatRequest{Message: "m", SessionID: string(v.ID)}); !fault.Is(err, fault.Conflict) {
+		if _, err := env.Start(t.Context(), env.caller, a.ID, client.ChatRequest{Message: "m", SessionID: string(v.ID)}); !fault.Is(err, fault.Conflict) {
 			t.Errorf("a message of the API in a Telegram session: %v", err)
 		}
 		if got := env.session(a, client.ChatRequest{Message: "m", PeerID: "42"}); got.ID == v.ID {

@@ -1,6 +1,6 @@
 // Package chat owns conversations with agents: sessions, turns and history. A session
 // belongs to a peer or, if the caller names no peer, to the caller. Two owners never
-// share a session.
+// share a session, and neither do the two entries of an agent.
 package chat
 
 import (
@@ -24,6 +24,27 @@ const (
 	maxContext = 2000
 	maxPeer    = 256
 )
+
+// Caller is who talks with an agent. A caller that is not Owner is a guest: the guest
+// entry answers all its messages, and the sessions of the main entry, with their turns
+// and messages, do not exist for it.
+type Caller struct {
+	identity.Actor
+	Owner bool
+}
+
+// visible returns the entry whose sessions exist for the caller; empty means every entry.
+func (c Caller) visible() openclaw.Entry {
+	if c.Owner {
+		return ""
+	}
+	return openclaw.Guest
+}
+
+// bySystem returns the server as a caller, for which every session exists.
+func bySystem(account identity.AccountID) Caller {
+	return Caller{Actor: identity.BySystem(account), Owner: true}
+}
 
 // Session is one conversation of an agent.
 type Session struct {

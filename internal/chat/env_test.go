@@ -29,6 +29,9 @@ const waitTimeout = 30 * time.Second
 
 const account identity.AccountID = "acct_1"
 
+// byOwner returns an actor as a caller with the rights of an owner.
+func byOwner(actor identity.Actor) Caller { return Caller{Actor: actor, Owner: true} }
+
 // testEnv is a server with real agents and chat over fake gateways. The database and
 // the gateways outlive the server, which tests crash and start again.
 type testEnv struct {
@@ -38,12 +41,25 @@ type testEnv struct {
 	gateways *fakeGateways
 	interval time.Duration // between transactions that store pieces; 0: the usual one
 	actor    identity.Actor
+	revoked  *revokedKeys
+	caller   Caller // the actor, with the rights of an owner
 	log      *logtest.Buffer
 
 	*Service // of the current server
 	crashed  *atomic.Bool
 	cancel   context.CancelFunc
 	loops    sync.WaitGroup
+}
+
+// revokedKeys are the keys that a test has revoked.
+type revokedKeys struct{ ids sync.Map }
+
+// EndedKeys implements Keys.
+func (r *revokedKeys) EndedKeys(_ context.Context, keys []identity.KeyID) ([]identity.KeyID, error) {
+	return slices.DeleteFunc(slices.Clone(keys), func(id identity.KeyID) bool {
+		_, ok := r.ids.Load(id)
+		return !ok
+	}), nil
 }
 
 // newTestEnv returns an environment with a running server.
@@ -53,8 +69,8 @@ func newTestEnv(t testing.TB) *testEnv { return newTestEnvWith(t, 0) }
 func newTestEnvWith(t testing.TB, interval time.Duration) *testEnv {
 	t.Helper()
 	env := &testEnv{
-		t: t, path: filepath.Join(t.TempDir(), "agento.db"), gateways: newFakeGateways(), log: &logtest.Buffer{}, interval: interval,
-		actor: identity.ByKey(account, "key_1"),
+		t: t, path: filepath.Join(t.TempDir(), "agento.db"), gateways: newFakeGateways(), revoked: &revokedKeys{}, log: &logtest.Buffer{}, interval: interval,
+		actor: identity.ByKey(account, "key_1"), caller: byOwner(identity.ByKey(account, "key_1")),
 	}
 	empty, err := migratedDatabase()
 	env.must(err)
@@ -103,7 +119,7 @@ func (env *testEnv) startServer() {
 	})
 	env.must(err)
 	env.Service = New(Settings{
-		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Log: slog.New(slog.NewTextHandler(env.log, nil)),
+		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Keys: env.revoked, Log: slog.New(slog.NewTextHandler(env.log, nil)),
 	})
 	if env.interval != 0 {
 		env.pieceInterval = env.interval
@@ -178,13 +194,13 @@ func (env *testEnv) stopAgent(a agent.Agent) {
 // owner's first.
 func (env *testEnv) session(a agent.Agent, in client.ChatRequest) Session {
 	env.t.Helper()
-	v, err := env.findOrStart(env.actor, a, in)
+	v, err := env.findOrStart(env.caller, a, in)
 	env.must(err)
 	return v
 }
 
-func (env *testEnv) findOrStart(actor identity.Actor, a agent.Agent, in client.ChatRequest) (v Session, err error) {
-	v, isNew, err := env.sessionOf(env.timeout(), actor, a, in)
+func (env *testEnv) findOrStart(caller Caller, a agent.Agent, in client.ChatRequest) (v Session, err error) {
+	v, isNew, err := env.sessionOf(env.timeout(), caller, a, in)
 	if err == nil && isNew {
 		err = env.db.Tx(env.timeout(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
 			v, err = findOrInsertSession(env.timeout(), tx, v)
@@ -197,7 +213,7 @@ func (env *testEnv) findOrStart(actor identity.Actor, a agent.Agent, in client.C
 // begin fails the test if Start fails.
 func (env *testEnv) begin(a agent.Agent, in client.ChatRequest) Turn {
 	env.t.Helper()
-	turn, err := env.Start(env.timeout(), env.actor, a.ID, in)
+	turn, err := env.Start(env.timeout(), env.caller, a.ID, in)
 	env.must(err)
 	return turn
 }
@@ -243,7 +259,7 @@ func (env *testEnv) readAsync(ctx context.Context, turn Turn) <-chan error {
 // find returns a turn and its text so far.
 func (env *testEnv) find(t Turn) (Turn, string) {
 	env.t.Helper()
-	found, text, err := env.FindTurn(env.t.Context(), account, t.AgentID, t.ID)
+	found, text, err := env.FindTurn(env.t.Context(), env.caller, t.AgentID, t.ID)
 	env.must(err)
 	return found, text
 }
@@ -252,7 +268,7 @@ func (env *testEnv) find(t Turn) (Turn, string) {
 // session is empty, it returns that of all sessions.
 func (env *testEnv) messages(a agent.Agent, session identity.SessionID) []string {
 	env.t.Helper()
-	messages, total, err := env.History(env.t.Context(), account, a.ID, session, time.Time{}, 1000)
+	messages, total, err := env.History(env.t.Context(), env.caller, a.ID, session, time.Time{}, 1000)
 	env.must(err)
 	if total < len(messages) {
 		env.t.Errorf("%d messages, a total of %d", len(messages), total)

@@ -23,7 +23,7 @@ func (s *Service) Follow(ctx context.Context, t Turn, after int64, emit func(seq
 		if r := s.runs.find(t.ID); r != nil {
 			return r.follow(ctx, after, emit)
 		}
-		t, err := findTurn(ctx, s.db, t.AccountID, t.AgentID, t.ID)
+		t, err := findTurn(ctx, s.db, t.AccountID, t.AgentID, "", t.ID)
 		if err != nil {
 			return Turn{}, err
 		}

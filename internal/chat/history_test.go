@@ -51,7 +51,7 @@ func TestHistory(t *testing.T) {
 		"since, the last": {alice.ID, at(0), 2, []string{"a3", "a4"}, 3},
 		"since the end":   {"", at(30), 200, []string{}, 0},
 	} {
-		got, total, err := env.History(t.Context(), account, a.ID, c.session, c.since, c.limit)
+		got, total, err := env.History(t.Context(), env.caller, a.ID, c.session, c.since, c.limit)
 		env.must(err)
 		var texts []string
 		for _, m := range got {

@@ -19,8 +19,8 @@ const (
 	pruneInterval = time.Minute
 )
 
-// Run stores the pieces of running turns, renews their leases, and takes over turns that
-// other servers have left, until ctx ends. Then it stops the running turns, which fail as
+// Run stores the pieces of running turns, renews their leases, cancels the turns of revoked
+// API keys, and takes over turns that other servers have left, until ctx ends. Then it stops the running turns, which fail as
 // interrupted, and waits for them.
 func (s *Service) Run(ctx context.Context) error {
 	s.runs.stopWith(ctx)
@@ -31,11 +31,13 @@ func (s *Service) Run(ctx context.Context) error {
 	leases, prune := time.NewTicker(leaseInterval), time.NewTicker(pruneInterval)
 	defer leases.Stop()
 	defer prune.Stop()
+	s.report(ctx, "cancelling turns of revoked keys failed", s.cancelOfEndedKeys(ctx))
 	s.report(ctx, "starting turns that wait failed", s.startWaiting(ctx))
 	for {
 		select {
 		case <-leases.C:
 			s.report(ctx, "renewing leases of turns failed", s.renewLeases(ctx))
+			s.report(ctx, "cancelling turns of revoked keys failed", s.cancelOfEndedKeys(ctx))
 			s.report(ctx, "taking over turns failed", s.takeOverAbandoned(ctx, ""))
 			s.report(ctx, "starting turns that wait failed", s.startWaiting(ctx))
 		case <-prune.C:
@@ -128,6 +130,35 @@ func (s *Service) startWaiting(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// cancelOfEndedKeys cancels the turns of API keys that were revoked: those that wait, and
+// those that this server runs. It does not wait for the latter.
+func (s *Service) cancelOfEndedKeys(ctx context.Context) error {
+	keys, err := keysOfOpenTurns(ctx, s.db)
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	ended, err := s.keys.EndedKeys(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for _, key := range ended {
+		turns, err := openTurnsOf(ctx, s.db, key)
+		if err != nil {
+			return err
+		}
+		for _, t := range turns {
+			if t.State == Queued {
+				if err := s.endQueued(ctx, t.ended(Cancelled, stopCancelled, 0, now())); err != nil {
+					return err
+				}
+			} else if r := s.runs.find(t.ID); r != nil {
+				r.stop(errCancelled)
+			}
 		}
 	}
 	return nil

@@ -140,7 +140,7 @@ func (s *Service) lostTurn(ctx context.Context, t Turn, pieces int) Turn {
 	if err := s.takeOverAbandoned(ctx, ""); err != nil {
 		s.log.ErrorContext(ctx, "taking over turns failed", "error", err)
 	}
-	stored, err := findTurn(ctx, s.db, t.AccountID, t.AgentID, t.ID)
+	stored, err := findTurn(ctx, s.db, t.AccountID, t.AgentID, "", t.ID)
 	if err == nil && stored.Ended() {
 		return stored
 	}
@@ -157,7 +157,7 @@ func (s *Service) claim(ctx context.Context, tx *database.Tx, id identity.Sessio
 	if err != nil {
 		return t, Session{}, err
 	}
-	session, err := findSession(ctx, tx, t.AccountID, t.AgentID, t.SessionID, "")
+	session, err := findSession(ctx, tx, bySystem(t.AccountID), t.AgentID, t.SessionID, "")
 	if err != nil {
 		return t, session, err
 	}

@@ -31,7 +31,14 @@ type Settings struct {
 	Events   *event.Log
 	Agents   *agent.Service
 	Gateways *gateway.Manager
+	Keys     Keys
 	Log      *slog.Logger
+}
+
+// Keys knows the API keys that messages are sent with.
+type Keys interface {
+	// EndedKeys returns those keys that were revoked or do not exist.
+	EndedKeys(ctx context.Context, keys []identity.KeyID) ([]identity.KeyID, error)
 }
 
 // Service holds conversations with agents.
@@ -40,6 +47,7 @@ type Service struct {
 	events        *event.Log
 	agents        *agent.Service
 	gateways      *gateway.Manager
+	keys          Keys
 	log           *slog.Logger
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
@@ -51,7 +59,7 @@ type Service struct {
 // waits for them.
 func New(s Settings) *Service {
 	return &Service{
-		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, log: s.Log,
+		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, keys: s.Keys, log: s.Log,
 		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: newPieceSignal(), pieceInterval: pieceInterval,
 	}
 }
@@ -60,17 +68,17 @@ func newSessionID() identity.SessionID {
 	return identity.SessionID("sess_" + strings.ToLower(rand.Text()))
 }
 
-// newSession returns a new session of a peer or, if peer is empty, of the actor.
-func newSession(actor identity.Actor, a agent.Agent, peer string) Session {
+// newSession returns a new session of a peer or, if peer is empty, of the caller.
+func newSession(caller Caller, a agent.Agent, peer string) Session {
 	v := Session{
 		ID: newSessionID(), AccountID: a.AccountID, AgentID: a.ID,
-		Owner: string(actor.Kind) + ":" + actor.ID, PeerID: peer, Entry: openclaw.EntryFor(peer),
+		Owner: string(caller.Kind) + ":" + caller.ID, PeerID: peer, Entry: openclaw.EntryFor(peer),
 		Channel: apiChannel, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	if peer != "" {
 		v.Owner = "peer:" + peer
 	}
-	if a.Config.SharedMode() {
+	if !caller.Owner || a.Config.SharedMode() {
 		v.Entry = openclaw.Guest
 	}
 	v.GatewayKey = openclaw.SessionKey(v.Entry, peer, string(v.ID))
@@ -106,27 +114,35 @@ func (s *Service) CheckModelCall(sessionKey string) error {
 // History returns the last limit messages after since, oldest first, and how many
 // there are in total. If session is empty, it returns those of all sessions.
 // Faults: NotFound, for the agent or the session.
-func (s *Service) History(ctx context.Context, account identity.AccountID, agentID identity.AgentID, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
-	if err := s.checkSession(ctx, account, agentID, session); err != nil {
+func (s *Service) History(ctx context.Context, caller Caller, agentID identity.AgentID, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
+	if err := s.checkSession(ctx, caller, agentID, session); err != nil {
 		return nil, 0, err
 	}
-	return listMessages(ctx, s.db, account, agentID, session, since, limit)
+	return listMessages(ctx, s.db, caller.AccountID, agentID, caller.visible(), session, since, limit)
 }
 
 // Sessions returns the agent's sessions that were started last, newest first, and how
 // many there are in total. Faults: NotFound.
-func (s *Service) Sessions(ctx context.Context, account identity.AccountID, agentID identity.AgentID) ([]Session, int, error) {
-	if _, err := s.agents.Find(ctx, account, agentID); err != nil {
+func (s *Service) Sessions(ctx context.Context, caller Caller, agentID identity.AgentID) ([]Session, int, error) {
+	if _, err := s.agents.Find(ctx, caller.AccountID, agentID); err != nil {
 		return nil, 0, err
 	}
-	return listSessions(ctx, s.db, account, agentID, maxSessions)
+	return listSessions(ctx, s.db, caller.AccountID, agentID, caller.visible(), maxSessions)
+}
+
+// FindSession returns a session. Faults: NotFound, for the agent or the session.
+func (s *Service) FindSession(ctx context.Context, caller Caller, agentID identity.AgentID, id identity.SessionID) (Session, error) {
+	if _, err := s.agents.Find(ctx, caller.AccountID, agentID); err != nil {
+		return Session{}, err
+	}
+	return findSession(ctx, s.db, caller, agentID, id, "")
 }
 
 // NewSession starts a session: the owner's next message that names no session belongs
 // to it, and the agent remembers nothing of the earlier sessions.
 // Faults: Invalid; NotFound; NotRunning.
-func (s *Service) NewSession(ctx context.Context, actor identity.Actor, agentID identity.AgentID, peer string) (Session, error) {
-	a, err := s.agents.Find(ctx, actor.AccountID, agentID)
+func (s *Service) NewSession(ctx context.Context, caller Caller, agentID identity.AgentID, peer string) (Session, error) {
+	a, err := s.agents.Find(ctx, caller.AccountID, agentID)
 	if err != nil {
 		return Session{}, err
 	}
@@ -137,16 +153,19 @@ func (s *Service) NewSession(ctx context.Context, actor identity.Actor, agentID 
 	if err := a.CheckRunning(); err != nil {
 		return Session{}, err
 	}
-	v := newSession(actor, a, peer)
+	v := newSession(caller, a, peer)
 	err = s.db.Tx(ctx, "chat.new_session", func(ctx context.Context, tx *database.Tx) error {
 		if err := tx.Lock(ctx, database.LockSession, string(v.AgentID)); err != nil {
 			return err
 		}
-		previous, err := latestSession(ctx, tx, v.AccountID, v.AgentID, v.Owner)
-		if _, ok, repeatErr := s.events.Repeated(ctx, tx, actor); ok || repeatErr != nil {
-			v = previous // an earlier execution of the request has started it
-			return errors.Join(err, repeatErr)
+		if e, ok, err := s.events.Repeated(ctx, tx, caller.Actor); ok || err != nil {
+			if err == nil { // an earlier execution of the request has started it
+				id, _ := e.Data["session"].(string)
+				v, err = findSession(ctx, tx, caller, v.AgentID, identity.SessionID(id), "")
+			}
+			return err
 		}
+		previous, err := latestSession(ctx, tx, v)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("find session: %w", err)
 		}
@@ -156,7 +175,7 @@ func (s *Service) NewSession(ctx context.Context, actor identity.Actor, agentID 
 		if err := insertSession(ctx, tx, v); err != nil {
 			return err
 		}
-		return s.events.Append(ctx, tx, actor, event.Event{Topic: event.AgentTopic(v.AgentID), Kind: "session.created", Data: map[string]any{"session": v.ID}})
+		return s.events.Append(ctx, tx, caller.Actor, event.Event{Topic: event.AgentTopic(v.AgentID), Kind: "session.created", Data: map[string]any{"session": v.ID}})
 	})
 	return v, err
 }

@@ -29,7 +29,7 @@ func TestOwnersDoNotShareASession(t *testing.T) {
 	if alice.Owner != "peer:alice" || alice.PeerID != "alice" || alice.Entry != openclaw.Guest || alice.GatewayKey != openclaw.SessionKey(openclaw.Guest, "alice", string(alice.ID)) {
 		t.Errorf("the peer's session: %+v", alice)
 	}
-	other := identity.ByKey(account, "key_2")
+	other := byOwner(identity.ByKey(account, "key_2"))
 	same, err := env.findOrStart(other, a, hello)
 	if err != nil || same.ID != alice.ID {
 		t.Errorf("the peer's session through another key is %s, want %s (%v)", same.ID, alice.ID, err)
@@ -69,22 +69,22 @@ func TestSessionOfAnotherOwnerIsNotFound(t *testing.T) {
 		"unknown session":      {a.ID, "sess_none", "", fault.NotFound},
 		"of an unknown agent":  {"nowhere", alice.ID, "alice", fault.NotFound},
 	} {
-		got, err := env.Start(t.Context(), env.actor, c.agent, client.ChatRequest{Message: "m", SessionID: string(c.session), PeerID: c.peer})
+		got, err := env.Start(t.Context(), env.caller, c.agent, client.ChatRequest{Message: "m", SessionID: string(c.session), PeerID: c.peer})
 		if c.want == "" && (err != nil || got.SessionID != c.session) || c.want != "" && !fault.Is(err, c.want) {
 			t.Errorf("%s: %s, %v", name, got.SessionID, err)
 		}
 	}
-	outsider := identity.ByKey("acct_2", "key_9")
+	outsider := byOwner(identity.ByKey("acct_2", "key_9"))
 	_, prepared := env.Start(t.Context(), outsider, a.ID, client.ChatRequest{Message: "m", SessionID: string(mine.ID)})
-	_, _, read := env.History(t.Context(), outsider.AccountID, a.ID, "", time.Time{}, 50)
-	_, _, listed := env.Sessions(t.Context(), outsider.AccountID, a.ID)
+	_, _, read := env.History(t.Context(), outsider, a.ID, "", time.Time{}, 50)
+	_, _, listed := env.Sessions(t.Context(), outsider, a.ID)
 	_, started := env.NewSession(t.Context(), outsider, a.ID, "")
 	for _, err := range []error{prepared, read, listed, started} {
 		if !fault.Is(err, fault.NotFound) {
 			t.Errorf("another account gets %v", err)
 		}
 	}
-	if _, _, err := env.History(t.Context(), account, b.ID, alice.ID, time.Time{}, 50); !fault.Is(err, fault.NotFound) {
+	if _, _, err := env.History(t.Context(), env.caller, b.ID, alice.ID, time.Time{}, 50); !fault.Is(err, fault.NotFound) {
 		t.Errorf("the history of another agent's session: %v", err)
 	}
 }
@@ -96,7 +96,7 @@ func TestConcurrentFirstMessagesShareASession(t *testing.T) {
 	ids := make([]identity.SessionID, 20)
 	for i := range ids {
 		all.Go(func() {
-			turn, err := env.Start(env.timeout(), env.actor, a.ID, client.ChatRequest{Message: "m", PeerID: fmt.Sprint(i % 2)})
+			turn, err := env.Start(env.timeout(), env.caller, a.ID, client.ChatRequest{Message: "m", PeerID: fmt.Sprint(i % 2)})
 			if err != nil {
 				t.Error(err)
 			}
@@ -117,14 +117,14 @@ func TestLatestSessionIsTheDefault(t *testing.T) {
 		a := env.createAgent("ada")
 		ids := []identity.SessionID{env.session(a, client.ChatRequest{Message: "m", PeerID: "alice"}).ID}
 		for range 4 {
-			v, err := env.NewSession(t.Context(), env.actor, a.ID, "alice")
+			v, err := env.NewSession(t.Context(), env.caller, a.ID, "alice")
 			env.must(err)
 			ids = append(ids, v.ID)
 			if got := env.session(a, client.ChatRequest{Message: "m", PeerID: "alice"}); got.ID != v.ID || !got.StartedAt.Equal(v.StartedAt) {
 				t.Errorf("after NewSession the message belongs to %s, want %s", got.ID, v.ID)
 			}
 		}
-		listed, total, err := env.Sessions(t.Context(), account, a.ID)
+		listed, total, err := env.Sessions(t.Context(), env.caller, a.ID)
 		env.must(err)
 		slices.Reverse(listed)
 		got := []identity.SessionID{}
@@ -151,7 +151,7 @@ func TestSessionsReturnsTheLatestHundred(t *testing.T) {
 	start := time.UnixMilli(1_700_000_000_000).UTC()
 	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
 		for i := range 103 {
-			v := newSession(env.actor, a, fmt.Sprint(i))
+			v := newSession(env.caller, a, fmt.Sprint(i))
 			v.StartedAt = start.Add(time.Duration(i*37%103) * time.Second)
 			if err := insertSession(t.Context(), tx, v); err != nil {
 				return err
@@ -159,7 +159,7 @@ func TestSessionsReturnsTheLatestHundred(t *testing.T) {
 		}
 		return nil
 	}))
-	listed, total, err := env.Sessions(t.Context(), account, a.ID)
+	listed, total, err := env.Sessions(t.Context(), env.caller, a.ID)
 	if err != nil || total != 103 || len(listed) != 100 {
 		t.Fatalf("%d sessions of %d, %v", len(listed), total, err)
 	}
@@ -174,15 +174,56 @@ func TestStoppedAgentIsNotRunning(t *testing.T) {
 	env := newTestEnv(t)
 	a := env.createAgent("ada")
 	env.stopAgent(a)
-	_, prepared := env.Start(t.Context(), env.actor, a.ID, client.ChatRequest{Message: "m"})
-	_, started := env.NewSession(t.Context(), env.actor, a.ID, "")
+	_, prepared := env.Start(t.Context(), env.caller, a.ID, client.ChatRequest{Message: "m"})
+	_, started := env.NewSession(t.Context(), env.caller, a.ID, "")
 	for _, err := range []error{prepared, started} {
 		if !fault.Is(err, fault.NotRunning) {
 			t.Errorf("a stopped agent: %v", err)
 		}
 	}
 	wantEqual(t, "the history after a message that was not delivered", env.messages(a, ""))
-	if _, err := env.NewSession(t.Context(), env.actor, a.ID, "a\x00"); !fault.Is(err, fault.Invalid) {
+	if _, err := env.NewSession(t.Context(), env.caller, a.ID, "a\x00"); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a peer with a NUL: %v", err)
+	}
+}
+
+// TestGuestsHaveTheirOwnSessions: an actor with the rights of an owner and without them has
+// two sessions, and each finds its own again.
+func TestGuestsHaveTheirOwnSessions(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	hello := client.ChatRequest{Message: "Hello"}
+	guest := Caller{Actor: env.actor}
+	first := env.session(a, hello)
+	mine, err := env.findOrStart(guest, a, hello)
+	env.must(err)
+	if mine.ID == first.ID || mine.Entry != openclaw.Guest || mine.Owner != "key:key_1" || mine.GatewayKey != openclaw.SessionKey(openclaw.Guest, "", string(mine.ID)) {
+		t.Errorf("the guest's session: %+v", mine)
+	}
+	again, err := env.findOrStart(guest, a, hello)
+	env.must(err)
+	if again != mine || env.session(a, hello) != first {
+		t.Errorf("the next messages belong to %s and %s", again.ID, env.session(a, hello).ID)
+	}
+	if _, err := env.Start(t.Context(), guest, a.ID, client.ChatRequest{Message: "m", SessionID: string(first.ID)}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a guest in the owner's session: %v", err)
+	}
+}
+
+// TestSharedModeClosesTheMainEntry: sessions of the main entry cannot be continued once every
+// caller is a guest.
+func TestSharedModeClosesTheMainEntry(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	before := env.session(a, client.ChatRequest{Message: "m"})
+	_, err := env.agents.Update(env.timeout(), env.actor, a.ID, client.UpdateAgentRequest{Config: map[string]any{"sharedMode": true}})
+	env.must(err)
+	a, err = env.agents.Find(t.Context(), account, a.ID)
+	env.must(err)
+	if after := env.session(a, client.ChatRequest{Message: "m"}); after.ID == before.ID || after.Entry != openclaw.Guest {
+		t.Errorf("the next message belongs to %+v", after)
+	}
+	if _, err := env.Start(t.Context(), env.caller, a.ID, client.ChatRequest{Message: "m", SessionID: string(before.ID)}); !fault.Is(err, fault.Conflict) {
+		t.Errorf("a message to the old session: %v", err)
 	}
 }

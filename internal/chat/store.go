@@ -10,6 +10,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/openclaw"
 )
 
 const sessionColumns = `id, account_id, agent_id, owner, peer_id, entry, gateway_key, name, channel, started_at`
@@ -30,24 +31,24 @@ func damagedSession(s *Session, _ error) (row string, keep bool) {
 // damagedMessage keeps a message whose time cannot be decoded.
 func damagedMessage(*Message, error) (row string, keep bool) { return "a message", true }
 
-// findSession returns a session of an agent. If peer is not empty, the session must
-// be that peer's. Faults: NotFound.
-func findSession(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, id identity.SessionID, peer string) (Session, error) {
+// findSession returns a session of an agent that exists for the caller. If peer is not
+// empty, the session must be that peer's. Faults: NotFound.
+func findSession(ctx context.Context, q database.Reader, caller Caller, agent identity.AgentID, id identity.SessionID, peer string) (Session, error) {
 	s, err := database.OneReadable(ctx, q, scanSession, damagedSession,
-		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND id = $3 AND ($4 = '' OR peer_id = $4)`,
-		account, agent, id, peer)
+		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND id = $3 AND ($4 = '' OR peer_id = $4) AND ($5 = '' OR entry = $5)`,
+		caller.AccountID, agent, id, peer, caller.visible())
 	if errors.Is(err, sql.ErrNoRows) {
 		return s, fault.New(fault.NotFound, "There is no session %q here. List them with GET /v1/agents/%s/chat/sessions.", id, agent)
 	}
 	return s, err
 }
 
-// latestSession returns the owner's session that was started last.
-// Errors: sql.ErrNoRows.
-func latestSession(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, owner string) (Session, error) {
+// latestSession returns the session that was started last of those with the owner and
+// the entry of v. Errors: sql.ErrNoRows.
+func latestSession(ctx context.Context, q database.Reader, v Session) (Session, error) {
 	return database.OneReadable(ctx, q, scanSession, damagedSession,
-		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND owner = $3 ORDER BY started_at DESC, id DESC LIMIT 1`,
-		account, agent, owner)
+		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND owner = $3 AND entry = $4 ORDER BY started_at DESC, id DESC LIMIT 1`,
+		v.AccountID, v.AgentID, v.Owner, v.Entry)
 }
 
 // sessionByGatewayKey returns the session with a key in its agent's gateway.
@@ -67,19 +68,18 @@ func insertSession(ctx context.Context, tx *database.Tx, s Session) error {
 	return nil
 }
 
-// listSessions returns the sessions that were started last, newest first, and how many
-// there are in total.
-func listSessions(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, limit int) ([]Session, int, error) {
-	all, err := database.AllReadable(ctx, q, scanSession, damagedSession,
-		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 ORDER BY started_at DESC, id DESC LIMIT $3`,
-		account, agent, limit)
+// listSessions returns the sessions of an entry, or of every one if it is empty, that
+// were started last, newest first, and how many there are in total.
+func listSessions(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, limit int) ([]Session, int, error) {
+	const where = ` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR entry = $3)`
+	args := []any{account, agent, entry}
+	all, err := database.AllReadable(ctx, q, scanSession, damagedSession, `SELECT `+sessionColumns+where+` ORDER BY started_at DESC, id DESC LIMIT $4`, append(args[:len(args):len(args)], limit)...)
 	if err != nil {
 		return nil, 0, err
 	}
 	// Counted after listing, so that a session that starts in between does not make
 	// the list longer than the total.
-	total, err := database.One(ctx, q, database.Scalar[int],
-		`SELECT count(*) FROM sessions WHERE account_id = $1 AND agent_id = $2`, account, agent)
+	total, err := database.One(ctx, q, database.Scalar[int], `SELECT count(*)`+where, args...)
 	return all, total, err
 }
 
@@ -98,12 +98,14 @@ func insertMessage(ctx context.Context, tx *database.Tx, s Session, m Message, g
 }
 
 // listMessages returns the last messages after since, oldest first, and how many there
-// are in total. If session is empty, it lists those of all sessions of the agent.
-func listMessages(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
-	const where = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4`
-	args := []any{account, agent, session, database.Millis(since)}
+// are in total. If session is empty, it lists those of all sessions of the agent; if entry
+// is not empty, only those of its sessions.
+func listMessages(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
+	const where = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4
+		AND ($5 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = messages.session_id AND entry = $5))`
+	args := []any{account, agent, session, database.Millis(since), entry}
 	all, err := database.AllReadable(ctx, q, scanMessage, damagedMessage,
-		`SELECT role, content, at FROM (SELECT role, content, at, seq`+where+` ORDER BY at DESC, seq DESC LIMIT $5) AS last ORDER BY at, seq`,
+		`SELECT role, content, at FROM (SELECT role, content, at, seq`+where+` ORDER BY at DESC, seq DESC LIMIT $6) AS last ORDER BY at, seq`,
 		append(args[:len(args):len(args)], limit)...)
 	if err != nil {
 		return nil, 0, err

@@ -14,6 +14,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/openclaw"
 )
 
 const (
@@ -77,6 +78,7 @@ type Turn struct {
 	message      string // until the turn ends
 	context      string // until the turn ends
 	onDisconnect string
+	key          identity.KeyID // that sent the message; only of a turn that is being inserted
 }
 
 // Ended reports whether the turn has ended. The zero Turn has not.
@@ -126,12 +128,12 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 // Faults: Invalid, with every invalid field; NotFound, for the agent or the session;
 // Conflict, if the session belongs to a channel; NotRunning; RateLimited, if too many
 // turns are queued; Unavailable, if the server stops.
-func (s *Service) Start(ctx context.Context, actor identity.Actor, agentID identity.AgentID, in client.ChatRequest) (Turn, error) {
-	a, err := s.agents.Find(ctx, actor.AccountID, agentID)
+func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.AgentID, in client.ChatRequest) (Turn, error) {
+	a, err := s.agents.Find(ctx, caller.AccountID, agentID)
 	if err != nil {
 		return Turn{}, err
 	}
-	if earlier, ok, err := s.findStarted(ctx, s.db, actor, a.ID); ok || err != nil {
+	if earlier, ok, err := s.findStarted(ctx, s.db, caller, a.ID); ok || err != nil {
 		return earlier, err
 	}
 	contextText, err := checkRequest(in)
@@ -144,7 +146,7 @@ func (s *Service) Start(ctx context.Context, actor identity.Actor, agentID ident
 	if s.runs.isStopped() {
 		return Turn{}, errStopped
 	}
-	session, isNew, err := s.sessionOf(ctx, actor, a, in)
+	session, isNew, err := s.sessionOf(ctx, caller, a, in)
 	if err != nil {
 		return Turn{}, err
 	}
@@ -152,13 +154,16 @@ func (s *Service) Start(ctx context.Context, actor identity.Actor, agentID ident
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, CreatedAt: now(),
 		message: in.Message, context: contextText, onDisconnect: in.OnDisconnect,
 	}
+	if caller.Kind == identity.Key {
+		t.key = identity.KeyID(caller.ID)
+	}
 	ctx = context.WithoutCancel(ctx) // the driver would watch ctx in a goroutine for each statement
 	repeated := false
 	err = s.db.Tx(ctx, "chat.start", func(ctx context.Context, tx *database.Tx) (err error) {
 		if err := tx.Lock(ctx, database.LockSession, string(a.ID)); err != nil {
 			return err
 		}
-		if earlier, ok, err := s.findStarted(ctx, tx, actor, a.ID); ok || err != nil {
+		if earlier, ok, err := s.findStarted(ctx, tx, caller, a.ID); ok || err != nil {
 			t, repeated = earlier, ok
 			return err
 		}
@@ -168,10 +173,10 @@ func (s *Service) Start(ctx context.Context, actor identity.Actor, agentID ident
 			}
 		}
 		t.SessionID = session.ID
-		if t, err = s.insertTurn(ctx, tx, t); err != nil || actor.Request == "" {
+		if t, err = s.insertTurn(ctx, tx, t); err != nil || caller.Request == "" {
 			return err
 		}
-		return s.events.Append(ctx, tx, actor, event.Event{Topic: event.AgentTopic(a.ID), Kind: turnCreated, Data: map[string]any{"turn": t.ID}})
+		return s.events.Append(ctx, tx, caller.Actor, event.Event{Topic: event.AgentTopic(a.ID), Kind: turnCreated, Data: map[string]any{"turn": t.ID}})
 	})
 	if err != nil {
 		return Turn{}, err
@@ -186,15 +191,15 @@ func (s *Service) Start(ctx context.Context, actor identity.Actor, agentID ident
 // need none: they are rows themselves.
 const turnCreated = "turn.created"
 
-// findStarted returns the turn that an earlier execution of the actor's request has
-// started. See event.Log.Repeated.
-func (s *Service) findStarted(ctx context.Context, q database.Reader, actor identity.Actor, agentID identity.AgentID) (_ Turn, ok bool, err error) {
-	e, ok, err := s.events.Repeated(ctx, q, actor)
+// findStarted returns the turn that an earlier execution of the caller's request has
+// started. See event.Log.Repeated. Faults: NotFound.
+func (s *Service) findStarted(ctx context.Context, q database.Reader, caller Caller, agentID identity.AgentID) (_ Turn, ok bool, err error) {
+	e, ok, err := s.events.Repeated(ctx, q, caller.Actor)
 	if !ok || err != nil {
 		return Turn{}, false, err
 	}
 	id, _ := e.Data["turn"].(string)
-	t, err := findTurn(ctx, q, actor.AccountID, agentID, identity.TurnID(id))
+	t, err := findTurn(ctx, q, caller.AccountID, agentID, caller.visible(), identity.TurnID(id))
 	return t, true, err
 }
 
@@ -228,16 +233,20 @@ func queueFull(format string, limit int) error {
 // sessionOf returns the session that a message belongs to: the one that it names,
 // otherwise the owner's latest. If there is none, it returns a new one, which is not
 // stored.
-func (s *Service) sessionOf(ctx context.Context, actor identity.Actor, a agent.Agent, in client.ChatRequest) (_ Session, isNew bool, err error) {
+func (s *Service) sessionOf(ctx context.Context, caller Caller, a agent.Agent, in client.ChatRequest) (_ Session, isNew bool, err error) {
 	if in.SessionID != "" {
-		found, err := findSession(ctx, s.db, actor.AccountID, a.ID, identity.SessionID(in.SessionID), in.PeerID)
-		if err == nil && found.Channel != apiChannel {
+		found, err := findSession(ctx, s.db, caller, a.ID, identity.SessionID(in.SessionID), in.PeerID)
+		switch {
+		case err != nil:
+		case found.Channel != apiChannel:
 			err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
+		case found.Entry == openclaw.Main && a.Config.SharedMode():
+			err = fault.New(fault.Conflict, "This session was started before config.sharedMode was set, with rights that nobody has now. Start a new session.")
 		}
 		return found, false, err
 	}
-	initial := newSession(actor, a, in.PeerID)
-	found, err := latestSession(ctx, s.db, initial.AccountID, initial.AgentID, initial.Owner)
+	initial := newSession(caller, a, in.PeerID)
+	found, err := latestSession(ctx, s.db, initial)
 	if errors.Is(err, sql.ErrNoRows) {
 		return initial, true, nil
 	}
@@ -248,7 +257,7 @@ func (s *Service) sessionOf(ctx context.Context, actor identity.Actor, a agent.A
 // initial: concurrent first messages of an owner share the session that one of them
 // starts.
 func findOrInsertSession(ctx context.Context, tx *database.Tx, initial Session) (Session, error) {
-	found, err := latestSession(ctx, tx, initial.AccountID, initial.AgentID, initial.Owner)
+	found, err := latestSession(ctx, tx, initial)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return found, err
 	}
@@ -257,12 +266,12 @@ func findOrInsertSession(ctx context.Context, tx *database.Tx, initial Session) 
 
 // FindTurn returns a turn and its text so far. Faults: NotFound, for the agent or the
 // turn.
-func (s *Service) FindTurn(ctx context.Context, account identity.AccountID, agentID identity.AgentID, id identity.TurnID) (Turn, string, error) {
-	if _, err := s.agents.Find(ctx, account, agentID); err != nil {
+func (s *Service) FindTurn(ctx context.Context, caller Caller, agentID identity.AgentID, id identity.TurnID) (Turn, string, error) {
+	if _, err := s.agents.Find(ctx, caller.AccountID, agentID); err != nil {
 		return Turn{}, "", err
 	}
 	r := s.runs.find(id) // before the row, so that a turn that ends in between has its whole text
-	t, err := findTurn(ctx, s.db, account, agentID, id)
+	t, err := findTurn(ctx, s.db, caller.AccountID, agentID, caller.visible(), id)
 	switch {
 	case err != nil:
 		return t, "", err
@@ -279,19 +288,19 @@ func (s *Service) FindTurn(ctx context.Context, account identity.AccountID, agen
 // Turns returns the agent's turns that were created last, newest first, and how many
 // there are in total. An empty state or session means all.
 // Faults: NotFound, for the agent or the session.
-func (s *Service) Turns(ctx context.Context, account identity.AccountID, agentID identity.AgentID, state State, session identity.SessionID, limit int) ([]Turn, int, error) {
-	if err := s.checkSession(ctx, account, agentID, session); err != nil {
+func (s *Service) Turns(ctx context.Context, caller Caller, agentID identity.AgentID, state State, session identity.SessionID, limit int) ([]Turn, int, error) {
+	if err := s.checkSession(ctx, caller, agentID, session); err != nil {
 		return nil, 0, err
 	}
-	return listTurns(ctx, s.db, account, agentID, state, session, limit)
+	return listTurns(ctx, s.db, caller.AccountID, agentID, caller.visible(), state, session, limit)
 }
 
 // Cancel ends a turn and its model call, and returns the turn as it has ended. The text
 // until then stays. A turn that has ended before is returned as it is.
 // Faults: NotFound.
-func (s *Service) Cancel(ctx context.Context, actor identity.Actor, agentID identity.AgentID, id identity.TurnID) (Turn, error) {
+func (s *Service) Cancel(ctx context.Context, caller Caller, agentID identity.AgentID, id identity.TurnID) (Turn, error) {
 	for {
-		t, _, err := s.FindTurn(ctx, actor.AccountID, agentID, id)
+		t, _, err := s.FindTurn(ctx, caller, agentID, id)
 		if err != nil || t.Ended() {
 			return t, err
 		}
@@ -343,12 +352,13 @@ func (s *Service) cancelStored(ctx context.Context, t Turn) (Turn, error) {
 	return cancelled, nil
 }
 
-// checkSession returns a fault if there is no such agent, or no such session of it. An
-// empty session means all.
-func (s *Service) checkSession(ctx context.Context, account identity.AccountID, agentID identity.AgentID, session identity.SessionID) error {
-	if _, err := s.agents.Find(ctx, account, agentID); err != nil || session == "" {
+// checkSession returns a fault if there is no such agent, or no such session of it that
+// exists for the caller. An empty session means all.
+func (s *Service) checkSession(ctx context.Context, caller Caller, agentID identity.AgentID, session identity.SessionID) error {
+	if session != "" {
+		_, err := s.FindSession(ctx, caller, agentID, session)
 		return err
 	}
-	_, err := findSession(ctx, s.db, account, agentID, session, "")
+	_, err := s.agents.Find(ctx, caller.AccountID, agentID)
 	return err
 }

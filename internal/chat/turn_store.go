@@ -15,6 +15,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/openclaw"
 )
 
 const turnColumns = `id, account_id, agent_id, session_id, message, context, on_disconnect, state, last_seq, input_tokens, output_tokens,
@@ -36,12 +37,12 @@ func damagedTurn(t *Turn, _ error) (row string, keep bool) { return "turn " + st
 // session has no other turn that waits or runs, otherwise queued.
 func insertTurn(ctx context.Context, tx *database.Tx, t Turn, holder string) (State, error) {
 	state, err := database.One(ctx, tx, database.Scalar[State],
-		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, created_at, state, holder, lease_until, started_at)
-		 SELECT $1, $2, $3, $4, $5, $6, $7, $8,
+		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, created_at, key_id, state, holder, lease_until, started_at)
+		 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $11,
 			CASE WHEN busy THEN 'queued' ELSE 'running' END, CASE WHEN busy THEN '' ELSE $9 END, CASE WHEN busy THEN 0 ELSE $10 END, CASE WHEN busy THEN 0 ELSE $8 END
 		 FROM (SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = $4 AND state IN ('queued', 'running')) AS busy) AS open
 		 RETURNING state`,
-		t.ID, t.AccountID, t.AgentID, t.SessionID, t.message, t.context, t.onDisconnect, database.Millis(t.CreatedAt), holder, database.Millis(t.CreatedAt.Add(leaseTime)))
+		t.ID, t.AccountID, t.AgentID, t.SessionID, t.message, t.context, t.onDisconnect, database.Millis(t.CreatedAt), holder, database.Millis(t.CreatedAt.Add(leaseTime)), t.key)
 	if err != nil {
 		return "", fmt.Errorf("insert turn: %w", err)
 	}
@@ -78,9 +79,14 @@ func deleteUserMessage(ctx context.Context, tx *database.Tx, id identity.TurnID)
 	return nil
 }
 
-// findTurn returns a turn of an agent. Faults: NotFound.
-func findTurn(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, id identity.TurnID) (Turn, error) {
-	t, err := database.OneReadable(ctx, q, scanTurn, damagedTurn, `SELECT `+turnColumns+` FROM turns WHERE account_id = $1 AND agent_id = $2 AND id = $3`, account, agent, id)
+// ofEntry is the condition that a turn belongs to a session of the entry $3, or that $3 is
+// empty.
+const ofEntry = `($3 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = turns.session_id AND entry = $3))`
+
+// findTurn returns a turn of an agent, in a session of an entry unless that is empty.
+// Faults: NotFound.
+func findTurn(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, id identity.TurnID) (Turn, error) {
+	t, err := database.OneReadable(ctx, q, scanTurn, damagedTurn, `SELECT `+turnColumns+` FROM turns WHERE account_id = $1 AND agent_id = $2 AND `+ofEntry+` AND id = $4`, account, agent, entry, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return t, fault.New(fault.NotFound, "There is no turn %q here. List them with GET /v1/agents/%s/chat/turns.", id, agent)
 	}
@@ -88,11 +94,11 @@ func findTurn(ctx context.Context, q database.Reader, account identity.AccountID
 }
 
 // listTurns returns the turns that were created last, newest first, and how many there
-// are in total. An empty state or session means all.
-func listTurns(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, state State, session identity.SessionID, limit int) ([]Turn, int, error) {
-	const where = ` FROM turns WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR state = $3) AND ($4 = '' OR session_id = $4)`
-	args := []any{account, agent, state, session}
-	all, err := database.AllReadable(ctx, q, scanTurn, damagedTurn, `SELECT `+turnColumns+where+` ORDER BY position DESC LIMIT $5`, append(args[:len(args):len(args)], limit)...)
+// are in total. An empty entry, state or session means all.
+func listTurns(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, state State, session identity.SessionID, limit int) ([]Turn, int, error) {
+	const where = ` FROM turns WHERE account_id = $1 AND agent_id = $2 AND ` + ofEntry + ` AND ($4 = '' OR state = $4) AND ($5 = '' OR session_id = $5)`
+	args := []any{account, agent, entry, state, session}
+	all, err := database.AllReadable(ctx, q, scanTurn, damagedTurn, `SELECT `+turnColumns+where+` ORDER BY position DESC LIMIT $6`, append(args[:len(args):len(args)], limit)...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -231,6 +237,18 @@ func waitingTurns(ctx context.Context, q database.Reader) ([]Turn, error) {
 	return database.AllReadable(ctx, q, scanTurn, damagedTurn,
 		`SELECT `+turnColumns+` FROM turns AS t WHERE state = 'queued' AND state IN ('queued', 'running')
 		 AND NOT EXISTS (SELECT 1 FROM turns WHERE session_id = t.session_id AND state = 'running' AND state IN ('queued', 'running')) ORDER BY position`)
+}
+
+// keysOfOpenTurns returns the API keys of every account that have turns which wait or run.
+func keysOfOpenTurns(ctx context.Context, q database.Reader) ([]identity.KeyID, error) {
+	return database.All(ctx, q, database.Scalar[identity.KeyID],
+		`SELECT DISTINCT key_id FROM turns WHERE state IN ('queued', 'running') AND key_id <> ''`)
+}
+
+// openTurnsOf returns the turns of a key that wait or run, those that wait first.
+func openTurnsOf(ctx context.Context, q database.Reader, key identity.KeyID) ([]Turn, error) {
+	return database.AllReadable(ctx, q, scanTurn, damagedTurn,
+		`SELECT `+turnColumns+` FROM turns WHERE state IN ('queued', 'running') AND key_id = $1 ORDER BY state, position`, key)
 }
 
 // pruneSize is how many turns' pieces one transaction deletes.

@@ -14,6 +14,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
 
@@ -52,7 +53,7 @@ func TestTurnEndsAndIsSaved(t *testing.T) {
 	}{
 		"cancelled": {func(env *testEnv, turn Turn, _ chan string) {
 			began := time.Now()
-			end, err := env.Cancel(env.timeout(), env.actor, turn.AgentID, turn.ID)
+			end, err := env.Cancel(env.timeout(), env.caller, turn.AgentID, turn.ID)
 			if err != nil || end.State != Cancelled || time.Since(began) > time.Second {
 				env.t.Errorf("after %v Cancel returned %+v, %v", time.Since(began), end, err)
 			}
@@ -183,10 +184,10 @@ func TestMessagesOfASessionAreAnsweredInOrder(t *testing.T) {
 		turns = append(turns, env.begin(a, client.ChatRequest{Message: "four"}), env.begin(a, client.ChatRequest{Message: "aside", PeerID: "p"}))
 		synctest.Wait()
 		wantEqual(t, "the history while turns wait", env.messages(a, ""), "user: one", "user: aside")
-		if end, err := env.Cancel(t.Context(), env.actor, a.ID, gone.ID); err != nil || end.State != Cancelled {
+		if end, err := env.Cancel(t.Context(), env.caller, a.ID, gone.ID); err != nil || end.State != Cancelled {
 			t.Errorf("cancelling a queued turn: %+v, %v", end, err)
 		}
-		queued, total, err := env.Turns(t.Context(), account, a.ID, Queued, turns[0].SessionID, 10)
+		queued, total, err := env.Turns(t.Context(), env.caller, a.ID, Queued, turns[0].SessionID, 10)
 		if err != nil || total != 3 || len(queued) != 3 || queued[0].ID != turns[3].ID {
 			t.Errorf("the queued turns: %+v of %d, %v", queued, total, err)
 		}
@@ -218,7 +219,7 @@ func TestQueueLimits(t *testing.T) {
 		var ok atomic.Int64
 		for i := range senders {
 			all.Go(func() {
-				_, err := env.Start(env.timeout(), env.actor, a.ID, sender(i))
+				_, err := env.Start(env.timeout(), env.caller, a.ID, sender(i))
 				var f *fault.Fault
 				switch {
 				case err == nil:
@@ -322,5 +323,66 @@ func TestModelCallsAreAttributedToPeerAndSession(t *testing.T) {
 	}
 	if peer, _ := env.Attribute(alice.GatewayKey); peer != openclaw.PeerTag("alice") {
 		t.Errorf("after the turn the peer is %q", peer)
+	}
+}
+
+// TestTurnsOfARevokedKeyAreCancelled: those that run and those that wait, and no others.
+func TestTurnsOfARevokedKeyAreCancelled(t *testing.T) {
+	inSynctest(t, func(t *testing.T, env *testEnv) {
+		a := env.createAgent("ada")
+		script, _ := controlledScript()
+		env.gateways.setScript(script)
+		revoked := Caller{Actor: identity.ByKey(account, "key_2")}
+		start := func(caller Caller, peer string) Turn {
+			turn, err := env.Start(env.timeout(), caller, a.ID, client.ChatRequest{Message: "m", PeerID: peer})
+			env.must(err)
+			return turn
+		}
+		running, waiting := start(revoked, "alice"), start(revoked, "alice")
+		others, behind := start(env.caller, "bob"), start(env.caller, "alice")
+		began := time.Now()
+		env.revoked.ids.Store(identity.KeyID("key_2"), true)
+		for _, turn := range []Turn{waiting, running} {
+			if err := <-env.readAsync(env.timeout(), turn); !fault.Is(err, fault.Conflict) {
+				t.Errorf("its reader gets %v", err)
+			}
+			if end, _ := env.find(turn); end.State != Cancelled || end.StopReason != stopCancelled {
+				t.Errorf("it ended as %+v", end)
+			}
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		synctest.Wait()
+		for _, turn := range []Turn{others, behind} {
+			if found, _ := env.find(turn); found.State != Running {
+				t.Errorf("the turn of another key: %+v", found)
+			}
+		}
+	})
+}
+
+// TestTurnOfAKeyThatWasRevokedBeforeTheStart: it waited while no server ran.
+func TestTurnOfAKeyThatWasRevokedBeforeTheStart(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	script, _ := controlledScript()
+	env.gateways.setScript(script)
+	env.begin(a, client.ChatRequest{Message: "first"})
+	waiting := env.begin(a, client.ChatRequest{Message: "second"})
+	env.crashServer()
+	env.revoked.ids.Store(identity.KeyID(env.actor.ID), true)
+	env.startServer()
+	waitUntil(t, "the turn that waited has ended", func() bool {
+		found, _ := env.find(waiting)
+		return found.Ended()
+	})
+	if found, _ := env.find(waiting); found.State != Cancelled {
+		t.Errorf("it ended as %+v", found)
+	}
+	for _, r := range env.gateways.received() {
+		if r.Message == "second" {
+			t.Error("the gateway got its message")
+		}
 	}
 }

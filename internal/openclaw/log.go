@@ -6,19 +6,40 @@ import (
 	"time"
 )
 
+const (
+	// hiddenText stands in a log for what may be the text of a conversation.
+	hiddenText = "(text of a conversation, not shown)"
+	// maxPlainLine is the length in bytes of the longest line that is shown although it is
+	// not JSON. A longer one may be part of a message.
+	maxPlainLine = 16 << 10
+)
+
 // LogLine formats one line of a gateway's output as "TIME [level] message". Lines
 // that are not OpenClaw's JSON (its first boot prints some, Node prints its crashes)
 // stay as they are, without colours.
+//
+// OpenClaw prints the answer to each turn, whatever its log level is. It does so
+// without a subsystem, which all other lines below a warning have. LogLine hides the
+// message of such a line, and a line that is a part of JSON, as after a rotation.
 func LogLine(line string) string {
 	var entry struct {
 		Time, Level, Subsystem, Message string
 	}
-	text, ok := strings.CutPrefix(strings.TrimSpace(line), "{")
-	if !ok || json.Unmarshal([]byte("{"+text), &entry) != nil || entry.Message == "" {
+	text := strings.TrimSpace(line)
+	if !strings.HasPrefix(text, "{") || json.Unmarshal([]byte(text), &entry) != nil {
+		if strings.HasPrefix(text, `{"`) || strings.HasSuffix(text, `"}`) || len(text) > maxPlainLine {
+			return hiddenText
+		}
+		return stripControls(line)
+	}
+	if entry.Message == "" {
 		return stripControls(line)
 	}
 	if entry.Level == "" {
 		entry.Level = "info"
+	}
+	if entry.Subsystem == "" && entry.Level != "warn" && entry.Level != "error" && entry.Level != "fatal" {
+		entry.Message = hiddenText
 	}
 	out := formatTime(entry.Time) + " [" + entry.Level + "] "
 	if entry.Subsystem != "" {

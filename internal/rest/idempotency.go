@@ -81,17 +81,23 @@ func (a *API) serveOnce(r Route, hc huma.Context, next func(huma.Context)) {
 		a.writeError(w, req, err)
 		return
 	}
+	isStream := r.IsStream() && res.Status == r.successStatus()
+	switch {
+	case !replayed:
+	case isStream:
+		stream, err = r.Reopen(req, res.Header)
+	case r.CheckReplay != nil:
+		err = r.CheckReplay(req, res)
+	}
+	if err != nil {
+		a.writeError(w, req, err)
+		return
+	}
 	maps.Copy(w.Header(), res.Header)
 	if replayed {
 		w.Header().Set(idempotencyReplayed, "true")
 	}
-	if r.IsStream() && res.Status == r.successStatus() {
-		if replayed {
-			if stream, err = r.Reopen(req, res.Header); err != nil {
-				a.writeError(w, req, err)
-				return
-			}
-		}
+	if isStream {
 		a.serveStream(w, req, stream)
 		return
 	}

@@ -44,6 +44,10 @@ type Settings struct {
 	// Draining ends when the server shuts down. Streams end with it. Nil means never.
 	Draining context.Context
 
+	// WhileAllowed returns a context that ends with ctx, or when the caller may not read on;
+	// its cause is then a fault, which ends the stream. Nil means ctx.
+	WhileAllowed func(ctx context.Context) (context.Context, context.CancelFunc)
+
 	// Plain are the handlers outside the table, by pattern, such as health checks.
 	// An error that they return is written as an error body.
 	Plain map[string]func(http.ResponseWriter, *http.Request) error
@@ -57,6 +61,7 @@ type API struct {
 	idempotent   func(IdempotentRequest, func(context.Context) Response) (Response, bool, error)
 	explain      func(error) error
 	draining     context.Context
+	whileAllowed func(context.Context) (context.Context, context.CancelFunc)
 
 	mux  *http.ServeMux
 	huma huma.API
@@ -65,7 +70,7 @@ type API struct {
 // New returns an API that serves routes and their description.
 func New(s Settings, routes []Route) *API {
 	replaceErrors()
-	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, mux: http.NewServeMux()}
+	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, mux: http.NewServeMux()}
 	if a.heartbeat == 0 {
 		a.heartbeat = defaultHeartbeat
 	}
@@ -74,6 +79,9 @@ func New(s Settings, routes []Route) *API {
 	}
 	if a.draining == nil {
 		a.draining = context.Background()
+	}
+	if a.whileAllowed == nil {
+		a.whileAllowed = context.WithCancel
 	}
 	for pattern, handle := range s.Plain {
 		a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {

@@ -41,6 +41,11 @@ type Route struct {
 	// needs it.
 	Reopen func(r *http.Request, header http.Header) (*Stream, error)
 
+	// CheckReplay returns a fault if the caller may not have the kept response of an earlier
+	// request with the same Idempotency-Key, for example because it has lost a right since.
+	// Nil allows it. Of a stream, Reopen checks it.
+	CheckReplay func(r *http.Request, res Response) error
+
 	example  string // of a stream; empty: the route answers with JSON
 	register func(*API, huma.Operation)
 }

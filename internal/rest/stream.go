@@ -28,7 +28,8 @@ type Stream struct {
 	Header http.Header
 
 	// Serve writes the events and returns when the stream is complete. Its context
-	// ends with the request and when the server shuts down.
+	// ends with the request, when the server shuts down, and when the caller may not read
+	// on. No event is written after that but Fail's.
 	Serve func(context.Context, *Events) error
 
 	// Fail writes the last event if Serve fails after the first; nil means that the
@@ -44,13 +45,14 @@ type Events struct {
 	w   http.ResponseWriter
 	ctl *http.ResponseController
 
-	mu    sync.Mutex
-	timer *time.Timer // writes the next heartbeat; guarded by mu
-	begun bool        // guarded by mu
-	ended bool        // guarded by mu
-	err   error       // the first failed write; guarded by mu
+	mu     sync.Mutex
+	timer  *time.Timer // writes the next heartbeat; guarded by mu
+	begun  bool        // guarded by mu
+	closed bool        // guarded by mu
+	err    error       // the first failed write; guarded by mu
 
-	buf []byte // used by the sender only
+	ended <-chan struct{} // closed when nothing more may be sent; used by the sender only
+	buf   []byte          // used by the sender only
 }
 
 func (a *API) streamResponse(s *Stream) *huma.StreamResponse {
@@ -71,19 +73,26 @@ func (a *API) serveStream(w http.ResponseWriter, r *http.Request, s *Stream) {
 		return
 	}
 	maps.Copy(w.Header(), s.Header)
-	ctx, cancel := context.WithCancel(r.Context())
+	allowed, cancel := a.whileAllowed(r.Context())
 	defer cancel()
-	defer context.AfterFunc(a.draining, cancel)()
+	ctx, stop := context.WithCancel(allowed)
+	defer stop()
+	defer context.AfterFunc(a.draining, stop)()
 	out := newEvents(w, a.heartbeat)
+	out.ended = ctx.Done()
 	defer out.close() // also if Serve panics: otherwise the heartbeats would never end
 	err := s.Serve(ctx, out)
 	begun := out.close()
+	if refused := context.Cause(allowed); err != nil && fault.From(refused).Code != fault.Internal {
+		err = refused
+	}
 	switch {
 	case err == nil || r.Context().Err() != nil: // complete, or the client has disconnected
 	case !begun:
 		a.writeError(w, r, err)
 	default:
 		if f := a.logError(r.Context(), err); s.Fail != nil {
+			out.ended = nil
 			s.Fail(out, f)
 		}
 	}
@@ -97,7 +106,7 @@ func newEvents(w http.ResponseWriter, heartbeat time.Duration) *Events {
 	out.timer = time.AfterFunc(heartbeat, func() {
 		out.mu.Lock()
 		defer out.mu.Unlock()
-		if out.ended {
+		if out.closed {
 			return
 		}
 		// Without an empty line, which some clients take for an event without data.
@@ -119,7 +128,7 @@ func writeStreamHeader(w http.ResponseWriter) {
 func (e *Events) close() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.ended = true
+	e.closed = true
 	e.timer.Stop()
 	return e.begun
 }
@@ -160,6 +169,11 @@ func (e *Events) writeEvent(data []byte) error {
 
 // write writes and flushes. After the first failure it only returns that error.
 func (e *Events) write(b []byte) error {
+	select {
+	case <-e.ended:
+		return context.Canceled
+	default:
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.writeLocked(b)

@@ -92,7 +92,7 @@ func NewServer(s Settings) (*Server, error) {
 	return &Server{
 		DB: s.DB, Events: s.Events, Vault: s.Vault, Documents: s.Documents, Store: store, Gateways: gateways, Logs: logs, Reconciler: reconcile,
 		Agents: agents, Status: status, Workspace: workspace.New(s.Documents, agents),
-		Swarms: swarm.New(swarm.Settings{Store: s.SwarmRows, Events: s.Events, Vault: s.Vault, Agents: agents, Knowledge: s.Knowledge}),
+		Swarms: swarm.New(swarm.Settings{Store: s.SwarmRows, Events: s.Events, Vault: s.Vault, Agents: agents, Knowledge: s.Knowledge, URLs: s.URLs}),
 	}, nil
 }
 

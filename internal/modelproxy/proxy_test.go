@@ -32,9 +32,10 @@ const (
 
 // testResolver is a Resolver that knows one agent.
 type testResolver struct {
-	base string
-	key  string
-	err  error
+	base   string
+	key    string
+	origin provider.Origin // of the key; empty: the base's
+	err    error
 }
 
 func (t testResolver) Resolve(_ context.Context, token vault.Secret, name provider.Name) (Upstream, error) {
@@ -45,7 +46,11 @@ func (t testResolver) Resolve(_ context.Context, token vault.Secret, name provid
 		return Upstream{}, fault.New(fault.Unauthorized, "agento does not know this token.")
 	}
 	base := map[provider.Name]string{provider.Anthropic: t.base, provider.OpenAI: t.base + "/v1", provider.Google: t.base + "/v1beta"}[name]
-	return Upstream{AccountID: "acct_1", AgentID: "agent-1", BaseURL: base, Key: vault.NewSecret(t.key)}, nil
+	origin := t.origin
+	if p, _ := provider.Find(name); origin == "" {
+		origin, _ = p.Origin(base) // else the proxy says that it is not a URL
+	}
+	return Upstream{AccountID: "acct_1", AgentID: "agent-1", BaseURL: base, Key: vault.NewSecret(t.key).For(origin)}, nil
 }
 
 // testProxy is a proxy on loopback with its meter, its logs and the exchanges that it

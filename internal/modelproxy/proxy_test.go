@@ -661,3 +661,31 @@ func TestCleanTextIsValidForTheDatabase(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestProxyItselfKeepsTheKeyFromAnotherOrigin: a resolver that chose the wrong endpoint
+// does not reveal the key.
+func TestProxyItselfKeepsTheKeyFromAnotherOrigin(t *testing.T) {
+	called := false
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true }))
+	defer upstream.Close()
+	for name, origin := range map[string]provider.Origin{"another host": "https://api.openai.com", "another scheme": provider.Origin("https" + strings.TrimPrefix(upstream.URL, "http")), "another port": "http://127.0.0.1"} {
+		p := newTestProxy(t, testResolver{base: upstream.URL, key: providerKey, origin: origin}, netguard.Guard{AllowPrivate: true})
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/openai/v1/chat/completions", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+agentToken)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if called || res.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "PUT /v1/agents/agent-1/secrets") {
+			t.Errorf("%s: the endpoint was called: %v; %d %s", name, called, res.StatusCode, body)
+		}
+		if e := p.waitExchange(t); !e.KeyRefused || e.AgentID != "agent-1" {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}

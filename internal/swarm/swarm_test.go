@@ -279,14 +279,15 @@ func TestDeleteRemovesAgentsAndShredsSecrets(t *testing.T) {
 func TestSetSecretsStoresAndDeletes(t *testing.T) {
 	s := newEnv(t)
 	w := create(t, s, account, "Growth")
-	set := func(set map[string]string, remove ...string) error {
+	setAt := func(baseURL string, set map[string]string, remove ...string) error {
 		in := map[string]vault.Secret{}
 		for name, value := range set {
 			in[name] = vault.NewSecret(value)
 		}
-		_, err := s.SetSecrets(t.Context(), actor, w.ID, swarm.SecretChange{Set: in, Remove: remove})
+		_, err := s.SetSecrets(t.Context(), actor, w.ID, swarm.SecretChange{Set: in, BaseURL: baseURL, Remove: remove})
 		return err
 	}
+	set := func(in map[string]string, remove ...string) error { return setAt("", in, remove...) }
 	if err := set(map[string]string{"anthropic_api_key": "sk-ant-value-a", "openaiApiKey": "value-b"}); err != nil {
 		t.Fatal(err)
 	}
@@ -313,6 +314,9 @@ func TestSetSecretsStoresAndDeletes(t *testing.T) {
 		"two lines":      set(map[string]string{"openaiApiKey": "a\r\nX-Evil: b"}),
 		"twice":          set(map[string]string{"openaiApiKey": "a", "openai_api_key": "b"}),
 		"set and delete": set(map[string]string{"openaiApiKey": "a"}, "openai_api_key"),
+		"refused URL":    setAt("http://169.254.169.254/", map[string]string{"openaiApiKey": "a"}),
+		"no URL":         setAt("api.openai.com", map[string]string{"openaiApiKey": "a"}),
+		"URL alone":      setAt("https://one.test", nil, "openaiApiKey"),
 	} {
 		if !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", name, err)
@@ -430,5 +434,34 @@ func TestConcurrentCreatesCannotExceedMaxSwarms(t *testing.T) {
 	wg.Wait()
 	if n := created.Load(); n != 1 {
 		t.Errorf("%d swarms were created in the last slot", n)
+	}
+}
+
+func TestSecretsOfASwarmAreForAnOrigin(t *testing.T) {
+	s := newEnv(t)
+	w := create(t, s, account, "Growth")
+	set := func(c swarm.SecretChange) string {
+		t.Helper()
+		must[bool](t)(s.SetSecrets(t.Context(), actor, w.ID, c))
+		kept := must[map[provider.SecretName]vault.Secret](t)(s.vault.Read(t.Context(), s.db, account, vault.OfSwarm(w.ID)))
+		shown := must[map[provider.SecretName]provider.Origin](t)(s.SecretOrigins(t.Context(), account, w.ID))
+		for name, secret := range kept {
+			if secret.Origin() != shown[name] {
+				t.Errorf("%s is for %s, shown as %s", name, secret.Origin(), shown[name])
+			}
+		}
+		return fmt.Sprint(shown)
+	}
+	both := map[string]vault.Secret{"openaiApiKey": vault.NewSecret("a"), "google_api_key": vault.NewSecret("b")}
+	if got := set(swarm.SecretChange{Set: both}); got != "map[googleApiKey:https://generativelanguage.googleapis.com openaiApiKey:https://api.openai.com]" {
+		t.Error(got)
+	}
+	one := map[string]vault.Secret{"openaiApiKey": vault.NewSecret("c")}
+	if got := set(swarm.SecretChange{Set: one, BaseURL: "https://vllm.test:8443/v1"}); got != "map[googleApiKey:https://generativelanguage.googleapis.com openaiApiKey:https://vllm.test:8443]" {
+		t.Error(got)
+	}
+	events := must[[]event.Event](t)(s.events.List(t.Context(), account, event.Filter{Kind: "swarm.secrets_updated", Limit: 1}))
+	if len(events) != 1 || fmt.Sprint(events[0].Data["origins"]) != "map[openaiApiKey:https://vllm.test:8443]" {
+		t.Errorf("%+v", events)
 	}
 }

@@ -121,14 +121,7 @@ func raiseRevision(ctx context.Context, tx *database.Tx, account identity.Accoun
 	return nil
 }
 
-// Names lists the names of an owner's secrets, sorted. It decrypts nothing.
-func (v *Vault) Names(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) ([]provider.SecretName, error) {
-	if err := checkAccount(account); err != nil {
-		return nil, err
-	}
-	return v.names(ctx, q, account, owner)
-}
-
+// names lists the names of an owner's secrets, sorted. It decrypts nothing.
 func (v *Vault) names(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) ([]provider.SecretName, error) {
 	return database.All(ctx, q, database.Scalar[provider.SecretName],
 		`SELECT name FROM secrets WHERE account_id = $1 AND owner_id = $2 ORDER BY name`, account, owner)

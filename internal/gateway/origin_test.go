@@ -1,7 +1,9 @@
 package gateway_test
 
 import (
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"agento.host/agento/client"
@@ -113,4 +115,41 @@ func TestDemoKeyGoesToTheScriptedModel(t *testing.T) {
 	}
 	e.SetSecrets(a.ID, map[string]string{"anthropicApiKey": "sk-ant-dev"})
 	check("set by its owner")
+}
+
+// TestCallsDoNotFailWhileEndpointAndKeyChangeTogether: a call sees both or neither.
+func TestCallsDoNotFailWhileEndpointAndKeyChangeTogether(t *testing.T) {
+	e := agenttest.New(t, nil)
+	accepted, err := e.Agents.Create(e.Context(), e.Actor, agenttest.NewAgent("ada"))
+	e.Must(err)
+	a := e.Stop(accepted.ID)
+	token, ctx := e.Token(a, "model"), e.Context()
+	done := make(chan struct{})
+	var calls sync.WaitGroup
+	for range 2 {
+		calls.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := e.Gateways.Resolve(ctx, token, "anthropic"); err != nil {
+					t.Errorf("a call: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 150 {
+		_, err := e.Agents.Update(ctx, e.Actor, a.ID, client.UpdateAgentRequest{
+			Config: map[string]any{"baseUrl": fmt.Sprintf("https://proxy-%d.test", i)}, Secrets: map[string]string{"anthropicApiKey": fmt.Sprint("sk-ant-", i)},
+		})
+		if err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(done)
+	calls.Wait()
 }

@@ -51,6 +51,10 @@ func (m *Manager) Resolve(ctx context.Context, token vault.Secret, name provider
 	if err != nil {
 		return modelproxy.Upstream{}, err
 	}
+	return m.upstream(ctx, a, name)
+}
+
+func (m *Manager) upstream(ctx context.Context, a agent.Agent, name provider.Name) (modelproxy.Upstream, error) {
 	up := modelproxy.Upstream{AccountID: a.AccountID, AgentID: a.ID}
 	c, err := m.readCredentials(ctx, m.db, a)
 	if err != nil {
@@ -65,6 +69,10 @@ func (m *Manager) Resolve(ctx context.Context, token vault.Secret, name provider
 		return up, fault.New(fault.Invalid, "The agent has no key for %s: set one with PUT /v1/agents/%s/secrets.", name, a.ID)
 	}
 	if !key.Usable() {
+		// The record was read before the secrets: one request may have changed both.
+		if now, err := m.store.FindByID(ctx, m.db, a.ID); err == nil && now.Damage == "" && now.Revision != a.Revision {
+			return m.upstream(ctx, now, name)
+		}
 		return up, fault.New(fault.Invalid, "%s", key.Problem(a))
 	}
 	up.Key, up.BaseURL = c.secrets[p.Secret], a.Config.Endpoint(name)

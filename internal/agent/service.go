@@ -356,7 +356,7 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.
 		if err := before.CheckReadable(); err != nil {
 			return err
 		}
-		secrets := secretValues{}
+		var secrets secretValues
 		if after, secrets, err = s.apply(ctx, tx, before, in); err != nil {
 			return err
 		}

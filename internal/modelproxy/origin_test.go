@@ -140,11 +140,11 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
-		Env: agenttest.New(t, nil), t: t, net: newInternet(t), random: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // repeatable
+		Env: agenttest.New(t, nil), t: t, net: newInternet(t), random: rand.New(rand.NewPCG(seed, 0)),
 		shared: heldKeys{}, given: map[string]provider.Origin{},
 	}
 	proxy := modelproxy.New(modelproxy.Settings{Resolver: w.Gateways})
-	proxy.DialWith(w.net.dial, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // the test's own servers
+	proxy.DialWith(w.net.dial, &tls.Config{InsecureSkipVerify: true})
 	server := httptest.NewServer(proxy)
 	t.Cleanup(func() {
 		server.Close()
@@ -257,7 +257,7 @@ func (w *world) patch(a *heldAgent) {
 
 func (w *world) setSecrets(a *heldAgent) {
 	var in client.SecretsRequest
-	held := heldKeys{}
+	var held heldKeys
 	in.Secrets, held = w.newKeys(a.endpoint)
 	deleted := w.pickProvider()
 	if _, both := held[deleted]; !both && w.random.IntN(2) == 0 {

@@ -30,7 +30,8 @@ type secretValues map[provider.SecretName]vault.Secret
 
 // SetSecrets sets and deletes secrets of an agent, all or nothing; they can never be
 // read again. A provider's key is bound to the origin that the agent calls now, and used
-// from its next model call on; a channel's new token is used at once. needsRestart reports whether others wait for a restart.
+// from its next model call on; a channel's new token is used at once. needsRestart
+// reports whether others wait for a restart.
 // Faults: NotFound; Invalid, naming every invalid field, also if no provider key
 // would be left; Conflict, if the data key is damaged and other secrets are lost with it.
 func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.SecretsRequest) (needsRestart bool, err error) {

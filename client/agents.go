@@ -57,6 +57,7 @@ type Agent struct {
 	LastError     *string        `json:"lastError"`
 	ErrorCategory *string        `json:"errorCategory"`
 	NeedsRestart  bool           `json:"needsRestart"`
+	NeedsKey      bool           `json:"needsKey" doc:"True if the agent has no key that may be sent where its model calls go. lastError says what to do."`
 }
 
 // CreateAgentRequest creates an agent.
@@ -86,6 +87,9 @@ type UpdateAgentRequest struct {
 	AvatarURL Optional[string] `json:"avatarUrl,omitzero" doc:"Avatar image URL, or null to remove it."`
 	Config    map[string]any   `json:"config,omitempty" doc:"Config fields to merge; null removes a field."`
 	SwarmID   Optional[string] `json:"swarmId,omitzero" doc:"Swarm to join, or null to leave."`
+	// Secrets are set in the same transaction; the keys among them are for the endpoint
+	// that the agent calls after it.
+	Secrets map[string]string `json:"secrets,omitempty" doc:"Secrets to set, by name, such as the key for a new config.baseUrl."`
 }
 
 // UpdatedAgent is the result of UpdateAgent.
@@ -94,6 +98,7 @@ type UpdatedAgent struct {
 	Name         string      `json:"name"`
 	Status       AgentStatus `json:"status"`
 	NeedsRestart bool        `json:"needsRestart"`
+	NeedsKey     bool        `json:"needsKey" doc:"True if the agent has no key that may be sent where its model calls go: send it with PUT /v1/agents/{id}/secrets."`
 }
 
 // StartedAgent is the result of StartAgent and RestartAgent.

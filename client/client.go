@@ -13,7 +13,8 @@ import (
 	"strings"
 )
 
-// Client calls an agento server. If HTTP is nil, it uses http.DefaultClient.
+// Client calls an agento server. If HTTP is nil, it uses http.DefaultClient. It sends the
+// API key to the scheme, host and port of URL only.
 type Client struct {
 	URL    string // the server's address, such as http://127.0.0.1:8080
 	APIKey string
@@ -124,11 +125,7 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 	if key, ok := ctx.Value(idempotencyKey{}).(string); ok && method == http.MethodPost {
 		req.Header.Set("Idempotency-Key", key)
 	}
-	hc := c.HTTP
-	if hc == nil {
-		hc = http.DefaultClient
-	}
-	res, err := hc.Do(req)
+	res, err := c.http().Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +135,31 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 	}
 	return res, nil
 }
+
+// http returns an HTTP client that follows no redirect to another origin: net/http would
+// send the API key there.
+func (c *Client) http() *http.Client {
+	hc := *http.DefaultClient
+	if c.HTTP != nil {
+		hc = *c.HTTP
+	}
+	next := hc.CheckRedirect
+	hc.CheckRedirect = func(to *http.Request, via []*http.Request) error {
+		switch {
+		case to.URL.Scheme != via[0].URL.Scheme || !strings.EqualFold(to.URL.Host, via[0].URL.Host):
+			return fmt.Errorf("the server redirects to %s://%s, where the API key is not sent: if that is your agento server, use its address", to.URL.Scheme, to.URL.Host)
+		case next != nil:
+			return next(to, via)
+		case len(via) >= maxRedirects:
+			return fmt.Errorf("more than %d redirects", maxRedirects)
+		}
+		return nil
+	}
+	return &hc
+}
+
+// maxRedirects is as in net/http.
+const maxRedirects = 10
 
 // readError returns the error of a response with another status.
 func readError(res *http.Response) error {

@@ -59,7 +59,15 @@ type UpdateSwarmRequest struct {
 // SwarmSecrets lists the names of the credentials that a swarm shares. No request
 // returns the values.
 type SwarmSecrets struct {
-	Secrets []string `json:"secrets" example:"anthropicApiKey"`
+	Secrets []string          `json:"secrets" example:"anthropicApiKey"`
+	Origins map[string]string `json:"origins" doc:"By name: the scheme, host and port that the credential is sent to, and nowhere else."`
+}
+
+// SwarmSecretsRequest sets and deletes credentials that a swarm shares.
+type SwarmSecretsRequest struct {
+	Secrets       map[string]string `json:"secrets,omitempty" doc:"Credentials to set, by name."`
+	BaseURL       string            `json:"baseUrl,omitempty" doc:"The endpoint that the credentials in secrets are for. Agents whose config.baseUrl is at another scheme, host or port do not get them. Default: the provider's own."`
+	DeleteSecrets []string          `json:"deleteSecrets,omitempty" doc:"Names of credentials to remove."`
 }
 
 // ListSwarms returns every swarm of the account, newest first.
@@ -94,7 +102,7 @@ func (c *Client) SwarmSecrets(ctx context.Context, id string) ([]string, error) 
 }
 
 // SetSwarmSecrets sets and deletes credentials that a swarm shares.
-func (c *Client) SetSwarmSecrets(ctx context.Context, id string, in SecretsRequest) (SecretsUpdated, error) {
+func (c *Client) SetSwarmSecrets(ctx context.Context, id string, in SwarmSecretsRequest) (SecretsUpdated, error) {
 	return data[SecretsUpdated](ctx, c, http.MethodPut, swarmPath(id)+"/secrets", in)
 }
 

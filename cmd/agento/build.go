@@ -187,6 +187,9 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Log: r.log,
 		URLs: guard, DemoKey: model.key,
 	})
+	if err := agents.BindKeys(ctx); err != nil {
+		return nil, err
+	}
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
 	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, guard)
@@ -213,7 +216,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
 		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests, TrustedProxies: f.TrustedProxies,
-		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base}),
+		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
 		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log,
 	})
 	loops := []func(context.Context) error{

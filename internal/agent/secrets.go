@@ -29,8 +29,9 @@ type secretChange struct {
 type secretValues map[provider.SecretName]vault.Secret
 
 // SetSecrets sets and deletes secrets of an agent, all or nothing; they can never be
-// read again. A provider's key is used from the agent's next model call on, and a
-// channel's new token at once; needsRestart reports whether others wait for a restart.
+// read again. A provider's key is bound to the origin that the agent calls now, and used
+// from its next model call on; a channel's new token is used at once. needsRestart
+// reports whether others wait for a restart.
 // Faults: NotFound; Invalid, naming every invalid field, also if no provider key
 // would be left; Conflict, if the data key is damaged and other secrets are lost with it.
 func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.SecretsRequest) (needsRestart bool, err error) {
@@ -46,14 +47,14 @@ func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id ident
 		if a, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
 			return err
 		}
-		if err := s.changeSecrets(ctx, tx, a, c); err != nil {
+		if err := s.changeSecrets(ctx, tx, actor, a, c); err != nil {
 			return err
 		}
 		if needsRestart, err = s.gateways.NeedsRestart(ctx, tx, a); err != nil {
 			return err
 		}
 		s.events.NotifyAfterCommit(tx, event.ReconcileTopic(id))
-		return s.appendEvent(ctx, tx, actor, id, "agent.secrets_updated", map[string]any{"set": slices.Sorted(maps.Keys(c.set)), "deleted": c.deleted})
+		return nil
 	})
 	if err != nil || !needsRestart || !a.IsRunning() {
 		return needsRestart, err
@@ -105,12 +106,17 @@ func parseSecrets(problems fault.Fields, written map[string]string) secretValues
 	return secrets
 }
 
-func (s *Service) changeSecrets(ctx context.Context, tx *database.Tx, a Agent, c secretChange) error {
+// changeSecrets makes a change with its event. Faults: Invalid; Conflict.
+func (s *Service) changeSecrets(ctx context.Context, tx *database.Tx, actor identity.Actor, a Agent, c secretChange) error {
 	owner := vault.OfAgent(a.ID)
+	bound, err := a.Config.bind(c.set)
+	if err != nil {
+		return err
+	}
 	if err := s.vault.Delete(ctx, tx, a.AccountID, owner, c.deleted...); err != nil {
 		return err
 	}
-	if err := s.vault.Put(ctx, tx, a.AccountID, owner, c.set); err != nil {
+	if err := s.vault.Put(ctx, tx, a.AccountID, owner, bound); err != nil {
 		return err
 	}
 	names, err := s.secretNames(ctx, tx, a)
@@ -122,7 +128,12 @@ func (s *Service) changeSecrets(ctx context.Context, tx *database.Tx, a Agent, c
 		problems.Add("secrets", "would be %d; an agent may have %d", len(names), maxSecrets)
 	}
 	checkProvider(problems, a.Config, names)
-	return problems.Err()
+	if err := problems.Err(); err != nil {
+		return err
+	}
+	return s.appendEvent(ctx, tx, actor, a.ID, "agent.secrets_updated", map[string]any{
+		"set": slices.Sorted(maps.Keys(bound)), "deleted": c.deleted, "origins": bound.origins(),
+	})
 }
 
 // secretNames is a set of names of secrets.
@@ -132,17 +143,13 @@ func (n secretNames) has(name provider.SecretName) bool { return n[name] }
 
 // secretNames returns the names of the agent's own secrets and of its swarm's.
 func (s *Service) secretNames(ctx context.Context, q database.Reader, a Agent) (secretNames, error) {
-	all := secretNames{}
-	owners := []vault.OwnerID{vault.OfAgent(a.ID)}
-	if a.SwarmID != "" {
-		owners = append(owners, vault.OfSwarm(a.SwarmID))
+	own, shared, err := s.secretOrigins(ctx, q, a)
+	if err != nil {
+		return nil, err
 	}
-	for _, owner := range owners {
-		names, err := s.vault.Names(ctx, q, a.AccountID, owner)
-		if err != nil {
-			return nil, fmt.Errorf("names of secrets: %w", err)
-		}
-		for _, n := range names {
+	all := secretNames{}
+	for _, secrets := range []Origins{own, shared} {
+		for n := range secrets {
 			all[n] = true
 		}
 	}

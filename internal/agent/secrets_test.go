@@ -93,9 +93,9 @@ func TestSetSecretsIsAllOrNothing(t *testing.T) {
 	if !fault.Is(err, fault.Invalid) {
 		t.Fatal(err)
 	}
-	names, err := e.Vault.Names(t.Context(), e.DB, a.AccountID, vault.OfAgent(a.ID))
-	if err != nil || len(names) != 1 || names[0] != provider.AnthropicKey {
-		t.Errorf("%q, %v", names, err)
+	kept, err := e.Vault.Read(t.Context(), e.DB, a.AccountID, vault.OfAgent(a.ID))
+	if err != nil || len(kept) != 1 || kept[provider.AnthropicKey].Empty() {
+		t.Errorf("%d secrets, %v", len(kept), err)
 	}
 }
 

@@ -103,6 +103,7 @@ type View struct {
 	Swarm        swarm.Swarm   // zero: none
 	WorkflowMD   string
 	NeedsRestart bool // the running gateway differs from what the record asks for
+	NeedsKey     bool // it has no key that may be sent where its calls go; LastError says what to do
 }
 
 // ShownConfig returns the agent's config with the provider in use, and how the agent
@@ -251,7 +252,11 @@ func (s *Service) insert(ctx context.Context, tx *database.Tx, actor identity.Ac
 	if err := s.store.insert(ctx, tx, a); err != nil {
 		return err
 	}
-	if err := s.vault.Put(ctx, tx, a.AccountID, vault.OfAgent(a.ID), secrets); err != nil {
+	bound, err := a.Config.bind(secrets)
+	if err != nil {
+		return err
+	}
+	if err := s.vault.Put(ctx, tx, a.AccountID, vault.OfAgent(a.ID), bound); err != nil {
 		return err
 	}
 	return s.workspace.Init(ctx, tx, actor, a.ID, a.Name, in.SoulMD, in.WorkflowMD)
@@ -297,13 +302,11 @@ func (s *Service) View(ctx context.Context, account identity.AccountID, id ident
 
 func (s *Service) view(ctx context.Context, q database.Reader, a Agent) (View, error) {
 	v := View{Agent: a}
-	names, err := s.secretNames(ctx, q, a)
+	own, shared, err := s.secretOrigins(ctx, q, a)
 	if err != nil {
 		return v, err
 	}
-	if p, ok := provider.Choose(a.Config.Provider(), names.has); ok {
-		v.Provider = p.Name
-	}
+	v.showKey(own, shared)
 	if a.SwarmID != "" {
 		swarms, err := s.swarms.Names(ctx, q, a.AccountID)
 		if err != nil {
@@ -320,8 +323,24 @@ func (s *Service) view(ctx context.Context, q database.Reader, a Agent) (View, e
 	return v, err
 }
 
-// Update changes an agent's name, avatar, config or swarm. What a running gateway can
-// use without a restart is synced to it; the rest shows in NeedsRestart.
+// showKey sets what the view says of the key. What is missing is not stored: it changes
+// with the agent, its secrets, and those of its swarm.
+func (v *View) showKey(own, shared Origins) {
+	k, ok := v.Config.ChooseKey(own, shared)
+	v.Provider = k.Provider.Name
+	v.NeedsKey = v.Damage == "" && !k.Usable()
+	if !v.NeedsKey || v.Status == client.Errored { // the error is why it does not run
+		return
+	}
+	v.ErrorCategory, v.LastError = CategoryCredentials, missingKey(v.ID)
+	if ok {
+		v.LastError = k.Problem(v.Agent)
+	}
+}
+
+// Update changes an agent's name, avatar, config, swarm or secrets. What a running
+// gateway can use without a restart is synced to it; the rest shows in NeedsRestart.
+// Secrets are bound to the origin that the agent calls after the change.
 // Faults: NotFound; Invalid, naming every invalid field; Conflict, if the record is
 // damaged.
 func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.UpdateAgentRequest) (View, error) {
@@ -337,11 +356,17 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.
 		if err := before.CheckReadable(); err != nil {
 			return err
 		}
-		if after, err = s.apply(ctx, tx, before, in); err != nil {
+		var secrets secretValues
+		if after, secrets, err = s.apply(ctx, tx, before, in); err != nil {
 			return err
 		}
 		if err := s.saveUpdate(ctx, tx, actor, before, after); err != nil {
 			return err
+		}
+		if len(secrets) > 0 {
+			if err := s.changeSecrets(ctx, tx, actor, after, secretChange{set: secrets, deleted: []provider.SecretName{}}); err != nil {
+				return err
+			}
 		}
 		s.events.NotifyAfterCommit(tx, event.ReconcileTopic(id))
 		if err := s.appendEvent(ctx, tx, actor, id, "agent.updated", updatedFields(in)); err != nil {
@@ -366,9 +391,11 @@ func (s *Service) saveUpdate(ctx context.Context, tx *database.Tx, actor identit
 	return s.workspace.Rename(ctx, tx, actor, after.ID, after.Name)
 }
 
-// apply returns the agent with the changes made. Faults: Invalid.
-func (s *Service) apply(ctx context.Context, q database.Reader, a Agent, in client.UpdateAgentRequest) (Agent, error) {
+// apply returns the agent with the changes made, and the secrets to set.
+// Faults: Invalid.
+func (s *Service) apply(ctx context.Context, q database.Reader, a Agent, in client.UpdateAgentRequest) (Agent, secretValues, error) {
 	problems := fault.Fields{}
+	secrets := parseSecrets(problems, in.Secrets)
 	if in.Name.Set {
 		a.Name = in.Name.Value
 		validateName(problems, a.Name)
@@ -385,20 +412,23 @@ func (s *Service) apply(ctx context.Context, q database.Reader, a Agent, in clie
 	if in.SwarmID.Set {
 		if a.SwarmID = identity.SwarmID(in.SwarmID.Value); !in.SwarmID.Null {
 			if _, err := s.checkSwarm(ctx, q, problems, a); err != nil {
-				return a, err
+				return a, nil, err
 			}
 		}
 	}
 	if in.Config == nil && !in.SwarmID.Set {
-		return a, problems.Err()
+		return a, secrets, problems.Err()
 	}
 	a.Revision++
 	names, err := s.secretNames(ctx, q, a)
 	if err != nil {
-		return a, err
+		return a, nil, err
+	}
+	for name := range secrets {
+		names[name] = true
 	}
 	checkProvider(problems, a.Config, names)
-	return a, problems.Err()
+	return a, secrets, problems.Err()
 }
 
 func updatedFields(in client.UpdateAgentRequest) map[string]any {

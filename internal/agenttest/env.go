@@ -354,6 +354,11 @@ func (e *Env) SetSwarmSecrets(id identity.SwarmID, secrets map[string]string) {
 	set := map[provider.SecretName]vault.Secret{}
 	for name, value := range secrets {
 		set[provider.SecretName(name)] = vault.NewSecret(value)
+		if p, isKey := provider.SecretName(name).OfKey(); isKey {
+			origin, err := p.Origin("")
+			e.Must(err)
+			set[p.Secret] = vault.NewSecret(value).For(origin)
+		}
 	}
 	e.Must(e.DB.Tx(e.Context(), "agenttest.set_swarm_secrets", func(ctx context.Context, tx *database.Tx) error {
 		return e.Vault.Put(e.Context(), tx, Account, vault.OfSwarm(id), set)

@@ -39,6 +39,8 @@ type Settings struct {
 	Knowledge swarm.Knowledge // nil: no knowledge
 
 	URLs         agent.URLChecker
+	DemoKey      vault.Secret // of the scripted model at DemoURL
+	DemoURL      string
 	Tools        bool
 	Limits       runtime.Limits
 	Exclusive    bool // no other server uses the database
@@ -75,7 +77,7 @@ func NewServer(s Settings) (*Server, error) {
 	store := agent.NewStore(s.DB, s.Events)
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver, Log: s.Log,
-		InternalURL: "http://127.0.0.1:1", Tools: s.Tools, Limits: s.Limits, Contributors: s.Contributors,
+		InternalURL: "http://127.0.0.1:1", Tools: s.Tools, Limits: s.Limits, Contributors: s.Contributors, DemoKey: s.DemoKey, DemoURL: s.DemoURL,
 	})
 	logs := agentlog.New(agentlog.Settings{DB: s.DB, Store: store, Gateways: gateways, Driver: s.Driver})
 	reconcile := reconciler.New(reconciler.Settings{
@@ -84,7 +86,7 @@ func NewServer(s Settings) (*Server, error) {
 	})
 	agents := agent.New(agent.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,
-		Gateways: gateways, Stopper: reconcile, Log: s.Log, URLs: s.URLs,
+		Gateways: gateways, Stopper: reconcile, Log: s.Log, URLs: s.URLs, DemoKey: s.DemoKey,
 	})
 	status := agentstatus.New(agentstatus.Settings{
 		DB: s.DB, Store: store, Driver: s.Driver, Logs: logs, Log: s.Log, Shared: s.Shared, Interval: s.Interval,
@@ -92,7 +94,7 @@ func NewServer(s Settings) (*Server, error) {
 	return &Server{
 		DB: s.DB, Events: s.Events, Vault: s.Vault, Documents: s.Documents, Store: store, Gateways: gateways, Logs: logs, Reconciler: reconcile,
 		Agents: agents, Status: status, Workspace: workspace.New(s.Documents, agents),
-		Swarms: swarm.New(swarm.Settings{Store: s.SwarmRows, Events: s.Events, Vault: s.Vault, Agents: agents, Knowledge: s.Knowledge}),
+		Swarms: swarm.New(swarm.Settings{Store: s.SwarmRows, Events: s.Events, Vault: s.Vault, Agents: agents, Knowledge: s.Knowledge, URLs: s.URLs}),
 	}, nil
 }
 

@@ -54,6 +54,8 @@ func exampleIn(text string) any {
 // additions returns the fields that the API adds to the contract's examples, by place.
 func additions() map[string][]string {
 	return map[string][]string{
+		"GET /v1/agents/{id} data":              {"needsKey"},
+		"PATCH /v1/agents/{id} data":            {"needsKey"},
 		"GET /v1/agents/{id}/workflow data":     {"workflowMdHash", "workflowMdUpdatedAt"},
 		"GET /v1/agents/{id}/rules/{name} data": {"hash"},
 		"GET /v1/account data.plan.features":    {"swarms", "knowledge", "custom_skills", "clawhub"},

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
@@ -67,20 +69,21 @@ func (s *Server) deleteSwarm(ctx context.Context, who access.Principal, in *Swar
 }
 
 func (s *Server) swarmSecrets(ctx context.Context, who access.Principal, in *SwarmID) (*reply[client.SwarmSecrets], error) {
-	names, err := s.swarms.SecretNames(ctx, who.AccountID, in.ID)
+	bound, err := s.swarms.SecretOrigins(ctx, who.AccountID, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	rows := make([]string, len(names))
-	for i, name := range names {
-		rows[i] = string(name)
+	secrets := client.SwarmSecrets{Secrets: make([]string, 0, len(bound)), Origins: make(map[string]string, len(bound))}
+	for _, name := range slices.Sorted(maps.Keys(bound)) {
+		secrets.Secrets = append(secrets.Secrets, string(name))
+		secrets.Origins[string(name)] = string(bound[name])
 	}
-	return one(client.SwarmSecrets{Secrets: rows}), nil
+	return one(secrets), nil
 }
 
 type swarmSecretsInput struct {
 	SwarmID
-	Body client.SecretsRequest
+	Body client.SwarmSecretsRequest
 }
 
 func (s *Server) setSwarmSecrets(ctx context.Context, who access.Principal, in *swarmSecretsInput) (*reply[client.SecretsUpdated], error) {
@@ -88,7 +91,7 @@ func (s *Server) setSwarmSecrets(ctx context.Context, who access.Principal, in *
 	for name, value := range in.Body.Secrets {
 		set[name] = vault.NewSecret(value)
 	}
-	needsRestart, err := s.swarms.SetSecrets(ctx, who.Actor(), in.ID, set, in.Body.DeleteSecrets)
+	needsRestart, err := s.swarms.SetSecrets(ctx, who.Actor(), in.ID, swarm.SecretChange{Set: set, BaseURL: in.Body.BaseURL, Remove: in.Body.DeleteSecrets})
 	if err != nil {
 		return nil, err
 	}

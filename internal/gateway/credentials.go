@@ -35,6 +35,9 @@ type credentials struct {
 	secrets secretSet
 	own     vault.Owned
 
+	// The origins of its own secrets, and of those of its swarm that it may use.
+	ownOrigins, sharedOrigins agent.Origins
+
 	// What the agent should have and cannot be decrypted.
 	unreadable       []provider.SecretName // its own
 	unreadableShared []provider.SecretName // its swarm's
@@ -44,7 +47,7 @@ type credentials struct {
 // newCredentials returns the credentials of an agent with these secrets of its own and
 // of its swarm.
 func newCredentials(own, shared vault.Owned) credentials {
-	c := credentials{secrets: secretSet{}, own: own}
+	c := credentials{secrets: secretSet{}, own: own, ownOrigins: originsOf(own), sharedOrigins: originsOf(shared)}
 	maps.Copy(c.secrets, shared.Secrets)
 	maps.Copy(c.secrets, own.Secrets)
 	if u := own.Unreadable(); u != nil {
@@ -53,6 +56,7 @@ func newCredentials(own, shared vault.Owned) credentials {
 	_, c.keyError = own.Token(purposeGateway)
 	for _, name := range c.unreadable {
 		delete(c.secrets, name) // the swarm's is not meant to be used
+		delete(c.sharedOrigins, name)
 	}
 	if u := shared.Unreadable(); u != nil {
 		c.unreadableShared = slices.DeleteFunc(slices.Clone(u.Names), func(n provider.SecretName) bool {
@@ -60,6 +64,14 @@ func newCredentials(own, shared vault.Owned) credentials {
 		})
 	}
 	return c
+}
+
+func originsOf(o vault.Owned) agent.Origins {
+	origins := make(agent.Origins, len(o.Secrets))
+	for name, s := range o.Secrets {
+		origins[name] = s.Origin()
+	}
+	return origins
 }
 
 // check returns an error that says what to set again, if a secret that a should have

@@ -39,12 +39,12 @@ func (m *Manager) makeSpec(a agent.Agent, c credentials) (runtime.Spec, specDige
 	if err := c.check(a); err != nil {
 		return runtime.Spec{}, specDigest{}, err
 	}
-	p, ok := provider.Choose(a.Config.Provider(), c.secrets.has)
+	k, ok := a.Config.ChooseKey(c.ownOrigins, c.sharedOrigins)
 	if !ok {
 		text := "The agent has no key for its model provider: set one with PUT /v1/agents/" + string(a.ID) + "/secrets and start it again."
 		return runtime.Spec{}, specDigest{}, &SpecError{Category: agent.CategoryCredentials, Message: text}
 	}
-	described, err := m.describe(a, p, c)
+	described, err := m.describe(a, k.Provider, c)
 	if err != nil {
 		return runtime.Spec{}, specDigest{}, err
 	}

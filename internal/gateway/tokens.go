@@ -45,32 +45,51 @@ func (m *Manager) findByToken(ctx context.Context, token vault.Secret, purpose s
 
 // Resolve implements modelproxy.Resolver: it returns the key and the endpoint for an
 // agent's calls to a provider. Faults: Unauthorized, for the token; Invalid, if the
-// agent has no key for the provider.
+// agent has no key for the provider that may be sent to the endpoint.
 func (m *Manager) Resolve(ctx context.Context, token vault.Secret, name provider.Name) (modelproxy.Upstream, error) {
 	a, err := m.findByToken(ctx, token, purposeModel)
 	if err != nil {
 		return modelproxy.Upstream{}, err
 	}
+	return m.upstream(ctx, a, name)
+}
+
+func (m *Manager) upstream(ctx context.Context, a agent.Agent, name provider.Name) (modelproxy.Upstream, error) {
 	up := modelproxy.Upstream{AccountID: a.AccountID, AgentID: a.ID}
 	c, err := m.readCredentials(ctx, m.db, a)
 	if err != nil {
 		return up, err
 	}
-	if p, ok := provider.Find(name); ok {
-		up.Key = c.secrets[p.Secret]
-	}
-	if err := c.check(a); err != nil && up.Key.Empty() {
+	p, _ := provider.Find(name)
+	key, hasKey := a.Config.FindKey(p, c.ownOrigins, c.sharedOrigins)
+	if err := c.check(a); err != nil && !hasKey {
 		return up, fault.New(fault.Invalid, "%s", err)
 	}
-	if up.Key.Empty() {
+	if !hasKey {
 		return up, fault.New(fault.Invalid, "The agent has no key for %s: set one with PUT /v1/agents/%s/secrets.", name, a.ID)
 	}
-	if configured := a.Config.Provider(); configured == "" || configured == name {
-		up.BaseURL = a.Config.BaseURL()
+	if !key.Usable() {
+		// The record was read before the secrets: one request may have changed both.
+		if now, err := m.store.FindByID(ctx, m.db, a.ID); err == nil && now.Damage == "" && now.Revision != a.Revision {
+			return m.upstream(ctx, now, name)
+		}
+		return up, fault.New(fault.Invalid, "%s", key.Problem(a))
 	}
-	if m.demoKey == up.Key && !m.demoKey.Empty() && up.BaseURL == "" {
-		up.BaseURL = m.demoURL
+	up.Key, up.BaseURL = c.secrets[p.Secret], a.Config.Endpoint(name)
+	if !m.demoKey.Empty() && m.demoKey.Reveal() == up.Key.Reveal() && up.BaseURL == "" {
+		return m.demoUpstream(up)
 	}
+	return up, nil
+}
+
+// demoUpstream returns the scripted model in place of the provider's own endpoint. The
+// demo key is not secret.
+func (m *Manager) demoUpstream(up modelproxy.Upstream) (modelproxy.Upstream, error) {
+	origin, err := provider.OriginOf(m.demoURL)
+	if err != nil {
+		return up, fmt.Errorf("the scripted model: %w", err)
+	}
+	up.Key, up.BaseURL = up.Key.For(origin), m.demoURL
 	return up, nil
 }
 

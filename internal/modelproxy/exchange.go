@@ -81,6 +81,12 @@ func (x *exchange) prepare(w http.ResponseWriter, r *http.Request) bool {
 		x.fail(w, http.StatusBadRequest, "The agent's config.baseUrl is not a URL. "+x.changeConfig())
 		return false
 	}
+	if !x.mayHaveKey() {
+		x.proxy.log.ErrorContext(r.Context(), "key for another origin not sent", "account", up.AccountID, "agent", up.AgentID, "host", x.target.Host, "origin", up.Key.Origin())
+		x.result.KeyRefused = true
+		x.fail(w, http.StatusBadRequest, "The agent's "+string(x.api.Name)+" key is not for "+x.target.Hostname()+". "+x.setNewKey())
+		return false
+	}
 	x.key = strings.TrimSpace(up.Key.Reveal())
 	if strings.ContainsFunc(x.key, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		x.result.KeyRefused = true
@@ -88,6 +94,17 @@ func (x *exchange) prepare(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	return true
+}
+
+// mayHaveKey reports whether the target of the call has the origin of the agent's key.
+// The resolver has seen to it: this is the last place where a key can be kept from
+// another origin, so it does not rely on that.
+func (x *exchange) mayHaveKey() bool {
+	if x.upstream.Key.Empty() {
+		return true
+	}
+	origin, err := provider.OriginOfURL(x.target)
+	return err == nil && origin == x.upstream.Key.Origin()
 }
 
 // maxChecked is the longest request that is read before the provider is called. The

@@ -37,7 +37,7 @@ type Upstream struct {
 	AccountID identity.AccountID
 	AgentID   identity.AgentID
 	BaseURL   string       // empty: the provider's own
-	Key       vault.Secret // empty: the endpoint needs none
+	Key       vault.Secret // sent only to its own origin; empty: the endpoint needs none
 }
 
 // Settings are what New needs. All but Resolver are optional.

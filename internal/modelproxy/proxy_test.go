@@ -32,9 +32,10 @@ const (
 
 // testResolver is a Resolver that knows one agent.
 type testResolver struct {
-	base string
-	key  string
-	err  error
+	base   string
+	key    string
+	origin provider.Origin // of the key; empty: the base's
+	err    error
 }
 
 func (t testResolver) Resolve(_ context.Context, token vault.Secret, name provider.Name) (Upstream, error) {
@@ -45,7 +46,11 @@ func (t testResolver) Resolve(_ context.Context, token vault.Secret, name provid
 		return Upstream{}, fault.New(fault.Unauthorized, "agento does not know this token.")
 	}
 	base := map[provider.Name]string{provider.Anthropic: t.base, provider.OpenAI: t.base + "/v1", provider.Google: t.base + "/v1beta"}[name]
-	return Upstream{AccountID: "acct_1", AgentID: "agent-1", BaseURL: base, Key: vault.NewSecret(t.key)}, nil
+	origin := t.origin
+	if p, _ := provider.Find(name); origin == "" {
+		origin, _ = p.Origin(base) // else the proxy says that it is not a URL
+	}
+	return Upstream{AccountID: "acct_1", AgentID: "agent-1", BaseURL: base, Key: vault.NewSecret(t.key).For(origin)}, nil
 }
 
 // testProxy is a proxy on loopback with its meter, its logs and the exchanges that it
@@ -654,5 +659,33 @@ func TestARejectionBeforeTheEndOfALongRequestPasses(t *testing.T) {
 func TestCleanTextIsValidForTheDatabase(t *testing.T) {
 	if got := cleanText("a\x00b\nc\xff"+strings.Repeat("x", 9), 10); got != "abcxxxx" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestProxyItselfKeepsTheKeyFromAnotherOrigin: a resolver that chose the wrong endpoint
+// does not reveal the key.
+func TestProxyItselfKeepsTheKeyFromAnotherOrigin(t *testing.T) {
+	called := false
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true }))
+	defer upstream.Close()
+	for name, origin := range map[string]provider.Origin{"another host": "https://api.openai.com", "another scheme": provider.Origin("https" + strings.TrimPrefix(upstream.URL, "http")), "another port": "http://127.0.0.1"} {
+		p := newTestProxy(t, testResolver{base: upstream.URL, key: providerKey, origin: origin}, netguard.Guard{AllowPrivate: true})
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/openai/v1/chat/completions", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+agentToken)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if called || res.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "PUT /v1/agents/agent-1/secrets") {
+			t.Errorf("%s: the endpoint was called: %v; %d %s", name, called, res.StatusCode, body)
+		}
+		if e := p.waitExchange(t); !e.KeyRefused || e.AgentID != "agent-1" {
+			t.Errorf("%s: %+v", name, e)
+		}
 	}
 }

@@ -34,6 +34,9 @@ type Knowledge interface {
 	SwarmDeleted(ctx context.Context, tx *database.Tx, account identity.AccountID, swarm identity.SwarmID, agents []identity.AgentID) error
 }
 
+// URLChecker refuses endpoints that agents must not call.
+type URLChecker interface{ CheckURL(string) error }
+
 // Settings configure a Service. All fields are required.
 type Settings struct {
 	Store     *Store
@@ -41,6 +44,7 @@ type Settings struct {
 	Vault     *vault.Vault
 	Agents    Agents
 	Knowledge Knowledge
+	URLs      URLChecker // checks the endpoints of secrets
 }
 
 // Service reads and changes swarms. A swarm of another account is not found: NotFound.
@@ -50,11 +54,12 @@ type Service struct {
 	vault     *vault.Vault
 	agents    Agents
 	knowledge Knowledge
+	urls      URLChecker
 }
 
 // New returns a Service.
 func New(s Settings) *Service {
-	return &Service{store: s.Store, events: s.Events, vault: s.Vault, agents: s.Agents, knowledge: s.Knowledge}
+	return &Service{store: s.Store, events: s.Events, vault: s.Vault, agents: s.Agents, knowledge: s.Knowledge, urls: s.URLs}
 }
 
 // List returns an account's swarms, newest first.

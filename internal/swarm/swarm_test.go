@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
@@ -89,7 +92,7 @@ func newEnv(t testing.TB) *env {
 	}
 	e := &env{store: swarm.NewStore(db), db: db, events: event.NewLog(db), vault: v, agents: &agents{}, knowledge: &knowledge{}}
 	e.Service = swarm.New(swarm.Settings{
-		Store: e.store, Events: e.events, Vault: v, Agents: e.agents, Knowledge: e.knowledge,
+		Store: e.store, Events: e.events, Vault: v, Agents: e.agents, Knowledge: e.knowledge, URLs: netguard.Guard{},
 	})
 	exec(t, e, `CREATE TABLE test_agents (account_id TEXT, id TEXT, swarm_id TEXT)`)
 	for _, id := range []identity.AccountID{account, other} {
@@ -238,7 +241,7 @@ func TestDeleteRemovesAgentsAndShredsSecrets(t *testing.T) {
 	w := create(t, s, account, "Growth")
 	exec(t, s, `INSERT INTO test_agents VALUES ($1, 'agent-1', $2)`, account, w.ID)
 	secrets := map[string]vault.Secret{"openaiApiKey": vault.NewSecret("value-for-tests")}
-	if _, err := s.SetSecrets(t.Context(), actor, w.ID, secrets, nil); err != nil {
+	if _, err := s.SetSecrets(t.Context(), actor, w.ID, swarm.SecretChange{Set: secrets}); err != nil {
 		t.Fatal(err)
 	}
 	fail := errors.New("undo")
@@ -276,18 +279,19 @@ func TestDeleteRemovesAgentsAndShredsSecrets(t *testing.T) {
 func TestSetSecretsStoresAndDeletes(t *testing.T) {
 	s := newEnv(t)
 	w := create(t, s, account, "Growth")
-	set := func(set map[string]string, remove ...string) error {
+	setAt := func(baseURL string, set map[string]string, remove ...string) error {
 		in := map[string]vault.Secret{}
 		for name, value := range set {
 			in[name] = vault.NewSecret(value)
 		}
-		_, err := s.SetSecrets(t.Context(), actor, w.ID, in, remove)
+		_, err := s.SetSecrets(t.Context(), actor, w.ID, swarm.SecretChange{Set: in, BaseURL: baseURL, Remove: remove})
 		return err
 	}
+	set := func(in map[string]string, remove ...string) error { return setAt("", in, remove...) }
 	if err := set(map[string]string{"anthropic_api_key": "sk-ant-value-a", "openaiApiKey": "value-b"}); err != nil {
 		t.Fatal(err)
 	}
-	if names := must[[]provider.SecretName](t)(s.SecretNames(t.Context(), account, w.ID)); fmt.Sprint(names) != "[anthropicApiKey openaiApiKey]" {
+	if names := slices.Sorted(maps.Keys(must[map[provider.SecretName]provider.Origin](t)(s.SecretOrigins(t.Context(), account, w.ID)))); fmt.Sprint(names) != "[anthropicApiKey openaiApiKey]" {
 		t.Error(names)
 	}
 	if kept := must[map[provider.SecretName]vault.Secret](t)(s.vault.Read(t.Context(), s.db, account, vault.OfSwarm(w.ID))); kept["openaiApiKey"].Reveal() != "value-b" {
@@ -296,7 +300,7 @@ func TestSetSecretsStoresAndDeletes(t *testing.T) {
 	if err := set(nil, "anthropicApiKey", "anthropic_api_key", "google_api_key"); err != nil {
 		t.Fatal(err)
 	}
-	if names := must[[]provider.SecretName](t)(s.SecretNames(t.Context(), account, w.ID)); fmt.Sprint(names) != "[openaiApiKey]" {
+	if names := slices.Sorted(maps.Keys(must[map[provider.SecretName]provider.Origin](t)(s.SecretOrigins(t.Context(), account, w.ID)))); fmt.Sprint(names) != "[openaiApiKey]" {
 		t.Error(names)
 	}
 	for name, err := range map[string]error{
@@ -310,6 +314,9 @@ func TestSetSecretsStoresAndDeletes(t *testing.T) {
 		"two lines":      set(map[string]string{"openaiApiKey": "a\r\nX-Evil: b"}),
 		"twice":          set(map[string]string{"openaiApiKey": "a", "openai_api_key": "b"}),
 		"set and delete": set(map[string]string{"openaiApiKey": "a"}, "openai_api_key"),
+		"refused URL":    setAt("http://169.254.169.254/", map[string]string{"openaiApiKey": "a"}),
+		"no URL":         setAt("api.openai.com", map[string]string{"openaiApiKey": "a"}),
+		"URL alone":      setAt("https://one.test", nil, "openaiApiKey"),
 	} {
 		if !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", name, err)
@@ -330,7 +337,7 @@ func TestSetSecretsReportsWhetherAnAgentNeedsARestart(t *testing.T) {
 	w := create(t, s, account, "Growth")
 	for _, want := range []bool{false, true} {
 		s.agents.needsRestart = want
-		got := must[bool](t)(s.SetSecrets(t.Context(), actor, w.ID, nil, []string{"openaiApiKey"}))
+		got := must[bool](t)(s.SetSecrets(t.Context(), actor, w.ID, swarm.SecretChange{Remove: []string{"openaiApiKey"}}))
 		if got != want {
 			t.Errorf("needs restart %v, want %v", got, want)
 		}
@@ -342,12 +349,15 @@ func TestAccountsDoNotSeeEachOther(t *testing.T) {
 	w := create(t, s, account, "Growth")
 	ctx, otherActor := t.Context(), identity.ByKey(other, key)
 	for name, err := range map[string]error{
-		"Get":         func() error { _, err := s.Get(ctx, other, w.ID); return err }(),
-		"Update":      func() error { _, err := s.Update(ctx, otherActor, w.ID, swarm.Changes{Name: ptr("x")}); return err }(),
-		"Delete":      s.Delete(ctx, otherActor, w.ID),
-		"Exists":      s.store.Exists(ctx, s.db, other, w.ID),
-		"SecretNames": func() error { _, err := s.SecretNames(ctx, other, w.ID); return err }(),
-		"SetSecrets":  func() error { _, err := s.SetSecrets(ctx, otherActor, w.ID, nil, []string{"openaiApiKey"}); return err }(),
+		"Get":           func() error { _, err := s.Get(ctx, other, w.ID); return err }(),
+		"Update":        func() error { _, err := s.Update(ctx, otherActor, w.ID, swarm.Changes{Name: ptr("x")}); return err }(),
+		"Delete":        s.Delete(ctx, otherActor, w.ID),
+		"Exists":        s.store.Exists(ctx, s.db, other, w.ID),
+		"SecretOrigins": func() error { _, err := s.SecretOrigins(ctx, other, w.ID); return err }(),
+		"SetSecrets": func() error {
+			_, err := s.SetSecrets(ctx, otherActor, w.ID, swarm.SecretChange{Remove: []string{"openaiApiKey"}})
+			return err
+		}(),
 	} {
 		if !fault.Is(err, fault.NotFound) {
 			t.Errorf("%s: %v", name, err)
@@ -424,5 +434,34 @@ func TestConcurrentCreatesCannotExceedMaxSwarms(t *testing.T) {
 	wg.Wait()
 	if n := created.Load(); n != 1 {
 		t.Errorf("%d swarms were created in the last slot", n)
+	}
+}
+
+func TestSecretsOfASwarmAreForAnOrigin(t *testing.T) {
+	s := newEnv(t)
+	w := create(t, s, account, "Growth")
+	set := func(c swarm.SecretChange) string {
+		t.Helper()
+		must[bool](t)(s.SetSecrets(t.Context(), actor, w.ID, c))
+		kept := must[map[provider.SecretName]vault.Secret](t)(s.vault.Read(t.Context(), s.db, account, vault.OfSwarm(w.ID)))
+		shown := must[map[provider.SecretName]provider.Origin](t)(s.SecretOrigins(t.Context(), account, w.ID))
+		for name, secret := range kept {
+			if secret.Origin() != shown[name] {
+				t.Errorf("%s is for %s, shown as %s", name, secret.Origin(), shown[name])
+			}
+		}
+		return fmt.Sprint(shown)
+	}
+	both := map[string]vault.Secret{"openaiApiKey": vault.NewSecret("a"), "google_api_key": vault.NewSecret("b")}
+	if got := set(swarm.SecretChange{Set: both}); got != "map[googleApiKey:https://generativelanguage.googleapis.com openaiApiKey:https://api.openai.com]" {
+		t.Error(got)
+	}
+	one := map[string]vault.Secret{"openaiApiKey": vault.NewSecret("c")}
+	if got := set(swarm.SecretChange{Set: one, BaseURL: "https://vllm.test:8443/v1"}); got != "map[googleApiKey:https://generativelanguage.googleapis.com openaiApiKey:https://vllm.test:8443]" {
+		t.Error(got)
+	}
+	events := must[[]event.Event](t)(s.events.List(t.Context(), account, event.Filter{Kind: "swarm.secrets_updated", Limit: 1}))
+	if len(events) != 1 || fmt.Sprint(events[0].Data["origins"]) != "map[openaiApiKey:https://vllm.test:8443]" {
+		t.Errorf("%+v", events)
 	}
 }

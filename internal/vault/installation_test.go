@@ -118,9 +118,9 @@ func TestNoAccountCanUseInstallationSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, account := range []identity.AccountID{vault.InstallationAccount, "a", identity.AccountID(vault.InstallationOwner)} {
-		names, err := v.Names(t.Context(), db, account, vault.InstallationOwner)
-		if len(names) != 0 || (err == nil) != (account != "") {
-			t.Errorf("account %q lists %v, %v", account, names, err)
+		origins, err := v.Origins(t.Context(), db, account, vault.InstallationOwner)
+		if len(origins[vault.InstallationOwner]) != 0 || (err == nil) != (account != "") {
+			t.Errorf("account %q lists %v, %v", account, origins, err)
 		}
 		secrets, err := v.Read(t.Context(), db, account, vault.InstallationOwner)
 		if len(secrets) != 0 || (err == nil) != (account != "") {

@@ -90,7 +90,7 @@ func (v *Vault) readBatch(ctx context.Context, q database.Reader, account identi
 		}
 		all[k.owner] = o
 	}
-	secrets, err := database.All(ctx, q, scanOwnedSecret, `SELECT owner_id, name, sealed FROM secrets WHERE `+in+` ORDER BY name`, args...)
+	secrets, err := database.All(ctx, q, scanOwnedSecret, `SELECT owner_id, name, sealed, origin FROM secrets WHERE `+in+` ORDER BY name`, args...)
 	if err != nil {
 		return fmt.Errorf("read secrets: %w", err)
 	}
@@ -113,11 +113,11 @@ func (o Owned) open(account identity.AccountID, s ownedSecret) error {
 	if err != nil {
 		return err
 	}
-	plain, err := open(aead, s.box, secretData(account, s.owner, s.name))
+	plain, err := open(aead, s.box, secretData(account, s.owner, s.name, s.origin))
 	if err != nil {
 		return err
 	}
-	o.Secrets[s.name] = NewSecret(string(plain))
+	o.Secrets[s.name] = NewSecret(string(plain)).For(s.origin)
 	return nil
 }
 
@@ -173,13 +173,14 @@ func scanRevision(r database.Row) (revision, error) {
 }
 
 type ownedSecret struct {
-	owner OwnerID
-	name  provider.SecretName
-	box   []byte
+	owner  OwnerID
+	name   provider.SecretName
+	box    []byte
+	origin provider.Origin
 }
 
 func scanOwnedSecret(r database.Row) (ownedSecret, error) {
 	var s ownedSecret
-	err := r.Scan(&s.owner, &s.name, &s.box)
+	err := r.Scan(&s.owner, &s.name, &s.box, &s.origin)
 	return s, err
 }

@@ -56,7 +56,8 @@ func New(master []byte) (*Vault, error) {
 }
 
 // Put stores secrets of an owner and replaces those of the same name. It creates the
-// owner's data key if there is none, also if it is given no secrets. It replaces one that
+// owner's data key if there is none, also if it is given no secrets. A secret's origin is
+// stored and authenticated with it. It replaces a data key that
 // is damaged only if it sets every secret that the owner has; delete those that are not
 // known any more before.
 // Faults: Conflict, naming the secrets that are lost with the data key.
@@ -88,9 +89,9 @@ func (v *Vault) put(ctx context.Context, tx *database.Tx, account identity.Accou
 	}
 	for name, s := range secrets {
 		_, err := tx.ExecContext(ctx,
-			`INSERT INTO secrets (account_id, owner_id, name, sealed, updated_at) VALUES ($1, $2, $3, $4, $5)
-			 ON CONFLICT (account_id, owner_id, name) DO UPDATE SET sealed = excluded.sealed, updated_at = excluded.updated_at`,
-			account, owner, name, seal(aead, []byte(s.Reveal()), secretData(account, owner, name)), database.Millis(time.Now()))
+			`INSERT INTO secrets (account_id, owner_id, name, sealed, updated_at, origin) VALUES ($1, $2, $3, $4, $5, $6)
+			 ON CONFLICT (account_id, owner_id, name) DO UPDATE SET sealed = excluded.sealed, updated_at = excluded.updated_at, origin = excluded.origin`,
+			account, owner, name, seal(aead, []byte(s.Reveal()), secretData(account, owner, name, s.origin)), database.Millis(time.Now()), s.origin)
 		if err != nil {
 			return fmt.Errorf("store secret %s: %w", name, err)
 		}
@@ -120,14 +121,7 @@ func raiseRevision(ctx context.Context, tx *database.Tx, account identity.Accoun
 	return nil
 }
 
-// Names lists the names of an owner's secrets, sorted. It decrypts nothing.
-func (v *Vault) Names(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) ([]provider.SecretName, error) {
-	if err := checkAccount(account); err != nil {
-		return nil, err
-	}
-	return v.names(ctx, q, account, owner)
-}
-
+// names lists the names of an owner's secrets, sorted. It decrypts nothing.
 func (v *Vault) names(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) ([]provider.SecretName, error) {
 	return database.All(ctx, q, database.Scalar[provider.SecretName],
 		`SELECT name FROM secrets WHERE account_id = $1 AND owner_id = $2 ORDER BY name`, account, owner)
@@ -258,14 +252,18 @@ func newAEAD(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// keyData and secretData return the additional data of a box: what it belongs to. Ids
-// and names contain no NUL, so two owners never have the same additional data.
+// keyData and secretData return the additional data of a box: what it belongs to. Ids,
+// names and origins contain no NUL, so two owners never have the same additional data.
 func keyData(account identity.AccountID, owner OwnerID) []byte {
 	return additionalData(string(account), string(owner))
 }
 
-func secretData(account identity.AccountID, owner OwnerID, name provider.SecretName) []byte {
-	return additionalData(string(account), string(owner), string(name))
+// Secrets from before origins were stored have none in their additional data.
+func secretData(account identity.AccountID, owner OwnerID, name provider.SecretName, o provider.Origin) []byte {
+	if o == "" {
+		return additionalData(string(account), string(owner), string(name))
+	}
+	return additionalData(string(account), string(owner), string(name), string(o))
 }
 
 func additionalData(parts ...string) []byte {

@@ -63,7 +63,7 @@ func TestSecretCopiedToAnotherOwnerCannotBeOpened(t *testing.T) {
 	tx(t, db, func(tx *database.Tx) error {
 		for _, move := range []string{
 			`INSERT INTO data_keys SELECT 'b', '9', master_id, sealed, created_at, revision FROM data_keys`,
-			`INSERT INTO secrets SELECT 'b', '9', name, sealed, updated_at FROM secrets`,
+			`INSERT INTO secrets SELECT 'b', '9', name, sealed, updated_at, origin FROM secrets`,
 		} {
 			if _, err := tx.ExecContext(t.Context(), move); err != nil {
 				return err
@@ -129,13 +129,13 @@ func TestReadWithAnotherMasterKeyNamesIt(t *testing.T) {
 	}
 }
 
-func TestDeleteAndNames(t *testing.T) {
+func TestDeleteRemovesSecrets(t *testing.T) {
 	v, db := newVault(t), databasetest.New(t)
 	put(t, v, db, "a", "1", "b", "x")
 	put(t, v, db, "a", "1", "a", "x")
 	tx(t, db, func(tx *database.Tx) error { return v.Delete(context.Background(), tx, "a", "1", "b", "none") })
-	if names, err := v.Names(t.Context(), db, "a", "1"); err != nil || fmt.Sprint(names) != "[a]" {
-		t.Fatal(names, err)
+	if left, err := v.Origins(t.Context(), db, "a", "1"); err != nil || fmt.Sprint(left) != "map[1:map[a:]]" {
+		t.Fatal(left, err)
 	}
 }
 
@@ -178,5 +178,43 @@ func TestConcurrentPutsShareOneDataKey(t *testing.T) {
 	secrets, err := v.Read(t.Context(), db, "a", "1")
 	if err != nil || len(secrets) != writers {
 		t.Errorf("%d secrets of %d can be read: %v", len(secrets), writers, err)
+	}
+}
+
+func TestOriginIsStoredAndAuthenticatedWithASecret(t *testing.T) {
+	v, db := newVault(t), databasetest.New(t)
+	tx(t, db, func(tx *database.Tx) error {
+		return v.Put(t.Context(), tx, "a", "1", map[provider.SecretName]vault.Secret{
+			provider.OpenAIKey: vault.NewSecret("key").For("https://one.test"), "OTHER": vault.NewSecret("x"),
+		})
+	})
+	got, err := v.Read(t.Context(), db, "a", "1")
+	if err != nil || got[provider.OpenAIKey].Origin() != "https://one.test" || got["OTHER"].Origin() != "" {
+		t.Fatal(got[provider.OpenAIKey].Origin(), err)
+	}
+	origins, err := v.Origins(t.Context(), db, "a", "1", "2")
+	if err != nil || fmt.Sprint(origins) != "map[1:map[OTHER: openaiApiKey:https://one.test] 2:map[]]" {
+		t.Error(origins, err)
+	}
+	for _, origin := range []string{"https://two.test", ""} {
+		tx(t, db, func(tx *database.Tx) error {
+			_, err := tx.ExecContext(t.Context(), `UPDATE secrets SET origin = $1 WHERE name = 'openaiApiKey'`, origin)
+			return err
+		})
+		if _, err := v.Read(t.Context(), db, "a", "1"); err == nil {
+			t.Errorf("a key whose origin was changed to %q in the database was opened", origin)
+		}
+	}
+}
+
+func TestListUnboundFindsKeysWithoutAnOrigin(t *testing.T) {
+	v, db := newVault(t), databasetest.New(t)
+	put(t, v, db, "a", "1", provider.GoogleKey, "old")
+	put(t, v, db, "a", "2", "CRM_TOKEN", "no key")
+	tx(t, db, func(tx *database.Tx) error {
+		return v.Put(t.Context(), tx, "a", "3", map[provider.SecretName]vault.Secret{provider.OpenAIKey: vault.NewSecret("key").For("https://one.test")})
+	})
+	if found, err := v.ListUnbound(t.Context(), db); err != nil || fmt.Sprint(found) != "[{a 1}]" {
+		t.Error(found, err)
 	}
 }

@@ -27,7 +27,7 @@ type Settings struct {
 	BaseURL string        // scheme, host and an optional path that every request's path follows
 	HTTP    *http.Client  // decides which addresses may be dialled; nil: http.DefaultClient
 	Timeout time.Duration // of one request, including its response body; 0: 30 s
-	Token   vault.Secret  // sent as a bearer token, only to the host of BaseURL
+	Token   vault.Secret  // sent as a bearer token, only to the origin of BaseURL
 }
 
 const (
@@ -66,8 +66,8 @@ func New(s Settings) (*Client, error) {
 
 // checkRedirect returns a redirect policy that refuses more than maxRedirects
 // redirects and a redirect from https to http, and then applies next. It removes the
-// token from requests to another host: net/http would send it to another port and to
-// any subdomain.
+// token from requests to another origin: net/http would send it to another port, with
+// another scheme, and to any subdomain.
 func (c *Client) checkRedirect(next func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
 	return func(to *http.Request, via []*http.Request) error {
 		if len(via) >= maxRedirects {
@@ -76,7 +76,7 @@ func (c *Client) checkRedirect(next func(*http.Request, []*http.Request) error) 
 		if via[0].URL.Scheme == "https" && to.URL.Scheme != "https" {
 			return errors.New("a redirect leads from https to http")
 		}
-		if to.URL.Host != c.base.Host {
+		if !c.isOrigin(to.URL) {
 			to.Header.Del("Authorization")
 		}
 		if next != nil {
@@ -84,6 +84,11 @@ func (c *Client) checkRedirect(next func(*http.Request, []*http.Request) error) 
 		}
 		return nil
 	}
+}
+
+// isOrigin reports whether a URL has the scheme, host and port of the base.
+func (c *Client) isOrigin(u *url.URL) bool {
+	return u.Scheme == c.base.Scheme && u.Host == c.base.Host
 }
 
 // URL returns the address of a path below the base; the parts are escaped.
@@ -160,7 +165,7 @@ func (c *Client) do(ctx context.Context, method, address, accept string, body []
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if !c.token.Empty() && req.URL.Host == c.base.Host {
+	if !c.token.Empty() && c.isOrigin(req.URL) {
 		req.Header.Set("Authorization", "Bearer "+c.token.Reveal())
 	}
 	resp, err := c.http.Do(req)

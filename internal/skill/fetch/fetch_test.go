@@ -53,6 +53,28 @@ func TestTokenIsSentOnlyToTheBaseHost(t *testing.T) {
 	}
 }
 
+// transport is an http.RoundTripper.
+type transport func(*http.Request) *http.Response
+
+// RoundTrip implements http.RoundTripper.
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }
+
+func TestTokenIsNotSentWithAnotherScheme(t *testing.T) {
+	sent := map[string]string{}
+	plainToTLS := transport(func(r *http.Request) *http.Response {
+		sent[r.URL.Scheme] = r.Header.Get("Authorization")
+		res := httptest.NewRecorder()
+		if r.URL.Scheme == "http" {
+			http.Redirect(res, r, "https://hub.test/x", http.StatusFound)
+		}
+		return res.Result()
+	})
+	c := newClient(t, fetch.Settings{BaseURL: "http://hub.test", Token: vault.NewSecret("tok"), HTTP: &http.Client{Transport: plainToTLS}})
+	if _, err := c.Get(t.Context(), c.URL(nil, "x"), "*/*", 10); err != nil || sent["http"] != "Bearer tok" || sent["https"] != "" {
+		t.Errorf("%q, %v", sent, err)
+	}
+}
+
 func TestRedirectFromHTTPSToHTTPIsRefused(t *testing.T) {
 	plain := startServer(t, func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") })
 	secure := httptest.NewTLSServer(http.RedirectHandler(plain.URL, http.StatusFound))

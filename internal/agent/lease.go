@@ -63,12 +63,13 @@ func (s *Store) lease(ctx context.Context, statement string, args ...any) error 
 const usePrecision = time.Minute
 
 // MarkUsed writes that a turn of a starts, unless the record says so of the last minute.
+// A record that says so of a later time was written before the clock was set back.
 func (s *Store) MarkUsed(ctx context.Context, a Agent, at time.Time) error {
-	if at.Sub(a.LastUsedAt) < usePrecision {
+	if at.Sub(a.LastUsedAt).Abs() < usePrecision {
 		return nil
 	}
 	return s.db.Tx(ctx, "agent.mark_used", func(ctx context.Context, tx *database.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE agents SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1`, database.Millis(at), a.ID)
+		_, err := tx.ExecContext(ctx, `UPDATE agents SET last_used_at = $1 WHERE id = $2`, database.Millis(at), a.ID)
 		return err
 	})
 }

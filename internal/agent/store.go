@@ -327,6 +327,9 @@ const pollInterval = 2 * time.Second
 // returns the record that it read last. Errors: sql.ErrNoRows, once the agent is
 // removed.
 func (s *Store) Await(ctx context.Context, id identity.AgentID, done func(Agent) bool) (Agent, error) {
+	if a, err := s.FindByID(ctx, s.db, id); err == nil && done(a) { // most callers need not wait
+		return a, nil
+	}
 	changed, stop := s.events.Subscribe(event.AgentTopic(id))
 	defer stop()
 	poll := time.NewTicker(pollInterval)

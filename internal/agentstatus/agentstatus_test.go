@@ -27,7 +27,7 @@ func status(t *testing.T, e *agenttest.Env, id identity.AgentID) client.LiveStat
 
 func TestStatusWithoutAReportInspectsTheGateway(t *testing.T) {
 	e := agenttest.New(t, func(s *agenttest.Settings) {
-		s.Limits, s.Interval, s.Timing = runtime.Limits{MemoryBytes: 512 << 20}, time.Hour, reconciler.Timing{Backoff: time.Hour}
+		s.Limits, s.Interval, s.Timing = runtime.Limits{MemoryBytes: 512 << 20}, time.Hour, reconciler.Timing{Backoff: time.Minute}
 	})
 	a := e.Create("ada")
 	e.Driver.SetUsage(a.ID, 128<<20, time.Second)

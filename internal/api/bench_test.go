@@ -138,6 +138,9 @@ func (k *keyPool) next() *caller {
 func BenchmarkFiftyTurns(b *testing.B) {
 	const atOnce = 50
 	path := filepath.Join(b.TempDir(), "agento.db")
+	if _, err := database.Migrate(b.Context(), path); err != nil {
+		b.Fatal(err)
+	}
 	var transactions atomic.Int64
 	db, err := database.Open(b.Context(), database.Settings{Path: path, Observe: func(kind string, _ time.Duration) {
 		if strings.HasPrefix(kind, "chat.") {

@@ -23,10 +23,18 @@ func scanSession(r database.Row) (Session, error) {
 	return s, err
 }
 
+// damagedSession keeps a session whose start cannot be decoded.
+func damagedSession(s *Session, _ error) (row string, keep bool) {
+	return "session " + string(s.ID), true
+}
+
+// damagedMessage keeps a message whose time cannot be decoded.
+func damagedMessage(*Message, error) (row string, keep bool) { return "a message", true }
+
 // findSession returns a session of an agent that exists for the caller. If peer is not
 // empty, the session must be that peer's. Faults: NotFound.
 func findSession(ctx context.Context, q database.Reader, caller Caller, agent identity.AgentID, id identity.SessionID, peer string) (Session, error) {
-	s, err := database.One(ctx, q, scanSession,
+	s, err := database.OneReadable(ctx, q, scanSession, damagedSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND id = $3 AND ($4 = '' OR peer_id = $4) AND ($5 = '' OR entry = $5)`,
 		caller.AccountID, agent, id, peer, caller.visible())
 	if errors.Is(err, sql.ErrNoRows) {
@@ -38,7 +46,7 @@ func findSession(ctx context.Context, q database.Reader, caller Caller, agent id
 // latestSession returns the session that was started last of those with the owner and
 // the entry of v. Errors: sql.ErrNoRows.
 func latestSession(ctx context.Context, q database.Reader, v Session) (Session, error) {
-	return database.One(ctx, q, scanSession,
+	return database.OneReadable(ctx, q, scanSession, damagedSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND owner = $3 AND entry = $4 ORDER BY started_at DESC, id DESC LIMIT 1`,
 		v.AccountID, v.AgentID, v.Owner, v.Entry)
 }
@@ -46,7 +54,7 @@ func latestSession(ctx context.Context, q database.Reader, v Session) (Session, 
 // sessionByGatewayKey returns the session with a key in its agent's gateway.
 // Errors: sql.ErrNoRows.
 func sessionByGatewayKey(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, key string) (Session, error) {
-	return database.One(ctx, q, scanSession,
+	return database.OneReadable(ctx, q, scanSession, damagedSession,
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND gateway_key = $3`, account, agent, key)
 }
 
@@ -65,7 +73,7 @@ func insertSession(ctx context.Context, tx *database.Tx, s Session) error {
 func listSessions(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, limit int) ([]Session, int, error) {
 	const where = ` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR entry = $3)`
 	args := []any{account, agent, entry}
-	all, err := database.All(ctx, q, scanSession, `SELECT `+sessionColumns+where+` ORDER BY started_at DESC, id DESC LIMIT $4`, append(args[:len(args):len(args)], limit)...)
+	all, err := database.AllReadable(ctx, q, scanSession, damagedSession, `SELECT `+sessionColumns+where+` ORDER BY started_at DESC, id DESC LIMIT $4`, append(args[:len(args):len(args)], limit)...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -96,7 +104,7 @@ func listMessages(ctx context.Context, q database.Reader, account identity.Accou
 	const where = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4
 		AND ($5 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = messages.session_id AND entry = $5))`
 	args := []any{account, agent, session, database.Millis(since), entry}
-	all, err := database.All(ctx, q, scanMessage,
+	all, err := database.AllReadable(ctx, q, scanMessage, damagedMessage,
 		`SELECT role, content, at FROM (SELECT role, content, at, seq`+where+` ORDER BY at DESC, seq DESC LIMIT $6) AS last ORDER BY at, seq`,
 		append(args[:len(args):len(args)], limit)...)
 	if err != nil {

@@ -30,6 +30,9 @@ func scanTurn(r database.Row) (Turn, error) {
 	return t, err
 }
 
+// damagedTurn keeps a turn whose numbers or times cannot be decoded.
+func damagedTurn(t *Turn, _ error) (row string, keep bool) { return "turn " + string(t.ID), true }
+
 // insertTurn inserts a new turn and returns its state: running, held by holder, if the
 // session has no other turn that waits or runs, otherwise queued.
 func insertTurn(ctx context.Context, tx *database.Tx, t Turn, holder string) (State, error) {
@@ -83,7 +86,7 @@ const ofEntry = `($3 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = 
 // findTurn returns a turn of an agent, in a session of an entry unless that is empty.
 // Faults: NotFound.
 func findTurn(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, id identity.TurnID) (Turn, error) {
-	t, err := database.One(ctx, q, scanTurn, `SELECT `+turnColumns+` FROM turns WHERE account_id = $1 AND agent_id = $2 AND `+ofEntry+` AND id = $4`, account, agent, entry, id)
+	t, err := database.OneReadable(ctx, q, scanTurn, damagedTurn, `SELECT `+turnColumns+` FROM turns WHERE account_id = $1 AND agent_id = $2 AND `+ofEntry+` AND id = $4`, account, agent, entry, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return t, fault.New(fault.NotFound, "There is no turn %q here. List them with GET /v1/agents/%s/chat/turns.", id, agent)
 	}
@@ -95,7 +98,7 @@ func findTurn(ctx context.Context, q database.Reader, account identity.AccountID
 func listTurns(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, state State, session identity.SessionID, limit int) ([]Turn, int, error) {
 	const where = ` FROM turns WHERE account_id = $1 AND agent_id = $2 AND ` + ofEntry + ` AND ($4 = '' OR state = $4) AND ($5 = '' OR session_id = $5)`
 	args := []any{account, agent, entry, state, session}
-	all, err := database.All(ctx, q, scanTurn, `SELECT `+turnColumns+where+` ORDER BY position DESC LIMIT $6`, append(args[:len(args):len(args)], limit)...)
+	all, err := database.AllReadable(ctx, q, scanTurn, damagedTurn, `SELECT `+turnColumns+where+` ORDER BY position DESC LIMIT $6`, append(args[:len(args):len(args)], limit)...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -115,7 +118,7 @@ func answerOf(ctx context.Context, q database.Reader, id identity.TurnID) (strin
 // claimNext makes the first queued turn of a session running, held by holder, if no
 // other one runs. Errors: sql.ErrNoRows.
 func claimNext(ctx context.Context, tx *database.Tx, session identity.SessionID, holder string, now time.Time) (Turn, error) {
-	return database.One(ctx, tx, scanTurn,
+	return database.OneReadable(ctx, tx, scanTurn, damagedTurn,
 		`UPDATE turns SET state = 'running', holder = $2, lease_until = $3, started_at = $4
 		 WHERE position = (SELECT position FROM turns WHERE session_id = $1 AND state = 'queued' AND state IN ('queued', 'running') ORDER BY position LIMIT 1)
 		 AND NOT EXISTS (SELECT 1 FROM turns WHERE session_id = $1 AND state = 'running' AND state IN ('queued', 'running'))
@@ -180,18 +183,25 @@ type storedPieces struct {
 
 func (p storedPieces) text() string { return strings.Join(p.pieces, "") }
 
+func scanPieces(r database.Row) (storedPieces, error) {
+	var p storedPieces
+	var text string
+	var at int64
+	if err := r.Scan(&text, &at); err != nil {
+		return p, err
+	}
+	p.at = database.Time(at)
+	if err := json.Unmarshal([]byte(text), &p.pieces); err != nil {
+		return p, &database.ColumnError{Column: "pieces", Err: err}
+	}
+	return p, nil
+}
+
+// readPieces returns the stored pieces of a turn, without those that cannot be decoded.
 func readPieces(ctx context.Context, q database.Reader, id identity.TurnID) (storedPieces, error) {
 	var all storedPieces
-	rows, err := database.All(ctx, q, func(r database.Row) (storedPieces, error) {
-		var p storedPieces
-		var text string
-		var at int64
-		if err := r.Scan(&text, &at); err != nil {
-			return p, err
-		}
-		p.at = database.Time(at)
-		return p, json.Unmarshal([]byte(text), &p.pieces)
-	}, `SELECT pieces, at FROM turn_pieces WHERE turn_id = $1 ORDER BY seq`, id)
+	rows, err := database.AllReadable(ctx, q, scanPieces, func(*storedPieces, error) (string, bool) { return "pieces of turn " + string(id), true },
+		`SELECT pieces, at FROM turn_pieces WHERE turn_id = $1 ORDER BY seq`, id)
 	if err != nil {
 		return all, fmt.Errorf("read pieces: %w", err)
 	}
@@ -216,7 +226,7 @@ func renewLeases(ctx context.Context, tx *database.Tx, holder string, now time.T
 // abandonedTurns returns the turns of every account whose holder is gone; see
 // endAbandonedTurn.
 func abandonedTurns(ctx context.Context, q database.Reader, alive string, now time.Time) ([]Turn, error) {
-	return database.All(ctx, q, scanTurn,
+	return database.AllReadable(ctx, q, scanTurn, damagedTurn,
 		`SELECT `+turnColumns+` FROM turns WHERE state = 'running' AND state IN ('queued', 'running') AND (lease_until <= $1 OR $2 <> '' AND holder <> $2) ORDER BY position`,
 		database.Millis(now), alive)
 }
@@ -224,7 +234,7 @@ func abandonedTurns(ctx context.Context, q database.Reader, alive string, now ti
 // waitingTurns returns the queued turns of every account in sessions in which no turn
 // runs, in order.
 func waitingTurns(ctx context.Context, q database.Reader) ([]Turn, error) {
-	return database.All(ctx, q, scanTurn,
+	return database.AllReadable(ctx, q, scanTurn, damagedTurn,
 		`SELECT `+turnColumns+` FROM turns AS t WHERE state = 'queued' AND state IN ('queued', 'running')
 		 AND NOT EXISTS (SELECT 1 FROM turns WHERE session_id = t.session_id AND state = 'running' AND state IN ('queued', 'running')) ORDER BY position`)
 }
@@ -237,7 +247,7 @@ func keysOfOpenTurns(ctx context.Context, q database.Reader) ([]identity.KeyID, 
 
 // openTurnsOf returns the turns of a key that wait or run, those that wait first.
 func openTurnsOf(ctx context.Context, q database.Reader, key identity.KeyID) ([]Turn, error) {
-	return database.All(ctx, q, scanTurn,
+	return database.AllReadable(ctx, q, scanTurn, damagedTurn,
 		`SELECT `+turnColumns+` FROM turns WHERE state IN ('queued', 'running') AND key_id = $1 ORDER BY state, position`, key)
 }
 
@@ -273,6 +283,6 @@ func endedTurnsWithPieces(ctx context.Context, q database.Reader, before time.Ti
 
 // queuedTurns returns the queued turns of every account with that onDisconnect.
 func queuedTurns(ctx context.Context, q database.Reader, onDisconnect string) ([]Turn, error) {
-	return database.All(ctx, q, scanTurn,
+	return database.AllReadable(ctx, q, scanTurn, damagedTurn,
 		`SELECT `+turnColumns+` FROM turns WHERE state = 'queued' AND state IN ('queued', 'running') AND on_disconnect = $1 ORDER BY position`, onDisconnect)
 }

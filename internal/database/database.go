@@ -171,8 +171,12 @@ func (db *DB) QueryContext(ctx context.Context, query string, args ...any) (*sql
 	return db.read.QueryContext(ctx, query, args...)
 }
 
-// QueryRowContext implements Reader.
+// QueryRowContext implements Reader. A query that runs is not interrupted when ctx ends:
+// reading one row is short, and the driver would need a goroutine for each.
 func (db *DB) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if ctx.Err() == nil {
+		ctx = context.WithoutCancel(ctx)
+	}
 	if s := db.statement(ctx, query); s != nil {
 		return s.QueryRowContext(ctx, args...)
 	}

@@ -77,7 +77,7 @@ func (l *Log) Repeated(ctx context.Context, q database.Reader, actor identity.Ac
 	if actor.Request == "" {
 		return Event{}, false, nil
 	}
-	e, err = database.One(ctx, q, scan,
+	e, err = database.OneReadable(ctx, q, scan, damaged,
 		`SELECT `+columns+` FROM events WHERE account_id = $1 AND request_id = $2 AND request_id <> '' ORDER BY seq LIMIT 1`, actor.AccountID, actor.Request)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Event{}, false, nil
@@ -143,7 +143,7 @@ func (l *Log) List(ctx context.Context, account identity.AccountID, f Filter) ([
 	args = append(args, f.Limit)
 	query := fmt.Sprintf(`SELECT `+columns+` FROM events WHERE %s ORDER BY seq DESC LIMIT $%d`,
 		strings.Join(where, " AND "), len(args))
-	return database.All(ctx, l.db, scan, query, args...)
+	return database.AllReadable(ctx, l.db, scan, damaged, query, args...)
 }
 
 const columns = `seq, account_id, topic, kind, actor, data, at`
@@ -159,10 +159,16 @@ func scan(r database.Row) (Event, error) {
 	e.Actor = identity.ParseActor(account, actor)
 	e.At = database.Time(at)
 	if err := json.Unmarshal([]byte(data), &e.Data); err != nil {
-		return e, fmt.Errorf("event %d: %w", e.Seq, err)
+		return e, &database.ColumnError{Column: "data", Err: err}
 	}
 	if e.Data == nil { // it was appended without data
 		e.Data = map[string]any{}
 	}
 	return e, nil
+}
+
+// damaged keeps an event whose row cannot be decoded, with a text that says so.
+func damaged(e *Event, err error) (row string, keep bool) {
+	e.Data = map[string]any{"damaged": database.DescribeDamage(err)}
+	return fmt.Sprintf("event %d", e.Seq), true
 }

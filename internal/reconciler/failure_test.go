@@ -105,7 +105,7 @@ func TestRefusedConfigIsNotTriedAgain(t *testing.T) {
 
 func TestOutOfMemoryNamesTheLimit(t *testing.T) {
 	agenttest.InBubble(t, func(s *agenttest.Settings) {
-		s.Timing, s.Limits = reconciler.Timing{Backoff: time.Hour}, runtime.Limits{MemoryBytes: 512 << 20}
+		s.Timing, s.Limits = reconciler.Timing{Backoff: time.Minute}, runtime.Limits{MemoryBytes: 512 << 20}
 	}, func(t *testing.T, e *agenttest.Env) {
 		a := e.Create("ada")
 		e.Driver.KillForMemory(a.ID)

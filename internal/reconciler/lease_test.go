@@ -13,6 +13,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agenttest"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/reconciler"
 )
@@ -170,6 +171,13 @@ func TestTurnMarksTheAgentAsUsed(t *testing.T) {
 		third := turn()
 		if first.IsZero() || !second.Equal(first) || third.Sub(first) < time.Minute {
 			t.Errorf("%s, %s, %s", first, second, third)
+		}
+		e.Must(e.DB.Tx(t.Context(), "reconciler.test", func(ctx context.Context, tx *database.Tx) error {
+			_, err := tx.ExecContext(ctx, `UPDATE agents SET last_used_at = $1`, database.Millis(time.Now().Add(24*time.Hour)))
+			return err
+		}))
+		if now := turn(); now.After(time.Now()) {
+			t.Errorf("after the clock was set back, the agent was used at %s, which is in the future", now)
 		}
 	})
 }

@@ -41,7 +41,7 @@ const maxBackoff = time.Minute
 
 // backoff returns how long to wait after the nth failure in a row, counted from 1.
 func (t Timing) backoff(n int) time.Duration {
-	d := t.Backoff
+	d := min(t.Backoff, maxBackoff)
 	for range n - 1 {
 		if d *= 2; d >= maxBackoff {
 			return maxBackoff

@@ -107,7 +107,7 @@ func (in *installation) run(args ...string) string {
 // start starts the server and returns when it prints its address.
 func (in *installation) start() {
 	in.t.Helper()
-	cmd := in.program("serve", "--listen=127.0.0.1:0", "--allow-private-endpoints", "--require-sandbox", "--log-level=debug", "--telegram-url="+in.bot.URL)
+	cmd := in.program("serve", "--listen=127.0.0.1:0", "--allow-private-endpoints", "--log-level=debug", "--telegram-url="+in.bot.URL)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		in.t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/vault"
 )
 
@@ -23,10 +24,13 @@ type devCommand struct{ serveFlags }
 // them without a sandbox as an ordinary user. If it is root, it becomes one first.
 func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
 	missing := c.checkIsolation()
-	if missing != nil && os.Getuid() == 0 {
+	switch isolation := (*runtime.IsolationError)(nil); {
+	case missing == nil:
+	case !errors.As(missing, &isolation):
+		return missing
+	case os.Getuid() == 0:
 		return becomeOrdinaryUser()
-	}
-	if missing != nil {
+	default:
 		if _, err := fmt.Fprintf(t.err, "Agents run WITHOUT A SANDBOX and can read and change what the user with id %d can: %v\n", os.Getuid(), missing); err != nil {
 			return err
 		}

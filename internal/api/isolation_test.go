@@ -44,7 +44,7 @@ func TestAgentsCannotBeIsolated(t *testing.T) {
 	if got := who.do("GET", "/v1/agents/"+ada, nil).expect(200).field("data.status"); got != "running" {
 		t.Errorf("the agent that ran is %s", got)
 	}
-	who.do("GET", "/v1/agents/"+ada+"/chat/history", nil).expect(200)
+	who.do("GET", "/v1/agents/"+ada+"/chat/messages", nil).expect(200)
 	if env.driver.RunningCount() != 2 {
 		t.Errorf("%d gateways run", env.driver.RunningCount())
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // CheckIsolation returns why this machine cannot isolate gateways, or nil.
-// Errors: *runtime.IsolationError.
+// Errors: *runtime.IsolationError, if it is that.
 func (Flags) CheckIsolation() error {
 	d, err := openTemporary()
 	if err != nil {
@@ -24,7 +24,7 @@ func openTemporary() (*Driver, error) {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	return New(Settings{Dir: dir, Command: []string{"true"}})
+	return New(Settings{Dir: dir, Command: []string{"/bin/sh"}})
 }
 
 // Check checks how this machine can separate gateways from each other. To run without

@@ -116,6 +116,6 @@ func becomeOrdinaryUser() error {
 		}
 	}
 	// The path of the program may be in a directory that the user cannot enter.
-	err = syscall.Exec("/proc/self/exe", os.Args, u.environ())
+	err = syscall.Exec("/proc/self/exe", os.Args, u.environ()) //nolint:gosec // it is this program, with its own arguments
 	return fmt.Errorf("start again as the user %s: %w", u.name, err)
 }

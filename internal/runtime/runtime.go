@@ -143,7 +143,8 @@ type Home interface {
 	// ReadFile returns the content of a file. Errors: ErrTooLarge if the file is
 	// longer than limit bytes, fs.ErrNotExist if it is missing.
 	ReadFile(path string, limit int64) ([]byte, error)
-	// WriteFile replaces a file atomically. It creates missing directories.
+	// WriteFile replaces a file atomically. It creates missing directories, and moves
+	// aside what of the agent's is in the way.
 	WriteFile(path string, data []byte) error
 	// ReadDir returns the entries of a directory, sorted by name. A missing
 	// directory has none.

@@ -13,10 +13,9 @@ GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 
 .PHONY: run test build check lint fmt deadcode bench chaos fuzz model clean
 
-run: ## Install the agent runtime, build, and start a server to try.
+run: ## Install what is missing, build, and start a server to try.
 	sh scripts/needs.sh run
 	$(MAKE) build
-	$(BINARY) install
 	$(BINARY) dev
 
 build:

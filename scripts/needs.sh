@@ -1,19 +1,27 @@
 #!/bin/sh
-# Installs what running or testing agento needs, where it is missing
-# and this machine lets us. Says what to install by hand where it does not.
+# Installs what running (needs.sh run) or testing (needs.sh test) agento needs, where it
+# is missing and this machine lets us. Says what to install by hand where it does not.
+# agento dev can run without a sandbox, the tests cannot.
 set -eu
 
 command -v go >/dev/null || { echo "agento needs Go 1.26 or newer: https://go.dev/dl" >&2; exit 1; }
+wants=""
 command -v npm >/dev/null || wants="npm"
-command -v bwrap >/dev/null || wants="${wants:-} bubblewrap"
-[ -n "${wants:-}" ] || exit 0
-
-if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-	echo "installing:$wants"
-	export DEBIAN_FRONTEND=noninteractive
-	# shellcheck disable=SC2086 # a list of packages
-	apt-get install -y -qq $wants >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq $wants >/dev/null; }
-elif [ "$(uname)" = Linux ]; then
-	echo "missing:$wants (on Debian and Ubuntu: sudo apt-get install$wants)" >&2
-	case "$wants" in *npm*) exit 1 ;; esac
+if [ "$(uname)" = Linux ]; then
+	command -v bwrap >/dev/null || wants="$wants bubblewrap"
+	command -v setpriv >/dev/null || wants="$wants util-linux"
 fi
+[ -n "$wants" ] || exit 0
+
+root=""
+[ "$(id -u)" = 0 ] || root="sudo -n" # which asks for no password
+# shellcheck disable=SC2086 # $root and $wants are lists of words
+if command -v apt-get >/dev/null && $root true 2>/dev/null; then
+	echo "installing: $wants"
+	install="$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $wants"
+	if $install >/dev/null 2>&1 || { $root apt-get update -qq && $install >/dev/null; }; then
+		exit 0
+	fi
+fi
+echo "missing: $wants (on Debian and Ubuntu: sudo apt-get install $wants)" >&2
+command -v npm >/dev/null && [ "${1:-}" = run ]

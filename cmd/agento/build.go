@@ -42,11 +42,12 @@ import (
 	"agento.host/agento/internal/workspace"
 )
 
-// devModel is the scripted model of the dev command; the zero devModel is none.
-type devModel struct {
-	key  vault.Secret
-	url  string
-	addr netip.AddrPort
+// devSettings are what the dev command adds to a server; the zero devSettings is nothing.
+type devSettings struct {
+	key         vault.Secret // of the scripted model
+	url         string
+	addr        netip.AddrPort
+	unsandboxed bool // the machine cannot isolate agents
 }
 
 // resources are what a server holds open. Close releases them in reverse order.
@@ -76,7 +77,7 @@ func (r *resources) Close() error {
 
 // openResources opens the data directory, the driver and the listeners.
 // It closes what it has opened if it fails.
-func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources, err error) {
+func openResources(ctx context.Context, f serveFlags, dev devSettings, t *terminal) (_ *resources, err error) {
 	r := &resources{log: logger(t, f.LogLevel)}
 	defer func() {
 		if err != nil {
@@ -92,6 +93,9 @@ func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources
 	if r.secrets, err = vault.Open(ctx, r.db, *f.keySource()); err != nil {
 		return nil, err
 	}
+	if err := f.decideIsolation(ctx, r.db, dev); err != nil {
+		return nil, err
+	}
 	openClaw, err := install.Install(ctx, install.Settings{Dir: f.RuntimeDir, Progress: t.err})
 	if err != nil {
 		return nil, fmt.Errorf("install the agent runtime: %w", err)
@@ -103,6 +107,7 @@ func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources
 	}
 	r.driver, err = f.open(runtime.Settings{
 		Installation: r.db.Installation(), Dir: agents, Command: openClaw.Command(f.Lean), ReadOnly: openClaw.Dirs, Log: r.log,
+		Development: dev.unsandboxed,
 	})
 	if err != nil {
 		return nil, err
@@ -126,16 +131,16 @@ func openResources(ctx context.Context, f serveFlags, t *terminal) (_ *resources
 
 // newServer opens the resources of a server and builds its services on them. The
 // server listens, and serves once run is called.
-func newServer(ctx context.Context, f serveFlags, model devModel, t *terminal) (*server, error) {
+func newServer(ctx context.Context, f serveFlags, dev devSettings, t *terminal) (*server, error) {
 	plans, err := f.plans()
 	if err != nil {
 		return nil, err
 	}
-	r, err := openResources(ctx, f, t)
+	r, err := openResources(ctx, f, dev, t)
 	if err != nil {
 		return nil, err
 	}
-	s, err := buildServices(ctx, r, f, model, plans)
+	s, err := buildServices(ctx, r, f, dev, plans)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -148,11 +153,11 @@ func newServer(ctx context.Context, f serveFlags, model devModel, t *terminal) (
 
 // buildServices builds every service from the ones above it: records first, then what
 // runs agents, then what callers use.
-func buildServices(ctx context.Context, r *resources, f serveFlags, model devModel, plans *access.Plans) (*server, error) {
+func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSettings, plans *access.Plans) (*server, error) {
 	secrets := r.secrets
 	guard := netguard.Guard{AllowPrivate: f.AllowPrivateEndpoints}
-	if model.addr.IsValid() {
-		guard.Trusted = []netip.AddrPort{model.addr}
+	if dev.addr.IsValid() {
+		guard.Trusted = []netip.AddrPort{dev.addr}
 	}
 	events := event.NewLog(r.db)
 	accounts := access.New(access.Settings{DB: r.db, Events: events, Plans: plans, Log: r.log})
@@ -175,7 +180,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
 		InternalURL: "http://" + r.internal.Addr().String(), Tools: true,
 		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, TelegramURL: f.TelegramURL,
-		DemoKey: model.key, DemoURL: model.url, Contributors: []gateway.HomeContributor{skillRecords},
+		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords},
 	})
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
 	reconcile := reconciler.New(reconciler.Settings{
@@ -185,7 +190,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, model devMod
 	})
 	agents := agent.New(agent.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Log: r.log,
-		URLs: guard, DemoKey: model.key,
+		URLs: guard, DemoKey: dev.key,
 	})
 	if err := agents.BindKeys(ctx); err != nil {
 		return nil, err

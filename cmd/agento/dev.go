@@ -10,6 +10,7 @@ import (
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/vault"
 )
 
@@ -19,8 +20,21 @@ const demoKey = "sk-ant-dev"
 type devCommand struct{ serveFlags }
 
 // Run serves with a temporary account and a scripted model. Without --data it removes
-// everything at the end, including gateways.
+// everything at the end, including gateways. Where agents cannot be isolated, it runs
+// them without a sandbox as an ordinary user. If it is root, it becomes one first.
 func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
+	missing := c.checkIsolation()
+	switch isolation := (*runtime.IsolationError)(nil); {
+	case missing == nil:
+	case !errors.As(missing, &isolation):
+		return missing
+	case os.Getuid() == 0:
+		return becomeOrdinaryUser()
+	default:
+		if _, err := fmt.Fprintf(t.err, "Agents run WITHOUT A SANDBOX and can read and change what the user with id %d can: %v\n", os.Getuid(), missing); err != nil {
+			return err
+		}
+	}
 	temporary := c.Data == defaultData()
 	if temporary {
 		c.Data += "-dev"
@@ -31,7 +45,9 @@ func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, model.Close()) }()
-	s, err := newServer(ctx, c.serveFlags, devModel{key: vault.NewSecret(demoKey), url: model.URL(), addr: model.Addr()}, t)
+	s, err := newServer(ctx, c.serveFlags, devSettings{
+		key: vault.NewSecret(demoKey), url: model.URL(), addr: model.Addr(), unsandboxed: missing != nil,
+	}, t)
 	if err != nil {
 		return err
 	}

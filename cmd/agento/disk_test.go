@@ -261,7 +261,7 @@ func TestDiskFull(t *testing.T) {
 	pid = gatewayPID(t, f.installation, f.ada)
 	f.stop()
 	for i := range 8 {
-		cmd := f.program("serve", "--listen=127.0.0.1:0", "--require-sandbox")
+		cmd := f.program("serve", "--listen=127.0.0.1:0")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

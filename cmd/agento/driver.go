@@ -18,6 +18,8 @@ type driverFlags struct {
 type driverKind interface {
 	Open(s runtime.Settings) (runtime.Driver, error)
 	Check() []runtime.Check
+	// CheckIsolation returns nil if this machine can isolate gateways.
+	CheckIsolation() error
 }
 
 // kinds returns the drivers by the values of --runtime.
@@ -25,10 +27,27 @@ func (f driverFlags) kinds() map[string]driverKind {
 	return map[string]driverKind{"process": f.Process}
 }
 
-func (f driverFlags) open(s runtime.Settings) (runtime.Driver, error) {
+func (f driverFlags) kind() (driverKind, error) {
 	kind, ok := f.kinds()[f.Runtime]
 	if !ok { // the enum of the flag prevents it
 		return nil, fmt.Errorf("--runtime: there is no driver %q", f.Runtime)
 	}
+	return kind, nil
+}
+
+func (f driverFlags) open(s runtime.Settings) (runtime.Driver, error) {
+	kind, err := f.kind()
+	if err != nil {
+		return nil, err
+	}
 	return kind.Open(s)
+}
+
+// checkIsolation returns why this machine cannot isolate gateways, or nil.
+func (f driverFlags) checkIsolation() error {
+	kind, err := f.kind()
+	if err != nil {
+		return err
+	}
+	return kind.CheckIsolation()
 }

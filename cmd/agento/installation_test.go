@@ -33,11 +33,12 @@ const waitTimeout = 4 * time.Minute
 // installation is a data directory and its server process, which can be killed and
 // started again.
 type installation struct {
-	t     *testing.T
-	data  string
-	model *devmodel.Server
-	bot   *openclawtest.Telegram
-	keys  map[string]string // by account
+	t      *testing.T
+	data   string
+	model  *devmodel.Server
+	bot    *openclawtest.Telegram
+	keys   map[string]string // by account
+	passed []*os.File        // that the server inherits
 
 	cmd  *exec.Cmd
 	logs *serverLog
@@ -107,7 +108,8 @@ func (in *installation) run(args ...string) string {
 // start starts the server and returns when it prints its address.
 func (in *installation) start() {
 	in.t.Helper()
-	cmd := in.program("serve", "--listen=127.0.0.1:0", "--allow-private-endpoints", "--require-sandbox", "--log-level=debug", "--telegram-url="+in.bot.URL)
+	cmd := in.program("serve", "--listen=127.0.0.1:0", "--allow-private-endpoints", "--log-level=debug", "--telegram-url="+in.bot.URL)
+	cmd.ExtraFiles = in.passed
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		in.t.Fatal(err)

@@ -16,12 +16,14 @@ import (
 	"github.com/alecthomas/kong"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/runtime/process"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
+	process.MarkCloseOnExec() // what the parent has left open is for none of the programs that are started
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

@@ -65,7 +65,7 @@ type serveCommand struct{ serveFlags }
 // Run serves until it is told to stop. Gateways keep running, and the next start adopts
 // them.
 func (c serveCommand) Run(ctx context.Context, t *terminal) error {
-	s, err := newServer(ctx, c.serveFlags, devModel{}, t)
+	s, err := newServer(ctx, c.serveFlags, devSettings{}, t)
 	if err != nil {
 		return err
 	}

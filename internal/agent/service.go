@@ -30,6 +30,9 @@ const defaultWaitTimeout = 2 * time.Minute
 
 // Gateways is what the service needs of the gateway manager.
 type Gateways interface {
+	// CheckIsolation returns a fault if no gateway can be isolated from others at the
+	// moment. It does not block. Faults: Unavailable.
+	CheckIsolation() error
 	// NeedsRestart reports whether a's running gateway differs from what its record
 	// and its secrets now ask for. It is false for an agent that does not run.
 	NeedsRestart(ctx context.Context, q database.Reader, a Agent) (bool, error)
@@ -126,7 +129,7 @@ type Accepted struct {
 // Create stores a new agent that should run; the reconciler starts its gateway. If the
 // actor's request has created an agent before, Create returns that agent.
 // Faults: Invalid, naming every invalid field; PlanLimit; NotFound, if the agent of an
-// earlier execution was deleted.
+// earlier execution was deleted; Unavailable, if agents cannot be isolated.
 func (s *Service) Create(ctx context.Context, actor identity.Actor, in client.CreateAgentRequest) (Accepted, error) {
 	a, in := s.newAgent(actor.AccountID, in)
 	secrets, err := s.checkNew(ctx, a, in)
@@ -141,6 +144,9 @@ func (s *Service) Create(ctx context.Context, actor identity.Actor, in client.Cr
 			return err
 		} else if ok {
 			a, err = s.store.Find(ctx, tx, actor.AccountID, identity.AgentID(created.Topic.ID()))
+			return err
+		}
+		if err := s.gateways.CheckIsolation(); err != nil {
 			return err
 		}
 		if err := s.checkPlan(ctx, tx, actor.AccountID); err != nil {
@@ -453,7 +459,8 @@ func updatedFields(in client.UpdateAgentRequest) map[string]any {
 }
 
 // Start asks for a running gateway.
-// Faults: NotFound; Conflict, if the record is damaged.
+// Faults: NotFound; Conflict, if the record is damaged; Unavailable, if agents cannot be
+// isolated.
 func (s *Service) Start(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
 	return s.setDesiredState(ctx, actor, id, DesiredRunning, false, "agent.start_requested")
 }
@@ -520,7 +527,7 @@ func (s *Service) recordStop(ctx context.Context, actor identity.Actor, a Agent)
 }
 
 // Restart asks for a new gateway with the latest config, secrets and skills.
-// Faults: NotFound; Conflict, if the record is damaged.
+// Faults: as Start.
 func (s *Service) Restart(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
 	return s.setDesiredState(ctx, actor, id, DesiredRunning, true, "agent.restart_requested")
 }
@@ -532,7 +539,8 @@ func (s *Service) Delete(ctx context.Context, actor identity.Actor, id identity.
 }
 
 // setDesiredState writes a desired state. A damaged agent can only be deleted.
-// Faults: NotFound; Conflict, if the record is damaged.
+// Faults: NotFound; Conflict, if the record is damaged; Unavailable, if the agent should
+// run and agents cannot be isolated.
 func (s *Service) setDesiredState(ctx context.Context, actor identity.Actor, id identity.AgentID, desired DesiredState, restart bool, kind string) (Accepted, error) {
 	var r Accepted
 	err := s.db.Tx(ctx, "agent.set_desired_state", func(ctx context.Context, tx *database.Tx) (err error) {
@@ -548,6 +556,11 @@ func (s *Service) setDesiredState(ctx context.Context, actor identity.Actor, id 
 		}
 		if err := r.CheckReadable(); err != nil && desired != DesiredDeleted {
 			return err
+		}
+		if desired == DesiredRunning {
+			if err := s.gateways.CheckIsolation(); err != nil {
+				return err
+			}
 		}
 		if r.Target, err = s.store.setDesiredState(ctx, tx, r.Agent, desired, restart); err != nil {
 			return err

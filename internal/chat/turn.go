@@ -127,7 +127,7 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 // the session have ended, whether or not somebody follows it.
 // Faults: Invalid, with every invalid field; NotFound, for the agent or the session;
 // Conflict, if the session belongs to a channel; NotRunning; RateLimited, if too many
-// turns are queued; Unavailable, if the server stops.
+// turns are queued; Unavailable, if the server stops or agents cannot be isolated.
 func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.AgentID, in client.ChatRequest) (Turn, error) {
 	a, err := s.agents.Find(ctx, caller.AccountID, agentID)
 	if err != nil {
@@ -138,6 +138,9 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	}
 	contextText, err := checkRequest(in)
 	if err != nil {
+		return Turn{}, err
+	}
+	if err := s.gateways.CheckIsolation(); err != nil {
 		return Turn{}, err
 	}
 	if err := a.CheckRunning(); err != nil {

@@ -6,6 +6,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/vault"
@@ -83,6 +85,20 @@ func NewManager(s Settings) *Manager {
 		contributors: s.Contributors, homes: newHomeLocks(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
 		clients: map[identity.AgentID]*gatewayClient{}, synced: map[identity.AgentID]fileDigests{},
 	}
+}
+
+// retryIsolation is when a caller should try again after a fault of CheckIsolation.
+const retryIsolation = 10 * time.Second
+
+// CheckIsolation implements agent.Gateways.
+func (m *Manager) CheckIsolation() error {
+	err := m.driver.CheckIsolation()
+	if missing := (*runtime.IsolationError)(nil); errors.As(err, &missing) {
+		f := fault.New(fault.Unavailable, "Agents cannot be isolated at the moment: %s. No agent is started and no message is accepted until the operator has changed that. Reading, stopping and deleting work.", missing.Missing)
+		f.RetryAfter = retryIsolation
+		return f.Because(err)
+	}
+	return err
 }
 
 // Prepare fills a's home for the next start.

@@ -134,7 +134,7 @@ func (t Timing) countFailure(a agent.Agent, f failure, now time.Time) agent.Agen
 	a.LastError, a.ErrorCategory = f.message(), f.category
 	a.SpecDigest = "" // it must not be adopted
 	n := len(a.Retry.Failures)
-	if f.final || !f.disk && (n >= t.MaxFailures || a.Retry.Unready >= t.FailureWindow) {
+	if f.final || !f.server && (n >= t.MaxFailures || a.Retry.Unready >= t.FailureWindow) {
 		a.Status, a.ObservedGeneration, a.StoppedAt = client.Errored, a.Generation, now
 		return a
 	}

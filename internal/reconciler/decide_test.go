@@ -132,7 +132,7 @@ func TestCountFailure(t *testing.T) {
 	for name, row := range map[string]struct {
 		retry    agent.Retry
 		final    bool
-		disk     bool
+		server   bool
 		status   client.AgentStatus
 		failures int
 		after    time.Duration
@@ -142,14 +142,14 @@ func TestCountFailure(t *testing.T) {
 		"fifth":                            {retry: agent.Retry{Failures: ago(4, 3, 2, 1)}, status: client.Errored, failures: 5},
 		"old ones":                         {retry: agent.Retry{Failures: ago(time.Hour, 11*time.Minute, time.Minute)}, status: client.Starting, failures: 2, after: 2 * time.Second},
 		"of before the clock was set back": {retry: agent.Retry{Failures: ago(-24*time.Hour, -25*time.Hour)}, status: client.Starting, failures: 1, after: time.Second},
-		"fifth, of a full disk":            {retry: agent.Retry{Failures: ago(4, 3, 2, 1)}, disk: true, status: client.Starting, failures: 5, after: 16 * time.Second},
+		"fifth, of a full disk":            {retry: agent.Retry{Failures: ago(4, 3, 2, 1)}, server: true, status: client.Starting, failures: 5, after: 16 * time.Second},
 		"final":                            {final: true, status: client.Errored, failures: 1},
 		"unready for long":                 {retry: agent.Retry{Unready: 10 * time.Minute}, status: client.Errored, failures: 1},
 		"after missed checks":              {retry: agent.Retry{MissedHealthChecks: 4}, status: client.Starting, failures: 1, after: time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := agent.Agent{Generation: 2, ObservedGeneration: 1, SpecDigest: "digest", Retry: row.retry}
-			a = timing.countFailure(a, failure{text: "It failed.", final: row.final, disk: row.disk}, at)
+			a = timing.countFailure(a, failure{text: "It failed.", final: row.final, server: row.server}, at)
 			if a.Status != row.status || len(a.Retry.Failures) != row.failures || a.SpecDigest != "" || a.LastError != "It failed." || a.Retry.MissedHealthChecks != 0 {
 				t.Errorf("%+v", a)
 			}

@@ -20,7 +20,7 @@ type failure struct {
 	text     string // a sentence that says what the user can do
 	logs     string // the last lines, if they help
 	final    bool   // trying again cannot help
-	disk     bool   // trying again helps when the server's disk takes writes again, however long that takes
+	server   bool   // the server lacks something: trying again helps when it has it, however long that takes
 }
 
 // Error implements error.
@@ -46,6 +46,10 @@ func asFailure(err error) failure {
 		text := "The agent's files belong to another installation: the operator must use the database that they belong to, or move them away."
 		return failure{category: agent.CategoryRuntime, text: text, final: true}
 	}
+	if missing := (*runtime.IsolationError)(nil); errors.As(err, &missing) {
+		text := "The agent's gateway is started as soon as it can be isolated. At the moment it cannot: " + missing.Missing + "."
+		return failure{category: agent.CategoryRuntime, text: text, server: true}
+	}
 	if p, ok := database.Diagnose(err); ok {
 		return diskFailure(p)
 	}
@@ -55,7 +59,7 @@ func asFailure(err error) failure {
 // diskFailure returns the failure of a gateway that could not start or did not stay up
 // because of the server's disk.
 func diskFailure(p database.Problem) failure {
-	return failure{category: agent.CategoryRuntime, text: fmt.Sprintf("The agent's gateway is started as soon as the disk allows it. %s", p), disk: true}
+	return failure{category: agent.CategoryRuntime, text: fmt.Sprintf("The agent's gateway is started as soon as the disk allows it. %s", p), server: true}
 }
 
 // specFailure turns a gateway.SpecError into a failure, and returns other errors as

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,6 +37,34 @@ func TestCreatedAgentRuns(t *testing.T) {
 	v, err := e.Agents.View(t.Context(), agenttest.Account, a.ID)
 	if err != nil || v.NeedsRestart || v.Provider != provider.Anthropic {
 		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// TestAgentCannotMakeItselfUnstartable: whatever it puts where the server writes.
+func TestAgentCannotMakeItselfUnstartable(t *testing.T) {
+	for name, command := range map[string]string{
+		"a directory instead of a file":            "rm workspace/SOUL.md; mkdir workspace/SOUL.md; touch workspace/SOUL.md/x",
+		"a link out of the home":                   "mv workspace w; ln -s /etc workspace",
+		"a file instead of a directory":            "mv workspace w; touch workspace",
+		"a pipe instead of a directory":            "mv workspace w; mkfifo workspace",
+		"a pipe instead of a file":                 "rm workspace/SOUL.md; mkfifo workspace/SOUL.md",
+		"a directory instead of its configuration": "for f in *.json; do [ -e $f ] || continue; rm $f; mkdir -p $f/x; done",
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := agenttest.New(t, nil)
+			a := e.Create("ada")
+			cmd := exec.Command("/bin/sh", "-ec", command)
+			cmd.Dir = e.Driver.Gateway(a.ID).HomeDir()
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if a = e.Restart(a.ID); a.Status != client.Running {
+				t.Errorf("it is %s: %s", a.Status, a.LastError)
+			}
+			if soul, err := e.ReadHome(a.ID, "workspace/SOUL.md"); err != nil || soul == "" {
+				t.Errorf("SOUL.md: %q, %v", soul, err)
+			}
+		})
 	}
 }
 

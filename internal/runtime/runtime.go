@@ -6,6 +6,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -31,10 +32,15 @@ type Driver interface {
 	// Place chooses where the next gateway of s.ID runs. Errors: ErrNoCapacity.
 	Place(ctx context.Context, s Spec) (Place, error)
 
+	// CheckIsolation returns nil if gateways can be isolated from each other and from
+	// the server, as the driver's last test of that found. It does not block: the
+	// driver repeats the test by itself. Errors: *IsolationError.
+	CheckIsolation() error
+
 	// Start starts the gateway. It returns when the process exists, which is
 	// before the gateway is ready. If the gateway of this place already runs,
-	// Start does nothing; if one runs at another place, it fails. Errors:
-	// ErrPlaceTaken.
+	// Start does nothing; if one runs at another place, it fails. A gateway that
+	// cannot be isolated is not started. Errors: ErrPlaceTaken, *IsolationError.
 	Start(ctx context.Context, place Place, s Spec) error
 
 	// Stop asks the gateway to end, waits for the grace period, and then kills
@@ -100,7 +106,28 @@ type Settings struct {
 	Command      []string // starts a gateway; Spec.Args are appended
 	ReadOnly     []string // files and directories that gateways may read
 	Log          *slog.Logger
+
+	// Development runs gateways without isolation, as processes of the server's user,
+	// which must not be root.
+	Development bool
 }
+
+// IsolationError means that the machine cannot isolate gateways at the moment.
+type IsolationError struct {
+	Missing string // a clause without paths, which callers see
+	Cause   error  // for the log; nil: Missing says all
+}
+
+// Error implements error.
+func (e *IsolationError) Error() string {
+	if e.Cause == nil {
+		return "gateways cannot be isolated: " + e.Missing
+	}
+	return fmt.Sprintf("gateways cannot be isolated: %s: %v", e.Missing, e.Cause)
+}
+
+// Unwrap returns the cause.
+func (e *IsolationError) Unwrap() error { return e.Cause }
 
 // Check is the result of one check of the machine that a driver is to use.
 type Check struct {
@@ -116,7 +143,8 @@ type Home interface {
 	// ReadFile returns the content of a file. Errors: ErrTooLarge if the file is
 	// longer than limit bytes, fs.ErrNotExist if it is missing.
 	ReadFile(path string, limit int64) ([]byte, error)
-	// WriteFile replaces a file atomically. It creates missing directories.
+	// WriteFile replaces a file atomically. It creates missing directories, and moves
+	// aside what of the agent's is in the way.
 	WriteFile(path string, data []byte) error
 	// ReadDir returns the entries of a directory, sorted by name. A missing
 	// directory has none.

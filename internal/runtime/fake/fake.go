@@ -46,6 +46,7 @@ type Driver struct {
 // script is what tests have set with the methods in script.go.
 type script struct {
 	failPlace, failStart failures
+	missing              string // for isolation; empty: nothing
 	startDelay           time.Duration
 	stopDelay            time.Duration
 	exits                map[identity.AgentID]exits
@@ -147,6 +148,16 @@ func (f *failures) next() error {
 	return f.err
 }
 
+// CheckIsolation implements runtime.Driver.
+func (d *Driver) CheckIsolation() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.script.missing == "" {
+		return nil
+	}
+	return &runtime.IsolationError{Missing: d.script.missing}
+}
+
 // Start implements runtime.Driver.
 func (d *Driver) Start(ctx context.Context, place runtime.Place, s runtime.Spec) error {
 	a := d.addAgent(s.ID)
@@ -163,6 +174,9 @@ func (d *Driver) Start(ctx context.Context, place runtime.Place, s runtime.Spec)
 	}
 	if running && at == place {
 		return nil
+	}
+	if err := d.CheckIsolation(); err != nil {
+		return fmt.Errorf("start %s: %w", s.ID, err)
 	}
 	if running {
 		d.recordViolation("second start of %s at %s while it runs at %s", s.ID, place, at)

@@ -15,6 +15,13 @@ func (d *Driver) FailPlace(n int, err error) {
 	d.script.failPlace = failures{left: n, err: err}
 }
 
+// SetMissing sets what gateways lack to be isolated; empty: nothing.
+func (d *Driver) SetMissing(what string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.script.missing = what
+}
+
 // FailStart makes the next n calls of Start that would start a gateway return err.
 func (d *Driver) FailStart(n int, err error) {
 	d.mu.Lock()

@@ -106,7 +106,9 @@ func (*Dir) checkRegular(st fs.FileInfo, err error) error {
 
 // WriteFile implements runtime.Home. The agent owns the file. A new file has mode
 // 0600; one that exists keeps its permissions. A symbolic link is replaced, not
-// followed.
+// followed. What else is in the way is moved aside, in the same directory: a directory with
+// the name of the file, or something that is no directory of the home where one should be.
+// Otherwise the agent could make itself unstartable.
 func (d *Dir) WriteFile(name string, data []byte) error {
 	name = path.Clean(name)
 	dir, base := path.Split(name)
@@ -122,7 +124,13 @@ func (d *Dir) WriteFile(name string, data []byte) error {
 		_ = d.root.Remove(temp)
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if err := d.root.Rename(temp, dir+base); err != nil {
+	err := d.root.Rename(temp, dir+base)
+	if st, there := d.root.Lstat(name); err != nil && there == nil && st.IsDir() && name != "." {
+		if err = d.moveAside(name); err == nil {
+			err = d.root.Rename(temp, dir+base)
+		}
+	}
+	if err != nil {
 		_ = d.root.Remove(temp)
 		return fmt.Errorf("write %s: %w", name, err)
 	}
@@ -169,8 +177,13 @@ func (d *Dir) makeAll(dir string) error {
 // changed the owner afterwards and the server died in between, the agent could not
 // enter the directory, and OpenClaw would refuse to start.
 func (d *Dir) makeOne(name string) error {
+	if st, err := d.root.Stat(name); err == nil && st.IsDir() {
+		return nil
+	}
 	if _, err := d.root.Lstat(name); err == nil {
-		return nil // it may be a file: the next step fails then
+		if err := d.moveAside(name); err != nil {
+			return err
+		}
 	}
 	temp := path.Join(path.Dir(name), ".agento-"+rand.Text())
 	err := d.root.Mkdir(temp, 0o700)
@@ -188,6 +201,11 @@ func (d *Dir) makeOne(name string) error {
 		return nil // another process has created it
 	}
 	return err
+}
+
+// moveAside renames something of the agent's, which keeps it.
+func (d *Dir) moveAside(name string) error {
+	return d.root.Rename(name, path.Join(path.Dir(name), ".moved-"+rand.Text()))
 }
 
 func (d *Dir) chown(name string) error {

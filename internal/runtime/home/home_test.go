@@ -41,15 +41,26 @@ func TestWriteFileKeepsModeAndLeavesNoTemporaryFiles(t *testing.T) {
 	if st.Mode().Perm() != 0o700 {
 		t.Errorf("mode %v", st.Mode())
 	}
-	if err := h.WriteFile("bin", []byte("3")); err == nil {
-		t.Error("a directory was replaced by a file")
-	}
 	for _, sub := range []string{"", "bin"} {
 		entries, err := h.ReadDir("./" + sub)
 		must(t, err)
 		if len(entries) != 1 {
 			t.Errorf("%q holds %v", sub, entries)
 		}
+	}
+}
+
+// A directory of the agent is moved aside, not deleted.
+func TestWriteFileKeepsWhatIsInTheWay(t *testing.T) {
+	h, dir := open(t)
+	must(t, h.WriteFile("SOUL.md/mine", []byte("1")))
+	must(t, h.WriteFile("SOUL.md", []byte("2")))
+	kept, err := filepath.Glob(filepath.Join(dir, ".moved-*", "mine"))
+	if err != nil || len(kept) != 1 {
+		t.Errorf("kept: %v, %v", kept, err)
+	}
+	if text, err := h.ReadFile("SOUL.md", 10); err != nil || string(text) != "2" {
+		t.Errorf("%q, %v", text, err)
 	}
 }
 

@@ -35,6 +35,7 @@ type serverConfig struct {
 	ID          identity.AgentID
 	Command     []string
 	NoSandbox   bool
+	Files       int // descriptors that are passed to it
 }
 
 // runServer places an agent, prints the place, starts the agent and prints
@@ -67,6 +68,9 @@ func runServer(text string) error {
 // second gateway.
 func TestServerKilledDuringStart(t *testing.T) {
 	for _, noSandbox := range []bool{false, true} {
+		if noSandbox && os.Getuid() == 0 {
+			continue
+		}
 		for stage := range 14 {
 			name := "sandboxed"
 			if noSandbox {
@@ -127,6 +131,13 @@ func killServer(t *testing.T, c serverConfig, after time.Duration, started bool)
 		t.Fatal(err)
 	}
 	cmd := exec.Command(c.Command[0], "server", string(text))
+	cmd.ExtraFiles = make([]*os.File, c.Files)
+	for i := range cmd.ExtraFiles {
+		f, err := os.Create(filepath.Join(t.TempDir(), "passed-"+strconv.Itoa(i)))
+		must(t, err)
+		defer func() { _ = f.Close() }()
+		cmd.ExtraFiles[i] = f
+	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err1 := cmd.StdinPipe()
@@ -222,7 +233,7 @@ func TestAsUnprivilegedUser(t *testing.T) {
 	must(t, os.Mkdir(temp, 0o755))
 	must(t, os.Chown(temp, nobody, nobody))
 
-	cmd := exec.Command(program, "-test.run", "^Test(Cgroup|Contract|DialRejects|Logs|MemoryLimit|NoSecret|ProcessLimit|RemoveDeletes|RemoveDuring|Ownership|HomeDescriptor|Quarantine|Sandbox|ServerKilled|ShimKilled|StalePid)", "-test.v")
+	cmd := exec.Command(program, "-test.run", "^Test(Cgroup|Contract|DialRejects|Logs|MemoryLimit|NoSecret|ProcessLimit|RemoveDeletes|RemoveDuring|Ownership|HomeDescriptor|Quarantine|Sandbox|ServerKilled|ShimKilled|StalePid|Isolation|Inherited|Unsandboxed)", "-test.v")
 	cmd.Dir = temp
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + temp, "HOME=" + temp}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

@@ -1,5 +1,5 @@
-// Package process runs each gateway as a process of this machine, in a sandbox if
-// the machine supports one. All its state is in the files below Settings.Dir: a new
+// Package process runs each gateway as a process of this machine, in a sandbox. Where
+// that is impossible it starts none. All its state is in the files below Settings.Dir: a new
 // driver finds every gateway that an earlier one started.
 package process
 
@@ -22,12 +22,12 @@ import (
 // Driver implements runtime.Driver, runtime.Watcher and runtime.Runner. Gateways
 // outlive it. Run must run while the driver is in use.
 type Driver struct {
-	settings Settings
-	sandbox  sandbox
-	cgroup   cgroup
-	secrets  secretStore
-	users    userRange
-	ports    *portAllocator
+	settings  Settings
+	isolation isolation
+	cgroup    cgroup
+	secrets   secretStore
+	users     userRange
+	ports     *portAllocator
 
 	mu         sync.Mutex
 	locks      map[identity.AgentID]*agentLock  // guarded by mu
@@ -58,21 +58,22 @@ func New(s Settings) (*Driver, error) {
 	if d.secrets, err = openSecretStore(s.RunDir, s.Dir, name); err != nil {
 		return nil, err
 	}
-	d.sandbox = probeSandbox(s, d.users)
+	MarkCloseOnExec()
+	_, probeErr := d.probe()
 	d.cgroup = noCgroup{cause: "they are switched off"}
 	if !s.NoGroups {
 		d.cgroup = probeCgroup(name)
 	}
-	if s.RequireSandbox && d.sandbox.reason != "" {
-		return nil, fmt.Errorf("a sandbox is required: %s", d.sandbox.reason)
-	}
-	d.logRestrictions()
+	d.logRestrictions(probeErr)
 	return d, nil
 }
 
-func (d *Driver) logRestrictions() {
-	if d.sandbox.reason != "" {
-		d.settings.Log.Warn("agents run without a sandbox and can read what this user can read", "reason", d.sandbox.reason)
+func (d *Driver) logRestrictions(probeErr error) {
+	if probeErr != nil {
+		d.settings.Log.Error("no agent is started until agents can be isolated", "error", probeErr)
+	}
+	if d.settings.NoSandbox {
+		d.settings.Log.Warn("agents run without a sandbox and can read what this user can read")
 	}
 	if kind, reason := d.Limits(); reason != "" {
 		d.settings.Log.Warn("the kernel does not enforce the limits of agents", "instead", kind, "reason", reason)
@@ -80,15 +81,6 @@ func (d *Driver) logRestrictions() {
 	if path, inMemory := d.SecretsDir(); !inMemory {
 		d.settings.Log.Warn("no memory file system here: the secrets files of running agents are on a disk", "path", path)
 	}
-}
-
-// Sandbox returns what confines agents, "bubblewrap" or "none". If it is "none",
-// reason says why.
-func (d *Driver) Sandbox() (kind, reason string) {
-	if d.sandbox.reason != "" {
-		return "none", d.sandbox.reason
-	}
-	return "bubblewrap", ""
 }
 
 // Limits returns what enforces the limits of memory and processes: "cgroup v1",
@@ -118,11 +110,7 @@ func (d *Driver) agent(id identity.AgentID) (agent, error) {
 		return agent{}, fmt.Errorf("not an agent id: %q", id)
 	}
 	dir := filepath.Join(d.settings.Dir, string(id))
-	a := agent{id: id, installation: d.settings.Installation, dir: dir, home: filepath.Join(dir, "home")}
-	if d.sandbox.reason == "" {
-		a.owner = d.users.ownerOf(id)
-	}
-	return a, nil
+	return agent{id: id, installation: d.settings.Installation, dir: dir, home: filepath.Join(dir, "home"), owner: d.users.ownerOf(id)}, nil
 }
 
 func (a agent) path(name string) string { return filepath.Join(a.dir, name) }

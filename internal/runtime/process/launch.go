@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	goruntime "runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -54,6 +55,13 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 		return err
 	}
 	defer func() { _ = lock.Close() }()
+	b, err := d.probe()
+	if err != nil {
+		return err
+	}
+	if os.Getuid() == 0 && a.owner.UID == 0 {
+		return errors.New("the agent would be root")
+	}
 	others, err := a.strangers()
 	if err != nil {
 		return err
@@ -67,7 +75,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 	}
 	d.ports.reserve(port, a.id)
 	rec := record{
-		Place: place, Nonce: rand.Text(), At: time.Now().UTC(), Sandboxed: d.sandbox.reason == "",
+		Place: place, Nonce: rand.Text(), At: time.Now().UTC(), Sandboxed: !b.off,
 		MemoryLimit: s.Limits.MemoryBytes, Installation: d.settings.Installation, Path: a.home, Strangers: others,
 	}
 	if len(others) > 0 {
@@ -78,7 +86,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 	if err != nil {
 		return err
 	}
-	if err := d.writeFiles(a, rec, s); err != nil {
+	if err := d.writeFiles(a, rec, b, s); err != nil {
 		return err
 	}
 	if rec.Groups, err = d.cgroup.create(a.id+rec.Variant, s.Limits); err != nil {
@@ -91,9 +99,9 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 		return err
 	}
 	d.supervise(a.id, true)
-	limit := strconv.FormatInt(d.shellProcessLimit(rec, s.Limits.Processes), 10)
+	limit := strconv.FormatInt(d.shellProcessLimit(rec, b, s.Limits.Processes), 10)
 	gateway := append([]string{"/bin/sh", "-c", launcher, "agento-agent", limit}, d.settings.Command...)
-	return d.launch(a, rec, lock, env, append(gateway, v.args(s.Args)...))
+	return d.launch(a, rec, b, lock, env, append(gateway, v.args(s.Args)...))
 }
 
 // lockForStart locks the lock file of an agent whose gateway does not run. It
@@ -137,7 +145,7 @@ func (d *Driver) lockForStart(ctx context.Context, a agent, place runtime.Place)
 }
 
 // writeFiles writes the files that the gateway needs when it starts.
-func (d *Driver) writeFiles(a agent, rec record, s runtime.Spec) error {
+func (d *Driver) writeFiles(a agent, rec record, b sandbox, s runtime.Spec) error {
 	if err := a.chownHome(); err != nil {
 		return err
 	}
@@ -153,7 +161,7 @@ func (d *Driver) writeFiles(a agent, rec record, s runtime.Spec) error {
 	if err := h.Close(); err != nil {
 		return err
 	}
-	if err := d.sandbox.prepare(a); err != nil {
+	if err := b.prepare(a); err != nil {
 		return err
 	}
 	if s.Secrets == nil {
@@ -165,21 +173,21 @@ func (d *Driver) writeFiles(a agent, rec record, s runtime.Spec) error {
 // shellProcessLimit returns the limit of processes that the last shell sets, 0 for
 // none. It sets one only if there is no control group, and if the kernel counts the
 // processes of this agent alone.
-func (d *Driver) shellProcessLimit(rec record, limit int64) int64 {
-	if limit == 0 || len(rec.Groups) > 0 || !rec.Sandboxed || d.sandbox.setpriv == "" && !countsByNamespace() {
+func (d *Driver) shellProcessLimit(rec record, b sandbox, limit int64) int64 {
+	if limit == 0 || len(rec.Groups) > 0 || !rec.Sandboxed || b.setpriv == "" && !countsByNamespace() {
 		return 0
 	}
 	return limit + overheadProcesses
 }
 
 // launch starts the shim and waits until it has written its pid.
-func (d *Driver) launch(a agent, rec record, lock *os.File, env []byte, gateway []string) error {
+func (d *Driver) launch(a agent, rec record, b sandbox, lock *os.File, env []byte, gateway []string) error {
 	environment, err := filledPipe(env)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = environment.Close() }()
-	filter, err := filledPipe(d.sandbox.filter)
+	filter, err := filledPipe(b.filter)
 	if err != nil {
 		return err
 	}
@@ -196,7 +204,7 @@ func (d *Driver) launch(a agent, rec record, lock *os.File, env []byte, gateway 
 	}
 	defer func() { _ = homeDir.Close() }()
 
-	gateway = d.sandbox.wrap(a, d.settings, d.secrets.dirOf(a.id+rec.Variant), gateway)
+	gateway = b.wrap(a, d.settings, d.secrets.dirOf(a.id+rec.Variant), gateway)
 	args := append([]string{"-c", shim, shimName, a.dir, rec.Installation, rec.Nonce}, joinFiles(rec.Groups)...)
 	cmd := exec.Command("/bin/sh", append(append(args, "--"), gateway...)...)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
@@ -204,10 +212,15 @@ func (d *Driver) launch(a agent, rec record, lock *os.File, env []byte, gateway 
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.ExtraFiles = []*os.File{lock, environment, filter, homeDir}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	MarkCloseOnExec()
 
 	// mu is held until the child is recorded, so that reap finds it.
 	d.mu.Lock()
-	err = cmd.Start()
+	if b.off {
+		err = startWithoutNewPrivileges(cmd)
+	} else {
+		err = cmd.Start()
+	}
 	if err == nil {
 		d.children[cmd.Process.Pid] = true
 	}
@@ -220,6 +233,22 @@ func (d *Driver) launch(a agent, rec record, lock *os.File, env []byte, gateway 
 		return err
 	}
 	return d.awaitShim(a, rec, pid)
+}
+
+// startWithoutNewPrivileges starts a command that no program with more permissions, such
+// as sudo, can give any: the sandbox does that otherwise. The thread that has the
+// property ends with its goroutine.
+func startWithoutNewPrivileges(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		goruntime.LockOSThread()
+		err := setNoNewPrivileges()
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+	}()
+	return <-started
 }
 
 // awaitShim waits until the shim has written its pid. It ignores the caller's
@@ -240,7 +269,7 @@ func (d *Driver) awaitShim(a agent, rec record, pid int) error {
 // view returns the paths that the gateway sees. In a sandbox they are the same for
 // every agent.
 func (d *Driver) view(a agent, rec record, port int) view {
-	if d.sandbox.reason == "" {
+	if !d.settings.NoSandbox {
 		return view{home: sandboxHome, temp: "/tmp", secrets: sandboxSecrets + "/" + secretsName, port: port}
 	}
 	return view{home: a.home, temp: a.path("tmp"), secrets: d.secrets.dirOf(a.id+rec.Variant) + "/" + secretsName, port: port}

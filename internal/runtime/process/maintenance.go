@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"agento.host/agento/internal/identity"
@@ -13,9 +14,17 @@ import (
 // that gateways run on.
 const maintenanceInterval = 2 * time.Second
 
-// Run rotates logs until ctx ends. Where the kernel does not enforce memory limits,
-// it does so too.
+// Run rotates logs and tests the sandbox until ctx ends. Where the kernel does not
+// enforce memory limits, it does so too. First it stops gateways without a sandbox.
 func (d *Driver) Run(ctx context.Context) error {
+	if err := d.stopUnsandboxed(ctx); err != nil && ctx.Err() == nil {
+		d.settings.Log.Error("stopping gateways that run without a sandbox failed", "error", err)
+	}
+	var probing sync.WaitGroup
+	defer probing.Wait()
+	if !d.settings.NoSandbox {
+		probing.Go(func() { d.probeRegularly(ctx) })
+	}
 	tick := time.NewTicker(maintenanceInterval)
 	defer tick.Stop()
 	for {

@@ -6,6 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// setNoNewPrivileges takes from the calling thread, and the programs that it starts, the
+// possibility to get more permissions.
+func setNoNewPrivileges() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }
+
 // countsByNamespace reports whether the kernel counts a user's processes separately
 // in each user namespace, as it does since 5.14.
 func countsByNamespace() bool {

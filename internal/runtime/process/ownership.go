@@ -111,10 +111,16 @@ func writeSynced(path, text string) error {
 // unfinishedAge is the age from which makeMarkedDir is no longer making a directory.
 const unfinishedAge = time.Minute
 
-// removeUnfinishedDirs deletes what a crash during makeMarkedDir has left.
+// probePrefix begins the names of the directories that the sandbox is tested with.
+const probePrefix = ".probe-"
+
+// removeUnfinishedDirs deletes what a crash during makeMarkedDir or a test of the
+// sandbox has left.
 func removeUnfinishedDirs(dir string) error {
 	left, err := filepath.Glob(filepath.Join(dir, newDirPrefix+"*"))
-	for _, path := range left {
+	probes, probeErr := filepath.Glob(filepath.Join(dir, probePrefix+"*"))
+	err = errors.Join(err, probeErr)
+	for _, path := range append(left, probes...) {
 		if st, statErr := os.Lstat(path); statErr == nil && time.Since(st.ModTime()) > unfinishedAge {
 			err = errors.Join(err, os.RemoveAll(path))
 		}
@@ -234,7 +240,7 @@ func (d *Driver) checkStrangers(a agent, found []stranger) error {
 			return fmt.Errorf("process %d, a gateway that an earlier version of agento has started, may use this home: end it with kill %d", s.PID, s.PID)
 		}
 	}
-	if d.sandbox.reason == "" || len(found) == 0 {
+	if !d.settings.NoSandbox || len(found) == 0 {
 		return nil
 	}
 	users := processesWithHome(a.home)

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/home"
 )
 
@@ -30,84 +34,129 @@ const (
 type sandbox struct {
 	bwrap, setpriv string
 	filter         []byte // seccomp program that denies system calls; nil: none
-	reason         string // why there is no sandbox; empty if there is one
+	off            bool   // gateways run without confinement, in development
 }
 
-// probeTimeout is how long the test of the sandbox may take. Source: 25-65 ms on an
-// idle machine.
-const probeTimeout = 30 * time.Second
+// defaultProbeTimeout is the default of Settings.ProbeTimeout. Source: a test takes
+// 25-65 ms on an idle machine.
+const defaultProbeTimeout = 30 * time.Second
 
-// probeSandbox checks whether this machine supports the sandbox, by running a
-// program in one.
-func probeSandbox(s Settings, users userRange) sandbox {
-	if s.NoSandbox {
-		return sandbox{reason: "it is switched off"}
-	}
+// probeSandbox returns the sandbox of this machine, after running a program in it.
+// Errors: *runtime.IsolationError.
+func probeSandbox(s Settings, users userRange) (sandbox, error) {
 	if goruntime.GOOS != "linux" {
-		return sandbox{reason: "bubblewrap needs Linux"}
+		return sandbox{}, &runtime.IsolationError{Missing: "bubblewrap needs Linux"}
 	}
 	b := sandbox{filter: seccompFilter()}
 	var err error
-	if b.bwrap, err = exec.LookPath("bwrap"); err != nil {
-		return sandbox{reason: "bubblewrap is not installed: install the package bubblewrap"}
+	if b.bwrap, err = exec.LookPath(s.Bubblewrap); err != nil {
+		return sandbox{}, &runtime.IsolationError{Missing: "bubblewrap is not installed (package bubblewrap)"}
 	}
 	if os.Getuid() == 0 {
 		if users.count == 0 {
-			return sandbox{reason: "root of this container has no other users for agents"}
+			return sandbox{}, &runtime.IsolationError{Missing: "root of this container has no other users for agents"}
 		}
 		if b.setpriv, err = exec.LookPath("setpriv"); err != nil {
-			return sandbox{reason: "setpriv is not installed: install the package util-linux"}
+			return sandbox{}, &runtime.IsolationError{Missing: "setpriv is not installed (package util-linux)"}
 		}
 	}
-	b.reason = b.test(s, users)
-	return b
+	if err := b.test(s, users); err != nil {
+		return sandbox{}, &runtime.IsolationError{Missing: s.missing(err), Cause: err}
+	}
+	return b, nil
 }
 
+// missing names what a failed test of the sandbox lacked.
+func (s Settings) missing(err error) string {
+	full := func() string {
+		var fs unix.Statfs_t
+		if unix.Statfs(s.Dir, &fs) == nil && fs.Files > 0 && fs.Ffree == 0 {
+			return "the disk of the agents has no free inodes"
+		}
+		return "the disk of the agents is full"
+	}
+	var failed *sandboxError
+	said := func(text string) bool {
+		return errors.As(err, &failed) && strings.Contains(strings.ToLower(failed.output), text)
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("the machine is too busy to start a sandbox within %s", s.ProbeTimeout)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), said("no space left on device"):
+		return full()
+	case errors.Is(err, unix.EAGAIN), said("resource temporarily unavailable"), said("cannot fork"):
+		return "the machine can start no further process"
+	case errors.Is(err, unix.ENOMEM), said("cannot allocate memory"):
+		return "the machine has no free memory"
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return "the server can open no further file"
+	case said("agents cannot run"):
+		return "agents may not run the gateway's program"
+	}
+	return "bubblewrap does not work on this machine"
+}
+
+// sandboxError is the failure of a program in the sandbox.
+type sandboxError struct {
+	err    error
+	output string
+}
+
+// Error implements error.
+func (e *sandboxError) Error() string { return fmt.Sprintf("%v: %s", e.err, e.output) }
+
+// Unwrap returns the error of the command.
+func (e *sandboxError) Unwrap() error { return e.err }
+
 // test runs a script in the sandbox that checks the home and the gateway's command.
-// It returns why that failed, or "".
-func (b sandbox) test(s Settings, users userRange) string {
-	dir, err := os.MkdirTemp(s.Dir, ".probe-*")
+func (b sandbox) test(s Settings, users userRange) error {
+	dir, err := os.MkdirTemp(s.Dir, probePrefix+"*")
 	if err != nil {
-		return err.Error()
+		return err
 	}
 	defer func() { _ = home.Purge(dir) }()
 	a := agent{id: "probe", dir: dir, home: filepath.Join(dir, "home"), owner: users.ownerOf("probe")}
 	h, err := a.openHome()
 	if err != nil {
-		return err.Error()
+		return err
 	}
 	_ = h.Close()
 	if err := b.prepare(a); err != nil {
-		return err.Error()
+		return err
 	}
-	const script = `touch "$HOME/probe" && [ -x "$1" ] || { echo "agents cannot run $1: everybody must be allowed to read it" >&2; exit 1; }`
+	const script = `touch "$HOME/probe" || exit 1; [ -x "$1" ] || { echo "agents cannot run $1: everybody must be allowed to read it" >&2; exit 1; }`
 	inside := []string{"/usr/bin/env", "HOME=" + sandboxHome, "/bin/sh", "-c", script, "probe", s.Command[0]}
 	line := b.wrap(a, s, "", inside)
 
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.ProbeTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
-		return err.Error()
+		return err
 	}
 	defer func() { _ = null.Close() }()
 	filter, err := filledPipe(b.filter)
 	if err != nil {
-		return err.Error()
+		return err
 	}
 	defer func() { _ = filter.Close() }()
 	cmd.ExtraFiles = []*os.File{null, null, filter}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Sprintf("bubblewrap does not work here: %v: %s", err, strings.TrimSpace(string(out)))
+	cmd.WaitDelay = time.Second // a child of the killed bubblewrap may hold the output
+	out, err := cmd.CombinedOutput()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return &sandboxError{err: err, output: strings.TrimSpace(string(out))}
 	}
-	return ""
+	return nil
 }
 
 // prepare writes the files that the sandbox needs besides the home.
 func (b sandbox) prepare(a agent) error {
-	if b.reason != "" {
+	if b.off {
 		return os.MkdirAll(a.path("tmp"), 0o700)
 	}
 	uid, gid := os.Getuid(), os.Getgid()
@@ -138,11 +187,11 @@ var etcFiles = []string{
 }
 
 // wrap returns a command line that runs command in the sandbox of an agent, or
-// command itself if there is no sandbox. The command line contains no secrets.
+// command itself if the sandbox is off. The command line contains no secrets.
 // Descriptor 3 is the lock file, descriptor 4 is for command, and descriptor 5 is
 // the seccomp program.
 func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []string {
-	if b.reason != "" {
+	if b.off {
 		return command
 	}
 	l := commandLine{b.bwrap,

@@ -4,4 +4,6 @@ package process
 
 func countsByNamespace() bool { return false }
 
+func setNoNewPrivileges() error { return nil }
+
 func seccompFilter() []byte { return nil }

@@ -19,7 +19,6 @@ func secret(value string) vault.Secret { return vault.NewSecret(value) }
 func TestSandboxIsolatesAgents(t *testing.T) {
 	t.Setenv("AGENTO_TEST_VALUE", "value-of-the-server")
 	settings := newSettings(t)
-	settings.RequireSandbox = true
 	tools := t.TempDir()
 	must(t, os.Chmod(tools, 0o755))
 	must(t, os.WriteFile(filepath.Join(tools, "tool"), []byte("shared tool"), 0o644))

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"agento.host/agento/internal/runtime"
 )
@@ -22,31 +23,30 @@ const (
 	defaultPortTo   = 29999
 )
 
-// Flags are the command line flags of this driver.
-type Flags struct {
-	RequireSandbox bool `help:"Refuse to start where gateways cannot be sandboxed."`
-}
+// Flags are the command line flags of this driver. It has none.
+type Flags struct{}
 
 // Open returns a driver with the flags' settings.
-func (f Flags) Open(s runtime.Settings) (runtime.Driver, error) {
-	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, RequireSandbox: f.RequireSandbox, Log: s.Log})
+func (Flags) Open(s runtime.Settings) (runtime.Driver, error) {
+	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, NoSandbox: s.Development, Log: s.Log})
 }
 
 // Settings of a Driver.
 type Settings struct {
-	Installation   string   // to which the agents belong; empty: to any, for programs that only look or stop
-	Dir            string   // holds everything of every agent; created if missing
-	RunDir         string   // memory file system for secrets; empty: $XDG_RUNTIME_DIR/agento or /dev/shm/agento-<uid>
-	Command        []string // starts a gateway; Spec.Args are appended
-	ReadOnly       []string // files and directories that gateways may read, besides those of the system
-	RequireSandbox bool     // New fails if there is no sandbox
-	NoSandbox      bool     // do not use a sandbox
-	NoGroups       bool     // do not use control groups
-	LogMaxBytes    int64    // a longer log is rotated; 0: 8 MiB
-	LogKeep        int      // rotated logs that are kept; 0: 3
-	PortFrom       int      // first port for gateways; 0: 20000
-	PortTo         int      // last port for gateways; 0: 29999
-	Log            *slog.Logger
+	Installation string        // to which the agents belong; empty: to any, for programs that only look or stop
+	Dir          string        // holds everything of every agent; created if missing
+	RunDir       string        // memory file system for secrets; empty: $XDG_RUNTIME_DIR/agento or /dev/shm/agento-<uid>
+	Command      []string      // starts a gateway; Spec.Args are appended
+	ReadOnly     []string      // files and directories that gateways may read, besides those of the system
+	Bubblewrap   string        // the program that makes the sandbox; empty: bwrap on PATH
+	NoSandbox    bool          // gateways are ordinary processes of the server's user, which must not be root
+	NoGroups     bool          // do not use control groups
+	LogMaxBytes  int64         // a longer log is rotated; 0: 8 MiB
+	LogKeep      int           // rotated logs that are kept; 0: 3
+	PortFrom     int           // first port for gateways; 0: 20000
+	PortTo       int           // last port for gateways; 0: 29999
+	ProbeTimeout time.Duration // how long a test of the sandbox may take; 0: 30 s
+	Log          *slog.Logger
 }
 
 // complete sets the defaults, makes paths absolute and checks them.
@@ -56,6 +56,9 @@ func (s *Settings) complete() (err error) {
 	}
 	if len(s.Command) == 0 {
 		return errors.New("no command that starts gateways")
+	}
+	if s.NoSandbox && os.Getuid() == 0 {
+		return errors.New("without a sandbox, agents of root would be root")
 	}
 	if s.Dir, err = makeDataDir(s.Dir); err != nil {
 		return err
@@ -72,6 +75,8 @@ func (s *Settings) complete() (err error) {
 		return err
 	}
 	s.LogMaxBytes = cmp.Or(s.LogMaxBytes, defaultLogBytes)
+	s.Bubblewrap = cmp.Or(s.Bubblewrap, "bwrap")
+	s.ProbeTimeout = cmp.Or(s.ProbeTimeout, defaultProbeTimeout)
 	s.LogKeep = cmp.Or(s.LogKeep, defaultLogKeep)
 	s.PortFrom = cmp.Or(s.PortFrom, defaultPortFrom)
 	s.PortTo = cmp.Or(s.PortTo, max(defaultPortTo, s.PortFrom))

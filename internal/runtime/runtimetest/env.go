@@ -25,6 +25,9 @@ type Env struct {
 	// SetOwner makes an agent whose gateway does not run another installation's, or
 	// takes its mark away.
 	SetOwner func(t *testing.T, id identity.AgentID, owner runtime.Owner)
+	// Break makes it impossible to isolate further gateways until repair is called. Nil:
+	// the driver does not isolate them.
+	Break func(t *testing.T) (repair func())
 	// Processes is true if gateways are processes, for which Main is the program.
 	Processes bool
 }

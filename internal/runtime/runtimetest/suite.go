@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 		{"logs", testLogs},
 		{"logs follow over a restart", testLogsFollow},
 		{"restart of the server", testServerRestart},
+		{"what cannot be isolated is not started", testIsolation},
 		{"list", testList},
 		{"home", testHome},
 		{"home stays inside its directory", testHomeStaysInside},

@@ -45,16 +45,6 @@ func checkEnums(a Agent) error {
 	return err
 }
 
-// shownStatus is the status of an agent in SQL: error, if scan would fail for the row.
-const shownStatus = `CASE WHEN json_valid(config) AND (failures = '' OR json_valid(failures))
-	AND desired_state IN ('running', 'stopped', 'deleted') AND status IN ('provisioning', 'starting', 'running', 'stopping', 'stopped', 'error')
-	AND typeof(revision) = 'integer' AND typeof(generation) = 'integer' AND typeof(observed_generation) = 'integer'
-	AND typeof(restart_generation) = 'integer' AND typeof(gateway_generation) = 'integer'
-	AND typeof(lease_number) = 'integer' AND typeof(lease_until) = 'integer' AND typeof(unready_ms) = 'integer'
-	AND typeof(next_try_at) = 'integer' AND typeof(missed_health_checks) = 'integer' AND typeof(created_at) = 'integer'
-	AND typeof(started_at) = 'integer' AND typeof(stopped_at) = 'integer' AND typeof(last_used_at) = 'integer'
-	THEN status ELSE 'error' END`
-
 // ResetDamaged makes the record of a damaged agent that is being deleted readable, so
 // that its gateway and home can be removed. What was damaged is lost.
 func (s *Store) ResetDamaged(ctx context.Context, a Agent) error {

@@ -68,7 +68,7 @@ func (f Filter) condition(account identity.AccountID) (condition string, args []
 		condition += fmt.Sprintf(" AND "+comparison, len(args))
 	}
 	if f.Status != "" {
-		add(shownStatus+` = $%d`, f.Status)
+		add(`shown_status = $%d`, f.Status)
 	}
 	if f.SwarmID != "" {
 		add(`swarm_id = $%d`, f.SwarmID)
@@ -96,8 +96,8 @@ func (s *Store) list(ctx context.Context, q database.Reader, account identity.Ac
 	condition, args := f.condition(account)
 	n := len(args)
 	query := fmt.Sprintf(`SELECT coalesce(string_agg(line, $%[2]d), '') FROM (
-		SELECT concat_ws($%[3]d, id, name, %[6]s, region, swarm_id, created_at, started_at, stopped_at) AS line
-		FROM agents WHERE %[1]s ORDER BY created_at DESC, id DESC LIMIT $%[4]d OFFSET $%[5]d) AS page`, condition, n+1, n+2, n+3, n+4, shownStatus)
+		SELECT concat_ws($%[3]d, id, name, shown_status, region, swarm_id, created_at, started_at, stopped_at) AS line
+		FROM agents WHERE %[1]s ORDER BY created_at DESC, id DESC LIMIT $%[4]d OFFSET $%[5]d) AS page`, condition, n+1, n+2, n+3, n+4)
 	text, err := database.One(ctx, q, database.Scalar[string], query, append(args, rowSeparator, fieldSeparator, limit, f.Offset)...)
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)

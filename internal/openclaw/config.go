@@ -110,8 +110,11 @@ func (a Agent) tools() object {
 		"fs":    object{"workspaceOnly": true},
 		// The sandbox around the gateway confines its commands. There is no person who
 		// could approve each of them.
-		"exec":       object{"host": "gateway", "security": "full", "ask": "off"},
-		"sessions":   object{"visibility": "self"},
+		"exec":     object{"host": "gateway", "security": "full", "ask": "off"},
+		"sessions": object{"visibility": "self"},
+		// Names resolve to addresses of this range, which stand for the real ones: see
+		// package egress. The server checks those.
+		"web":        object{"fetch": object{"ssrfPolicy": object{"allowRfc2544BenchmarkRange": true}}},
 		"toolSearch": false, "codeMode": false, "updatePlan": false, "swarm": false,
 	}
 }

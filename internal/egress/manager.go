@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -309,22 +308,22 @@ func (m *Manager) guard(listed bool) netguard.Guard {
 // AllowText returns what to do so that a refused destination of an agent with this policy
 // is allowed.
 func (p Policy) AllowText(r Refused) string {
-	host := r.Host
-	if r.Reason == ByAddress && !strings.Contains(r.Detail, "never allowed") {
-		return fmt.Sprintf("Ask the operator to start the server with --egress-private and the range of the address, and name %s in the list config.egress.", host)
-	}
 	switch r.Reason {
-	case ByAddress:
+	case PrivateAddress:
+		return fmt.Sprintf("Name %q in the list config.egress. The operator must have started the server with --egress-private and a range that has the address.", r.Host)
+	case ForbiddenAddress:
 		return "It cannot be allowed."
 	case ByGreeting:
-		return "Connect to the host by the name that the request and the TLS greeting have."
+		return "Connect to the host by the name that the request or the TLS greeting has."
 	case UnknownAddress:
 		return "Resolve the name of the host again."
 	case ByLimit:
 		return "Close connections that are not needed."
+	case ByPolicy:
 	}
-	if r.Port != 0 && p.answers(r.Host) {
-		host = fmt.Sprintf("%s:%d", r.Host, r.Port)
+	host := r.Host
+	if r.Port != 0 && p.Mode == List && p.answers(host) { // on other ports
+		host = fmt.Sprintf("%s:%d", host, r.Port)
 	}
 	if p.Mode == List {
 		return fmt.Sprintf("Add %q to the list config.egress.", host)

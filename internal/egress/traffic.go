@@ -13,18 +13,18 @@ type Reason string
 
 // The reasons.
 const (
-	ByPolicy       Reason = "policy"          // the agent's policy does not have the destination
-	ByAddress      Reason = "private_address" // the address needs the operator, or is never allowed
-	ByGreeting     Reason = "other_name"      // TLS or HTTP named another host than the one that was resolved
-	ByLimit        Reason = "limit"           // the agent has too many connections
-	UnknownAddress Reason = "unknown_address" // an address of names that no name has
+	ByPolicy         Reason = "policy"            // the agent's policy does not have the destination
+	PrivateAddress   Reason = "private_address"   // the operator and the agent's list can allow the address
+	ForbiddenAddress Reason = "forbidden_address" // the address is never allowed
+	ByGreeting       Reason = "other_name"        // TLS or HTTP named another host than the one that was resolved
+	ByLimit          Reason = "limit"             // the agent has too many connections
+	UnknownAddress   Reason = "unknown_address"   // an address of names that no name has
 )
 
 // refusal is the error of a connection that is refused.
 type refusal struct {
 	reason Reason
 	detail string // a sentence without its dot
-	final  bool   // nobody can allow it
 }
 
 // Error implements error.
@@ -33,7 +33,10 @@ func (r *refusal) Error() string { return r.detail }
 // refusalOf returns the refusal that an error is because of, or nil.
 func refusalOf(err error) *refusal {
 	if g := (*netguard.Refused)(nil); errors.As(err, &g) {
-		return &refusal{reason: ByAddress, detail: g.Error(), final: !g.Private}
+		if !g.Private {
+			return &refusal{ForbiddenAddress, g.Error()}
+		}
+		return &refusal{PrivateAddress, g.Error()}
 	}
 	var r *refusal
 	errors.As(err, &r)

@@ -179,12 +179,14 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	})
 
 	var agents *agent.Service // the policies of the networks are theirs, and they need the gateways
-	network, err := f.network(r, events, func(ctx context.Context, id identity.AgentID) (identity.AccountID, egress.Policy, error) {
-		return agents.EgressPolicy(ctx, id)
-	})
+	networkSettings, err := f.network(r, events)
 	if err != nil {
 		return nil, err
 	}
+	networkSettings.Policy = func(ctx context.Context, id identity.AgentID) (identity.AccountID, egress.Policy, error) {
+		return agents.EgressPolicy(ctx, id)
+	}
+	network := egress.NewManager(networkSettings)
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
 		InternalURL: "http://" + r.internal.Addr().String(), Tools: true,
@@ -246,19 +248,19 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, adminHandler: commands, loops: loops, started: started}, nil
 }
 
-// network returns the manager of agents' networks. Its guard is its own:
-// --allow-private-endpoints does not widen it.
-func (f serveFlags) network(r *resources, events *event.Log, policy func(context.Context, identity.AgentID) (identity.AccountID, egress.Policy, error)) (*egress.Manager, error) {
+// network returns the settings of agents' networks, without the policies.
+// --allow-private-endpoints is for the server's own calls and does not change them.
+func (f serveFlags) network(r *resources, events *event.Log) (egress.Settings, error) {
 	for _, p := range f.EgressPrivate {
 		if err := netguard.CheckPrivate(p); err != nil {
-			return nil, fmt.Errorf("--egress-private: %s %w", p, err)
+			return egress.Settings{}, fmt.Errorf("--egress-private: %s %w", p, err)
 		}
 	}
 	services := map[string]string{}
 	if name, address := openclaw.TelegramServer(f.TelegramURL); name != "" {
 		services[name] = address
 	}
-	return egress.NewManager(egress.Settings{DB: r.db, Events: events, Log: r.log, Policy: policy, Private: f.EgressPrivate, Services: services}), nil
+	return egress.Settings{DB: r.db, Events: events, Log: r.log, Private: f.EgressPrivate, Services: services}, nil
 }
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no

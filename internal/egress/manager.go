@@ -69,6 +69,7 @@ type Settings struct {
 	// private addresses. A policy must name them, also Open.
 	Services map[string]string
 
+	Own      func() ([]netip.Addr, error)                                         // the addresses of the machine; nil: netguard.OwnAddresses
 	Limits   Limits                                                               // zero: DefaultLimits
 	Resolver Resolver                                                             // nil: the system's
 	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // dials addresses that the guard allows; nil: the guard's own
@@ -84,6 +85,7 @@ type Manager struct {
 	policy   func(context.Context, identity.AgentID) (identity.AccountID, Policy, error)
 	private  []netip.Prefix
 	services map[string]string
+	own      func() ([]netip.Addr, error)
 	limits   Limits
 	resolver Resolver
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
@@ -105,6 +107,9 @@ func NewManager(s Settings) *Manager {
 	if s.Limits == (Limits{}) {
 		s.Limits = DefaultLimits()
 	}
+	if s.Own == nil {
+		s.Own = netguard.OwnAddresses
+	}
 	if s.Resolver == nil {
 		s.Resolver = net.DefaultResolver
 	}
@@ -112,7 +117,7 @@ func NewManager(s Settings) *Manager {
 		s.Original = originalDestination
 	}
 	return &Manager{
-		db: s.DB, events: s.Events, log: s.Log, policy: s.Policy, private: s.Private, services: s.Services, limits: s.Limits, resolver: s.Resolver,
+		db: s.DB, events: s.Events, log: s.Log, policy: s.Policy, private: s.Private, services: s.Services, own: s.Own, limits: s.Limits, resolver: s.Resolver,
 		dial: s.Dial, original: s.Original, agents: map[identity.AgentID]*attachment{}, pending: newBatch(), deleted: map[identity.AgentID]bool{},
 	}
 }
@@ -177,7 +182,8 @@ const (
 	flushInterval = 2 * time.Second
 	// flushTimeout is the time for the last flush, after ctx has ended.
 	flushTimeout = 5 * time.Second
-	// idleInterval is how often idle connections are looked for.
+	// idleInterval is how often idle connections are looked for, if they may be idle for
+	// longer than that.
 	idleInterval = 15 * time.Second
 )
 
@@ -186,7 +192,7 @@ const (
 func (m *Manager) Run(ctx context.Context) error {
 	changes := m.events.SubscribePrefix(event.ReconcilePrefix)
 	defer changes.Close()
-	flush, idle := time.NewTicker(flushInterval), time.NewTicker(idleInterval)
+	flush, idle := time.NewTicker(flushInterval), time.NewTicker(min(idleInterval, m.limits.IdleTimeout))
 	defer flush.Stop()
 	defer idle.Stop()
 	for {
@@ -298,7 +304,7 @@ func (m *Manager) Report(ctx context.Context, account identity.AccountID, id ide
 // the operator allows for config.baseUrl is not allowed here. listed says that the agent's
 // list names the destination.
 func (m *Manager) guard(listed bool) netguard.Guard {
-	g := netguard.Guard{Own: netguard.OwnAddresses, Flag: "--egress-private"}
+	g := netguard.Guard{Own: m.own, Flag: "--egress-private"}
 	if listed {
 		g.Private = m.private
 	}

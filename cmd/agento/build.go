@@ -21,10 +21,12 @@ import (
 	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/idempotency"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/knowledge/embed/transformer"
@@ -169,20 +171,29 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		DB: r.db, Events: events, Scopes: knowledge.NewScopes(r.db, agentRecords, swarmRecords), Embedder: embedder, Log: r.log,
 	})
 
+	var agents *agent.Service // the policies of the networks are theirs, and they need the gateways
+	networkSettings, err := f.network(r, events)
+	if err != nil {
+		return nil, err
+	}
+	networkSettings.Policy = func(ctx context.Context, id identity.AgentID) (identity.AccountID, egress.Policy, error) {
+		return agents.EgressPolicy(ctx, id)
+	}
+	network := egress.NewManager(networkSettings)
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
-		Tools: true, Telegram: f.TelegramURL != "", Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses},
+		WayOut: network, Tools: true, Telegram: f.TelegramURL != "", Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses},
 		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords},
 	})
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
-		Exclusive: true, MaxBoots: f.Boots, Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted},
+		Exclusive: true, MaxBoots: f.Boots, Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
 		Note: noteUnknown(f.Data),
 	})
-	agents := agent.New(agent.Settings{
+	agents = agent.New(agent.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Log: r.log,
-		URLs: guard, DemoKey: dev.key,
+		URLs: guard, TelegramURL: f.TelegramURL, DemoKey: dev.key,
 	})
 	if err := agents.BindKeys(ctx); err != nil {
 		return nil, err
@@ -219,12 +230,12 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
-		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests, TrustedProxies: f.TrustedProxies,
+		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Idempotency: requests, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
 		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log,
 	})
 	loops := []func(context.Context) error{
-		reconcile.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
+		reconcile.Run, network.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
 		requests.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) },
 	}
 	if d, ok := r.driver.(runtime.Runner); ok {
@@ -234,6 +245,21 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Accounts: accounts, Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 	})
 	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, calls: gateways.Calls(), adminHandler: commands, loops: loops, started: started}, nil
+}
+
+// network returns the settings of agents' networks, without the policies.
+// --allow-private-endpoints is for the server's own calls and does not change them.
+func (f serveFlags) network(r *resources, events *event.Log) (egress.Settings, error) {
+	for _, p := range f.EgressPrivate {
+		if err := netguard.CheckPrivate(p); err != nil {
+			return egress.Settings{}, fmt.Errorf("--egress-private: %s %w", p, err)
+		}
+	}
+	services := map[string]string{}
+	if name, address := openclaw.TelegramServer(f.TelegramURL); name != "" {
+		services[name] = address
+	}
+	return egress.Settings{DB: r.db, Events: events, Log: r.log, Private: f.EgressPrivate, Services: services}, nil
 }
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no

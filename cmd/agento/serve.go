@@ -34,6 +34,7 @@ type serveFlags struct {
 	AgentProcesses        int64          `help:"Limit of an agent's processes and threads; 0 means no limit." default:"512"`
 	Boots                 int            `help:"Gateways that may boot at the same time." default:"2"`
 	AllowPrivateEndpoints bool           `help:"Allow loopback and private addresses in config.baseUrl of agents."`
+	EgressPrivate         []netip.Prefix `help:"Private ranges that agents may connect to if their config.egress names what is there, as CIDRs separated by commas." placeholder:"CIDR,..."`
 	Redis                 string         `help:"Redis for status reports, as redis://HOST:PORT/DB."`
 	Catalog               string         `help:"Directory of the operator's own verified skills. Changes are loaded automatically." type:"path"`
 	ClawHub               string         `help:"Address of the community skill registry." name:"clawhub-url" default:"https://clawhub.ai"`

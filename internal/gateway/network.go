@@ -9,15 +9,16 @@ import (
 	"time"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
 // WayOut carries what agents send elsewhere than to this server.
 type WayOut interface {
-	// Attach begins to serve n.Out and n.DNS. It returns when the routes are set.
-	Attach(ctx context.Context, id identity.AgentID, n *runtime.Network) error
-	// Detach forgets the agent's network, whose listeners are closed.
+	// Attach begins to serve an agent's network, in place of an earlier one.
+	Attach(id identity.AgentID, n egress.Network)
+	// Detach ends that, and closes the listeners.
 	Detach(id identity.AgentID)
 }
 
@@ -49,9 +50,7 @@ func (m *Manager) Attach(ctx context.Context, a agent.Agent) error {
 	}
 	switch {
 	case m.wayOut != nil && n.Out != nil:
-		if err := m.wayOut.Attach(ctx, a.ID, n); err != nil {
-			return errors.Join(fmt.Errorf("open the way out of a gateway: %w", err), n.Close())
-		}
+		m.wayOut.Attach(a.ID, egress.Network{Out: n.Out, DNS: n.DNS, SetRoutes: n.SetRoutes})
 	case n.Out != nil: // nobody would accept
 		_, _ = n.Out.Close(), n.DNS.Close()
 	}
@@ -71,11 +70,11 @@ func (m *Manager) detach(id identity.AgentID) {
 	if n == nil {
 		return
 	}
-	if err := n.Close(); err != nil {
-		m.log.Error("closing the network of a gateway failed", "agent", id, "error", err)
-	}
 	if m.wayOut != nil && n.Out != nil {
 		m.wayOut.Detach(id)
+	}
+	if err := n.Close(); err != nil {
+		m.log.Error("closing the network of a gateway failed", "agent", id, "error", err)
 	}
 }
 

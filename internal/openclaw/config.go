@@ -112,8 +112,7 @@ func (a Agent) tools() object {
 		// could approve each of them.
 		"exec":     object{"host": "gateway", "security": "full", "ask": "off"},
 		"sessions": object{"visibility": "self"},
-		// Names resolve to addresses of this range, which stand for the real ones: see
-		// package egress. The server checks those.
+		// The names that an agent resolves have addresses of this range: see package egress.
 		"web":        object{"fetch": object{"ssrfPolicy": object{"allowRfc2544BenchmarkRange": true}}},
 		"toolSearch": false, "codeMode": false, "updatePlan": false, "swarm": false,
 	}

@@ -77,7 +77,7 @@ func (s *Service) storePieces(ctx context.Context) error {
 		}
 	}
 	for batch := range slices.Chunk(due, pieceBatchSize) {
-		err := s.db.Tx(ctx, "chat.store_pieces", func(ctx context.Context, tx *database.Tx) error {
+		err := s.db.GroupTx(ctx, "chat.store_pieces", func(ctx context.Context, tx *database.Tx) error {
 			for _, r := range batch {
 				if err := s.storePiecesOf(ctx, tx, r); err != nil {
 					return err

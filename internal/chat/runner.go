@@ -89,7 +89,7 @@ func (s *Service) finish(ctx context.Context, r *run, t Turn) {
 	var held bool
 	var next Turn
 	var nextSession Session
-	err := s.db.Tx(ctx, "chat.finish", func(ctx context.Context, tx *database.Tx) (err error) {
+	err := s.db.GroupTx(ctx, "chat.finish", func(ctx context.Context, tx *database.Tx) (err error) {
 		if seq, pieces := r.unstored(); len(pieces) > 0 {
 			if held, err = appendPieces(ctx, tx, t.ID, seq, pieces, s.holder, t.EndedAt); err != nil || !held {
 				return err

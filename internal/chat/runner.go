@@ -6,28 +6,40 @@ import (
 	"errors"
 	"time"
 
+	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
 
-// accepted runs a turn that Start has stored, or lets it wait.
-func (s *Service) accepted(t Turn, session Session) {
-	if t.State == Running {
-		s.runs.start(t, session, s.answer)
-	} else {
+// accepted runs a turn that Start has stored, or lets it wait. a is the agent as Start has
+// read it.
+func (s *Service) accepted(t Turn, session Session, a agent.Agent) {
+	if t.State != Running {
 		s.runs.add(t, session)
+		return
 	}
+	s.runs.start(t, session, func(ctx context.Context, r *run) {
+		s.answerOver(ctx, r, func(ctx context.Context) (*gateway.Connection, error) { return s.gateways.ConnectTo(ctx, a) })
+	})
 }
 
-// answer sends the message of a turn to the agent, and stores the end of the turn. It is
-// the runner of the turn.
+// answer is answerOver for a turn that has waited.
 func (s *Service) answer(ctx context.Context, r *run) {
+	s.answerOver(ctx, r, func(ctx context.Context) (*gateway.Connection, error) {
+		return s.gateways.Connect(ctx, r.session.AgentID)
+	})
+}
+
+// answerOver sends the message of a turn to the agent, and stores the end of the turn. It
+// is the runner of the turn.
+func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.Context) (*gateway.Connection, error)) {
 	r.mu.Lock()
 	t := r.turn
 	r.mu.Unlock()
-	result, err := s.callAgent(ctx, t, r)
+	result, err := s.callAgent(ctx, t, r, connect)
 	reason := context.Cause(ctx)
 	r.mu.Lock()
 	pieces := len(r.pieces)
@@ -51,15 +63,17 @@ func (s *Service) answer(ctx context.Context, r *run) {
 	s.finish(context.WithoutCancel(ctx), r, t)
 }
 
-func (s *Service) callAgent(ctx context.Context, t Turn, r *run) (openclaw.TurnResult, error) {
-	conn, err := s.gateways.Connect(ctx, t.AgentID)
+func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(context.Context) (*gateway.Connection, error)) (openclaw.TurnResult, error) {
+	conn, err := connect(ctx)
 	if err != nil {
 		return openclaw.TurnResult{}, err
 	}
 	return conn.Turn(ctx, openclaw.TurnRequest{
 		Entry: r.session.Entry, SessionKey: r.session.GatewayKey, System: t.context, Message: t.message,
 	}, func(text string) error {
-		s.pieces.add(r.append(text))
+		if first := r.append(text); !first || s.storeFirstPiece(ctx, r) != nil {
+			s.wakePieceLoop()
+		}
 		return nil
 	})
 }
@@ -105,15 +119,12 @@ func (s *Service) finish(ctx context.Context, r *run, t Turn) {
 		if err != nil {
 			return err
 		}
-		held, err := endHeldTurn(ctx, tx, t, answer, s.holder)
-		if err != nil {
-			return err
-		}
-		if !held {
+		more, err := endHeldTurn(ctx, tx, t, answer, s.holder)
+		if errors.Is(err, sql.ErrNoRows) {
 			return errNotHeld
 		}
-		if s.runs.isStopped() {
-			return nil
+		if err != nil || !more || s.runs.isStopped() {
+			return err
 		}
 		next, nextSession, err = s.claim(ctx, tx, t.SessionID)
 		return err

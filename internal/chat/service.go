@@ -51,7 +51,7 @@ type Service struct {
 	log           *slog.Logger
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
-	pieces        pieceSignal
+	pieces        chan struct{} // has an element if there are pieces to store
 	pieceInterval time.Duration // the constant, except in tests
 }
 
@@ -60,7 +60,7 @@ type Service struct {
 func New(s Settings) *Service {
 	return &Service{
 		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, keys: s.Keys, log: s.Log,
-		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: newPieceSignal(), pieceInterval: pieceInterval,
+		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
 	}
 }
 

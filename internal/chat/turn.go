@@ -193,7 +193,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 		return Turn{}, err
 	}
 	if !repeated {
-		s.accepted(t, session)
+		s.accepted(t, session, a)
 	}
 	return t, nil
 }

@@ -120,32 +120,40 @@ func claimNext(ctx context.Context, tx *database.Tx, session identity.SessionID,
 		session, holder, database.Millis(now.Add(leaseTime)), database.Millis(now))
 }
 
-// endHeldTurn stores the end of a turn; see endTurnWhere. It reports false, and changes nothing, if holder
-// does not hold the turn any more.
-func endHeldTurn(ctx context.Context, tx *database.Tx, t Turn, answer int64, holder string) (bool, error) {
-	return endTurnWhere(ctx, tx, t, answer, `state = 'running' AND holder = $11 AND lease_until > $8`, holder)
+// endHeldTurn stores the end of a turn. answer is the seq of its answer in messages. It
+// reports whether another turn of the session waits. Errors: sql.ErrNoRows, if holder does
+// not hold the turn any more; then it changes nothing.
+func endHeldTurn(ctx context.Context, tx *database.Tx, t Turn, answer int64, holder string) (more bool, err error) {
+	return database.One(ctx, tx, database.Scalar[bool],
+		endTurn+`state = 'running' AND holder = $11 AND lease_until > $8
+		 RETURNING EXISTS (SELECT 1 FROM turns AS other WHERE other.session_id = turns.session_id AND other.state = 'queued' AND other.state IN ('queued', 'running'))`,
+		append(endArgs(t, answer), holder)...)
 }
 
 // endQueuedTurn stores the end of a turn that was not started. It reports false, and
 // changes nothing, if the turn is not queued any more.
 func endQueuedTurn(ctx context.Context, tx *database.Tx, t Turn) (bool, error) {
-	return endTurnWhere(ctx, tx, t, 0, `state = 'queued'`)
+	return exactlyOne(database.Exec(ctx, tx, endTurn+`state = 'queued'`, endArgs(t, 0)...))
 }
 
-// endAbandonedTurn is endHeldTurn for a turn whose holder is gone: its lease has expired,
-// or it is not the holder that alive names. It reports false, and changes nothing, if the
-// turn is held.
+// endAbandonedTurn stores the end of a turn whose holder is gone: its lease has expired,
+// or it is not the holder that alive names. answer is the seq of its answer in messages.
+// It reports false, and changes nothing, if the turn is held.
 func endAbandonedTurn(ctx context.Context, tx *database.Tx, t Turn, answer int64, alive string) (bool, error) {
-	return endTurnWhere(ctx, tx, t, answer, `state = 'running' AND (lease_until <= $8 OR $11 <> '' AND holder <> $11)`, alive)
+	return exactlyOne(database.Exec(ctx, tx, endTurn+`state = 'running' AND (lease_until <= $8 OR $11 <> '' AND holder <> $11)`, append(endArgs(t, answer), alive)...))
 }
 
-// endTurnWhere stores the end of a turn. answer is the seq of its answer in messages.
-func endTurnWhere(ctx context.Context, tx *database.Tx, t Turn, answer int64, where string, args ...any) (bool, error) {
-	args = append([]any{t.ID, t.State, t.LastSeq, t.InputTokens, t.OutputTokens, t.StopReason, t.ErrorCode, database.Millis(t.EndedAt), t.ErrorMessage, answer}, args...)
-	n, err := database.Exec(ctx, tx,
-		`UPDATE turns SET state = $2, last_seq = $3, input_tokens = $4, output_tokens = $5, stop_reason = $6, error_code = $7, error_message = $9,
-			ended_at = $8, lease_until = 0, message = '', context = '', answer_seq = $10
-		 WHERE id = $1 AND `+where, args...)
+// endTurn stores the end of a turn. A condition follows it, and endArgs returns its
+// arguments.
+const endTurn = `UPDATE turns SET state = $2, last_seq = $3, input_tokens = $4, output_tokens = $5, stop_reason = $6, error_code = $7, error_message = $9,
+	ended_at = $8, lease_until = 0, message = '', context = '', answer_seq = $10
+	WHERE id = $1 AND `
+
+func endArgs(t Turn, answer int64) []any {
+	return []any{t.ID, t.State, t.LastSeq, t.InputTokens, t.OutputTokens, t.StopReason, t.ErrorCode, database.Millis(t.EndedAt), t.ErrorMessage, answer}
+}
+
+func exactlyOne(n int64, err error) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("end turn: %w", err)
 	}

@@ -8,3 +8,7 @@ DELETE FROM messages WHERE role = 'user' AND turn_id IN (SELECT id FROM turns WH
 -- Nothing searches by them: each message of the API wrote to them for nothing.
 DROP INDEX messages_turn;
 DROP INDEX messages_session;
+
+-- With all columns of the order, the latest session of an owner is found without sorting.
+DROP INDEX sessions_owner;
+CREATE INDEX sessions_owner ON sessions (account_id, agent_id, owner, entry, started_at, id);

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// pieceInterval is the least time between two transactions that store pieces other
-	// than the first of a turn. The gateway sends a piece every 75 ms or so.
+	// pieceInterval is the least time between two transactions that store pieces, unless
+	// one of them stores the first of a turn. The gateway sends a piece every 75 ms or so.
 	pieceInterval = 25 * time.Millisecond
 	// pieceRetry is the pause after a transaction that failed.
 	pieceRetry = 500 * time.Millisecond
@@ -30,6 +30,7 @@ func (s *Service) wakePieceLoop() {
 // storeFirstPiece stores the first piece of a turn at once: its reader has waited for long
 // enough.
 func (s *Service) storeFirstPiece(ctx context.Context, r *run) error {
+	s.piecesStored.Store(time.Now().UnixNano())
 	return s.db.GroupTx(context.WithoutCancel(ctx), "chat.store_pieces", func(ctx context.Context, tx *database.Tx) error {
 		return s.storePiecesOf(ctx, tx, r)
 	})
@@ -38,8 +39,7 @@ func (s *Service) storeFirstPiece(ctx context.Context, r *run) error {
 // storePiecesAsTheyCome stores the pieces of running turns until ctx ends. Pieces that
 // come in the meantime are stored together in the next transaction.
 func (s *Service) storePiecesAsTheyCome(ctx context.Context) {
-	pause := time.NewTimer(s.pieceInterval)
-	defer pause.Stop()
+	interval := s.pieceInterval
 	for {
 		select {
 		case <-s.pieces:
@@ -47,16 +47,16 @@ func (s *Service) storePiecesAsTheyCome(ctx context.Context) {
 			return
 		}
 		select {
-		case <-pause.C:
+		case <-time.After(time.Until(time.Unix(0, s.piecesStored.Load()).Add(interval))):
 		case <-ctx.Done():
 		}
-		interval := s.pieceInterval
+		s.piecesStored.Store(time.Now().UnixNano())
+		interval = s.pieceInterval
 		if err := s.storePieces(ctx); err != nil {
 			s.report(ctx, "storing the text of turns failed", err)
 			interval = pieceRetry
 			s.wakePieceLoop()
 		}
-		pause.Reset(interval)
 	}
 }
 

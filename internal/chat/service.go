@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"agento.host/agento/internal/agent"
@@ -52,6 +53,7 @@ type Service struct {
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
 	pieces        chan struct{} // has an element if there are pieces to store
+	piecesStored  atomic.Int64  // when pieces were last stored, in nanoseconds since 1970
 	pieceInterval time.Duration // the constant, except in tests
 }
 

@@ -75,8 +75,8 @@ type Turn struct {
 	StartedAt    time.Time // zero: not yet
 	EndedAt      time.Time // zero: not yet
 
-	message      string // until the turn ends
-	context      string // until the turn ends
+	message      string // empty if the turn was read after its end
+	context      string // empty if the turn was read after its end
 	onDisconnect string
 	key          identity.KeyID // that sent the message; only of a turn that is being inserted
 }
@@ -102,7 +102,6 @@ func (t Turn) Err() error {
 // ended returns the turn as it is after its end.
 func (t Turn) ended(state State, reason string, pieces int, at time.Time) Turn {
 	t.State, t.StopReason, t.LastSeq, t.EndedAt = state, reason, int64(pieces), at
-	t.message, t.context = "", ""
 	return t
 }
 
@@ -118,7 +117,16 @@ func (t Turn) expired(at time.Time) Turn {
 	return t
 }
 
-func newTurnID() identity.TurnID { return identity.TurnID("turn_" + strings.ToLower(rand.Text())) }
+// newTurnID returns an id of 50 bits of time and 80 random bits. Ids that are made at the
+// same time are neighbours in the indexes, so that storing many turns changes few pages.
+func newTurnID() identity.TurnID {
+	const digits = "0123456789abcdefghijklmnopqrstuv" // sorted as strings are
+	id := []byte("turn_0123456789" + strings.ToLower(rand.Text()[:16]))
+	for i, ms := 14, now().UnixMilli(); i >= 5; i, ms = i-1, ms>>5 {
+		id[i] = digits[ms&31]
+	}
+	return identity.TurnID(id)
+}
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
@@ -162,7 +170,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	}
 	ctx = context.WithoutCancel(ctx) // the driver would watch ctx in a goroutine for each statement
 	repeated := false
-	err = s.db.Tx(ctx, "chat.start", func(ctx context.Context, tx *database.Tx) (err error) {
+	err = s.db.GroupTx(ctx, "chat.start", func(ctx context.Context, tx *database.Tx) (err error) {
 		if err := tx.Lock(ctx, database.LockSession, string(a.ID)); err != nil {
 			return err
 		}
@@ -185,7 +193,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 		return Turn{}, err
 	}
 	if !repeated {
-		s.accepted(t, session)
+		s.accepted(t, session, a)
 	}
 	return t, nil
 }
@@ -213,7 +221,7 @@ func (s *Service) insertTurn(ctx context.Context, tx *database.Tx, t Turn) (_ Tu
 	}
 	if t.State == Running {
 		t.StartedAt = t.CreatedAt
-		return t, insertTurnMessage(ctx, tx, t, Message{Role: "user", Content: t.message, At: t.StartedAt})
+		return t, nil
 	}
 	ofSession, ofAccount, err := countQueued(ctx, tx, t)
 	switch {
@@ -343,11 +351,14 @@ func (s *Service) cancelStored(ctx context.Context, t Turn) (Turn, error) {
 			return err
 		}
 		end, err := takeOver(ctx, tx, t, func(pieces int) Turn { return t.ended(Cancelled, stopCancelled, pieces, now()) }, s.holder)
-		if end.Ended() {
+		if err == nil {
 			cancelled = end
 		}
 		return err
 	})
+	if errors.Is(err, errNotHeld) {
+		return t, nil
+	}
 	if err != nil || !cancelled.Ended() {
 		return t, err
 	}

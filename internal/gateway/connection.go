@@ -38,6 +38,19 @@ func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection
 	if err := a.CheckRunning(); err != nil {
 		return nil, err
 	}
+	return m.connectTo(ctx, a)
+}
+
+// ConnectTo is Connect for an agent that was read a moment ago. It reads it again only to
+// wait for its gateway: that of a stale record is found dead by the message.
+func (m *Manager) ConnectTo(ctx context.Context, a agent.Agent) (*Connection, error) {
+	if a.CheckRunning() != nil || !a.HasCurrentGateway() {
+		return m.Connect(ctx, a.ID)
+	}
+	return m.connectTo(ctx, a)
+}
+
+func (m *Manager) connectTo(ctx context.Context, a agent.Agent) (*Connection, error) {
 	g, err := m.Client(ctx, a)
 	if isKeyDamaged(err) {
 		return nil, fault.New(fault.NotRunning, "The data key of the agent is damaged. GET /v1/agents/%s says what to do.", a.ID).Because(err)

@@ -248,7 +248,7 @@ func (n *testNet) runManager() {
 }
 
 func TestBytesAreLimited(t *testing.T) {
-	const perSecond, burst = 1 << 20, 1 << 17
+	const perSecond, burst = 1 << 20, 256 << 10
 	n := newNet(t, "open", func(s *egress.Settings) { s.Limits.BytesPerSecond = perSecond })
 	n.At(public+":22", echo(t))
 	c := n.Connect(addrPort(public + ":22"))

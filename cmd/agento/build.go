@@ -7,8 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/netip"
+	"net/url"
 	"path/filepath"
+	"time"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/admin"
@@ -34,7 +37,6 @@ import (
 	"agento.host/agento/internal/openclaw/install"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
-	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
@@ -54,14 +56,13 @@ type devSettings struct {
 
 // resources are what a server holds open. Close releases them in reverse order.
 type resources struct {
-	log      *slog.Logger
-	db       *database.DB
-	secrets  *vault.Vault
-	driver   runtime.Driver
-	public   net.Listener              // the API
-	internal net.Listener              // the model proxy and the tools, which gateways call
-	admin    net.Listener              // the operator's commands
-	reports  *agentstatus.RedisReports // nil: no Redis
+	log     *slog.Logger
+	db      *database.DB
+	secrets *vault.Vault
+	driver  runtime.Driver
+	public  net.Listener              // the API
+	admin   net.Listener              // the operator's commands
+	reports *agentstatus.RedisReports // nil: no Redis
 
 	closers []func() error
 }
@@ -103,10 +104,6 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 		return nil, fmt.Errorf("install the agent runtime: %w", err)
 	}
 	agents := filepath.Join(f.Data, agentsDir)
-	running, err := process.Gateways(agents)
-	if err != nil {
-		return nil, fmt.Errorf("look for running gateways: %w", err)
-	}
 	r.driver, err = f.open(runtime.Settings{
 		Installation: r.db.Installation(), Dir: agents, Command: openClaw.Command(f.Lean), ReadOnly: openClaw.Dirs, Log: r.log,
 		Development: dev.unsandboxed,
@@ -114,10 +111,6 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 	if err != nil {
 		return nil, err
 	}
-	if r.internal, err = listenInternal(ctx, f.InternalListen, filepath.Join(f.Data, "internal.addr"), running); err != nil {
-		return nil, err
-	}
-	r.closers = append(r.closers, r.internal.Close)
 	if r.public, err = (&net.ListenConfig{}).Listen(ctx, "tcp", f.Listen); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", f.Listen, err)
 	}
@@ -189,8 +182,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	network := egress.NewManager(networkSettings)
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
-		InternalURL: "http://" + r.internal.Addr().String(), Tools: true,
-		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, TelegramURL: f.TelegramURL,
+		WayOut: network, Tools: true, Telegram: f.TelegramURL != "", Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses},
 		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords},
 	})
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
@@ -228,6 +220,13 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	internal := http.NewServeMux()
 	internal.Handle("/", proxy)
 	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Version: version, Log: r.log}))
+	if f.TelegramURL != "" {
+		bots, err := telegramProxy(f.TelegramURL)
+		if err != nil {
+			return nil, fmt.Errorf("--telegram-url: %w", err)
+		}
+		internal.Handle("/telegram/", bots)
+	}
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
@@ -245,7 +244,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	commands := admin.New(admin.Settings{
 		Accounts: accounts, Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 	})
-	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, adminHandler: commands, loops: loops, started: started}, nil
+	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, calls: gateways.Calls(), adminHandler: commands, loops: loops, started: started}, nil
 }
 
 // network returns the settings of agents' networks, without the policies.
@@ -281,6 +280,23 @@ func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.
 	return catalog, skill.New(skill.Settings{
 		Store: store, Events: events, Catalog: catalog, ClawHub: registry, GitHub: code,
 		Access: accounts, Agents: agents, MinScore: f.MinSkillScore, Log: r.log,
+	}), nil
+}
+
+// telegramProxy returns what forwards an agent's calls to the operator's own Bot API
+// server, which may be in a private network.
+func telegramProxy(address string) (http.Handler, error) {
+	target, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	if target.Host == "" {
+		return nil, fmt.Errorf("%q is not an address such as http://127.0.0.1:8081", address)
+	}
+	return http.StripPrefix("/telegram", &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport: &http.Transport{ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 16},
+		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // the path has the bot's token
 	}), nil
 }
 

@@ -69,10 +69,3 @@ func TestEgressPrivateMustBePrivate(t *testing.T) {
 		}
 	}
 }
-
-func TestTelegramURLIsAServiceOfTheOperator(t *testing.T) {
-	s, err := serveFlags{TelegramURL: "http://127.0.0.1:8081"}.network(&resources{}, nil)
-	if err != nil || s.Services["telegram.agento.internal"] != "127.0.0.1:8081" {
-		t.Errorf("%v, %v", s.Services, err)
-	}
-}

@@ -193,7 +193,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	})
 	agents = agent.New(agent.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Log: r.log,
-		URLs: guard, TelegramURL: f.TelegramURL, DemoKey: dev.key,
+		URLs: guard, OwnTelegram: f.TelegramURL != "", DemoKey: dev.key,
 	})
 	if err := agents.BindKeys(ctx); err != nil {
 		return nil, err
@@ -255,11 +255,7 @@ func (f serveFlags) network(r *resources, events *event.Log) (egress.Settings, e
 			return egress.Settings{}, fmt.Errorf("--egress-private: %s %w", p, err)
 		}
 	}
-	services := map[string]string{}
-	if name, address := openclaw.TelegramServer(f.TelegramURL); name != "" {
-		services[name] = address
-	}
-	return egress.Settings{DB: r.db, Events: events, Log: r.log, Private: f.EgressPrivate, Services: services}, nil
+	return egress.Settings{DB: r.db, Events: events, Log: r.log, Private: f.EgressPrivate}, nil
 }
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no

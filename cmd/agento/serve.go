@@ -40,7 +40,9 @@ type serveFlags struct {
 	Lean                  bool           `help:"Run gateways with a third less memory. They boot a third slower."`
 	AgentMemory           int64          `help:"Memory limit of an agent, in MiB; 0 means no limit." default:"3072"`
 	AgentProcesses        int64          `help:"Limit of an agent's processes and threads; 0 means no limit." default:"512"`
+	Memory                int64          `help:"Memory that all agents may use together, in MiB; an agent that does not fit waits. 0: that of the machine or container, less an eighth (at least 512 MiB)." default:"0"`
 	Boots                 int            `help:"Gateways that may boot at the same time." default:"2"`
+	BootStall             time.Duration  `help:"How long a gateway that boots may do nothing before it is ended." default:"20s"`
 	AllowPrivateEndpoints bool           `help:"Allow loopback and private addresses in config.baseUrl of agents."`
 	Redis                 string         `help:"Redis for status reports, as redis://HOST:PORT/DB."`
 	Catalog               string         `help:"Directory of the operator's own verified skills. Changes are loaded automatically." type:"path"`

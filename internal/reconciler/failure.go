@@ -41,7 +41,7 @@ func asFailure(err error) failure {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, runtime.ErrNoCapacity):
-		return failure{category: agent.CategoryCapacity, text: "No server has room for this agent: stop another one, or add a server.", final: true}
+		return failure{category: agent.CategoryCapacity, text: noRoomText, server: true}
 	case errors.Is(err, runtime.ErrForeign):
 		text := "The agent's files belong to another installation: the operator must use the database that they belong to, or move them away."
 		return failure{category: agent.CategoryRuntime, text: text, final: true}
@@ -90,7 +90,7 @@ func (r *Reconciler) diagnoseExit(ctx context.Context, a agent.Agent, s runtime.
 }
 
 // diagnoseNotReady returns the failure for a gateway that did not become ready.
-func (r *Reconciler) diagnoseNotReady(ctx context.Context, a agent.Agent, cause error) failure {
+func (r *Reconciler) diagnoseNotReady(ctx context.Context, a agent.Agent, stalled bool, cause error) failure {
 	state, err := r.inspect(ctx, a)
 	switch {
 	case err != nil:
@@ -99,6 +99,9 @@ func (r *Reconciler) diagnoseNotReady(ctx context.Context, a agent.Agent, cause 
 		return r.diagnoseExit(ctx, a, state)
 	}
 	text := fmt.Sprintf("The agent's gateway was not ready after %s: %v.", r.timing.ReadyTimeout, cause)
+	if stalled {
+		text = fmt.Sprintf("The agent's gateway did nothing for %s while it was starting, and was ended. A file in the agent's home may block it.", r.timing.StallTimeout)
+	}
 	return failure{category: agent.CategoryRuntime, text: text, logs: r.logTail(ctx, a)}
 }
 
@@ -110,12 +113,27 @@ func (r *Reconciler) failed(ctx context.Context, a agent.Agent, f failure) (next
 	if p, ok := database.Diagnose(r.db.Health(ctx)); ok && !f.final {
 		f = diskFailure(p)
 	}
+	if f.category == agent.CategoryCapacity {
+		return r.awaitCapacity(ctx, a, f)
+	}
 	a = r.timing.countFailure(a, f, now())
 	r.log.WarnContext(ctx, "a gateway failed", "agent", a.ID, "category", f.category, "failures", len(a.Retry.Failures), "reason", f.text)
 	kind := "agent.crashed"
 	if a.Status == client.Errored {
 		kind = "agent.failed"
 	}
+	return next{}, r.store.SaveStatus(ctx, a, kind)
+}
+
+// awaitCapacity saves that the driver has no room for a's gateway, which is tried again.
+// That is no failure of the agent.
+func (r *Reconciler) awaitCapacity(ctx context.Context, a agent.Agent, f failure) (next, error) {
+	kind := ""
+	if a.ErrorCategory != f.category {
+		kind = "agent.waiting"
+		r.log.WarnContext(ctx, "an agent waits: the driver has no room", "agent", a.ID)
+	}
+	a.LastError, a.ErrorCategory, a.Retry.NextTryAt = f.text, f.category, now().Add(r.timing.CapacityInterval)
 	return next{}, r.store.SaveStatus(ctx, a, kind)
 }
 

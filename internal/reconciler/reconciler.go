@@ -66,6 +66,7 @@ type Settings struct {
 	Server    string // where the homes are that the driver makes; empty: "local"
 	Exclusive bool   // no other process uses the database, so the leases of those before have ended
 	MaxBoots  int    // gateways that may boot at once; 0: 2
+	Memory    int64  // that gateways may use together; 0: any
 	Timing    Timing
 }
 
@@ -86,7 +87,7 @@ type Reconciler struct {
 	exclusive bool
 	note      func(text string) error // may be nil
 	holder    string                  // the name of this process in leases
-	boots     chan struct{}           // has an element for each gateway that is booting
+	admission *admission
 
 	mu      sync.Mutex
 	loops   map[identity.AgentID]*loop // guarded by mu
@@ -136,7 +137,7 @@ func New(s Settings) *Reconciler {
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
 		logs: s.Logs, erasers: s.Erasers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, holder: uuid.NewString(),
-		boots: make(chan struct{}, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
+		admission: newAdmission(s.Memory, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
 	}
 }
 
@@ -157,6 +158,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("list agents to reconcile: %w", err)
+	}
+	if err := r.occupyAll(ctx); err != nil && ctx.Err() == nil {
+		return err
 	}
 	for _, id := range ids {
 		r.schedule(ctx, id)

@@ -208,6 +208,7 @@ type State struct {
 	MemoryLimit int64     // 0: none
 	CPU         time.Duration
 	Processes   int64
+	LoggedAt    time.Time // if Running: when it last wrote to its log
 }
 
 // Found is an agent of which the driver holds something. The server may not know

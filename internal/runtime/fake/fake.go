@@ -72,6 +72,7 @@ type agent struct {
 	owner   runtime.Owner   // guarded by mu
 	memory  int64           // guarded by mu
 	cpu     time.Duration   // guarded by mu
+	hung    bool            // guarded by mu
 }
 
 // New returns a driver without agents.
@@ -281,7 +282,7 @@ func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.Age
 	if a.gateway == nil || a.place != place {
 		return gone, nil
 	}
-	return a.gateway.state(a.memory, a.cpu), nil
+	return a.gateway.state(a.memory, a.cpu, a.hung), nil
 }
 
 // Watch implements runtime.Watcher.

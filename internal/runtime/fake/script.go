@@ -80,6 +80,14 @@ func (d *Driver) SetUsage(id identity.AgentID, memoryBytes int64, cpu time.Durat
 	a.memory, a.cpu = memoryBytes, cpu
 }
 
+// Hang makes the gateways of an agent do nothing, or do something again: they write no log.
+func (d *Driver) Hang(id identity.AgentID, hung bool) {
+	a := d.addAgent(id)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hung = hung
+}
+
 // SetOwner sets whose an agent is; it is the driver's own until then.
 func (d *Driver) SetOwner(id identity.AgentID, owner runtime.Owner) {
 	a := d.addAgent(id)

@@ -194,6 +194,7 @@ func (d *Driver) runningState(a agent, rec record) runtime.State {
 		u = usageOf(d.processes(a, rec))
 	}
 	s.MemoryBytes, s.CPU, s.Processes = u.memory, u.cpu, u.processes
+	s.LoggedAt = a.loggedAt()
 	return s
 }
 

@@ -245,6 +245,15 @@ func (a agent) openLog() (*os.File, error) {
 	return os.OpenFile(filepath.Join(a.path("log"), logName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
+// loggedAt returns when the gateway last wrote to its log.
+func (a agent) loggedAt() time.Time {
+	st, err := os.Stat(filepath.Join(a.path("log"), logName))
+	if err != nil {
+		return time.Time{}
+	}
+	return st.ModTime()
+}
+
 func fileExists(dir, file string) bool {
 	_, err := os.Stat(filepath.Join(dir, file))
 	return err == nil

@@ -90,11 +90,6 @@ func (s *Store) SwarmOf(ctx context.Context, q database.Reader, account identity
 	return a.SwarmID, err
 }
 
-// Generation returns the present generation of an agent. Errors: sql.ErrNoRows.
-func (s *Store) Generation(ctx context.Context, q database.Reader, id identity.AgentID) (int64, error) {
-	return database.One(ctx, q, database.Scalar[int64], `SELECT generation FROM agents WHERE id = $1`, id)
-}
-
 // ListInSwarm returns the agents that are in a swarm, newest first.
 func (s *Store) ListInSwarm(ctx context.Context, q database.Reader, account identity.AccountID, swarm identity.SwarmID) ([]Agent, error) {
 	return database.AllReadable(ctx, q, scan, damaged,

@@ -109,6 +109,7 @@ type loop struct {
 	cancel     func() // interrupts the running step
 	generation int64  // of the record that the running step works on; 0: it is still reading
 	newest     int64  // the newest generation that a notification came with during the step
+	early      *early // ends the gateway beside the step; nil: nothing does
 
 	// Used by the loop's goroutine only.
 	counted int64 // the generation that errors counts for
@@ -187,7 +188,7 @@ func (r *Reconciler) notified(ctx context.Context, id identity.AgentID) {
 	if !r.isStepping(l) {
 		return // the next step reads what has changed
 	}
-	generation, err := r.store.Generation(ctx, r.db, id)
+	a, err := r.store.FindByID(ctx, r.db, id)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -198,9 +199,13 @@ func (r *Reconciler) notified(ctx context.Context, id identity.AgentID) {
 		}
 		l.cancel() // the step would otherwise delay a change of the desired state
 	default:
-		l.newest = max(l.newest, generation)
-		if l.generation != 0 && l.generation < generation {
+		l.newest = max(l.newest, a.Generation)
+		if l.early != nil && l.early.generation < a.Generation {
+			l.early.cancel() // a deletion does not wait for the grace period of a stop
+		}
+		if l.generation != 0 && l.generation < a.Generation {
 			l.cancel()
+			r.endEarly(ctx, l, a)
 		}
 	}
 }
@@ -271,6 +276,7 @@ func (r *Reconciler) runStep(ctx context.Context, l *loop) (next, error) {
 	case <-l.wake: // this step reads what it was for
 	default:
 	}
+	r.awaitEarly(ctx, l)
 	n, err := r.step(ctx, l)
 	if ctx.Err() != nil || errors.Is(err, agent.ErrOutdated) {
 		return n, errInterrupted

@@ -61,7 +61,7 @@ type Driver interface {
 	Dial(ctx context.Context, place Place, id identity.AgentID) (net.Conn, error)
 
 	// Home opens the agent's directory, whether or not the gateway runs. The
-	// caller closes it.
+	// caller closes it. When ctx ends, all methods of the home fail.
 	Home(ctx context.Context, place Place, id identity.AgentID) (Home, error)
 
 	// PutSecrets replaces the secrets file of a running gateway atomically.
@@ -149,7 +149,9 @@ type Home interface {
 	// ReadDir returns the entries of a directory, sorted by name. A missing
 	// directory has none.
 	ReadDir(path string) ([]Entry, error)
-	// RemoveAll deletes a file or a tree. It succeeds if there is none.
+	// RemoveAll deletes a file or a tree. It succeeds if there is none. A tree disappears
+	// at once, however large it is or whatever the agent does with it; its space is free
+	// when the gateway has ended.
 	RemoveAll(path string) error
 	Close() error
 }

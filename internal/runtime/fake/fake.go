@@ -201,7 +201,7 @@ func (d *Driver) start(ctx context.Context, a *agent, place runtime.Place, s run
 	if err != nil {
 		return err
 	}
-	if err := d.writeFiles(s); err != nil {
+	if err := d.writeFiles(ctx, s); err != nil {
 		return fmt.Errorf("start %s: %w", s.ID, err)
 	}
 	g := newGateway(d, a, place, s)
@@ -220,8 +220,8 @@ func (d *Driver) start(ctx context.Context, a *agent, place runtime.Place, s run
 
 func lessOne(e exits) exits { return exits{left: e.left - 1, code: e.code} }
 
-func (d *Driver) writeFiles(s runtime.Spec) error {
-	h, err := d.openHome(s.ID)
+func (d *Driver) writeFiles(ctx context.Context, s runtime.Spec) error {
+	h, err := d.openHome(ctx, s.ID)
 	if err != nil {
 		return err
 	}
@@ -249,7 +249,7 @@ func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID,
 		return err
 	}
 	a.stop(0)
-	return nil
+	return home.Purge(ctx, d.trashDir(id))
 }
 
 func (a *agent) stop(code int) {
@@ -325,15 +325,19 @@ func (d *Driver) Dial(ctx context.Context, place runtime.Place, id identity.Agen
 }
 
 // Home implements runtime.Driver.
-func (d *Driver) Home(_ context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
+func (d *Driver) Home(ctx context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
 	if err := d.addAgent(id).use(); err != nil {
 		return nil, fmt.Errorf("home of %s: %w", id, err)
 	}
-	return d.openHome(id)
+	return d.openHome(ctx, id)
 }
 
-func (d *Driver) openHome(id identity.AgentID) (*home.Dir, error) {
-	return home.Open(home.Settings{Dir: d.homeDir(id), Trash: filepath.Join(d.settings.Dir, ".trash")})
+func (d *Driver) openHome(ctx context.Context, id identity.AgentID) (*home.Dir, error) {
+	return home.Open(ctx, home.Settings{Dir: d.homeDir(id), Trash: d.trashDir(id)})
+}
+
+func (d *Driver) trashDir(id identity.AgentID) string {
+	return filepath.Join(d.settings.Dir, ".trash", string(id))
 }
 
 func (d *Driver) homeDir(id identity.AgentID) string {
@@ -354,10 +358,10 @@ func (d *Driver) PutSecrets(_ context.Context, place runtime.Place, id identity.
 }
 
 // Remove implements runtime.Driver.
-func (d *Driver) Remove(_ context.Context, _ runtime.Place, id identity.AgentID) error {
+func (d *Driver) Remove(ctx context.Context, _ runtime.Place, id identity.AgentID) error {
 	a := d.agent(id)
 	if a == nil {
-		return home.Purge(d.homeDir(id))
+		return d.purge(ctx, id)
 	}
 	a.op.Lock()
 	defer a.op.Unlock()
@@ -366,7 +370,11 @@ func (d *Driver) Remove(_ context.Context, _ runtime.Place, id identity.AgentID)
 	}
 	a.stop(137)
 	a.clear()
-	return home.Purge(d.homeDir(id))
+	return d.purge(ctx, id)
+}
+
+func (d *Driver) purge(ctx context.Context, id identity.AgentID) error {
+	return errors.Join(home.Purge(ctx, d.homeDir(id)), home.Purge(ctx, d.trashDir(id)))
 }
 
 // Quarantine implements runtime.Driver. It moves the home to ".quarantine" in

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"sync/atomic"
 
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
@@ -28,6 +29,8 @@ type Driver struct {
 	secrets   secretStore
 	users     userRange
 	ports     *portAllocator
+
+	hasDiscarded atomic.Bool // there may be something for purgeDiscarded
 
 	mu         sync.Mutex
 	locks      map[identity.AgentID]*agentLock  // guarded by mu
@@ -228,19 +231,19 @@ func (d *Driver) Dial(ctx context.Context, place runtime.Place, id identity.Agen
 }
 
 // Home implements runtime.Driver.
-func (d *Driver) Home(_ context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
+func (d *Driver) Home(ctx context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
 	a, err := d.agent(id)
 	if err != nil {
 		return nil, err
 	}
-	return a.openHome()
+	return a.openHome(ctx)
 }
 
-func (a agent) openHome() (*home.Dir, error) {
+func (a agent) openHome(ctx context.Context) (*home.Dir, error) {
 	if err := a.makeDir(); err != nil {
 		return nil, err
 	}
-	return home.Open(home.Settings{Dir: a.home, Trash: a.path("trash"), Owner: a.owner})
+	return home.Open(ctx, home.Settings{Dir: a.home, Trash: a.path("trash"), Owner: a.owner})
 }
 
 // PutSecrets implements runtime.Driver.

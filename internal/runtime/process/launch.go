@@ -86,7 +86,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 	if err != nil {
 		return err
 	}
-	if err := d.writeFiles(a, rec, b, s); err != nil {
+	if err := d.writeFiles(ctx, a, rec, b, s); err != nil {
 		return err
 	}
 	if rec.Groups, err = d.cgroup.create(a.id+rec.Variant, s.Limits); err != nil {
@@ -145,11 +145,11 @@ func (d *Driver) lockForStart(ctx context.Context, a agent, place runtime.Place)
 }
 
 // writeFiles writes the files that the gateway needs when it starts.
-func (d *Driver) writeFiles(a agent, rec record, b sandbox, s runtime.Spec) error {
-	if err := a.chownHome(); err != nil {
+func (d *Driver) writeFiles(ctx context.Context, a agent, rec record, b sandbox, s runtime.Spec) error {
+	if err := a.chownHome(ctx); err != nil {
 		return err
 	}
-	h, err := a.openHome()
+	h, err := a.openHome(ctx)
 	if err != nil {
 		return err
 	}

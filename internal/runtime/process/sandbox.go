@@ -114,9 +114,9 @@ func (b sandbox) test(s Settings, users userRange) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = home.Purge(dir) }()
+	defer func() { _ = home.Purge(context.Background(), dir) }()
 	a := agent{id: "probe", dir: dir, home: filepath.Join(dir, "home"), owner: users.ownerOf("probe")}
-	h, err := a.openHome()
+	h, err := a.openHome(context.Background())
 	if err != nil {
 		return err
 	}

@@ -179,7 +179,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
 		InternalURL: "http://" + r.internal.Addr().String(), Tools: true,
-		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, TelegramURL: f.TelegramURL,
+		Limits: f.limits(), TelegramURL: f.TelegramURL,
 		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords},
 	})
 	memory, err := f.memory()

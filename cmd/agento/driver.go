@@ -76,3 +76,8 @@ func (f serveFlags) memory() (int64, error) {
 	}
 	return max(total-max(total/8, minReserve), 1), nil
 }
+
+// limits returns the limits of each gateway.
+func (f serveFlags) limits() runtime.Limits {
+	return runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses, CPUs: f.AgentCPUs, CPUWeight: f.AgentCPUWeight}
+}

@@ -187,7 +187,9 @@ const (
 // Limits are the limits of a gateway with all its children. Zero means no limit.
 type Limits struct {
 	MemoryBytes int64
-	Processes   int64 // includes threads, as the kernel counts
+	Processes   int64   // includes threads, as the kernel counts
+	CPUs        float64 // processor cores that it may use at once
+	CPUWeight   int64   // its share beside other gateways where there is not enough for all: 1 to 10,000; 0 means 100
 }
 
 // Phase says what a gateway is doing, as far as the driver can see.

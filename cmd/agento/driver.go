@@ -79,5 +79,8 @@ func (f serveFlags) memory() (int64, error) {
 
 // limits returns the limits of each gateway.
 func (f serveFlags) limits() runtime.Limits {
-	return runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses, CPUs: f.AgentCPUs, CPUWeight: f.AgentCPUWeight}
+	return runtime.Limits{
+		MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses, CPUs: f.AgentCPUs, CPUWeight: f.AgentCPUWeight,
+		DiskBytes: f.AgentDisk << 20, Files: f.AgentFiles,
+	}
 }

@@ -34,6 +34,7 @@ const (
 	CategoryModel       ErrorCategory = "model"       // the model or its provider fails
 	CategoryConfig      ErrorCategory = "config"      // the agent's configuration is refused
 	CategoryCapacity    ErrorCategory = "capacity"    // no server has room: the agent waits for it
+	CategoryDisk        ErrorCategory = "disk"        // the agent has too many or too large files
 	CategoryRuntime     ErrorCategory = "runtime"     // the gateway fails
 	CategoryRecord      ErrorCategory = "record"      // the agent's record or secrets are damaged
 )
@@ -138,7 +139,11 @@ func (a Agent) WaitsForRoom() bool {
 
 // startFault returns the fault for a caller that waited for an agent which failed.
 func (a Agent) startFault() error {
-	return fault.New(fault.Upstream, "%s", a.LastError).With("agentId", string(a.ID)).With("errorCategory", string(a.ErrorCategory))
+	code := fault.Upstream
+	if a.ErrorCategory == CategoryDisk {
+		code = fault.Conflict
+	}
+	return fault.New(code, "%s", a.LastError).With("agentId", string(a.ID)).With("errorCategory", string(a.ErrorCategory))
 }
 
 func validateName(problems fault.Fields, name string) {

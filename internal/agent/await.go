@@ -39,7 +39,7 @@ func (s *Store) AwaitUnlessFull(ctx context.Context, id identity.AgentID, done f
 // Await waits for the outcome of an accepted request. If ctx ends first, the request
 // stands nevertheless.
 // Faults: NotFound, if the agent is being deleted; Upstream, if the gateway does not
-// start; Unavailable, if there has been no room for a minute: the agent goes on waiting.
+// start; Conflict, if its files exceed the limits; Unavailable, if there has been no room for a minute: the agent goes on waiting.
 func (s *Service) Await(ctx context.Context, r Accepted) (Agent, error) {
 	a, err := s.store.AwaitUnlessFull(ctx, r.ID, func(a Agent) bool {
 		return a.ObservedGeneration >= r.Target && isFinal(a.Status) || a.DesiredState == DesiredDeleted

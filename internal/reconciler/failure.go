@@ -46,6 +46,9 @@ func asFailure(err error) failure {
 		text := "The agent's files belong to another installation: the operator must use the database that they belong to, or move them away."
 		return failure{category: agent.CategoryRuntime, text: text, final: true}
 	}
+	if over := (*runtime.DiskError)(nil); errors.As(err, &over) {
+		return overDisk(over.Used)
+	}
 	if missing := (*runtime.IsolationError)(nil); errors.As(err, &missing) {
 		text := "The agent's gateway is started as soon as it can be isolated. At the moment it cannot: " + missing.Missing + "."
 		return failure{category: agent.CategoryRuntime, text: text, server: true}
@@ -62,6 +65,16 @@ func diskFailure(p database.Problem) failure {
 	return failure{category: agent.CategoryRuntime, text: fmt.Sprintf("The agent's gateway is started as soon as the disk allows it. %s", p), server: true}
 }
 
+// overDisk returns the failure of an agent whose files exceed a limit.
+func overDisk(d runtime.Disk) failure {
+	const todo = " Its gateway does not run until there is less: delete the agent, or ask the operator to delete files of it or to raise its limits, and then start it."
+	text := fmt.Sprintf("The agent has too many or too large files: %d MiB in %d files and directories.", d.Bytes>>20, d.Files)
+	if d.Hidden {
+		text = "The agent has directories that cannot be measured: they are unreadable, or nested too deeply."
+	}
+	return failure{category: agent.CategoryDisk, text: text + todo, final: true}
+}
+
 // specFailure turns a gateway.SpecError into a failure, and returns other errors as
 // they are.
 func specFailure(err error) error {
@@ -73,6 +86,9 @@ func specFailure(err error) error {
 
 // diagnoseExit returns the failure for a gateway that ended.
 func (r *Reconciler) diagnoseExit(ctx context.Context, a agent.Agent, s runtime.State) failure {
+	if s.OverDisk {
+		return overDisk(s.Disk)
+	}
 	f := failure{category: agent.CategoryRuntime, text: "The agent's gateway ended by itself.", logs: r.logTail(ctx, a)}
 	switch {
 	case s.OOMKilled:

@@ -147,6 +147,32 @@ func TestDriverWithoutRoom(t *testing.T) {
 	})
 }
 
+// TestTooManyFiles: the agent is in error at once, a start is refused as long as there are
+// too many, and it can be deleted.
+func TestTooManyFiles(t *testing.T) {
+	e := agenttest.New(t, func(s *agenttest.Settings) { s.Limits = runtime.Limits{DiskBytes: 10 << 20, Files: 100} })
+	a := e.Create("ada")
+	e.Driver.SetDisk(a.ID, runtime.Disk{Bytes: 11 << 20, Files: 7})
+	now := e.UntilStatus(a.ID, client.Errored)
+	if now.ErrorCategory != agent.CategoryDisk || !strings.Contains(now.LastError, "11 MiB in 7 files") || e.Driver.Starts(a.ID) != 1 {
+		t.Errorf("%s: %s after %d starts", now.ErrorCategory, now.LastError, e.Driver.Starts(a.ID))
+	}
+	e.CheckCount(1, `SELECT count(*) FROM events WHERE kind = 'agent.failed' AND data LIKE '%11 MiB%'`)
+	accepted, err := e.Agents.Start(e.Context(), e.Actor, a.ID)
+	e.Must(err)
+	if _, err := e.Agents.AwaitRunning(e.Context(), accepted); !fault.Is(err, fault.Conflict) || e.Driver.Starts(a.ID) != 1 {
+		t.Errorf("start: %v after %d starts", err, e.Driver.Starts(a.ID))
+	}
+	e.Driver.SetDisk(a.ID, runtime.Disk{Bytes: 1 << 20, Files: 7})
+	if now := e.Start(a.ID); now.LastError != "" || now.ErrorCategory != "" {
+		t.Errorf("it runs with %q", now.LastError)
+	}
+	e.Driver.SetDisk(a.ID, runtime.Disk{Files: 101})
+	e.UntilStatus(a.ID, client.Errored)
+	e.Delete(a.ID)
+	e.CheckNothingLeft(a.ID)
+}
+
 func TestDriverThatFailsForAWhile(t *testing.T) {
 	for name, fail := range map[string]func(e *agenttest.Env){
 		"place": func(e *agenttest.Env) { e.Driver.FailPlace(4, errors.New("no answer")) },

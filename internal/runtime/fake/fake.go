@@ -73,6 +73,7 @@ type agent struct {
 	memory  int64           // guarded by mu
 	cpu     time.Duration   // guarded by mu
 	hung    bool            // guarded by mu
+	disk    runtime.Disk    // guarded by mu
 }
 
 // New returns a driver without agents.
@@ -187,6 +188,12 @@ func (d *Driver) Start(ctx context.Context, place runtime.Place, s runtime.Spec)
 }
 
 func (d *Driver) start(ctx context.Context, a *agent, place runtime.Place, s runtime.Spec) error {
+	a.mu.Lock()
+	disk := a.disk
+	a.mu.Unlock()
+	if disk.Exceeds(s.Limits) {
+		return fmt.Errorf("start %s: %w", s.ID, &runtime.DiskError{Used: disk})
+	}
 	d.mu.Lock()
 	delay := d.script.startDelay
 	err := d.script.failStart.next()
@@ -282,7 +289,10 @@ func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.Age
 	if a.gateway == nil || a.place != place {
 		return gone, nil
 	}
-	return a.gateway.state(a.memory, a.cpu, a.hung), nil
+	s := a.gateway.state(a.memory, a.cpu, a.hung)
+	s.Disk = a.disk
+	s.OverDisk = s.Phase == runtime.Exited && a.disk.Exceeds(a.gateway.Spec.Limits)
+	return s, nil
 }
 
 // Watch implements runtime.Watcher.

@@ -36,6 +36,7 @@ type Driver struct {
 	locks      map[identity.AgentID]*agentLock  // guarded by mu
 	logs       map[identity.AgentID]*gatewayLog // guarded by mu
 	reported   map[string]bool                  // the strangers that were logged, by nonce; guarded by mu
+	disks      map[identity.AgentID]diskUse     // guarded by mu
 	supervised map[identity.AgentID]bool        // the agents that Run maintains; guarded by mu
 	children   map[int]bool                     // our child processes not yet reaped; guarded by mu
 }
@@ -49,7 +50,7 @@ func New(s Settings) (*Driver, error) {
 	d := &Driver{
 		settings: s, users: findUserRange(), ports: newPortAllocator(s.PortFrom, s.PortTo),
 		locks: map[identity.AgentID]*agentLock{}, logs: map[identity.AgentID]*gatewayLog{},
-		supervised: map[identity.AgentID]bool{}, children: map[int]bool{}, reported: map[string]bool{},
+		disks: map[identity.AgentID]diskUse{}, supervised: map[identity.AgentID]bool{}, children: map[int]bool{}, reported: map[string]bool{},
 	}
 	if err := removeUnfinishedDirs(s.Dir); err != nil {
 		return nil, err
@@ -183,7 +184,8 @@ func (d *Driver) state(a agent, rec record) runtime.State {
 	case rec.Nonce != "" && a.shimRan(rec):
 		code := a.exitCode(rec)
 		oom := rec.OOMKilled || mayBeKilled(code) && d.cgroup.oomKilled(rec.Groups)
-		return runtime.State{Phase: runtime.Exited, ExitCode: code, OOMKilled: oom}
+		use := d.disk(a.id)
+		return runtime.State{Phase: runtime.Exited, ExitCode: code, OOMKilled: oom, OverDisk: use.ended == rec.Nonce, Disk: use.used}
 	case rec.Nonce != "" && a.isLocked(): // the shim has not written its pid yet
 		return runtime.State{Phase: runtime.Running, ExitCode: -1, MemoryLimit: rec.MemoryLimit, StartedAt: rec.At}
 	}
@@ -197,7 +199,7 @@ func (d *Driver) runningState(a agent, rec record) runtime.State {
 		u = usageOf(d.processes(a, rec))
 	}
 	s.MemoryBytes, s.CPU, s.Processes = u.memory, u.cpu, u.processes
-	s.LoggedAt = a.loggedAt()
+	s.LoggedAt, s.Disk = a.loggedAt(), d.disk(a.id).used
 	return s
 }
 

@@ -62,6 +62,9 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 	if os.Getuid() == 0 && a.owner.UID == 0 {
 		return errors.New("the agent would be root")
 	}
+	if err := errors.Join(d.discardDir(ctx, a.path("trash")), d.checkDisk(ctx, a, s.Limits)); err != nil {
+		return err
+	}
 	others, err := a.strangers()
 	if err != nil {
 		return err
@@ -76,7 +79,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 	d.ports.reserve(port, a.id)
 	rec := record{
 		Place: place, Nonce: rand.Text(), At: time.Now().UTC(), Sandboxed: !b.off,
-		MemoryLimit: s.Limits.MemoryBytes, Installation: d.settings.Installation, Path: a.home, Strangers: others,
+		MemoryLimit: s.Limits.MemoryBytes, DiskLimit: s.Limits.DiskBytes, FileLimit: s.Limits.Files, Installation: d.settings.Installation, Path: a.home, Strangers: others,
 	}
 	if len(others) > 0 {
 		rec.Variant = identity.AgentID("~" + rec.Nonce[:8])

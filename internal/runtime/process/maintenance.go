@@ -14,7 +14,8 @@ import (
 // that gateways run on.
 const maintenanceInterval = 2 * time.Second
 
-// Run rotates logs, tests the sandbox and deletes what agents have left until ctx ends. Where the kernel does not
+// Run rotates logs, tests the sandbox, measures the files of agents and deletes what they
+// have left, until ctx ends. Where the kernel does not
 // enforce memory limits, it does so too. First it stops gateways without a sandbox.
 func (d *Driver) Run(ctx context.Context) error {
 	if err := d.stopUnsandboxed(ctx); err != nil && ctx.Err() == nil {
@@ -26,6 +27,7 @@ func (d *Driver) Run(ctx context.Context) error {
 		loops.Go(func() { d.probeRegularly(ctx) })
 	}
 	loops.Go(func() { d.purgeRegularly(ctx) })
+	loops.Go(func() { d.measureRegularly(ctx) })
 	tick := time.NewTicker(maintenanceInterval)
 	defer tick.Stop()
 	for {
@@ -50,13 +52,7 @@ func (d *Driver) supervise(id identity.AgentID, on bool) {
 }
 
 func (d *Driver) maintainAll() {
-	d.mu.Lock()
-	ids := make([]identity.AgentID, 0, len(d.supervised))
-	for id := range d.supervised {
-		ids = append(ids, id)
-	}
-	d.mu.Unlock()
-	for _, id := range ids {
+	for _, id := range d.supervisedAgents() {
 		a, err := d.agent(id)
 		if err != nil {
 			continue

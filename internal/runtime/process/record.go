@@ -29,6 +29,8 @@ type record struct {
 	Nonce       string        `json:"nonce"` // identifies this start; it is on the shim's command line
 	At          time.Time     `json:"at"`
 	MemoryLimit int64         `json:"memoryLimit,omitempty"`
+	DiskLimit   int64         `json:"diskLimit,omitempty"`
+	FileLimit   int64         `json:"fileLimit,omitempty"`
 	Groups      []string      `json:"groups,omitempty"` // directories of its control group
 	Sandboxed   bool          `json:"sandboxed,omitempty"`
 	OOMKilled   bool          `json:"oomKilled,omitempty"` // written before the control group is removed

@@ -186,15 +186,17 @@ func (d *Driver) discard(ctx context.Context, a agent, do func() error) error {
 	}
 	d.supervise(a.id, false)
 	d.ports.release(a.id)
-	d.dropLog(a.id)
+	d.forget(a.id)
 	return nil
 }
 
-// dropLog drops the log of a removed agent. Its readers get EOF.
-func (d *Driver) dropLog(id identity.AgentID) {
+// forget drops the log of a removed agent, whose readers get EOF, and what is known of its
+// files.
+func (d *Driver) forget(id identity.AgentID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.logs, id)
+	delete(d.disks, id)
 }
 
 // cleanUp kills all processes of a gateway and removes its control group, secrets,

@@ -29,6 +29,9 @@ const (
 	maxQueuedOfAccount = 200
 	// queueRetryAfter is the Retry-After of a full queue.
 	queueRetryAfter = 5 * time.Second
+	// retryUnavailable is the Retry-After of a turn that failed because something is not
+	// available at the moment.
+	retryUnavailable = 10 * time.Second
 	// cancelRetry is the pause of Cancel after a state that changed under it.
 	cancelRetry = 5 * time.Millisecond
 )
@@ -92,7 +95,11 @@ func (t Turn) CancelOnDisconnect() bool { return t.onDisconnect == cancelOnDisco
 func (t Turn) Err() error {
 	switch t.State {
 	case Failed:
-		return fault.New(t.ErrorCode, "%s", t.ErrorMessage)
+		f := fault.New(t.ErrorCode, "%s", t.ErrorMessage)
+		if t.ErrorCode == fault.Unavailable {
+			f.RetryAfter = retryUnavailable
+		}
+		return f
 	case Cancelled:
 		return fault.New(fault.Conflict, "The turn was cancelled.")
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/admin"
@@ -16,6 +17,7 @@ import (
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
@@ -160,6 +162,12 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		guard.Trusted = []netip.AddrPort{dev.addr}
 	}
 	events := event.NewLog(r.db)
+	budgets := budget.NewServer(budget.ServerSettings{
+		Memory: limitMemory(), Descriptors: descriptorLimit(), Log: r.log,
+		Exempt: func(a netip.Addr) bool {
+			return slices.ContainsFunc(f.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
+		},
+	})
 	accounts := access.New(access.Settings{DB: r.db, Events: events, Plans: plans, Log: r.log})
 	if err := accounts.CheckPlans(ctx); err != nil {
 		return nil, err
@@ -211,16 +219,16 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	proxy := modelproxy.New(modelproxy.Settings{
 		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall,
-		Observe: status.Observe, Log: r.log,
+		Observe: status.Observe, Memory: budgets.AgentMemory, Log: r.log,
 	})
 	r.closers = append(r.closers, func() error { proxy.Close(); return nil })
 	internal := http.NewServeMux()
 	internal.Handle("/", proxy)
-	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Version: version, Log: r.log}))
+	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log}))
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
-		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests, TrustedProxies: f.TrustedProxies,
+		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
 		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log,
 	})
@@ -234,7 +242,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	commands := admin.New(admin.Settings{
 		Accounts: accounts, Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 	})
-	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, adminHandler: commands, loops: loops, started: started}, nil
+	return &server{resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, adminHandler: commands, loops: loops, started: started}, nil
 }
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no

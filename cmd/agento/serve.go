@@ -21,6 +21,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/runtime/process"
 )
 
@@ -79,6 +80,7 @@ func (c serveCommand) Run(ctx context.Context, t *terminal) error {
 type server struct {
 	*resources
 	accounts        *access.Service
+	budgets         *budget.Server
 	api             *api.Server
 	internalHandler http.Handler
 	adminHandler    http.Handler
@@ -95,10 +97,10 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	for _, loop := range s.loops {
 		group.Go(func() error { return loop(failed) })
 	}
-	public, internal, admin := s.httpServer(s.api), s.httpServer(s.internalHandler), s.httpServer(s.adminHandler)
+	public, internal, admin := s.httpServer(s.api), s.httpServer(budget.TimedHandler(s.internalHandler)), s.httpServer(s.adminHandler)
 	public.RegisterOnShutdown(s.api.Drain)
-	group.Go(func() error { return serve(public, s.public) })
-	group.Go(func() error { return serve(internal, s.internal) })
+	group.Go(func() error { return serve(public, s.budgets.API.Listener(s.public)) })
+	group.Go(func() error { return serve(internal, s.budgets.Agents.Listener(s.internal)) })
 	group.Go(func() error { return serve(admin, s.admin) })
 	close(s.started)
 	err := onStart()
@@ -116,9 +118,10 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	return errors.Join(err, group.Wait(), s.Close())
 }
 
-// httpServer has no limit on the time of a whole response, because streams last.
+// httpServer has no limit on the time of a whole response, because streams last; see
+// budget.Timed.
 func (s *server) httpServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	return &http.Server{Handler: h, ConnContext: budget.ConnContext, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 }
 
 func serve(s *http.Server, l net.Listener) error {

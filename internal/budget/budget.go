@@ -23,8 +23,8 @@ type Settings struct {
 	Total    int64         // what all holders have together, at most
 	Each     int64         // what one holder has, at most
 	Wait     time.Duration // how long Acquire waits for its turn
-	// Refusal tells a holder that has all it may have what to do, as a sentence without
-	// its end: "This account has too many open requests. Send fewer at once".
+	// Refusal tells a holder that has all it may have what to do: "This account has too
+	// many open requests. Send fewer at once."
 	Refusal string
 	Log     *slog.Logger // names holders that are refused, each once a minute; nil: nothing is logged
 }
@@ -181,7 +181,7 @@ func (b *Budget) giveUp(name string, w *waiter, reason error) error {
 		return retryLater(fault.RateLimited, b.s.Refusal)
 	}
 	b.refusals.note("a budget is used up", b.s.Resource, name, b.used)
-	return retryLater(fault.Unavailable, "The server is busy")
+	return retryLater(fault.Unavailable, "The server is busy.")
 }
 
 func (b *Budget) release(name string, n int64) {
@@ -210,7 +210,7 @@ const retryAfter = 5 * time.Second
 
 // retryLater returns a fault that tells when to try again.
 func retryLater(code fault.Code, sentence string) *fault.Fault {
-	f := fault.New(code, "%s, and try again in %d s.", sentence, int(retryAfter.Seconds()))
+	f := fault.New(code, "%s Try again in %d s.", sentence, int(retryAfter.Seconds()))
 	f.RetryAfter = retryAfter
 	return f
 }

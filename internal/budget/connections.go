@@ -232,7 +232,7 @@ func (c *Connections) claim(nc *conn, holder, group string) error {
 
 func (c *Connections) tooMany(name string, n int) error {
 	c.refusals.note("a holder has too many connections", c.s.Door, name, int64(n))
-	return retryLater(fault.RateLimited, fmt.Sprintf("%s has %d open connections, which are all that it may have. Close some", name, n))
+	return retryLater(fault.RateLimited, fmt.Sprintf("%s has %d open connections, which are all that it may have. Close some.", name, n))
 }
 
 // network returns the address that stands for one client: its IPv4 address, or its IPv6

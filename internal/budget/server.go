@@ -69,17 +69,17 @@ func NewServer(s ServerSettings) *Server {
 	return &Server{
 		Memory: New(Settings{
 			Resource: "memory of requests", Total: memory, Each: memory / holderPart, Wait: memoryWait, Log: s.Log,
-			Refusal: "This account has too much data in open requests. Send smaller ones or fewer at once, and read the responses",
+			Refusal: "This account has too much data in open requests. Send smaller ones or fewer at once, and read the responses.",
 		}),
 		AgentMemory: New(Settings{
 			Resource: "memory of agents' requests", Total: memory, Each: memory / holderPart, Wait: memoryWait, Log: s.Log,
-			Refusal: "This agent has too much data in open requests. Make fewer at once",
+			Refusal: "This agent has too much data in open requests. Make fewer at once.",
 		}),
 		KeyStreams: New(Settings{
-			Resource: "streams of a key", Each: keyStreams, Log: s.Log, Refusal: "This API key has too many open streams. Close some, or read turns without a stream",
+			Resource: "streams of a key", Each: keyStreams, Log: s.Log, Refusal: "This API key has too many open streams. Close some, or read turns without a stream.",
 		}),
 		AccountStreams: New(Settings{
-			Resource: "streams of an account", Each: accountStreams, Log: s.Log, Refusal: "This account has too many open streams. Close some, or read turns without a stream",
+			Resource: "streams of an account", Each: accountStreams, Log: s.Log, Refusal: "This account has too many open streams. Close some, or read turns without a stream.",
 		}),
 		API: NewConnections(ConnectionSettings{
 			Door: "api", Total: callers, Unnamed: min(maxUnclaimed, callers/4), Address: maxOfAddress, Holder: maxOfKey, Group: callers / 2, Exempt: s.Exempt, Log: s.Log,

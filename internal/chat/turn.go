@@ -48,6 +48,7 @@ const (
 // Why a turn ended.
 const (
 	stopCompleted   = "completed"
+	stopTruncated   = "truncated" // the answer was too long
 	stopCancelled   = "cancelled"
 	stopInterrupted = "interrupted" // its server stopped or died
 	stopExpired     = "expired"     // no server ran for too long

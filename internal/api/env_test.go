@@ -24,6 +24,7 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
@@ -73,7 +74,8 @@ type options struct {
 	db        *database.DB // nil: an empty one
 	vault     *vault.Vault // nil: one with a new master key
 	proxies   []netip.Prefix
-	monitor   bool // run the monitor of the database, which reserves room on its disk
+	budgets   *budget.Server // nil: no limits
+	monitor   bool           // run the monitor of the database, which reserves room on its disk
 }
 
 // newEnv returns an environment that is closed at the end of the test.
@@ -86,7 +88,12 @@ func newEnv(t testing.TB, o options) *testEnv {
 	env.driver = fake.New(fake.Settings{Dir: t.TempDir(), Handler: env.gateways.handler})
 	env.build(o)
 	stop := env.runLoops()
-	server := httptest.NewServer(env.checkStatuses())
+	server := httptest.NewUnstartedServer(env.checkStatuses())
+	if o.budgets != nil {
+		server.Listener = o.budgets.API.Listener(server.Listener)
+		server.Config.ConnContext = budget.ConnContext
+	}
+	server.Start()
 	env.url = server.URL
 	env.close = sync.OnceFunc(func() { // in the order of a real shutdown
 		env.server.Drain()
@@ -136,7 +143,7 @@ func (env *testEnv) build(o options) {
 	}
 	env.server = api.New(api.Settings{
 		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Idempotency: requests, TrustedProxies: o.proxies,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Idempotency: requests, Budgets: o.budgets, TrustedProxies: o.proxies,
 		Ready: env.db.Health, Space: env.db.Space, Version: "test", Heartbeat: o.heartbeat, Log: log,
 	})
 }

@@ -97,16 +97,26 @@ func insertMessage(ctx context.Context, tx *database.Tx, s Session, m Message, g
 	return n == 1, nil
 }
 
-// listMessages returns the last messages after since, oldest first, and how many there
-// are in total. If session is empty, it lists those of all sessions of the agent; if entry
+// maxHistory is how many bytes of text one page of the history has, unless it is a single
+// message.
+const maxHistory = 4 << 20
+
+// listMessages returns the last messages after since that fit in maxHistory, oldest first,
+// and how many there are in total. If session is empty, it lists those of all sessions of the agent; if entry
 // is not empty, only those of its sessions.
 func listMessages(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
 	const where = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4
 		AND ($5 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = messages.session_id AND entry = $5))`
 	args := []any{account, agent, session, database.Millis(since), entry}
 	all, err := database.AllReadable(ctx, q, scanMessage, damagedMessage,
-		`SELECT role, content, at FROM (SELECT role, content, at, seq`+where+` ORDER BY at DESC, seq DESC LIMIT $6) AS last ORDER BY at, seq`,
-		append(args[:len(args):len(args)], limit)...)
+		`SELECT role, content, at FROM messages WHERE seq IN (
+			SELECT seq FROM (
+				SELECT seq, sum(bytes) OVER newest AS bytes, row_number() OVER newest AS number
+				FROM (SELECT seq, at, octet_length(content) AS bytes`+where+` ORDER BY at DESC, seq DESC LIMIT $6) AS last
+				WINDOW newest AS (ORDER BY at DESC, seq DESC)
+			) AS page WHERE bytes <= $7 OR number = 1
+		 ) ORDER BY at, seq`,
+		append(args[:len(args):len(args)], limit, maxHistory)...)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
@@ -77,7 +78,22 @@ type Service struct {
 	embedder embed.Embedder
 	log      *slog.Logger
 	index    Index
+
+	embeds *budget.Budget // calls of the embedder for ingests; holders are accounts
+	bases  *budget.Budget // changes of a knowledge base; holders are the bases
+	turns  *budget.Budget // changes of any; holders are accounts
 }
+
+const (
+	// turnWait is how long a request waits for its turn to change a knowledge base.
+	turnWait = time.Minute
+	// maxTurns is how many knowledge bases are changed at the same time. Their comparisons
+	// use the processor, their writes take turns anyway.
+	maxTurns = 2
+	// maxEmbeds is how many ingests are embedded at the same time, half of them of one
+	// account.
+	maxEmbeds = 4
+)
 
 // New returns a service. Run does its background work.
 func New(s Settings) *Service {
@@ -90,6 +106,15 @@ func New(s Settings) *Service {
 	return &Service{
 		db: s.DB, events: s.Events, scopes: s.Scopes, embedder: s.Embedder, log: s.Log,
 		index: newExactIndex(s.IndexMemory, s.IndexIdle),
+		embeds: budget.New(budget.Settings{
+			Resource: "embedding", Total: maxEmbeds, Each: maxEmbeds / 2, Wait: turnWait, Log: s.Log, Refusal: "This account ingests too much at once. Send one request after the other.",
+		}),
+		bases: budget.New(budget.Settings{
+			Resource: "a knowledge base", Each: 1, Wait: turnWait, Log: s.Log, Refusal: "Too many requests change this knowledge base. Send one after the other.",
+		}),
+		turns: budget.New(budget.Settings{
+			Resource: "turns to change knowledge", Total: maxTurns, Wait: turnWait, Log: s.Log,
+		}),
 	}
 }
 

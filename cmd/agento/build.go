@@ -194,7 +194,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted},
-		Note: noteUnknown(f.Data),
+		Emptiers: []reconciler.Emptier{chat.EmptyAgent(r.db), base.EmptyAgent}, Note: noteUnknown(f.Data),
 	})
 	agents := agent.New(agent.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Log: r.log,

@@ -124,8 +124,9 @@ func (env *testEnv) build(o options) {
 	runtime, err := agenttest.NewServer(agenttest.Settings{
 		DB: env.db, Driver: env.driver, Log: log, Events: events, Vault: secrets, Access: env.access, SwarmRows: swarms, Knowledge: base,
 		Tools: true, MaxBoots: 64, Contributors: []gateway.HomeContributor{skills},
-		Timing:  reconciler.Timing{ReadyTimeout: waitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
-		Erasers: []reconciler.Eraser{chat.DeleteAgent, skills.DeleteAgent, base.AgentDeleted},
+		Timing:   reconciler.Timing{ReadyTimeout: waitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
+		Erasers:  []reconciler.Eraser{chat.DeleteAgent, skills.DeleteAgent, base.AgentDeleted},
+		Emptiers: []reconciler.Emptier{chat.EmptyAgent(env.db), base.EmptyAgent},
 	})
 	if err != nil {
 		env.t.Fatal(err)

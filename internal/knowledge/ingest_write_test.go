@@ -87,10 +87,24 @@ func TestTransactionsAreShort(t *testing.T) {
 		env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("b", unusualTexts(25 + i)[:25]...)})
 	}
 	before := transactions
+	if err := env.EmptyAgent(t.Context(), account, "bob"); err != nil || transactions != before {
+		t.Errorf("of an agent without knowledge: %v", err)
+	}
 	n, err := env.Delete(t.Context(), actor, DeleteRequest{Target: agent("ann"), Source: "b"})
 	if err != nil || n != 5*maxWrittenEntries || entries != 1 || transactions-before < 5 {
 		t.Errorf("%d deleted in %d transactions, %d left, %v", n, transactions-before, entries, err)
 	}
+}
+
+func TestEmptyAgent(t *testing.T) {
+	env := newTestEnv(t)
+	env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("a", unusualTexts(maxWrittenEntries + 1)...)})
+	env.ingest(t, IngestRequest{Target: agent("bob"), Chunks: chunks("a", "Bob's.")})
+	if err := env.EmptyAgent(t.Context(), account, "ann"); err != nil {
+		t.Error(err)
+	}
+	wantTexts(t, env.texts(t, agent("ann")))
+	wantTexts(t, env.texts(t, agent("bob")), "Bob's.")
 }
 
 // TestIngestGoesOnWhenTheScopeChanges between two of its transactions: each chunk is stored

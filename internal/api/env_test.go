@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -74,14 +75,15 @@ type options struct {
 	db        *database.DB // nil: an empty one
 	vault     *vault.Vault // nil: one with a new master key
 	proxies   []netip.Prefix
-	budgets   *budget.Server // nil: no limits
-	monitor   bool           // run the monitor of the database, which reserves room on its disk
+	budgets   *budget.Server  // nil: no limits
+	log       *logtest.Buffer // nil: a new one
+	monitor   bool            // run the monitor of the database, which reserves room on its disk
 }
 
 // newEnv returns an environment that is closed at the end of the test.
 func newEnv(t testing.TB, o options) *testEnv {
 	t.Helper()
-	env := &testEnv{t: t, db: o.db, gateways: newGateways(), log: &logtest.Buffer{}}
+	env := &testEnv{t: t, db: o.db, gateways: newGateways(), log: cmp.Or(o.log, &logtest.Buffer{})}
 	if env.db == nil {
 		env.db = databasetest.New(t)
 	}

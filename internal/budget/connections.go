@@ -18,7 +18,7 @@ type ConnectionSettings struct {
 	Door    string // the listener, for the log
 	Total   int    // all connections
 	Unnamed int    // connections that no holder has claimed yet; the oldest gives way to a new one
-	Address int    // unclaimed connections of one address
+	Address int    // unclaimed connections of one address; likewise
 	Holder  int    // claimed connections of one holder
 	Group   int    // claimed connections of all holders of a group
 	// Exempt addresses have no limit of their own: the operator's proxies, which carry the
@@ -112,21 +112,20 @@ func (c *Connections) admit(accepted net.Conn) net.Conn {
 	ok := func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.s.Address > 0 && c.addresses[nc.addr] >= c.s.Address && !c.s.Exempt(nc.addr) {
-			c.refusals.note("an address has too many connections", c.s.Door, nc.addr.String(), int64(c.addresses[nc.addr]))
-			return false
-		}
 		full := c.s.Total > 0 && c.total >= c.s.Total
-		if full || c.s.Unnamed > 0 && c.unclaimed.Len() >= c.s.Unnamed {
-			if oldest := c.unclaimed.Front(); oldest != nil {
-				displaced, _ = oldest.Value.(*conn)
-				c.refusals.note("connections that say not whose they are were closed", c.s.Door, displaced.addr.String(), int64(c.unclaimed.Len()))
-				c.removeLocked(displaced)
-			} else if full {
-				name, n := c.largestLocked()
-				c.refusals.note("a listener has no more connections; this holder has most", c.s.Door, name, int64(n))
-				return false
-			}
+		switch {
+		case c.s.Address > 0 && c.addresses[nc.addr] >= c.s.Address && !c.s.Exempt(nc.addr):
+			displaced = c.oldestLocked(func(o *conn) bool { return o.addr == nc.addr })
+		case full || c.s.Unnamed > 0 && c.unclaimed.Len() >= c.s.Unnamed:
+			displaced = c.oldestLocked(func(*conn) bool { return true })
+		}
+		if displaced != nil {
+			c.refusals.note("connections without a request were closed for new ones", c.s.Door, displaced.addr.String(), int64(c.addresses[displaced.addr]))
+			c.removeLocked(displaced)
+		} else if full {
+			name, n := c.largestLocked()
+			c.refusals.note("a listener has no more connections; this holder has most", c.s.Door, name, int64(n))
+			return false
 		}
 		c.total++
 		c.addresses[nc.addr]++
@@ -140,6 +139,16 @@ func (c *Connections) admit(accepted net.Conn) net.Conn {
 		return nil
 	}
 	return nc
+}
+
+// oldestLocked returns the oldest unclaimed connection that matches, or nil.
+func (c *Connections) oldestLocked(match func(*conn) bool) *conn {
+	for e := c.unclaimed.Front(); e != nil; e = e.Next() {
+		if nc, ok := e.Value.(*conn); ok && match(nc) {
+			return nc
+		}
+	}
+	return nil
 }
 
 func (c *Connections) largestLocked() (name string, count int) {

@@ -46,7 +46,12 @@ type testConn struct {
 
 func dial(t *testing.T, addr string) testConn {
 	t.Helper()
-	nc, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
+	return dialFrom(t, "127.0.0.1", addr)
+}
+
+func dialFrom(t *testing.T, from, addr string) testConn {
+	t.Helper()
+	nc, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,16 +145,24 @@ func TestFullListenerAnswers503(t *testing.T) {
 	}
 }
 
+// TestAddressIsLimitedUnlessExempt: a new connection of an address that has too many
+// displaces its oldest one, and no other's.
 func TestAddressIsLimitedUnlessExempt(t *testing.T) {
 	for _, exempt := range []bool{false, true} {
 		c, addr := limitedServer(t, ConnectionSettings{Address: 2, Exempt: func(netip.Addr) bool { return exempt }})
-		for range 2 {
-			dial(t, addr)
+		open := []testConn{dialFrom(t, "127.0.0.2", addr)}
+		for range 3 {
+			open = append(open, dial(t, addr))
 		}
-		waitUntil(t, "both are counted", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.total == 2 })
-		nc := dial(t, addr)
-		if got := nc.get(""); (got == 200) != exempt {
-			t.Errorf("exempt %v: %d", exempt, got)
+		want := 3
+		if exempt {
+			want = 4
+		}
+		waitUntil(t, "all are counted", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.total == want })
+		for i, nc := range open {
+			if got, displaced := nc.get(""), i == 1 && !exempt; (got == 200) == displaced {
+				t.Errorf("exempt %v: connection %d: %d", exempt, i, got)
+			}
 		}
 	}
 }

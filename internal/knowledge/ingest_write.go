@@ -14,7 +14,7 @@ import (
 // unusual words.
 const (
 	maxWrittenEntries = 50
-	maxWrittenBytes   = 32 << 10 // of text; a single text may be longer
+	maxWrittenBytes   = 16 << 10 // of text; a single text may be longer
 )
 
 // writeStep is what one transaction of an ingest changes.

@@ -98,7 +98,7 @@ func TestTransactionsAreShort(t *testing.T) {
 
 func TestEmptyAgent(t *testing.T) {
 	env := newTestEnv(t)
-	env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("a", unusualTexts(maxWrittenEntries + 1)...)})
+	env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("a", unusualTexts(maxWrittenEntries+1)...)})
 	env.ingest(t, IngestRequest{Target: agent("bob"), Chunks: chunks("a", "Bob's.")})
 	if err := env.EmptyAgent(t.Context(), account, "ann"); err != nil {
 		t.Error(err)

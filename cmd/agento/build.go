@@ -173,6 +173,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		return nil, err
 	}
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events), swarm.NewStore(r.db), agent.NewStore(r.db, events)
+	documents.LimitStorage(accounts)
 	skillRecords := skill.NewStore(skill.StoreSettings{DB: r.db, Dir: openclaw.SkillsDir, Log: r.log})
 	meter := modelproxy.NewMeter(r.db, r.log)
 	installationSecrets := vault.NewInstallation(r.db, secrets, events)
@@ -181,7 +182,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		return nil, fmt.Errorf("--embedder: %w", err)
 	}
 	base := knowledge.New(knowledge.Settings{
-		DB: r.db, Events: events, Scopes: knowledge.NewScopes(r.db, agentRecords, swarmRecords), Embedder: embedder, Log: r.log,
+		DB: r.db, Events: events, Scopes: knowledge.NewScopes(r.db, agentRecords, swarmRecords), Embedder: embedder, Quota: accounts, Log: r.log,
 	})
 
 	gateways := gateway.NewManager(gateway.Settings{
@@ -209,7 +210,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
-	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Keys: accounts, Log: r.log})
+	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Keys: accounts, Quota: accounts, Log: r.log})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}

@@ -42,6 +42,7 @@ import (
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/workspace"
 )
 
 // This file is the test environment of the package: the server with real services
@@ -121,10 +122,13 @@ func (env *testEnv) build(o options) {
 		env.t.Fatal(err)
 	}
 	base := knowledge.New(knowledge.Settings{
-		DB: env.db, Events: events, Scopes: knowledge.NewScopes(env.db, agent.NewStore(env.db, events), swarms), Embedder: embedder, Log: log,
+		DB: env.db, Events: events, Scopes: knowledge.NewScopes(env.db, agent.NewStore(env.db, events), swarms), Embedder: embedder, Quota: env.access, Log: log,
 	})
+	documents := workspace.NewStore(env.db, events)
+	documents.LimitStorage(env.access)
 	runtime, err := agenttest.NewServer(agenttest.Settings{
-		DB: env.db, Driver: env.driver, Log: log, Events: events, Vault: secrets, Access: env.access, SwarmRows: swarms, Knowledge: base,
+		Documents: documents,
+		DB:        env.db, Driver: env.driver, Log: log, Events: events, Vault: secrets, Access: env.access, SwarmRows: swarms, Knowledge: base,
 		Tools: true, MaxBoots: 64, Contributors: []gateway.HomeContributor{skills},
 		Timing:   reconciler.Timing{ReadyTimeout: waitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
 		Erasers:  []reconciler.Eraser{chat.DeleteAgent, skills.DeleteAgent, base.AgentDeleted},
@@ -134,7 +138,7 @@ func (env *testEnv) build(o options) {
 		env.t.Fatal(err)
 	}
 	env.agents, env.swarms = runtime.Agents, runtime.Swarms
-	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Keys: env.access, Log: log})
+	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Keys: env.access, Quota: env.access, Log: log})
 	requests := idempotency.New(idempotency.Settings{DB: env.db, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.t.Context()); err != nil {
 		env.t.Fatal(err)

@@ -60,7 +60,7 @@ const maxIngestAttempts = 10
 // similarity of at least 0.95 to it and the same normalized claim (see normalizedClaim).
 // The write lock is held for a few entries at a time: an ingest that fails half-way has
 // stored some, which the next one skips.
-// Faults: Invalid; NotFound; Conflict, if the scope keeps changing; RateLimited and
+// Faults: Invalid; NotFound; PlanLimit, if the account stores too much; Conflict, if the scope keeps changing; RateLimited and
 // Unavailable, if too many ingests wait; Upstream and UpstreamTimeout, if the embedder
 // fails.
 func (s *Service) Ingest(ctx context.Context, actor identity.Actor, in IngestRequest) (IngestResult, error) {

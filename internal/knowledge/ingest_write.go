@@ -80,6 +80,9 @@ func (s *Service) write(ctx context.Context, actor identity.Actor, scope Scope, 
 				if err := p.checkMatched(ctx, tx, space); err != nil {
 					return err
 				}
+				if err := s.checkQuota(ctx, tx, actor.AccountID, p.add); err != nil {
+					return err
+				}
 			}
 			if deleted, err = p.writeStep(ctx, tx, space, step); err != nil || i < len(steps)-1 {
 				return err
@@ -98,6 +101,22 @@ func (s *Service) write(ctx context.Context, actor identity.Actor, scope Scope, 
 		}
 	}
 	return nil
+}
+
+// checkQuota returns nil if an account may store new entries. Faults: PlanLimit.
+func (s *Service) checkQuota(ctx context.Context, tx *database.Tx, account identity.AccountID, add []Entry) error {
+	if s.quota == nil || len(add) == 0 {
+		return nil
+	}
+	more := 0
+	for _, e := range add {
+		metadata, err := encodeMetadata(e.Metadata)
+		if err != nil {
+			return err
+		}
+		more += len(e.Text) + len(metadata)
+	}
+	return s.quota.CheckStorage(ctx, tx, account, int64(more))
 }
 
 // checkMatched checks that the entries which chunks duplicate are still there.

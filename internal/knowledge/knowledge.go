@@ -60,6 +60,7 @@ type Settings struct {
 	Events   *event.Log
 	Scopes   Scopes
 	Embedder embed.Embedder
+	Quota    Quota // nil: no limit
 	Log      *slog.Logger
 
 	// IndexMemory is the most memory, in bytes, that cached vectors may use.
@@ -70,12 +71,20 @@ type Settings struct {
 	IndexIdle time.Duration
 }
 
+// Quota limits what accounts store.
+type Quota interface {
+	// CheckStorage returns nil if the account may store so many bytes more.
+	// Faults: PlanLimit.
+	CheckStorage(ctx context.Context, q database.Reader, account identity.AccountID, more int64) error
+}
+
 // Service ingests, lists, deletes and searches knowledge.
 type Service struct {
 	db       *database.DB
 	events   *event.Log
 	scopes   Scopes
 	embedder embed.Embedder
+	quota    Quota
 	log      *slog.Logger
 	index    Index
 
@@ -104,7 +113,7 @@ func New(s Settings) *Service {
 		s.IndexIdle = 10 * time.Minute
 	}
 	return &Service{
-		db: s.DB, events: s.Events, scopes: s.Scopes, embedder: s.Embedder, log: s.Log,
+		db: s.DB, events: s.Events, scopes: s.Scopes, embedder: s.Embedder, quota: s.Quota, log: s.Log,
 		index: newExactIndex(s.IndexMemory, s.IndexIdle),
 		embeds: budget.New(budget.Settings{
 			Resource: "embedding", Total: maxEmbeds, Each: maxEmbeds / 2, Wait: turnWait, Log: s.Log, Refusal: "This account ingests too much at once. Send one request after the other.",

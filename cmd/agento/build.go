@@ -206,7 +206,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
-	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, guard)
+	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, guard)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +248,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no
 // response of a public registry leads into the operator's network.
-func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, guard netguard.Guard) (*skill.Catalog, *skill.Service, error) {
+func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, scans *budget.Budget, guard netguard.Guard) (*skill.Catalog, *skill.Service, error) {
 	catalog, err := skill.NewCatalog(ctx, skill.CatalogSettings{Dir: f.Catalog, Log: r.log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("load the catalog of skills: %w", err)
@@ -263,7 +263,7 @@ func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.
 	}
 	return catalog, skill.New(skill.Settings{
 		Store: store, Events: events, Catalog: catalog, ClawHub: registry, GitHub: code,
-		Access: accounts, Agents: agents, MinScore: f.MinSkillScore, Log: r.log,
+		Access: accounts, Agents: agents, Scans: scans, MinScore: f.MinSkillScore, Log: r.log,
 	}), nil
 }
 

@@ -22,6 +22,11 @@ const (
 	// memoryWait is how long a request waits for memory.
 	memoryWait = 5 * time.Second
 
+	// maxScans is how many skills are scanned at the same time, one of each account. A scan
+	// of two megabytes takes seconds of a processor.
+	maxScans = 2
+	scanWait = 20 * time.Second
+
 	keyStreams     = 50
 	accountStreams = 200
 
@@ -50,6 +55,8 @@ type Server struct {
 	AgentMemory    *Budget // bytes of what agents send; holders are agents
 	KeyStreams     *Budget // holders are keys
 	AccountStreams *Budget // holders are accounts
+
+	Scans *Budget // scans of skills; holders are accounts
 
 	API    *Connections // holders are keys, groups are accounts
 	Agents *Connections // holders are agents, groups are accounts
@@ -80,6 +87,9 @@ func NewServer(s ServerSettings) *Server {
 		}),
 		AccountStreams: New(Settings{
 			Resource: "streams of an account", Each: accountStreams, Log: s.Log, Refusal: "This account has too many open streams. Close some, or read turns without a stream.",
+		}),
+		Scans: New(Settings{
+			Resource: "scans of skills", Total: maxScans, Each: 1, Wait: scanWait, Log: s.Log, Refusal: "Too many skills of this account wait to be scanned. Send one request after the other.",
 		}),
 		API: NewConnections(ConnectionSettings{
 			Door: "api", Total: callers, Unnamed: min(maxUnclaimed, callers/4), Address: maxOfAddress, Holder: maxOfKey, Group: callers / 2, Exempt: s.Exempt, Log: s.Log,

@@ -51,6 +51,7 @@ type Settings struct {
 	Interval     time.Duration // of agentstatus
 	Contributors []gateway.HomeContributor
 	Erasers      []reconciler.Eraser
+	Emptiers     []reconciler.Emptier
 	Note         func(text string) error // of the reconciler
 }
 
@@ -83,7 +84,7 @@ func NewServer(s Settings) (*Server, error) {
 	logs := agentlog.New(agentlog.Settings{DB: s.DB, Store: store, Gateways: gateways, Driver: s.Driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver,
-		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Note: s.Note, Log: s.Log, Exclusive: s.Exclusive, MaxBoots: cmp.Or(s.MaxBoots, 4), Memory: s.Memory, Timing: s.Timing,
+		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Emptiers: s.Emptiers, Note: s.Note, Log: s.Log, Exclusive: s.Exclusive, MaxBoots: cmp.Or(s.MaxBoots, 4), Memory: s.Memory, Timing: s.Timing,
 	})
 	agents := agent.New(agent.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,

@@ -117,6 +117,7 @@ func (m *Manager) Client(ctx context.Context, a agent.Agent) (*openclaw.Gateway,
 	}
 	dial := func(ctx context.Context) (net.Conn, error) { return m.driver.Dial(ctx, a.Place, a.ID) }
 	c = &gatewayClient{openclaw.NewGateway(dial, token), a.Place}
+	c.LimitMemory(m.memory, string(a.ID))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other := m.clients[a.ID]; other != nil {

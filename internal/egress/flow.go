@@ -16,9 +16,12 @@ import (
 const (
 	// keepAlive finds hosts that have gone.
 	keepAlive = 30 * time.Second
-	// socketBuffer bounds what the kernel keeps of a connection whose reader is slow. It
-	// allows 5 MB/s at 50 ms.
-	socketBuffer = 256 << 10
+	// outsideBuffer bounds what the kernel keeps of a connection whose reader is slow. It
+	// allows 4 MB/s at 50 ms.
+	outsideBuffer = 192 << 10
+	// insideBuffer is the same towards the agent, where there is no delay. The kernel
+	// doubles both.
+	insideBuffer = 64 << 10
 	// acceptRetry is how long accepting waits after an error, such as that there are no
 	// descriptors left.
 	acceptRetry = 50 * time.Millisecond

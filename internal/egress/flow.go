@@ -47,10 +47,10 @@ func (a *attachment) accept(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			if a.ctx.Err() != nil || listenerClosed(err) {
+			if a.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			a.m.log.WarnContext(a.ctx, "accepting an agent's connection failed, retrying", "agent", a.id, "error", err)
+			a.warn("accepting an agent's connection failed, retrying", "error", err)
 			select {
 			case <-time.After(acceptRetry):
 				continue
@@ -71,7 +71,7 @@ func (a *attachment) accept(l net.Listener) {
 func (a *attachment) admit(c *net.TCPConn) {
 	to, err := a.m.original(c)
 	if err != nil {
-		a.m.log.WarnContext(a.ctx, "the destination of an agent's connection is not known", "agent", a.id, "error", err)
+		a.warn("the destination of an agent's connection is not known", "error", err)
 		abort(c)
 		return
 	}

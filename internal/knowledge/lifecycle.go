@@ -36,6 +36,25 @@ func (s *Service) SwarmDeleted(ctx context.Context, tx *database.Tx, account ide
 	return moveScope(ctx, tx, account, from, AgentScope(agents[0]))
 }
 
+// EmptyAgent deletes an agent's own entries, some at a time. It precedes AgentDeleted, which
+// then has little left to do.
+func (s *Service) EmptyAgent(ctx context.Context, account identity.AccountID, agent identity.AgentID) error {
+	number, err := scopeNumber(ctx, s.db, account, AgentScope(agent))
+	if err != nil || number == 0 {
+		return err
+	}
+	for n := int64(maxWrittenEntries); n == maxWrittenEntries; {
+		err := s.db.Tx(ctx, "knowledge.empty_agent", func(ctx context.Context, tx *database.Tx) (err error) {
+			n, err = deleteSome(ctx, tx, vectorSpace{account: account, scope: number}, "", "", maxWrittenEntries)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("delete the knowledge of agent %s: %w", agent, err)
+		}
+	}
+	return nil
+}
+
 // AgentDeleted deletes an agent's own entries.
 func (s *Service) AgentDeleted(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID) error {
 	number, err := scopeNumber(ctx, tx, actor.AccountID, AgentScope(agent))

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/vault"
 )
 
@@ -22,6 +23,8 @@ type Gateway struct {
 	dial   Dial
 	token  vault.Secret
 	http   *http.Client
+	memory *budget.Budget  // of long answers; nil: no limit
+	holder string          // whose memory it is
 	open   context.Context // ends with Close
 	cancel context.CancelFunc
 
@@ -39,6 +42,10 @@ func NewGateway(dial Dial, token vault.Secret) *Gateway {
 	open, cancel := context.WithCancel(context.Background())
 	return &Gateway{dial: dial, token: token, http: &http.Client{Transport: transport}, open: open, cancel: cancel}
 }
+
+// LimitMemory makes the gateway's long answers take memory from a budget as a holder. Call
+// it before anything else.
+func (g *Gateway) LimitMemory(b *budget.Budget, holder string) { g.memory, g.holder = b, holder }
 
 // Close closes every connection. Turns and calls in progress end with an error, and
 // so does every later one.

@@ -68,12 +68,14 @@ type testEnv struct {
 
 // options of a test environment. The zero value is what most tests need.
 type options struct {
-	plans     *access.Plans // nil: one plan without limits
-	heartbeat time.Duration
-	db        *database.DB // nil: an empty one
-	vault     *vault.Vault // nil: one with a new master key
-	proxies   []netip.Prefix
-	monitor   bool // run the monitor of the database, which reserves room on its disk
+	plans       *access.Plans // nil: one plan without limits
+	heartbeat   time.Duration
+	db          *database.DB  // nil: an empty one
+	vault       *vault.Vault  // nil: one with a new master key
+	roomTimeout time.Duration // how long requests wait for room; 0: a minute
+	memory      int64         // that gateways may use together; 0: any
+	proxies     []netip.Prefix
+	monitor     bool // run the monitor of the database, which reserves room on its disk
 }
 
 // newEnv returns an environment that is closed at the end of the test.
@@ -116,7 +118,7 @@ func (env *testEnv) build(o options) {
 	})
 	runtime, err := agenttest.NewServer(agenttest.Settings{
 		DB: env.db, Driver: env.driver, Log: log, Events: events, Vault: secrets, Access: env.access, SwarmRows: swarms, Knowledge: base,
-		Tools: true, MaxBoots: 64, Contributors: []gateway.HomeContributor{skills},
+		Tools: true, MaxBoots: 64, Memory: o.memory, RoomTimeout: o.roomTimeout, Contributors: []gateway.HomeContributor{skills},
 		Timing:  reconciler.Timing{ReadyTimeout: waitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
 		Erasers: []reconciler.Eraser{chat.DeleteAgent, skills.DeleteAgent, base.AgentDeleted},
 	})

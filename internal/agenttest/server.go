@@ -134,6 +134,11 @@ func (s *Settings) setDefaults() error {
 // noKnowledge implements swarm.Knowledge for tests without a knowledge base.
 type noKnowledge struct{}
 
+// PassOn implements swarm.Knowledge.
+func (noKnowledge) PassOn(context.Context, identity.AccountID, identity.SwarmID, []identity.AgentID) error {
+	return nil
+}
+
 // SwarmDeleted implements swarm.Knowledge.
 func (noKnowledge) SwarmDeleted(context.Context, *database.Tx, identity.AccountID, identity.SwarmID, []identity.AgentID) error {
 	return nil

@@ -204,13 +204,17 @@ func (d *Driver) launch(a agent, rec record, b sandbox, lock *os.File, env []byt
 	}
 	defer func() { _ = homeDir.Close() }()
 
-	gateway = b.wrap(a, d.settings, d.secrets.dirOf(a.id+rec.Variant), gateway)
+	gateway, options, err := b.hideOptions(b.wrap(a, d.settings, d.secrets.dirOf(a.id+rec.Variant), gateway))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = options.Close() }()
 	args := append([]string{"-c", shim, shimName, a.dir, rec.Installation, rec.Nonce}, joinFiles(rec.Groups)...)
 	cmd := exec.Command("/bin/sh", append(append(args, "--"), gateway...)...)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	cmd.Dir = a.dir
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	cmd.ExtraFiles = []*os.File{lock, environment, filter, homeDir}
+	cmd.ExtraFiles = []*os.File{lock, environment, filter, homeDir, options}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	MarkCloseOnExec()
 

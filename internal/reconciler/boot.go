@@ -101,6 +101,9 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 			return asFailure(err)
 		}
 	}
+	if err := r.gateways.RaiseTokens(ctx, *a); err != nil {
+		return err
+	}
 	spec, digest, err := r.gateways.Spec(ctx, *a)
 	if err != nil {
 		return specFailure(err)

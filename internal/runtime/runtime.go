@@ -162,7 +162,7 @@ type Entry struct {
 	ModTime time.Time
 }
 
-// Spec describes a gateway. In Args and in the values of Env the driver replaces
+// Spec describes a gateway. In Args, in the values of Env and in Files the driver replaces
 // HomePath, Port and SecretsPath by the values that hold inside the gateway,
 // which may see other paths than the server does.
 type Spec struct {
@@ -174,7 +174,7 @@ type Spec struct {
 	Limits  Limits
 }
 
-// Placeholders in Spec.Args and Spec.Env. Some values of Env come from users, so
+// Placeholders in Spec.Args, Spec.Env and Spec.Files. Some values of Env come from users, so
 // the placeholders are texts that nobody writes by accident.
 const (
 	HomePath    = "{agento:home}"

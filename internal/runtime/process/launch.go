@@ -86,6 +86,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 	if err != nil {
 		return err
 	}
+	s.Files = v.files(s.Files)
 	if err := d.writeFiles(a, rec, b, s); err != nil {
 		return err
 	}

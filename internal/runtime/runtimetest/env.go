@@ -43,7 +43,7 @@ func Spec(id identity.AgentID) runtime.Spec {
 			"WHERE":  vault.NewSecret("home=" + runtime.HomePath + " port=" + runtime.Port),
 			"QUOTES": vault.NewSecret(shellSyntax),
 		},
-		Files:   map[string][]byte{"conf/deep/app.json": []byte(`{"a":1}`)},
+		Files:   map[string][]byte{"conf/deep/app.json": []byte(`{"a":1}`), "conf/where": []byte("home=" + runtime.HomePath)},
 		Secrets: []byte(`{"word":"first"}`),
 	}
 }

@@ -20,6 +20,7 @@ const (
 	keyBaseURL    = "baseUrl"     // another endpoint for that provider
 	keyChannels   = "channels"    // {"telegram": true, "slack": {"enabled": true}}
 	keySharedMode = "sharedMode"  // every caller is an untrusted peer
+	keyEgress     = "egress"      // where it may connect to: see egress.ParsePolicy
 )
 
 // The channels.
@@ -129,6 +130,7 @@ func (c Config) validate(problems fault.Fields, urls URLChecker) {
 		}
 	}
 	c.validateChannels(problems)
+	c.validateEgress(problems)
 }
 
 func (c Config) validateChannels(problems fault.Fields) {

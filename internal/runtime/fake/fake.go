@@ -235,7 +235,7 @@ func (d *Driver) writeFiles(s runtime.Spec) error {
 
 // expand replaces the placeholders of a spec.
 func (d *Driver) expand(id identity.AgentID, text string) string {
-	return strings.NewReplacer(runtime.HomePath, d.homeDir(id), runtime.Port, "1", runtime.SecretsPath, secretsPath).Replace(text)
+	return strings.NewReplacer(runtime.HomePath, d.homeDir(id), runtime.Port, "1", runtime.SecretsPath, secretsPath, runtime.ServerAddr, serverAddr).Replace(text)
 }
 
 // Stop implements runtime.Driver. The gateway ends at once with exit code 0,

@@ -133,6 +133,19 @@ type Watcher interface {
 	Watch(ctx context.Context, place Place, id identity.AgentID) error
 }
 
+// Examiner is implemented by drivers that can check what running gateways really have.
+type Examiner interface {
+	// Examine checks that the processes of every running gateway are isolated as the
+	// driver promises.
+	Examine(ctx context.Context) ([]Examination, error)
+}
+
+// Examination is the result of the checks of one running gateway.
+type Examination struct {
+	ID     identity.AgentID
+	Checks []Check
+}
+
 // Runner is implemented by drivers that have regular work to do.
 type Runner interface {
 	// Run does the driver's regular work until ctx ends. The server calls it
@@ -171,7 +184,8 @@ func (e *IsolationError) Error() string {
 // Unwrap returns the cause.
 func (e *IsolationError) Unwrap() error { return e.Cause }
 
-// Check is the result of one check of the machine that a driver is to use.
+// Check is the result of one check of the machine that a driver is to use, or of a running
+// gateway.
 type Check struct {
 	Name  string // what was checked
 	State string

@@ -35,6 +35,7 @@ type SkillDetails struct {
 	UseCases            []string       `json:"useCases"`
 	ToolCount           int            `json:"toolCount" doc:"Number of the agent's tools that the skill uses."`
 	Tools               []string       `json:"tools"`
+	Hosts               []string       `json:"hosts" doc:"Hosts that the skill says it connects to."`
 	TrustLevel          string         `json:"trustLevel" enum:"verified,clawhub,custom"`
 	Versions            []string       `json:"versions,omitempty" doc:"Versions of a custom skill, highest first."`
 	Findings            []SkillFinding `json:"findings" doc:"Findings of the security scan, most severe first."`
@@ -64,6 +65,7 @@ type UploadSkillRequest struct {
 	EnhancedDescription string      `json:"enhancedDescription,omitempty" maxLength:"8000"`
 	UseCases            []string    `json:"useCases,omitempty" maxItems:"50"`
 	Tools               []string    `json:"tools,omitempty" maxItems:"50"`
+	Hosts               []string    `json:"hosts,omitempty" maxItems:"50" doc:"Hosts that the skill connects to. Taken from SKILL.md if absent." example:"[\"api.example.com\"]"`
 }
 
 // SkillFile is a helper file of a skill.

@@ -23,6 +23,7 @@ type Frontmatter struct {
 	NeedsEnv    []string // environment variables; without them the model does not see the skill
 	NeedsBins   []string // programs; without them the model does not see the skill
 	OnlyOS      []string // operating systems; empty: all
+	Declared    Declared
 }
 
 const maxFrontmatter = 16 << 10
@@ -48,6 +49,7 @@ func ParseFrontmatter(skillMD []byte) (Frontmatter, error) {
 		Name:        oneLine(raw.Name),
 		Description: oneLine(raw.Description),
 		Hidden:      raw.Hidden,
+		Declared:    declared(raw.Tools, raw.Hosts),
 	}
 	f.setRequirements(raw.openclaw())
 	return f, f.validate()
@@ -91,6 +93,9 @@ type rawFrontmatter struct {
 	Description string    `yaml:"description"`
 	Hidden      bool      `yaml:"disable-model-invocation"`
 	Metadata    yaml.Node `yaml:"metadata"`
+
+	Tools stringList `yaml:"tools"`
+	Hosts stringList `yaml:"hosts"`
 }
 
 // decodeFrontmatter parses the YAML. Like OpenClaw, it accepts a colon in an unquoted
@@ -185,7 +190,7 @@ func (f Frontmatter) findings() []scan.Finding {
 	if len(f.OnlyOS) > 0 {
 		add("The model sees this skill only on %s.", strings.Join(f.OnlyOS, ", "))
 	}
-	return out
+	return append(out, f.Declared.findings()...)
 }
 
 // shorten returns at most 300 characters of s.

@@ -153,6 +153,9 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	if err != nil {
 		return Turn{}, err
 	}
+	if err := s.agents.WithholdEdits(ctx, a); err != nil {
+		return Turn{}, err
+	}
 	t := Turn{
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, CreatedAt: now(),
 		message: in.Message, context: contextText, onDisconnect: in.OnDisconnect,

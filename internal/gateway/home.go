@@ -63,7 +63,7 @@ func (m *Manager) AbsorbEdits(ctx context.Context, id identity.AgentID) error {
 func (m *Manager) absorb(ctx context.Context, a agent.Agent) {
 	home, err := m.driver.Home(ctx, a.Place, a.ID)
 	if err == nil {
-		_, err = m.workspace.Absorb(ctx, a.AccountID, a.ID, workspace.Within(home, openclaw.Main.Workspace()))
+		_, err = m.workspace.Absorb(ctx, a.AccountID, a.ID, a.Config.SelfEdit(), workspace.Within(home, openclaw.Main.Workspace()))
 		_ = home.Close()
 	}
 	if err != nil && ctx.Err() == nil {

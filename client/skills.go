@@ -9,15 +9,16 @@ import (
 
 // Skill is a skill of the marketplace, as the list shows it.
 type Skill struct {
-	ID            string `json:"id" example:"web-search"`
-	Name          string `json:"name" example:"Web Search"`
-	Description   string `json:"description"`
-	Author        string `json:"author" example:"agento"`
-	Category      string `json:"category" example:"productivity"`
-	InstallCount  int    `json:"installCount" doc:"Number of agents that have the skill now."`
-	LatestVersion string `json:"latestVersion" example:"1.2.0"`
-	SecurityScore *int   `json:"securityScore" minimum:"0" maximum:"100" doc:"From 0 to 100. Null for a community skill that has not been downloaded yet."`
-	TrustLevel    string `json:"trustLevel" enum:"verified,clawhub,custom"`
+	ID            string  `json:"id" example:"web-search"`
+	Name          string  `json:"name" example:"Web Search"`
+	Description   string  `json:"description"`
+	Author        string  `json:"author" example:"agento"`
+	Category      string  `json:"category" example:"productivity"`
+	InstallCount  int     `json:"installCount" doc:"Number of agents that have the skill now."`
+	LatestVersion string  `json:"latestVersion" example:"1.2.0"`
+	SecurityScore *int    `json:"securityScore" minimum:"0" maximum:"100" doc:"From 0 to 100, at most 60 unless nothing in the skill can make an agent run, read or send anything. Null for a community skill that has not been downloaded yet."`
+	Verdict       *string `json:"verdict" example:"runs code: read it" doc:"What the skill can make an agent do. Null if it has no score."`
+	TrustLevel    string  `json:"trustLevel" enum:"verified,clawhub,custom"`
 }
 
 // SkillDetails is one skill with its findings.
@@ -31,7 +32,8 @@ type SkillDetails struct {
 	Tags                []string       `json:"tags"`
 	InstallCount        int            `json:"installCount"`
 	LatestVersion       string         `json:"latestVersion"`
-	SecurityScore       int            `json:"securityScore" minimum:"0" maximum:"100"`
+	SecurityScore       int            `json:"securityScore" minimum:"0" maximum:"100" doc:"At most 60 unless nothing in the skill can make an agent run, read or send anything."`
+	Verdict             string         `json:"verdict" example:"runs code: read it" doc:"What the skill can make an agent do."`
 	UseCases            []string       `json:"useCases"`
 	ToolCount           int            `json:"toolCount" doc:"Number of the agent's tools that the skill uses."`
 	Tools               []string       `json:"tools"`

@@ -36,6 +36,9 @@ func (s *Server) browseSkills(ctx context.Context, who access.Principal, in *bro
 			ID: v.SkillID, Name: v.Name, Description: v.Description, Author: v.Author, Category: v.Category,
 			InstallCount: v.Installs, LatestVersion: v.Version, SecurityScore: v.Score, TrustLevel: string(v.Trust),
 		}
+		if v.Score != nil {
+			rows[i].Verdict = &v.Verdict
+		}
 	}
 	return page(rows, p.Total, p.Limit, p.Offset), nil
 }
@@ -173,7 +176,7 @@ func skillJSON(v skill.Item) client.SkillDetails {
 		ToolCount: len(v.Tools), Tools: orEmpty(v.Tools), Hosts: orEmpty(v.Declared().Hosts), TrustLevel: string(v.Trust), Versions: v.Versions, Findings: findingsJSON(v.Findings),
 	}
 	if v.Score != nil {
-		d.SecurityScore = *v.Score
+		d.SecurityScore, d.Verdict = *v.Score, v.Verdict
 	}
 	return d
 }

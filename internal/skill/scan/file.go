@@ -27,6 +27,7 @@ type scanner struct {
 	list    []Finding
 	count   map[ruleSeverity]int
 	matched map[ruleFile]bool
+	reach   []Reach
 	work    int // bytes matched against expressions so far
 }
 

@@ -27,6 +27,7 @@ type Driver struct {
 	cgroup    cgroup
 	secrets   secretStore
 	users     userRange
+	assignMu  sync.Mutex // serialises assignUser
 	ports     *portAllocator
 
 	mu         sync.Mutex
@@ -110,7 +111,7 @@ func (d *Driver) agent(id identity.AgentID) (agent, error) {
 		return agent{}, fmt.Errorf("not an agent id: %q", id)
 	}
 	dir := filepath.Join(d.settings.Dir, string(id))
-	return agent{id: id, installation: d.settings.Installation, dir: dir, home: filepath.Join(dir, "home"), owner: d.users.ownerOf(id)}, nil
+	return agent{id: id, installation: d.settings.Installation, dir: dir, home: filepath.Join(dir, "home"), owner: d.users.ownerOf(id, dir)}, nil
 }
 
 func (a agent) path(name string) string { return filepath.Join(a.dir, name) }

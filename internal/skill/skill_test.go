@@ -21,10 +21,10 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/skill"
-	"agento.host/agento/internal/skill/scan"
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
 	"agento.host/agento/internal/skill/github"
+	"agento.host/agento/internal/skill/scan"
 	"agento.host/agento/internal/skill/skilltest"
 )
 

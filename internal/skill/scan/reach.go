@@ -85,7 +85,7 @@ func hasExtension(name string, extensions ...string) bool {
 
 var (
 	codeText    = regexp.MustCompile("(?i)```|~~~|[$\\\\{}]|&&|\\S\\s*\\|\\s*\\w+\\s*$|\\w\\(|^#!|^( {4}|\\t)\\S|\\b(exec|execute|eval|shell|bash|zsh|sh|powershell|cmd|python[0-9.]*|node|perl|ruby|php|awk|sed|sudo|script|scripts|command|commands|terminal|binary|program|process|compile|install)\\b")
-	codeSpan    = regexp.MustCompile("[|;&><(){}]|\\s-|^\\./")
+	codeSpan    = regexp.MustCompile(`[|;&><(){}]|\s-|^\./`)
 	networkText = regexp.MustCompile(`(?i)[a-z][a-z0-9+.-]*://|\bwww\.|\bmailto:|\b[a-z0-9-]+\.(com|org|net|io|dev|app|me|co|ai|de|cn|ru|uk|eu|info|site|xyz)\b|\b(\d{1,3}\.){3}\d{1,3}\b|\b(web_?fetch|fetch|http|https|url|urls|curl|wget|webhook|download|upload|socket|api|internet|online|website|e-?mail)\b`)
 )
 

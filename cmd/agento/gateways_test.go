@@ -107,40 +107,6 @@ func TestGatewaysWithoutAServer(t *testing.T) {
 	}
 }
 
-// TestInternalAddressOfACopy: the server of a copy does not take the address that the
-// gateways of the original call. Without gateways, a used address is replaced.
-func TestInternalAddressOfACopy(t *testing.T) {
-	kept := filepath.Join(t.TempDir(), "internal.addr")
-	listen := func(running ...process.Gateway) (string, func()) {
-		t.Helper()
-		l, err := listenInternal(t.Context(), "", kept, running)
-		if err != nil {
-			return err.Error(), func() {}
-		}
-		return l.Addr().String(), func() { _ = l.Close() }
-	}
-	first, stop := listen()
-	if got, _ := listen(process.Gateway{Own: true}); !strings.Contains(got, "which running gateways call") {
-		t.Errorf("a used address that gateways need: %s", got)
-	}
-	second, stopSecond := listen()
-	if second == first || !strings.HasPrefix(second, "127.0.0.1:") {
-		t.Errorf("a used address that nobody needs: %s", second)
-	}
-	stop()
-	stopSecond()
-	if got, stop := listen(process.Gateway{Own: true}, process.Gateway{}); got != second {
-		t.Errorf("an address that gateways need: %s", got)
-	} else {
-		stop()
-	}
-	if got, stop := listen(process.Gateway{}); got == second {
-		t.Error("a copy has the address of the original")
-	} else {
-		stop()
-	}
-}
-
 func TestUnknownAgentsAreNotedForDoctor(t *testing.T) {
 	c := doctorCommand{vaultFlags: vaultFlags{dataFlags: dataFlags{Data: t.TempDir()}}}
 	note := noteUnknown(c.Data)

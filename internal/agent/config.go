@@ -22,6 +22,7 @@ const (
 	keyChannels   = "channels"    // {"telegram": true, "slack": {"enabled": true}}
 	keySharedMode = "sharedMode"  // every caller is an untrusted peer
 	keySelfEdit   = "selfEdit"    // a workspace.SelfEdit
+	keyEgress     = "egress"      // where it may connect to: see egress.ParsePolicy
 )
 
 // The channels.
@@ -150,6 +151,7 @@ func (c Config) validate(problems fault.Fields, urls URLChecker) {
 		}
 	}
 	c.validateChannels(problems)
+	c.validateEgress(problems)
 }
 
 func (c Config) validateChannels(problems fault.Fields) {

@@ -67,6 +67,7 @@ type Settings struct {
 	Log       *slog.Logger
 
 	URLs        URLChecker    // checks config.baseUrl
+	TelegramURL string        // a Bot API server that replaces Telegram's own; empty: none
 	DemoKey     vault.Secret  // in dev: the key of an agent that is created without any
 	WaitTimeout time.Duration // how long AwaitStopped and AwaitDeleted wait; 0: 2 minutes
 }
@@ -84,6 +85,7 @@ type Service struct {
 	stopper     Stopper
 	log         *slog.Logger
 	urls        URLChecker
+	telegramURL string
 	demoKey     vault.Secret
 	waitTimeout time.Duration
 }
@@ -95,7 +97,7 @@ func New(s Settings) *Service {
 	}
 	return &Service{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms,
-		gateways: s.Gateways, stopper: s.Stopper, log: s.Log, urls: s.URLs, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
+		gateways: s.Gateways, stopper: s.Stopper, log: s.Log, urls: s.URLs, telegramURL: s.TelegramURL, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
 	}
 }
 

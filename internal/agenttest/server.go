@@ -77,7 +77,7 @@ func NewServer(s Settings) (*Server, error) {
 	store := agent.NewStore(s.DB, s.Events)
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver, Log: s.Log,
-		InternalURL: "http://127.0.0.1:1", Tools: s.Tools, Limits: s.Limits, Contributors: s.Contributors, DemoKey: s.DemoKey, DemoURL: s.DemoURL,
+		Tools: s.Tools, Limits: s.Limits, Contributors: s.Contributors, DemoKey: s.DemoKey, DemoURL: s.DemoURL,
 	})
 	logs := agentlog.New(agentlog.Settings{DB: s.DB, Store: store, Gateways: gateways, Driver: s.Driver})
 	reconcile := reconciler.New(reconciler.Settings{

@@ -28,6 +28,7 @@ import (
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
+	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/idempotency"
@@ -61,6 +62,7 @@ type testEnv struct {
 	swarms   *swarm.Service
 	driver   *fake.Driver
 	gateways *gateways
+	network  *egress.Manager
 	server   *api.Server
 	log      *logtest.Buffer
 	loops    []func(context.Context) error
@@ -74,7 +76,8 @@ type options struct {
 	db        *database.DB // nil: an empty one
 	vault     *vault.Vault // nil: one with a new master key
 	proxies   []netip.Prefix
-	monitor   bool // run the monitor of the database, which reserves room on its disk
+	monitor   bool                   // run the monitor of the database, which reserves room on its disk
+	network   func(*egress.Settings) // changes the settings of agents' networks; nil: they are not changed
 }
 
 // newEnv returns an environment that is closed at the end of the test.
@@ -118,8 +121,10 @@ func (env *testEnv) build(o options) {
 	runtime, err := agenttest.NewServer(agenttest.Settings{
 		DB: env.db, Driver: env.driver, Log: log, Events: events, Vault: secrets, Access: env.access, SwarmRows: swarms, Knowledge: base,
 		Tools: true, MaxBoots: 64, Contributors: []gateway.HomeContributor{skills},
-		Timing:  reconciler.Timing{ReadyTimeout: waitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
-		Erasers: []reconciler.Eraser{chat.DeleteAgent, skills.DeleteAgent, base.AgentDeleted},
+		Timing: reconciler.Timing{ReadyTimeout: waitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
+		Erasers: []reconciler.Eraser{chat.DeleteAgent, skills.DeleteAgent, base.AgentDeleted, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
+			return env.network.DeleteAgent(ctx, tx, actor, id)
+		}},
 	})
 	if err != nil {
 		env.t.Fatal(err)
@@ -135,9 +140,15 @@ func (env *testEnv) build(o options) {
 	if o.monitor {
 		env.loops = append(env.loops, func(ctx context.Context) error { return env.db.Monitor(ctx, log) })
 	}
+	network := egress.Settings{DB: env.db, Events: events, Log: log, Policy: runtime.Agents.EgressPolicy}
+	if o.network != nil {
+		o.network(&network)
+	}
+	env.network = egress.NewManager(network)
+	env.loops = append(env.loops, env.network.Run)
 	env.server = api.New(api.Settings{
 		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Idempotency: requests, TrustedProxies: o.proxies,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Network: env.network, Idempotency: requests, TrustedProxies: o.proxies,
 		Ready: env.db.Health, Space: env.db.Space, Version: "test", Heartbeat: o.heartbeat, Log: log,
 	})
 }

@@ -118,6 +118,7 @@ func (s *Server) routes() []route {
 		row("PATCH /v1/agents/{id}/skills/{skillId}", access.Skills, needsAPI, "Enable, disable or upgrade a skill", s.updateAgentSkill, notFound, conflict, upstream, timeout),
 		row("POST /v1/skills", access.Skills, needsCustomSkills, "Upload a skill", s.uploadSkill, conflict).creates().upTo(maxUpload),
 		row("DELETE /v1/skills/{id}", access.Skills, needsAPI, "Delete an uploaded skill", s.deleteSkill, notFound),
+		row("GET /v1/agents/{id}/network", access.AgentsRead, needsAPI, "Show where an agent connects to", s.agentNetwork, notFound),
 		row("GET /v1/audit", access.AgentsRead, needsAPI, "Read the audit log", s.audit),
 	}
 }

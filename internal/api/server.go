@@ -17,6 +17,7 @@ import (
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/idempotency"
@@ -42,6 +43,7 @@ type Settings struct {
 	Swarms    *swarm.Service
 	Knowledge *knowledge.Service
 	Skills    *skill.Service
+	Network   *egress.Manager
 
 	Idempotency *idempotency.Service
 
@@ -69,6 +71,7 @@ type Server struct {
 	swarms    *swarm.Service
 	knowledge *knowledge.Service
 	skills    *skill.Service
+	network   *egress.Manager
 	requests  *idempotency.Service
 	clients   clientAddresses
 	isReady   func(context.Context) error
@@ -84,7 +87,7 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, requests: s.Idempotency, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, space: s.Space, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, requests: s.Idempotency, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, space: s.Space, version: s.Version,
 	}
 	srv.draining, srv.drain = context.WithCancel(context.Background())
 	srv.http = rest.New(rest.Settings{

@@ -13,6 +13,7 @@ import (
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/runtime"
@@ -152,6 +153,9 @@ func contributorKey(i int) string { return fmt.Sprintf("//%d", i) }
 // workspaceFiles returns the documents of an agent by their path in its home.
 func workspaceFiles(a agent.Agent, c workspace.Content) map[string][]byte {
 	content := openclaw.Content{Name: a.Name, SoulMD: c.SoulMD, IdentityMD: c.IdentityMD, WorkflowMD: c.WorkflowMD}
+	if p := a.Config.Egress(); p.Mode != egress.Open {
+		content.Network = openclaw.Network{Restricted: true, Hosts: p.HostNames()}
+	}
 	for _, r := range c.Rules {
 		content.Rules = append(content.Rules, openclaw.Rule(r))
 	}

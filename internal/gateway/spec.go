@@ -63,6 +63,9 @@ func (m *Manager) makeSpec(a agent.Agent, c credentials) (runtime.Spec, specDige
 	return spec, digestOf(spec, key), nil
 }
 
+// internalURL is this server as gateways reach it.
+const internalURL = "http://" + runtime.ServerAddr
+
 // describe returns the agent in OpenClaw's terms.
 func (m *Manager) describe(a agent.Agent, p provider.Provider, c credentials) (openclaw.Agent, error) {
 	gatewayToken, err := c.token(purposeGateway)
@@ -81,11 +84,11 @@ func (m *Manager) describe(a agent.Agent, p provider.Provider, c credentials) (o
 		ID: a.ID, Token: gatewayToken, Env: environment(c.secrets), Limits: m.limits,
 		Model: openclaw.Model{
 			Provider: p, ID: a.Config.Model(), Protocol: p.EndpointProtocol(a.Config.BaseURL()),
-			URL: m.internalURL + "/" + string(p.Name), Token: bearerToken(a.ID, modelToken),
+			URL: internalURL + "/" + string(p.Name), Token: bearerToken(a.ID, modelToken),
 		},
 	}
 	if m.tools {
-		d.MCP = &openclaw.MCP{URL: m.internalURL + "/mcp", Token: bearerToken(a.ID, toolsToken)}
+		d.MCP = &openclaw.MCP{URL: internalURL + "/mcp", Token: bearerToken(a.ID, toolsToken)}
 	}
 	m.describeChannels(&d, a.Config, c.secrets)
 	return d, nil
@@ -93,7 +96,10 @@ func (m *Manager) describe(a agent.Agent, p provider.Provider, c credentials) (o
 
 func (m *Manager) describeChannels(d *openclaw.Agent, c agent.Config, secrets secretSet) {
 	if c.UsesTelegram(secrets.has) {
-		d.Telegram = &openclaw.Telegram{Token: secrets[provider.TelegramToken], URL: m.telegramURL}
+		d.Telegram = &openclaw.Telegram{Token: secrets[provider.TelegramToken]}
+		if m.telegram {
+			d.Telegram.URL = internalURL + "/telegram"
+		}
 	}
 	if c.UsesSlack(secrets.has) {
 		d.Slack = &openclaw.Slack{BotToken: secrets[provider.SlackBotToken], AppToken: secrets[provider.SlackAppToken]}

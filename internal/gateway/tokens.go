@@ -20,6 +20,10 @@ import (
 // Faults: Unauthorized; Conflict, if the agent's record or data key is damaged.
 func (m *Manager) findByToken(ctx context.Context, token vault.Secret, purpose string) (agent.Agent, error) {
 	id, _, _ := strings.Cut(token.Reveal(), ".")
+	if !checkConnection(ctx, identity.AgentID(id)) {
+		m.log.ErrorContext(ctx, "an agent used the token of another agent", "agent", ctx.Value(callerKey{}), "token of", id)
+		return agent.Agent{}, fault.New(fault.Unauthorized, "This token belongs to another agent.")
+	}
 	a, err := m.store.FindByID(ctx, m.db, identity.AgentID(id))
 	if errors.Is(err, sql.ErrNoRows) || err == nil && a.DesiredState == agent.DesiredDeleted {
 		return a, fault.New(fault.Unauthorized, "This token belongs to no agent.")

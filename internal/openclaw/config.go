@@ -110,8 +110,10 @@ func (a Agent) tools() object {
 		"fs":    object{"workspaceOnly": true},
 		// The sandbox around the gateway confines its commands. There is no person who
 		// could approve each of them.
-		"exec":       object{"host": "gateway", "security": "full", "ask": "off"},
-		"sessions":   object{"visibility": "self"},
+		"exec":     object{"host": "gateway", "security": "full", "ask": "off"},
+		"sessions": object{"visibility": "self"},
+		// The names that an agent resolves have addresses of this range: see package egress.
+		"web":        object{"fetch": object{"ssrfPolicy": object{"allowRfc2544BenchmarkRange": true}}},
 		"toolSearch": false, "codeMode": false, "updatePlan": false, "swarm": false,
 	}
 }

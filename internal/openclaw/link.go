@@ -22,6 +22,8 @@ const (
 	readTimeout = 100 * time.Second
 	// handshakeTimeout is the time to open a connection.
 	handshakeTimeout = 15 * time.Second
+	// writeTimeout ends a connection that takes no message.
+	writeTimeout = 15 * time.Second
 	// eventBuffer is how many events a subscriber may be behind.
 	eventBuffer = 1024
 )
@@ -196,7 +198,7 @@ func (l *link) call(ctx context.Context, method string, params any) (json.RawMes
 	if err != nil {
 		return nil, fmt.Errorf("%s: encode the call: %w", method, err)
 	}
-	if err := l.conn.Write(ctx, websocket.MessageText, data); err != nil {
+	if err := l.write(ctx, data); err != nil {
 		return nil, fmt.Errorf("%s: %w", method, err)
 	}
 	select {
@@ -210,6 +212,22 @@ func (l *link) call(ctx context.Context, method string, params any) (json.RawMes
 		}
 		return r.payload, nil
 	}
+}
+
+// write sends a message. The connection, which all callers share, ends if it cannot take
+// the message, but not if ctx ends: then nothing is sent, or all of it.
+func (l *link) write(ctx context.Context, data []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	err := l.conn.Write(ctx, websocket.MessageText, data)
+	if err != nil {
+		l.end(err)
+		l.cancel()
+	}
+	return err
 }
 
 func (l *link) addCall() (id string, results chan callResult, err error) {
@@ -302,14 +320,7 @@ func (l *link) close() {
 	<-l.done
 }
 
-func (l *link) ended() bool {
-	select {
-	case <-l.done:
-		return true
-	default:
-		return false
-	}
-}
+func (l *link) ended() bool { return l.endReason() != nil }
 
 func (l *link) endReason() error {
 	l.mu.Lock()

@@ -131,6 +131,33 @@ func TestCallReturnsErrors(t *testing.T) {
 	}
 }
 
+// TestACancelledCallLeavesTheOthers: all callers share one connection.
+func TestACancelledCallLeavesTheOthers(t *testing.T) {
+	received, answer := make(chan struct{}), make(chan struct{})
+	g, _ := newWSGateway(t, func(ctx context.Context, c *websocket.Conn, id, method string) error {
+		if method == "slow" {
+			close(received)
+			select {
+			case <-answer:
+			case <-ctx.Done():
+			}
+		}
+		return reply(ctx, c, id, map[string]any{})
+	})
+	slow := make(chan error, 1)
+	go func() { slow <- openclaw.Call(g, t.Context(), "slow", nil, nil) }()
+	<-received
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := openclaw.Call(g, cancelled, "other", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("the cancelled call = %v", err)
+	}
+	close(answer)
+	if err := <-slow; err != nil {
+		t.Errorf("another call in progress: %v", err)
+	}
+}
+
 func TestCallWithAWrongTokenIsUnauthorized(t *testing.T) {
 	g, _ := newWSGateway(t, nil)
 	var refused *openclaw.CallError

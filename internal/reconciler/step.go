@@ -92,6 +92,7 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 		return r.checkHealth(ctx, a)
 	case actAdopt:
 		began := time.Now()
+		_ = r.attach(ctx, a) // is repeated by checkHealth
 		return r.finishBoot(ctx, a, began, r.awaitReady(ctx, a))
 	case actBoot:
 		return r.boot(ctx, a)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -49,9 +50,10 @@ func ParseFrontmatter(skillMD []byte) (Frontmatter, error) {
 		Name:        oneLine(raw.Name),
 		Description: oneLine(raw.Description),
 		Hidden:      raw.Hidden,
-		Declared:    declared(raw.Tools, raw.Hosts),
 	}
-	f.setRequirements(raw.openclaw())
+	needs := raw.openclaw()
+	f.Declared = declared(raw.Tools, slices.Concat(raw.Hosts, needs.Requires.Hosts))
+	f.setRequirements(needs)
 	return f, f.validate()
 }
 
@@ -123,6 +125,8 @@ type requirements struct {
 	Requires struct {
 		Bins stringList `yaml:"bins"`
 		Env  stringList `yaml:"env"`
+		// Hosts is ours: OpenClaw ignores it.
+		Hosts stringList `yaml:"hosts"`
 	} `yaml:"requires"`
 }
 

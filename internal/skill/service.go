@@ -23,6 +23,8 @@ type Agents interface {
 	// Sync returns when a running agent has the installed skills, and reports whether the
 	// agent must be restarted to use them.
 	Sync(ctx context.Context, account identity.AccountID, agent identity.AgentID) (needsRestart bool, err error)
+	// MissingHosts returns those of the hosts that the agent may not connect to.
+	MissingHosts(ctx context.Context, account identity.AccountID, agent identity.AgentID, hosts []string) ([]string, error)
 }
 
 // Plans is what the service needs of package access.

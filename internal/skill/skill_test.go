@@ -81,7 +81,8 @@ func newEnv(t testing.TB, change ...func(*skill.Settings)) env {
 // fakeAgents has the agents with the prefix "agent-"; the other account has no agent-1.
 type fakeAgents struct {
 	needsRestart bool
-	err          error // of Sync
+	err          error    // of Sync
+	missing      []string // of MissingHosts, if the skill needs them
 
 	mu     sync.Mutex
 	synced []identity.AgentID // guarded by mu; one for each call of Sync
@@ -101,6 +102,11 @@ func (f *fakeAgents) Sync(_ context.Context, _ identity.AccountID, agent identit
 	defer f.mu.Unlock()
 	f.synced = append(f.synced, agent)
 	return f.needsRestart, f.err
+}
+
+// MissingHosts implements skill.Agents.
+func (f *fakeAgents) MissingHosts(_ context.Context, _ identity.AccountID, _ identity.AgentID, hosts []string) ([]string, error) {
+	return slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return !slices.Contains(f.missing, h) }), nil
 }
 
 // planOf gives every account the same plan.

@@ -137,8 +137,6 @@ func usageOf(pids []int) usage {
 	return u
 }
 
-func listenerOf(int) (string, bool) { return "", false }
-
 func haveSocket([]int, string) bool { return true }
 
 // growPipe checks that a pipe has a capacity of n bytes.

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -90,6 +92,8 @@ func (s Settings) missing(err error) string {
 		return "the machine has no free memory"
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return "the server can open no further file"
+	case errors.As(err, new(*networkError)):
+		return "the machine cannot make a network for an agent (network namespaces with nf_tables)"
 	case said("agents cannot run"):
 		return "agents may not run the gateway's program"
 	}
@@ -124,7 +128,7 @@ func (b sandbox) test(s Settings, users userRange) error {
 	if err := b.prepare(a); err != nil {
 		return err
 	}
-	const script = `touch "$HOME/probe" || exit 1; [ -x "$1" ] || { echo "agents cannot run $1: everybody must be allowed to read it" >&2; exit 1; }`
+	const script = `read -r go && [ "$go" = go ] || exit 77; touch "$HOME/probe" || exit 1; [ -x "$1" ] || { echo "agents cannot run $1: everybody must be allowed to read it" >&2; exit 1; }`
 	inside := []string{"/usr/bin/env", "HOME=" + sandboxHome, "/bin/sh", "-c", script, "probe", s.Command[0]}
 	line := b.wrap(a, s, "", inside)
 
@@ -144,15 +148,43 @@ func (b sandbox) test(s Settings, users userRange) error {
 	defer func() { _ = filter.Close() }()
 	cmd.ExtraFiles = []*os.File{null, null, filter}
 	cmd.WaitDelay = time.Second // a child of the killed bubblewrap may hold the output
-	out, err := cmd.CombinedOutput()
+	cmd.SysProcAttr = b.attributes()
+	goruntime.LockOSThread() // bubblewrap ends with the thread that started it
+	defer goruntime.UnlockOSThread()
+	release, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	_, networkErr := namespace{shim: cmd.Process.Pid}.do(ctx, namespaceRequest{Configure: true})
+	if networkErr == nil {
+		_, _ = release.Write([]byte("go\n")) // fails if the program has failed, which Wait tells
+	}
+	_ = release.Close()
+	err = cmd.Wait()
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case networkErr != nil && (err == nil || cmd.ProcessState.ExitCode() == 77): // nothing else failed
+		return &networkError{networkErr}
 	case err != nil:
-		return &sandboxError{err: err, output: strings.TrimSpace(string(out))}
+		return &sandboxError{err: err, output: strings.TrimSpace(out.String())}
 	}
 	return nil
 }
+
+// networkError is a failure to make a network for an agent.
+type networkError struct{ err error }
+
+// Error implements error.
+func (e *networkError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *networkError) Unwrap() error { return e.err }
 
 // prepare writes the files that the sandbox needs besides the home.
 func (b sandbox) prepare(a agent) error {
@@ -170,6 +202,9 @@ func (b sandbox) prepare(a agent) error {
 	files := map[string]string{
 		"passwd": fmt.Sprintf("root:x:0:0:root:/:/bin/false\nagent:x:%d:%d:agent:%s:/bin/sh\n", uid, gid, sandboxHome),
 		"group":  fmt.Sprintf("root:x:0:\nagent:x:%d:\n", gid),
+		"hosts":  "127.0.0.1 localhost " + sandboxHost + "\n::1 localhost\n",
+		// One name server, at once again: the server answers every query.
+		"resolv.conf": "nameserver " + dnsHost + "\noptions timeout:5 attempts:2\n",
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
@@ -181,8 +216,8 @@ func (b sandbox) prepare(a agent) error {
 
 // etcFiles lists the files and directories of /etc that agents can see.
 var etcFiles = []string{
-	"alternatives", "ca-certificates", "ca-certificates.conf", "fonts", "gai.conf", "host.conf", "hosts", "ld.so.cache", "ld.so.conf",
-	"ld.so.conf.d", "localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "pki", "protocols", "resolv.conf", "services",
+	"alternatives", "ca-certificates", "ca-certificates.conf", "fonts", "gai.conf", "host.conf", "ld.so.cache", "ld.so.conf",
+	"ld.so.conf.d", "localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "pki", "protocols", "services",
 	"ssl", "terminfo", "timezone",
 }
 
@@ -205,7 +240,9 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 		l.add("--seccomp", "5")
 	}
 	if b.setpriv == "" {
-		l.add("--unshare-user")
+		// The shim is root of its user namespace, so that the server can enter that; the
+		// agent is in one below, without any rights in the network namespace.
+		l.add("--unshare-user", "--uid", strconv.Itoa(os.Getuid()), "--gid", strconv.Itoa(os.Getgid()))
 	} else {
 		l.add("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
 	}
@@ -213,7 +250,9 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 	for _, name := range etcFiles {
 		l.add("--ro-bind-try", "/etc/"+name, "/etc/"+name)
 	}
-	l.add("--ro-bind", a.path("etc/passwd"), "/etc/passwd", "--ro-bind", a.path("etc/group"), "/etc/group")
+	for _, name := range []string{"passwd", "group", "hosts", "resolv.conf"} {
+		l.add("--ro-bind", a.path("etc/"+name), "/etc/"+name)
+	}
 	l.add("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--perms", "1777", "--tmpfs", "/tmp")
 	for _, path := range s.ReadOnly {
 		l.bind("--ro-bind", path, path)

@@ -17,10 +17,6 @@ import (
 const (
 	defaultLogBytes = 8 << 20
 	defaultLogKeep  = 3
-	// The ports are below the usual range of ephemeral ports, which outgoing
-	// connections use, and below the node ports of Kubernetes.
-	defaultPortFrom = 20000
-	defaultPortTo   = 29999
 )
 
 // Flags are the command line flags of this driver. It has none.
@@ -43,8 +39,6 @@ type Settings struct {
 	NoGroups     bool          // do not use control groups
 	LogMaxBytes  int64         // a longer log is rotated; 0: 8 MiB
 	LogKeep      int           // rotated logs that are kept; 0: 3
-	PortFrom     int           // first port for gateways; 0: 20000
-	PortTo       int           // last port for gateways; 0: 29999
 	ProbeTimeout time.Duration // how long a test of the sandbox may take; 0: 30 s
 	Log          *slog.Logger
 }
@@ -78,8 +72,6 @@ func (s *Settings) complete() (err error) {
 	s.Bubblewrap = cmp.Or(s.Bubblewrap, "bwrap")
 	s.ProbeTimeout = cmp.Or(s.ProbeTimeout, defaultProbeTimeout)
 	s.LogKeep = cmp.Or(s.LogKeep, defaultLogKeep)
-	s.PortFrom = cmp.Or(s.PortFrom, defaultPortFrom)
-	s.PortTo = cmp.Or(s.PortTo, max(defaultPortTo, s.PortFrom))
 	return nil
 }
 

@@ -181,7 +181,6 @@ func (d *Driver) discard(ctx context.Context, a agent, do func() error) error {
 		return err
 	}
 	d.supervise(a.id, false)
-	d.ports.release(a.id)
 	d.dropLog(a.id)
 	return nil
 }

@@ -41,7 +41,9 @@ const verdictInert = "inert: nothing in it can make an agent run, read or send a
 
 // addReach adds the reach of a file, with a finding that shows it.
 func (s *scanner) addReach(name string, data []byte) {
-	reach, line, text := fileReach(name, data)
+	limit := max(0, maxClassified-s.classified)
+	s.classified += len(data)
+	reach, line, text := fileReach(name, data, limit)
 	if reach == "" {
 		return
 	}
@@ -64,9 +66,22 @@ func worstReach(all []Reach) Reach {
 	return ""
 }
 
+// maxClassified is how many bytes of a skill are searched for what kind of reach it has.
+// That takes some milliseconds; what comes after has a reach, too.
+const maxClassified = 64 << 10
+
 // fileReach returns the reach of a file, and the line that shows it; line 0 means the
-// whole file.
-func fileReach(name string, data []byte) (reach Reach, line int, text string) {
+// whole file. It searches the first limit bytes for the kind of the reach.
+func fileReach(name string, data []byte, limit int) (reach Reach, line int, text string) {
+	reach, line, text = contentReach(name, data, limit)
+	// A model that lists the files reads their names, too.
+	if stem := strings.ReplaceAll(strings.TrimSuffix(name, path.Ext(name)), "/", " "); reach == "" && !isInert(stem) {
+		return Instructions, 0, name
+	}
+	return reach, line, text
+}
+
+func contentReach(name string, data []byte, limit int) (reach Reach, line int, text string) {
 	if kind, sev := binaryKind(data); kind != "" {
 		if sev == Info && hasExtension(name, ".png", ".jpg", ".jpeg", ".gif", ".webp", ".woff2") {
 			return "", 0, "" // an image or a font is read by nobody; what runs it nevertheless is code or an instruction itself
@@ -76,7 +91,7 @@ func fileReach(name string, data []byte) (reach Reach, line int, text string) {
 	if !hasExtension(name, ".md", ".markdown", ".txt", ".csv", ".tsv") {
 		return Code, 0, ""
 	}
-	return textReach(string(data))
+	return textReach(string(data), limit)
 }
 
 func hasExtension(name string, extensions ...string) bool {
@@ -91,13 +106,13 @@ var (
 
 // textReach returns the reach of a text: none, if every word of it is one of inert.txt.
 // The expressions only choose between the kinds of reach; what they miss has one, too.
-func textReach(text string) (reach Reach, line int, at string) {
+func textReach(text string, limit int) (reach Reach, line int, at string) {
 	text = strings.TrimPrefix(text, "\uFEFF")
 	if isInert(text) {
 		return "", 0, ""
 	}
 	reach = Instructions
-	for i, l := range strings.Split(text, "\n") {
+	for i, l := range strings.Split(text[:min(len(text), limit)], "\n") {
 		switch {
 		case codeText.MatchString(l) || hasCodeSpan(l):
 			return Code, i + 1, l

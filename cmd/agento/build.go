@@ -182,18 +182,23 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	network := egress.NewManager(networkSettings)
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
-		WayOut: network, Tools: true, Telegram: f.TelegramURL != "", Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses},
+		WayOut: network, Tools: true, Telegram: f.TelegramURL != "", Limits: f.limits(),
 		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords},
 	})
+	memory, err := f.memory()
+	if err != nil {
+		return nil, err
+	}
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
-		Exclusive: true, MaxBoots: f.Boots, Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
-		Note: noteUnknown(f.Data),
+		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall},
+		Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
+		Note:    noteUnknown(f.Data),
 	})
 	agents = agent.New(agent.Settings{
-		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Log: r.log,
-		URLs: guard, TelegramURL: f.TelegramURL, DemoKey: dev.key,
+		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: r.log,
+		URLs: guard, OwnTelegram: f.TelegramURL != "", DemoKey: dev.key,
 	})
 	if err := agents.BindKeys(ctx); err != nil {
 		return nil, err
@@ -255,11 +260,7 @@ func (f serveFlags) network(r *resources, events *event.Log) (egress.Settings, e
 			return egress.Settings{}, fmt.Errorf("--egress-private: %s %w", p, err)
 		}
 	}
-	services := map[string]string{}
-	if name, address := openclaw.TelegramServer(f.TelegramURL); name != "" {
-		services[name] = address
-	}
-	return egress.Settings{DB: r.db, Events: events, Log: r.log, Private: f.EgressPrivate, Services: services}, nil
+	return egress.Settings{DB: r.db, Events: events, Log: r.log, Private: f.EgressPrivate}, nil
 }
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no

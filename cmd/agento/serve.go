@@ -32,7 +32,13 @@ type serveFlags struct {
 	Lean                  bool           `help:"Run gateways with a third less memory. They boot a third slower."`
 	AgentMemory           int64          `help:"Memory limit of an agent, in MiB; 0 means no limit." default:"3072"`
 	AgentProcesses        int64          `help:"Limit of an agent's processes and threads; 0 means no limit." default:"512"`
+	AgentCPUs             float64        `help:"Processor cores that an agent may use at once; 0 means no limit of its own." default:"2" name:"agent-cpus"`
+	AgentCPUWeight        int64          `help:"Share of an agent where there is not enough CPU time for all: 1 to 10000." default:"100" name:"agent-cpu-weight"`
+	AgentDisk             int64          `help:"Limit of an agent's files on the disk, in MiB; 0 means no limit." default:"10240"`
+	AgentFiles            int64          `help:"Limit of the number of an agent's files and directories; 0 means no limit." default:"1000000"`
+	Memory                int64          `help:"Memory that all agents may use together, in MiB; an agent that does not fit waits. 0: that of the machine or container, less an eighth (at least 512 MiB)." default:"0"`
 	Boots                 int            `help:"Gateways that may boot at the same time." default:"2"`
+	BootStall             time.Duration  `help:"How long a gateway that boots may do nothing before it is ended." default:"20s"`
 	AllowPrivateEndpoints bool           `help:"Allow loopback and private addresses in config.baseUrl of agents."`
 	EgressPrivate         []netip.Prefix `help:"Private ranges that agents may connect to if their config.egress names what is there, as CIDRs separated by commas." placeholder:"CIDR,..."`
 	Redis                 string         `help:"Redis for status reports, as redis://HOST:PORT/DB."`

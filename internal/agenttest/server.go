@@ -43,8 +43,9 @@ type Settings struct {
 	DemoURL      string
 	Tools        bool
 	Limits       runtime.Limits
-	Exclusive    bool // no other server uses the database
-	MaxBoots     int  // 0: 4
+	Exclusive    bool  // no other server uses the database
+	MaxBoots     int   // 0: 4
+	Memory       int64 // that gateways may use together; 0: any
 	Timing       reconciler.Timing
 	Shared       agentstatus.Reports
 	Interval     time.Duration // of agentstatus
@@ -82,11 +83,11 @@ func NewServer(s Settings) (*Server, error) {
 	logs := agentlog.New(agentlog.Settings{DB: s.DB, Store: store, Gateways: gateways, Driver: s.Driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver,
-		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Note: s.Note, Log: s.Log, Exclusive: s.Exclusive, MaxBoots: cmp.Or(s.MaxBoots, 4), Timing: s.Timing,
+		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Note: s.Note, Log: s.Log, Exclusive: s.Exclusive, MaxBoots: cmp.Or(s.MaxBoots, 4), Memory: s.Memory, Timing: s.Timing,
 	})
 	agents := agent.New(agent.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,
-		Gateways: gateways, Stopper: reconcile, Log: s.Log, URLs: s.URLs, DemoKey: s.DemoKey,
+		Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: s.Log, URLs: s.URLs, DemoKey: s.DemoKey,
 	})
 	status := agentstatus.New(agentstatus.Settings{
 		DB: s.DB, Store: store, Driver: s.Driver, Logs: logs, Log: s.Log, Shared: s.Shared, Interval: s.Interval,

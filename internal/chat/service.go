@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"agento.host/agento/internal/agent"
@@ -51,7 +52,8 @@ type Service struct {
 	log           *slog.Logger
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
-	pieces        pieceSignal
+	pieces        chan struct{} // has an element if there are pieces to store
+	piecesStored  atomic.Int64  // when pieces were last stored, in nanoseconds since 1970
 	pieceInterval time.Duration // the constant, except in tests
 }
 
@@ -60,7 +62,7 @@ type Service struct {
 func New(s Settings) *Service {
 	return &Service{
 		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, keys: s.Keys, log: s.Log,
-		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: newPieceSignal(), pieceInterval: pieceInterval,
+		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
 	}
 }
 

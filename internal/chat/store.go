@@ -99,18 +99,24 @@ func insertMessage(ctx context.Context, tx *database.Tx, s Session, m Message, g
 
 // listMessages returns the last messages after since, oldest first, and how many there
 // are in total. If session is empty, it lists those of all sessions of the agent; if entry
-// is not empty, only those of its sessions.
+// is not empty, only those of its sessions. The message of a turn that runs is in its row,
+// and sorts after those of the same time.
 func listMessages(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
-	const where = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4
+	const ended = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4
 		AND ($5 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = messages.session_id AND entry = $5))`
+	const running = ` FROM turns WHERE state = 'running' AND state IN ('queued', 'running') AND account_id || '' = $1 AND agent_id || '' = $2
+		AND ($3 = '' OR session_id = $3) AND started_at > $4
+		AND ($5 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = turns.session_id AND entry = $5))`
 	args := []any{account, agent, session, database.Millis(since), entry}
 	all, err := database.AllReadable(ctx, q, scanMessage, damagedMessage,
-		`SELECT role, content, at FROM (SELECT role, content, at, seq`+where+` ORDER BY at DESC, seq DESC LIMIT $6) AS last ORDER BY at, seq`,
+		`SELECT role, content, at FROM (
+			SELECT role, content, at, seq`+ended+` UNION ALL SELECT 'user', message, started_at, position + (1 << 61)`+running+`
+			ORDER BY at DESC, seq DESC LIMIT $6) AS last ORDER BY at, seq`,
 		append(args[:len(args):len(args)], limit)...)
 	if err != nil {
 		return nil, 0, err
 	}
-	total, err := database.One(ctx, q, database.Scalar[int], `SELECT count(*)`+where, args...) // after listing, as in listSessions
+	total, err := database.One(ctx, q, database.Scalar[int], `SELECT (SELECT count(*)`+ended+`) + (SELECT count(*)`+running+`)`, args...) // after listing, as in listSessions
 	return all, total, err
 }
 

@@ -29,6 +29,9 @@ const (
 	maxQueuedOfAccount = 200
 	// queueRetryAfter is the Retry-After of a full queue.
 	queueRetryAfter = 5 * time.Second
+	// retryUnavailable is the Retry-After of a turn that failed because something is not
+	// available at the moment.
+	retryUnavailable = 10 * time.Second
 	// cancelRetry is the pause of Cancel after a state that changed under it.
 	cancelRetry = 5 * time.Millisecond
 )
@@ -75,8 +78,8 @@ type Turn struct {
 	StartedAt    time.Time // zero: not yet
 	EndedAt      time.Time // zero: not yet
 
-	message      string // until the turn ends
-	context      string // until the turn ends
+	message      string // empty if the turn was read after its end
+	context      string // empty if the turn was read after its end
 	onDisconnect string
 	key          identity.KeyID // that sent the message; only of a turn that is being inserted
 }
@@ -92,7 +95,11 @@ func (t Turn) CancelOnDisconnect() bool { return t.onDisconnect == cancelOnDisco
 func (t Turn) Err() error {
 	switch t.State {
 	case Failed:
-		return fault.New(t.ErrorCode, "%s", t.ErrorMessage)
+		f := fault.New(t.ErrorCode, "%s", t.ErrorMessage)
+		if t.ErrorCode == fault.Unavailable {
+			f.RetryAfter = retryUnavailable
+		}
+		return f
 	case Cancelled:
 		return fault.New(fault.Conflict, "The turn was cancelled.")
 	}
@@ -102,7 +109,6 @@ func (t Turn) Err() error {
 // ended returns the turn as it is after its end.
 func (t Turn) ended(state State, reason string, pieces int, at time.Time) Turn {
 	t.State, t.StopReason, t.LastSeq, t.EndedAt = state, reason, int64(pieces), at
-	t.message, t.context = "", ""
 	return t
 }
 
@@ -118,7 +124,16 @@ func (t Turn) expired(at time.Time) Turn {
 	return t
 }
 
-func newTurnID() identity.TurnID { return identity.TurnID("turn_" + strings.ToLower(rand.Text())) }
+// newTurnID returns an id of 50 bits of time and 80 random bits. Ids that are made at the
+// same time are neighbours in the indexes, so that storing many turns changes few pages.
+func newTurnID() identity.TurnID {
+	const digits = "0123456789abcdefghijklmnopqrstuv" // sorted as strings are
+	id := []byte("turn_0123456789" + strings.ToLower(rand.Text()[:16]))
+	for i, ms := 14, now().UnixMilli(); i >= 5; i, ms = i-1, ms>>5 {
+		id[i] = digits[ms&31]
+	}
+	return identity.TurnID(id)
+}
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
@@ -165,7 +180,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	}
 	ctx = context.WithoutCancel(ctx) // the driver would watch ctx in a goroutine for each statement
 	repeated := false
-	err = s.db.Tx(ctx, "chat.start", func(ctx context.Context, tx *database.Tx) (err error) {
+	err = s.db.GroupTx(ctx, "chat.start", func(ctx context.Context, tx *database.Tx) (err error) {
 		if err := tx.Lock(ctx, database.LockSession, string(a.ID)); err != nil {
 			return err
 		}
@@ -188,7 +203,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 		return Turn{}, err
 	}
 	if !repeated {
-		s.accepted(t, session)
+		s.accepted(t, session, a)
 	}
 	return t, nil
 }
@@ -216,7 +231,7 @@ func (s *Service) insertTurn(ctx context.Context, tx *database.Tx, t Turn) (_ Tu
 	}
 	if t.State == Running {
 		t.StartedAt = t.CreatedAt
-		return t, insertTurnMessage(ctx, tx, t, Message{Role: "user", Content: t.message, At: t.StartedAt})
+		return t, nil
 	}
 	ofSession, ofAccount, err := countQueued(ctx, tx, t)
 	switch {
@@ -346,11 +361,14 @@ func (s *Service) cancelStored(ctx context.Context, t Turn) (Turn, error) {
 			return err
 		}
 		end, err := takeOver(ctx, tx, t, func(pieces int) Turn { return t.ended(Cancelled, stopCancelled, pieces, now()) }, s.holder)
-		if end.Ended() {
+		if err == nil {
 			cancelled = end
 		}
 		return err
 	})
+	if errors.Is(err, errNotHeld) {
+		return t, nil
+	}
 	if err != nil || !cancelled.Ended() {
 		return t, err
 	}

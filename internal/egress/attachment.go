@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -24,6 +25,7 @@ type attachment struct {
 	bytes   *rate.Limiter // of both directions; nil: none
 	queries *rate.Limiter
 	lookups chan struct{} // has an element for each name that is being resolved
+	large   atomic.Int32  // large buffers that are held
 
 	ctx    context.Context // ends with the attachment
 	cancel context.CancelFunc
@@ -69,7 +71,7 @@ func (m *Manager) newAttachment(id identity.AgentID, n Network) *attachment {
 		events: rate.NewLimiter(rate.Every(time.Hour/eventsAnHour), eventsAnHour),
 	}
 	if per := m.limits.BytesPerSecond; per > 0 {
-		a.bytes = rate.NewLimiter(rate.Limit(per), max(per/8, bufferSize))
+		a.bytes = rate.NewLimiter(rate.Limit(per), max(per/8, largeSize))
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a

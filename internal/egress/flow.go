@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"agento.host/agento/internal/netguard"
 )
 
 const (
@@ -199,9 +197,6 @@ func (a *attachment) dial(ctx context.Context, d destination) (*net.TCPConn, err
 	}
 	_, listed := p.allows(d)
 	guard := a.m.guard(listed)
-	if p.names(d) && a.m.services[d.name] != "" {
-		guard = netguard.Guard{AllowPrivate: true}
-	}
 	addrs, err := a.resolve(ctx, d)
 	if err != nil {
 		return nil, err
@@ -230,17 +225,7 @@ func (a *attachment) resolve(ctx context.Context, d destination) ([]netip.AddrPo
 	if d.name == "" {
 		return []netip.AddrPort{netip.AddrPortFrom(d.addr, d.port)}, nil
 	}
-	host := d.name + "." // not a name of the machine's own domain
-	if service := a.m.services[d.name]; service != "" {
-		var err error
-		if host, _, err = net.SplitHostPort(service); err != nil {
-			return nil, err
-		}
-		if ip, err := netip.ParseAddr(host); err == nil {
-			return []netip.AddrPort{netip.AddrPortFrom(ip, d.port)}, nil
-		}
-	}
-	ips, err := a.m.resolver.LookupNetIP(ctx, "ip", host)
+	ips, err := a.m.resolver.LookupNetIP(ctx, "ip", d.name+".") // never a name of the machine's own domain
 	if err != nil {
 		return nil, err
 	}

@@ -64,10 +64,6 @@ type Settings struct {
 	// Private are the private ranges that the operator allows to agents whose list names
 	// what is there.
 	Private []netip.Prefix
-	// Services are the operator's own services, by the name under which agents reach them:
-	// host:port as the server reaches it, on the same port. They may be at loopback or
-	// private addresses. A policy must name them, also Open.
-	Services map[string]string
 
 	Own      func() ([]netip.Addr, error)                                         // the addresses of the machine; nil: netguard.OwnAddresses
 	Limits   Limits                                                               // zero: DefaultLimits
@@ -84,7 +80,6 @@ type Manager struct {
 	log      *slog.Logger
 	policy   func(context.Context, identity.AgentID) (identity.AccountID, Policy, error)
 	private  []netip.Prefix
-	services map[string]string
 	own      func() ([]netip.Addr, error)
 	limits   Limits
 	resolver Resolver
@@ -117,7 +112,7 @@ func NewManager(s Settings) *Manager {
 		s.Original = originalDestination
 	}
 	return &Manager{
-		db: s.DB, events: s.Events, log: s.Log, policy: s.Policy, private: s.Private, services: s.Services, own: s.Own, limits: s.Limits, resolver: s.Resolver,
+		db: s.DB, events: s.Events, log: s.Log, policy: s.Policy, private: s.Private, own: s.Own, limits: s.Limits, resolver: s.Resolver,
 		dial: s.Dial, original: s.Original, agents: map[identity.AgentID]*attachment{}, pending: newBatch(), deleted: map[identity.AgentID]bool{},
 	}
 }

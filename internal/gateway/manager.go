@@ -130,6 +130,10 @@ func (m *Manager) Start(ctx context.Context, a agent.Agent, spec runtime.Spec) e
 	return nil
 }
 
+// absorbTimeout bounds how long a stop reads the agent's documents, which takes
+// milliseconds.
+const absorbTimeout = 4 * time.Second
+
 // Stop stops the gateway at a's place, if it runs, and stores what the agent wrote
 // into its documents until the end. The gateway gets SIGTERM and, after grace,
 // SIGKILL.
@@ -138,7 +142,13 @@ func (m *Manager) Stop(ctx context.Context, a agent.Agent, grace time.Duration) 
 	if err := m.driver.Stop(ctx, a.Place, a.ID, grace); err != nil {
 		return fmt.Errorf("stop gateway: %w", err)
 	}
-	if err := m.AbsorbEdits(ctx, a.ID); err != nil && ctx.Err() == nil {
+	limited, cancel := context.WithTimeout(ctx, absorbTimeout)
+	defer cancel()
+	err := m.AbsorbEdits(limited, a.ID)
+	if err == nil {
+		err = limited.Err()
+	}
+	if err != nil && ctx.Err() == nil {
 		m.log.ErrorContext(ctx, "absorbing an agent's edits failed", "agent", a.ID, "error", err)
 	}
 	return nil

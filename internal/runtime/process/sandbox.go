@@ -36,6 +36,7 @@ const (
 type sandbox struct {
 	bwrap, setpriv string
 	filter         []byte // seccomp program that denies system calls; nil: none
+	tempBytes      int64  // size of /tmp and of /dev/shm; 0: half of the machine's memory, because bubblewrap cannot limit it
 	off            bool   // gateways run without confinement, in development
 }
 
@@ -54,6 +55,9 @@ func probeSandbox(s Settings, users userRange) (sandbox, error) {
 	if b.bwrap, err = exec.LookPath(s.Bubblewrap); err != nil {
 		return sandbox{}, &runtime.IsolationError{Missing: "bubblewrap is not installed (package bubblewrap)"}
 	}
+	if hasSizeOption(b.bwrap) {
+		b.tempBytes = s.TempBytes
+	}
 	if os.Getuid() == 0 {
 		if users.count == 0 {
 			return sandbox{}, &runtime.IsolationError{Missing: "root of this container has no other users for agents"}
@@ -66,6 +70,12 @@ func probeSandbox(s Settings, users userRange) (sandbox, error) {
 		return sandbox{}, &runtime.IsolationError{Missing: s.missing(err), Cause: err}
 	}
 	return b, nil
+}
+
+// hasSizeOption reports whether bubblewrap can limit a memory file system. It can since 0.7.
+func hasSizeOption(bwrap string) bool {
+	help, err := exec.Command(bwrap, "--help").CombinedOutput()
+	return err == nil && strings.Contains(string(help), "--size ")
 }
 
 // missing names what a failed test of the sandbox lacked.
@@ -118,9 +128,9 @@ func (b sandbox) test(s Settings, users userRange) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = home.Purge(dir) }()
+	defer func() { _ = home.Purge(context.Background(), dir) }()
 	a := agent{id: "probe", dir: dir, home: filepath.Join(dir, "home"), owner: users.ownerOf("probe", dir)}
-	h, err := a.openHome()
+	h, err := a.openHome(context.Background())
 	if err != nil {
 		return err
 	}
@@ -253,7 +263,13 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 	for _, name := range []string{"passwd", "group", "hosts", "resolv.conf"} {
 		l.add("--ro-bind", a.path("etc/"+name), "/etc/"+name)
 	}
-	l.add("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--perms", "1777", "--tmpfs", "/tmp")
+	l.add("--proc", "/proc", "--dev", "/dev")
+	for _, dir := range []string{"/dev/shm", "/tmp"} {
+		if b.tempBytes > 0 {
+			l.add("--size", strconv.FormatInt(b.tempBytes, 10))
+		}
+		l.add("--perms", "1777", "--tmpfs", dir)
+	}
 	for _, path := range s.ReadOnly {
 		l.bind("--ro-bind", path, path)
 	}
@@ -264,7 +280,8 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 	if secrets != "" {
 		l.bind("--ro-bind", secrets, sandboxSecrets)
 	}
-	l.add("--remount-ro", "/", "--chdir", "/", "--")
+	// /dev is a memory file system of the agent's user, if the server is an ordinary one.
+	l.add("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--")
 	if b.setpriv != "" {
 		l.add(b.setpriv, fmt.Sprintf("--reuid=%d", a.owner.UID), fmt.Sprintf("--regid=%d", a.owner.GID), "--clear-groups", "--inh-caps=-setuid,-setgid")
 	}

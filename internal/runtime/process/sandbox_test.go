@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -179,5 +180,22 @@ func TestRemoveDeletesHostileHome(t *testing.T) {
 	}
 	if state := g.Inspect(); state.Phase != runtime.Gone {
 		t.Errorf("removed: %+v", state)
+	}
+}
+
+// TestMemoryFileSystemsAreLimited: what an agent can write into memory has a size, also
+// without control groups.
+func TestMemoryFileSystemsAreLimited(t *testing.T) {
+	s := newSettings(t)
+	s.TempBytes = 8 << 20
+	g := runtimetest.Start(t, open(t, s), runtimetest.Spec(runtimetest.NewID()))
+	for _, dir := range []string{"/tmp", "/dev/shm"} {
+		out := g.Shell(`head -c 20000000 /dev/zero >%s/big; wc -c <%s/big; rm %s/big`, dir, dir, dir)
+		if !strings.Contains(out, "No space left") || !strings.Contains(out, strconv.Itoa(8<<20)) {
+			t.Errorf("%s: %s", dir, out)
+		}
+	}
+	if out := g.Shell("echo x >/dev/x; echo x >/run/x; echo ok >/dev/null && echo writable"); strings.Count(out, "Read-only")+strings.Count(out, "denied") != 2 || !strings.Contains(out, "writable") {
+		t.Error(out)
 	}
 }

@@ -1,0 +1,77 @@
+package reconciler
+
+import "agento.host/agento/internal/identity"
+
+// waiter is an agent that waits in a fairQueue.
+type waiter struct {
+	id      identity.AgentID
+	account identity.AccountID
+	bytes   int64         // that its gateway is expected to use
+	granted chan struct{} // closed when it need not wait any more
+}
+
+// fairQueue is a queue that serves accounts in turn, and the waiters of one account in
+// the order in which they came. So an account with many waiters delays another one by
+// one waiter only.
+type fairQueue struct {
+	accounts []identity.AccountID // that have waiters; the first is served next
+	waiters  map[identity.AccountID][]*waiter
+}
+
+func newFairQueue() *fairQueue {
+	return &fairQueue{waiters: map[identity.AccountID][]*waiter{}}
+}
+
+func (q *fairQueue) push(w *waiter) {
+	if len(q.waiters[w.account]) == 0 {
+		q.accounts = append(q.accounts, w.account)
+	}
+	q.waiters[w.account] = append(q.waiters[w.account], w)
+}
+
+// peek returns the waiter that is served next, or nil.
+func (q *fairQueue) peek() *waiter {
+	if len(q.accounts) == 0 {
+		return nil
+	}
+	return q.waiters[q.accounts[0]][0]
+}
+
+// pop removes the waiter that is served next. Its account is served again after the
+// others.
+func (q *fairQueue) pop() *waiter {
+	w := q.peek()
+	if w == nil {
+		return nil
+	}
+	q.accounts = q.accounts[1:]
+	if left := q.waiters[w.account][1:]; len(left) > 0 {
+		q.waiters[w.account] = left
+		q.accounts = append(q.accounts, w.account)
+	} else {
+		delete(q.waiters, w.account)
+	}
+	return w
+}
+
+// remove removes a waiter that waits no longer.
+func (q *fairQueue) remove(w *waiter) {
+	left := without(q.waiters[w.account], w)
+	if len(left) > 0 {
+		q.waiters[w.account] = left
+		return
+	}
+	delete(q.waiters, w.account)
+	q.accounts = without(q.accounts, w.account)
+}
+
+// without returns a slice without one element.
+func without[T comparable](s []T, v T) []T {
+	out := make([]T, 0, len(s))
+	for _, e := range s {
+		if e != v {
+			out = append(out, e)
+		}
+	}
+	return out
+}

@@ -182,7 +182,7 @@ func (smallQuota) CheckStorage(_ context.Context, _ database.Reader, _ identity.
 // are refused.
 func TestMessagesOverTheQuotaAreNotKept(t *testing.T) {
 	inSynctest(t, func(t *testing.T, env *testEnv) {
-		env.Service.quota = smallQuota{}
+		env.quota = smallQuota{}
 		a := env.createAgent("ada", withTelegram)
 		long := strings.Repeat("x", 101)
 		env.gateways.addMessages(eve, gatewayMessage{"1", "user", "Hi", "Eve", start}, gatewayMessage{"2", "user", long, "Eve", start + 1}, gatewayMessage{"3", "user", "Ho", "Eve", start + 2})

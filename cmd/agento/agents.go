@@ -16,6 +16,7 @@ type agentsCommand struct {
 	Restart agentsRestart `cmd:"" help:"Restart an agent with a new gateway."`
 	Delete  agentsDelete  `cmd:"" help:"Delete an agent with all its data."`
 	Status  agentsStatus  `cmd:"" help:"Show the current state of an agent's gateway."`
+	Network agentsNetwork `cmd:"" help:"Show where an agent may connect to, and where it has connected to."`
 }
 
 type agentsList struct{ remote }
@@ -144,4 +145,15 @@ func (c agentsStatus) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	return t.printJSON(s)
+}
+
+type agentsNetwork struct{ agentArg }
+
+// Run shows where an agent may connect to, and where it has connected to.
+func (c agentsNetwork) Run(ctx context.Context, t *terminal) error {
+	n, err := c.client().Network(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return t.printJSON(n)
 }

@@ -77,5 +77,5 @@ func descriptorLimit() int64 {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0
 	}
-	return int64(min(limit.Cur, math.MaxInt32)) //nolint:gosec // at most MaxInt32
+	return int64(min(limit.Cur, math.MaxInt32))
 }

@@ -20,6 +20,10 @@ import (
 // Store reads and writes the agents table. Methods that take a Reader or a
 // Tx belong to what the caller does; the others run their own.
 type Store struct {
+	// RoomTimeout is how long a request waits for room; 0: a minute. It is set before the
+	// store is used.
+	RoomTimeout time.Duration
+
 	db     *database.DB
 	events *event.Log
 }

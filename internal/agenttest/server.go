@@ -43,9 +43,10 @@ type Settings struct {
 	DemoURL      string
 	Tools        bool
 	Limits       runtime.Limits
-	Exclusive    bool  // no other server uses the database
-	MaxBoots     int   // 0: 4
-	Memory       int64 // that gateways may use together; 0: any
+	Exclusive    bool          // no other server uses the database
+	MaxBoots     int           // 0: 4
+	Memory       int64         // that gateways may use together; 0: any
+	RoomTimeout  time.Duration // of agent.Store
 	Timing       reconciler.Timing
 	Shared       agentstatus.Reports
 	Interval     time.Duration // of agentstatus
@@ -77,6 +78,7 @@ func NewServer(s Settings) (*Server, error) {
 		return nil, err
 	}
 	store := agent.NewStore(s.DB, s.Events)
+	store.RoomTimeout = s.RoomTimeout
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver, Log: s.Log,
 		Tools: s.Tools, Limits: s.Limits, Contributors: s.Contributors, DemoKey: s.DemoKey, DemoURL: s.DemoURL,
@@ -131,6 +133,11 @@ func (s *Settings) setDefaults() error {
 
 // noKnowledge implements swarm.Knowledge for tests without a knowledge base.
 type noKnowledge struct{}
+
+// PassOn implements swarm.Knowledge.
+func (noKnowledge) PassOn(context.Context, identity.AccountID, identity.SwarmID, []identity.AgentID) error {
+	return nil
+}
 
 // SwarmDeleted implements swarm.Knowledge.
 func (noKnowledge) SwarmDeleted(context.Context, *database.Tx, identity.AccountID, identity.SwarmID, []identity.AgentID) error {

@@ -73,15 +73,17 @@ type testEnv struct {
 
 // options of a test environment. The zero value is what most tests need.
 type options struct {
-	plans     *access.Plans // nil: one plan without limits
-	heartbeat time.Duration
-	db        *database.DB // nil: an empty one
-	vault     *vault.Vault // nil: one with a new master key
-	proxies   []netip.Prefix
-	budgets   *budget.Server         // nil: no limits
-	log       *logtest.Buffer        // nil: a new one
-	monitor   bool                   // run the monitor of the database, which reserves room on its disk
-	network   func(*egress.Settings) // changes the settings of agents' networks; nil: they are not changed
+	plans       *access.Plans // nil: one plan without limits
+	heartbeat   time.Duration
+	db          *database.DB  // nil: an empty one
+	vault       *vault.Vault  // nil: one with a new master key
+	roomTimeout time.Duration // how long requests wait for room; 0: a minute
+	memory      int64         // that gateways may use together; 0: any
+	proxies     []netip.Prefix
+	budgets     *budget.Server         // nil: no limits
+	log         *logtest.Buffer        // nil: a new one
+	monitor     bool                   // run the monitor of the database, which reserves room on its disk
+	network     func(*egress.Settings) // changes the settings of agents' networks; nil: they are not changed
 }
 
 // newEnv returns an environment that is closed at the end of the test.
@@ -132,7 +134,7 @@ func (env *testEnv) build(o options) {
 	runtime, err := agenttest.NewServer(agenttest.Settings{
 		Documents: documents,
 		DB:        env.db, Driver: env.driver, Log: log, Events: events, Vault: secrets, Access: env.access, SwarmRows: swarms, Knowledge: base,
-		Tools: true, MaxBoots: 64, Contributors: []gateway.HomeContributor{skills},
+		Tools: true, MaxBoots: 64, Memory: o.memory, RoomTimeout: o.roomTimeout, Contributors: []gateway.HomeContributor{skills},
 		Timing: reconciler.Timing{ReadyTimeout: waitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
 		Erasers: []reconciler.Eraser{chat.DeleteAgent, skills.DeleteAgent, base.AgentDeleted, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
 			return env.network.DeleteAgent(ctx, tx, actor, id)

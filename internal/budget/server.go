@@ -95,7 +95,7 @@ func NewServer(s ServerSettings) *Server {
 			Door: "api", Total: callers, Unnamed: min(maxUnclaimed, callers/4), Address: maxOfAddress, Holder: maxOfKey, Group: callers / 2, Exempt: s.Exempt, Log: s.Log,
 		}),
 		Agents: NewConnections(ConnectionSettings{
-			Door: "agents", Total: agents, Unnamed: min(maxUnclaimed, agents/4), Holder: maxOfAgent, Group: agents / 2, Log: s.Log,
+			Door: "agents", Total: agents, Unnamed: min(maxUnclaimed, agents/4), Holder: maxOfAgent, Group: agents / 4 * 3, Log: s.Log,
 		}),
 	}
 }

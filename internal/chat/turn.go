@@ -168,9 +168,11 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	if err := s.checkQuota(ctx, a.AccountID, len(in.Message)); err != nil {
 		return Turn{}, err
 	}
-	session, isNew, err := s.sessionOf(ctx, caller, a, in)
-	if err != nil {
-		return Turn{}, err
+	session := newSession(caller, a, in.PeerID)
+	if in.SessionID != "" {
+		if session, err = s.namedSession(ctx, caller, a, in); err != nil {
+			return Turn{}, err
+		}
 	}
 	t := Turn{
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, CreatedAt: now(),
@@ -189,7 +191,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 			t, repeated = earlier, ok
 			return err
 		}
-		if isNew {
+		if in.SessionID == "" {
 			if session, err = findOrInsertSession(ctx, tx, session); err != nil {
 				return err
 			}
@@ -260,32 +262,23 @@ func queueFull(format string, limit int) error {
 	return f
 }
 
-// sessionOf returns the session that a message belongs to: the one that it names,
-// otherwise the owner's latest. If there is none, it returns a new one, which is not
-// stored.
-func (s *Service) sessionOf(ctx context.Context, caller Caller, a agent.Agent, in client.ChatRequest) (_ Session, isNew bool, err error) {
-	if in.SessionID != "" {
-		found, err := findSession(ctx, s.db, caller, a.ID, identity.SessionID(in.SessionID), in.PeerID)
-		switch {
-		case err != nil:
-		case found.Channel != apiChannel:
-			err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
-		case found.Entry == openclaw.Main && a.Config.SharedMode():
-			err = fault.New(fault.Conflict, "This session was started before config.sharedMode was set, with rights that nobody has now. Start a new session.")
-		}
-		return found, false, err
+// namedSession returns the session that a message names. Faults: NotFound; Conflict, if the
+// message cannot be sent to it.
+func (s *Service) namedSession(ctx context.Context, caller Caller, a agent.Agent, in client.ChatRequest) (Session, error) {
+	found, err := findSession(ctx, s.db, caller, a.ID, identity.SessionID(in.SessionID), in.PeerID)
+	switch {
+	case err != nil:
+	case found.Channel != apiChannel:
+		err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
+	case found.Entry == openclaw.Main && a.Config.SharedMode():
+		err = fault.New(fault.Conflict, "This session was started before config.sharedMode was set, with rights that nobody has now. Start a new session.")
 	}
-	initial := newSession(caller, a, in.PeerID)
-	found, err := latestSession(ctx, s.db, initial)
-	if errors.Is(err, sql.ErrNoRows) {
-		return initial, true, nil
-	}
-	return found, false, err
+	return found, err
 }
 
 // findOrInsertSession returns the latest session of the owner of initial, or stores
-// initial: concurrent first messages of an owner share the session that one of them
-// starts.
+// initial if there is none: concurrent first messages of an owner share the session that
+// one of them starts.
 func findOrInsertSession(ctx context.Context, tx *database.Tx, initial Session) (Session, error) {
 	found, err := latestSession(ctx, tx, initial)
 	if !errors.Is(err, sql.ErrNoRows) {

@@ -50,13 +50,10 @@ func probeSandbox(s Settings, users userRange) (sandbox, error) {
 	if goruntime.GOOS != "linux" {
 		return sandbox{}, &runtime.IsolationError{Missing: "bubblewrap needs Linux"}
 	}
-	b := sandbox{filter: seccompFilter()}
+	b := sandbox{filter: seccompFilter(), tempBytes: s.TempBytes}
 	var err error
 	if b.bwrap, err = exec.LookPath(s.Bubblewrap); err != nil {
 		return sandbox{}, &runtime.IsolationError{Missing: "bubblewrap is not installed (package bubblewrap)"}
-	}
-	if hasSizeOption(b.bwrap) {
-		b.tempBytes = s.TempBytes
 	}
 	if os.Getuid() == 0 {
 		if users.count == 0 {
@@ -66,16 +63,15 @@ func probeSandbox(s Settings, users userRange) (sandbox, error) {
 			return sandbox{}, &runtime.IsolationError{Missing: "setpriv is not installed (package util-linux)"}
 		}
 	}
-	if err := b.test(s, users); err != nil {
+	err = b.test(s, users)
+	if old := (*sandboxError)(nil); errors.As(err, &old) && strings.Contains(old.output, "Unknown option --size") {
+		b.tempBytes = 0 // bubblewrap before 0.7
+		err = b.test(s, users)
+	}
+	if err != nil {
 		return sandbox{}, &runtime.IsolationError{Missing: s.missing(err), Cause: err}
 	}
 	return b, nil
-}
-
-// hasSizeOption reports whether bubblewrap can limit a memory file system. It can since 0.7.
-func hasSizeOption(bwrap string) bool {
-	help, err := exec.Command(bwrap, "--help").CombinedOutput()
-	return err == nil && strings.Contains(string(help), "--size ")
 }
 
 // missing names what a failed test of the sandbox lacked.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"agento.host/agento/client"
@@ -17,6 +18,8 @@ type agentsCommand struct {
 	Delete  agentsDelete  `cmd:"" help:"Delete an agent with all its data."`
 	Status  agentsStatus  `cmd:"" help:"Show the current state of an agent's gateway."`
 	Network agentsNetwork `cmd:"" help:"Show where an agent may connect to, and where it has connected to."`
+
+	RotateTokens agentsRotateTokens `cmd:"" help:"Replace the tokens of an agent's gateway, which may be awake."`
 }
 
 type agentsList struct{ remote }
@@ -156,4 +159,19 @@ func (c agentsNetwork) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	return t.printJSON(n)
+}
+
+type agentsRotateTokens struct{ agentArg }
+
+// Run replaces the tokens of an agent.
+func (c agentsRotateTokens) Run(ctx context.Context, t *terminal) error {
+	r, err := c.client().RotateTokens(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("generation %d", r.Generation)
+	if r.NeedsRestart {
+		text += "; the gateway has not taken it yet"
+	}
+	return t.print(r, text)
 }

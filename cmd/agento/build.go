@@ -257,6 +257,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	commands := admin.New(admin.Settings{
 		Accounts: accounts, Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
+		Examine: examineGateways(r.driver),
 	})
 	return &server{
 		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, calls: gateways.Calls(), adminHandler: commands, loops: loops, started: started,

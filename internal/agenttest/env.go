@@ -339,9 +339,9 @@ func (e *Env) Soul(id identity.AgentID) string {
 // Token returns the token of an agent's gateway for a purpose, "model" or "tools".
 func (e *Env) Token(a agent.Agent, purpose string) vault.Secret {
 	e.t.Helper()
-	token, err := e.Vault.Token(e.Context(), e.DB, a.AccountID, vault.OfAgent(a.ID), purpose)
+	tokens, err := e.Vault.BearerTokens(e.Context(), e.DB, a.AccountID, vault.OfAgent(a.ID), purpose)
 	e.Must(err)
-	return vault.NewSecret(string(a.ID) + "." + token.Reveal())
+	return vault.NewSecret(string(a.ID) + "." + tokens[0].Reveal())
 }
 
 // CreateSwarm creates a swarm that shares secrets.

@@ -538,12 +538,12 @@ func (g *gateways) handler(gw *fake.Gateway) http.Handler {
 	return requireToken(gw, mux)
 }
 
-// requireToken refuses requests without the gateway's token, as OpenClaw does.
+// requireToken refuses requests without the gateway's token, as OpenClaw does. It is that
+// of the start: nothing makes this gateway read its secrets again.
 func requireToken(gw *fake.Gateway, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		secrets, err := gw.Secrets()
 		var known struct{ GatewayToken string }
-		if err != nil || json.Unmarshal(secrets, &known) != nil || r.Header.Get("Authorization") != "Bearer "+known.GatewayToken {
+		if json.Unmarshal(gw.Spec.Secrets, &known) != nil || r.Header.Get("Authorization") != "Bearer "+known.GatewayToken {
 			http.Error(w, `{"error":{"message":"unauthorized"}}`, http.StatusUnauthorized)
 			return
 		}

@@ -110,6 +110,7 @@ func (s *Server) routes() []route {
 		row("GET /v1/swarms/{id}/secrets", access.SwarmsRead, needsAPI, "List the names of a swarm's secrets", s.swarmSecrets, notFound),
 		row("PUT /v1/swarms/{id}/secrets", access.SwarmsWrite, needsAPI, "Set and delete a swarm's secrets", s.setSwarmSecrets, notFound, conflict),
 		row("GET /v1/knowledge/search", access.KnowledgeRead, needsAPI, "Search entries", s.searchKnowledge, notFound, upstream, timeout).answers(largeAnswer),
+		row("POST /v1/agents/{id}/tokens/rotate", access.AgentsWrite, needsAPI, "Replace the gateway's tokens", s.rotateTokens, notFound, conflict),
 		row("PATCH /v1/agents/{id}/skills/{skillId}", access.Skills, needsAPI, "Enable, disable or upgrade a skill", s.updateAgentSkill, notFound, conflict, upstream, timeout),
 		row("POST /v1/skills", access.Skills, needsCustomSkills, "Upload a skill", s.uploadSkill, conflict).creates().upTo(maxUpload),
 		row("DELETE /v1/skills/{id}", access.Skills, needsAPI, "Delete an uploaded skill", s.deleteSkill, notFound),

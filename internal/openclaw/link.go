@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"agento.host/agento/internal/vault"
 )
 
 const (
@@ -80,12 +82,17 @@ func (g *Gateway) connect(ctx context.Context) (*link, error) {
 	if g.link != nil && !g.link.ended() {
 		return g.link, nil
 	}
-	l, err := g.openLink(ctx)
-	if err != nil {
-		return nil, err
+	var err error
+	for _, token := range g.currentTokens(ctx) {
+		if g.link, err = g.openLink(ctx, token); err == nil {
+			g.accepted(token)
+			return g.link, nil
+		}
+		if refused := (*CallError)(nil); !errors.As(err, &refused) {
+			break
+		}
 	}
-	g.link = l
-	return l, nil
+	return nil, err
 }
 
 // link is one WebSocket to the gateway. It sends calls and reads answers and events.
@@ -121,7 +128,7 @@ type wireError struct {
 	Message string `json:"message"`
 }
 
-func (g *Gateway) openLink(ctx context.Context) (*link, error) {
+func (g *Gateway) openLink(ctx context.Context, token vault.Secret) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	defer context.AfterFunc(g.open, cancel)()
@@ -137,7 +144,7 @@ func (g *Gateway) openLink(ctx context.Context) (*link, error) {
 		return nil, fmt.Errorf("open the gateway's WebSocket: %w", err)
 	}
 	conn.SetReadLimit(maxEvent)
-	if err := g.authenticate(ctx, conn); err != nil {
+	if err := authenticate(ctx, conn, token); err != nil {
 		_ = conn.CloseNow()
 		return nil, err
 	}
@@ -151,7 +158,7 @@ func (g *Gateway) openLink(ctx context.Context) (*link, error) {
 
 // authenticate answers the gateway's challenge. Over loopback the shared token is
 // enough.
-func (g *Gateway) authenticate(ctx context.Context, conn *websocket.Conn) error {
+func authenticate(ctx context.Context, conn *websocket.Conn, token vault.Secret) error {
 	if _, err := waitFrame(ctx, conn, func(f frame) bool { return f.Event == "connect.challenge" }); err != nil {
 		return fmt.Errorf("wait for the gateway's challenge: %w", err)
 	}
@@ -163,7 +170,7 @@ func (g *Gateway) authenticate(ctx context.Context, conn *websocket.Conn) error 
 			"role":   "operator",
 			"scopes": []string{"operator.admin", "operator.read", "operator.write", "operator.approvals"},
 			"caps":   []string{"tool-events"},
-			"auth":   map[string]string{"token": g.token.Reveal()},
+			"auth":   map[string]string{"token": token.Reveal()},
 		},
 	})
 	if err != nil {

@@ -170,6 +170,52 @@ func TestCallWithAWrongTokenIsUnauthorized(t *testing.T) {
 	}
 }
 
+// Of several tokens the client finds out which one the gateway accepts, and sends requests
+// with that alone.
+func TestTheAcceptedTokenIsFoundOut(t *testing.T) {
+	ws, opened := newWSGateway(t, func(ctx context.Context, c *websocket.Conn, id, _ string) error { return reply(ctx, c, id, nil) })
+	g := openclaw.NewGateway(openclaw.DialOf(ws), vault.NewSecret("replaced"), vault.NewSecret("t"), vault.NewSecret("newer"))
+	defer g.Close()
+	for range 2 {
+		if token, err := openclaw.TokenOf(g, t.Context()); err != nil || token != "Bearer t" {
+			t.Errorf("%q, %v", token, err)
+		}
+	}
+	if n := opened.Load(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// A request that begins while the gateway replaces its token is sent with the new one.
+func TestRequestsWaitForTheNewToken(t *testing.T) {
+	reloading, answer := make(chan struct{}), make(chan struct{})
+	ws, _ := newWSGateway(t, func(ctx context.Context, c *websocket.Conn, id, _ string) error {
+		close(reloading)
+		<-answer
+		return reply(ctx, c, id, nil)
+	})
+	done := make(chan error, 1)
+	go func() { done <- ws.ReloadSecrets(t.Context(), vault.NewSecret("new")) }()
+	<-reloading
+	token := make(chan string, 1)
+	go func() {
+		header, _ := openclaw.TokenOf(ws, t.Context())
+		token <- header
+	}()
+	select {
+	case header := <-token:
+		t.Errorf("sent with %q", header)
+	default:
+	}
+	close(answer)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if header := <-token; header != "Bearer new" {
+		t.Errorf("sent with %q", header)
+	}
+}
+
 // Callers repeat a call until a starting gateway accepts it.
 func TestARefusedConnectionIsClosed(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -89,7 +89,9 @@ func (g *Gateway) postTurn(ctx context.Context, r TurnRequest) (*http.Response, 
 	if err != nil {
 		return nil, fmt.Errorf("request a turn: %w", err)
 	}
-	g.authorize(req)
+	if err := g.authorize(req); err != nil {
+		return nil, err
+	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Openclaw-Session-Key", r.SessionKey)
 	return g.http.Do(req)

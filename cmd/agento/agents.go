@@ -18,6 +18,7 @@ type agentsCommand struct {
 	Delete  agentsDelete  `cmd:"" help:"Delete an agent with all its data."`
 	Approve agentsApprove `cmd:"" help:"List an agent's edits of its documents that wait for approval, or approve one."`
 	Status  agentsStatus  `cmd:"" help:"Show the current state of an agent's gateway."`
+	Network agentsNetwork `cmd:"" help:"Show where an agent may connect to, and where it has connected to."`
 
 	RotateTokens agentsRotateTokens `cmd:"" help:"Replace the tokens of an agent's gateway, which may be awake."`
 }
@@ -148,6 +149,17 @@ func (c agentsStatus) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	return t.printJSON(s)
+}
+
+type agentsNetwork struct{ agentArg }
+
+// Run shows where an agent may connect to, and where it has connected to.
+func (c agentsNetwork) Run(ctx context.Context, t *terminal) error {
+	n, err := c.client().Network(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return t.printJSON(n)
 }
 
 type agentsRotateTokens struct{ agentArg }

@@ -108,6 +108,8 @@ type ChangedSkill struct {
 	TrustLevel       string `json:"trustLevel" enum:"verified,clawhub,custom"`
 	IsEnabled        bool   `json:"isEnabled"`
 	NeedsRestart     bool   `json:"needsRestart" doc:"True if a running agent must be restarted to use the change. Otherwise its next turn uses it."`
+	// HostsToAdd is absent if the agent may connect to every host that the skill declares.
+	HostsToAdd []string `json:"hostsToAdd,omitempty" doc:"Hosts that the skill declares and the agent may not connect to: add them to config.egress."`
 }
 
 // UninstalledSkill is the result of UninstallSkill.

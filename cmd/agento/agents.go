@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"agento.host/agento/client"
@@ -16,6 +17,8 @@ type agentsCommand struct {
 	Restart agentsRestart `cmd:"" help:"Restart an agent with a new gateway."`
 	Delete  agentsDelete  `cmd:"" help:"Delete an agent with all its data."`
 	Status  agentsStatus  `cmd:"" help:"Show the current state of an agent's gateway."`
+
+	RotateTokens agentsRotateTokens `cmd:"" help:"Replace the tokens of an agent's gateway, which may be awake."`
 }
 
 type agentsList struct{ remote }
@@ -144,4 +147,19 @@ func (c agentsStatus) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	return t.printJSON(s)
+}
+
+type agentsRotateTokens struct{ agentArg }
+
+// Run replaces the tokens of an agent.
+func (c agentsRotateTokens) Run(ctx context.Context, t *terminal) error {
+	r, err := c.client().RotateTokens(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("generation %d", r.Generation)
+	if r.NeedsRestart {
+		text += "; the gateway has not taken it yet"
+	}
+	return t.print(r, text)
 }

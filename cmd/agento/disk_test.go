@@ -25,7 +25,7 @@ import (
 func needsChaos(t *testing.T) {
 	t.Helper()
 	if os.Getenv("AGENTO_CHAOS") == "" {
-		t.Skip("skipped: make chaos-disk runs it")
+		t.Skip("skipped: make chaos runs it")
 	}
 }
 

@@ -117,3 +117,13 @@ func (c doctorCommand) unknown() []finding {
 		Fix: "start the server with the database that knows the agents, or move their directories in " + filepath.Join(c.Data, agentsDir) + " away",
 	}}
 }
+
+// replaceFile writes a file with mode 0600. The old one stays if that fails, as on a full
+// disk.
+func replaceFile(path string, data []byte) error {
+	temp := path + ".new"
+	if err := os.WriteFile(temp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}

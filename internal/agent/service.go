@@ -77,6 +77,7 @@ type Settings struct {
 	Log       *slog.Logger
 
 	URLs        URLChecker    // checks config.baseUrl
+	OwnTelegram bool          // agents reach the Bot API through this server
 	DemoKey     vault.Secret  // in dev: the key of an agent that is created without any
 	WaitTimeout time.Duration // how long AwaitStopped and AwaitDeleted wait; 0: 2 minutes
 }
@@ -95,6 +96,7 @@ type Service struct {
 	admission   Admission
 	log         *slog.Logger
 	urls        URLChecker
+	ownTelegram bool
 	demoKey     vault.Secret
 	waitTimeout time.Duration
 }
@@ -106,7 +108,7 @@ func New(s Settings) *Service {
 	}
 	return &Service{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms,
-		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
+		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, ownTelegram: s.OwnTelegram, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
 	}
 }
 

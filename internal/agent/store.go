@@ -281,6 +281,13 @@ func (s *Store) updateStatus(ctx context.Context, tx *database.Tx, a Agent) erro
 		a.ID, a.Generation, a.Lease.Holder, a.Lease.Number))
 }
 
+// CheckHeld returns ErrOutdated if a's desired state or lease has changed since it was read.
+func (s *Store) CheckHeld(ctx context.Context, tx *database.Tx, a Agent) error {
+	n, err := database.One(ctx, tx, database.Scalar[int64],
+		`SELECT COUNT(*) FROM agents WHERE id = $1 AND generation = $2 AND holder = $3 AND lease_number = $4`, a.ID, a.Generation, a.Lease.Holder, a.Lease.Number)
+	return checkHeld(n, err)
+}
+
 // checkHeld returns ErrOutdated if a write of a holder changed no row.
 func checkHeld(rows int64, err error) error {
 	if err == nil && rows == 0 {

@@ -162,7 +162,7 @@ func (s *Server) uninstallSkill(ctx context.Context, who access.Principal, in *A
 func changedJSON(c skill.Change) client.ChangedSkill {
 	return client.ChangedSkill{
 		ID: c.ID, SkillID: c.SkillID, Name: c.Name, InstalledVersion: c.Version, TrustLevel: string(c.Trust),
-		IsEnabled: c.Enabled, NeedsRestart: c.NeedsRestart,
+		IsEnabled: c.Enabled, NeedsRestart: c.NeedsRestart, HostsToAdd: c.MissingHosts,
 	}
 }
 

@@ -39,6 +39,19 @@ func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection
 	if err := a.CheckRunning(); err != nil {
 		return nil, err
 	}
+	return m.connectTo(ctx, a)
+}
+
+// ConnectTo is Connect for an agent that was read a moment ago. It reads it again only to
+// wait for its gateway: that of a stale record is found dead by the message.
+func (m *Manager) ConnectTo(ctx context.Context, a agent.Agent) (*Connection, error) {
+	if a.CheckRunning() != nil || !a.HasCurrentGateway() {
+		return m.Connect(ctx, a.ID)
+	}
+	return m.connectTo(ctx, a)
+}
+
+func (m *Manager) connectTo(ctx context.Context, a agent.Agent) (*Connection, error) {
 	g, err := m.Client(ctx, a)
 	if isKeyDamaged(err) {
 		return nil, fault.New(fault.NotRunning, "The data key of the agent is damaged. GET /v1/agents/%s says what to do.", a.ID).Because(err)
@@ -98,12 +111,13 @@ func (m *Manager) Client(ctx context.Context, a agent.Agent) (*openclaw.Gateway,
 	if c != nil && c.place == a.Place {
 		return c.Gateway, nil
 	}
-	token, err := m.vault.Token(ctx, m.db, a.AccountID, vault.OfAgent(a.ID), purposeGateway)
+	tokens, err := m.vault.HeldTokens(ctx, m.db, a.AccountID, vault.OfAgent(a.ID), purposeGateway)
 	if err != nil {
 		return nil, fmt.Errorf("gateway token: %w", err)
 	}
 	dial := func(ctx context.Context) (net.Conn, error) { return m.driver.Dial(ctx, a.Place, a.ID) }
-	c = &gatewayClient{openclaw.NewGateway(dial, token), a.Place}
+	c = &gatewayClient{openclaw.NewGateway(dial, tokens[0], tokens[1:]...), a.Place}
+	c.LimitMemory(m.memory, string(a.ID))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other := m.clients[a.ID]; other != nil {

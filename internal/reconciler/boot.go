@@ -41,7 +41,7 @@ func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, erro
 		return next{}, err
 	}
 	missed := a.Retry.MissedHealthChecks
-	switch err := g.Alive(ctx); {
+	switch err := errors.Join(r.attach(ctx, a), g.Alive(ctx)); {
 	case ctx.Err() != nil:
 		return next{}, ctx.Err()
 	case err == nil:
@@ -59,6 +59,16 @@ func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, erro
 	}
 	text := "The agent's gateway runs but no longer answers."
 	return r.failed(ctx, a, failure{category: agent.CategoryRuntime, text: text, logs: r.logTail(ctx, a)})
+}
+
+// attach opens the network of a gateway, which is open already unless this server has
+// adopted the gateway.
+func (r *Reconciler) attach(ctx context.Context, a agent.Agent) error {
+	err := r.gateways.Attach(ctx, a)
+	if err != nil && ctx.Err() == nil {
+		r.log.ErrorContext(ctx, "an agent cannot reach the server", "agent", a.ID, "error", err)
+	}
+	return err
 }
 
 // boot starts a new gateway and waits until it is ready. The old one is stopped before
@@ -112,6 +122,9 @@ func (r *Reconciler) stopOld(ctx context.Context, a agent.Agent) error {
 // startGateway starts a new gateway. It saves the place before the start: after a crash
 // between the two the record knows where a gateway may run.
 func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
+	if err := r.gateways.RaiseTokens(ctx, *a); err != nil {
+		return err
+	}
 	spec, digest, err := r.gateways.Spec(ctx, *a)
 	if err != nil {
 		return specFailure(err)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"agento.host/agento/internal/identity"
@@ -23,7 +24,7 @@ type Place string
 // Driver runs gateways, at most one for each agent id.
 //
 // The order of calls for one agent is Place, Start, then any of Inspect, Logs,
-// Dial and PutSecrets, then Stop; Remove deletes everything. The caller saves the
+// Dial, Network and PutSecrets, then Stop; Remove deletes everything. The caller saves the
 // place before it calls Start, so that a crash between the two loses nothing.
 // Every method may be repeated and called concurrently, for one agent too. A
 // driver keeps the home of an agent between Stop and the next Start, and writes
@@ -61,6 +62,11 @@ type Driver interface {
 	// Dial connects to the gateway's port. Errors: ErrNotRunning.
 	Dial(ctx context.Context, place Place, id identity.AgentID) (net.Conn, error)
 
+	// Network opens the server's end of a running gateway's network. One server at a
+	// time has it open; the caller closes it when the gateway has ended. Errors:
+	// ErrNotRunning.
+	Network(ctx context.Context, place Place, id identity.AgentID) (*Network, error)
+
 	// Home opens the agent's directory, whether or not the gateway runs. The
 	// caller closes it. When ctx ends, all methods of the home fail.
 	Home(ctx context.Context, place Place, id identity.AgentID) (Home, error)
@@ -84,12 +90,61 @@ type Driver interface {
 	List(ctx context.Context) ([]Found, error)
 }
 
+// Network is the server's end of the network of one gateway. A gateway has a network of
+// its own: nothing in it reaches the machine, another agent or anything else, except
+// through these listeners, and nothing else reaches them. So the listener tells whose a
+// connection is.
+type Network struct {
+	// Server listens at ServerAddr. What the gateway calls there is the server's.
+	Server net.Listener
+
+	// Out gets every other TCP connection to a route that the agent opens, whatever its
+	// destination; see OriginalDestination. DNS gets the agent's queries. Both are nil if
+	// gateways use the machine's own network, in development.
+	Out net.Listener
+	DNS net.PacketConn
+
+	// SetRoutes replaces the IPv4 networks to which the agent can connect: connections to
+	// them come to Out, all others fail at once. There are none before the first call of
+	// a gateway's life. Nil if Out is.
+	SetRoutes func(ctx context.Context, routes []netip.Prefix) error
+}
+
+// Close closes the listeners. Connections that were accepted stay open.
+// It may be called again.
+func (n *Network) Close() error {
+	listeners := []io.Closer{n.Server}
+	if n.Out != nil {
+		listeners = append(listeners, n.Out, n.DNS)
+	}
+	var err error
+	for _, l := range listeners {
+		if e := l.Close(); !errors.Is(e, net.ErrClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
 // Watcher is implemented by drivers that can report the end of a gateway at once.
 // With other drivers the caller polls Inspect.
 type Watcher interface {
 	// Watch returns nil when the gateway of this place has ended, immediately if
 	// none runs. It returns ctx's error if ctx ends first.
 	Watch(ctx context.Context, place Place, id identity.AgentID) error
+}
+
+// Examiner is implemented by drivers that can check what running gateways really have.
+type Examiner interface {
+	// Examine checks that the processes of every running gateway are isolated as the
+	// driver promises.
+	Examine(ctx context.Context) ([]Examination, error)
+}
+
+// Examination is the result of the checks of one running gateway.
+type Examination struct {
+	ID     identity.AgentID
+	Checks []Check
 }
 
 // Runner is implemented by drivers that have regular work to do.
@@ -150,7 +205,8 @@ func (e *DiskError) Error() string {
 	return fmt.Sprintf("the agent's files exceed its limits: %d bytes in %d files", e.Used.Bytes, e.Used.Files)
 }
 
-// Check is the result of one check of the machine that a driver is to use.
+// Check is the result of one check of the machine that a driver is to use, or of a running
+// gateway.
 type Check struct {
 	Name  string // what was checked
 	State string
@@ -185,9 +241,9 @@ type Entry struct {
 	ModTime time.Time
 }
 
-// Spec describes a gateway. In Args and in the values of Env the driver replaces
-// HomePath, Port and SecretsPath by the values that hold inside the gateway,
-// which may see other paths than the server does.
+// Spec describes a gateway. In Args, in the values of Env and in Files the driver replaces
+// HomePath, Port, SecretsPath and ServerAddr by the values that hold inside the
+// gateway, which may see other paths and another network than the server does.
 type Spec struct {
 	ID      identity.AgentID
 	Args    []string                // follow the command of the driver
@@ -197,12 +253,13 @@ type Spec struct {
 	Limits  Limits
 }
 
-// Placeholders in Spec.Args and Spec.Env. Some values of Env come from users, so
+// Placeholders in Spec.Args, Spec.Env and Spec.Files. Some values of Env come from users, so
 // the placeholders are texts that nobody writes by accident.
 const (
 	HomePath    = "{agento:home}"
 	Port        = "{agento:port}"
 	SecretsPath = "{agento:secrets}"
+	ServerAddr  = "{agento:server}" // host and port of Network.Server
 )
 
 // Limits are the limits of a gateway with all its children, and of the agent's files.

@@ -23,6 +23,7 @@ type Frontmatter struct {
 	NeedsEnv    []string // environment variables; without them the model does not see the skill
 	NeedsBins   []string // programs; without them the model does not see the skill
 	OnlyOS      []string // operating systems; empty: all
+	NeedsHosts  []string // that the agent must be able to connect to
 }
 
 const maxFrontmatter = 16 << 10
@@ -118,6 +119,8 @@ type requirements struct {
 	Requires struct {
 		Bins stringList `yaml:"bins"`
 		Env  stringList `yaml:"env"`
+		// Hosts is ours: OpenClaw ignores it.
+		Hosts stringList `yaml:"hosts"`
 	} `yaml:"requires"`
 }
 
@@ -161,7 +164,7 @@ func (r rawFrontmatter) openclaw() requirements {
 }
 
 func (f *Frontmatter) setRequirements(r requirements) {
-	f.OnlyOS = r.OS
+	f.OnlyOS, f.NeedsHosts = r.OS, r.Requires.Hosts
 	if !r.Always {
 		f.NeedsEnv, f.NeedsBins = r.Requires.Env, r.Requires.Bins
 	}

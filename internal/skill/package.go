@@ -64,8 +64,9 @@ type Package struct {
 	Files   map[string][]byte // path in the skill's folder → content
 	Digest  string            // SHA-256 of all paths and contents
 	Report  scan.Report
-	label   string // the name in SKILL.md, which a model uses
-	skillID string // the skillId of an order that installs it
+	label   string   // the name in SKILL.md, which a model uses
+	skillID string   // the skillId of an order that installs it
+	hosts   []string // that SKILL.md declares
 }
 
 var idPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
@@ -85,7 +86,7 @@ func newPackage(m Manifest, trust Trust, files map[string][]byte, more ...scan.F
 		return Package{}, err
 	}
 	report := scan.Files(files).With(slices.Concat(front.findings(), more)...)
-	return Package{Manifest: m, Trust: trust, Files: files, Digest: digestFiles(files), Report: report, label: front.Name}, nil
+	return Package{Manifest: m, Trust: trust, Files: files, Digest: digestFiles(files), Report: report, label: front.Name, hosts: front.NeedsHosts}, nil
 }
 
 // checkFiles refuses files that the database, a file system or OpenClaw does not accept.

@@ -5,10 +5,8 @@ package process
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -28,7 +26,7 @@ type Driver struct {
 	cgroup    cgroup
 	secrets   secretStore
 	users     userRange
-	ports     *portAllocator
+	sockets   socketPool
 
 	hasDiscarded atomic.Bool // there may be something for purgeDiscarded
 
@@ -48,7 +46,7 @@ func New(s Settings) (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{
-		settings: s, users: findUserRange(), ports: newPortAllocator(s.PortFrom, s.PortTo),
+		settings: s, users: findUserRange(),
 		locks: map[identity.AgentID]*agentLock{}, logs: map[identity.AgentID]*gatewayLog{},
 		disks: map[identity.AgentID]diskUse{}, supervised: map[identity.AgentID]bool{}, children: map[int]bool{}, reported: map[string]bool{},
 	}
@@ -148,7 +146,7 @@ func (d *Driver) lock(id identity.AgentID) (unlock func()) {
 	}
 }
 
-// Place implements runtime.Driver. A place is a free port of the loopback address.
+// Place implements runtime.Driver.
 func (d *Driver) Place(ctx context.Context, s runtime.Spec) (runtime.Place, error) {
 	if _, err := d.agent(s.ID); err != nil {
 		return "", err
@@ -156,7 +154,7 @@ func (d *Driver) Place(ctx context.Context, s runtime.Spec) (runtime.Place, erro
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	return d.ports.allocate(s.ID)
+	return newPlace(), nil
 }
 
 // Inspect implements runtime.Driver.
@@ -201,35 +199,6 @@ func (d *Driver) runningState(a agent, rec record) runtime.State {
 	s.MemoryBytes, s.CPU, s.Processes = u.memory, u.cpu, u.processes
 	s.LoggedAt, s.Disk = a.loggedAt(), d.disk(a.id).used
 	return s
-}
-
-// Dial implements runtime.Driver.
-func (d *Driver) Dial(ctx context.Context, place runtime.Place, id identity.AgentID) (net.Conn, error) {
-	a, err := d.agent(id)
-	if err != nil {
-		return nil, err
-	}
-	rec, err := a.record()
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", id, err)
-	}
-	pid, alive := d.alive(a, rec)
-	if rec.Place != place || !alive || rec.isMoved(a) {
-		return nil, fmt.Errorf("dial %s: %w", id, runtime.ErrNotRunning)
-	}
-	port, err := portOf(place)
-	if err != nil {
-		return nil, err
-	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", id, err)
-	}
-	if err := d.ports.verifyListener(port, id, rec.Nonce, func() []int { return processTree(pid) }); err != nil {
-		return nil, errors.Join(fmt.Errorf("dial %s: %w", id, err), conn.Close())
-	}
-	return conn, nil
 }
 
 // Home implements runtime.Driver.
@@ -343,9 +312,6 @@ func (d *Driver) found(a agent, hasGroup bool) (runtime.Found, error) {
 		return found, nil
 	}
 	d.supervise(a.id, true)
-	if port, err := portOf(rec.Place); err == nil {
-		d.ports.reserve(port, a.id)
-	}
 	return found, nil
 }
 

@@ -33,6 +33,7 @@ type record struct {
 	FileLimit   int64         `json:"fileLimit,omitempty"`
 	Groups      []string      `json:"groups,omitempty"` // directories of its control group
 	Sandboxed   bool          `json:"sandboxed,omitempty"`
+	Ports       ports         `json:"ports,omitzero"`      // of a gateway without a network of its own
 	OOMKilled   bool          `json:"oomKilled,omitempty"` // written before the control group is removed
 
 	Installation string     `json:"installation,omitempty"` // that has started it

@@ -19,10 +19,6 @@ const (
 	defaultLogKeep  = 3
 	// Source: npm and pip unpack most packages in less.
 	defaultTempBytes = 512 << 20
-	// The ports are below the usual range of ephemeral ports, which outgoing
-	// connections use, and below the node ports of Kubernetes.
-	defaultPortFrom = 20000
-	defaultPortTo   = 29999
 )
 
 // Flags are the command line flags of this driver.
@@ -48,8 +44,6 @@ type Settings struct {
 	TempBytes    int64         // size of an agent's /tmp, and of its /dev/shm; 0: 512 MiB
 	LogMaxBytes  int64         // a longer log is rotated; 0: 8 MiB
 	LogKeep      int           // rotated logs that are kept; 0: 3
-	PortFrom     int           // first port for gateways; 0: 20000
-	PortTo       int           // last port for gateways; 0: 29999
 	ProbeTimeout time.Duration // how long a test of the sandbox may take; 0: 30 s
 	Log          *slog.Logger
 }
@@ -84,8 +78,6 @@ func (s *Settings) complete() (err error) {
 	s.Bubblewrap = cmp.Or(s.Bubblewrap, "bwrap")
 	s.ProbeTimeout = cmp.Or(s.ProbeTimeout, defaultProbeTimeout)
 	s.LogKeep = cmp.Or(s.LogKeep, defaultLogKeep)
-	s.PortFrom = cmp.Or(s.PortFrom, defaultPortFrom)
-	s.PortTo = cmp.Or(s.PortTo, max(defaultPortTo, s.PortFrom))
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/gateway"
 )
 
@@ -32,7 +33,13 @@ type serveFlags struct {
 	Lean                  bool           `help:"Run gateways with a third less memory. They boot a third slower."`
 	AgentMemory           int64          `help:"Memory limit of an agent, in MiB; 0 means no limit." default:"3072"`
 	AgentProcesses        int64          `help:"Limit of an agent's processes and threads; 0 means no limit." default:"512"`
+	AgentCPUs             float64        `help:"Processor cores that an agent may use at once; 0 means no limit of its own." default:"2" name:"agent-cpus"`
+	AgentCPUWeight        int64          `help:"Share of an agent where there is not enough CPU time for all: 1 to 10000." default:"100" name:"agent-cpu-weight"`
+	AgentDisk             int64          `help:"Limit of an agent's files on the disk, in MiB; 0 means no limit." default:"10240"`
+	AgentFiles            int64          `help:"Limit of the number of an agent's files and directories; 0 means no limit." default:"1000000"`
+	Memory                int64          `help:"Memory that all agents may use together, in MiB; an agent that does not fit waits. 0: that of the machine or container, less an eighth (at least 512 MiB)." default:"0"`
 	Boots                 int            `help:"Gateways that may boot at the same time." default:"2"`
+	BootStall             time.Duration  `help:"How long a gateway that boots may do nothing before it is ended." default:"20s"`
 	AllowPrivateEndpoints bool           `help:"Allow loopback and private addresses in config.baseUrl of agents."`
 	EgressPrivate         []netip.Prefix `help:"Private ranges that agents may connect to if their config.egress names what is there, as CIDRs separated by commas." placeholder:"CIDR,..."`
 	Redis                 string         `help:"Redis for status reports, as redis://HOST:PORT/DB."`
@@ -72,6 +79,7 @@ func (c serveCommand) Run(ctx context.Context, t *terminal) error {
 type server struct {
 	*resources
 	accounts        *access.Service
+	budgets         *budget.Server
 	api             *api.Server
 	internalHandler http.Handler // the model proxy and the tools, which gateways call
 	calls           net.Listener // of the gateways
@@ -89,11 +97,11 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	for _, loop := range s.loops {
 		group.Go(func() error { return loop(failed) })
 	}
-	public, internal, admin := s.httpServer(s.api), s.httpServer(s.internalHandler), s.httpServer(s.adminHandler)
+	public, internal, admin := s.httpServer(s.api), s.httpServer(budget.TimedHandler(s.internalHandler)), s.httpServer(s.adminHandler)
 	public.RegisterOnShutdown(s.api.Drain)
-	group.Go(func() error { return serve(public, s.public) })
+	group.Go(func() error { return serve(public, s.budgets.API.Listener(s.public)) })
 	internal.ConnContext = gateway.ConnContext
-	group.Go(func() error { return serve(internal, s.calls) })
+	group.Go(func() error { return serve(internal, s.budgets.Agents.Listener(s.calls)) })
 	group.Go(func() error { return serve(admin, s.admin) })
 	close(s.started)
 	err := onStart()
@@ -111,9 +119,10 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	return errors.Join(err, group.Wait(), s.Close())
 }
 
-// httpServer has no limit on the time of a whole response, because streams last.
+// httpServer has no limit on the time of a whole response, because streams last; see
+// budget.Timed.
 func (s *server) httpServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	return &http.Server{Handler: h, ConnContext: budget.ConnContext, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 }
 
 func serve(s *http.Server, l net.Listener) error {

@@ -45,20 +45,20 @@ func (s *Service) EgressPolicy(ctx context.Context, id identity.AgentID) (identi
 	return a.AccountID, p, err
 }
 
-// egressPolicy returns the policy of an agent. Only of a list, the owner names all hosts.
+// egressPolicy returns the policy of an agent, with the hosts of its channels for Model.
 func (s *Service) egressPolicy(ctx context.Context, q database.Reader, a Agent) (egress.Policy, error) {
 	if a.Damage != "" {
 		return egress.Policy{Mode: egress.None}, nil
 	}
 	p := a.Config.Egress()
-	if p.Mode == egress.List || p.Mode == egress.None {
+	if p.Mode != egress.Model {
 		return p, nil
 	}
 	names, err := s.secretNames(ctx, q, a)
 	if err != nil {
 		return p, err
 	}
-	for _, text := range openclaw.ChannelHosts(a.Config.UsesTelegram(names.has), s.telegramURL, a.Config.UsesSlack(names.has)) {
+	for _, text := range openclaw.ChannelHosts(a.Config.UsesTelegram(names.has) && !s.ownTelegram, a.Config.UsesSlack(names.has)) {
 		if h, err := egress.ParseHost(text); err == nil {
 			p.Hosts = append(p.Hosts, h)
 		}

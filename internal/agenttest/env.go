@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -255,8 +256,12 @@ func (e *Env) Turn(id identity.AgentID) (string, error) {
 // TurnOn sends a message over a connection and returns the answer.
 func (e *Env) TurnOn(c *gateway.Connection) (string, error) {
 	request := openclaw.TurnRequest{Entry: openclaw.Main, SessionKey: "agent:main:api:x", Message: "who?"}
-	result, err := c.Turn(e.Context(), request, func(string) error { return nil })
-	return result.Text, err
+	var text strings.Builder
+	_, err := c.Turn(e.Context(), request, func(delta string) error {
+		text.WriteString(delta)
+		return nil
+	})
+	return text.String(), err
 }
 
 // Exec changes the database.

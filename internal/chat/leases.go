@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -78,19 +79,26 @@ func (s *Service) renewLeases(ctx context.Context) error {
 }
 
 // takeOver ends a turn whose holder is gone, or that is held by a server other than this
-// one, with the text that is stored. end returns the end for a number of pieces. The
-// returned turn has not ended if its holder lives.
+// one, with the text that is stored. end returns the end for a number of pieces.
+// Errors: errNotHeld, if the holder of the turn lives.
 func takeOver(ctx context.Context, tx *database.Tx, t Turn, end func(pieces int) Turn, alive string) (Turn, error) {
 	stored, err := readPieces(ctx, tx, t.ID)
 	if err != nil {
 		return t, err
 	}
 	ended := end(len(stored.pieces))
-	ok, err := endAbandonedTurn(ctx, tx, ended, alive)
-	if err != nil || !ok {
+	answer, err := storeMessages(ctx, tx, ended, stored.text(), stored.at)
+	if err != nil {
 		return t, err
 	}
-	return ended, storeOutcome(ctx, tx, ended, stored.text(), stored.at)
+	ok, err := endAbandonedTurn(ctx, tx, ended, answer, alive)
+	if err != nil {
+		return t, err
+	}
+	if !ok {
+		return t, errNotHeld
+	}
+	return ended, nil
 }
 
 // takeOverAbandoned ends the turns whose lease has expired as interrupted. If alive is not
@@ -105,7 +113,7 @@ func (s *Service) takeOverAbandoned(ctx context.Context, alive string) error {
 			_, err := takeOver(ctx, tx, t, func(pieces int) Turn { return t.interrupted(pieces, now()) }, alive)
 			return err
 		})
-		if err != nil {
+		if err != nil && !errors.Is(err, errNotHeld) {
 			return err
 		}
 	}

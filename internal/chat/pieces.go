@@ -10,8 +10,7 @@ import (
 
 const (
 	// pieceInterval is the least time between two transactions that store pieces, unless
-	// one of them is the first of its turn: its reader has waited for long enough. The
-	// gateway sends a piece every 75 ms or so.
+	// one of them stores the first of a turn. The gateway sends a piece every 75 ms or so.
 	pieceInterval = 25 * time.Millisecond
 	// pieceRetry is the pause after a transaction that failed.
 	pieceRetry = 500 * time.Millisecond
@@ -20,49 +19,43 @@ const (
 	pieceBatchSize = 50
 )
 
-// pieceSignal wakes the loop that stores pieces. Both channels have room for one element.
-type pieceSignal struct {
-	first chan struct{} // there is the first piece of a turn
-	more  chan struct{} // there is another piece
-}
-
-func newPieceSignal() pieceSignal {
-	return pieceSignal{first: make(chan struct{}, 1), more: make(chan struct{}, 1)}
-}
-
-// add says that a piece was appended to the answer of a turn.
-func (p pieceSignal) add(first bool) {
-	c := p.more
-	if first {
-		c = p.first
-	}
+// wakePieceLoop says that there is a piece to store.
+func (s *Service) wakePieceLoop() {
 	select {
-	case c <- struct{}{}:
+	case s.pieces <- struct{}{}:
 	default: // the loop will see the piece
 	}
 }
 
+// storeFirstPiece stores the first piece of a turn at once: its reader has waited for long
+// enough.
+func (s *Service) storeFirstPiece(ctx context.Context, r *run) error {
+	s.piecesStored.Store(time.Now().UnixNano())
+	return s.db.GroupTx(context.WithoutCancel(ctx), "chat.store_pieces", func(ctx context.Context, tx *database.Tx) error {
+		return s.storePiecesOf(ctx, tx, r)
+	})
+}
+
 // storePiecesAsTheyCome stores the pieces of running turns until ctx ends. Pieces that
-// come while a transaction runs are stored together in the next one.
+// come in the meantime are stored together in the next transaction.
 func (s *Service) storePiecesAsTheyCome(ctx context.Context) {
-	next := time.Now()
+	interval := s.pieceInterval
 	for {
 		select {
-		case <-s.pieces.first:
-		case <-s.pieces.more:
-			select {
-			case <-time.After(time.Until(next)):
-			case <-s.pieces.first:
-			case <-ctx.Done():
-			}
+		case <-s.pieces:
 		case <-ctx.Done():
 			return
 		}
-		next = time.Now().Add(s.pieceInterval)
+		select {
+		case <-time.After(time.Until(time.Unix(0, s.piecesStored.Load()).Add(interval))):
+		case <-ctx.Done():
+		}
+		s.piecesStored.Store(time.Now().UnixNano())
+		interval = s.pieceInterval
 		if err := s.storePieces(ctx); err != nil {
 			s.report(ctx, "storing the text of turns failed", err)
-			next = time.Now().Add(pieceRetry)
-			s.pieces.add(false)
+			interval = pieceRetry
+			s.wakePieceLoop()
 		}
 	}
 }
@@ -77,7 +70,7 @@ func (s *Service) storePieces(ctx context.Context) error {
 		}
 	}
 	for batch := range slices.Chunk(due, pieceBatchSize) {
-		err := s.db.Tx(ctx, "chat.store_pieces", func(ctx context.Context, tx *database.Tx) error {
+		err := s.db.GroupTx(ctx, "chat.store_pieces", func(ctx context.Context, tx *database.Tx) error {
 			for _, r := range batch {
 				if err := s.storePiecesOf(ctx, tx, r); err != nil {
 					return err

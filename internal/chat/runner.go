@@ -6,34 +6,49 @@ import (
 	"errors"
 	"time"
 
+	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
 
-// accepted runs a turn that Start has stored, or lets it wait.
-func (s *Service) accepted(t Turn, session Session) {
-	if t.State == Running {
-		s.runs.start(t, session, s.answer)
-	} else {
+// accepted runs a turn that Start has stored, or lets it wait. a is the agent as Start has
+// read it.
+func (s *Service) accepted(t Turn, session Session, a agent.Agent) {
+	if t.State != Running {
 		s.runs.add(t, session)
+		return
 	}
+	s.runs.start(t, session, func(ctx context.Context, r *run) {
+		s.answerOver(ctx, r, func(ctx context.Context) (*gateway.Connection, error) { return s.gateways.ConnectTo(ctx, a) })
+	})
 }
 
-// answer sends the message of a turn to the agent, and stores the end of the turn. It is
-// the runner of the turn.
+// answer is answerOver for a turn that has waited.
 func (s *Service) answer(ctx context.Context, r *run) {
+	s.answerOver(ctx, r, func(ctx context.Context) (*gateway.Connection, error) {
+		return s.gateways.Connect(ctx, r.session.AgentID)
+	})
+}
+
+// answerOver sends the message of a turn to the agent, and stores the end of the turn. It
+// is the runner of the turn.
+func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.Context) (*gateway.Connection, error)) {
 	r.mu.Lock()
 	t := r.turn
 	r.mu.Unlock()
-	result, err := s.callAgent(ctx, t, r)
+	result, err := s.callAgent(ctx, t, r, connect)
 	reason := context.Cause(ctx)
 	r.mu.Lock()
 	pieces := len(r.pieces)
 	r.mu.Unlock()
 	t.InputTokens, t.OutputTokens = result.InputTokens, result.OutputTokens
 	switch {
+	case err == nil && result.Truncated:
+		s.log.WarnContext(ctx, "an answer was too long and was truncated", "account", t.AccountID, "agent", t.AgentID, "turn", t.ID)
+		t = t.ended(Done, stopTruncated, pieces, now())
 	case err == nil:
 		t = t.ended(Done, stopCompleted, pieces, now())
 	case errors.Is(reason, errCancelled):
@@ -51,15 +66,17 @@ func (s *Service) answer(ctx context.Context, r *run) {
 	s.finish(context.WithoutCancel(ctx), r, t)
 }
 
-func (s *Service) callAgent(ctx context.Context, t Turn, r *run) (openclaw.TurnResult, error) {
-	conn, err := s.gateways.Connect(ctx, t.AgentID)
+func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(context.Context) (*gateway.Connection, error)) (openclaw.TurnResult, error) {
+	conn, err := connect(ctx)
 	if err != nil {
 		return openclaw.TurnResult{}, err
 	}
 	return conn.Turn(ctx, openclaw.TurnRequest{
 		Entry: r.session.Entry, SessionKey: r.session.GatewayKey, System: t.context, Message: t.message,
 	}, func(text string) error {
-		s.pieces.add(r.append(text))
+		if first := r.append(text); !first || s.storeFirstPiece(ctx, r) != nil {
+			s.wakePieceLoop()
+		}
 		return nil
 	})
 }
@@ -83,54 +100,50 @@ func (t Turn) refused() bool {
 	return t.ErrorCode != fault.Upstream && t.ErrorCode != fault.UpstreamTimeout && t.ErrorCode != fault.Internal
 }
 
+// errNotHeld rolls back the end of a turn that who stores it may not end.
+var errNotHeld = errors.New("the turn has another holder, or has ended")
+
 // finish stores the end of a turn and its answer, and starts the next turn of the
 // session.
 func (s *Service) finish(ctx context.Context, r *run, t Turn) {
-	var held bool
 	var next Turn
 	var nextSession Session
-	err := s.db.Tx(ctx, "chat.finish", func(ctx context.Context, tx *database.Tx) (err error) {
+	err := s.db.GroupTx(ctx, "chat.finish", func(ctx context.Context, tx *database.Tx) (err error) {
 		if seq, pieces := r.unstored(); len(pieces) > 0 {
-			if held, err = appendPieces(ctx, tx, t.ID, seq, pieces, s.holder, t.EndedAt); err != nil || !held {
+			held, err := appendPieces(ctx, tx, t.ID, seq, pieces, s.holder, t.EndedAt)
+			if err != nil {
 				return err
 			}
+			if !held {
+				return errNotHeld
+			}
 		}
-		if held, err = endHeldTurn(ctx, tx, t, s.holder); err != nil || !held {
+		answer, err := storeMessages(ctx, tx, t, r.wholeText(), t.EndedAt)
+		if err != nil {
 			return err
 		}
-		if err := storeOutcome(ctx, tx, t, r.wholeText(), t.EndedAt); err != nil {
-			return err
+		more, err := endHeldTurn(ctx, tx, t, answer, s.holder)
+		if errors.Is(err, sql.ErrNoRows) {
+			return errNotHeld
 		}
-		if s.runs.isStopped() {
-			return nil
+		if err != nil || !more || s.runs.isStopped() {
+			return err
 		}
 		next, nextSession, err = s.claim(ctx, tx, t.SessionID)
 		return err
 	})
 	switch {
+	case errors.Is(err, errNotHeld):
+		t = s.lostTurn(ctx, t, r.storedCount())
 	case err != nil:
 		// The row stays as it is until its lease expires.
 		s.log.ErrorContext(ctx, "storing the end of a turn failed", "agent", t.AgentID, "turn", t.ID, "error", err)
 		t = t.interrupted(r.storedCount(), t.EndedAt)
-	case !held:
-		t = s.lostTurn(ctx, t, r.storedCount())
 	}
 	s.runs.end(t)
 	if next.ID != "" {
 		s.runs.start(next, nextSession, s.answer)
 	}
-}
-
-// storeOutcome appends the answer of a turn to the history, or removes the message of a
-// turn that was refused.
-func storeOutcome(ctx context.Context, tx *database.Tx, t Turn, text string, at time.Time) error {
-	if t.refused() {
-		return deleteUserMessage(ctx, tx, t.ID)
-	}
-	if text == "" {
-		return nil
-	}
-	return insertTurnMessage(ctx, tx, t, Message{Role: "assistant", Content: text, At: at})
 }
 
 // lostTurn returns the end of a turn that this server does not hold any more: as another
@@ -147,8 +160,21 @@ func (s *Service) lostTurn(ctx context.Context, t Turn, pieces int) Turn {
 	return t.interrupted(pieces, t.EndedAt)
 }
 
-// claim makes the first queued turn of a session the next one that this server runs, and
-// appends its message to the history. The turn has no id if there is none.
+// storeMessages appends the message of a turn that has ended, and its answer unless that
+// is empty, to the history, and returns the answer's seq. It appends nothing for a turn
+// that was refused.
+func storeMessages(ctx context.Context, tx *database.Tx, t Turn, answer string, at time.Time) (seq int64, err error) {
+	if t.refused() {
+		return 0, nil
+	}
+	if _, err := insertTurnMessage(ctx, tx, t, Message{Role: "user", Content: t.message, At: t.StartedAt}); err != nil || answer == "" {
+		return 0, err
+	}
+	return insertTurnMessage(ctx, tx, t, Message{Role: "assistant", Content: answer, At: at})
+}
+
+// claim makes the first queued turn of a session the next one that this server runs. The
+// turn has no id if there is none.
 func (s *Service) claim(ctx context.Context, tx *database.Tx, id identity.SessionID) (Turn, Session, error) {
 	t, err := claimNext(ctx, tx, id, s.holder, now())
 	if errors.Is(err, sql.ErrNoRows) {
@@ -158,8 +184,5 @@ func (s *Service) claim(ctx context.Context, tx *database.Tx, id identity.Sessio
 		return t, Session{}, err
 	}
 	session, err := findSession(ctx, tx, bySystem(t.AccountID), t.AgentID, t.SessionID, "")
-	if err != nil {
-		return t, session, err
-	}
-	return t, session, insertTurnMessage(ctx, tx, t, Message{Role: "user", Content: t.message, At: t.StartedAt})
+	return t, session, err
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"agento.host/agento/internal/agent"
@@ -32,7 +33,15 @@ type Settings struct {
 	Agents   *agent.Service
 	Gateways *gateway.Manager
 	Keys     Keys
+	Quota    Quota // nil: no limit
 	Log      *slog.Logger
+}
+
+// Quota limits what accounts store.
+type Quota interface {
+	// CheckStorage returns nil if the account may store so many bytes more.
+	// Faults: PlanLimit.
+	CheckStorage(ctx context.Context, q database.Reader, account identity.AccountID, more int64) error
 }
 
 // Keys knows the API keys that messages are sent with.
@@ -48,10 +57,12 @@ type Service struct {
 	agents        *agent.Service
 	gateways      *gateway.Manager
 	keys          Keys
+	quota         Quota
 	log           *slog.Logger
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
-	pieces        pieceSignal
+	pieces        chan struct{} // has an element if there are pieces to store
+	piecesStored  atomic.Int64  // when pieces were last stored, in nanoseconds since 1970
 	pieceInterval time.Duration // the constant, except in tests
 }
 
@@ -59,8 +70,8 @@ type Service struct {
 // waits for them.
 func New(s Settings) *Service {
 	return &Service{
-		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, keys: s.Keys, log: s.Log,
-		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: newPieceSignal(), pieceInterval: pieceInterval,
+		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, keys: s.Keys, quota: s.Quota, log: s.Log,
+		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
 	}
 }
 

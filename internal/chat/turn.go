@@ -29,6 +29,9 @@ const (
 	maxQueuedOfAccount = 200
 	// queueRetryAfter is the Retry-After of a full queue.
 	queueRetryAfter = 5 * time.Second
+	// retryUnavailable is the Retry-After of a turn that failed because something is not
+	// available at the moment.
+	retryUnavailable = 10 * time.Second
 	// cancelRetry is the pause of Cancel after a state that changed under it.
 	cancelRetry = 5 * time.Millisecond
 )
@@ -48,6 +51,7 @@ const (
 // Why a turn ended.
 const (
 	stopCompleted   = "completed"
+	stopTruncated   = "truncated" // the answer was too long
 	stopCancelled   = "cancelled"
 	stopInterrupted = "interrupted" // its server stopped or died
 	stopExpired     = "expired"     // no server ran for too long
@@ -75,8 +79,8 @@ type Turn struct {
 	StartedAt    time.Time // zero: not yet
 	EndedAt      time.Time // zero: not yet
 
-	message      string // until the turn ends
-	context      string // until the turn ends
+	message      string // empty if the turn was read after its end
+	context      string // empty if the turn was read after its end
 	onDisconnect string
 	key          identity.KeyID // that sent the message; only of a turn that is being inserted
 }
@@ -92,7 +96,11 @@ func (t Turn) CancelOnDisconnect() bool { return t.onDisconnect == cancelOnDisco
 func (t Turn) Err() error {
 	switch t.State {
 	case Failed:
-		return fault.New(t.ErrorCode, "%s", t.ErrorMessage)
+		f := fault.New(t.ErrorCode, "%s", t.ErrorMessage)
+		if t.ErrorCode == fault.Unavailable {
+			f.RetryAfter = retryUnavailable
+		}
+		return f
 	case Cancelled:
 		return fault.New(fault.Conflict, "The turn was cancelled.")
 	}
@@ -102,7 +110,6 @@ func (t Turn) Err() error {
 // ended returns the turn as it is after its end.
 func (t Turn) ended(state State, reason string, pieces int, at time.Time) Turn {
 	t.State, t.StopReason, t.LastSeq, t.EndedAt = state, reason, int64(pieces), at
-	t.message, t.context = "", ""
 	return t
 }
 
@@ -118,7 +125,16 @@ func (t Turn) expired(at time.Time) Turn {
 	return t
 }
 
-func newTurnID() identity.TurnID { return identity.TurnID("turn_" + strings.ToLower(rand.Text())) }
+// newTurnID returns an id of 50 bits of time and 80 random bits. Ids that are made at the
+// same time are neighbours in the indexes, so that storing many turns changes few pages.
+func newTurnID() identity.TurnID {
+	const digits = "0123456789abcdefghijklmnopqrstuv" // sorted as strings are
+	id := []byte("turn_0123456789" + strings.ToLower(rand.Text()[:16]))
+	for i, ms := 14, now().UnixMilli(); i >= 5; i, ms = i-1, ms>>5 {
+		id[i] = digits[ms&31]
+	}
+	return identity.TurnID(id)
+}
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
@@ -126,7 +142,7 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 // starts the session if it is the owner's first. The turn runs when the earlier turns of
 // the session have ended, whether or not somebody follows it.
 // Faults: Invalid, with every invalid field; NotFound, for the agent or the session;
-// Conflict, if the session belongs to a channel; NotRunning; RateLimited, if too many
+// PlanLimit, if the account stores too much; Conflict, if the session belongs to a channel; NotRunning; RateLimited, if too many
 // turns are queued; Unavailable, if the server stops or agents cannot be isolated.
 func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.AgentID, in client.ChatRequest) (Turn, error) {
 	a, err := s.agents.Find(ctx, caller.AccountID, agentID)
@@ -149,9 +165,14 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	if s.runs.isStopped() {
 		return Turn{}, errStopped
 	}
-	session, isNew, err := s.sessionOf(ctx, caller, a, in)
-	if err != nil {
+	if err := s.checkQuota(ctx, a.AccountID, len(in.Message)); err != nil {
 		return Turn{}, err
+	}
+	session := newSession(caller, a, in.PeerID)
+	if in.SessionID != "" {
+		if session, err = s.namedSession(ctx, caller, a, in); err != nil {
+			return Turn{}, err
+		}
 	}
 	t := Turn{
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, CreatedAt: now(),
@@ -162,7 +183,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	}
 	ctx = context.WithoutCancel(ctx) // the driver would watch ctx in a goroutine for each statement
 	repeated := false
-	err = s.db.Tx(ctx, "chat.start", func(ctx context.Context, tx *database.Tx) (err error) {
+	err = s.db.GroupTx(ctx, "chat.start", func(ctx context.Context, tx *database.Tx) (err error) {
 		if err := tx.Lock(ctx, database.LockSession, string(a.ID)); err != nil {
 			return err
 		}
@@ -170,7 +191,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 			t, repeated = earlier, ok
 			return err
 		}
-		if isNew {
+		if in.SessionID == "" {
 			if session, err = findOrInsertSession(ctx, tx, session); err != nil {
 				return err
 			}
@@ -185,9 +206,17 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 		return Turn{}, err
 	}
 	if !repeated {
-		s.accepted(t, session)
+		s.accepted(t, session, a)
 	}
 	return t, nil
+}
+
+// checkQuota returns nil if an account may store so many bytes more. Faults: PlanLimit.
+func (s *Service) checkQuota(ctx context.Context, account identity.AccountID, more int) error {
+	if s.quota == nil {
+		return nil
+	}
+	return s.quota.CheckStorage(ctx, s.db, account, int64(more))
 }
 
 // turnCreated is the event of a turn whose request has an idempotency key. Other turns
@@ -213,7 +242,7 @@ func (s *Service) insertTurn(ctx context.Context, tx *database.Tx, t Turn) (_ Tu
 	}
 	if t.State == Running {
 		t.StartedAt = t.CreatedAt
-		return t, insertTurnMessage(ctx, tx, t, Message{Role: "user", Content: t.message, At: t.StartedAt})
+		return t, nil
 	}
 	ofSession, ofAccount, err := countQueued(ctx, tx, t)
 	switch {
@@ -233,32 +262,23 @@ func queueFull(format string, limit int) error {
 	return f
 }
 
-// sessionOf returns the session that a message belongs to: the one that it names,
-// otherwise the owner's latest. If there is none, it returns a new one, which is not
-// stored.
-func (s *Service) sessionOf(ctx context.Context, caller Caller, a agent.Agent, in client.ChatRequest) (_ Session, isNew bool, err error) {
-	if in.SessionID != "" {
-		found, err := findSession(ctx, s.db, caller, a.ID, identity.SessionID(in.SessionID), in.PeerID)
-		switch {
-		case err != nil:
-		case found.Channel != apiChannel:
-			err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
-		case found.Entry == openclaw.Main && a.Config.SharedMode():
-			err = fault.New(fault.Conflict, "This session was started before config.sharedMode was set, with rights that nobody has now. Start a new session.")
-		}
-		return found, false, err
+// namedSession returns the session that a message names. Faults: NotFound; Conflict, if the
+// message cannot be sent to it.
+func (s *Service) namedSession(ctx context.Context, caller Caller, a agent.Agent, in client.ChatRequest) (Session, error) {
+	found, err := findSession(ctx, s.db, caller, a.ID, identity.SessionID(in.SessionID), in.PeerID)
+	switch {
+	case err != nil:
+	case found.Channel != apiChannel:
+		err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
+	case found.Entry == openclaw.Main && a.Config.SharedMode():
+		err = fault.New(fault.Conflict, "This session was started before config.sharedMode was set, with rights that nobody has now. Start a new session.")
 	}
-	initial := newSession(caller, a, in.PeerID)
-	found, err := latestSession(ctx, s.db, initial)
-	if errors.Is(err, sql.ErrNoRows) {
-		return initial, true, nil
-	}
-	return found, false, err
+	return found, err
 }
 
 // findOrInsertSession returns the latest session of the owner of initial, or stores
-// initial: concurrent first messages of an owner share the session that one of them
-// starts.
+// initial if there is none: concurrent first messages of an owner share the session that
+// one of them starts.
 func findOrInsertSession(ctx context.Context, tx *database.Tx, initial Session) (Session, error) {
 	found, err := latestSession(ctx, tx, initial)
 	if !errors.Is(err, sql.ErrNoRows) {
@@ -343,11 +363,14 @@ func (s *Service) cancelStored(ctx context.Context, t Turn) (Turn, error) {
 			return err
 		}
 		end, err := takeOver(ctx, tx, t, func(pieces int) Turn { return t.ended(Cancelled, stopCancelled, pieces, now()) }, s.holder)
-		if end.Ended() {
+		if err == nil {
 			cancelled = end
 		}
 		return err
 	})
+	if errors.Is(err, errNotHeld) {
+		return t, nil
+	}
 	if err != nil || !cancelled.Ended() {
 		return t, err
 	}

@@ -1,7 +1,8 @@
 package chat
 
 // The condition state IN ('queued', 'running') beside a stricter one makes SQLite use the
-// index turns_open, which has only the turns that have not ended.
+// index turns_open, which has only the turns that have not ended. account_id || '' keeps it
+// from using turns_agent instead, which has all.
 
 import (
 	"context"
@@ -52,7 +53,7 @@ func insertTurn(ctx context.Context, tx *database.Tx, t Turn, holder string) (St
 // countQueued returns how many turns wait in a session, and in the account.
 func countQueued(ctx context.Context, tx *database.Tx, t Turn) (ofSession, ofAccount int, err error) {
 	err = tx.QueryRowContext(ctx,
-		`SELECT count(CASE WHEN session_id = $1 THEN 1 END), count(*) FROM turns WHERE state = 'queued' AND state IN ('queued', 'running') AND account_id = $2`,
+		`SELECT count(CASE WHEN session_id = $1 THEN 1 END), count(*) FROM turns WHERE state = 'queued' AND state IN ('queued', 'running') AND account_id || '' = $2`,
 		t.SessionID, t.AccountID).Scan(&ofSession, &ofAccount)
 	if err != nil {
 		return 0, 0, fmt.Errorf("count queued turns: %w", err)
@@ -60,23 +61,15 @@ func countQueued(ctx context.Context, tx *database.Tx, t Turn) (ofSession, ofAcc
 	return ofSession, ofAccount, nil
 }
 
-// insertTurnMessage appends a message of a turn to its session.
-func insertTurnMessage(ctx context.Context, tx *database.Tx, t Turn, m Message) error {
-	_, err := tx.ExecContext(ctx,
+// insertTurnMessage appends a message of a turn to its session and returns its seq.
+func insertTurnMessage(ctx context.Context, tx *database.Tx, t Turn, m Message) (seq int64, err error) {
+	res, err := tx.ExecContext(ctx,
 		`INSERT INTO messages (account_id, agent_id, session_id, turn_id, role, content, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 		t.AccountID, t.AgentID, t.SessionID, t.ID, m.Role, m.Content, database.Millis(m.At))
 	if err != nil {
-		return fmt.Errorf("insert message: %w", err)
+		return 0, fmt.Errorf("insert message: %w", err)
 	}
-	return nil
-}
-
-// deleteUserMessage removes the message of a turn that was refused after all.
-func deleteUserMessage(ctx context.Context, tx *database.Tx, id identity.TurnID) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM messages WHERE turn_id = $1 AND role = 'user'`, id); err != nil {
-		return fmt.Errorf("delete message: %w", err)
-	}
-	return nil
+	return res.LastInsertId()
 }
 
 // ofEntry is the condition that a turn belongs to a session of the entry $3, or that $3 is
@@ -108,7 +101,8 @@ func listTurns(ctx context.Context, q database.Reader, account identity.AccountI
 
 // answerOf returns the text of an ended turn from the history; empty if it has none.
 func answerOf(ctx context.Context, q database.Reader, id identity.TurnID) (string, error) {
-	text, err := database.One(ctx, q, database.Scalar[string], `SELECT content FROM messages WHERE turn_id = $1 AND role = 'assistant'`, id)
+	text, err := database.One(ctx, q, database.Scalar[string],
+		`SELECT content FROM messages WHERE seq = (SELECT answer_seq FROM turns WHERE id = $1) AND turn_id = $1`, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}
@@ -126,32 +120,40 @@ func claimNext(ctx context.Context, tx *database.Tx, session identity.SessionID,
 		session, holder, database.Millis(now.Add(leaseTime)), database.Millis(now))
 }
 
-// endHeldTurn stores the end of a turn. It reports false, and changes nothing, if holder
-// does not hold the turn any more.
-func endHeldTurn(ctx context.Context, tx *database.Tx, t Turn, holder string) (bool, error) {
-	return endTurnWhere(ctx, tx, t, `state = 'running' AND holder = $9 AND lease_until > $8`, holder)
+// endHeldTurn stores the end of a turn. answer is the seq of its answer in messages. It
+// reports whether another turn of the session waits. Errors: sql.ErrNoRows, if holder does
+// not hold the turn any more; then it changes nothing.
+func endHeldTurn(ctx context.Context, tx *database.Tx, t Turn, answer int64, holder string) (more bool, err error) {
+	return database.One(ctx, tx, database.Scalar[bool],
+		endTurn+`state = 'running' AND holder = $11 AND lease_until > $8
+		 RETURNING EXISTS (SELECT 1 FROM turns AS other WHERE other.session_id = turns.session_id AND other.state = 'queued' AND other.state IN ('queued', 'running'))`,
+		append(endArgs(t, answer), holder)...)
 }
 
 // endQueuedTurn stores the end of a turn that was not started. It reports false, and
 // changes nothing, if the turn is not queued any more.
 func endQueuedTurn(ctx context.Context, tx *database.Tx, t Turn) (bool, error) {
-	return endTurnWhere(ctx, tx, t, `state = 'queued'`)
+	return exactlyOne(database.Exec(ctx, tx, endTurn+`state = 'queued'`, endArgs(t, 0)...))
 }
 
 // endAbandonedTurn stores the end of a turn whose holder is gone: its lease has expired,
-// or it is not the holder that alive names. It reports false, and changes nothing, if the
-// turn is held.
-func endAbandonedTurn(ctx context.Context, tx *database.Tx, t Turn, alive string) (bool, error) {
-	return endTurnWhere(ctx, tx, t, `state = 'running' AND (lease_until <= $8 OR $9 <> '' AND holder <> $9)`, alive)
+// or it is not the holder that alive names. answer is the seq of its answer in messages.
+// It reports false, and changes nothing, if the turn is held.
+func endAbandonedTurn(ctx context.Context, tx *database.Tx, t Turn, answer int64, alive string) (bool, error) {
+	return exactlyOne(database.Exec(ctx, tx, endTurn+`state = 'running' AND (lease_until <= $8 OR $11 <> '' AND holder <> $11)`, append(endArgs(t, answer), alive)...))
 }
 
-func endTurnWhere(ctx context.Context, tx *database.Tx, t Turn, where string, args ...any) (bool, error) {
-	args = append([]any{t.ID, t.State, t.LastSeq, t.InputTokens, t.OutputTokens, t.StopReason, t.ErrorCode, database.Millis(t.EndedAt)}, args...)
-	args = append(args, t.ErrorMessage)
-	n, err := database.Exec(ctx, tx, fmt.Sprintf(
-		`UPDATE turns SET state = $2, last_seq = $3, input_tokens = $4, output_tokens = $5, stop_reason = $6, error_code = $7, error_message = $%d,
-			ended_at = $8, lease_until = 0, message = '', context = ''
-		 WHERE id = $1 AND `, len(args))+where, args...)
+// endTurn stores the end of a turn. A condition follows it, and endArgs returns its
+// arguments.
+const endTurn = `UPDATE turns SET state = $2, last_seq = $3, input_tokens = $4, output_tokens = $5, stop_reason = $6, error_code = $7, error_message = $9,
+	ended_at = $8, lease_until = 0, message = '', context = '', answer_seq = $10
+	WHERE id = $1 AND `
+
+func endArgs(t Turn, answer int64) []any {
+	return []any{t.ID, t.State, t.LastSeq, t.InputTokens, t.OutputTokens, t.StopReason, t.ErrorCode, database.Millis(t.EndedAt), t.ErrorMessage, answer}
+}
+
+func exactlyOne(n int64, err error) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("end turn: %w", err)
 	}

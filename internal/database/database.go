@@ -43,6 +43,7 @@ type DB struct {
 	write *sql.DB // one connection: SQLite has one writer; nil if read-only
 
 	writer writer
+	group  group
 
 	log     *slog.Logger
 	observe func(kind string, held time.Duration) // may be nil

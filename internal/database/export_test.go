@@ -32,3 +32,17 @@ func (m migration) SQL() string { return m.sql }
 
 // Name returns the name of a migration.
 func (m migration) Name() string { return m.name }
+
+// Waiting returns how many transactions of GroupTx wait for their turn.
+func (db *DB) Waiting() int {
+	db.group.mu.Lock()
+	defer db.group.mu.Unlock()
+	return len(db.group.waiting)
+}
+
+// GroupBusy reports whether a transaction of GroupTx has its turn.
+func (db *DB) GroupBusy() bool {
+	db.group.mu.Lock()
+	defer db.group.mu.Unlock()
+	return db.group.busy
+}

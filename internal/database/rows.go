@@ -52,6 +52,9 @@ func AllReadable[T any](ctx context.Context, q Reader, scan func(Row) (T, error)
 // OneReadable is One for a row that must be found also if it is damaged.
 // Errors: sql.ErrNoRows, also if the row is not kept.
 func OneReadable[T any](ctx context.Context, q Reader, scan func(Row) (T, error), damaged Damaged[T], query string, args ...any) (v T, err error) {
+	if ctx.Err() == nil {
+		ctx = context.WithoutCancel(ctx) // as in DB.QueryRowContext
+	}
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return v, Explain(err)

@@ -110,13 +110,18 @@ type inTx struct{}
 // Errors: ErrNested; f's; of the database. Faults: Unavailable, if the database takes no
 // writes; see Problem.
 func (db *DB) Tx(ctx context.Context, kind string, f func(ctx context.Context, tx *Tx) error) error {
+	return db.transact(ctx, kind, f, db.runTx)
+}
+
+// transact is Tx with the function that runs f in a transaction.
+func (db *DB) transact(ctx context.Context, kind string, f func(context.Context, *Tx) error, run func(context.Context, string, func(context.Context, *Tx) error) (*Tx, error)) error {
 	if outer, ok := ctx.Value(inTx{}).(string); ok {
 		return fmt.Errorf("%w: %s inside %s", ErrNested, kind, outer)
 	}
 	if db.write == nil {
 		return fmt.Errorf("%s: the database is open for reading only", kind)
 	}
-	tx, err := db.runTx(ctx, kind, f)
+	tx, err := run(ctx, kind, f)
 	if err != nil {
 		return db.noteFailure(err)
 	}
@@ -130,14 +135,10 @@ func (db *DB) Tx(ctx context.Context, kind string, f func(ctx context.Context, t
 // again with what is reserved. It keeps the connection meanwhile, so that no other
 // transaction takes that room.
 func (db *DB) runTx(ctx context.Context, kind string, f func(context.Context, *Tx) error) (*Tx, error) {
-	w, asked := &db.writer, time.Now()
-	if err := w.acquire(ctx, db.write); err != nil {
-		return nil, fmt.Errorf("begin %s: %w", kind, err)
+	if err := db.acquire(ctx, kind); err != nil {
+		return nil, err
 	}
-	defer w.release()
-	if err := db.health.lockedSince(asked); err != nil {
-		return nil, fmt.Errorf("begin %s: %w", kind, err)
-	}
+	defer db.writer.release()
 	tx, err := db.tryTx(ctx, kind, f)
 	if mayUseReserve(ctx) && db.isFull(err) && db.reserve.release() {
 		tx, err = db.tryTx(ctx, kind, f)
@@ -146,13 +147,34 @@ func (db *DB) runTx(ctx context.Context, kind string, f func(context.Context, *T
 	return tx, err
 }
 
+// acquire waits for the connection that writes. The caller releases the writer.
+func (db *DB) acquire(ctx context.Context, kind string) error {
+	asked := time.Now()
+	if err := db.writer.acquire(ctx, db.write); err != nil {
+		return fmt.Errorf("begin %s: %w", kind, err)
+	}
+	if err := db.health.lockedSince(asked); err != nil {
+		db.writer.release()
+		return fmt.Errorf("begin %s: %w", kind, err)
+	}
+	return nil
+}
+
+// begin takes the write lock on the connection that writes.
+func (db *DB) begin(ctx context.Context, kind string) error {
+	if err := db.writer.run(ctx, "BEGIN IMMEDIATE"); err != nil {
+		db.writer.rollBack() // BEGIN succeeds also if ctx ends while it runs
+		db.health.noteLock(err)
+		return fmt.Errorf("begin %s: %w", kind, err)
+	}
+	return nil
+}
+
 // tryTx runs f in a transaction on the connection that writes.
 func (db *DB) tryTx(ctx context.Context, kind string, f func(context.Context, *Tx) error) (*Tx, error) {
 	w := &db.writer
-	if err := w.run(ctx, "BEGIN IMMEDIATE"); err != nil {
-		w.rollBack() // BEGIN succeeds also if ctx ends while it runs
-		db.health.noteLock(err)
-		return nil, fmt.Errorf("begin %s: %w", kind, err)
+	if err := db.begin(ctx, kind); err != nil {
+		return nil, err
 	}
 	if db.observe != nil {
 		began := time.Now()

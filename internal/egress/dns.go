@@ -125,7 +125,7 @@ func (a *attachment) serveQuestion(pc net.PacketConn, from net.Addr, q question)
 	case !p.answers(q.name):
 		a.refuse(destination{name: q.name}, a.byPolicy(p))
 		reply(pc, from, q, dnsmessage.RCodeNameError, netip.Addr{})
-	case p.Mode != Open || a.m.services[q.name] != "" || a.names.checkedSince(q.name, time.Now().Add(-existsFor)):
+	case p.Mode != Open || a.names.checkedSince(q.name, time.Now().Add(-existsFor)):
 		a.replyName(pc, from, q)
 	default:
 		a.lookUp(pc, from, q)

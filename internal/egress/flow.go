@@ -11,16 +11,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"agento.host/agento/internal/netguard"
 )
 
 const (
 	// keepAlive finds hosts that have gone.
 	keepAlive = 30 * time.Second
-	// socketBuffer bounds what the kernel keeps of a connection whose reader is slow. It
-	// allows 5 MB/s at 50 ms.
-	socketBuffer = 256 << 10
+	// outsideBuffer bounds what the kernel keeps of a connection whose reader is slow. It
+	// allows 4 MB/s at 50 ms.
+	outsideBuffer = 192 << 10
+	// insideBuffer is the same towards the agent, where there is no delay. The kernel
+	// doubles both.
+	insideBuffer = 64 << 10
 	// acceptRetry is how long accepting waits after an error, such as that there are no
 	// descriptors left.
 	acceptRetry = 50 * time.Millisecond
@@ -46,10 +47,10 @@ func (a *attachment) accept(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			if a.ctx.Err() != nil || listenerClosed(err) {
+			if a.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			a.m.log.WarnContext(a.ctx, "accepting an agent's connection failed, retrying", "agent", a.id, "error", err)
+			a.warn("accepting an agent's connection failed, retrying", "error", err)
 			select {
 			case <-time.After(acceptRetry):
 				continue
@@ -70,7 +71,7 @@ func (a *attachment) accept(l net.Listener) {
 func (a *attachment) admit(c *net.TCPConn) {
 	to, err := a.m.original(c)
 	if err != nil {
-		a.m.log.WarnContext(a.ctx, "the destination of an agent's connection is not known", "agent", a.id, "error", err)
+		a.warn("the destination of an agent's connection is not known", "error", err)
 		abort(c)
 		return
 	}
@@ -199,9 +200,6 @@ func (a *attachment) dial(ctx context.Context, d destination) (*net.TCPConn, err
 	}
 	_, listed := p.allows(d)
 	guard := a.m.guard(listed)
-	if p.names(d) && a.m.services[d.name] != "" {
-		guard = netguard.Guard{AllowPrivate: true}
-	}
 	addrs, err := a.resolve(ctx, d)
 	if err != nil {
 		return nil, err
@@ -230,17 +228,7 @@ func (a *attachment) resolve(ctx context.Context, d destination) ([]netip.AddrPo
 	if d.name == "" {
 		return []netip.AddrPort{netip.AddrPortFrom(d.addr, d.port)}, nil
 	}
-	host := d.name + "." // not a name of the machine's own domain
-	if service := a.m.services[d.name]; service != "" {
-		var err error
-		if host, _, err = net.SplitHostPort(service); err != nil {
-			return nil, err
-		}
-		if ip, err := netip.ParseAddr(host); err == nil {
-			return []netip.AddrPort{netip.AddrPortFrom(ip, d.port)}, nil
-		}
-	}
-	ips, err := a.m.resolver.LookupNetIP(ctx, "ip", host)
+	ips, err := a.m.resolver.LookupNetIP(ctx, "ip", d.name+".") // never a name of the machine's own domain
 	if err != nil {
 		return nil, err
 	}

@@ -54,9 +54,6 @@ func looksNamed(b []byte) bool {
 
 // readHello reads the name in a ClientHello. crypto/tls parses it once it is complete.
 func readHello(b []byte) (greeting, string) {
-	if len(b) > 1 && b[1] != 3 {
-		return other, ""
-	}
 	complete, ok := completeHello(b)
 	if !ok {
 		return unreadable, ""

@@ -27,7 +27,7 @@ const (
 // Policy says where an agent may connect to.
 type Policy struct {
 	Mode  Mode
-	Hosts []Host // of List; otherwise what the channels need
+	Hosts []Host // of List, and of Model for the channels
 }
 
 // maxHosts bounds a list, which is stored in the agent's config.

@@ -26,9 +26,10 @@ type Connection struct {
 
 // Connect returns a running agent's gateway. It waits for an agent that is being
 // started. The caller has found the agent in its account.
-// Faults: NotFound; NotRunning, if the agent is stopped or in error.
+// Faults: NotFound; NotRunning, if the agent is stopped or in error; Unavailable, if there
+// has been no room for it for a minute.
 func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection, error) {
-	a, err := m.store.Await(ctx, id, func(a agent.Agent) bool { return a.CheckRunning() != nil || a.HasCurrentGateway() })
+	a, err := m.store.AwaitUnlessFull(ctx, id, func(a agent.Agent) bool { return a.CheckRunning() != nil || a.HasCurrentGateway() })
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fault.New(fault.NotFound, "The agent was deleted in the meantime.")
 	}
@@ -38,6 +39,19 @@ func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection
 	if err := a.CheckRunning(); err != nil {
 		return nil, err
 	}
+	return m.connectTo(ctx, a)
+}
+
+// ConnectTo is Connect for an agent that was read a moment ago. It reads it again only to
+// wait for its gateway: that of a stale record is found dead by the message.
+func (m *Manager) ConnectTo(ctx context.Context, a agent.Agent) (*Connection, error) {
+	if a.CheckRunning() != nil || !a.HasCurrentGateway() {
+		return m.Connect(ctx, a.ID)
+	}
+	return m.connectTo(ctx, a)
+}
+
+func (m *Manager) connectTo(ctx context.Context, a agent.Agent) (*Connection, error) {
 	g, err := m.Client(ctx, a)
 	if isKeyDamaged(err) {
 		return nil, fault.New(fault.NotRunning, "The data key of the agent is damaged. GET /v1/agents/%s says what to do.", a.ID).Because(err)
@@ -103,6 +117,7 @@ func (m *Manager) Client(ctx context.Context, a agent.Agent) (*openclaw.Gateway,
 	}
 	dial := func(ctx context.Context) (net.Conn, error) { return m.driver.Dial(ctx, a.Place, a.ID) }
 	c = &gatewayClient{openclaw.NewGateway(dial, tokens[0], tokens[1:]...), a.Place}
+	c.LimitMemory(m.memory, string(a.ID))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other := m.clients[a.ID]; other != nil {

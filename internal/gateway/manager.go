@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
@@ -51,11 +52,13 @@ type Settings struct {
 	DemoKey      vault.Secret   // in dev: a key whose calls go to DemoURL
 	DemoURL      string
 	Contributors []HomeContributor
+	Memory       *budget.Budget // of what gateways send; nil: no limit
 }
 
 // Manager manages the gateways of all agents. It is safe for concurrent use.
 type Manager struct {
 	db           *database.DB
+	memory       *budget.Budget
 	store        *agent.Store
 	events       *event.Log
 	vault        *vault.Vault
@@ -88,7 +91,7 @@ func NewManager(s Settings) *Manager {
 	m := &Manager{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, log: s.Log,
 		wayOut: s.WayOut, tools: s.Tools, telegram: s.Telegram, limits: s.Limits, demoKey: s.DemoKey, demoURL: s.DemoURL,
-		contributors: s.Contributors, homes: newHomeLocks(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
+		contributors: s.Contributors, memory: s.Memory, homes: newHomeLocks(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
 		clients: map[identity.AgentID]*gatewayClient{}, networks: map[identity.AgentID]*network{}, synced: map[identity.AgentID]fileDigests{},
 	}
 	m.calls = newCallListener(func(id identity.AgentID) {
@@ -130,6 +133,10 @@ func (m *Manager) Start(ctx context.Context, a agent.Agent, spec runtime.Spec) e
 	return nil
 }
 
+// absorbTimeout bounds how long a stop reads the agent's documents, which takes
+// milliseconds.
+const absorbTimeout = 4 * time.Second
+
 // Stop stops the gateway at a's place, if it runs, and stores what the agent wrote
 // into its documents until the end. The gateway gets SIGTERM and, after grace,
 // SIGKILL.
@@ -138,7 +145,13 @@ func (m *Manager) Stop(ctx context.Context, a agent.Agent, grace time.Duration) 
 	if err := m.driver.Stop(ctx, a.Place, a.ID, grace); err != nil {
 		return fmt.Errorf("stop gateway: %w", err)
 	}
-	if err := m.AbsorbEdits(ctx, a.ID); err != nil && ctx.Err() == nil {
+	limited, cancel := context.WithTimeout(ctx, absorbTimeout)
+	defer cancel()
+	err := m.AbsorbEdits(limited, a.ID)
+	if err == nil {
+		err = limited.Err()
+	}
+	if err != nil && ctx.Err() == nil {
 		m.log.ErrorContext(ctx, "absorbing an agent's edits failed", "agent", a.ID, "error", err)
 	}
 	return nil

@@ -1,55 +1,23 @@
 package openclaw
 
-import (
-	"cmp"
-	"net"
-	"net/netip"
-	"net/url"
-	"strings"
+import "agento.host/agento/internal/vault"
 
-	"agento.host/agento/internal/vault"
+// Hosts that channels connect to: of Slack the API, its WebSockets and files.
+var (
+	telegramHosts = []string{"api.telegram.org"}
+	slackHosts    = []string{"slack.com", "wss-primary.slack.com", "wss-backup.slack.com", "files.slack.com", "*.slack-files.com", "*.slack-edge.com"}
 )
 
-const telegramURL = "https://api.telegram.org"
-
-// slackHosts are the hosts that the Slack channel connects to: the API, its WebSockets,
-// and files.
-var slackHosts = []string{
-	"slack.com", "wss-primary.slack.com", "wss-backup.slack.com", "files.slack.com", "*.slack-files.com", "*.slack-edge.com",
-}
-
-// ChannelHosts returns the hosts that the enabled channels connect to. botAPI is as
-// Telegram.URL.
-func ChannelHosts(telegram bool, botAPI string, slack bool) []string {
+// ChannelHosts returns the hosts that channels connect to themselves.
+func ChannelHosts(telegram, slack bool) []string {
 	var hosts []string
 	if telegram {
-		name, _ := TelegramServer(cmp.Or(botAPI, telegramURL))
-		hosts = append(hosts, name)
+		hosts = append(hosts, telegramHosts...)
 	}
 	if slack {
 		hosts = append(hosts, slackHosts...)
 	}
 	return hosts
-}
-
-// localTelegram is the name by which agents reach a Bot API server that the operator gives
-// as an address or as localhost, which mean something else in the network of an agent.
-const localTelegram = "telegram.agento.internal"
-
-// TelegramServer returns the name by which agents reach the Bot API server at a URL, and
-// the host:port where the server reaches it. Both are empty for a URL without a host.
-func TelegramServer(botAPI string) (name, address string) {
-	u, err := url.Parse(botAPI)
-	if err != nil || u.Hostname() == "" {
-		return "", ""
-	}
-	name = strings.ToLower(u.Hostname())
-	port := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
-	address = net.JoinHostPort(name, port)
-	if _, err := netip.ParseAddr(name); err == nil || name == "localhost" {
-		name = localTelegram
-	}
-	return name, address
 }
 
 // Telegram connects the agent to a bot.
@@ -58,7 +26,7 @@ type Telegram struct {
 	// AllowFrom are the numeric ids of the users who may write; empty means
 	// everybody who finds the bot.
 	AllowFrom []string
-	// URL is another Bot API server; empty means telegramURL.
+	// URL is another Bot API server; empty means https://api.telegram.org.
 	URL string
 }
 

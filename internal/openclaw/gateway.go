@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/vault"
 )
 
@@ -24,6 +25,8 @@ type Dial func(ctx context.Context) (net.Conn, error)
 type Gateway struct {
 	dial   Dial
 	http   *http.Client
+	memory *budget.Budget  // of long answers; nil: no limit
+	holder string          // whose memory it is
 	open   context.Context // ends with Close
 	cancel context.CancelFunc
 
@@ -50,6 +53,10 @@ func NewGateway(dial Dial, token vault.Secret, others ...vault.Secret) *Gateway 
 	open, cancel := context.WithCancel(context.Background())
 	return &Gateway{dial: dial, tokens: append([]vault.Secret{token}, others...), http: &http.Client{Transport: transport}, open: open, cancel: cancel}
 }
+
+// LimitMemory makes the gateway's long answers take memory from a budget as a holder. Call
+// it before anything else.
+func (g *Gateway) LimitMemory(b *budget.Budget, holder string) { g.memory, g.holder = b, holder }
 
 // Close closes every connection. Turns and calls in progress end with an error, and
 // so does every later one.

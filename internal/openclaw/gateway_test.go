@@ -36,9 +36,10 @@ func (r *realGateway) turn(t *testing.T, peer, conversation, system, message str
 	t.Helper()
 	before := r.model.Count()
 	entry := openclaw.EntryFor(peer)
-	got, err := r.Turn(testTimeout(t), openclaw.TurnRequest{
+	var got answer
+	_, err := r.Turn(testTimeout(t), openclaw.TurnRequest{
 		Entry: entry, SessionKey: openclaw.SessionKey(entry, peer, conversation), System: system, Message: message,
-	}, discard)
+	}, got.add)
 	if err != nil {
 		t.Fatalf("Turn(%q): %v", message, err)
 	}
@@ -46,7 +47,7 @@ func (r *realGateway) turn(t *testing.T, peer, conversation, system, message str
 	if err != nil {
 		t.Fatal(err)
 	}
-	return got.Text, call
+	return got.String(), call
 }
 
 func assertContains(t *testing.T, what, text string, words ...string) {
@@ -191,11 +192,12 @@ func TestGatewayQueuesTurnsOfOneSession(t *testing.T) {
 	for i := range 2 {
 		wg.Go(func() {
 			word := fmt.Sprintf("word%d", i)
-			got, err := g.Turn(testTimeout(t), openclaw.TurnRequest{
+			var got answer
+			_, err := g.Turn(testTimeout(t), openclaw.TurnRequest{
 				Entry: openclaw.Guest, SessionKey: openclaw.SessionKey(openclaw.Guest, "erin", "c"), Message: "echo " + word,
-			}, discard)
-			if err != nil || got.Text != word {
-				t.Errorf("Turn = %+v %v, want %s", got, err, word)
+			}, got.add)
+			if err != nil || got.String() != word {
+				t.Errorf("Turn = %q %v, want %s", got.String(), err, word)
 			}
 		})
 	}

@@ -41,7 +41,8 @@ type Driver interface {
 	// Start starts the gateway. It returns when the process exists, which is
 	// before the gateway is ready. If the gateway of this place already runs,
 	// Start does nothing; if one runs at another place, it fails. A gateway that
-	// cannot be isolated is not started. Errors: ErrPlaceTaken, *IsolationError.
+	// cannot be isolated, or whose files exceed the limits, is not started. Errors:
+	// ErrPlaceTaken, *IsolationError, *DiskError.
 	Start(ctx context.Context, place Place, s Spec) error
 
 	// Stop asks the gateway to end, waits for the grace period, and then kills
@@ -67,7 +68,7 @@ type Driver interface {
 	Network(ctx context.Context, place Place, id identity.AgentID) (*Network, error)
 
 	// Home opens the agent's directory, whether or not the gateway runs. The
-	// caller closes it.
+	// caller closes it. When ctx ends, all methods of the home fail.
 	Home(ctx context.Context, place Place, id identity.AgentID) (Home, error)
 
 	// PutSecrets replaces the secrets file of a running gateway atomically.
@@ -184,6 +185,26 @@ func (e *IsolationError) Error() string {
 // Unwrap returns the cause.
 func (e *IsolationError) Unwrap() error { return e.Cause }
 
+// Disk is what the files of an agent use.
+type Disk struct {
+	Bytes  int64 // on the disk, so a file with holes has less than its size
+	Files  int64 // files and directories
+	Hidden bool  // there may be more: a directory is unreadable, or nested too deeply to be measured
+}
+
+// Exceeds reports whether the files exceed limits.
+func (d Disk) Exceeds(l Limits) bool {
+	return l.DiskBytes > 0 && d.Bytes > l.DiskBytes || l.Files > 0 && d.Files > l.Files || d.Hidden && (l.DiskBytes > 0 || l.Files > 0)
+}
+
+// DiskError means that the files of an agent exceed its limits.
+type DiskError struct{ Used Disk }
+
+// Error implements error.
+func (e *DiskError) Error() string {
+	return fmt.Sprintf("the agent's files exceed its limits: %d bytes in %d files", e.Used.Bytes, e.Used.Files)
+}
+
 // Check is the result of one check of the machine that a driver is to use, or of a running
 // gateway.
 type Check struct {
@@ -205,7 +226,9 @@ type Home interface {
 	// ReadDir returns the entries of a directory, sorted by name. A missing
 	// directory has none.
 	ReadDir(path string) ([]Entry, error)
-	// RemoveAll deletes a file or a tree. It succeeds if there is none.
+	// RemoveAll deletes a file or a tree. It succeeds if there is none. A tree disappears
+	// at once, however large it is or whatever the agent does with it; its space is free
+	// when the gateway has ended.
 	RemoveAll(path string) error
 	Close() error
 }
@@ -239,10 +262,15 @@ const (
 	ServerAddr  = "{agento:server}" // host and port of Network.Server
 )
 
-// Limits are the limits of a gateway with all its children. Zero means no limit.
+// Limits are the limits of a gateway with all its children, and of the agent's files.
+// Zero means no limit.
 type Limits struct {
 	MemoryBytes int64
-	Processes   int64 // includes threads, as the kernel counts
+	Processes   int64   // includes threads, as the kernel counts
+	CPUs        float64 // processor cores that it may use at once
+	CPUWeight   int64   // its share beside other gateways where there is not enough for all: 1 to 10,000; 0 means 100
+	DiskBytes   int64
+	Files       int64 // files and directories
 }
 
 // Phase says what a gateway is doing, as far as the driver can see.
@@ -260,11 +288,14 @@ type State struct {
 	Phase       Phase
 	ExitCode    int       // if Exited and known, else -1; 128+n for signal n
 	OOMKilled   bool      // if Exited: killed because of its memory limit
+	OverDisk    bool      // if Exited: ended because the agent's files exceeded a limit
+	Disk        Disk      // what the agent's files used when they were last measured; zero: not measured yet
 	StartedAt   time.Time // if Running
 	MemoryBytes int64     // resident memory, including all children
 	MemoryLimit int64     // 0: none
 	CPU         time.Duration
 	Processes   int64
+	LoggedAt    time.Time // if Running: when it last wrote to its log
 }
 
 // Found is an agent of which the driver holds something. The server may not know

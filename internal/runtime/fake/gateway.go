@@ -117,16 +117,20 @@ func (g *Gateway) ended() bool {
 	}
 }
 
-func (g *Gateway) state(memory int64, cpu time.Duration) runtime.State {
+func (g *Gateway) state(memory int64, cpu time.Duration, hung bool) runtime.State {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended() {
 		return runtime.State{Phase: runtime.Exited, ExitCode: g.code, OOMKilled: g.oom}
 	}
-	return runtime.State{
+	s := runtime.State{
 		Phase: runtime.Running, ExitCode: -1, StartedAt: g.at, MemoryBytes: memory,
-		MemoryLimit: g.Spec.Limits.MemoryBytes, CPU: cpu, Processes: 1,
+		MemoryLimit: g.Spec.Limits.MemoryBytes, CPU: cpu, Processes: 1, LoggedAt: time.Now(),
 	}
+	if hung {
+		s.LoggedAt = g.at
+	}
+	return s
 }
 
 // Print adds a line to the agent's log.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"sync/atomic"
 
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
@@ -27,10 +28,13 @@ type Driver struct {
 	users     userRange
 	sockets   socketPool
 
+	hasDiscarded atomic.Bool // there may be something for purgeDiscarded
+
 	mu         sync.Mutex
 	locks      map[identity.AgentID]*agentLock  // guarded by mu
 	logs       map[identity.AgentID]*gatewayLog // guarded by mu
 	reported   map[string]bool                  // the strangers that were logged, by nonce; guarded by mu
+	disks      map[identity.AgentID]diskUse     // guarded by mu
 	supervised map[identity.AgentID]bool        // the agents that Run maintains; guarded by mu
 	children   map[int]bool                     // our child processes not yet reaped; guarded by mu
 }
@@ -44,7 +48,7 @@ func New(s Settings) (*Driver, error) {
 	d := &Driver{
 		settings: s, users: findUserRange(),
 		locks: map[identity.AgentID]*agentLock{}, logs: map[identity.AgentID]*gatewayLog{},
-		supervised: map[identity.AgentID]bool{}, children: map[int]bool{}, reported: map[string]bool{},
+		disks: map[identity.AgentID]diskUse{}, supervised: map[identity.AgentID]bool{}, children: map[int]bool{}, reported: map[string]bool{},
 	}
 	if err := removeUnfinishedDirs(s.Dir); err != nil {
 		return nil, err
@@ -178,7 +182,8 @@ func (d *Driver) state(a agent, rec record) runtime.State {
 	case rec.Nonce != "" && a.shimRan(rec):
 		code := a.exitCode(rec)
 		oom := rec.OOMKilled || mayBeKilled(code) && d.cgroup.oomKilled(rec.Groups)
-		return runtime.State{Phase: runtime.Exited, ExitCode: code, OOMKilled: oom}
+		use := d.disk(a.id)
+		return runtime.State{Phase: runtime.Exited, ExitCode: code, OOMKilled: oom, OverDisk: use.ended == rec.Nonce, Disk: use.used}
 	case rec.Nonce != "" && a.isLocked(): // the shim has not written its pid yet
 		return runtime.State{Phase: runtime.Running, ExitCode: -1, MemoryLimit: rec.MemoryLimit, StartedAt: rec.At}
 	}
@@ -192,23 +197,24 @@ func (d *Driver) runningState(a agent, rec record) runtime.State {
 		u = usageOf(d.processes(a, rec))
 	}
 	s.MemoryBytes, s.CPU, s.Processes = u.memory, u.cpu, u.processes
+	s.LoggedAt, s.Disk = a.loggedAt(), d.disk(a.id).used
 	return s
 }
 
 // Home implements runtime.Driver.
-func (d *Driver) Home(_ context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
+func (d *Driver) Home(ctx context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
 	a, err := d.agent(id)
 	if err != nil {
 		return nil, err
 	}
-	return a.openHome()
+	return a.openHome(ctx)
 }
 
-func (a agent) openHome() (*home.Dir, error) {
+func (a agent) openHome(ctx context.Context) (*home.Dir, error) {
 	if err := a.makeDir(); err != nil {
 		return nil, err
 	}
-	return home.Open(home.Settings{Dir: a.home, Trash: a.path("trash"), Owner: a.owner})
+	return home.Open(ctx, home.Settings{Dir: a.home, Trash: a.path("trash"), Owner: a.owner})
 }
 
 // PutSecrets implements runtime.Driver.

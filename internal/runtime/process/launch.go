@@ -60,6 +60,9 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, s runt
 	if os.Getuid() == 0 && a.owner.UID == 0 {
 		return errors.New("the agent would be root")
 	}
+	if err := errors.Join(d.discardDir(ctx, a.path("trash")), d.checkDisk(ctx, a, s.Limits)); err != nil {
+		return err
+	}
 	others, err := a.strangers()
 	if err != nil {
 		return err
@@ -70,7 +73,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, s runt
 	}
 	rec := record{
 		Place: place, Nonce: rand.Text(), At: time.Now().UTC(), Sandboxed: !b.off,
-		MemoryLimit: s.Limits.MemoryBytes, Installation: d.settings.Installation, Path: a.home, Strangers: others,
+		MemoryLimit: s.Limits.MemoryBytes, DiskLimit: s.Limits.DiskBytes, FileLimit: s.Limits.Files, Installation: d.settings.Installation, Path: a.home, Strangers: others,
 	}
 	if len(others) > 0 {
 		rec.Variant = identity.AgentID("~" + rec.Nonce[:8])
@@ -84,7 +87,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, s runt
 		return err
 	}
 	s.Files = v.files(s.Files)
-	if err := d.writeFiles(a, rec, b, s); err != nil {
+	if err := d.writeFiles(ctx, a, rec, b, s); err != nil {
 		return err
 	}
 	if rec.Groups, err = d.cgroup.create(a.id+rec.Variant, s.Limits); err != nil {
@@ -143,11 +146,11 @@ func (d *Driver) lockForStart(ctx context.Context, a agent, place runtime.Place)
 }
 
 // writeFiles writes the files that the gateway needs when it starts.
-func (d *Driver) writeFiles(a agent, rec record, b sandbox, s runtime.Spec) error {
-	if err := a.chownHome(); err != nil {
+func (d *Driver) writeFiles(ctx context.Context, a agent, rec record, b sandbox, s runtime.Spec) error {
+	if err := a.chownHome(ctx); err != nil {
 		return err
 	}
-	h, err := a.openHome()
+	h, err := a.openHome(ctx)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ const (
 type sandbox struct {
 	bwrap, setpriv string
 	filter         []byte // seccomp program: the system calls that agents may make
+	tempBytes      int64  // size of /tmp and of /dev/shm; 0: half of the machine's memory, because bubblewrap cannot limit it
 	off            bool   // gateways run without confinement, in development
 }
 
@@ -49,7 +50,7 @@ func probeSandbox(s Settings, users userRange) (sandbox, error) {
 	if goruntime.GOOS != "linux" {
 		return sandbox{}, &runtime.IsolationError{Missing: "bubblewrap needs Linux"}
 	}
-	b := sandbox{filter: seccompFilter()}
+	b := sandbox{filter: seccompFilter(), tempBytes: s.TempBytes}
 	if b.filter == nil {
 		return sandbox{}, &runtime.IsolationError{Missing: "there is no list of system calls for the architecture " + goruntime.GOARCH}
 	}
@@ -65,7 +66,12 @@ func probeSandbox(s Settings, users userRange) (sandbox, error) {
 			return sandbox{}, &runtime.IsolationError{Missing: "setpriv is not installed (package util-linux)"}
 		}
 	}
-	if err := b.test(s, users); err != nil {
+	err = b.test(s, users)
+	if old := (*sandboxError)(nil); errors.As(err, &old) && strings.Contains(old.output, "Unknown option --size") {
+		b.tempBytes = 0 // bubblewrap before 0.7
+		err = b.test(s, users)
+	}
+	if err != nil {
 		return sandbox{}, &runtime.IsolationError{Missing: s.missing(err), Cause: err}
 	}
 	return b, nil
@@ -121,9 +127,9 @@ func (b sandbox) test(s Settings, users userRange) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = home.Purge(dir) }()
+	defer func() { _ = home.Purge(context.Background(), dir) }()
 	a := agent{id: "probe", dir: dir, home: filepath.Join(dir, "home"), owner: users.ownerOf("probe")}
-	h, err := a.openHome()
+	h, err := a.openHome(context.Background())
 	if err != nil {
 		return err
 	}
@@ -258,7 +264,13 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 	for _, name := range []string{"passwd", "group", "hosts", "resolv.conf"} {
 		l.add("--ro-bind", a.path("etc/"+name), "/etc/"+name)
 	}
-	l.add("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--perms", "1777", "--tmpfs", "/tmp")
+	l.add("--proc", "/proc", "--dev", "/dev")
+	for _, dir := range []string{"/dev/shm", "/tmp"} {
+		if b.tempBytes > 0 {
+			l.add("--size", strconv.FormatInt(b.tempBytes, 10))
+		}
+		l.add("--perms", "1777", "--tmpfs", dir)
+	}
 	l.maskProc()
 	for _, path := range s.ReadOnly {
 		l.bind("--ro-bind", path, path)
@@ -270,7 +282,8 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 	if secrets != "" {
 		l.bind("--ro-bind", secrets, sandboxSecrets)
 	}
-	l.add("--remount-ro", "/", "--chdir", "/", "--")
+	// /dev is a memory file system of the agent's user, if the server is an ordinary one.
+	l.add("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--")
 	if b.setpriv != "" {
 		l.add(b.setpriv, fmt.Sprintf("--reuid=%d", a.owner.UID), fmt.Sprintf("--regid=%d", a.owner.GID), "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
 	}

@@ -2,6 +2,7 @@ package process
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -78,7 +79,7 @@ func (r userRange) ownerOf(id identity.AgentID) home.Owner {
 // chownHome makes the agent's user the owner of a home that belongs to another
 // user: it comes from an archive, or from a server that ran as another user. The
 // gateway does not run, so nothing changes the home meanwhile.
-func (a agent) chownHome() error {
+func (a agent) chownHome(ctx context.Context) error {
 	st, err := os.Lstat(a.home)
 	if os.IsNotExist(err) || a.owner == (home.Owner{}) {
 		return nil
@@ -96,6 +97,9 @@ func (a agent) chownHome() error {
 	defer func() { _ = root.Close() }()
 	// The home itself last, so that an interrupted change is repeated.
 	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil || path == "." {
 			return err
 		}

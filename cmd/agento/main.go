@@ -40,6 +40,7 @@ type commands struct {
 	Accounts  accountsCommand  `cmd:"" help:"Create and list accounts."`
 	Keys      keysCommand      `cmd:"" help:"Create, list and revoke API keys."`
 	Secrets   secretsCommand   `cmd:"" help:"Set, list and delete secrets of the installation."`
+	Vault     vaultCommand     `cmd:"" help:"Replace the master key."`
 	Migrate   migrateCommand   `cmd:"" help:"Create the database, or copy and migrate it, without starting a server."`
 	Gateways  gatewaysCommand  `cmd:"" help:"List and stop the gateways of a data directory without a server."`
 	GC        gcCommand        `cmd:"" name:"gc" help:"Remove what is kept until you remove it: older copies of the database, files of agents in quarantine."`

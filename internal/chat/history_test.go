@@ -85,7 +85,8 @@ func TestHistoryIsCutByBytes(t *testing.T) {
 		if want := []int{1, 2, 1, 1, 2}[i]; len(got) != want || total != i+1 || got[len(got)-1].Content != text {
 			t.Errorf("after %d messages: %d of %d, want %d", i+1, len(got), total, want)
 		}
-	}}
+	}
+}
 
 // TestHistoryHasTheMessagesOfRunningTurns: they are not in the history yet.
 func TestHistoryHasTheMessagesOfRunningTurns(t *testing.T) {

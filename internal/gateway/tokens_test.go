@@ -38,6 +38,8 @@ func TestBaseURLIsOfTheConfiguredProvider(t *testing.T) {
 	in.Config = map[string]any{"llmProvider": "openai", "baseUrl": "http://127.0.0.1:11434/v1"}
 	accepted, err := e.Agents.Create(e.Context(), e.Actor, in)
 	e.Must(err)
+	_, err = e.Agents.AwaitRunning(e.Context(), accepted) // its start makes its token
+	e.Must(err)
 	for name, want := range map[provider.Name]string{"openai": "http://127.0.0.1:11434/v1", "anthropic": ""} {
 		if up, err := e.Gateways.Resolve(e.Context(), e.Token(accepted.Agent, "model"), name); err != nil || up.BaseURL != want {
 			t.Errorf("%s: %q, %v", name, up.BaseURL, err)

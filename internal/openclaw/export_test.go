@@ -16,7 +16,7 @@ var (
 func DialOf(g *Gateway) Dial { return g.dial }
 
 // TokenOf returns the Authorization header of g's next request.
-func TokenOf(g *Gateway, ctx context.Context) (string, error) {
+func TokenOf(ctx context.Context, g *Gateway) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, baseURL, nil)
 	if err != nil {
 		return "", err

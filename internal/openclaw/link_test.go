@@ -177,7 +177,7 @@ func TestTheAcceptedTokenIsFoundOut(t *testing.T) {
 	g := openclaw.NewGateway(openclaw.DialOf(ws), vault.NewSecret("replaced"), vault.NewSecret("t"), vault.NewSecret("newer"))
 	defer g.Close()
 	for range 2 {
-		if token, err := openclaw.TokenOf(g, t.Context()); err != nil || token != "Bearer t" {
+		if token, err := openclaw.TokenOf(t.Context(), g); err != nil || token != "Bearer t" {
 			t.Errorf("%q, %v", token, err)
 		}
 	}
@@ -199,7 +199,7 @@ func TestRequestsWaitForTheNewToken(t *testing.T) {
 	<-reloading
 	token := make(chan string, 1)
 	go func() {
-		header, _ := openclaw.TokenOf(ws, t.Context())
+		header, _ := openclaw.TokenOf(t.Context(), ws)
 		token <- header
 	}()
 	select {

@@ -32,6 +32,7 @@ type KeyState struct {
 	Given  string   // fingerprint of the key that was given; empty: none
 
 	recorded bool // the database has a check value
+	rotating bool // the key is that of a rotation that a crash has interrupted
 	key      []byte
 }
 
@@ -50,6 +51,11 @@ func Open(ctx context.Context, db *database.DB, s KeySource) (*Vault, error) {
 			return nil, fmt.Errorf("create master key: %w", err)
 		}
 		if state, err = s.Check(ctx, db); err != nil {
+			return nil, err
+		}
+	}
+	if state.rotating {
+		if err := s.finishRotation(); err != nil {
 			return nil, err
 		}
 	}
@@ -88,6 +94,11 @@ func (s KeySource) Check(ctx context.Context, q database.Reader) (KeyState, erro
 	inFile, err := s.readFile()
 	if err != nil {
 		return state, err
+	}
+	if next, err := s.readNext(checks); err != nil {
+		return state, err
+	} else if next != nil {
+		inFile, state.rotating = next, true
 	}
 	if state.File, err = fingerprintOf(inFile); err != nil {
 		return state, err

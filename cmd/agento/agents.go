@@ -18,6 +18,8 @@ type agentsCommand struct {
 	Delete  agentsDelete  `cmd:"" help:"Delete an agent with all its data."`
 	Approve agentsApprove `cmd:"" help:"List an agent's edits of its documents that wait for approval, or approve one."`
 	Status  agentsStatus  `cmd:"" help:"Show the current state of an agent's gateway."`
+
+	RotateTokens agentsRotateTokens `cmd:"" help:"Replace the tokens of an agent's gateway, which may be awake."`
 }
 
 type agentsList struct{ remote }
@@ -195,4 +197,19 @@ func (c agentsApprove) list(t *terminal, waiting []client.PendingEdit) error {
 		rows[i] = map[string]any{"document": e.Document, "version": e.Version, "size": e.Size, "createdAt": formatTime(e.CreatedAt.Time)}
 	}
 	return t.table(rows, "document", "version", "size", "createdAt")
+}
+
+type agentsRotateTokens struct{ agentArg }
+
+// Run replaces the tokens of an agent.
+func (c agentsRotateTokens) Run(ctx context.Context, t *terminal) error {
+	r, err := c.client().RotateTokens(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("generation %d", r.Generation)
+	if r.NeedsRestart {
+		text += "; the gateway has not taken it yet"
+	}
+	return t.print(r, text)
 }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"agento.host/agento/internal/access"
@@ -19,6 +20,7 @@ import (
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/egress"
@@ -155,11 +157,18 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		guard.Trusted = []netip.AddrPort{dev.addr}
 	}
 	events := event.NewLog(r.db)
+	budgets := budget.NewServer(budget.ServerSettings{
+		Memory: limitMemory(), Descriptors: descriptorLimit(), Log: r.log,
+		Exempt: func(a netip.Addr) bool {
+			return slices.ContainsFunc(f.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
+		},
+	})
 	accounts := access.New(access.Settings{DB: r.db, Events: events, Plans: plans, Log: r.log})
 	if err := accounts.CheckPlans(ctx); err != nil {
 		return nil, err
 	}
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events), swarm.NewStore(r.db), agent.NewStore(r.db, events)
+	documents.LimitStorage(accounts)
 	skillRecords := skill.NewStore(skill.StoreSettings{DB: r.db, Dir: openclaw.SkillsDir, Log: r.log})
 	meter := modelproxy.NewMeter(r.db, r.log)
 	installationSecrets := vault.NewInstallation(r.db, secrets, events)
@@ -168,7 +177,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		return nil, fmt.Errorf("--embedder: %w", err)
 	}
 	base := knowledge.New(knowledge.Settings{
-		DB: r.db, Events: events, Scopes: knowledge.NewScopes(r.db, agentRecords, swarmRecords), Embedder: embedder, Log: r.log,
+		DB: r.db, Events: events, Scopes: knowledge.NewScopes(r.db, agentRecords, swarmRecords), Embedder: embedder, Quota: accounts, Log: r.log,
 	})
 
 	var agents *agent.Service // the policies of the networks are theirs, and they need the gateways
@@ -183,7 +192,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
 		WayOut: network, Tools: true, Telegram: f.TelegramURL != "", Limits: f.limits(),
-		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords},
+		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords}, Memory: budgets.AgentMemory,
 	})
 	memory, err := f.memory()
 	if err != nil {
@@ -193,8 +202,8 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall},
-		Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
-		Note:    noteUnknown(f.Data),
+		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
+		Emptiers: []reconciler.Emptier{chat.EmptyAgent(r.db), base.EmptyAgent}, Note: noteUnknown(f.Data),
 	})
 	agents = agent.New(agent.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: r.log,
@@ -205,11 +214,11 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
-	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, guard)
+	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, guard)
 	if err != nil {
 		return nil, err
 	}
-	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Keys: accounts, Log: r.log})
+	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Keys: accounts, Quota: accounts, Log: r.log})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}
@@ -219,12 +228,12 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	proxy := modelproxy.New(modelproxy.Settings{
 		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall,
-		Observe: status.Observe, Log: r.log,
+		Observe: status.Observe, Memory: budgets.AgentMemory, Log: r.log,
 	})
 	r.closers = append(r.closers, func() error { proxy.Close(); return nil })
 	internal := http.NewServeMux()
 	internal.Handle("/", proxy)
-	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Version: version, Log: r.log}))
+	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log}))
 	if f.TelegramURL != "" {
 		bots, err := telegramProxy(f.TelegramURL)
 		if err != nil {
@@ -235,7 +244,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
-		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Idempotency: requests, TrustedProxies: f.TrustedProxies,
+		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
 		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log,
 	})
@@ -248,8 +257,11 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	commands := admin.New(admin.Settings{
 		Accounts: accounts, Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
+		Examine: examineGateways(r.driver),
 	})
-	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, calls: gateways.Calls(), adminHandler: commands, loops: loops, started: started}, nil
+	return &server{
+		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, calls: gateways.Calls(), adminHandler: commands, loops: loops, started: started,
+	}, nil
 }
 
 // network returns the settings of agents' networks, without the policies.
@@ -265,7 +277,7 @@ func (f serveFlags) network(r *resources, events *event.Log) (egress.Settings, e
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no
 // response of a public registry leads into the operator's network.
-func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, guard netguard.Guard) (*skill.Catalog, *skill.Service, error) {
+func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, scans *budget.Budget, guard netguard.Guard) (*skill.Catalog, *skill.Service, error) {
 	catalog, err := skill.NewCatalog(ctx, skill.CatalogSettings{Dir: f.Catalog, Log: r.log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("load the catalog of skills: %w", err)
@@ -280,7 +292,7 @@ func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.
 	}
 	return catalog, skill.New(skill.Settings{
 		Store: store, Events: events, Catalog: catalog, ClawHub: registry, GitHub: code,
-		Access: accounts, Agents: agents, MinScore: f.MinSkillScore, Log: r.log,
+		Access: accounts, Agents: agents, Scans: scans, MinScore: f.MinSkillScore, Log: r.log,
 	}), nil
 }
 

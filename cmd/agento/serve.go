@@ -14,6 +14,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/gateway"
 )
 
@@ -90,6 +91,7 @@ func (s *server) warnOfPlainHTTP(proxies []netip.Prefix) {
 type server struct {
 	*resources
 	accounts        *access.Service
+	budgets         *budget.Server
 	api             *api.Server
 	internalHandler http.Handler // the model proxy and the tools, which gateways call
 	calls           net.Listener // of the gateways
@@ -107,11 +109,11 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	for _, loop := range s.loops {
 		group.Go(func() error { return loop(failed) })
 	}
-	public, internal, admin := s.httpServer(s.api), s.httpServer(s.internalHandler), s.httpServer(s.adminHandler)
+	public, internal, admin := s.httpServer(s.api), s.httpServer(budget.TimedHandler(s.internalHandler)), s.httpServer(s.adminHandler)
 	public.RegisterOnShutdown(s.api.Drain)
-	group.Go(func() error { return serve(public, s.public) })
+	group.Go(func() error { return serve(public, s.budgets.API.Listener(s.public)) })
 	internal.ConnContext = gateway.ConnContext
-	group.Go(func() error { return serve(internal, s.calls) })
+	group.Go(func() error { return serve(internal, s.budgets.Agents.Listener(s.calls)) })
 	group.Go(func() error { return serve(admin, s.admin) })
 	close(s.started)
 	err := onStart()
@@ -129,9 +131,10 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	return errors.Join(err, group.Wait(), s.Close())
 }
 
-// httpServer has no limit on the time of a whole response, because streams last.
+// httpServer has no limit on the time of a whole response, because streams last; see
+// budget.Timed.
 func (s *server) httpServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	return &http.Server{Handler: h, ConnContext: budget.ConnContext, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 }
 
 func serve(s *http.Server, l net.Listener) error {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -12,16 +13,21 @@ import (
 )
 
 const (
-	// roomTimeout is how long a request waits for room.
-	roomTimeout = time.Minute
+	// defaultRoomTimeout is the default of Store.RoomTimeout.
+	defaultRoomTimeout = time.Minute
 	// retryRoom is when a caller should try again that waited for room in vain.
 	retryRoom = 30 * time.Second
 )
 
+// withRoomTimeout returns a context for a request that waits for room.
+func (s *Store) withRoomTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, cmp.Or(s.RoomTimeout, defaultRoomTimeout))
+}
+
 // AwaitUnlessFull is Await for requests of callers. They do not wait for room longer than
-// a minute; the agent does. Faults: Unavailable.
+// RoomTimeout; the agent does. Faults: Unavailable.
 func (s *Store) AwaitUnlessFull(ctx context.Context, id identity.AgentID, done func(Agent) bool) (Agent, error) {
-	limited, cancel := context.WithTimeout(ctx, roomTimeout)
+	limited, cancel := s.withRoomTimeout(ctx)
 	defer cancel()
 	a, err := s.Await(limited, id, done)
 	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"maps"
 	"strings"
 	"unicode"
@@ -31,8 +32,12 @@ const (
 	channelSlack    = "slack"
 )
 
-// maxConfigKeys bounds Config, which is stored in one row.
-const maxConfigKeys = 100
+// Limits of Config, which is stored in one row and read with every look at the agent.
+const (
+	maxConfigKeys   = 100
+	maxConfigBytes  = 64 << 10 // as JSON
+	maxConfigLevels = 32       // of objects and arrays, with the config itself: naive clients die of thousands
+)
 
 // maxModelName is OpenClaw's limit; the longest name in use has 60 characters.
 const maxModelName = 200
@@ -118,6 +123,11 @@ func (c Config) validate(problems fault.Fields, urls URLChecker) {
 	if len(c) > maxConfigKeys {
 		problems.Add("config", "must have at most %d keys", maxConfigKeys)
 	}
+	if !nestsAtMost(map[string]any(c), maxConfigLevels) {
+		problems.Add("config", "must have at most %d levels of objects and arrays", maxConfigLevels)
+	} else if text, err := json.Marshal(c); err != nil || len(text) > maxConfigBytes {
+		problems.Add("config", "must take at most %d bytes as JSON; this one takes %d", maxConfigBytes, len(text))
+	}
 	for _, key := range []string{keyProvider, keyModel, keyBaseURL} {
 		if v, ok := c[key]; ok {
 			if s, isText := v.(string); !isText || s == "" || len(s) > 2048 {
@@ -152,6 +162,28 @@ func (c Config) validate(problems fault.Fields, urls URLChecker) {
 	}
 	c.validateChannels(problems)
 	c.validateEgress(problems)
+}
+
+// nestsAtMost reports whether a decoded JSON value has at most this many levels of objects
+// and arrays.
+func nestsAtMost(v any, levels int) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, e := range v {
+			if !nestsAtMost(e, levels-1) {
+				return false
+			}
+		}
+	case []any:
+		for _, e := range v {
+			if !nestsAtMost(e, levels-1) {
+				return false
+			}
+		}
+	default:
+		return true
+	}
+	return levels > 0
 }
 
 func (c Config) validateChannels(problems fault.Fields) {

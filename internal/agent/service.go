@@ -184,7 +184,7 @@ func (s *Service) reserve(ctx context.Context, actor identity.Actor, a Agent) er
 	if err := s.checkPlan(ctx, s.db, actor.AccountID); err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(ctx, roomTimeout)
+	limited, cancel := s.store.withRoomTimeout(ctx)
 	defer cancel()
 	err := s.admission.Reserve(limited, a.AccountID, a.ID)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {

@@ -20,6 +20,10 @@ import (
 // Store reads and writes the agents table. Methods that take a Reader or a
 // Tx belong to what the caller does; the others run their own.
 type Store struct {
+	// RoomTimeout is how long a request waits for room; 0: a minute. It is set before the
+	// store is used.
+	RoomTimeout time.Duration
+
 	db     *database.DB
 	events *event.Log
 }
@@ -275,6 +279,13 @@ func (s *Store) updateStatus(ctx context.Context, tx *database.Tx, a Agent) erro
 		a.Server, a.Place, a.SpecDigest, database.Millis(a.StartedAt), database.Millis(a.StoppedAt),
 		failures, a.Retry.Unready.Milliseconds(), database.Millis(a.Retry.NextTryAt), a.Retry.MissedHealthChecks,
 		a.ID, a.Generation, a.Lease.Holder, a.Lease.Number))
+}
+
+// CheckHeld returns ErrOutdated if a's desired state or lease has changed since it was read.
+func (s *Store) CheckHeld(ctx context.Context, tx *database.Tx, a Agent) error {
+	n, err := database.One(ctx, tx, database.Scalar[int64],
+		`SELECT COUNT(*) FROM agents WHERE id = $1 AND generation = $2 AND holder = $3 AND lease_number = $4`, a.ID, a.Generation, a.Lease.Holder, a.Lease.Number)
+	return checkHeld(n, err)
 }
 
 // checkHeld returns ErrOutdated if a write of a holder changed no row.

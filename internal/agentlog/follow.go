@@ -20,6 +20,7 @@ const (
 // and drops the oldest when it is full: a slow reader never delays the log.
 type queue struct {
 	maxLines int
+	maxBytes int
 	changed  chan struct{}
 
 	mu      sync.Mutex
@@ -33,19 +34,24 @@ type queue struct {
 // newQueue returns a queue that holds the requested tail and the lines that come
 // meanwhile.
 func newQueue(tail int) *queue {
-	return &queue{maxLines: minBehind + max(0, tail), changed: make(chan struct{}, 1)}
+	return &queue{maxLines: minBehind + max(0, tail), maxBytes: maxBehindBytes, changed: make(chan struct{}, 1)}
 }
 
 func (q *queue) push(line string) {
 	q.mu.Lock()
+	q.add(line)
+	q.mu.Unlock()
+	q.signal()
+}
+
+// add is push for a caller that holds mu.
+func (q *queue) add(line string) {
 	q.lines = append(q.lines, line)
 	q.bytes += len(line)
-	for len(q.lines) > q.maxLines || q.bytes > maxBehindBytes {
+	for len(q.lines) > q.maxLines || q.bytes > q.maxBytes {
 		_ = q.removeFirst()
 		q.dropped++
 	}
-	q.mu.Unlock()
-	q.signal()
 }
 
 // removeFirst removes and returns the oldest line. The caller holds mu.

@@ -156,6 +156,14 @@ func (s *Server) setSecrets(ctx context.Context, who access.Principal, in *secre
 	return one(client.SecretsUpdated{Updated: true, NeedsRestart: needsRestart}), nil
 }
 
+func (s *Server) rotateTokens(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.TokensRotated], error) {
+	rotated, err := s.agents.RotateTokens(ctx, who.Actor(), in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return one(rotated), nil
+}
+
 func createdJSON(a agent.Agent) client.CreatedAgent {
 	return client.CreatedAgent{
 		ID: string(a.ID), Name: a.Name, Status: a.Status, Region: a.Region,

@@ -58,6 +58,8 @@ func additions() map[string][]string {
 		"PATCH /v1/agents/{id} data":            {"needsKey"},
 		"GET /v1/agents/{id}/workflow data":     {"workflowMdHash", "workflowMdUpdatedAt"},
 		"GET /v1/agents/{id}/rules/{name} data": {"hash"},
+		"GET /v1/account data.plan.limits":      {"storageBytes"},
+		"GET /v1/account data.usage":            {"storageBytes"},
 		"GET /v1/account data.plan.features":    {"swarms", "knowledge", "custom_skills", "clawhub"},
 		"GET /v1/agents/{id}/skills data.[]":    {"source", "securityScore"},
 		"GET /v1/skills data.[]":                {"trustLevel", "verdict"},

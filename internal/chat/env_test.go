@@ -200,13 +200,13 @@ func (env *testEnv) session(a agent.Agent, in client.ChatRequest) Session {
 }
 
 func (env *testEnv) findOrStart(caller Caller, a agent.Agent, in client.ChatRequest) (v Session, err error) {
-	v, isNew, err := env.sessionOf(env.timeout(), caller, a, in)
-	if err == nil && isNew {
-		err = env.db.Tx(env.timeout(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
-			v, err = findOrInsertSession(env.timeout(), tx, v)
-			return err
-		})
+	if in.SessionID != "" {
+		return env.namedSession(env.timeout(), caller, a, in)
 	}
+	err = env.db.Tx(env.timeout(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
+		v, err = findOrInsertSession(env.timeout(), tx, newSession(caller, a, in.PeerID))
+		return err
+	})
 	return v, err
 }
 

@@ -51,6 +51,7 @@ const (
 // Why a turn ended.
 const (
 	stopCompleted   = "completed"
+	stopTruncated   = "truncated" // the answer was too long
 	stopCancelled   = "cancelled"
 	stopInterrupted = "interrupted" // its server stopped or died
 	stopExpired     = "expired"     // no server ran for too long
@@ -141,7 +142,7 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 // starts the session if it is the owner's first. The turn runs when the earlier turns of
 // the session have ended, whether or not somebody follows it.
 // Faults: Invalid, with every invalid field; NotFound, for the agent or the session;
-// Conflict, if the session belongs to a channel; NotRunning; RateLimited, if too many
+// PlanLimit, if the account stores too much; Conflict, if the session belongs to a channel; NotRunning; RateLimited, if too many
 // turns are queued; Unavailable, if the server stops or agents cannot be isolated.
 func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.AgentID, in client.ChatRequest) (Turn, error) {
 	a, err := s.agents.Find(ctx, caller.AccountID, agentID)
@@ -164,12 +165,17 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	if s.runs.isStopped() {
 		return Turn{}, errStopped
 	}
-	session, isNew, err := s.sessionOf(ctx, caller, a, in)
-	if err != nil {
+	if err := s.checkQuota(ctx, a.AccountID, len(in.Message)); err != nil {
 		return Turn{}, err
 	}
 	if err := s.agents.WithholdEdits(ctx, a); err != nil {
 		return Turn{}, err
+	}
+	session := newSession(caller, a, in.PeerID)
+	if in.SessionID != "" {
+		if session, err = s.namedSession(ctx, caller, a, in); err != nil {
+			return Turn{}, err
+		}
 	}
 	t := Turn{
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, CreatedAt: now(),
@@ -188,7 +194,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 			t, repeated = earlier, ok
 			return err
 		}
-		if isNew {
+		if in.SessionID == "" {
 			if session, err = findOrInsertSession(ctx, tx, session); err != nil {
 				return err
 			}
@@ -206,6 +212,14 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 		s.accepted(t, session, a)
 	}
 	return t, nil
+}
+
+// checkQuota returns nil if an account may store so many bytes more. Faults: PlanLimit.
+func (s *Service) checkQuota(ctx context.Context, account identity.AccountID, more int) error {
+	if s.quota == nil {
+		return nil
+	}
+	return s.quota.CheckStorage(ctx, s.db, account, int64(more))
 }
 
 // turnCreated is the event of a turn whose request has an idempotency key. Other turns
@@ -251,32 +265,23 @@ func queueFull(format string, limit int) error {
 	return f
 }
 
-// sessionOf returns the session that a message belongs to: the one that it names,
-// otherwise the owner's latest. If there is none, it returns a new one, which is not
-// stored.
-func (s *Service) sessionOf(ctx context.Context, caller Caller, a agent.Agent, in client.ChatRequest) (_ Session, isNew bool, err error) {
-	if in.SessionID != "" {
-		found, err := findSession(ctx, s.db, caller, a.ID, identity.SessionID(in.SessionID), in.PeerID)
-		switch {
-		case err != nil:
-		case found.Channel != apiChannel:
-			err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
-		case found.Entry == openclaw.Main && a.Config.SharedMode():
-			err = fault.New(fault.Conflict, "This session was started before config.sharedMode was set, with rights that nobody has now. Start a new session.")
-		}
-		return found, false, err
+// namedSession returns the session that a message names. Faults: NotFound; Conflict, if the
+// message cannot be sent to it.
+func (s *Service) namedSession(ctx context.Context, caller Caller, a agent.Agent, in client.ChatRequest) (Session, error) {
+	found, err := findSession(ctx, s.db, caller, a.ID, identity.SessionID(in.SessionID), in.PeerID)
+	switch {
+	case err != nil:
+	case found.Channel != apiChannel:
+		err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
+	case found.Entry == openclaw.Main && a.Config.SharedMode():
+		err = fault.New(fault.Conflict, "This session was started before config.sharedMode was set, with rights that nobody has now. Start a new session.")
 	}
-	initial := newSession(caller, a, in.PeerID)
-	found, err := latestSession(ctx, s.db, initial)
-	if errors.Is(err, sql.ErrNoRows) {
-		return initial, true, nil
-	}
-	return found, false, err
+	return found, err
 }
 
 // findOrInsertSession returns the latest session of the owner of initial, or stores
-// initial: concurrent first messages of an owner share the session that one of them
-// starts.
+// initial if there is none: concurrent first messages of an owner share the session that
+// one of them starts.
 func findOrInsertSession(ctx context.Context, tx *database.Tx, initial Session) (Session, error) {
 	found, err := latestSession(ctx, tx, initial)
 	if !errors.Is(err, sql.ErrNoRows) {

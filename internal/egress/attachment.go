@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"net"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -34,18 +34,21 @@ type attachment struct {
 	closed   bool // guarded by starting
 	group    sync.WaitGroup
 
-	routing sync.Mutex // held while routes are set
-	stale   bool       // the routes are not those of the policy; guarded by routing
+	following atomic.Bool // the policy is to be read
+	reading   sync.Mutex  // held while the policy is read and applied
+	routing   sync.Mutex  // held while routes are set
+	stale     atomic.Bool // the routes are not those of the policy
 
-	mu      sync.Mutex
-	account identity.AccountID   // guarded by mu
-	policy  Policy               // guarded by mu
-	flows   map[*flow]struct{}   // open connections; guarded by mu
-	counted *batch               // without what open connections have; guarded by mu
-	told    map[refusedKey]bool  // refusals that the event log has; guarded by mu
-	toldAt  time.Time            // when told was last emptied; guarded by mu
-	limited map[string]time.Time // when a limit was last logged; guarded by mu
-	events  *rate.Limiter
+	mu        sync.Mutex
+	account   identity.AccountID   // guarded by mu
+	policy    Policy               // guarded by mu
+	hasPolicy bool                 // policy was set; guarded by mu
+	flows     map[*flow]struct{}   // open connections; guarded by mu
+	counted   *batch               // without what open connections have; guarded by mu
+	told      map[refusedKey]bool  // refusals that the event log has; guarded by mu
+	toldAt    time.Time            // when told was last emptied; guarded by mu
+	logged    map[string]time.Time // when something was last logged; guarded by mu
+	events    *rate.Limiter
 }
 
 const (
@@ -55,7 +58,7 @@ const (
 	// once in tellAgain.
 	eventsAnHour = 30
 	tellAgain    = time.Hour
-	// logAgain is how often a limit that is hit is logged.
+	// logAgain is how often the log says the same of an agent, which may cause it.
 	logAgain = time.Minute
 	// burstQueries is how many DNS queries may come at once, in seconds of their limit.
 	burstQueries = 4
@@ -67,7 +70,7 @@ func (m *Manager) newAttachment(id identity.AgentID, n Network) *attachment {
 	a := &attachment{
 		m: m, id: id, network: n, names: newNames(m.limits.Names), lookups: make(chan struct{}, maxLookups),
 		queries: rate.NewLimiter(rate.Limit(m.limits.QueriesPerSecond), burstQueries*m.limits.QueriesPerSecond),
-		policy:  Policy{Mode: None}, flows: map[*flow]struct{}{}, counted: newBatch(), told: map[refusedKey]bool{}, limited: map[string]time.Time{},
+		policy:  Policy{Mode: None}, flows: map[*flow]struct{}{}, counted: newBatch(), told: map[refusedKey]bool{}, logged: map[string]time.Time{},
 		events: rate.NewLimiter(rate.Every(time.Hour/eventsAnHour), eventsAnHour),
 	}
 	if per := m.limits.BytesPerSecond; per > 0 {
@@ -80,12 +83,7 @@ func (m *Manager) newAttachment(id identity.AgentID, n Network) *attachment {
 // start serves once the policy and the names are read. Connections wait in the backlog
 // until then.
 func (a *attachment) start() {
-	a.starting.Lock()
-	defer a.starting.Unlock()
-	if a.closed {
-		return
-	}
-	a.group.Go(func() {
+	a.spawn(func() {
 		for {
 			err := a.load()
 			if err == nil {
@@ -101,26 +99,55 @@ func (a *attachment) start() {
 				return
 			}
 		}
-		a.applyRoutes()
 		a.group.Go(func() { a.serveDNS(a.network.DNS) })
 		a.accept(a.network.Out)
 	})
 }
 
-func (a *attachment) load() error {
-	account, p, err := a.m.policy(a.ctx, a.id)
-	if err != nil {
-		return err
+// spawn runs f, which close waits for. It does not after close.
+func (a *attachment) spawn(f func()) {
+	a.starting.Lock()
+	defer a.starting.Unlock()
+	if !a.closed {
+		a.group.Go(f)
 	}
+}
+
+func (a *attachment) load() error {
 	stored, err := a.m.readNames(a.ctx, a.id)
 	if err != nil {
 		return err
 	}
 	a.names.load(stored)
+	return a.readPolicy()
+}
+
+// follow reads the policy again, without making the caller wait.
+func (a *attachment) follow() {
+	if a.following.Swap(true) {
+		return // another one has not begun to read
+	}
+	a.spawn(func() {
+		err := a.readPolicy()
+		if err != nil && a.ctx.Err() == nil && !errors.Is(err, sql.ErrNoRows) {
+			a.warn("an agent's egress policy could not be read: it stays as it was", "error", err)
+		}
+	})
+}
+
+// readPolicy applies the policy of the agent's record.
+func (a *attachment) readPolicy() error {
+	a.reading.Lock() // what is read last is applied last
+	defer a.reading.Unlock()
+	a.following.Store(false)
+	account, p, err := a.m.policy(a.ctx, a.id)
+	if err != nil {
+		return err
+	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.account = account
-	a.policy = p
+	a.mu.Unlock()
+	a.setPolicy(p)
 	return nil
 }
 
@@ -159,8 +186,8 @@ func (a *attachment) currentPolicy() Policy {
 
 func (a *attachment) setPolicy(p Policy) {
 	a.mu.Lock()
-	changed := a.policy.Mode != p.Mode || !slices.Equal(a.policy.Hosts, p.Hosts)
-	a.policy = p
+	changed := !a.hasPolicy || a.policy.Mode != p.Mode || !slices.Equal(a.policy.Hosts, p.Hosts)
+	a.policy, a.hasPolicy = p, true
 	a.mu.Unlock()
 	if !changed {
 		return
@@ -179,18 +206,17 @@ func (a *attachment) applyRoutes() {
 	a.routing.Lock()
 	defer a.routing.Unlock()
 	err := a.network.SetRoutes(a.ctx, a.currentPolicy().routes())
-	a.stale = err != nil
+	a.stale.Store(err != nil)
 	if err != nil && a.ctx.Err() == nil {
 		a.m.log.ErrorContext(a.ctx, "the routes of an agent's network could not be set, retrying", "agent", a.id, "error", err)
 	}
 }
 
+// retryRoutes sets the routes if they could not be set before, without making the caller
+// wait.
 func (a *attachment) retryRoutes() {
-	a.routing.Lock()
-	stale := a.stale
-	a.routing.Unlock()
-	if stale {
-		a.applyRoutes()
+	if a.stale.Load() {
+		a.spawn(a.applyRoutes)
 	}
 }
 
@@ -250,15 +276,21 @@ func (a *attachment) refuse(d destination, r *refusal) {
 
 // hitLimit logs whose limit was hit.
 func (a *attachment) hitLimit(limit string, n int) {
-	now := time.Now()
+	a.warn("an agent has reached a limit of its network", "limit", limit, "at", n)
+}
+
+// warn logs a message about the agent, but the same again only after a while. What follows
+// the message are attributes; the first one's value tells messages apart.
+func (a *attachment) warn(message string, attributes ...any) {
+	now, key := time.Now(), message+fmt.Sprint(attributes[1])
 	a.mu.Lock()
-	again := now.Sub(a.limited[limit]) < logAgain
+	again := now.Sub(a.logged[key]) < logAgain
 	if !again {
-		a.limited[limit] = now
+		a.logged[key] = now
 	}
 	a.mu.Unlock()
 	if !again {
-		a.m.log.WarnContext(a.ctx, "an agent has reached a limit of its network", "agent", a.id, "limit", limit, "at", n)
+		a.m.log.WarnContext(a.ctx, message, append([]any{"agent", a.id}, attributes...)...)
 	}
 }
 
@@ -288,6 +320,3 @@ func (a *attachment) take() *batch {
 	}
 	return b
 }
-
-// listenerClosed reports whether accepting has ended.
-func listenerClosed(err error) bool { return errors.Is(err, net.ErrClosed) }

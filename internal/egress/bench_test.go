@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -37,13 +39,19 @@ func sink(b *testing.B, size int) net.Addr {
 	return l.Addr()
 }
 
+// sinkBlock is what a sink sends.
+var sinkBlock = make([]byte, 256<<10)
+
 func serveSink(c net.Conn, size int) {
 	defer func() { _ = c.Close() }()
+	if size == unreadSize { // its buffers are elsewhere
+		_ = c.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	}
 	command := make([]byte, 1)
 	if _, err := io.ReadFull(c, command); err != nil {
 		return
 	}
-	block := make([]byte, 256<<10)
+	block := sinkBlock
 	if command[0] == 'd' {
 		for sent := 0; sent < size; {
 			n, err := c.Write(block[:min(len(block), size-sent)])
@@ -54,6 +62,7 @@ func serveSink(c net.Conn, size int) {
 		}
 		return
 	}
+	block = make([]byte, len(sinkBlock))
 	for got := 0; got < size; {
 		n, err := c.Read(block)
 		if err != nil {
@@ -231,4 +240,63 @@ func BenchmarkIdleConnections(b *testing.B) {
 	b.ReportMetric(perConnection/float64(b.N), "KB/connection") // with the echo server's half of it
 	b.ReportMetric(perAgent/float64(b.N), "KB/agent")
 	b.ReportMetric(0, "ns/op")
+}
+
+const unreadSize = 1 << 30
+
+// BenchmarkUnreadDownloads measures what an agent can make the server and the kernel keep:
+// it opens 1,000 downloads and reads none. In a namespace the kernel keeps less, because
+// the agent's own buffers are bounded there.
+func BenchmarkUnreadDownloads(b *testing.B) {
+	var total float64
+	for b.Loop() {
+		n := newNet(b, "open", unlimited)
+		n.At(public+":22", sink(b, unreadSize))
+		before := tcpMemory(b) + heapInUse()
+		var open []net.Conn
+		for range 1000 {
+			c := n.Connect(addrPort(public + ":22"))
+			_ = c.SetReadBuffer(64 << 10) // as in a namespace
+			if _, err := c.Write([]byte{'d'}); err == nil {
+				open = append(open, c)
+			}
+		}
+		last := 0.0
+		await(b, "the memory grows no more", func() bool {
+			time.Sleep(200 * time.Millisecond)
+			now := tcpMemory(b) + heapInUse()
+			grown := now > last*1.01
+			last = max(last, now)
+			return !grown
+		})
+		total += last - before
+		for _, c := range open {
+			_ = c.Close()
+		}
+		n.manager.Detach(testAgent)
+	}
+	b.ReportMetric(total/float64(b.N), "MB")
+	b.ReportMetric(0, "ns/op")
+}
+
+func heapInUse() float64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapInuse+m.StackInuse) / 1e6
+}
+
+// tcpMemory returns what the kernel uses for TCP, of the whole machine, in MB.
+func tcpMemory(b *testing.B) float64 {
+	b.Helper()
+	text, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		b.Skip(err)
+	}
+	_, after, _ := strings.Cut(string(text), "TCP: ")
+	var inUse, orphan, timeWait, alloc, pages int
+	if _, err := fmt.Sscanf(after, "inuse %d orphan %d tw %d alloc %d mem %d", &inUse, &orphan, &timeWait, &alloc, &pages); err != nil {
+		b.Skip(err)
+	}
+	return float64(pages*os.Getpagesize()) / 1e6
 }

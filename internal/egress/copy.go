@@ -37,15 +37,19 @@ func newBuffer(size int) *[]byte {
 // copyBoth copies in both directions until both have ended. The end of one is passed on,
 // and the other continues. An error resets both sides.
 func (f *flow) copyBoth(remote *net.TCPConn) {
-	for _, c := range []*net.TCPConn{f.client, remote} {
-		_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive})
-		_ = c.SetReadBuffer(socketBuffer)
-		_ = c.SetWriteBuffer(socketBuffer)
-	}
+	prepare(f.client, insideBuffer)
+	prepare(remote, outsideBuffer)
 	var incoming sync.WaitGroup
 	incoming.Go(func() { f.endOf(f.receive(remote), f.client) })
 	f.endOf(f.send(remote), remote)
 	incoming.Wait()
+}
+
+// prepare sets what a connection may cost. It works without that, so errors are ignored.
+func prepare(c *net.TCPConn, buffer int) {
+	_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive})
+	_ = c.SetReadBuffer(buffer)
+	_ = c.SetWriteBuffer(buffer)
 }
 
 // endOf passes on the end of a direction.

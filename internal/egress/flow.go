@@ -16,9 +16,12 @@ import (
 const (
 	// keepAlive finds hosts that have gone.
 	keepAlive = 30 * time.Second
-	// socketBuffer bounds what the kernel keeps of a connection whose reader is slow. It
-	// allows 5 MB/s at 50 ms.
-	socketBuffer = 256 << 10
+	// outsideBuffer bounds what the kernel keeps of a connection whose reader is slow. It
+	// allows 4 MB/s at 50 ms.
+	outsideBuffer = 192 << 10
+	// insideBuffer is the same towards the agent, where there is no delay. The kernel
+	// doubles both.
+	insideBuffer = 64 << 10
 	// acceptRetry is how long accepting waits after an error, such as that there are no
 	// descriptors left.
 	acceptRetry = 50 * time.Millisecond
@@ -44,10 +47,10 @@ func (a *attachment) accept(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			if a.ctx.Err() != nil || listenerClosed(err) {
+			if a.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			a.m.log.WarnContext(a.ctx, "accepting an agent's connection failed, retrying", "agent", a.id, "error", err)
+			a.warn("accepting an agent's connection failed, retrying", "error", err)
 			select {
 			case <-time.After(acceptRetry):
 				continue
@@ -68,7 +71,7 @@ func (a *attachment) accept(l net.Listener) {
 func (a *attachment) admit(c *net.TCPConn) {
 	to, err := a.m.original(c)
 	if err != nil {
-		a.m.log.WarnContext(a.ctx, "the destination of an agent's connection is not known", "agent", a.id, "error", err)
+		a.warn("the destination of an agent's connection is not known", "error", err)
 		abort(c)
 		return
 	}

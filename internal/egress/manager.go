@@ -86,6 +86,8 @@ type Manager struct {
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	original func(*net.TCPConn) (netip.AddrPort, error)
 
+	changes *event.PrefixSubscription // from the start: no change is missed before Run
+
 	writing sync.Mutex // held by Flush
 
 	mu      sync.Mutex
@@ -113,7 +115,7 @@ func NewManager(s Settings) *Manager {
 	}
 	return &Manager{
 		db: s.DB, events: s.Events, log: s.Log, policy: s.Policy, private: s.Private, own: s.Own, limits: s.Limits, resolver: s.Resolver,
-		dial: s.Dial, original: s.Original, agents: map[identity.AgentID]*attachment{}, pending: newBatch(), deleted: map[identity.AgentID]bool{},
+		dial: s.Dial, original: s.Original, changes: s.Events.SubscribePrefix(event.ReconcilePrefix), agents: map[identity.AgentID]*attachment{}, pending: newBatch(), deleted: map[identity.AgentID]bool{},
 	}
 }
 
@@ -152,6 +154,8 @@ func (m *Manager) Detach(id identity.AgentID) {
 // allow are reset.
 func (m *Manager) SetPolicy(id identity.AgentID, p Policy) {
 	if a := m.attached(id); a != nil {
+		a.reading.Lock()
+		defer a.reading.Unlock()
 		a.setPolicy(p)
 	}
 }
@@ -185,16 +189,17 @@ const (
 // Run applies changes of policies, closes idle connections and stores what was counted,
 // until ctx ends. Then it ends serving every network.
 func (m *Manager) Run(ctx context.Context) error {
-	changes := m.events.SubscribePrefix(event.ReconcilePrefix)
-	defer changes.Close()
+	defer m.changes.Close()
 	flush, idle := time.NewTicker(flushInterval), time.NewTicker(min(idleInterval, m.limits.IdleTimeout))
 	defer flush.Stop()
 	defer idle.Stop()
 	for {
 		select {
-		case <-changes.Ready():
-			for _, t := range changes.Take() {
-				m.applyChange(ctx, identity.AgentID(t.ID()))
+		case <-m.changes.Ready():
+			for _, t := range m.changes.Take() {
+				if a := m.attached(identity.AgentID(t.ID())); a != nil {
+					a.follow()
+				}
 			}
 		case <-flush.C:
 			if err := m.Flush(ctx); err != nil && ctx.Err() == nil {
@@ -214,22 +219,6 @@ func (m *Manager) Run(ctx context.Context) error {
 			return m.Flush(last)
 		}
 	}
-}
-
-// applyChange reads the policy of an agent again. What cannot be read stays as it is.
-func (m *Manager) applyChange(ctx context.Context, id identity.AgentID) {
-	a := m.attached(id)
-	if a == nil {
-		return
-	}
-	_, p, err := m.policy(ctx, id)
-	if err != nil {
-		if ctx.Err() == nil {
-			m.log.WarnContext(ctx, "an agent's egress policy could not be read: it stays as it was", "agent", id, "error", err)
-		}
-		return
-	}
-	a.setPolicy(p)
 }
 
 // collect moves what an attachment has counted to what is to be stored.

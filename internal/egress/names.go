@@ -159,17 +159,6 @@ func (n *names) takeDirty() map[string]*name {
 	return taken
 }
 
-// restoreDirty takes back what could not be stored, except for what is newer.
-func (n *names) restoreDirty(taken map[string]*name) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for text, e := range taken {
-		if _, newer := n.dirty[text]; !newer {
-			n.dirty[text] = e
-		}
-	}
-}
-
 func toAddr(a uint32) netip.Addr {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], a)

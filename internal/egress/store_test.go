@@ -160,3 +160,63 @@ func TestReportIsOfTheAccount(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// A damaged row hides nothing else.
+func TestDamagedRows(t *testing.T) {
+	n := newNet(t, []any{"*.example.com", public})
+	n.At(public+":22", echo(t))
+	n.At(public+":25", echo(t))
+	speak(t, n.Connect(addrPort(public+":22")), "a connection")
+	speak(t, n.Connect(addrPort(public+":25")), "another one")
+	known := n.Query("a.example.com", dnsmessage.TypeA).Addr
+	n.Query("b.example.com", dnsmessage.TypeA)
+	n.Query("c.example.org", dnsmessage.TypeA)
+	n.report()
+	err := n.db.Tx(t.Context(), "egress.test_damage", func(ctx context.Context, tx *database.Tx) error {
+		for _, damage := range []string{
+			`UPDATE egress_names SET address = '{damaged' WHERE name = 'b.example.com'`,
+			`UPDATE egress_destinations SET bytes_in = '{damaged' WHERE port = 22`,
+			`UPDATE egress_refused SET last_at = '{damaged'`,
+		} {
+			if _, err := tx.ExecContext(ctx, damage); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.startServer()
+	if a := n.Query("a.example.com", dnsmessage.TypeA).Addr; a != known {
+		t.Errorf("a name has another address: %s, before %s", a, known)
+	}
+	if a := n.Query("b.example.com", dnsmessage.TypeA); !inNames(a) {
+		t.Errorf("the name of a damaged row: %+v", a)
+	}
+	if r := n.report(); len(r.Destinations) != 2 || len(r.Refused) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Run applies what the record says after a notification, also of one that came before Run.
+func TestRunFollowsTheRecord(t *testing.T) {
+	n := newNet(t, "none")
+	await(t, "the network is served", func() bool { return n.Query("a.example.com", dnsmessage.TypeA).RCode == dnsmessage.RCodeNameError })
+	n.setRecord("model")
+	n.events.Notify(event.ReconcileTopic(testAgent))
+	n.setRecord([]any{"a.example.com"})
+	n.runManager()
+	await(t, "the name is answered", func() bool { return n.Query("a.example.com", dnsmessage.TypeA).Addr.IsValid() })
+	n.setRecord([]any{"b.example.com"})
+	n.events.Notify(event.ReconcileTopic(testAgent))
+	await(t, "the name is not answered any more", func() bool { return !n.Query("a.example.com", dnsmessage.TypeA).Addr.IsValid() })
+}
+
+// setRecord changes what the agent's record says.
+func (n *testNet) setRecord(policy any) {
+	p := mustParse(n.t, policy)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.policy = p
+}

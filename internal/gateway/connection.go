@@ -111,12 +111,13 @@ func (m *Manager) Client(ctx context.Context, a agent.Agent) (*openclaw.Gateway,
 	if c != nil && c.place == a.Place {
 		return c.Gateway, nil
 	}
-	token, err := m.vault.Token(ctx, m.db, a.AccountID, vault.OfAgent(a.ID), purposeGateway)
+	tokens, err := m.vault.HeldTokens(ctx, m.db, a.AccountID, vault.OfAgent(a.ID), purposeGateway)
 	if err != nil {
 		return nil, fmt.Errorf("gateway token: %w", err)
 	}
 	dial := func(ctx context.Context) (net.Conn, error) { return m.driver.Dial(ctx, a.Place, a.ID) }
-	c = &gatewayClient{openclaw.NewGateway(dial, token), a.Place}
+	c = &gatewayClient{openclaw.NewGateway(dial, tokens[0], tokens[1:]...), a.Place}
+	c.LimitMemory(m.memory, string(a.ID))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other := m.clients[a.ID]; other != nil {

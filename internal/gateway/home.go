@@ -18,6 +18,7 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -273,8 +274,28 @@ func (m *Manager) syncSecrets(ctx context.Context, a agent.Agent) error {
 		return err
 	}
 	current := parseSpecDigest(a.SpecDigest)
-	if current.gateway != desired.gateway || current.secrets == desired.secrets {
+	if current.gateway != desired.gateway {
 		return nil
+	}
+	if current.secrets != desired.secrets {
+		if err := m.replaceSecrets(ctx, a, c, spec, desired); err != nil {
+			return err
+		}
+	}
+	generation, held := c.own.Generation()
+	if held {
+		return nil
+	}
+	return m.db.Tx(ctx, "gateway.confirm_tokens", func(ctx context.Context, tx *database.Tx) error {
+		return m.vault.ConfirmTokens(ctx, tx, a.AccountID, vault.OfAgent(a.ID), generation)
+	})
+}
+
+// replaceSecrets gives a running gateway its secrets file of spec.
+func (m *Manager) replaceSecrets(ctx context.Context, a agent.Agent, c credentials, spec runtime.Spec, desired specDigest) error {
+	token, err := c.token(purposeGateway)
+	if err != nil {
+		return err
 	}
 	m.secretsVersion.Add(1)
 	if err := m.driver.PutSecrets(ctx, a.Place, a.ID, spec.Secrets); err != nil {
@@ -286,7 +307,7 @@ func (m *Manager) syncSecrets(ctx context.Context, a agent.Agent) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
-	if err := gateway.ReloadSecrets(limited); err != nil {
+	if err := gateway.ReloadSecrets(limited, token); err != nil {
 		return fmt.Errorf("make the gateway read its secrets: %w", err)
 	}
 	return m.store.SaveSpecDigest(ctx, a, desired.String())

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
@@ -51,11 +52,13 @@ type Settings struct {
 	DemoKey      vault.Secret   // in dev: a key whose calls go to DemoURL
 	DemoURL      string
 	Contributors []HomeContributor
+	Memory       *budget.Budget // of what gateways send; nil: no limit
 }
 
 // Manager manages the gateways of all agents. It is safe for concurrent use.
 type Manager struct {
 	db           *database.DB
+	memory       *budget.Budget
 	store        *agent.Store
 	events       *event.Log
 	vault        *vault.Vault
@@ -88,7 +91,7 @@ func NewManager(s Settings) *Manager {
 	m := &Manager{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, log: s.Log,
 		wayOut: s.WayOut, tools: s.Tools, telegram: s.Telegram, limits: s.Limits, demoKey: s.DemoKey, demoURL: s.DemoURL,
-		contributors: s.Contributors, homes: newHomeLocks(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
+		contributors: s.Contributors, memory: s.Memory, homes: newHomeLocks(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
 		clients: map[identity.AgentID]*gatewayClient{}, networks: map[identity.AgentID]*network{}, synced: map[identity.AgentID]fileDigests{},
 	}
 	m.calls = newCallListener(func(id identity.AgentID) {

@@ -169,10 +169,16 @@ type callerKey struct{}
 // ConnContext is the http.Server.ConnContext of the server of Calls. Tokens of other
 // agents than the one that has opened a connection are refused on it.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	if c, ok := c.(*call); ok {
-		return context.WithValue(ctx, callerKey{}, c.agent)
+	for {
+		switch outer := c.(type) {
+		case *call:
+			return context.WithValue(ctx, callerKey{}, outer.agent)
+		case interface{ NetConn() net.Conn }:
+			c = outer.NetConn()
+		default:
+			return ctx
+		}
 	}
-	return ctx
 }
 
 // checkConnection reports whether a call with an agent's token may come through its

@@ -95,28 +95,29 @@ func (m *admission) wait(ctx context.Context, q *fairQueue, w *waiter, onWait fu
 	default:
 	}
 	q.remove(w)
-	m.grant() // it may have been in the way of others
 	return err
 }
 
-// grant serves those that need not wait any longer. Nobody overtakes a waiter that
-// needs more memory than is left: it would wait forever. The caller holds mu.
+// grant serves those that need not wait any longer. The caller holds mu.
 func (m *admission) grant() {
-	for w := m.forRoom.peek(); w != nil && m.hasRoom(w.bytes); w = m.forRoom.peek() {
-		m.forRoom.pop()
+	for w := m.forRoom.take(m.hasRoom); w != nil; w = m.forRoom.take(m.hasRoom) {
 		m.set(w.id, w.bytes)
 		close(w.granted)
 	}
-	for m.booting < m.slots && m.forSlot.peek() != nil {
+	for m.booting < m.slots {
+		w := m.forSlot.take(func(*waiter) bool { return true })
+		if w == nil {
+			return
+		}
 		m.booting++
-		close(m.forSlot.pop().granted)
+		close(w.granted)
 	}
 }
 
 // hasRoom reports whether one more gateway fits. One always does: a machine that is too
 // small for what is expected may suffice for what is used. The caller holds mu.
-func (m *admission) hasRoom(bytes int64) bool {
-	return m.memory == 0 || len(m.rooms) == 0 || m.used+bytes <= m.memory
+func (m *admission) hasRoom(w *waiter) bool {
+	return m.memory == 0 || len(m.rooms) == 0 || m.used+w.bytes <= m.memory
 }
 
 func (m *admission) set(id identity.AgentID, bytes int64) {

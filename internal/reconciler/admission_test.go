@@ -172,6 +172,26 @@ func TestRoomIsWhatWasMeasured(t *testing.T) {
 	})
 }
 
+// TestWaiterThatNeverFits: it does not keep others waiting.
+func TestWaiterThatNeverFits(t *testing.T) {
+	agenttest.InBubble(t, func(s *agenttest.Settings) { s.Memory = roomFor(2) }, func(t *testing.T, e *agenttest.Env) {
+		large := e.Create("large")
+		e.Driver.SetUsage(large.ID, 20<<30, time.Second)
+		time.Sleep(time.Minute)
+		e.Stop(large.ID)
+		ada, bob := e.Create("ada"), e.Create("bob")
+		_, err := e.Agents.Start(e.Context(), e.Actor, large.ID)
+		e.Must(err)
+		untilWaiting(e, large.ID)
+		e.Stop(ada.ID)
+		e.Create("eve")
+		e.Stop(bob.ID)
+		if !e.Find(large.ID).WaitsForRoom() {
+			t.Errorf("%+v", e.Find(large.ID))
+		}
+	})
+}
+
 // TestOneAgentAlwaysRuns: on a machine that is too small for what is expected.
 func TestOneAgentAlwaysRuns(t *testing.T) {
 	agenttest.InBubble(t, func(s *agenttest.Settings) { s.Memory = 1 }, func(t *testing.T, e *agenttest.Env) {

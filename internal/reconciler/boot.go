@@ -122,6 +122,9 @@ func (r *Reconciler) stopOld(ctx context.Context, a agent.Agent) error {
 // startGateway starts a new gateway. It saves the place before the start: after a crash
 // between the two the record knows where a gateway may run.
 func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
+	if err := r.gateways.RaiseTokens(ctx, *a); err != nil {
+		return err
+	}
 	spec, digest, err := r.gateways.Spec(ctx, *a)
 	if err != nil {
 		return specFailure(err)

@@ -1,6 +1,10 @@
 package reconciler
 
-import "agento.host/agento/internal/identity"
+import (
+	"slices"
+
+	"agento.host/agento/internal/identity"
+)
 
 // waiter is an agent that waits in a fairQueue.
 type waiter struct {
@@ -29,29 +33,23 @@ func (q *fairQueue) push(w *waiter) {
 	q.waiters[w.account] = append(q.waiters[w.account], w)
 }
 
-// peek returns the waiter that is served next, or nil.
-func (q *fairQueue) peek() *waiter {
-	if len(q.accounts) == 0 {
-		return nil
+// take removes and returns the first waiter that fits, or returns nil. Its account is
+// served again after the others. Those that do not fit keep their turn, and let others
+// pass: otherwise one that never fits would keep all of them waiting.
+func (q *fairQueue) take(fits func(*waiter) bool) *waiter {
+	for _, account := range q.accounts {
+		i := slices.IndexFunc(q.waiters[account], fits)
+		if i < 0 {
+			continue
+		}
+		w := q.waiters[account][i]
+		q.remove(w)
+		if len(q.waiters[account]) > 0 {
+			q.accounts = append(without(q.accounts, account), account)
+		}
+		return w
 	}
-	return q.waiters[q.accounts[0]][0]
-}
-
-// pop removes the waiter that is served next. Its account is served again after the
-// others.
-func (q *fairQueue) pop() *waiter {
-	w := q.peek()
-	if w == nil {
-		return nil
-	}
-	q.accounts = q.accounts[1:]
-	if left := q.waiters[w.account][1:]; len(left) > 0 {
-		q.waiters[w.account] = left
-		q.accounts = append(q.accounts, w.account)
-	} else {
-		delete(q.waiters, w.account)
-	}
-	return w
+	return nil
 }
 
 // remove removes a waiter that waits no longer.

@@ -39,6 +39,10 @@ import (
 // removes the agent.
 type Eraser func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error
 
+// Emptier removes much of what another package keeps of an agent before that transaction,
+// in many short ones: others must not wait for the deletion of an agent that has a lot.
+type Emptier func(ctx context.Context, account identity.AccountID, id identity.AgentID) error
+
 // defaultServer is the default of Settings.Server.
 const defaultServer = "local"
 
@@ -56,6 +60,7 @@ type Settings struct {
 	Gateways  *gateway.Manager
 	Logs      *agentlog.Service // shown with errors
 	Erasers   []Eraser
+	Emptiers  []Emptier
 	Log       *slog.Logger
 
 	// Note keeps what an operator must know about agents that the records do not know,
@@ -81,6 +86,7 @@ type Reconciler struct {
 	gateways  *gateway.Manager
 	logs      *agentlog.Service
 	erasers   []Eraser
+	emptiers  []Emptier
 	log       *slog.Logger
 	timing    Timing
 	server    string
@@ -136,7 +142,7 @@ func New(s Settings) *Reconciler {
 	}
 	return &Reconciler{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
-		logs: s.Logs, erasers: s.Erasers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
+		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, holder: uuid.NewString(),
 		admission: newAdmission(s.Memory, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
 	}

@@ -135,6 +135,11 @@ func (r *Reconciler) remove(ctx context.Context, a agent.Agent) error {
 		return err
 	}
 	return r.gateways.Remove(ctx, a, func(ctx context.Context) error {
+		for _, empty := range r.emptiers {
+			if err := empty(database.UseReserve(ctx), a.AccountID, a.ID); err != nil {
+				return err
+			}
+		}
 		return r.db.Tx(database.UseReserve(ctx), "reconciler.remove", func(ctx context.Context, tx *database.Tx) error {
 			tx.Erase()
 			if err := r.erase(ctx, tx, a); err != nil {

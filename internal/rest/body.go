@@ -15,8 +15,9 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-// maxBodyTime is how long a client may take to send a body.
-const maxBodyTime = 30 * time.Second
+// bodyStallTime is how long a client may send nothing of a body. After the first bytes,
+// budget.Timed moves the deadline.
+const bodyStallTime = 30 * time.Second
 
 // maxUnusedBody is how much is read of a body that the route does not take;
 // net/http reads no more either.
@@ -25,35 +26,6 @@ const maxUnusedBody = 256 << 10
 // maxValues is the largest number of values in a body. It is more than any request
 // needs: 100 chunks of knowledge with 2,000 values each.
 const maxValues = 200_000
-
-// limitBodyTime sets the read deadline of a request with a body. net/http reads a
-// body to its end before it answers, even if no route takes it or the caller was
-// refused, and without a deadline it would wait for it for ever.
-func limitBodyTime(w http.ResponseWriter, r *http.Request) {
-	if r.Body == nil || r.Body == http.NoBody {
-		return
-	}
-	ctl := http.NewResponseController(w)
-	_ = ctl.SetReadDeadline(time.Now().Add(maxBodyTime)) // refused only by writers without a connection
-	r.Body = &timedBody{ReadCloser: r.Body, ctl: ctl}
-}
-
-// timedBody lifts the read deadline when the body has been read to its end. Left in
-// place, the deadline would end the request's context when it passes: net/http goes
-// on reading, to notice a client that disconnects.
-type timedBody struct {
-	io.ReadCloser
-	ctl *http.ResponseController
-}
-
-// Read implements io.Reader.
-func (b *timedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		_ = b.ctl.SetReadDeadline(time.Time{}) // refused only by writers without a connection
-	}
-	return n, err
-}
 
 // discardBody reads a body that the route does not take.
 func discardBody(r *http.Request) {

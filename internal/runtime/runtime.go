@@ -134,6 +134,19 @@ type Watcher interface {
 	Watch(ctx context.Context, place Place, id identity.AgentID) error
 }
 
+// Examiner is implemented by drivers that can check what running gateways really have.
+type Examiner interface {
+	// Examine checks that the processes of every running gateway are isolated as the
+	// driver promises.
+	Examine(ctx context.Context) ([]Examination, error)
+}
+
+// Examination is the result of the checks of one running gateway.
+type Examination struct {
+	ID     identity.AgentID
+	Checks []Check
+}
+
 // Runner is implemented by drivers that have regular work to do.
 type Runner interface {
 	// Run does the driver's regular work until ctx ends. The server calls it
@@ -192,7 +205,8 @@ func (e *DiskError) Error() string {
 	return fmt.Sprintf("the agent's files exceed its limits: %d bytes in %d files", e.Used.Bytes, e.Used.Files)
 }
 
-// Check is the result of one check of the machine that a driver is to use.
+// Check is the result of one check of the machine that a driver is to use, or of a running
+// gateway.
 type Check struct {
 	Name  string // what was checked
 	State string
@@ -227,7 +241,7 @@ type Entry struct {
 	ModTime time.Time
 }
 
-// Spec describes a gateway. In Args and in the values of Env the driver replaces
+// Spec describes a gateway. In Args, in the values of Env and in Files the driver replaces
 // HomePath, Port, SecretsPath and ServerAddr by the values that hold inside the
 // gateway, which may see other paths and another network than the server does.
 type Spec struct {
@@ -239,7 +253,7 @@ type Spec struct {
 	Limits  Limits
 }
 
-// Placeholders in Spec.Args and Spec.Env. Some values of Env come from users, so
+// Placeholders in Spec.Args, Spec.Env and Spec.Files. Some values of Env come from users, so
 // the placeholders are texts that nobody writes by accident.
 const (
 	HomePath    = "{agento:home}"

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
@@ -642,5 +643,30 @@ func TestConcurrentUploadsOfOneVersionStoreOne(t *testing.T) {
 	wg.Wait()
 	if n := stored.Load(); n != 1 {
 		t.Errorf("version 1.0.0 was stored %d times", n)
+	}
+}
+
+// TestScansOfAnAccountTakeTurns: an upload waits while the account has another skill
+// scanned, and is refused if that takes too long.
+func TestScansOfAnAccountTakeTurns(t *testing.T) {
+	scans := budget.New(budget.Settings{Total: 2, Each: 1, Refusal: "Send one request after the other."})
+	s := newEnv(t, func(s *skill.Settings) { s.Scans = scans })
+	release, err := scans.Acquire(t.Context(), string(account), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upload := func(by identity.Actor) error {
+		_, err := s.Upload(t.Context(), by, skill.Manifest{ID: "a", Name: "A", Version: "1.0.0"}, map[string][]byte{"SKILL.md": []byte("---\nname: a\ndescription: b\n---\nText.")})
+		return err
+	}
+	if err := upload(actor); !fault.Is(err, fault.RateLimited) {
+		t.Errorf("beside another scan: %v", err)
+	}
+	if err := upload(identity.ByKey(otherAccount, "key_2")); err != nil {
+		t.Errorf("another account: %v", err)
+	}
+	release()
+	if err := upload(actor); err != nil {
+		t.Error(err)
 	}
 }

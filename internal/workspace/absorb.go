@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
@@ -241,6 +242,55 @@ func (a *absorption) unrecordedDelivery(ctx context.Context, e edit) (Version, e
 	return v, err
 }
 
+const (
+	// editInterval is the least time between two versions of a document that an agent makes:
+	// what it writes meanwhile replaces the content of the last one.
+	editInterval = time.Minute
+	// maxEdits is how many versions of a document by its agent are kept.
+	maxEdits = 100
+)
+
+// store stores an edit as a version, or as the content of the version that the agent has
+// just made. If the account stores too much, the edit is refused and the version has no
+// number.
+func (a *absorption) store(ctx context.Context, c change) (Version, error) {
+	err := a.checkQuota(ctx, a.tx, a.account, len(c.content))
+	var f *fault.Fault
+	if errors.As(err, &f) && f.Code == fault.PlanLimit {
+		a.result.Refused = append(a.result.Refused, Refusal{Path: string(c.doc), Reason: "does not fit: the account stores as much as its plan allows"})
+		return Version{}, nil
+	}
+	if err != nil {
+		return Version{}, err
+	}
+	newest, err := listVersions(ctx, a.tx, a.account, a.agent, c.doc, 0, 1)
+	if err != nil {
+		return Version{}, err
+	}
+	if len(newest) == 1 && newest[0].takesEdit(c.setAside, time.Now()) {
+		return a.rewrite(ctx, newest[0], c)
+	}
+	v, err := a.write(ctx, a.tx, c)
+	if err != nil {
+		return v, err
+	}
+	return v, deleteOldEdits(ctx, a.tx, a.account, a.agent, c.doc, maxEdits)
+}
+
+// takesEdit reports whether a further edit of the agent replaces the content of its version.
+func (v Version) takesEdit(setAside bool, now time.Time) bool {
+	return v.Actor.Kind == identity.Agent && !v.Deleted && v.SetAside == setAside && v.Current == !setAside && now.Sub(v.At) < editInterval
+}
+
+// rewrite replaces the content of a version.
+func (a *absorption) rewrite(ctx context.Context, v Version, c change) (Version, error) {
+	v.Content, v.Size, v.Hash = c.content, int64(len(c.content)), hashOf(c.content)
+	if !c.setAside {
+		a.events.NotifyAfterCommit(a.tx, event.ReconcileTopic(a.agent))
+	}
+	return v, updateContent(ctx, a.tx, a.account, a.agent, v)
+}
+
 // acceptNewRule accepts a rule that the agent has created, if the agent may have it.
 func (a *absorption) acceptNewRule(ctx context.Context, e edit) error {
 	err := checkAddRule(a.rules, e.doc)
@@ -249,17 +299,18 @@ func (a *absorption) acceptNewRule(ctx context.Context, e edit) error {
 		a.result.Refused = append(a.result.Refused, Refusal{Path: string(e.doc), Reason: f.Message})
 		return nil
 	}
+	accepted := len(a.result.Accepted)
 	if err := a.accept(ctx, e); err != nil {
 		return err
 	}
-	a.rules = append(a.rules, a.result.Accepted[len(a.result.Accepted)-1])
+	a.rules = append(a.rules, a.result.Accepted[accepted:]...)
 	return nil
 }
 
 // accept makes an edit the current version.
 func (a *absorption) accept(ctx context.Context, e edit) error {
-	v, err := a.write(ctx, a.tx, a.change(e))
-	if err != nil {
+	v, err := a.store(ctx, a.change(e))
+	if err != nil || v.Number == 0 {
 		return err
 	}
 	a.result.Accepted = append(a.result.Accepted, v)
@@ -270,8 +321,8 @@ func (a *absorption) accept(ctx context.Context, e edit) error {
 func (a *absorption) setAside(ctx context.Context, e edit) error {
 	c := a.change(e)
 	c.setAside = true
-	v, err := a.write(ctx, a.tx, c)
-	if err != nil {
+	v, err := a.store(ctx, c)
+	if err != nil || v.Number == 0 {
 		return err
 	}
 	a.result.SetAside = append(a.result.SetAside, v)

@@ -19,6 +19,25 @@ import (
 type Store struct {
 	db     *database.DB
 	events *event.Log
+	quota  Quota // nil: no limit
+}
+
+// Quota limits what accounts store.
+type Quota interface {
+	// CheckStorage returns nil if the account may store so many bytes more.
+	// Faults: PlanLimit.
+	CheckStorage(ctx context.Context, q database.Reader, account identity.AccountID, more int64) error
+}
+
+// LimitStorage makes the versions of documents count against a quota. Call it before
+// anything else.
+func (s *Store) LimitStorage(q Quota) { s.quota = q }
+
+func (s *Store) checkQuota(ctx context.Context, tx *database.Tx, account identity.AccountID, more int) error {
+	if s.quota == nil {
+		return nil
+	}
+	return s.quota.CheckStorage(ctx, tx, account, int64(more))
 }
 
 // NewStore returns a Store.
@@ -106,6 +125,9 @@ func (s *Store) edit(ctx context.Context, c change, expectedHash string) (Versio
 			return err
 		}
 		if err := checkExpectedHash(current, expectedHash); err != nil {
+			return err
+		}
+		if err := s.checkQuota(ctx, tx, c.actor.AccountID, len(c.content)); err != nil {
 			return err
 		}
 		v, err = s.replace(ctx, tx, current, c)
@@ -205,6 +227,9 @@ func (s *Store) restore(ctx context.Context, actor identity.Actor, agent identit
 			if err := s.saveReview(ctx, tx, actor, agent, old, Approved); err != nil {
 				return err
 			}
+		}
+		if err := s.checkQuota(ctx, tx, account, len(old.Content)); err != nil {
+			return err
 		}
 		restored, err = s.replace(ctx, tx, current, change{actor: actor, agent: agent, doc: d, content: old.Content, restoredFrom: number})
 		return err

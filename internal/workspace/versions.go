@@ -153,6 +153,28 @@ func insertVersion(ctx context.Context, tx *database.Tx, c change) (Version, err
 	return v, nil
 }
 
+// updateContent replaces the content of a version.
+func updateContent(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, v Version) error {
+	_, err := database.Exec(ctx, tx, `UPDATE documents SET content = $5, size = $6, hash = $7 WHERE account_id = $1 AND agent_id = $2 AND name = $3 AND version = $4`,
+		account, agent, v.Document, v.Number, v.Content, v.Size, v.Hash)
+	if err != nil {
+		return fmt.Errorf("store %s again: %w", v.Document, err)
+	}
+	return nil
+}
+
+// deleteOldEdits deletes all versions of a document that its agent has made but the last
+// ones and the current one.
+func deleteOldEdits(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, d Document, keep int) error {
+	_, err := database.Exec(ctx, tx, `DELETE FROM documents WHERE account_id = $1 AND agent_id = $2 AND name = $3 AND actor = $4 AND NOT is_current AND version <= (
+		SELECT version FROM documents WHERE account_id = $1 AND agent_id = $2 AND name = $3 AND actor = $4 ORDER BY version DESC LIMIT 1 OFFSET $5)`,
+		account, agent, d, identity.ByAgent(account, agent).String(), keep)
+	if err != nil {
+		return fmt.Errorf("delete old versions of %s: %w", d, err)
+	}
+	return nil
+}
+
 // agentNotFound replaces sql.ErrNoRows, for a document that every agent has, by a fault.
 func agentNotFound(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {

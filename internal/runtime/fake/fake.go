@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -233,11 +234,16 @@ func (d *Driver) writeFiles(ctx context.Context, s runtime.Spec) error {
 		return err
 	}
 	for name, data := range s.Files {
-		if err := h.WriteFile(name, data); err != nil {
+		if err := h.WriteFile(name, []byte(d.expand(s.ID, string(data)))); err != nil {
 			return errors.Join(err, h.Close())
 		}
 	}
 	return h.Close()
+}
+
+// expand replaces the placeholders of a spec.
+func (d *Driver) expand(id identity.AgentID, text string) string {
+	return strings.NewReplacer(runtime.HomePath, d.homeDir(id), runtime.Port, "1", runtime.SecretsPath, secretsPath, runtime.ServerAddr, serverAddr).Replace(text)
 }
 
 // Stop implements runtime.Driver. The gateway ends at once with exit code 0,

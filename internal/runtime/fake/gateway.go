@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -160,7 +159,7 @@ func (g *Gateway) Args() []string {
 }
 
 func (g *Gateway) expand(text string) string {
-	return strings.NewReplacer(runtime.HomePath, g.HomeDir(), runtime.Port, "1", runtime.SecretsPath, secretsPath, runtime.ServerAddr, serverAddr).Replace(text)
+	return g.driver.expand(g.ID, text)
 }
 
 // HomeDir returns the directory of the agent's home.

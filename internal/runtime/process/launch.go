@@ -89,6 +89,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, s runt
 	if err != nil {
 		return err
 	}
+	s.Files = v.files(s.Files)
 	if err := d.writeFiles(ctx, a, rec, b, s); err != nil {
 		return err
 	}
@@ -213,13 +214,17 @@ func (d *Driver) launch(ctx context.Context, a agent, rec record, b sandbox, loc
 	}
 	defer func() { _, _ = released.Close(), release.Close() }() // without a "go", the shim ends
 
-	gateway = b.wrap(a, d.settings, d.secrets.dirOf(a.id+rec.Variant), gateway)
+	gateway, options, err := b.hideOptions(b.wrap(a, d.settings, d.secrets.dirOf(a.id+rec.Variant), gateway))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = options.Close() }()
 	args := append([]string{"-c", shim, shimName, a.dir, rec.Installation, rec.Nonce}, joinFiles(rec.Groups)...)
 	cmd := exec.Command("/bin/sh", append(append(args, "--"), gateway...)...)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	cmd.Dir = a.dir
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	cmd.ExtraFiles = []*os.File{lock, environment, filter, homeDir, released}
+	cmd.ExtraFiles = []*os.File{lock, environment, filter, homeDir, released, options}
 	cmd.SysProcAttr = b.attributes()
 	cmd.SysProcAttr.Setsid = true
 	MarkCloseOnExec()

@@ -115,8 +115,8 @@ func processesWithHome(home string) []int {
 	return pids
 }
 
-// sandboxesWithHome returns nothing: there are no sandboxes.
-func sandboxesWithHome(string, string) []int { return nil }
+// sandboxesWithLock returns nothing: there are no sandboxes.
+func sandboxesWithLock(string) []int { return nil }
 
 // holdsFile reports whether a process is known to have a file open.
 func holdsFile(int, string) bool { return false }

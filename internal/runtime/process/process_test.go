@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == "call" {
+		makeCall(os.Args[2:])
+		return
+	}
 	runtimetest.Main(m.Run)
 }
 

@@ -35,7 +35,7 @@ const (
 // user, bubblewrap uses a user namespace.
 type sandbox struct {
 	bwrap, setpriv string
-	filter         []byte // seccomp program that denies system calls; nil: none
+	filter         []byte // seccomp program: the system calls that agents may make
 	tempBytes      int64  // size of /tmp and of /dev/shm; 0: half of the machine's memory, because bubblewrap cannot limit it
 	off            bool   // gateways run without confinement, in development
 }
@@ -50,13 +50,13 @@ func probeSandbox(s Settings, users userRange) (sandbox, error) {
 	if goruntime.GOOS != "linux" {
 		return sandbox{}, &runtime.IsolationError{Missing: "bubblewrap needs Linux"}
 	}
-	b := sandbox{filter: seccompFilter()}
+	b := sandbox{filter: seccompFilter(), tempBytes: s.TempBytes}
+	if b.filter == nil {
+		return sandbox{}, &runtime.IsolationError{Missing: "there is no list of system calls for the architecture " + goruntime.GOARCH}
+	}
 	var err error
 	if b.bwrap, err = exec.LookPath(s.Bubblewrap); err != nil {
 		return sandbox{}, &runtime.IsolationError{Missing: "bubblewrap is not installed (package bubblewrap)"}
-	}
-	if hasSizeOption(b.bwrap) {
-		b.tempBytes = s.TempBytes
 	}
 	if os.Getuid() == 0 {
 		if users.count == 0 {
@@ -66,16 +66,15 @@ func probeSandbox(s Settings, users userRange) (sandbox, error) {
 			return sandbox{}, &runtime.IsolationError{Missing: "setpriv is not installed (package util-linux)"}
 		}
 	}
-	if err := b.test(s, users); err != nil {
+	err = b.test(s, users)
+	if old := (*sandboxError)(nil); errors.As(err, &old) && strings.Contains(old.output, "Unknown option --size") {
+		b.tempBytes = 0 // bubblewrap before 0.7
+		err = b.test(s, users)
+	}
+	if err != nil {
 		return sandbox{}, &runtime.IsolationError{Missing: s.missing(err), Cause: err}
 	}
 	return b, nil
-}
-
-// hasSizeOption reports whether bubblewrap can limit a memory file system. It can since 0.7.
-func hasSizeOption(bwrap string) bool {
-	help, err := exec.Command(bwrap, "--help").CombinedOutput()
-	return err == nil && strings.Contains(string(help), "--size ")
 }
 
 // missing names what a failed test of the sandbox lacked.
@@ -140,7 +139,11 @@ func (b sandbox) test(s Settings, users userRange) error {
 	}
 	const script = `read -r go && [ "$go" = go ] || exit 77; touch "$HOME/probe" || exit 1; [ -x "$1" ] || { echo "agents cannot run $1: everybody must be allowed to read it" >&2; exit 1; }`
 	inside := []string{"/usr/bin/env", "HOME=" + sandboxHome, "/bin/sh", "-c", script, "probe", s.Command[0]}
-	line := b.wrap(a, s, "", inside)
+	line, options, err := b.hideOptions(b.wrap(a, s, "", inside))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = options.Close() }()
 
 	ctx, cancel := context.WithTimeout(context.Background(), s.ProbeTimeout)
 	defer cancel()
@@ -156,7 +159,7 @@ func (b sandbox) test(s Settings, users userRange) error {
 		return err
 	}
 	defer func() { _ = filter.Close() }()
-	cmd.ExtraFiles = []*os.File{null, null, filter}
+	cmd.ExtraFiles = []*os.File{null, null, filter, null, null, options}
 	cmd.WaitDelay = time.Second // a child of the killed bubblewrap may hold the output
 	cmd.SysProcAttr = b.attributes()
 	goruntime.LockOSThread() // bubblewrap ends with the thread that started it
@@ -246,15 +249,13 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 		"--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--new-session", "--hostname", sandboxHost,
 		"--clearenv", "--cap-drop", "ALL",
 	}
-	if b.filter != nil {
-		l.add("--seccomp", "5")
-	}
+	l.add("--seccomp", "5")
 	if b.setpriv == "" {
 		// The shim is root of its user namespace, so that the server can enter that; the
 		// agent is in one below, without any rights in the network namespace.
 		l.add("--unshare-user", "--uid", strconv.Itoa(os.Getuid()), "--gid", strconv.Itoa(os.Getgid()))
 	} else {
-		l.add("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
+		l.add("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")
 	}
 	l.bindSystem()
 	for _, name := range etcFiles {
@@ -270,6 +271,7 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 		}
 		l.add("--perms", "1777", "--tmpfs", dir)
 	}
+	l.maskProc()
 	for _, path := range s.ReadOnly {
 		l.bind("--ro-bind", path, path)
 	}
@@ -283,9 +285,44 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 	// /dev is a memory file system of the agent's user, if the server is an ordinary one.
 	l.add("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--")
 	if b.setpriv != "" {
-		l.add(b.setpriv, fmt.Sprintf("--reuid=%d", a.owner.UID), fmt.Sprintf("--regid=%d", a.owner.GID), "--clear-groups", "--inh-caps=-setuid,-setgid")
+		l.add(b.setpriv, fmt.Sprintf("--reuid=%d", a.owner.UID), fmt.Sprintf("--regid=%d", a.owner.GID), "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
 	}
 	return append(l, command...)
+}
+
+// hideOptions moves bubblewrap's options out of its command line, which agents see in
+// /proc/1/cmdline, into a pipe that bubblewrap reads as descriptor 8: they name the data
+// directory. The caller closes the pipe, which is empty if there is no sandbox.
+func (b sandbox) hideOptions(line []string) (short []string, options *os.File, err error) {
+	if b.off {
+		options, err = os.Open(os.DevNull)
+		return line, options, err
+	}
+	end := slices.Index(line, "--")
+	options, err = filledPipe([]byte(strings.Join(line[1:end], "\x00") + "\x00"))
+	return append([]string{line[0], "--args", "8"}, line[end:]...), options, err
+}
+
+// maskedProc are files and directories of /proc that are the same for the whole machine and
+// tell about the kernel, its command line, its devices, or what others do.
+var maskedProc = []string{
+	"acpi", "asound", "bootconfig", "cmdline", "config.gz", "driver", "interrupts", "iomem", "ioports", "kallsyms", "kcore", "key-users", "keys",
+	"kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "modules", "mtrr", "sched_debug", "schedstat", "scsi", "slabinfo", "softirqs",
+	"timer_list", "timer_stats", "vmallocinfo", "vmcore",
+}
+
+// maskProc makes the files of maskedProc empty for agents.
+func (l *commandLine) maskProc() {
+	for _, name := range maskedProc {
+		path := "/proc/" + name
+		switch st, err := os.Stat(path); {
+		case err != nil: // this kernel does not have it
+		case st.IsDir():
+			l.add("--perms", "0555", "--tmpfs", path, "--remount-ro", path)
+		default:
+			l.add("--dev-bind", os.DevNull, path)
+		}
+	}
 }
 
 // commandLine is a command line that is being built.

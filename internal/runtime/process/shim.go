@@ -80,6 +80,14 @@ func (v view) args(args []string) []string {
 	return out
 }
 
+func (v view) files(files map[string][]byte) map[string][]byte {
+	out := make(map[string][]byte, len(files))
+	for name, data := range files {
+		out[name] = []byte(v.replacer().Replace(string(data)))
+	}
+	return out
+}
+
 // environment returns the gateway's whole environment as shell assignments.
 func (v view) environment(env map[string]vault.Secret, path string) ([]byte, error) {
 	all := make(map[string]string, len(env)+3)

@@ -315,8 +315,8 @@ func (d *Driver) processes(a agent, rec record) []int {
 }
 
 // escapedProcesses finds processes of an agent that are no descendants of its shim any
-// more. It recognises them by the path of the home. If the directory was moved since the
-// start of rec, that is the path of then.
+// more. It recognises them by the path of the home, and sandboxes by the lock file. If the
+// directory was moved since the start of rec, the path is that of then.
 func (a agent) escapedProcesses(rec record) []int {
 	path := cmp.Or(rec.Path, a.home)
 	strange := map[int]bool{os.Getpid(): true}
@@ -327,7 +327,7 @@ func (a agent) escapedProcesses(rec record) []int {
 			}
 		}
 	}
-	found := append(processesWithHome(path), sandboxesWithHome(path, a.path("lock"))...)
+	found := append(processesWithHome(path), sandboxesWithLock(a.path("lock"))...)
 	return slices.DeleteFunc(found, func(pid int) bool { return strange[pid] })
 }
 

@@ -44,7 +44,7 @@ func Spec(id identity.AgentID) runtime.Spec {
 			"SERVER": vault.NewSecret("http://" + runtime.ServerAddr),
 			"QUOTES": vault.NewSecret(shellSyntax),
 		},
-		Files:   map[string][]byte{"conf/deep/app.json": []byte(`{"a":1}`)},
+		Files:   map[string][]byte{"conf/deep/app.json": []byte(`{"a":1}`), "conf/where": []byte("home=" + runtime.HomePath)},
 		Secrets: []byte(`{"word":"first"}`),
 	}
 }

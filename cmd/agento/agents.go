@@ -18,6 +18,7 @@ type agentsCommand struct {
 	Delete  agentsDelete  `cmd:"" help:"Delete an agent with all its data."`
 	Approve agentsApprove `cmd:"" help:"List an agent's edits of its documents that wait for approval, or approve one."`
 	Status  agentsStatus  `cmd:"" help:"Show the current state of an agent's gateway."`
+	Network agentsNetwork `cmd:"" help:"Show where an agent may connect to, and where it has connected to."`
 
 	RotateTokens agentsRotateTokens `cmd:"" help:"Replace the tokens of an agent's gateway, which may be awake."`
 }
@@ -150,6 +151,32 @@ func (c agentsStatus) Run(ctx context.Context, t *terminal) error {
 	return t.printJSON(s)
 }
 
+type agentsNetwork struct{ agentArg }
+
+// Run shows where an agent may connect to, and where it has connected to.
+func (c agentsNetwork) Run(ctx context.Context, t *terminal) error {
+	n, err := c.client().Network(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return t.printJSON(n)
+}
+
+type agentsRotateTokens struct{ agentArg }
+
+// Run replaces the tokens of an agent.
+func (c agentsRotateTokens) Run(ctx context.Context, t *terminal) error {
+	r, err := c.client().RotateTokens(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("generation %d", r.Generation)
+	if r.NeedsRestart {
+		text += "; the gateway has not taken it yet"
+	}
+	return t.print(r, text)
+}
+
 type agentsApprove struct {
 	agentArg
 	Document string `arg:"" optional:"" help:"SOUL.md, IDENTITY.md, WORKFLOW.md or rules/NAME.md. Without it, the edits that wait are listed."`
@@ -197,19 +224,4 @@ func (c agentsApprove) list(t *terminal, waiting []client.PendingEdit) error {
 		rows[i] = map[string]any{"document": e.Document, "version": e.Version, "size": e.Size, "createdAt": formatTime(e.CreatedAt.Time)}
 	}
 	return t.table(rows, "document", "version", "size", "createdAt")
-}
-
-type agentsRotateTokens struct{ agentArg }
-
-// Run replaces the tokens of an agent.
-func (c agentsRotateTokens) Run(ctx context.Context, t *terminal) error {
-	r, err := c.client().RotateTokens(ctx, c.ID)
-	if err != nil {
-		return err
-	}
-	text := fmt.Sprintf("generation %d", r.Generation)
-	if r.NeedsRestart {
-		text += "; the gateway has not taken it yet"
-	}
-	return t.print(r, text)
 }

@@ -38,6 +38,7 @@ func commonErrors() []int {
 const (
 	maxAnswer   = 12 << 20
 	largeAnswer = 1 << 20
+	followedLog = 2 << 20 // lines that a slow reader has not read
 )
 
 // stopPattern is the route that also works if the database takes no writes.
@@ -63,7 +64,7 @@ func (s *Server) routes() []route {
 		row("POST /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "Start a new session", s.newSession, notFound, conflict).checksReplay(s.checkNewSessionReplay),
 
 		row("GET /v1/agents/{id}/logs", access.Logs, needsAPI, "Read the log", s.logs, notFound, conflict).answers(maxAnswer),
-		streamRow("GET /v1/agents/{id}/logs/stream", access.Logs, needsAPI, "Follow the log", logExample, s.followLogs, notFound, conflict).answers(largeAnswer),
+		streamRow("GET /v1/agents/{id}/logs/stream", access.Logs, needsAPI, "Follow the log", logExample, s.followLogs, notFound, conflict).answers(followedLog),
 
 		row("GET /v1/agents/{id}/skills", access.Skills, needsAPI, "List an agent's skills", s.listAgentSkills, notFound),
 		row("POST /v1/agents/{id}/skills", access.Skills, needsAPI, "Install a skill", s.installSkill, notFound, conflict, upstream, timeout).creates(),

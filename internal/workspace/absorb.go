@@ -254,13 +254,7 @@ const (
 // just made. If the account stores too much, the edit is refused and the version has no
 // number.
 func (a *absorption) store(ctx context.Context, c change) (Version, error) {
-	err := a.checkQuota(ctx, a.tx, a.account, len(c.content))
-	var f *fault.Fault
-	if errors.As(err, &f) && f.Code == fault.PlanLimit {
-		a.result.Refused = append(a.result.Refused, Refusal{Path: string(c.doc), Reason: "does not fit: the account stores as much as its plan allows"})
-		return Version{}, nil
-	}
-	if err != nil {
+	if fits, err := a.fits(ctx, c); !fits || err != nil {
 		return Version{}, err
 	}
 	newest, err := listVersions(ctx, a.tx, a.account, a.agent, c.doc, 0, 1)
@@ -277,9 +271,20 @@ func (a *absorption) store(ctx context.Context, c change) (Version, error) {
 	return v, deleteOldEdits(ctx, a.tx, a.account, a.agent, c.doc, maxEdits)
 }
 
+// fits reports whether the account may store an edit, and refuses it otherwise.
+func (a *absorption) fits(ctx context.Context, c change) (bool, error) {
+	err := a.checkQuota(ctx, a.tx, a.account, len(c.content))
+	var f *fault.Fault
+	if errors.As(err, &f) && f.Code == fault.PlanLimit {
+		a.result.Refused = append(a.result.Refused, Refusal{Path: string(c.doc), Reason: "does not fit: the account stores as much as its plan allows"})
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // takesEdit reports whether a further edit of the agent replaces the content of its version.
 func (v Version) takesEdit(setAside bool, now time.Time) bool {
-	return v.Actor.Kind == identity.Agent && !v.Deleted && v.SetAside == setAside && v.Current == !setAside && now.Sub(v.At) < editInterval
+	return v.Actor.Kind == identity.Agent && v.Review == NoReview && !v.Deleted && v.SetAside == setAside && v.Current == !setAside && now.Sub(v.At) < editInterval
 }
 
 // rewrite replaces the content of a version.

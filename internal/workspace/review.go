@@ -88,6 +88,9 @@ func (a *absorption) propose(ctx context.Context, e edit, current Version) error
 	}
 	c := a.change(e)
 	c.setAside, c.proposed = true, true
+	if fits, err := a.fits(ctx, c); !fits || err != nil {
+		return err
+	}
 	v, err := a.write(ctx, a.tx, c)
 	if err != nil {
 		return err
@@ -99,7 +102,7 @@ func (a *absorption) propose(ctx context.Context, e edit, current Version) error
 	}
 	v.Review = Pending
 	a.result.Proposed = append(a.result.Proposed, v)
-	return nil
+	return deleteOldEdits(ctx, a.tx, a.account, a.agent, e.doc, maxEdits)
 }
 
 // baseOf returns the hash of the content that e replaces: that of the version in the
@@ -141,6 +144,9 @@ func (s *Store) approve(ctx context.Context, actor identity.Actor, agent identit
 		}
 		if base != currentHash(current) {
 			return fault.New(fault.Conflict, "%s was changed after the agent's edit. Restore version %d to replace it nevertheless, or reject the edit.", d, number)
+		}
+		if err := s.checkQuota(ctx, tx, actor.AccountID, len(edit.Content)); err != nil {
+			return err
 		}
 		approved, err = s.replace(ctx, tx, current, change{actor: actor, agent: agent, doc: d, content: edit.Content, restoredFrom: number})
 		if err != nil {

@@ -191,6 +191,19 @@ func TestStaleProposalIsNotApproved(t *testing.T) {
 	}
 }
 
+// What the owner has read is what is approved: a later edit does not replace it, also if
+// selfEdit is on meanwhile.
+func TestContentOfAProposalStays(t *testing.T) {
+	s, h := newDelivered(t)
+	h["SOUL.md"] = "one"
+	absorbAs(t, s, workspace.SelfEditReview, h)
+	h["SOUL.md"] = "two"
+	absorbAs(t, s, workspace.SelfEditOn, h)
+	if v := changed(t)(s.Approve(t.Context(), actor, agent, workspace.Soul, 2)); v.Content != "one" {
+		t.Errorf("%+v", v)
+	}
+}
+
 func TestEditOfAProposalIsComparedWithTheCurrentVersion(t *testing.T) {
 	s, h := newDelivered(t)
 	before := h["SOUL.md"]

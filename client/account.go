@@ -28,12 +28,16 @@ type Plan struct {
 type PlanLimits struct {
 	MaxAgents         int `json:"maxAgents"`
 	MaxSkillsPerAgent int `json:"maxSkillsPerAgent"`
+
+	StorageBytes int64 `json:"storageBytes" doc:"Bytes of documents, messages, knowledge and skills; 9007199254740991 means no limit."`
 }
 
-// AccountUsage counts the agents of an account.
+// AccountUsage is what an account has.
 type AccountUsage struct {
 	Agents        int `json:"agents"`
 	RunningAgents int `json:"runningAgents"`
+
+	StorageBytes int64 `json:"storageBytes" doc:"Bytes of documents, messages, knowledge and skills."`
 }
 
 // AuditEvent is one change in the audit log.

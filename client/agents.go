@@ -65,7 +65,7 @@ type CreateAgentRequest struct {
 	Name       string            `json:"name" doc:"Agent display name (1-100 characters)."`
 	Region     string            `json:"region,omitempty" enum:"us,eu" doc:"us or eu. Default: eu."`
 	Secrets    map[string]string `json:"secrets,omitempty" doc:"LLM credentials and channel tokens: anthropicApiKey, openaiApiKey, googleApiKey (at least one of these), telegramBotToken, slackBotToken, slackAppToken, and UPPER_CASE names that become environment variables of the agent."`
-	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode; other keys are kept and returned."`
+	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode, selfEdit, egress; other keys are kept and returned."`
 	SoulMD     string            `json:"soulMd,omitempty" doc:"Initial SOUL.md: the agent's personality."`
 	WorkflowMD string            `json:"workflowMd,omitempty" doc:"Initial WORKFLOW.md: the agent's role and procedures."`
 	SwarmID    string            `json:"swarmId,omitempty" doc:"Swarm to put the agent in."`
@@ -149,6 +149,13 @@ type SecretsUpdated struct {
 	NeedsRestart bool `json:"needsRestart"`
 }
 
+// TokensRotated is the result of RotateTokens.
+type TokensRotated struct {
+	ID           string `json:"id"`
+	Generation   int64  `json:"generation" doc:"Counts the agent's tokens: every start of its gateway and every rotation makes new ones."`
+	NeedsRestart bool   `json:"needsRestart" doc:"True if the running gateway could not be given its tokens yet. It is tried again; if it stays so, restart the agent."`
+}
+
 // AgentQuery selects agents. The zero value selects all agents of the account.
 type AgentQuery struct {
 	Status  AgentStatus // empty: any
@@ -221,6 +228,12 @@ func (c *Client) AgentStatus(ctx context.Context, id string) (LiveStatus, error)
 // SetSecrets sets and deletes secrets of an agent.
 func (c *Client) SetSecrets(ctx context.Context, id string, in SecretsRequest) (SecretsUpdated, error) {
 	return data[SecretsUpdated](ctx, c, http.MethodPut, agentPath(id)+"/secrets", in)
+}
+
+// RotateTokens replaces the tokens of an agent's gateway, of its model calls and of its
+// tools.
+func (c *Client) RotateTokens(ctx context.Context, id string) (TokensRotated, error) {
+	return data[TokensRotated](ctx, c, http.MethodPost, agentPath(id)+"/tokens/rotate", nil)
 }
 
 func agentPath(id string) string { return "/v1/agents/" + url.PathEscape(id) }

@@ -41,7 +41,7 @@ type ChatTurn struct {
 	ID         string         `json:"id"`
 	SessionID  string         `json:"sessionId"`
 	State      string         `json:"state" enum:"queued,running,done,failed,cancelled"`
-	StopReason *string        `json:"stopReason" doc:"Why the turn ended: completed, cancelled, error, interrupted (the server stopped) or expired (no server ran for ten minutes)."`
+	StopReason *string        `json:"stopReason" doc:"Why the turn ended: completed, truncated (the answer was longer than 1 MiB), cancelled, error, interrupted (the server stopped) or expired (no server ran for ten minutes)."`
 	Text       *string        `json:"text,omitempty" doc:"The answer so far. Only in the response for one turn."`
 	Usage      ChatUsage      `json:"usage"`
 	Error      *ChatTurnError `json:"error" doc:"Of a failed turn."`

@@ -5,6 +5,8 @@
 #   crash   servers, gateways and drivers are killed at many points, several times over
 #   disk    a full disk, no inodes, a read-only file system, a locked database and a clock
 #           that is set back, each with running gateways; needs root, to mount file systems
+#   walls   one agent, or one key, uses up each thing that all share, while the turns of
+#           another account are timed; with real gateways
 #   fuzz    every fuzz test, for many more inputs than in make test
 set -eu
 
@@ -18,9 +20,11 @@ disk() {
 	AGENTO_CHAOS=1 go test -race -timeout 20m -p 1 -v -run 'Disk' ./cmd/agento
 }
 
+walls() { AGENTO_CHAOS=1 go test -timeout 29m -p 1 -v -run 'Hogs' ./cmd/agento; }
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk fuzz}; do
+for subject in ${*:-crash disk walls fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

@@ -7,8 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/netip"
+	"net/url"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/admin"
@@ -16,12 +20,15 @@ import (
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/idempotency"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/knowledge/embed/transformer"
@@ -32,7 +39,6 @@ import (
 	"agento.host/agento/internal/openclaw/install"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
-	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
@@ -52,14 +58,13 @@ type devSettings struct {
 
 // resources are what a server holds open. Close releases them in reverse order.
 type resources struct {
-	log      *slog.Logger
-	db       *database.DB
-	secrets  *vault.Vault
-	driver   runtime.Driver
-	public   net.Listener              // the API
-	internal net.Listener              // the model proxy and the tools, which gateways call
-	admin    net.Listener              // the operator's commands
-	reports  *agentstatus.RedisReports // nil: no Redis
+	log     *slog.Logger
+	db      *database.DB
+	secrets *vault.Vault
+	driver  runtime.Driver
+	public  net.Listener              // the API
+	admin   net.Listener              // the operator's commands
+	reports *agentstatus.RedisReports // nil: no Redis
 
 	closers []func() error
 }
@@ -101,10 +106,6 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 		return nil, fmt.Errorf("install the agent runtime: %w", err)
 	}
 	agents := filepath.Join(f.Data, agentsDir)
-	running, err := process.Gateways(agents)
-	if err != nil {
-		return nil, fmt.Errorf("look for running gateways: %w", err)
-	}
 	r.driver, err = f.open(runtime.Settings{
 		Installation: r.db.Installation(), Dir: agents, Command: openClaw.Command(f.Lean), ReadOnly: openClaw.Dirs, Log: r.log,
 		Development: dev.unsandboxed,
@@ -112,10 +113,6 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 	if err != nil {
 		return nil, err
 	}
-	if r.internal, err = listenInternal(ctx, f.InternalListen, filepath.Join(f.Data, "internal.addr"), running); err != nil {
-		return nil, err
-	}
-	r.closers = append(r.closers, r.internal.Close)
 	if r.public, err = (&net.ListenConfig{}).Listen(ctx, "tcp", f.Listen); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", f.Listen, err)
 	}
@@ -160,11 +157,18 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		guard.Trusted = []netip.AddrPort{dev.addr}
 	}
 	events := event.NewLog(r.db)
+	budgets := budget.NewServer(budget.ServerSettings{
+		Memory: limitMemory(), Descriptors: descriptorLimit(), Log: r.log,
+		Exempt: func(a netip.Addr) bool {
+			return slices.ContainsFunc(f.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
+		},
+	})
 	accounts := access.New(access.Settings{DB: r.db, Events: events, Plans: plans, Log: r.log})
 	if err := accounts.CheckPlans(ctx); err != nil {
 		return nil, err
 	}
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events), swarm.NewStore(r.db), agent.NewStore(r.db, events)
+	documents.LimitStorage(accounts)
 	skillRecords := skill.NewStore(skill.StoreSettings{DB: r.db, Dir: openclaw.SkillsDir, Log: r.log})
 	meter := modelproxy.NewMeter(r.db, r.log)
 	installationSecrets := vault.NewInstallation(r.db, secrets, events)
@@ -173,35 +177,48 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		return nil, fmt.Errorf("--embedder: %w", err)
 	}
 	base := knowledge.New(knowledge.Settings{
-		DB: r.db, Events: events, Scopes: knowledge.NewScopes(r.db, agentRecords, swarmRecords), Embedder: embedder, Log: r.log,
+		DB: r.db, Events: events, Scopes: knowledge.NewScopes(r.db, agentRecords, swarmRecords), Embedder: embedder, Quota: accounts, Log: r.log,
 	})
 
+	var agents *agent.Service // the policies of the networks are theirs, and they need the gateways
+	networkSettings, err := f.network(r, events)
+	if err != nil {
+		return nil, err
+	}
+	networkSettings.Policy = func(ctx context.Context, id identity.AgentID) (identity.AccountID, egress.Policy, error) {
+		return agents.EgressPolicy(ctx, id)
+	}
+	network := egress.NewManager(networkSettings)
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
-		InternalURL: "http://" + r.internal.Addr().String(), Tools: true,
-		Limits: runtime.Limits{MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses}, TelegramURL: f.TelegramURL,
-		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords},
+		WayOut: network, Tools: true, Telegram: f.TelegramURL != "", Limits: f.limits(),
+		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords}, Memory: budgets.AgentMemory,
 	})
+	memory, err := f.memory()
+	if err != nil {
+		return nil, err
+	}
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
-		Exclusive: true, MaxBoots: f.Boots, Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted},
-		Note: noteUnknown(f.Data),
+		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall},
+		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
+		Emptiers: []reconciler.Emptier{chat.EmptyAgent(r.db), base.EmptyAgent}, Note: noteUnknown(f.Data),
 	})
-	agents := agent.New(agent.Settings{
-		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Log: r.log,
-		URLs: guard, DemoKey: dev.key,
+	agents = agent.New(agent.Settings{
+		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: r.log,
+		URLs: guard, OwnTelegram: f.TelegramURL != "", DemoKey: dev.key,
 	})
 	if err := agents.BindKeys(ctx); err != nil {
 		return nil, err
 	}
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
-	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, guard)
+	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, guard)
 	if err != nil {
 		return nil, err
 	}
-	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Keys: accounts, Log: r.log})
+	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Keys: accounts, Quota: accounts, Log: r.log})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}
@@ -211,21 +228,28 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	proxy := modelproxy.New(modelproxy.Settings{
 		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall,
-		Observe: status.Observe, Log: r.log,
+		Observe: status.Observe, Memory: budgets.AgentMemory, Log: r.log,
 	})
 	r.closers = append(r.closers, func() error { proxy.Close(); return nil })
 	internal := http.NewServeMux()
 	internal.Handle("/", proxy)
-	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Version: version, Log: r.log}))
+	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log}))
+	if f.TelegramURL != "" {
+		bots, err := telegramProxy(f.TelegramURL)
+		if err != nil {
+			return nil, fmt.Errorf("--telegram-url: %w", err)
+		}
+		internal.Handle("/telegram/", bots)
+	}
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
-		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Idempotency: requests, TrustedProxies: f.TrustedProxies,
+		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
 		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log,
 	})
 	loops := []func(context.Context) error{
-		reconcile.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
+		reconcile.Run, network.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
 		requests.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) },
 	}
 	if d, ok := r.driver.(runtime.Runner); ok {
@@ -233,13 +257,27 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	commands := admin.New(admin.Settings{
 		Accounts: accounts, Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
+		Examine: examineGateways(r.driver),
 	})
-	return &server{resources: r, accounts: accounts, api: public, internalHandler: internal, adminHandler: commands, loops: loops, started: started}, nil
+	return &server{
+		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, calls: gateways.Calls(), adminHandler: commands, loops: loops, started: started,
+	}, nil
+}
+
+// network returns the settings of agents' networks, without the policies.
+// --allow-private-endpoints is for the server's own calls and does not change them.
+func (f serveFlags) network(r *resources, events *event.Log) (egress.Settings, error) {
+	for _, p := range f.EgressPrivate {
+		if err := netguard.CheckPrivate(p); err != nil {
+			return egress.Settings{}, fmt.Errorf("--egress-private: %s %w", p, err)
+		}
+	}
+	return egress.Settings{DB: r.db, Events: events, Log: r.log, Private: f.EgressPrivate}, nil
 }
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no
 // response of a public registry leads into the operator's network.
-func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, guard netguard.Guard) (*skill.Catalog, *skill.Service, error) {
+func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, scans *budget.Budget, guard netguard.Guard) (*skill.Catalog, *skill.Service, error) {
 	catalog, err := skill.NewCatalog(ctx, skill.CatalogSettings{Dir: f.Catalog, Log: r.log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("load the catalog of skills: %w", err)
@@ -254,17 +292,35 @@ func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.
 	}
 	return catalog, skill.New(skill.Settings{
 		Store: store, Events: events, Catalog: catalog, ClawHub: registry, GitHub: code,
-		Access: accounts, Agents: agents, MinScore: f.MinSkillScore, Log: r.log,
+		Access: accounts, Agents: agents, Scans: scans, MinScore: f.MinSkillScore, Log: r.log,
+	}), nil
+}
+
+// telegramProxy returns what forwards an agent's calls to the operator's own Bot API
+// server, which may be in a private network.
+func telegramProxy(address string) (http.Handler, error) {
+	target, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	if target.Host == "" {
+		return nil, fmt.Errorf("%q is not an address such as http://127.0.0.1:8081", address)
+	}
+	return http.StripPrefix("/telegram", &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport: &http.Transport{ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 16},
+		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // the path has the bot's token
 	}), nil
 }
 
 // registryClient returns the HTTP client for a registry. A registry that the operator
-// has configured may be in a private network.
+// has configured may be in a private network. The client follows redirects, as package
+// fetch allows them: an archive of GitHub is behind one.
 func registryClient(guard netguard.Guard, url, defaultURL string) *http.Client {
 	if url != defaultURL {
 		guard.AllowPrivate = true
 	}
-	return guard.Client()
+	return &http.Client{Transport: guard.Transport()}
 }
 
 // embedder returns the configured embedder. The operator chooses its address, so it may

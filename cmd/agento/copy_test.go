@@ -161,7 +161,7 @@ func TestFilesOfUnknownAgents(t *testing.T) {
 
 func listed(t *testing.T, in *installation) []quarantinedHome {
 	t.Helper()
-	all, err := listQuarantine(in.data)
+	all, err := listQuarantine(t.Context(), in.data)
 	if err != nil {
 		t.Fatal(err)
 	}

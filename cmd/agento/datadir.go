@@ -15,6 +15,7 @@ import (
 	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/vault"
 )
 
@@ -250,5 +251,12 @@ func (d dataFlags) adminSettings(db *database.DB, key *vault.Vault, log *slog.Lo
 	return admin.Settings{
 		Accounts: access.New(access.Settings{DB: db, Events: events, Plans: plans, Log: log}),
 		Secrets:  secrets, Collectors: d.collectors(), Reembed: reembed(db, events, secrets),
+		Examine: func(ctx context.Context) ([]admin.Examined, error) {
+			isolation, err := db.ReadIsolation(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return examinedOf(process.Examine(ctx, filepath.Join(d.Data, agentsDir), isolation == database.Development))
+		},
 	}, nil
 }

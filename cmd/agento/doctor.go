@@ -12,6 +12,7 @@ import (
 
 	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/openclaw/install"
+	"agento.host/agento/internal/runtime"
 )
 
 type installCommand struct {
@@ -30,6 +31,7 @@ func (c installCommand) Run(ctx context.Context, t *terminal) error {
 type doctorCommand struct {
 	vaultFlags
 	RuntimeDir string `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
+	Running    bool   `help:"Check what every running agent really has, and nothing else: namespaces, user, capabilities, filter of system calls, control group, descriptors."`
 }
 
 // finding is the result of one check.
@@ -42,15 +44,13 @@ type finding struct {
 
 // Run checks everything that agents need. It fails if something must be fixed.
 func (c doctorCommand) Run(ctx context.Context, t *terminal) error {
+	if c.Running {
+		return c.examine(ctx, t)
+	}
 	found := append([]finding{c.openclaw()}, machine()...)
 	found = append(append(found, c.data(), c.database(ctx)), c.secrets(ctx)...)
-	found = append(found, slices.Concat(c.gateways(), c.quarantine(), c.unknown())...)
-	bad := 0
-	for _, f := range found {
-		if !f.OK {
-			bad++
-		}
-	}
+	found = append(found, slices.Concat(c.gateways(), c.quarantine(ctx), c.unknown())...)
+	bad := countBad(found)
 	if err := c.show(t, found); err != nil {
 		return err
 	}
@@ -58,6 +58,63 @@ func (c doctorCommand) Run(ctx context.Context, t *terminal) error {
 		return fmt.Errorf("%d of %d parts need a fix", bad, len(found))
 	}
 	return nil
+}
+
+func countBad(found []finding) int {
+	bad := 0
+	for _, f := range found {
+		if !f.OK {
+			bad++
+		}
+	}
+	return bad
+}
+
+// examine shows what the running agents have. It fails if it is less than promised.
+func (c doctorCommand) examine(ctx context.Context, t *terminal) error {
+	found := []finding{}
+	err := c.withAdmin(ctx, reading, nil, func(api *admin.Client) error {
+		all, err := api.Examine(ctx)
+		for _, e := range all {
+			f := finding{Part: e.Check, State: "agent " + e.Agent + ": " + e.State, OK: e.OK}
+			if !e.OK {
+				f.Fix = "stop the agent, and find out who or what has changed its processes; a restart makes a new sandbox"
+			}
+			found = append(found, f)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.show(t, found); err != nil {
+		return err
+	}
+	if bad := countBad(found); bad > 0 {
+		return fmt.Errorf("%d of %d checks found less than promised", bad, len(found))
+	}
+	return nil
+}
+
+// examineGateways returns what a driver finds out about the gateways that it runs.
+func examineGateways(d runtime.Driver) func(context.Context) ([]admin.Examined, error) {
+	return func(ctx context.Context) ([]admin.Examined, error) {
+		e, ok := d.(runtime.Examiner)
+		if !ok {
+			return nil, errors.New("this driver cannot examine the gateways that it runs")
+		}
+		return examinedOf(e.Examine(ctx))
+	}
+}
+
+func examinedOf(found []runtime.Examination, err error) ([]admin.Examined, error) {
+	var all []admin.Examined
+	for _, e := range found {
+		for _, c := range e.Checks {
+			all = append(all, admin.Examined{Agent: string(e.ID), Check: c.Name, State: c.State, OK: c.OK})
+		}
+	}
+	return all, err
 }
 
 func (c doctorCommand) show(t *terminal, found []finding) error {

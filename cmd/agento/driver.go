@@ -20,6 +20,9 @@ type driverKind interface {
 	Check() []runtime.Check
 	// CheckIsolation returns nil if this machine can isolate gateways.
 	CheckIsolation() error
+	// Memory returns the memory of the machine that gateways share with the server; 0: they
+	// share none.
+	Memory() (int64, error)
 }
 
 // kinds returns the drivers by the values of --runtime.
@@ -50,4 +53,34 @@ func (f driverFlags) checkIsolation() error {
 		return err
 	}
 	return kind.CheckIsolation()
+}
+
+// minReserve is the least memory that is left to the server and the machine.
+const minReserve = 512 << 20
+
+// memory returns what all gateways may use together; 0: any.
+func (f serveFlags) memory() (int64, error) {
+	if f.Memory > 0 {
+		return f.Memory << 20, nil
+	}
+	kind, err := f.kind()
+	if err != nil {
+		return 0, err
+	}
+	total, err := kind.Memory()
+	if err != nil {
+		return 0, fmt.Errorf("find out how much memory there is: %w: set it with --memory", err)
+	}
+	if total == 0 {
+		return 0, nil
+	}
+	return max(total-max(total/8, minReserve), 1), nil
+}
+
+// limits returns the limits of each gateway.
+func (f serveFlags) limits() runtime.Limits {
+	return runtime.Limits{
+		MemoryBytes: f.AgentMemory << 20, Processes: f.AgentProcesses, CPUs: f.AgentCPUs, CPUWeight: f.AgentCPUWeight,
+		DiskBytes: f.AgentDisk << 20, Files: f.AgentFiles,
+	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,40 +108,6 @@ func TestGatewaysWithoutAServer(t *testing.T) {
 	}
 }
 
-// TestInternalAddressOfACopy: the server of a copy does not take the address that the
-// gateways of the original call. Without gateways, a used address is replaced.
-func TestInternalAddressOfACopy(t *testing.T) {
-	kept := filepath.Join(t.TempDir(), "internal.addr")
-	listen := func(running ...process.Gateway) (string, func()) {
-		t.Helper()
-		l, err := listenInternal(t.Context(), "", kept, running)
-		if err != nil {
-			return err.Error(), func() {}
-		}
-		return l.Addr().String(), func() { _ = l.Close() }
-	}
-	first, stop := listen()
-	if got, _ := listen(process.Gateway{Own: true}); !strings.Contains(got, "which running gateways call") {
-		t.Errorf("a used address that gateways need: %s", got)
-	}
-	second, stopSecond := listen()
-	if second == first || !strings.HasPrefix(second, "127.0.0.1:") {
-		t.Errorf("a used address that nobody needs: %s", second)
-	}
-	stop()
-	stopSecond()
-	if got, stop := listen(process.Gateway{Own: true}, process.Gateway{}); got != second {
-		t.Errorf("an address that gateways need: %s", got)
-	} else {
-		stop()
-	}
-	if got, stop := listen(process.Gateway{}); got == second {
-		t.Error("a copy has the address of the original")
-	} else {
-		stop()
-	}
-}
-
 func TestUnknownAgentsAreNotedForDoctor(t *testing.T) {
 	c := doctorCommand{vaultFlags: vaultFlags{dataFlags: dataFlags{Data: t.TempDir()}}}
 	note := noteUnknown(c.Data)
@@ -152,5 +119,41 @@ func TestUnknownAgentsAreNotedForDoctor(t *testing.T) {
 		if text == "" && len(found) > 0 || text != "" && (len(found) != 1 || found[0].OK || found[0].State != text) {
 			t.Errorf("%q: %+v", text, found)
 		}
+	}
+}
+
+// TestDoctorExaminesRunningGateways: doctor --running shows what each has, and fails if it
+// is less than promised.
+func TestDoctorExaminesRunningGateways(t *testing.T) {
+	data := t.TempDir()
+	var out strings.Builder
+	doctor := func() (string, error) {
+		out.Reset()
+		err := run(t.Context(), []string{"doctor", "--running", "--data", data}, &out, io.Discard)
+		return out.String(), err
+	}
+	if err := run(t.Context(), []string{"migrate", "--data", data}, io.Discard, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := doctor(); err != nil || got != "" {
+		t.Errorf("nothing runs: %v\n%s", err, got)
+	}
+	startSleepers(t, data, "ada", "bob")
+	if got, err := doctor(); err != nil || strings.Count(got, "agent ada: ") != 8 || strings.Count(got, "ok  ") != 16 || !strings.Contains(got, "pid ipc uts mnt cgroup net") {
+		t.Errorf("%v\n%s", err, got)
+	}
+	path := filepath.Join(data, agentsDir, "ada", "gateway.json")
+	record, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, []byte(strings.Replace(string(record), `"sandboxed":true`, `"sandboxed":false`, 1)), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := doctor(); err == nil || !strings.Contains(err.Error(), "less than promised") || strings.Count(got, "FIX ") != 1 || !strings.Contains(got, "agent ada: none") {
+		t.Errorf("%v\n%s", err, got)
+	}
+	if err := os.WriteFile(path, record, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -22,12 +22,12 @@ type quarantinedHome struct {
 }
 
 // listQuarantine lists the homes in quarantine of a data directory, oldest first.
-func listQuarantine(data string) ([]quarantinedHome, error) {
+func listQuarantine(ctx context.Context, data string) ([]quarantinedHome, error) {
 	found, err := process.ListQuarantine(filepath.Join(data, agentsDir))
 	all := make([]quarantinedHome, len(found))
 	for i, q := range found {
 		all[i].Quarantined = q
-		all[i].bytes, all[i].complete = home.Size(q.Path)
+		all[i].bytes, all[i].complete = home.Size(ctx, q.Path)
 	}
 	return all, err
 }
@@ -37,19 +37,19 @@ func quarantinedHomes(data string) admin.Collector {
 	const kind = "home in quarantine"
 	return admin.Collector{
 		Kind: kind,
-		List: func(context.Context) ([]admin.Garbage, error) {
-			found, err := listQuarantine(data)
+		List: func(ctx context.Context) ([]admin.Garbage, error) {
+			found, err := listQuarantine(ctx, data)
 			all := make([]admin.Garbage, len(found))
 			for i, q := range found {
 				all[i] = admin.Garbage{Kind: kind, Name: filepath.Base(q.Path), Bytes: q.bytes, Since: q.Since}
 			}
 			return all, err
 		},
-		Remove: func(_ context.Context, name string) error {
-			found, err := listQuarantine(data)
+		Remove: func(ctx context.Context, name string) error {
+			found, err := listQuarantine(ctx, data)
 			for _, q := range found {
 				if filepath.Base(q.Path) == name {
-					return home.Purge(q.Path)
+					return home.Purge(ctx, q.Path)
 				}
 			}
 			return err
@@ -67,8 +67,8 @@ func (q quarantinedHome) size() string {
 func formatMiB(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
 
 // quarantine reports the homes in quarantine.
-func (c doctorCommand) quarantine() []finding {
-	found, err := listQuarantine(c.Data)
+func (c doctorCommand) quarantine(ctx context.Context) []finding {
+	found, err := listQuarantine(ctx, c.Data)
 	if err != nil {
 		return []finding{{Part: "quarantine", State: err.Error()}}
 	}
@@ -116,4 +116,14 @@ func (c doctorCommand) unknown() []finding {
 		Part: "agents", State: strings.TrimSpace(string(text)),
 		Fix: "start the server with the database that knows the agents, or move their directories in " + filepath.Join(c.Data, agentsDir) + " away",
 	}}
+}
+
+// replaceFile writes a file with mode 0600. The old one stays if that fails, as on a full
+// disk.
+func replaceFile(path string, data []byte) error {
+	temp := path + ".new"
+	if err := os.WriteFile(temp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
 }

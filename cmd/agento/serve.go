@@ -1,27 +1,21 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
-	"agento.host/agento/internal/runtime/process"
+	"agento.host/agento/internal/budget"
+	"agento.host/agento/internal/gateway"
 )
 
 // shutdownTimeout is how long requests may take to finish after the signal to stop.
@@ -35,13 +29,19 @@ type serveFlags struct {
 	driverFlags
 	Listen                string         `help:"Address of the API." default:"127.0.0.1:8080"`
 	TrustedProxies        []netip.Prefix `help:"Networks of your own proxies, as CIDRs separated by commas. Their X-Forwarded-For names the client." placeholder:"CIDR,..."`
-	InternalListen        string         `help:"Loopback address that gateways call. Default: a free port, stored in the data directory."`
 	RuntimeDir            string         `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
 	Lean                  bool           `help:"Run gateways with a third less memory. They boot a third slower."`
 	AgentMemory           int64          `help:"Memory limit of an agent, in MiB; 0 means no limit." default:"3072"`
 	AgentProcesses        int64          `help:"Limit of an agent's processes and threads; 0 means no limit." default:"512"`
+	AgentCPUs             float64        `help:"Processor cores that an agent may use at once; 0 means no limit of its own." default:"2" name:"agent-cpus"`
+	AgentCPUWeight        int64          `help:"Share of an agent where there is not enough CPU time for all: 1 to 10000." default:"100" name:"agent-cpu-weight"`
+	AgentDisk             int64          `help:"Limit of an agent's files on the disk, in MiB; 0 means no limit." default:"10240"`
+	AgentFiles            int64          `help:"Limit of the number of an agent's files and directories; 0 means no limit." default:"1000000"`
+	Memory                int64          `help:"Memory that all agents may use together, in MiB; an agent that does not fit waits. 0: that of the machine or container, less an eighth (at least 512 MiB)." default:"0"`
 	Boots                 int            `help:"Gateways that may boot at the same time." default:"2"`
+	BootStall             time.Duration  `help:"How long a gateway that boots may do nothing before it is ended." default:"20s"`
 	AllowPrivateEndpoints bool           `help:"Allow loopback and private addresses in config.baseUrl of agents."`
+	EgressPrivate         []netip.Prefix `help:"Private ranges that agents may connect to if their config.egress names what is there, as CIDRs separated by commas." placeholder:"CIDR,..."`
 	Redis                 string         `help:"Redis for status reports, as redis://HOST:PORT/DB."`
 	Catalog               string         `help:"Directory of the operator's own verified skills. Changes are loaded automatically." type:"path"`
 	ClawHub               string         `help:"Address of the community skill registry." name:"clawhub-url" default:"https://clawhub.ai"`
@@ -69,18 +69,32 @@ func (c serveCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	s.warnOfPlainHTTP(c.TrustedProxies)
 	return s.run(ctx, func() error {
 		_, err := fmt.Fprintf(t.err, "agento listens on http://%s\n", s.public.Addr())
 		return err
 	})
 }
 
+// warnOfPlainHTTP logs that API keys can be read on the way, if other machines reach the
+// API and no proxy is known that adds TLS.
+func (s *server) warnOfPlainHTTP(proxies []netip.Prefix) {
+	at, ok := s.public.Addr().(*net.TCPAddr)
+	if !ok || at.IP.IsLoopback() || len(proxies) > 0 {
+		return
+	}
+	s.log.Warn("the API is reachable from other machines without TLS, so that API keys and conversations can be read on the way: "+
+		"put a proxy with TLS in front of it and name it with --trusted-proxies, or listen on a loopback address", "address", at.String())
+}
+
 // server is a complete control plane that listens and can be run once.
 type server struct {
 	*resources
 	accounts        *access.Service
+	budgets         *budget.Server
 	api             *api.Server
-	internalHandler http.Handler
+	internalHandler http.Handler // the model proxy and the tools, which gateways call
+	calls           net.Listener // of the gateways
 	adminHandler    http.Handler
 	loops           []func(context.Context) error // run beside the requests, until their context ends
 	started         chan struct{}                 // closed when the loops have started
@@ -95,10 +109,11 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	for _, loop := range s.loops {
 		group.Go(func() error { return loop(failed) })
 	}
-	public, internal, admin := s.httpServer(s.api), s.httpServer(s.internalHandler), s.httpServer(s.adminHandler)
+	public, internal, admin := s.httpServer(s.api), s.httpServer(budget.TimedHandler(s.internalHandler)), s.httpServer(s.adminHandler)
 	public.RegisterOnShutdown(s.api.Drain)
-	group.Go(func() error { return serve(public, s.public) })
-	group.Go(func() error { return serve(internal, s.internal) })
+	group.Go(func() error { return serve(public, s.budgets.API.Listener(s.public)) })
+	internal.ConnContext = gateway.ConnContext
+	group.Go(func() error { return serve(internal, s.budgets.Agents.Listener(s.calls)) })
 	group.Go(func() error { return serve(admin, s.admin) })
 	close(s.started)
 	err := onStart()
@@ -116,9 +131,10 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	return errors.Join(err, group.Wait(), s.Close())
 }
 
-// httpServer has no limit on the time of a whole response, because streams last.
+// httpServer has no limit on the time of a whole response, because streams last; see
+// budget.Timed.
 func (s *server) httpServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	return &http.Server{Handler: h, ConnContext: budget.ConnContext, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 }
 
 func serve(s *http.Server, l net.Listener) error {
@@ -143,50 +159,4 @@ func logger(t *terminal, level string) *slog.Logger {
 		l = slog.LevelInfo
 	}
 	return slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: l}))
-}
-
-// listenInternal listens on the address that running gateways call. It is stored in a
-// file, because gateways have it in their environment and keep running when the server
-// stops. If none of those that run is of this directory, nobody needs the stored address:
-// it is not used if others run, which are those of the directory that this one is a copy
-// of, or if something else listens on it.
-func listenInternal(ctx context.Context, flag, file string, running []process.Gateway) (net.Listener, error) {
-	text, err := os.ReadFile(filepath.Clean(file))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read the internal address: %w", err)
-	}
-	stored := strings.TrimSpace(string(text))
-	needed := slices.ContainsFunc(running, func(g process.Gateway) bool { return g.Own })
-	if !needed && len(running) > 0 {
-		stored = ""
-	}
-	address := cmp.Or(flag, stored, "127.0.0.1:0")
-	host, _, err := net.SplitHostPort(address)
-	if ip, _ := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("the internal address %q must be a loopback address with a port, such as 127.0.0.1:8081", address)
-	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) && !needed && flag == "" {
-		l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s, which running gateways call (stored in %s): %w", address, file, err)
-	}
-	if l.Addr().String() == stored {
-		return l, nil // a crash while writing the file again would lose the address
-	}
-	if err := replaceFile(file, []byte(l.Addr().String()+"\n")); err != nil {
-		return nil, errors.Join(fmt.Errorf("store the internal address: %w", err), l.Close())
-	}
-	return l, nil
-}
-
-// replaceFile writes a file with mode 0600. The old one stays if that fails, as on a full
-// disk.
-func replaceFile(path string, data []byte) error {
-	temp := path + ".new"
-	if err := os.WriteFile(temp, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
 }

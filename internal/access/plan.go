@@ -13,6 +13,14 @@ import (
 // its clients need a special case.
 const Unlimited = math.MaxInt32
 
+const (
+	// UnlimitedBytes is Unlimited for bytes: the largest integer that every JSON reader
+	// has.
+	UnlimitedBytes = 1<<53 - 1
+	// DefaultStorageBytes is the limit of the built-in plan, and of a plan that names none.
+	DefaultStorageBytes = 10 << 30
+)
+
 // The features that a plan can include.
 const (
 	FeatureAPIAccess    = "api_access"    // the API, beyond GET /v1/account
@@ -35,10 +43,11 @@ type Plan struct {
 	Features map[string]bool
 }
 
-// Limits are how many of something an account may have at once; 0 allows none.
+// Limits are how much of something an account may have at once; 0 allows none.
 type Limits struct {
 	MaxAgents         int
 	MaxSkillsPerAgent int
+	StorageBytes      int64 // of documents, messages, knowledge and skills
 }
 
 // Allows returns nil if the plan has the feature.
@@ -65,6 +74,16 @@ func (p Plan) AllowsSkill(skills int) error {
 	return p.checkLimit(skills, p.Limits.MaxSkillsPerAgent, "maxSkillsPerAgent", "Uninstall a skill")
 }
 
+// AllowsStorage returns nil if an account that has stored this many bytes may store more.
+// Faults: PlanLimit, naming the limit.
+func (p Plan) AllowsStorage(bytes, more int64) error {
+	if bytes+more <= p.Limits.StorageBytes {
+		return nil
+	}
+	return fault.New(fault.PlanLimit, "The account has stored %d bytes, and its plan %s allows %d. Delete knowledge or agents, or ask the operator for another plan.", bytes, p.Name, p.Limits.StorageBytes).
+		With("limit", "storageBytes")
+}
+
 func (p Plan) checkLimit(count, limit int, name, remedy string) error {
 	if count < limit {
 		return nil
@@ -76,11 +95,12 @@ func (p Plan) checkLimit(count, limit int, name, remedy string) error {
 // Plans are the plans of an installation, in the order of the plans file.
 type Plans struct{ all []Plan }
 
-// SelfHosted returns the default: one plan without limits that has every feature.
+// SelfHosted returns the default: one plan that has every feature and no limits but
+// DefaultStorageBytes.
 func SelfHosted() *Plans {
 	p := Plan{
 		ID: "plan_self_hosted", Name: "Self-hosted", Status: "active",
-		Limits:   Limits{MaxAgents: Unlimited, MaxSkillsPerAgent: Unlimited},
+		Limits:   Limits{MaxAgents: Unlimited, MaxSkillsPerAgent: Unlimited, StorageBytes: DefaultStorageBytes},
 		Features: map[string]bool{},
 	}
 	for _, f := range features() {

@@ -20,6 +20,7 @@ plans:
     limits:
       maxAgents: unlimited
       maxSkillsPerAgent: 20
+      storageBytes: unlimited
     features:
       api_access: true
       swarms: true
@@ -43,7 +44,7 @@ func TestLoadPlansReadsTheFile(t *testing.T) {
 		t.Fatalf("%+v", all)
 	}
 	pro, err := plans.Get("plan_pro")
-	if err != nil || pro.Name != "Pro" || pro.Status != "active" || pro.Limits != (Limits{Unlimited, 20}) {
+	if err != nil || pro.Name != "Pro" || pro.Status != "active" || pro.Limits != (Limits{Unlimited, 20, UnlimitedBytes}) {
 		t.Fatalf("%+v %v", pro, err)
 	}
 	if on, known := pro.Features[FeatureKnowledge]; on || !known {
@@ -154,6 +155,7 @@ func TestPlanFileErrorsNameLineAndField(t *testing.T) {
 		change("plan_a", "plan_"+strings.Repeat("a", 60)):            ":2: plans[0].id must be",
 		change("name: A", "name: "+strings.Repeat("é", maxName+1)):   ":3: plans[0].name must be",
 		change("maxAgents: 1, maxSkillsPerAgent: 1", "maxAgents: x"): ":4: plans[0].limits lacks maxSkillsPerAgent",
+		change("maxAgents: 1", "maxAgents: 1, storageBytes: 1 GB"):   ":4: plans[0].limits.storageBytes must be",
 	} {
 		_, err := load(t, text)
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -26,7 +26,7 @@ const unlimitedName = "unlimited"
 //	plans:
 //	  - id: plan_pro
 //	    name: Pro
-//	    limits: {maxAgents: 10, maxSkillsPerAgent: unlimited}
+//	    limits: {maxAgents: 10, maxSkillsPerAgent: unlimited, storageBytes: 1000000000}
 //	    features: {api_access: true, swarms: true}
 //
 // The error lists everything that is wrong, each with its line and field.
@@ -131,23 +131,31 @@ func (r *planReader) name(n *yaml.Node, path string) string {
 	return name
 }
 
+// limits reads the limits. storageBytes may be missing: earlier plans have none.
 func (r *planReader) limits(n *yaml.Node, path string) Limits {
-	fields := r.requiredFields(n, path, "maxAgents", "maxSkillsPerAgent")
-	return Limits{
-		MaxAgents:         r.limit(fields["maxAgents"], path+".maxAgents"),
-		MaxSkillsPerAgent: r.limit(fields["maxSkillsPerAgent"], path+".maxSkillsPerAgent"),
+	fields := r.optionalFields(n, path, "maxAgents", "maxSkillsPerAgent", "storageBytes")
+	r.require(n, path, fields, "maxAgents", "maxSkillsPerAgent")
+	l := Limits{
+		MaxAgents:         int(r.limit(fields["maxAgents"], path+".maxAgents", Unlimited)),
+		MaxSkillsPerAgent: int(r.limit(fields["maxSkillsPerAgent"], path+".maxSkillsPerAgent", Unlimited)),
+		StorageBytes:      DefaultStorageBytes,
 	}
+	if bytes := fields["storageBytes"]; bytes != nil {
+		l.StorageBytes = r.limit(bytes, path+".storageBytes", UnlimitedBytes)
+	}
+	return l
 }
 
-func (r *planReader) limit(n *yaml.Node, path string) int {
+// limit reads a limit; unlimited is the number for none.
+func (r *planReader) limit(n *yaml.Node, path string, unlimited int64) int64 {
 	if n == nil {
 		return 0
 	}
 	if scalarText(n) == unlimitedName {
-		return Unlimited
+		return unlimited
 	}
-	var limit int
-	if resolveAlias(n).ShortTag() != "!!int" || n.Decode(&limit) != nil || limit < 0 || limit > Unlimited {
+	var limit int64
+	if resolveAlias(n).ShortTag() != "!!int" || n.Decode(&limit) != nil || limit < 0 || limit > unlimited {
 		r.fail(n, path, "must be a whole number from 0, or %s", unlimitedName)
 	}
 	return limit
@@ -171,12 +179,17 @@ func (r *planReader) features(n *yaml.Node, path string) map[string]bool {
 // requiredFields reads a mapping that must have all of these fields, and no other.
 func (r *planReader) requiredFields(n *yaml.Node, path string, names ...string) map[string]*yaml.Node {
 	found := r.optionalFields(n, path, names...)
+	r.require(n, path, found, names...)
+	return found
+}
+
+// require reports the fields that a mapping lacks.
+func (r *planReader) require(n *yaml.Node, path string, found map[string]*yaml.Node, names ...string) {
 	for _, name := range names {
 		if found[name] == nil && resolveAlias(n).Kind == yaml.MappingNode {
 			r.fail(n, path, "lacks %s", name)
 		}
 	}
-	return found
 }
 
 // optionalFields reads a mapping that may have these fields, and no other.

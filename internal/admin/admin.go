@@ -78,6 +78,14 @@ type Collector struct {
 	Remove func(ctx context.Context, name string) error // no error if it is gone
 }
 
+// Examined is the result of one check of a running gateway.
+type Examined struct {
+	Agent string `json:"agent"`
+	Check string `json:"check"`
+	State string `json:"state"`
+	OK    bool   `json:"ok"`
+}
+
 // Reembed is a request to embed all knowledge with an embedder, which is described by
 // the flags of the command.
 type Reembed struct {
@@ -101,6 +109,7 @@ type Settings struct {
 	Accounts   *access.Service
 	Secrets    *vault.Installation
 	Collectors []Collector
+	Examine    func(ctx context.Context) ([]Examined, error) // what running gateways really have
 	Reembed    func(ctx context.Context, in Reembed, progress func(Reembedded)) (Reembedded, error)
 }
 
@@ -121,6 +130,7 @@ func New(s Settings) http.Handler {
 		"DELETE /secrets": h.deleteSecret,
 		"GET /garbage":    h.listGarbage,
 		"DELETE /garbage": h.removeGarbage,
+		"GET /gateways":   h.examineGateways,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -278,6 +288,11 @@ func (s *server) removeGarbage(r *http.Request) (any, error) {
 		kinds[i] = c.Kind
 	}
 	return nil, fault.New(fault.Invalid, "There is no garbage of the kind %q, only %s.", r.URL.Query().Get("kind"), strings.Join(kinds, ", "))
+}
+
+func (s *server) examineGateways(r *http.Request) (any, error) {
+	found, err := s.Examine(r.Context())
+	return append([]Examined{}, found...), err
 }
 
 // reembedLine is a line of the response to a Reembed. The last one has Failure or is

@@ -135,6 +135,11 @@ func (c *Client) RevokeKey(ctx context.Context, account, key string) error {
 	return c.call(ctx, http.MethodDelete, "/keys?"+url.Values{"account": {account}, "key": {key}}.Encode(), nil, nil)
 }
 
+// Examine checks what every running gateway really has.
+func (c *Client) Examine(ctx context.Context) (all []Examined, err error) {
+	return all, c.call(ctx, http.MethodGet, "/gateways", nil, &all)
+}
+
 // Secrets lists the secrets that the installation can have.
 func (c *Client) Secrets(ctx context.Context) (all []Secret, err error) {
 	return all, c.call(ctx, http.MethodGet, "/secrets", nil, &all)

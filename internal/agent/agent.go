@@ -33,7 +33,8 @@ const (
 	CategoryCredentials ErrorCategory = "credentials" // a key or token is missing or refused
 	CategoryModel       ErrorCategory = "model"       // the model or its provider fails
 	CategoryConfig      ErrorCategory = "config"      // the agent's configuration is refused
-	CategoryCapacity    ErrorCategory = "capacity"    // no server has room
+	CategoryCapacity    ErrorCategory = "capacity"    // no server has room: the agent waits for it
+	CategoryDisk        ErrorCategory = "disk"        // the agent has too many or too large files
 	CategoryRuntime     ErrorCategory = "runtime"     // the gateway fails
 	CategoryRecord      ErrorCategory = "record"      // the agent's record or secrets are damaged
 )
@@ -131,11 +132,16 @@ func (a Agent) CheckRunning() error {
 	return nil
 }
 
+// WaitsForRoom reports whether the agent should run and starts as soon as there is room.
+func (a Agent) WaitsForRoom() bool {
+	return a.DesiredState == DesiredRunning && a.ErrorCategory == CategoryCapacity && (a.Status == client.Starting || a.Status == client.Provisioning)
+}
+
 // startFault returns the fault for a caller that waited for an agent which failed.
 func (a Agent) startFault() error {
 	code := fault.Upstream
-	if a.ErrorCategory == CategoryCapacity {
-		code = fault.Unavailable
+	if a.ErrorCategory == CategoryDisk {
+		code = fault.Conflict
 	}
 	return fault.New(code, "%s", a.LastError).With("agentId", string(a.ID)).With("errorCategory", string(a.ErrorCategory))
 }

@@ -1,20 +1,53 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 )
+
+const (
+	// defaultRoomTimeout is the default of Store.RoomTimeout.
+	defaultRoomTimeout = time.Minute
+	// retryRoom is when a caller should try again that waited for room in vain.
+	retryRoom = 30 * time.Second
+)
+
+// withRoomTimeout returns a context for a request that waits for room.
+func (s *Store) withRoomTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, cmp.Or(s.RoomTimeout, defaultRoomTimeout))
+}
+
+// AwaitUnlessFull is Await for requests of callers. They do not wait for room longer than
+// RoomTimeout; the agent does. Faults: Unavailable.
+func (s *Store) AwaitUnlessFull(ctx context.Context, id identity.AgentID, done func(Agent) bool) (Agent, error) {
+	limited, cancel := s.withRoomTimeout(ctx)
+	defer cancel()
+	a, err := s.Await(limited, id, done)
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		return a, err
+	}
+	a, err = s.Await(ctx, id, func(a Agent) bool { return done(a) || a.WaitsForRoom() })
+	if err == nil && !done(a) {
+		f := fault.New(fault.Unavailable, "%s", a.LastError).With("agentId", string(a.ID)).With("errorCategory", string(a.ErrorCategory))
+		f.RetryAfter = retryRoom
+		return a, f
+	}
+	return a, err
+}
 
 // Await waits for the outcome of an accepted request. If ctx ends first, the request
 // stands nevertheless.
-// Faults: NotFound, if the agent is being deleted; Upstream or Unavailable, if the
-// gateway does not start.
+// Faults: NotFound, if the agent is being deleted; Upstream, if the gateway does not
+// start; Conflict, if its files exceed the limits; Unavailable, if there has been no room for a minute: the agent goes on waiting.
 func (s *Service) Await(ctx context.Context, r Accepted) (Agent, error) {
-	a, err := s.store.Await(ctx, r.ID, func(a Agent) bool {
+	a, err := s.store.AwaitUnlessFull(ctx, r.ID, func(a Agent) bool {
 		return a.ObservedGeneration >= r.Target && isFinal(a.Status) || a.DesiredState == DesiredDeleted
 	})
 	switch {
@@ -38,6 +71,18 @@ func isFinal(s client.AgentStatus) bool {
 // later request led to another status.
 func (s *Service) AwaitRunning(ctx context.Context, r Accepted) (Agent, error) {
 	return s.awaitStatus(ctx, r, client.Running)
+}
+
+// AwaitCreated is AwaitRunning for a new agent. If there is no room for it, it is deleted.
+func (s *Service) AwaitCreated(ctx context.Context, actor identity.Actor, r Accepted) (Agent, error) {
+	a, err := s.AwaitRunning(ctx, r)
+	if !fault.Is(err, fault.Unavailable) || !a.WaitsForRoom() {
+		return a, err
+	}
+	if _, deletion := s.Delete(ctx, actor, a.ID); deletion != nil {
+		return a, errors.Join(err, deletion)
+	}
+	return a, noRoom()
 }
 
 // AwaitStopped is Await for a stop. Faults: as AwaitRunning; UpstreamTimeout, if the

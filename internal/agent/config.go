@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"encoding/json"
 	"maps"
 	"strings"
 	"unicode"
 
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/workspace"
 )
 
 // Config is an agent's config object. The keys below have a meaning; every other
@@ -20,6 +22,8 @@ const (
 	keyBaseURL    = "baseUrl"     // another endpoint for that provider
 	keyChannels   = "channels"    // {"telegram": true, "slack": {"enabled": true}}
 	keySharedMode = "sharedMode"  // every caller is an untrusted peer
+	keySelfEdit   = "selfEdit"    // a workspace.SelfEdit
+	keyEgress     = "egress"      // where it may connect to: see egress.ParsePolicy
 )
 
 // The channels.
@@ -28,8 +32,12 @@ const (
 	channelSlack    = "slack"
 )
 
-// maxConfigKeys bounds Config, which is stored in one row.
-const maxConfigKeys = 100
+// Limits of Config, which is stored in one row and read with every look at the agent.
+const (
+	maxConfigKeys   = 100
+	maxConfigBytes  = 64 << 10 // as JSON
+	maxConfigLevels = 32       // of objects and arrays, with the config itself: naive clients die of thousands
+)
 
 // maxModelName is OpenClaw's limit; the longest name in use has 60 characters.
 const maxModelName = 200
@@ -47,6 +55,18 @@ func (c Config) BaseURL() string { return c.text(keyBaseURL) }
 func (c Config) SharedMode() bool {
 	shared, _ := c[keySharedMode].(bool)
 	return shared
+}
+
+// SelfEdit returns what happens with the agent's edits of its own documents. With
+// SharedMode nobody whom the owner trusts can ask for one, so that the default is off.
+func (c Config) SelfEdit() workspace.SelfEdit {
+	switch set := c.text(keySelfEdit); {
+	case set != "":
+		return workspace.SelfEdit(set)
+	case c.SharedMode():
+		return workspace.SelfEditOff
+	}
+	return workspace.SelfEditOn
 }
 
 // UsesTelegram reports whether the agent connects to Telegram, given the secrets
@@ -103,6 +123,11 @@ func (c Config) validate(problems fault.Fields, urls URLChecker) {
 	if len(c) > maxConfigKeys {
 		problems.Add("config", "must have at most %d keys", maxConfigKeys)
 	}
+	if !nestsAtMost(map[string]any(c), maxConfigLevels) {
+		problems.Add("config", "must have at most %d levels of objects and arrays", maxConfigLevels)
+	} else if text, err := json.Marshal(c); err != nil || len(text) > maxConfigBytes {
+		problems.Add("config", "must take at most %d bytes as JSON; this one takes %d", maxConfigBytes, len(text))
+	}
 	for _, key := range []string{keyProvider, keyModel, keyBaseURL} {
 		if v, ok := c[key]; ok {
 			if s, isText := v.(string); !isText || s == "" || len(s) > 2048 {
@@ -128,7 +153,37 @@ func (c Config) validate(problems fault.Fields, urls URLChecker) {
 			problems.Add("config.sharedMode", "must be true or false")
 		}
 	}
+	if v, ok := c[keySelfEdit]; ok {
+		switch s, _ := v.(string); workspace.SelfEdit(s) {
+		case workspace.SelfEditOn, workspace.SelfEditReview, workspace.SelfEditOff:
+		default:
+			problems.Add("config.selfEdit", `must be "off", "review" or "on"`)
+		}
+	}
 	c.validateChannels(problems)
+	c.validateEgress(problems)
+}
+
+// nestsAtMost reports whether a decoded JSON value has at most this many levels of objects
+// and arrays.
+func nestsAtMost(v any, levels int) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, e := range v {
+			if !nestsAtMost(e, levels-1) {
+				return false
+			}
+		}
+	case []any:
+		for _, e := range v {
+			if !nestsAtMost(e, levels-1) {
+				return false
+			}
+		}
+	default:
+		return true
+	}
+	return levels > 0
 }
 
 func (c Config) validateChannels(problems fault.Fields) {

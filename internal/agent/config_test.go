@@ -19,6 +19,15 @@ func (checkURL) CheckURL(u string) error {
 	return nil
 }
 
+// nested returns arrays in arrays.
+func nested(levels int) any {
+	var v any = []any{}
+	for range levels - 1 {
+		v = []any{v}
+	}
+	return v
+}
+
 func TestConfigIsValidated(t *testing.T) {
 	many := Config{}
 	for i := range maxConfigKeys + 1 {
@@ -32,6 +41,10 @@ func TestConfigIsValidated(t *testing.T) {
 		"all":                   {Config{"llmProvider": "google", "model": "gemini-x", "baseUrl": "https://example.com/v1beta", "sharedMode": true, "channels": map[string]any{"telegram": true, "slack": map[string]any{"enabled": false}}}, nil},
 		"unknown keys are kept": {Config{"mine": map[string]any{"a": 1.0}, "authType": "api_key"}, nil},
 		"too many":              {many, []string{"config"}},
+		"too long":              {Config{"a": strings.Repeat("x", 40<<10), "b": strings.Repeat("x", 30<<10)}, []string{"config"}},
+		"as long as may be":     {Config{"a": strings.Repeat("x", maxConfigBytes-8)}, nil},
+		"too deep":              {Config{"a": nested(maxConfigLevels)}, []string{"config"}},
+		"as deep as may be":     {Config{"a": nested(maxConfigLevels - 1)}, nil},
 		"provider":              {Config{"llmProvider": "acme"}, []string{"config.llmProvider"}},
 		"types":                 {Config{"llmProvider": 1.0, "model": true, "baseUrl": []any{}, "sharedMode": "yes", "channels": true}, []string{"config.baseUrl", "config.channels", "config.llmProvider", "config.model", "config.sharedMode"}},
 		"empty":                 {Config{"llmProvider": "", "model": "", "baseUrl": ""}, []string{"config.baseUrl", "config.llmProvider", "config.model"}},

@@ -53,6 +53,15 @@ type Stopper interface {
 	StopUnrecorded(ctx context.Context, a Agent, record func(context.Context) error) error
 }
 
+// Admission gives the gateways of agents room on the server.
+type Admission interface {
+	// Reserve waits until there is room for the gateway of a new agent, and takes it.
+	// Errors: ctx's.
+	Reserve(ctx context.Context, account identity.AccountID, id identity.AgentID) error
+	// Release gives the room of an agent back that was not created.
+	Release(id identity.AgentID)
+}
+
 // Settings are what a Service needs.
 type Settings struct {
 	DB        *database.DB
@@ -64,9 +73,11 @@ type Settings struct {
 	Swarms    *swarm.Store
 	Gateways  Gateways
 	Stopper   Stopper
+	Admission Admission
 	Log       *slog.Logger
 
 	URLs        URLChecker    // checks config.baseUrl
+	OwnTelegram bool          // agents reach the Bot API through this server
 	DemoKey     vault.Secret  // in dev: the key of an agent that is created without any
 	WaitTimeout time.Duration // how long AwaitStopped and AwaitDeleted wait; 0: 2 minutes
 }
@@ -82,8 +93,10 @@ type Service struct {
 	swarms      *swarm.Store
 	gateways    Gateways
 	stopper     Stopper
+	admission   Admission
 	log         *slog.Logger
 	urls        URLChecker
+	ownTelegram bool
 	demoKey     vault.Secret
 	waitTimeout time.Duration
 }
@@ -95,7 +108,7 @@ func New(s Settings) *Service {
 	}
 	return &Service{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms,
-		gateways: s.Gateways, stopper: s.Stopper, log: s.Log, urls: s.URLs, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
+		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, ownTelegram: s.OwnTelegram, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
 	}
 }
 
@@ -136,7 +149,59 @@ func (s *Service) Create(ctx context.Context, actor identity.Actor, in client.Cr
 	if err != nil {
 		return Accepted{}, err
 	}
-	err = s.db.Tx(ctx, "agent.create", func(ctx context.Context, tx *database.Tx) error {
+	return s.create(ctx, actor, a, secrets, in)
+}
+
+// CreateWithRoom is Create for a caller that waits until the agent runs. It stores nothing
+// until there is room for the gateway. Faults: as Create; Unavailable, if there has been
+// no room for a minute.
+func (s *Service) CreateWithRoom(ctx context.Context, actor identity.Actor, in client.CreateAgentRequest) (Accepted, error) {
+	a, in := s.newAgent(actor.AccountID, in)
+	secrets, err := s.checkNew(ctx, a, in)
+	if err != nil {
+		return Accepted{}, err
+	}
+	if err := s.reserve(ctx, actor, a); err != nil {
+		return Accepted{}, err
+	}
+	accepted, err := s.create(ctx, actor, a, secrets, in)
+	if err != nil || accepted.ID != a.ID {
+		s.admission.Release(a.ID)
+	}
+	return accepted, err
+}
+
+// reserve waits for the room of a new agent. It does not wait for one that create will
+// refuse, or return without creating it.
+// Faults: PlanLimit; Unavailable, if there is no room, or if agents cannot be isolated.
+func (s *Service) reserve(ctx context.Context, actor identity.Actor, a Agent) error {
+	if _, repeated, err := s.events.Repeated(ctx, s.db, actor); repeated || err != nil {
+		return err
+	}
+	if err := s.gateways.CheckIsolation(); err != nil {
+		return err
+	}
+	if err := s.checkPlan(ctx, s.db, actor.AccountID); err != nil {
+		return err
+	}
+	limited, cancel := s.store.withRoomTimeout(ctx)
+	defer cancel()
+	err := s.admission.Reserve(limited, a.AccountID, a.ID)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return noRoom()
+	}
+	return err
+}
+
+// noRoom returns the fault for a caller whose new agent has no room.
+func noRoom() error {
+	f := fault.New(fault.Unavailable, "The server has no memory left for another agent, so none was created: stop or delete one that is not needed, or ask the operator for more. With the header Prefer: respond-async the agent is created and waits.")
+	f.RetryAfter = retryRoom
+	return f.With("errorCategory", string(CategoryCapacity))
+}
+
+func (s *Service) create(ctx context.Context, actor identity.Actor, a Agent, secrets secretValues, in client.CreateAgentRequest) (Accepted, error) {
+	err := s.db.Tx(ctx, "agent.create", func(ctx context.Context, tx *database.Tx) error {
 		if err := tx.Lock(ctx, database.LockAgents, string(actor.AccountID)); err != nil {
 			return err
 		}
@@ -242,7 +307,7 @@ func (s *Service) recheckSwarm(ctx context.Context, tx *database.Tx, a Agent) er
 
 // checkPlan returns nil if the account's plan allows one more agent.
 // Faults: PlanLimit.
-func (s *Service) checkPlan(ctx context.Context, tx *database.Tx, account identity.AccountID) error {
+func (s *Service) checkPlan(ctx context.Context, tx database.Reader, account identity.AccountID) error {
 	plan, err := s.access.PlanOf(ctx, tx, account)
 	if err != nil {
 		return err
@@ -381,7 +446,8 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.
 		v, err = s.view(ctx, tx, after)
 		return err
 	})
-	if err == nil && after.IsRunning() && (v.NeedsRestart || after.Name != before.Name) {
+	// A sync that has begun with the former SelfEdit ends before this one.
+	if err == nil && after.IsRunning() && (v.NeedsRestart || after.Name != before.Name || after.Config.SelfEdit() != before.Config.SelfEdit()) {
 		v.NeedsRestart = s.syncChange(ctx, after)
 	}
 	return v, err

@@ -20,6 +20,10 @@ import (
 // Store reads and writes the agents table. Methods that take a Reader or a
 // Tx belong to what the caller does; the others run their own.
 type Store struct {
+	// RoomTimeout is how long a request waits for room; 0: a minute. It is set before the
+	// store is used.
+	RoomTimeout time.Duration
+
 	db     *database.DB
 	events *event.Log
 }
@@ -90,11 +94,6 @@ func (s *Store) SwarmOf(ctx context.Context, q database.Reader, account identity
 	return a.SwarmID, err
 }
 
-// Generation returns the present generation of an agent. Errors: sql.ErrNoRows.
-func (s *Store) Generation(ctx context.Context, q database.Reader, id identity.AgentID) (int64, error) {
-	return database.One(ctx, q, database.Scalar[int64], `SELECT generation FROM agents WHERE id = $1`, id)
-}
-
 // ListInSwarm returns the agents that are in a swarm, newest first.
 func (s *Store) ListInSwarm(ctx context.Context, q database.Reader, account identity.AccountID, swarm identity.SwarmID) ([]Agent, error) {
 	return database.AllReadable(ctx, q, scan, damaged,
@@ -143,6 +142,36 @@ func (s *Store) ListGateways(ctx context.Context, q database.Reader) (map[identi
 		places[v.id] = v.place
 	}
 	return places, err
+}
+
+// ListMemory returns what the gateways that may run were measured to use, by agent; 0: it
+// was not measured.
+func (s *Store) ListMemory(ctx context.Context, q database.Reader) (map[identity.AgentID]int64, error) {
+	type row struct {
+		id    identity.AgentID
+		bytes int64
+	}
+	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.id, &v.bytes) },
+		`SELECT id, CAST(memory_bytes AS BIGINT) FROM agents WHERE `+toReconcile+` AND place <> ''`)
+	measured := make(map[identity.AgentID]int64, len(rows))
+	for _, v := range rows {
+		measured[v.id] = v.bytes
+	}
+	return measured, err
+}
+
+// Memory returns what an agent's last gateway was measured to use; 0: it was not measured.
+// Errors: sql.ErrNoRows.
+func (s *Store) Memory(ctx context.Context, q database.Reader, id identity.AgentID) (int64, error) {
+	return database.One(ctx, q, database.Scalar[int64], `SELECT CAST(memory_bytes AS BIGINT) FROM agents WHERE id = $1`, id)
+}
+
+// SaveMemory writes what an agent's gateway was measured to use.
+func (s *Store) SaveMemory(ctx context.Context, id identity.AgentID, bytes int64) error {
+	return s.db.Tx(ctx, "agent.save_memory", func(ctx context.Context, tx *database.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE agents SET memory_bytes = $1 WHERE id = $2`, bytes, id)
+		return err
+	})
 }
 
 // Usage counts an account's agents, and how many of them should run.
@@ -250,6 +279,13 @@ func (s *Store) updateStatus(ctx context.Context, tx *database.Tx, a Agent) erro
 		a.Server, a.Place, a.SpecDigest, database.Millis(a.StartedAt), database.Millis(a.StoppedAt),
 		failures, a.Retry.Unready.Milliseconds(), database.Millis(a.Retry.NextTryAt), a.Retry.MissedHealthChecks,
 		a.ID, a.Generation, a.Lease.Holder, a.Lease.Number))
+}
+
+// CheckHeld returns ErrOutdated if a's desired state or lease has changed since it was read.
+func (s *Store) CheckHeld(ctx context.Context, tx *database.Tx, a Agent) error {
+	n, err := database.One(ctx, tx, database.Scalar[int64],
+		`SELECT COUNT(*) FROM agents WHERE id = $1 AND generation = $2 AND holder = $3 AND lease_number = $4`, a.ID, a.Generation, a.Lease.Holder, a.Lease.Number)
+	return checkHeld(n, err)
 }
 
 // checkHeld returns ErrOutdated if a write of a holder changed no row.

@@ -18,8 +18,12 @@ import (
 	"agento.host/agento/internal/runtime"
 )
 
-// maxLine is the length in bytes at which a line is cut.
-const maxLine = 64 << 10
+const (
+	// maxLine is the length in bytes at which a line is cut.
+	maxLine = 64 << 10
+	// maxPage is how much of a log Tail returns, in bytes.
+	maxPage = 4 << 20
+)
 
 // Settings are what a Service needs.
 type Settings struct {
@@ -43,7 +47,8 @@ func New(s Settings) *Service {
 }
 
 // Tail returns the last lines of an agent's log, whether it runs or not: a time, a
-// level in brackets, a message. Faults: NotFound.
+// level in brackets, a message. Of lines that are more than 4 MiB together it returns the
+// last, after a line that says how many are left out. Faults: NotFound.
 func (s *Service) Tail(ctx context.Context, account identity.AccountID, id identity.AgentID, lines int) (string, error) {
 	a, err := s.store.Find(ctx, s.db, account, id)
 	if err != nil {
@@ -63,11 +68,12 @@ func (s *Service) TailOf(ctx context.Context, a agent.Agent, lines int) (string,
 		return "", fmt.Errorf("open log: %w", err)
 	}
 	defer func() { _ = r.Close() }()
-	var out strings.Builder
-	err = readLines(r, func(line string) {
-		out.WriteString(mask.Replace(openclaw.LogLine(line)) + "\n")
-	})
-	return out.String(), err
+	page := queue{maxLines: lines, maxBytes: maxPage}
+	err = readLines(r, func(line string) { page.add(mask.Replace(openclaw.LogLine(line)) + "\n") })
+	if page.dropped > 0 {
+		return fmt.Sprintf("… %d earlier lines are left out: a page has at most 4 MiB\n", page.dropped) + strings.Join(page.lines, ""), err
+	}
+	return strings.Join(page.lines, ""), err
 }
 
 // Follow calls emit with the last tail lines, and then with each line as it appears,

@@ -38,6 +38,22 @@ func TestTailIsMasked(t *testing.T) {
 	}
 }
 
+// TestLongTailIsCut: a page of a log that nobody reads stays in memory.
+func TestLongTailIsCut(t *testing.T) {
+	e := agenttest.New(t, nil)
+	a := e.Create("ada")
+	const lines = 100
+	for i := range lines {
+		e.Driver.Print(a.ID, fmt.Sprintf(`{"level":"warn","message":"%d %s"}`, i, strings.Repeat("x", 60<<10)))
+	}
+	got, err := e.Logs.Tail(t.Context(), agenttest.Account, a.ID, lines)
+	first, rest, _ := strings.Cut(got, "\n")
+	var left int
+	if n, scanErr := fmt.Sscanf(first, "… %d earlier lines", &left); err != nil || scanErr != nil || n != 1 || len(rest) > 4<<20 || left+strings.Count(rest, "\n") != lines {
+		t.Errorf("%d bytes after %q, %v", len(rest), first, err)
+	}
+}
+
 // reader follows a log in the background.
 type reader struct {
 	*agenttest.Env

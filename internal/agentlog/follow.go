@@ -12,14 +12,15 @@ const (
 	// minBehind is how many lines a reader may be behind, at least.
 	minBehind = 1000
 	// maxBehindBytes bounds the size of those lines. The longest tail that may be
-	// asked for, 10,000 lines, fits at 400 bytes a line.
-	maxBehindBytes = 4 << 20
+	// asked for, 10,000 lines, fits at 200 bytes a line.
+	maxBehindBytes = 2 << 20
 )
 
 // queue holds the lines that a reader has not read yet. It accepts every line at once
 // and drops the oldest when it is full: a slow reader never delays the log.
 type queue struct {
 	maxLines int
+	maxBytes int
 	changed  chan struct{}
 
 	mu      sync.Mutex
@@ -33,19 +34,24 @@ type queue struct {
 // newQueue returns a queue that holds the requested tail and the lines that come
 // meanwhile.
 func newQueue(tail int) *queue {
-	return &queue{maxLines: minBehind + max(0, tail), changed: make(chan struct{}, 1)}
+	return &queue{maxLines: minBehind + max(0, tail), maxBytes: maxBehindBytes, changed: make(chan struct{}, 1)}
 }
 
 func (q *queue) push(line string) {
 	q.mu.Lock()
+	q.add(line)
+	q.mu.Unlock()
+	q.signal()
+}
+
+// add is push for a caller that holds mu.
+func (q *queue) add(line string) {
 	q.lines = append(q.lines, line)
 	q.bytes += len(line)
-	for len(q.lines) > q.maxLines || q.bytes > maxBehindBytes {
+	for len(q.lines) > q.maxLines || q.bytes > q.maxBytes {
 		_ = q.removeFirst()
 		q.dropped++
 	}
-	q.mu.Unlock()
-	q.signal()
 }
 
 // removeFirst removes and returns the oldest line. The caller holds mu.

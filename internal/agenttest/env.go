@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -255,8 +256,12 @@ func (e *Env) Turn(id identity.AgentID) (string, error) {
 // TurnOn sends a message over a connection and returns the answer.
 func (e *Env) TurnOn(c *gateway.Connection) (string, error) {
 	request := openclaw.TurnRequest{Entry: openclaw.Main, SessionKey: "agent:main:api:x", Message: "who?"}
-	result, err := c.Turn(e.Context(), request, func(string) error { return nil })
-	return result.Text, err
+	var text strings.Builder
+	_, err := c.Turn(e.Context(), request, func(delta string) error {
+		text.WriteString(delta)
+		return nil
+	})
+	return text.String(), err
 }
 
 // Exec changes the database.
@@ -334,9 +339,9 @@ func (e *Env) Soul(id identity.AgentID) string {
 // Token returns the token of an agent's gateway for a purpose, "model" or "tools".
 func (e *Env) Token(a agent.Agent, purpose string) vault.Secret {
 	e.t.Helper()
-	token, err := e.Vault.Token(e.Context(), e.DB, a.AccountID, vault.OfAgent(a.ID), purpose)
+	tokens, err := e.Vault.BearerTokens(e.Context(), e.DB, a.AccountID, vault.OfAgent(a.ID), purpose)
 	e.Must(err)
-	return vault.NewSecret(string(a.ID) + "." + token.Reveal())
+	return vault.NewSecret(string(a.ID) + "." + tokens[0].Reveal())
 }
 
 // CreateSwarm creates a swarm that shares secrets.

@@ -43,13 +43,16 @@ type Settings struct {
 	DemoURL      string
 	Tools        bool
 	Limits       runtime.Limits
-	Exclusive    bool // no other server uses the database
-	MaxBoots     int  // 0: 4
+	Exclusive    bool          // no other server uses the database
+	MaxBoots     int           // 0: 4
+	Memory       int64         // that gateways may use together; 0: any
+	RoomTimeout  time.Duration // of agent.Store
 	Timing       reconciler.Timing
 	Shared       agentstatus.Reports
 	Interval     time.Duration // of agentstatus
 	Contributors []gateway.HomeContributor
 	Erasers      []reconciler.Eraser
+	Emptiers     []reconciler.Emptier
 	Note         func(text string) error // of the reconciler
 }
 
@@ -75,18 +78,19 @@ func NewServer(s Settings) (*Server, error) {
 		return nil, err
 	}
 	store := agent.NewStore(s.DB, s.Events)
+	store.RoomTimeout = s.RoomTimeout
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver, Log: s.Log,
-		InternalURL: "http://127.0.0.1:1", Tools: s.Tools, Limits: s.Limits, Contributors: s.Contributors, DemoKey: s.DemoKey, DemoURL: s.DemoURL,
+		Tools: s.Tools, Limits: s.Limits, Contributors: s.Contributors, DemoKey: s.DemoKey, DemoURL: s.DemoURL,
 	})
 	logs := agentlog.New(agentlog.Settings{DB: s.DB, Store: store, Gateways: gateways, Driver: s.Driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver,
-		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Note: s.Note, Log: s.Log, Exclusive: s.Exclusive, MaxBoots: cmp.Or(s.MaxBoots, 4), Timing: s.Timing,
+		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Emptiers: s.Emptiers, Note: s.Note, Log: s.Log, Exclusive: s.Exclusive, MaxBoots: cmp.Or(s.MaxBoots, 4), Memory: s.Memory, Timing: s.Timing,
 	})
 	agents := agent.New(agent.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,
-		Gateways: gateways, Stopper: reconcile, Log: s.Log, URLs: s.URLs, DemoKey: s.DemoKey,
+		Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: s.Log, URLs: s.URLs, DemoKey: s.DemoKey,
 	})
 	status := agentstatus.New(agentstatus.Settings{
 		DB: s.DB, Store: store, Driver: s.Driver, Logs: logs, Log: s.Log, Shared: s.Shared, Interval: s.Interval,
@@ -129,6 +133,11 @@ func (s *Settings) setDefaults() error {
 
 // noKnowledge implements swarm.Knowledge for tests without a knowledge base.
 type noKnowledge struct{}
+
+// PassOn implements swarm.Knowledge.
+func (noKnowledge) PassOn(context.Context, identity.AccountID, identity.SwarmID, []identity.AgentID) error {
+	return nil
+}
 
 // SwarmDeleted implements swarm.Knowledge.
 func (noKnowledge) SwarmDeleted(context.Context, *database.Tx, identity.AccountID, identity.SwarmID, []identity.AgentID) error {

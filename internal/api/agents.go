@@ -30,14 +30,11 @@ type createAgentReply struct {
 }
 
 func (s *Server) createAgent(ctx context.Context, who access.Principal, in *createAgentInput) (*createAgentReply, error) {
-	created, err := s.agents.Create(ctx, who.Actor(), in.Body.Value)
-	if err != nil {
-		return nil, err
-	}
 	if strings.Contains(in.Prefer, "respond-async") {
-		return &createAgentReply{http.StatusAccepted, client.Data[client.CreatedAgent]{Data: createdJSON(created.Agent)}}, nil
+		created, err := s.agents.Create(ctx, who.Actor(), in.Body.Value)
+		return &createAgentReply{http.StatusAccepted, client.Data[client.CreatedAgent]{Data: createdJSON(created.Agent)}}, err
 	}
-	a, err := s.waitRunning(ctx, created)
+	a, err := s.waitCreated(ctx, who.Actor(), in.Body.Value)
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +154,14 @@ func (s *Server) setSecrets(ctx context.Context, who access.Principal, in *secre
 		return nil, err
 	}
 	return one(client.SecretsUpdated{Updated: true, NeedsRestart: needsRestart}), nil
+}
+
+func (s *Server) rotateTokens(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.TokensRotated], error) {
+	rotated, err := s.agents.RotateTokens(ctx, who.Actor(), in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return one(rotated), nil
 }
 
 func createdJSON(a agent.Agent) client.CreatedAgent {

@@ -1,9 +1,11 @@
 package api_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,9 +26,11 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
+	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/idempotency"
@@ -40,6 +44,7 @@ import (
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/workspace"
 )
 
 // This file is the test environment of the package: the server with real services
@@ -60,6 +65,7 @@ type testEnv struct {
 	swarms   *swarm.Service
 	driver   *fake.Driver
 	gateways *gateways
+	network  *egress.Manager
 	server   *api.Server
 	log      *logtest.Buffer
 	loops    []func(context.Context) error
@@ -68,25 +74,35 @@ type testEnv struct {
 
 // options of a test environment. The zero value is what most tests need.
 type options struct {
-	plans     *access.Plans // nil: one plan without limits
-	heartbeat time.Duration
-	db        *database.DB // nil: an empty one
-	vault     *vault.Vault // nil: one with a new master key
-	proxies   []netip.Prefix
-	monitor   bool // run the monitor of the database, which reserves room on its disk
+	plans       *access.Plans // nil: one plan without limits
+	heartbeat   time.Duration
+	db          *database.DB  // nil: an empty one
+	vault       *vault.Vault  // nil: one with a new master key
+	roomTimeout time.Duration // how long requests wait for room; 0: a minute
+	memory      int64         // that gateways may use together; 0: any
+	proxies     []netip.Prefix
+	budgets     *budget.Server         // nil: no limits
+	log         *logtest.Buffer        // nil: a new one
+	monitor     bool                   // run the monitor of the database, which reserves room on its disk
+	network     func(*egress.Settings) // changes the settings of agents' networks; nil: they are not changed
 }
 
 // newEnv returns an environment that is closed at the end of the test.
 func newEnv(t testing.TB, o options) *testEnv {
 	t.Helper()
-	env := &testEnv{t: t, db: o.db, gateways: newGateways(), log: &logtest.Buffer{}}
+	env := &testEnv{t: t, db: o.db, gateways: newGateways(), log: cmp.Or(o.log, &logtest.Buffer{})}
 	if env.db == nil {
 		env.db = databasetest.New(t)
 	}
 	env.driver = fake.New(fake.Settings{Dir: t.TempDir(), Handler: env.gateways.handler})
 	env.build(o)
 	stop := env.runLoops()
-	server := httptest.NewServer(env.checkStatuses())
+	server := httptest.NewUnstartedServer(env.checkStatuses())
+	if o.budgets != nil {
+		server.Listener = o.budgets.API.Listener(server.Listener)
+		server.Config.ConnContext = budget.ConnContext
+	}
+	server.Start()
 	env.url = server.URL
 	env.close = sync.OnceFunc(func() { // in the order of a real shutdown
 		env.server.Drain()
@@ -112,19 +128,25 @@ func (env *testEnv) build(o options) {
 		env.t.Fatal(err)
 	}
 	base := knowledge.New(knowledge.Settings{
-		DB: env.db, Events: events, Scopes: knowledge.NewScopes(env.db, agent.NewStore(env.db, events), swarms), Embedder: embedder, Log: log,
+		DB: env.db, Events: events, Scopes: knowledge.NewScopes(env.db, agent.NewStore(env.db, events), swarms), Embedder: embedder, Quota: env.access, Log: log,
 	})
+	documents := workspace.NewStore(env.db, events)
+	documents.LimitStorage(env.access)
 	runtime, err := agenttest.NewServer(agenttest.Settings{
-		DB: env.db, Driver: env.driver, Log: log, Events: events, Vault: secrets, Access: env.access, SwarmRows: swarms, Knowledge: base,
-		Tools: true, MaxBoots: 64, Contributors: []gateway.HomeContributor{skills},
-		Timing:  reconciler.Timing{ReadyTimeout: waitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
-		Erasers: []reconciler.Eraser{chat.DeleteAgent, skills.DeleteAgent, base.AgentDeleted},
+		Documents: documents,
+		DB:        env.db, Driver: env.driver, Log: log, Events: events, Vault: secrets, Access: env.access, SwarmRows: swarms, Knowledge: base,
+		Tools: true, MaxBoots: 64, Memory: o.memory, RoomTimeout: o.roomTimeout, Contributors: []gateway.HomeContributor{skills},
+		Timing: reconciler.Timing{ReadyTimeout: waitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
+		Erasers: []reconciler.Eraser{chat.DeleteAgent, skills.DeleteAgent, base.AgentDeleted, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
+			return env.network.DeleteAgent(ctx, tx, actor, id)
+		}},
+		Emptiers: []reconciler.Emptier{chat.EmptyAgent(env.db), base.EmptyAgent},
 	})
 	if err != nil {
 		env.t.Fatal(err)
 	}
 	env.agents, env.swarms = runtime.Agents, runtime.Swarms
-	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Keys: env.access, Log: log})
+	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Keys: env.access, Quota: env.access, Log: log})
 	requests := idempotency.New(idempotency.Settings{DB: env.db, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.t.Context()); err != nil {
 		env.t.Fatal(err)
@@ -134,9 +156,16 @@ func (env *testEnv) build(o options) {
 	if o.monitor {
 		env.loops = append(env.loops, func(ctx context.Context) error { return env.db.Monitor(ctx, log) })
 	}
+	network := egress.Settings{DB: env.db, Events: events, Log: log, Policy: runtime.Agents.EgressPolicy}
+	if o.network != nil {
+		o.network(&network)
+	}
+	env.network = egress.NewManager(network)
+	env.loops = append(env.loops, env.network.Run)
 	env.server = api.New(api.Settings{
 		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Idempotency: requests, TrustedProxies: o.proxies,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Network: env.network, Idempotency: requests,
+		Budgets: o.budgets, TrustedProxies: o.proxies,
 		Ready: env.db.Health, Space: env.db.Space, Version: "test", Heartbeat: o.heartbeat, Log: log,
 	})
 }
@@ -510,12 +539,12 @@ func (g *gateways) handler(gw *fake.Gateway) http.Handler {
 	return requireToken(gw, mux)
 }
 
-// requireToken refuses requests without the gateway's token, as OpenClaw does.
+// requireToken refuses requests without the gateway's token, as OpenClaw does. It is that
+// of the start: nothing makes this gateway read its secrets again.
 func requireToken(gw *fake.Gateway, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		secrets, err := gw.Secrets()
 		var known struct{ GatewayToken string }
-		if err != nil || json.Unmarshal(secrets, &known) != nil || r.Header.Get("Authorization") != "Bearer "+known.GatewayToken {
+		if json.Unmarshal(gw.Spec.Secrets, &known) != nil || r.Header.Get("Authorization") != "Bearer "+known.GatewayToken {
 			http.Error(w, `{"error":{"message":"unauthorized"}}`, http.StatusUnauthorized)
 			return
 		}
@@ -592,7 +621,9 @@ func (env *testEnv) editHome(agentID, path, content string) {
 	if gw == nil {
 		env.t.Fatalf("the agent %s has no gateway", agentID)
 	}
-	if err := os.WriteFile(filepath.Join(gw.HomeDir(), path), []byte(content), 0o600); err != nil {
+	// The reconciler may read the home at any time; it must not find a file half written.
+	whole := filepath.Join(gw.HomeDir(), "edited")
+	if err := errors.Join(os.WriteFile(whole, []byte(content), 0o600), os.Rename(whole, filepath.Join(gw.HomeDir(), path))); err != nil {
 		env.t.Fatal(err)
 	}
 }

@@ -33,6 +33,14 @@ func commonErrors() []int {
 	return []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable}
 }
 
+// What the larger responses take of the account's memory, with their JSON: most of these
+// texts are bounded to 4 MiB.
+const (
+	maxAnswer   = 12 << 20
+	largeAnswer = 1 << 20
+	followedLog = 2 << 20 // lines that a slow reader has not read
+)
+
 // stopPattern is the route that also works if the database takes no writes.
 const stopPattern = "POST /v1/agents/{id}/stop"
 
@@ -40,7 +48,7 @@ const stopPattern = "POST /v1/agents/{id}/stop"
 // the additions to it.
 func (s *Server) routes() []route {
 	return []route{
-		row("GET /v1/agents", access.AgentsRead, needsAPI, "List agents", s.listAgents),
+		row("GET /v1/agents", access.AgentsRead, needsAPI, "List agents", s.listAgents).answers(largeAnswer),
 		row("POST /v1/agents", access.AgentsWrite, needsAPI, "Create an agent", s.createAgent, notFound, conflict, upstream, timeout).creates().async().check(rest.CheckBody(s.checkNewAgent)),
 		row("GET /v1/agents/{id}", access.AgentsRead, needsAPI, "Get an agent", s.getAgent, notFound),
 		row("PATCH /v1/agents/{id}", access.AgentsWrite, needsAPI, "Update an agent", s.updateAgent, notFound, conflict),
@@ -51,18 +59,18 @@ func (s *Server) routes() []route {
 		row("GET /v1/agents/{id}/status", access.AgentsRead, needsAPI, "Get the live status of an agent", s.agentStatus, notFound),
 
 		streamRow("POST /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Send a message and stream the answer", chatExample, s.sendMessage, notFound, conflict, upstream, timeout).upTo(maxChatBody).reopens(s.reopenTurn),
-		row("GET /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Read the history", s.history, notFound),
+		row("GET /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Read the history", s.history, notFound).answers(maxAnswer),
 		row("GET /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "List sessions", s.listSessions, notFound),
 		row("POST /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "Start a new session", s.newSession, notFound, conflict).checksReplay(s.checkNewSessionReplay),
 
-		row("GET /v1/agents/{id}/logs", access.Logs, needsAPI, "Read the log", s.logs, notFound, conflict),
-		streamRow("GET /v1/agents/{id}/logs/stream", access.Logs, needsAPI, "Follow the log", logExample, s.followLogs, notFound, conflict),
+		row("GET /v1/agents/{id}/logs", access.Logs, needsAPI, "Read the log", s.logs, notFound, conflict).answers(maxAnswer),
+		streamRow("GET /v1/agents/{id}/logs/stream", access.Logs, needsAPI, "Follow the log", logExample, s.followLogs, notFound, conflict).answers(followedLog),
 
 		row("GET /v1/agents/{id}/skills", access.Skills, needsAPI, "List an agent's skills", s.listAgentSkills, notFound),
 		row("POST /v1/agents/{id}/skills", access.Skills, needsAPI, "Install a skill", s.installSkill, notFound, conflict, upstream, timeout).creates(),
 		row("DELETE /v1/agents/{id}/skills/{skillId}", access.Skills, needsAPI, "Uninstall a skill", s.uninstallSkill, notFound),
 		row("GET /v1/skills", access.Skills, needsAPI, "Browse the marketplace", s.browseSkills, notFound, upstream, timeout),
-		row("GET /v1/skills/{id}", access.Skills, needsAPI, "Get a skill", s.getSkill, notFound, conflict, upstream, timeout),
+		row("GET /v1/skills/{id}", access.Skills, needsAPI, "Get a skill", s.getSkill, notFound, conflict, upstream, timeout).answers(largeAnswer),
 
 		row("GET /v1/swarms", access.SwarmsRead, needsAPI, "List swarms", s.listSwarms),
 		row("POST /v1/swarms", access.SwarmsWrite, needsSwarms, "Create a swarm", s.createSwarm, conflict).creates(),
@@ -71,7 +79,7 @@ func (s *Server) routes() []route {
 		row("DELETE /v1/swarms/{id}", access.SwarmsWrite, needsAPI, "Delete a swarm", s.deleteSwarm, notFound),
 
 		row("POST /v1/knowledge/ingest", access.KnowledgeWrite, needsKnowledge, "Ingest texts", s.ingestKnowledge, notFound, conflict, upstream, timeout).upTo(maxIngest),
-		row("GET /v1/knowledge", access.KnowledgeRead, needsAPI, "List entries", s.listKnowledge, notFound),
+		row("GET /v1/knowledge", access.KnowledgeRead, needsAPI, "List entries", s.listKnowledge, notFound).answers(maxAnswer),
 		row("DELETE /v1/knowledge", access.KnowledgeWrite, needsAPI, "Delete entries", s.deleteKnowledge, notFound),
 
 		row("GET /v1/account", anyKey, anyPlan, "Get the account", s.account),
@@ -88,25 +96,39 @@ func (s *Server) routes() []route {
 
 		// Additions.
 		row("GET /v1/agents/{id}/chat/turns", access.Chat, needsAPI, "List turns", s.listTurns, notFound),
-		row("GET /v1/agents/{id}/chat/turns/{turnId}", access.Chat, needsAPI, "Get a turn", s.getTurn, notFound),
-		streamRow("GET /v1/agents/{id}/chat/turns/{turnId}/stream", access.Chat, needsAPI, "Follow the answer of a turn", chatExample, s.followTurn, notFound, conflict, upstream, timeout),
+		row("GET /v1/agents/{id}/chat/turns/{turnId}", access.Chat, needsAPI, "Get a turn", s.getTurn, notFound).answers(maxAnswer),
+		streamRow("GET /v1/agents/{id}/chat/turns/{turnId}/stream", access.Chat, needsAPI, "Follow the answer of a turn", chatExample, s.followTurn, notFound, conflict, upstream, timeout).answers(largeAnswer),
 		row("POST /v1/agents/{id}/chat/turns/{turnId}/cancel", access.Chat, needsAPI, "Cancel a turn", s.cancelTurn, notFound).checksReplay(s.checkTurnReplay),
 		row("GET /v1/agents/{id}/personality/versions", access.AgentsRead, needsAPI, "List versions of SOUL.md", s.personalityVersions, notFound),
 		row("GET /v1/agents/{id}/personality/versions/{n}", access.AgentsRead, needsAPI, "Read a version of SOUL.md", s.personalityVersion, notFound),
 		row("POST /v1/agents/{id}/personality/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of SOUL.md", s.restorePersonality, notFound),
+		row("POST /v1/agents/{id}/personality/versions/{n}/approve", access.AgentsWrite, needsAPI, "Approve the agent's edit of SOUL.md", s.approvePersonality, notFound, conflict),
+		row("POST /v1/agents/{id}/personality/versions/{n}/reject", access.AgentsWrite, needsAPI, "Reject the agent's edit of SOUL.md", s.rejectPersonality, notFound, conflict),
+		row("GET /v1/agents/{id}/identity/versions", access.AgentsRead, needsAPI, "List versions of IDENTITY.md", s.identityVersions, notFound),
+		row("GET /v1/agents/{id}/identity/versions/{n}", access.AgentsRead, needsAPI, "Read a version of IDENTITY.md", s.identityVersion, notFound),
+		row("POST /v1/agents/{id}/identity/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of IDENTITY.md", s.restoreIdentity, notFound),
+		row("POST /v1/agents/{id}/identity/versions/{n}/approve", access.AgentsWrite, needsAPI, "Approve the agent's edit of IDENTITY.md", s.approveIdentity, notFound, conflict),
+		row("POST /v1/agents/{id}/identity/versions/{n}/reject", access.AgentsWrite, needsAPI, "Reject the agent's edit of IDENTITY.md", s.rejectIdentity, notFound, conflict),
 		row("GET /v1/agents/{id}/workflow/versions", access.AgentsRead, needsAPI, "List versions of WORKFLOW.md", s.workflowVersions, notFound),
 		row("GET /v1/agents/{id}/workflow/versions/{n}", access.AgentsRead, needsAPI, "Read a version of WORKFLOW.md", s.workflowVersion, notFound),
 		row("POST /v1/agents/{id}/workflow/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of WORKFLOW.md", s.restoreWorkflow, notFound),
+		row("POST /v1/agents/{id}/workflow/versions/{n}/approve", access.AgentsWrite, needsAPI, "Approve the agent's edit of WORKFLOW.md", s.approveWorkflow, notFound, conflict),
+		row("POST /v1/agents/{id}/workflow/versions/{n}/reject", access.AgentsWrite, needsAPI, "Reject the agent's edit of WORKFLOW.md", s.rejectWorkflow, notFound, conflict),
 		row("GET /v1/agents/{id}/rules/{name}/versions", access.AgentsRead, needsAPI, "List versions of a rule", s.ruleVersions, notFound),
 		row("GET /v1/agents/{id}/rules/{name}/versions/{n}", access.AgentsRead, needsAPI, "Read a version of a rule", s.ruleVersion, notFound),
 		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of a rule", s.restoreRule, notFound, conflict),
+		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/approve", access.AgentsWrite, needsAPI, "Approve the agent's edit of a rule", s.approveRule, notFound, conflict),
+		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/reject", access.AgentsWrite, needsAPI, "Reject the agent's edit of a rule", s.rejectRule, notFound, conflict),
+		row("GET /v1/agents/{id}/edits", access.AgentsRead, needsAPI, "List the agent's edits that wait for approval", s.pendingEdits, notFound),
 		row("GET /v1/swarms/{id}/secrets", access.SwarmsRead, needsAPI, "List the names of a swarm's secrets", s.swarmSecrets, notFound),
 		row("PUT /v1/swarms/{id}/secrets", access.SwarmsWrite, needsAPI, "Set and delete a swarm's secrets", s.setSwarmSecrets, notFound, conflict),
-		row("GET /v1/knowledge/search", access.KnowledgeRead, needsAPI, "Search entries", s.searchKnowledge, notFound, upstream, timeout),
+		row("GET /v1/knowledge/search", access.KnowledgeRead, needsAPI, "Search entries", s.searchKnowledge, notFound, upstream, timeout).answers(largeAnswer),
+		row("POST /v1/agents/{id}/tokens/rotate", access.AgentsWrite, needsAPI, "Replace the gateway's tokens", s.rotateTokens, notFound, conflict),
 		row("PATCH /v1/agents/{id}/skills/{skillId}", access.Skills, needsAPI, "Enable, disable or upgrade a skill", s.updateAgentSkill, notFound, conflict, upstream, timeout),
 		row("POST /v1/skills", access.Skills, needsCustomSkills, "Upload a skill", s.uploadSkill, conflict).creates().upTo(maxUpload),
 		row("DELETE /v1/skills/{id}", access.Skills, needsAPI, "Delete an uploaded skill", s.deleteSkill, notFound),
-		row("GET /v1/audit", access.AgentsRead, needsAPI, "Read the audit log", s.audit),
+		row("GET /v1/agents/{id}/network", access.AgentsRead, needsAPI, "Show where an agent connects to", s.agentNetwork, notFound),
+		row("GET /v1/audit", access.AgentsRead, needsAPI, "Read the audit log", s.audit).answers(largeAnswer),
 	}
 }
 
@@ -153,6 +175,12 @@ func (r route) checksReplay(f func(*http.Request, rest.Response) error) route {
 // upTo sets the largest body of a route, in bytes.
 func (r route) upTo(bytes int64) route {
 	r.MaxBody = bytes
+	return r
+}
+
+// answers sets what a response of the route takes of the account's memory, in bytes.
+func (r route) answers(bytes int64) route {
+	r.MaxAnswer = bytes
 	return r
 }
 

@@ -15,8 +15,10 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/idempotency"
@@ -42,8 +44,11 @@ type Settings struct {
 	Swarms    *swarm.Service
 	Knowledge *knowledge.Service
 	Skills    *skill.Service
+	Network   *egress.Manager
 
 	Idempotency *idempotency.Service
+
+	Budgets *budget.Server // nil: callers have no limits but those of their keys and plans
 
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
@@ -69,7 +74,9 @@ type Server struct {
 	swarms    *swarm.Service
 	knowledge *knowledge.Service
 	skills    *skill.Service
+	network   *egress.Manager
 	requests  *idempotency.Service
+	budgets   *budget.Server
 	clients   clientAddresses
 	isReady   func(context.Context) error
 	space     func() string
@@ -84,7 +91,10 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, requests: s.Idempotency, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, space: s.Space, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, space: s.Space, version: s.Version,
+	}
+	if srv.budgets == nil {
+		srv.budgets = &budget.Server{}
 	}
 	srv.draining, srv.drain = context.WithCancel(context.Background())
 	srv.http = rest.New(rest.Settings{
@@ -92,6 +102,7 @@ func New(s Settings) *Server {
 		WhileAllowed: func(ctx context.Context) (context.Context, context.CancelFunc) {
 			return srv.access.WhileValid(ctx, callerOf(ctx))
 		},
+		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream,
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready},
 	}, srv.restRoutes())
 	return srv
@@ -128,12 +139,37 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.C
 	if err != nil {
 		return nil, err
 	}
+	if err := budget.Claim(r.Context(), string(who.KeyID), string(who.AccountID)); err != nil {
+		w.Header().Set("Connection", "close")
+		return nil, err
+	}
 	d := s.limiter.Allow(who.KeyID, who.RateLimit, time.Now())
 	h := w.Header()
 	h.Set("X-RateLimit-Limit", strconv.Itoa(d.Limit))
 	h.Set("X-RateLimit-Remaining", strconv.Itoa(d.Remaining))
 	h.Set("X-RateLimit-Reset", strconv.FormatInt(d.ResetUnix(), 10))
 	return context.WithValue(r.Context(), principal{}, who), d.Err()
+}
+
+// holdMemory takes bytes from the budget of the caller's account.
+// Faults: RateLimited; Unavailable.
+func (s *Server) holdMemory(ctx context.Context, bytes int64) (release func(), err error) {
+	return s.budgets.Memory.Acquire(ctx, string(callerOf(ctx).AccountID), bytes)
+}
+
+// holdStream takes a stream of the caller's key and account. Faults: RateLimited.
+func (s *Server) holdStream(ctx context.Context) (release func(), err error) {
+	who := callerOf(ctx)
+	key, err := s.budgets.KeyStreams.Acquire(ctx, string(who.KeyID), 1)
+	if err != nil {
+		return nil, err
+	}
+	account, err := s.budgets.AccountStreams.Acquire(ctx, string(who.AccountID), 1)
+	if err != nil {
+		key()
+		return nil, err
+	}
+	return func() { account(); key() }, nil
 }
 
 // idempotent executes a request with an Idempotency-Key as its caller, or returns the

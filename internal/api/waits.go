@@ -5,10 +5,22 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/identity"
 )
 
 // The methods of this file wait for an agent, until the server shuts down at the
 // latest.
+
+// waitCreated creates an agent and waits until it runs.
+func (s *Server) waitCreated(ctx context.Context, actor identity.Actor, in client.CreateAgentRequest) (agent.Agent, error) {
+	ctx, cancel := s.untilDrain(ctx)
+	defer cancel()
+	created, err := s.agents.CreateWithRoom(ctx, actor, in)
+	if err != nil {
+		return agent.Agent{}, err
+	}
+	return s.agents.AwaitCreated(ctx, actor, created)
+}
 
 func (s *Server) waitRunning(ctx context.Context, accepted agent.Accepted) (agent.Agent, error) {
 	ctx, cancel := s.untilDrain(ctx)

@@ -12,6 +12,7 @@ import (
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
@@ -204,7 +205,8 @@ func parseChannelKey(key string) (v openclaw.Session, ok bool) {
 }
 
 // save saves one message of a channel, unless it was saved before. It starts the
-// session if it is the session's first message. Errors: errReaderLost.
+// session if it is the session's first message. It leaves out what the account may not
+// store. Errors: errReaderLost.
 func (c *ChannelReader) save(ctx context.Context, a agent.Agent, lease readerLease, key string, m openclaw.Message) error {
 	v, ok := parseChannelKey(key)
 	if !ok || m.Internal || m.ID == "" {
@@ -214,6 +216,12 @@ func (c *ChannelReader) save(ctx context.Context, a agent.Agent, lease readerLea
 		m.Time = time.Now().UTC()
 	}
 	account, agentID := a.AccountID, a.ID
+	if err := c.chat.checkQuota(ctx, account, len(m.Text)); fault.Is(err, fault.PlanLimit) {
+		c.chat.log.DebugContext(ctx, "a message of a channel is not in the history: the account stores too much", "account", account, "agent", agentID)
+		return nil
+	} else if err != nil {
+		return err
+	}
 	return c.chat.db.Tx(ctx, "chat.save_channel_message", func(ctx context.Context, tx *database.Tx) error {
 		if err := tx.Lock(ctx, database.LockSession, string(agentID)); err != nil {
 			return err

@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,6 +110,25 @@ func TestHistoryHasTheMessagesOfRunningTurns(t *testing.T) {
 		}
 	}
 	close(pieces)
+}
+
+// TestHistoryIsCutByBytes: a page has the newest messages that fit, and one at least.
+func TestHistoryIsCutByBytes(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	session := env.session(a, client.ChatRequest{Message: "m", PeerID: "alice"})
+	long := strings.Repeat("ö", maxHistory/4) // two of them fit
+	for i, text := range []string{long, long, long + long + "x", long, long} {
+		env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
+			_, err := insertMessage(ctx, tx, session, Message{Role: "user", Content: text, At: time.UnixMilli(int64(i + 1))}, "")
+			return err
+		}))
+		got, total, err := env.History(t.Context(), env.caller, a.ID, session.ID, time.Time{}, 200)
+		env.must(err)
+		if want := []int{1, 2, 1, 1, 2}[i]; len(got) != want || total != i+1 || got[len(got)-1].Content != text {
+			t.Errorf("after %d messages: %d of %d, want %d", i+1, len(got), total, want)
+		}
+	}
 }
 
 // TestGatewayMessageIsInsertedOnce: a session has one message of each gateway id.

@@ -46,6 +46,9 @@ func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.C
 	r.mu.Unlock()
 	t.InputTokens, t.OutputTokens = result.InputTokens, result.OutputTokens
 	switch {
+	case err == nil && result.Truncated:
+		s.log.WarnContext(ctx, "an answer was too long and was truncated", "account", t.AccountID, "agent", t.AgentID, "turn", t.ID)
+		t = t.ended(Done, stopTruncated, pieces, now())
 	case err == nil:
 		t = t.ended(Done, stopCompleted, pieces, now())
 	case errors.Is(reason, errCancelled):

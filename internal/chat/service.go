@@ -33,7 +33,15 @@ type Settings struct {
 	Agents   *agent.Service
 	Gateways *gateway.Manager
 	Keys     Keys
+	Quota    Quota // nil: no limit
 	Log      *slog.Logger
+}
+
+// Quota limits what accounts store.
+type Quota interface {
+	// CheckStorage returns nil if the account may store so many bytes more.
+	// Faults: PlanLimit.
+	CheckStorage(ctx context.Context, q database.Reader, account identity.AccountID, more int64) error
 }
 
 // Keys knows the API keys that messages are sent with.
@@ -49,6 +57,7 @@ type Service struct {
 	agents        *agent.Service
 	gateways      *gateway.Manager
 	keys          Keys
+	quota         Quota
 	log           *slog.Logger
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
@@ -61,7 +70,7 @@ type Service struct {
 // waits for them.
 func New(s Settings) *Service {
 	return &Service{
-		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, keys: s.Keys, log: s.Log,
+		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, keys: s.Keys, quota: s.Quota, log: s.Log,
 		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
 	}
 }

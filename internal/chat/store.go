@@ -97,10 +97,14 @@ func insertMessage(ctx context.Context, tx *database.Tx, s Session, m Message, g
 	return n == 1, nil
 }
 
-// listMessages returns the last messages after since, oldest first, and how many there
-// are in total. If session is empty, it lists those of all sessions of the agent; if entry
-// is not empty, only those of its sessions. The message of a turn that runs is in its row,
-// and sorts after those of the same time.
+// maxHistory is how many bytes of text one page of the history has, unless it is a single
+// message.
+const maxHistory = 4 << 20
+
+// listMessages returns the last messages after since that fit in maxHistory, oldest first,
+// and how many there are in total. If session is empty, it lists those of all sessions of
+// the agent; if entry is not empty, only those of its sessions. The message of a turn that
+// runs is in its row, and sorts after those of the same time.
 func listMessages(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
 	const ended = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4
 		AND ($5 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = messages.session_id AND entry = $5))`
@@ -110,9 +114,12 @@ func listMessages(ctx context.Context, q database.Reader, account identity.Accou
 	args := []any{account, agent, session, database.Millis(since), entry}
 	all, err := database.AllReadable(ctx, q, scanMessage, damagedMessage,
 		`SELECT role, content, at FROM (
-			SELECT role, content, at, seq`+ended+` UNION ALL SELECT 'user', message, started_at, position + (1 << 61)`+running+`
-			ORDER BY at DESC, seq DESC LIMIT $6) AS last ORDER BY at, seq`,
-		append(args[:len(args):len(args)], limit)...)
+			SELECT role, content, at, seq, sum(octet_length(content)) OVER newest AS bytes, row_number() OVER newest AS number FROM (
+				SELECT role, content, at, seq`+ended+` UNION ALL SELECT 'user', message, started_at, position + (1 << 61)`+running+`
+				ORDER BY at DESC, seq DESC LIMIT $6) AS last
+			WINDOW newest AS (ORDER BY at DESC, seq DESC)
+		 ) AS page WHERE bytes <= $7 OR number = 1 ORDER BY at, seq`,
+		append(args[:len(args):len(args)], limit, maxHistory)...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -126,6 +133,33 @@ func scanMessage(r database.Row) (Message, error) {
 	err := r.Scan(&m.Role, &m.Content, &at)
 	m.At = database.Time(at)
 	return m, err
+}
+
+// emptiedRows is how many rows one transaction of EmptyAgent deletes. A message may have a
+// megabyte.
+const emptiedRows = 100
+
+// EmptyAgent returns a function that deletes the messages and the pieces of an agent, some at
+// a time. It precedes DeleteAgent, which then has little left to do.
+func EmptyAgent(db *database.DB) func(context.Context, identity.AccountID, identity.AgentID) error {
+	return func(ctx context.Context, account identity.AccountID, agent identity.AgentID) error {
+		for _, query := range []string{
+			`DELETE FROM messages WHERE seq IN (SELECT seq FROM messages WHERE account_id = $1 AND agent_id = $2 LIMIT $3)`,
+			`DELETE FROM turn_pieces WHERE (turn_id, seq) IN (
+				SELECT p.turn_id, p.seq FROM turns t JOIN turn_pieces p ON p.turn_id = t.id WHERE t.account_id = $1 AND t.agent_id = $2 LIMIT $3)`,
+		} {
+			for n := int64(emptiedRows); n == emptiedRows; {
+				err := db.Tx(ctx, "chat.empty_agent", func(ctx context.Context, tx *database.Tx) (err error) {
+					n, err = database.Exec(ctx, tx, query, account, agent, emptiedRows)
+					return err
+				})
+				if err != nil {
+					return fmt.Errorf("delete the chat of an agent: %w", err)
+				}
+			}
+		}
+		return nil
+	}
 }
 
 // DeleteAgent deletes what is recorded of the conversations of an agent.

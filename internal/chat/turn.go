@@ -29,6 +29,9 @@ const (
 	maxQueuedOfAccount = 200
 	// queueRetryAfter is the Retry-After of a full queue.
 	queueRetryAfter = 5 * time.Second
+	// retryUnavailable is the Retry-After of a turn that failed because something is not
+	// available at the moment.
+	retryUnavailable = 10 * time.Second
 	// cancelRetry is the pause of Cancel after a state that changed under it.
 	cancelRetry = 5 * time.Millisecond
 )
@@ -48,6 +51,7 @@ const (
 // Why a turn ended.
 const (
 	stopCompleted   = "completed"
+	stopTruncated   = "truncated" // the answer was too long
 	stopCancelled   = "cancelled"
 	stopInterrupted = "interrupted" // its server stopped or died
 	stopExpired     = "expired"     // no server ran for too long
@@ -92,7 +96,11 @@ func (t Turn) CancelOnDisconnect() bool { return t.onDisconnect == cancelOnDisco
 func (t Turn) Err() error {
 	switch t.State {
 	case Failed:
-		return fault.New(t.ErrorCode, "%s", t.ErrorMessage)
+		f := fault.New(t.ErrorCode, "%s", t.ErrorMessage)
+		if t.ErrorCode == fault.Unavailable {
+			f.RetryAfter = retryUnavailable
+		}
+		return f
 	case Cancelled:
 		return fault.New(fault.Conflict, "The turn was cancelled.")
 	}
@@ -134,7 +142,7 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 // starts the session if it is the owner's first. The turn runs when the earlier turns of
 // the session have ended, whether or not somebody follows it.
 // Faults: Invalid, with every invalid field; NotFound, for the agent or the session;
-// Conflict, if the session belongs to a channel; NotRunning; RateLimited, if too many
+// PlanLimit, if the account stores too much; Conflict, if the session belongs to a channel; NotRunning; RateLimited, if too many
 // turns are queued; Unavailable, if the server stops or agents cannot be isolated.
 func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.AgentID, in client.ChatRequest) (Turn, error) {
 	a, err := s.agents.Find(ctx, caller.AccountID, agentID)
@@ -156,6 +164,12 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	}
 	if s.runs.isStopped() {
 		return Turn{}, errStopped
+	}
+	if err := s.checkQuota(ctx, a.AccountID, len(in.Message)); err != nil {
+		return Turn{}, err
+	}
+	if err := s.agents.WithholdEdits(ctx, a); err != nil {
+		return Turn{}, err
 	}
 	session := newSession(caller, a, in.PeerID)
 	if in.SessionID != "" {
@@ -198,6 +212,14 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 		s.accepted(t, session, a)
 	}
 	return t, nil
+}
+
+// checkQuota returns nil if an account may store so many bytes more. Faults: PlanLimit.
+func (s *Service) checkQuota(ctx context.Context, account identity.AccountID, more int) error {
+	if s.quota == nil {
+		return nil
+	}
+	return s.quota.CheckStorage(ctx, s.db, account, int64(more))
 }
 
 // turnCreated is the event of a turn whose request has an idempotency key. Other turns

@@ -42,6 +42,27 @@ func TestTurnIsSavedOnBothSides(t *testing.T) {
 	wantEqual(t, "the peer's history", env.messages(a, turn.SessionID), "user: Hello", "assistant: You said: Hello")
 }
 
+// TestEndlessAnswerIsTruncated: the turn is done with what was read, and the gateway's run
+// ends.
+func TestEndlessAnswerIsTruncated(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	ended := make(chan struct{})
+	env.gateways.setScript(func(_ context.Context, _ receivedTurn, emit func(string) error) {
+		defer close(ended)
+		for emit(strings.Repeat("x", 10_000)) == nil {
+		}
+	})
+	turn := env.begin(a, client.ChatRequest{Message: "Hello"})
+	end, err := env.Follow(env.timeout(), turn, 0, func(int64, string) error { return nil })
+	env.must(err)
+	stored, text := env.find(turn)
+	if end.State != Done || end.StopReason != stopTruncated || stored.StopReason != stopTruncated || len(text) != openclaw.MaxAnswer {
+		t.Errorf("%d bytes: %+v", len(text), stored)
+	}
+	<-ended
+}
+
 // TestTurnEndsAndIsSaved: however a turn ends, the gateway's run ends with it, and its text
 // until then is in the turn and in the history.
 func TestTurnEndsAndIsSaved(t *testing.T) {

@@ -14,10 +14,15 @@ const (
 	Development Isolation = "development" // as processes of the server's user
 )
 
+// ReadIsolation returns how the agents of the installation run; empty: that is not decided.
+func (db *DB) ReadIsolation(ctx context.Context) (Isolation, error) {
+	return One(ctx, db, Scalar[Isolation], `SELECT isolation FROM installation`)
+}
+
 // DecideIsolation stores how the agents of the installation run, unless an earlier call
 // has, and returns what is stored.
 func (db *DB) DecideIsolation(ctx context.Context, i Isolation) (Isolation, error) {
-	stored, err := One(ctx, db, Scalar[Isolation], `SELECT isolation FROM installation`)
+	stored, err := db.ReadIsolation(ctx)
 	if err != nil || stored != "" {
 		return stored, err
 	}

@@ -26,9 +26,10 @@ type Connection struct {
 
 // Connect returns a running agent's gateway. It waits for an agent that is being
 // started. The caller has found the agent in its account.
-// Faults: NotFound; NotRunning, if the agent is stopped or in error.
+// Faults: NotFound; NotRunning, if the agent is stopped or in error; Unavailable, if there
+// has been no room for it for a minute.
 func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection, error) {
-	a, err := m.store.Await(ctx, id, func(a agent.Agent) bool { return a.CheckRunning() != nil || a.HasCurrentGateway() })
+	a, err := m.store.AwaitUnlessFull(ctx, id, func(a agent.Agent) bool { return a.CheckRunning() != nil || a.HasCurrentGateway() })
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fault.New(fault.NotFound, "The agent was deleted in the meantime.")
 	}
@@ -110,12 +111,13 @@ func (m *Manager) Client(ctx context.Context, a agent.Agent) (*openclaw.Gateway,
 	if c != nil && c.place == a.Place {
 		return c.Gateway, nil
 	}
-	token, err := m.vault.Token(ctx, m.db, a.AccountID, vault.OfAgent(a.ID), purposeGateway)
+	tokens, err := m.vault.HeldTokens(ctx, m.db, a.AccountID, vault.OfAgent(a.ID), purposeGateway)
 	if err != nil {
 		return nil, fmt.Errorf("gateway token: %w", err)
 	}
 	dial := func(ctx context.Context) (net.Conn, error) { return m.driver.Dial(ctx, a.Place, a.ID) }
-	c = &gatewayClient{openclaw.NewGateway(dial, token), a.Place}
+	c = &gatewayClient{openclaw.NewGateway(dial, tokens[0], tokens[1:]...), a.Place}
+	c.LimitMemory(m.memory, string(a.ID))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other := m.clients[a.ID]; other != nil {

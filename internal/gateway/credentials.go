@@ -16,7 +16,8 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-// Purposes of what is derived from an agent's data key.
+// Purposes of what is derived from an agent's data key: bearer tokens, which have
+// generations, and a key.
 const (
 	purposeGateway = "gateway" // the token that callers of the gateway send
 	purposeModel   = "model"   // the token that the gateway sends to the model proxy
@@ -109,7 +110,7 @@ func join(names []provider.SecretName) string {
 }
 
 func (c credentials) token(purpose string) (vault.Secret, error) {
-	token, err := c.own.Token(purpose)
+	token, err := c.own.BearerToken(purpose)
 	if err != nil {
 		return token, fmt.Errorf("token: %w", err)
 	}
@@ -169,7 +170,11 @@ func (m *Manager) SecretValues(ctx context.Context, a agent.Agent) ([]vault.Secr
 		if err != nil {
 			return nil, err
 		}
-		values = append(values, token)
+		old, err := c.own.OldTokens(purpose)
+		if err != nil {
+			return nil, fmt.Errorf("token: %w", err)
+		}
+		values = append(append(values, token), old...)
 	}
 	return values, nil
 }

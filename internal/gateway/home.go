@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -13,9 +14,11 @@ import (
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -63,7 +66,7 @@ func (m *Manager) AbsorbEdits(ctx context.Context, id identity.AgentID) error {
 func (m *Manager) absorb(ctx context.Context, a agent.Agent) {
 	home, err := m.driver.Home(ctx, a.Place, a.ID)
 	if err == nil {
-		_, err = m.workspace.Absorb(ctx, a.AccountID, a.ID, workspace.Within(home, openclaw.Main.Workspace()))
+		_, err = m.workspace.Absorb(ctx, a.AccountID, a.ID, a.Config.SelfEdit(), workspace.Within(home, openclaw.Main.Workspace()))
 		_ = home.Close()
 	}
 	if err != nil && ctx.Err() == nil {
@@ -100,16 +103,45 @@ func (m *Manager) syncChanged(ctx context.Context, a agent.Agent) error {
 	m.mu.Lock()
 	synced := m.synced[a.ID]
 	m.mu.Unlock()
-	if len(pending) == 0 && maps.Equal(synced, d.digests) {
+	var edited map[string]bool
+	if a.Config.SelfEdit() != workspace.SelfEditOn {
+		if edited, err = m.edited(ctx, a, d); err != nil {
+			return err
+		}
+	}
+	if len(pending) == 0 && len(edited) == 0 && maps.Equal(synced, d.digests) {
 		return nil
 	}
 	return m.writeHome(ctx, a, d, func(name string) bool {
+		if edited[name] {
+			return true
+		}
 		if document, ok := d.documents[name]; ok {
 			return slices.Contains(pending, document)
 		}
 		digest, ok := synced[name]
 		return !ok || digest != d.digests[name]
 	})
+}
+
+// edited returns the files of d that the agent has changed and that are not its documents:
+// what guests read, and what is rendered from the documents.
+func (m *Manager) edited(ctx context.Context, a agent.Agent, d desiredHome) (map[string]bool, error) {
+	home, err := m.driver.Home(ctx, a.Place, a.ID)
+	if err != nil {
+		return nil, fmt.Errorf("open home: %w", err)
+	}
+	defer func() { _ = home.Close() }()
+	edited := map[string]bool{}
+	for name, want := range d.files {
+		if _, ok := d.documents[name]; ok {
+			continue // Absorb has compared it
+		}
+		if got, err := home.ReadFile(name, int64(len(want))); err != nil || !bytes.Equal(got, want) {
+			edited[name] = true
+		}
+	}
+	return edited, nil
 }
 
 // fileDigests are the digests of files by their path in the home, and of what each
@@ -152,6 +184,9 @@ func contributorKey(i int) string { return fmt.Sprintf("//%d", i) }
 // workspaceFiles returns the documents of an agent by their path in its home.
 func workspaceFiles(a agent.Agent, c workspace.Content) map[string][]byte {
 	content := openclaw.Content{Name: a.Name, SoulMD: c.SoulMD, IdentityMD: c.IdentityMD, WorkflowMD: c.WorkflowMD}
+	if p := a.Config.Egress(); p.Mode != egress.Open {
+		content.Network = openclaw.Network{Restricted: true, Hosts: p.HostNames()}
+	}
 	for _, r := range c.Rules {
 		content.Rules = append(content.Rules, openclaw.Rule(r))
 	}
@@ -239,8 +274,28 @@ func (m *Manager) syncSecrets(ctx context.Context, a agent.Agent) error {
 		return err
 	}
 	current := parseSpecDigest(a.SpecDigest)
-	if current.gateway != desired.gateway || current.secrets == desired.secrets {
+	if current.gateway != desired.gateway {
 		return nil
+	}
+	if current.secrets != desired.secrets {
+		if err := m.replaceSecrets(ctx, a, c, spec, desired); err != nil {
+			return err
+		}
+	}
+	generation, held := c.own.Generation()
+	if held {
+		return nil
+	}
+	return m.db.Tx(ctx, "gateway.confirm_tokens", func(ctx context.Context, tx *database.Tx) error {
+		return m.vault.ConfirmTokens(ctx, tx, a.AccountID, vault.OfAgent(a.ID), generation)
+	})
+}
+
+// replaceSecrets gives a running gateway its secrets file of spec.
+func (m *Manager) replaceSecrets(ctx context.Context, a agent.Agent, c credentials, spec runtime.Spec, desired specDigest) error {
+	token, err := c.token(purposeGateway)
+	if err != nil {
+		return err
 	}
 	m.secretsVersion.Add(1)
 	if err := m.driver.PutSecrets(ctx, a.Place, a.ID, spec.Secrets); err != nil {
@@ -252,7 +307,7 @@ func (m *Manager) syncSecrets(ctx context.Context, a agent.Agent) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
-	if err := gateway.ReloadSecrets(limited); err != nil {
+	if err := gateway.ReloadSecrets(limited, token); err != nil {
 		return fmt.Errorf("make the gateway read its secrets: %w", err)
 	}
 	return m.store.SaveSpecDigest(ctx, a, desired.String())

@@ -9,11 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
@@ -42,28 +45,30 @@ type Settings struct {
 	Driver    runtime.Driver
 	Log       *slog.Logger
 
-	InternalURL  string         // of the listener that gateways call back on
-	Tools        bool           // the listener serves tools under /mcp
+	WayOut       WayOut         // nil: agents reach nothing but this server
+	Tools        bool           // Calls serves tools under /mcp
+	Telegram     bool           // Calls serves a Bot API under /telegram, which replaces Telegram's own
 	Limits       runtime.Limits // of each gateway
-	TelegramURL  string         // a Bot API server that replaces Telegram's own; empty: none
 	DemoKey      vault.Secret   // in dev: a key whose calls go to DemoURL
 	DemoURL      string
 	Contributors []HomeContributor
+	Memory       *budget.Budget // of what gateways send; nil: no limit
 }
 
 // Manager manages the gateways of all agents. It is safe for concurrent use.
 type Manager struct {
 	db           *database.DB
+	memory       *budget.Budget
 	store        *agent.Store
 	events       *event.Log
 	vault        *vault.Vault
 	workspace    *workspace.Store
 	driver       runtime.Driver
 	log          *slog.Logger
-	internalURL  string
+	wayOut       WayOut
 	tools        bool
+	telegram     bool
 	limits       runtime.Limits
-	telegramURL  string
 	demoKey      vault.Secret
 	demoURL      string
 	contributors []HomeContributor
@@ -72,19 +77,27 @@ type Manager struct {
 	digests        *digestCache
 	secretsVersion atomic.Int64
 
-	mu      sync.Mutex
-	clients map[identity.AgentID]*gatewayClient // guarded by mu
-	synced  map[identity.AgentID]fileDigests    // what each home was last made to hold; guarded by mu
+	calls     *callListener
+	attaching sync.Mutex // one Attach at a time
+
+	mu       sync.Mutex
+	clients  map[identity.AgentID]*gatewayClient // guarded by mu
+	networks map[identity.AgentID]*network       // guarded by mu
+	synced   map[identity.AgentID]fileDigests    // what each home was last made to hold; guarded by mu
 }
 
 // NewManager returns the gateway manager. A server has one.
 func NewManager(s Settings) *Manager {
-	return &Manager{
+	m := &Manager{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, log: s.Log,
-		internalURL: s.InternalURL, tools: s.Tools, limits: s.Limits, telegramURL: s.TelegramURL, demoKey: s.DemoKey, demoURL: s.DemoURL,
-		contributors: s.Contributors, homes: newHomeLocks(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
-		clients: map[identity.AgentID]*gatewayClient{}, synced: map[identity.AgentID]fileDigests{},
+		wayOut: s.WayOut, tools: s.Tools, telegram: s.Telegram, limits: s.Limits, demoKey: s.DemoKey, demoURL: s.DemoURL,
+		contributors: s.Contributors, memory: s.Memory, homes: newHomeLocks(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
+		clients: map[identity.AgentID]*gatewayClient{}, networks: map[identity.AgentID]*network{}, synced: map[identity.AgentID]fileDigests{},
 	}
+	m.calls = newCallListener(func(id identity.AgentID) {
+		m.log.Warn("an agent has too many connections to the server; further ones are closed", "agent", id, "limit", maxCalls)
+	})
+	return m
 }
 
 // retryIsolation is when a caller should try again after a fault of CheckIsolation.
@@ -111,8 +124,18 @@ func (m *Manager) Prepare(ctx context.Context, a agent.Agent) error {
 // place before: after a crash the record must know where a gateway may run.
 func (m *Manager) Start(ctx context.Context, a agent.Agent, spec runtime.Spec) error {
 	m.secretsVersion.Add(1)
-	return m.driver.Start(ctx, a.Place, spec)
+	if err := m.driver.Start(ctx, a.Place, spec); err != nil {
+		return err
+	}
+	if err := m.Attach(ctx, a); !errors.Is(err, runtime.ErrNotRunning) { // its end is seen by the caller's next look
+		return err
+	}
+	return nil
 }
+
+// absorbTimeout bounds how long a stop reads the agent's documents, which takes
+// milliseconds.
+const absorbTimeout = 4 * time.Second
 
 // Stop stops the gateway at a's place, if it runs, and stores what the agent wrote
 // into its documents until the end. The gateway gets SIGTERM and, after grace,
@@ -122,7 +145,13 @@ func (m *Manager) Stop(ctx context.Context, a agent.Agent, grace time.Duration) 
 	if err := m.driver.Stop(ctx, a.Place, a.ID, grace); err != nil {
 		return fmt.Errorf("stop gateway: %w", err)
 	}
-	if err := m.AbsorbEdits(ctx, a.ID); err != nil && ctx.Err() == nil {
+	limited, cancel := context.WithTimeout(ctx, absorbTimeout)
+	defer cancel()
+	err := m.AbsorbEdits(limited, a.ID)
+	if err == nil {
+		err = limited.Err()
+	}
+	if err != nil && ctx.Err() == nil {
 		m.log.ErrorContext(ctx, "absorbing an agent's edits failed", "agent", a.ID, "error", err)
 	}
 	return nil
@@ -151,22 +180,28 @@ func (m *Manager) Remove(ctx context.Context, a agent.Agent, deleteRecords func(
 func (m *Manager) HasState(id identity.AgentID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.clients[id] != nil || m.synced[id] != nil
+	return m.clients[id] != nil || m.networks[id] != nil || m.synced[id] != nil
 }
 
-// CloseAll closes the connections to all gateways, which continue to run.
+// CloseAll closes the connections to all gateways, which continue to run, and their
+// networks.
 func (m *Manager) CloseAll() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	for id, c := range m.clients {
 		c.Close()
 		delete(m.clients, id)
 	}
+	open := slices.Collect(maps.Keys(m.networks))
+	m.mu.Unlock()
+	for _, id := range open {
+		m.detach(id)
+	}
 }
 
-// drop closes the connections to an agent's gateway and deletes the digests of its
-// home. The next sync writes everything.
+// drop closes the connections to an agent's gateway and its network, and deletes the
+// digests of its home. The next sync writes everything.
 func (m *Manager) drop(id identity.AgentID) {
+	m.detach(id)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c := m.clients[id]; c != nil {

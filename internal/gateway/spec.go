@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
@@ -22,6 +24,22 @@ type SpecError struct {
 
 // Error implements error.
 func (e *SpecError) Error() string { return e.Message }
+
+// RaiseTokens begins a new generation of a's tokens, for a gateway that is about to start:
+// those of the last gateway end. Errors: agent.ErrOutdated, if the caller no longer holds a.
+func (m *Manager) RaiseTokens(ctx context.Context, a agent.Agent) error {
+	err := m.db.Tx(ctx, "gateway.raise_tokens", func(ctx context.Context, tx *database.Tx) error {
+		if err := m.store.CheckHeld(ctx, tx, a); err != nil {
+			return err
+		}
+		_, err := m.vault.RaiseTokens(ctx, tx, a.AccountID, vault.OfAgent(a.ID), false)
+		return err
+	})
+	if errors.Is(err, vault.ErrNoKey) {
+		return nil // Spec says what to do
+	}
+	return err
+}
 
 // Spec returns everything that a's gateway needs to exist, and the digest of it.
 // Provider keys are not in it: the gateway has only a token for the model proxy.
@@ -48,9 +66,9 @@ func (m *Manager) makeSpec(a agent.Agent, c credentials) (runtime.Spec, specDige
 	if err != nil {
 		return runtime.Spec{}, specDigest{}, err
 	}
-	key, err := c.token(purposeSpec)
+	key, err := c.own.Token(purposeSpec)
 	if err != nil {
-		return runtime.Spec{}, specDigest{}, err
+		return runtime.Spec{}, specDigest{}, fmt.Errorf("key of the digest: %w", err)
 	}
 	spec, err := openclaw.Spec(described)
 	if fault.Is(err, fault.Invalid) {
@@ -62,6 +80,9 @@ func (m *Manager) makeSpec(a agent.Agent, c credentials) (runtime.Spec, specDige
 	}
 	return spec, digestOf(spec, key), nil
 }
+
+// internalURL is this server as gateways reach it.
+const internalURL = "http://" + runtime.ServerAddr
 
 // describe returns the agent in OpenClaw's terms.
 func (m *Manager) describe(a agent.Agent, p provider.Provider, c credentials) (openclaw.Agent, error) {
@@ -81,11 +102,11 @@ func (m *Manager) describe(a agent.Agent, p provider.Provider, c credentials) (o
 		ID: a.ID, Token: gatewayToken, Env: environment(c.secrets), Limits: m.limits,
 		Model: openclaw.Model{
 			Provider: p, ID: a.Config.Model(), Protocol: p.EndpointProtocol(a.Config.BaseURL()),
-			URL: m.internalURL + "/" + string(p.Name), Token: bearerToken(a.ID, modelToken),
+			URL: internalURL + "/" + string(p.Name), Token: bearerToken(a.ID, modelToken),
 		},
 	}
 	if m.tools {
-		d.MCP = &openclaw.MCP{URL: m.internalURL + "/mcp", Token: bearerToken(a.ID, toolsToken)}
+		d.MCP = &openclaw.MCP{URL: internalURL + "/mcp", Token: bearerToken(a.ID, toolsToken)}
 	}
 	m.describeChannels(&d, a.Config, c.secrets)
 	return d, nil
@@ -93,7 +114,10 @@ func (m *Manager) describe(a agent.Agent, p provider.Provider, c credentials) (o
 
 func (m *Manager) describeChannels(d *openclaw.Agent, c agent.Config, secrets secretSet) {
 	if c.UsesTelegram(secrets.has) {
-		d.Telegram = &openclaw.Telegram{Token: secrets[provider.TelegramToken], URL: m.telegramURL}
+		d.Telegram = &openclaw.Telegram{Token: secrets[provider.TelegramToken]}
+		if m.telegram {
+			d.Telegram.URL = internalURL + "/telegram"
+		}
 	}
 	if c.UsesSlack(secrets.has) {
 		d.Slack = &openclaw.Slack{BotToken: secrets[provider.SlackBotToken], AppToken: secrets[provider.SlackAppToken]}

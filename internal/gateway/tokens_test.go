@@ -1,11 +1,13 @@
 package gateway_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/agenttest"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/netguard"
@@ -96,5 +98,77 @@ func TestAgentsUseTheCredentialsOfTheirSwarm(t *testing.T) {
 	_, err := e.Agents.Update(e.Context(), e.Actor, a.ID, client.UpdateAgentRequest{SwarmID: client.Optional[string]{Set: true, Null: true}})
 	if !fault.Is(err, fault.Invalid) {
 		t.Errorf("leaving the swarm without a key: %v", err)
+	}
+}
+
+// TestTokensAreReplaced: a start makes new tokens and ends the others; a rotation of a gateway
+// that is awake gives it new ones, and the others end after a grace.
+func TestTokensAreReplaced(t *testing.T) {
+	e := agenttest.New(t, nil)
+	a := e.Create("ada")
+	resolve := func(token vault.Secret) error {
+		_, err := e.Gateways.Resolve(e.Context(), token, "anthropic")
+		return err
+	}
+	started := e.Token(a, "model")
+	e.Restart(a.ID)
+	restarted := e.Token(a, "model")
+	if err := resolve(started); !fault.Is(err, fault.Unauthorized) {
+		t.Errorf("the token of the gateway before: %v", err)
+	}
+	if err := resolve(restarted); err != nil {
+		t.Errorf("the token of the gateway: %v", err)
+	}
+
+	starts := e.Driver.Starts(a.ID)
+	r, err := e.Agents.RotateTokens(e.Context(), e.Actor, a.ID)
+	e.Must(err)
+	rotated := e.Token(a, "model")
+	held, err := e.Driver.Gateway(a.ID).Secrets()
+	if err != nil || r.NeedsRestart || !strings.Contains(string(held), rotated.Reveal()) || e.Driver.Starts(a.ID) != starts || e.Scripts.SecretReloads.Load() != 1 {
+		t.Errorf("%+v, %v, %d starts, %d reloads", r, err, e.Driver.Starts(a.ID), e.Scripts.SecretReloads.Load())
+	}
+	if v, err := e.Agents.View(t.Context(), agenttest.Account, a.ID); err != nil || v.NeedsRestart {
+		t.Errorf("view: %v, %v", v.NeedsRestart, err)
+	}
+	for _, token := range []vault.Secret{restarted, rotated} {
+		if err := resolve(token); err != nil {
+			t.Errorf("during the grace: %v", err)
+		}
+	}
+	e.Must(e.DB.Tx(e.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE data_keys SET tokens_raised_at = tokens_raised_at - $1`, vault.TokenGrace.Milliseconds())
+		return err
+	}))
+	if err := resolve(restarted); !fault.Is(err, fault.Unauthorized) {
+		t.Errorf("after the grace: %v", err)
+	}
+	if err := resolve(rotated); err != nil {
+		t.Errorf("the newest after the grace: %v", err)
+	}
+
+	e.Scripts.RefuseCalls.Store(true) // what the gateway does not take now, it takes later
+	if r, err = e.Agents.RotateTokens(e.Context(), e.Actor, a.ID); err != nil || !r.NeedsRestart {
+		t.Errorf("a gateway that refuses: %+v, %v", r, err)
+	}
+	if err := resolve(rotated); err != nil {
+		t.Errorf("the token that the gateway has: %v", err)
+	}
+	e.Scripts.RefuseCalls.Store(false)
+	if needsRestart, err := e.Agents.Sync(e.Context(), agenttest.Account, a.ID); err != nil || needsRestart {
+		t.Errorf("%v, %v", needsRestart, err)
+	}
+
+	_, err = e.Agents.Update(e.Context(), e.Actor, a.ID, client.UpdateAgentRequest{Config: map[string]any{"model": "claude-x"}})
+	e.Must(err)
+	if _, err := e.Agents.RotateTokens(e.Context(), e.Actor, a.ID); !fault.Is(err, fault.Conflict) {
+		t.Errorf("a gateway that waits for a restart: %v", err)
+	}
+	e.Stop(a.ID)
+	if _, err := e.Agents.RotateTokens(e.Context(), e.Actor, a.ID); err != nil {
+		t.Errorf("a stopped agent: %v", err)
+	}
+	if err := resolve(rotated); !fault.Is(err, fault.Unauthorized) {
+		t.Errorf("a token of a stopped agent that was replaced: %v", err)
 	}
 }

@@ -20,8 +20,10 @@ type DeleteRequest struct {
 	Confirm bool
 }
 
-// Delete deletes entries and returns how many there were.
-// Faults: Invalid; NotFound, also for an id that is not in the scope.
+// Delete deletes entries and returns how many there were. It holds the write lock for some
+// at a time.
+// Faults: Invalid; NotFound, also for an id that is not in the scope; RateLimited and
+// Unavailable, if too many requests wait for their turn.
 func (s *Service) Delete(ctx context.Context, actor identity.Actor, in DeleteRequest) (int, error) {
 	column, value, err := in.condition()
 	if err != nil {
@@ -31,33 +33,41 @@ func (s *Service) Delete(ctx context.Context, actor identity.Actor, in DeleteReq
 	if err != nil {
 		return 0, err
 	}
-	var n int64
-	err = s.db.Tx(ctx, "knowledge.delete", func(ctx context.Context, tx *database.Tx) error {
-		if err := tx.Lock(ctx, database.LockKnowledge, scope.id); err != nil {
-			return err
-		}
-		if column == "" {
-			n, err = deleteAllEntries(ctx, tx, space)
-		} else {
-			n, err = deleteEntries(ctx, tx, space, column, []string{value})
-		}
+	leave, err := s.enter(ctx, actor.AccountID, scope)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	total := int64(0)
+	for more := true; more; {
+		var n int64
+		err := s.db.Tx(ctx, "knowledge.delete", func(ctx context.Context, tx *database.Tx) error {
+			if err := tx.Lock(ctx, database.LockKnowledge, scope.id); err != nil {
+				return err
+			}
+			n, err = deleteSome(ctx, tx, space, column, value, maxWrittenEntries)
+			if err != nil {
+				return err
+			}
+			if total += n; total == 0 && in.ID != "" {
+				return fault.New(fault.NotFound, "There is no knowledge entry %s here. GET /v1/knowledge lists them.", in.ID)
+			}
+			tx.Erase()
+			if more = n == maxWrittenEntries; more || total == 0 {
+				return nil
+			}
+			data := map[string]any{"deleted": total}
+			if column != "" {
+				data[column] = value
+			}
+			return s.appendEvent(ctx, tx, actor, scope, "knowledge.deleted", data)
+		})
 		if err != nil {
-			return err
+			return 0, err
 		}
-		if n == 0 && in.ID != "" {
-			return fault.New(fault.NotFound, "There is no knowledge entry %s here. GET /v1/knowledge lists them.", in.ID)
-		}
-		if n == 0 {
-			return nil
-		}
-		tx.Erase()
-		data := map[string]any{"deleted": n}
-		if column != "" {
-			data[column] = value
-		}
-		return s.appendEvent(ctx, tx, actor, scope, "knowledge.deleted", data)
-	})
-	return int(n), err
+		ctx = context.WithoutCancel(ctx) // half of a deletion would be in no event
+	}
+	return int(total), nil
 }
 
 // condition returns the column and the value that select the entries. For All both

@@ -19,9 +19,6 @@ type Index interface {
 	// Above returns, for each vector, every entry with at least that cosine, best
 	// first. It is exact: no entry is missing.
 	Above(ctx context.Context, q database.Reader, space vectorSpace, vectors [][]float32, cosine float64) ([][]match, error)
-	// Load prepares the index for a space, so that a writer that holds a lock does
-	// not wait for it.
-	Load(ctx context.Context, q database.Reader, space vectorSpace) error
 	// EvictIdle frees the memory of spaces that were not used for a while before now.
 	EvictIdle(now time.Time)
 }

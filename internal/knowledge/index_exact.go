@@ -67,21 +67,6 @@ func (x *exactIndex) Above(ctx context.Context, q database.Reader, space vectorS
 	return all, err
 }
 
-// Load implements Index.
-func (x *exactIndex) Load(ctx context.Context, q database.Reader, space vectorSpace) error {
-	if space.scope == 0 {
-		return nil
-	}
-	covered, err := coverage(ctx, q, space)
-	if err != nil {
-		return fmt.Errorf("read the coverage of %s: %w", space.model, err)
-	}
-	if _, err := x.loaded(space).loadNew(ctx, q, space, covered, x.maxMemory); err != nil {
-		return fmt.Errorf("load vectors: %w", err)
-	}
-	return nil
-}
-
 func matches(hits []index.Hit) []match {
 	all := make([]match, len(hits))
 	for i, h := range hits {

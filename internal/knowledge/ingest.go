@@ -52,85 +52,97 @@ type Outcome struct {
 }
 
 // maxIngestAttempts is how often Ingest starts again because the scope changed
-// between embedding and writing.
+// between reading and writing.
 const maxIngestAttempts = 10
 
-// Ingest embeds chunks and stores those that the scope does not have yet, all in one
-// transaction. A chunk is skipped if an entry of the scope, or an earlier chunk that
-// is stored, has a cosine similarity of at least 0.95 to it and the same normalized
-// claim (see normalizedClaim).
-// Faults: Invalid; NotFound; Conflict, if the scope keeps changing; Upstream and
-// UpstreamTimeout, if the embedder fails.
+// Ingest embeds chunks and stores those that the scope does not have yet. A chunk is
+// skipped if an entry of the scope, or an earlier chunk that is stored, has a cosine
+// similarity of at least 0.95 to it and the same normalized claim (see normalizedClaim).
+// The write lock is held for a few entries at a time: an ingest that fails half-way has
+// stored some, which the next one skips.
+// Faults: Invalid; NotFound; PlanLimit, if the account stores too much; Conflict, if the scope keeps changing; RateLimited and
+// Unavailable, if too many ingests wait; Upstream and UpstreamTimeout, if the embedder
+// fails.
 func (s *Service) Ingest(ctx context.Context, actor identity.Actor, in IngestRequest) (IngestResult, error) {
 	if err := in.validate(); err != nil {
 		return IngestResult{}, err
 	}
-	scope, space, err := s.resolve(ctx, actor.AccountID, in.Target)
+	if _, err := s.scopes.Resolve(ctx, actor.AccountID, in.Target); err != nil {
+		return IngestResult{}, err // before the work of embedding
+	}
+	vectors, err := s.embedInTurn(ctx, actor.AccountID, in.texts())
 	if err != nil {
 		return IngestResult{}, err
 	}
-	vectors, err := embedTexts(ctx, s.embedder, in.texts())
-	if err != nil {
-		return IngestResult{}, err
-	}
+	stored := map[string]int{}
 	for range maxIngestAttempts {
-		// Embed and load what is missing before taking the write lock.
-		if err := s.embedMissing(ctx, s.embedder, space, nil); err != nil {
-			return IngestResult{}, err
-		}
-		if err := s.index.Load(ctx, s.db, space); err != nil {
-			return IngestResult{}, err
-		}
-		result, err := s.tryIngest(ctx, actor, scope, in, vectors)
+		result, err := s.tryIngest(ctx, actor, in, vectors, stored)
 		if !errors.Is(err, errScopeChanged) {
 			return result, err
-		}
-		if scope, space, err = s.resolve(ctx, actor.AccountID, in.Target); err != nil {
-			return IngestResult{}, err
 		}
 	}
 	return IngestResult{}, fault.New(fault.Conflict, "This knowledge base keeps changing. Try again.")
 }
 
-// errScopeChanged reports that, since the scope was read, entries without a vector of
-// the model were added or the target moved to another scope.
+func (s *Service) embedInTurn(ctx context.Context, account identity.AccountID, texts []string) ([][]float32, error) {
+	release, err := s.embeds.Acquire(ctx, string(account), 1)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return embedTexts(ctx, s.embedder, texts)
+}
+
+// errScopeChanged reports that, since the scope was read, entries were added or deleted
+// or the target moved to another scope.
 var errScopeChanged = errors.New("the scope has changed")
 
-// errDryRun rolls back the transaction of a dry run.
-var errDryRun = errors.New("dry run")
-
-// tryIngest plans and writes in one transaction. Errors: errScopeChanged.
-func (s *Service) tryIngest(ctx context.Context, actor identity.Actor, scope Scope, in IngestRequest, vectors [][]float32) (IngestResult, error) {
-	var result IngestResult
-	err := s.db.Tx(ctx, "knowledge.try_ingest", func(ctx context.Context, tx *database.Tx) error {
-		if err := tx.Lock(ctx, database.LockKnowledge, scope.id); err != nil {
-			return err
-		}
-		space, lastSeq, err := s.lockCurrent(ctx, tx, actor.AccountID, scope, in.Target)
-		if err != nil {
-			return err
-		}
-		p, err := s.planIngest(ctx, tx, space, in, vectors)
-		if err != nil {
-			return err
-		}
-		if result = p.result; in.DryRun {
-			return errDryRun
-		}
-		if err := p.write(ctx, tx, space, lastSeq); err != nil {
-			return err
-		}
-		return s.appendEvent(ctx, tx, actor, scope, "knowledge.ingested", map[string]any{
-			"stored": result.Stored, "skipped": result.Skipped, "deleted": result.Deleted, "sources": in.sources()})
-	})
-	if errors.Is(err, errDryRun) {
-		result.clearNewIDs()
-		return result, nil
-	}
+// tryIngest plans on what is committed and writes the plan, if nothing has changed since.
+// stored has the ids of the entries that earlier tries have stored, with their chunks.
+// Errors: errScopeChanged.
+func (s *Service) tryIngest(ctx context.Context, actor identity.Actor, in IngestRequest, vectors [][]float32, stored map[string]int) (IngestResult, error) {
+	scope, space, err := s.resolve(ctx, actor.AccountID, in.Target)
 	if err != nil {
 		return IngestResult{}, err
 	}
-	return result, nil
+	leave, err := s.enter(ctx, actor.AccountID, scope)
+	if err != nil {
+		return IngestResult{}, err
+	}
+	defer leave()
+	if err := s.embedMissing(ctx, s.embedder, space, nil); err != nil {
+		return IngestResult{}, err
+	}
+	p, err := s.planIngest(ctx, space, in, vectors)
+	if err != nil {
+		return IngestResult{}, err
+	}
+	p.recognize(stored)
+	if in.DryRun {
+		p.result.clearNewIDs()
+		return p.result, nil
+	}
+	if err := s.write(ctx, actor, scope, in, p, stored); err != nil {
+		return IngestResult{}, err
+	}
+	return p.result, nil
+}
+
+// enter waits until it is the caller's turn to compare texts with a knowledge base and to
+// change it: one at a time for each base and a few for all, in which accounts take turns.
+// So no account keeps the others from the processor or from the write lock.
+// Faults: RateLimited; Unavailable.
+func (s *Service) enter(ctx context.Context, account identity.AccountID, scope Scope) (leave func(), err error) {
+	base, err := s.bases.Acquire(ctx, fmt.Sprintf("%s, %s %s", account, scope.kind, scope.id), 1)
+	if err != nil {
+		return nil, err
+	}
+	turn, err := s.turns.Acquire(ctx, string(account), 1)
+	if err != nil {
+		base()
+		return nil, err
+	}
+	return func() { turn(); base() }, nil
 }
 
 // lockCurrent locks a scope and checks that it is still the target's and that all of

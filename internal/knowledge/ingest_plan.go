@@ -17,30 +17,44 @@ import (
 // ingestPlan is the set of changes that an ingest will make.
 type ingestPlan struct {
 	result  IngestResult
+	lastSeq int64    // of the scope, when it was read
+	matched []string // the ids of the entries that result relies on
 	add     []Entry
 	vectors [][]float32 // of add
 	chunks  []int       // the index of the chunk that each entry of add comes from
 	update  []Entry     // entries whose metadata changes
-	remove  []Entry
+	remove  []oldEntry
 }
 
-// planIngest compares the chunks with the scope and with each other. It only reads,
-// because the index must not see changes that may still be rolled back.
-func (s *Service) planIngest(ctx context.Context, tx *database.Tx, space vectorSpace, in IngestRequest, vectors [][]float32) (*ingestPlan, error) {
+// oldEntry is an entry that is to be removed.
+type oldEntry struct {
+	id  string
+	seq int64
+}
+
+// planIngest compares the chunks with the committed entries of the scope and with each
+// other. It needs no lock: the writer checks that the scope has not changed meanwhile.
+func (s *Service) planIngest(ctx context.Context, space vectorSpace, in IngestRequest, vectors [][]float32) (*ingestPlan, error) {
 	p := &ingestPlan{}
+	if space.scope != 0 {
+		last, err := lastSeq(ctx, s.db, space.account, space.scope)
+		if err != nil {
+			return nil, fmt.Errorf("read the last seq: %w", err)
+		}
+		p.lastSeq = last
+	}
 	kept := map[string]Entry{} // by source and text
 	if in.ReplaceSource {
-		old, err := entriesBy(ctx, tx, space, "source", in.sources())
-		if err != nil {
+		var err error
+		if kept, err = p.replaceSources(ctx, s.db, space, in); err != nil {
 			return nil, fmt.Errorf("read the sources: %w", err)
 		}
-		kept = p.replaceSources(old, in.Chunks)
 	}
 	claims := make([]string, len(in.Chunks))
 	for i, c := range in.Chunks {
 		claims[i] = normalizedClaim(c.Text)
 	}
-	duplicates, err := s.findDuplicates(ctx, tx, space, vectors, claims, p.remove)
+	duplicates, err := s.findDuplicates(ctx, space, vectors, claims, p.remove)
 	if err != nil {
 		return nil, err
 	}
@@ -49,12 +63,14 @@ func (s *Service) planIngest(ctx context.Context, tx *database.Tx, space vectorS
 		o := Outcome{MatchedIndex: -1}
 		if e, ok := kept[c.key()]; ok {
 			o.MatchedID, o.Similarity = e.ID, 1
+			p.matched = append(p.matched, e.ID)
 			if !reflect.DeepEqual(roundTrip(c.Metadata), e.Metadata) {
 				e.Metadata, e.UpdatedAt = c.Metadata, now
 				p.update = append(p.update, e)
 			}
 		} else if d := duplicates[i]; d.entryID != "" {
 			o.MatchedID, o.Similarity = d.entryID, d.cosine
+			p.matched = append(p.matched, d.entryID)
 		} else if j, cosine := p.findAdded(claims, vectors, i); j >= 0 {
 			o.MatchedID, o.MatchedIndex, o.Similarity = p.add[j].ID, p.chunks[j], cosine
 		} else {
@@ -74,23 +90,53 @@ func (s *Service) planIngest(ctx context.Context, tx *database.Tx, space vectorS
 	return p, nil
 }
 
-// replaceSources removes the old entries whose source and text no chunk has, and
-// those that occur twice. It returns the entries that stay, by source and text.
-func (p *ingestPlan) replaceSources(old []Entry, chunks []Chunk) map[string]Entry {
+// recognize corrects the result for chunks that an earlier try of the same ingest has
+// stored: they are in the scope now.
+func (p *ingestPlan) recognize(stored map[string]int) {
+	for i := range p.result.Outcomes {
+		o := &p.result.Outcomes[i]
+		chunk, ours := stored[o.MatchedID]
+		switch {
+		case !ours || o.Stored:
+		case chunk == i:
+			*o = Outcome{Stored: true, ID: o.MatchedID, MatchedIndex: -1}
+			p.result.Stored, p.result.Skipped = p.result.Stored+1, p.result.Skipped-1
+		default:
+			o.MatchedIndex = chunk
+		}
+	}
+}
+
+// sourcePage is how many entries of the replaced sources are read at once.
+const sourcePage = 200
+
+// replaceSources plans to remove the old entries of the request's sources whose source and
+// text no chunk has, and those that occur twice. It returns the entries that stay, by
+// source and text.
+func (p *ingestPlan) replaceSources(ctx context.Context, q database.Reader, space vectorSpace, in IngestRequest) (map[string]Entry, error) {
 	replacing := map[string]bool{}
-	for _, c := range chunks {
+	for _, c := range in.Chunks {
 		replacing[c.key()] = true
 	}
 	kept := map[string]Entry{}
-	for _, e := range old {
-		key := Chunk{Text: e.Text, Source: e.Source}.key()
-		if _, twice := kept[key]; replacing[key] && !twice {
-			kept[key] = e
-		} else {
-			p.remove = append(p.remove, e)
+	for after := ""; ; {
+		page, err := entriesOfSources(ctx, q, space, in.sources(), after, sourcePage)
+		if err != nil {
+			return nil, err
 		}
+		for _, e := range page {
+			key := Chunk{Text: e.Text, Source: e.Source}.key()
+			if _, twice := kept[key]; replacing[key] && !twice {
+				kept[key] = e
+			} else {
+				p.remove = append(p.remove, oldEntry{e.ID, e.seq})
+			}
+		}
+		if len(page) < sourcePage {
+			return kept, nil
+		}
+		after = page[len(page)-1].ID
 	}
-	return kept
 }
 
 // key identifies a chunk's source and text.
@@ -117,12 +163,12 @@ type duplicate struct {
 // findDuplicates returns, for each chunk, the nearest entry above the threshold that
 // has the same normalized claim. Entries in except, which are about to be removed,
 // do not count.
-func (s *Service) findDuplicates(ctx context.Context, tx *database.Tx, space vectorSpace, vectors [][]float32, claims []string, except []Entry) ([]duplicate, error) {
-	found, err := s.index.Above(ctx, tx, space, vectors, duplicateCosine)
+func (s *Service) findDuplicates(ctx context.Context, space vectorSpace, vectors [][]float32, claims []string, except []oldEntry) ([]duplicate, error) {
+	found, err := s.index.Above(ctx, s.db, space, vectors, duplicateCosine)
 	if err != nil {
 		return nil, fmt.Errorf("find duplicates: %w", err)
 	}
-	candidates, err := duplicateCandidates(ctx, tx, space, found, claims)
+	candidates, err := duplicateCandidates(ctx, s.db, space, found, claims)
 	if err != nil {
 		return nil, err
 	}
@@ -182,39 +228,4 @@ func (p *ingestPlan) findAdded(claims []string, vectors [][]float32, i int) (int
 		}
 	}
 	return -1, 0
-}
-
-// write makes the planned changes. New entries get the seqs after lastSeq.
-func (p *ingestPlan) write(ctx context.Context, tx *database.Tx, space vectorSpace, lastSeq int64) error {
-	for part := range slices.Chunk(p.remove, maxInList) {
-		ids := make([]string, len(part))
-		for i, e := range part {
-			ids[i] = e.ID
-		}
-		if _, err := deleteEntries(ctx, tx, space, "id", ids); err != nil {
-			return err
-		}
-	}
-	for _, e := range p.update {
-		if err := setMetadata(ctx, tx, space.account, e.ID, e.Metadata, e.UpdatedAt); err != nil {
-			return fmt.Errorf("update entry %s: %w", e.ID, err)
-		}
-	}
-	if len(p.add) == 0 {
-		return nil
-	}
-	for i := range p.add {
-		lastSeq++
-		p.add[i].seq = lastSeq
-	}
-	if err := insertEntries(ctx, tx, space, p.add); err != nil {
-		return fmt.Errorf("insert entries: %w", err)
-	}
-	if err := insertVectors(ctx, tx, space, p.add, p.vectors); err != nil {
-		return err
-	}
-	if err := setLastSeq(ctx, tx, space.account, space.scope, lastSeq); err != nil {
-		return fmt.Errorf("set the last seq: %w", err)
-	}
-	return setCoverage(ctx, tx, space, lastSeq)
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
@@ -59,6 +60,7 @@ type Settings struct {
 	Events   *event.Log
 	Scopes   Scopes
 	Embedder embed.Embedder
+	Quota    Quota // nil: no limit
 	Log      *slog.Logger
 
 	// IndexMemory is the most memory, in bytes, that cached vectors may use.
@@ -69,15 +71,38 @@ type Settings struct {
 	IndexIdle time.Duration
 }
 
+// Quota limits what accounts store.
+type Quota interface {
+	// CheckStorage returns nil if the account may store so many bytes more.
+	// Faults: PlanLimit.
+	CheckStorage(ctx context.Context, q database.Reader, account identity.AccountID, more int64) error
+}
+
 // Service ingests, lists, deletes and searches knowledge.
 type Service struct {
 	db       *database.DB
 	events   *event.Log
 	scopes   Scopes
 	embedder embed.Embedder
+	quota    Quota
 	log      *slog.Logger
 	index    Index
+
+	embeds *budget.Budget // calls of the embedder for ingests; holders are accounts
+	bases  *budget.Budget // changes of a knowledge base; holders are the bases
+	turns  *budget.Budget // changes of any; holders are accounts
 }
+
+const (
+	// turnWait is how long a request waits for its turn to change a knowledge base.
+	turnWait = time.Minute
+	// maxTurns is how many knowledge bases are changed at the same time. Their comparisons
+	// use the processor, their writes take turns anyway.
+	maxTurns = 2
+	// maxEmbeds is how many ingests are embedded at the same time, half of them of one
+	// account.
+	maxEmbeds = 4
+)
 
 // New returns a service. Run does its background work.
 func New(s Settings) *Service {
@@ -88,8 +113,17 @@ func New(s Settings) *Service {
 		s.IndexIdle = 10 * time.Minute
 	}
 	return &Service{
-		db: s.DB, events: s.Events, scopes: s.Scopes, embedder: s.Embedder, log: s.Log,
+		db: s.DB, events: s.Events, scopes: s.Scopes, embedder: s.Embedder, quota: s.Quota, log: s.Log,
 		index: newExactIndex(s.IndexMemory, s.IndexIdle),
+		embeds: budget.New(budget.Settings{
+			Resource: "embedding", Total: maxEmbeds, Each: maxEmbeds / 2, Wait: turnWait, Log: s.Log, Refusal: "This account ingests too much at once. Send one request after the other.",
+		}),
+		bases: budget.New(budget.Settings{
+			Resource: "a knowledge base", Each: 1, Wait: turnWait, Log: s.Log, Refusal: "Too many requests change this knowledge base. Send one after the other.",
+		}),
+		turns: budget.New(budget.Settings{
+			Resource: "turns to change knowledge", Total: maxTurns, Wait: turnWait, Log: s.Log,
+		}),
 	}
 }
 

@@ -332,7 +332,15 @@ func TestSearchTool(t *testing.T) {
 	}
 }
 
+// TestKnowledgeFollowsSwarmMembership, whether or not it was passed on before the swarm was
+// deleted.
 func TestKnowledgeFollowsSwarmMembership(t *testing.T) {
+	for _, passOn := range []bool{false, true} {
+		t.Run(fmt.Sprint("passed on ", passOn), func(t *testing.T) { testSwarmMembership(t, passOn) })
+	}
+}
+
+func testSwarmMembership(t *testing.T, passOn bool) {
 	env := newTestEnv(t)
 	ctx := t.Context()
 	env.ingest(t, IngestRequest{Target: agent("ann"), Chunks: chunks("own", "Ann likes tea.")})
@@ -350,6 +358,15 @@ func TestKnowledgeFollowsSwarmMembership(t *testing.T) {
 		t.Error("bob finds an entry of ann's own:", found, err)
 	}
 
+	if passOn {
+		if err := env.PassOn(ctx, account, "team", []identity.AgentID{"ann", "bob"}); err != nil {
+			t.Fatal(err)
+		}
+		wantTexts(t, env.texts(t, swarm("team")))
+		if found, err := env.Search(ctx, account, SearchRequest{Target: agent("bob"), Query: "cake"}); err != nil || len(found) == 0 || found[0].Text != "The team eats cake." || slices.ContainsFunc(found[1:], func(f SearchResult) bool { return f.Text == found[0].Text }) {
+			t.Error("while the swarm is being deleted:", found, err)
+		}
+	}
 	err := env.db.Tx(ctx, "knowledge.test", func(ctx context.Context, tx *database.Tx) error {
 		return env.SwarmDeleted(ctx, tx, account, "team", []identity.AgentID{"ann", "bob"})
 	})

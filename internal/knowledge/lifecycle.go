@@ -21,6 +21,95 @@ import (
 //
 // SwarmDeleted and AgentDeleted are called in the transactions of these deletions.
 
+// PassOn moves a swarm's entries to the first of the agents in it and copies them to the
+// others, some at a time. Each entry is either still the swarm's or has got to all of them, so
+// a search of an agent in the swarm finds it once. PassOn precedes SwarmDeleted, which then
+// has little left to do.
+func (s *Service) PassOn(ctx context.Context, account identity.AccountID, swarm identity.SwarmID, agents []identity.AgentID) error {
+	if len(agents) == 0 {
+		return nil
+	}
+	limit := max(1, maxWrittenEntries/len(agents))
+	for n := limit; n == limit; {
+		err := s.db.Tx(ctx, "knowledge.pass_on", func(ctx context.Context, tx *database.Tx) (err error) {
+			n, err = passOn(ctx, tx, account, SwarmScope(swarm), agents, limit)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("pass on the knowledge of swarm %s: %w", swarm, err)
+		}
+	}
+	return nil
+}
+
+// placedEntry is an entry with its position in its scope.
+type placedEntry struct {
+	id  string
+	seq int64
+}
+
+// passOn moves the first entries of a scope to the first of the agents and copies them to the
+// others. It returns how many there were.
+func passOn(ctx context.Context, tx *database.Tx, account identity.AccountID, from Scope, agents []identity.AgentID, limit int) (int, error) {
+	source, err := scopeNumber(ctx, tx, account, from)
+	if err != nil || source == 0 {
+		return 0, err
+	}
+	entries, err := database.All(ctx, tx, func(r database.Row) (e placedEntry, err error) { return e, r.Scan(&e.id, &e.seq) },
+		`SELECT id, seq FROM knowledge_entries WHERE account_id = $1 AND scope = $2 ORDER BY seq LIMIT $3`, account, source, limit)
+	if err != nil || len(entries) == 0 {
+		return 0, err
+	}
+	covered, err := coverages(ctx, tx, account, source)
+	if err != nil {
+		return 0, err
+	}
+	for i := len(agents) - 1; i >= 0; i-- { // the first takes the entries themselves, after the others have their copies
+		target := lockedScope{}
+		if target.number, target.lastSeq, err = lockScope(ctx, tx, account, AgentScope(agents[i])); err != nil {
+			return 0, err
+		}
+		for n, e := range entries {
+			at := target.lastSeq + int64(n) + 1
+			if i > 0 {
+				err = copyEntry(ctx, tx, account, e.id, lockedScope{target.number, at - e.seq})
+			} else {
+				_, err = tx.ExecContext(ctx, `UPDATE knowledge_entries SET scope = $3, seq = $4 WHERE account_id = $1 AND id = $2`, account, e.id, target.number, at)
+			}
+			if err != nil {
+				return 0, fmt.Errorf("pass on an entry: %w", err)
+			}
+		}
+		if err := coverAppended(ctx, tx, account, target, entries, covered); err != nil {
+			return 0, err
+		}
+	}
+	return len(entries), nil
+}
+
+// coverAppended sets the last seq of a scope to which entries were appended, and the coverage
+// of each model that covers both the scope and the entries.
+func coverAppended(ctx context.Context, tx *database.Tx, account identity.AccountID, target lockedScope, entries []placedEntry, covered []modelCoverage) error {
+	last := target.lastSeq + int64(len(entries))
+	if err := setLastSeq(ctx, tx, account, target.number, last); err != nil {
+		return fmt.Errorf("set the last seq: %w", err)
+	}
+	for _, c := range covered {
+		space := vectorSpace{account: account, scope: target.number, model: c.model}
+		current, err := coverage(ctx, tx, space)
+		if err != nil {
+			return err
+		}
+		if current < target.lastSeq || c.through < entries[len(entries)-1].seq {
+			continue
+		}
+		if err := setCoverage(ctx, tx, space, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // SwarmDeleted moves a swarm's entries to the first of the agents in it and copies
 // them to the others.
 func (s *Service) SwarmDeleted(ctx context.Context, tx *database.Tx, account identity.AccountID, swarm identity.SwarmID, agents []identity.AgentID) error {
@@ -34,6 +123,25 @@ func (s *Service) SwarmDeleted(ctx context.Context, tx *database.Tx, account ide
 		}
 	}
 	return moveScope(ctx, tx, account, from, AgentScope(agents[0]))
+}
+
+// EmptyAgent deletes an agent's own entries, some at a time. It precedes AgentDeleted, which
+// then has little left to do.
+func (s *Service) EmptyAgent(ctx context.Context, account identity.AccountID, agent identity.AgentID) error {
+	number, err := scopeNumber(ctx, s.db, account, AgentScope(agent))
+	if err != nil || number == 0 {
+		return err
+	}
+	for n := int64(maxWrittenEntries); n == maxWrittenEntries; {
+		err := s.db.Tx(ctx, "knowledge.empty_agent", func(ctx context.Context, tx *database.Tx) (err error) {
+			n, err = deleteSome(ctx, tx, vectorSpace{account: account, scope: number}, "", "", maxWrittenEntries)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("delete the knowledge of agent %s: %w", agent, err)
+		}
+	}
+	return nil
 }
 
 // AgentDeleted deletes an agent's own entries.
@@ -83,17 +191,9 @@ func appendCoverage(ctx context.Context, tx *database.Tx, account identity.Accou
 	if err := setLastSeq(ctx, tx, account, target.number, target.lastSeq+source.lastSeq); err != nil {
 		return fmt.Errorf("set the last seq: %w", err)
 	}
-	type modelCoverage struct {
-		model   string
-		through int64
-	}
-	all, err := database.All(ctx, tx, func(r database.Row) (modelCoverage, error) {
-		var c modelCoverage
-		err := r.Scan(&c.model, &c.through)
-		return c, err
-	}, `SELECT model, through_seq FROM knowledge_coverage WHERE account_id = $1 AND scope = $2`, account, source.number)
+	all, err := coverages(ctx, tx, account, source.number)
 	if err != nil {
-		return fmt.Errorf("read the coverage: %w", err)
+		return err
 	}
 	for _, c := range all {
 		space := vectorSpace{account: account, scope: target.number, model: c.model}
@@ -109,6 +209,21 @@ func appendCoverage(ctx context.Context, tx *database.Tx, account identity.Accou
 		}
 	}
 	return nil
+}
+
+// modelCoverage is the seq up to which every entry of a scope has a vector of the model.
+type modelCoverage struct {
+	model   string
+	through int64
+}
+
+func coverages(ctx context.Context, q database.Reader, account identity.AccountID, scope int64) ([]modelCoverage, error) {
+	all, err := database.All(ctx, q, func(r database.Row) (c modelCoverage, err error) { return c, r.Scan(&c.model, &c.through) },
+		`SELECT model, through_seq FROM knowledge_coverage WHERE account_id = $1 AND scope = $2`, account, scope)
+	if err != nil {
+		return nil, fmt.Errorf("read the coverage: %w", err)
+	}
+	return all, nil
 }
 
 // copyScope copies all entries of one scope, with their vectors, to another under new

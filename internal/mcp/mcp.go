@@ -10,10 +10,12 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/knowledge"
@@ -24,14 +26,19 @@ import (
 type Settings struct {
 	Gateways  *gateway.Manager
 	Knowledge *knowledge.Service
+	Memory    *budget.Budget // of agents; nil: no limit
 	Version   string
 	Log       *slog.Logger
 }
+
+// maxBody is the longest request, in bytes. The longest question is far shorter.
+const maxBody = 256 << 10
 
 // Handler serves the tools. It is an http.Handler.
 type Handler struct {
 	gateways  *gateway.Manager
 	knowledge *knowledge.Service
+	memory    *budget.Budget
 	version   string
 	log       *slog.Logger
 	mcp       http.Handler
@@ -39,7 +46,7 @@ type Handler struct {
 
 // New returns a handler.
 func New(s Settings) *Handler {
-	h := &Handler{gateways: s.Gateways, knowledge: s.Knowledge, version: s.Version, log: s.Log}
+	h := &Handler{gateways: s.Gateways, knowledge: s.Knowledge, memory: s.Memory, version: s.Version, log: s.Log}
 	// Stateless: any replica can answer any request, and no state of a deleted agent
 	// remains.
 	h.mcp = mcp.NewStreamableHTTPHandler(h.newServer, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true})
@@ -51,7 +58,7 @@ func New(s Settings) *Handler {
 type callerKey struct{}
 
 // ServeHTTP authenticates the agent and serves the request. It answers 401 without the
-// token of an agent.
+// token of an agent, and 429 or 503 to an agent that has too much open.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
@@ -66,7 +73,37 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no agent has this token", http.StatusUnauthorized)
 		return
 	}
+	release, err := h.hold(r, caller)
+	if err != nil {
+		refuse(w, fault.From(err))
+		return
+	}
+	defer release()
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	h.mcp.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
+}
+
+// hold counts the connection and the body of a request for its agent.
+// Faults: RateLimited; Unavailable.
+func (h *Handler) hold(r *http.Request, caller gateway.Caller) (release func(), err error) {
+	if err := budget.Claim(r.Context(), string(caller.AgentID), string(caller.AccountID)); err != nil {
+		return nil, err
+	}
+	size := int64(maxBody)
+	if r.ContentLength >= 0 {
+		size = min(size, r.ContentLength)
+	}
+	return h.memory.Acquire(r.Context(), string(caller.AgentID), size)
+}
+
+func refuse(w http.ResponseWriter, f *fault.Fault) {
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter.Seconds())))
+	status := http.StatusServiceUnavailable
+	if f.Code == fault.RateLimited {
+		status = http.StatusTooManyRequests
+	}
+	http.Error(w, f.Message, status)
 }
 
 // newServer returns a server with the tools of the request's agent. Tools take the

@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/provider"
@@ -40,7 +41,7 @@ func (p *Proxy) newExchange(a *api, metered bool) *exchange {
 // breaks the gateway's connection when the provider's connection breaks.
 func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	defer x.finish()
-	if !x.prepare(w, r) || !x.checkSession(w, r) {
+	if !x.prepare(w, r) || !x.claim(w, r) || !x.checkSession(w, r) {
 		return
 	}
 	forward := httputil.ReverseProxy{
@@ -96,6 +97,17 @@ func (x *exchange) prepare(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
+// claim counts the connection for the agent. If the agent has too many, it answers with an
+// error and returns false.
+func (x *exchange) claim(w http.ResponseWriter, r *http.Request) bool {
+	err := budget.Claim(r.Context(), string(x.upstream.AgentID), string(x.upstream.AccountID))
+	if err != nil {
+		w.Header().Set("Connection", "close")
+		x.failUnresolved(w, r, err)
+	}
+	return err == nil
+}
+
 // mayHaveKey reports whether the target of the call has the origin of the agent's key.
 // The resolver has seen to it: this is the last place where a key can be kept from
 // another origin, so it does not rely on that.
@@ -117,27 +129,59 @@ func (x *exchange) checkSession(w http.ResponseWriter, r *http.Request) bool {
 	if x.proxy.check == nil || !x.metered {
 		return true
 	}
+	size := r.ContentLength
+	if size < 0 {
+		size = maxChecked
+	}
+	release, err := x.proxy.memory.Acquire(r.Context(), string(x.upstream.AgentID), size)
+	if err != nil {
+		w.Header().Set("Connection", "close") // its body is not read
+		x.failUnresolved(w, r, err)
+		return false
+	}
 	request := newRequestBody(r.Body, x.api.Name)
 	head, err := io.ReadAll(io.LimitReader(request, maxChecked))
 	if err != nil {
+		release()
 		panic(http.ErrAbortHandler) // the gateway has disconnected
 	}
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), request), r.Body}
+	r.Body = &heldBody{io.MultiReader(bytes.NewReader(head), request), r.Body, release}
 	_, session := request.modelAndSession()
 	refusal := x.proxy.check(cleanText(session, 512))
 	if refusal == nil {
 		return true
 	}
+	release()
 	x.proxy.log.InfoContext(r.Context(), "model call refused", "account", x.upstream.AccountID, "agent", x.upstream.AgentID, "session", cleanText(session, 512), "err", refusal)
 	x.fail(w, http.StatusBadRequest, fault.From(refusal).Message)
 	x.result.Failure = "" // the agent and its model are well
 	return false
 }
 
-// failUnresolved answers with the resolver's error in the provider's format.
+// heldBody is a body that has been read into memory. It gives the memory back when it
+// has been read from there, or closed.
+type heldBody struct {
+	io.Reader
+	io.Closer
+	release func()
+}
+
+// Read implements io.Reader.
+func (b *heldBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		b.release()
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *heldBody) Close() error {
+	b.release()
+	return b.Closer.Close()
+}
+
+// failUnresolved answers with an error of the resolver or of a budget in the provider's format.
 func (x *exchange) failUnresolved(w http.ResponseWriter, r *http.Request, err error) {
 	abortIfDisconnected(r)
 	f := fault.From(err)

@@ -42,6 +42,19 @@ type Meter struct {
 
 	mu      sync.Mutex
 	pending map[usageKey]Counts // guarded by mu; not written yet
+	hour    int64               // the hour that rows has; guarded by mu
+	rows    map[usageOwner]int  // how many rows an agent has got in that hour; guarded by mu
+	known   map[usageKey]bool   // those rows; guarded by mu
+}
+
+// maxRowsOfHour is how many rows an agent gets in an hour. The session and the model are
+// what the gateway says: with a hijacked one they could be others in each call.
+const maxRowsOfHour = 500
+
+// usageOwner is an agent.
+type usageOwner struct {
+	account identity.AccountID
+	agent   identity.AgentID
 }
 
 // usageKey is the primary key of the table usage.
@@ -60,17 +73,39 @@ func NewMeter(db *database.DB, log *slog.Logger) *Meter {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Meter{db: db, log: log, pending: map[usageKey]Counts{}}
+	return &Meter{db: db, log: log, pending: map[usageKey]Counts{}, rows: map[usageOwner]int{}, known: map[usageKey]bool{}}
 }
 
-// Add adds the tokens of a call. It does not block.
+// Add adds the tokens of a call. It does not block. The calls of an agent that has many
+// sessions and models in an hour share a row that names neither.
 func (m *Meter) Add(u CallUsage) {
 	key := usageKey{u.AccountID, u.AgentID, u.PeerID, u.SessionID, u.Provider, u.Model, database.Millis(u.At.UTC().Truncate(time.Hour))}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	key = m.boundLocked(key)
 	sum := m.pending[key]
 	sum.add(u.Counts)
 	m.pending[key] = sum
+}
+
+// boundLocked returns the key, or the common one of an agent that has had enough rows.
+func (m *Meter) boundLocked(key usageKey) usageKey {
+	if key.hour > m.hour {
+		m.hour = key.hour
+		clear(m.rows)
+		clear(m.known)
+	}
+	if m.known[key] {
+		return key
+	}
+	owner := usageOwner{key.account, key.agent}
+	if m.rows[owner] >= maxRowsOfHour {
+		key.peer, key.session, key.model = "", "", ""
+		return key
+	}
+	m.rows[owner]++
+	m.known[key] = true
+	return key
 }
 
 // flushInterval limits how much a crash of the server can lose.

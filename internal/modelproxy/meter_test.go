@@ -2,6 +2,7 @@ package modelproxy
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -60,6 +61,38 @@ func TestUsageIsSummedByHourAndSession(t *testing.T) {
 	}
 	if none := readUsage(t, m, "acct_3", "a"); len(none) != 0 {
 		t.Errorf("another account gets %v", none)
+	}
+}
+
+// TestRowsOfAnHourAreBounded: a gateway that names another session and model in each call
+// gets no row for each. Another agent, and the next hour, have their own rows.
+func TestRowsOfAnHourAreBounded(t *testing.T) {
+	m := NewMeter(databasetest.New(t), nil)
+	at := time.Date(2026, 2, 10, 14, 0, 0, 0, time.UTC)
+	add := func(agent identity.AgentID, i int, at time.Time) {
+		m.Add(CallUsage{AccountID: "acct_1", AgentID: agent, PeerID: "p", SessionID: identity.SessionID(fmt.Sprint(i)), Model: fmt.Sprint(i), At: at, Counts: Counts{Requests: 1, Input: 2}})
+	}
+	for i := range 3 * maxRowsOfHour {
+		add("a", i, at)
+		if i%200 == 0 {
+			if err := m.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	add("a", 0, at) // has its row
+	add("b", 1, at)
+	add("a", 1, at.Add(time.Hour))
+	rows, err := m.Usage(t.Context(), "acct_1", "")
+	var total, rest Counts
+	for _, r := range rows {
+		total.add(r.Counts)
+		if r.SessionID == "" {
+			rest = r.Counts
+		}
+	}
+	if err != nil || len(rows) != maxRowsOfHour+3 || total.Requests != 3*maxRowsOfHour+3 || rest.Requests != 2*maxRowsOfHour || rest.Input != 4*maxRowsOfHour {
+		t.Errorf("%d rows, %+v of them in one, %+v in all, %v", len(rows), rest, total, err)
 	}
 }
 

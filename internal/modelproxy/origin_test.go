@@ -215,6 +215,7 @@ func (w *world) create(name string) {
 	in.Secrets, a.keys = w.newKeys(a.endpoint)
 	accepted, err := w.Agents.Create(w.Context(), w.Actor, in)
 	w.Must(err)
+	_, _ = w.Agents.AwaitRunning(w.Context(), accepted) // its start makes its token; without a key it fails
 	a.id, a.token = accepted.ID, w.Token(accepted.Agent, "model")
 	w.agents = append(w.agents, a)
 }

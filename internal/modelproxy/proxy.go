@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/provider"
@@ -53,7 +54,10 @@ type Settings struct {
 	Check func(sessionKey string) error
 	// Observe is called at the end of every call. It must not block.
 	Observe func(Exchange)
-	Log     *slog.Logger
+	// Memory is what the requests of agents may take that are read before the provider is
+	// called. Nil means that there is no limit.
+	Memory *budget.Budget
+	Log    *slog.Logger
 }
 
 // Exchange is a call that has ended.
@@ -79,6 +83,7 @@ type Proxy struct {
 	attribute func(sessionKey string) (peer string, session identity.SessionID)
 	check     func(sessionKey string) error
 	observe   func(Exchange)
+	memory    *budget.Budget
 	log       *slog.Logger
 	transport *http.Transport
 	mux       *http.ServeMux
@@ -88,7 +93,7 @@ type Proxy struct {
 // New returns a proxy. The caller closes it after its server.
 func New(s Settings) *Proxy {
 	p := &Proxy{
-		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, check: s.Check, observe: s.Observe, log: s.Log,
+		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, check: s.Check, observe: s.Observe, memory: s.Memory, log: s.Log,
 		transport: s.Guard.Transport(), mux: http.NewServeMux(),
 	}
 	if p.attribute == nil {

@@ -3,6 +3,7 @@ package modelproxy
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/fault"
@@ -263,6 +265,71 @@ func TestCheckedCallsReachNoProvider(t *testing.T) {
 		all := upstream.Requests()
 		if len(all) != before+1 || string(all[len(all)-1].Body) != w.body {
 			t.Errorf("%s: the provider got %d calls", w.name, len(all)-before)
+		}
+	}
+}
+
+// TestRequestsTakeMemoryOfTheirAgent while they are read, not while they are answered.
+func TestRequestsTakeMemoryOfTheirAgent(t *testing.T) {
+	upstream := startModel(t)
+	memory := budget.New(budget.Settings{Each: 1 << 20, Refusal: "Make fewer at once."})
+	proxy := New(Settings{
+		Resolver: testResolver{base: upstream.URL(), key: providerKey}, Guard: netguard.Guard{AllowPrivate: true},
+		Check: func(string) error { return nil }, Memory: memory,
+	})
+	url := newListener(t, proxy)
+	release, err := memory.Acquire(t.Context(), "agent-1", 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range calls {
+		res := w.send(t.Context(), t, url)
+		body := readAll(t, res)
+		if res.StatusCode != http.StatusTooManyRequests || res.Header.Get("Retry-After") == "" || !strings.Contains(body, "Make fewer at once.") || !json.Valid([]byte(body)) {
+			t.Errorf("%s: %d %v %s", w.name, res.StatusCode, res.Header, body)
+		}
+	}
+	release()
+	for _, w := range calls {
+		res := w.send(t.Context(), t, url)
+		if body := readAll(t, res); res.StatusCode != http.StatusOK {
+			t.Errorf("%s: %d %s", w.name, res.StatusCode, body)
+		}
+		if release, err := memory.Acquire(t.Context(), "agent-1", 1<<20); err != nil {
+			t.Errorf("%s: its memory was not given back: %v", w.name, err)
+		} else {
+			release()
+		}
+	}
+}
+
+// TestConnectionsOfAnAgentAreLimited counts them for the agent that the token names.
+func TestConnectionsOfAnAgentAreLimited(t *testing.T) {
+	upstream := startModel(t)
+	limits := budget.NewConnections(budget.ConnectionSettings{Holder: 1})
+	proxy := New(Settings{Resolver: testResolver{base: upstream.URL(), key: providerKey}, Guard: netguard.Guard{AllowPrivate: true}})
+	server := httptest.NewUnstartedServer(proxy)
+	server.Listener = limits.Listener(server.Listener)
+	server.Config.ConnContext = budget.ConnContext
+	server.Start()
+	t.Cleanup(func() { server.Close(); proxy.Close() })
+	for i, want := range []int{http.StatusOK, http.StatusTooManyRequests} {
+		client := &http.Client{Transport: &http.Transport{}}
+		t.Cleanup(client.CloseIdleConnections)
+		w := calls[0]
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+w.path, strings.NewReader(w.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.setKey(req.Header, agentToken)
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || res.StatusCode != want {
+			t.Errorf("connection %d: %d %s, %v", i, res.StatusCode, body, err)
 		}
 	}
 }

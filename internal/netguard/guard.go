@@ -1,9 +1,10 @@
 // Package netguard keeps connections to addresses that customers name away from the
-// machine's own network. The model proxy, the embedder and the registries of skills
-// connect through it.
+// machine's own network. The model proxy, the embedder, the registries of skills and the
+// way out of agents connect through it.
 package netguard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,22 +26,32 @@ type Guard struct {
 	// AllowPrivate also allows loopback and private addresses. Link-local and
 	// metadata addresses are never allowed.
 	AllowPrivate bool
+	// Private are private ranges that are allowed without AllowPrivate. Loopback addresses
+	// are not, whatever it names.
+	Private []netip.Prefix
 	// Trusted are addresses of our own services. They are allowed although they are
 	// loopback or private.
 	Trusted []netip.AddrPort
+	// Own returns the addresses of this machine, which are then refused although they may
+	// be public; see OwnAddresses. nil: they are treated as others are.
+	Own func() ([]netip.Addr, error)
+	// Flag is the flag that sets AllowPrivate or Private, for errors; empty:
+	// --allow-private-endpoints.
+	Flag string
 }
 
 // Refused is the error for an address that the guard does not allow.
 type Refused struct {
 	Addr    netip.Addr
 	Reason  string // "a loopback address"
-	Private bool   // AllowPrivate would allow it
+	Private bool   // the operator could allow it, by Flag
+	Flag    string // "--allow-private-endpoints"
 }
 
 // Error implements error.
 func (r *Refused) Error() string {
 	if r.Private {
-		return fmt.Sprintf("%s is %s, which needs serve --allow-private-endpoints", r.Addr, r.Reason)
+		return fmt.Sprintf("%s is %s, which needs serve %s", r.Addr, r.Reason, r.Flag)
 	}
 	return fmt.Sprintf("%s is %s, which is never allowed", r.Addr, r.Reason)
 }
@@ -87,18 +98,50 @@ func (g Guard) Check(addr netip.AddrPort) error {
 	ips := reachable(addr.Addr())
 	for _, ip := range ips {
 		if reason := reasonIn(neverAllowed, ip); reason != "" {
-			return &Refused{Addr: addr.Addr(), Reason: reason}
+			return g.refuse(addr.Addr(), reason, false)
 		}
 	}
-	if g.AllowPrivate || slices.Contains(g.Trusted, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())) {
+	if slices.Contains(g.Trusted, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())) {
 		return nil
 	}
+	if err := g.checkOwn(addr.Addr(), ips); err != nil || g.AllowPrivate {
+		return err
+	}
 	for _, ip := range ips {
-		if reason := reasonIn(private, ip); reason != "" {
-			return &Refused{Addr: addr.Addr(), Reason: reason, Private: true}
+		if reason := reasonIn(loopback, ip); reason != "" {
+			return g.refuse(addr.Addr(), reason, g.Own == nil)
+		}
+		if reason := reasonIn(private, ip); reason != "" && !contains(g.Private, ip) {
+			return g.refuse(addr.Addr(), reason, true)
 		}
 	}
 	return nil
+}
+
+// checkOwn refuses the addresses of this machine, and every address if they cannot be
+// found out.
+func (g Guard) checkOwn(addr netip.Addr, ips []netip.Addr) error {
+	if g.Own == nil {
+		return nil
+	}
+	own, err := g.Own()
+	if err != nil {
+		return fmt.Errorf("find the addresses of this machine: %w", err)
+	}
+	for _, ip := range ips {
+		if slices.Contains(own, ip) {
+			return g.refuse(addr, "an address of the server's own machine", false)
+		}
+	}
+	return nil
+}
+
+func (g Guard) refuse(addr netip.Addr, reason string, private bool) error {
+	return &Refused{Addr: addr, Reason: reason, Private: private, Flag: cmp.Or(g.Flag, "--allow-private-endpoints")}
+}
+
+func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // CheckURL checks the URL of an endpoint without resolving its host. The error's text
@@ -162,8 +205,9 @@ var neverAllowed = ranges(
 	"a cloud metadata address", "fd00:ec2::254/128", "fd20:ce::254/128", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32",
 )
 
+var loopback = ranges("a loopback address", "127.0.0.0/8", "::1/128")
+
 var private = ranges(
-	"a loopback address", "127.0.0.0/8", "::1/128",
 	"a private address", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10",
 	"a shared address (CGNAT)", "100.64.0.0/10",
 	"a special-purpose address", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",

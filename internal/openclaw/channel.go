@@ -2,6 +2,24 @@ package openclaw
 
 import "agento.host/agento/internal/vault"
 
+// Hosts that channels connect to: of Slack the API, its WebSockets and files.
+var (
+	telegramHosts = []string{"api.telegram.org"}
+	slackHosts    = []string{"slack.com", "wss-primary.slack.com", "wss-backup.slack.com", "files.slack.com", "*.slack-files.com", "*.slack-edge.com"}
+)
+
+// ChannelHosts returns the hosts that channels connect to themselves.
+func ChannelHosts(telegram, slack bool) []string {
+	var hosts []string
+	if telegram {
+		hosts = append(hosts, telegramHosts...)
+	}
+	if slack {
+		hosts = append(hosts, slackHosts...)
+	}
+	return hosts
+}
+
 // Telegram connects the agent to a bot.
 type Telegram struct {
 	Token vault.Secret // from BotFather

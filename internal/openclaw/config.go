@@ -1,6 +1,10 @@
 package openclaw
 
-import "strings"
+import (
+	"strings"
+
+	"agento.host/agento/internal/runtime"
+)
 
 type (
 	object = map[string]any
@@ -70,7 +74,7 @@ func (a Agent) config() object {
 	if a.MCP != nil {
 		c["mcp"] = object{"servers": object{"platform": object{
 			"url": "${" + envMCP + "}", "transport": "streamable-http",
-			"headers": object{"Authorization": "Bearer ${" + envMCPToken + "}"},
+			"headers": a.toolHeaders(),
 		}}}
 	}
 	return c
@@ -110,8 +114,10 @@ func (a Agent) tools() object {
 		"fs":    object{"workspaceOnly": true},
 		// The sandbox around the gateway confines its commands. There is no person who
 		// could approve each of them.
-		"exec":       object{"host": "gateway", "security": "full", "ask": "off"},
-		"sessions":   object{"visibility": "self"},
+		"exec":     object{"host": "gateway", "security": "full", "ask": "off"},
+		"sessions": object{"visibility": "self"},
+		// The names that an agent resolves have addresses of this range: see package egress.
+		"web":        object{"fetch": object{"ssrfPolicy": object{"allowRfc2544BenchmarkRange": true}}},
 		"toolSearch": false, "codeMode": false, "updatePlan": false, "swarm": false,
 	}
 }
@@ -146,3 +152,14 @@ func inHome(path string) string { return "${" + envHome + "}/" + path }
 // literal escapes a caller's text, so that OpenClaw does not read it as a reference
 // to the environment.
 func literal(s string) string { return strings.ReplaceAll(s, "${", "$${") }
+
+// toolHeaders returns the headers of the calls of tools. OpenClaw takes headers from no
+// secret reference, and from the environment every program of the agent could read them.
+// So they are the secrets file, whose other values are made empty.
+func (a Agent) toolHeaders() object {
+	headers := object{"$include": runtime.SecretsPath}
+	for _, name := range []string{secretToken, secretModel, secretTelegram, secretSlackBot, secretSlackApp} {
+		headers[name] = ""
+	}
+	return headers
+}

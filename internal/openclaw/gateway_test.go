@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,9 +36,10 @@ func (r *realGateway) turn(t *testing.T, peer, conversation, system, message str
 	t.Helper()
 	before := r.model.Count()
 	entry := openclaw.EntryFor(peer)
-	got, err := r.Turn(testTimeout(t), openclaw.TurnRequest{
+	var got answer
+	_, err := r.Turn(testTimeout(t), openclaw.TurnRequest{
 		Entry: entry, SessionKey: openclaw.SessionKey(entry, peer, conversation), System: system, Message: message,
-	}, discard)
+	}, got.add)
 	if err != nil {
 		t.Fatalf("Turn(%q): %v", message, err)
 	}
@@ -43,7 +47,7 @@ func (r *realGateway) turn(t *testing.T, peer, conversation, system, message str
 	if err != nil {
 		t.Fatal(err)
 	}
-	return got.Text, call
+	return got.String(), call
 }
 
 func assertContains(t *testing.T, what, text string, words ...string) {
@@ -134,7 +138,7 @@ func TestGatewayMainRunsCommands(t *testing.T) {
 	g := sharedGateway(t)
 	answer, _ := g.turn(t, "", "exec", "", `call exec {"command":"echo $GREETING; env"}`)
 	assertContains(t, "the command's output", answer, "hello from the environment")
-	assertLacks(t, "the command's environment", answer, gatewayToken, modelToken)
+	assertLacks(t, "the command's environment", answer, gatewayToken, modelToken, toolsToken)
 }
 
 // Deltas arrive while the model still answers, and cancelling ends the model call.
@@ -188,11 +192,12 @@ func TestGatewayQueuesTurnsOfOneSession(t *testing.T) {
 	for i := range 2 {
 		wg.Go(func() {
 			word := fmt.Sprintf("word%d", i)
-			got, err := g.Turn(testTimeout(t), openclaw.TurnRequest{
+			var got answer
+			_, err := g.Turn(testTimeout(t), openclaw.TurnRequest{
 				Entry: openclaw.Guest, SessionKey: openclaw.SessionKey(openclaw.Guest, "erin", "c"), Message: "echo " + word,
-			}, discard)
-			if err != nil || got.Text != word {
-				t.Errorf("Turn = %+v %v, want %s", got, err, word)
+			}, got.add)
+			if err != nil || got.String() != word {
+				t.Errorf("Turn = %q %v, want %s", got.String(), err, word)
 			}
 		})
 	}
@@ -240,7 +245,7 @@ func TestGatewayRejectsUnknownEntriesAndTokens(t *testing.T) {
 		t.Errorf("a wrong token over HTTP: %v", err)
 	}
 	var refused *openclaw.CallError
-	if err := unauthorized.ReloadSecrets(testTimeout(t)); !errors.As(err, &refused) {
+	if err := unauthorized.ReloadSecrets(testTimeout(t), vault.NewSecret("x")); !errors.As(err, &refused) {
 		t.Errorf("a wrong token over WebSocket: %v", err)
 	}
 }
@@ -314,7 +319,7 @@ func TestGatewayReloadsSecrets(t *testing.T) {
 	g := sharedGateway(t)
 	ctx := testTimeout(t)
 	changed := g.agent
-	changed.Model.Token = vault.NewSecret("another-model-token")
+	changed.Model.Token, changed.Token = vault.NewSecret("another-model-token"), vault.NewSecret("another-gateway-token")
 	for _, agent := range []openclaw.Agent{changed, g.agent} {
 		secrets, err := agent.Secrets()
 		if err != nil {
@@ -323,14 +328,79 @@ func TestGatewayReloadsSecrets(t *testing.T) {
 		if err := g.PutSecrets(secrets); err != nil {
 			t.Fatal(err)
 		}
-		if err := g.ReloadSecrets(ctx); err != nil {
+		before := g.accepts(t, gatewayToken)
+		if err := g.ReloadSecrets(ctx, agent.Token); err != nil {
 			t.Fatal(err)
+		}
+		if after := g.accepts(t, gatewayToken); before == after {
+			t.Errorf("the gateway accepts its former token: %v before, %v after", before, after)
 		}
 		_, call := g.turn(t, "ivan", "c", "", "echo key")
 		if call.Key.Reveal() != agent.Model.Token.Reveal() {
 			t.Error("the model was not called with the key of the file")
 		}
 	}
+}
+
+// The tools token is in the secrets file alone, and a new one is used at once, in sessions
+// that have called tools before too.
+func TestGatewayCallsToolsWithTheTokenOfTheFile(t *testing.T) {
+	g := sharedGateway(t)
+	ctx := testTimeout(t)
+	changed := g.agent
+	changed.MCP = &openclaw.MCP{URL: g.agent.MCP.URL, Token: vault.NewSecret("tools-token-that-replaces-it")}
+	for i, agent := range []openclaw.Agent{g.agent, changed, g.agent} {
+		secrets, err := agent.Secrets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.PutSecrets(secrets); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.ReloadSecrets(ctx, agent.Token); err != nil {
+			t.Fatal(err)
+		}
+		// OpenClaw notices the change of the included file some time after the reload.
+		var used []http.Header
+		for uses := ""; uses != "Bearer "+agent.MCP.Token.Reveal(); uses = used[len(used)-1].Get("Authorization") {
+			if ctx.Err() != nil {
+				t.Fatalf("turn %d: the tools are still called with %q", i, uses)
+			}
+			answer, _ := g.turn(t, "", "tools", "", "call platform__ping {}")
+			assertContains(t, "the tool's answer", answer, "pong-of-the-tool")
+			if used = g.tools.take(); len(used) == 0 {
+				t.Fatal("no tool was called")
+			}
+		}
+		for _, h := range used {
+			for name, values := range h {
+				if text := strings.Join(values, " "); strings.Contains(text, gatewayToken) || strings.Contains(text, modelToken) || strings.Contains(text, "1:bot") {
+					t.Errorf("header %s has a secret", name)
+				}
+			}
+		}
+	}
+	out, err := exec.CommandContext(ctx, "grep", "-rlE", toolsToken+"|tools-token-that-replaces-it|"+gatewayToken+"|"+modelToken, g.Home).CombinedOutput()
+	if len(out) > 0 {
+		t.Errorf("a token is on the disk: %s %v", out, err)
+	}
+}
+
+// accepts reports whether the gateway accepts a token.
+func (r *realGateway) accepts(t *testing.T, token string) bool {
+	t.Helper()
+	dial := func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", r.Port))
+	}
+	other := openclaw.NewGateway(dial, vault.NewSecret(token))
+	defer other.Close()
+	_, err := other.SessionKeys(testTimeout(t), 1)
+	refused := (*openclaw.CallError)(nil)
+	if err != nil && !errors.As(err, &refused) {
+		t.Fatal(err)
+	}
+	return err == nil
 }
 
 func TestGatewayServesTelegram(t *testing.T) {

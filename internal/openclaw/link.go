@@ -1,10 +1,12 @@
 package openclaw
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -12,18 +14,28 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"agento.host/agento/internal/vault"
 )
 
 const (
 	protocolVersion = 4
-	maxFrame        = 26 << 20 // the gateway sends up to 25 MB
+	// maxFrame is the longest answer to a call. The longest in use is a page of history.
+	maxFrame = 16 << 20
+	// maxEvent is the longest event, and the longest frame that is read without asking for
+	// memory.
+	maxEvent = 256 << 10
 	// readTimeout ends a connection on which nothing arrives: the gateway sends a tick
 	// every 30 s.
 	readTimeout = 100 * time.Second
 	// handshakeTimeout is the time to open a connection.
 	handshakeTimeout = 15 * time.Second
-	// eventBuffer is how many events a subscriber may be behind.
+	// writeTimeout ends a connection that takes no message.
+	writeTimeout = 15 * time.Second
+	// eventBuffer is how many events a subscriber may be behind, and eventBytes how long
+	// they may be together.
 	eventBuffer = 1024
+	eventBytes  = 1 << 20
 )
 
 // CallError is a call that the gateway refused.
@@ -70,19 +82,25 @@ func (g *Gateway) connect(ctx context.Context) (*link, error) {
 	if g.link != nil && !g.link.ended() {
 		return g.link, nil
 	}
-	l, err := g.openLink(ctx)
-	if err != nil {
-		return nil, err
+	var err error
+	for _, token := range g.currentTokens(ctx) {
+		if g.link, err = g.openLink(ctx, token); err == nil {
+			g.accepted(token)
+			return g.link, nil
+		}
+		if refused := (*CallError)(nil); !errors.As(err, &refused) {
+			break
+		}
 	}
-	g.link = l
-	return l, nil
+	return nil, err
 }
 
 // link is one WebSocket to the gateway. It sends calls and reads answers and events.
 type link struct {
 	conn   *websocket.Conn
-	cancel context.CancelFunc // ends the reader
-	done   chan struct{}      // closed when the reader has ended
+	hold   func(ctx context.Context, bytes int64) (release func(), err error) // takes memory
+	cancel context.CancelFunc                                                 // ends the reader
+	done   chan struct{}                                                      // closed when the reader has ended
 
 	mu      sync.Mutex
 	lastID  int                        // guarded by mu; of the last call
@@ -110,7 +128,7 @@ type wireError struct {
 	Message string `json:"message"`
 }
 
-func (g *Gateway) openLink(ctx context.Context) (*link, error) {
+func (g *Gateway) openLink(ctx context.Context, token vault.Secret) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	defer context.AfterFunc(g.open, cancel)()
@@ -125,20 +143,22 @@ func (g *Gateway) openLink(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the gateway's WebSocket: %w", err)
 	}
-	conn.SetReadLimit(maxFrame)
-	if err := g.authenticate(ctx, conn); err != nil {
+	conn.SetReadLimit(maxEvent)
+	if err := authenticate(ctx, conn, token); err != nil {
 		_ = conn.CloseNow()
 		return nil, err
 	}
+	conn.SetReadLimit(-1) // readFrame has its own
 	readCtx, cancelRead := context.WithCancel(g.open)
-	l := &link{conn: conn, cancel: cancelRead, done: make(chan struct{}), pending: make(map[string]chan callResult), subs: make(map[*Subscription]bool)}
+	hold := func(ctx context.Context, bytes int64) (func(), error) { return g.memory.Acquire(ctx, g.holder, bytes) }
+	l := &link{conn: conn, hold: hold, cancel: cancelRead, done: make(chan struct{}), pending: make(map[string]chan callResult), subs: make(map[*Subscription]bool)}
 	go l.read(readCtx)
 	return l, nil
 }
 
 // authenticate answers the gateway's challenge. Over loopback the shared token is
 // enough.
-func (g *Gateway) authenticate(ctx context.Context, conn *websocket.Conn) error {
+func authenticate(ctx context.Context, conn *websocket.Conn, token vault.Secret) error {
 	if _, err := waitFrame(ctx, conn, func(f frame) bool { return f.Event == "connect.challenge" }); err != nil {
 		return fmt.Errorf("wait for the gateway's challenge: %w", err)
 	}
@@ -150,7 +170,7 @@ func (g *Gateway) authenticate(ctx context.Context, conn *websocket.Conn) error 
 			"role":   "operator",
 			"scopes": []string{"operator.admin", "operator.read", "operator.write", "operator.approvals"},
 			"caps":   []string{"tool-events"},
-			"auth":   map[string]string{"token": g.token.Reveal()},
+			"auth":   map[string]string{"token": token.Reveal()},
 		},
 	})
 	if err != nil {
@@ -196,7 +216,7 @@ func (l *link) call(ctx context.Context, method string, params any) (json.RawMes
 	if err != nil {
 		return nil, fmt.Errorf("%s: encode the call: %w", method, err)
 	}
-	if err := l.conn.Write(ctx, websocket.MessageText, data); err != nil {
+	if err := l.write(ctx, data); err != nil {
 		return nil, fmt.Errorf("%s: %w", method, err)
 	}
 	select {
@@ -210,6 +230,22 @@ func (l *link) call(ctx context.Context, method string, params any) (json.RawMes
 		}
 		return r.payload, nil
 	}
+}
+
+// write sends a message. The connection, which all callers share, ends if it cannot take
+// the message, but not if ctx ends: then nothing is sent, or all of it.
+func (l *link) write(ctx context.Context, data []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	err := l.conn.Write(ctx, websocket.MessageText, data)
+	if err != nil {
+		l.end(err)
+		l.cancel()
+	}
+	return err
 }
 
 func (l *link) addCall() (id string, results chan callResult, err error) {
@@ -234,30 +270,109 @@ func (l *link) removeCall(id string) {
 func (l *link) read(ctx context.Context) {
 	defer close(l.done)
 	for {
-		data, err := l.readFrame(ctx)
-		if err != nil {
+		if err := l.readFrame(ctx); err != nil {
 			l.end(err)
 			_ = l.conn.CloseNow()
 			return
 		}
-		var f frame
-		if json.Unmarshal(data, &f) != nil {
-			continue
+	}
+}
+
+// readFrame reads and dispatches one frame. Errors: those of the connection.
+func (l *link) readFrame(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	_, r, err := l.conn.Reader(ctx)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(r, maxEvent+1))
+	if err != nil {
+		return err
+	}
+	if len(data) > maxEvent {
+		if err := l.readLongFrame(ctx, data, r); err != nil {
+			return err
 		}
-		switch f.Type {
-		case "res":
-			l.completeCall(f)
-		case "event":
-			l.publish(Event{Name: f.Event, Payload: f.Payload})
+		_, err := io.Copy(io.Discard, r)
+		return err
+	}
+	l.dispatch(data)
+	return nil
+}
+
+func (l *link) dispatch(data []byte) {
+	var f frame
+	if json.Unmarshal(data, &f) != nil {
+		return
+	}
+	switch f.Type {
+	case "res":
+		l.completeCall(f)
+	case "event":
+		l.publish(Event{Name: f.Event, Payload: f.Payload})
+	}
+}
+
+// readLongFrame handles a frame of which more than maxEvent is there. Only the answer to a
+// call is read on. Subscribers of a long event end, so that they read the history instead.
+// Errors: those of the connection.
+func (l *link) readLongFrame(ctx context.Context, head []byte, rest io.Reader) error {
+	f := parseHead(head)
+	switch {
+	case f.Type == "event":
+		l.drop(f.Event)
+		return nil
+	case f.Type != "res" || !l.isPending(f.ID):
+		return nil
+	}
+	release, err := l.hold(ctx, maxFrame)
+	if err != nil {
+		l.completeCall(frame{ID: f.ID, Error: &wireError{Code: "UNAVAILABLE", Message: err.Error()}})
+		return nil
+	}
+	defer release()
+	data, err := io.ReadAll(io.LimitReader(io.MultiReader(bytes.NewReader(head), rest), maxFrame+1))
+	if err != nil {
+		return err
+	}
+	if len(data) > maxFrame {
+		l.completeCall(frame{ID: f.ID, Error: &wireError{Code: "TOO_LONG", Message: fmt.Sprintf("the answer has more than %d bytes", maxFrame)}})
+		return nil
+	}
+	l.dispatch(data)
+	return nil
+}
+
+// parseHead returns what a frame says of itself before its payload.
+func parseHead(head []byte) (f frame) {
+	d := json.NewDecoder(bytes.NewReader(head))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return f
+	}
+	for {
+		key, err := d.Token()
+		if err != nil {
+			return f
+		}
+		field := map[any]*string{"type": &f.Type, "id": &f.ID, "event": &f.Event}[key]
+		value, err := d.Token()
+		text, isText := value.(string)
+		if err != nil || field != nil && !isText {
+			return f
+		}
+		if field != nil {
+			*field = text
+		} else if _, nested := value.(json.Delim); nested {
+			return f
 		}
 	}
 }
 
-func (l *link) readFrame(ctx context.Context) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	_, data, err := l.conn.Read(ctx)
-	return data, err
+func (l *link) isPending(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pending[id] != nil
 }
 
 func (l *link) completeCall(f frame) {
@@ -302,14 +417,7 @@ func (l *link) close() {
 	<-l.done
 }
 
-func (l *link) ended() bool {
-	select {
-	case <-l.done:
-		return true
-	default:
-		return false
-	}
-}
+func (l *link) ended() bool { return l.endReason() != nil }
 
 func (l *link) endReason() error {
 	l.mu.Lock()

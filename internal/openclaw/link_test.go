@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	goruntime "runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/vault"
 )
@@ -131,6 +133,33 @@ func TestCallReturnsErrors(t *testing.T) {
 	}
 }
 
+// TestACancelledCallLeavesTheOthers: all callers share one connection.
+func TestACancelledCallLeavesTheOthers(t *testing.T) {
+	received, answer := make(chan struct{}), make(chan struct{})
+	g, _ := newWSGateway(t, func(ctx context.Context, c *websocket.Conn, id, method string) error {
+		if method == "slow" {
+			close(received)
+			select {
+			case <-answer:
+			case <-ctx.Done():
+			}
+		}
+		return reply(ctx, c, id, map[string]any{})
+	})
+	slow := make(chan error, 1)
+	go func() { slow <- openclaw.Call(g, t.Context(), "slow", nil, nil) }()
+	<-received
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := openclaw.Call(g, cancelled, "other", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("the cancelled call = %v", err)
+	}
+	close(answer)
+	if err := <-slow; err != nil {
+		t.Errorf("another call in progress: %v", err)
+	}
+}
+
 func TestCallWithAWrongTokenIsUnauthorized(t *testing.T) {
 	g, _ := newWSGateway(t, nil)
 	var refused *openclaw.CallError
@@ -138,6 +167,52 @@ func TestCallWithAWrongTokenIsUnauthorized(t *testing.T) {
 	defer bad.Close()
 	if err := openclaw.Call(bad, t.Context(), "x", nil, nil); !errors.As(err, &refused) || refused.Code != "UNAUTHORIZED" {
 		t.Errorf("Call = %v", err)
+	}
+}
+
+// Of several tokens the client finds out which one the gateway accepts, and sends requests
+// with that alone.
+func TestTheAcceptedTokenIsFoundOut(t *testing.T) {
+	ws, opened := newWSGateway(t, func(ctx context.Context, c *websocket.Conn, id, _ string) error { return reply(ctx, c, id, nil) })
+	g := openclaw.NewGateway(openclaw.DialOf(ws), vault.NewSecret("replaced"), vault.NewSecret("t"), vault.NewSecret("newer"))
+	defer g.Close()
+	for range 2 {
+		if token, err := openclaw.TokenOf(g, t.Context()); err != nil || token != "Bearer t" {
+			t.Errorf("%q, %v", token, err)
+		}
+	}
+	if n := opened.Load(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// A request that begins while the gateway replaces its token is sent with the new one.
+func TestRequestsWaitForTheNewToken(t *testing.T) {
+	reloading, answer := make(chan struct{}), make(chan struct{})
+	ws, _ := newWSGateway(t, func(ctx context.Context, c *websocket.Conn, id, _ string) error {
+		close(reloading)
+		<-answer
+		return reply(ctx, c, id, nil)
+	})
+	done := make(chan error, 1)
+	go func() { done <- ws.ReloadSecrets(t.Context(), vault.NewSecret("new")) }()
+	<-reloading
+	token := make(chan string, 1)
+	go func() {
+		header, _ := openclaw.TokenOf(ws, t.Context())
+		token <- header
+	}()
+	select {
+	case header := <-token:
+		t.Errorf("sent with %q", header)
+	default:
+	}
+	close(answer)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if header := <-token; header != "Bearer new" {
+		t.Errorf("sent with %q", header)
 	}
 }
 
@@ -234,6 +309,92 @@ func TestSubscriptionsEnd(t *testing.T) {
 		t.Errorf("after the connection ended: %v", last.Err())
 	}
 	slow.Close() // has ended already
+}
+
+// longFrame has a payload of n bytes.
+func longFrame(head string, n int) []byte {
+	return []byte(head + `,"payload":"` + strings.Repeat("x", n) + `"}`)
+}
+
+// TestLongFramesTakeMemory: an answer that is longer than an event is read if its gateway has
+// memory for it and if somebody waits for it. Other long frames are not kept.
+func TestLongFramesTakeMemory(t *testing.T) {
+	g, opened := newWSGateway(t, func(ctx context.Context, c *websocket.Conn, id, method string) error {
+		head, n := `{"type":"res","ok":true,"id":"`+id+`"`, 1<<20
+		if method == "endless" {
+			n = 17 << 20
+		}
+		for _, data := range [][]byte{longFrame(`{"type":"res","id":"nobody"`, n), longFrame(`{"x":[1]`, n), longFrame(head, n)} {
+			if err := c.Write(ctx, websocket.MessageText, data); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	memory := budget.New(budget.Settings{Total: 16 << 20, Refusal: "Send less"})
+	g.LimitMemory(memory, "agent")
+	var out string
+	if err := openclaw.Call(g, t.Context(), "page", nil, &out); err != nil || len(out) != 1<<20 {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+	var refused *openclaw.CallError
+	if err := openclaw.Call(g, t.Context(), "endless", nil, &out); !errors.As(err, &refused) || refused.Code != "TOO_LONG" {
+		t.Errorf("of an answer that is too long: %v", err)
+	}
+	release, err := memory.Acquire(t.Context(), "other", 1)
+	for deadline := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(deadline); goruntime.Gosched() {
+		release, err = memory.Acquire(t.Context(), "other", 1) // the reader has given back what the last answer took
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := openclaw.Call(g, t.Context(), "page", nil, &out); !errors.As(err, &refused) || refused.Code != "UNAVAILABLE" {
+		t.Errorf("without memory: %v", err)
+	}
+	release()
+	if err := openclaw.Call(g, t.Context(), "page", nil, &out); err != nil || opened.Load() != 1 {
+		t.Errorf("after that: %v, over %d connections", err, opened.Load())
+	}
+}
+
+// TestEventsAreBoundedInBytes: a subscriber that does not read them ends, as one does that
+// would get an event which is too long.
+func TestEventsAreBoundedInBytes(t *testing.T) {
+	g, _ := newWSGateway(t, func(ctx context.Context, c *websocket.Conn, id, method string) error {
+		n, size := 1, 1<<20
+		if method == "many" {
+			n, size = 20, 100<<10
+		}
+		for range n {
+			if err := c.Write(ctx, websocket.MessageText, longFrame(`{"type":"event","event":"chat"`, size)); err != nil {
+				return err
+			}
+		}
+		return reply(ctx, c, id, nil)
+	})
+	for _, method := range []string{"many", "long"} {
+		chat, err := g.Subscribe(t.Context(), "chat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := g.Subscribe(t.Context(), "agent")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := openclaw.Call(g, t.Context(), method, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		held := 0
+		for e := range chat.C {
+			held += len(e.Payload)
+		}
+		if !errors.Is(chat.Err(), openclaw.ErrLagged) || held > 1<<20 {
+			t.Errorf("%s: %d bytes held, %v", method, held, chat.Err())
+		}
+		if other.Close(); other.Err() != nil {
+			t.Errorf("%s: a subscriber of other events ended: %v", method, other.Err())
+		}
+	}
 }
 
 func FuzzParseMessage(f *testing.F) {

@@ -3,9 +3,13 @@ package openclaw_test
 import (
 	"context"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"sync"
 	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/openclaw"
@@ -17,6 +21,7 @@ import (
 const (
 	gatewayToken = "gateway-token-of-the-test"
 	modelToken   = "model-token-of-the-test"
+	toolsToken   = "tools-token-of-the-test"
 )
 
 // realGateway is a running OpenClaw with a scripted model and a Telegram server. All
@@ -26,6 +31,39 @@ type realGateway struct {
 	agent openclaw.Agent
 	model *devmodel.Server
 	bot   *openclawtest.Telegram
+	tools *toolServer
+}
+
+// toolServer is an MCP server that keeps the headers of its calls.
+type toolServer struct {
+	*httptest.Server
+	mu      sync.Mutex
+	headers []http.Header // of each request; guarded by mu
+}
+
+func newToolServer() *toolServer {
+	s := &toolServer{}
+	server := mcp.NewServer(&mcp.Implementation{Name: "tools", Version: "1"}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: "ping", Description: "answers"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "pong-of-the-tool"}}}, nil, nil
+	})
+	h := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true})
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.headers = append(s.headers, r.Header.Clone())
+		s.mu.Unlock()
+		h.ServeHTTP(w, r)
+	}))
+	return s
+}
+
+// take returns the headers of the requests since the last call.
+func (s *toolServer) take() []http.Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.headers
+	s.headers = nil
+	return all
 }
 
 var shared struct {
@@ -40,6 +78,7 @@ func TestMain(m *testing.M) {
 		g.Stop()
 		_ = g.model.Close()
 		g.bot.Close()
+		g.tools.Close()
 	}
 	os.Exit(code)
 }
@@ -69,11 +108,12 @@ func bootGateway() (*realGateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &realGateway{model: model, bot: openclawtest.NewTelegram()}
+	r := &realGateway{model: model, bot: openclawtest.NewTelegram(), tools: newToolServer()}
 	r.agent = openclaw.Agent{
 		ID:       "test",
 		Token:    vault.NewSecret(gatewayToken),
 		Model:    openclaw.Model{Provider: findProvider(provider.Anthropic), URL: model.URL(), Token: vault.NewSecret(modelToken)},
+		MCP:      &openclaw.MCP{URL: r.tools.URL + "/mcp", Token: vault.NewSecret(toolsToken)},
 		Telegram: &openclaw.Telegram{Token: vault.NewSecret("1:bot"), URL: r.bot.URL},
 		Env:      map[string]vault.Secret{"GREETING": vault.NewSecret("hello from the environment")},
 	}

@@ -21,12 +21,6 @@ func (g *Gateway) SessionKeys(ctx context.Context, limit int) ([]string, error) 
 	return keys, nil
 }
 
-// ReloadSecrets makes the gateway read its secrets file again. Its next model
-// request uses the new content.
-func (g *Gateway) ReloadSecrets(ctx context.Context) error {
-	return g.call(ctx, "secrets.reload", nil, nil)
-}
-
 // Roles of a Message.
 const (
 	RoleUser      = "user"

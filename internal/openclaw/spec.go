@@ -83,6 +83,7 @@ const (
 	secretTelegram  = "telegramBotToken"
 	secretSlackBot  = "slackBotToken"
 	secretSlackApp  = "slackAppToken"
+	secretTools     = "Authorization" // a header of the calls of tools
 	secretUnset     = "not-set"
 	secretsProvider = "agento"
 )
@@ -94,6 +95,9 @@ func (a Agent) Secrets() ([]byte, error) {
 	values := map[string]string{
 		secretToken: orUnset(a.Token),
 		secretModel: orUnset(a.Model.Token),
+	}
+	if a.MCP != nil {
+		values[secretTools] = "Bearer " + orUnset(a.MCP.Token)
 	}
 	if a.Telegram != nil {
 		values[secretTelegram] = orUnset(a.Telegram.Token)
@@ -124,7 +128,6 @@ const (
 	envSecrets  = "AGENTO_SECRETS"
 	envModel    = "AGENTO_MODEL_URL"
 	envMCP      = "AGENTO_MCP_URL"
-	envMCPToken = "AGENTO_MCP_TOKEN"
 	envTelegram = "AGENTO_TELEGRAM_URL"
 )
 
@@ -151,7 +154,8 @@ func (a Agent) env() map[string]vault.Secret {
 	}
 	if a.MCP != nil {
 		env[envMCP] = vault.NewSecret(a.MCP.URL)
-		env[envMCPToken] = a.MCP.Token
+		// The directory of the secrets file, which the configuration includes.
+		env["OPENCLAW_INCLUDE_ROOTS"] = vault.NewSecret(runtime.SecretsPath + "/..")
 	}
 	return env
 }

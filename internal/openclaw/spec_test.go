@@ -46,9 +46,14 @@ func TestSpecHoldsNoSecretAndNoPlace(t *testing.T) {
 			t.Errorf("the configuration contains the secret %s", secret)
 		}
 	}
-	for _, place := range []string{"127.0.0.1", ":400", runtime.HomePath, runtime.Port, runtime.SecretsPath} {
+	for _, place := range []string{"127.0.0.1", ":400", runtime.HomePath, runtime.Port} {
 		if strings.Contains(config, place) {
 			t.Errorf("the configuration depends on where it runs: it contains %q", place)
+		}
+	}
+	for name, value := range spec.Env {
+		if text := value.Reveal(); strings.Contains(text, "tok-") && text != "tok-crm" {
+			t.Errorf("%s is in the environment", name)
 		}
 	}
 	if spec.Env["CRM_KEY"].Reveal() != "tok-crm" {
@@ -60,7 +65,7 @@ func TestSpecHoldsNoSecretAndNoPlace(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"gatewayToken": "tok-gateway", "modelToken": "tok-model", "telegramBotToken": "tok-telegram",
-		"slackBotToken": "tok-slack-bot", "slackAppToken": "tok-slack-app",
+		"slackBotToken": "tok-slack-bot", "slackAppToken": "tok-slack-app", "Authorization": "Bearer tok-mcp",
 	} {
 		if secrets[name] != want {
 			t.Errorf("secret %s = %q, want %q", name, secrets[name], want)
@@ -154,16 +159,16 @@ func validateConfig(t *testing.T, rt install.Runtime, agent openclaw.Agent) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	home := t.TempDir()
-	secrets := filepath.Join(home, "secrets.json")
-	for name, data := range map[string][]byte{"secrets.json": spec.Secrets, "openclaw.json": spec.Files["openclaw.json"]} {
-		if err := os.WriteFile(filepath.Join(home, name), data, 0o600); err != nil {
+	home, secrets := t.TempDir(), filepath.Join(t.TempDir(), "secrets.json")
+	fill := strings.NewReplacer(runtime.HomePath, home, runtime.SecretsPath, secrets)
+	config := fill.Replace(string(spec.Files["openclaw.json"]))
+	for name, data := range map[string][]byte{secrets: spec.Secrets, filepath.Join(home, "openclaw.json"): []byte(config)} {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), rt.Node, rt.Entry, "config", "validate", "--json")
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + home}
-	fill := strings.NewReplacer(runtime.HomePath, home, runtime.SecretsPath, secrets)
 	for name, value := range spec.Env {
 		cmd.Env = append(cmd.Env, name+"="+fill.Replace(value.Reveal()))
 	}

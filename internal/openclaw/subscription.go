@@ -26,6 +26,8 @@ type Subscription struct {
 	names []string
 	c     chan Event
 	link  *link
+	bytes [eventBuffer]int // of the last events, by their number; guarded by the link's mu
+	sent  int              // events; guarded by the link's mu
 
 	once sync.Once
 	err  error // written before C is closed
@@ -92,14 +94,41 @@ func (l *link) publish(e Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s := range l.subs {
-		if len(s.names) > 0 && !slices.Contains(s.names, e.Name) {
-			continue
-		}
-		select {
-		case s.c <- e:
-		default:
+		if s.wants(e.Name) && !s.send(e) {
 			delete(l.subs, s)
 			s.end(ErrLagged)
 		}
 	}
+}
+
+// drop ends the subscriptions that would get an event which is too long to be kept.
+func (l *link) drop(event string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s := range l.subs {
+		if s.wants(event) {
+			delete(l.subs, s)
+			s.end(ErrLagged)
+		}
+	}
+}
+
+func (s *Subscription) wants(event string) bool {
+	return len(s.names) == 0 || slices.Contains(s.names, event)
+}
+
+// send sends an event, unless the reader is too far behind. The caller holds the link's mu,
+// so that nobody else sends.
+func (s *Subscription) send(e Event) bool {
+	behind := len(e.Payload)
+	for i := range len(s.c) {
+		behind += s.bytes[(s.sent-1-i)%eventBuffer]
+	}
+	if behind > eventBytes || len(s.c) == eventBuffer {
+		return false
+	}
+	s.bytes[s.sent%eventBuffer] = len(e.Payload)
+	s.sent++
+	s.c <- e
+	return true
 }

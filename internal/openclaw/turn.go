@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"agento.host/agento/internal/runtime"
 )
@@ -25,19 +26,19 @@ type TurnRequest struct {
 
 // TurnResult is the outcome of a turn.
 type TurnResult struct {
-	Text         string // all deltas joined
-	InputTokens  int64  // as counted by the provider; 0 if it reported none
+	InputTokens  int64 // as counted by the provider; 0 if it reported none
 	OutputTokens int64
+	Truncated    bool // the answer was longer than MaxAnswer, and ended there
 }
 
 // Turn sends a message and calls emit with every delta of the answer as it arrives.
-// Text that the model writes before it calls a tool may be missing from the deltas;
+// An answer ends after MaxAnswer. Text that the model writes before it calls a tool may be missing from the deltas;
 // the history has it. Two turns of one session run one after the other. When ctx
 // ends or emit fails, Turn closes the connection, which aborts the run and its model
 // call.
 //
 // Errors: ctx's error, or emit's. Every other failure is a *TurnError, also after
-// Close; the result has the text until then. The error wraps
+// Close. The error wraps
 // runtime.ErrNotRunning if the gateway was closed before it got the message, so the
 // caller can send it to another gateway.
 func (g *Gateway) Turn(ctx context.Context, r TurnRequest, emit func(delta string) error) (TurnResult, error) {
@@ -56,12 +57,7 @@ func (g *Gateway) Turn(ctx context.Context, r TurnRequest, emit func(delta strin
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 		return TurnResult{}, parseRejection(resp.StatusCode, body)
 	}
-	var text strings.Builder
-	result, err := readTurn(resp.Body, func(delta string) error {
-		text.WriteString(delta)
-		return emit(delta)
-	})
-	result.Text = text.String()
+	result, err := readTurn(resp.Body, emit)
 	if err != nil {
 		return result, g.turnFailure(ctx, err)
 	}
@@ -93,7 +89,9 @@ func (g *Gateway) postTurn(ctx context.Context, r TurnRequest) (*http.Response, 
 	if err != nil {
 		return nil, fmt.Errorf("request a turn: %w", err)
 	}
-	g.authorize(req)
+	if err := g.authorize(req); err != nil {
+		return nil, err
+	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Openclaw-Session-Key", r.SessionKey)
 	return g.http.Do(req)
@@ -125,14 +123,23 @@ func gatewayGone(cause error) error {
 // emitError marks an error that emit returned.
 type emitError struct{ error }
 
-// maxLine limits one line of a stream, in bytes. A delta has a few.
-const maxLine = 8 << 20
+const (
+	// MaxAnswer is the longest answer that is read, in bytes. It is kept until it is stored,
+	// and a hijacked gateway sends without end.
+	MaxAnswer = 1 << 20
+	// minDelta is what a delta counts at least: each is stored as a row, however short it is.
+	// The gateway sends one every 75 ms or so.
+	minDelta = 64
+	// maxLine limits one line of a stream, in bytes. A delta has a few.
+	maxLine = 2 << 20
+)
 
-// readTurn reads the events of a stream up to its [DONE]. It skips unknown lines and
-// fields.
+// readTurn reads the events of a stream up to its [DONE] or to MaxAnswer. It skips unknown
+// lines and fields.
 func readTurn(body io.Reader, emit func(string) error) (TurnResult, error) {
 	var result TurnResult
 	var failure error
+	left := MaxAnswer
 	lines := bufio.NewReaderSize(body, 16<<10)
 	for {
 		line, err := readLine(lines)
@@ -159,12 +166,32 @@ func readTurn(body io.Reader, emit func(string) error) (TurnResult, error) {
 		}
 		chunk.count(&result)
 		if delta := chunk.text(); delta != "" {
-			if err := emit(delta); err != nil {
-				return result, emitError{err}
+			result.Truncated = len(delta) > left
+			if text := cut(delta, left); text != "" {
+				if err := emit(text); err != nil {
+					return result, emitError{err}
+				}
+			}
+			if left -= max(len(delta), minDelta); left <= 0 {
+				result.Truncated = true
+			}
+			if result.Truncated {
+				return result, nil
 			}
 		}
 		failure = chunk.failure()
 	}
+}
+
+// cut returns at most the first n bytes of a text, without half a character.
+func cut(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
 }
 
 // readLine returns a line without its line end. A last line that has none is an

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/openclaw"
@@ -32,6 +33,14 @@ func newStubGateway(t testing.TB, status int, body string) *openclaw.Gateway {
 
 func discard(string) error { return nil }
 
+// answer collects the pieces of an answer.
+type answer struct{ strings.Builder }
+
+func (a *answer) add(piece string) error {
+	_, err := a.WriteString(piece)
+	return err
+}
+
 func TestTurnReadsTheStream(t *testing.T) {
 	g := newStubGateway(t, 200, ": a comment\n\ndata: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n"+
 		"data: {\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\r\n\r\ndata: not json\n\nevent: x\n\n"+
@@ -45,9 +54,36 @@ func TestTurnReadsTheStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := openclaw.TurnResult{Text: "Hello wörld", InputTokens: 12, OutputTokens: 3}
+	want := openclaw.TurnResult{InputTokens: 12, OutputTokens: 3}
 	if got != want || len(deltas) != 2 {
 		t.Errorf("Turn = %+v with deltas %q, want %+v", got, deltas, want)
+	}
+}
+
+// TestEndlessAnswerIsTruncated, whether its pieces are long or as short as can be.
+func TestEndlessAnswerIsTruncated(t *testing.T) {
+	for _, piece := range []string{strings.Repeat("ö", 1000), "x"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				if _, err := fmt.Fprintf(w, "data: {\"choices\":[{\"delta\":{\"content\":%q}}]}\n\n", piece); err != nil {
+					return
+				}
+			}
+		}))
+		g := openclaw.NewGateway(dialTo(server.Listener.Addr().String()), vault.NewSecret("t"))
+		n, deltas := 0, 0
+		got, err := g.Turn(t.Context(), openclaw.TurnRequest{Entry: openclaw.Main}, func(d string) error {
+			n, deltas = n+len(d), deltas+1
+			if !utf8.ValidString(d) {
+				t.Errorf("half a character in %q", d[max(0, len(d)-4):])
+			}
+			return nil
+		})
+		if err != nil || !got.Truncated || n > openclaw.MaxAnswer || deltas > openclaw.MaxAnswer/64 || len(piece) > 1 && n < openclaw.MaxAnswer-4 {
+			t.Errorf("%d bytes in %d pieces, %+v, %v", n, deltas, got, err)
+		}
+		g.Close()
+		server.Close() // waits for the handler: the connection was closed
 	}
 }
 
@@ -67,6 +103,9 @@ func TestTurnReturnsTheKindOfEachFailure(t *testing.T) {
 		{"the model proxy reports a refused key", 200, stream(`400: {"error":{"message":"The model provider at api.anthropic.com refused this agent's key.","type":"invalid_request_error"},"type":"error"}`, "invalid_request_error"), openclaw.RefusedKey, "api.anthropic.com refused", fault.Upstream},
 		{"the model proxy's error code", 200, stream(`400: {"error":{"code":"refused_key","message":"No key.","type":"invalid_request_error"},"type":"error"}`, "invalid_request_error"), openclaw.RefusedKey, "No key.", fault.Upstream},
 		{"Google answers 400", 200, stream("400: Google Generative AI API error (400): API key not valid. [code=INVALID_ARGUMENT]", "api_error"), openclaw.RefusedKey, "API key not valid.", fault.Upstream},
+		{"a defect of the gateway", 200, stream("internal error", "api_error"), openclaw.GatewayFailed, "Send the message again", fault.Unavailable},
+		{"a defect before the run", 500, `{"error":{"message":"internal error","type":"api_error"}}`, openclaw.GatewayFailed, "Send the message again", fault.Unavailable},
+		{"a provider with the same words", 200, stream(`500: {"error":{"message":"internal error","type":"api_error"}}`, "api_error"), openclaw.ModelFailed, "internal error", fault.Upstream},
 		{"an aborted run", 200, stream("agent run aborted", "api_error"), openclaw.Aborted, "stopped", fault.Conflict},
 		{"a refused key by its message", 200, stream("400 Incorrect API key provided", "invalid_request_error"), openclaw.RefusedKey, "Incorrect API key provided", fault.Upstream},
 		{"OpenClaw's cooldown of a provider", 200, stream(`Inline API key for provider "anthropic" is temporarily disabled after a provider auth/billing failure.`, "api_error"), openclaw.RefusedKey, "temporarily disabled", fault.Upstream},
@@ -82,7 +121,8 @@ func TestTurnReturnsTheKindOfEachFailure(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := newStubGateway(t, tt.status, tt.body).Turn(t.Context(), openclaw.TurnRequest{}, discard)
+			var got answer
+			_, err := newStubGateway(t, tt.status, tt.body).Turn(t.Context(), openclaw.TurnRequest{}, got.add)
 			var turn *openclaw.TurnError
 			if !errors.As(err, &turn) {
 				t.Fatalf("Turn = %v, want a TurnError", err)
@@ -90,8 +130,8 @@ func TestTurnReturnsTheKindOfEachFailure(t *testing.T) {
 			if turn.Kind != tt.kind || !strings.Contains(turn.Message, tt.message) || turn.Fault().Code != tt.code {
 				t.Errorf("Turn = %+v, want %s with the message %q", turn, tt.kind, tt.message)
 			}
-			if strings.Contains(tt.body, "part") && got.Text != "part" {
-				t.Errorf("Turn returned the text %q, want the text before the error", got.Text)
+			if strings.Contains(tt.body, "part") && got.String() != "part" {
+				t.Errorf("Turn emitted the text %q, want the text before the error", got.String())
 			}
 		})
 	}
@@ -126,10 +166,10 @@ func TestTurnClosesItsConnectionWhenTheCallerLeaves(t *testing.T) {
 
 	// The caller did not ask for this and can try again.
 	var turn *openclaw.TurnError
-	got, err := g.Turn(t.Context(), openclaw.TurnRequest{}, func(string) error { g.Close(); return nil })
+	_, err = g.Turn(t.Context(), openclaw.TurnRequest{}, func(string) error { g.Close(); return nil })
 	<-closed
-	if !errors.As(err, &turn) || turn.Kind != openclaw.GatewayGone || errors.Is(err, context.Canceled) || got.Text != "one" {
-		t.Errorf("after Close: %+v, %v", got, err)
+	if !errors.As(err, &turn) || turn.Kind != openclaw.GatewayGone || errors.Is(err, context.Canceled) {
+		t.Errorf("after Close: %v", err)
 	}
 	if errors.Is(err, runtime.ErrNotRunning) {
 		t.Errorf("after Close: %v, as if the gateway had not got the message", err)

@@ -48,6 +48,13 @@ type Content struct {
 	IdentityMD string // empty means a text made from Name
 	WorkflowMD string
 	Rules      []Rule
+	Network    Network
+}
+
+// Network is what the agent may connect to. The zero value is the internet.
+type Network struct {
+	Restricted bool
+	Hosts      []string // if Restricted
 }
 
 // Rule is a procedure that the agent reads when it needs it. Name is the file's name
@@ -118,6 +125,7 @@ func (c Content) injected() string {
 				utf8.RuneCountInString(c.WorkflowMD))
 		}
 	}
+	b.WriteString(c.Network.text())
 	if len(c.Rules) == 0 {
 		return b.String()
 	}
@@ -126,6 +134,27 @@ func (c Content) injected() string {
 		fmt.Fprintf(&b, "- %s/%s.md%s\n", RulesDir, r.Name, summary(r.Content))
 	}
 	return b.String()
+}
+
+// maxShownHosts is how many hosts the prompt names.
+const maxShownHosts = 50
+
+// text says what the agent may connect to, so that the model understands why a request
+// failed.
+func (n Network) text() string {
+	if !n.Restricted {
+		return ""
+	}
+	may := "You cannot connect to any host on the internet."
+	if len(n.Hosts) > 0 {
+		may = "You can connect to these hosts only: " + strings.Join(n.Hosts[:min(len(n.Hosts), maxShownHosts)], ", ")
+		if more := len(n.Hosts) - maxShownHosts; more > 0 {
+			may += fmt.Sprintf(", and %d more", more)
+		}
+		may += "."
+	}
+	return "## Network\n\n" + may + " Other requests, also those of `web_fetch`, fail at once: the name is not found, or the connection is reset. " +
+		"Do not try them again: say which host you need, and that your operator can allow it in config.egress.\n\n"
 }
 
 // summary returns a rule's first line, which shows the model when to read the rule.

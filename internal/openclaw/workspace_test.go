@@ -68,3 +68,28 @@ func FuzzWorkspaceFiles(f *testing.F) {
 		}
 	})
 }
+
+// The model learns what it can connect to, so that it understands why a request failed.
+func TestPromptSaysWhatTheNetworkAllows(t *testing.T) {
+	many := make([]string, 60)
+	for i := range many {
+		many[i] = fmt.Sprintf("h%d.example.com", i)
+	}
+	for name, c := range map[string]struct {
+		network openclaw.Network
+		want    string // empty: nothing
+	}{
+		"open": {openclaw.Network{}, ""},
+		"list": {openclaw.Network{Restricted: true, Hosts: []string{"a.example.com", "*.example.org"}}, "these hosts only: a.example.com, *.example.org. Other requests, also those of `web_fetch`, fail at once"},
+		"none": {openclaw.Network{Restricted: true}, "You cannot connect to any host on the internet."},
+		"many": {openclaw.Network{Restricted: true, Hosts: many}, "h49.example.com, and 10 more."},
+	} {
+		files := openclaw.WorkspaceFiles(openclaw.Content{Name: "A", Network: c.network})
+		for _, file := range []string{"workspace/injected/AGENTS.md", "guest/injected/AGENTS.md"} {
+			text := string(files[file])
+			if strings.Contains(text, "## Network") != (c.want != "") || !strings.Contains(text, c.want) {
+				t.Errorf("%s, %s: %s", name, file, text)
+			}
+		}
+	}
+}

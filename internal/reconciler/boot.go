@@ -41,7 +41,7 @@ func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, erro
 		return next{}, err
 	}
 	missed := a.Retry.MissedHealthChecks
-	switch err := g.Alive(ctx); {
+	switch err := errors.Join(r.attach(ctx, a), g.Alive(ctx)); {
 	case ctx.Err() != nil:
 		return next{}, ctx.Err()
 	case err == nil:
@@ -61,45 +61,69 @@ func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, erro
 	return r.failed(ctx, a, failure{category: agent.CategoryRuntime, text: text, logs: r.logTail(ctx, a)})
 }
 
-// boot starts a new gateway and waits until it is ready.
+// attach opens the network of a gateway, which is open already unless this server has
+// adopted the gateway.
+func (r *Reconciler) attach(ctx context.Context, a agent.Agent) error {
+	err := r.gateways.Attach(ctx, a)
+	if err != nil && ctx.Err() == nil {
+		r.log.ErrorContext(ctx, "an agent cannot reach the server", "agent", a.ID, "error", err)
+	}
+	return err
+}
+
+// boot starts a new gateway and waits until it is ready. The old one is stopped before
+// the boot takes a slot: it may take long to end.
 func (r *Reconciler) boot(ctx context.Context, a agent.Agent) (next, error) {
 	if err := r.saveStarting(ctx, &a); err != nil {
 		return next{}, err
 	}
-	select {
-	case r.boots <- struct{}{}:
-	case <-ctx.Done():
-		return next{}, ctx.Err()
+	if err := r.admit(ctx, &a); err != nil {
+		return next{}, err
 	}
 	began := time.Now()
-	err := r.startGateway(ctx, &a)
+	if err := r.stopOld(ctx, a); err != nil {
+		return r.finishBoot(ctx, a, began, err)
+	}
+	release, err := r.admission.takeSlot(ctx, a.AccountID, a.ID, r.timing.SlotTimeout)
+	if err != nil {
+		return next{}, err
+	}
+	defer release()
+	began = time.Now()
+	err = r.startGateway(ctx, &a)
 	if err == nil {
 		err = r.awaitReady(ctx, a)
 	}
-	<-r.boots
+	release()
 	return r.finishBoot(ctx, a, began, err)
 }
 
 // saveStarting sets and saves the status starting, if the status does not say so yet.
 func (r *Reconciler) saveStarting(ctx context.Context, a *agent.Agent) error {
-	if a.Status == client.Starting || a.Status == client.Provisioning {
+	if isBooting(*a) {
 		return nil
 	}
 	a.Status, a.LastError, a.ErrorCategory = client.Starting, "", "" // the error was that of an earlier request
 	return r.store.SaveStatus(ctx, *a, "")
 }
 
-// startGateway stops the old gateway and starts a new one. It saves the place before
-// the start: after a crash between the two the record knows where a gateway may run.
+// stopOld stops the gateway that the next one replaces.
+func (r *Reconciler) stopOld(ctx context.Context, a agent.Agent) error {
+	if a.Place == "" {
+		return nil
+	}
+	err := r.stopGateway(ctx, a)
+	if err == nil || errors.Is(err, agent.ErrOutdated) {
+		return err
+	}
+	return asFailure(err)
+}
+
+// startGateway starts a new gateway. It saves the place before the start: after a crash
+// between the two the record knows where a gateway may run.
 func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
-	if a.Place != "" {
-		err := r.stopGateway(ctx, *a)
-		if errors.Is(err, agent.ErrOutdated) {
-			return err
-		}
-		if err != nil {
-			return asFailure(err)
-		}
+	if err := r.gateways.RaiseTokens(ctx, *a); err != nil {
+		return err
 	}
 	spec, digest, err := r.gateways.Spec(ctx, *a)
 	if err != nil {
@@ -124,8 +148,8 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 	return nil
 }
 
-// awaitReady waits until a's gateway answers. It returns a failure if the gateway ends
-// or is not ready within Timing.ReadyTimeout.
+// awaitReady waits until a's gateway answers. It returns a failure if the gateway ends,
+// makes no progress for Timing.StallTimeout, or is not ready within Timing.ReadyTimeout.
 func (r *Reconciler) awaitReady(ctx context.Context, a agent.Agent) error {
 	g, err := r.gateways.Client(ctx, a)
 	if err != nil {
@@ -134,12 +158,20 @@ func (r *Reconciler) awaitReady(ctx context.Context, a agent.Agent) error {
 	limited, cancel := context.WithTimeout(ctx, r.timing.ReadyTimeout)
 	defer cancel()
 	ended := r.watch(limited, a.Place, a.ID)
+	stalled := make(chan bool, 1)
+	go func() { stalled <- r.awaitStall(limited, a) }()
 	answered := make(chan error, 1)
 	go func() { answered <- g.Ready(limited) }()
+	isStalled := false
 	select {
 	case err = <-answered:
 		cancel()
+		<-stalled
 	case <-ended:
+		cancel()
+		err = <-answered
+		<-stalled
+	case isStalled = <-stalled:
 		cancel()
 		err = <-answered
 	}
@@ -147,7 +179,38 @@ func (r *Reconciler) awaitReady(ctx context.Context, a agent.Agent) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	return r.diagnoseNotReady(ctx, a, err)
+	return r.diagnoseNotReady(ctx, a, isStalled, err)
+}
+
+// minProgress is the CPU time within Timing.StallTimeout that shows that a gateway boots.
+// Source: a boot burns 10 s and more; one that waits for a file that never comes burns
+// nothing.
+const minProgress = 20 * time.Millisecond
+
+// awaitStall returns true when a's gateway has made no progress for Timing.StallTimeout: it
+// has used no CPU time and written nothing to its log. It returns false when ctx ends.
+func (r *Reconciler) awaitStall(ctx context.Context, a agent.Agent) bool {
+	ticks := time.NewTicker(r.timing.StallTimeout / 10)
+	defer ticks.Stop()
+	var last runtime.State
+	progress := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticks.C:
+		}
+		now, err := r.driver.Inspect(ctx, a.Place, a.ID)
+		if ctx.Err() != nil {
+			return false
+		}
+		if err != nil || (now.CPU-last.CPU).Abs() >= minProgress || !now.LoggedAt.Equal(last.LoggedAt) {
+			last, progress = now, time.Now()
+		}
+		if time.Since(progress) >= r.timing.StallTimeout {
+			return true
+		}
+	}
 }
 
 // finishBoot saves the outcome of a boot.

@@ -8,4 +8,8 @@ func (r *Reconciler) LoopCount() int {
 }
 
 // BootCount returns how many gateways are booting.
-func (r *Reconciler) BootCount() int { return len(r.boots) }
+func (r *Reconciler) BootCount() int {
+	r.admission.mu.Lock()
+	defer r.admission.mu.Unlock()
+	return r.admission.booting
+}

@@ -41,10 +41,13 @@ func asFailure(err error) failure {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, runtime.ErrNoCapacity):
-		return failure{category: agent.CategoryCapacity, text: "No server has room for this agent: stop another one, or add a server.", final: true}
+		return failure{category: agent.CategoryCapacity, text: noRoomText, server: true}
 	case errors.Is(err, runtime.ErrForeign):
 		text := "The agent's files belong to another installation: the operator must use the database that they belong to, or move them away."
 		return failure{category: agent.CategoryRuntime, text: text, final: true}
+	}
+	if over := (*runtime.DiskError)(nil); errors.As(err, &over) {
+		return overDisk(over.Used)
 	}
 	if missing := (*runtime.IsolationError)(nil); errors.As(err, &missing) {
 		text := "The agent's gateway is started as soon as it can be isolated. At the moment it cannot: " + missing.Missing + "."
@@ -62,6 +65,16 @@ func diskFailure(p database.Problem) failure {
 	return failure{category: agent.CategoryRuntime, text: fmt.Sprintf("The agent's gateway is started as soon as the disk allows it. %s", p), server: true}
 }
 
+// overDisk returns the failure of an agent whose files exceed a limit.
+func overDisk(d runtime.Disk) failure {
+	const todo = " Its gateway does not run until there is less: delete the agent, or ask the operator to delete files of it or to raise its limits, and then start it."
+	text := fmt.Sprintf("The agent has too many or too large files: %d MiB in %d files and directories.", d.Bytes>>20, d.Files)
+	if d.Hidden {
+		text = "The agent has directories that cannot be measured: they are unreadable, or nested too deeply."
+	}
+	return failure{category: agent.CategoryDisk, text: text + todo, final: true}
+}
+
 // specFailure turns a gateway.SpecError into a failure, and returns other errors as
 // they are.
 func specFailure(err error) error {
@@ -73,6 +86,9 @@ func specFailure(err error) error {
 
 // diagnoseExit returns the failure for a gateway that ended.
 func (r *Reconciler) diagnoseExit(ctx context.Context, a agent.Agent, s runtime.State) failure {
+	if s.OverDisk {
+		return overDisk(s.Disk)
+	}
 	f := failure{category: agent.CategoryRuntime, text: "The agent's gateway ended by itself.", logs: r.logTail(ctx, a)}
 	switch {
 	case s.OOMKilled:
@@ -90,7 +106,7 @@ func (r *Reconciler) diagnoseExit(ctx context.Context, a agent.Agent, s runtime.
 }
 
 // diagnoseNotReady returns the failure for a gateway that did not become ready.
-func (r *Reconciler) diagnoseNotReady(ctx context.Context, a agent.Agent, cause error) failure {
+func (r *Reconciler) diagnoseNotReady(ctx context.Context, a agent.Agent, stalled bool, cause error) failure {
 	state, err := r.inspect(ctx, a)
 	switch {
 	case err != nil:
@@ -99,6 +115,9 @@ func (r *Reconciler) diagnoseNotReady(ctx context.Context, a agent.Agent, cause 
 		return r.diagnoseExit(ctx, a, state)
 	}
 	text := fmt.Sprintf("The agent's gateway was not ready after %s: %v.", r.timing.ReadyTimeout, cause)
+	if stalled {
+		text = fmt.Sprintf("The agent's gateway did nothing for %s while it was starting, and was ended. A file in the agent's home may block it.", r.timing.StallTimeout)
+	}
 	return failure{category: agent.CategoryRuntime, text: text, logs: r.logTail(ctx, a)}
 }
 
@@ -110,12 +129,27 @@ func (r *Reconciler) failed(ctx context.Context, a agent.Agent, f failure) (next
 	if p, ok := database.Diagnose(r.db.Health(ctx)); ok && !f.final {
 		f = diskFailure(p)
 	}
+	if f.category == agent.CategoryCapacity {
+		return r.awaitCapacity(ctx, a, f)
+	}
 	a = r.timing.countFailure(a, f, now())
 	r.log.WarnContext(ctx, "a gateway failed", "agent", a.ID, "category", f.category, "failures", len(a.Retry.Failures), "reason", f.text)
 	kind := "agent.crashed"
 	if a.Status == client.Errored {
 		kind = "agent.failed"
 	}
+	return next{}, r.store.SaveStatus(ctx, a, kind)
+}
+
+// awaitCapacity saves that the driver has no room for a's gateway, which is tried again.
+// That is no failure of the agent.
+func (r *Reconciler) awaitCapacity(ctx context.Context, a agent.Agent, f failure) (next, error) {
+	kind := ""
+	if a.ErrorCategory != f.category {
+		kind = "agent.waiting"
+		r.log.WarnContext(ctx, "an agent waits: the driver has no room", "agent", a.ID)
+	}
+	a.LastError, a.ErrorCategory, a.Retry.NextTryAt = f.text, f.category, now().Add(r.timing.CapacityInterval)
 	return next{}, r.store.SaveStatus(ctx, a, kind)
 }
 

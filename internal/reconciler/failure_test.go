@@ -116,21 +116,61 @@ func TestOutOfMemoryNamesTheLimit(t *testing.T) {
 	})
 }
 
-func TestNoRoomIsACapacityError(t *testing.T) {
-	e := agenttest.New(t, nil)
-	e.Driver.FailPlace(1, fmt.Errorf("place: %w", runtime.ErrNoCapacity))
-	accepted, err := e.Agents.Create(e.Context(), e.Actor, agenttest.NewAgent("ada"))
+// TestDriverWithoutRoom: its refusals are no failures of the agent, however many there
+// are, and the agent starts when there is room.
+func TestDriverWithoutRoom(t *testing.T) {
+	agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {
+		e.Driver.FailPlace(40, fmt.Errorf("place: %w", runtime.ErrNoCapacity))
+		accepted, err := e.Agents.Create(t.Context(), e.Actor, agenttest.NewAgent("ada"))
+		e.Must(err)
+		began := time.Now()
+		a, err := e.Agents.AwaitRunning(t.Context(), accepted)
+		if !fault.Is(err, fault.Unavailable) || fault.From(err).RetryAfter == 0 || time.Since(began) != time.Minute {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		if a.DesiredState != agent.DesiredRunning || a.ErrorCategory != agent.CategoryCapacity || a.Status != client.Provisioning || len(a.Retry.Failures) > 0 {
+			t.Errorf("%+v", a)
+		}
+		e.UntilHours(accepted.ID, func(a agent.Agent) bool { return a.Status == client.Running })
+		if a = e.Find(accepted.ID); a.LastError != "" || a.ErrorCategory != "" {
+			t.Errorf("it runs with %q", a.LastError)
+		}
+
+		e.Driver.FailPlace(40, fmt.Errorf("place: %w", runtime.ErrNoCapacity))
+		accepted, err = e.Agents.CreateWithRoom(t.Context(), e.Actor, agenttest.NewAgent("bob"))
+		e.Must(err)
+		if _, err := e.Agents.AwaitCreated(t.Context(), e.Actor, accepted); !fault.Is(err, fault.Unavailable) {
+			t.Error(err)
+		}
+		e.Must(e.Agents.AwaitDeleted(t.Context(), accepted))
+		e.CheckNothingLeft(accepted.ID)
+	})
+}
+
+// TestTooManyFiles: the agent is in error at once, a start is refused as long as there are
+// too many, and it can be deleted.
+func TestTooManyFiles(t *testing.T) {
+	e := agenttest.New(t, func(s *agenttest.Settings) { s.Limits = runtime.Limits{DiskBytes: 10 << 20, Files: 100} })
+	a := e.Create("ada")
+	e.Driver.SetDisk(a.ID, runtime.Disk{Bytes: 11 << 20, Files: 7})
+	now := e.UntilStatus(a.ID, client.Errored)
+	if now.ErrorCategory != agent.CategoryDisk || !strings.Contains(now.LastError, "11 MiB in 7 files") || e.Driver.Starts(a.ID) != 1 {
+		t.Errorf("%s: %s after %d starts", now.ErrorCategory, now.LastError, e.Driver.Starts(a.ID))
+	}
+	e.CheckCount(1, `SELECT count(*) FROM events WHERE kind = 'agent.failed' AND data LIKE '%11 MiB%'`)
+	accepted, err := e.Agents.Start(e.Context(), e.Actor, a.ID)
 	e.Must(err)
-	a, err := e.Agents.AwaitRunning(e.Context(), accepted)
-	if !fault.Is(err, fault.Unavailable) || a.ErrorCategory != agent.CategoryCapacity {
-		t.Errorf("%+v, %v", a, err)
+	if _, err := e.Agents.AwaitRunning(e.Context(), accepted); !fault.Is(err, fault.Conflict) || e.Driver.Starts(a.ID) != 1 {
+		t.Errorf("start: %v after %d starts", err, e.Driver.Starts(a.ID))
 	}
-	if accepted, err = e.Agents.Start(e.Context(), e.Actor, accepted.ID); err != nil {
-		t.Fatal(err)
+	e.Driver.SetDisk(a.ID, runtime.Disk{Bytes: 1 << 20, Files: 7})
+	if now := e.Start(a.ID); now.LastError != "" || now.ErrorCategory != "" {
+		t.Errorf("it runs with %q", now.LastError)
 	}
-	if _, err := e.Agents.AwaitRunning(e.Context(), accepted); err != nil {
-		t.Errorf("after the driver has room: %v", err)
-	}
+	e.Driver.SetDisk(a.ID, runtime.Disk{Files: 101})
+	e.UntilStatus(a.ID, client.Errored)
+	e.Delete(a.ID)
+	e.CheckNothingLeft(a.ID)
 }
 
 func TestDriverThatFailsForAWhile(t *testing.T) {

@@ -39,6 +39,10 @@ import (
 // removes the agent.
 type Eraser func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error
 
+// Emptier removes much of what another package keeps of an agent before that transaction,
+// in many short ones: others must not wait for the deletion of an agent that has a lot.
+type Emptier func(ctx context.Context, account identity.AccountID, id identity.AgentID) error
+
 // defaultServer is the default of Settings.Server.
 const defaultServer = "local"
 
@@ -56,6 +60,7 @@ type Settings struct {
 	Gateways  *gateway.Manager
 	Logs      *agentlog.Service // shown with errors
 	Erasers   []Eraser
+	Emptiers  []Emptier
 	Log       *slog.Logger
 
 	// Note keeps what an operator must know about agents that the records do not know,
@@ -66,6 +71,7 @@ type Settings struct {
 	Server    string // where the homes are that the driver makes; empty: "local"
 	Exclusive bool   // no other process uses the database, so the leases of those before have ended
 	MaxBoots  int    // gateways that may boot at once; 0: 2
+	Memory    int64  // that gateways may use together; 0: any
 	Timing    Timing
 }
 
@@ -80,13 +86,14 @@ type Reconciler struct {
 	gateways  *gateway.Manager
 	logs      *agentlog.Service
 	erasers   []Eraser
+	emptiers  []Emptier
 	log       *slog.Logger
 	timing    Timing
 	server    string
 	exclusive bool
 	note      func(text string) error // may be nil
 	holder    string                  // the name of this process in leases
-	boots     chan struct{}           // has an element for each gateway that is booting
+	admission *admission
 
 	mu      sync.Mutex
 	loops   map[identity.AgentID]*loop // guarded by mu
@@ -108,6 +115,7 @@ type loop struct {
 	cancel     func() // interrupts the running step
 	generation int64  // of the record that the running step works on; 0: it is still reading
 	newest     int64  // the newest generation that a notification came with during the step
+	early      *early // ends the gateway beside the step; nil: nothing does
 
 	// Used by the loop's goroutine only.
 	counted int64 // the generation that errors counts for
@@ -134,9 +142,9 @@ func New(s Settings) *Reconciler {
 	}
 	return &Reconciler{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
-		logs: s.Logs, erasers: s.Erasers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
+		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, holder: uuid.NewString(),
-		boots: make(chan struct{}, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
+		admission: newAdmission(s.Memory, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
 	}
 }
 
@@ -157,6 +165,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("list agents to reconcile: %w", err)
+	}
+	if err := r.occupyAll(ctx); err != nil && ctx.Err() == nil {
+		return err
 	}
 	for _, id := range ids {
 		r.schedule(ctx, id)
@@ -183,7 +194,7 @@ func (r *Reconciler) notified(ctx context.Context, id identity.AgentID) {
 	if !r.isStepping(l) {
 		return // the next step reads what has changed
 	}
-	generation, err := r.store.Generation(ctx, r.db, id)
+	a, err := r.store.FindByID(ctx, r.db, id)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -194,9 +205,13 @@ func (r *Reconciler) notified(ctx context.Context, id identity.AgentID) {
 		}
 		l.cancel() // the step would otherwise delay a change of the desired state
 	default:
-		l.newest = max(l.newest, generation)
-		if l.generation != 0 && l.generation < generation {
+		l.newest = max(l.newest, a.Generation)
+		if l.early != nil && l.early.generation < a.Generation {
+			l.early.cancel() // a deletion does not wait for the grace period of a stop
+		}
+		if l.generation != 0 && l.generation < a.Generation {
 			l.cancel()
+			r.endEarly(ctx, l, a)
 		}
 	}
 }
@@ -267,6 +282,7 @@ func (r *Reconciler) runStep(ctx context.Context, l *loop) (next, error) {
 	case <-l.wake: // this step reads what it was for
 	default:
 	}
+	r.awaitEarly(ctx, l)
 	n, err := r.step(ctx, l)
 	if ctx.Err() != nil || errors.Is(err, agent.ErrOutdated) {
 		return n, errInterrupted

@@ -19,6 +19,7 @@ import (
 func (r *Reconciler) step(ctx context.Context, l *loop) (next, error) {
 	a, err := r.store.FindByID(ctx, r.db, l.id)
 	if errors.Is(err, sql.ErrNoRows) {
+		r.admission.leave(l.id)
 		return next{park: true}, nil
 	}
 	if err != nil {
@@ -75,13 +76,20 @@ func (r *Reconciler) observe(ctx context.Context, a agent.Agent) (observation, e
 func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act action) (next, error) {
 	switch act.kind {
 	case actWait:
+		if a.Lease.Holder != r.holder { // the other server counts its gateway
+			r.admission.leave(a.ID)
+		}
 		return next{after: act.after}, nil
 	case actLease:
 		return next{}, r.takeLease(ctx, a)
 	case actHalt:
 		return r.halt(ctx, a)
 	case actRemove:
-		return next{park: true}, r.remove(ctx, a)
+		err := r.remove(ctx, a)
+		if err == nil {
+			r.admission.leave(a.ID)
+		}
+		return next{park: true}, err
 	case actOrphan:
 		return next{}, r.quarantine(ctx, a)
 	case actStop:
@@ -89,9 +97,13 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 	case actDiscard:
 		return r.rest(ctx, a, r.discard(ctx, a))
 	case actCheck:
+		r.admission.occupy(a.ID, r.expect(o.state.MemoryBytes))
+		r.saveMeasured(ctx, a, o.state.MemoryBytes)
 		return r.checkHealth(ctx, a)
 	case actAdopt:
+		r.admission.occupy(a.ID, r.expect(o.state.MemoryBytes))
 		began := time.Now()
+		_ = r.attach(ctx, a) // is repeated by checkHealth
 		return r.finishBoot(ctx, a, began, r.awaitReady(ctx, a))
 	case actBoot:
 		return r.boot(ctx, a)
@@ -108,6 +120,9 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 // rest gives a's lease back, if this process has it: nothing is to be done until a
 // notification. It returns err instead, if that is not nil.
 func (r *Reconciler) rest(ctx context.Context, a agent.Agent, err error) (next, error) {
+	if err == nil {
+		r.admission.leave(a.ID)
+	}
 	if err == nil && a.Lease.Holder == r.holder {
 		err = r.store.ReleaseLease(ctx, a)
 	}
@@ -120,6 +135,11 @@ func (r *Reconciler) remove(ctx context.Context, a agent.Agent) error {
 		return err
 	}
 	return r.gateways.Remove(ctx, a, func(ctx context.Context) error {
+		for _, empty := range r.emptiers {
+			if err := empty(database.UseReserve(ctx), a.AccountID, a.ID); err != nil {
+				return err
+			}
+		}
 		return r.db.Tx(database.UseReserve(ctx), "reconciler.remove", func(ctx context.Context, tx *database.Tx) error {
 			tx.Erase()
 			if err := r.erase(ctx, tx, a); err != nil {

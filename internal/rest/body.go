@@ -15,8 +15,9 @@ import (
 	"agento.host/agento/internal/fault"
 )
 
-// maxBodyTime is how long a client may take to send a body.
-const maxBodyTime = 30 * time.Second
+// bodyStallTime is how long a client may send nothing of a body. After the first bytes,
+// budget.Timed moves the deadline.
+const bodyStallTime = 30 * time.Second
 
 // maxUnusedBody is how much is read of a body that the route does not take;
 // net/http reads no more either.
@@ -26,35 +27,6 @@ const maxUnusedBody = 256 << 10
 // needs: 100 chunks of knowledge with 2,000 values each.
 const maxValues = 200_000
 
-// limitBodyTime sets the read deadline of a request with a body. net/http reads a
-// body to its end before it answers, even if no route takes it or the caller was
-// refused, and without a deadline it would wait for it for ever.
-func limitBodyTime(w http.ResponseWriter, r *http.Request) {
-	if r.Body == nil || r.Body == http.NoBody {
-		return
-	}
-	ctl := http.NewResponseController(w)
-	_ = ctl.SetReadDeadline(time.Now().Add(maxBodyTime)) // refused only by writers without a connection
-	r.Body = &timedBody{ReadCloser: r.Body, ctl: ctl}
-}
-
-// timedBody lifts the read deadline when the body has been read to its end. Left in
-// place, the deadline would end the request's context when it passes: net/http goes
-// on reading, to notice a client that disconnects.
-type timedBody struct {
-	io.ReadCloser
-	ctl *http.ResponseController
-}
-
-// Read implements io.Reader.
-func (b *timedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		_ = b.ctl.SetReadDeadline(time.Time{}) // refused only by writers without a connection
-	}
-	return n, err
-}
-
 // discardBody reads a body that the route does not take.
 func discardBody(r *http.Request) {
 	if r.Body != nil {
@@ -63,7 +35,9 @@ func discardBody(r *http.Request) {
 }
 
 // readJSON decodes a body. encoding/json alone would accept invalid UTF-8, putting
-// replacement characters, and would make gigabytes of a few megabytes of [{},{},….
+// replacement characters, would take the last of two equal keys where what has checked the
+// request before may have taken the first, and would make gigabytes of a few megabytes
+// of [{},{},….
 func readJSON(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return errors.New("it is not valid UTF-8")
@@ -71,7 +45,59 @@ func readJSON(data []byte, v any) error {
 	if countValues(data) > maxValues {
 		return fmt.Errorf("it has more than %d values", maxValues)
 	}
+	if key, ok := duplicateKey(data); ok {
+		return fmt.Errorf("an object in it has the key %.80q twice", key)
+	}
 	return json.Unmarshal(data, v)
+}
+
+// duplicateKey returns a key that an object of a JSON text has twice. It does not check
+// the text.
+func duplicateKey(data []byte) (key string, found bool) {
+	var open []map[string]bool // the keys of the objects that are open; nil: an array
+	isKey := false
+	for i := 0; i < len(data); i++ {
+		switch data[i] {
+		case '{':
+			open, isKey = append(open, map[string]bool{}), true
+		case '[':
+			open, isKey = append(open, nil), false
+		case '}', ']':
+			open, isKey = open[:max(0, len(open)-1)], false
+		case ',':
+			isKey = len(open) > 0 && open[len(open)-1] != nil
+		case '"':
+			quoted := data[i : i+stringLength(data[i:])]
+			i += len(quoted) - 1
+			if !isKey {
+				continue
+			}
+			isKey = false
+			if json.Unmarshal(quoted, &key) != nil {
+				return "", false
+			}
+			keys := open[len(open)-1]
+			if keys[key] {
+				return key, true
+			}
+			keys[key] = true
+		}
+	}
+	return "", false
+}
+
+// stringLength returns the length of the JSON string at the beginning of data, with its
+// quotes.
+func stringLength(data []byte) int {
+	for i := 1; i < len(data); i++ {
+		switch data[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(data)
 }
 
 // countValues counts the values of a JSON text without decoding it.

@@ -20,6 +20,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/fault"
 )
 
@@ -48,6 +49,11 @@ type Settings struct {
 	// its cause is then a fault, which ends the stream. Nil means ctx.
 	WhileAllowed func(ctx context.Context) (context.Context, context.CancelFunc)
 
+	// HoldMemory and HoldStream take bytes and one stream from the caller's budget. The fault
+	// of a refusal is the response. Nil means that there is no limit.
+	HoldMemory func(ctx context.Context, bytes int64) (release func(), err error)
+	HoldStream func(ctx context.Context) (release func(), err error)
+
 	// Plain are the handlers outside the table, by pattern, such as health checks.
 	// An error that they return is written as an error body.
 	Plain map[string]func(http.ResponseWriter, *http.Request) error
@@ -62,6 +68,8 @@ type API struct {
 	explain      func(error) error
 	draining     context.Context
 	whileAllowed func(context.Context) (context.Context, context.CancelFunc)
+	holdMemory   func(context.Context, int64) (func(), error)
+	holdStream   func(context.Context) (func(), error)
 
 	mux  *http.ServeMux
 	huma huma.API
@@ -70,7 +78,7 @@ type API struct {
 // New returns an API that serves routes and their description.
 func New(s Settings, routes []Route) *API {
 	replaceErrors()
-	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, mux: http.NewServeMux()}
+	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, holdMemory: s.HoldMemory, holdStream: s.HoldStream, mux: http.NewServeMux()}
 	if a.heartbeat == 0 {
 		a.heartbeat = defaultHeartbeat
 	}
@@ -82,6 +90,12 @@ func New(s Settings, routes []Route) *API {
 	}
 	if a.whileAllowed == nil {
 		a.whileAllowed = context.WithCancel
+	}
+	if a.holdMemory == nil {
+		a.holdMemory = func(context.Context, int64) (func(), error) { return func() {}, nil }
+	}
+	if a.holdStream == nil {
+		a.holdStream = func(context.Context) (func(), error) { return func() {}, nil }
 	}
 	for pattern, handle := range s.Plain {
 		a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -102,15 +116,15 @@ func New(s Settings, routes []Route) *API {
 	return a
 }
 
-// ServeHTTP sets the request id, bounds the time of the body, authenticates and
-// calls the route.
+// ServeHTTP sets the request id, bounds the time of the client, authenticates and calls
+// the route.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := "req_" + rand.Text()
 	w.Header().Set("X-Request-Id", id)
 	r = r.WithContext(context.WithValue(r.Context(), requestID{}, id))
+	w, r = budget.Timed(w, r)
 	out := &responseWriter{ResponseWriter: w}
 	defer a.recoverPanic(out, r)
-	limitBodyTime(out, r)
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
 		ctx, err := a.authenticate(out, r)
 		if err != nil {

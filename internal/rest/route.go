@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -19,6 +20,10 @@ import (
 // defaultMaxBody is the largest body of a route that sets no other limit.
 const defaultMaxBody = 1 << 20
 
+// defaultMaxAnswer is what the response of a route that sets no other size takes of the
+// caller's memory budget.
+const defaultMaxAnswer = 64 << 10
+
 // maxName is the longest value of a wildcard in a path, in bytes. It is more than
 // any id or name has.
 const maxName = 256
@@ -32,6 +37,7 @@ type Route struct {
 	Status       int                         // of success; 0 means 200
 	Async        bool                        // also answers 202, if the client asks for it
 	MaxBody      int64                       // in bytes; 0 means 1 MiB
+	MaxAnswer    int64                       // what a response takes of the caller's memory budget, in bytes; 0 means 64 KiB
 	Errors       []int                       // error statuses, beside those that this package answers itself
 	Authorize    func(context.Context) error // called before the request is decoded; nil allows everyone
 	Check        Check                       // called with a body of type Checked
@@ -105,7 +111,7 @@ func (r Route) operation(a *API) huma.Operation {
 		Summary:         r.Summary,
 		Tags:            []string{tag(r.Path)},
 		MaxBodyBytes:    defaultMaxBody,
-		BodyReadTimeout: maxBodyTime,
+		BodyReadTimeout: bodyStallTime,
 		DefaultStatus:   r.Status,
 	}
 	op.Middlewares = huma.Middlewares{a.before(r)}
@@ -142,6 +148,12 @@ func (a *API) before(r Route) func(huma.Context, func(huma.Context)) {
 				return
 			}
 		}
+		release, err := a.hold(req, r, ctx.Operation())
+		if err != nil {
+			a.writeError(w, req, err)
+			return
+		}
+		defer release()
 		if r.takesIdempotencyKey() && req.Header[idempotencyKey] != nil {
 			a.serveOnce(r, ctx, next)
 			return
@@ -151,6 +163,32 @@ func (a *API) before(r Route) func(huma.Context, func(huma.Context)) {
 		}
 		next(ctx)
 	}
+}
+
+// hold takes what a request needs of its caller's budgets, before its body is read and
+// its handler has done anything. The caller calls release after the response.
+func (a *API) hold(req *http.Request, r Route, op *huma.Operation) (release func(), err error) {
+	memory, err := a.holdMemory(req.Context(), bodySize(req, op)+cmp.Or(r.MaxAnswer, defaultMaxAnswer))
+	if err != nil || !r.IsStream() {
+		return memory, err
+	}
+	stream, err := a.holdStream(req.Context())
+	if err != nil {
+		memory()
+		return nil, err
+	}
+	return func() { stream(); memory() }, nil
+}
+
+// bodySize returns how much of a request's body is read, at most.
+func bodySize(req *http.Request, op *huma.Operation) int64 {
+	switch {
+	case op.RequestBody == nil: // read in small pieces and dropped
+		return 0
+	case req.ContentLength < 0:
+		return op.MaxBodyBytes
+	}
+	return min(req.ContentLength, op.MaxBodyBytes)
 }
 
 // wildcards returns the names in braces of a path.

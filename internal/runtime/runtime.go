@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"agento.host/agento/internal/identity"
@@ -23,7 +24,7 @@ type Place string
 // Driver runs gateways, at most one for each agent id.
 //
 // The order of calls for one agent is Place, Start, then any of Inspect, Logs,
-// Dial and PutSecrets, then Stop; Remove deletes everything. The caller saves the
+// Dial, Network and PutSecrets, then Stop; Remove deletes everything. The caller saves the
 // place before it calls Start, so that a crash between the two loses nothing.
 // Every method may be repeated and called concurrently, for one agent too. A
 // driver keeps the home of an agent between Stop and the next Start, and writes
@@ -40,7 +41,8 @@ type Driver interface {
 	// Start starts the gateway. It returns when the process exists, which is
 	// before the gateway is ready. If the gateway of this place already runs,
 	// Start does nothing; if one runs at another place, it fails. A gateway that
-	// cannot be isolated is not started. Errors: ErrPlaceTaken, *IsolationError.
+	// cannot be isolated, or whose files exceed the limits, is not started. Errors:
+	// ErrPlaceTaken, *IsolationError, *DiskError.
 	Start(ctx context.Context, place Place, s Spec) error
 
 	// Stop asks the gateway to end, waits for the grace period, and then kills
@@ -60,8 +62,13 @@ type Driver interface {
 	// Dial connects to the gateway's port. Errors: ErrNotRunning.
 	Dial(ctx context.Context, place Place, id identity.AgentID) (net.Conn, error)
 
+	// Network opens the server's end of a running gateway's network. One server at a
+	// time has it open; the caller closes it when the gateway has ended. Errors:
+	// ErrNotRunning.
+	Network(ctx context.Context, place Place, id identity.AgentID) (*Network, error)
+
 	// Home opens the agent's directory, whether or not the gateway runs. The
-	// caller closes it.
+	// caller closes it. When ctx ends, all methods of the home fail.
 	Home(ctx context.Context, place Place, id identity.AgentID) (Home, error)
 
 	// PutSecrets replaces the secrets file of a running gateway atomically.
@@ -83,12 +90,61 @@ type Driver interface {
 	List(ctx context.Context) ([]Found, error)
 }
 
+// Network is the server's end of the network of one gateway. A gateway has a network of
+// its own: nothing in it reaches the machine, another agent or anything else, except
+// through these listeners, and nothing else reaches them. So the listener tells whose a
+// connection is.
+type Network struct {
+	// Server listens at ServerAddr. What the gateway calls there is the server's.
+	Server net.Listener
+
+	// Out gets every other TCP connection to a route that the agent opens, whatever its
+	// destination; see OriginalDestination. DNS gets the agent's queries. Both are nil if
+	// gateways use the machine's own network, in development.
+	Out net.Listener
+	DNS net.PacketConn
+
+	// SetRoutes replaces the IPv4 networks to which the agent can connect: connections to
+	// them come to Out, all others fail at once. There are none before the first call of
+	// a gateway's life. Nil if Out is.
+	SetRoutes func(ctx context.Context, routes []netip.Prefix) error
+}
+
+// Close closes the listeners. Connections that were accepted stay open.
+// It may be called again.
+func (n *Network) Close() error {
+	listeners := []io.Closer{n.Server}
+	if n.Out != nil {
+		listeners = append(listeners, n.Out, n.DNS)
+	}
+	var err error
+	for _, l := range listeners {
+		if e := l.Close(); !errors.Is(e, net.ErrClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
 // Watcher is implemented by drivers that can report the end of a gateway at once.
 // With other drivers the caller polls Inspect.
 type Watcher interface {
 	// Watch returns nil when the gateway of this place has ended, immediately if
 	// none runs. It returns ctx's error if ctx ends first.
 	Watch(ctx context.Context, place Place, id identity.AgentID) error
+}
+
+// Examiner is implemented by drivers that can check what running gateways really have.
+type Examiner interface {
+	// Examine checks that the processes of every running gateway are isolated as the
+	// driver promises.
+	Examine(ctx context.Context) ([]Examination, error)
+}
+
+// Examination is the result of the checks of one running gateway.
+type Examination struct {
+	ID     identity.AgentID
+	Checks []Check
 }
 
 // Runner is implemented by drivers that have regular work to do.
@@ -129,7 +185,28 @@ func (e *IsolationError) Error() string {
 // Unwrap returns the cause.
 func (e *IsolationError) Unwrap() error { return e.Cause }
 
-// Check is the result of one check of the machine that a driver is to use.
+// Disk is what the files of an agent use.
+type Disk struct {
+	Bytes  int64 // on the disk, so a file with holes has less than its size
+	Files  int64 // files and directories
+	Hidden bool  // there may be more: a directory is unreadable, or nested too deeply to be measured
+}
+
+// Exceeds reports whether the files exceed limits.
+func (d Disk) Exceeds(l Limits) bool {
+	return l.DiskBytes > 0 && d.Bytes > l.DiskBytes || l.Files > 0 && d.Files > l.Files || d.Hidden && (l.DiskBytes > 0 || l.Files > 0)
+}
+
+// DiskError means that the files of an agent exceed its limits.
+type DiskError struct{ Used Disk }
+
+// Error implements error.
+func (e *DiskError) Error() string {
+	return fmt.Sprintf("the agent's files exceed its limits: %d bytes in %d files", e.Used.Bytes, e.Used.Files)
+}
+
+// Check is the result of one check of the machine that a driver is to use, or of a running
+// gateway.
 type Check struct {
 	Name  string // what was checked
 	State string
@@ -149,7 +226,9 @@ type Home interface {
 	// ReadDir returns the entries of a directory, sorted by name. A missing
 	// directory has none.
 	ReadDir(path string) ([]Entry, error)
-	// RemoveAll deletes a file or a tree. It succeeds if there is none.
+	// RemoveAll deletes a file or a tree. It succeeds if there is none. A tree disappears
+	// at once, however large it is or whatever the agent does with it; its space is free
+	// when the gateway has ended.
 	RemoveAll(path string) error
 	Close() error
 }
@@ -162,9 +241,9 @@ type Entry struct {
 	ModTime time.Time
 }
 
-// Spec describes a gateway. In Args and in the values of Env the driver replaces
-// HomePath, Port and SecretsPath by the values that hold inside the gateway,
-// which may see other paths than the server does.
+// Spec describes a gateway. In Args, in the values of Env and in Files the driver replaces
+// HomePath, Port, SecretsPath and ServerAddr by the values that hold inside the
+// gateway, which may see other paths and another network than the server does.
 type Spec struct {
 	ID      identity.AgentID
 	Args    []string                // follow the command of the driver
@@ -174,18 +253,24 @@ type Spec struct {
 	Limits  Limits
 }
 
-// Placeholders in Spec.Args and Spec.Env. Some values of Env come from users, so
+// Placeholders in Spec.Args, Spec.Env and Spec.Files. Some values of Env come from users, so
 // the placeholders are texts that nobody writes by accident.
 const (
 	HomePath    = "{agento:home}"
 	Port        = "{agento:port}"
 	SecretsPath = "{agento:secrets}"
+	ServerAddr  = "{agento:server}" // host and port of Network.Server
 )
 
-// Limits are the limits of a gateway with all its children. Zero means no limit.
+// Limits are the limits of a gateway with all its children, and of the agent's files.
+// Zero means no limit.
 type Limits struct {
 	MemoryBytes int64
-	Processes   int64 // includes threads, as the kernel counts
+	Processes   int64   // includes threads, as the kernel counts
+	CPUs        float64 // processor cores that it may use at once
+	CPUWeight   int64   // its share beside other gateways where there is not enough for all: 1 to 10,000; 0 means 100
+	DiskBytes   int64
+	Files       int64 // files and directories
 }
 
 // Phase says what a gateway is doing, as far as the driver can see.
@@ -203,11 +288,14 @@ type State struct {
 	Phase       Phase
 	ExitCode    int       // if Exited and known, else -1; 128+n for signal n
 	OOMKilled   bool      // if Exited: killed because of its memory limit
+	OverDisk    bool      // if Exited: ended because the agent's files exceeded a limit
+	Disk        Disk      // what the agent's files used when they were last measured; zero: not measured yet
 	StartedAt   time.Time // if Running
 	MemoryBytes int64     // resident memory, including all children
 	MemoryLimit int64     // 0: none
 	CPU         time.Duration
 	Processes   int64
+	LoggedAt    time.Time // if Running: when it last wrote to its log
 }
 
 // Found is an agent of which the driver holds something. The server may not know

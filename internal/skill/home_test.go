@@ -26,7 +26,7 @@ func newHome(t *testing.T) testHome {
 	if err := os.Mkdir(trash, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	d, err := home.Open(home.Settings{Dir: path, Trash: trash})
+	d, err := home.Open(t.Context(), home.Settings{Dir: path, Trash: trash})
 	if err != nil {
 		t.Fatal(err)
 	}

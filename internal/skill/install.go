@@ -38,8 +38,9 @@ type Installed struct {
 // Change is the result of a request to change an agent's skill.
 type Change struct {
 	Installed
-	Changed      bool // false: the request changed nothing
-	NeedsRestart bool // the running agent must be restarted to use the change
+	Changed      bool     // false: the request changed nothing
+	NeedsRestart bool     // the running agent must be restarted to use the change
+	MissingHosts []string // that the skill needs and the agent may not connect to
 }
 
 // Changes are the requested changes of an agent's skill.
@@ -106,7 +107,7 @@ func (s *Service) Install(ctx context.Context, actor identity.Actor, agent ident
 	if err != nil {
 		return Change{}, fmt.Errorf("install skill: %w", err)
 	}
-	return s.sync(ctx, i), nil
+	return s.addMissingHosts(ctx, s.sync(ctx, i), p), nil
 }
 
 // checkFeature refuses a trust level that the account's plan does not include. Faults:
@@ -247,7 +248,7 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, agent identi
 		}
 		name = up.installedID
 	}
-	return s.change(ctx, actor.AccountID, agent, name, func(tx *database.Tx, i *Installed) (bool, error) {
+	done, err := s.change(ctx, actor.AccountID, agent, name, func(tx *database.Tx, i *Installed) (bool, error) {
 		upgraded, err := s.applyUpgrade(ctx, tx, actor, i, up)
 		if err != nil {
 			return false, err
@@ -255,6 +256,25 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, agent identi
 		switched, err := s.setEnabled(ctx, tx, actor, i, changes.Enabled)
 		return upgraded || switched, err
 	})
+	if err != nil || up == nil || up.pkg == nil {
+		return done, err
+	}
+	return s.addMissingHosts(ctx, done, *up.pkg), nil
+}
+
+// addMissingHosts adds the hosts that a package declares and the agent may not connect
+// to. The change stands also if they cannot be found out.
+func (s *Service) addMissingHosts(ctx context.Context, c Change, p Package) Change {
+	hosts := p.Declared().Hosts
+	if len(hosts) == 0 {
+		return c
+	}
+	missing, err := s.agents.MissingHosts(ctx, c.account, c.agent, hosts)
+	if err != nil {
+		s.log.WarnContext(ctx, "the hosts of a skill could not be compared with the agent's policy", "agent", c.agent, "skill", c.SkillID, "error", err)
+	}
+	c.MissingHosts = missing
+	return c
 }
 
 // upgrade is the package that an installed skill is upgraded to.

@@ -44,13 +44,24 @@ func (s *Service) find(ctx context.Context, account identity.AccountID, o Order)
 	}
 	switch {
 	case o.Trust == ClawHub:
-		return s.fromRegistry(ctx, o)
+		return s.fromRegistry(ctx, account, o)
 	case o.Trust == Verified:
 		return s.fromCatalog(o)
 	case github.IsURL(o.SkillID):
-		return s.fromGitHub(ctx, o)
+		return s.fromGitHub(ctx, account, o)
 	}
 	return s.fromUploads(ctx, account, o)
+}
+
+// scanPackage is newPackage when it is the account's turn: the scanner may need seconds.
+// Faults: those of newPackage; RateLimited and Unavailable, if too many scans wait.
+func (s *Service) scanPackage(ctx context.Context, account identity.AccountID, m Manifest, trust Trust, files map[string][]byte, more ...scan.Finding) (Package, error) {
+	release, err := s.scans.Acquire(ctx, string(account), 1)
+	if err != nil {
+		return Package{}, err
+	}
+	defer release()
+	return newPackage(m, trust, files, more...)
 }
 
 func (s *Service) fromCatalog(o Order) (Package, error) {
@@ -65,7 +76,7 @@ func (s *Service) fromCatalog(o Order) (Package, error) {
 	return p, nil
 }
 
-func (s *Service) fromRegistry(ctx context.Context, o Order) (Package, error) {
+func (s *Service) fromRegistry(ctx context.Context, account identity.AccountID, o Order) (Package, error) {
 	ref, err := clawhub.ParseRef(o.SkillID)
 	if err != nil {
 		return Package{}, err
@@ -87,7 +98,7 @@ func (s *Service) fromRegistry(ctx context.Context, o Order) (Package, error) {
 		files, pin, got.Version = folder.Files, folder.Commit, commitVersion(folder.Commit)
 	}
 	m := Manifest{ID: ref.Slug, Name: got.Name, Version: got.Version, Author: cmp.Or(ref.Owner, got.Ref.Owner), Category: "community", Description: oneLine(shorten(got.Summary))}
-	p, err := newPackage(m, ClawHub, files, got.Findings...)
+	p, err := s.scanPackage(ctx, account, m, ClawHub, files, got.Findings...)
 	p.Source, p.Pin, p.skillID = ref.String(), pin, ref.String()
 	return p, err
 }
@@ -110,7 +121,7 @@ func (s *Service) fetchFolder(ctx context.Context, src github.Source) (github.Fo
 
 // fromGitHub uses the id, name and version of manifest.json or manifest.yaml. If there is
 // neither, the id and name come from SKILL.md and the version from the commit.
-func (s *Service) fromGitHub(ctx context.Context, o Order) (Package, error) {
+func (s *Service) fromGitHub(ctx context.Context, account identity.AccountID, o Order) (Package, error) {
 	src, err := github.Parse(o.SkillID)
 	if err != nil {
 		return Package{}, err
@@ -128,7 +139,7 @@ func (s *Service) fromGitHub(ctx context.Context, o Order) (Package, error) {
 	}
 	m.Version = cmp.Or(m.Version, commitVersion(folder.Commit))
 	m.Author = cmp.Or(m.Author, src.Owner)
-	p, err := newPackage(m, Custom, folder.Files)
+	p, err := s.scanPackage(ctx, account, m, Custom, folder.Files)
 	p.Source, p.Pin, p.skillID = src.String(), folder.Commit, p.ID
 	return p, err
 }
@@ -179,7 +190,7 @@ func (s *Service) uploadedPackage(ctx context.Context, u upload) (Package, error
 	if _, ok := files[mainFile]; !ok { // it was deleted after the upload was read
 		return Package{}, fault.New(fault.NotFound, "The custom skill %s was deleted.", u.manifest.ID)
 	}
-	p, err := newPackage(u.manifest, Custom, files)
+	p, err := s.scanPackage(ctx, u.account, u.manifest, Custom, files)
 	p.Source, p.skillID = "upload", p.ID
 	return p, err
 }
@@ -189,7 +200,7 @@ func (s *Service) checkScore(p Package) error {
 	if p.Report.Score >= s.minScore {
 		return nil
 	}
-	f := fault.New(fault.Forbidden, "The security score of the skill %s is %d of 100; at least %d is required. It was not installed; details lists the findings.", p.ID, p.Report.Score, s.minScore).
+	f := fault.New(fault.Forbidden, "The security score of the skill %s is %d of 100 (%s); at least %d is required. It was not installed; details lists the findings.", p.ID, p.Report.Score, p.Report.Verdict, s.minScore).
 		With("securityScore", fmt.Sprint(p.Report.Score)).With("minSecurityScore", fmt.Sprint(s.minScore))
 	for i, x := range p.Report.Worst(20) {
 		f = f.With(fmt.Sprintf("finding%02d", i+1), formatFinding(x))

@@ -52,7 +52,8 @@ type Manifest struct {
 	Description         string   `yaml:"description" json:"description"`
 	EnhancedDescription string   `yaml:"enhancedDescription" json:"enhancedDescription"`
 	UseCases            []string `yaml:"useCases" json:"useCases"`
-	Tools               []string `yaml:"tools" json:"tools"` // tools of the agent that the skill needs
+	Tools               []string `yaml:"tools" json:"tools"`           // tools of the agent that the skill needs
+	Hosts               []string `yaml:"hosts" json:"hosts,omitempty"` // hosts that the skill connects to; see ParseHost
 }
 
 // Package is one version of a skill with its files.
@@ -140,6 +141,12 @@ func (m *Manifest) setDefaults(f Frontmatter) {
 	m.Description = cmp.Or(strings.TrimSpace(m.Description), f.Description)
 	m.EnhancedDescription = cmp.Or(strings.TrimSpace(m.EnhancedDescription), m.Description)
 	m.Category = cmp.Or(m.Category, "other")
+	if len(m.Tools) == 0 {
+		m.Tools = f.Declared.Tools
+	}
+	if len(m.Hosts) == 0 {
+		m.Hosts = f.Declared.Hosts
+	}
 	for _, list := range []*[]string{&m.Tags, &m.UseCases, &m.Tools} {
 		if *list == nil {
 			*list = []string{}
@@ -168,12 +175,17 @@ func (m Manifest) validate() error {
 	if m.Name == "" {
 		wrong.Add("name", "is missing")
 	}
-	for name, list := range map[string][]string{"tags": m.Tags, "useCases": m.UseCases, "tools": m.Tools} {
+	for name, list := range map[string][]string{"tags": m.Tags, "useCases": m.UseCases, "tools": m.Tools, "hosts": m.Hosts} {
 		if len(list) > 50 {
 			wrong.Add(name, "must have at most 50 entries")
 		}
 		for _, s := range list {
 			checkText(wrong, name, s, 300)
+		}
+	}
+	for _, h := range m.Hosts {
+		if _, ok := ParseHost(h); !ok {
+			wrong.Add("hosts", "must be host names such as api.example.com or *.example.com, each with an optional port")
 		}
 	}
 	return wrong.Err()

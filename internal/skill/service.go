@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
@@ -23,6 +24,8 @@ type Agents interface {
 	// Sync returns when a running agent has the installed skills, and reports whether the
 	// agent must be restarted to use them.
 	Sync(ctx context.Context, account identity.AccountID, agent identity.AgentID) (needsRestart bool, err error)
+	// MissingHosts returns those of the hosts that the agent may not connect to.
+	MissingHosts(ctx context.Context, account identity.AccountID, agent identity.AgentID, hosts []string) ([]string, error)
 }
 
 // Plans is what the service needs of package access.
@@ -40,8 +43,9 @@ type Settings struct {
 	GitHub   *github.Client  // nil: the installation does not offer skills from GitHub
 	Access   Plans
 	Agents   Agents
-	MinScore int          // skills with a lower score are not installed; 0: all are
-	Log      *slog.Logger // nil: nothing is logged
+	Scans    *budget.Budget // of skills, by account; nil: no limit
+	MinScore int            // skills with a lower score are not installed; 0: all are
+	Log      *slog.Logger   // nil: nothing is logged
 }
 
 // Service applies the rules of skills for callers. Its methods may be called
@@ -54,6 +58,7 @@ type Service struct {
 	gitHub   *github.Client
 	plans    Plans
 	agents   Agents
+	scans    *budget.Budget
 	minScore int
 	log      *slog.Logger
 }
@@ -65,6 +70,6 @@ func New(s Settings) *Service {
 	}
 	return &Service{
 		store: s.Store, events: s.Events, catalog: s.Catalog, clawHub: s.ClawHub, gitHub: s.GitHub, plans: s.Access, agents: s.Agents,
-		minScore: s.MinScore, log: s.Log,
+		scans: s.Scans, minScore: s.MinScore, log: s.Log,
 	}
 }

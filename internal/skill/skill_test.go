@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
@@ -24,6 +25,7 @@ import (
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
 	"agento.host/agento/internal/skill/github"
+	"agento.host/agento/internal/skill/scan"
 	"agento.host/agento/internal/skill/skilltest"
 )
 
@@ -80,7 +82,8 @@ func newEnv(t testing.TB, change ...func(*skill.Settings)) env {
 // fakeAgents has the agents with the prefix "agent-"; the other account has no agent-1.
 type fakeAgents struct {
 	needsRestart bool
-	err          error // of Sync
+	err          error    // of Sync
+	missing      []string // of MissingHosts, if the skill needs them
 
 	mu     sync.Mutex
 	synced []identity.AgentID // guarded by mu; one for each call of Sync
@@ -100,6 +103,11 @@ func (f *fakeAgents) Sync(_ context.Context, _ identity.AccountID, agent identit
 	defer f.mu.Unlock()
 	f.synced = append(f.synced, agent)
 	return f.needsRestart, f.err
+}
+
+// MissingHosts implements skill.Agents.
+func (f *fakeAgents) MissingHosts(_ context.Context, _ identity.AccountID, _ identity.AgentID, hosts []string) ([]string, error) {
+	return slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return !slices.Contains(f.missing, h) }), nil
 }
 
 // planOf gives every account the same plan.
@@ -220,7 +228,7 @@ func TestGetCountsInstalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	i, err := e.Get(t.Context(), account, "web-search", "")
-	if err != nil || i.Installs != 2 || *i.Score < 90 || i.Findings == nil || len(i.Tools) != 1 || i.Version != "1.0.0" {
+	if err != nil || i.Installs != 2 || *i.Score != scan.MaxScore || i.Verdict == "" || i.Findings == nil || len(i.Tools) != 1 || i.Version != "1.0.0" {
 		t.Fatalf("%+v, %v", i, err)
 	}
 	_, err = e.Get(t.Context(), account, "nope", "")
@@ -368,7 +376,7 @@ func TestInstallAndUpgradeFromClawHub(t *testing.T) {
 		t.Errorf("installed: %+v", c)
 	}
 	i, err := e.Get(t.Context(), account, "@ann/weather", skill.ClawHub)
-	if err != nil || i.Installs != 1 || i.Author != "ann" || *i.Score != 100 {
+	if err != nil || i.Installs != 1 || i.Author != "ann" || *i.Score != scan.MaxScore {
 		t.Errorf("get: %+v, %v", i, err)
 	}
 	same, err := e.upgrade(t, "@ann/weather", "latest")
@@ -444,10 +452,29 @@ func TestInstallAndUpgradeFromGitHub(t *testing.T) {
 	wantFault(t, err, fault.Invalid)
 }
 
+// TestEarlierScoresAreLimited: what was uploaded to an earlier version may run code.
+func TestEarlierScoresAreLimited(t *testing.T) {
+	e := newEnv(t)
+	if _, err := e.Upload(t.Context(), actor, custom("greeter", "1.0.0"), tree("greeter", "one", "a.txt")); err != nil {
+		t.Fatal(err)
+	}
+	err := e.db.Tx(t.Context(), "skill.test", func(ctx context.Context, tx *database.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE custom_skills SET report = '{"score":100,"findings":[]}'`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := e.Browse(t.Context(), account, skill.Query{Trust: skill.Custom})
+	if err != nil || len(p.Items) != 1 || *p.Items[0].Score != scan.MaxScore || p.Items[0].Verdict != "runs code: read it" {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 func TestUploadInstallUpgradeAndDelete(t *testing.T) {
 	e := newEnv(t)
 	i, err := e.Upload(t.Context(), actor, custom("greeter", "1.2.0"), tree("greeter", "one", "a.txt"))
-	if err != nil || i.ID != "greeter" || *i.Score != 100 || !slices.Equal(i.Versions, []string{"1.2.0"}) {
+	if err != nil || i.ID != "greeter" || *i.Score != scan.MaxScore || !slices.Equal(i.Versions, []string{"1.2.0"}) {
 		t.Fatalf("upload: %+v, %v", i, err)
 	}
 	for _, v := range []string{"1.2.0", "1.1.9", "1.2.0-rc.1", "1.2.0+build"} {
@@ -616,5 +643,30 @@ func TestConcurrentUploadsOfOneVersionStoreOne(t *testing.T) {
 	wg.Wait()
 	if n := stored.Load(); n != 1 {
 		t.Errorf("version 1.0.0 was stored %d times", n)
+	}
+}
+
+// TestScansOfAnAccountTakeTurns: an upload waits while the account has another skill
+// scanned, and is refused if that takes too long.
+func TestScansOfAnAccountTakeTurns(t *testing.T) {
+	scans := budget.New(budget.Settings{Total: 2, Each: 1, Refusal: "Send one request after the other."})
+	s := newEnv(t, func(s *skill.Settings) { s.Scans = scans })
+	release, err := scans.Acquire(t.Context(), string(account), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upload := func(by identity.Actor) error {
+		_, err := s.Upload(t.Context(), by, skill.Manifest{ID: "a", Name: "A", Version: "1.0.0"}, map[string][]byte{"SKILL.md": []byte("---\nname: a\ndescription: b\n---\nText.")})
+		return err
+	}
+	if err := upload(actor); !fault.Is(err, fault.RateLimited) {
+		t.Errorf("beside another scan: %v", err)
+	}
+	if err := upload(identity.ByKey(otherAccount, "key_2")); err != nil {
+		t.Errorf("another account: %v", err)
+	}
+	release()
+	if err := upload(actor); err != nil {
+		t.Error(err)
 	}
 }

@@ -22,12 +22,12 @@ const (
 // replaced, and a new one must be higher than every earlier one, also deleted ones. A
 // skill whose score is too low is kept, with its findings, but cannot be installed.
 // Faults: Invalid; TooLarge; Conflict, if the version is not higher or a verified skill
-// has the id.
+// has the id; RateLimited and Unavailable, if too many scans wait.
 func (s *Service) Upload(ctx context.Context, actor identity.Actor, m Manifest, files map[string][]byte) (Item, error) {
 	if err := requireFields(m); err != nil {
 		return Item{}, err
 	}
-	p, err := newPackage(m, Custom, files)
+	p, err := s.scanPackage(ctx, actor.AccountID, m, Custom, files)
 	if err != nil {
 		return Item{}, err
 	}

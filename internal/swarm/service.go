@@ -30,6 +30,9 @@ type Agents interface {
 
 // Knowledge moves the knowledge of deleted swarms.
 type Knowledge interface {
+	// PassOn moves a swarm's knowledge to the agents that are in it, in many short
+	// transactions. It precedes SwarmDeleted, which then has little left to do.
+	PassOn(ctx context.Context, account identity.AccountID, swarm identity.SwarmID, agents []identity.AgentID) error
 	// SwarmDeleted moves a swarm's knowledge to the agents that were in it.
 	SwarmDeleted(ctx context.Context, tx *database.Tx, account identity.AccountID, swarm identity.SwarmID, agents []identity.AgentID) error
 }
@@ -156,8 +159,18 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.
 }
 
 // Delete deletes a swarm with its secrets. Its agents leave the swarm and keep its
-// knowledge. Faults: NotFound.
+// knowledge: they have got some or all of it if Delete fails. Faults: NotFound.
 func (s *Service) Delete(ctx context.Context, actor identity.Actor, id identity.SwarmID) error {
+	if _, err := find(ctx, s.store.db, actor.AccountID, id); err != nil {
+		return err
+	}
+	agents, err := s.agentsIn(ctx, s.store.db, actor.AccountID, id)
+	if err != nil {
+		return err
+	}
+	if err := s.knowledge.PassOn(ctx, actor.AccountID, id, agents); err != nil {
+		return err
+	}
 	return s.store.db.Tx(ctx, "swarm.delete", func(ctx context.Context, tx *database.Tx) error {
 		if err := tx.Lock(ctx, database.LockSwarm, string(id)); err != nil {
 			return err
@@ -184,15 +197,20 @@ func (s *Service) Delete(ctx context.Context, actor identity.Actor, id identity.
 
 // moveKnowledge moves a swarm's knowledge to its agents. Call it before they leave.
 func (s *Service) moveKnowledge(ctx context.Context, tx *database.Tx, account identity.AccountID, id identity.SwarmID) error {
-	agents, err := s.agents.InSwarm(ctx, tx, account, id)
+	agents, err := s.agentsIn(ctx, tx, account, id)
 	if err != nil {
 		return err
 	}
+	return s.knowledge.SwarmDeleted(ctx, tx, account, id, agents)
+}
+
+func (s *Service) agentsIn(ctx context.Context, q database.Reader, account identity.AccountID, id identity.SwarmID) ([]identity.AgentID, error) {
+	agents, err := s.agents.InSwarm(ctx, q, account, id)
 	ids := make([]identity.AgentID, len(agents))
 	for i := range agents {
 		ids[i] = agents[i].ID
 	}
-	return s.knowledge.SwarmDeleted(ctx, tx, account, id, ids)
+	return ids, err
 }
 
 func (s *Service) countAgents(ctx context.Context, account identity.AccountID) (map[identity.SwarmID]int, error) {

@@ -65,6 +65,10 @@ type knowledge struct {
 	deleted func(ctx context.Context, tx *database.Tx, id identity.SwarmID, agents []identity.AgentID) error // nil: nothing happens
 }
 
+func (*knowledge) PassOn(context.Context, identity.AccountID, identity.SwarmID, []identity.AgentID) error {
+	return nil
+}
+
 func (k *knowledge) SwarmDeleted(ctx context.Context, tx *database.Tx, _ identity.AccountID, id identity.SwarmID, agents []identity.AgentID) error {
 	if k.deleted == nil {
 		return nil

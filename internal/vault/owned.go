@@ -14,9 +14,10 @@ import (
 // Owned is everything that one owner has in the vault: its decrypted secrets, and the
 // data key from which its tokens are derived.
 type Owned struct {
-	Secrets    map[provider.SecretName]Secret // those that can be decrypted; empty if the owner has none
-	key        []byte                         // nil if the owner has none, or it cannot be opened
-	unreadable *UnreadableError               // nil: everything can be decrypted
+	Secrets     map[provider.SecretName]Secret // those that can be decrypted; empty if the owner has none
+	key         []byte                         // nil if the owner has none, or it cannot be opened
+	generations generations                    // of its bearer tokens
+	unreadable  *UnreadableError               // nil: everything can be decrypted
 }
 
 // Unreadable returns what cannot be decrypted of the owner, nil if everything can.
@@ -76,7 +77,7 @@ func (v *Vault) Revisions(ctx context.Context, q database.Reader, account identi
 
 func (v *Vault) readBatch(ctx context.Context, q database.Reader, account identity.AccountID, owners []OwnerID, all map[OwnerID]Owned) error {
 	in, args := inOwners(account, owners)
-	keys, err := database.All(ctx, q, scanSealedKey, `SELECT owner_id, master_id, sealed FROM data_keys WHERE `+in, args...)
+	keys, err := database.All(ctx, q, scanSealedKey, `SELECT `+keyColumns+` FROM data_keys WHERE `+in, args...)
 	if err != nil {
 		return fmt.Errorf("read data keys: %w", err)
 	}
@@ -85,6 +86,7 @@ func (v *Vault) readBatch(ctx context.Context, q database.Reader, account identi
 	}
 	for _, k := range keys {
 		o := all[k.owner]
+		o.generations = k.generations
 		if o.key, err = v.openKey(k.box, k.fingerprint, account, k.owner); err != nil {
 			o.unreadable = &UnreadableError{Key: true, cause: err}
 		}
@@ -152,11 +154,17 @@ type sealedKey struct {
 	owner       OwnerID
 	fingerprint string
 	box         []byte
+	generations generations
 }
+
+// keyColumns are the columns of data_keys that scanSealedKey reads.
+const keyColumns = `owner_id, master_id, sealed, token_generation, held_generation, valid_generation, tokens_raised_at`
 
 func scanSealedKey(r database.Row) (sealedKey, error) {
 	var k sealedKey
-	err := r.Scan(&k.owner, &k.fingerprint, &k.box)
+	var raisedAt int64
+	err := r.Scan(&k.owner, &k.fingerprint, &k.box, &k.generations.newest, &k.generations.held, &k.generations.valid, &raisedAt)
+	k.generations.raisedAt = database.Time(raisedAt)
 	return k, err
 }
 

@@ -8,7 +8,6 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
@@ -144,28 +143,6 @@ func (v *Vault) read(ctx context.Context, q database.Reader, account identity.Ac
 		return nil, u
 	}
 	return all[owner].Secrets, nil
-}
-
-// Token returns the owner's bearer token for a purpose, 64 hex digits. It is derived
-// from the owner's data key: it is stored nowhere, and is invalid once the owner is
-// shredded. Errors: ErrNoKey; *UnreadableError, if the data key cannot be opened.
-func (v *Vault) Token(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID, purpose string) (Secret, error) {
-	if err := checkAccount(account); err != nil {
-		return Secret{}, err
-	}
-	key, err := v.dataKey(ctx, q, account, owner)
-	if err != nil {
-		return Secret{}, err
-	}
-	return deriveToken(key, purpose)
-}
-
-func deriveToken(key []byte, purpose string) (Secret, error) {
-	token, err := hkdf.Key(sha256.New, key, nil, "agento token "+purpose, 32)
-	if err != nil {
-		return Secret{}, fmt.Errorf("derive token: %w", err)
-	}
-	return NewSecret(hex.EncodeToString(token)), nil
 }
 
 // Shred deletes an owner's secrets and its data key, and erases them from the files of

@@ -62,7 +62,7 @@ func TestSecretCopiedToAnotherOwnerCannotBeOpened(t *testing.T) {
 	put(t, v, db, "a", "1", "token", "mine")
 	tx(t, db, func(tx *database.Tx) error {
 		for _, move := range []string{
-			`INSERT INTO data_keys SELECT 'b', '9', master_id, sealed, created_at, revision FROM data_keys`,
+			`INSERT INTO data_keys SELECT 'b', '9', master_id, sealed, created_at, revision, 0, 0, 0, 0 FROM data_keys`,
 			`INSERT INTO secrets SELECT 'b', '9', name, sealed, updated_at, origin FROM secrets`,
 		} {
 			if _, err := tx.ExecContext(t.Context(), move); err != nil {

@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
@@ -44,6 +45,7 @@ func (f subfolder) ReadDir(p string) ([]runtime.Entry, error) {
 type Absorbed struct {
 	Accepted []Version // edits that are the current versions now
 	SetAside []Version // edits of documents that the API had changed
+	Proposed []Version // edits that wait for approval
 	Refused  []Refusal // edits that are invalid; they are returned by every Absorb
 }
 
@@ -55,7 +57,7 @@ type Refusal struct {
 }
 
 // Absorb makes the edits that an agent has made to its documents versions, with the
-// agent as the actor. A file is edited if it differs from the version that was last
+// agent as the actor, if selfEdit is on; see SelfEdit. A file is edited if it differs from the version that was last
 // known to be in the home. If the document was changed meanwhile, that change stays
 // current and the edit is stored as a version that is set aside. A missing file is no
 // edit: the next delivery writes it again. Refusals are recorded in one event when they
@@ -63,12 +65,12 @@ type Refusal struct {
 //
 // Call Absorb before every delivery, and before reading documents. Without edits it
 // only reads. Faults: NotFound.
-func (s *Store) Absorb(ctx context.Context, account identity.AccountID, agent identity.AgentID, home Folder) (Absorbed, error) {
+func (s *Store) Absorb(ctx context.Context, account identity.AccountID, agent identity.AgentID, selfEdit SelfEdit, home Folder) (Absorbed, error) {
 	known, err := homeDocuments(ctx, s.db, account, agent)
 	if err != nil {
 		return Absorbed{}, err
 	}
-	edits, refused := readHome(home, known)
+	edits, refused := readHome(home, known, selfEdit)
 	if err := ctx.Err(); err != nil {
 		return Absorbed{}, err // the files may have been unreadable for that reason
 	}
@@ -81,7 +83,7 @@ func (s *Store) Absorb(ctx context.Context, account identity.AccountID, agent id
 		if err := tx.Lock(ctx, database.LockDocuments, string(agent)); err != nil {
 			return err
 		}
-		a = &absorption{Store: s, tx: tx, account: account, agent: agent, result: Absorbed{Refused: slices.Clone(refused)}}
+		a = &absorption{Store: s, tx: tx, account: account, agent: agent, selfEdit: selfEdit, result: Absorbed{Refused: slices.Clone(refused)}}
 		return a.run(ctx, edits)
 	})
 	if err != nil {
@@ -95,11 +97,12 @@ type edit struct {
 	doc           Document
 	content, hash string
 	before        homeDocument // the known version when the file was read; zero: none
+	invalid       bool         // it cannot become a version, but must not stay in the home either
 }
 
 // readHome reads every document. It returns the edits, in order, and the files that
-// cannot become versions.
-func readHome(home Folder, known map[Document]homeDocument) ([]edit, []Refusal) {
+// cannot become versions. Unless selfEdit is on, these are edits, too, to be overwritten.
+func readHome(home Folder, known map[Document]homeDocument, selfEdit SelfEdit) ([]edit, []Refusal) {
 	rules, refused := readRules(home)
 	var edits []edit
 	for _, d := range append([]Document{Soul, Identity, Workflow}, rules...) {
@@ -108,12 +111,14 @@ func readHome(home Folder, known map[Document]homeDocument) ([]edit, []Refusal) 
 			continue
 		}
 		e := edit{doc: d, content: string(content), hash: hashOf(string(content)), before: known[d]}
-		if err == nil && e.hash == e.before.hash {
+		if (err == nil || selfEdit != SelfEditOn) && e.hash == e.before.hash {
 			continue
 		}
 		if r := checkFile(d, content, err); r.Reason != "" {
 			refused = append(refused, r)
-			continue
+			if e.invalid = true; selfEdit == SelfEditOn {
+				continue
+			}
 		}
 		edits = append(edits, e)
 	}
@@ -169,12 +174,13 @@ func checkFile(d Document, content []byte, err error) Refusal {
 // absorption is one transaction of Absorb.
 type absorption struct {
 	*Store
-	tx      *database.Tx
-	account identity.AccountID
-	agent   identity.AgentID
-	known   map[Document]homeDocument
-	rules   []Version
-	result  Absorbed
+	tx       *database.Tx
+	account  identity.AccountID
+	agent    identity.AgentID
+	selfEdit SelfEdit
+	known    map[Document]homeDocument
+	rules    []Version
+	result   Absorbed
 }
 
 func (a *absorption) run(ctx context.Context, edits []edit) (err error) {
@@ -200,17 +206,22 @@ func (a *absorption) run(ctx context.Context, edits []edit) (err error) {
 
 func (a *absorption) absorb(ctx context.Context, e edit) error {
 	current, err := findCurrent(ctx, a.tx, a.account, a.agent, e.doc)
-	if errors.Is(err, sql.ErrNoRows) {
-		return a.acceptNewRule(ctx, e)
-	}
-	if err != nil {
+	isNew := errors.Is(err, sql.ErrNoRows)
+	switch {
+	case err != nil && !isNew:
 		return err
+	case e.invalid || isNew && a.selfEdit != SelfEditOn:
+		return a.withhold(ctx, e, current)
+	case isNew:
+		return a.acceptNewRule(ctx, e)
 	}
 	delivered, err := a.unrecordedDelivery(ctx, e)
 	if err != nil || delivered.Number > 0 {
 		return errors.Join(err, a.recordInHome(ctx, delivered))
 	}
 	switch {
+	case a.selfEdit != SelfEditOn:
+		return a.withhold(ctx, e, current)
 	case current.Deleted && e.before.version == 0:
 		return a.acceptNewRule(ctx, e)
 	case current.Deleted || current.Hash != e.before.hash:
@@ -231,6 +242,55 @@ func (a *absorption) unrecordedDelivery(ctx context.Context, e edit) (Version, e
 	return v, err
 }
 
+const (
+	// editInterval is the least time between two versions of a document that an agent makes:
+	// what it writes meanwhile replaces the content of the last one.
+	editInterval = time.Minute
+	// maxEdits is how many versions of a document by its agent are kept.
+	maxEdits = 100
+)
+
+// store stores an edit as a version, or as the content of the version that the agent has
+// just made. If the account stores too much, the edit is refused and the version has no
+// number.
+func (a *absorption) store(ctx context.Context, c change) (Version, error) {
+	err := a.checkQuota(ctx, a.tx, a.account, len(c.content))
+	var f *fault.Fault
+	if errors.As(err, &f) && f.Code == fault.PlanLimit {
+		a.result.Refused = append(a.result.Refused, Refusal{Path: string(c.doc), Reason: "does not fit: the account stores as much as its plan allows"})
+		return Version{}, nil
+	}
+	if err != nil {
+		return Version{}, err
+	}
+	newest, err := listVersions(ctx, a.tx, a.account, a.agent, c.doc, 0, 1)
+	if err != nil {
+		return Version{}, err
+	}
+	if len(newest) == 1 && newest[0].takesEdit(c.setAside, time.Now()) {
+		return a.rewrite(ctx, newest[0], c)
+	}
+	v, err := a.write(ctx, a.tx, c)
+	if err != nil {
+		return v, err
+	}
+	return v, deleteOldEdits(ctx, a.tx, a.account, a.agent, c.doc, maxEdits)
+}
+
+// takesEdit reports whether a further edit of the agent replaces the content of its version.
+func (v Version) takesEdit(setAside bool, now time.Time) bool {
+	return v.Actor.Kind == identity.Agent && !v.Deleted && v.SetAside == setAside && v.Current == !setAside && now.Sub(v.At) < editInterval
+}
+
+// rewrite replaces the content of a version.
+func (a *absorption) rewrite(ctx context.Context, v Version, c change) (Version, error) {
+	v.Content, v.Size, v.Hash = c.content, int64(len(c.content)), hashOf(c.content)
+	if !c.setAside {
+		a.events.NotifyAfterCommit(a.tx, event.ReconcileTopic(a.agent))
+	}
+	return v, updateContent(ctx, a.tx, a.account, a.agent, v)
+}
+
 // acceptNewRule accepts a rule that the agent has created, if the agent may have it.
 func (a *absorption) acceptNewRule(ctx context.Context, e edit) error {
 	err := checkAddRule(a.rules, e.doc)
@@ -239,17 +299,18 @@ func (a *absorption) acceptNewRule(ctx context.Context, e edit) error {
 		a.result.Refused = append(a.result.Refused, Refusal{Path: string(e.doc), Reason: f.Message})
 		return nil
 	}
+	accepted := len(a.result.Accepted)
 	if err := a.accept(ctx, e); err != nil {
 		return err
 	}
-	a.rules = append(a.rules, a.result.Accepted[len(a.result.Accepted)-1])
+	a.rules = append(a.rules, a.result.Accepted[accepted:]...)
 	return nil
 }
 
 // accept makes an edit the current version.
 func (a *absorption) accept(ctx context.Context, e edit) error {
-	v, err := a.write(ctx, a.tx, a.change(e))
-	if err != nil {
+	v, err := a.store(ctx, a.change(e))
+	if err != nil || v.Number == 0 {
 		return err
 	}
 	a.result.Accepted = append(a.result.Accepted, v)
@@ -260,8 +321,8 @@ func (a *absorption) accept(ctx context.Context, e edit) error {
 func (a *absorption) setAside(ctx context.Context, e edit) error {
 	c := a.change(e)
 	c.setAside = true
-	v, err := a.write(ctx, a.tx, c)
-	if err != nil {
+	v, err := a.store(ctx, c)
+	if err != nil || v.Number == 0 {
 		return err
 	}
 	a.result.SetAside = append(a.result.SetAside, v)

@@ -1,6 +1,7 @@
 package workspace_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,7 +73,7 @@ func newDelivered(t testing.TB) (*env, home) {
 
 func absorb(t testing.TB, s *env, h workspace.Folder) workspace.Absorbed {
 	t.Helper()
-	return must[workspace.Absorbed](t)(s.store.Absorb(t.Context(), account, agent, h))
+	return must[workspace.Absorbed](t)(s.store.Absorb(t.Context(), account, agent, workspace.SelfEditOn, h))
 }
 
 func soul(t testing.TB, s *env) string {
@@ -83,6 +84,85 @@ func soul(t testing.TB, s *env) string {
 func pending(t testing.TB, s *env) string {
 	t.Helper()
 	return fmt.Sprint(must[[]workspace.Document](t)(s.store.Pending(t.Context(), s.db, account, agent)))
+}
+
+// passMinute makes every version a minute older.
+func passMinute(t testing.TB, s *env) {
+	t.Helper()
+	inTx(t, s, func(tx *database.Tx) error {
+		_, err := tx.ExecContext(t.Context(), `UPDATE documents SET created_at = created_at - 60000`)
+		return err
+	})
+}
+
+// TestEditsOfOneMinuteAreOneVersion: an agent that writes again and again does not fill the
+// database. Versions of callers stay as they are.
+func TestEditsOfOneMinuteAreOneVersion(t *testing.T) {
+	s, h := newDelivered(t)
+	edit := func(content string) workspace.Absorbed {
+		h["SOUL.md"] = content
+		return absorb(t, s, h)
+	}
+	numbers := func() []int64 {
+		var all []int64
+		for before := int64(0); ; {
+			page := must[workspace.Page](t)(s.Versions(t.Context(), account, agent, workspace.Soul, before, workspace.MaxPage))
+			for _, v := range page.Versions {
+				all = append(all, v.Number)
+			}
+			if before = page.Next; before == 0 {
+				return all
+			}
+		}
+	}
+	events := len(kinds(t, s))
+	for i := range 5 {
+		if a := edit(fmt.Sprint("edit ", i)); len(a.Accepted) != 1 || a.Accepted[0].Number != 2 || soul(t, s) != fmt.Sprint("edit ", i) {
+			t.Fatalf("edit %d: %+v", i, a)
+		}
+	}
+	if got := numbers(); !slices.Equal(got, []int64{2, 1}) || len(kinds(t, s)) != events+1 || pending(t, s) != "[]" {
+		t.Errorf("versions %v, events %v, pending %s", got, kinds(t, s), pending(t, s))
+	}
+	changed(t)(s.SetSoul(t.Context(), actor, agent, "of the API", ""))
+	if a := edit("set aside"); len(a.SetAside) != 1 || a.SetAside[0].Number != 4 {
+		t.Errorf("%+v", a)
+	}
+	if a := edit("set aside again"); len(a.SetAside) != 1 || a.SetAside[0].Number != 4 || soul(t, s) != "of the API" {
+		t.Errorf("%+v", a)
+	}
+	h.deliver(t, s)
+	for i := range 105 {
+		passMinute(t, s)
+		edit(fmt.Sprint("later edit ", i))
+	}
+	got := numbers()
+	if len(got) != 102 || got[0] != 109 || !slices.Equal(got[100:], []int64{3, 1}) || soul(t, s) != "later edit 104" {
+		t.Errorf("%d versions: %v", len(got), got)
+	}
+}
+
+// full is a quota that is used up.
+type full struct{}
+
+// CheckStorage implements workspace.Quota.
+func (full) CheckStorage(context.Context, database.Reader, identity.AccountID, int64) error {
+	return fault.New(fault.PlanLimit, "The plan allows no more.")
+}
+
+func TestStorageIsLimited(t *testing.T) {
+	s, h := newDelivered(t)
+	before := soul(t, s)
+	s.store.LimitStorage(full{})
+	_, _, err := s.SetSoul(t.Context(), actor, agent, "of the API", "")
+	wantFault(t, err, fault.PlanLimit)
+	_, _, err = s.Restore(t.Context(), actor, agent, workspace.Soul, 1)
+	wantFault(t, err, fault.PlanLimit)
+	h["SOUL.md"], h["rules/new.md"] = "of the agent", "a rule"
+	a := absorb(t, s, h)
+	if len(a.Refused) != 2 || len(a.Accepted) > 0 || !strings.Contains(a.Refused[0].Reason, "plan allows") || soul(t, s) != before {
+		t.Errorf("%+v", a)
+	}
 }
 
 func TestAbsorbWithoutEditsChangesNothing(t *testing.T) {
@@ -128,6 +208,7 @@ func TestAgentMayRestoreAnEarlierContent(t *testing.T) {
 		if a := absorb(t, s, h); len(a.Accepted) != 1 {
 			t.Fatalf("%q: %+v", content, a)
 		}
+		passMinute(t, s)
 	}
 	if v := must[workspace.Version](t)(s.Version(t.Context(), account, agent, workspace.Soul, 4)); !v.Current || v.Content != "two" {
 		t.Errorf("%+v", v)
@@ -145,6 +226,7 @@ func TestEditThatConflictsWithANewerChangeIsSetAside(t *testing.T) {
 	if soul(t, s) != "of the API" || pending(t, s) != "[SOUL.md]" {
 		t.Error(soul(t, s), pending(t, s))
 	}
+	passMinute(t, s)
 	h["SOUL.md"] = "of the agent again"
 	if a := absorb(t, s, h); len(a.SetAside) != 1 {
 		t.Fatalf("%+v", a)
@@ -314,7 +396,7 @@ func TestConcurrentAbsorbsAcceptAnEditOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if _, err := s.store.Absorb(t.Context(), account, agent, h); err != nil {
+			if _, err := s.store.Absorb(t.Context(), account, agent, workspace.SelfEditOn, h); err != nil {
 				t.Error(err)
 			}
 		})
@@ -400,7 +482,7 @@ func FuzzAbsorb(f *testing.F) {
 	f.Add("IDENTITY.md", "- Name:")
 	s := newEnv(f)
 	f.Fuzz(func(t *testing.T, path, content string) {
-		if _, err := s.store.Absorb(t.Context(), account, agent, home{path: content}); err != nil {
+		if _, err := s.store.Absorb(t.Context(), account, agent, workspace.SelfEditOn, home{path: content}); err != nil {
 			t.Fatal(err)
 		}
 		rules, err := s.Rules(t.Context(), account, agent)

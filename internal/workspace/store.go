@@ -19,6 +19,25 @@ import (
 type Store struct {
 	db     *database.DB
 	events *event.Log
+	quota  Quota // nil: no limit
+}
+
+// Quota limits what accounts store.
+type Quota interface {
+	// CheckStorage returns nil if the account may store so many bytes more.
+	// Faults: PlanLimit.
+	CheckStorage(ctx context.Context, q database.Reader, account identity.AccountID, more int64) error
+}
+
+// LimitStorage makes the versions of documents count against a quota. Call it before
+// anything else.
+func (s *Store) LimitStorage(q Quota) { s.quota = q }
+
+func (s *Store) checkQuota(ctx context.Context, tx *database.Tx, account identity.AccountID, more int) error {
+	if s.quota == nil {
+		return nil
+	}
+	return s.quota.CheckStorage(ctx, tx, account, int64(more))
 }
 
 // NewStore returns a Store.
@@ -68,7 +87,7 @@ func (s *Store) Rename(ctx context.Context, tx *database.Tx, actor identity.Acto
 
 // DeleteAgent deletes every version of an agent's documents.
 func (s *Store) DeleteAgent(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID) error {
-	for _, table := range []string{"documents", "home_documents", "document_refusals"} {
+	for _, table := range []string{"document_reviews", "documents", "home_documents", "document_refusals"} {
 		_, err := database.Exec(ctx, tx, `DELETE FROM `+table+` WHERE account_id = $1 AND agent_id = $2`, actor.AccountID, agent)
 		if err != nil {
 			return fmt.Errorf("delete %s of agent %s: %w", table, agent, err)
@@ -84,6 +103,7 @@ type change struct {
 	doc               Document
 	content           string
 	deleted, setAside bool
+	proposed          bool // a version that is set aside to wait for approval
 	restoredFrom      int64
 }
 
@@ -105,6 +125,9 @@ func (s *Store) edit(ctx context.Context, c change, expectedHash string) (Versio
 			return err
 		}
 		if err := checkExpectedHash(current, expectedHash); err != nil {
+			return err
+		}
+		if err := s.checkQuota(ctx, tx, c.actor.AccountID, len(c.content)); err != nil {
 			return err
 		}
 		v, err = s.replace(ctx, tx, current, c)
@@ -152,6 +175,8 @@ func (s *Store) write(ctx context.Context, tx *database.Tx, c change) (Version, 
 
 func eventKind(c change) string {
 	switch {
+	case c.proposed:
+		return "agent.edit_proposed"
 	case c.setAside:
 		return "agent.edit_set_aside"
 	case c.deleted:
@@ -194,14 +219,17 @@ func (s *Store) restore(ctx context.Context, actor identity.Actor, agent identit
 		if old.Deleted {
 			return fault.New(fault.Invalid, "Version %d of %s is its deletion. Restore an earlier version.", number, d)
 		}
-		current, err := currentVersion(ctx, tx, account, agent, d)
+		current, err := versionToRestoreOver(ctx, tx, account, agent, d)
 		if err != nil {
 			return err
 		}
-		if current.Deleted {
-			if err := checkNewRule(ctx, tx, account, agent, d); err != nil {
+		if old.Review == Pending {
+			if err := s.saveReview(ctx, tx, actor, agent, old, Approved); err != nil {
 				return err
 			}
+		}
+		if err := s.checkQuota(ctx, tx, account, len(old.Content)); err != nil {
+			return err
 		}
 		restored, err = s.replace(ctx, tx, current, change{actor: actor, agent: agent, doc: d, content: old.Content, restoredFrom: number})
 		return err

@@ -79,18 +79,28 @@ func (p *Process) prepare(spec runtime.Spec, files map[string][]byte) (err error
 	if p.dir, err = os.MkdirTemp("", "agento-gateway-"); err != nil {
 		return err
 	}
-	p.Home, p.SecretsPath = filepath.Join(p.dir, "home"), filepath.Join(p.dir, "secrets.json")
-	for _, set := range []map[string][]byte{spec.Files, files} {
-		for name, data := range set {
-			if err := writeFile(filepath.Join(p.Home, name), data); err != nil {
-				return err
-			}
-		}
+	p.Home, p.SecretsPath = filepath.Join(p.dir, "home"), filepath.Join(p.dir, "run", "secrets.json")
+	if err := os.Mkdir(filepath.Dir(p.SecretsPath), 0o700); err != nil {
+		return err
 	}
 	if p.Port, err = freePort(); err != nil {
 		return err
 	}
+	for name, data := range spec.Files {
+		if err := writeFile(filepath.Join(p.Home, name), []byte(p.placeholders().Replace(string(data)))); err != nil {
+			return err
+		}
+	}
+	for name, data := range files {
+		if err := writeFile(filepath.Join(p.Home, name), data); err != nil {
+			return err
+		}
+	}
 	return os.WriteFile(p.SecretsPath, spec.Secrets, 0o600)
+}
+
+func (p *Process) placeholders() *strings.Replacer {
+	return strings.NewReplacer(runtime.HomePath, p.Home, runtime.Port, strconv.Itoa(p.Port), runtime.SecretsPath, p.SecretsPath)
 }
 
 func writeFile(name string, data []byte) error {
@@ -104,7 +114,7 @@ func writeFile(name string, data []byte) error {
 // gateway ends or when the shell's standard input is closed, as happens when this
 // process ends.
 func (p *Process) start(command []string, spec runtime.Spec) error {
-	expand := strings.NewReplacer(runtime.HomePath, p.Home, runtime.Port, strconv.Itoa(p.Port), runtime.SecretsPath, p.SecretsPath)
+	expand := p.placeholders()
 	const guard = `exec 3<&0; (read -r _ <&3; kill -9 0) & "$@" </dev/null 3<&-; kill -9 0`
 	args := append([]string{"-c", guard, "gateway"}, command...)
 	for _, arg := range spec.Args {

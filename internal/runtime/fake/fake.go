@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,6 +73,8 @@ type agent struct {
 	owner   runtime.Owner   // guarded by mu
 	memory  int64           // guarded by mu
 	cpu     time.Duration   // guarded by mu
+	hung    bool            // guarded by mu
+	disk    runtime.Disk    // guarded by mu
 }
 
 // New returns a driver without agents.
@@ -186,6 +189,12 @@ func (d *Driver) Start(ctx context.Context, place runtime.Place, s runtime.Spec)
 }
 
 func (d *Driver) start(ctx context.Context, a *agent, place runtime.Place, s runtime.Spec) error {
+	a.mu.Lock()
+	disk := a.disk
+	a.mu.Unlock()
+	if disk.Exceeds(s.Limits) {
+		return fmt.Errorf("start %s: %w", s.ID, &runtime.DiskError{Used: disk})
+	}
 	d.mu.Lock()
 	delay := d.script.startDelay
 	err := d.script.failStart.next()
@@ -200,7 +209,7 @@ func (d *Driver) start(ctx context.Context, a *agent, place runtime.Place, s run
 	if err != nil {
 		return err
 	}
-	if err := d.writeFiles(s); err != nil {
+	if err := d.writeFiles(ctx, s); err != nil {
 		return fmt.Errorf("start %s: %w", s.ID, err)
 	}
 	g := newGateway(d, a, place, s)
@@ -219,17 +228,22 @@ func (d *Driver) start(ctx context.Context, a *agent, place runtime.Place, s run
 
 func lessOne(e exits) exits { return exits{left: e.left - 1, code: e.code} }
 
-func (d *Driver) writeFiles(s runtime.Spec) error {
-	h, err := d.openHome(s.ID)
+func (d *Driver) writeFiles(ctx context.Context, s runtime.Spec) error {
+	h, err := d.openHome(ctx, s.ID)
 	if err != nil {
 		return err
 	}
 	for name, data := range s.Files {
-		if err := h.WriteFile(name, data); err != nil {
+		if err := h.WriteFile(name, []byte(d.expand(s.ID, string(data)))); err != nil {
 			return errors.Join(err, h.Close())
 		}
 	}
 	return h.Close()
+}
+
+// expand replaces the placeholders of a spec.
+func (d *Driver) expand(id identity.AgentID, text string) string {
+	return strings.NewReplacer(runtime.HomePath, d.homeDir(id), runtime.Port, "1", runtime.SecretsPath, secretsPath, runtime.ServerAddr, serverAddr).Replace(text)
 }
 
 // Stop implements runtime.Driver. The gateway ends at once with exit code 0,
@@ -248,7 +262,7 @@ func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID,
 		return err
 	}
 	a.stop(0)
-	return nil
+	return home.Purge(ctx, d.trashDir(id))
 }
 
 func (a *agent) stop(code int) {
@@ -281,7 +295,10 @@ func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.Age
 	if a.gateway == nil || a.place != place {
 		return gone, nil
 	}
-	return a.gateway.state(a.memory, a.cpu), nil
+	s := a.gateway.state(a.memory, a.cpu, a.hung)
+	s.Disk = a.disk
+	s.OverDisk = s.Phase == runtime.Exited && a.disk.Exceeds(a.gateway.Spec.Limits)
+	return s, nil
 }
 
 // Watch implements runtime.Watcher.
@@ -324,15 +341,19 @@ func (d *Driver) Dial(ctx context.Context, place runtime.Place, id identity.Agen
 }
 
 // Home implements runtime.Driver.
-func (d *Driver) Home(_ context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
+func (d *Driver) Home(ctx context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
 	if err := d.addAgent(id).use(); err != nil {
 		return nil, fmt.Errorf("home of %s: %w", id, err)
 	}
-	return d.openHome(id)
+	return d.openHome(ctx, id)
 }
 
-func (d *Driver) openHome(id identity.AgentID) (*home.Dir, error) {
-	return home.Open(home.Settings{Dir: d.homeDir(id), Trash: filepath.Join(d.settings.Dir, ".trash")})
+func (d *Driver) openHome(ctx context.Context, id identity.AgentID) (*home.Dir, error) {
+	return home.Open(ctx, home.Settings{Dir: d.homeDir(id), Trash: d.trashDir(id)})
+}
+
+func (d *Driver) trashDir(id identity.AgentID) string {
+	return filepath.Join(d.settings.Dir, ".trash", string(id))
 }
 
 func (d *Driver) homeDir(id identity.AgentID) string {
@@ -353,10 +374,10 @@ func (d *Driver) PutSecrets(_ context.Context, place runtime.Place, id identity.
 }
 
 // Remove implements runtime.Driver.
-func (d *Driver) Remove(_ context.Context, _ runtime.Place, id identity.AgentID) error {
+func (d *Driver) Remove(ctx context.Context, _ runtime.Place, id identity.AgentID) error {
 	a := d.agent(id)
 	if a == nil {
-		return home.Purge(d.homeDir(id))
+		return d.purge(ctx, id)
 	}
 	a.op.Lock()
 	defer a.op.Unlock()
@@ -365,7 +386,11 @@ func (d *Driver) Remove(_ context.Context, _ runtime.Place, id identity.AgentID)
 	}
 	a.stop(137)
 	a.clear()
-	return home.Purge(d.homeDir(id))
+	return d.purge(ctx, id)
+}
+
+func (d *Driver) purge(ctx context.Context, id identity.AgentID) error {
+	return errors.Join(home.Purge(ctx, d.homeDir(id)), home.Purge(ctx, d.trashDir(id)))
 }
 
 // Quarantine implements runtime.Driver. It moves the home to ".quarantine" in

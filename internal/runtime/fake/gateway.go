@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,11 +28,12 @@ type Gateway struct {
 	agent  *agent
 	at     time.Time
 	conns  chan net.Conn
+	calls  chan net.Conn // to the server
 	done   chan struct{} // closed when the gateway ends
 	served chan struct{} // closed when the server has returned
 
 	mu      sync.Mutex
-	server  *http.Server // guarded by mu
+	http    *http.Server // guarded by mu
 	secrets []byte       // guarded by mu
 	code    int          // guarded by mu
 	oom     bool         // guarded by mu
@@ -42,7 +42,7 @@ type Gateway struct {
 func newGateway(d *Driver, a *agent, place runtime.Place, s runtime.Spec) *Gateway {
 	return &Gateway{
 		ID: s.ID, Place: place, Spec: s, driver: d, agent: a, at: time.Now().UTC(),
-		conns: make(chan net.Conn), done: make(chan struct{}), served: make(chan struct{}),
+		conns: make(chan net.Conn), calls: make(chan net.Conn), done: make(chan struct{}), served: make(chan struct{}),
 		secrets: slices.Clone(s.Secrets),
 	}
 }
@@ -51,7 +51,7 @@ func newGateway(d *Driver, a *agent, place runtime.Place, s runtime.Spec) *Gatew
 func (g *Gateway) serve(h http.Handler) {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	g.mu.Lock()
-	g.server = server
+	g.http = server
 	g.mu.Unlock()
 	go func() {
 		defer close(g.served)
@@ -103,8 +103,8 @@ func (g *Gateway) end(code int, oom bool) {
 	}
 	g.code, g.oom = code, oom
 	close(g.done)
-	if g.server != nil {
-		_ = g.server.Close() // breaks open connections; the error does not matter
+	if g.http != nil {
+		_ = g.http.Close() // breaks open connections; the error does not matter
 	}
 }
 
@@ -117,16 +117,20 @@ func (g *Gateway) ended() bool {
 	}
 }
 
-func (g *Gateway) state(memory int64, cpu time.Duration) runtime.State {
+func (g *Gateway) state(memory int64, cpu time.Duration, hung bool) runtime.State {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended() {
 		return runtime.State{Phase: runtime.Exited, ExitCode: g.code, OOMKilled: g.oom}
 	}
-	return runtime.State{
+	s := runtime.State{
 		Phase: runtime.Running, ExitCode: -1, StartedAt: g.at, MemoryBytes: memory,
-		MemoryLimit: g.Spec.Limits.MemoryBytes, CPU: cpu, Processes: 1,
+		MemoryLimit: g.Spec.Limits.MemoryBytes, CPU: cpu, Processes: 1, LoggedAt: time.Now(),
 	}
+	if hung {
+		s.LoggedAt = g.at
+	}
+	return s
 }
 
 // Print adds a line to the agent's log.
@@ -155,7 +159,7 @@ func (g *Gateway) Args() []string {
 }
 
 func (g *Gateway) expand(text string) string {
-	return strings.NewReplacer(runtime.HomePath, g.HomeDir(), runtime.Port, "1", runtime.SecretsPath, secretsPath).Replace(text)
+	return g.driver.expand(g.ID, text)
 }
 
 // HomeDir returns the directory of the agent's home.

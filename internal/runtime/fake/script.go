@@ -80,6 +80,25 @@ func (d *Driver) SetUsage(id identity.AgentID, memoryBytes int64, cpu time.Durat
 	a.memory, a.cpu = memoryBytes, cpu
 }
 
+// SetDisk sets what the files of an agent use. Its gateway ends if that exceeds its limits.
+func (d *Driver) SetDisk(id identity.AgentID, used runtime.Disk) {
+	a := d.addAgent(id)
+	a.mu.Lock()
+	a.disk = used
+	a.mu.Unlock()
+	if g := d.Gateway(id); g != nil && used.Exceeds(g.Spec.Limits) {
+		d.Kill(id, 137)
+	}
+}
+
+// Hang makes the gateways of an agent do nothing, or do something again: they write no log.
+func (d *Driver) Hang(id identity.AgentID, hung bool) {
+	a := d.addAgent(id)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hung = hung
+}
+
 // SetOwner sets whose an agent is; it is the driver's own until then.
 func (d *Driver) SetOwner(id identity.AgentID, owner runtime.Owner) {
 	a := d.addAgent(id)

@@ -4,6 +4,7 @@
 package home
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -39,14 +40,15 @@ type Settings struct {
 
 // Dir is an open home. It implements runtime.Home.
 type Dir struct {
+	ctx   context.Context // of Open: it bounds all that the caller does with the home
 	root  *os.Root
 	trash string
 	owner Owner
 }
 
 // Open opens a home. It creates one that does not exist. The agent must not be able
-// to replace Dir itself.
-func Open(s Settings) (*Dir, error) {
+// to replace Dir itself. When ctx ends, the methods of the home fail with its error.
+func Open(ctx context.Context, s Settings) (*Dir, error) {
 	err := os.Mkdir(s.Dir, 0o700)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("create home: %w", err)
@@ -56,7 +58,7 @@ func Open(s Settings) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open home: %w", err)
 	}
-	d := &Dir{root: root, trash: s.Trash, owner: s.Owner}
+	d := &Dir{ctx: ctx, root: root, trash: s.Trash, owner: s.Owner}
 	if created {
 		err = d.chown(".")
 	}
@@ -72,6 +74,9 @@ func (d *Dir) Close() error { return d.root.Close() }
 
 // ReadFile implements runtime.Home. It fails for anything but a regular file.
 func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
+	if err := d.ctx.Err(); err != nil {
+		return nil, err
+	}
 	if err := d.checkRegular(d.root.Stat(name)); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
@@ -110,6 +115,9 @@ func (*Dir) checkRegular(st fs.FileInfo, err error) error {
 // the name of the file, or something that is no directory of the home where one should be.
 // Otherwise the agent could make itself unstartable.
 func (d *Dir) WriteFile(name string, data []byte) error {
+	if err := d.ctx.Err(); err != nil {
+		return err
+	}
 	name = path.Clean(name)
 	dir, base := path.Split(name)
 	if err := d.makeAll(path.Clean("./" + dir)); err != nil {
@@ -218,6 +226,9 @@ func (d *Dir) chown(name string) error {
 // ReadDir implements runtime.Home. It returns ErrTooLarge for a directory of more
 // than 100,000 entries.
 func (d *Dir) ReadDir(name string) ([]runtime.Entry, error) {
+	if err := d.ctx.Err(); err != nil {
+		return nil, err
+	}
 	st, err := d.root.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -241,12 +252,15 @@ func (d *Dir) ReadDir(name string) ([]runtime.Entry, error) {
 		return nil, fmt.Errorf("list %s: %w", name, runtime.ErrTooLarge)
 	}
 	slices.Sort(names)
-	return d.entries(name, names), nil
+	return d.entries(name, names), d.ctx.Err()
 }
 
 func (d *Dir) entries(dir string, names []string) []runtime.Entry {
 	out := make([]runtime.Entry, 0, len(names))
 	for _, n := range names {
+		if d.ctx.Err() != nil {
+			break
+		}
 		st, err := d.root.Lstat(path.Join(dir, n))
 		if err != nil {
 			continue // the agent has deleted it meanwhile
@@ -256,9 +270,13 @@ func (d *Dir) entries(dir string, names []string) []runtime.Entry {
 	return out
 }
 
-// RemoveAll implements runtime.Home. A directory disappears for the agent in one
-// step, however long its deletion takes.
+// RemoveAll implements runtime.Home. A directory that is not empty goes to the trash,
+// where whoever has it as working directory can still add to it: only the owner of the
+// trash, who knows when the gateway has ended, can purge it.
 func (d *Dir) RemoveAll(name string) error {
+	if err := d.ctx.Err(); err != nil {
+		return err
+	}
 	name = path.Clean(name)
 	st, err := d.root.Lstat(name)
 	switch {
@@ -271,35 +289,33 @@ func (d *Dir) RemoveAll(name string) error {
 	case !st.IsDir():
 		return ignoreMissing(d.root.Remove(name))
 	}
-	discarded, err := d.discard(name)
-	if err != nil {
+	if err := ignoreMissing(d.root.Remove(name)); err == nil {
+		return nil // it was empty
+	}
+	if err := d.discard(name); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	return Purge(discarded)
+	return nil
 }
 
-// discard moves a directory from the home to the trash and returns its new path.
-func (d *Dir) discard(name string) (string, error) {
+// discard moves a directory from the home to the trash.
+func (d *Dir) discard(name string) error {
 	if err := os.MkdirAll(d.trash, 0o700); err != nil {
-		return "", err
+		return err
 	}
 	trash, err := os.Open(d.trash)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer func() { _ = trash.Close() }()
 	parent, err := d.root.OpenFile(path.Dir(name), os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer func() { _ = parent.Close() }()
 	// A directory cannot be moved if its owner may not write to it.
 	_ = d.root.Chmod(name, 0o700)
-	to := rand.Text()
-	if err := unix.Renameat(int(parent.Fd()), path.Base(name), int(trash.Fd()), to); err != nil {
-		return "", err
-	}
-	return path.Join(d.trash, to), nil
+	return unix.Renameat(int(parent.Fd()), path.Base(name), int(trash.Fd()), rand.Text())
 }
 
 func ignoreMissing(err error) error {

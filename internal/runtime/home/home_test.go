@@ -1,13 +1,17 @@
 package home_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,7 +22,7 @@ func open(t *testing.T) (h *home.Dir, dir string) {
 	t.Helper()
 	base := t.TempDir()
 	dir = filepath.Join(base, "home")
-	h, err := home.Open(home.Settings{Dir: dir, Trash: filepath.Join(base, "trash")})
+	h, err := home.Open(t.Context(), home.Settings{Dir: dir, Trash: filepath.Join(base, "trash")})
 	must(t, err)
 	t.Cleanup(func() { _ = h.Close() })
 	return h, dir
@@ -72,9 +76,59 @@ func TestRemoveAllDeletesUnreadableDirectories(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(dir, "a")); err == nil {
 		t.Error("the directory still exists")
 	}
-	trash, err := os.ReadDir(filepath.Join(filepath.Dir(dir), "trash"))
-	if err != nil || len(trash) != 0 {
-		t.Errorf("trash: %v %v", trash, err)
+	must(t, home.Purge(t.Context(), filepath.Join(filepath.Dir(dir), "trash")))
+}
+
+// TestRemoveAllOfADirectoryThatIsInUse: whoever is in it goes on adding files.
+func TestRemoveAllOfADirectoryThatIsInUse(t *testing.T) {
+	h, dir := open(t)
+	trash := filepath.Join(filepath.Dir(dir), "trash")
+	must(t, os.Mkdir(filepath.Join(dir, "rules"), 0o700))
+	cmd := exec.Command("/bin/sh", "-c", "echo; i=0; while :; do i=$((i+1)); mkdir -p d$i/e; : >d$i/f; done")
+	cmd.Dir = filepath.Join(dir, "rules")
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	_, err = out.Read(make([]byte, 1))
+	must(t, err)
+	for {
+		if entries, err := os.ReadDir(cmd.Dir); err == nil && len(entries) > 100 {
+			break
+		}
+	}
+	must(t, h.RemoveAll("rules"))
+	if _, err := os.Lstat(cmd.Dir); err == nil {
+		t.Error("the directory still exists")
+	}
+	done, err := home.PurgeSome(t.Context(), trash, 50) // with a budget it ends
+	if err != nil || done {
+		t.Errorf("done %v, %v", done, err)
+	}
+	limited, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := home.Purge(limited, trash); err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, syscall.ENOTEMPTY) {
+		t.Error(err)
+	}
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	must(t, home.Purge(t.Context(), trash))
+}
+
+// TestHomeEndsWithItsContext: all methods fail then.
+func TestHomeEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	h, err := home.Open(ctx, home.Settings{Dir: filepath.Join(t.TempDir(), "home"), Trash: t.TempDir()})
+	must(t, err)
+	t.Cleanup(func() { _ = h.Close() })
+	must(t, h.WriteFile("a", nil))
+	cancel()
+	_, readErr := h.ReadFile("a", 10)
+	_, listErr := h.ReadDir(".")
+	for _, err := range []error{h.WriteFile("a", nil), readErr, listErr, h.RemoveAll("a")} {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("after the end of its context: %v", err)
+		}
 	}
 }
 
@@ -94,8 +148,8 @@ func TestPurgeDeletesDeepTreesAndFollowsNoLinks(t *testing.T) {
 	}
 	must(t, os.Chmod(deep, 0))
 	limitOpenFiles(t)
-	must(t, home.Purge(dir))
-	must(t, home.Purge(dir))
+	must(t, home.Purge(t.Context(), dir))
+	must(t, home.Purge(t.Context(), dir))
 	if _, err := os.Lstat(dir); err == nil {
 		t.Error("the tree still exists")
 	}
@@ -125,7 +179,7 @@ func TestNewDirectoriesAreNeverOwnedByTheServer(t *testing.T) {
 		owner = home.Owner{} // only root can change owners: test only that it works
 	}
 	dir := filepath.Join(t.TempDir(), "home")
-	h, err := home.Open(home.Settings{Dir: dir, Owner: owner})
+	h, err := home.Open(t.Context(), home.Settings{Dir: dir, Owner: owner})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +219,7 @@ func TestSizeIsBounded(t *testing.T) {
 	must(t, h.WriteFile("c", make([]byte, 500)))
 	must(t, os.Symlink("/usr", filepath.Join(dir, "usr")))
 	must(t, os.Symlink("/", filepath.Join(dir, "a", "root")))
-	if bytes, complete := home.Size(dir); bytes != 1500+4+1 || !complete {
+	if bytes, complete := home.Size(t.Context(), dir); bytes != 1500+4+1 || !complete {
 		t.Errorf("%d bytes, complete %v", bytes, complete)
 	}
 	deep := dir
@@ -173,10 +227,10 @@ func TestSizeIsBounded(t *testing.T) {
 		deep = filepath.Join(deep, "d")
 	}
 	must(t, os.MkdirAll(deep, 0o700))
-	if _, complete := home.Size(dir); complete {
+	if _, complete := home.Size(t.Context(), dir); complete {
 		t.Error("a tree that is too deep is complete")
 	}
-	if _, complete := home.Size(filepath.Join(dir, "none")); complete {
+	if _, complete := home.Size(t.Context(), filepath.Join(dir, "none")); complete {
 		t.Error("a missing directory is complete")
 	}
 }

@@ -18,6 +18,8 @@ type cgroup interface {
 	kind() string
 	// reason returns why there are no control groups; empty if there are.
 	reason() string
+	// limitsCPU reports whether a group limits CPU time.
+	limitsCPU(dirs []string) bool
 	// create makes an empty group with limits and returns its directories. A group
 	// of the same agent that exists is replaced; it must be empty.
 	create(id identity.AgentID, limits runtime.Limits) (dirs []string, err error)
@@ -66,6 +68,7 @@ type noCgroup struct{ cause string }
 func (noCgroup) kind() string     { return "watch" }
 func (c noCgroup) reason() string { return c.cause }
 
+func (noCgroup) limitsCPU([]string) bool                                   { return false }
 func (noCgroup) create(identity.AgentID, runtime.Limits) ([]string, error) { return nil, nil }
 func (noCgroup) find(_ identity.AgentID, recorded []string) []string       { return recorded }
 func (noCgroup) ids() []identity.AgentID                                   { return nil }

@@ -53,7 +53,7 @@ func chooseCgroup(mounts map[string]cgroupMount, name string) cgroup {
 // tryCgroup creates a group, moves a process into it and removes it.
 func tryCgroup(c cgroup) error {
 	id := identity.AgentID(".probe-" + rand.Text())
-	dirs, err := c.create(id, runtime.Limits{MemoryBytes: 1 << 30, Processes: 100})
+	dirs, err := c.create(id, runtime.Limits{MemoryBytes: 1 << 30, Processes: 100, CPUs: 1})
 	if err == nil {
 		err = tryJoining(dirs)
 	}
@@ -76,8 +76,8 @@ func tryJoining(dirs []string) error {
 type groupDirs struct{ parents []string }
 
 // create makes the directories of a group. prepare is called for each parent, and
-// limit for each new directory.
-func (g groupDirs) create(id identity.AgentID, prepare, limit func(dir string) error) (dirs []string, err error) {
+// limit, for the limits that v1 and v2 have differently, for each new directory.
+func (g groupDirs) create(id identity.AgentID, limits runtime.Limits, prepare, limit func(dir string) error) (dirs []string, err error) {
 	for _, parent := range g.parents {
 		dir := filepath.Join(parent, string(id))
 		err := createGroup(parent, dir, prepare)
@@ -88,6 +88,7 @@ func (g groupDirs) create(id identity.AgentID, prepare, limit func(dir string) e
 			err = createGroup(parent, dir, prepare) // remove has just deleted the empty parent
 		}
 		if err == nil {
+			limitCPU(dir, limits)
 			err = limit(dir)
 		}
 		if err != nil {
@@ -105,6 +106,7 @@ func createGroup(parent, dir string, prepare func(parent string) error) error {
 	if err := prepare(parent); err != nil {
 		return err
 	}
+	limitParentCPU(parent)
 	// A new directory, so that the counters begin at zero.
 	if err := removeGroup(dir); err != nil {
 		return err
@@ -130,6 +132,10 @@ func (g groupDirs) ids() []identity.AgentID {
 }
 
 func (groupDirs) reason() string { return "" }
+
+func (groupDirs) limitsCPU(dirs []string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool { _, ok := readCores(dir); return ok })
+}
 
 func (groupDirs) pids(dirs []string) []int {
 	var pids []int

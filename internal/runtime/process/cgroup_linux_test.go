@@ -31,6 +31,7 @@ func TestCgroupConformance(t *testing.T) {
 		"usage is measured":                 testCgroupUsage,
 		"over the memory limit is OOM":      testCgroupMemoryLimit,
 		"the process limit stops forks":     testCgroupProcessLimit,
+		"CPU time is limited":               testCgroupCPULimit,
 		"forbidForks stops forks":           testCgroupForbidForks,
 		"a new group counts from zero":      testCgroupReplaced,
 		"remove waits for the last process": testCgroupRemoveWaits,
@@ -406,4 +407,59 @@ func TestCgroupMounts(t *testing.T) {
 	if got := readText(t, base, "unified/system.slice/name/cgroup.subtree_control"); got != "+cpu" {
 		t.Errorf("the controllers were not passed on: %q", got)
 	}
+}
+
+// testCgroupCPULimit: an agent has a limit of its own, and all agents together leave the
+// server a part.
+func testCgroupCPULimit(t *testing.T, c cgroup, id identity.AgentID) {
+	dirs := newGroup(t, c, id, runtime.Limits{CPUs: 0.1, CPUWeight: 50})
+	if !c.limitsCPU(dirs) {
+		t.Skip("no cpu controller")
+	}
+	var dir string
+	for _, d := range dirs {
+		if n, ok := readCores(d); ok {
+			dir = d
+			if n != 0.1 {
+				t.Errorf("the agent may use %v cores", n)
+			}
+		}
+	}
+	available := availableCores(filepath.Dir(filepath.Dir(dir)))
+	if n, ok := readCores(filepath.Dir(dir)); !ok || n < 0.89*available || n > 0.91*available {
+		t.Errorf("all agents may use %v of %v cores", n, available)
+	}
+	weight, _ := os.ReadFile(filepath.Join(dir, "cpu.weight"))
+	shares, _ := os.ReadFile(filepath.Join(dir, "cpu.shares"))
+	if got := strings.TrimSpace(string(weight) + string(shares)); got != "50" && got != "512" {
+		t.Errorf("weight %q", got)
+	}
+	joinGroup(t, dirs, "while :; do :; done & while :; do :; done")
+	for deadline := time.Now().Add(30 * time.Second); readCounters(dir, "cpu.stat")["nr_throttled"] < 3; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it is not throttled: %v", readCounters(dir, "cpu.stat"))
+		}
+	}
+	// More than the parent has is as much as it has.
+	if n, ok := readCores(newCPUGroup(t, c, runtime.Limits{CPUs: 1e6})); !ok || n > 0.91*available {
+		t.Errorf("another agent may use %v cores", n)
+	}
+}
+
+// newCPUGroup returns the directory of a new group in the hierarchy of the cpu controller.
+func newCPUGroup(t *testing.T, c cgroup, limits runtime.Limits) string {
+	t.Helper()
+	dirs := newGroup(t, c, "agent-2", limits)
+	t.Cleanup(func() {
+		if err := c.remove(dirs); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, dir := range dirs {
+		if fileExists(dir, "cpu.max") || fileExists(dir, "cpu.cfs_quota_us") {
+			return dir
+		}
+	}
+	t.Fatal("no cpu controller")
+	return ""
 }

@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,9 +18,14 @@ type cgroupV1 struct{ groupDirs }
 // so that agents stay within the limits of the server itself.
 func newCgroupV1(mounts map[string]cgroupMount, name string) cgroupV1 {
 	var c cgroupV1
-	for _, controller := range []string{"memory", "pids", "cpuacct"} {
-		if m, ok := mounts[controller]; ok {
-			c.parents = append(c.parents, filepath.Join(m.ownGroup(), name))
+	for _, controller := range []string{"memory", "pids", "cpuacct", "cpu"} {
+		m, ok := mounts[controller]
+		if !ok {
+			continue
+		}
+		// Some controllers are mounted together.
+		if parent := filepath.Join(m.ownGroup(), name); !slices.Contains(c.parents, parent) {
+			c.parents = append(c.parents, parent)
 		}
 	}
 	return c
@@ -28,7 +34,7 @@ func newCgroupV1(mounts map[string]cgroupMount, name string) cgroupV1 {
 func (cgroupV1) kind() string { return "cgroup v1" }
 
 func (c cgroupV1) create(id identity.AgentID, limits runtime.Limits) ([]string, error) {
-	return c.groupDirs.create(id,
+	return c.groupDirs.create(id, limits,
 		func(string) error { return nil }, // controllers need not be passed on
 		func(dir string) error { return c.setLimits(dir, limits) })
 }

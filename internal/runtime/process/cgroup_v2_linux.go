@@ -47,7 +47,7 @@ func passOnControllers(dir string) error {
 func (cgroupV2) kind() string { return "cgroup v2" }
 
 func (c cgroupV2) create(id identity.AgentID, limits runtime.Limits) ([]string, error) {
-	return c.groupDirs.create(id, passOnControllers, func(dir string) error { return c.setLimits(dir, limits) })
+	return c.groupDirs.create(id, limits, passOnControllers, func(dir string) error { return c.setLimits(dir, limits) })
 }
 
 func (cgroupV2) setLimits(dir string, limits runtime.Limits) error {

@@ -1,9 +1,12 @@
 package process
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -46,7 +49,40 @@ func (Flags) Check() []runtime.Check {
 		sandbox,
 		newCheck("limits", limits, "agents have no memory limit", noLimits,
 			"run as root, or delegate a cgroup to the server's user"),
+		newCheck("CPU limits", limits, "an agent can use all processors, and slow down the others and the server", d.noCPULimits(),
+			"run as root, or delegate a cgroup with the cpu controller to the server's user"),
+		newCheck("/tmp limit", "each agent has its own", "an agent can use half of the machine's memory in /tmp and in /dev/shm", d.noTempLimit(),
+			"install bubblewrap 0.7 or later"),
 	}
+}
+
+// noCPULimits returns why the CPU time of agents is not limited; empty: it is.
+func (d *Driver) noCPULimits() string {
+	if reason := d.cgroup.reason(); reason != "" {
+		return reason
+	}
+	id := identity.AgentID(".probe-" + rand.Text())
+	dirs, err := d.cgroup.create(id, runtime.Limits{CPUs: 1})
+	limited := err == nil && d.cgroup.limitsCPU(dirs)
+	if err := errors.Join(err, d.cgroup.remove(d.cgroup.find(id, dirs))); err != nil {
+		return err.Error()
+	}
+	if !limited {
+		return "the control group has no cpu controller"
+	}
+	return ""
+}
+
+// noTempLimit returns why the temporary files of agents are not limited; empty: they are.
+func (d *Driver) noTempLimit() string {
+	b, err := d.probe()
+	switch {
+	case err != nil:
+		return err.Error()
+	case b.tempBytes == 0:
+		return "bubblewrap has no option --size"
+	}
+	return ""
 }
 
 // newCheck returns what is used, or, if there is a reason that it cannot be used,

@@ -233,7 +233,7 @@ func TestAsUnprivilegedUser(t *testing.T) {
 	must(t, os.Mkdir(temp, 0o755))
 	must(t, os.Chown(temp, nobody, nobody))
 
-	cmd := exec.Command(program, "-test.run", "^Test(Cgroup|Contract|DialRejects|Logs|MemoryLimit|NoSecret|ProcessLimit|RemoveDeletes|RemoveDuring|Ownership|HomeDescriptor|Quarantine|Sandbox|ServerKilled|ShimKilled|StalePid|Isolation|Inherited|Unsandboxed)", "-test.v")
+	cmd := exec.Command(program, "-test.run", "^Test(Cgroup|Contract|DialEnters|AgentReaches|Network|Logs|MemoryLimit|NoSecret|ProcessLimit|RemoveDeletes|RemoveDuring|Ownership|HomeDescriptor|Quarantine|Sandbox|ServerKilled|ShimKilled|StalePid|Isolation|Inherited|Unsandboxed|Examine)", "-test.v")
 	cmd.Dir = temp
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + temp, "HOME=" + temp}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

@@ -5,14 +5,13 @@ package process
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"sync"
+	"sync/atomic"
 
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
@@ -27,12 +26,16 @@ type Driver struct {
 	cgroup    cgroup
 	secrets   secretStore
 	users     userRange
-	ports     *portAllocator
+	assignMu  sync.Mutex // serialises assignUser
+	sockets   socketPool
+
+	hasDiscarded atomic.Bool // there may be something for purgeDiscarded
 
 	mu         sync.Mutex
 	locks      map[identity.AgentID]*agentLock  // guarded by mu
 	logs       map[identity.AgentID]*gatewayLog // guarded by mu
 	reported   map[string]bool                  // the strangers that were logged, by nonce; guarded by mu
+	disks      map[identity.AgentID]diskUse     // guarded by mu
 	supervised map[identity.AgentID]bool        // the agents that Run maintains; guarded by mu
 	children   map[int]bool                     // our child processes not yet reaped; guarded by mu
 }
@@ -44,9 +47,9 @@ func New(s Settings) (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{
-		settings: s, users: findUserRange(), ports: newPortAllocator(s.PortFrom, s.PortTo),
+		settings: s, users: findUserRange(),
 		locks: map[identity.AgentID]*agentLock{}, logs: map[identity.AgentID]*gatewayLog{},
-		supervised: map[identity.AgentID]bool{}, children: map[int]bool{}, reported: map[string]bool{},
+		disks: map[identity.AgentID]diskUse{}, supervised: map[identity.AgentID]bool{}, children: map[int]bool{}, reported: map[string]bool{},
 	}
 	if err := removeUnfinishedDirs(s.Dir); err != nil {
 		return nil, err
@@ -110,7 +113,7 @@ func (d *Driver) agent(id identity.AgentID) (agent, error) {
 		return agent{}, fmt.Errorf("not an agent id: %q", id)
 	}
 	dir := filepath.Join(d.settings.Dir, string(id))
-	return agent{id: id, installation: d.settings.Installation, dir: dir, home: filepath.Join(dir, "home"), owner: d.users.ownerOf(id)}, nil
+	return agent{id: id, installation: d.settings.Installation, dir: dir, home: filepath.Join(dir, "home"), owner: d.users.ownerOf(id, dir)}, nil
 }
 
 func (a agent) path(name string) string { return filepath.Join(a.dir, name) }
@@ -144,7 +147,7 @@ func (d *Driver) lock(id identity.AgentID) (unlock func()) {
 	}
 }
 
-// Place implements runtime.Driver. A place is a free port of the loopback address.
+// Place implements runtime.Driver.
 func (d *Driver) Place(ctx context.Context, s runtime.Spec) (runtime.Place, error) {
 	if _, err := d.agent(s.ID); err != nil {
 		return "", err
@@ -152,7 +155,7 @@ func (d *Driver) Place(ctx context.Context, s runtime.Spec) (runtime.Place, erro
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	return d.ports.allocate(s.ID)
+	return newPlace(), nil
 }
 
 // Inspect implements runtime.Driver.
@@ -180,7 +183,8 @@ func (d *Driver) state(a agent, rec record) runtime.State {
 	case rec.Nonce != "" && a.shimRan(rec):
 		code := a.exitCode(rec)
 		oom := rec.OOMKilled || mayBeKilled(code) && d.cgroup.oomKilled(rec.Groups)
-		return runtime.State{Phase: runtime.Exited, ExitCode: code, OOMKilled: oom}
+		use := d.disk(a.id)
+		return runtime.State{Phase: runtime.Exited, ExitCode: code, OOMKilled: oom, OverDisk: use.ended == rec.Nonce, Disk: use.used}
 	case rec.Nonce != "" && a.isLocked(): // the shim has not written its pid yet
 		return runtime.State{Phase: runtime.Running, ExitCode: -1, MemoryLimit: rec.MemoryLimit, StartedAt: rec.At}
 	}
@@ -194,52 +198,24 @@ func (d *Driver) runningState(a agent, rec record) runtime.State {
 		u = usageOf(d.processes(a, rec))
 	}
 	s.MemoryBytes, s.CPU, s.Processes = u.memory, u.cpu, u.processes
+	s.LoggedAt, s.Disk = a.loggedAt(), d.disk(a.id).used
 	return s
 }
 
-// Dial implements runtime.Driver.
-func (d *Driver) Dial(ctx context.Context, place runtime.Place, id identity.AgentID) (net.Conn, error) {
-	a, err := d.agent(id)
-	if err != nil {
-		return nil, err
-	}
-	rec, err := a.record()
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", id, err)
-	}
-	pid, alive := d.alive(a, rec)
-	if rec.Place != place || !alive || rec.isMoved(a) {
-		return nil, fmt.Errorf("dial %s: %w", id, runtime.ErrNotRunning)
-	}
-	port, err := portOf(place)
-	if err != nil {
-		return nil, err
-	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", id, err)
-	}
-	if err := d.ports.verifyListener(port, id, rec.Nonce, func() []int { return processTree(pid) }); err != nil {
-		return nil, errors.Join(fmt.Errorf("dial %s: %w", id, err), conn.Close())
-	}
-	return conn, nil
-}
-
 // Home implements runtime.Driver.
-func (d *Driver) Home(_ context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
+func (d *Driver) Home(ctx context.Context, _ runtime.Place, id identity.AgentID) (runtime.Home, error) {
 	a, err := d.agent(id)
 	if err != nil {
 		return nil, err
 	}
-	return a.openHome()
+	return a.openHome(ctx)
 }
 
-func (a agent) openHome() (*home.Dir, error) {
+func (a agent) openHome(ctx context.Context) (*home.Dir, error) {
 	if err := a.makeDir(); err != nil {
 		return nil, err
 	}
-	return home.Open(home.Settings{Dir: a.home, Trash: a.path("trash"), Owner: a.owner})
+	return home.Open(ctx, home.Settings{Dir: a.home, Trash: a.path("trash"), Owner: a.owner})
 }
 
 // PutSecrets implements runtime.Driver.
@@ -337,9 +313,6 @@ func (d *Driver) found(a agent, hasGroup bool) (runtime.Found, error) {
 		return found, nil
 	}
 	d.supervise(a.id, true)
-	if port, err := portOf(rec.Place); err == nil {
-		d.ports.reserve(port, a.id)
-	}
 	return found, nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	goruntime "runtime"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,18 +37,17 @@ func (d *Driver) Start(ctx context.Context, place runtime.Place, s runtime.Spec)
 	if err != nil {
 		return err
 	}
-	port, err := portOf(place)
-	if err != nil {
+	if err := checkPlace(place); err != nil {
 		return err
 	}
 	defer d.lock(a.id)()
-	if err := d.start(ctx, a, place, port, s); err != nil {
+	if err := d.start(ctx, a, place, s); err != nil {
 		return fmt.Errorf("start %s: %w", a.id, err)
 	}
 	return nil
 }
 
-func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port int, s runtime.Spec) error {
+func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, s runtime.Spec) error {
 	lock, err := d.lockForStart(ctx, a, place)
 	if err != nil || lock == nil {
 		return err
@@ -59,8 +57,14 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 	if err != nil {
 		return err
 	}
+	if a.owner, err = d.assignUser(a); err != nil {
+		return err
+	}
 	if os.Getuid() == 0 && a.owner.UID == 0 {
 		return errors.New("the agent would be root")
+	}
+	if err := errors.Join(d.discardDir(ctx, a.path("trash")), d.checkDisk(ctx, a, s.Limits)); err != nil {
+		return err
 	}
 	others, err := a.strangers()
 	if err != nil {
@@ -70,23 +74,23 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 	if err := d.checkStrangers(a, others); err != nil {
 		return err
 	}
-	if !isPortFree(port) {
-		return fmt.Errorf("port %d: %w", port, runtime.ErrPlaceTaken)
-	}
-	d.ports.reserve(port, a.id)
 	rec := record{
 		Place: place, Nonce: rand.Text(), At: time.Now().UTC(), Sandboxed: !b.off,
-		MemoryLimit: s.Limits.MemoryBytes, Installation: d.settings.Installation, Path: a.home, Strangers: others,
+		MemoryLimit: s.Limits.MemoryBytes, DiskLimit: s.Limits.DiskBytes, FileLimit: s.Limits.Files, Installation: d.settings.Installation, Path: a.home, Strangers: others,
 	}
 	if len(others) > 0 {
 		rec.Variant = identity.AgentID("~" + rec.Nonce[:8])
 	}
-	v := d.view(a, rec, port)
+	if rec.Ports, err = choosePorts(b); err != nil {
+		return err
+	}
+	v := d.view(a, rec)
 	env, err := v.environment(s.Env, d.searchPath())
 	if err != nil {
 		return err
 	}
-	if err := d.writeFiles(a, rec, b, s); err != nil {
+	s.Files = v.files(s.Files)
+	if err := d.writeFiles(ctx, a, rec, b, s); err != nil {
 		return err
 	}
 	if rec.Groups, err = d.cgroup.create(a.id+rec.Variant, s.Limits); err != nil {
@@ -101,7 +105,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, port i
 	d.supervise(a.id, true)
 	limit := strconv.FormatInt(d.shellProcessLimit(rec, b, s.Limits.Processes), 10)
 	gateway := append([]string{"/bin/sh", "-c", launcher, "agento-agent", limit}, d.settings.Command...)
-	return d.launch(a, rec, b, lock, env, append(gateway, v.args(s.Args)...))
+	return d.launch(ctx, a, rec, b, lock, env, append(gateway, v.args(s.Args)...))
 }
 
 // lockForStart locks the lock file of an agent whose gateway does not run. It
@@ -145,11 +149,11 @@ func (d *Driver) lockForStart(ctx context.Context, a agent, place runtime.Place)
 }
 
 // writeFiles writes the files that the gateway needs when it starts.
-func (d *Driver) writeFiles(a agent, rec record, b sandbox, s runtime.Spec) error {
-	if err := a.chownHome(); err != nil {
+func (d *Driver) writeFiles(ctx context.Context, a agent, rec record, b sandbox, s runtime.Spec) error {
+	if err := a.chownHome(ctx); err != nil {
 		return err
 	}
-	h, err := a.openHome()
+	h, err := a.openHome(ctx)
 	if err != nil {
 		return err
 	}
@@ -180,8 +184,8 @@ func (d *Driver) shellProcessLimit(rec record, b sandbox, limit int64) int64 {
 	return limit + overheadProcesses
 }
 
-// launch starts the shim and waits until it has written its pid.
-func (d *Driver) launch(a agent, rec record, b sandbox, lock *os.File, env []byte, gateway []string) error {
+// launch starts the shim, makes its network ready and waits until it has written its pid.
+func (d *Driver) launch(ctx context.Context, a agent, rec record, b sandbox, lock *os.File, env []byte, gateway []string) error {
 	environment, err := filledPipe(env)
 	if err != nil {
 		return err
@@ -204,14 +208,25 @@ func (d *Driver) launch(a agent, rec record, b sandbox, lock *os.File, env []byt
 	}
 	defer func() { _ = homeDir.Close() }()
 
-	gateway = b.wrap(a, d.settings, d.secrets.dirOf(a.id+rec.Variant), gateway)
+	released, release, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer func() { _, _ = released.Close(), release.Close() }() // without a "go", the shim ends
+
+	gateway, options, err := b.hideOptions(b.wrap(a, d.settings, d.secrets.dirOf(a.id+rec.Variant), gateway))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = options.Close() }()
 	args := append([]string{"-c", shim, shimName, a.dir, rec.Installation, rec.Nonce}, joinFiles(rec.Groups)...)
 	cmd := exec.Command("/bin/sh", append(append(args, "--"), gateway...)...)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	cmd.Dir = a.dir
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	cmd.ExtraFiles = []*os.File{lock, environment, filter, homeDir}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.ExtraFiles = []*os.File{lock, environment, filter, homeDir, released, options}
+	cmd.SysProcAttr = b.attributes()
+	cmd.SysProcAttr.Setsid = true
 	MarkCloseOnExec()
 
 	// mu is held until the child is recorded, so that reap finds it.
@@ -230,6 +245,14 @@ func (d *Driver) launch(a agent, rec record, b sandbox, lock *os.File, env []byt
 	}
 	pid := cmd.Process.Pid
 	if err := cmd.Process.Release(); err != nil {
+		return err
+	}
+	if !b.off {
+		if _, err := (namespace{shim: pid}).do(ctx, namespaceRequest{Configure: true}); err != nil {
+			return fmt.Errorf("prepare the network of the gateway: %w", err)
+		}
+	}
+	if _, err := release.WriteString("go\n"); err != nil {
 		return err
 	}
 	return d.awaitShim(a, rec, pid)
@@ -268,11 +291,12 @@ func (d *Driver) awaitShim(a agent, rec record, pid int) error {
 
 // view returns the paths that the gateway sees. In a sandbox they are the same for
 // every agent.
-func (d *Driver) view(a agent, rec record, port int) view {
+func (d *Driver) view(a agent, rec record) view {
+	port, server := rec.gatewayPort(), rec.serverPort()
 	if !d.settings.NoSandbox {
-		return view{home: sandboxHome, temp: "/tmp", secrets: sandboxSecrets + "/" + secretsName, port: port}
+		return view{home: sandboxHome, temp: "/tmp", secrets: sandboxSecrets + "/" + secretsName, port: port, server: server}
 	}
-	return view{home: a.home, temp: a.path("tmp"), secrets: d.secrets.dirOf(a.id+rec.Variant) + "/" + secretsName, port: port}
+	return view{home: a.home, temp: a.path("tmp"), secrets: d.secrets.dirOf(a.id+rec.Variant) + "/" + secretsName, port: port, server: server}
 }
 
 // pause waits. It returns ctx's error if ctx ends first.

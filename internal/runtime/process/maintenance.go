@@ -14,17 +14,20 @@ import (
 // that gateways run on.
 const maintenanceInterval = 2 * time.Second
 
-// Run rotates logs and tests the sandbox until ctx ends. Where the kernel does not
+// Run rotates logs, tests the sandbox, measures the files of agents and deletes what they
+// have left, until ctx ends. Where the kernel does not
 // enforce memory limits, it does so too. First it stops gateways without a sandbox.
 func (d *Driver) Run(ctx context.Context) error {
 	if err := d.stopUnsandboxed(ctx); err != nil && ctx.Err() == nil {
 		d.settings.Log.Error("stopping gateways that run without a sandbox failed", "error", err)
 	}
-	var probing sync.WaitGroup
-	defer probing.Wait()
+	var loops sync.WaitGroup
+	defer loops.Wait()
 	if !d.settings.NoSandbox {
-		probing.Go(func() { d.probeRegularly(ctx) })
+		loops.Go(func() { d.probeRegularly(ctx) })
 	}
+	loops.Go(func() { d.purgeRegularly(ctx) })
+	loops.Go(func() { d.measureRegularly(ctx) })
 	tick := time.NewTicker(maintenanceInterval)
 	defer tick.Stop()
 	for {
@@ -49,13 +52,7 @@ func (d *Driver) supervise(id identity.AgentID, on bool) {
 }
 
 func (d *Driver) maintainAll() {
-	d.mu.Lock()
-	ids := make([]identity.AgentID, 0, len(d.supervised))
-	for id := range d.supervised {
-		ids = append(ids, id)
-	}
-	d.mu.Unlock()
-	for _, id := range ids {
+	for _, id := range d.supervisedAgents() {
 		a, err := d.agent(id)
 		if err != nil {
 			continue

@@ -135,17 +135,16 @@ func processesWithHome(home string) []int {
 	})
 }
 
-// sandboxesWithHome lists the processes of bubblewrap and the shims that have a home on
-// their command line and the lock file open. Those of a directory that had this path
-// before have another lock file.
-func sandboxesWithHome(home, lock string) []int {
+// sandboxesWithLock lists the processes of bubblewrap and the shims that have a lock file
+// open. Those of a directory that had this path before have another lock file.
+func sandboxesWithLock(lock string) []int {
 	return findProcesses(func(pid int) bool {
 		data, err := os.ReadFile(procPath(pid, "cmdline"))
 		if err != nil {
 			return false
 		}
 		args := strings.Split(string(data), "\x00")
-		return slices.Contains(args, home) && (filepath.Base(args[0]) == "bwrap" || slices.Contains(args, shimName)) && holdsFile(pid, lock)
+		return (filepath.Base(args[0]) == "bwrap" || slices.Contains(args, shimName)) && holdsFile(pid, lock)
 	})
 }
 

@@ -115,8 +115,8 @@ func processesWithHome(home string) []int {
 	return pids
 }
 
-// sandboxesWithHome returns nothing: there are no sandboxes.
-func sandboxesWithHome(string, string) []int { return nil }
+// sandboxesWithLock returns nothing: there are no sandboxes.
+func sandboxesWithLock(string) []int { return nil }
 
 // holdsFile reports whether a process is known to have a file open.
 func holdsFile(int, string) bool { return false }
@@ -137,8 +137,6 @@ func usageOf(pids []int) usage {
 	return u
 }
 
-func listenerOf(int) (string, bool) { return "", false }
-
 func haveSocket([]int, string) bool { return true }
 
 // growPipe checks that a pipe has a capacity of n bytes.
@@ -152,3 +150,6 @@ func growPipe(_ *os.File, n int) error {
 func isMemory(string) bool { return false }
 
 func collapseHead(*os.File, int64) error { return errors.ErrUnsupported }
+
+// Memory returns 0: it is not known here how much there is.
+func (Flags) Memory() (int64, error) { return 0, nil }

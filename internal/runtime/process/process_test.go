@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +29,10 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+		return
+	}
+	if len(os.Args) > 2 && os.Args[1] == "call" {
+		makeCall(os.Args[2:])
 		return
 	}
 	runtimetest.Main(m.Run)
@@ -326,113 +329,11 @@ func TestShimKilledEndsTheSandbox(t *testing.T) {
 	if state := g.WaitExit(); state.Phase != runtime.Exited || state.ExitCode != -1 {
 		t.Errorf("without its shim: %+v", state)
 	}
-	if err := d.Start(t.Context(), g.Place, s); errors.Is(err, runtime.ErrPlaceTaken) {
-		g = runtimetest.StartAgain(t, d, s)
-	} else if err != nil {
+	if err := d.Start(t.Context(), g.Place, s); err != nil {
 		t.Fatal(err)
 	}
 	g.WaitReady()
 	if n := countShims(s.ID); n != 1 {
 		t.Errorf("%d shims", n)
 	}
-}
-
-func TestPlacesHaveDistinctPorts(t *testing.T) {
-	s := newSettings(t)
-	s.PortFrom, s.PortTo = freeRange(t, 3)
-	d := open(t, s)
-	seen := map[string]bool{}
-	var ids []identity.AgentID
-	for range 3 {
-		id := runtimetest.NewID()
-		place, err := d.Place(t.Context(), runtimetest.Spec(id))
-		if err != nil {
-			t.Fatal(err)
-		}
-		port, _, _ := strings.Cut(string(place), "/")
-		if seen[port] {
-			t.Errorf("port %s twice", port)
-		}
-		seen[port] = true
-		ids = append(ids, id)
-	}
-	if _, err := d.Place(t.Context(), runtimetest.Spec(runtimetest.NewID())); !errors.Is(err, runtime.ErrNoCapacity) {
-		t.Errorf("a fourth place with three ports: %v", err)
-	}
-	if err := d.Remove(t.Context(), "", ids[0]); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.Place(t.Context(), runtimetest.Spec(runtimetest.NewID())); err != nil {
-		t.Errorf("after a removal: %v", err)
-	}
-}
-
-// freeRange finds n consecutive free ports.
-func freeRange(t *testing.T, n int) (from, to int) {
-	t.Helper()
-	for from = 31000; from < 32000; from += n {
-		ok := true
-		for port := from; port < from+n; port++ {
-			l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
-			if err != nil {
-				ok = false
-				continue
-			}
-			_ = l.Close()
-		}
-		if ok {
-			return from, from + n - 1
-		}
-	}
-	t.Fatal("no free ports")
-	return 0, 0
-}
-
-func TestStartFailsAtUsedPort(t *testing.T) {
-	d := open(t, newSettings(t))
-	s := runtimetest.Spec(runtimetest.NewID())
-	place, err := d.Place(t.Context(), s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listen(t, place)()
-	if err := d.Start(t.Context(), place, s); !errors.Is(err, runtime.ErrPlaceTaken) {
-		t.Errorf("start at a used port: %v", err)
-	}
-}
-
-// Another process listens on the port of a gateway that is still starting.
-func TestDialRejectsAnotherListener(t *testing.T) {
-	if goruntime.GOOS != "linux" {
-		return
-	}
-	d := open(t, newSettings(t))
-	s := runtimetest.Spec(runtimetest.NewID())
-	s.Args = []string{"gateway", "-port", "0"}
-	place, err := d.Place(t.Context(), s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Start(t.Context(), place, s); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Remove(t.Context(), place, s.ID) })
-	defer listen(t, place)()
-	if conn, err := d.Dial(t.Context(), place, s.ID); err == nil {
-		_ = conn.Close()
-		t.Error("Dial connected to another process")
-	}
-	if err := d.Remove(t.Context(), place, s.ID); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func listen(t *testing.T, place runtime.Place) (stop func()) {
-	t.Helper()
-	port, _, _ := strings.Cut(string(place), "/")
-	l, err := net.Listen("tcp4", "127.0.0.1:"+port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func() { _ = l.Close() }
 }

@@ -29,8 +29,11 @@ type record struct {
 	Nonce       string        `json:"nonce"` // identifies this start; it is on the shim's command line
 	At          time.Time     `json:"at"`
 	MemoryLimit int64         `json:"memoryLimit,omitempty"`
+	DiskLimit   int64         `json:"diskLimit,omitempty"`
+	FileLimit   int64         `json:"fileLimit,omitempty"`
 	Groups      []string      `json:"groups,omitempty"` // directories of its control group
 	Sandboxed   bool          `json:"sandboxed,omitempty"`
+	Ports       ports         `json:"ports,omitzero"`      // of a gateway without a network of its own
 	OOMKilled   bool          `json:"oomKilled,omitempty"` // written before the control group is removed
 
 	Installation string     `json:"installation,omitempty"` // that has started it
@@ -243,6 +246,15 @@ func (a agent) openLog() (*os.File, error) {
 		return nil, err
 	}
 	return os.OpenFile(filepath.Join(a.path("log"), logName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+}
+
+// loggedAt returns when the gateway last wrote to its log.
+func (a agent) loggedAt() time.Time {
+	st, err := os.Stat(filepath.Join(a.path("log"), logName))
+	if err != nil {
+		return time.Time{}
+	}
+	return st.ModTime()
 }
 
 func fileExists(dir, file string) bool {

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,7 +35,8 @@ const (
 // user, bubblewrap uses a user namespace.
 type sandbox struct {
 	bwrap, setpriv string
-	filter         []byte // seccomp program that denies system calls; nil: none
+	filter         []byte // seccomp program: the system calls that agents may make
+	tempBytes      int64  // size of /tmp and of /dev/shm; 0: half of the machine's memory, because bubblewrap cannot limit it
 	off            bool   // gateways run without confinement, in development
 }
 
@@ -47,7 +50,10 @@ func probeSandbox(s Settings, users userRange) (sandbox, error) {
 	if goruntime.GOOS != "linux" {
 		return sandbox{}, &runtime.IsolationError{Missing: "bubblewrap needs Linux"}
 	}
-	b := sandbox{filter: seccompFilter()}
+	b := sandbox{filter: seccompFilter(), tempBytes: s.TempBytes}
+	if b.filter == nil {
+		return sandbox{}, &runtime.IsolationError{Missing: "there is no list of system calls for the architecture " + goruntime.GOARCH}
+	}
 	var err error
 	if b.bwrap, err = exec.LookPath(s.Bubblewrap); err != nil {
 		return sandbox{}, &runtime.IsolationError{Missing: "bubblewrap is not installed (package bubblewrap)"}
@@ -60,7 +66,12 @@ func probeSandbox(s Settings, users userRange) (sandbox, error) {
 			return sandbox{}, &runtime.IsolationError{Missing: "setpriv is not installed (package util-linux)"}
 		}
 	}
-	if err := b.test(s, users); err != nil {
+	err = b.test(s, users)
+	if old := (*sandboxError)(nil); errors.As(err, &old) && strings.Contains(old.output, "Unknown option --size") {
+		b.tempBytes = 0 // bubblewrap before 0.7
+		err = b.test(s, users)
+	}
+	if err != nil {
 		return sandbox{}, &runtime.IsolationError{Missing: s.missing(err), Cause: err}
 	}
 	return b, nil
@@ -90,6 +101,8 @@ func (s Settings) missing(err error) string {
 		return "the machine has no free memory"
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return "the server can open no further file"
+	case errors.As(err, new(*networkError)):
+		return "the machine cannot make a network for an agent (network namespaces with nf_tables)"
 	case said("agents cannot run"):
 		return "agents may not run the gateway's program"
 	}
@@ -114,9 +127,9 @@ func (b sandbox) test(s Settings, users userRange) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = home.Purge(dir) }()
-	a := agent{id: "probe", dir: dir, home: filepath.Join(dir, "home"), owner: users.ownerOf("probe")}
-	h, err := a.openHome()
+	defer func() { _ = home.Purge(context.Background(), dir) }()
+	a := agent{id: "probe", dir: dir, home: filepath.Join(dir, "home"), owner: users.ownerOf("probe", dir)}
+	h, err := a.openHome(context.Background())
 	if err != nil {
 		return err
 	}
@@ -124,9 +137,13 @@ func (b sandbox) test(s Settings, users userRange) error {
 	if err := b.prepare(a); err != nil {
 		return err
 	}
-	const script = `touch "$HOME/probe" || exit 1; [ -x "$1" ] || { echo "agents cannot run $1: everybody must be allowed to read it" >&2; exit 1; }`
+	const script = `read -r go && [ "$go" = go ] || exit 77; touch "$HOME/probe" || exit 1; [ -x "$1" ] || { echo "agents cannot run $1: everybody must be allowed to read it" >&2; exit 1; }`
 	inside := []string{"/usr/bin/env", "HOME=" + sandboxHome, "/bin/sh", "-c", script, "probe", s.Command[0]}
-	line := b.wrap(a, s, "", inside)
+	line, options, err := b.hideOptions(b.wrap(a, s, "", inside))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = options.Close() }()
 
 	ctx, cancel := context.WithTimeout(context.Background(), s.ProbeTimeout)
 	defer cancel()
@@ -142,17 +159,45 @@ func (b sandbox) test(s Settings, users userRange) error {
 		return err
 	}
 	defer func() { _ = filter.Close() }()
-	cmd.ExtraFiles = []*os.File{null, null, filter}
+	cmd.ExtraFiles = []*os.File{null, null, filter, null, null, options}
 	cmd.WaitDelay = time.Second // a child of the killed bubblewrap may hold the output
-	out, err := cmd.CombinedOutput()
+	cmd.SysProcAttr = b.attributes()
+	goruntime.LockOSThread() // bubblewrap ends with the thread that started it
+	defer goruntime.UnlockOSThread()
+	release, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	_, networkErr := namespace{shim: cmd.Process.Pid}.do(ctx, namespaceRequest{Configure: true})
+	if networkErr == nil {
+		_, _ = release.Write([]byte("go\n")) // fails if the program has failed, which Wait tells
+	}
+	_ = release.Close()
+	err = cmd.Wait()
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case networkErr != nil && (err == nil || cmd.ProcessState.ExitCode() == 77): // nothing else failed
+		return &networkError{networkErr}
 	case err != nil:
-		return &sandboxError{err: err, output: strings.TrimSpace(string(out))}
+		return &sandboxError{err: err, output: strings.TrimSpace(out.String())}
 	}
 	return nil
 }
+
+// networkError is a failure to make a network for an agent.
+type networkError struct{ err error }
+
+// Error implements error.
+func (e *networkError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *networkError) Unwrap() error { return e.err }
 
 // prepare writes the files that the sandbox needs besides the home.
 func (b sandbox) prepare(a agent) error {
@@ -170,6 +215,9 @@ func (b sandbox) prepare(a agent) error {
 	files := map[string]string{
 		"passwd": fmt.Sprintf("root:x:0:0:root:/:/bin/false\nagent:x:%d:%d:agent:%s:/bin/sh\n", uid, gid, sandboxHome),
 		"group":  fmt.Sprintf("root:x:0:\nagent:x:%d:\n", gid),
+		"hosts":  "127.0.0.1 localhost " + sandboxHost + "\n::1 localhost\n",
+		// One name server, at once again: the server answers every query.
+		"resolv.conf": "nameserver " + dnsHost + "\noptions timeout:5 attempts:2\n",
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
@@ -181,8 +229,8 @@ func (b sandbox) prepare(a agent) error {
 
 // etcFiles lists the files and directories of /etc that agents can see.
 var etcFiles = []string{
-	"alternatives", "ca-certificates", "ca-certificates.conf", "fonts", "gai.conf", "host.conf", "hosts", "ld.so.cache", "ld.so.conf",
-	"ld.so.conf.d", "localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "pki", "protocols", "resolv.conf", "services",
+	"alternatives", "ca-certificates", "ca-certificates.conf", "fonts", "gai.conf", "host.conf", "ld.so.cache", "ld.so.conf",
+	"ld.so.conf.d", "localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "pki", "protocols", "services",
 	"ssl", "terminfo", "timezone",
 }
 
@@ -201,20 +249,29 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 		"--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--new-session", "--hostname", sandboxHost,
 		"--clearenv", "--cap-drop", "ALL",
 	}
-	if b.filter != nil {
-		l.add("--seccomp", "5")
-	}
+	l.add("--seccomp", "5")
 	if b.setpriv == "" {
-		l.add("--unshare-user")
+		// The shim is root of its user namespace, so that the server can enter that; the
+		// agent is in one below, without any rights in the network namespace.
+		l.add("--unshare-user", "--uid", strconv.Itoa(os.Getuid()), "--gid", strconv.Itoa(os.Getgid()))
 	} else {
-		l.add("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
+		l.add("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")
 	}
 	l.bindSystem()
 	for _, name := range etcFiles {
 		l.add("--ro-bind-try", "/etc/"+name, "/etc/"+name)
 	}
-	l.add("--ro-bind", a.path("etc/passwd"), "/etc/passwd", "--ro-bind", a.path("etc/group"), "/etc/group")
-	l.add("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--perms", "1777", "--tmpfs", "/tmp")
+	for _, name := range []string{"passwd", "group", "hosts", "resolv.conf"} {
+		l.add("--ro-bind", a.path("etc/"+name), "/etc/"+name)
+	}
+	l.add("--proc", "/proc", "--dev", "/dev")
+	for _, dir := range []string{"/dev/shm", "/tmp"} {
+		if b.tempBytes > 0 {
+			l.add("--size", strconv.FormatInt(b.tempBytes, 10))
+		}
+		l.add("--perms", "1777", "--tmpfs", dir)
+	}
+	l.maskProc()
 	for _, path := range s.ReadOnly {
 		l.bind("--ro-bind", path, path)
 	}
@@ -225,11 +282,47 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 	if secrets != "" {
 		l.bind("--ro-bind", secrets, sandboxSecrets)
 	}
-	l.add("--remount-ro", "/", "--chdir", "/", "--")
+	// /dev is a memory file system of the agent's user, if the server is an ordinary one.
+	l.add("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--")
 	if b.setpriv != "" {
-		l.add(b.setpriv, fmt.Sprintf("--reuid=%d", a.owner.UID), fmt.Sprintf("--regid=%d", a.owner.GID), "--clear-groups", "--inh-caps=-setuid,-setgid")
+		l.add(b.setpriv, fmt.Sprintf("--reuid=%d", a.owner.UID), fmt.Sprintf("--regid=%d", a.owner.GID), "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
 	}
 	return append(l, command...)
+}
+
+// hideOptions moves bubblewrap's options out of its command line, which agents see in
+// /proc/1/cmdline, into a pipe that bubblewrap reads as descriptor 8: they name the data
+// directory. The caller closes the pipe, which is empty if there is no sandbox.
+func (b sandbox) hideOptions(line []string) (short []string, options *os.File, err error) {
+	if b.off {
+		options, err = os.Open(os.DevNull)
+		return line, options, err
+	}
+	end := slices.Index(line, "--")
+	options, err = filledPipe([]byte(strings.Join(line[1:end], "\x00") + "\x00"))
+	return append([]string{line[0], "--args", "8"}, line[end:]...), options, err
+}
+
+// maskedProc are files and directories of /proc that are the same for the whole machine and
+// tell about the kernel, its command line, its devices, or what others do.
+var maskedProc = []string{
+	"acpi", "asound", "bootconfig", "cmdline", "config.gz", "driver", "interrupts", "iomem", "ioports", "kallsyms", "kcore", "key-users", "keys",
+	"kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "modules", "mtrr", "sched_debug", "schedstat", "scsi", "slabinfo", "softirqs",
+	"timer_list", "timer_stats", "vmallocinfo", "vmcore",
+}
+
+// maskProc makes the files of maskedProc empty for agents.
+func (l *commandLine) maskProc() {
+	for _, name := range maskedProc {
+		path := "/proc/" + name
+		switch st, err := os.Stat(path); {
+		case err != nil: // this kernel does not have it
+		case st.IsDir():
+			l.add("--perms", "0555", "--tmpfs", path, "--remount-ro", path)
+		default:
+			l.add("--dev-bind", os.DevNull, path)
+		}
+	}
 }
 
 // commandLine is a command line that is being built.

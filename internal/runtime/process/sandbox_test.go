@@ -3,7 +3,9 @@ package process_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -163,6 +165,7 @@ func ownerOf(t *testing.T, path string) string {
 func TestRemoveDeletesHostileHome(t *testing.T) {
 	settings := newSettings(t)
 	d := open(t, settings)
+	run(t, d)
 	g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
 	const deep = `mkdir deep; cd deep; for i in 1 2; do mkdir -p $(printf 'd/%.0s' $(seq 400)) && cd -P $(printf 'd/%.0s' $(seq 400)); done; touch leaf; chmod 0 leaf`
 	g.Ask("/sh", "do", deep)
@@ -179,5 +182,39 @@ func TestRemoveDeletesHostileHome(t *testing.T) {
 	}
 	if state := g.Inspect(); state.Phase != runtime.Gone {
 		t.Errorf("removed: %+v", state)
+	}
+	runtimetest.WaitUntil(t, "everything is deleted", func() bool { return len(discarded(t, settings)) == 0 })
+}
+
+// TestMemoryFileSystemsAreLimited: what an agent can write into memory has a size, also
+// without control groups.
+func TestMemoryFileSystemsAreLimited(t *testing.T) {
+	s := newSettings(t)
+	s.TempBytes = 8 << 20
+	g := runtimetest.Start(t, open(t, s), runtimetest.Spec(runtimetest.NewID()))
+	for _, dir := range []string{"/tmp", "/dev/shm"} {
+		out := g.Shell(`head -c 20000000 /dev/zero >%s/big; wc -c <%s/big; rm %s/big`, dir, dir, dir)
+		if !strings.Contains(out, "No space left") || !strings.Contains(out, strconv.Itoa(8<<20)) {
+			t.Errorf("%s: %s", dir, out)
+		}
+	}
+	if out := g.Shell("echo x >/dev/x; echo x >/run/x; echo ok >/dev/null && echo writable"); strings.Count(out, "Read-only")+strings.Count(out, "denied") != 2 || !strings.Contains(out, "writable") {
+		t.Error(out)
+	}
+}
+
+// TestOldBubblewrap: one without --size runs agents as before.
+func TestOldBubblewrap(t *testing.T) {
+	s := newSettings(t)
+	real, err := exec.LookPath("bwrap")
+	must(t, err)
+	s.Bubblewrap = filepath.Join(t.TempDir(), "bwrap")
+	must(t, os.WriteFile(s.Bubblewrap, []byte(`#!/bin/sh
+for a; do [ "$a" != --size ] || { echo "bwrap: Unknown option --size" >&2; exit 1; }; done
+exec `+real+` "$@"
+`), 0o755))
+	g := runtimetest.Start(t, open(t, s), runtimetest.Spec(runtimetest.NewID()))
+	if out := g.Shell("echo x >/tmp/x; cat /tmp/x"); out != "x\n" {
+		t.Error(out)
 	}
 }

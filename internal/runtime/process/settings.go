@@ -17,18 +17,18 @@ import (
 const (
 	defaultLogBytes = 8 << 20
 	defaultLogKeep  = 3
-	// The ports are below the usual range of ephemeral ports, which outgoing
-	// connections use, and below the node ports of Kubernetes.
-	defaultPortFrom = 20000
-	defaultPortTo   = 29999
+	// Source: npm and pip unpack most packages in less.
+	defaultTempBytes = 512 << 20
 )
 
-// Flags are the command line flags of this driver. It has none.
-type Flags struct{}
+// Flags are the command line flags of this driver.
+type Flags struct {
+	AgentTmp int64 `help:"Size limit of an agent's /tmp, and of its /dev/shm, in MiB. Both are in memory." default:"512"`
+}
 
 // Open returns a driver with the flags' settings.
-func (Flags) Open(s runtime.Settings) (runtime.Driver, error) {
-	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, NoSandbox: s.Development, Log: s.Log})
+func (f Flags) Open(s runtime.Settings) (runtime.Driver, error) {
+	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log})
 }
 
 // Settings of a Driver.
@@ -41,10 +41,9 @@ type Settings struct {
 	Bubblewrap   string        // the program that makes the sandbox; empty: bwrap on PATH
 	NoSandbox    bool          // gateways are ordinary processes of the server's user, which must not be root
 	NoGroups     bool          // do not use control groups
+	TempBytes    int64         // size of an agent's /tmp, and of its /dev/shm; 0: 512 MiB
 	LogMaxBytes  int64         // a longer log is rotated; 0: 8 MiB
 	LogKeep      int           // rotated logs that are kept; 0: 3
-	PortFrom     int           // first port for gateways; 0: 20000
-	PortTo       int           // last port for gateways; 0: 29999
 	ProbeTimeout time.Duration // how long a test of the sandbox may take; 0: 30 s
 	Log          *slog.Logger
 }
@@ -74,12 +73,11 @@ func (s *Settings) complete() (err error) {
 	if s.ReadOnly, err = resolveReadOnly(s.ReadOnly, s.Dir); err != nil {
 		return err
 	}
+	s.TempBytes = cmp.Or(s.TempBytes, defaultTempBytes)
 	s.LogMaxBytes = cmp.Or(s.LogMaxBytes, defaultLogBytes)
 	s.Bubblewrap = cmp.Or(s.Bubblewrap, "bwrap")
 	s.ProbeTimeout = cmp.Or(s.ProbeTimeout, defaultProbeTimeout)
 	s.LogKeep = cmp.Or(s.LogKeep, defaultLogKeep)
-	s.PortFrom = cmp.Or(s.PortFrom, defaultPortFrom)
-	s.PortTo = cmp.Or(s.PortTo, max(defaultPortTo, s.PortFrom))
 	return nil
 }
 

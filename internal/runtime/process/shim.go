@@ -19,13 +19,17 @@ import (
 // sends, so that the shim does not end before the gateway. It runs in the agent's
 // directory, so that its files are there when the directory is moved. Descriptor 6 is
 // the home, by which the shim of this directory is recognised; the gateway must not get
-// it, because it leads out of the sandbox. The first arguments are for process lists.
+// it, because it leads out of the sandbox. The shim has the network namespace of the
+// gateway. It waits until it reads "go" from descriptor 7, which the server writes when
+// the namespace is ready. The first arguments are for process lists.
 const shim = `
 nonce=$3; shift 3
 trap : HUP INT QUIT TERM
 fail() { echo "125 $nonce" >end; exit 125; }
 echo "$$ $nonce" >pid || fail
 while [ "$1" != -- ]; do echo $$ >"$1" || fail; shift; done; shift
+read -r go <&7 && [ "$go" = go ] || fail
+exec 7<&-
 (cd / && exec "$@") 6<&-
 echo "$? $nonce" >end
 `
@@ -58,20 +62,28 @@ var validName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // Shells refuse to set these, or treat them specially.
 var shellNames = []string{"BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID"}
 
-// view has the paths and the port as a gateway sees them.
+// view has the paths and the ports as a gateway sees them.
 type view struct {
 	home, temp, secrets string
-	port                int
+	port, server        int
 }
 
 func (v view) replacer() *strings.Replacer {
-	return strings.NewReplacer(runtime.HomePath, v.home, runtime.SecretsPath, v.secrets, runtime.Port, fmt.Sprint(v.port))
+	return strings.NewReplacer(runtime.HomePath, v.home, runtime.SecretsPath, v.secrets, runtime.Port, fmt.Sprint(v.port), runtime.ServerAddr, loopback(v.server))
 }
 
 func (v view) args(args []string) []string {
 	out := make([]string, len(args))
 	for i, arg := range args {
 		out[i] = v.replacer().Replace(arg)
+	}
+	return out
+}
+
+func (v view) files(files map[string][]byte) map[string][]byte {
+	out := make(map[string][]byte, len(files))
+	for name, data := range files {
+		out[name] = []byte(v.replacer().Replace(string(data)))
 	}
 	return out
 }

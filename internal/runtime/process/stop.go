@@ -14,7 +14,6 @@ import (
 
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
-	"agento.host/agento/internal/runtime/home"
 )
 
 // killTimeout is how long the kernel may take to end killed processes. Source: a
@@ -34,8 +33,13 @@ func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID,
 	if err != nil {
 		return fmt.Errorf("stop %s: %w", id, err)
 	}
-	defer d.lock(id)()
 	rec, err := a.record()
+	if err == nil && rec.Nonce == nonce { // before the lock, whoever holds that
+		d.cgroup.forbidForks(d.groups(a, rec))
+		d.kill(withoutShim(d.processes(a, rec), 0))
+	}
+	defer d.lock(id)()
+	rec, err = a.record()
 	if err == nil && rec.Nonce == nonce { // it was not started again meanwhile
 		err = d.cleanUp(ctx, a, rec)
 	}
@@ -136,7 +140,7 @@ func (d *Driver) Remove(ctx context.Context, _ runtime.Place, id identity.AgentI
 		d.settings.Log.WarnContext(ctx, "the home of a deleted agent is left alone: it belongs to another installation", "agent", id, "path", a.dir)
 		return nil
 	}
-	if err := d.discard(ctx, a, a.purge); err != nil {
+	if err := d.discard(ctx, a, func() error { return d.discardDir(ctx, a.dir) }); err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
 	return nil
@@ -181,34 +185,23 @@ func (d *Driver) discard(ctx context.Context, a agent, do func() error) error {
 		return err
 	}
 	d.supervise(a.id, false)
-	d.ports.release(a.id)
-	d.dropLog(a.id)
+	d.forget(a.id)
 	return nil
 }
 
-// purge deletes the directory of an agent.
-func (a agent) purge() error {
-	// The records are deleted last, so that List still finds an agent whose removal
-	// was interrupted, and the removal can be repeated.
-	if err := errors.Join(home.Purge(a.path("trash")), home.Purge(a.home), home.Purge(a.path("log"))); err != nil {
-		return err
-	}
-	return home.Purge(a.dir)
-}
-
-// dropLog drops the log of a removed agent. Its readers get EOF.
-func (d *Driver) dropLog(id identity.AgentID) {
+// forget drops the log of a removed agent, whose readers get EOF, and what is known of its
+// files.
+func (d *Driver) forget(id identity.AgentID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.logs, id)
+	delete(d.disks, id)
 }
 
-// cleanUp kills all processes of a gateway and removes its control group, secrets
-// and temporary files.
+// cleanUp kills all processes of a gateway and removes its control group, secrets,
+// temporary files and trash. Nothing comes before the kill that can fail or take long.
 func (d *Driver) cleanUp(ctx context.Context, a agent, rec record) error {
-	if err := d.saveOOM(a, rec); err != nil {
-		return err
-	}
+	oom := d.diedOfMemory(a, rec)
 	if err := d.killAll(ctx, a, rec); err != nil {
 		return err
 	}
@@ -216,23 +209,26 @@ func (d *Driver) cleanUp(ctx context.Context, a agent, rec record) error {
 		return err
 	}
 	d.supervise(a.id, false)
+	if oom { // the control group knows it, but is removed now
+		rec.OOMKilled = true
+		if err := a.saveRecord(rec); err != nil {
+			d.settings.Log.WarnContext(ctx, "recording that a gateway died of its memory limit failed", "agent", a.id, "error", err)
+		}
+	}
 	return errors.Join(
 		d.cgroup.remove(d.groups(a, rec)),
 		d.removeSecrets(a, rec),
-		home.Purge(a.path("tmp")),
-		home.Purge(a.path("etc")),
+		d.discardDir(ctx, a.path("tmp")),
+		os.RemoveAll(a.path("etc")),
+		d.discardDir(ctx, a.path("trash")),
 	)
 }
 
-// saveOOM records that the kernel killed the gateway because of its memory. The
-// control group knows it, but is removed soon.
-func (d *Driver) saveOOM(a agent, rec record) error {
+// diedOfMemory reports whether the kernel killed the gateway because of its memory, and
+// the record does not say so yet.
+func (d *Driver) diedOfMemory(a agent, rec record) bool {
 	_, alive := d.alive(a, rec)
-	if alive || rec.OOMKilled || rec.Nonce == "" || !mayBeKilled(a.exitCode(rec)) || !d.cgroup.oomKilled(rec.Groups) {
-		return nil
-	}
-	rec.OOMKilled = true
-	return a.saveRecord(rec)
+	return !alive && !rec.OOMKilled && rec.Nonce != "" && mayBeKilled(a.exitCode(rec)) && d.cgroup.oomKilled(rec.Groups)
 }
 
 // killAll kills every process of an agent and returns when none is left.
@@ -319,8 +315,8 @@ func (d *Driver) processes(a agent, rec record) []int {
 }
 
 // escapedProcesses finds processes of an agent that are no descendants of its shim any
-// more. It recognises them by the path of the home. If the directory was moved since the
-// start of rec, that is the path of then.
+// more. It recognises them by the path of the home, and sandboxes by the lock file. If the
+// directory was moved since the start of rec, the path is that of then.
 func (a agent) escapedProcesses(rec record) []int {
 	path := cmp.Or(rec.Path, a.home)
 	strange := map[int]bool{os.Getpid(): true}
@@ -331,7 +327,7 @@ func (a agent) escapedProcesses(rec record) []int {
 			}
 		}
 	}
-	found := append(processesWithHome(path), sandboxesWithHome(path, a.path("lock"))...)
+	found := append(processesWithHome(path), sandboxesWithLock(a.path("lock"))...)
 	return slices.DeleteFunc(found, func(pid int) bool { return strange[pid] })
 }
 

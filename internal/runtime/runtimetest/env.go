@@ -41,9 +41,10 @@ func Spec(id identity.AgentID) runtime.Spec {
 		Env: map[string]vault.Secret{
 			"AGENT":  vault.NewSecret(string(id)),
 			"WHERE":  vault.NewSecret("home=" + runtime.HomePath + " port=" + runtime.Port),
+			"SERVER": vault.NewSecret("http://" + runtime.ServerAddr),
 			"QUOTES": vault.NewSecret(shellSyntax),
 		},
-		Files:   map[string][]byte{"conf/deep/app.json": []byte(`{"a":1}`)},
+		Files:   map[string][]byte{"conf/deep/app.json": []byte(`{"a":1}`), "conf/where": []byte("home=" + runtime.HomePath)},
 		Secrets: []byte(`{"word":"first"}`),
 	}
 }

@@ -27,6 +27,7 @@ type Controls interface {
 	Getenv(name string) string
 	HomeDir() string
 	Secrets() ([]byte, error)
+	Client() *http.Client // reaches the server
 }
 
 // Handler returns the test gateway. The suite controls it with requests.
@@ -54,6 +55,19 @@ func Handler(controls Controls) http.Handler {
 	handle("/print", func(r *http.Request) (string, error) {
 		controls.Print(r.FormValue("line"))
 		return "", nil
+	})
+	handle("/call", func(r *http.Request) (string, error) {
+		req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, controls.Getenv("SERVER")+"/"+r.FormValue("path"), nil)
+		if err != nil {
+			return "", err
+		}
+		resp, err := controls.Client().Do(req)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		data, err := io.ReadAll(resp.Body)
+		return string(data), err
 	})
 	handle("/flood", func(r *http.Request) (string, error) {
 		from, _ := strconv.Atoi(r.FormValue("from"))
@@ -169,6 +183,7 @@ type processControls struct{ home, secrets string }
 func (processControls) Print(line string)         { fmt.Println(line) }
 func (processControls) Exit(code int)             { os.Exit(code) }
 func (processControls) Getenv(name string) string { return os.Getenv(name) }
+func (processControls) Client() *http.Client      { return http.DefaultClient }
 func (p processControls) HomeDir() string         { return p.home }
 func (p processControls) Secrets() ([]byte, error) {
 	return os.ReadFile(p.secrets)

@@ -68,6 +68,9 @@ func testGatewayInput(t *testing.T, e Env) {
 	if got := g.Ask("/read", "name", "conf/deep/app.json"); got != `{"a":1}` {
 		t.Errorf("file: %q", got)
 	}
+	if got := g.Ask("/read", "name", "conf/where"); got != "home="+home {
+		t.Errorf("placeholders in a file: %q, want %q", got, home)
+	}
 	if got := g.Ask("/secrets"); got != string(s.Secrets) {
 		t.Errorf("secrets: %q", got)
 	}

@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 		{"what is another installation's is left alone", testForeign},
 		{"what has no mark is marked when it is used", testUnmarked},
 		{"two agents are separate", testTwoAgents},
+		{"the server is reached by the gateway's own listener", testNetwork},
 	}
 	for _, p := range parts {
 		t.Run(p.name, func(t *testing.T) {

@@ -1,0 +1,66 @@
+package api_test
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"agento.host/agento/internal/identity"
+)
+
+// TestNoRoom: requests that need a gateway wait and answer 503, a creation leaves nothing
+// behind, and an agent that waits starts by itself.
+func TestNoRoom(t *testing.T) {
+	env := newEnv(t, options{memory: 1300 << 20, roomTimeout: 300 * time.Millisecond})
+	who := env.newAccount("acme", "plan_self_hosted")
+	ada := who.newAgent("ada")
+	audit := func() string { return who.do("GET", "/v1/audit", nil).expect(200).body }
+	events := audit()
+	refused := func(r *response) {
+		t.Helper()
+		r.expectError(http.StatusServiceUnavailable, "unavailable")
+		if after, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || after < 1 {
+			t.Errorf("%s: Retry-After %q", r.request, r.header.Get("Retry-After"))
+		}
+	}
+	refused(who.do("POST", "/v1/agents", createBody))
+	refused(who.post("/v1/agents", "key-1", createBody))
+	if total := who.do("GET", "/v1/agents", nil).expect(200).field("pagination.total"); total != "1" {
+		t.Errorf("%s agents", total)
+	}
+	if now := audit(); now != events {
+		t.Errorf("the refused creations left events: %s", now)
+	}
+	if found, err := env.driver.List(t.Context()); err != nil || len(found) != 1 {
+		t.Errorf("the driver has %+v, %v", found, err)
+	}
+
+	r := who.do("POST", "/v1/agents", createBody, "Prefer", "respond-async").expect(202)
+	bob := r.field("data.id")
+	if status := r.field("data.status"); status != "provisioning" {
+		t.Errorf("it is %s", status)
+	}
+	waitUntil(t, "the agent waits", func() bool {
+		return who.do("GET", "/v1/agents/"+bob, nil).expect(200).field("data.errorCategory") == "capacity"
+	})
+	refused(who.do("POST", "/v1/agents/"+bob+"/start", nil))
+	refused(who.do("POST", "/v1/agents/"+bob+"/restart", nil))
+	refused(who.do("POST", "/v1/agents/"+bob+"/chat/messages", map[string]string{"message": "hello"}))
+	got := who.do("GET", "/v1/agents/"+bob, nil).expect(200)
+	if status := got.field("data.status"); status != "provisioning" && status != "starting" {
+		t.Errorf("it is %s", status)
+	}
+
+	who.do("POST", "/v1/agents/"+ada+"/stop", nil).expect(200)
+	waitUntil(t, "the waiting agent runs", func() bool {
+		return who.do("GET", "/v1/agents/"+bob, nil).expect(200).field("data.status") == "running"
+	})
+	got = who.do("GET", "/v1/agents/"+bob, nil).expect(200)
+	if !strings.Contains(got.body, `"lastError":null,"errorCategory":null`) || env.driver.Starts(identity.AgentID(ada)) != 1 {
+		t.Errorf("%s", got.body)
+	}
+	who.do("DELETE", "/v1/agents/"+bob, nil).expect(200)
+	who.post("/v1/agents", "key-1", createBody).expect(201)
+}

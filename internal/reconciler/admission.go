@@ -1,0 +1,239 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"agento.host/agento/client"
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/identity"
+)
+
+// defaultMemoryBytes is what a gateway is expected to use until that was measured: 1.1
+// GiB. Source: 1 GB when it is ready, a little more during its first turn.
+const defaultMemoryBytes = 11 << 30 / 10
+
+// admission decides which gateways may exist and which may boot at the same time. All
+// gateways that run, boot or are about to boot have room, which is memory. Those that boot
+// have a slot too. Accounts are served in turn.
+type admission struct {
+	memory int64 // that gateways may use together; 0: any
+	slots  int
+
+	mu      sync.Mutex
+	rooms   map[identity.AgentID]int64 // what the gateways with room are expected to use; guarded by mu
+	used    int64                      // the sum of rooms; guarded by mu
+	booting int                        // slots that are taken; guarded by mu
+	forRoom *fairQueue                 // guarded by mu
+	forSlot *fairQueue                 // guarded by mu
+}
+
+func newAdmission(memory int64, slots int) *admission {
+	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, forRoom: newFairQueue(), forSlot: newFairQueue()}
+}
+
+// takeRoom waits until there is room for an agent's gateway, and takes it. It calls
+// onWait before it waits. An agent that has room keeps it. Errors: onWait's, ctx's.
+func (m *admission) takeRoom(ctx context.Context, account identity.AccountID, id identity.AgentID, bytes int64, onWait func() error) error {
+	m.mu.Lock()
+	if _, ok := m.rooms[id]; ok {
+		m.mu.Unlock()
+		return nil
+	}
+	w := &waiter{id: id, account: account, bytes: bytes, granted: make(chan struct{})}
+	m.forRoom.push(w)
+	m.grant()
+	m.mu.Unlock()
+	return m.wait(ctx, m.forRoom, w, onWait)
+}
+
+// takeSlot waits until the gateway of an agent may boot, and takes a slot. The slot is
+// free again after hold, or earlier, when release is called: a boot that takes long does
+// not keep others waiting. Errors: ctx's.
+func (m *admission) takeSlot(ctx context.Context, account identity.AccountID, id identity.AgentID, hold time.Duration) (release func(), err error) {
+	w := &waiter{id: id, account: account, granted: make(chan struct{})}
+	m.mu.Lock()
+	m.forSlot.push(w)
+	m.grant()
+	m.mu.Unlock()
+	if err := m.wait(ctx, m.forSlot, w, func() error { return nil }); err != nil {
+		return nil, err
+	}
+	free := sync.OnceFunc(func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.booting--
+		m.grant()
+	})
+	timer := time.AfterFunc(hold, free)
+	return func() { timer.Stop(); free() }, nil
+}
+
+// wait waits until a waiter is granted what it waits for.
+func (m *admission) wait(ctx context.Context, q *fairQueue, w *waiter, onWait func() error) error {
+	select {
+	case <-w.granted:
+		return nil
+	default:
+	}
+	err := onWait()
+	if err == nil {
+		select {
+		case <-w.granted:
+			return nil
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case <-w.granted:
+		return nil // just now: the caller finds out itself that ctx has ended
+	default:
+	}
+	q.remove(w)
+	return err
+}
+
+// grant serves those that need not wait any longer. The caller holds mu.
+func (m *admission) grant() {
+	for w := m.forRoom.take(m.hasRoom); w != nil; w = m.forRoom.take(m.hasRoom) {
+		m.set(w.id, w.bytes)
+		close(w.granted)
+	}
+	for m.booting < m.slots {
+		w := m.forSlot.take(func(*waiter) bool { return true })
+		if w == nil {
+			return
+		}
+		m.booting++
+		close(w.granted)
+	}
+}
+
+// hasRoom reports whether one more gateway fits. One always does: a machine that is too
+// small for what is expected may suffice for what is used. The caller holds mu.
+func (m *admission) hasRoom(w *waiter) bool {
+	return m.memory == 0 || len(m.rooms) == 0 || m.used+w.bytes <= m.memory
+}
+
+func (m *admission) set(id identity.AgentID, bytes int64) {
+	m.used += bytes - m.rooms[id]
+	m.rooms[id] = bytes
+}
+
+// occupy gives room to a gateway that runs already, whether or not it fits.
+func (m *admission) occupy(id identity.AgentID, bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.rooms[id]; !ok {
+		m.set(id, bytes)
+	}
+}
+
+// measured changes what a gateway is expected to use. At first that becomes what was
+// measured. Later it follows at once if more is used, and slowly if less is used, which
+// may be so for a moment only.
+func (m *admission) measured(id identity.AgentID, bytes int64, first bool) (expected int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before, ok := m.rooms[id]
+	if !ok || bytes <= 0 {
+		return before
+	}
+	if bytes < before && !first {
+		bytes = before - (before-bytes)/8
+	}
+	m.set(id, bytes)
+	m.grant()
+	return bytes
+}
+
+// leave takes the room of an agent away, which has no gateway any more.
+func (m *admission) leave(id identity.AgentID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if bytes, ok := m.rooms[id]; ok {
+		m.used -= bytes
+		delete(m.rooms, id)
+		m.grant()
+	}
+}
+
+// Reserve implements agent.Admission.
+func (r *Reconciler) Reserve(ctx context.Context, account identity.AccountID, id identity.AgentID) error {
+	return r.admission.takeRoom(ctx, account, id, r.expect(0), func() error { return nil })
+}
+
+// Release implements agent.Admission.
+func (r *Reconciler) Release(id identity.AgentID) { r.admission.leave(id) }
+
+// expect returns what a gateway is expected to use, of which measured is what it has used
+// before, or 0.
+func (r *Reconciler) expect(measured int64) int64 {
+	if measured == 0 {
+		measured = defaultMemoryBytes
+	}
+	if limit := r.gateways.Limits().MemoryBytes; limit > 0 {
+		measured = min(measured, limit)
+	}
+	return measured
+}
+
+// occupyAll gives room to every gateway that an earlier server has left.
+func (r *Reconciler) occupyAll(ctx context.Context) error {
+	measured, err := r.store.ListMemory(ctx, r.db)
+	if err != nil {
+		return fmt.Errorf("list the memory of gateways: %w", err)
+	}
+	for id, bytes := range measured {
+		r.admission.occupy(id, r.expect(bytes))
+	}
+	return nil
+}
+
+// admit waits until there is room for a's gateway. While it waits, the record says so.
+func (r *Reconciler) admit(ctx context.Context, a *agent.Agent) error {
+	measured, err := r.store.Memory(ctx, r.db, a.ID)
+	if err != nil {
+		return fmt.Errorf("read what the gateway has used before: %w", err)
+	}
+	err = r.admission.takeRoom(ctx, a.AccountID, a.ID, r.expect(measured), func() error {
+		if a.ErrorCategory == agent.CategoryCapacity {
+			return nil
+		}
+		r.log.InfoContext(ctx, "an agent waits for room", "agent", a.ID, "account", a.AccountID)
+		a.LastError, a.ErrorCategory = noRoomText, agent.CategoryCapacity
+		return r.store.SaveStatus(ctx, *a, "agent.waiting")
+	})
+	if err != nil || a.ErrorCategory != agent.CategoryCapacity {
+		return err
+	}
+	a.LastError, a.ErrorCategory = "", ""
+	return r.store.SaveStatus(ctx, *a, "")
+}
+
+const noRoomText = "The server has no memory left for this agent. It starts by itself when another agent stops: stop one that is not needed, or ask the operator for more."
+
+// saveMeasured keeps what a gateway uses for the next start, unless it is about what is kept.
+func (r *Reconciler) saveMeasured(ctx context.Context, a agent.Agent, bytes int64) {
+	saved, err := r.store.Memory(ctx, r.db, a.ID)
+	if err == nil {
+		expected := r.admission.measured(a.ID, bytes, saved == 0)
+		if difference := expected - saved; expected == 0 || max(difference, -difference) <= saved/8 {
+			return
+		}
+		err = r.store.SaveMemory(ctx, a.ID, expected)
+	}
+	if err != nil && ctx.Err() == nil { // the next check tries again
+		r.log.WarnContext(ctx, "keeping what a gateway uses failed", "agent", a.ID, "error", err)
+	}
+}
+
+// isBooting reports whether a's status says that its gateway is being started.
+func isBooting(a agent.Agent) bool {
+	return a.Status == client.Starting || a.Status == client.Provisioning
+}

@@ -98,6 +98,9 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 	if r.secrets, err = vault.Open(ctx, r.db, *f.keySource()); err != nil {
 		return nil, err
 	}
+	if !f.Seal {
+		r.secrets.LeaveTextsPlain()
+	}
 	if err := f.decideIsolation(ctx, r.db, dev); err != nil {
 		return nil, err
 	}
@@ -218,7 +221,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
-	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Keys: accounts, Quota: accounts, Log: r.log})
+	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Log: r.log})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}

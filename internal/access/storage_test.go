@@ -6,6 +6,7 @@ import (
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/vault"
 )
 
 // TestStorageIsCounted when something is stored, replaced and deleted, for each account.
@@ -35,6 +36,16 @@ func TestStorageIsCounted(t *testing.T) {
 	exec(`UPDATE documents SET content = '12345'`)
 	exec(`INSERT INTO sessions (id, account_id, agent_id, owner, peer_id, entry, gateway_key, name, channel, started_at) VALUES ('s', $1, 'g', '', '', 'main', 'k', '', 'api', 0)`, a)
 	exec(`INSERT INTO messages (account_id, agent_id, session_id, role, content, at) VALUES ($1, 'g', 's', 'user', '1234567890', 0), ($1, 'g', 's', 'user', '1', 1)`, a)
+	want(16)
+	sealed := append(make([]byte, vault.TextOverhead), "12345678"...) // of a text with 8 bytes
+	exec(`UPDATE documents SET content = $1`, sealed)
+	exec(`INSERT INTO messages (account_id, agent_id, session_id, role, content, at) VALUES ($1, 'g', 's', 'user', $2, 2)`, a, sealed)
+	want(27)
+	exec(`UPDATE messages SET content = $1 WHERE at = 0`, sealed)
+	want(25)
+	exec(`DELETE FROM messages WHERE at = 2`)
+	exec(`UPDATE messages SET content = '1234567890' WHERE at = 0`)
+	exec(`UPDATE documents SET content = '12345'`)
 	want(16)
 	exec(`DELETE FROM messages WHERE content = '1'`)
 	exec(`INSERT INTO knowledge_scopes (number, account_id, kind, target_id, last_seq) VALUES (1, $1, 'agent', 'g', 0), (2, $1, 'agent', 'h', 0)`, a)

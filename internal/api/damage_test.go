@@ -26,8 +26,8 @@ var strictTables = []string{"keys", "secrets", "data_keys", "master_key", "insta
 // selected.
 var selecting = []string{"documents.is_current", "custom_skills.deleted_at"}
 
-// decodedColumns returns every column with a time, a number, a truth value or JSON of the
-// tables that have rows.
+// decodedColumns returns every column with a time, a number, a truth value, JSON or a sealed
+// text of the tables that have rows.
 func (env *testEnv) decodedColumns() []column {
 	env.t.Helper()
 	type info struct {
@@ -49,7 +49,11 @@ func (env *testEnv) decodedColumns() []column {
 		if err != nil {
 			env.t.Fatal(err)
 		}
-		if isJSON || i.kind == "BIGINT" || i.kind == "BOOLEAN" {
+		isSealed, err := database.One(env.t.Context(), env.db, database.Scalar[bool], `SELECT EXISTS (SELECT 1 FROM `+i.table+` WHERE typeof(`+i.name+`) = 'blob')`)
+		if err != nil {
+			env.t.Fatal(err)
+		}
+		if isJSON || isSealed && i.kind == "TEXT" || i.kind == "BIGINT" || i.kind == "BOOLEAN" {
 			decoded = append(decoded, i.column)
 		}
 	}
@@ -72,7 +76,11 @@ func (env *testEnv) damage(c column) (repair func(), ok bool) {
 	if err != nil {
 		return nil, false
 	}
-	if n, err := set("{damaged"); err != nil || n == 0 {
+	var value any = "{damaged"
+	if _, isSealed := before.([]byte); isSealed {
+		value = []byte("{damaged")
+	}
+	if n, err := set(value); err != nil || n == 0 {
 		return nil, false
 	}
 	return func() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"agento.host/agento/internal/database"
@@ -39,12 +40,15 @@ func TestDeletingAnAgentRemovesItsData(t *testing.T) {
 }
 
 // TestDeletedIsErased looks for everything that an agent and a swarm had in all bytes of
-// the database and its WAL, while the server still runs. Names stay in the audit log.
+// the database and its WAL, while the server still runs. Names stay in the audit log. Texts
+// are not sealed, so that there is something to look for.
 func TestDeletedIsErased(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
 	db := databasetest.Open(t, path)
 	t.Cleanup(func() { _ = db.Close() })
-	env := newEnv(t, options{db: db})
+	plain := newVault(t)
+	plain.LeaveTextsPlain()
+	env := newEnv(t, options{db: db, vault: plain})
 	stays, mine := env.newFixture("stays"), env.newAccount("mine", "")
 	swarm := mine.do("POST", "/v1/swarms", `{"name":"Doomed"}`).expect(201).field("data.id")
 	mine.do("PUT", "/v1/swarms/"+swarm+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-doomed"}}`).expect(200)
@@ -80,6 +84,25 @@ func TestDeletedIsErased(t *testing.T) {
 	stays.do("GET", "/v1/agents/"+stays.agent, nil).expect(200)
 	if n := stays.do("GET", "/v1/knowledge/search?q=owned&swarmId="+stays.swarm, nil).expect(200).field("data.*"); n != "1" {
 		t.Errorf("%s entries of another account are found, want 1", n)
+	}
+}
+
+// TestSealedTextsAreInNoFile, so that a copy of the database has none, whenever it was made.
+func TestSealedTextsAreInNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agento.db")
+	db := databasetest.Open(t, path)
+	t.Cleanup(func() { _ = db.Close() })
+	env := newEnv(t, options{db: db})
+	mine := env.newAccount("mine", "")
+	agent := mine.newAgent("A")
+	mine.do("POST", "/v1/agents/"+agent+"/chat/messages", `{"message":"plum-message","context":"plum-context"}`).expect(200)
+	for _, text := range []string{"plum-message", "plum-context"} {
+		if n := countInFiles(t, path, []byte(text)); n > 0 {
+			t.Errorf("%q is %d times in the files", text, n)
+		}
+	}
+	if h := mine.do("GET", "/v1/agents/"+agent+"/chat/messages", nil).expect(200); !strings.Contains(h.body, "plum-message") {
+		t.Errorf("the history is %s", h.body)
 	}
 }
 

@@ -146,7 +146,7 @@ func (env *testEnv) build(o options) {
 		env.t.Fatal(err)
 	}
 	env.agents, env.swarms = runtime.Agents, runtime.Swarms
-	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Keys: env.access, Quota: env.access, Log: log})
+	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Vault: secrets, Keys: env.access, Quota: env.access, Log: log})
 	requests := idempotency.New(idempotency.Settings{DB: env.db, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.t.Context()); err != nil {
 		env.t.Fatal(err)

@@ -240,7 +240,11 @@ func (c *ChannelReader) save(ctx context.Context, a agent.Agent, lease readerLea
 		if err != nil {
 			return fmt.Errorf("find the session of a channel: %w", err)
 		}
-		_, err = insertMessage(ctx, tx, session, Message{Role: m.Role, Content: m.Text, At: m.Time}, m.ID)
+		texts, err := c.chat.textKey(ctx, tx, account, agentID)
+		if err != nil {
+			return err
+		}
+		_, err = insertMessage(ctx, tx, texts, session, Message{Role: m.Role, Content: m.Text, At: m.Time}, m.ID)
 		return err
 	})
 }

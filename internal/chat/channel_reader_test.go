@@ -155,7 +155,7 @@ func TestOneServerReadsChannels(t *testing.T) {
 // otherServer returns the service of another server on the same records.
 func (env *testEnv) otherServer() *Service {
 	s := env.Service
-	return New(Settings{DB: s.db, Events: s.events, Agents: s.agents, Gateways: s.gateways, Log: s.log})
+	return New(Settings{DB: s.db, Events: s.events, Agents: s.agents, Gateways: s.gateways, Vault: s.vault, Log: s.log})
 }
 
 func (env *testEnv) waitForReader(a agent.Agent, holder string) {

@@ -20,7 +20,7 @@ func TestEmptyAgentDeletesMessagesAndPieces(t *testing.T) {
 	session := env.session(a, client.ChatRequest{Message: "m", PeerID: "alice"})
 	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
 		for i := range 2*emptiedRows + 10 {
-			if _, err := insertMessage(ctx, tx, session, Message{Role: "user", Content: fmt.Sprint(i), At: time.Now()}, ""); err != nil {
+			if _, err := env.insertMessage(tx, session, Message{Role: "user", Content: fmt.Sprint(i), At: time.Now()}, ""); err != nil {
 				return err
 			}
 		}

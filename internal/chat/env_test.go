@@ -119,7 +119,7 @@ func (env *testEnv) startServer() {
 	})
 	env.must(err)
 	env.Service = New(Settings{
-		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Keys: env.revoked, Log: slog.New(slog.NewTextHandler(env.log, nil)),
+		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Vault: server.Vault, Keys: env.revoked, Log: slog.New(slog.NewTextHandler(env.log, nil)),
 	})
 	if env.interval != 0 {
 		env.pieceInterval = env.interval
@@ -280,11 +280,18 @@ func (env *testEnv) messages(a agent.Agent, session identity.SessionID) []string
 	return lines
 }
 
+// insertMessage is insertMessage with the key of the session's agent.
+func (env *testEnv) insertMessage(tx *database.Tx, s Session, m Message, gatewayID string) (bool, error) {
+	key, err := env.textKey(env.t.Context(), tx, s.AccountID, s.AgentID)
+	env.must(err)
+	return insertMessage(env.t.Context(), tx, key, s, m, gatewayID)
+}
+
 // waitForStored waits until exactly this text of a turn is stored.
 func (env *testEnv) waitForStored(t Turn, want string) {
 	env.t.Helper()
 	waitUntil(env.t, "the stored text is "+want, func() bool {
-		stored, err := readPieces(env.t.Context(), env.db, t.ID)
+		stored, err := env.readPieces(env.t.Context(), env.db, t)
 		env.must(err)
 		return stored.text() == want
 	})

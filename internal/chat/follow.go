@@ -43,7 +43,7 @@ func (s *Service) replay(ctx context.Context, t Turn, after int64, emit func(seq
 	if after >= t.LastSeq {
 		return t, t.Err()
 	}
-	stored, err := readPieces(ctx, s.db, t.ID)
+	stored, err := s.readPieces(ctx, s.db, t)
 	if err != nil {
 		return Turn{}, err
 	}
@@ -58,7 +58,7 @@ func (s *Service) replay(ctx context.Context, t Turn, after int64, emit func(seq
 	if after > 0 {
 		return Turn{}, fault.New(fault.Conflict, "The pieces of this turn are no longer kept. Read its text with GET /v1/agents/%s/chat/turns/%s.", t.AgentID, t.ID)
 	}
-	text, err := answerOf(ctx, s.db, t.ID)
+	text, err := s.answerOf(ctx, s.db, t)
 	if err != nil {
 		return Turn{}, err
 	}

@@ -30,7 +30,7 @@ func TestHistory(t *testing.T) {
 			{elsewhere, "other", 15},
 			{alice, "a4", 30}, {alice, "a3", 20}, // arrived late through a channel
 		} {
-			if _, err := insertMessage(t.Context(), tx, m.session, Message{Role: "user", Content: m.text, At: at(m.at)}, ""); err != nil {
+			if _, err := env.insertMessage(tx, m.session, Message{Role: "user", Content: m.text, At: at(m.at)}, ""); err != nil {
 				return err
 			}
 		}
@@ -77,7 +77,7 @@ func TestHistoryIsCutByBytes(t *testing.T) {
 	long := strings.Repeat("ö", maxHistory/4) // two of them fit
 	for i, text := range []string{long, long, long + long + "x", long, long} {
 		env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
-			_, err := insertMessage(ctx, tx, session, Message{Role: "user", Content: text, At: time.UnixMilli(int64(i + 1))}, "")
+			_, err := env.insertMessage(tx, session, Message{Role: "user", Content: text, At: time.UnixMilli(int64(i + 1))}, "")
 			return err
 		}))
 		got, total, err := env.History(t.Context(), env.caller, a.ID, session.ID, time.Time{}, 200)
@@ -144,7 +144,7 @@ func TestGatewayMessageIsInsertedOnce(t *testing.T) {
 			gatewayID string
 			inserted  bool
 		}{{one, "x", true}, {one, "x", false}, {two, "x", true}, {one, "", true}, {one, "", true}} {
-			inserted, err := insertMessage(t.Context(), tx, c.session, Message{Role: "user", Content: fmt.Sprint(i), At: time.Now()}, c.gatewayID)
+			inserted, err := env.insertMessage(tx, c.session, Message{Role: "user", Content: fmt.Sprint(i), At: time.Now()}, c.gatewayID)
 			if err != nil || inserted != c.inserted {
 				t.Errorf("%d: inserted %v, %v", i, inserted, err)
 			}

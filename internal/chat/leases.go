@@ -81,13 +81,13 @@ func (s *Service) renewLeases(ctx context.Context) error {
 // takeOver ends a turn whose holder is gone, or that is held by a server other than this
 // one, with the text that is stored. end returns the end for a number of pieces.
 // Errors: errNotHeld, if the holder of the turn lives.
-func takeOver(ctx context.Context, tx *database.Tx, t Turn, end func(pieces int) Turn, alive string) (Turn, error) {
-	stored, err := readPieces(ctx, tx, t.ID)
+func (s *Service) takeOver(ctx context.Context, tx *database.Tx, t Turn, end func(pieces int) Turn, alive string) (Turn, error) {
+	stored, err := s.readPieces(ctx, tx, t)
 	if err != nil {
 		return t, err
 	}
 	ended := end(len(stored.pieces))
-	answer, err := storeMessages(ctx, tx, ended, stored.text(), stored.at)
+	answer, err := s.storeMessages(ctx, tx, ended, stored.text(), stored.at)
 	if err != nil {
 		return t, err
 	}
@@ -110,7 +110,7 @@ func (s *Service) takeOverAbandoned(ctx context.Context, alive string) error {
 	}
 	for _, t := range abandoned {
 		err := s.db.Tx(ctx, "chat.take_over_abandoned", func(ctx context.Context, tx *database.Tx) error {
-			_, err := takeOver(ctx, tx, t, func(pieces int) Turn { return t.interrupted(pieces, now()) }, alive)
+			_, err := s.takeOver(ctx, tx, t, func(pieces int) Turn { return t.interrupted(pieces, now()) }, alive)
 			return err
 		})
 		if err != nil && !errors.Is(err, errNotHeld) {

@@ -32,7 +32,7 @@ func TestTurnsSurviveAServerCrash(t *testing.T) {
 	pieces[0] <- "was saying"
 	env.waitForStored(first, "As I was saying")
 	env.waitForStored(other, "Once ")
-	stored, err := readPieces(t.Context(), env.db, first.ID)
+	stored, err := env.readPieces(t.Context(), env.db, first)
 	env.must(err)
 	env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(t.Context(), `UPDATE turns SET created_at = created_at - $2 WHERE id = $1`, old.ID, (maxWait + time.Minute).Milliseconds())
@@ -119,7 +119,7 @@ func TestReadersGetOnlyWhatIsStored(t *testing.T) {
 	_, err := env.Follow(env.timeout(), turn, 0, func(seq int64, _ string) error {
 		got++
 		_, text := env.find(turn)
-		stored, err := readPieces(t.Context(), env.db, turn.ID)
+		stored, err := env.readPieces(t.Context(), env.db, turn)
 		if len(stored.pieces) < int(seq) || len(stored.text()) < len(text) {
 			t.Errorf("piece %d is read, and the turn shows %q, while %d pieces are stored", seq, text, len(stored.pieces))
 		}

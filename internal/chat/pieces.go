@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -87,7 +88,11 @@ func (s *Service) storePieces(ctx context.Context) error {
 
 func (s *Service) storePiecesOf(ctx context.Context, tx *database.Tx, r *run) error {
 	seq, pieces := r.unstored()
-	held, err := appendPieces(ctx, tx, r.id(), seq, pieces, s.holder, now())
+	held, err := s.appendPieces(ctx, tx, r.current(), seq, pieces, now())
+	if errors.Is(err, errNotSealed) {
+		r.stop(err) // and the pieces of other turns are stored
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -71,10 +71,12 @@ func (r *run) stop(reason error) {
 	r.cancel(reason)
 }
 
-func (r *run) id() identity.TurnID {
+func (r *run) id() identity.TurnID { return r.current().ID }
+
+func (r *run) current() Turn {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.turn.ID
+	return r.turn
 }
 
 // text returns what is stored of the answer.

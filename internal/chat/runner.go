@@ -51,6 +51,10 @@ func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.C
 		t = t.ended(Done, stopTruncated, pieces, now())
 	case err == nil:
 		t = t.ended(Done, stopCompleted, pieces, now())
+	case errors.Is(reason, errNotSealed):
+		s.log.ErrorContext(ctx, "a turn failed", "agent", t.AgentID, "turn", t.ID, "error", reason)
+		t = t.ended(Failed, stopError, pieces, now())
+		t.ErrorCode, t.ErrorMessage = fault.Internal, fault.From(reason).Message
 	case errors.Is(reason, errCancelled):
 		t = t.ended(Cancelled, stopCancelled, pieces, now())
 	case reason != nil || s.runs.isStopped():
@@ -67,12 +71,16 @@ func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.C
 }
 
 func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(context.Context) (*gateway.Connection, error)) (openclaw.TurnResult, error) {
+	message, contextText, err := s.openRequest(ctx, t)
+	if err != nil {
+		return openclaw.TurnResult{}, err
+	}
 	conn, err := connect(ctx)
 	if err != nil {
 		return openclaw.TurnResult{}, err
 	}
 	return conn.Turn(ctx, openclaw.TurnRequest{
-		Entry: r.session.Entry, SessionKey: r.session.GatewayKey, System: t.context, Message: t.message,
+		Entry: r.session.Entry, SessionKey: r.session.GatewayKey, System: contextText, Message: message,
 	}, func(text string) error {
 		if first := r.append(text); !first || s.storeFirstPiece(ctx, r) != nil {
 			s.wakePieceLoop()
@@ -110,15 +118,16 @@ func (s *Service) finish(ctx context.Context, r *run, t Turn) {
 	var nextSession Session
 	err := s.db.GroupTx(ctx, "chat.finish", func(ctx context.Context, tx *database.Tx) (err error) {
 		if seq, pieces := r.unstored(); len(pieces) > 0 {
-			held, err := appendPieces(ctx, tx, t.ID, seq, pieces, s.holder, t.EndedAt)
-			if err != nil {
+			held, err := s.appendPieces(ctx, tx, t, seq, pieces, t.EndedAt)
+			switch {
+			case errors.Is(err, errNotSealed): // the turn ends without its answer
+			case err != nil:
 				return err
-			}
-			if !held {
+			case !held:
 				return errNotHeld
 			}
 		}
-		answer, err := storeMessages(ctx, tx, t, r.wholeText(), t.EndedAt)
+		answer, err := s.storeMessages(ctx, tx, t, r.wholeText(), t.EndedAt)
 		if err != nil {
 			return err
 		}
@@ -163,14 +172,22 @@ func (s *Service) lostTurn(ctx context.Context, t Turn, pieces int) Turn {
 // storeMessages appends the message of a turn that has ended, and its answer unless that
 // is empty, to the history, and returns the answer's seq. It appends nothing for a turn
 // that was refused.
-func storeMessages(ctx context.Context, tx *database.Tx, t Turn, answer string, at time.Time) (seq int64, err error) {
+func (s *Service) storeMessages(ctx context.Context, tx *database.Tx, t Turn, answer string, at time.Time) (seq int64, err error) {
 	if t.refused() {
 		return 0, nil
 	}
-	if _, err := insertTurnMessage(ctx, tx, t, Message{Role: "user", Content: t.message, At: t.StartedAt}); err != nil || answer == "" {
+	if _, err := insertTurnMessage(ctx, tx, t, "user", t.message, t.StartedAt); err != nil || answer == "" {
 		return 0, err
 	}
-	return insertTurnMessage(ctx, tx, t, Message{Role: "assistant", Content: answer, At: at})
+	sealed, err := s.seal(ctx, tx, t, answer, messagePlace(t.SessionID, t.ID, "assistant", ""))
+	if errors.Is(err, errNotSealed) {
+		s.log.ErrorContext(ctx, "an answer is not in the history", "agent", t.AgentID, "turn", t.ID, "error", err)
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return insertTurnMessage(ctx, tx, t, "assistant", sealed, at)
 }
 
 // claim makes the first queued turn of a session the next one that this server runs. The

@@ -18,6 +18,7 @@ import (
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/vault"
 )
 
 // apiChannel is the channel of sessions that callers of the API have.
@@ -32,6 +33,7 @@ type Settings struct {
 	Events   *event.Log
 	Agents   *agent.Service
 	Gateways *gateway.Manager
+	Vault    *vault.Vault // seals the texts
 	Keys     Keys
 	Quota    Quota // nil: no limit
 	Log      *slog.Logger
@@ -56,6 +58,7 @@ type Service struct {
 	events        *event.Log
 	agents        *agent.Service
 	gateways      *gateway.Manager
+	vault         *vault.Vault
 	keys          Keys
 	quota         Quota
 	log           *slog.Logger
@@ -70,7 +73,7 @@ type Service struct {
 // waits for them.
 func New(s Settings) *Service {
 	return &Service{
-		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, keys: s.Keys, quota: s.Quota, log: s.Log,
+		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, log: s.Log,
 		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
 	}
 }
@@ -129,7 +132,11 @@ func (s *Service) History(ctx context.Context, caller Caller, agentID identity.A
 	if err := s.checkSession(ctx, caller, agentID, session); err != nil {
 		return nil, 0, err
 	}
-	return listMessages(ctx, s.db, caller.AccountID, agentID, caller.visible(), session, since, limit)
+	key, err := s.textKey(ctx, s.db, caller.AccountID, agentID)
+	if err != nil {
+		return nil, 0, err
+	}
+	return listMessages(ctx, s.db, key, caller.AccountID, agentID, caller.visible(), session, since, limit)
 }
 
 // Sessions returns the agent's sessions that were started last, newest first, and how

@@ -11,6 +11,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/vault"
 )
 
 const sessionColumns = `id, account_id, agent_id, owner, peer_id, entry, gateway_key, name, channel, started_at`
@@ -28,7 +29,7 @@ func damagedSession(s *Session, _ error) (row string, keep bool) {
 	return "session " + string(s.ID), true
 }
 
-// damagedMessage keeps a message whose time cannot be decoded.
+// damagedMessage keeps a message whose time or text cannot be decoded.
 func damagedMessage(*Message, error) (row string, keep bool) { return "a message", true }
 
 // findSession returns a session of an agent that exists for the caller. If peer is not
@@ -83,14 +84,24 @@ func listSessions(ctx context.Context, q database.Reader, account identity.Accou
 	return all, total, err
 }
 
+// messagePlace returns what a message is sealed for. A turn has one message of each role,
+// and a message of a channel has its id in the gateway.
+func messagePlace(session identity.SessionID, turn identity.TurnID, role, gatewayID string) []string {
+	return []string{"message", string(session), string(turn), role, gatewayID}
+}
+
 // insertMessage appends a message to a session. gatewayID is the message's id in the
 // gateway, or "" if it has none. A message whose gatewayID the session already has is
 // not inserted again. insertMessage reports whether it inserted the message.
-func insertMessage(ctx context.Context, tx *database.Tx, s Session, m Message, gatewayID string) (bool, error) {
+func insertMessage(ctx context.Context, tx *database.Tx, key vault.TextKey, s Session, m Message, gatewayID string) (bool, error) {
+	content, err := key.Seal(m.Content, messagePlace(s.ID, "", m.Role, gatewayID)...)
+	if err != nil {
+		return false, fmt.Errorf("seal message: %w", err)
+	}
 	n, err := database.Exec(ctx, tx,
 		`INSERT INTO messages (account_id, agent_id, session_id, role, content, gateway_id, at) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		 ON CONFLICT (session_id, gateway_id) DO NOTHING`,
-		s.AccountID, s.AgentID, s.ID, m.Role, m.Content, sql.NullString{String: gatewayID, Valid: gatewayID != ""}, database.Millis(m.At))
+		s.AccountID, s.AgentID, s.ID, m.Role, content, sql.NullString{String: gatewayID, Valid: gatewayID != ""}, database.Millis(m.At))
 	if err != nil {
 		return false, fmt.Errorf("insert message: %w", err)
 	}
@@ -105,21 +116,22 @@ const maxHistory = 4 << 20
 // and how many there are in total. If session is empty, it lists those of all sessions of
 // the agent; if entry is not empty, only those of its sessions. The message of a turn that
 // runs is in its row, and sorts after those of the same time.
-func listMessages(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
+func listMessages(ctx context.Context, q database.Reader, key vault.TextKey, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
 	const ended = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4
 		AND ($5 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = messages.session_id AND entry = $5))`
 	const running = ` FROM turns WHERE state = 'running' AND state IN ('queued', 'running') AND account_id || '' = $1 AND agent_id || '' = $2
 		AND ($3 = '' OR session_id = $3) AND started_at > $4
 		AND ($5 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = turns.session_id AND entry = $5))`
 	args := []any{account, agent, session, database.Millis(since), entry}
-	all, err := database.AllReadable(ctx, q, scanMessage, damagedMessage,
-		`SELECT role, content, at FROM (
-			SELECT role, content, at, seq, sum(octet_length(content)) OVER newest AS bytes, row_number() OVER newest AS number FROM (
-				SELECT role, content, at, seq`+ended+` UNION ALL SELECT 'user', message, started_at, position + (1 << 61)`+running+`
+	all, err := database.AllReadable(ctx, q, scanMessageWith(key), damagedMessage,
+		`SELECT session_id, turn_id, role, gateway_id, content, at FROM (
+			SELECT *, sum(octet_length(content) - CASE typeof(content) WHEN 'blob' THEN $8 ELSE 0 END) OVER newest AS bytes, row_number() OVER newest AS number FROM (
+				SELECT session_id, coalesce(turn_id, '') AS turn_id, role, coalesce(gateway_id, '') AS gateway_id, content, at, seq`+ended+`
+				UNION ALL SELECT session_id, id, 'user', '', message, started_at, position + (1 << 61)`+running+`
 				ORDER BY at DESC, seq DESC LIMIT $6) AS last
 			WINDOW newest AS (ORDER BY at DESC, seq DESC)
 		 ) AS page WHERE bytes <= $7 OR number = 1 ORDER BY at, seq`,
-		append(args[:len(args):len(args)], limit, maxHistory)...)
+		append(args[:len(args):len(args)], limit, maxHistory, vault.TextOverhead)...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -127,12 +139,33 @@ func listMessages(ctx context.Context, q database.Reader, account identity.Accou
 	return all, total, err
 }
 
-func scanMessage(r database.Row) (Message, error) {
-	var m Message
-	var at int64
-	err := r.Scan(&m.Role, &m.Content, &at)
-	m.At = database.Time(at)
-	return m, err
+// scanMessageWith returns a function that scans a message, with what it is sealed for, and
+// opens it.
+func scanMessageWith(key vault.TextKey) func(database.Row) (Message, error) {
+	return func(r database.Row) (Message, error) {
+		var m Message
+		var session identity.SessionID
+		var turn identity.TurnID
+		var gatewayID string
+		var content vault.Text
+		var at int64
+		err := r.Scan(&session, &turn, &m.Role, &gatewayID, &content, &at)
+		m.At = database.Time(at)
+		if err != nil {
+			return m, err
+		}
+		m.Content, err = openColumn(key, "content", content, messagePlace(session, turn, m.Role, gatewayID)...)
+		return m, err
+	}
+}
+
+// openColumn opens a text of a column. Errors: *database.ColumnError.
+func openColumn(key vault.TextKey, column string, t vault.Text, place ...string) (string, error) {
+	text, err := key.Open(t, place...)
+	if err != nil {
+		return "", &database.ColumnError{Column: column, Err: err}
+	}
+	return text, nil
 }
 
 // emptiedRows is how many rows one transaction of EmptyAgent deletes. A message may have a

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/vault"
 )
 
 const (
@@ -79,8 +81,8 @@ type Turn struct {
 	StartedAt    time.Time // zero: not yet
 	EndedAt      time.Time // zero: not yet
 
-	message      string // empty if the turn was read after its end
-	context      string // empty if the turn was read after its end
+	message      vault.Text // empty if the turn was read after its end; sealed as in the history
+	context      vault.Text // empty if the turn was read after its end
 	onDisconnect string
 	key          identity.KeyID // that sent the message; only of a turn that is being inserted
 }
@@ -179,7 +181,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	}
 	t := Turn{
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, CreatedAt: now(),
-		message: in.Message, context: contextText, onDisconnect: in.OnDisconnect,
+		onDisconnect: in.OnDisconnect,
 	}
 	if caller.Kind == identity.Key {
 		t.key = identity.KeyID(caller.ID)
@@ -200,6 +202,9 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 			}
 		}
 		t.SessionID = session.ID
+		if t.message, t.context, err = s.sealRequest(ctx, tx, t, in.Message, contextText); err != nil {
+			return err
+		}
 		if t, err = s.insertTurn(ctx, tx, t); err != nil || caller.Request == "" {
 			return err
 		}
@@ -212,6 +217,56 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 		s.accepted(t, session, a)
 	}
 	return t, nil
+}
+
+// sealRequest returns the message of a new turn and its context as they are stored.
+// Faults: Conflict, if the agent's data key is damaged.
+func (s *Service) sealRequest(ctx context.Context, tx *database.Tx, t Turn, message, contextText string) (sealedMessage, sealedContext vault.Text, err error) {
+	if sealedMessage, err = s.seal(ctx, tx, t, message, messagePlace(t.SessionID, t.ID, "user", "")); err == nil {
+		sealedContext, err = s.seal(ctx, tx, t, contextText, contextPlace(t.ID))
+	}
+	if errors.Is(err, errNotSealed) {
+		s.log.ErrorContext(ctx, "a message was refused", "account", t.AccountID, "agent", t.AgentID, "error", err)
+		err = fault.New(fault.Conflict, "The data key of this agent is damaged, and no message can be stored without it. Set all secrets of the agent again, which makes a new data key; or ask the operator to restore a backup.")
+	}
+	return sealedMessage, sealedContext, err
+}
+
+// openRequest returns the message of a turn and its context.
+func (s *Service) openRequest(ctx context.Context, t Turn) (message, contextText string, err error) {
+	key, err := s.textKey(ctx, s.db, t.AccountID, t.AgentID)
+	if err != nil {
+		return "", "", err
+	}
+	if message, err = key.Open(t.message, messagePlace(t.SessionID, t.ID, "user", "")...); err != nil {
+		return "", "", fmt.Errorf("open the message of a turn: %w", err)
+	}
+	if contextText, err = key.Open(t.context, contextPlace(t.ID)...); err != nil {
+		return "", "", fmt.Errorf("open the context of a turn: %w", err)
+	}
+	return message, contextText, nil
+}
+
+// errNotSealed means that a text cannot be stored because the agent's data key is missing
+// or damaged.
+var errNotSealed = errors.New("the text cannot be sealed")
+
+// seal seals a text of a turn. Errors: errNotSealed.
+func (s *Service) seal(ctx context.Context, q database.Reader, t Turn, text string, place []string) (vault.Text, error) {
+	key, err := s.textKey(ctx, q, t.AccountID, t.AgentID)
+	if err != nil {
+		return vault.Text{}, err
+	}
+	sealed, err := key.Seal(text, place...)
+	if err != nil {
+		return vault.Text{}, fmt.Errorf("%w: %w", errNotSealed, err)
+	}
+	return sealed, nil
+}
+
+// textKey returns the key of the texts of an agent.
+func (s *Service) textKey(ctx context.Context, q database.Reader, account identity.AccountID, agentID identity.AgentID) (vault.TextKey, error) {
+	return s.vault.TextKey(ctx, q, account, vault.OfAgent(agentID))
 }
 
 // checkQuota returns nil if an account may store so many bytes more. Faults: PlanLimit.
@@ -302,12 +357,12 @@ func (s *Service) FindTurn(ctx context.Context, caller Caller, agentID identity.
 	case err != nil:
 		return t, "", err
 	case t.Ended():
-		text, err := answerOf(ctx, s.db, id)
+		text, err := s.answerOf(ctx, s.db, t)
 		return t, text, err
 	case r != nil:
 		return t, r.text(), nil
 	}
-	stored, err := readPieces(ctx, s.db, id)
+	stored, err := s.readPieces(ctx, s.db, t)
 	return t, stored.text(), err
 }
 
@@ -365,7 +420,7 @@ func (s *Service) cancelStored(ctx context.Context, t Turn) (Turn, error) {
 			}
 			return err
 		}
-		end, err := takeOver(ctx, tx, t, func(pieces int) Turn { return t.ended(Cancelled, stopCancelled, pieces, now()) }, s.holder)
+		end, err := s.takeOver(ctx, tx, t, func(pieces int) Turn { return t.ended(Cancelled, stopCancelled, pieces, now()) }, s.holder)
 		if err == nil {
 			cancelled = end
 		}

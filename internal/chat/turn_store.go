@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/vault"
 )
 
 const turnColumns = `id, account_id, agent_id, session_id, message, context, on_disconnect, state, last_seq, input_tokens, output_tokens,
@@ -61,11 +63,15 @@ func countQueued(ctx context.Context, tx *database.Tx, t Turn) (ofSession, ofAcc
 	return ofSession, ofAccount, nil
 }
 
-// insertTurnMessage appends a message of a turn to its session and returns its seq.
-func insertTurnMessage(ctx context.Context, tx *database.Tx, t Turn, m Message) (seq int64, err error) {
+// contextPlace returns what the context of a turn is sealed for.
+func contextPlace(turn identity.TurnID) []string { return []string{"context", string(turn)} }
+
+// insertTurnMessage appends a message of a turn to its session and returns its seq. content
+// is sealed for messagePlace.
+func insertTurnMessage(ctx context.Context, tx *database.Tx, t Turn, role string, content vault.Text, at time.Time) (seq int64, err error) {
 	res, err := tx.ExecContext(ctx,
 		`INSERT INTO messages (account_id, agent_id, session_id, turn_id, role, content, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		t.AccountID, t.AgentID, t.SessionID, t.ID, m.Role, m.Content, database.Millis(m.At))
+		t.AccountID, t.AgentID, t.SessionID, t.ID, role, content, database.Millis(at))
 	if err != nil {
 		return 0, fmt.Errorf("insert message: %w", err)
 	}
@@ -99,14 +105,19 @@ func listTurns(ctx context.Context, q database.Reader, account identity.AccountI
 	return all, total, err
 }
 
-// answerOf returns the text of an ended turn from the history; empty if it has none.
-func answerOf(ctx context.Context, q database.Reader, id identity.TurnID) (string, error) {
-	text, err := database.One(ctx, q, database.Scalar[string],
-		`SELECT content FROM messages WHERE seq = (SELECT answer_seq FROM turns WHERE id = $1) AND turn_id = $1`, id)
+// answerOf returns the text of an ended turn from the history; empty if it has none, or it
+// cannot be opened.
+func (s *Service) answerOf(ctx context.Context, q database.Reader, t Turn) (string, error) {
+	key, err := s.textKey(ctx, q, t.AccountID, t.AgentID)
+	if err != nil {
+		return "", err
+	}
+	m, err := database.OneReadable(ctx, q, scanMessageWith(key), func(*Message, error) (string, bool) { return "answer of turn " + string(t.ID), true },
+		`SELECT session_id, turn_id, role, '', content, at FROM messages WHERE seq = (SELECT answer_seq FROM turns WHERE id = $1) AND turn_id = $1`, t.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}
-	return text, err
+	return m.Content, err
 }
 
 // claimNext makes the first queued turn of a session running, held by holder, if no
@@ -164,17 +175,26 @@ func exactlyOne(n int64, err error) (bool, error) {
 	return n == 1, nil
 }
 
+// piecesPlace returns what the pieces of a turn from number seq on are sealed for.
+func piecesPlace(turn identity.TurnID, seq int64) []string {
+	return []string{"pieces", string(turn), strconv.FormatInt(seq, 10)}
+}
+
 // appendPieces stores the pieces of a turn from number seq on. It reports false, and
-// changes nothing, if holder does not hold the turn any more.
-func appendPieces(ctx context.Context, tx *database.Tx, id identity.TurnID, seq int, pieces []string, holder string, now time.Time) (bool, error) {
-	text, err := json.Marshal(pieces)
+// changes nothing, if the server does not hold the turn any more. Errors: errNotSealed.
+func (s *Service) appendPieces(ctx context.Context, tx *database.Tx, t Turn, seq int, pieces []string, now time.Time) (bool, error) {
+	encoded, err := json.Marshal(pieces)
 	if err != nil {
 		return false, fmt.Errorf("encode pieces: %w", err)
+	}
+	text, err := s.seal(ctx, tx, t, string(encoded), piecesPlace(t.ID, int64(seq)))
+	if err != nil {
+		return false, err
 	}
 	n, err := database.Exec(ctx, tx,
 		`INSERT INTO turn_pieces (turn_id, seq, pieces, at) SELECT id, $2, $3, $4 FROM turns WHERE id = $1 AND state = 'running' AND holder = $5 AND lease_until > $4
 		 ON CONFLICT (turn_id, seq) DO UPDATE SET pieces = excluded.pieces, at = excluded.at`,
-		id, seq, string(text), database.Millis(now), holder)
+		t.ID, seq, text, database.Millis(now), s.holder)
 	if err != nil {
 		return false, fmt.Errorf("insert pieces: %w", err)
 	}
@@ -189,25 +209,36 @@ type storedPieces struct {
 
 func (p storedPieces) text() string { return strings.Join(p.pieces, "") }
 
-func scanPieces(r database.Row) (storedPieces, error) {
-	var p storedPieces
-	var text string
-	var at int64
-	if err := r.Scan(&text, &at); err != nil {
-		return p, err
+// scanPiecesWith returns a function that scans pieces of a turn and opens them.
+func scanPiecesWith(key vault.TextKey, turn identity.TurnID) func(database.Row) (storedPieces, error) {
+	return func(r database.Row) (storedPieces, error) {
+		var p storedPieces
+		var stored vault.Text
+		var seq, at int64
+		if err := r.Scan(&seq, &stored, &at); err != nil {
+			return p, err
+		}
+		p.at = database.Time(at)
+		text, err := openColumn(key, "pieces", stored, piecesPlace(turn, seq)...)
+		if err != nil {
+			return p, err
+		}
+		if err := json.Unmarshal([]byte(text), &p.pieces); err != nil {
+			return p, &database.ColumnError{Column: "pieces", Err: err}
+		}
+		return p, nil
 	}
-	p.at = database.Time(at)
-	if err := json.Unmarshal([]byte(text), &p.pieces); err != nil {
-		return p, &database.ColumnError{Column: "pieces", Err: err}
-	}
-	return p, nil
 }
 
 // readPieces returns the stored pieces of a turn, without those that cannot be decoded.
-func readPieces(ctx context.Context, q database.Reader, id identity.TurnID) (storedPieces, error) {
+func (s *Service) readPieces(ctx context.Context, q database.Reader, t Turn) (storedPieces, error) {
 	var all storedPieces
-	rows, err := database.AllReadable(ctx, q, scanPieces, func(*storedPieces, error) (string, bool) { return "pieces of turn " + string(id), true },
-		`SELECT pieces, at FROM turn_pieces WHERE turn_id = $1 ORDER BY seq`, id)
+	key, err := s.textKey(ctx, q, t.AccountID, t.AgentID)
+	if err != nil {
+		return all, err
+	}
+	rows, err := database.AllReadable(ctx, q, scanPiecesWith(key, t.ID), func(*storedPieces, error) (string, bool) { return "pieces of turn " + string(t.ID), true },
+		`SELECT seq, pieces, at FROM turn_pieces WHERE turn_id = $1 ORDER BY seq`, t.ID)
 	if err != nil {
 		return all, fmt.Errorf("read pieces: %w", err)
 	}

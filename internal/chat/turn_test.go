@@ -16,6 +16,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/vault"
 )
 
 func TestTurnIsSavedOnBothSides(t *testing.T) {
@@ -113,7 +114,7 @@ func TestTurnEndsAndIsSaved(t *testing.T) {
 			<-ended
 			wantEqual(t, "the history", env.messages(a, ""), "user: Hello", "assistant: I was about to")
 			got, text := env.find(turn)
-			if got.State != c.state || got.StopReason != c.reason || text != "I was about to" || got.LastSeq != 2 || got.message != "" {
+			if got.State != c.state || got.StopReason != c.reason || text != "I was about to" || got.LastSeq != 2 || got.message != (vault.Text{}) {
 				t.Errorf("the turn is %+v with the text %q", got, text)
 			}
 			if strings.Contains(env.log.String(), "level=ERROR") {

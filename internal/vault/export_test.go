@@ -6,3 +6,13 @@ func (r Rotation) At(do func(step string) error) Rotation {
 	r.reached = do
 	return r
 }
+
+// MaxTextKeys is how many keys of texts are kept.
+const MaxTextKeys = maxTextKeys
+
+// KeptTextKeys returns how many keys of texts are kept now.
+func (v *Vault) KeptTextKeys() int {
+	v.texts.mu.Lock()
+	defer v.texts.mu.Unlock()
+	return len(v.texts.byOwner)
+}

@@ -1,4 +1,4 @@
-// Package vault stores secrets encrypted. Each owner (an agent, a swarm, the
+// Package vault stores secrets encrypted, and seals the texts of agents. Each owner (an agent, a swarm, the
 // installation) has a data key, which the master key encrypts. Account and owner are
 // authenticated with every ciphertext, so a row that is copied to another owner cannot
 // be decrypted.
@@ -42,6 +42,8 @@ func OfAccount(account identity.AccountID) OwnerID { return OwnerID(account) }
 type Vault struct {
 	master      cipher.AEAD
 	fingerprint string // of the master key
+	plainTexts  bool
+	texts       textKeys
 }
 
 // New returns a vault with a master key of 32 bytes.
@@ -157,6 +159,7 @@ func (v *Vault) Shred(ctx context.Context, tx *database.Tx, account identity.Acc
 
 func (v *Vault) shred(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) error {
 	tx.Erase()
+	v.texts.forgetIn(tx, account, owner)
 	for _, table := range []string{"secrets", "data_keys"} {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE account_id = $1 AND owner_id = $2`, account, owner); err != nil {
 			return fmt.Errorf("shred secrets: %w", err)
@@ -205,6 +208,7 @@ func (v *Vault) openKey(box []byte, fingerprint string, account identity.Account
 // newDataKey stores a new data key, which replaces a damaged one. The revision of the
 // owner's secrets continues.
 func (v *Vault) newDataKey(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID) ([]byte, error) {
+	v.texts.forgetIn(tx, account, owner)
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
 	_, err := tx.ExecContext(ctx, `INSERT INTO data_keys (account_id, owner_id, master_id, sealed, created_at) VALUES ($1, $2, $3, $4, $5)

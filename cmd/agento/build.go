@@ -170,7 +170,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err := accounts.CheckPlans(ctx); err != nil {
 		return nil, err
 	}
-	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events), swarm.NewStore(r.db), agent.NewStore(r.db, events)
+	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events, secrets), swarm.NewStore(r.db), agent.NewStore(r.db, events)
 	documents.LimitStorage(accounts)
 	skillRecords := skill.NewStore(skill.StoreSettings{DB: r.db, Dir: openclaw.SkillsDir, Log: r.log})
 	meter := modelproxy.NewMeter(r.db, r.log)

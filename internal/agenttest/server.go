@@ -117,7 +117,7 @@ func (s *Settings) setDefaults() error {
 		s.Access = access.New(access.Settings{DB: s.DB, Events: s.Events})
 	}
 	if s.Documents == nil {
-		s.Documents = workspace.NewStore(s.DB, s.Events)
+		s.Documents = workspace.NewStore(s.DB, s.Events, s.Vault)
 	}
 	if s.SwarmRows == nil {
 		s.SwarmRows = swarm.NewStore(s.DB)

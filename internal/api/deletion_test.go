@@ -96,13 +96,18 @@ func TestSealedTextsAreInNoFile(t *testing.T) {
 	mine := env.newAccount("mine", "")
 	agent := mine.newAgent("A")
 	mine.do("POST", "/v1/agents/"+agent+"/chat/messages", `{"message":"plum-message","context":"plum-context"}`).expect(200)
-	for _, text := range []string{"plum-message", "plum-context"} {
+	mine.do("PUT", "/v1/agents/"+agent+"/personality", `{"soulMd":"plum-soul"}`).expect(200)
+	mine.do("PUT", "/v1/agents/"+agent+"/rules/plum", `{"content":"plum-rule"}`).expect(200)
+	for _, text := range []string{"plum-message", "plum-context", "plum-soul", "plum-rule"} {
 		if n := countInFiles(t, path, []byte(text)); n > 0 {
 			t.Errorf("%q is %d times in the files", text, n)
 		}
 	}
 	if h := mine.do("GET", "/v1/agents/"+agent+"/chat/messages", nil).expect(200); !strings.Contains(h.body, "plum-message") {
 		t.Errorf("the history is %s", h.body)
+	}
+	if r := mine.do("GET", "/v1/agents/"+agent+"/rules/plum", nil).expect(200); !strings.Contains(r.body, "plum-rule") {
+		t.Errorf("the rule is %s", r.body)
 	}
 }
 

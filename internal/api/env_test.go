@@ -130,7 +130,7 @@ func (env *testEnv) build(o options) {
 	base := knowledge.New(knowledge.Settings{
 		DB: env.db, Events: events, Scopes: knowledge.NewScopes(env.db, agent.NewStore(env.db, events), swarms), Embedder: embedder, Quota: env.access, Log: log,
 	})
-	documents := workspace.NewStore(env.db, events)
+	documents := workspace.NewStore(env.db, events, secrets)
 	documents.LimitStorage(env.access)
 	runtime, err := agenttest.NewServer(agenttest.Settings{
 		Documents: documents,

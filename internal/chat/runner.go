@@ -41,6 +41,9 @@ func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.C
 	r.mu.Unlock()
 	result, err := s.callAgent(ctx, t, r, connect)
 	reason := context.Cause(ctx)
+	if errors.Is(reason, errNotSealed) {
+		err, reason = reason, nil
+	}
 	r.mu.Lock()
 	pieces := len(r.pieces)
 	r.mu.Unlock()
@@ -51,10 +54,6 @@ func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.C
 		t = t.ended(Done, stopTruncated, pieces, now())
 	case err == nil:
 		t = t.ended(Done, stopCompleted, pieces, now())
-	case errors.Is(reason, errNotSealed):
-		s.log.ErrorContext(ctx, "a turn failed", "agent", t.AgentID, "turn", t.ID, "error", reason)
-		t = t.ended(Failed, stopError, pieces, now())
-		t.ErrorCode, t.ErrorMessage = fault.Internal, fault.From(reason).Message
 	case errors.Is(reason, errCancelled):
 		t = t.ended(Cancelled, stopCancelled, pieces, now())
 	case reason != nil || s.runs.isStopped():

@@ -136,7 +136,7 @@ func TestDataKeyLostDuringATurn(t *testing.T) {
 	if text, err := env.read(env.timeout(), other, 0); err != nil || text != "Once " {
 		t.Errorf("the other turn: %q, %v", text, err)
 	}
-	if _, err := env.read(env.timeout(), lost, 0); !fault.Is(err, fault.Internal) {
+	if _, err := env.Follow(env.timeout(), lost, 0, func(int64, string) error { return nil }); !fault.Is(err, fault.Conflict) {
 		t.Errorf("the turn ended with %v", err)
 	}
 }

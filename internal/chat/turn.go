@@ -225,10 +225,6 @@ func (s *Service) sealRequest(ctx context.Context, tx *database.Tx, t Turn, mess
 	if sealedMessage, err = s.seal(ctx, tx, t, message, messagePlace(t.SessionID, t.ID, "user", "")); err == nil {
 		sealedContext, err = s.seal(ctx, tx, t, contextText, contextPlace(t.ID))
 	}
-	if errors.Is(err, errNotSealed) {
-		s.log.ErrorContext(ctx, "a message was refused", "account", t.AccountID, "agent", t.AgentID, "error", err)
-		err = fault.New(fault.Conflict, "The data key of this agent is damaged, and no message can be stored without it. Set all secrets of the agent again, which makes a new data key; or ask the operator to restore a backup.")
-	}
 	return sealedMessage, sealedContext, err
 }
 

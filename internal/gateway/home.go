@@ -160,6 +160,9 @@ func (m *Manager) desiredHome(ctx context.Context, a agent.Agent) (d desiredHome
 	if d.content, err = m.workspace.Content(ctx, m.db, a.AccountID, a.ID); err != nil {
 		return d, fmt.Errorf("read documents: %w", err)
 	}
+	if err := d.content.CheckReadable(); err != nil {
+		return d, err
+	}
 	d.documents = map[string]workspace.Document{}
 	for name := range d.content.Files() {
 		d.documents[path.Join(openclaw.Main.Workspace(), name)] = workspace.Document(name)

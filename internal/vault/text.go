@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 )
 
@@ -60,7 +61,7 @@ type TextKey struct {
 
 // TextKey returns the key of an owner's texts. It is derived from the data key, so that
 // nobody can open the texts after the owner was shredded. If there is no data key, or it
-// cannot be opened, the methods of the key return that error.
+// cannot be opened, the key opens only texts that are not sealed.
 func (v *Vault) TextKey(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) (TextKey, error) {
 	if err := checkAccount(account); err != nil {
 		return TextKey{}, err
@@ -100,13 +101,14 @@ func newTextAEAD(dataKey []byte) (cipher.AEAD, error) {
 
 // Seal seals a text for a place: the names that its row and column have for ever. An empty
 // text stays as it is. All parts of a place but the last must have no NUL.
-// Errors: ErrNoKey; *UnreadableError.
+// Faults: Conflict, if the data key is missing or damaged.
 func (k TextKey) Seal(text string, place ...string) (Text, error) {
 	if text == "" || k.plain {
 		return Text{value: text}, nil
 	}
 	if k.err != nil {
-		return Text{}, k.err
+		return Text{}, fault.New(fault.Conflict, "The agent's data key is damaged, and no text can be stored without it. Set all secrets of the agent in one request, which makes a new data key; or ask the operator to restore a backup.").
+			Because(k.err)
 	}
 	return Text{value: string([]byte{textVersion}) + string(seal(k.aead, []byte(text), k.additional(place))), sealed: true}, nil
 }

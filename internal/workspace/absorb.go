@@ -205,7 +205,7 @@ func (a *absorption) run(ctx context.Context, edits []edit) (err error) {
 }
 
 func (a *absorption) absorb(ctx context.Context, e edit) error {
-	current, err := findCurrent(ctx, a.tx, a.account, a.agent, e.doc)
+	current, err := a.findCurrent(ctx, a.tx, a.account, a.agent, e.doc)
 	isNew := errors.Is(err, sql.ErrNoRows)
 	switch {
 	case err != nil && !isNew:
@@ -293,7 +293,7 @@ func (a *absorption) rewrite(ctx context.Context, v Version, c change) (Version,
 	if !c.setAside {
 		a.events.NotifyAfterCommit(a.tx, event.ReconcileTopic(a.agent))
 	}
-	return v, updateContent(ctx, a.tx, a.account, a.agent, v)
+	return v, a.updateContent(ctx, a.tx, a.account, a.agent, v)
 }
 
 // acceptNewRule accepts a rule that the agent has created, if the agent may have it.

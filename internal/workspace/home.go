@@ -17,7 +17,17 @@ type Content struct {
 	// or were not accepted. They must be removed.
 	Gone []string
 
-	documents []homeDocument
+	documents  []homeDocument
+	unreadable []Version
+}
+
+// CheckReadable returns nil if every document could be read; the others are empty.
+// Faults: Conflict.
+func (c Content) CheckReadable() error {
+	for _, v := range c.unreadable {
+		return v.checkReadable()
+	}
+	return nil
 }
 
 // Rule is one rule of a Content. Its name has no .md.
@@ -45,7 +55,11 @@ type homeDocument struct {
 
 // Content returns what an agent's workspace folder should hold. Faults: NotFound.
 func (s *Store) Content(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) (Content, error) {
-	found, err := database.AllReadable(ctx, q, scanContent, damaged,
+	key, err := s.textKey(ctx, q, account, agent)
+	if err != nil {
+		return Content{}, err
+	}
+	found, err := database.AllReadable(ctx, q, scanContentWith(key), damaged,
 		`SELECT `+selected+`, content`+fromDocuments+onlyCurrent+` AND (NOT deleted OR name IN (SELECT name FROM home_documents WHERE account_id = $1 AND agent_id = $2)) ORDER BY name`,
 		account, agent)
 	if err != nil {
@@ -74,6 +88,9 @@ func (c *Content) add(v Version) {
 	if v.Deleted {
 		c.Gone = append(c.Gone, string(v.Document))
 		return
+	}
+	if v.unreadable {
+		c.unreadable = append(c.unreadable, v)
 	}
 	switch v.Document {
 	case Soul:

@@ -131,7 +131,7 @@ func (s *Store) approve(ctx context.Context, actor identity.Actor, agent identit
 		if err != nil {
 			return err
 		}
-		current, err := versionToRestoreOver(ctx, tx, actor.AccountID, agent, d)
+		current, err := s.versionToRestoreOver(ctx, tx, actor.AccountID, agent, d)
 		if err != nil {
 			return err
 		}
@@ -144,6 +144,9 @@ func (s *Store) approve(ctx context.Context, actor identity.Actor, agent identit
 		}
 		if base != currentHash(current) {
 			return fault.New(fault.Conflict, "%s was changed after the agent's edit. Restore version %d to replace it nevertheless, or reject the edit.", d, number)
+		}
+		if err := edit.checkReadable(); err != nil {
+			return err
 		}
 		if err := s.checkQuota(ctx, tx, actor.AccountID, len(edit.Content)); err != nil {
 			return err
@@ -179,8 +182,8 @@ func (s *Store) lockReview(ctx context.Context, tx *database.Tx, account identit
 	if err := tx.Lock(ctx, database.LockDocuments, string(agent)); err != nil {
 		return Version{}, "", err
 	}
-	v, err := findVersion(ctx, tx, account, agent, d, number)
-	if err := versionNotFound(ctx, tx, account, agent, d, number, err); err != nil || v.Review == NoReview {
+	v, err := s.findVersion(ctx, tx, account, agent, d, number)
+	if err := s.versionNotFound(ctx, tx, account, agent, d, number, err); err != nil || v.Review == NoReview {
 		return v, "", err
 	}
 	base, err := database.One(ctx, tx, database.Scalar[string],

@@ -12,8 +12,8 @@ import (
 
 // currentRule returns the current version of a rule. Faults: NotFound, also if the rule
 // is deleted.
-func currentRule(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
-	v, err := findCurrent(ctx, q, account, agent, d)
+func (s *Store) currentRule(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
+	v, err := s.findCurrent(ctx, q, account, agent, d)
 	if err == nil && v.Deleted {
 		err = sql.ErrNoRows
 	}

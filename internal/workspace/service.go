@@ -51,11 +51,11 @@ func (s *Service) Personality(ctx context.Context, account identity.AccountID, a
 	if err := s.agents.Absorb(ctx, account, agent); err != nil {
 		return Personality{}, err
 	}
-	soul, err := currentVersion(ctx, s.store.db, account, agent, Soul)
+	soul, err := s.store.currentVersion(ctx, s.store.db, account, agent, Soul)
 	if err != nil {
 		return Personality{}, err
 	}
-	id, err := currentVersion(ctx, s.store.db, account, agent, Identity)
+	id, err := s.store.currentVersion(ctx, s.store.db, account, agent, Identity)
 	if err != nil {
 		return Personality{}, err
 	}
@@ -84,7 +84,7 @@ func (s *Service) Procedures(ctx context.Context, account identity.AccountID, ag
 	if err := s.agents.Absorb(ctx, account, agent); err != nil {
 		return Procedures{}, err
 	}
-	workflow, err := currentVersion(ctx, s.store.db, account, agent, Workflow)
+	workflow, err := s.store.currentVersion(ctx, s.store.db, account, agent, Workflow)
 	if err != nil {
 		return Procedures{}, err
 	}
@@ -127,7 +127,7 @@ func (s *Service) Rule(ctx context.Context, account identity.AccountID, agent id
 	if err != nil {
 		return Version{}, err
 	}
-	return currentRule(ctx, s.store.db, account, agent, d)
+	return s.store.currentRule(ctx, s.store.db, account, agent, d)
 }
 
 // PutRule creates a rule or replaces it, as SetSoul replaces SOUL.md. If expectedHash is
@@ -184,8 +184,8 @@ func (s *Service) Version(ctx context.Context, account identity.AccountID, agent
 	if err := s.agents.Absorb(ctx, account, agent); err != nil {
 		return Version{}, err
 	}
-	v, err := findVersion(ctx, s.store.db, account, agent, d, number)
-	return v, versionNotFound(ctx, s.store.db, account, agent, d, number, err)
+	v, err := s.store.findVersion(ctx, s.store.db, account, agent, d, number)
+	return v, s.store.versionNotFound(ctx, s.store.db, account, agent, d, number, err)
 }
 
 // Restore makes the content of an earlier version current again, as a new version. It

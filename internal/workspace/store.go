@@ -8,6 +8,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/vault"
 )
 
 // Store stores the documents of agents. Methods that take a transaction are part of
@@ -19,6 +20,7 @@ import (
 type Store struct {
 	db     *database.DB
 	events *event.Log
+	vault  *vault.Vault // seals the contents
 	quota  Quota // nil: no limit
 }
 
@@ -41,10 +43,12 @@ func (s *Store) checkQuota(ctx context.Context, tx *database.Tx, account identit
 }
 
 // NewStore returns a Store.
-func NewStore(db *database.DB, events *event.Log) *Store { return &Store{db: db, events: events} }
+func NewStore(db *database.DB, events *event.Log, v *vault.Vault) *Store {
+	return &Store{db: db, events: events, vault: v}
+}
 
 // Init writes the first version of a new agent's documents. An empty soulMD or
-// workflowMD is replaced by a default. Faults: Invalid, as CheckNew reports.
+// workflowMD is replaced by a default. The agent's data key must exist. Faults: Invalid, as CheckNew reports.
 func (s *Store) Init(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID, name, soulMD, workflowMD string) error {
 	fields := fault.Fields{}
 	CheckNew(fields, soulMD, workflowMD)
@@ -57,7 +61,7 @@ func (s *Store) Init(ctx context.Context, tx *database.Tx, actor identity.Actor,
 		Workflow: orDefault(workflowMD, defaultWorkflow),
 	}
 	for doc, content := range first {
-		if _, err := insertVersion(ctx, tx, change{actor: actor, agent: agent, doc: doc, content: content}); err != nil {
+		if _, err := s.insertVersion(ctx, tx, change{actor: actor, agent: agent, doc: doc, content: content}); err != nil {
 			return err
 		}
 	}
@@ -75,13 +79,17 @@ func CheckNew(fields fault.Fields, soulMD, workflowMD string) {
 
 // Rename writes an agent's new name into the Name line of its IDENTITY.md.
 func (s *Store) Rename(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID, name string) error {
-	current, err := currentVersion(ctx, tx, actor.AccountID, agent, Identity)
+	current, err := s.currentVersion(ctx, tx, actor.AccountID, agent, Identity)
 	if err != nil {
 		return err
 	}
 	// The length is not checked: a rename must not fail because the agent has written an
 	// IDENTITY.md of the maximum length.
-	_, err = s.replace(ctx, tx, current, change{actor: actor, agent: agent, doc: Identity, content: renamed(current.Content, name)})
+	content := renamed(current.Content, name)
+	if current.unreadable {
+		content = newIdentity(name)
+	}
+	_, err = s.replace(ctx, tx, current, change{actor: actor, agent: agent, doc: Identity, content: content})
 	return err
 }
 
@@ -120,7 +128,7 @@ func (s *Store) edit(ctx context.Context, c change, expectedHash string) (Versio
 		if err := tx.Lock(ctx, database.LockDocuments, string(c.agent)); err != nil {
 			return err
 		}
-		current, err := versionToReplace(ctx, tx, c)
+		current, err := s.versionToReplace(ctx, tx, c)
 		if err != nil {
 			return err
 		}
@@ -137,11 +145,11 @@ func (s *Store) edit(ctx context.Context, c change, expectedHash string) (Versio
 }
 
 // versionToReplace returns the version that c replaces, without number for a new rule.
-func versionToReplace(ctx context.Context, tx *database.Tx, c change) (Version, error) {
+func (s *Store) versionToReplace(ctx context.Context, tx *database.Tx, c change) (Version, error) {
 	if !c.doc.isRule() {
-		return currentVersion(ctx, tx, c.actor.AccountID, c.agent, c.doc)
+		return s.currentVersion(ctx, tx, c.actor.AccountID, c.agent, c.doc)
 	}
-	current, err := currentRule(ctx, tx, c.actor.AccountID, c.agent, c.doc)
+	current, err := s.currentRule(ctx, tx, c.actor.AccountID, c.agent, c.doc)
 	if fault.Is(err, fault.NotFound) {
 		return Version{Document: c.doc}, checkNewRule(ctx, tx, c.actor.AccountID, c.agent, c.doc)
 	}
@@ -151,7 +159,7 @@ func versionToReplace(ctx context.Context, tx *database.Tx, c change) (Version, 
 // replace writes c in place of the current version. If that has the same content, it
 // stays as it is, so that a repeated request creates no second version.
 func (s *Store) replace(ctx context.Context, tx *database.Tx, current Version, c change) (Version, error) {
-	if current.Current && !current.Deleted && !c.deleted && current.Hash == hashOf(c.content) {
+	if current.Current && !current.unreadable && !current.Deleted && !c.deleted && current.Hash == hashOf(c.content) {
 		return current, nil
 	}
 	return s.write(ctx, tx, c)
@@ -159,7 +167,7 @@ func (s *Store) replace(ctx context.Context, tx *database.Tx, current Version, c
 
 // write inserts c as a version, appends an event and notifies the agent's reconciler.
 func (s *Store) write(ctx context.Context, tx *database.Tx, c change) (Version, error) {
-	v, err := insertVersion(ctx, tx, c)
+	v, err := s.insertVersion(ctx, tx, c)
 	if err != nil {
 		return Version{}, err
 	}
@@ -196,7 +204,7 @@ func (s *Store) deleteRule(ctx context.Context, actor identity.Actor, agent iden
 		if err := tx.Lock(ctx, database.LockDocuments, string(agent)); err != nil {
 			return err
 		}
-		if _, err := currentRule(ctx, tx, actor.AccountID, agent, d); err != nil {
+		if _, err := s.currentRule(ctx, tx, actor.AccountID, agent, d); err != nil {
 			return err
 		}
 		v, err = s.write(ctx, tx, change{actor: actor, agent: agent, doc: d, deleted: true})
@@ -212,14 +220,17 @@ func (s *Store) restore(ctx context.Context, actor identity.Actor, agent identit
 		if err := tx.Lock(ctx, database.LockDocuments, string(agent)); err != nil {
 			return err
 		}
-		old, err := findVersion(ctx, tx, account, agent, d, number)
-		if err := versionNotFound(ctx, tx, account, agent, d, number, err); err != nil {
+		old, err := s.findVersion(ctx, tx, account, agent, d, number)
+		if err := s.versionNotFound(ctx, tx, account, agent, d, number, err); err != nil {
 			return err
 		}
 		if old.Deleted {
 			return fault.New(fault.Invalid, "Version %d of %s is its deletion. Restore an earlier version.", number, d)
 		}
-		current, err := versionToRestoreOver(ctx, tx, account, agent, d)
+		if err := old.checkReadable(); err != nil {
+			return err
+		}
+		current, err := s.versionToRestoreOver(ctx, tx, account, agent, d)
 		if err != nil {
 			return err
 		}

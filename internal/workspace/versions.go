@@ -5,11 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/vault"
 )
 
 // Version is one version of a document. Numbers count from 1 for each document.
@@ -26,6 +28,8 @@ type Version struct {
 	Size         int64  // bytes
 	Hash         string // SHA-256 of the content, in hex
 	Content      string // empty in lists
+
+	unreadable bool // the content is damaged, or its key is lost
 }
 
 // The bounds of a page of versions.
@@ -53,12 +57,38 @@ const (
 // scanVersion scans selected.
 func scanVersion(r database.Row) (Version, error) { return scanWith(r) }
 
-// scanContent scans selected and the content.
-func scanContent(r database.Row) (Version, error) {
-	var content string
-	v, err := scanWith(r, &content)
-	v.Content = content
-	return v, err
+// scanContentWith returns a function that scans selected and the content, and opens that.
+func scanContentWith(key vault.TextKey) func(database.Row) (Version, error) {
+	return func(r database.Row) (Version, error) {
+		var content vault.Text
+		v, err := scanWith(r, &content)
+		if err != nil {
+			return v, err
+		}
+		if v.Content, err = key.Open(content, contentPlace(v.Document, v.Number)...); err != nil {
+			v.unreadable = true
+			return v, &database.ColumnError{Column: "content", Err: err}
+		}
+		return v, nil
+	}
+}
+
+// contentPlace returns what the content of a version is sealed for.
+func contentPlace(d Document, number int64) []string {
+	return []string{"document", string(d), strconv.FormatInt(number, 10)}
+}
+
+// textKey returns the key of an agent's documents.
+func (s *Store) textKey(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) (vault.TextKey, error) {
+	return s.vault.TextKey(ctx, q, account, vault.OfAgent(agent))
+}
+
+// checkReadable returns nil if the content of a version can be read. Faults: Conflict.
+func (v Version) checkReadable() error {
+	if v.unreadable {
+		return fault.New(fault.Conflict, "Version %d of %s cannot be read: its content is damaged, or the agent's data key is lost. Set %s again, or ask the operator to restore a backup.", v.Number, v.Document, v.Document)
+	}
+	return nil
 }
 
 func scanWith(r database.Row, more ...any) (Version, error) {
@@ -84,20 +114,28 @@ func damaged(v *Version, _ error) (row string, keep bool) {
 }
 
 // currentVersion returns the current version of a document that every agent has.
-func currentVersion(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
-	v, err := findCurrent(ctx, q, account, agent, d)
+func (s *Store) currentVersion(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
+	v, err := s.findCurrent(ctx, q, account, agent, d)
 	return v, agentNotFound(err)
 }
 
 // findCurrent returns the current version of a document.
 // Errors: sql.ErrNoRows, if the document never existed.
-func findCurrent(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
-	return database.OneReadable(ctx, q, scanContent, damaged, `SELECT `+selected+`, content`+fromDocuments+` AND name = $3`+onlyCurrent, account, agent, d)
+func (s *Store) findCurrent(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
+	key, err := s.textKey(ctx, q, account, agent)
+	if err != nil {
+		return Version{}, err
+	}
+	return database.OneReadable(ctx, q, scanContentWith(key), damaged, `SELECT `+selected+`, content`+fromDocuments+` AND name = $3`+onlyCurrent, account, agent, d)
 }
 
 // findVersion returns the version with a number. Errors: sql.ErrNoRows.
-func findVersion(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, number int64) (Version, error) {
-	return database.OneReadable(ctx, q, scanContent, damaged, `SELECT `+selected+`, content`+fromDocuments+` AND name = $3 AND version = $4`, account, agent, d, number)
+func (s *Store) findVersion(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, number int64) (Version, error) {
+	key, err := s.textKey(ctx, q, account, agent)
+	if err != nil {
+		return Version{}, err
+	}
+	return database.OneReadable(ctx, q, scanContentWith(key), damaged, `SELECT `+selected+`, content`+fromDocuments+` AND name = $3 AND version = $4`, account, agent, d, number)
 }
 
 // findByHash returns the newest version with that content. It considers versions that
@@ -127,8 +165,8 @@ func listVersions(ctx context.Context, q database.Reader, account identity.Accou
 }
 
 // insertVersion inserts c as the next version of its document. It becomes the current
-// version unless it is set aside.
-func insertVersion(ctx context.Context, tx *database.Tx, c change) (Version, error) {
+// version unless it is set aside. Faults: Conflict, if the agent's data key is damaged.
+func (s *Store) insertVersion(ctx context.Context, tx *database.Tx, c change) (Version, error) {
 	account := c.actor.AccountID
 	last, err := database.One(ctx, tx, database.Scalar[int64], `SELECT COALESCE(MAX(version), 0)`+fromDocuments+` AND name = $3`, account, c.agent, c.doc)
 	if err != nil {
@@ -144,19 +182,36 @@ func insertVersion(ctx context.Context, tx *database.Tx, c change) (Version, err
 		Document: c.doc, Number: last + 1, Current: !c.setAside, Deleted: c.deleted, SetAside: c.setAside, RestoredFrom: c.restoredFrom,
 		Actor: c.actor, At: database.Time(database.Millis(time.Now())), Size: int64(len(c.content)), Hash: hashOf(c.content), Content: c.content,
 	}
+	content, err := s.seal(ctx, tx, account, c.agent, v)
+	if err != nil {
+		return Version{}, err
+	}
 	_, err = database.Exec(ctx, tx,
 		`INSERT INTO documents (`+columns+`, content) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-		account, c.agent, v.Document, v.Number, v.Current, v.Deleted, v.SetAside, v.RestoredFrom, v.Actor.String(), database.Millis(v.At), v.Size, v.Hash, v.Content)
+		account, c.agent, v.Document, v.Number, v.Current, v.Deleted, v.SetAside, v.RestoredFrom, v.Actor.String(), database.Millis(v.At), v.Size, v.Hash, content)
 	if err != nil {
 		return Version{}, fmt.Errorf("store %s: %w", c.doc, err)
 	}
 	return v, nil
 }
 
+// seal returns the content of a version as it is stored.
+func (s *Store) seal(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, v Version) (vault.Text, error) {
+	key, err := s.textKey(ctx, tx, account, agent)
+	if err != nil {
+		return vault.Text{}, err
+	}
+	return key.Seal(v.Content, contentPlace(v.Document, v.Number)...)
+}
+
 // updateContent replaces the content of a version.
-func updateContent(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, v Version) error {
-	_, err := database.Exec(ctx, tx, `UPDATE documents SET content = $5, size = $6, hash = $7 WHERE account_id = $1 AND agent_id = $2 AND name = $3 AND version = $4`,
-		account, agent, v.Document, v.Number, v.Content, v.Size, v.Hash)
+func (s *Store) updateContent(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, v Version) error {
+	content, err := s.seal(ctx, tx, account, agent, v)
+	if err != nil {
+		return err
+	}
+	_, err = database.Exec(ctx, tx, `UPDATE documents SET content = $5, size = $6, hash = $7 WHERE account_id = $1 AND agent_id = $2 AND name = $3 AND version = $4`,
+		account, agent, v.Document, v.Number, content, v.Size, v.Hash)
 	if err != nil {
 		return fmt.Errorf("store %s again: %w", v.Document, err)
 	}
@@ -191,8 +246,8 @@ func checkDocument(ctx context.Context, q database.Reader, account identity.Acco
 
 // versionToRestoreOver returns the version that an earlier content of d replaces, without
 // number for a rule that never was current.
-func versionToRestoreOver(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
-	current, err := findCurrent(ctx, tx, account, agent, d)
+func (s *Store) versionToRestoreOver(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
+	current, err := s.findCurrent(ctx, tx, account, agent, d)
 	switch {
 	case errors.Is(err, sql.ErrNoRows) && d.isRule():
 		return Version{Document: d}, checkNewRule(ctx, tx, account, agent, d)
@@ -216,11 +271,11 @@ func ruleNotFound(ctx context.Context, q database.Reader, account identity.Accou
 
 // versionNotFound replaces sql.ErrNoRows, for a version, by a fault about the agent, the
 // rule or the version, whichever is missing.
-func versionNotFound(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, number int64, err error) error {
+func (s *Store) versionNotFound(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, number int64, err error) error {
 	if !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
-	if _, err := findCurrent(ctx, q, account, agent, d); err != nil {
+	if _, err := s.findCurrent(ctx, q, account, agent, d); err != nil {
 		return ruleNotFound(ctx, q, account, agent, d, err)
 	}
 	return fault.New(fault.NotFound, "%s has no version %d. GET versions lists them.", d, number)

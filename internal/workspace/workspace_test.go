@@ -14,6 +14,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -32,6 +33,7 @@ type env struct {
 	store  *workspace.Store
 	db     *database.DB
 	events *event.Log
+	vault  *vault.Vault
 	agents *agents
 }
 
@@ -65,15 +67,29 @@ func newEnv(t testing.TB) *env {
 	t.Helper()
 	db := databasetest.New(t)
 	e := &env{db: db, events: event.NewLog(db), agents: &agents{}}
-	e.store = workspace.NewStore(db, e.events)
+	e.vault = newVault(t)
+	e.store = workspace.NewStore(db, e.events, e.vault)
 	e.Service = workspace.New(e.store, e.agents)
 	initAgent(t, e, account, agent)
 	return e
 }
 
+// newVault returns a vault with the same master key each time.
+func newVault(t testing.TB) *vault.Vault {
+	t.Helper()
+	v, err := vault.New(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 func initAgent(t testing.TB, s *env, account identity.AccountID, agent identity.AgentID) {
 	t.Helper()
 	inTx(t, s, func(tx *database.Tx) error {
+		if err := s.vault.Put(t.Context(), tx, account, vault.OfAgent(agent), nil); err != nil {
+			return err
+		}
 		return s.store.Init(t.Context(), tx, identity.ByKey(account, key), agent, "My Assistant", "", "")
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/egress"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/runtime"
@@ -93,6 +94,9 @@ func (m *Manager) fillHome(ctx context.Context, a agent.Agent) error {
 // absorbed from there.
 func (m *Manager) syncChanged(ctx context.Context, a agent.Agent) error {
 	d, err := m.desiredHome(ctx, a)
+	if errors.Is(err, workspace.ErrUnreadable) {
+		return fault.New(fault.Conflict, "The agent's documents cannot be written into its home: %s.", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -161,7 +165,9 @@ func (m *Manager) desiredHome(ctx context.Context, a agent.Agent) (d desiredHome
 		return d, fmt.Errorf("read documents: %w", err)
 	}
 	if err := d.content.CheckReadable(); err != nil {
-		return d, err
+		if d.content, err = m.recoverDocuments(ctx, a, d.content); err != nil {
+			return d, err
+		}
 	}
 	d.documents = map[string]workspace.Document{}
 	for name := range d.content.Files() {
@@ -178,6 +184,23 @@ func (m *Manager) desiredHome(ctx context.Context, a agent.Agent) (d desiredHome
 		}
 	}
 	return d, nil
+}
+
+// recoverDocuments returns the documents after those that cannot be read were recovered from
+// the home. Errors: workspace.ErrUnreadable.
+func (m *Manager) recoverDocuments(ctx context.Context, a agent.Agent, c workspace.Content) (workspace.Content, error) {
+	home, err := m.driver.Home(ctx, a.Place, a.ID)
+	if err != nil {
+		return c, fmt.Errorf("open home: %w", err)
+	}
+	defer func() { _ = home.Close() }()
+	if err := m.workspace.Recover(ctx, a.AccountID, a.ID, c, workspace.Within(home, openclaw.Main.Workspace())); err != nil {
+		return c, fmt.Errorf("recover documents from the home: %w", err)
+	}
+	if c, err = m.workspace.Content(ctx, m.db, a.AccountID, a.ID); err != nil {
+		return c, fmt.Errorf("read documents: %w", err)
+	}
+	return c, c.CheckReadable()
 }
 
 // contributorKey is the key of a contributor among the paths of files. No path looks

@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"agento.host/agento/internal/database"
@@ -21,13 +22,38 @@ type Content struct {
 	unreadable []Version
 }
 
+// ErrUnreadable means that the content of a document is damaged, or that the data key is
+// lost that sealed it.
+var ErrUnreadable = errors.New("its content is damaged, or the agent's data key is lost: set it again, or restore a backup")
+
 // CheckReadable returns nil if every document could be read; the others are empty.
-// Faults: Conflict.
+// Errors: ErrUnreadable.
 func (c Content) CheckReadable() error {
 	for _, v := range c.unreadable {
-		return v.checkReadable()
+		return fmt.Errorf("%s cannot be read: %w", v.Document, ErrUnreadable)
 	}
 	return nil
+}
+
+// Recover stores the contents of c that could not be read again, from the files of the
+// home that have their hashes.
+func (s *Store) Recover(ctx context.Context, account identity.AccountID, agent identity.AgentID, c Content, home Folder) error {
+	return s.db.Tx(ctx, "workspace.recover", func(ctx context.Context, tx *database.Tx) error {
+		if err := tx.Lock(ctx, database.LockDocuments, string(agent)); err != nil {
+			return err
+		}
+		for _, lost := range c.unreadable {
+			content, err := home.ReadFile(string(lost.Document), lost.Document.maxBytes())
+			if err != nil || hashOf(string(content)) != lost.Hash {
+				continue
+			}
+			lost.Content = string(content)
+			if err := s.updateContent(ctx, tx, account, agent, lost); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Rule is one rule of a Content. Its name has no .md.

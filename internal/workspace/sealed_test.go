@@ -1,6 +1,7 @@
 package workspace_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -76,8 +77,8 @@ func TestDamagedContent(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	c := must[workspace.Content](t)(e.store.Content(t.Context(), e.db, account, agent))
-	if f := wantFault(t, c.CheckReadable(), fault.Conflict); !strings.Contains(f.Message, "SOUL.md") {
-		t.Error(f)
+	if err := c.CheckReadable(); !errors.Is(err, workspace.ErrUnreadable) || !strings.Contains(err.Error(), "SOUL.md") {
+		t.Error(err)
 	}
 	_, _, err := e.Restore(t.Context(), actor, agent, workspace.Soul, two.Number)
 	wantFault(t, err, fault.Conflict)
@@ -87,6 +88,27 @@ func TestDamagedContent(t *testing.T) {
 	c = must[workspace.Content](t)(e.store.Content(t.Context(), e.db, account, agent))
 	if err := c.CheckReadable(); err != nil || c.SoulMD != "two" {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// A damaged content is recovered from the home, if that has it still.
+func TestRecover(t *testing.T) {
+	e, h := newEnv(t), home{}
+	changed(t)(e.SetSoul(t.Context(), actor, agent, "the soul", ""))
+	changed(t)(e.PutRule(t.Context(), actor, agent, "greet", "Say hello.", ""))
+	h.deliver(t, e)
+	h["rules/greet.md"] = "Say something else."
+	execute(t, e, `UPDATE documents SET content = x'01'`)
+	c := must[workspace.Content](t)(e.store.Content(t.Context(), e.db, account, agent))
+	if err := e.store.Recover(t.Context(), account, agent, c, h); err != nil {
+		t.Fatal(err)
+	}
+	c = must[workspace.Content](t)(e.store.Content(t.Context(), e.db, account, agent))
+	if c.SoulMD != "the soul" || !strings.Contains(c.IdentityMD, "My Assistant") || c.Rules[0].Content != "" {
+		t.Errorf("%+v", c)
+	}
+	if err := c.CheckReadable(); !errors.Is(err, workspace.ErrUnreadable) || !strings.Contains(err.Error(), "rules/greet.md") {
+		t.Error(err)
 	}
 }
 

@@ -21,7 +21,7 @@ type Store struct {
 	db     *database.DB
 	events *event.Log
 	vault  *vault.Vault // seals the contents
-	quota  Quota // nil: no limit
+	quota  Quota        // nil: no limit
 }
 
 // Quota limits what accounts store.

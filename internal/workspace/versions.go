@@ -86,7 +86,7 @@ func (s *Store) textKey(ctx context.Context, q database.Reader, account identity
 // checkReadable returns nil if the content of a version can be read. Faults: Conflict.
 func (v Version) checkReadable() error {
 	if v.unreadable {
-		return fault.New(fault.Conflict, "Version %d of %s cannot be read: its content is damaged, or the agent's data key is lost. Set %s again, or ask the operator to restore a backup.", v.Number, v.Document, v.Document)
+		return fault.New(fault.Conflict, "Version %d of %s cannot be read: its content is damaged, or the data key is lost that sealed it.", v.Number, v.Document)
 	}
 	return nil
 }

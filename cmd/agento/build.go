@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -111,7 +112,7 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 	agents := filepath.Join(f.Data, agentsDir)
 	r.driver, err = f.open(runtime.Settings{
 		Installation: r.db.Installation(), Dir: agents, Command: openClaw.Command(f.Lean), ReadOnly: openClaw.Dirs, Log: r.log,
-		Development: dev.unsandboxed,
+		Development: dev.unsandboxed, LogKey: r.logKey,
 	})
 	if err != nil {
 		return nil, err
@@ -127,6 +128,18 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 		r.closers = append(r.closers, r.reports.Close)
 	}
 	return r, nil
+}
+
+// logKey returns the key that seals the older part of an agent's log.
+func (r *resources) logKey(ctx context.Context, id identity.AgentID) (vault.TextKey, error) {
+	a, err := agent.NewStore(r.db, event.NewLog(r.db)).FindByID(ctx, r.db, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return vault.TextKey{}, nil
+	}
+	if err != nil {
+		return vault.TextKey{}, err
+	}
+	return r.secrets.TextKey(ctx, r.db, a.AccountID, vault.OfAgent(id))
 }
 
 // newServer opens the resources of a server and builds its services on them. The

@@ -163,6 +163,10 @@ type Settings struct {
 	ReadOnly     []string // files and directories that gateways may read
 	Log          *slog.Logger
 
+	// LogKey returns the key that seals the older part of an agent's log. nil: it is not
+	// sealed, as in programs that only look or stop.
+	LogKey func(context.Context, identity.AgentID) (vault.TextKey, error)
+
 	// Development runs gateways without isolation, as processes of the server's user,
 	// which must not be root.
 	Development bool

@@ -51,7 +51,7 @@ func (t Text) Value() (driver.Value, error) {
 	return t.value, nil
 }
 
-// TextKey seals and opens the texts of one owner.
+// TextKey seals and opens the texts of one owner. The zero TextKey has no key.
 type TextKey struct {
 	aead  cipher.AEAD
 	owner string // account and owner
@@ -106,11 +106,24 @@ func (k TextKey) Seal(text string, place ...string) (Text, error) {
 	if text == "" || k.plain {
 		return Text{value: text}, nil
 	}
-	if k.err != nil {
-		return Text{}, fault.New(fault.Conflict, "The agent's data key is damaged, and no text can be stored without it. Set all secrets of the agent in one request, which makes a new data key; or ask the operator to restore a backup.").
-			Because(k.err)
+	box, err := k.SealBytes([]byte(text), place...)
+	if err != nil {
+		return Text{}, err
 	}
-	return Text{value: string([]byte{textVersion}) + string(seal(k.aead, []byte(text), k.additional(place))), sealed: true}, nil
+	return Text{value: string(box), sealed: true}, nil
+}
+
+// Seals reports whether Seal seals.
+func (k TextKey) Seals() bool { return !k.plain }
+
+// SealBytes seals data for a place, also where Seal leaves texts as they are. Faults: as of
+// Seal.
+func (k TextKey) SealBytes(data []byte, place ...string) ([]byte, error) {
+	if k.aead == nil {
+		return nil, fault.New(fault.Conflict, "The agent's data key is damaged, and no text can be stored without it. Set all secrets of the agent in one request, which makes a new data key; or ask the operator to restore a backup.").
+			Because(k.reason())
+	}
+	return append([]byte{textVersion}, seal(k.aead, data, k.additional(place))...), nil
 }
 
 // Open returns a text that was stored for a place. Errors: of a text that is damaged,
@@ -119,14 +132,27 @@ func (k TextKey) Open(t Text, place ...string) (string, error) {
 	if !t.sealed {
 		return t.value, nil
 	}
-	if k.err != nil {
-		return "", k.err
-	}
-	if t.value == "" || t.value[0] != textVersion {
-		return "", errors.New("not a sealed text")
-	}
-	text, err := open(k.aead, []byte(t.value[1:]), k.additional(place))
+	text, err := k.OpenBytes([]byte(t.value), place...)
 	return string(text), err
+}
+
+// OpenBytes opens what SealBytes sealed for a place. Errors: as of Open.
+func (k TextKey) OpenBytes(box []byte, place ...string) ([]byte, error) {
+	if k.aead == nil {
+		return nil, k.reason()
+	}
+	if len(box) == 0 || box[0] != textVersion {
+		return nil, errors.New("not a sealed text")
+	}
+	return open(k.aead, box[1:], k.additional(place))
+}
+
+// reason returns why there is no key.
+func (k TextKey) reason() error {
+	if k.err == nil {
+		return ErrNoKey
+	}
+	return k.err
 }
 
 func (k TextKey) additional(place []string) []byte {

@@ -16,6 +16,7 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/home"
+	"agento.host/agento/internal/vault"
 )
 
 // Driver implements runtime.Driver, runtime.Watcher and runtime.Runner. Gateways
@@ -250,6 +251,9 @@ func (d *Driver) log(a agent) *gatewayLog {
 	l := d.logs[a.id]
 	if l == nil {
 		l = &gatewayLog{dir: a.path("log"), maxBytes: d.settings.LogMaxBytes, keep: d.settings.LogKeep}
+		if key := d.settings.LogKey; key != nil {
+			l.key = func(ctx context.Context) (vault.TextKey, error) { return key(ctx, a.id) }
+		}
 		d.logs[a.id] = l
 	}
 	return l

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"agento.host/agento/internal/vault"
 )
 
 const (
@@ -36,11 +38,12 @@ const (
 //
 // Readers use offsets from where gateway.log began when this driver first opened
 // it; trimmed is the number of bytes removed from it since. The older files come
-// before it.
+// before it. They are sealed if there is a key; see sealedlog.go.
 type gatewayLog struct {
 	dir      string
 	maxBytes int64
 	keep     int
+	key      func(context.Context) (vault.TextKey, error) // nil: older files are not sealed
 
 	mu      sync.Mutex // held while files are read or trimmed
 	trimmed int64      // guarded by mu
@@ -53,8 +56,9 @@ func (l *gatewayLog) path(n int) string {
 	return filepath.Join(l.dir, fmt.Sprintf("%s.%d", logName, n))
 }
 
-// rotate archives the head of gateway.log if the file has grown past its maximum.
-func (l *gatewayLog) rotate() error {
+// rotate archives the head of gateway.log if the file has grown past its maximum. If the
+// key is lost that should seal the head, rotate removes it and returns errDiscarded.
+func (l *gatewayLog) rotate(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f, err := os.OpenFile(l.path(0), os.O_RDWR, 0)
@@ -72,7 +76,7 @@ func (l *gatewayLog) rotate() error {
 	size := st.Size()
 	from := int64(0)
 	if size > maxOversize*l.maxBytes {
-		from = size - l.maxBytes
+		from = (size - l.maxBytes) / blockSize * blockSize // a sealed file has complete blocks
 	}
 	// Complete blocks only, and not the whole file, because collapseHead cannot
 	// remove everything.
@@ -80,58 +84,94 @@ func (l *gatewayLog) rotate() error {
 	if head <= from {
 		return nil
 	}
-	if err := l.archive(f, from, head); err != nil {
+	err = l.archive(ctx, f, from, head)
+	if err != nil && !errors.Is(err, errDiscarded) {
 		return err
 	}
-	if err := collapseHead(f, head); err == nil {
+	if collapseHead(f, head) == nil {
 		l.trimmed += head
-		return nil
+		return err
 	}
-	return l.truncate(f, head)
+	if err != nil {
+		head = size
+	}
+	return errors.Join(err, l.truncate(ctx, f, head))
 }
 
 // archive makes a range of gateway.log the newest of the older files.
-func (l *gatewayLog) archive(f *os.File, from, to int64) error {
+func (l *gatewayLog) archive(ctx context.Context, f *os.File, from, to int64) error {
+	key, suffix, err := l.sealing(ctx)
+	if err != nil {
+		return err
+	}
 	temp := l.path(0) + ".new"
 	out, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, io.NewSectionReader(f, from, to-from))
+	err = copyTo(out, io.NewSectionReader(f, from, to-from), key, 0)
 	if err := errors.Join(err, out.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(temp))
 	}
-	for n := l.keep; n > 1; n-- {
-		if err := os.Rename(l.path(n-1), l.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, s := range []string{"", sealedSuffix} {
+		if err := ignoreMissing(os.Remove(l.path(l.keep) + s)); err != nil {
 			return err
 		}
 	}
-	return os.Rename(temp, l.path(1))
+	for n := l.keep; n > 1; n-- {
+		for _, s := range []string{"", sealedSuffix} {
+			if err := ignoreMissing(os.Rename(l.path(n-1)+s, l.path(n)+s)); err != nil {
+				return err
+			}
+		}
+	}
+	return os.Rename(temp, l.path(1)+suffix)
 }
 
 // truncate empties gateway.log if the file system cannot remove its head alone.
 // What the gateway prints between the last read and the truncation, some
 // microseconds, is lost.
-func (l *gatewayLog) truncate(f *os.File, copied int64) error {
-	out, err := os.OpenFile(l.path(1), os.O_WRONLY|os.O_APPEND, 0)
+func (l *gatewayLog) truncate(ctx context.Context, f *os.File, copied int64) error {
+	st, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(out, io.NewSectionReader(f, copied, l.maxBytes))
-	if err := errors.Join(err, out.Close()); err != nil {
-		return err
+	rest := min(st.Size()-copied, l.maxBytes)
+	if rest > 0 {
+		if err := l.appendToNewest(ctx, io.NewSectionReader(f, copied, rest)); err != nil {
+			return err
+		}
 	}
 	if err := f.Truncate(0); err != nil {
 		return err
 	}
-	l.trimmed += copied + n
+	l.trimmed += copied + rest
 	return nil
+}
+
+// appendToNewest appends to the newest of the older files, which archive has written just
+// before.
+func (l *gatewayLog) appendToNewest(ctx context.Context, in io.Reader) error {
+	key, suffix, err := l.sealing(ctx)
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(l.path(1)+suffix, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	st, err := out.Stat()
+	if err == nil {
+		err = copyTo(out, in, key, st.Size()/sealedBlock)
+	}
+	return errors.Join(err, out.Close())
 }
 
 // segment is one file of the log and the offset at which it begins.
 type segment struct {
 	path        string
-	start, size int64
+	start, size int64 // of the text
+	sealed      bool
 }
 
 // segments lists the files, oldest first. The caller holds mu.
@@ -142,11 +182,12 @@ func (l *gatewayLog) segments() []segment {
 	}
 	out := []segment{current}
 	for n := 1; n <= l.keep; n++ {
-		st, err := os.Stat(l.path(n))
-		if err != nil {
+		c, ok := olderSegment(l.path(n))
+		if !ok {
 			break
 		}
-		out = append([]segment{{path: l.path(n), start: out[0].start - st.Size(), size: st.Size()}}, out...)
+		c.start = out[0].start - c.size
+		out = append([]segment{c}, out...)
 	}
 	return out
 }
@@ -160,7 +201,7 @@ func (l *gatewayLog) read(ctx context.Context, tail int, follow bool) (io.ReadCl
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	segments := l.segments()
-	from, err := l.tailOffset(segments, tail)
+	from, err := l.tailOffset(ctx, segments, tail)
 	if err != nil {
 		return nil, fmt.Errorf("read log: %w", err)
 	}
@@ -170,33 +211,38 @@ func (l *gatewayLog) read(ctx context.Context, tail int, follow bool) (io.ReadCl
 
 // tailOffset returns the offset of the last tail lines, or of the first complete
 // line if tail is negative.
-func (l *gatewayLog) tailOffset(segments []segment, tail int) (int64, error) {
+func (l *gatewayLog) tailOffset(ctx context.Context, segments []segment, tail int) (int64, error) {
 	if tail == 0 {
 		return endOf(segments), nil
 	}
 	missing := tail
-	if endOf(segments) > 0 && !endsLine(segments) {
+	if endOf(segments) > 0 && !l.endsLine(ctx, segments) {
 		missing-- // an incomplete last line counts too
 	}
 	for i := len(segments) - 1; i >= 0 && tail > 0; i-- {
-		at, left, err := findLine(segments[i], missing, maxOversize*l.maxBytes)
+		at, left, err := l.findLine(ctx, segments[i], missing, maxOversize*l.maxBytes)
+		if errors.Is(err, errNotOpened) {
+			return segments[i].start + segments[i].size, nil
+		}
 		if err != nil || left < 0 {
 			return at, err
 		}
 		missing = left
 	}
-	return l.firstOffset(segments)
+	return l.firstOffset(ctx, segments)
 }
 
 // firstOffset returns the offset of the first line. If older files have been
 // deleted, it skips the first, incomplete line.
-func (l *gatewayLog) firstOffset(segments []segment) (int64, error) {
+func (l *gatewayLog) firstOffset(ctx context.Context, segments []segment) (int64, error) {
 	first := segments[0]
 	if len(segments) <= l.keep {
 		return first.start, nil
 	}
 	head := make([]byte, min(first.size, blockSize))
-	if err := readAt(first.path, head, 0); err != nil {
+	if err := l.readAt(ctx, first, head, 0); errors.Is(err, errNotOpened) {
+		return first.start + first.size, nil
+	} else if err != nil {
 		return 0, err
 	}
 	if i := bytes.IndexByte(head, '\n'); i >= 0 {
@@ -205,11 +251,11 @@ func (l *gatewayLog) firstOffset(segments []segment) (int64, error) {
 	return first.start, nil
 }
 
-func endsLine(segments []segment) bool {
+func (l *gatewayLog) endsLine(ctx context.Context, segments []segment) bool {
 	for i := len(segments) - 1; i >= 0; i-- {
 		if c := segments[i]; c.size > 0 {
 			last := make([]byte, 1)
-			return readAt(c.path, last, c.size-1) == nil && last[0] == '\n'
+			return l.readAt(ctx, c, last, c.size-1) == nil && last[0] == '\n'
 		}
 	}
 	return true
@@ -219,7 +265,7 @@ func endsLine(segments []segment) bool {
 // before the end. It searches at most reach bytes. If it finds the offset, or
 // reaches that limit, left is -1; otherwise left is the number of lines that older
 // segments must have.
-func findLine(c segment, n int, reach int64) (at int64, left int, err error) {
+func (l *gatewayLog) findLine(ctx context.Context, c segment, n int, reach int64) (at int64, left int, err error) {
 	buf := make([]byte, blockSize)
 	for stop := c.size; stop > 0; {
 		if c.size-stop >= reach {
@@ -227,7 +273,7 @@ func findLine(c segment, n int, reach int64) (at int64, left int, err error) {
 		}
 		start := max(0, stop-blockSize)
 		part := buf[:stop-start]
-		if err := readAt(c.path, part, start); err != nil {
+		if err := l.readAt(ctx, c, part, start); err != nil {
 			return 0, 0, err
 		}
 		for i := bytes.LastIndexByte(part, '\n'); i >= 0; i = bytes.LastIndexByte(part[:i], '\n') {
@@ -263,6 +309,9 @@ type logReader struct {
 	at     int64
 	until  int64 // the end of the log when the reader was created, for readers that do not follow
 	follow bool
+
+	block   []byte // of a sealed file; nil: none was read yet
+	blockAt int64  // its offset
 }
 
 // Close implements io.Closer. A waiting Read returns io.EOF.
@@ -312,11 +361,13 @@ func (r *logReader) next(p []byte) (int, error) {
 			continue
 		}
 		part := p[:min(int64(len(p)), left)]
-		if err := readAt(c.path, part, r.at-c.start); err != nil {
-			return 0, err
+		n, err := r.readPart(c, part)
+		if errors.Is(err, errNotOpened) {
+			r.at = c.start + c.size
+			continue
 		}
-		r.at += int64(len(part))
-		return len(part), nil
+		r.at += int64(n)
+		return n, err
 	}
 	return 0, nil
 }

@@ -74,7 +74,7 @@ func TestLogsAreCompleteOverRotation(t *testing.T) {
 			t.Fatalf("line %d is %q", i, s.Text())
 		}
 		if i%2000 == 0 && i+2000 < lines {
-			if err := b.rotate(); err != nil {
+			if err := b.rotate(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			turn <- struct{}{}
@@ -121,10 +121,10 @@ func TestLogsTruncatedWhereHeadsCannotBeRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = current.Close() }()
-	if err := b.archive(current, 0, 4*blockSize); err != nil {
+	if err := b.archive(t.Context(), current, 0, 4*blockSize); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.truncate(current, 4*blockSize); err != nil {
+	if err := b.truncate(t.Context(), current, 4*blockSize); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.WriteString("next\n"); err != nil {
@@ -144,7 +144,7 @@ func TestLogsOfEndlessFileAreRotated(t *testing.T) {
 	if _, err := f.WriteString("\nthe end\n"); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.rotate(); err != nil {
+	if err := b.rotate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := readAll(t, b, 1); got != "the end\n" {
@@ -201,7 +201,7 @@ func TestLogsTrimmedUnderAReader(t *testing.T) {
 	if err := f.Truncate(1 << 40); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.rotate(); err != nil {
+	if err := b.rotate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if rest, err := io.ReadAll(r); err != nil || len(rest) != 0 {

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -35,7 +36,7 @@ func (d *Driver) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			d.maintainAll()
+			d.maintainAll(ctx)
 		}
 	}
 }
@@ -51,13 +52,13 @@ func (d *Driver) supervise(id identity.AgentID, on bool) {
 	}
 }
 
-func (d *Driver) maintainAll() {
+func (d *Driver) maintainAll(ctx context.Context) {
 	for _, id := range d.supervisedAgents() {
 		a, err := d.agent(id)
 		if err != nil {
 			continue
 		}
-		if err := d.maintain(a); err != nil {
+		if err := d.maintain(ctx, a); err != nil && ctx.Err() == nil {
 			d.settings.Log.Error("maintain agent", "agent", id, "error", err)
 		}
 	}
@@ -65,10 +66,17 @@ func (d *Driver) maintainAll() {
 
 // maintain rotates the log of an agent and enforces its memory limit if no control
 // group does.
-func (d *Driver) maintain(a agent) error {
-	if err := d.log(a).rotate(); err != nil {
-		return fmt.Errorf("rotate log: %w", err)
+func (d *Driver) maintain(ctx context.Context, a agent) error {
+	err := d.log(a).rotate(ctx)
+	if err != nil {
+		err = fmt.Errorf("rotate log: %w", err)
 	}
+	return errors.Join(err, d.limitMemory(a))
+}
+
+// limitMemory enforces the memory limit of an agent if no control group does, and ends the
+// maintenance of one that does not run.
+func (d *Driver) limitMemory(a agent) error {
 	rec, err := a.record()
 	if err != nil {
 		return err

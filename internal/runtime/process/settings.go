@@ -2,6 +2,7 @@ package process
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,12 +12,14 @@ import (
 	"strings"
 	"time"
 
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/vault"
 )
 
 const (
-	defaultLogBytes = 8 << 20
-	defaultLogKeep  = 3
+	defaultLogBytes = 1 << 20
+	defaultLogKeep  = 23
 	// Source: npm and pip unpack most packages in less.
 	defaultTempBytes = 512 << 20
 )
@@ -28,7 +31,7 @@ type Flags struct {
 
 // Open returns a driver with the flags' settings.
 func (f Flags) Open(s runtime.Settings) (runtime.Driver, error) {
-	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log})
+	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log, LogKey: s.LogKey})
 }
 
 // Settings of a Driver.
@@ -42,10 +45,12 @@ type Settings struct {
 	NoSandbox    bool          // gateways are ordinary processes of the server's user, which must not be root
 	NoGroups     bool          // do not use control groups
 	TempBytes    int64         // size of an agent's /tmp, and of its /dev/shm; 0: 512 MiB
-	LogMaxBytes  int64         // a longer log is rotated; 0: 8 MiB
-	LogKeep      int           // rotated logs that are kept; 0: 3
+	LogMaxBytes  int64         // a longer log is rotated; 0: 1 MiB
+	LogKeep      int           // rotated logs that are kept; 0: 23
 	ProbeTimeout time.Duration // how long a test of the sandbox may take; 0: 30 s
 	Log          *slog.Logger
+
+	LogKey func(context.Context, identity.AgentID) (vault.TextKey, error) // see runtime.Settings
 }
 
 // complete sets the defaults, makes paths absolute and checks them.

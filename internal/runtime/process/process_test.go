@@ -3,6 +3,7 @@ package process_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,10 +18,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/runtime/runtimetest"
+	"agento.host/agento/internal/vault"
 )
 
 func TestMain(m *testing.M) {
@@ -242,10 +246,22 @@ func TestProcessLimitStopsForks(t *testing.T) {
 	}
 }
 
-// A reader follows over a rotation, and over a restart after it.
+// A reader follows over a rotation, and over a restart after it. The older files are sealed.
 func TestLogsFollowOverRotationAndRestart(t *testing.T) {
 	settings := newSettings(t)
 	settings.LogMaxBytes = 200 << 10
+	db := databasetest.New(t)
+	v, err := vault.New(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Tx(t.Context(), "process.test", func(ctx context.Context, tx *database.Tx) error { return v.Put(ctx, tx, "acct_1", "agent", nil) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.LogKey = func(ctx context.Context, _ identity.AgentID) (vault.TextKey, error) {
+		return v.TextKey(ctx, db, "acct_1", "agent")
+	}
 	d := open(t, settings)
 	run(t, d)
 	s := runtimetest.Spec(runtimetest.NewID())
@@ -275,7 +291,7 @@ func TestLogsFollowOverRotationAndRestart(t *testing.T) {
 	g.Ask("/flood", "from", "0", "to", "30000")
 	read(30_000)
 	runtimetest.WaitUntil(t, "the log is rotated", func() bool {
-		_, err := os.Stat(filepath.Join(settings.Dir, string(s.ID), "log", "gateway.log.1"))
+		_, err := os.Stat(filepath.Join(settings.Dir, string(s.ID), "log", "gateway.log.1.sealed"))
 		return err == nil
 	})
 	g.Ask("/flood", "from", "30000", "to", "31000")

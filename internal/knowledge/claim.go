@@ -2,6 +2,7 @@ package knowledge
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -52,14 +53,17 @@ func skipReason(a, b string) string {
 	if a == b {
 		return "identical text"
 	}
-	needed := claimRules
-	for i := len(claimRules) - 1; i >= 0; i-- {
-		without := make([]claimRule, 0, len(needed))
-		for _, r := range needed {
-			if r.name != claimRules[i].name {
-				without = append(without, r)
-			}
+	var needed []claimRule
+	x, y := a, b
+	for _, r := range claimRules {
+		nextX, nextY := r.apply(x), r.apply(y)
+		if nextX != x || nextY != y {
+			needed = append(needed, r)
 		}
+		x, y = nextX, nextY
+	}
+	for i := len(needed) - 1; i >= 0; i-- {
+		without := slices.Delete(slices.Clone(needed), i, i+1)
 		x, y := a, b
 		for _, r := range without {
 			x, y = r.apply(x), r.apply(y)
@@ -75,8 +79,29 @@ func skipReason(a, b string) string {
 	return "differs only in " + strings.Join(names, "; ")
 }
 
-func foldWidth(text string) string      { return variants.width.Replace(text) }
-func foldTypography(text string) string { return variants.typography.Replace(text) }
+func foldWidth(text string) string {
+	if isASCII(text) {
+		return text
+	}
+	return variants.width.Replace(text)
+}
+
+func foldTypography(text string) string {
+	if isASCII(text) {
+		return text
+	}
+	return variants.typography.Replace(text)
+}
+
+// isASCII reports whether a text can have no variants but white space.
+func isASCII(text string) bool {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
 
 // plainTag matches tags without attributes. Tags with attributes stay, because the
 // address of a link is a fact.
@@ -132,12 +157,17 @@ func stripPlainTags(text string) string {
 // "- 5 °C".
 var listMarker = regexp.MustCompile(`(?m)^[ \t]*(?:[-*+•]|#{1,6})[ \t]+(\pL)`)
 
-func stripListMarkers(text string) string { return listMarker.ReplaceAllString(text, "$1") }
+func stripListMarkers(text string) string {
+	if !strings.ContainsAny(text, "-*+•#") {
+		return text
+	}
+	return listMarker.ReplaceAllString(text, "$1")
+}
 
 // foldDashes writes every dash between two blanks as a hyphen. A dash that can be the sign
 // of a number stays.
 func foldDashes(text string) string {
-	if !strings.ContainsFunc(text, func(r rune) bool { return variants.dash[r] != 0 }) {
+	if isASCII(text) {
 		return text
 	}
 	runes := []rune(text)
@@ -157,7 +187,7 @@ func foldDashes(text string) string {
 func foldBlanks(text string) string {
 	text = strings.TrimFunc(text, unicode.IsSpace)
 	var b strings.Builder
-	b.Grow(len(text))
+	written := 0
 	start := -1 // of the run
 	before := ' '
 	for i, r := range text {
@@ -167,17 +197,14 @@ func foldBlanks(text string) string {
 			}
 			continue
 		}
-		if start >= 0 {
-			if endsWord(before) && endsWord(r) {
-				b.WriteByte(' ')
-			} else {
-				b.WriteString(text[start:i])
-			}
-			start = -1
+		if start >= 0 && text[start:i] != " " && endsWord(before) && endsWord(r) {
+			b.WriteString(text[written:start])
+			b.WriteByte(' ')
+			written = i
 		}
-		b.WriteRune(r)
-		before = r
+		start, before = -1, r
 	}
+	b.WriteString(text[written:])
 	return b.String()
 }
 
@@ -209,20 +236,73 @@ func trimFullStop(text string) string {
 	return text
 }
 
-// sentenceStart matches a word at the start of a text or after a sentence. The word before a
-// full stop is long, so that it is no abbreviation.
-var sentenceStart = regexp.MustCompile(`(?:^["'(]?|\p{Ll}{4}[.!?]["')]? ["'(]?|[!?]["')]? ["'(]?)\p{Lu}[\p{Ll}\p{M}'-]{2,}`)
-
 // lowerSentences writes the first letter of every sentence in lower case. A word with
 // other capitals, or of one or two letters, stays, because it can be a unit or a formula: MW, Mg.
 func lowerSentences(text string) string {
-	return sentenceStart.ReplaceAllStringFunc(text, func(found string) string {
-		at := strings.LastIndexFunc(found, unicode.IsUpper)
-		upper, size := utf8.DecodeRuneInString(found[at:])
-		lower := unicode.ToLower(upper)
-		if unicode.ToUpper(lower) != upper {
-			return found
+	var b strings.Builder
+	written := 0
+	for start := 0; start >= 0; start = nextSentence(text, start) {
+		at := start
+		if at < len(text) && strings.IndexByte(`"'(`, text[at]) >= 0 {
+			at++
 		}
-		return found[:at] + string(lower) + found[at+size:]
-	})
+		upper, size := utf8.DecodeRuneInString(text[at:])
+		lower := unicode.ToLower(upper)
+		if !unicode.IsUpper(upper) || unicode.ToUpper(lower) != upper || !beginsLower(text[at+size:]) {
+			continue
+		}
+		b.WriteString(text[written:at])
+		b.WriteRune(lower)
+		written = at + size
+	}
+	b.WriteString(text[written:])
+	return b.String()
+}
+
+// nextSentence returns the index of the next sentence after an index, or -1. A full stop
+// ends one only after a word of four letters, since it can belong to an abbreviation.
+func nextSentence(text string, from int) int {
+	for {
+		i := strings.IndexAny(text[from:], ".!?")
+		if i < 0 {
+			return -1
+		}
+		i += from
+		from = i + 1
+		end := from
+		if end < len(text) && strings.IndexByte(`"')`, text[end]) >= 0 {
+			end++
+		}
+		if end < len(text) && text[end] == ' ' && (text[i] != '.' || endsLower(text[:i])) {
+			return end + 1
+		}
+	}
+}
+
+// endsLower reports whether a text ends with four lower-case letters.
+func endsLower(text string) bool {
+	for range 4 {
+		r, size := utf8.DecodeLastRuneInString(text)
+		if !unicode.IsLower(r) {
+			return false
+		}
+		text = text[:len(text)-size]
+	}
+	return true
+}
+
+// beginsLower reports whether a text begins with the rest of a word, of two letters or more
+// and without a capital.
+func beginsLower(text string) bool {
+	n := 0
+	for _, r := range text {
+		switch {
+		case unicode.IsLower(r), unicode.Is(unicode.M, r):
+			n++
+		case r == '\'':
+		default:
+			return n >= 2 && !unicode.IsLetter(r) && !unicode.IsNumber(r)
+		}
+	}
+	return n >= 2
 }

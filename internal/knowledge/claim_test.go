@@ -46,6 +46,7 @@ func TestNormalizedClaim(t *testing.T) {
 		{"one<br>two<BR/>three", "one two three", true},
 		{"<ul><li>one</li><li>two</li></ul>", "one two", true},
 		{"Привет, мир", "привет, мир", true},
+		{"That's open", "that's open", true},
 		{"Élan is a word", "élan is a word", true},
 		{"We are open today. Come in.", "We are open today. come in.", true},
 
@@ -76,6 +77,7 @@ func TestNormalizedClaim(t *testing.T) {
 		{"The plant has 5 mW", "The plant has 5 MW", false},
 		{"MW is short", "mW is short", false},
 		{"Mg is short", "mg is short", false},
+		{"Mg-rich food", "mg-rich food", false},
 		{"about 2.5 tabl. Mg", "about 2.5 tabl. mg", false},
 		{"The SHOP is open", "The shop is open", false},
 		{"See https://a.example/x", "See https://b.example/x", false},

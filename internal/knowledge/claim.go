@@ -230,7 +230,7 @@ func trimFullStop(text string) string {
 		if trimmed := strings.TrimRightFunc(rest, unicode.IsSpace); trimmed != "" {
 			return trimmed
 		}
-	case unicode.IsLetter(before), unicode.IsNumber(before), unicode.Is(unicode.M, before), unicode.In(before, unicode.Pe, unicode.Pf), strings.ContainsRune(`"'%`, before), unicode.Is(unicode.Sc, before):
+	case unicode.IsLetter(before), unicode.IsNumber(before), unicode.Is(unicode.M, before), unicode.In(before, unicode.Pe, unicode.Pf), strings.ContainsRune("\"'%`", before), unicode.In(before, unicode.Sc, unicode.So):
 		return rest
 	}
 	return text

@@ -65,7 +65,7 @@ type CreateAgentRequest struct {
 	Name       string            `json:"name" doc:"Agent display name (1-100 characters)."`
 	Region     string            `json:"region,omitempty" enum:"us,eu" doc:"us or eu. Default: eu."`
 	Secrets    map[string]string `json:"secrets,omitempty" doc:"LLM credentials and channel tokens: anthropicApiKey, openaiApiKey, googleApiKey (at least one of these), telegramBotToken, slackBotToken, slackAppToken, and UPPER_CASE names that become environment variables of the agent."`
-	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode, egress; other keys are kept and returned."`
+	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode, selfEdit, egress; other keys are kept and returned."`
 	SoulMD     string            `json:"soulMd,omitempty" doc:"Initial SOUL.md: the agent's personality."`
 	WorkflowMD string            `json:"workflowMd,omitempty" doc:"Initial WORKFLOW.md: the agent's role and procedures."`
 	SwarmID    string            `json:"swarmId,omitempty" doc:"Swarm to put the agent in."`

@@ -9,15 +9,16 @@ import (
 
 // Skill is a skill of the marketplace, as the list shows it.
 type Skill struct {
-	ID            string `json:"id" example:"web-search"`
-	Name          string `json:"name" example:"Web Search"`
-	Description   string `json:"description"`
-	Author        string `json:"author" example:"agento"`
-	Category      string `json:"category" example:"productivity"`
-	InstallCount  int    `json:"installCount" doc:"Number of agents that have the skill now."`
-	LatestVersion string `json:"latestVersion" example:"1.2.0"`
-	SecurityScore *int   `json:"securityScore" minimum:"0" maximum:"100" doc:"From 0 to 100. Null for a community skill that has not been downloaded yet."`
-	TrustLevel    string `json:"trustLevel" enum:"verified,clawhub,custom"`
+	ID            string  `json:"id" example:"web-search"`
+	Name          string  `json:"name" example:"Web Search"`
+	Description   string  `json:"description"`
+	Author        string  `json:"author" example:"agento"`
+	Category      string  `json:"category" example:"productivity"`
+	InstallCount  int     `json:"installCount" doc:"Number of agents that have the skill now."`
+	LatestVersion string  `json:"latestVersion" example:"1.2.0"`
+	SecurityScore *int    `json:"securityScore" minimum:"0" maximum:"100" doc:"From 0 to 100, at most 60 unless nothing in the skill can make an agent run, read or send anything. Null for a community skill that has not been downloaded yet."`
+	Verdict       *string `json:"verdict" example:"runs code: read it" doc:"What the skill can make an agent do. Null if it has no score."`
+	TrustLevel    string  `json:"trustLevel" enum:"verified,clawhub,custom"`
 }
 
 // SkillDetails is one skill with its findings.
@@ -31,10 +32,12 @@ type SkillDetails struct {
 	Tags                []string       `json:"tags"`
 	InstallCount        int            `json:"installCount"`
 	LatestVersion       string         `json:"latestVersion"`
-	SecurityScore       int            `json:"securityScore" minimum:"0" maximum:"100"`
+	SecurityScore       int            `json:"securityScore" minimum:"0" maximum:"100" doc:"At most 60 unless nothing in the skill can make an agent run, read or send anything."`
+	Verdict             string         `json:"verdict" example:"runs code: read it" doc:"What the skill can make an agent do."`
 	UseCases            []string       `json:"useCases"`
 	ToolCount           int            `json:"toolCount" doc:"Number of the agent's tools that the skill uses."`
 	Tools               []string       `json:"tools"`
+	Hosts               []string       `json:"hosts" doc:"Hosts that the skill says it connects to."`
 	TrustLevel          string         `json:"trustLevel" enum:"verified,clawhub,custom"`
 	Versions            []string       `json:"versions,omitempty" doc:"Versions of a custom skill, highest first."`
 	Findings            []SkillFinding `json:"findings" doc:"Findings of the security scan, most severe first."`
@@ -64,6 +67,7 @@ type UploadSkillRequest struct {
 	EnhancedDescription string      `json:"enhancedDescription,omitempty" maxLength:"8000"`
 	UseCases            []string    `json:"useCases,omitempty" maxItems:"50"`
 	Tools               []string    `json:"tools,omitempty" maxItems:"50"`
+	Hosts               []string    `json:"hosts,omitempty" maxItems:"50" doc:"Hosts that the skill connects to. Taken from SKILL.md if absent." example:"[\"api.example.com\"]"`
 }
 
 // SkillFile is a helper file of a skill.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // Personality is the personality of an agent.
@@ -91,13 +92,29 @@ type DocumentVersion struct {
 	Version      int64   `json:"version" doc:"Version number, starting at 1."`
 	Current      bool    `json:"current"`
 	Deleted      bool    `json:"deleted" doc:"True if this version marks the deletion of the rule."`
-	SetAside     bool    `json:"setAside" doc:"True for an edit of the agent that was made while the API wrote a newer version. It becomes current only if it is restored."`
+	SetAside     bool    `json:"setAside" doc:"True for an edit of the agent that did not become current: the API wrote a newer version meanwhile, or config.selfEdit is review. It becomes current only if it is approved or restored."`
+	Review       *string `json:"review" enum:"pending,approved,rejected" doc:"State of an edit that needs approval; null for other versions."`
 	RestoredFrom *int64  `json:"restoredFrom" doc:"The version whose content was restored."`
 	Actor        string  `json:"actor" doc:"Who wrote the version: the id of an API key, or agent."`
 	CreatedAt    Time    `json:"createdAt"`
 	Size         int64   `json:"size" doc:"Size in bytes."`
 	Hash         string  `json:"hash" doc:"SHA-256 of the content in hex."`
 	Content      *string `json:"content,omitempty" doc:"Not included in lists."`
+}
+
+// PendingEdit is an edit of an agent that waits for approval.
+type PendingEdit struct {
+	Document  string `json:"document" doc:"Path in the workspace." example:"SOUL.md"`
+	Version   int64  `json:"version"`
+	CreatedAt Time   `json:"createdAt"`
+	Size      int64  `json:"size" doc:"Size in bytes."`
+	Hash      string `json:"hash" doc:"SHA-256 of the content in hex."`
+}
+
+// IdentityUpdated is the result of changing IDENTITY.md.
+type IdentityUpdated struct {
+	IdentityMD   string `json:"identityMd"`
+	NeedsRestart bool   `json:"needsRestart"`
 }
 
 // VersionsQuery selects a page of versions. The zero value is the first page.
@@ -190,6 +207,52 @@ func (c *Client) RuleVersion(ctx context.Context, agentID, name string, version 
 // RestoreRule makes the content of a version of a rule current again.
 func (c *Client) RestoreRule(ctx context.Context, agentID, name string, version int64) (RulePut, error) {
 	return data[RulePut](ctx, c, http.MethodPost, versionPath(rulePath(agentID, name), version)+"/restore", nil)
+}
+
+// PendingEdits lists the edits of an agent that wait for approval, oldest first.
+func (c *Client) PendingEdits(ctx context.Context, agentID string) ([]PendingEdit, error) {
+	list, err := call[List[PendingEdit]](ctx, c, http.MethodGet, agentPath(agentID)+"/edits", nil)
+	return list.Data, err
+}
+
+// ApproveEdit makes an edit that waits for approval current. document is a path such as
+// SOUL.md or rules/NAME.md.
+func (c *Client) ApproveEdit(ctx context.Context, agentID, document string, version int64) error {
+	_, err := data[struct{}](ctx, c, http.MethodPost, versionPath(documentPath(agentID, document), version)+"/approve", nil)
+	return err
+}
+
+// RejectEdit ends the review of an edit that waits for approval.
+func (c *Client) RejectEdit(ctx context.Context, agentID, document string, version int64) (DocumentVersion, error) {
+	return data[DocumentVersion](ctx, c, http.MethodPost, versionPath(documentPath(agentID, document), version)+"/reject", nil)
+}
+
+// IdentityVersions lists the versions of an agent's IDENTITY.md, newest first.
+func (c *Client) IdentityVersions(ctx context.Context, agentID string, q VersionsQuery) (CursorList[DocumentVersion], error) {
+	return versions(ctx, c, agentPath(agentID)+"/identity", q)
+}
+
+// IdentityVersion returns one version of IDENTITY.md with its content.
+func (c *Client) IdentityVersion(ctx context.Context, agentID string, version int64) (DocumentVersion, error) {
+	return data[DocumentVersion](ctx, c, http.MethodGet, versionPath(agentPath(agentID)+"/identity", version), nil)
+}
+
+// RestoreIdentity makes the content of a version of IDENTITY.md current again.
+func (c *Client) RestoreIdentity(ctx context.Context, agentID string, version int64) (IdentityUpdated, error) {
+	return data[IdentityUpdated](ctx, c, http.MethodPost, versionPath(agentPath(agentID)+"/identity", version)+"/restore", nil)
+}
+
+// documentPath returns the path of the routes of a document.
+func documentPath(agentID, document string) string {
+	switch document {
+	case "SOUL.md":
+		return agentPath(agentID) + "/personality"
+	case "IDENTITY.md":
+		return agentPath(agentID) + "/identity"
+	case "WORKFLOW.md":
+		return agentPath(agentID) + "/workflow"
+	}
+	return rulePath(agentID, strings.TrimPrefix(document, "rules/"))
 }
 
 func rulePath(agentID, name string) string {

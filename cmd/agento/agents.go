@@ -16,7 +16,9 @@ type agentsCommand struct {
 	Stop    agentsStop    `cmd:"" help:"Stop an agent."`
 	Restart agentsRestart `cmd:"" help:"Restart an agent with a new gateway."`
 	Delete  agentsDelete  `cmd:"" help:"Delete an agent with all its data."`
+	Approve agentsApprove `cmd:"" help:"List an agent's edits of its documents that wait for approval, or approve one."`
 	Status  agentsStatus  `cmd:"" help:"Show the current state of an agent's gateway."`
+	Network agentsNetwork `cmd:"" help:"Show where an agent may connect to, and where it has connected to."`
 
 	RotateTokens agentsRotateTokens `cmd:"" help:"Replace the tokens of an agent's gateway, which may be awake."`
 }
@@ -149,6 +151,17 @@ func (c agentsStatus) Run(ctx context.Context, t *terminal) error {
 	return t.printJSON(s)
 }
 
+type agentsNetwork struct{ agentArg }
+
+// Run shows where an agent may connect to, and where it has connected to.
+func (c agentsNetwork) Run(ctx context.Context, t *terminal) error {
+	n, err := c.client().Network(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return t.printJSON(n)
+}
+
 type agentsRotateTokens struct{ agentArg }
 
 // Run replaces the tokens of an agent.
@@ -162,4 +175,53 @@ func (c agentsRotateTokens) Run(ctx context.Context, t *terminal) error {
 		text += "; the gateway has not taken it yet"
 	}
 	return t.print(r, text)
+}
+
+type agentsApprove struct {
+	agentArg
+	Document string `arg:"" optional:"" help:"SOUL.md, IDENTITY.md, WORKFLOW.md or rules/NAME.md. Without it, the edits that wait are listed."`
+	Version  int64  `arg:"" optional:"" help:"Version of the document. Default: the newest that waits."`
+	Reject   bool   `help:"Reject the edit instead."`
+}
+
+// Run lists the edits that wait for approval, or approves or rejects one.
+func (c agentsApprove) Run(ctx context.Context, t *terminal) error {
+	if c.Document == "" || c.Version == 0 {
+		waiting, err := c.client().PendingEdits(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		if c.Document == "" {
+			return c.list(t, waiting)
+		}
+		for _, e := range waiting {
+			if e.Document == c.Document {
+				c.Version = max(c.Version, e.Version)
+			}
+		}
+		if c.Version == 0 {
+			return fmt.Errorf("no edit of %s waits for approval", c.Document)
+		}
+	}
+	done := map[string]any{"document": c.Document, "version": c.Version, "review": "approved"}
+	if c.Reject {
+		done["review"] = "rejected"
+		if _, err := c.client().RejectEdit(ctx, c.ID, c.Document, c.Version); err != nil {
+			return err
+		}
+	} else if err := c.client().ApproveEdit(ctx, c.ID, c.Document, c.Version); err != nil {
+		return err
+	}
+	return t.print(done, fmt.Sprintf("%s version %d of %s", done["review"], c.Version, c.Document))
+}
+
+func (c agentsApprove) list(t *terminal, waiting []client.PendingEdit) error {
+	if t.json {
+		return t.printJSON(waiting)
+	}
+	rows := make([]map[string]any, len(waiting))
+	for i, e := range waiting {
+		rows[i] = map[string]any{"document": e.Document, "version": e.Version, "size": e.Size, "createdAt": formatTime(e.CreatedAt.Time)}
+	}
+	return t.table(rows, "document", "version", "size", "createdAt")
 }

@@ -314,12 +314,13 @@ func telegramProxy(address string) (http.Handler, error) {
 }
 
 // registryClient returns the HTTP client for a registry. A registry that the operator
-// has configured may be in a private network.
+// has configured may be in a private network. The client follows redirects, as package
+// fetch allows them: an archive of GitHub is behind one.
 func registryClient(guard netguard.Guard, url, defaultURL string) *http.Client {
 	if url != defaultURL {
 		guard.AllowPrivate = true
 	}
-	return guard.Client()
+	return &http.Client{Transport: guard.Transport()}
 }
 
 // embedder returns the configured embedder. The operator chooses its address, so it may

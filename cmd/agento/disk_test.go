@@ -280,21 +280,23 @@ func TestDiskFull(t *testing.T) {
 	f.stop()
 }
 
-// undoLastMigration leaves the database as the program before 0062_isolation.sql did,
+// undoLastMigration leaves the database as the program before 0071_turn_messages.sql did,
 // unless a start that was killed has left it so.
 func (f *fleet) undoLastMigration() {
 	f.t.Helper()
 	db := f.openDatabase()
 	defer func() { _ = db.Close() }()
 	var applied bool
-	err := db.QueryRowContext(f.t.Context(), `SELECT EXISTS (SELECT 1 FROM schema_migrations WHERE version = 62)`).Scan(&applied)
+	err := db.QueryRowContext(f.t.Context(), `SELECT EXISTS (SELECT 1 FROM schema_migrations WHERE version = 71)`).Scan(&applied)
 	if err != nil || !applied {
 		if err != nil {
 			f.t.Fatal(err)
 		}
 		return
 	}
-	if _, err := db.ExecContext(f.t.Context(), `BEGIN; ALTER TABLE installation DROP COLUMN isolation; DELETE FROM schema_migrations WHERE version = 62; COMMIT`); err != nil {
+	if _, err := db.ExecContext(f.t.Context(), `BEGIN; ALTER TABLE turns DROP COLUMN answer_seq;
+		CREATE INDEX messages_turn ON messages (turn_id) WHERE turn_id IS NOT NULL; CREATE INDEX messages_session ON messages (session_id, at, seq);
+		DELETE FROM schema_migrations WHERE version = 71; COMMIT`); err != nil {
 		f.t.Fatal(err)
 	}
 }

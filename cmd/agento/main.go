@@ -63,6 +63,9 @@ type terminal struct {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if err := refuseKeyArgument(args); err != nil {
+		return err
+	}
 	var c commands
 	exited := errors.New("exited")
 	parser, err := kong.New(&c,

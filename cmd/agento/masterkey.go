@@ -16,11 +16,27 @@ import (
 // vaultFlags name the data directory and the key of its secrets.
 type vaultFlags struct {
 	dataFlags
-	MasterKey string `help:"Master key, 64 hex digits. Default: the file master.key in the data directory."`
+	MasterKeyFile string `help:"File of the master key, 64 hex digits. Default: master.key in the data directory. AGENTO_MASTER_KEY gives the key itself." type:"path"`
+	MasterKey     string `hidden:""` // only from the environment; see refuseKeyArgument
 }
 
 func (f vaultFlags) keySource() *vault.KeySource {
-	return &vault.KeySource{File: filepath.Join(f.Data, "master.key"), Given: vault.NewSecret(f.MasterKey)}
+	return &vault.KeySource{File: cmp.Or(f.MasterKeyFile, filepath.Join(f.Data, "master.key")), Given: vault.NewSecret(f.MasterKey)}
+}
+
+// refuseKeyArgument returns an error if a command line contains the master key.
+func refuseKeyArgument(args []string) error {
+	for _, a := range args {
+		switch {
+		case a == "--":
+			return nil
+		case a == "--master-key" || strings.HasPrefix(a, "--master-key="):
+			return errors.New("other users can see the arguments of a command, and shells store them: put the master key into a file with mode 0600 and name it with --master-key-file, or into AGENTO_MASTER_KEY")
+		case a == "--new-master-key" || strings.HasPrefix(a, "--new-master-key="):
+			return errors.New("other users can see the arguments of a command, and shells store them: put the new master key into AGENTO_NEW_MASTER_KEY")
+		}
+	}
+	return nil
 }
 
 // keyState compares the master key with the data. It writes nothing.

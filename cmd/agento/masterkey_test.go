@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -217,5 +221,52 @@ func TestVaultRotate(t *testing.T) {
 	in.refused("", "serve", "--listen=127.0.0.1:0")
 	if err := os.WriteFile(keyPath, current, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestMasterKeyIsNoArgument(t *testing.T) {
+	key := strings.Repeat("ab", 32)
+	for _, args := range [][]string{{"doctor", "--master-key=" + key}, {"doctor", "--master-key", key}} {
+		var out bytes.Buffer
+		err := run(t.Context(), args, &out, &out)
+		if err == nil || !strings.Contains(err.Error(), "--master-key-file") || strings.Contains(err.Error()+out.String(), key) {
+			t.Errorf("%v: %v, %s", args[0], err, out.String())
+		}
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "kept apart")
+	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := (vaultFlags{dataFlags: dataFlags{Data: dir}, MasterKeyFile: file}); f.keySource().File != file {
+		t.Errorf("the key is read from %s", f.keySource().File)
+	}
+	var out bytes.Buffer
+	_ = run(t.Context(), []string{"doctor", "--data", dir, "--master-key-file", file}, &out, &out) // it finds other things to fix
+	if !strings.Contains(out.String(), file) {
+		t.Errorf("doctor does not name the file of the master key: %s", out.String())
+	}
+}
+
+func TestServeWarnsOfPlainHTTP(t *testing.T) {
+	for _, c := range []struct {
+		address string
+		proxies []netip.Prefix
+		warns   bool
+	}{
+		{"127.0.0.1:0", nil, false}, {"[::1]:0", nil, false}, {"0.0.0.0:0", nil, true}, {"0.0.0.0:0", []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, false},
+	} {
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", c.address)
+		if err != nil {
+			t.Log(err) // no IPv6 here
+			continue
+		}
+		var log bytes.Buffer
+		s := &server{resources: &resources{log: slog.New(slog.NewTextHandler(&log, nil)), public: l}}
+		s.warnOfPlainHTTP(c.proxies)
+		_ = l.Close()
+		if warned := strings.Contains(log.String(), "without TLS"); warned != c.warns {
+			t.Errorf("%s with %v: %q", c.address, c.proxies, log.String())
+		}
 	}
 }

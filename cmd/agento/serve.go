@@ -69,10 +69,22 @@ func (c serveCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	s.warnOfPlainHTTP(c.TrustedProxies)
 	return s.run(ctx, func() error {
 		_, err := fmt.Fprintf(t.err, "agento listens on http://%s\n", s.public.Addr())
 		return err
 	})
+}
+
+// warnOfPlainHTTP logs that API keys can be read on the way, if other machines reach the
+// API and no proxy is known that adds TLS.
+func (s *server) warnOfPlainHTTP(proxies []netip.Prefix) {
+	at, ok := s.public.Addr().(*net.TCPAddr)
+	if !ok || at.IP.IsLoopback() || len(proxies) > 0 {
+		return
+	}
+	s.log.Warn("the API is reachable from other machines without TLS, so that API keys and conversations can be read on the way: "+
+		"put a proxy with TLS in front of it and name it with --trusted-proxies, or listen on a loopback address", "address", at.String())
 }
 
 // server is a complete control plane that listens and can be run once.

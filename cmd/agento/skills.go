@@ -35,8 +35,11 @@ func (c skillsList) Run(ctx context.Context, t *terminal) error {
 		if s.SecurityScore != nil {
 			rows[i]["score"] = *s.SecurityScore
 		}
+		if s.Verdict != nil {
+			rows[i]["verdict"] = *s.Verdict
+		}
 	}
-	return t.table(rows, "id", "name", "version", "category", "score")
+	return t.table(rows, "id", "name", "version", "category", "score", "verdict")
 }
 
 type skillsShow struct {

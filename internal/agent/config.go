@@ -8,6 +8,7 @@ import (
 
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/workspace"
 )
 
 // Config is an agent's config object. The keys below have a meaning; every other
@@ -21,6 +22,7 @@ const (
 	keyBaseURL    = "baseUrl"     // another endpoint for that provider
 	keyChannels   = "channels"    // {"telegram": true, "slack": {"enabled": true}}
 	keySharedMode = "sharedMode"  // every caller is an untrusted peer
+	keySelfEdit   = "selfEdit"    // a workspace.SelfEdit
 	keyEgress     = "egress"      // where it may connect to: see egress.ParsePolicy
 )
 
@@ -53,6 +55,18 @@ func (c Config) BaseURL() string { return c.text(keyBaseURL) }
 func (c Config) SharedMode() bool {
 	shared, _ := c[keySharedMode].(bool)
 	return shared
+}
+
+// SelfEdit returns what happens with the agent's edits of its own documents. With
+// SharedMode nobody whom the owner trusts can ask for one, so that the default is off.
+func (c Config) SelfEdit() workspace.SelfEdit {
+	switch set := c.text(keySelfEdit); {
+	case set != "":
+		return workspace.SelfEdit(set)
+	case c.SharedMode():
+		return workspace.SelfEditOff
+	}
+	return workspace.SelfEditOn
 }
 
 // UsesTelegram reports whether the agent connects to Telegram, given the secrets
@@ -137,6 +151,13 @@ func (c Config) validate(problems fault.Fields, urls URLChecker) {
 	if v, ok := c[keySharedMode]; ok {
 		if _, isBool := v.(bool); !isBool {
 			problems.Add("config.sharedMode", "must be true or false")
+		}
+	}
+	if v, ok := c[keySelfEdit]; ok {
+		switch s, _ := v.(string); workspace.SelfEdit(s) {
+		case workspace.SelfEditOn, workspace.SelfEditReview, workspace.SelfEditOff:
+		default:
+			problems.Add("config.selfEdit", `must be "off", "review" or "on"`)
 		}
 	}
 	c.validateChannels(problems)

@@ -446,7 +446,8 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.
 		v, err = s.view(ctx, tx, after)
 		return err
 	})
-	if err == nil && after.IsRunning() && (v.NeedsRestart || after.Name != before.Name) {
+	// A sync that has begun with the former SelfEdit ends before this one.
+	if err == nil && after.IsRunning() && (v.NeedsRestart || after.Name != before.Name || after.Config.SelfEdit() != before.Config.SelfEdit()) {
 		v.NeedsRestart = s.syncChange(ctx, after)
 	}
 	return v, err

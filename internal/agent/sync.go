@@ -8,6 +8,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/workspace"
 )
 
 // syncTimeout bounds how long a caller waits for a home to be synced.
@@ -36,6 +37,17 @@ func (s *Service) Sync(ctx context.Context, account identity.AccountID, id ident
 		return false, err
 	}
 	return s.waitsForRestart(ctx, a)
+}
+
+// WithholdEdits overwrites what an agent has written into its own documents until now, if
+// its edits do not become current; see Config.SelfEdit. Call it before a turn.
+// Faults: NotFound.
+func (s *Service) WithholdEdits(ctx context.Context, a Agent) error {
+	if a.Config.SelfEdit() == workspace.SelfEditOn {
+		return nil
+	}
+	_, err := s.Sync(ctx, a.AccountID, a.ID)
+	return err
 }
 
 func (s *Service) syncHome(ctx context.Context, id identity.AgentID) error {

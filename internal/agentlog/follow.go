@@ -12,8 +12,8 @@ const (
 	// minBehind is how many lines a reader may be behind, at least.
 	minBehind = 1000
 	// maxBehindBytes bounds the size of those lines. The longest tail that may be
-	// asked for, 10,000 lines, fits at 400 bytes a line.
-	maxBehindBytes = 4 << 20
+	// asked for, 10,000 lines, fits at 200 bytes a line.
+	maxBehindBytes = 2 << 20
 )
 
 // queue holds the lines that a reader has not read yet. It accepts every line at once

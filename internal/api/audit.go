@@ -36,11 +36,11 @@ func (s *Server) audit(ctx context.Context, who access.Principal, in *auditInput
 	var next int64
 	if len(found) > in.Limit {
 		found = found[:in.Limit]
-		next = found[in.Limit-1].Seq
+		next = found[in.Limit-1].Number
 	}
 	rows := make([]client.AuditEvent, len(found))
 	for i, e := range found {
-		rows[i] = client.AuditEvent{ID: strconv.FormatInt(e.Seq, 10), Actor: e.Actor.String(), Action: e.Kind, Target: string(e.Topic), Data: e.Data, At: client.Time{Time: e.At}}
+		rows[i] = client.AuditEvent{ID: strconv.FormatInt(e.Number, 10), Actor: e.Actor.String(), Action: e.Kind, Target: string(e.Topic), Data: e.Data, At: client.Time{Time: e.At}}
 	}
 	return cursorPage(rows, cursor(next)), nil
 }

@@ -15,7 +15,7 @@ import (
 // account is not refused.
 func TestUnreadBodiesAndResponsesTakeMemory(t *testing.T) {
 	budgets := budget.NewServer(budget.ServerSettings{})
-	budgets.Memory = budget.New(budget.Settings{Total: 64 << 20, Each: 4 << 20, Refusal: "Send fewer at once."})
+	budgets.Memory = budget.New(budget.Settings{Total: 64 << 20, Each: 4 << 20, Wait: time.Second, Refusal: "Send fewer at once."})
 	env := newEnv(t, options{budgets: budgets})
 	hog, other := env.newAccount("hog", ""), env.newAccount("other", "")
 	id := hog.newAgent("A")

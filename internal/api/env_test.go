@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -620,7 +621,9 @@ func (env *testEnv) editHome(agentID, path, content string) {
 	if gw == nil {
 		env.t.Fatalf("the agent %s has no gateway", agentID)
 	}
-	if err := os.WriteFile(filepath.Join(gw.HomeDir(), path), []byte(content), 0o600); err != nil {
+	// The reconciler may read the home at any time; it must not find a file half written.
+	whole := filepath.Join(gw.HomeDir(), "edited")
+	if err := errors.Join(os.WriteFile(whole, []byte(content), 0o600), os.Rename(whole, filepath.Join(gw.HomeDir(), path))); err != nil {
 		env.t.Fatal(err)
 	}
 }

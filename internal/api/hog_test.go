@@ -22,7 +22,7 @@ import (
 
 const (
 	hogRounds     = 3 // quiet, then beside the hog
-	turnsOfARound = 10
+	turnsOfARound = 6
 	hogFactor     = 10
 	hogSlack      = 500 * time.Millisecond
 )

@@ -3,7 +3,6 @@ package api_test
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -36,11 +35,11 @@ func (c *caller) newAgentOf(body string) string {
 
 func (c *caller) network(agent string) client.Network {
 	c.env.t.Helper()
-	var n struct{ Data client.Network }
-	if err := json.Unmarshal([]byte(c.do("GET", "/v1/agents/"+agent+"/network", nil).expect(200).body), &n); err != nil {
+	n, err := c.client().Network(c.env.t.Context(), agent)
+	if err != nil {
 		c.env.t.Fatal(err)
 	}
-	return n.Data
+	return n
 }
 
 func TestEgressPolicyOfAnAgent(t *testing.T) {

@@ -38,6 +38,7 @@ func commonErrors() []int {
 const (
 	maxAnswer   = 12 << 20
 	largeAnswer = 1 << 20
+	followedLog = 2 << 20 // lines that a slow reader has not read
 )
 
 // stopPattern is the route that also works if the database takes no writes.
@@ -63,7 +64,7 @@ func (s *Server) routes() []route {
 		row("POST /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "Start a new session", s.newSession, notFound, conflict).checksReplay(s.checkNewSessionReplay),
 
 		row("GET /v1/agents/{id}/logs", access.Logs, needsAPI, "Read the log", s.logs, notFound, conflict).answers(maxAnswer),
-		streamRow("GET /v1/agents/{id}/logs/stream", access.Logs, needsAPI, "Follow the log", logExample, s.followLogs, notFound, conflict).answers(largeAnswer),
+		streamRow("GET /v1/agents/{id}/logs/stream", access.Logs, needsAPI, "Follow the log", logExample, s.followLogs, notFound, conflict).answers(followedLog),
 
 		row("GET /v1/agents/{id}/skills", access.Skills, needsAPI, "List an agent's skills", s.listAgentSkills, notFound),
 		row("POST /v1/agents/{id}/skills", access.Skills, needsAPI, "Install a skill", s.installSkill, notFound, conflict, upstream, timeout).creates(),
@@ -101,12 +102,24 @@ func (s *Server) routes() []route {
 		row("GET /v1/agents/{id}/personality/versions", access.AgentsRead, needsAPI, "List versions of SOUL.md", s.personalityVersions, notFound),
 		row("GET /v1/agents/{id}/personality/versions/{n}", access.AgentsRead, needsAPI, "Read a version of SOUL.md", s.personalityVersion, notFound),
 		row("POST /v1/agents/{id}/personality/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of SOUL.md", s.restorePersonality, notFound),
+		row("POST /v1/agents/{id}/personality/versions/{n}/approve", access.AgentsWrite, needsAPI, "Approve the agent's edit of SOUL.md", s.approvePersonality, notFound, conflict),
+		row("POST /v1/agents/{id}/personality/versions/{n}/reject", access.AgentsWrite, needsAPI, "Reject the agent's edit of SOUL.md", s.rejectPersonality, notFound, conflict),
+		row("GET /v1/agents/{id}/identity/versions", access.AgentsRead, needsAPI, "List versions of IDENTITY.md", s.identityVersions, notFound),
+		row("GET /v1/agents/{id}/identity/versions/{n}", access.AgentsRead, needsAPI, "Read a version of IDENTITY.md", s.identityVersion, notFound),
+		row("POST /v1/agents/{id}/identity/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of IDENTITY.md", s.restoreIdentity, notFound),
+		row("POST /v1/agents/{id}/identity/versions/{n}/approve", access.AgentsWrite, needsAPI, "Approve the agent's edit of IDENTITY.md", s.approveIdentity, notFound, conflict),
+		row("POST /v1/agents/{id}/identity/versions/{n}/reject", access.AgentsWrite, needsAPI, "Reject the agent's edit of IDENTITY.md", s.rejectIdentity, notFound, conflict),
 		row("GET /v1/agents/{id}/workflow/versions", access.AgentsRead, needsAPI, "List versions of WORKFLOW.md", s.workflowVersions, notFound),
 		row("GET /v1/agents/{id}/workflow/versions/{n}", access.AgentsRead, needsAPI, "Read a version of WORKFLOW.md", s.workflowVersion, notFound),
 		row("POST /v1/agents/{id}/workflow/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of WORKFLOW.md", s.restoreWorkflow, notFound),
+		row("POST /v1/agents/{id}/workflow/versions/{n}/approve", access.AgentsWrite, needsAPI, "Approve the agent's edit of WORKFLOW.md", s.approveWorkflow, notFound, conflict),
+		row("POST /v1/agents/{id}/workflow/versions/{n}/reject", access.AgentsWrite, needsAPI, "Reject the agent's edit of WORKFLOW.md", s.rejectWorkflow, notFound, conflict),
 		row("GET /v1/agents/{id}/rules/{name}/versions", access.AgentsRead, needsAPI, "List versions of a rule", s.ruleVersions, notFound),
 		row("GET /v1/agents/{id}/rules/{name}/versions/{n}", access.AgentsRead, needsAPI, "Read a version of a rule", s.ruleVersion, notFound),
 		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/restore", access.AgentsWrite, needsAPI, "Restore a version of a rule", s.restoreRule, notFound, conflict),
+		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/approve", access.AgentsWrite, needsAPI, "Approve the agent's edit of a rule", s.approveRule, notFound, conflict),
+		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/reject", access.AgentsWrite, needsAPI, "Reject the agent's edit of a rule", s.rejectRule, notFound, conflict),
+		row("GET /v1/agents/{id}/edits", access.AgentsRead, needsAPI, "List the agent's edits that wait for approval", s.pendingEdits, notFound),
 		row("GET /v1/swarms/{id}/secrets", access.SwarmsRead, needsAPI, "List the names of a swarm's secrets", s.swarmSecrets, notFound),
 		row("PUT /v1/swarms/{id}/secrets", access.SwarmsWrite, needsAPI, "Set and delete a swarm's secrets", s.setSwarmSecrets, notFound, conflict),
 		row("GET /v1/knowledge/search", access.KnowledgeRead, needsAPI, "Search entries", s.searchKnowledge, notFound, upstream, timeout).answers(largeAnswer),

@@ -97,3 +97,23 @@ func (s *Server) restoreRule(ctx context.Context, who access.Principal, in *rule
 	}
 	return one(client.RulePut{Name: r.Document.Rule(), NeedsRestart: needsRestart}), nil
 }
+
+func (s *Server) approveRule(ctx context.Context, who access.Principal, in *ruleVersionInput) (*reply[client.RulePut], error) {
+	d, err := workspace.RuleDocument(in.Name)
+	if err != nil {
+		return nil, err
+	}
+	r, needsRestart, err := s.workspace.Approve(ctx, who.Actor(), in.ID, d, in.Number)
+	if err != nil {
+		return nil, err
+	}
+	return one(client.RulePut{Name: r.Document.Rule(), NeedsRestart: needsRestart}), nil
+}
+
+func (s *Server) rejectRule(ctx context.Context, who access.Principal, in *ruleVersionInput) (*reply[client.DocumentVersion], error) {
+	d, err := workspace.RuleDocument(in.Name)
+	if err != nil {
+		return nil, err
+	}
+	return s.rejectVersion(ctx, who, in.VersionID, d)
+}

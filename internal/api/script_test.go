@@ -35,6 +35,7 @@ import (
 //	edit $A PATH TEXT               the agent changes a file in its home
 //	prints $A TEXT                  its gateway logs a line
 //	gateway answers TEXT            sets the answer of the gateways; "gateway fails TEXT" makes it an error
+//	home $A guest/SOUL.md is …      checks a file in the home of an agent
 //	turn message is …               checks the latest turn: agent, entry, session, context, message, soul, injected
 //	log lacks …                     checks the server's own log
 //
@@ -223,6 +224,9 @@ func (p *scriptRunner) verify(word, rest string) {
 		p.check("the header "+first, p.last.header.Get(first), second)
 	case "log":
 		p.check("the server's log", p.env.log.String(), rest)
+	case "home":
+		path, check, _ := strings.Cut(second, " ")
+		p.check("the file "+path, readHome(p.env.driver.Gateway(identity.AgentID(first)), path), check)
 	case "turn":
 		p.check("the turn's "+first, p.turn(first), second)
 	default:

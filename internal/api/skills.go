@@ -36,6 +36,9 @@ func (s *Server) browseSkills(ctx context.Context, who access.Principal, in *bro
 			ID: v.SkillID, Name: v.Name, Description: v.Description, Author: v.Author, Category: v.Category,
 			InstallCount: v.Installs, LatestVersion: v.Version, SecurityScore: v.Score, TrustLevel: string(v.Trust),
 		}
+		if v.Score != nil {
+			rows[i].Verdict = &v.Verdict
+		}
 	}
 	return page(rows, p.Total, p.Limit, p.Offset), nil
 }
@@ -68,7 +71,7 @@ func (s *Server) uploadSkill(ctx context.Context, who access.Principal, in *uplo
 	b := in.Body
 	v, err := s.skills.Upload(ctx, who.Actor(), skill.Manifest{
 		ID: b.ID, Name: b.Name, Version: b.Version, Author: b.Author, Category: b.Category, Tags: b.Tags,
-		Description: b.Description, EnhancedDescription: b.EnhancedDescription, UseCases: b.UseCases, Tools: b.Tools,
+		Description: b.Description, EnhancedDescription: b.EnhancedDescription, UseCases: b.UseCases, Tools: b.Tools, Hosts: b.Hosts,
 	}, files)
 	if err != nil {
 		return nil, err
@@ -170,10 +173,10 @@ func skillJSON(v skill.Item) client.SkillDetails {
 	d := client.SkillDetails{
 		ID: v.SkillID, Name: v.Name, Description: v.Description, EnhancedDescription: v.EnhancedDescription, Author: v.Author, Category: v.Category,
 		Tags: orEmpty(v.Tags), InstallCount: v.Installs, LatestVersion: v.Version, UseCases: orEmpty(v.UseCases),
-		ToolCount: len(v.Tools), Tools: orEmpty(v.Tools), TrustLevel: string(v.Trust), Versions: v.Versions, Findings: findingsJSON(v.Findings),
+		ToolCount: len(v.Tools), Tools: orEmpty(v.Tools), Hosts: orEmpty(v.Declared().Hosts), TrustLevel: string(v.Trust), Versions: v.Versions, Findings: findingsJSON(v.Findings),
 	}
 	if v.Score != nil {
-		d.SecurityScore = *v.Score
+		d.SecurityScore, d.Verdict = *v.Score, v.Verdict
 	}
 	return d
 }

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -56,6 +57,24 @@ func (o fixture) path(row api.Row) string {
 		path += "?q=owned&agentId=" + o.agent
 	}
 	return path
+}
+
+// propose lets the agent edit the document of a row, and returns the path of the row for
+// that edit.
+func (o fixture) propose(row api.Row) string {
+	o.env.t.Helper()
+	o.do("PATCH", "/v1/agents/"+o.agent, `{"config":{"selfEdit":"review"}}`).expect(200)
+	names := map[string]string{"personality": "SOUL.md", "identity": "IDENTITY.md", "workflow": "WORKFLOW.md", "rules": "rules/owned.md"}
+	document := names[strings.Split(row.Path, "/")[4]]
+	o.env.editHome(o.agent, "workspace/"+document, "Edited for "+row.Path)
+	edits := o.do("GET", "/v1/agents/"+o.agent+"/edits", nil).expect(200)
+	for i := range 10 {
+		if at := fmt.Sprint("data.", i, "."); edits.field(at+"document") == document {
+			return strings.Replace(o.path(row), "/versions/1/", "/versions/"+edits.field(at+"version")+"/", 1)
+		}
+	}
+	o.env.t.Fatalf("%s does not wait: %s", document, edits.body)
+	return ""
 }
 
 // body returns a valid body for a row; nil if the route takes none.

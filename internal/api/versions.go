@@ -55,5 +55,28 @@ func versionJSON(v workspace.Version) client.DocumentVersion {
 	if v.RestoredFrom > 0 {
 		row.RestoredFrom = &v.RestoredFrom
 	}
+	if v.Review != workspace.NoReview {
+		row.Review = (*string)(&v.Review)
+	}
 	return row
+}
+
+func (s *Server) rejectVersion(ctx context.Context, who access.Principal, in VersionID, d workspace.Document) (*reply[client.DocumentVersion], error) {
+	v, err := s.workspace.Reject(ctx, who.Actor(), in.ID, d, in.Number)
+	if err != nil {
+		return nil, err
+	}
+	return one(versionJSON(v)), nil
+}
+
+func (s *Server) pendingEdits(ctx context.Context, who access.Principal, in *AgentID) (*listReply[client.PendingEdit], error) {
+	found, err := s.workspace.PendingEdits(ctx, who.AccountID, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]client.PendingEdit, len(found))
+	for i, v := range found {
+		rows[i] = client.PendingEdit{Document: string(v.Document), Version: v.Number, CreatedAt: client.Time{Time: v.At}, Size: v.Size, Hash: v.Hash}
+	}
+	return whole(rows), nil
 }

@@ -44,3 +44,15 @@ func (s *Server) restoreWorkflow(ctx context.Context, who access.Principal, in *
 	}
 	return one(client.WorkflowUpdated{WorkflowMD: v.Content, NeedsRestart: needsRestart}), nil
 }
+
+func (s *Server) approveWorkflow(ctx context.Context, who access.Principal, in *VersionID) (*reply[client.WorkflowUpdated], error) {
+	v, needsRestart, err := s.workspace.Approve(ctx, who.Actor(), in.ID, workspace.Workflow, in.Number)
+	if err != nil {
+		return nil, err
+	}
+	return one(client.WorkflowUpdated{WorkflowMD: v.Content, NeedsRestart: needsRestart}), nil
+}
+
+func (s *Server) rejectWorkflow(ctx context.Context, who access.Principal, in *VersionID) (*reply[client.DocumentVersion], error) {
+	return s.rejectVersion(ctx, who, *in, workspace.Workflow)
+}

@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 )
 
@@ -162,5 +164,32 @@ func (env *testEnv) waitForReader(a agent.Agent, holder string) {
 		got, err := database.One(env.t.Context(), env.db, database.Scalar[string], `SELECT holder FROM channel_readers WHERE agent_id = $1`, a.ID)
 		env.must(err)
 		return got == holder && len(env.gateways.subscribed()) > 0
+	})
+}
+
+// smallQuota refuses what is longer than a hundred bytes.
+type smallQuota struct{}
+
+// CheckStorage implements Quota.
+func (smallQuota) CheckStorage(_ context.Context, _ database.Reader, _ identity.AccountID, more int64) error {
+	if more > 100 {
+		return fault.New(fault.PlanLimit, "The plan allows no more.")
+	}
+	return nil
+}
+
+// TestMessagesOverTheQuotaAreNotKept: those of a channel are left out, and those of callers
+// are refused.
+func TestMessagesOverTheQuotaAreNotKept(t *testing.T) {
+	inSynctest(t, func(t *testing.T, env *testEnv) {
+		env.quota = smallQuota{}
+		a := env.createAgent("ada", withTelegram)
+		long := strings.Repeat("x", 101)
+		env.gateways.addMessages(eve, gatewayMessage{"1", "user", "Hi", "Eve", start}, gatewayMessage{"2", "user", long, "Eve", start + 1}, gatewayMessage{"3", "user", "Ho", "Eve", start + 2})
+		env.startReader()
+		wantEqual(t, "the history", env.waitForMessages(a, 2), "user: Hi", "user: Ho")
+		if _, err := env.Start(env.timeout(), env.caller, a.ID, client.ChatRequest{Message: long}); !fault.Is(err, fault.PlanLimit) {
+			t.Errorf("a message of a caller: %v", err)
+		}
 	})
 }

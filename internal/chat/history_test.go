@@ -85,7 +85,49 @@ func TestHistoryIsCutByBytes(t *testing.T) {
 		if want := []int{1, 2, 1, 1, 2}[i]; len(got) != want || total != i+1 || got[len(got)-1].Content != text {
 			t.Errorf("after %d messages: %d of %d, want %d", i+1, len(got), total, want)
 		}
+	}}
+
+// TestHistoryHasTheMessagesOfRunningTurns: they are not in the history yet.
+func TestHistoryHasTheMessagesOfRunningTurns(t *testing.T) {
+	env := newTestEnv(t)
+	a, b := env.createAgent("ada"), env.createAgent("bob")
+	env.send(a, "alice", "Before")
+	script, pieces := controlledScript()
+	env.gateways.setScript(script)
+	peers := env.begin(a, client.ChatRequest{Message: "From Alice", PeerID: "alice"})
+	owners := env.begin(a, client.ChatRequest{Message: "From the owner"})
+	env.begin(a, client.ChatRequest{Message: "It waits", PeerID: "alice"})
+	env.begin(b, client.ChatRequest{Message: "To another agent"})
+	guest := env.caller
+	guest.Owner = false
+	for name, c := range map[string]struct {
+		caller  Caller
+		session identity.SessionID
+		since   time.Time
+		limit   int
+		want    []string
+		total   int
+	}{
+		"all":            {env.caller, "", time.Time{}, 200, []string{"Before", "From Alice", "From the owner"}, 4},
+		"the last":       {env.caller, owners.SessionID, time.Time{}, 1, []string{"From the owner"}, 1},
+		"one session":    {env.caller, peers.SessionID, time.Time{}, 200, []string{"Before", "From Alice"}, 3},
+		"guest":          {guest, "", time.Time{}, 200, []string{"Before", "From Alice"}, 3},
+		"since the last": {env.caller, "", owners.StartedAt, 200, nil, 0},
+	} {
+		got, total, err := env.History(t.Context(), c.caller, a.ID, c.session, c.since, c.limit)
+		env.must(err)
+		var texts []string
+		for _, m := range got {
+			if m.Role == "user" {
+				texts = append(texts, m.Content)
+			}
+		}
+		wantEqual(t, name, texts, c.want...)
+		if total != c.total {
+			t.Errorf("%s: a total of %d, want %d", name, total, c.total)
+		}
 	}
+	close(pieces)
 }
 
 // TestGatewayMessageIsInsertedOnce: a session has one message of each gateway id.

@@ -168,6 +168,9 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	if err := s.checkQuota(ctx, a.AccountID, len(in.Message)); err != nil {
 		return Turn{}, err
 	}
+	if err := s.agents.WithholdEdits(ctx, a); err != nil {
+		return Turn{}, err
+	}
 	session := newSession(caller, a, in.PeerID)
 	if in.SessionID != "" {
 		if session, err = s.namedSession(ctx, caller, a, in); err != nil {

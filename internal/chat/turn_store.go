@@ -124,10 +124,14 @@ func claimNext(ctx context.Context, tx *database.Tx, session identity.SessionID,
 // reports whether another turn of the session waits. Errors: sql.ErrNoRows, if holder does
 // not hold the turn any more; then it changes nothing.
 func endHeldTurn(ctx context.Context, tx *database.Tx, t Turn, answer int64, holder string) (more bool, err error) {
-	return database.One(ctx, tx, database.Scalar[bool],
+	more, err = database.One(ctx, tx, database.Scalar[bool],
 		endTurn+`state = 'running' AND holder = $11 AND lease_until > $8
 		 RETURNING EXISTS (SELECT 1 FROM turns AS other WHERE other.session_id = turns.session_id AND other.state = 'queued' AND other.state IN ('queued', 'running'))`,
 		append(endArgs(t, answer), holder)...)
+	if err != nil {
+		return false, fmt.Errorf("end turn: %w", err)
+	}
+	return more, nil
 }
 
 // endQueuedTurn stores the end of a turn that was not started. It reports false, and

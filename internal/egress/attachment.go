@@ -62,6 +62,9 @@ const (
 	logAgain = time.Minute
 	// burstQueries is how many DNS queries may come at once, in seconds of their limit.
 	burstQueries = 4
+	// maxRefused bounds the refused destinations of one flush: an agent that tries many must
+	// not keep the database busy.
+	maxRefused = 100
 	// maxTold bounds told.
 	maxTold = 1000
 )
@@ -262,6 +265,9 @@ func (a *attachment) refuse(d destination, r *refusal) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	k := refusedKey{destinationKey{a.id, d.host(), d.port}, r.reason}
+	if _, known := a.counted.refused[k]; !known && len(a.counted.refused) >= maxRefused {
+		return
+	}
 	a.counted.addRefused(k, Refused{Detail: r.detail, Count: 1, LastAt: now})
 	if now.Sub(a.toldAt) > tellAgain {
 		clear(a.told)

@@ -18,6 +18,11 @@ const (
 	// maxLarge is how many large buffers an agent may hold: those of readers that are slow
 	// must not fill the memory.
 	maxLarge = 16
+	// minCost is what the transfer of a few bytes counts for in the limit of bytes: it costs
+	// the server as much time. While it waits, the bytes that follow are collected.
+	minCost = 4 << 10
+	// maxGreetingReads bounds the pieces of a greeting: it is read anew with each.
+	maxGreetingReads = 100
 	// greetingTimeout is how long a greeting may take from its first byte.
 	greetingTimeout = 10 * time.Second
 )
@@ -99,9 +104,9 @@ func (f *flow) sendGreeting(remote *net.TCPConn, count func(int)) (done bool, er
 	if err := f.client.SetReadDeadline(time.Now().Add(greetingTimeout)); err != nil {
 		return false, err
 	}
-	for {
+	for reads := 1; ; reads++ {
 		kind, host := readGreeting(buf[:n])
-		if err := f.checkGreeting(kind, host, n); err != nil {
+		if err := f.checkGreeting(kind, host, n == len(buf) || reads == maxGreetingReads); err != nil {
 			return false, err
 		}
 		if kind != incomplete {
@@ -134,12 +139,12 @@ func (f *flow) sendGreeting(remote *net.TCPConn, count func(int)) (done bool, er
 }
 
 // checkGreeting returns a refusal if a greeting names another host than the connection is
-// for, or no host although its protocol does.
-func (f *flow) checkGreeting(kind greeting, host string, n int) error {
+// for, or no host although its protocol does. last says that no more is read of it.
+func (f *flow) checkGreeting(kind greeting, host string, last bool) error {
 	switch {
 	case (kind == tlsGreeting || kind == httpGreeting) && host != f.to.name:
 		return f.otherName("its first bytes name the host " + quote(host))
-	case kind == unreadable, kind == incomplete && n == bufferSize:
+	case kind == unreadable, kind == incomplete && last:
 		return f.otherName("its first bytes do not show which host they are for")
 	}
 	return nil
@@ -201,9 +206,9 @@ func (a *attachment) putBuffer(buf *[]byte) {
 func (f *flow) transfer(dst *net.TCPConn, b []byte, count func(int)) error {
 	now := time.Now()
 	f.touch(now)
-	if limit := f.a.bytes; limit != nil && !limit.AllowN(now, len(b)) {
+	if limit, cost := f.a.bytes, max(len(b), minCost); limit != nil && !limit.AllowN(now, cost) {
 		f.a.hitLimit("bytes a second", f.a.m.limits.BytesPerSecond)
-		if err := limit.WaitN(f.a.ctx, len(b)); err != nil {
+		if err := limit.WaitN(f.a.ctx, cost); err != nil {
 			return err
 		}
 	}

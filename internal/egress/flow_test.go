@@ -251,6 +251,45 @@ func TestBytesAreLimited(t *testing.T) {
 	}
 }
 
+// A flood of small writes costs the server time, and counts as much.
+func TestSmallWritesAreLimited(t *testing.T) {
+	const perSecond, burst, cost = 1 << 20, 256 << 10, 4 << 10
+	n := newNet(t, "open", func(s *egress.Settings) { s.Limits.BytesPerSecond = perSecond })
+	n.At(public+":22", echo(t))
+	c := n.Connect(addrPort(public + ":22"))
+	const trips = 200
+	start, one := time.Now(), []byte{1}
+	for range trips {
+		if _, err := c.Write(one); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if min := time.Duration(2*trips*cost-burst) * time.Second / perSecond; time.Since(start) < min*9/10 {
+		t.Errorf("%d round trips of a byte took %s, the limit needs %s", trips, time.Since(start), min)
+	}
+}
+
+// A greeting in very many pieces costs the server time, and is refused.
+func TestGreetingInManyPieces(t *testing.T) {
+	n := newNet(t, []any{"good.example.com"})
+	n.Host("good.example.com", public)
+	n.At(public+":80", echo(t))
+	c := n.ConnectTo("good.example.com", 80)
+	const greeting = "GET / HTTP/1.1\r\nHost: good.example.com\r\nX: x"
+	for i := range 20_000 { // less than may be in one piece
+		if _, err := io.WriteString(c, greeting[min(i, len(greeting)-1):][:1]); err != nil {
+			return // refused
+		}
+	}
+	if err := c.SetReadDeadline(time.Now().Add(timeout / 2)); err != nil { // before its time is over
+		t.Fatal(err)
+	}
+	expectReset(t, c, "a greeting in 20,000 pieces")
+}
+
 // Each direction ends by itself: what the other side still sends arrives.
 func TestHalfClose(t *testing.T) {
 	n := newNet(t, "open")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 
@@ -58,6 +59,8 @@ func TestNamesAreBounded(t *testing.T) {
 func TestDestinationsAreBoundedAndTheirSumStays(t *testing.T) {
 	n := newNet(t, "open", func(s *egress.Settings) { s.Limits.Destinations = 3 })
 	for port := range 5 {
+		began := time.Now()
+		await(t, "a later millisecond, which is what is stored", func() bool { return time.Now().UnixMilli() > began.UnixMilli() })
 		at := fmt.Sprintf("%s:%d", public, port+1)
 		n.At(at, echo(t))
 		speak(t, n.Connect(addrPort(at)), at)

@@ -32,12 +32,12 @@ func SwarmTopic(id identity.SwarmID) Topic { return Topic("swarm/" + string(id))
 
 // Event is one thing that happened in the account of its actor.
 type Event struct {
-	Seq   int64
-	Actor identity.Actor // who changed it
-	Topic Topic          // what it is about
-	Kind  string         // what happened: "agent.created"
-	Data  map[string]any
-	At    time.Time
+	Number int64          // counts the events of the account from 1
+	Actor  identity.Actor // who changed it
+	Topic  Topic          // what it is about
+	Kind   string         // what happened: "agent.created"
+	Data   map[string]any
+	At     time.Time
 }
 
 // Log appends events, lists them, and notifies subscribers.
@@ -51,7 +51,7 @@ type Log struct {
 func NewLog(db *database.DB) *Log { return &Log{db: db, notifier: newNotifier()} }
 
 // Append writes an event in the transaction of the change that it records, and notifies
-// its topic after the commit. The log sets e's Seq, Actor and At. Data must not contain a
+// its topic after the commit. The log sets e's Number, Actor and At. Data must not contain a
 // secret.
 func (l *Log) Append(ctx context.Context, tx *database.Tx, actor identity.Actor, e Event) error {
 	data, err := json.Marshal(e.Data)
@@ -59,7 +59,8 @@ func (l *Log) Append(ctx context.Context, tx *database.Tx, actor identity.Actor,
 		return fmt.Errorf("append event %s: %w", e.Kind, err)
 	}
 	_, err = tx.ExecContext(ctx,
-		`INSERT INTO events (account_id, topic, kind, actor, request_id, data, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		`INSERT INTO events (account_id, topic, kind, actor, request_id, data, at, number)
+		 VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT COALESCE(MAX(number), 0) + 1 FROM events WHERE account_id = $1))`,
 		actor.AccountID, e.Topic, e.Kind, actor.String(), actor.Request, string(data), database.Millis(time.Now()))
 	if err != nil {
 		return fmt.Errorf("append event %s: %w", e.Kind, err)
@@ -113,7 +114,7 @@ type Filter struct {
 	Kind   string
 	Actor  string // as returned by identity.Actor.String
 	Since  time.Time
-	Before int64 // only events with a smaller Seq; 0: all
+	Before int64 // only events with a smaller Number; 0: all
 	Limit  int
 }
 
@@ -138,22 +139,22 @@ func (l *Log) List(ctx context.Context, account identity.AccountID, f Filter) ([
 		add("at >= $%d", database.Millis(f.Since))
 	}
 	if f.Before > 0 {
-		add("seq < $%d", f.Before)
+		add("number < $%d", f.Before)
 	}
 	args = append(args, f.Limit)
-	query := fmt.Sprintf(`SELECT `+columns+` FROM events WHERE %s ORDER BY seq DESC LIMIT $%d`,
+	query := fmt.Sprintf(`SELECT `+columns+` FROM events WHERE %s ORDER BY number DESC LIMIT $%d`,
 		strings.Join(where, " AND "), len(args))
 	return database.AllReadable(ctx, l.db, scan, damaged, query, args...)
 }
 
-const columns = `seq, account_id, topic, kind, actor, data, at`
+const columns = `number, account_id, topic, kind, actor, data, at`
 
 func scan(r database.Row) (Event, error) {
 	var e Event
 	var account identity.AccountID
 	var actor, data string
 	var at int64
-	if err := r.Scan(&e.Seq, &account, &e.Topic, &e.Kind, &actor, &data, &at); err != nil {
+	if err := r.Scan(&e.Number, &account, &e.Topic, &e.Kind, &actor, &data, &at); err != nil {
 		return e, err
 	}
 	e.Actor = identity.ParseActor(account, actor)
@@ -170,5 +171,5 @@ func scan(r database.Row) (Event, error) {
 // damaged keeps an event whose row cannot be decoded, with a text that says so.
 func damaged(e *Event, err error) (row string, keep bool) {
 	e.Data = map[string]any{"damaged": database.DescribeDamage(err)}
-	return fmt.Sprintf("event %d", e.Seq), true
+	return fmt.Sprintf("event %d of %s", e.Number, e.Actor.AccountID), true
 }

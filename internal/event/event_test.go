@@ -72,7 +72,11 @@ func TestListReturnsPagesOfOneAccountNewestFirst(t *testing.T) {
 	if err != nil || len(first) != 2 || first[0].Data["i"] != 3.0 || first[1].Data["i"] != 2.0 {
 		t.Fatalf("%+v %v", first, err)
 	}
-	rest, err := log.List(t.Context(), "a", event.Filter{Before: first[1].Seq, Limit: 2})
+	// The numbers show nothing of the other account.
+	if first[0].Number != 3 || first[1].Number != 2 {
+		t.Errorf("numbers %d and %d, want 3 and 2", first[0].Number, first[1].Number)
+	}
+	rest, err := log.List(t.Context(), "a", event.Filter{Before: first[1].Number, Limit: 2})
 	if err != nil || len(rest) != 1 || rest[0].Data["i"] != 0.0 {
 		t.Fatalf("%+v %v", rest, err)
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -65,7 +66,7 @@ func (m *Manager) AbsorbEdits(ctx context.Context, id identity.AgentID) error {
 func (m *Manager) absorb(ctx context.Context, a agent.Agent) {
 	home, err := m.driver.Home(ctx, a.Place, a.ID)
 	if err == nil {
-		_, err = m.workspace.Absorb(ctx, a.AccountID, a.ID, workspace.Within(home, openclaw.Main.Workspace()))
+		_, err = m.workspace.Absorb(ctx, a.AccountID, a.ID, a.Config.SelfEdit(), workspace.Within(home, openclaw.Main.Workspace()))
 		_ = home.Close()
 	}
 	if err != nil && ctx.Err() == nil {
@@ -102,16 +103,45 @@ func (m *Manager) syncChanged(ctx context.Context, a agent.Agent) error {
 	m.mu.Lock()
 	synced := m.synced[a.ID]
 	m.mu.Unlock()
-	if len(pending) == 0 && maps.Equal(synced, d.digests) {
+	var edited map[string]bool
+	if a.Config.SelfEdit() != workspace.SelfEditOn {
+		if edited, err = m.edited(ctx, a, d); err != nil {
+			return err
+		}
+	}
+	if len(pending) == 0 && len(edited) == 0 && maps.Equal(synced, d.digests) {
 		return nil
 	}
 	return m.writeHome(ctx, a, d, func(name string) bool {
+		if edited[name] {
+			return true
+		}
 		if document, ok := d.documents[name]; ok {
 			return slices.Contains(pending, document)
 		}
 		digest, ok := synced[name]
 		return !ok || digest != d.digests[name]
 	})
+}
+
+// edited returns the files of d that the agent has changed and that are not its documents:
+// what guests read, and what is rendered from the documents.
+func (m *Manager) edited(ctx context.Context, a agent.Agent, d desiredHome) (map[string]bool, error) {
+	home, err := m.driver.Home(ctx, a.Place, a.ID)
+	if err != nil {
+		return nil, fmt.Errorf("open home: %w", err)
+	}
+	defer func() { _ = home.Close() }()
+	edited := map[string]bool{}
+	for name, want := range d.files {
+		if _, ok := d.documents[name]; ok {
+			continue // Absorb has compared it
+		}
+		if got, err := home.ReadFile(name, int64(len(want))); err != nil || !bytes.Equal(got, want) {
+			edited[name] = true
+		}
+	}
+	return edited, nil
 }
 
 // fileDigests are the digests of files by their path in the home, and of what each

@@ -17,12 +17,13 @@ type Kind string
 
 // The kinds of a TurnError.
 const (
-	RefusedKey   Kind = "refused_key"   // the provider rejects the key, or its account has no credit
-	ModelFailed  Kind = "model_failed"  // the provider or its endpoint answered with an error
-	ModelTimeout Kind = "model_timeout" // the provider did not answer in time
-	GatewayGone  Kind = "gateway_gone"  // the gateway ended, or the connection to it broke
-	Aborted      Kind = "aborted"       // the gateway aborted the run
-	Rejected     Kind = "rejected"      // the gateway rejected the request
+	RefusedKey    Kind = "refused_key"    // the provider rejects the key, or its account has no credit
+	ModelFailed   Kind = "model_failed"   // the provider or its endpoint answered with an error
+	ModelTimeout  Kind = "model_timeout"  // the provider did not answer in time
+	GatewayGone   Kind = "gateway_gone"   // the gateway ended, or the connection to it broke
+	GatewayFailed Kind = "gateway_failed" // the gateway could not run the turn, as some seconds after its process was killed
+	Aborted       Kind = "aborted"        // the gateway aborted the run
+	Rejected      Kind = "rejected"       // the gateway rejected the request
 )
 
 // TurnError is a turn that failed.
@@ -56,7 +57,7 @@ func (e *TurnError) Fault() *fault.Fault {
 	switch e.Kind {
 	case ModelTimeout:
 		code = fault.UpstreamTimeout
-	case GatewayGone:
+	case GatewayGone, GatewayFailed:
 		code = fault.Unavailable
 	case Aborted:
 		code = fault.Conflict
@@ -95,6 +96,8 @@ func parseFailure(gatewayStatus int, body any) *TurnError {
 		e.Message, e.Code = m[2], m[3]
 	}
 	switch {
+	case message == gatewayFailure:
+		e.Kind, e.Message = GatewayFailed, "The agent's gateway could not run the turn. Send the message again."
 	case gatewayStatus != http.StatusOK:
 		e.Kind = Rejected
 	case e.Message == "agent run aborted":
@@ -109,6 +112,9 @@ func parseFailure(gatewayStatus int, body any) *TurnError {
 	}
 	return e
 }
+
+// gatewayFailure is all that a gateway says of an error of its own. The log has the cause.
+const gatewayFailure = "internal error"
 
 // statusPattern matches a provider's HTTP status and body.
 var statusPattern = regexp.MustCompile(`(?s)^(?:HTTP )?([45]\d\d):? (.*)$`)

@@ -35,7 +35,9 @@ func discardBody(r *http.Request) {
 }
 
 // readJSON decodes a body. encoding/json alone would accept invalid UTF-8, putting
-// replacement characters, and would make gigabytes of a few megabytes of [{},{},….
+// replacement characters, would take the last of two equal keys where what has checked the
+// request before may have taken the first, and would make gigabytes of a few megabytes
+// of [{},{},….
 func readJSON(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return errors.New("it is not valid UTF-8")
@@ -43,7 +45,59 @@ func readJSON(data []byte, v any) error {
 	if countValues(data) > maxValues {
 		return fmt.Errorf("it has more than %d values", maxValues)
 	}
+	if key, ok := duplicateKey(data); ok {
+		return fmt.Errorf("an object in it has the key %.80q twice", key)
+	}
 	return json.Unmarshal(data, v)
+}
+
+// duplicateKey returns a key that an object of a JSON text has twice. It does not check
+// the text.
+func duplicateKey(data []byte) (key string, found bool) {
+	var open []map[string]bool // the keys of the objects that are open; nil: an array
+	isKey := false
+	for i := 0; i < len(data); i++ {
+		switch data[i] {
+		case '{':
+			open, isKey = append(open, map[string]bool{}), true
+		case '[':
+			open, isKey = append(open, nil), false
+		case '}', ']':
+			open, isKey = open[:max(0, len(open)-1)], false
+		case ',':
+			isKey = len(open) > 0 && open[len(open)-1] != nil
+		case '"':
+			quoted := data[i : i+stringLength(data[i:])]
+			i += len(quoted) - 1
+			if !isKey {
+				continue
+			}
+			isKey = false
+			if json.Unmarshal(quoted, &key) != nil {
+				return "", false
+			}
+			keys := open[len(open)-1]
+			if keys[key] {
+				return key, true
+			}
+			keys[key] = true
+		}
+	}
+	return "", false
+}
+
+// stringLength returns the length of the JSON string at the beginning of data, with its
+// quotes.
+func stringLength(data []byte) int {
+	for i := 1; i < len(data); i++ {
+		switch data[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(data)
 }
 
 // countValues counts the values of a JSON text without decoding it.

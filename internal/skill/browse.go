@@ -22,6 +22,7 @@ type Item struct {
 	SkillID  string // the skillId of an order that installs it
 	Installs int    // agents that have it; for a custom skill, agents of the account
 	Score    *int   // nil: a community skill in a search, which is not scanned
+	Verdict  string // of the scan; empty if Score is nil
 	Findings []scan.Finding
 	Versions []string // only of a custom skill; highest first
 }
@@ -175,12 +176,12 @@ func (s *Service) Get(ctx context.Context, account identity.AccountID, id string
 }
 
 func (p Package) item(installs int) Item {
-	return Item{Manifest: p.Manifest, Trust: p.Trust, SkillID: cmp.Or(p.skillID, p.ID), Installs: installs, Score: &p.Report.Score, Findings: p.Report.Findings}
+	return Item{Manifest: p.Manifest, Trust: p.Trust, SkillID: cmp.Or(p.skillID, p.ID), Installs: installs, Score: &p.Report.Score, Verdict: p.Report.Verdict, Findings: p.Report.Findings}
 }
 
 func (u upload) item(installs int) (Item, error) {
 	r, err := u.scanReport()
-	return Item{Manifest: u.manifest, Trust: Custom, SkillID: u.manifest.ID, Installs: installs, Score: &r.Score, Findings: r.Findings}, err
+	return Item{Manifest: u.manifest, Trust: Custom, SkillID: u.manifest.ID, Installs: installs, Score: &r.Score, Verdict: r.Verdict, Findings: r.Findings}, err
 }
 
 // scanReport returns the report of the scan at the upload.
@@ -188,6 +189,9 @@ func (u upload) scanReport() (scan.Report, error) {
 	var r scan.Report
 	if err := json.Unmarshal([]byte(u.report), &r); err != nil {
 		return r, fmt.Errorf("read report of custom skill %s: %w", u.id, err)
+	}
+	if r.Verdict == "" {
+		r = r.Uncertain()
 	}
 	return r, nil
 }

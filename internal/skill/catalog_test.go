@@ -47,7 +47,7 @@ func TestBuiltInSkillsAreComplete(t *testing.T) {
 				t.Errorf("%s: %+v", p.ID, x)
 			}
 		}
-		if p.Report.Score < 95 || p.Author == "" || len(p.Tags) == 0 || len(p.UseCases) < 3 || len(p.EnhancedDescription) < 200 || len(p.Tools) == 0 {
+		if p.Report.Score != scan.MaxScore || p.Author == "" || len(p.Tags) == 0 || len(p.UseCases) < 3 || len(p.EnhancedDescription) < 200 || len(p.Tools) == 0 {
 			t.Errorf("%s: score %d, manifest %+v", p.ID, p.Report.Score, p.Manifest)
 		}
 		for _, tool := range p.Tools {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -23,7 +24,7 @@ type Frontmatter struct {
 	NeedsEnv    []string // environment variables; without them the model does not see the skill
 	NeedsBins   []string // programs; without them the model does not see the skill
 	OnlyOS      []string // operating systems; empty: all
-	NeedsHosts  []string // that the agent must be able to connect to
+	Declared    Declared
 }
 
 const maxFrontmatter = 16 << 10
@@ -50,7 +51,9 @@ func ParseFrontmatter(skillMD []byte) (Frontmatter, error) {
 		Description: oneLine(raw.Description),
 		Hidden:      raw.Hidden,
 	}
-	f.setRequirements(raw.openclaw())
+	needs := raw.openclaw()
+	f.Declared = declared(raw.Tools, slices.Concat(raw.Hosts, needs.Requires.Hosts))
+	f.setRequirements(needs)
 	return f, f.validate()
 }
 
@@ -92,6 +95,9 @@ type rawFrontmatter struct {
 	Description string    `yaml:"description"`
 	Hidden      bool      `yaml:"disable-model-invocation"`
 	Metadata    yaml.Node `yaml:"metadata"`
+
+	Tools stringList `yaml:"tools"`
+	Hosts stringList `yaml:"hosts"`
 }
 
 // decodeFrontmatter parses the YAML. Like OpenClaw, it accepts a colon in an unquoted
@@ -164,7 +170,7 @@ func (r rawFrontmatter) openclaw() requirements {
 }
 
 func (f *Frontmatter) setRequirements(r requirements) {
-	f.OnlyOS, f.NeedsHosts = r.OS, r.Requires.Hosts
+	f.OnlyOS = r.OS
 	if !r.Always {
 		f.NeedsEnv, f.NeedsBins = r.Requires.Env, r.Requires.Bins
 	}
@@ -188,7 +194,7 @@ func (f Frontmatter) findings() []scan.Finding {
 	if len(f.OnlyOS) > 0 {
 		add("The model sees this skill only on %s.", strings.Join(f.OnlyOS, ", "))
 	}
-	return out
+	return append(out, f.Declared.findings()...)
 }
 
 // shorten returns at most 300 characters of s.

@@ -46,6 +46,32 @@ func TestParseFrontmatter(t *testing.T) {
 	}
 }
 
+func TestFrontmatterDeclaresToolsAndHosts(t *testing.T) {
+	f, err := ParseFrontmatter([]byte("---\nname: a\ndescription: b\ntools: [web_fetch, exec]\nhosts:\n  - API.Example.com\n  - '*.example.org:8443'\n" +
+		"  - https://api.example.com/v1\n  - 203.0.113.7:443\n  - '[2001:db8::1]:443'\n  - localhost\n  - '*'\n  - ftp://example.com\n  - example.com:0\n---\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"web_fetch", "exec"}; !slices.Equal(f.Declared.Tools, want) {
+		t.Errorf("tools %q, want %q", f.Declared.Tools, want)
+	}
+	if want := []string{"api.example.com", "*.example.org:8443", "203.0.113.7:443", "[2001:db8::1]:443"}; !slices.Equal(f.Declared.Hosts, want) {
+		t.Errorf("hosts %q, want %q", f.Declared.Hosts, want)
+	}
+	if found := f.findings(); len(found) != 1 || !strings.HasSuffix(found[0].Message, "localhost, *, ftp://example.com, example.com:0") {
+		t.Errorf("findings %+v", found)
+	}
+	m := Manifest{Version: "1.0.0"}
+	m.setDefaults(f)
+	if err := m.validate(); err != nil || !slices.Equal(m.Declared().Hosts, f.Declared.Hosts) || !slices.Equal(m.Tools, f.Declared.Tools) {
+		t.Errorf("manifest %+v, %v", m, err)
+	}
+	m.Hosts = []string{"not a host"}
+	if err := m.validate(); !fault.Is(err, fault.Invalid) {
+		t.Errorf("a manifest with an invalid host: %v", err)
+	}
+}
+
 func TestVersionsAreSemantic(t *testing.T) {
 	for _, v := range []string{"1.2.3", "0.0.0", "1.0.0-rc.1", "1.0.0+build.5", "0.0.0-git-0123456789ab"} {
 		if !validVersion(v) {

@@ -265,10 +265,11 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, agent identi
 // addMissingHosts adds the hosts that a package declares and the agent may not connect
 // to. The change stands also if they cannot be found out.
 func (s *Service) addMissingHosts(ctx context.Context, c Change, p Package) Change {
-	if len(p.hosts) == 0 {
+	hosts := p.Declared().Hosts
+	if len(hosts) == 0 {
 		return c
 	}
-	missing, err := s.agents.MissingHosts(ctx, c.account, c.agent, p.hosts)
+	missing, err := s.agents.MissingHosts(ctx, c.account, c.agent, hosts)
 	if err != nil {
 		s.log.WarnContext(ctx, "the hosts of a skill could not be compared with the agent's policy", "agent", c.agent, "skill", c.SkillID, "error", err)
 	}

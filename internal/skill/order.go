@@ -200,7 +200,7 @@ func (s *Service) checkScore(p Package) error {
 	if p.Report.Score >= s.minScore {
 		return nil
 	}
-	f := fault.New(fault.Forbidden, "The security score of the skill %s is %d of 100; at least %d is required. It was not installed; details lists the findings.", p.ID, p.Report.Score, s.minScore).
+	f := fault.New(fault.Forbidden, "The security score of the skill %s is %d of 100 (%s); at least %d is required. It was not installed; details lists the findings.", p.ID, p.Report.Score, p.Report.Verdict, s.minScore).
 		With("securityScore", fmt.Sprint(p.Report.Score)).With("minSecurityScore", fmt.Sprint(s.minScore))
 	for i, x := range p.Report.Worst(20) {
 		f = f.With(fmt.Sprintf("finding%02d", i+1), formatFinding(x))

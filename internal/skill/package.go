@@ -52,7 +52,8 @@ type Manifest struct {
 	Description         string   `yaml:"description" json:"description"`
 	EnhancedDescription string   `yaml:"enhancedDescription" json:"enhancedDescription"`
 	UseCases            []string `yaml:"useCases" json:"useCases"`
-	Tools               []string `yaml:"tools" json:"tools"` // tools of the agent that the skill needs
+	Tools               []string `yaml:"tools" json:"tools"`           // tools of the agent that the skill needs
+	Hosts               []string `yaml:"hosts" json:"hosts,omitempty"` // hosts that the skill connects to; see ParseHost
 }
 
 // Package is one version of a skill with its files.
@@ -64,9 +65,8 @@ type Package struct {
 	Files   map[string][]byte // path in the skill's folder → content
 	Digest  string            // SHA-256 of all paths and contents
 	Report  scan.Report
-	label   string   // the name in SKILL.md, which a model uses
-	skillID string   // the skillId of an order that installs it
-	hosts   []string // that SKILL.md declares
+	label   string // the name in SKILL.md, which a model uses
+	skillID string // the skillId of an order that installs it
 }
 
 var idPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
@@ -86,7 +86,7 @@ func newPackage(m Manifest, trust Trust, files map[string][]byte, more ...scan.F
 		return Package{}, err
 	}
 	report := scan.Files(files).With(slices.Concat(front.findings(), more)...)
-	return Package{Manifest: m, Trust: trust, Files: files, Digest: digestFiles(files), Report: report, label: front.Name, hosts: front.NeedsHosts}, nil
+	return Package{Manifest: m, Trust: trust, Files: files, Digest: digestFiles(files), Report: report, label: front.Name}, nil
 }
 
 // checkFiles refuses files that the database, a file system or OpenClaw does not accept.
@@ -141,6 +141,12 @@ func (m *Manifest) setDefaults(f Frontmatter) {
 	m.Description = cmp.Or(strings.TrimSpace(m.Description), f.Description)
 	m.EnhancedDescription = cmp.Or(strings.TrimSpace(m.EnhancedDescription), m.Description)
 	m.Category = cmp.Or(m.Category, "other")
+	if len(m.Tools) == 0 {
+		m.Tools = f.Declared.Tools
+	}
+	if len(m.Hosts) == 0 {
+		m.Hosts = f.Declared.Hosts
+	}
 	for _, list := range []*[]string{&m.Tags, &m.UseCases, &m.Tools} {
 		if *list == nil {
 			*list = []string{}
@@ -169,12 +175,17 @@ func (m Manifest) validate() error {
 	if m.Name == "" {
 		wrong.Add("name", "is missing")
 	}
-	for name, list := range map[string][]string{"tags": m.Tags, "useCases": m.UseCases, "tools": m.Tools} {
+	for name, list := range map[string][]string{"tags": m.Tags, "useCases": m.UseCases, "tools": m.Tools, "hosts": m.Hosts} {
 		if len(list) > 50 {
 			wrong.Add(name, "must have at most 50 entries")
 		}
 		for _, s := range list {
 			checkText(wrong, name, s, 300)
+		}
+	}
+	for _, h := range m.Hosts {
+		if _, ok := ParseHost(h); !ok {
+			wrong.Add("hosts", "must be host names such as api.example.com or *.example.com, each with an optional port")
 		}
 	}
 	return wrong.Err()

@@ -25,6 +25,7 @@ import (
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
 	"agento.host/agento/internal/skill/github"
+	"agento.host/agento/internal/skill/scan"
 	"agento.host/agento/internal/skill/skilltest"
 )
 
@@ -227,7 +228,7 @@ func TestGetCountsInstalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	i, err := e.Get(t.Context(), account, "web-search", "")
-	if err != nil || i.Installs != 2 || *i.Score < 90 || i.Findings == nil || len(i.Tools) != 1 || i.Version != "1.0.0" {
+	if err != nil || i.Installs != 2 || *i.Score != scan.MaxScore || i.Verdict == "" || i.Findings == nil || len(i.Tools) != 1 || i.Version != "1.0.0" {
 		t.Fatalf("%+v, %v", i, err)
 	}
 	_, err = e.Get(t.Context(), account, "nope", "")
@@ -375,7 +376,7 @@ func TestInstallAndUpgradeFromClawHub(t *testing.T) {
 		t.Errorf("installed: %+v", c)
 	}
 	i, err := e.Get(t.Context(), account, "@ann/weather", skill.ClawHub)
-	if err != nil || i.Installs != 1 || i.Author != "ann" || *i.Score != 100 {
+	if err != nil || i.Installs != 1 || i.Author != "ann" || *i.Score != scan.MaxScore {
 		t.Errorf("get: %+v, %v", i, err)
 	}
 	same, err := e.upgrade(t, "@ann/weather", "latest")
@@ -451,10 +452,29 @@ func TestInstallAndUpgradeFromGitHub(t *testing.T) {
 	wantFault(t, err, fault.Invalid)
 }
 
+// TestEarlierScoresAreLimited: what was uploaded to an earlier version may run code.
+func TestEarlierScoresAreLimited(t *testing.T) {
+	e := newEnv(t)
+	if _, err := e.Upload(t.Context(), actor, custom("greeter", "1.0.0"), tree("greeter", "one", "a.txt")); err != nil {
+		t.Fatal(err)
+	}
+	err := e.db.Tx(t.Context(), "skill.test", func(ctx context.Context, tx *database.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE custom_skills SET report = '{"score":100,"findings":[]}'`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := e.Browse(t.Context(), account, skill.Query{Trust: skill.Custom})
+	if err != nil || len(p.Items) != 1 || *p.Items[0].Score != scan.MaxScore || p.Items[0].Verdict != "runs code: read it" {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 func TestUploadInstallUpgradeAndDelete(t *testing.T) {
 	e := newEnv(t)
 	i, err := e.Upload(t.Context(), actor, custom("greeter", "1.2.0"), tree("greeter", "one", "a.txt"))
-	if err != nil || i.ID != "greeter" || *i.Score != 100 || !slices.Equal(i.Versions, []string{"1.2.0"}) {
+	if err != nil || i.ID != "greeter" || *i.Score != scan.MaxScore || !slices.Equal(i.Versions, []string{"1.2.0"}) {
 		t.Fatalf("upload: %+v, %v", i, err)
 	}
 	for _, v := range []string{"1.2.0", "1.1.9", "1.2.0-rc.1", "1.2.0+build"} {

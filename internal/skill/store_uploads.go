@@ -65,9 +65,10 @@ func insertUpload(ctx context.Context, tx *database.Tx, u upload) error {
 	return err
 }
 
-// deleteUpload marks an upload as deleted and deletes its files.
+// deleteUpload marks an upload as deleted, and deletes its files and the report, which has
+// excerpts of them.
 func deleteUpload(ctx context.Context, tx *database.Tx, u upload) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE custom_skills SET deleted_at = $1 WHERE account_id = $2 AND id = $3`, database.Millis(now()), u.account, u.id); err != nil {
+	if _, err := tx.ExecContext(ctx, `UPDATE custom_skills SET deleted_at = $1, report = '{}' WHERE account_id = $2 AND id = $3`, database.Millis(now()), u.account, u.id); err != nil {
 		return err
 	}
 	return deleteFiles(ctx, tx, u.account, u.id)

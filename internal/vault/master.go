@@ -21,7 +21,7 @@ import (
 // KeySource is where the master key is looked for.
 type KeySource struct {
 	File  string // of 64 hex digits, which only its owner can read
-	Given Secret // by the operator, with --master-key or AGENTO_MASTER_KEY; empty: not given
+	Given Secret // by the operator, with AGENTO_MASTER_KEY; empty: not given
 }
 
 // KeyState is what the data and the sources say of the master key. Fingerprints are
@@ -118,7 +118,7 @@ func (s KeySource) Check(ctx context.Context, q database.Reader) (KeyState, erro
 // Place returns where the key of a state was found.
 func (s KeySource) Place(state KeyState) string {
 	if state.File == "" {
-		return "--master-key (AGENTO_MASTER_KEY)"
+		return "AGENTO_MASTER_KEY"
 	}
 	return s.File
 }
@@ -129,7 +129,7 @@ func (s KeySource) compare(checks []keyCheck, state KeyState) error {
 	wanted := strings.Join(state.Wanted, " or ")
 	switch {
 	case state.File != "" && state.Given != "" && state.File != state.Given:
-		text := fmt.Sprintf("there are two master keys: %s has the one with fingerprint %s, and --master-key (AGENTO_MASTER_KEY) gives the one with fingerprint %s", s.File, state.File, state.Given)
+		text := fmt.Sprintf("there are two master keys: %s has the one with fingerprint %s, and AGENTO_MASTER_KEY gives the one with fingerprint %s", s.File, state.File, state.Given)
 		if wanted != "" {
 			text += "; the data want " + wanted
 		}
@@ -137,7 +137,7 @@ func (s KeySource) compare(checks []keyCheck, state KeyState) error {
 	case wanted == "":
 		return nil
 	case state.key == nil:
-		return fmt.Errorf("the master key is missing: the data want the one with fingerprint %s, there is no file %s and no --master-key (AGENTO_MASTER_KEY): put the file back. Nothing was changed", wanted, s.File)
+		return fmt.Errorf("the master key is missing: the data want the one with fingerprint %s, there is no file %s and no AGENTO_MASTER_KEY: put the file back. Nothing was changed", wanted, s.File)
 	}
 	v, err := New(state.key)
 	if err != nil {

@@ -161,7 +161,7 @@ func TestOpenRefusesWhatIsNotTheMasterKeyOfTheData(t *testing.T) {
 	}{
 		"missing":             {"", "", []string{"is missing", wanted, "master.key", "AGENTO_MASTER_KEY", "put the file back"}},
 		"another in the file": {keyText(8), "", []string{wanted, "master.key has the one with fingerprint " + other}},
-		"another in the flag": {"", keyText(8), []string{wanted, "put the right key into", "AGENTO_MASTER_KEY) has the one with fingerprint " + other}},
+		"another in the flag": {"", keyText(8), []string{wanted, "put the right key into", "AGENTO_MASTER_KEY has the one with fingerprint " + other}},
 		"file is wrong":       {keyText(8), keyText(7), []string{"two master keys", wanted, other, "remove the wrong one"}},
 		"flag is wrong":       {keyText(7), keyText(8), []string{"two master keys", wanted, other, "remove the wrong one"}},
 		"no key in the file":  {"nothing", keyText(7), []string{"master.key", "64 hex digits"}},

@@ -45,6 +45,7 @@ func (f subfolder) ReadDir(p string) ([]runtime.Entry, error) {
 type Absorbed struct {
 	Accepted []Version // edits that are the current versions now
 	SetAside []Version // edits of documents that the API had changed
+	Proposed []Version // edits that wait for approval
 	Refused  []Refusal // edits that are invalid; they are returned by every Absorb
 }
 
@@ -56,7 +57,7 @@ type Refusal struct {
 }
 
 // Absorb makes the edits that an agent has made to its documents versions, with the
-// agent as the actor. A file is edited if it differs from the version that was last
+// agent as the actor, if selfEdit is on; see SelfEdit. A file is edited if it differs from the version that was last
 // known to be in the home. If the document was changed meanwhile, that change stays
 // current and the edit is stored as a version that is set aside. A missing file is no
 // edit: the next delivery writes it again. Refusals are recorded in one event when they
@@ -64,12 +65,12 @@ type Refusal struct {
 //
 // Call Absorb before every delivery, and before reading documents. Without edits it
 // only reads. Faults: NotFound.
-func (s *Store) Absorb(ctx context.Context, account identity.AccountID, agent identity.AgentID, home Folder) (Absorbed, error) {
+func (s *Store) Absorb(ctx context.Context, account identity.AccountID, agent identity.AgentID, selfEdit SelfEdit, home Folder) (Absorbed, error) {
 	known, err := homeDocuments(ctx, s.db, account, agent)
 	if err != nil {
 		return Absorbed{}, err
 	}
-	edits, refused := readHome(home, known)
+	edits, refused := readHome(home, known, selfEdit)
 	if err := ctx.Err(); err != nil {
 		return Absorbed{}, err // the files may have been unreadable for that reason
 	}
@@ -82,7 +83,7 @@ func (s *Store) Absorb(ctx context.Context, account identity.AccountID, agent id
 		if err := tx.Lock(ctx, database.LockDocuments, string(agent)); err != nil {
 			return err
 		}
-		a = &absorption{Store: s, tx: tx, account: account, agent: agent, result: Absorbed{Refused: slices.Clone(refused)}}
+		a = &absorption{Store: s, tx: tx, account: account, agent: agent, selfEdit: selfEdit, result: Absorbed{Refused: slices.Clone(refused)}}
 		return a.run(ctx, edits)
 	})
 	if err != nil {
@@ -96,11 +97,12 @@ type edit struct {
 	doc           Document
 	content, hash string
 	before        homeDocument // the known version when the file was read; zero: none
+	invalid       bool         // it cannot become a version, but must not stay in the home either
 }
 
 // readHome reads every document. It returns the edits, in order, and the files that
-// cannot become versions.
-func readHome(home Folder, known map[Document]homeDocument) ([]edit, []Refusal) {
+// cannot become versions. Unless selfEdit is on, these are edits, too, to be overwritten.
+func readHome(home Folder, known map[Document]homeDocument, selfEdit SelfEdit) ([]edit, []Refusal) {
 	rules, refused := readRules(home)
 	var edits []edit
 	for _, d := range append([]Document{Soul, Identity, Workflow}, rules...) {
@@ -109,12 +111,14 @@ func readHome(home Folder, known map[Document]homeDocument) ([]edit, []Refusal) 
 			continue
 		}
 		e := edit{doc: d, content: string(content), hash: hashOf(string(content)), before: known[d]}
-		if err == nil && e.hash == e.before.hash {
+		if (err == nil || selfEdit != SelfEditOn) && e.hash == e.before.hash {
 			continue
 		}
 		if r := checkFile(d, content, err); r.Reason != "" {
 			refused = append(refused, r)
-			continue
+			if e.invalid = true; selfEdit == SelfEditOn {
+				continue
+			}
 		}
 		edits = append(edits, e)
 	}
@@ -170,12 +174,13 @@ func checkFile(d Document, content []byte, err error) Refusal {
 // absorption is one transaction of Absorb.
 type absorption struct {
 	*Store
-	tx      *database.Tx
-	account identity.AccountID
-	agent   identity.AgentID
-	known   map[Document]homeDocument
-	rules   []Version
-	result  Absorbed
+	tx       *database.Tx
+	account  identity.AccountID
+	agent    identity.AgentID
+	selfEdit SelfEdit
+	known    map[Document]homeDocument
+	rules    []Version
+	result   Absorbed
 }
 
 func (a *absorption) run(ctx context.Context, edits []edit) (err error) {
@@ -201,17 +206,22 @@ func (a *absorption) run(ctx context.Context, edits []edit) (err error) {
 
 func (a *absorption) absorb(ctx context.Context, e edit) error {
 	current, err := findCurrent(ctx, a.tx, a.account, a.agent, e.doc)
-	if errors.Is(err, sql.ErrNoRows) {
-		return a.acceptNewRule(ctx, e)
-	}
-	if err != nil {
+	isNew := errors.Is(err, sql.ErrNoRows)
+	switch {
+	case err != nil && !isNew:
 		return err
+	case e.invalid || isNew && a.selfEdit != SelfEditOn:
+		return a.withhold(ctx, e, current)
+	case isNew:
+		return a.acceptNewRule(ctx, e)
 	}
 	delivered, err := a.unrecordedDelivery(ctx, e)
 	if err != nil || delivered.Number > 0 {
 		return errors.Join(err, a.recordInHome(ctx, delivered))
 	}
 	switch {
+	case a.selfEdit != SelfEditOn:
+		return a.withhold(ctx, e, current)
 	case current.Deleted && e.before.version == 0:
 		return a.acceptNewRule(ctx, e)
 	case current.Deleted || current.Hash != e.before.hash:

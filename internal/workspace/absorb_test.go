@@ -73,7 +73,7 @@ func newDelivered(t testing.TB) (*env, home) {
 
 func absorb(t testing.TB, s *env, h workspace.Folder) workspace.Absorbed {
 	t.Helper()
-	return must[workspace.Absorbed](t)(s.store.Absorb(t.Context(), account, agent, h))
+	return must[workspace.Absorbed](t)(s.store.Absorb(t.Context(), account, agent, workspace.SelfEditOn, h))
 }
 
 func soul(t testing.TB, s *env) string {
@@ -396,7 +396,7 @@ func TestConcurrentAbsorbsAcceptAnEditOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if _, err := s.store.Absorb(t.Context(), account, agent, h); err != nil {
+			if _, err := s.store.Absorb(t.Context(), account, agent, workspace.SelfEditOn, h); err != nil {
 				t.Error(err)
 			}
 		})
@@ -482,7 +482,7 @@ func FuzzAbsorb(f *testing.F) {
 	f.Add("IDENTITY.md", "- Name:")
 	s := newEnv(f)
 	f.Fuzz(func(t *testing.T, path, content string) {
-		if _, err := s.store.Absorb(t.Context(), account, agent, home{path: content}); err != nil {
+		if _, err := s.store.Absorb(t.Context(), account, agent, workspace.SelfEditOn, home{path: content}); err != nil {
 			t.Fatal(err)
 		}
 		rules, err := s.Rules(t.Context(), account, agent)

@@ -13,8 +13,8 @@ type Content struct {
 	SoulMD, IdentityMD, WorkflowMD string
 	Rules                          []Rule // by name
 
-	// Gone lists the files of deleted rules that the home may still hold. They must be
-	// removed.
+	// Gone lists the files of rules that the home may still hold although they are deleted
+	// or were not accepted. They must be removed.
 	Gone []string
 
 	documents []homeDocument
@@ -46,7 +46,7 @@ type homeDocument struct {
 // Content returns what an agent's workspace folder should hold. Faults: NotFound.
 func (s *Store) Content(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) (Content, error) {
 	found, err := database.AllReadable(ctx, q, scanContent, damaged,
-		`SELECT `+columns+`, content`+fromDocuments+onlyCurrent+` AND (NOT deleted OR name IN (SELECT name FROM home_documents WHERE account_id = $1 AND agent_id = $2)) ORDER BY name`,
+		`SELECT `+selected+`, content`+fromDocuments+onlyCurrent+` AND (NOT deleted OR name IN (SELECT name FROM home_documents WHERE account_id = $1 AND agent_id = $2)) ORDER BY name`,
 		account, agent)
 	if err != nil {
 		return Content{}, fmt.Errorf("read the documents of agent %s: %w", agent, err)
@@ -58,8 +58,17 @@ func (s *Store) Content(ctx context.Context, q database.Reader, account identity
 	for _, v := range found {
 		c.add(v)
 	}
+	unknown, err := database.All(ctx, q, database.Scalar[string], `SELECT h.name`+fromUnknown, account, agent)
+	if err != nil {
+		return Content{}, fmt.Errorf("read the documents of agent %s: %w", agent, err)
+	}
+	c.Gone = append(c.Gone, unknown...)
 	return c, nil
 }
+
+// fromUnknown selects the rules in a home that never were current.
+const fromUnknown = ` FROM home_documents h WHERE h.account_id = $1 AND h.agent_id = $2 AND NOT EXISTS (
+	SELECT 1 FROM documents d WHERE d.account_id = h.account_id AND d.agent_id = h.agent_id AND d.name = h.name AND d.is_current)`
 
 func (c *Content) add(v Version) {
 	if v.Deleted {
@@ -101,14 +110,15 @@ func (s *Store) MarkDelivered(ctx context.Context, tx *database.Tx, account iden
 }
 
 // Pending lists the documents whose current version is not in the home, by name. They
-// include deleted rules that are still in the home.
+// include rules that are still in the home although they are deleted or were not accepted.
 func (s *Store) Pending(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) ([]Document, error) {
 	return database.All(ctx, q, database.Scalar[Document],
 		`SELECT d.name FROM documents d
 		 LEFT JOIN home_documents h ON h.account_id = d.account_id AND h.agent_id = d.agent_id AND h.name = d.name
 		 WHERE d.account_id = $1 AND d.agent_id = $2 AND d.is_current
 		 AND ((NOT d.deleted AND (h.hash IS NULL OR h.hash <> d.hash)) OR (d.deleted AND h.name IS NOT NULL))
-		 ORDER BY d.name`, account, agent)
+		 UNION SELECT h.name`+fromUnknown+`
+		 ORDER BY 1`, account, agent)
 }
 
 func saveHomeDocument(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, d homeDocument) error {

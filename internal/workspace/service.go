@@ -169,8 +169,8 @@ func (s *Service) Versions(ctx context.Context, account identity.AccountID, agen
 	if limit < 0 || limit > MaxPage {
 		return Page{}, fault.Fields{"limit": "must be from 1 to 100"}.Err()
 	}
-	if _, err := findCurrent(ctx, s.store.db, account, agent, d); err != nil {
-		return Page{}, ruleNotFound(ctx, s.store.db, account, agent, d, err)
+	if err := checkDocument(ctx, s.store.db, account, agent, d); err != nil {
+		return Page{}, err
 	}
 	found, err := listVersions(ctx, s.store.db, account, agent, d, before, limit+1)
 	if err != nil || len(found) <= limit {

@@ -87,7 +87,7 @@ func (s *Store) Rename(ctx context.Context, tx *database.Tx, actor identity.Acto
 
 // DeleteAgent deletes every version of an agent's documents.
 func (s *Store) DeleteAgent(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID) error {
-	for _, table := range []string{"documents", "home_documents", "document_refusals"} {
+	for _, table := range []string{"document_reviews", "documents", "home_documents", "document_refusals"} {
 		_, err := database.Exec(ctx, tx, `DELETE FROM `+table+` WHERE account_id = $1 AND agent_id = $2`, actor.AccountID, agent)
 		if err != nil {
 			return fmt.Errorf("delete %s of agent %s: %w", table, agent, err)
@@ -103,6 +103,7 @@ type change struct {
 	doc               Document
 	content           string
 	deleted, setAside bool
+	proposed          bool // a version that is set aside to wait for approval
 	restoredFrom      int64
 }
 
@@ -174,6 +175,8 @@ func (s *Store) write(ctx context.Context, tx *database.Tx, c change) (Version, 
 
 func eventKind(c change) string {
 	switch {
+	case c.proposed:
+		return "agent.edit_proposed"
 	case c.setAside:
 		return "agent.edit_set_aside"
 	case c.deleted:
@@ -216,12 +219,12 @@ func (s *Store) restore(ctx context.Context, actor identity.Actor, agent identit
 		if old.Deleted {
 			return fault.New(fault.Invalid, "Version %d of %s is its deletion. Restore an earlier version.", number, d)
 		}
-		current, err := currentVersion(ctx, tx, account, agent, d)
+		current, err := versionToRestoreOver(ctx, tx, account, agent, d)
 		if err != nil {
 			return err
 		}
-		if current.Deleted {
-			if err := checkNewRule(ctx, tx, account, agent, d); err != nil {
+		if old.Review == Pending {
+			if err := s.saveReview(ctx, tx, actor, agent, old, Approved); err != nil {
 				return err
 			}
 		}

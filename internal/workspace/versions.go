@@ -16,9 +16,10 @@ import (
 type Version struct {
 	Document     Document
 	Number       int64
-	Current      bool  // what the agent's home should hold now
-	Deleted      bool  // records a deletion; there is no content
-	SetAside     bool  // an agent's edit of a document that the API had changed
+	Current      bool // what the agent's home should hold now
+	Deleted      bool // records a deletion; there is no content
+	SetAside     bool // an agent's edit that did not become current: of a document that the API had changed, or one that needs approval
+	Review       Review
 	RestoredFrom int64 // 0: not restored
 	Actor        identity.Actor
 	At           time.Time
@@ -41,6 +42,7 @@ type Page struct {
 
 const (
 	columns       = `account_id, agent_id, name, version, is_current, deleted, set_aside, restored_from, actor, created_at, size, hash`
+	selected      = columns + `, COALESCE((SELECT state FROM document_reviews r WHERE r.account_id = documents.account_id AND r.agent_id = documents.agent_id AND r.name = documents.name AND r.version = documents.version), '')`
 	fromDocuments = ` FROM documents WHERE account_id = $1 AND agent_id = $2`
 	onlyCurrent   = ` AND is_current`
 
@@ -48,10 +50,10 @@ const (
 	onlyRules = ` AND name >= 'rules/' AND name < 'rules0'`
 )
 
-// scanVersion scans columns.
+// scanVersion scans selected.
 func scanVersion(r database.Row) (Version, error) { return scanWith(r) }
 
-// scanContent scans columns and the content.
+// scanContent scans selected and the content.
 func scanContent(r database.Row) (Version, error) {
 	var content string
 	v, err := scanWith(r, &content)
@@ -66,7 +68,7 @@ func scanWith(r database.Row, more ...any) (Version, error) {
 	var actor string
 	var at int64
 	err := r.Scan(append([]any{
-		&account, &agent, &v.Document, &v.Number, &v.Current, &v.Deleted, &v.SetAside, &v.RestoredFrom, &actor, &at, &v.Size, &v.Hash,
+		&account, &agent, &v.Document, &v.Number, &v.Current, &v.Deleted, &v.SetAside, &v.RestoredFrom, &actor, &at, &v.Size, &v.Hash, &v.Review,
 	}, more...)...)
 	if v.Actor = identity.ParseActor(account, actor); v.Actor.Kind == identity.Agent {
 		v.Actor = identity.ByAgent(account, agent) // an agent edits its own documents only
@@ -90,19 +92,19 @@ func currentVersion(ctx context.Context, q database.Reader, account identity.Acc
 // findCurrent returns the current version of a document.
 // Errors: sql.ErrNoRows, if the document never existed.
 func findCurrent(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
-	return database.OneReadable(ctx, q, scanContent, damaged, `SELECT `+columns+`, content`+fromDocuments+` AND name = $3`+onlyCurrent, account, agent, d)
+	return database.OneReadable(ctx, q, scanContent, damaged, `SELECT `+selected+`, content`+fromDocuments+` AND name = $3`+onlyCurrent, account, agent, d)
 }
 
 // findVersion returns the version with a number. Errors: sql.ErrNoRows.
 func findVersion(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, number int64) (Version, error) {
-	return database.OneReadable(ctx, q, scanContent, damaged, `SELECT `+columns+`, content`+fromDocuments+` AND name = $3 AND version = $4`, account, agent, d, number)
+	return database.OneReadable(ctx, q, scanContent, damaged, `SELECT `+selected+`, content`+fromDocuments+` AND name = $3 AND version = $4`, account, agent, d, number)
 }
 
 // findByHash returns the newest version with that content. It considers versions that
 // were set aside only if setAside is true. Errors: sql.ErrNoRows.
 func findByHash(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, hash string, setAside bool) (Version, error) {
 	return database.OneReadable(ctx, q, scanVersion, damaged,
-		`SELECT `+columns+fromDocuments+` AND name = $3 AND hash = $4 AND NOT deleted AND (NOT set_aside OR $5) ORDER BY version DESC LIMIT 1`, account, agent, d, hash, setAside)
+		`SELECT `+selected+fromDocuments+` AND name = $3 AND hash = $4 AND NOT deleted AND (NOT set_aside OR $5) ORDER BY version DESC LIMIT 1`, account, agent, d, hash, setAside)
 }
 
 // checkAgent returns nil if the agent exists. Faults: NotFound.
@@ -114,14 +116,14 @@ func checkAgent(ctx context.Context, q database.Reader, account identity.Account
 // currentRules lists the rules that are not deleted, by name, without content.
 func currentRules(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) ([]Version, error) {
 	return database.AllReadable(ctx, q, scanVersion, damaged,
-		`SELECT `+columns+fromDocuments+onlyRules+onlyCurrent+` AND NOT deleted ORDER BY name`, account, agent)
+		`SELECT `+selected+fromDocuments+onlyRules+onlyCurrent+` AND NOT deleted ORDER BY name`, account, agent)
 }
 
 // listVersions lists a document's versions, newest first, without content. before is the
 // number of the version that ended the page before; 0 is the first page.
 func listVersions(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document, before int64, limit int) ([]Version, error) {
 	return database.AllReadable(ctx, q, scanVersion, damaged,
-		`SELECT `+columns+fromDocuments+` AND name = $3 AND ($4 = 0 OR version < $4) ORDER BY version DESC LIMIT $5`, account, agent, d, before, limit)
+		`SELECT `+selected+fromDocuments+` AND name = $3 AND ($4 = 0 OR version < $4) ORDER BY version DESC LIMIT $5`, account, agent, d, before, limit)
 }
 
 // insertVersion inserts c as the next version of its document. It becomes the current
@@ -179,6 +181,25 @@ func agentNotFound(err error) error {
 		return fault.New(fault.NotFound, "There is no agent with that id. List them with GET /v1/agents.")
 	}
 	return err
+}
+
+// checkDocument returns nil if a document has versions. Faults: NotFound.
+func checkDocument(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, d Document) error {
+	_, err := database.One(ctx, q, database.Scalar[int64], `SELECT version`+fromDocuments+` AND name = $3 LIMIT 1`, account, agent, d)
+	return ruleNotFound(ctx, q, account, agent, d, err)
+}
+
+// versionToRestoreOver returns the version that an earlier content of d replaces, without
+// number for a rule that never was current.
+func versionToRestoreOver(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID, d Document) (Version, error) {
+	current, err := findCurrent(ctx, tx, account, agent, d)
+	switch {
+	case errors.Is(err, sql.ErrNoRows) && d.isRule():
+		return Version{Document: d}, checkNewRule(ctx, tx, account, agent, d)
+	case err == nil && current.Deleted:
+		return current, checkNewRule(ctx, tx, account, agent, d)
+	}
+	return current, agentNotFound(err)
 }
 
 // ruleNotFound replaces sql.ErrNoRows, for a rule, by a fault about the agent or the

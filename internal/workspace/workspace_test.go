@@ -403,14 +403,23 @@ func TestAccountsDoNotSeeEachOther(t *testing.T) {
 			_, _, err := s.Restore(ctx, identity.ByKey(other, key), agent, workspace.Soul, 1)
 			return err
 		},
-		"Content": func() error { _, err := s.store.Content(ctx, s.db, other, agent); return err },
+		"Approve": func() error {
+			_, _, err := s.Approve(ctx, identity.ByKey(other, key), agent, workspace.Soul, 1)
+			return err
+		},
+		"Reject": func() error {
+			_, err := s.Reject(ctx, identity.ByKey(other, key), agent, workspace.Soul, 1)
+			return err
+		},
+		"PendingEdits": func() error { _, err := s.PendingEdits(ctx, other, agent); return err },
+		"Content":      func() error { _, err := s.store.Content(ctx, s.db, other, agent); return err },
 		"Rename": func() error {
 			return s.db.Tx(ctx, "workspace.test", func(ctx context.Context, tx *database.Tx) error {
 				return s.store.Rename(ctx, tx, identity.ByKey(other, key), agent, "x")
 			})
 		},
 		"Absorb": func() error {
-			_, err := s.store.Absorb(ctx, other, agent, home{"SOUL.md": "x"})
+			_, err := s.store.Absorb(ctx, other, agent, workspace.SelfEditOn, home{"SOUL.md": "x"})
 			return err
 		},
 	} {

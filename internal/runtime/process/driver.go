@@ -26,6 +26,7 @@ type Driver struct {
 	cgroup    cgroup
 	secrets   secretStore
 	users     userRange
+	assignMu  sync.Mutex // serialises assignUser
 	sockets   socketPool
 
 	hasDiscarded atomic.Bool // there may be something for purgeDiscarded
@@ -112,7 +113,7 @@ func (d *Driver) agent(id identity.AgentID) (agent, error) {
 		return agent{}, fmt.Errorf("not an agent id: %q", id)
 	}
 	dir := filepath.Join(d.settings.Dir, string(id))
-	return agent{id: id, installation: d.settings.Installation, dir: dir, home: filepath.Join(dir, "home"), owner: d.users.ownerOf(id)}, nil
+	return agent{id: id, installation: d.settings.Installation, dir: dir, home: filepath.Join(dir, "home"), owner: d.users.ownerOf(id, dir)}, nil
 }
 
 func (a agent) path(name string) string { return filepath.Join(a.dir, name) }

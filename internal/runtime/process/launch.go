@@ -57,6 +57,9 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, s runt
 	if err != nil {
 		return err
 	}
+	if a.owner, err = d.assignUser(a); err != nil {
+		return err
+	}
 	if os.Getuid() == 0 && a.owner.UID == 0 {
 		return errors.New("the agent would be root")
 	}

@@ -128,7 +128,7 @@ func (b sandbox) test(s Settings, users userRange) error {
 		return err
 	}
 	defer func() { _ = home.Purge(context.Background(), dir) }()
-	a := agent{id: "probe", dir: dir, home: filepath.Join(dir, "home"), owner: users.ownerOf("probe")}
+	a := agent{id: "probe", dir: dir, home: filepath.Join(dir, "home"), owner: users.ownerOf("probe", dir)}
 	h, err := a.openHome(context.Background())
 	if err != nil {
 		return err

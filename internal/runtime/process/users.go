@@ -2,12 +2,15 @@ package process
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"agento.host/agento/internal/identity"
@@ -64,16 +67,76 @@ func (r userRange) choose() userRange {
 	return userRange{first: r.first + half, count: min(half, 65534-1)}
 }
 
-// ownerOf returns the user of an agent. It is always the same. Two agents may have
-// the same user; then only the sandbox separates them, as with all agents of a
-// server that is not root.
-func (r userRange) ownerOf(id identity.AgentID) home.Owner {
+// userFile is the file in an agent's directory that has the id of its user. These files
+// together are the table of users: only the server can write them, and an agent's user is
+// free again when its directory is gone.
+const userFile = "user"
+
+// ownerOf returns the user of the agent with that directory. Before its first start, it is
+// the one that assignUser tries first.
+func (r userRange) ownerOf(id identity.AgentID, dir string) home.Owner {
 	if r.count == 0 {
 		return home.Owner{}
 	}
+	uid, ok := r.recorded(dir)
+	if !ok {
+		uid = r.preferred(id)
+	}
+	return home.Owner{UID: int(uid), GID: int(uid)}
+}
+
+// recorded returns the user that is stored in an agent's directory.
+func (r userRange) recorded(dir string) (uid uint32, ok bool) {
+	text, err := os.ReadFile(filepath.Join(dir, userFile))
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 32)
+	uid = uint32(n)
+	return uid, err == nil && uid-r.first < r.count
+}
+
+// preferred returns a user that depends on nothing but the agent's id.
+func (r userRange) preferred(id identity.AgentID) uint32 {
 	sum := sha256.Sum256([]byte(id))
-	uid := int(r.first + binary.BigEndian.Uint32(sum[:])%r.count)
-	return home.Owner{UID: uid, GID: uid}
+	return r.first + binary.BigEndian.Uint32(sum[:])%r.count
+}
+
+// assignUser stores a user for an agent that is about to start, unless it has one: the
+// preferred one, or the next that no other agent has.
+func (d *Driver) assignUser(a agent) (home.Owner, error) {
+	r := d.users
+	d.assignMu.Lock()
+	defer d.assignMu.Unlock()
+	if _, ok := r.recorded(a.dir); ok || r.count == 0 {
+		return r.ownerOf(a.id, a.dir), nil
+	}
+	entries, err := os.ReadDir(d.settings.Dir)
+	if err != nil {
+		return home.Owner{}, fmt.Errorf("read the users of agents: %w", err)
+	}
+	taken := map[int]bool{}
+	for _, e := range entries {
+		if e.IsDir() && e.Name() != string(a.id) {
+			taken[r.ownerOf(identity.AgentID(e.Name()), filepath.Join(d.settings.Dir, e.Name())).UID] = true
+		}
+	}
+	if len(taken) >= int(r.count) {
+		return home.Owner{}, fmt.Errorf("there are only %d users for agents here, and other agents have all of them", r.count)
+	}
+	uid := r.preferred(a.id)
+	for taken[int(uid)] {
+		uid = r.first + (uid-r.first+1)%r.count
+	}
+	temp := a.path(userFile + ".new")
+	err = os.WriteFile(temp, []byte(strconv.FormatUint(uint64(uid), 10)+"\n"), 0o600)
+	if err == nil {
+		err = os.Rename(temp, a.path(userFile))
+	}
+	if err != nil {
+		return home.Owner{}, fmt.Errorf("store the user of the agent: %w", err)
+	}
+	return home.Owner{UID: int(uid), GID: int(uid)}, nil
 }
 
 // chownHome makes the agent's user the owner of a home that belongs to another

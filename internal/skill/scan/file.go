@@ -24,10 +24,12 @@ const (
 // scanner collects findings: the first maxPerRule of each rule and severity, since
 // neither the score nor the report needs more.
 type scanner struct {
-	list    []Finding
-	count   map[ruleSeverity]int
-	matched map[ruleFile]bool
-	work    int // bytes matched against expressions so far
+	list       []Finding
+	count      map[ruleSeverity]int
+	matched    map[ruleFile]bool
+	reach      []Reach
+	classified int // bytes searched for the kind of their reach so far
+	work       int // bytes matched against expressions so far
 }
 
 type (

@@ -1,6 +1,7 @@
 // Package scan searches the files of a skill for dangerous content and reports it as
 // named findings and a score. It never runs the files. The same files always give the
-// same report.
+// same report. A high score says that nothing in the skill can do anything, not that
+// nothing was found: see Reach.
 package scan
 
 import (
@@ -49,8 +50,12 @@ type Finding struct {
 
 // Report is the result of a scan.
 type Report struct {
-	Score    int       `json:"score"` // 0 to 100; 100: nothing was found
+	Score    int       `json:"score"`   // 0 to 100; at most MaxScore for a skill that is not inert
+	Verdict  string    `json:"verdict"` // in words
 	Findings []Finding `json:"findings"`
+
+	found int // the score by findings alone
+	reach Reach
 }
 
 // Limits of a report. The score also counts the findings of a rule that are left out.
@@ -65,30 +70,36 @@ func Files(files map[string][]byte) Report {
 	s := newScanner()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		s.scanFile(name, files[name])
+		s.addReach(name, files[name])
 	}
 	if s.work > maxWork {
 		s.add("scan-incomplete", Critical, "", 0, "The skill has so much to check that the scan was stopped before the end.", "")
 	}
-	return newReport(s.list)
+	return newReport(s.list, score(s.list), worstReach(s.reach))
 }
 
 // With returns the report with further findings, such as those of a registry's verdict.
 // Each lowers the score by its full weight.
 func (r Report) With(more ...Finding) Report {
-	score := r.Score
+	found := r.found
 	for _, f := range more {
-		score -= f.Severity.weight()
+		found -= f.Severity.weight()
 	}
-	out := newReport(slices.Concat(r.Findings, more))
-	out.Score = max(0, score)
-	return out
+	return newReport(slices.Concat(r.Findings, more), max(0, found), r.reach)
+}
+
+// Uncertain returns the report of a scan by an earlier version, which did not limit the
+// score of what runs code.
+func (r Report) Uncertain() Report {
+	r.Score, r.Verdict = min(r.Score, MaxScore), Code.verdict()
+	return r
 }
 
 // Worst returns the n most severe findings, or fewer if there are not so many.
 func (r Report) Worst(n int) []Finding { return r.Findings[:min(n, len(r.Findings))] }
 
-// newReport sorts the findings and computes their score.
-func newReport(list []Finding) Report {
+// newReport sorts the findings. found is the score by findings alone.
+func newReport(list []Finding, found int, reach Reach) Report {
 	slices.SortStableFunc(list, func(a, b Finding) int {
 		return cmp.Or(
 			cmp.Compare(b.Severity.weight(), a.Severity.weight()),
@@ -98,7 +109,10 @@ func newReport(list []Finding) Report {
 			cmp.Compare(a.Excerpt, b.Excerpt),
 		)
 	})
-	r := Report{Score: score(list), Findings: []Finding{}}
+	r := Report{Score: found, Verdict: verdictInert, Findings: []Finding{}, found: found, reach: reach}
+	if reach != "" {
+		r.Score, r.Verdict = min(found, MaxScore), reach.verdict()
+	}
 	r.Findings = append(r.Findings, list[:min(maxFindings, len(list))]...)
 	return r
 }

@@ -23,12 +23,13 @@ const (
 
 // Flags are the command line flags of this driver.
 type Flags struct {
-	AgentTmp int64 `help:"Size limit of an agent's /tmp, and of its /dev/shm, in MiB. Both are in memory." default:"512"`
+	AgentTmp int64  `help:"Size limit of an agent's /tmp, and of its /dev/shm, in MiB. Both are in memory." default:"512"`
+	Sandbox  string `help:"What isolates agents: bubblewrap, or gvisor, which gives each agent a kernel of its own and costs memory and speed." enum:"bubblewrap,gvisor" default:"bubblewrap"`
 }
 
 // Open returns a driver with the flags' settings.
 func (f Flags) Open(s runtime.Settings) (runtime.Driver, error) {
-	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log})
+	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, Sandbox: f.Sandbox, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log})
 }
 
 // Settings of a Driver.
@@ -38,7 +39,9 @@ type Settings struct {
 	RunDir       string        // memory file system for secrets; empty: $XDG_RUNTIME_DIR/agento or /dev/shm/agento-<uid>
 	Command      []string      // starts a gateway; Spec.Args are appended
 	ReadOnly     []string      // files and directories that gateways may read, besides those of the system
+	Sandbox      string        // Bubblewrap or GVisor; empty: Bubblewrap
 	Bubblewrap   string        // the program that makes the sandbox; empty: bwrap on PATH
+	Runsc        string        // the program of gVisor; empty: runsc beside this program, or on PATH
 	NoSandbox    bool          // gateways are ordinary processes of the server's user, which must not be root
 	NoGroups     bool          // do not use control groups
 	TempBytes    int64         // size of an agent's /tmp, and of its /dev/shm; 0: 512 MiB
@@ -59,6 +62,9 @@ func (s *Settings) complete() (err error) {
 	if s.NoSandbox && os.Getuid() == 0 {
 		return errors.New("without a sandbox, agents of root would be root")
 	}
+	if s.NoSandbox && s.Sandbox == GVisor {
+		return errors.New("the sandbox of gVisor is asked for and switched off")
+	}
 	if s.Dir, err = makeDataDir(s.Dir); err != nil {
 		return err
 	}
@@ -75,6 +81,7 @@ func (s *Settings) complete() (err error) {
 	}
 	s.TempBytes = cmp.Or(s.TempBytes, defaultTempBytes)
 	s.LogMaxBytes = cmp.Or(s.LogMaxBytes, defaultLogBytes)
+	s.Sandbox = cmp.Or(s.Sandbox, Bubblewrap)
 	s.Bubblewrap = cmp.Or(s.Bubblewrap, "bwrap")
 	s.ProbeTimeout = cmp.Or(s.ProbeTimeout, defaultProbeTimeout)
 	s.LogKeep = cmp.Or(s.LogKeep, defaultLogKeep)

@@ -11,7 +11,7 @@ FUZZ    ?= 2000x
 # package at a time, so that never more than two boot at once.
 GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 
-.PHONY: run test build check lint fmt deadcode bench chaos fuzz model clean
+.PHONY: run test build gvisor check lint fmt deadcode bench chaos fuzz model clean
 
 run: ## Install what is missing, build, and start a server to try.
 	sh scripts/needs.sh run
@@ -20,6 +20,9 @@ run: ## Install what is missing, build, and start a server to try.
 
 build:
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BINARY) ./cmd/agento
+
+gvisor: ## Build runsc, for --sandbox gvisor; its module is pinned by gvisor/go.sum.
+	CGO_ENABLED=0 $(GO) build -C gvisor -trimpath -ldflags "-s -w" -o ../bin/runsc gvisor.dev/gvisor/runsc
 
 test: ## Install what the tests need and run them all.
 	sh scripts/needs.sh test
@@ -33,11 +36,12 @@ test: ## Install what the tests need and run them all.
 fuzz: ## Every fuzz test, for so many inputs.
 	sh scripts/fuzz.sh $(FUZZ)
 
-chaos: ## What is too heavy for make test; make chaos-crash runs one subject.
+chaos: gvisor ## What is too heavy for make test; make chaos-crash runs one subject.
 	sh scripts/needs.sh test
 	$(GO) run ./cmd/agento install
 	sh scripts/chaos.sh
 
+chaos-gvisor: gvisor
 chaos-%:
 	sh scripts/needs.sh test
 	$(GO) run ./cmd/agento install

@@ -19,7 +19,7 @@ type KnowledgeIngest struct {
 	SwarmID       string           `json:"swarmId,omitempty" doc:"Target swarm. Provide either swarmId or agentId."`
 	AgentID       string           `json:"agentId,omitempty" doc:"Target agent. If the agent belongs to a swarm, entries are stored in the swarm."`
 	Chunks        []KnowledgeChunk `json:"chunks" doc:"Text chunks to ingest, 1 to 100."`
-	ReplaceSource bool             `json:"replaceSource,omitempty" doc:"Replace the contents of every source that the chunks name. Other entries of these sources are deleted in the same transaction."`
+	ReplaceSource bool             `json:"replaceSource,omitempty" doc:"Replace the contents of every source that the chunks name. Other entries of these sources are deleted, or left to the other sources that have them."`
 }
 
 // KnowledgeIngested is the result of IngestKnowledge.
@@ -27,7 +27,7 @@ type KnowledgeIngested struct {
 	Stored  int                `json:"stored"`
 	Skipped int                `json:"skipped"`
 	Total   int                `json:"total"`
-	Deleted *int               `json:"deleted,omitempty" doc:"Number of entries that replaceSource deleted. Only present with replaceSource."`
+	Deleted *int               `json:"deleted,omitempty" doc:"Number of entries that replaceSource deleted or left to other sources. Only present with replaceSource."`
 	DryRun  bool               `json:"dryRun,omitempty" doc:"True if the request changed nothing."`
 	Details []KnowledgeOutcome `json:"details,omitempty" doc:"One entry per chunk, in order. Only with explain=true."`
 }
@@ -40,6 +40,7 @@ type KnowledgeOutcome struct {
 	MatchedID    *string  `json:"matchedId,omitempty" doc:"Id of the entry that this chunk duplicates."`
 	MatchedIndex *int     `json:"matchedIndex,omitempty" doc:"Index of the earlier chunk of this request that this chunk duplicates."`
 	Similarity   *float64 `json:"similarity,omitempty" doc:"Cosine similarity to the matched entry or chunk, from 0.95 to 1."`
+	Reason       *string  `json:"reason,omitempty" doc:"Why the chunk was skipped: identical text, or the differences that do not count, such as white space."`
 }
 
 // KnowledgeEntry is one entry of a knowledge base.
@@ -64,7 +65,7 @@ type KnowledgeFound struct {
 // KnowledgeDeleted is the result of DeleteKnowledge.
 type KnowledgeDeleted struct {
 	Deleted bool `json:"deleted"`
-	Count   int  `json:"count" doc:"Number of deleted entries."`
+	Count   int  `json:"count" doc:"Number of deleted entries; of a source, the number that it had."`
 }
 
 // KnowledgeTarget names the agent or swarm whose knowledge a request is about.

@@ -7,6 +7,8 @@
 #           that is set back, each with running gateways; needs root, to mount file systems
 #   walls   one agent, or one key, uses up each thing that all share, while the turns of
 #           another account are timed; with real gateways
+#   gvisor  the process driver's tests, the conformance suite among them, and a real gateway,
+#           with --sandbox gvisor; needs root, and bin/runsc, which make gvisor builds
 #   fuzz    every fuzz test, for many more inputs than in make test
 set -eu
 
@@ -22,9 +24,17 @@ disk() {
 
 walls() { AGENTO_CHAOS=1 go test -timeout 29m -p 1 -v -run 'Hogs' ./cmd/agento; }
 
+gvisor() {
+	[ "$(id -u)" = 0 ] || { echo "gVisor needs root" >&2; exit 1; }
+	[ -x bin/runsc ] || { echo "no bin/runsc: run make gvisor" >&2; exit 1; }
+	tests='GVisor|Contract|Network|AgentReaches|DialEnters|MemoryLimit|ShimKilled|NoSecret|Logs|Inherited|Remove|ServerKilled|HomeDescriptor|StalePid|Ownership|Quarantine'
+	PATH="$PWD/bin:$PATH" AGENTO_TEST_SANDBOX=gvisor go test -race -count=1 -timeout 20m -run "$tests" ./internal/runtime/process
+	PATH="$PWD/bin:$PATH" AGENTO_TEST_SANDBOX=gvisor go test -count=1 -timeout 20m -p 1 -v -run GVisor ./cmd/agento
+}
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls fuzz}; do
+for subject in ${*:-crash disk walls gvisor fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

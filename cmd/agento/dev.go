@@ -11,6 +11,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/vault"
 )
 
@@ -20,13 +21,13 @@ const demoKey = "sk-ant-dev"
 type devCommand struct{ serveFlags }
 
 // Run serves with a temporary account and a scripted model. Without --data it removes
-// everything at the end, including gateways. Where agents cannot be isolated, it runs
-// them without a sandbox as an ordinary user. If it is root, it becomes one first.
+// everything at the end, including gateways. Where agents cannot be isolated by bubblewrap,
+// it runs them without a sandbox as an ordinary user. If it is root, it becomes one first.
 func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
 	missing := c.checkIsolation()
 	switch isolation := (*runtime.IsolationError)(nil); {
 	case missing == nil:
-	case !errors.As(missing, &isolation):
+	case !errors.As(missing, &isolation), c.Process.Sandbox == process.GVisor: // who asks for more gets no less
 		return missing
 	case os.Getuid() == 0:
 		return becomeOrdinaryUser()

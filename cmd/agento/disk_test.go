@@ -280,13 +280,22 @@ func TestDiskFull(t *testing.T) {
 	f.stop()
 }
 
-// undoLastMigration makes the next start apply 0072_sealed_texts.sql again, which replaces
-// triggers.
+// undoLastMigration leaves the database as the program before 0073_knowledge_sources.sql
+// did, unless a start that was killed has left it so.
 func (f *fleet) undoLastMigration() {
 	f.t.Helper()
 	db := f.openDatabase()
 	defer func() { _ = db.Close() }()
-	if _, err := db.ExecContext(f.t.Context(), `DELETE FROM schema_migrations WHERE version = 72`); err != nil {
+	var applied bool
+	err := db.QueryRowContext(f.t.Context(), `SELECT EXISTS (SELECT 1 FROM schema_migrations WHERE version = 73)`).Scan(&applied)
+	if err != nil || !applied {
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return
+	}
+	if _, err := db.ExecContext(f.t.Context(), `BEGIN; DROP TRIGGER knowledge_sources_move; DROP TRIGGER knowledge_sources_first; DROP TABLE knowledge_sources;
+		DELETE FROM schema_migrations WHERE version = 73; COMMIT`); err != nil {
 		f.t.Fatal(err)
 	}
 }

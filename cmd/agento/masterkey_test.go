@@ -180,6 +180,50 @@ func get(t *testing.T, url string) (int, string) {
 	return res.StatusCode, string(body)
 }
 
+// TestVaultRotate: the master key is replaced while no server runs, and the secrets stay.
+func TestVaultRotate(t *testing.T) {
+	in := newInstallation(t, "acme")
+	cmd := in.program("secrets", "set", "EMBEDDER_API_KEY")
+	cmd.Stdin = strings.NewReader("kept-secret")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	keyPath := filepath.Join(in.data, masterKeyFile)
+	former, err := os.ReadFile(keyPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.start()
+	if out, err := in.program("vault", "rotate").CombinedOutput(); err == nil || !strings.Contains(string(out), "a server runs on") {
+		t.Errorf("under a server: %v\n%s", err, out)
+	}
+	in.stop()
+	kept := filepath.Join(t.TempDir(), "former.key")
+	out, err := in.program("vault", "rotate", "--keep-former", kept).CombinedOutput()
+	if err != nil || strings.Contains(string(out), strings.TrimSpace(string(former))) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	current, err := os.ReadFile(keyPath)
+	if err != nil || string(current) == string(former) || strings.Contains(string(out), strings.TrimSpace(string(current))) {
+		t.Errorf("the key in the file, %v:\n%s", err, out)
+	}
+	if data, err := os.ReadFile(kept); err != nil || string(data) != string(former) {
+		t.Errorf("the former key: %v", err)
+	}
+	in.start()
+	if out, err := in.program("--json", "secrets", "list").CombinedOutput(); err != nil || strings.Contains(string(out), "unreadable") || !strings.Contains(string(out), "EMBEDDER_API_KEY") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	in.stop()
+	if err := os.WriteFile(keyPath, former, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in.refused("", "serve", "--listen=127.0.0.1:0")
+	if err := os.WriteFile(keyPath, current, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestMasterKeyIsNoArgument(t *testing.T) {
 	key := strings.Repeat("ab", 32)
 	for _, args := range [][]string{{"doctor", "--master-key=" + key}, {"doctor", "--master-key", key}} {
@@ -224,49 +268,5 @@ func TestServeWarnsOfPlainHTTP(t *testing.T) {
 		if warned := strings.Contains(log.String(), "without TLS"); warned != c.warns {
 			t.Errorf("%s with %v: %q", c.address, c.proxies, log.String())
 		}
-	}
-}
-
-// TestVaultRotate: the master key is replaced while no server runs, and the secrets stay.
-func TestVaultRotate(t *testing.T) {
-	in := newInstallation(t, "acme")
-	cmd := in.program("secrets", "set", "EMBEDDER_API_KEY")
-	cmd.Stdin = strings.NewReader("kept-secret")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	keyPath := filepath.Join(in.data, masterKeyFile)
-	former, err := os.ReadFile(keyPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in.start()
-	if out, err := in.program("vault", "rotate").CombinedOutput(); err == nil || !strings.Contains(string(out), "a server runs on") {
-		t.Errorf("under a server: %v\n%s", err, out)
-	}
-	in.stop()
-	kept := filepath.Join(t.TempDir(), "former.key")
-	out, err := in.program("vault", "rotate", "--keep-former", kept).CombinedOutput()
-	if err != nil || strings.Contains(string(out), strings.TrimSpace(string(former))) {
-		t.Errorf("%v\n%s", err, out)
-	}
-	current, err := os.ReadFile(keyPath)
-	if err != nil || string(current) == string(former) || strings.Contains(string(out), strings.TrimSpace(string(current))) {
-		t.Errorf("the key in the file, %v:\n%s", err, out)
-	}
-	if data, err := os.ReadFile(kept); err != nil || string(data) != string(former) {
-		t.Errorf("the former key: %v", err)
-	}
-	in.start()
-	if out, err := in.program("--json", "secrets", "list").CombinedOutput(); err != nil || strings.Contains(string(out), "unreadable") || !strings.Contains(string(out), "EMBEDDER_API_KEY") {
-		t.Errorf("%v\n%s", err, out)
-	}
-	in.stop()
-	if err := os.WriteFile(keyPath, former, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	in.refused("", "serve", "--listen=127.0.0.1:0")
-	if err := os.WriteFile(keyPath, current, 0o600); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -13,12 +13,12 @@ import (
 )
 
 type vaultCommand struct {
-	Rotate vaultRotate `cmd:"" help:"Replace the master key, while no server runs. Gateways go on."`
+	Rotate vaultRotate `cmd:"" help:"Replace the master key, while no server runs. Gateways go on. AGENTO_NEW_MASTER_KEY gives the new one if the present one comes from AGENTO_MASTER_KEY; otherwise one is made."`
 }
 
 type vaultRotate struct {
 	vaultFlags
-	NewMasterKey string `help:"New master key, 64 hex digits, best in AGENTO_NEW_MASTER_KEY. Needed if the present one is not in the data directory; otherwise a new one is made."`
+	NewMasterKey string `hidden:""` // only from the environment; see refuseKeyArgument
 	KeepFormer   string `help:"File that gets the former key, for backups from before." type:"path"`
 }
 

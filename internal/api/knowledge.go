@@ -22,7 +22,7 @@ type ingestInput struct {
 func (s *Server) ingestKnowledge(ctx context.Context, who access.Principal, in *ingestInput) (*reply[client.KnowledgeIngested], error) {
 	request := knowledge.IngestRequest{
 		Target:        knowledge.Target{AgentID: identity.AgentID(in.Body.AgentID), SwarmID: identity.SwarmID(in.Body.SwarmID)},
-		ReplaceSource: in.Body.ReplaceSource, DryRun: in.DryRun,
+		ReplaceSource: in.Body.ReplaceSource, Explain: in.Explain, DryRun: in.DryRun,
 	}
 	for _, c := range in.Body.Chunks {
 		request.Chunks = append(request.Chunks, knowledge.Chunk(c))
@@ -48,7 +48,7 @@ func outcomesJSON(outcomes []knowledge.Outcome) []client.KnowledgeOutcome {
 		if o.Stored {
 			continue
 		}
-		rows[i] = client.KnowledgeOutcome{Index: i, Status: "skipped", MatchedID: orNull(o.MatchedID), Similarity: &o.Similarity}
+		rows[i] = client.KnowledgeOutcome{Index: i, Status: "skipped", MatchedID: orNull(o.MatchedID), Similarity: &o.Similarity, Reason: orNull(o.Reason)}
 		if o.MatchedIndex >= 0 {
 			rows[i].MatchedIndex = &o.MatchedIndex
 		}
@@ -68,7 +68,7 @@ func (t KnowledgeTarget) target() knowledge.Target {
 
 type listKnowledgeInput struct {
 	KnowledgeTarget
-	Source string `query:"source" doc:"Only entries of this source."`
+	Source string `query:"source" doc:"Only entries of this source, with the metadata that it gave them."`
 	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"100" doc:"Maximum number of entries."`
 	Offset string `query:"offset" doc:"Pagination cursor: nextOffset of the previous page."`
 }
@@ -87,7 +87,7 @@ func (s *Server) listKnowledge(ctx context.Context, who access.Principal, in *li
 
 type deleteKnowledgeInput struct {
 	KnowledgeTarget
-	Source  string `query:"source" doc:"Delete all entries of this source."`
+	Source  string `query:"source" doc:"Delete all entries of this source. Texts that other sources have too stay theirs."`
 	EntryID string `query:"id" doc:"Delete one entry."`
 	All     string `query:"all" enum:"true,false" doc:"Delete all entries; needs confirm=true."`
 	Confirm string `query:"confirm" enum:"true,false" doc:"Must be true to delete all entries."`

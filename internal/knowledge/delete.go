@@ -10,8 +10,8 @@ import (
 	"agento.host/agento/internal/identity"
 )
 
-// DeleteRequest selects what to delete: the entries of a Source, the entry with an
-// ID, or All entries, which needs Confirm. Exactly one of the three is set.
+// DeleteRequest selects what to delete: the entries of a Source, which the other sources
+// of an entry keep; the entry with an ID; or All entries, which needs Confirm. Exactly one of the three is set.
 type DeleteRequest struct {
 	Target
 	Source  string
@@ -20,7 +20,7 @@ type DeleteRequest struct {
 	Confirm bool
 }
 
-// Delete deletes entries and returns how many there were. It holds the write lock for some
+// Delete deletes entries and returns how many there were, or how many the source had. It holds the write lock for some
 // at a time.
 // Faults: Invalid; NotFound, also for an id that is not in the scope; RateLimited and
 // Unavailable, if too many requests wait for their turn.
@@ -45,7 +45,11 @@ func (s *Service) Delete(ctx context.Context, actor identity.Actor, in DeleteReq
 			if err := tx.Lock(ctx, database.LockKnowledge, scope.id); err != nil {
 				return err
 			}
-			n, err = deleteSome(ctx, tx, space, column, value, maxWrittenEntries)
+			if column == "source" {
+				n, err = deleteSomeOfSource(ctx, tx, space, value, maxWrittenEntries)
+			} else {
+				n, err = deleteSome(ctx, tx, space, value, maxWrittenEntries)
+			}
 			if err != nil {
 				return err
 			}

@@ -27,8 +27,11 @@ type IngestRequest struct {
 	Target
 	Chunks []Chunk
 	// ReplaceSource makes the chunks the whole content of each source that they
-	// name: entries of these sources whose text is not among the chunks are deleted.
+	// name: entries of these sources whose text is not among the chunks are deleted, or
+	// left to their other sources.
 	ReplaceSource bool
+	// Explain gives the reason of each chunk that is skipped.
+	Explain bool
 	// DryRun returns what would change and changes nothing.
 	DryRun bool
 }
@@ -49,6 +52,7 @@ type Outcome struct {
 	MatchedID    string
 	MatchedIndex int
 	Similarity   float64 // cosine; 1 for an identical text
+	Reason       string  // why it was skipped, if the request asks
 }
 
 // maxIngestAttempts is how often Ingest starts again because the scope changed
@@ -58,6 +62,7 @@ const maxIngestAttempts = 10
 // Ingest embeds chunks and stores those that the scope does not have yet. A chunk is
 // skipped if an entry of the scope, or an earlier chunk that is stored, has a cosine
 // similarity of at least 0.95 to it and the same normalized claim (see normalizedClaim).
+// The entry then belongs to the chunk's source, too.
 // The write lock is held for a few entries at a time: an ingest that fails half-way has
 // stored some, which the next one skips.
 // Faults: Invalid; NotFound; PlanLimit, if the account stores too much; Conflict, if the scope keeps changing; RateLimited and

@@ -23,13 +23,8 @@ type ingestPlan struct {
 	vectors [][]float32 // of add
 	chunks  []int       // the index of the chunk that each entry of add comes from
 	update  []Entry     // entries whose metadata changes
-	remove  []oldEntry
-}
-
-// oldEntry is an entry that is to be removed.
-type oldEntry struct {
-	id  string
-	seq int64
+	shares  []Entry     // entries as further sources have them, which are new or whose metadata changes
+	remove  []Entry     // entries that their source loses
 }
 
 // planIngest compares the chunks with the committed entries of the scope and with each
@@ -58,21 +53,25 @@ func (s *Service) planIngest(ctx context.Context, space vectorSpace, in IngestRe
 	if err != nil {
 		return nil, err
 	}
+	owners, err := ownersOf(ctx, s.db, space, duplicates)
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	for i, c := range in.Chunks {
 		o := Outcome{MatchedIndex: -1}
-		if e, ok := kept[c.key()]; ok {
-			o.MatchedID, o.Similarity = e.ID, 1
+		matchedText := ""
+		if e, ok := kept[sourceKey(c.Source, c.Text)]; ok {
+			o.MatchedID, o.Similarity, matchedText = e.ID, 1, e.Text
 			p.matched = append(p.matched, e.ID)
-			if !reflect.DeepEqual(roundTrip(c.Metadata), e.Metadata) {
-				e.Metadata, e.UpdatedAt = c.Metadata, now
-				p.update = append(p.update, e)
-			}
-		} else if d := duplicates[i]; d.entryID != "" {
-			o.MatchedID, o.Similarity = d.entryID, d.cosine
-			p.matched = append(p.matched, d.entryID)
-		} else if j, cosine := p.findAdded(claims, vectors, i); j >= 0 {
-			o.MatchedID, o.MatchedIndex, o.Similarity = p.add[j].ID, p.chunks[j], cosine
+			p.changeMetadata(e, c.Metadata, now)
+		} else if d, ok := owners.choose(duplicates[i], c.Source); ok {
+			o.MatchedID, o.Similarity, matchedText = d.id, d.cosine, d.text
+			p.matched = append(p.matched, d.id)
+			p.share(owners, d.id, c, now)
+		} else if j, cosine := p.findAdded(owners, claims, vectors, in.Chunks, i); j >= 0 {
+			o.MatchedID, o.MatchedIndex, o.Similarity, matchedText = p.add[j].ID, p.chunks[j], cosine, p.add[j].Text
+			p.share(owners, p.add[j].ID, c, now)
 		} else {
 			id, err := uuid.NewV7()
 			if err != nil {
@@ -82,6 +81,10 @@ func (s *Service) planIngest(ctx context.Context, space vectorSpace, in IngestRe
 			p.add = append(p.add, Entry{ID: o.ID, Text: c.Text, Source: c.Source, Metadata: c.Metadata, CreatedAt: now, UpdatedAt: now})
 			p.vectors = append(p.vectors, vectors[i])
 			p.chunks = append(p.chunks, i)
+			owners[o.ID] = []string{c.Source}
+		}
+		if in.Explain && !o.Stored {
+			o.Reason = skipReason(c.Text, matchedText)
 		}
 		p.result.Outcomes = append(p.result.Outcomes, o)
 	}
@@ -116,31 +119,33 @@ const sourcePage = 200
 func (p *ingestPlan) replaceSources(ctx context.Context, q database.Reader, space vectorSpace, in IngestRequest) (map[string]Entry, error) {
 	replacing := map[string]bool{}
 	for _, c := range in.Chunks {
-		replacing[c.key()] = true
+		replacing[sourceKey(c.Source, c.Text)] = true
 	}
 	kept := map[string]Entry{}
-	for after := ""; ; {
+	for after := (Entry{}); ; {
 		page, err := entriesOfSources(ctx, q, space, in.sources(), after, sourcePage)
 		if err != nil {
 			return nil, err
 		}
+		further, err := furtherSources(ctx, q, space, ids(page))
+		if err != nil {
+			return nil, err
+		}
 		for _, e := range page {
-			key := Chunk{Text: e.Text, Source: e.Source}.key()
+			e.shared, e.further = len(further[e.ID]) > 0, slices.Contains(further[e.ID], e.Source)
+			key := sourceKey(e.Source, e.Text)
 			if _, twice := kept[key]; replacing[key] && !twice {
 				kept[key] = e
 			} else {
-				p.remove = append(p.remove, oldEntry{e.ID, e.seq})
+				p.remove = append(p.remove, e)
 			}
 		}
 		if len(page) < sourcePage {
 			return kept, nil
 		}
-		after = page[len(page)-1].ID
+		after = page[len(page)-1]
 	}
 }
-
-// key identifies a chunk's source and text.
-func (c Chunk) key() string { return c.Source + "\x00" + c.Text }
 
 // roundTrip returns metadata as it is read back after it was stored.
 func roundTrip(m map[string]any) map[string]any {
@@ -154,16 +159,29 @@ func roundTrip(m map[string]any) map[string]any {
 	return back
 }
 
-// duplicate is an entry that a chunk duplicates. The zero duplicate means none.
-type duplicate struct {
-	entryID string
-	cosine  float64
+// changeMetadata plans that an entry gets other metadata, if it is other.
+func (p *ingestPlan) changeMetadata(e Entry, metadata map[string]any, now time.Time) {
+	if reflect.DeepEqual(roundTrip(metadata), e.Metadata) {
+		return
+	}
+	e.Metadata, e.UpdatedAt = metadata, now
+	if e.further {
+		p.shares = append(p.shares, e)
+	} else {
+		p.update = append(p.update, e)
+	}
 }
 
-// findDuplicates returns, for each chunk, the nearest entry above the threshold that
-// has the same normalized claim. Entries in except, which are about to be removed,
-// do not count.
-func (s *Service) findDuplicates(ctx context.Context, space vectorSpace, vectors [][]float32, claims []string, except []oldEntry) ([]duplicate, error) {
+// duplicate is an entry that a chunk duplicates.
+type duplicate struct {
+	candidate
+	cosine float64
+}
+
+// findDuplicates returns, for each chunk, the entries above the threshold that have the
+// same normalized claim, nearest first. Entries in except that only one source has, and
+// which are therefore about to be deleted, do not count.
+func (s *Service) findDuplicates(ctx context.Context, space vectorSpace, vectors [][]float32, claims []string, except []Entry) ([][]duplicate, error) {
 	found, err := s.index.Above(ctx, s.db, space, vectors, duplicateCosine)
 	if err != nil {
 		return nil, fmt.Errorf("find duplicates: %w", err)
@@ -173,14 +191,15 @@ func (s *Service) findDuplicates(ctx context.Context, space vectorSpace, vectors
 		return nil, err
 	}
 	for _, e := range except {
-		delete(candidates, e.seq)
+		if !e.shared {
+			delete(candidates, e.seq)
+		}
 	}
-	all := make([]duplicate, len(vectors))
+	all := make([][]duplicate, len(vectors))
 	for i, matches := range found {
 		for _, m := range matches {
 			if c, ok := candidates[m.seq]; ok && c.claim == claims[i] {
-				all[i] = duplicate{c.id, m.cosine}
-				break
+				all[i] = append(all[i], duplicate{c, m.cosine})
 			}
 		}
 	}
@@ -188,7 +207,7 @@ func (s *Service) findDuplicates(ctx context.Context, space vectorSpace, vectors
 }
 
 // candidate is an entry that may be a duplicate of a chunk.
-type candidate struct{ id, claim string }
+type candidate struct{ id, source, text, claim string }
 
 // duplicateCandidates reads the matched entries and returns, by seq, those whose
 // normalized claim is one of the claims. If all texts of a scope follow one template,
@@ -210,7 +229,7 @@ func duplicateCandidates(ctx context.Context, q database.Reader, space vectorSpa
 		}
 		for _, e := range entries {
 			if claim := normalizedClaim(e.Text); slices.Contains(claims, claim) {
-				candidates[e.seq] = candidate{e.ID, claim}
+				candidates[e.seq] = candidate{e.ID, e.Source, e.Text, claim}
 			}
 		}
 	}
@@ -218,9 +237,9 @@ func duplicateCandidates(ctx context.Context, q database.Reader, space vectorSpa
 }
 
 // findAdded returns the index in p.add of the entry that chunk i duplicates, or -1.
-func (p *ingestPlan) findAdded(claims []string, vectors [][]float32, i int) (int, float64) {
+func (p *ingestPlan) findAdded(owners belongings, claims []string, vectors [][]float32, in []Chunk, i int) (int, float64) {
 	for j, chunk := range p.chunks {
-		if claims[i] != claims[chunk] {
+		if claims[i] != claims[chunk] || !owners.accepts(p.add[j].ID, in[i].Source) {
 			continue
 		}
 		if cosine := float64(index.Dot(vectors[i], vectors[chunk])); cosine >= duplicateCosine {

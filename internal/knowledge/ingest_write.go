@@ -22,6 +22,7 @@ type writeStep struct {
 	add    []Entry
 	first  int // the index of add[0] in the plan
 	update []Entry
+	shares []Entry
 	remove []oldEntry
 }
 
@@ -49,9 +50,13 @@ func (p *ingestPlan) steps() []writeStep {
 		step := next(MaxMetadata / 4) // an update of no text
 		step.update = append(step.update, e)
 	}
+	for _, e := range p.shares {
+		step := next(MaxMetadata / 4)
+		step.shares = append(step.shares, e)
+	}
 	for _, e := range p.remove {
 		step := next(0)
-		step.remove = append(step.remove, e)
+		step.remove = append(step.remove, oldEntry{e.ID, e.Source})
 	}
 	return all
 }
@@ -80,7 +85,7 @@ func (s *Service) write(ctx context.Context, actor identity.Actor, scope Scope, 
 				if err := p.checkMatched(ctx, tx, space); err != nil {
 					return err
 				}
-				if err := s.checkQuota(ctx, tx, actor.AccountID, p.add); err != nil {
+				if err := s.checkQuota(ctx, tx, actor.AccountID, p); err != nil {
 					return err
 				}
 			}
@@ -103,18 +108,24 @@ func (s *Service) write(ctx context.Context, actor identity.Actor, scope Scope, 
 	return nil
 }
 
-// checkQuota returns nil if an account may store new entries. Faults: PlanLimit.
-func (s *Service) checkQuota(ctx context.Context, tx *database.Tx, account identity.AccountID, add []Entry) error {
-	if s.quota == nil || len(add) == 0 {
+// checkQuota returns nil if an account may store what a plan adds. Faults: PlanLimit.
+func (s *Service) checkQuota(ctx context.Context, tx *database.Tx, account identity.AccountID, p *ingestPlan) error {
+	if s.quota == nil || len(p.add)+len(p.shares) == 0 {
 		return nil
 	}
 	more := 0
-	for _, e := range add {
+	for _, e := range slices.Concat(p.add, p.shares) {
 		metadata, err := encodeMetadata(e.Metadata)
 		if err != nil {
 			return err
 		}
-		more += len(e.Text) + len(metadata)
+		more += len(metadata)
+	}
+	for _, e := range p.add {
+		more += len(e.Text)
+	}
+	for _, e := range p.shares {
+		more += len(e.Source)
 	}
 	return s.quota.CheckStorage(ctx, tx, account, int64(more))
 }
@@ -165,14 +176,15 @@ func (p *ingestPlan) writeStep(ctx context.Context, tx *database.Tx, space vecto
 			return 0, err
 		}
 	}
+	for _, e := range step.shares {
+		if err := putSource(ctx, tx, space, e); err != nil {
+			return 0, err
+		}
+	}
 	if len(step.remove) == 0 {
 		return 0, nil
 	}
 	tx.Erase()
-	ids := make([]string, len(step.remove))
-	for i, e := range step.remove {
-		ids[i] = e.id
-	}
-	n, err := deleteEntries(ctx, tx, space, "id", ids)
+	n, err := removeFromSources(ctx, tx, space, step.remove)
 	return int(n), err
 }

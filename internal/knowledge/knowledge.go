@@ -38,13 +38,16 @@ const duplicateCosine = 0.95
 type Entry struct {
 	ID        string
 	Text      string
-	Source    string
+	Source    string         // the first, unless the entry was listed by another
 	Metadata  map[string]any // nil: none
 	CreatedAt time.Time
 	UpdatedAt time.Time
 
 	number int64 // row number, which the full-text index uses
 	seq    int64 // position in its scope
+
+	shared  bool // it has further sources; set by replaceSources
+	further bool // Source is one of them; set by replaceSources
 }
 
 // Type returns the entry's metadata.type, or "" if it is not a string.

@@ -30,7 +30,7 @@ func (s *Service) PassOn(ctx context.Context, account identity.AccountID, swarm 
 		return nil
 	}
 	limit := max(1, maxWrittenEntries/len(agents))
-	for n := limit; n == limit; {
+	for n := 1; n > 0; {
 		err := s.db.Tx(ctx, "knowledge.pass_on", func(ctx context.Context, tx *database.Tx) (err error) {
 			n, err = passOn(ctx, tx, account, SwarmScope(swarm), agents, limit)
 			return err
@@ -49,7 +49,7 @@ type placedEntry struct {
 }
 
 // passOn moves the first entries of a scope to the first of the agents and copies them to the
-// others. It returns how many there were.
+// others: at most limit, and fewer if they have many sources. It returns how many there were.
 func passOn(ctx context.Context, tx *database.Tx, account identity.AccountID, from Scope, agents []identity.AgentID, limit int) (int, error) {
 	source, err := scopeNumber(ctx, tx, account, from)
 	if err != nil || source == 0 {
@@ -58,6 +58,10 @@ func passOn(ctx context.Context, tx *database.Tx, account identity.AccountID, fr
 	entries, err := database.All(ctx, tx, func(r database.Row) (e placedEntry, err error) { return e, r.Scan(&e.id, &e.seq) },
 		`SELECT id, seq FROM knowledge_entries WHERE account_id = $1 AND scope = $2 ORDER BY seq LIMIT $3`, account, source, limit)
 	if err != nil || len(entries) == 0 {
+		return 0, err
+	}
+	entries, err = limitSources(ctx, tx, vectorSpace{account: account, scope: source}, entries, limit)
+	if err != nil {
 		return 0, err
 	}
 	covered, err := coverages(ctx, tx, account, source)
@@ -85,6 +89,25 @@ func passOn(ctx context.Context, tx *database.Tx, account identity.AccountID, fr
 		}
 	}
 	return len(entries), nil
+}
+
+// limitSources returns the first of the entries, with as few further sources in all as limit
+// allows. There is at least one.
+func limitSources(ctx context.Context, q database.Reader, space vectorSpace, entries []placedEntry, limit int) ([]placedEntry, error) {
+	all := make([]string, len(entries))
+	for i, e := range entries {
+		all[i] = e.id
+	}
+	further, err := furtherSources(ctx, q, space, all)
+	if err != nil {
+		return nil, err
+	}
+	for i, n := 0, 0; i < len(entries); i++ {
+		if n += len(further[entries[i].id]); i > 0 && n > limit {
+			return entries[:i], nil
+		}
+	}
+	return entries, nil
 }
 
 // coverAppended sets the last seq of a scope to which entries were appended, and the coverage
@@ -134,7 +157,7 @@ func (s *Service) EmptyAgent(ctx context.Context, account identity.AccountID, ag
 	}
 	for n := int64(maxWrittenEntries); n == maxWrittenEntries; {
 		err := s.db.Tx(ctx, "knowledge.empty_agent", func(ctx context.Context, tx *database.Tx) (err error) {
-			n, err = deleteSome(ctx, tx, vectorSpace{account: account, scope: number}, "", "", maxWrittenEntries)
+			n, err = deleteSome(ctx, tx, vectorSpace{account: account, scope: number}, "", maxWrittenEntries)
 			return err
 		})
 		if err != nil {
@@ -258,6 +281,13 @@ func copyEntry(ctx context.Context, tx *database.Tx, account identity.AccountID,
 		account, id, copied.String(), target.number, target.lastSeq)
 	if err != nil {
 		return fmt.Errorf("copy an entry: %w", err)
+	}
+	_, err = tx.ExecContext(ctx,
+		`INSERT INTO knowledge_sources (account_id, scope, entry_id, source, metadata, created_at, updated_at)
+		 SELECT account_id, $4, $3, source, metadata, created_at, updated_at FROM knowledge_sources WHERE account_id = $1 AND entry_id = $2`,
+		account, id, copied.String(), target.number)
+	if err != nil {
+		return fmt.Errorf("copy the sources of an entry: %w", err)
 	}
 	_, err = tx.ExecContext(ctx,
 		`INSERT INTO knowledge_vectors (account_id, entry_id, model, dimension, vector)

@@ -14,7 +14,7 @@ import (
 // ListRequest selects entries to list. A Limit of 0 means DefaultList.
 type ListRequest struct {
 	Target
-	Source string // "": entries of every source
+	Source string // entries as this source has them; "": all, as their first source has them
 	Limit  int
 	Offset string // Page.Next of the previous page; "": the first page
 }
@@ -53,7 +53,9 @@ func (s *Service) List(ctx context.Context, account identity.AccountID, in ListR
 	query := `SELECT ` + entryColumns + ` FROM knowledge_entries WHERE account_id = $1 AND scope = $2 AND id > $3`
 	args := []any{account, space.scope, in.Offset, in.Limit + 1}
 	if in.Source != "" {
-		query += ` AND source = $5`
+		query += ` AND source = $5
+			UNION ALL SELECT ` + furtherColumns + ` FROM knowledge_sources s JOIN knowledge_entries e ON e.id = s.entry_id
+			WHERE s.account_id = $1 AND s.scope = $2 AND s.entry_id > $3 AND s.source = $5`
 		args = append(args, in.Source)
 	}
 	entries, err := database.AllReadable(ctx, s.db, scanEntry, damaged, query+` ORDER BY id LIMIT $4`, args...)

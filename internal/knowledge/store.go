@@ -169,15 +169,6 @@ func entriesBy[T any](ctx context.Context, q database.Reader, space vectorSpace,
 		withArgs([]any{space.account, space.scope}, values)...)
 }
 
-// entriesOfSources returns the scope's entries of some sources whose id is greater than
-// after, in the order of their ids.
-func entriesOfSources(ctx context.Context, q database.Reader, space vectorSpace, sources []string, after string, limit int) ([]Entry, error) {
-	return database.AllReadable(ctx, q, scanEntry, damaged,
-		`SELECT `+entryColumns+` FROM knowledge_entries
-		 WHERE account_id = $1 AND scope = $2 AND id > $3 AND source IN `+placeholders(5, len(sources))+` ORDER BY id LIMIT $4`,
-		withArgs([]any{space.account, space.scope, after, limit}, sources)...)
-}
-
 // hasAnyEntry reports whether the scope has an entry with one of these seqs.
 func hasAnyEntry(ctx context.Context, q database.Reader, space vectorSpace, seqs []int64) (bool, error) {
 	for part := range slices.Chunk(seqs, maxInList) {
@@ -191,22 +182,11 @@ func hasAnyEntry(ctx context.Context, q database.Reader, space vectorSpace, seqs
 	return false, nil
 }
 
-func deleteEntries(ctx context.Context, tx *database.Tx, space vectorSpace, column string, values []string) (int64, error) {
-	n, err := database.Exec(ctx, tx,
-		`DELETE FROM knowledge_entries WHERE account_id = $1 AND scope = $2 AND `+column+` IN `+placeholders(3, len(values)),
-		withArgs([]any{space.account, space.scope}, values)...)
-	if err != nil {
-		return 0, fmt.Errorf("delete entries: %w", err)
-	}
-	return n, nil
-}
-
-// deleteSome deletes at most limit of the entries whose column has the value or, if column is
-// empty, of all entries.
-func deleteSome(ctx context.Context, tx *database.Tx, space vectorSpace, column, value string, limit int) (int64, error) {
+// deleteSome deletes the entry with an id or, if id is empty, at most limit of all entries.
+func deleteSome(ctx context.Context, tx *database.Tx, space vectorSpace, id string, limit int) (int64, error) {
 	condition, args := "", []any{space.account, space.scope, limit}
-	if column != "" {
-		condition, args = ` AND `+column+` = $4`, append(args, value)
+	if id != "" {
+		condition, args = ` AND id = $4`, append(args, id)
 	}
 	n, err := database.Exec(ctx, tx,
 		`DELETE FROM knowledge_entries WHERE number IN (SELECT number FROM knowledge_entries WHERE account_id = $1 AND scope = $2`+condition+` LIMIT $3)`, args...)

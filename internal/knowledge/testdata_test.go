@@ -10,7 +10,8 @@ import (
 	"agento.host/agento/internal/knowledge/index"
 )
 
-// textPair is two texts and how they differ: format, fact, paraphrase or unrelated.
+// textPair is two texts and how they differ: in a form that does not count (format), in one
+// that does (style), or in kind fact, paraphrase or unrelated.
 type textPair struct{ Kind, A, B string }
 
 // duplicatePairs returns the texts that a deduplication must merge (format) and those that

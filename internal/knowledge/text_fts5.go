@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
@@ -79,6 +80,11 @@ func countWords(ctx context.Context, q database.Reader, entries []Entry, words [
 		counts[number]++
 	}
 	return counts, err
+}
+
+// isWord reports whether r is part of a word.
+func isWord(r rune) bool {
+	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.Is(unicode.M, r)
 }
 
 // contentWords returns the words of a query, quoted for FTS5, without stop words. If

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"agento.host/agento/internal/runtime"
@@ -43,12 +45,17 @@ type TurnResult struct {
 // caller can send it to another gateway.
 func (g *Gateway) Turn(ctx context.Context, r TurnRequest, emit func(delta string) error) (TurnResult, error) {
 	if g.open.Err() != nil {
-		return TurnResult{}, gatewayGone(fmt.Errorf("%w: %w", errClosed, runtime.ErrNotRunning))
+		return TurnResult{}, errClosedBefore
 	}
 	reqCtx, cancel := context.WithCancel(ctx)
 	defer cancel() // closes the connection instead of draining the answer
 	defer context.AfterFunc(g.open, cancel)()
-	resp, err := g.postTurn(reqCtx, r)
+	var connected atomic.Bool
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
+	resp, err := g.postTurn(httptrace.WithClientTrace(reqCtx, trace), r)
+	if err != nil && !connected.Load() && g.open.Err() != nil && ctx.Err() == nil {
+		return TurnResult{}, errClosedBefore
+	}
 	if err != nil {
 		return TurnResult{}, g.turnFailure(ctx, err)
 	}
@@ -63,6 +70,9 @@ func (g *Gateway) Turn(ctx context.Context, r TurnRequest, emit func(delta strin
 	}
 	return result, nil
 }
+
+// errClosedBefore is the error of a turn whose message the gateway has not got.
+var errClosedBefore = gatewayGone(fmt.Errorf("%w: %w", errClosed, runtime.ErrNotRunning))
 
 type chatMessage struct {
 	Role    string `json:"role"`

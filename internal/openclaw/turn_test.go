@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -177,6 +178,26 @@ func TestTurnClosesItsConnectionWhenTheCallerLeaves(t *testing.T) {
 	_, err = g.Turn(t.Context(), openclaw.TurnRequest{}, discard)
 	if !errors.As(err, &turn) || turn.Kind != openclaw.GatewayGone || !errors.Is(err, runtime.ErrNotRunning) {
 		t.Errorf("a turn of a closed gateway: %v", err)
+	}
+}
+
+// TestTurnOfAGatewayThatIsClosedMeanwhile: it is closed while the turn connects, so the
+// message can go to another gateway.
+func TestTurnOfAGatewayThatIsClosedMeanwhile(t *testing.T) {
+	dialing := make(chan struct{})
+	g := openclaw.NewGateway(func(ctx context.Context) (net.Conn, error) {
+		close(dialing)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}, vault.NewSecret("t"))
+	go func() {
+		<-dialing
+		g.Close()
+	}()
+	var turn *openclaw.TurnError
+	_, err := g.Turn(t.Context(), openclaw.TurnRequest{}, discard)
+	if !errors.As(err, &turn) || turn.Kind != openclaw.GatewayGone || !errors.Is(err, runtime.ErrNotRunning) {
+		t.Errorf("turn: %v", err)
 	}
 }
 

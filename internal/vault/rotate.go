@@ -112,10 +112,10 @@ func (r Rotation) open(ctx context.Context, db *database.DB) (*Vault, KeyState, 
 		return nil, KeyState{}, err
 	}
 	if state.Given != "" && state.File != "" {
-		return nil, KeyState{}, fmt.Errorf("the master key is in %s and in --master-key (AGENTO_MASTER_KEY): remove it from one of the two. Nothing was changed", r.Source.File)
+		return nil, KeyState{}, fmt.Errorf("the master key is in %s and in AGENTO_MASTER_KEY: remove it from one of the two. Nothing was changed", r.Source.File)
 	}
 	if state.Given != "" && r.Next.Empty() {
-		return nil, KeyState{}, errors.New("the master key comes from --master-key (AGENTO_MASTER_KEY), where agento cannot replace it: give the new one in AGENTO_NEW_MASTER_KEY, 64 hex digits, and start the server with that afterwards. Nothing was changed")
+		return nil, KeyState{}, errors.New("the master key comes from AGENTO_MASTER_KEY, where agento cannot replace it: give the new one in AGENTO_NEW_MASTER_KEY, 64 hex digits, and start the server with that afterwards. Nothing was changed")
 	}
 	return former, state, nil
 }

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
+	"golang.org/x/text/width"
 )
 
 // Fold removes differences that do not change a word: case, accents and width.
@@ -38,6 +39,16 @@ func stripMarkup(text string) string {
 		text = groupedNumber.ReplaceAllStringFunc(text, func(n string) string { return strings.ReplaceAll(n, ",", "") })
 	}
 	return text
+}
+
+// compose returns a text with the one form of each character of which Unicode has several:
+// composed, and neither half nor full width. Scripts without spaces need it, whose characters
+// count as words.
+func compose(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return r >= 0xff00 && r <= 0xffef }) {
+		text = width.Fold.String(text)
+	}
+	return norm.NFC.String(text)
 }
 
 // canonical maps words to the spelling that stands for them.
@@ -74,7 +85,7 @@ func CanonicalSpelling(word string) string {
 // folded canonical spelling. In scripts that are written without spaces, every
 // character and every two consecutive characters count as a word.
 func EachWord(text string, f func(raw, word string)) {
-	text = stripMarkup(text)
+	text = compose(stripMarkup(text))
 	start := -1
 	var previous rune // if it is of a script without spaces
 	flush := func(end int) {

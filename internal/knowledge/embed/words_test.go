@@ -24,6 +24,7 @@ func TestEachWord(t *testing.T) {
 		"cats & dogs AT&T":                  "cats and dogs at t",
 		"max_connections v2.10":             "max connections v2 10",
 		"東京へ":                               "東 京 東京 へ 京へ",
+		"ｶﾞか\u3099":                         "ガ が ガが",
 		"Привет, мир":                       "привет мир",
 		"bad \xff byte":                     "bad byte",
 	} {

@@ -12,8 +12,8 @@ import (
 
 // CheckIsolation returns why this machine cannot isolate gateways, or nil.
 // Errors: *runtime.IsolationError, if it is that.
-func (Flags) CheckIsolation() error {
-	d, err := openTemporary()
+func (f Flags) CheckIsolation() error {
+	d, err := f.openTemporary()
 	if err != nil {
 		return err
 	}
@@ -21,19 +21,19 @@ func (Flags) CheckIsolation() error {
 }
 
 // openTemporary returns a driver that has tested this machine in a temporary directory.
-func openTemporary() (*Driver, error) {
+func (f Flags) openTemporary() (*Driver, error) {
 	dir, err := os.MkdirTemp("", "agento-doctor-*")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	return New(Settings{Dir: dir, Command: []string{"/bin/sh"}})
+	return New(Settings{Dir: dir, Command: []string{"/bin/sh"}, Sandbox: f.Sandbox})
 }
 
 // Check checks how this machine can separate gateways from each other. To run without
 // limits is allowed, so it is not a failure.
-func (Flags) Check() []runtime.Check {
-	d, err := openTemporary()
+func (f Flags) Check() []runtime.Check {
+	d, err := f.openTemporary()
 	if err != nil {
 		return []runtime.Check{{Name: "sandbox", State: err.Error()}}
 	}
@@ -47,6 +47,7 @@ func (Flags) Check() []runtime.Check {
 	limits, noLimits := d.Limits()
 	return []runtime.Check{
 		sandbox,
+		checkGVisor(),
 		newCheck("limits", limits, "agents have no memory limit", noLimits,
 			"run as root, or delegate a cgroup to the server's user"),
 		newCheck("CPU limits", limits, "an agent can use all processors, and slow down the others and the server", d.noCPULimits(),
@@ -83,6 +84,18 @@ func (d *Driver) noTempLimit() string {
 		return "bubblewrap has no option --size"
 	}
 	return ""
+}
+
+// checkGVisor checks whether --sandbox gvisor can be chosen. Not to have it is no failure.
+func checkGVisor() runtime.Check {
+	err := Flags{Sandbox: GVisor}.CheckIsolation()
+	if missing := (*runtime.IsolationError)(nil); errors.As(err, &missing) {
+		return runtime.Check{Name: "gvisor", State: "--sandbox gvisor cannot be chosen: " + missing.Missing, OK: true}
+	}
+	if err != nil {
+		return runtime.Check{Name: "gvisor", State: err.Error()}
+	}
+	return runtime.Check{Name: "gvisor", State: "--sandbox gvisor can be chosen", OK: true}
 }
 
 // newCheck returns what is used, or, if there is a reason that it cannot be used,

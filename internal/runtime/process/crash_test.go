@@ -45,7 +45,7 @@ func runServer(text string) error {
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		return err
 	}
-	d, err := process.New(process.Settings{Installation: testInstallation, Dir: c.Dir, RunDir: c.RunDir, Command: c.Command, NoSandbox: c.NoSandbox})
+	d, err := process.New(process.Settings{Installation: testInstallation, Dir: c.Dir, RunDir: c.RunDir, Command: c.Command, Sandbox: os.Getenv("AGENTO_TEST_SANDBOX"), NoSandbox: c.NoSandbox})
 	if err != nil {
 		return err
 	}

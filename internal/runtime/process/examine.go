@@ -80,6 +80,9 @@ func (e *examined) findProcesses(shim int) {
 			e.outside = append(e.outside, pid)
 		}
 	}
+	if gvisor := gvisorProcesses(shim); len(gvisor) > 0 {
+		e.gvisor, e.pids = true, gvisor
+	}
 }
 
 // examined is a gateway that is being examined.
@@ -87,6 +90,7 @@ type examined struct {
 	id            identity.AgentID
 	record        record
 	pids, outside []int
+	gvisor        bool                        // pids are gVisor's own processes: the agent's are its threads
 	lock          string                      // the path of its lock file
 	owners        map[string]identity.AgentID // of the namespaces that were seen before
 }
@@ -102,7 +106,11 @@ type check struct {
 // fails it.
 func (e examined) examine() []runtime.Check {
 	results := []runtime.Check{e.checkProcesses()}
-	for _, c := range processChecks() {
+	checks := processChecks()
+	if e.gvisor {
+		checks = gvisorChecks()
+	}
+	for _, c := range checks {
 		results = append(results, e.run(c))
 	}
 	return append(results, e.checkGroups())

@@ -57,6 +57,39 @@ func processChecks() []check {
 	}
 }
 
+// gvisorChecks returns what each of gVisor's own processes must have.
+func gvisorChecks() []check {
+	return []check{
+		{"namespaces", checkNamespaces},
+		{"user", checkUser},
+		{"capabilities", func(_ examined, p processStatus) (state, wrong string) {
+			theirs, err := os.Readlink(procPath(p.pid, "ns/user"))
+			if err != nil {
+				return "", err.Error()
+			}
+			if ours, err := os.Readlink("/proc/self/ns/user"); err != nil || ours == theirs {
+				return "", "it has the user namespace of the server"
+			}
+			return "of its own user namespace, in gVisor", ""
+		}},
+		{"system calls", func(_ examined, p processStatus) (state, wrong string) {
+			if p.fields["Seccomp"] != "2" {
+				return "", "there is no filter"
+			}
+			return "those of gVisor", ""
+		}},
+	}
+}
+
+// gvisorProcesses returns gVisor's own processes below a shim: its kernel, and the one that
+// opens files for it.
+func gvisorProcesses(shim int) []int {
+	return slices.DeleteFunc(processTree(shim), func(pid int) bool {
+		line, err := os.ReadFile(procPath(pid, "cmdline"))
+		return err != nil || !strings.HasPrefix(string(line), "runsc-")
+	})
+}
+
 // checkNamespaces checks that a process has namespaces of its agent alone.
 func checkNamespaces(e examined, p processStatus) (state, wrong string) {
 	kinds := []string{"pid", "ipc", "uts", "mnt"}

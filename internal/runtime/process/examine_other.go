@@ -16,3 +16,7 @@ func processChecks() []check { return nil }
 func groupMembers(string) []int { return nil }
 
 func groupLimits(string) []string { return nil }
+
+func gvisorChecks() []check { return nil }
+
+func gvisorProcesses(int) []int { return nil }

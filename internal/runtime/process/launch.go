@@ -93,7 +93,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, s runt
 	if err := d.writeFiles(ctx, a, rec, b, s); err != nil {
 		return err
 	}
-	if rec.Groups, err = d.cgroup.create(a.id+rec.Variant, s.Limits); err != nil {
+	if rec.Groups, err = d.cgroup.create(a.id+rec.Variant, b.limits(s.Limits)); err != nil {
 		return err
 	}
 	if rec.Home, err = identify(a.home); err != nil {
@@ -191,11 +191,12 @@ func (d *Driver) launch(ctx context.Context, a agent, rec record, b sandbox, loc
 		return err
 	}
 	defer func() { _ = environment.Close() }()
-	filter, err := filledPipe(b.filter)
+	secrets := d.secrets.dirOf(a.id + rec.Variant)
+	configuration, err := b.configuration(a, d.settings, secrets, gateway)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = filter.Close() }()
+	defer func() { _ = configuration.Close() }()
 	logFile, err := a.openLog()
 	if err != nil {
 		return err
@@ -214,7 +215,7 @@ func (d *Driver) launch(ctx context.Context, a agent, rec record, b sandbox, loc
 	}
 	defer func() { _, _ = released.Close(), release.Close() }() // without a "go", the shim ends
 
-	gateway, options, err := b.hideOptions(b.wrap(a, d.settings, d.secrets.dirOf(a.id+rec.Variant), gateway))
+	gateway, options, err := b.hideOptions(b.wrap(a, d.settings, secrets, gateway))
 	if err != nil {
 		return err
 	}
@@ -224,7 +225,7 @@ func (d *Driver) launch(ctx context.Context, a agent, rec record, b sandbox, loc
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	cmd.Dir = a.dir
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	cmd.ExtraFiles = []*os.File{lock, environment, filter, homeDir, released, options}
+	cmd.ExtraFiles = []*os.File{lock, environment, configuration, homeDir, released, options}
 	cmd.SysProcAttr = b.attributes()
 	cmd.SysProcAttr.Setsid = true
 	MarkCloseOnExec()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -104,16 +105,42 @@ func children(pid int) []int {
 // terminate sends SIGTERM to the gateway below a shim. It reports false if there is
 // no gateway yet.
 func terminate(shim int, sandboxed bool) bool {
+	bubblewrap := 0
 	for _, pid := range processTree(shim) {
-		if pid != shim && (!sandboxed || pidInside(pid) == 2) {
+		switch inside := pidInside(pid); {
+		case pid == shim:
+		case sandboxed && inside == 1:
+			bubblewrap = pid
+		case sandboxed && inside != 2:
+		case sandboxed && isRunsc(pid):
+			return terminateInGVisor(bubblewrap)
+		default:
 			return unix.Kill(pid, unix.SIGTERM) == nil
 		}
 	}
 	return false
 }
 
+// isRunsc reports whether a process is the one that waits for an agent in gVisor.
+func isRunsc(pid int) bool {
+	line, err := os.ReadFile(procPath(pid, "cmdline"))
+	return err == nil && bytes.HasPrefix(line, []byte(gvisorProgram+"\x00"))
+}
+
+// terminateInGVisor sends SIGTERM to the gateway in gVisor, with a runsc that enters
+// bubblewrap's sandbox. The one that waits there passes no signals on, and its threads have
+// different mount namespaces.
+func terminateInGVisor(bubblewrap int) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), gvisorKillTimeout)
+	defer cancel()
+	args := []string{"--target", strconv.Itoa(bubblewrap), "--mount", "--pid", "--", gvisorProgram, "--root=" + gvisorState, "kill", "--pid=" + gatewayInGVisor, gvisorContainer, "TERM"}
+	cmd := exec.CommandContext(ctx, "nsenter", args...)
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	return cmd.Run() == nil
+}
+
 // pidInside returns a process's pid in its own pid namespace. In a sandbox 1 is
-// bubblewrap and 2 is the gateway.
+// bubblewrap and 2 is the gateway, or runsc.
 func pidInside(pid int) int {
 	inside := 0
 	_ = eachLine(procPath(pid, "status"), func(text string) { // 0 if the process has ended

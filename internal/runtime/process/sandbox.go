@@ -37,6 +37,7 @@ type sandbox struct {
 	bwrap, setpriv string
 	filter         []byte // seccomp program: the system calls that agents may make
 	tempBytes      int64  // size of /tmp and of /dev/shm; 0: half of the machine's memory, because bubblewrap cannot limit it
+	runsc          string // gVisor's program, which runs inside bubblewrap's sandbox; empty: no gVisor
 	off            bool   // gateways run without confinement, in development
 }
 
@@ -64,6 +65,14 @@ func probeSandbox(s Settings, users userRange) (sandbox, error) {
 		}
 		if b.setpriv, err = exec.LookPath("setpriv"); err != nil {
 			return sandbox{}, &runtime.IsolationError{Missing: "setpriv is not installed (package util-linux)"}
+		}
+	}
+	if s.Sandbox == GVisor {
+		if os.Getuid() != 0 {
+			return sandbox{}, errNeedsRoot
+		}
+		if b.runsc, err = s.findRunsc(); err != nil {
+			return sandbox{}, err
 		}
 	}
 	err = b.test(s, users)
@@ -105,6 +114,9 @@ func (s Settings) missing(err error) string {
 		return "the machine cannot make a network for an agent (network namespaces with nf_tables)"
 	case said("agents cannot run"):
 		return "agents may not run the gateway's program"
+	}
+	if s.Sandbox == GVisor {
+		return "gVisor does not work on this machine"
 	}
 	return "bubblewrap does not work on this machine"
 }
@@ -154,12 +166,12 @@ func (b sandbox) test(s Settings, users userRange) error {
 		return err
 	}
 	defer func() { _ = null.Close() }()
-	filter, err := filledPipe(b.filter)
+	configuration, err := b.configuration(a, s, "", inside)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = filter.Close() }()
-	cmd.ExtraFiles = []*os.File{null, null, filter, null, null, options}
+	defer func() { _ = configuration.Close() }()
+	cmd.ExtraFiles = []*os.File{null, null, configuration, null, null, options}
 	cmd.WaitDelay = time.Second // a child of the killed bubblewrap may hold the output
 	cmd.SysProcAttr = b.attributes()
 	goruntime.LockOSThread() // bubblewrap ends with the thread that started it
@@ -236,11 +248,14 @@ var etcFiles = []string{
 
 // wrap returns a command line that runs command in the sandbox of an agent, or
 // command itself if the sandbox is off. The command line contains no secrets.
-// Descriptor 3 is the lock file, descriptor 4 is for command, and descriptor 5 is
-// the seccomp program.
+// Descriptor 3 is the lock file, descriptor 4 is for command, and descriptor 5 is what
+// configuration returns.
 func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []string {
 	if b.off {
 		return command
+	}
+	if b.runsc != "" {
+		return b.wrapGVisor(a, s, secrets)
 	}
 	l := commandLine{b.bwrap,
 		// The parent is the shim, not the server: the sandbox ends with its shim.
@@ -257,13 +272,8 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 	} else {
 		l.add("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")
 	}
-	l.bindSystem()
-	for _, name := range etcFiles {
-		l.add("--ro-bind-try", "/etc/"+name, "/etc/"+name)
-	}
-	for _, name := range []string{"passwd", "group", "hosts", "resolv.conf"} {
-		l.add("--ro-bind", a.path("etc/"+name), "/etc/"+name)
-	}
+	l.bindSystem("")
+	l.bindEtc("", a)
 	l.add("--proc", "/proc", "--dev", "/dev")
 	for _, dir := range []string{"/dev/shm", "/tmp"} {
 		if b.tempBytes > 0 {
@@ -272,15 +282,10 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 		l.add("--perms", "1777", "--tmpfs", dir)
 	}
 	l.maskProc()
-	for _, path := range s.ReadOnly {
-		l.bind("--ro-bind", path, path)
-	}
-	if !slices.ContainsFunc(s.ReadOnly, func(dir string) bool { return isWithin(s.Command[0], dir) }) {
-		l.bind("--ro-bind", s.Command[0], s.Command[0])
-	}
-	l.bind("--bind", a.home, sandboxHome)
+	l.bindPrograms("", s)
+	l.bind("--bind", a.home, "", sandboxHome)
 	if secrets != "" {
-		l.bind("--ro-bind", secrets, sandboxSecrets)
+		l.bind("--ro-bind", secrets, "", sandboxSecrets)
 	}
 	// /dev is a memory file system of the agent's user, if the server is an ordinary one.
 	l.add("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--")
@@ -325,27 +330,67 @@ func (l *commandLine) maskProc() {
 	}
 }
 
+// configuration returns a pipe with what the sandbox reads from descriptor 5: bubblewrap
+// its seccomp program, gVisor its configuration, which has the command.
+func (b sandbox) configuration(a agent, s Settings, secrets string, command []string) (*os.File, error) {
+	if b.runsc == "" {
+		return filledPipe(b.filter)
+	}
+	data, err := b.configureGVisor(a.owner, s, secrets, command)
+	if err != nil {
+		return nil, err
+	}
+	return filledPipe(data)
+}
+
 // commandLine is a command line that is being built.
 type commandLine []string
 
 func (l *commandLine) add(args ...string) { *l = append(*l, args...) }
 
-// bindSystem mounts the programs and libraries of the machine, read-only.
-func (l *commandLine) bindSystem() {
-	l.add("--ro-bind", "/usr", "/usr")
+// bindSystem mounts the programs and libraries of the machine below root, read-only.
+func (l *commandLine) bindSystem(root string) {
+	l.add("--ro-bind", "/usr", root+"/usr")
 	for _, dir := range []string{"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"} {
 		if target, err := os.Readlink(dir); err == nil {
-			l.add("--symlink", target, dir)
+			l.add("--symlink", target, root+dir)
 			continue
 		}
-		l.add("--ro-bind-try", dir, dir)
+		l.add("--ro-bind-try", dir, root+dir)
 	}
-	l.add("--perms", "0755", "--dir", "/etc")
+	l.add("--perms", "0755", "--dir", root+"/etc")
 }
 
-// bind mounts a path. It creates the directories above it so that the agent can
+// bindEtc mounts the files of /etc below root: the machine's, and those that prepare has
+// written.
+func (l *commandLine) bindEtc(root string, a agent) {
+	for _, name := range etcFiles {
+		l.add("--ro-bind-try", "/etc/"+name, root+"/etc/"+name)
+	}
+	for _, name := range []string{"passwd", "group", "hosts", "resolv.conf"} {
+		l.add("--ro-bind", a.path("etc/"+name), root+"/etc/"+name)
+	}
+}
+
+// bindPrograms mounts what gateways may read besides the system below root.
+func (l *commandLine) bindPrograms(root string, s Settings) {
+	for _, path := range s.programs() {
+		l.bind("--ro-bind", path, root, path)
+	}
+}
+
+// programs lists the files and directories that gateways may read besides those of the
+// system.
+func (s Settings) programs() []string {
+	if slices.ContainsFunc(s.ReadOnly, func(dir string) bool { return isWithin(s.Command[0], dir) }) {
+		return s.ReadOnly
+	}
+	return append(slices.Clone(s.ReadOnly), s.Command[0])
+}
+
+// bind mounts a path below root. It creates the directories above it so that the agent can
 // enter them; bubblewrap alone would create them for root only.
-func (l *commandLine) bind(how, from, to string) {
+func (l *commandLine) bind(how, from, root, to string) {
 	var above []string
 	for dir := filepath.Dir(to); dir != "/"; dir = filepath.Dir(dir) {
 		above = append(above, dir)
@@ -353,11 +398,11 @@ func (l *commandLine) bind(how, from, to string) {
 	slices.Reverse(above)
 	for _, dir := range above {
 		if !isWithin(dir, "/usr") && !slices.Contains([]string{"/tmp", "/dev", "/proc", "/etc"}, dir) {
-			l.add("--perms", "0755", "--dir", dir)
+			l.add("--perms", "0755", "--dir", root+dir)
 		}
 	}
 	if !isWithin(to, "/usr") {
-		l.add(how, from, to)
+		l.add(how, from, root+to)
 	}
 }
 

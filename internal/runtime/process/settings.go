@@ -26,12 +26,13 @@ const (
 
 // Flags are the command line flags of this driver.
 type Flags struct {
-	AgentTmp int64 `help:"Size limit of an agent's /tmp, and of its /dev/shm, in MiB. Both are in memory." default:"512"`
+	AgentTmp int64  `help:"Size limit of an agent's /tmp, and of its /dev/shm, in MiB. Both are in memory." default:"512"`
+	Sandbox  string `help:"What isolates agents: bubblewrap, or gvisor, which gives each agent a kernel of its own and costs memory and speed." enum:"bubblewrap,gvisor" default:"bubblewrap"`
 }
 
 // Open returns a driver with the flags' settings.
 func (f Flags) Open(s runtime.Settings) (runtime.Driver, error) {
-	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log, LogKey: s.LogKey})
+	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, Sandbox: f.Sandbox, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log, LogKey: s.LogKey})
 }
 
 // Settings of a Driver.
@@ -41,7 +42,9 @@ type Settings struct {
 	RunDir       string        // memory file system for secrets; empty: $XDG_RUNTIME_DIR/agento or /dev/shm/agento-<uid>
 	Command      []string      // starts a gateway; Spec.Args are appended
 	ReadOnly     []string      // files and directories that gateways may read, besides those of the system
+	Sandbox      string        // Bubblewrap or GVisor; empty: Bubblewrap
 	Bubblewrap   string        // the program that makes the sandbox; empty: bwrap on PATH
+	Runsc        string        // the program of gVisor; empty: runsc beside this program, or on PATH
 	NoSandbox    bool          // gateways are ordinary processes of the server's user, which must not be root
 	NoGroups     bool          // do not use control groups
 	TempBytes    int64         // size of an agent's /tmp, and of its /dev/shm; 0: 512 MiB
@@ -64,6 +67,9 @@ func (s *Settings) complete() (err error) {
 	if s.NoSandbox && os.Getuid() == 0 {
 		return errors.New("without a sandbox, agents of root would be root")
 	}
+	if s.NoSandbox && s.Sandbox == GVisor {
+		return errors.New("the sandbox of gVisor is asked for and switched off")
+	}
 	if s.Dir, err = makeDataDir(s.Dir); err != nil {
 		return err
 	}
@@ -80,6 +86,7 @@ func (s *Settings) complete() (err error) {
 	}
 	s.TempBytes = cmp.Or(s.TempBytes, defaultTempBytes)
 	s.LogMaxBytes = cmp.Or(s.LogMaxBytes, defaultLogBytes)
+	s.Sandbox = cmp.Or(s.Sandbox, Bubblewrap)
 	s.Bubblewrap = cmp.Or(s.Bubblewrap, "bwrap")
 	s.ProbeTimeout = cmp.Or(s.ProbeTimeout, defaultProbeTimeout)
 	s.LogKeep = cmp.Or(s.LogKeep, defaultLogKeep)

@@ -129,8 +129,8 @@ func TestGatewayConfinesGuests(t *testing.T) {
 	for _, tool := range call.Tools {
 		names = append(names, tool.Name)
 	}
-	if got := strings.Join(names, " "); got != "read web_fetch" {
-		t.Errorf("a guest's tools are %q, want only read and web_fetch", got)
+	if got := strings.Join(names, " "); got != "platform__ping read web_fetch" {
+		t.Errorf("a guest's tools are %q, want only the control plane's, read and web_fetch", got)
 	}
 }
 
@@ -483,10 +483,8 @@ func (r *realGateway) configure(t *testing.T, agent openclaw.Agent) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, data := range spec.Files {
-		if err := os.WriteFile(filepath.Join(r.Home, name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := r.WriteSpecFiles(spec); err != nil {
+		t.Fatal(err)
 	}
 }
 

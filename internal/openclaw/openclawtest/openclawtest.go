@@ -86,10 +86,8 @@ func (p *Process) prepare(spec runtime.Spec, files map[string][]byte) (err error
 	if p.Port, err = freePort(); err != nil {
 		return err
 	}
-	for name, data := range spec.Files {
-		if err := writeFile(filepath.Join(p.Home, name), []byte(p.placeholders().Replace(string(data)))); err != nil {
-			return err
-		}
+	if err := p.WriteSpecFiles(spec); err != nil {
+		return err
 	}
 	for name, data := range files {
 		if err := writeFile(filepath.Join(p.Home, name), data); err != nil {
@@ -97,6 +95,16 @@ func (p *Process) prepare(spec runtime.Spec, files map[string][]byte) (err error
 		}
 	}
 	return os.WriteFile(p.SecretsPath, spec.Secrets, 0o600)
+}
+
+// WriteSpecFiles writes the files of a spec into the home, as a driver does.
+func (p *Process) WriteSpecFiles(spec runtime.Spec) error {
+	for name, data := range spec.Files {
+		if err := writeFile(filepath.Join(p.Home, name), []byte(p.placeholders().Replace(string(data)))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *Process) placeholders() *strings.Replacer {

@@ -34,9 +34,9 @@ func init() {
 	if len(os.Args) == 2 && os.Args[1] == helperName {
 		if err := serveHelper(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			unix.Exit(1)
 		}
-		os.Exit(0)
+		unix.Exit(0) // os.Exit waits a second in a program with the race detector
 	}
 }
 

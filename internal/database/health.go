@@ -141,7 +141,7 @@ func inspectDisk(dir string) Problem {
 		return DiskError
 	}
 	switch {
-	case s.Flags&unix.ST_RDONLY != 0:
+	case s.Flags&readOnlyFlag != 0:
 		return ReadOnly
 	case s.Files > 0 && s.Ffree == 0:
 		return NoInodes
@@ -149,11 +149,7 @@ func inspectDisk(dir string) Problem {
 		return DiskFull
 	}
 	// After an error, a file system can be read-only without saying so.
-	f, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
-	if err == nil {
-		err = unix.Close(f)
-	}
-	p, _ := Diagnose(err)
+	p, _ := Diagnose(tryFile(dir))
 	return p
 }
 

@@ -86,7 +86,7 @@ func allocate(path string) error {
 	if err != nil {
 		return err
 	}
-	err = unix.Fallocate(int(f.Fd()), 0, 0, reserveSize)
+	err = fallocate(int(f.Fd()), reserveSize)
 	if errors.Is(err, unix.EOPNOTSUPP) { // a file system without it: write the blocks
 		_, err = f.Write(make([]byte, reserveSize))
 	}

@@ -44,6 +44,11 @@ func (d *Driver) discardDir(ctx context.Context, path string) error {
 	if err != nil { // the disk may be so full that it takes no new name
 		return home.Purge(limited, path)
 	}
+	if !d.purging.TryLock() {
+		d.hasDiscarded.Store(true)
+		return nil
+	}
+	defer d.purging.Unlock()
 	if done, err := home.PurgeSome(limited, to, discardEntries); !done || err != nil {
 		d.hasDiscarded.Store(true)
 	}
@@ -76,7 +81,9 @@ func (d *Driver) purgeRegularly(ctx context.Context) {
 func (d *Driver) purgeDiscarded(ctx context.Context) (left bool, err error) {
 	dirs, err := filepath.Glob(filepath.Join(d.settings.Dir, discardedPrefix+"*"))
 	for _, dir := range dirs {
+		d.purging.Lock()
 		done, purgeErr := home.PurgeSome(ctx, dir, purgeEntries)
+		d.purging.Unlock()
 		left = left || !done
 		err = errors.Join(err, purgeErr)
 	}

@@ -31,6 +31,7 @@ type Driver struct {
 	sockets   socketPool
 
 	hasDiscarded atomic.Bool // there may be something for purgeDiscarded
+	purging      sync.Mutex  // held while discarded directories are purged: two purges of one would disturb each other
 
 	mu         sync.Mutex
 	locks      map[identity.AgentID]*agentLock  // guarded by mu

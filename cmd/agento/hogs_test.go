@@ -131,10 +131,11 @@ func (h hog) start(t *testing.T, w *hogWorld) (stop func()) {
 	if err := os.WriteFile(signal, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	// The hog may keep its own agent from answering.
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if _, err := trySend(ctx, w.rival, w.hogID, client.ChatRequest{Message: fmt.Sprintf("call exec {\"command\": %q}", h.script)}); err != nil {
-		t.Logf("%s: starting it: %v", h.name, err)
+		t.Logf("it runs, and its own agent does not answer: %v", err)
 	}
 	return func() {
 		if err := os.Remove(signal); err != nil {

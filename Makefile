@@ -11,6 +11,9 @@ FUZZ    ?= 2000x
 # package at a time, so that never more than two boot at once.
 GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 
+# Programs with the race detector end at once: the tests start hundreds of them.
+export GORACE = atexit_sleep_ms=0
+
 .PHONY: run test build gvisor check lint fmt deadcode bench chaos fuzz model clean
 
 run: ## Install what is missing, build, and start a server to try.

@@ -99,7 +99,7 @@ type Network struct {
 	Server net.Listener
 
 	// Out gets every other TCP connection to a route that the agent opens, whatever its
-	// destination; see OriginalDestination. DNS gets the agent's queries. Both are nil if
+	// destination, which is the SO_ORIGINAL_DST of the connection. DNS gets the agent's queries. Both are nil if
 	// gateways use the machine's own network, in development.
 	Out net.Listener
 	DNS net.PacketConn

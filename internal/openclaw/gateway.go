@@ -144,19 +144,41 @@ func (g *Gateway) accepted(token vault.Secret) {
 }
 
 // ReloadSecrets makes the gateway read its secrets file again, in which its own token is
-// token. Its next model request uses the new content.
+// token. Its next model request uses the new content. It tries again for some seconds
+// where the gateway gives up because it read its configuration at the same time, which it
+// does some time after each change of the file.
 func (g *Gateway) ReloadSecrets(ctx context.Context, token vault.Secret) error {
-	l, err := g.connect(ctx)
-	if err != nil {
-		return fmt.Errorf("secrets.reload: %w", err)
-	}
-	if err := g.reload(ctx, l, token); err != nil {
-		return err
+	for wait := reloadBackoff; ; wait *= 2 {
+		l, err := g.connect(ctx)
+		if err != nil {
+			return fmt.Errorf("secrets.reload: %w", err)
+		}
+		err = g.reload(ctx, l, token)
+		if err == nil {
+			break
+		}
+		// The answer is the same for a file that cannot be read.
+		refused := (*CallError)(nil)
+		if !errors.As(err, &refused) || refused.Code != "UNAVAILABLE" || wait > maxReloadBackoff {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
 	}
 	// The gateway ends the connections of its old token, perhaps before it answers.
-	_, err = g.connect(ctx)
+	_, err := g.connect(ctx)
 	return err
 }
+
+// reloadBackoff is the time until a reload that was refused is tried again; it doubles
+// with each attempt, up to maxReloadBackoff.
+const (
+	reloadBackoff    = 100 * time.Millisecond
+	maxReloadBackoff = 3 * time.Second
+)
 
 // reload calls secrets.reload, and afterwards knows the token, or that it is one of two.
 func (g *Gateway) reload(ctx context.Context, l *link, token vault.Secret) error {

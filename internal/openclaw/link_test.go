@@ -216,6 +216,32 @@ func TestRequestsWaitForTheNewToken(t *testing.T) {
 	}
 }
 
+// The gateway gives up a reload while it reads its configuration.
+func TestReloadOfSecretsIsTriedAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		code     string
+		refusals int32
+		calls    int32
+	}{
+		"a passing refusal": {code: "UNAVAILABLE", refusals: 2, calls: 3},
+		"a final refusal":   {code: "FORBIDDEN", refusals: 1, calls: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var calls atomic.Int32
+			g, _ := newWSGateway(t, func(ctx context.Context, conn *websocket.Conn, id, _ string) error {
+				if calls.Add(1) > c.refusals {
+					return reply(ctx, conn, id, nil)
+				}
+				return wsjson.Write(ctx, conn, map[string]any{"type": "res", "id": id, "ok": false, "error": map[string]any{"code": c.code, "message": "secrets.reload failed"}})
+			})
+			err := g.ReloadSecrets(t.Context(), vault.NewSecret("t"))
+			if failed := err != nil; failed != (c.code != "UNAVAILABLE") || calls.Load() != c.calls {
+				t.Errorf("%v after %d calls", err, calls.Load())
+			}
+		})
+	}
+}
+
 // Callers repeat a call until a starting gateway accepts it.
 func TestARefusedConnectionIsClosed(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

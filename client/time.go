@@ -23,10 +23,15 @@ func NewTime(t time.Time) *Time {
 
 // MarshalJSON implements json.Marshaler.
 func (t Time) MarshalJSON() ([]byte, error) {
+	return t.AppendJSON(make([]byte, 0, len(timeLayout)+2)), nil
+}
+
+// AppendJSON appends the JSON form of t to b.
+func (t Time) AppendJSON(b []byte) []byte {
 	u := t.UTC()
-	b := u.AppendFormat(append(make([]byte, 0, len(timeLayout)+2), '"'), time.RFC3339) // package time has a fast path for this layout
+	b = u.AppendFormat(append(b, '"'), time.RFC3339) // package time has a fast path for this layout
 	ms := u.Nanosecond() / int(time.Millisecond)
-	return append(b[:len(b)-1], '.', '0'+byte(ms/100), '0'+byte(ms/10%10), '0'+byte(ms%10), 'Z', '"'), nil
+	return append(b[:len(b)-1], '.', '0'+byte(ms/100), '0'+byte(ms/10%10), '0'+byte(ms%10), 'Z', '"')
 }
 
 // UnmarshalJSON implements json.Unmarshaler. It accepts any RFC 3339 time.

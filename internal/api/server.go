@@ -102,7 +102,7 @@ func New(s Settings) *Server {
 		WhileAllowed: func(ctx context.Context) (context.Context, context.CancelFunc) {
 			return srv.access.WhileValid(ctx, callerOf(ctx))
 		},
-		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream,
+		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready},
 	}, srv.restRoutes())
 	return srv

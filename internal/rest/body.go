@@ -171,3 +171,17 @@ type fieldError struct{ field, problem string }
 
 // Error implements error.
 func (e fieldError) Error() string { return e.field + " " + e.problem }
+
+// writeJSON returns the encoder of bodies.
+func writeJSON(appendJSON func([]byte, any) ([]byte, bool)) func(io.Writer, any) error {
+	if appendJSON == nil {
+		return huma.DefaultJSONFormat.Marshal
+	}
+	return func(w io.Writer, body any) error {
+		if b, ok := appendJSON(nil, body); ok {
+			_, err := w.Write(append(b, '\n'))
+			return err
+		}
+		return huma.DefaultJSONFormat.Marshal(w, body)
+	}
+}

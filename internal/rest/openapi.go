@@ -16,14 +16,14 @@ import (
 )
 
 // config returns huma's configuration, with the parts of the OpenAPI document that
-// all routes share.
-func config(version string) huma.Config {
+// all routes share. Bodies are encoded by appendJSON, or by encoding/json.
+func config(version string, appendJSON func([]byte, any) ([]byte, bool)) huma.Config {
 	c := huma.DefaultConfig("agento", version)
 	c.Info.Description = "Manage agents, send chat messages, stream logs, and install skills from any language. Authenticate with an X-Api-Key header."
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // serveDescription and serveReference serve them
 	c.CreateHooks = nil                                   // they would add a $schema field to every body of the contract
 	c.RejectUnknownQueryParameters = true
-	c.Formats = map[string]huma.Format{"application/json": {Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: readJSON}}
+	c.Formats = map[string]huma.Format{"application/json": {Marshal: writeJSON(appendJSON), Unmarshal: readJSON}}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "apiKey", In: "header", Name: "X-Api-Key"}}
 	c.Security = []map[string][]string{{"key": {}}}
 	registerTypes(c.Components.Schemas)

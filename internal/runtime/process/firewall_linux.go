@@ -14,6 +14,8 @@ const (
 	connectionsBurst     = 200
 	queriesPerSecond     = 200 // packets to the name server
 	queriesBurst         = 400
+	refusalsPerSecond    = 100 // packets of other protocols that are answered with a refusal
+	refusalsBurst        = 200
 )
 
 // Offsets in the headers of IPv4 and TCP or UDP.
@@ -24,6 +26,8 @@ const (
 
 // addFirewall adds the rules of a namespace:
 //
+//	chain flood  { type filter hook output priority -300
+//	  ip daddr != 127.0.0.0/8 meta l4proto != tcp limit rate over 100/second burst 200 packets drop }
 //	chain fresh  { type filter hook output priority -150
 //	  ip daddr != 127.0.0.0/8 meta l4proto tcp ct state new limit rate over 100/second burst 200 packets reject with tcp reset
 //	  ip daddr 127.0.0.0/8 tcp dport 14-15 ct state new limit rate over … reject with tcp reset
@@ -34,7 +38,8 @@ const (
 //	  ip daddr != 127.0.0.0/8 meta l4proto != tcp reject }
 //
 // The limits come before the redirection, which changes the address, and after the
-// connection is known, so that the reset reaches the program.
+// connection is known, so that the reset reaches the program. Packets that nobody answers
+// are dropped earlier: to track and to refuse each costs the processors of all.
 func addFirewall() error {
 	c, err := nftables.New()
 	if err != nil {
@@ -51,12 +56,14 @@ func addFirewall() error {
 		}
 		c.AddRule(rule)
 	}
+	drop := []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	add(chain("flood", nftables.ChainTypeFilter, -300), outside(true), protocol(unix.IPPROTO_TCP, false), limit(refusalsPerSecond, refusalsBurst), drop)
 	reset := []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}
 	connections := limit(connectionsPerSecond, connectionsBurst)
 	fresh := chain("fresh", nftables.ChainTypeFilter, -150)
 	add(fresh, outside(true), protocol(unix.IPPROTO_TCP, true), isNew(), connections, reset)
 	add(fresh, outside(false), protocol(unix.IPPROTO_TCP, true), ports16(serverPort, outPort), isNew(), connections, reset)
-	add(fresh, outside(false), protocol(unix.IPPROTO_UDP, true), ports16(dnsPort, dnsPort), limit(queriesPerSecond, queriesBurst), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})
+	add(fresh, outside(false), protocol(unix.IPPROTO_UDP, true), ports16(dnsPort, dnsPort), limit(queriesPerSecond, queriesBurst), drop)
 	redirect := []expr.Any{
 		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(outPort)},
 		&expr.Redir{RegisterProtoMin: 1, Flags: unix.NF_NAT_RANGE_PROTO_SPECIFIED},

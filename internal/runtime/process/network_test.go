@@ -231,6 +231,17 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); s.connect
 	if !strings.Contains(udp, "ConnectionRefusedError") && !strings.Contains(udp, "PermissionError") {
 		t.Errorf("UDP: %q", udp)
 	}
+	packets := g.Shell("%s", `python3 -c 'import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); dropped = 0
+for i in range(2000):
+    try: s.sendto(b"x", ("198.18.0.9", 9))
+    except PermissionError: dropped += 1
+    except ConnectionRefusedError: pass
+print("dropped", dropped)' 2>&1`)
+	var dropped int
+	if _, err := fmt.Sscanf(packets, "dropped %d", &dropped); err != nil || dropped < 1000 {
+		t.Errorf("2,000 packets at once: %q", packets)
+	}
 	flood := g.Shell("%s", `python3 -c 'import socket
 ok = no = 0
 for i in range(600):

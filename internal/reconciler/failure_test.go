@@ -176,7 +176,7 @@ func TestTooManyFiles(t *testing.T) {
 func TestDriverThatFailsForAWhile(t *testing.T) {
 	for name, fail := range map[string]func(e *agenttest.Env){
 		"place": func(e *agenttest.Env) { e.Driver.FailPlace(4, errors.New("no answer")) },
-		"start": func(e *agenttest.Env) { e.Driver.FailStart(4, runtime.ErrPlaceTaken) },
+		"start": func(e *agenttest.Env) { e.Driver.FailStart(4, errors.New("no answer")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := agenttest.New(t, nil)

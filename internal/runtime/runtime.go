@@ -42,7 +42,7 @@ type Driver interface {
 	// before the gateway is ready. If the gateway of this place already runs,
 	// Start does nothing; if one runs at another place, it fails. A gateway that
 	// cannot be isolated, or whose files exceed the limits, is not started. Errors:
-	// ErrPlaceTaken, *IsolationError, *DiskError.
+	// *IsolationError, *DiskError.
 	Start(ctx context.Context, place Place, s Spec) error
 
 	// Stop asks the gateway to end, waits for the grace period, and then kills
@@ -325,9 +325,6 @@ const (
 var (
 	// ErrNoCapacity means that no machine can run another gateway.
 	ErrNoCapacity = errors.New("no capacity for another gateway")
-	// ErrPlaceTaken means that something else uses the place since it was chosen:
-	// the caller chooses another one.
-	ErrPlaceTaken = errors.New("the place is in use by something else")
 	// ErrNotRunning means that the gateway does not run.
 	ErrNotRunning = errors.New("the gateway is not running")
 	// ErrForeign means that what the driver has of an agent belongs to another

@@ -55,6 +55,9 @@ func (f driverFlags) checkIsolation() error {
 	return kind.CheckIsolation()
 }
 
+// sandboxName returns what isolates agents, for people.
+func (f driverFlags) sandboxName() string { return f.Process.Sandbox }
+
 // minReserve is the least memory that is left to the server and the machine.
 const minReserve = 512 << 20
 

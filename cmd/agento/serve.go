@@ -129,7 +129,7 @@ type server struct {
 
 // run serves until ctx ends, then lets requests finish, stops the loops and closes the
 // resources. It calls onStart when the API answers.
-func (s *server) run(ctx context.Context, onStart func() error) (err error) {
+func (s *server) run(ctx context.Context, onStart func() error) error {
 	loopsCtx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	group, failed := errgroup.WithContext(loopsCtx)
@@ -142,13 +142,12 @@ func (s *server) run(ctx context.Context, onStart func() error) (err error) {
 	internal.ConnContext = gateway.ConnContext
 	group.Go(func() error { return serve(internal, s.budgets.Agents.Listener(s.calls)) })
 	group.Go(func() error { return serve(admin, s.admin) })
+	metrics := s.httpServer(s.metricsHandler)
 	if s.metricsListener != nil {
-		metrics := s.httpServer(s.metricsHandler)
-		defer func() { err = errors.Join(err, metrics.Close()) }()
 		group.Go(func() error { return serve(metrics, s.metricsListener) })
 	}
 	close(s.started)
-	err = onStart()
+	err := onStart()
 	if err == nil {
 		select {
 		case <-ctx.Done():
@@ -159,7 +158,7 @@ func (s *server) run(ctx context.Context, onStart func() error) (err error) {
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	err = errors.Join(err, ignoreTimeout(public.Shutdown(shutdown)), ignoreTimeout(internal.Shutdown(shutdown)), ignoreTimeout(admin.Shutdown(shutdown)),
-		public.Close(), internal.Close(), admin.Close())
+		public.Close(), internal.Close(), admin.Close(), metrics.Close())
 	stopLoops()
 	return errors.Join(err, group.Wait(), s.Close())
 }

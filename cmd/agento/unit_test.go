@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -45,7 +47,7 @@ func TestSystemdUnit(t *testing.T) {
 			args[i] = "127.0.0.1:0"
 		}
 	}
-	cmd := in.program(append(args[1:], "--allow-private-endpoints")...)
+	cmd := in.program(append(args[1:], "--allow-private-endpoints", "--metrics-listen=127.0.0.1:0")...)
 	cmd.Env = []string{}
 	in.startAs(cmd)
 	c := in.client("acme")
@@ -56,4 +58,18 @@ func TestSystemdUnit(t *testing.T) {
 	if got := send(t, c, a.ID, client.ChatRequest{Message: "echo hello"}); got != "hello" {
 		t.Errorf("%q", got)
 	}
+	match, err := in.logs.await(waitTimeout, regexp.MustCompile(`metrics +(http://\S+)`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Get(match[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	metrics, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.Contains(string(metrics), `agento_boot_seconds_count{result="ready"} 1`) {
+		t.Errorf("the boot is not counted: %v\n%s", err, metrics)
+	}
+	in.stop()
 }

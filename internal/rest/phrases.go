@@ -72,6 +72,9 @@ func translateField(err error) (field, problem string) {
 	for _, place := range []string{"body.", "query.", "path.", "header."} {
 		field = strings.TrimPrefix(field, place)
 	}
+	if refused, ok := d.Value.(refusedValue); ok {
+		return field, refused.problem
+	}
 	if name, ok := strings.CutPrefix(d.Message, "expected required property "); ok {
 		name = strings.TrimSuffix(name, " to be present")
 		if field == "body" || field == "" {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -99,16 +100,15 @@ func TestEmptyParametersAreRefused(t *testing.T) {
 }
 
 // checkDetails compares the details of an error; nil means success.
-func checkDetails(t *testing.T, request string, out interface{ Result() *http.Response }, want map[string]string) {
+func checkDetails(t *testing.T, request string, out *httptest.ResponseRecorder, want map[string]string) {
 	t.Helper()
-	res := out.Result()
 	var e client.ErrorEnvelope
-	err := json.NewDecoder(res.Body).Decode(&e)
+	err := json.Unmarshal(out.Body.Bytes(), &e)
 	switch {
 	case err != nil:
 		t.Errorf("%s: %v", request, err)
-	case want == nil && res.StatusCode >= 400, want != nil && (res.StatusCode != http.StatusBadRequest || !maps.Equal(e.Error.Details, want)):
-		t.Errorf("%s: status %d, %v, want %q", request, res.StatusCode, e.Error, want)
+	case want == nil && out.Code >= 400, want != nil && (out.Code != http.StatusBadRequest || !maps.Equal(e.Error.Details, want)):
+		t.Errorf("%s: status %d, %v, want %q", request, out.Code, e.Error, want)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"unicode/utf8"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -23,8 +24,8 @@ const (
 
 // readJSON decodes a body. encoding/json alone accepts text that means something else to
 // other readers: it puts replacement characters for invalid UTF-8 and for lone surrogates,
-// takes the last of two equal names, and makes gigabytes of a few megabytes of [{},{},….
-// It also ignores the case of names, which huma's validation does not.
+// takes the last of two equal names, ignores the case of names, and makes gigabytes of a few
+// megabytes of [{},{},….
 func readJSON(data []byte, v any) error {
 	if err := checkJSON(data); err != nil {
 		return err
@@ -33,12 +34,17 @@ func readJSON(data []byte, v any) error {
 }
 
 // decodeJSON decodes a checked text. A number in a free-form value is a json.Number, which
-// keeps all its digits.
-func decodeJSON(data []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	return dec.Decode(v)
-}
+// keeps all its digits. Unlike a json.Decoder, it does not copy the text.
+func decodeJSON(data []byte, v any) error { return jsonv2.Unmarshal(data, v, keepNumbers) }
+
+var keepNumbers = jsonv2.WithUnmarshalers(jsonv2.UnmarshalFromFunc(func(dec *jsontext.Decoder, v *any) error {
+	if dec.PeekKind() != '0' {
+		return errors.ErrUnsupported // the default does it
+	}
+	number, err := dec.ReadValue()
+	*v = json.Number(number)
+	return err
+}))
 
 // checkJSON returns an error unless data is one JSON value that every reader reads alike.
 // The error completes a sentence that begins with "is not JSON that this request takes: ".

@@ -45,9 +45,10 @@ func TestEmptyIsNotAbsent(t *testing.T) {
 			continue
 		}
 		schema = follow(root, schema.(map[string]any)["application/json"].(map[string]any)["schema"])
+		text, _ := mine.body(row).(string)
 		var body map[string]any
-		if err := json.Unmarshal([]byte(mine.body(row).(string)), &body); err != nil {
-			t.Fatal(err)
+		if err := json.Unmarshal([]byte(text), &body); err != nil {
+			t.Fatalf("%s %s: fixture.body has no valid body: %v", row.Method, row.Path, err)
 		}
 		w := emptyWalk{mine, root, row, body, ""}
 		w.object(schema.(map[string]any), body)

@@ -17,8 +17,8 @@ const (
 	// maxValues is the largest number of values in a body. It is more than any request
 	// needs: 100 chunks of knowledge with 2,000 values each.
 	maxValues = 200_000
-	// maxLevels is how deep the objects and arrays of a body may nest. No free-form value
-	// of the API may have more than 32 levels of its own.
+	// maxLevels is how deep the objects and arrays of a body may nest. It is more than any
+	// request needs: a config may have 32 levels.
 	maxLevels = 64
 )
 

@@ -14,6 +14,9 @@ import (
 	"strings"
 )
 
+// ChatContext is a string or a map[string]any; nil is no context.
+type ChatContext any
+
 // ChatRequest is one message to an agent.
 type ChatRequest struct {
 	Message   string `json:"message" doc:"The message to send to the agent."`
@@ -25,9 +28,6 @@ type ChatRequest struct {
 	// OnDisconnect is continue or cancel; empty means continue.
 	OnDisconnect string `json:"onDisconnect,omitempty" enum:"continue,cancel" doc:"What happens to the turn when you close the connection: continue (default) or cancel."`
 }
-
-// ChatContext is a string or a map[string]any; nil is no context.
-type ChatContext any
 
 // ChatEvent is one event of an answer. Type is text (with Content), done, or error
 // (with Code and Message).

@@ -63,12 +63,12 @@ type Agent struct {
 // CreateAgentRequest creates an agent.
 type CreateAgentRequest struct {
 	Name       string            `json:"name" doc:"Agent display name (1-100 characters)."`
-	Region     string            `json:"region,omitempty" enum:"us,eu" doc:"us or eu. Default: eu."`
+	Region     string            `json:"region,omitempty" absent:"create the agent in eu" enum:"us,eu" doc:"us or eu. Default: eu."`
 	Secrets    map[string]string `json:"secrets,omitempty" doc:"LLM credentials and channel tokens: anthropicApiKey, openaiApiKey, googleApiKey (at least one of these), telegramBotToken, slackBotToken, slackAppToken, and UPPER_CASE names that become environment variables of the agent."`
 	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode, selfEdit, egress; other keys are kept and returned."`
-	SoulMD     string            `json:"soulMd,omitempty" doc:"Initial SOUL.md: the agent's personality."`
-	WorkflowMD string            `json:"workflowMd,omitempty" doc:"Initial WORKFLOW.md: the agent's role and procedures."`
-	SwarmID    string            `json:"swarmId,omitempty" doc:"Swarm to put the agent in."`
+	SoulMD     string            `json:"soulMd,omitempty" absent:"start with the default" doc:"Initial SOUL.md: the agent's personality."`
+	WorkflowMD string            `json:"workflowMd,omitempty" absent:"start with the default" doc:"Initial WORKFLOW.md: the agent's role and procedures."`
+	SwarmID    string            `json:"swarmId,omitempty" absent:"create the agent outside of any swarm" doc:"Swarm to put the agent in."`
 }
 
 // CreatedAgent is the result of CreateAgent.
@@ -83,10 +83,10 @@ type CreatedAgent struct {
 
 // UpdateAgentRequest changes an agent; absent fields stay as they are.
 type UpdateAgentRequest struct {
-	Name      Optional[string] `json:"name,omitzero" doc:"New display name."`
-	AvatarURL Optional[string] `json:"avatarUrl,omitzero" doc:"Avatar image URL, or null to remove it."`
+	Name      Optional[string] `json:"name,omitzero" empty:"true" doc:"New display name."`
+	AvatarURL Optional[string] `json:"avatarUrl,omitzero" absent:"keep the image" doc:"Avatar image URL, or null to remove it."`
 	Config    map[string]any   `json:"config,omitempty" doc:"Config fields to merge; null removes a field."`
-	SwarmID   Optional[string] `json:"swarmId,omitzero" doc:"Swarm to join, or null to leave."`
+	SwarmID   Optional[string] `json:"swarmId,omitzero" absent:"keep the swarm" doc:"Swarm to join, or null to leave."`
 	// Secrets are set in the same transaction; the keys among them are for the endpoint
 	// that the agent calls after it.
 	Secrets map[string]string `json:"secrets,omitempty" doc:"Secrets to set, by name, such as the key for a new config.baseUrl."`

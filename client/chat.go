@@ -14,12 +14,17 @@ import (
 	"strings"
 )
 
+// ChatContext is a string or a map[string]any; nil is no context.
+type ChatContext any
+
 // ChatRequest is one message to an agent.
 type ChatRequest struct {
 	Message   string `json:"message" doc:"The message to send to the agent."`
-	SessionID string `json:"sessionId,omitempty" doc:"Chat session. Without it, the default session of the peer, or of the API key if there is no peer."`
-	PeerID    string `json:"peerId,omitempty" doc:"Your end user. Peers never share sessions or memory."`
-	Context   any    `json:"context,omitempty" doc:"Context of this conversation for the agent: a string, or an object of key-value pairs. At most 2000 characters after formatting."`
+	SessionID string `json:"sessionId,omitempty" absent:"use the default session" doc:"Chat session. Without it, the default session of the peer, or of the API key if there is no peer."`
+	// PeerID is sent unless it is empty. Without a peer the message may be the owner's, so
+	// check an id that could be empty.
+	PeerID  string      `json:"peerId,omitempty" absent:"speak for the API key itself" doc:"Your end user. Peers never share sessions or memory."`
+	Context ChatContext `json:"context,omitempty" absent:"give none" doc:"Context of this conversation for the agent: a string, or an object of key-value pairs. At most 2000 characters after formatting."`
 	// OnDisconnect is continue or cancel; empty means continue.
 	OnDisconnect string `json:"onDisconnect,omitempty" enum:"continue,cancel" doc:"What happens to the turn when you close the connection: continue (default) or cancel."`
 }
@@ -80,7 +85,7 @@ type ChatSession struct {
 
 // NewSessionRequest starts a new session.
 type NewSessionRequest struct {
-	PeerID string `json:"peerId,omitempty" doc:"The end user who gets a new session."`
+	PeerID string `json:"peerId,omitempty" absent:"start a session of the API key itself" doc:"The end user who gets a new session."`
 }
 
 // NewSession is the result of Client.NewSession.

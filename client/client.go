@@ -82,7 +82,9 @@ func call[T any](ctx context.Context, c *Client, method, path string, in any) (T
 		return out, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
+	dec := json.NewDecoder(res.Body)
+	dec.UseNumber() // in free-form values, such as an agent's config
+	if err := dec.Decode(&out); err != nil {
 		return out, fmt.Errorf("decode the response to %s %s: %w", method, path, err)
 	}
 	return out, nil

@@ -16,8 +16,8 @@ type KnowledgeChunk struct {
 
 // KnowledgeIngest stores chunks. Set either SwarmID or AgentID.
 type KnowledgeIngest struct {
-	SwarmID       string           `json:"swarmId,omitempty" doc:"Target swarm. Provide either swarmId or agentId."`
-	AgentID       string           `json:"agentId,omitempty" doc:"Target agent. If the agent belongs to a swarm, entries are stored in the swarm."`
+	SwarmID       string           `json:"swarmId,omitempty" absent:"name an agent instead" doc:"Target swarm. Provide either swarmId or agentId."`
+	AgentID       string           `json:"agentId,omitempty" absent:"name a swarm instead" doc:"Target agent. If the agent belongs to a swarm, entries are stored in the swarm."`
 	Chunks        []KnowledgeChunk `json:"chunks" doc:"Text chunks to ingest, 1 to 100."`
 	ReplaceSource bool             `json:"replaceSource,omitempty" doc:"Replace the contents of every source that the chunks name. Other entries of these sources are deleted, or left to the other sources that have them."`
 }

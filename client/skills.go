@@ -73,7 +73,7 @@ type UploadSkillRequest struct {
 // SkillFile is a helper file of a skill.
 type SkillFile struct {
 	Path     string `json:"path" minLength:"1" maxLength:"240" doc:"Path relative to the skill's folder, with slashes." example:"scripts/report.mjs"`
-	Content  string `json:"content"`
+	Content  string `json:"content" empty:"true"`
 	Encoding string `json:"encoding,omitempty" enum:"utf8,base64" doc:"Encoding of content: utf8 (default) or base64."`
 }
 
@@ -94,13 +94,13 @@ type AgentSkill struct {
 type InstallSkillRequest struct {
 	SkillID    string `json:"skillId" minLength:"1" maxLength:"500" doc:"Skill identifier (e.g. \"web-search\"); @owner/slug of the community registry; or https://github.com/OWNER/REPO[/tree/REF[/PATH]]."`
 	TrustLevel string `json:"trustLevel" enum:"verified,clawhub,custom" doc:"\"verified\" for curated skills, \"clawhub\" for community skills, \"custom\" for the account's own and for GitHub addresses."`
-	Version    string `json:"version,omitempty" maxLength:"64" doc:"Default: the latest version."`
+	Version    string `json:"version,omitempty" maxLength:"64" absent:"install the latest version" doc:"Default: the latest version."`
 }
 
 // UpdateAgentSkillRequest changes a skill of an agent; absent fields stay as they are.
 type UpdateAgentSkillRequest struct {
 	IsEnabled *bool  `json:"isEnabled,omitempty" doc:"True if the agent can use the skill."`
-	Version   string `json:"version,omitempty" maxLength:"64" doc:"A version to bring it to, or \"latest\"."`
+	Version   string `json:"version,omitempty" maxLength:"64" absent:"keep the version" doc:"A version to bring it to, or \"latest\"."`
 }
 
 // ChangedSkill is the result of InstallSkill and UpdateAgentSkill.

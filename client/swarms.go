@@ -51,9 +51,9 @@ type CreateSwarmRequest struct {
 
 // UpdateSwarmRequest changes a swarm; absent fields stay as they are.
 type UpdateSwarmRequest struct {
-	Name        Optional[string] `json:"name,omitzero" doc:"New swarm name (1-100 characters). The slug does not change."`
-	Description Optional[string] `json:"description,omitzero" doc:"New description, or null to clear it."`
-	Icon        Optional[string] `json:"icon,omitzero" doc:"New icon, or null to clear it."`
+	Name        Optional[string] `json:"name,omitzero" empty:"true" doc:"New swarm name (1-100 characters). The slug does not change."`
+	Description Optional[string] `json:"description,omitzero" absent:"keep the description" doc:"New description, or null to clear it."`
+	Icon        Optional[string] `json:"icon,omitzero" absent:"keep the icon" doc:"New icon, or null to clear it."`
 }
 
 // SwarmSecrets lists the names of the credentials that a swarm shares. No request
@@ -66,7 +66,7 @@ type SwarmSecrets struct {
 // SwarmSecretsRequest sets and deletes credentials that a swarm shares.
 type SwarmSecretsRequest struct {
 	Secrets       map[string]string `json:"secrets,omitempty" doc:"Credentials to set, by name."`
-	BaseURL       string            `json:"baseUrl,omitempty" doc:"The endpoint that the credentials in secrets are for. Agents whose config.baseUrl is at another scheme, host or port do not get them. Default: the provider's own."`
+	BaseURL       string            `json:"baseUrl,omitempty" absent:"set keys for the provider itself" doc:"The endpoint that the credentials in secrets are for. Agents whose config.baseUrl is at another scheme, host or port do not get them. Default: the provider's own."`
 	DeleteSecrets []string          `json:"deleteSecrets,omitempty" doc:"Names of credentials to remove."`
 }
 

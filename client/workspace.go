@@ -19,7 +19,7 @@ type Personality struct {
 // SetPersonalityRequest replaces SOUL.md.
 type SetPersonalityRequest struct {
 	SoulMD       string `json:"soulMd" doc:"New SOUL.md, at most 20000 characters."`
-	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch returns 409 with currentHash in details."`
+	ExpectedHash string `json:"expectedHash,omitempty" absent:"replace the content whatever it is" doc:"SHA-256 of the current content. A mismatch returns 409 with currentHash in details."`
 }
 
 // PersonalityUpdated is the result of SetPersonality and RestorePersonality.
@@ -40,8 +40,8 @@ type Workflow struct {
 
 // SetWorkflowRequest replaces WORKFLOW.md.
 type SetWorkflowRequest struct {
-	WorkflowMD   string `json:"workflowMd" doc:"New WORKFLOW.md, at most 128 KiB; may be empty."`
-	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch returns 409 with currentHash in details."`
+	WorkflowMD   string `json:"workflowMd" empty:"true" doc:"New WORKFLOW.md, at most 128 KiB; may be empty."`
+	ExpectedHash string `json:"expectedHash,omitempty" absent:"replace the content whatever it is" doc:"SHA-256 of the current content. A mismatch returns 409 with currentHash in details."`
 }
 
 // WorkflowUpdated is the result of SetWorkflow and RestoreWorkflow.
@@ -71,7 +71,7 @@ type Rule struct {
 // PutRuleRequest creates or replaces a rule.
 type PutRuleRequest struct {
 	Content      string `json:"content" doc:"Markdown, at most 64 KiB."`
-	ExpectedHash string `json:"expectedHash,omitempty" doc:"SHA-256 of the current content. A mismatch, or a missing rule, returns 409 with currentHash in details."`
+	ExpectedHash string `json:"expectedHash,omitempty" absent:"replace the content whatever it is" doc:"SHA-256 of the current content. A mismatch, or a missing rule, returns 409 with currentHash in details."`
 }
 
 // RulePut is the result of PutRule and RestoreRule.

@@ -11,11 +11,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/runtime/process"
 )
 
@@ -119,6 +121,24 @@ func (versionCommand) Run(t *terminal) error {
 type remote struct {
 	URL    string `help:"Address of the server." default:"http://127.0.0.1:8080"`
 	APIKey string `help:"API key." required:""`
+}
+
+// AfterApply refuses arguments that are empty, such as --peer "$USER_ID" of a script whose
+// variable is not set: the request would be that of a caller who names no peer.
+func (remote) AfterApply(parsed *kong.Context) error {
+	for _, p := range parsed.Path {
+		switch {
+		case p.Flag != nil && isEmptyText(p.Flag.Value):
+			return fmt.Errorf("--%s must not be empty: leave it out, or give a value", p.Flag.Name)
+		case p.Positional != nil && isEmptyText(p.Positional):
+			return fmt.Errorf("<%s> must not be empty", p.Positional.Name)
+		}
+	}
+	return nil
+}
+
+func isEmptyText(v *kong.Value) bool {
+	return v.Target.Kind() == reflect.String && fault.IsBlank(v.Target.String())
 }
 
 func (r remote) client() *client.Client { return &client.Client{URL: r.URL, APIKey: r.APIKey} }

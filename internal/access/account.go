@@ -108,6 +108,8 @@ func (s *Service) checkAccount(a Account) error {
 	switch {
 	case a.Name == "":
 		wrong.Add("name", "must not be empty")
+	case fault.IsBlank(a.Name):
+		wrong.Add("name", "must not consist of blanks")
 	case strings.HasPrefix(a.Name, accountPrefix):
 		// Account finds by id or name: a name must not look like another account's id.
 		wrong.Add("name", "must not begin with %s", accountPrefix)

@@ -51,7 +51,7 @@ type Key struct {
 func (s *Service) CreateKey(ctx context.Context, actor identity.Actor, label string, scopes Scopes, rateLimit int) (Key, vault.Secret, error) {
 	secret := newSecret()
 	k := Key{
-		ID: identity.KeyID(newID("key_")), AccountID: actor.AccountID, Label: strings.TrimSpace(label), Hint: secret[secretLength-4:],
+		ID: identity.KeyID(newID("key_")), AccountID: actor.AccountID, Label: label, Hint: secret[secretLength-4:],
 		Scopes: scopes, RateLimit: rateLimit, CreatedAt: now(),
 	}
 	if k.RateLimit == 0 {
@@ -60,6 +60,7 @@ func (s *Service) CreateKey(ctx context.Context, actor identity.Actor, label str
 	if err := checkKey(k); err != nil {
 		return Key{}, vault.Secret{}, err
 	}
+	k.Label = strings.TrimSpace(label)
 	err := s.db.Tx(ctx, "access.create_key", func(ctx context.Context, tx *database.Tx) error {
 		if err := insertKey(ctx, tx, k, sha256.Sum256([]byte(secret))); err != nil {
 			return err
@@ -123,6 +124,9 @@ func newSecret() string {
 func checkKey(k Key) error {
 	wrong := fault.Fields{}
 	checkText(wrong, "label", k.Label)
+	if k.Label != "" && fault.IsBlank(k.Label) {
+		wrong.Add("label", "must not consist of blanks: leave it out for none")
+	}
 	if k.Scopes.Empty() {
 		wrong.Add("scopes", "must name at least one of %s", validScopes())
 	}

@@ -83,6 +83,12 @@ func TestCreateKeyValidatesInput(t *testing.T) {
 			t.Errorf("%s is not named: %v", field, details)
 		}
 	}
+	for _, blank := range []string{" ", "\u3000\u200b"} {
+		_, _, err = s.CreateKey(t.Context(), operatorOf(a.ID), blank, AllScopes(), 0)
+		wantFault(t, err, fault.Invalid)
+		_, err = s.CreateAccount(t.Context(), operator, blank, "")
+		wantFault(t, err, fault.Invalid)
+	}
 	_, _, err = s.CreateKey(t.Context(), operatorOf(a.ID), "", AllScopes(), MaxRateLimit+1)
 	wantFault(t, err, fault.Invalid)
 	_, _, err = s.CreateKey(t.Context(), operatorOf("acct_none"), "", AllScopes(), 0)

@@ -150,6 +150,9 @@ func validateName(problems fault.Fields, name string) {
 	if n := utf8.RuneCountInString(name); n < 1 || n > 100 {
 		problems.Add("name", "must have 1-100 characters, it has %d", n)
 	}
+	if fault.IsBlank(name) {
+		problems.Add("name", "must not consist of blanks")
+	}
 	if !isPrintable(name) {
 		problems.Add("name", "must be one line of readable text")
 	}

@@ -26,6 +26,10 @@ const (
 	keyEgress     = "egress"      // where it may connect to: see egress.ParsePolicy
 )
 
+func knownKeys() []string {
+	return []string{keyProvider, keyModel, keyBaseURL, keyChannels, keySharedMode, keySelfEdit, keyEgress}
+}
+
 // The channels.
 const (
 	channelTelegram = "telegram"
@@ -114,6 +118,30 @@ func (c Config) merge(changes map[string]any) Config {
 		}
 	}
 	return merged
+}
+
+// checkConfigKeys adds a problem for every key of a caller's config or change that is nearly one
+// with a meaning. It would be kept and do nothing: with sharedmode, callers stay trusted. Null
+// is allowed, so that such a key can be removed.
+func checkConfigKeys(problems fault.Fields, sent map[string]any) {
+	plain := strings.NewReplacer("_", "", "-", "", " ", "")
+	for key, v := range sent {
+		for _, known := range knownKeys() {
+			if v != nil && key != known && strings.EqualFold(plain.Replace(key), known) {
+				problems.Add("config."+key, "must be spelled %s, or have another name if it is a field of your own", known)
+			}
+		}
+	}
+}
+
+// checkNoNulls adds a problem for every key with a meaning that is null in the config of a
+// new agent, where there is nothing to remove.
+func checkNoNulls(problems fault.Fields, sent map[string]any) {
+	for _, known := range knownKeys() {
+		if v, ok := sent[known]; ok && v == nil {
+			problems.Add("config."+known, "must not be null: leave it out for the default")
+		}
+	}
 }
 
 // URLChecker refuses endpoints that agents must not call.
@@ -210,6 +238,11 @@ func isChannel(v any) bool {
 	case bool:
 		return true
 	case map[string]any:
+		for key := range c {
+			if key != "enabled" && strings.EqualFold(key, "enabled") {
+				return false // it would be ignored, and the channel on
+			}
+		}
 		enabled, ok := c["enabled"]
 		_, isBool := enabled.(bool)
 		return isBool || !ok

@@ -28,6 +28,31 @@ func nested(levels int) any {
 	return v
 }
 
+// TestMisspeltConfigKeysAreRefused: they would be kept as fields of the caller's own.
+func TestMisspeltConfigKeysAreRefused(t *testing.T) {
+	for key, ok := range map[string]bool{
+		"sharedmode": false, "SharedMode": false, "shared_mode": false, "baseURL": false, "base-url": false, "llm_provider": false, "Egress": false, "MODEL": false, "self edit": false,
+		"sharedMode": true, "baseUrl": true, "mode": true, "customerId": true, "models": true, "baseUrls": true,
+	} {
+		problems := fault.Fields{}
+		checkConfigKeys(problems, map[string]any{key: "x"})
+		if (len(problems) == 0) != ok {
+			t.Errorf("%s: %v", key, problems)
+		}
+		if checkConfigKeys(problems, map[string]any{key: nil}); ok && len(problems) != 0 {
+			t.Errorf("%s cannot be removed: %v", key, problems)
+		}
+	}
+}
+
+func TestNullsInTheConfigOfANewAgent(t *testing.T) {
+	problems := fault.Fields{}
+	checkNoNulls(problems, map[string]any{"sharedMode": nil, "egress": nil, "mine": nil, "model": "m"})
+	if len(problems) != 2 || problems["config.sharedMode"] == "" || problems["config.egress"] == "" {
+		t.Error(problems)
+	}
+}
+
 func TestConfigIsValidated(t *testing.T) {
 	many := Config{}
 	for i := range maxConfigKeys + 1 {
@@ -53,6 +78,7 @@ func TestConfigIsValidated(t *testing.T) {
 		"refused URL":           {Config{"baseUrl": "http://169.254.169.254/"}, []string{"config.baseUrl"}},
 		"unknown channel":       {Config{"channels": map[string]any{"fax": true}}, []string{"config.channels.fax"}},
 		"channel of no kind":    {Config{"channels": map[string]any{"slack": "on"}}, []string{"config.channels.slack"}},
+		"channel in capitals":   {Config{"channels": map[string]any{"slack": map[string]any{"Enabled": false}}}, []string{"config.channels.slack"}},
 		"channel half on":       {Config{"channels": map[string]any{"slack": map[string]any{"enabled": "no"}}}, []string{"config.channels.slack"}},
 	}
 	for name, tt := range tests {

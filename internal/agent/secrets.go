@@ -35,16 +35,17 @@ type secretValues map[provider.SecretName]vault.Secret
 // Faults: NotFound; Invalid, naming every invalid field, also if no provider key
 // would be left; Conflict, if the data key is damaged and other secrets are lost with it.
 func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.SecretsRequest) (needsRestart bool, err error) {
-	c, err := parseSecretChange(in)
-	if err != nil {
-		return false, err
-	}
+	c, problems := parseSecretChange(in)
 	var a Agent
 	err = s.db.Tx(ctx, "agent.set_secrets", func(ctx context.Context, tx *database.Tx) (err error) {
 		if err := tx.Lock(ctx, database.LockAgent, string(id)); err != nil {
 			return err
 		}
 		if a, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
+			return err
+		}
+		checkKeys(problems, a.Config, in.Secrets)
+		if err := problems.Err(); err != nil {
 			return err
 		}
 		if err := s.changeSecrets(ctx, tx, actor, a, c); err != nil {
@@ -62,7 +63,8 @@ func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id ident
 	return s.syncChange(ctx, a), nil
 }
 
-func parseSecretChange(in client.SecretsRequest) (secretChange, error) {
+// parseSecretChange returns the change that a caller has sent, and what is wrong with it.
+func parseSecretChange(in client.SecretsRequest) (secretChange, fault.Fields) {
 	problems := fault.Fields{}
 	c := secretChange{set: parseSecrets(problems, in.Secrets), deleted: []provider.SecretName{}}
 	for i, written := range in.DeleteSecrets {
@@ -79,7 +81,20 @@ func parseSecretChange(in client.SecretsRequest) (secretChange, error) {
 	if len(in.Secrets) == 0 && len(in.DeleteSecrets) == 0 {
 		problems.Add("secrets", "is empty, and so is deleteSecrets: name a secret to set or to delete")
 	}
-	return c, problems.Err()
+	return c, problems
+}
+
+// checkKeys adds a problem for every key among the secrets that a caller sent for an agent
+// with this config and that is no key of the provider that the agent calls.
+func checkKeys(problems fault.Fields, c Config, written map[string]string) {
+	for w, value := range written {
+		name, problem := provider.ParseAgentSecret(w, openclaw.ReservedEnv)
+		if p, isKey := name.OfKey(); problem == "" && isKey {
+			if problem := name.CheckKey(value, c.Endpoint(p.Name)); problem != "" {
+				problems.Add("secrets."+w, "%s", problem)
+			}
+		}
+	}
 }
 
 // parseSecrets returns what a caller sent under the names that the vault uses, and

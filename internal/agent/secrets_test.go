@@ -86,6 +86,36 @@ func TestSetSecretsNamesTheInvalidField(t *testing.T) {
 	}
 }
 
+// TestPrefixOfKeysAtAnotherEndpoint: the prefix of a provider's keys is asked for where the
+// agent calls the provider itself after the request.
+func TestPrefixOfKeysAtAnotherEndpoint(t *testing.T) {
+	e := agenttest.New(t, nil)
+	own, other := map[string]string{"anthropicApiKey": "sk-ant-x"}, map[string]string{"anthropicApiKey": "virtual-key"}
+	endpoint := map[string]any{"baseUrl": "https://llm.example.com", "llmProvider": "anthropic"}
+	refused := func(err error) {
+		t.Helper()
+		if f := fault.From(err); !fault.Is(err, fault.Invalid) || !strings.Contains(f.Details["secrets.anthropicApiKey"], "sk-ant-") {
+			t.Errorf("%v, %v", err, f.Details)
+		}
+	}
+	_, err := e.Agents.Create(e.Context(), e.Actor, client.CreateAgentRequest{Name: "a", Secrets: other})
+	refused(err)
+	a, err := e.Agents.Create(e.Context(), e.Actor, client.CreateAgentRequest{Name: "a", Secrets: other, Config: endpoint})
+	e.Must(err)
+	_, err = e.Agents.SetSecrets(e.Context(), e.Actor, a.ID, client.SecretsRequest{Secrets: map[string]string{"anthropic_api_key": "another-key"}})
+	e.Must(err)
+	_, err = e.Agents.Update(e.Context(), e.Actor, a.ID, client.UpdateAgentRequest{Secrets: other, Config: map[string]any{"baseUrl": nil}})
+	refused(err)
+	_, err = e.Agents.Update(e.Context(), e.Actor, a.ID, client.UpdateAgentRequest{Secrets: own, Config: map[string]any{"baseUrl": nil}})
+	e.Must(err)
+	_, err = e.Agents.SetSecrets(e.Context(), e.Actor, a.ID, client.SecretsRequest{Secrets: other})
+	refused(err)
+	_, err = e.Agents.Update(e.Context(), e.Actor, a.ID, client.UpdateAgentRequest{Secrets: other})
+	refused(err)
+	_, err = e.Agents.Update(e.Context(), e.Actor, a.ID, client.UpdateAgentRequest{Secrets: other, Config: endpoint})
+	e.Must(err)
+}
+
 func TestSetSecretsIsAllOrNothing(t *testing.T) {
 	e := agenttest.New(t, nil)
 	a := e.Create("ada")

@@ -257,8 +257,11 @@ func (s *Service) checkNew(ctx context.Context, a Agent, in client.CreateAgentRe
 	if a.Region != "eu" && a.Region != "us" {
 		problems.Add("region", `must be "us" or "eu"`)
 	}
+	checkConfigKeys(problems, in.Config)
+	checkNoNulls(problems, in.Config)
 	a.Config.validate(problems, s.urls)
 	secrets := parseSecrets(problems, in.Secrets)
+	checkKeys(problems, a.Config, in.Secrets)
 	workspace.CheckNew(problems, in.SoulMD, in.WorkflowMD)
 	names := secretNames{}
 	if a.SwarmID != "" {
@@ -478,6 +481,7 @@ func (s *Service) apply(ctx context.Context, q database.Reader, a Agent, in clie
 		}
 	}
 	if in.Config != nil {
+		checkConfigKeys(problems, in.Config)
 		a.Config = a.Config.merge(in.Config)
 		a.Config.validate(problems, s.urls)
 	}
@@ -488,6 +492,7 @@ func (s *Service) apply(ctx context.Context, q database.Reader, a Agent, in clie
 			}
 		}
 	}
+	checkKeys(problems, a.Config, in.Secrets)
 	if in.Config == nil && !in.SwarmID.Set {
 		return a, secrets, problems.Err()
 	}

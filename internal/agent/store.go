@@ -64,7 +64,7 @@ func scan(r database.Row) (Agent, error) {
 	if a.Retry.Failures = times; invalid != nil {
 		err = errors.Join(err, &database.ColumnError{Column: "failures", Err: invalid})
 	}
-	if invalid := json.Unmarshal([]byte(config), &a.Config); invalid != nil {
+	if invalid := database.DecodeJSON(config, &a.Config); invalid != nil {
 		err = errors.Join(err, &database.ColumnError{Column: "config", Err: invalid})
 	}
 	return a, err

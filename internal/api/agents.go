@@ -20,7 +20,7 @@ type AgentID struct {
 }
 
 type createAgentInput struct {
-	Prefer string `header:"Prefer" doc:"respond-async returns 202 at once, with status provisioning."`
+	Prefer string `header:"Prefer" absent:"wait until the agent runs" doc:"respond-async returns 202 at once, with status provisioning."`
 	Body   rest.Checked[client.CreateAgentRequest]
 }
 
@@ -45,8 +45,8 @@ type listAgentsInput struct {
 	Limit   int              `query:"limit" minimum:"1" maximum:"1000" doc:"Maximum number of agents. Default: all."`
 	Offset  int              `query:"offset" minimum:"0" doc:"How many agents to skip."`
 	Status  string           `query:"status" enum:"provisioning,starting,running,stopping,stopped,error" doc:"Only agents of this status."`
-	SwarmID identity.SwarmID `query:"swarmId" doc:"Only agents of this swarm."`
-	Search  string           `query:"search" maxLength:"100" doc:"Only agents whose name contains this text, in upper or lower case."`
+	SwarmID identity.SwarmID `query:"swarmId" absent:"list agents in any swarm and in none" doc:"Only agents of this swarm."`
+	Search  string           `query:"search" absent:"list agents of any name" maxLength:"100" doc:"Only agents whose name contains this text, in upper or lower case."`
 }
 
 func (s *Server) listAgents(ctx context.Context, who access.Principal, in *listAgentsInput) (*listReply[client.AgentSummary], error) {

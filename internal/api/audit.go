@@ -15,7 +15,7 @@ type auditInput struct {
 	Actor  string `query:"actor" doc:"Only changes by this actor: the id of an API key, or agent, system, operator."`
 	Since  string `query:"since" format:"date-time" doc:"Only changes at or after this time."`
 	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of changes."`
-	Offset string `query:"offset" doc:"Pagination cursor from a previous response."`
+	Offset string `query:"offset" absent:"begin with the first page" doc:"Pagination cursor from a previous response."`
 }
 
 func (s *Server) audit(ctx context.Context, who access.Principal, in *auditInput) (*cursorReply[client.AuditEvent], error) {

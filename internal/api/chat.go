@@ -112,7 +112,7 @@ type TurnID struct {
 
 type turnStreamInput struct {
 	TurnID
-	LastEventID int64 `header:"Last-Event-ID" minimum:"0" doc:"Id of the last event that you have received."`
+	LastEventID int64 `header:"Last-Event-ID" absent:"read the answer from its beginning" minimum:"0" doc:"Id of the last event that you have received."`
 	After       int64 `query:"after" minimum:"0" doc:"The same, for clients that cannot set the header."`
 }
 
@@ -150,7 +150,7 @@ func (s *Server) checkTurnReplay(r *http.Request, _ rest.Response) error {
 type turnsInput struct {
 	AgentID
 	State     chat.State         `query:"state" enum:"queued,running,done,failed,cancelled" doc:"Only turns in this state."`
-	SessionID identity.SessionID `query:"sessionId" doc:"Only turns of this session."`
+	SessionID identity.SessionID `query:"sessionId" absent:"list the turns of every session" doc:"Only turns of this session."`
 	Limit     int                `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of turns, counted from the newest."`
 }
 
@@ -181,7 +181,7 @@ func turnJSON(t chat.Turn, text *string) client.ChatTurn {
 
 type historyInput struct {
 	AgentID
-	SessionID string `query:"sessionId" doc:"Only messages of this session."`
+	SessionID string `query:"sessionId" absent:"read the messages of every session" doc:"Only messages of this session."`
 	Limit     int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of messages, counted from the newest."`
 	Since     string `query:"since" format:"date-time" doc:"Only messages after this time."`
 }

@@ -58,8 +58,8 @@ func outcomesJSON(outcomes []knowledge.Outcome) []client.KnowledgeOutcome {
 
 // KnowledgeTarget is the part of a query that names the owner of the knowledge.
 type KnowledgeTarget struct {
-	AgentID identity.AgentID `query:"agentId" doc:"Target agent. If the agent belongs to a swarm, the request applies to the swarm's knowledge."`
-	SwarmID identity.SwarmID `query:"swarmId" doc:"Target swarm. Provide either swarmId or agentId."`
+	AgentID identity.AgentID `query:"agentId" absent:"name a swarm instead" doc:"Target agent. If the agent belongs to a swarm, the request applies to the swarm's knowledge."`
+	SwarmID identity.SwarmID `query:"swarmId" absent:"name an agent instead" doc:"Target swarm. Provide either swarmId or agentId."`
 }
 
 func (t KnowledgeTarget) target() knowledge.Target {
@@ -68,9 +68,9 @@ func (t KnowledgeTarget) target() knowledge.Target {
 
 type listKnowledgeInput struct {
 	KnowledgeTarget
-	Source string `query:"source" doc:"Only entries of this source, with the metadata that it gave them."`
+	Source string `query:"source" absent:"list the entries of every source" doc:"Only entries of this source, with the metadata that it gave them."`
 	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"100" doc:"Maximum number of entries."`
-	Offset string `query:"offset" doc:"Pagination cursor: nextOffset of the previous page."`
+	Offset string `query:"offset" absent:"begin with the first page" doc:"Pagination cursor: nextOffset of the previous page."`
 }
 
 func (s *Server) listKnowledge(ctx context.Context, who access.Principal, in *listKnowledgeInput) (*cursorReply[client.KnowledgeEntry], error) {

@@ -12,7 +12,7 @@ import (
 type VersionsPage struct {
 	AgentID
 	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"100" doc:"Maximum number of versions."`
-	Offset string `query:"offset" doc:"Pagination cursor from a previous response."`
+	Offset string `query:"offset" absent:"begin with the first page" doc:"Pagination cursor from a previous response."`
 }
 
 // VersionID is the input of a route of one version of a document.

@@ -72,7 +72,7 @@ type Message struct {
 func checkRequest(in client.ChatRequest) (contextText string, err error) {
 	fields := fault.Fields{}
 	switch n := utf8.RuneCountInString(in.Message); {
-	case strings.TrimSpace(in.Message) == "":
+	case fault.IsBlank(in.Message):
 		fields.Add("message", "must not be empty")
 	case n > maxMessage:
 		fields.Add("message", "must have at most %d characters, it has %d", maxMessage, n)
@@ -96,6 +96,9 @@ func checkPeer(fields fault.Fields, peer string) {
 	}
 	if strings.ContainsRune(peer, 0) {
 		fields.Add("peerId", "must not contain a NUL character")
+	}
+	if peer != "" && fault.IsBlank(peer) {
+		fields.Add("peerId", "must not consist of blanks")
 	}
 }
 

@@ -223,7 +223,7 @@ func (in IngestRequest) validate() error {
 
 func checkText(fields fault.Fields, name, text string, limit int) {
 	switch n := utf8.RuneCountInString(text); {
-	case strings.TrimSpace(text) == "":
+	case fault.IsBlank(text):
 		fields.Add(name, "must not be empty")
 	case n > limit:
 		fields.Add(name, "must have at most %d characters; this one has %d", limit, n)

@@ -153,7 +153,7 @@ func roundTrip(m map[string]any) map[string]any {
 		return nil
 	}
 	var back map[string]any
-	if b, err := json.Marshal(m); err != nil || json.Unmarshal(b, &back) != nil {
+	if b, err := json.Marshal(m); err != nil || database.DecodeJSON(string(b), &back) != nil {
 		return m
 	}
 	return back

@@ -2,6 +2,7 @@ package knowledge
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -114,7 +115,7 @@ func TestReplaceSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept := after.Entries[0]
-	if kept.ID != before.Entries[1].ID || kept.Metadata["page"] != 2.0 || !kept.CreatedAt.Equal(before.Entries[1].CreatedAt) {
+	if kept.ID != before.Entries[1].ID || kept.Metadata["page"] != json.Number("2") || !kept.CreatedAt.Equal(before.Entries[1].CreatedAt) {
 		t.Errorf("%+v", kept)
 	}
 	// After a replacement that was rolled back, the entries that it read and would have

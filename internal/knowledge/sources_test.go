@@ -2,6 +2,7 @@ package knowledge
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -87,7 +88,7 @@ func TestATextBelongsToAllItsSources(t *testing.T) {
 	wantTexts(t, env.texts(t, agent("ann")), "The office is open from 9 to 17.", "Dogs are welcome.", "Cats sleep.")
 	env.wantSource(t, agent("ann"), "b.md", "The office is open from 9 to 17.", "Cats sleep.")
 	env.wantSource(t, agent("ann"), "c.md", "Dogs are welcome.")
-	if e := env.bySource(t, agent("ann"), "b.md")[0]; e.ID != first.Outcomes[0].ID || e.Metadata["page"] != 2.0 {
+	if e := env.bySource(t, agent("ann"), "b.md")[0]; e.ID != first.Outcomes[0].ID || e.Metadata["page"] != json.Number("2") {
 		t.Errorf("%+v", e)
 	}
 
@@ -96,7 +97,7 @@ func TestATextBelongsToAllItsSources(t *testing.T) {
 	}
 	env.wantSource(t, agent("ann"), "a.md")
 	env.wantSource(t, agent("ann"), "b.md", "The office is open from 9 to 17.", "Cats sleep.")
-	if e := env.bySource(t, agent("ann"), "b.md")[0]; e.ID != first.Outcomes[0].ID || e.Metadata["page"] != 2.0 {
+	if e := env.bySource(t, agent("ann"), "b.md")[0]; e.ID != first.Outcomes[0].ID || e.Metadata["page"] != json.Number("2") {
 		t.Errorf("%+v", e)
 	}
 	found, err := env.Search(t.Context(), account, SearchRequest{Target: agent("ann"), Query: "when is the office open"})
@@ -153,7 +154,7 @@ func TestReplaceSourceOfSharedTexts(t *testing.T) {
 	env.wantSource(t, agent("ann"), "a", "Dogs are welcome.", "Cats sleep.", "Birds sing.")
 	env.wantSource(t, agent("ann"), "b", "Dogs are welcome.", "Cats sleep.")
 	for i, e := range env.bySource(t, agent("ann"), "b") {
-		if e.Metadata["page"] != float64(i+1) {
+		if e.Metadata["page"] != json.Number(fmt.Sprint(i+1)) {
 			t.Errorf("%+v", e)
 		}
 	}

@@ -30,7 +30,7 @@ func scanEntry(row database.Row) (Entry, error) {
 	if err != nil || metadata == "" {
 		return e, err
 	}
-	if err := json.Unmarshal([]byte(metadata), &e.Metadata); err != nil {
+	if err := database.DecodeJSON(metadata, &e.Metadata); err != nil {
 		return e, &database.ColumnError{Column: "metadata", Err: err}
 	}
 	return e, nil

@@ -70,6 +70,43 @@ func TestBothSpellingsAreOneSecret(t *testing.T) {
 	}
 }
 
+// TestUnprintableCharactersAreLocated: they are invisible, so that the place is what helps.
+func TestUnprintableCharactersAreLocated(t *testing.T) {
+	for value, want := range map[string]string{
+		"sk-ant-x\n": "character 9", "\u200bsk-ant-x": "character 1", "sk-\u00a0x": "character 4", "sk-ant-\u2026x": "character 8", "a b": "character 2",
+		"\ufeffk": "character 1", "k\x7f": "character 2", "k\x1b": "character 2", "ключ-k": "character 1",
+	} {
+		for _, name := range []provider.SecretName{provider.AnthropicKey, provider.OpenAIKey, provider.GoogleKey, provider.TelegramToken, provider.SlackBotToken, provider.SlackAppToken} {
+			if problem := name.CheckValue(value); !strings.Contains(problem, want+" ") || strings.Contains(problem, value) {
+				t.Errorf("%s %q: %q, want %s", name, value, problem, want)
+			}
+		}
+	}
+}
+
+// TestPrefixIsOfTheProviderItself: gateways in its place have keys of their own form.
+func TestPrefixIsOfTheProviderItself(t *testing.T) {
+	for _, c := range []struct {
+		name           provider.SecretName
+		value, baseURL string
+		ok             bool
+	}{
+		{provider.AnthropicKey, "sk-ant-x", "", true},
+		{provider.AnthropicKey, "virtual-key", "", false},
+		{provider.AnthropicKey, "virtual-key", "https://api.anthropic.com/", false},
+		{provider.AnthropicKey, "virtual-key", "HTTPS://API.Anthropic.com:443/v1", false},
+		{provider.AnthropicKey, "virtual-key", "http://api.anthropic.com", true},
+		{provider.AnthropicKey, "virtual-key", "https://llm.example.com/anthropic", true},
+		{provider.OpenAIKey, "virtual-key", "", true},
+		{provider.SlackBotToken, "xapp-1", "", true}, // CheckValue refuses it
+		{"CRM_TOKEN", "x", "", true},
+	} {
+		if problem := c.name.CheckKey(c.value, c.baseURL); (problem == "") != c.ok {
+			t.Errorf("%s at %q: %q", c.name, c.baseURL, problem)
+		}
+	}
+}
+
 func TestValuesOfSecretsAreChecked(t *testing.T) {
 	for _, c := range []struct {
 		name  provider.SecretName
@@ -77,7 +114,7 @@ func TestValuesOfSecretsAreChecked(t *testing.T) {
 		ok    bool
 	}{
 		{provider.AnthropicKey, "sk-ant-x", true},
-		{provider.AnthropicKey, "sk-x", false},
+		{provider.AnthropicKey, "sk-x", true}, // CheckKey refuses it
 		{provider.AnthropicKey, "sk-ant-x\n", false},
 		{provider.OpenAIKey, "käy", false},
 		{provider.OpenAIKey, strings.Repeat("k", 4096), true},

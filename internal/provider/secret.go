@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"agento.host/agento/internal/fault"
 )
 
 // SecretName is the one name that the vault keeps a secret of an agent or a swarm
@@ -86,7 +88,7 @@ func ParseSharedSecret(written string) (name SecretName, problem string) {
 }
 
 // CheckValue says what is wrong with the value of a secret, empty if nothing. The
-// answer never repeats the value.
+// answer never repeats the value. CheckKey has one more rule for the keys of providers.
 func (n SecretName) CheckValue(value string) (problem string) {
 	if value == "" {
 		return "is empty: give a value, or name it in deleteSecrets to remove it"
@@ -94,16 +96,56 @@ func (n SecretName) CheckValue(value string) (problem string) {
 	if n.IsVariable() {
 		return checkVariable(value)
 	}
-	known, _ := lookup(string(n))
-	switch {
-	case len(value) > maxKey:
+	if len(value) > maxKey {
 		return fmt.Sprintf("is longer than %d KiB", maxKey>>10)
-	case strings.ContainsAny(value, " \t\r\n"):
-		return "must not contain white space: check how it was copied"
-	case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "must have printable ASCII characters only: it is sent in an HTTP header"
-	case !strings.HasPrefix(value, known.prefix):
+	}
+	if problem := HeaderProblem(value); problem != "" {
+		return problem
+	}
+	if _, isKey := n.OfKey(); isKey {
+		return ""
+	}
+	return n.checkPrefix(value)
+}
+
+// CheckKey says whether the value of a provider's key, which CheckValue has found nothing
+// wrong with, is a key of the provider itself. A key for another endpoint, whose base URL
+// is baseURL, may have any form. The answer is empty for other secrets.
+func (n SecretName) CheckKey(value, baseURL string) (problem string) {
+	p, isKey := n.OfKey()
+	if !isKey || !p.isOwn(baseURL) {
+		return ""
+	}
+	return n.checkPrefix(value)
+}
+
+// isOwn reports whether calls to a base URL go to the provider itself.
+func (p Provider) isOwn(baseURL string) bool {
+	own, _ := p.Origin("")
+	called, err := p.Origin(baseURL)
+	return err == nil && called == own
+}
+
+func (n SecretName) checkPrefix(value string) (problem string) {
+	if known, _ := lookup(string(n)); !strings.HasPrefix(value, known.prefix) {
 		return "must start with " + known.prefix
+	}
+	return ""
+}
+
+// HeaderProblem says why a secret cannot be sent in an HTTP header, empty if it can. It
+// names the place of the first wrong character, which is often invisible, and not the
+// character.
+func HeaderProblem(value string) (problem string) {
+	position := 0
+	for _, r := range value {
+		position++
+		switch {
+		case r == ' ' || r == '\t' || r == '\r' || r == '\n':
+			return fmt.Sprintf("must not contain white space, and its character %d is one: check how it was copied", position)
+		case r < ' ' || r > '~':
+			return fmt.Sprintf("must have printable ASCII characters only, and its character %d is another: check how it was copied", position)
+		}
 	}
 	return ""
 }
@@ -114,6 +156,8 @@ func checkVariable(value string) string {
 		return fmt.Sprintf("is longer than %d KiB", maxVariable>>10)
 	case strings.ContainsRune(value, 0):
 		return "must not contain a NUL character"
+	case fault.IsBlank(value):
+		return "must not consist of blanks: leave it out, or name it in deleteSecrets to remove it"
 	}
 	return ""
 }

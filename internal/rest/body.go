@@ -2,13 +2,9 @@ package rest
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"time"
-	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -23,97 +19,11 @@ const bodyStallTime = 30 * time.Second
 // net/http reads no more either.
 const maxUnusedBody = 256 << 10
 
-// maxValues is the largest number of values in a body. It is more than any request
-// needs: 100 chunks of knowledge with 2,000 values each.
-const maxValues = 200_000
-
 // discardBody reads a body that the route does not take.
 func discardBody(r *http.Request) {
 	if r.Body != nil {
 		_, _ = io.CopyN(io.Discard, r.Body, maxUnusedBody) // a broken body is not the route's concern
 	}
-}
-
-// readJSON decodes a body. encoding/json alone would accept invalid UTF-8, putting
-// replacement characters, would take the last of two equal keys where what has checked the
-// request before may have taken the first, and would make gigabytes of a few megabytes
-// of [{},{},….
-func readJSON(data []byte, v any) error {
-	if !utf8.Valid(data) {
-		return errors.New("it is not valid UTF-8")
-	}
-	if countValues(data) > maxValues {
-		return fmt.Errorf("it has more than %d values", maxValues)
-	}
-	if key, ok := duplicateKey(data); ok {
-		return fmt.Errorf("an object in it has the key %.80q twice", key)
-	}
-	return json.Unmarshal(data, v)
-}
-
-// duplicateKey returns a key that an object of a JSON text has twice. It does not check
-// the text.
-func duplicateKey(data []byte) (key string, found bool) {
-	var open []map[string]bool // the keys of the objects that are open; nil: an array
-	isKey := false
-	for i := 0; i < len(data); i++ {
-		switch data[i] {
-		case '{':
-			open, isKey = append(open, map[string]bool{}), true
-		case '[':
-			open, isKey = append(open, nil), false
-		case '}', ']':
-			open, isKey = open[:max(0, len(open)-1)], false
-		case ',':
-			isKey = len(open) > 0 && open[len(open)-1] != nil
-		case '"':
-			quoted := data[i : i+stringLength(data[i:])]
-			i += len(quoted) - 1
-			if !isKey {
-				continue
-			}
-			isKey = false
-			if json.Unmarshal(quoted, &key) != nil {
-				return "", false
-			}
-			keys := open[len(open)-1]
-			if keys[key] {
-				return key, true
-			}
-			keys[key] = true
-		}
-	}
-	return "", false
-}
-
-// stringLength returns the length of the JSON string at the beginning of data, with its
-// quotes.
-func stringLength(data []byte) int {
-	for i := 1; i < len(data); i++ {
-		switch data[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return len(data)
-}
-
-// countValues counts the values of a JSON text without decoding it.
-func countValues(data []byte) int {
-	n, inString := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case !inString && (c == ',' || c == '[' || c == '{'):
-			n++
-		}
-	}
-	return n
 }
 
 // Checked is a body that the route's Check checks after the schema, so that one
@@ -152,7 +62,7 @@ func (c *Checked[T]) Resolve(ctx huma.Context) []error {
 func (c *Checked[T]) Schema(schemas huma.Registry) *huma.Schema { return schemaOf[T](schemas) }
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (c *Checked[T]) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &c.Value) }
+func (c *Checked[T]) UnmarshalJSON(b []byte) error { return decodeJSON(b, &c.Value) }
 
 // fieldErrors returns the fields of an Invalid fault, as huma collects them.
 func fieldErrors(err error) []error {

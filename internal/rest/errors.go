@@ -141,12 +141,15 @@ func (a *API) errorResponse(ctx context.Context, err error) error {
 	return &humaError{ErrorEnvelope: errorBody(f, RequestID(ctx)), status: statusOf(f.Code), retryAfter: retryAfter(f)}
 }
 
-var errorsReplaced sync.Once
+var humaConfigured sync.Once
 
-// replaceErrors makes huma write the contract's error body. huma keeps its error
-// constructors in variables of its package, so this is done once for the process.
-func replaceErrors() {
-	errorsReplaced.Do(func() {
+// configureHuma makes huma write the contract's error body, and take neither a name in
+// another case nor null for a list. huma keeps this in variables of its package, so it is
+// done once for the process.
+func configureHuma() {
+	humaConfigured.Do(func() {
+		huma.ValidateStrictCasing = true
+		huma.DefaultArrayNullable = false
 		huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 			return translate(status, message, "", errs)
 		}

@@ -60,6 +60,7 @@ func (a *API) serveDescription() {
 // registerTypes describes the wire types that have their own JSON form.
 func registerTypes(schemas huma.Registry) {
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.Optional[string]](), reflect.TypeFor[*string]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[client.ChatContext](), reflect.TypeFor[textOrObject]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.Time](), reflect.TypeFor[timestamp]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[humaError](), reflect.TypeFor[client.ErrorEnvelope]())
 }
@@ -90,6 +91,13 @@ func describeNulls(schemas huma.Registry) {
 			}
 		}
 	}
+}
+
+type textOrObject struct{}
+
+// Schema implements huma.SchemaProvider.
+func (textOrObject) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeObject, AdditionalProperties: true}}}
 }
 
 type timestamp string
@@ -157,7 +165,7 @@ func errorResponses(schemas huma.Registry) map[string]*huma.Response {
 
 // describeResponses replaces huma's guess of a route's responses by what they are.
 func (a *API) describeResponses(r Route) {
-	op := a.operationOf(r)
+	op := a.operationOf(r.Method, r.Path)
 	status := strconv.Itoa(r.successStatus())
 	success := op.Responses[status]
 	success.Headers = headerRefs()
@@ -197,9 +205,9 @@ func (r Route) successStatus() int {
 	return r.Status
 }
 
-func (a *API) operationOf(r Route) *huma.Operation {
-	p := a.huma.OpenAPI().Paths[r.Path]
-	switch r.Method {
+func (a *API) operationOf(method, path string) *huma.Operation {
+	p := a.huma.OpenAPI().Paths[path]
+	switch method {
 	case http.MethodPost:
 		return p.Post
 	case http.MethodPut:

@@ -21,6 +21,10 @@ const maxDetails = 100
 // notJSON is the problem of a body that cannot be decoded.
 const notJSON = "is not JSON that this request takes"
 
+// maxBodyProblem is how much is shown of what encoding/json says, in characters: it may
+// repeat a number of any length.
+const maxBodyProblem = 200
+
 // translate turns huma's error about a request into the contract's, which names
 // every invalid field.
 func translate(status int, message, request string, errs []error) *humaError {
@@ -72,6 +76,9 @@ func translateField(err error) (field, problem string) {
 	for _, place := range []string{"body.", "query.", "path.", "header."} {
 		field = strings.TrimPrefix(field, place)
 	}
+	if refused, ok := d.Value.(refusedValue); ok {
+		return field, refused.problem
+	}
 	if name, ok := strings.CutPrefix(d.Message, "expected required property "); ok {
 		name = strings.TrimSuffix(name, " to be present")
 		if field == "body" || field == "" {
@@ -80,7 +87,7 @@ func translateField(err error) (field, problem string) {
 		return field + "." + name, "is required"
 	}
 	if field == "body" {
-		return field, notJSON + ": " + d.Message
+		return field, fmt.Sprintf("%s: %.*s", notJSON, maxBodyProblem, d.Message)
 	}
 	return field, translateProblem(d.Message)
 }

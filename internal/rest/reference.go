@@ -73,7 +73,7 @@ func (a *API) resources(routes []Route) []*resource {
 }
 
 func (a *API) referenceRow(r Route) referenceRow {
-	op := a.operationOf(r)
+	op := a.operationOf(r.Method, r.Path)
 	row := referenceRow{Method: r.Method, Path: r.Path, Summary: r.Summary, Scope: cmp.Or(r.Scope, "any key"), Stream: r.example}
 	var params []field
 	for _, p := range op.Parameters {

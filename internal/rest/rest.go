@@ -92,12 +92,15 @@ type API struct {
 
 	mux  *http.ServeMux
 	huma huma.API
+
+	operations []*operation
+	rules      map[*huma.Schema]fieldRule // of the fields of bodies
 }
 
 // New returns an API that serves routes and their description.
 func New(s Settings, routes []Route) *API {
-	replaceErrors()
-	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, holdMemory: s.HoldMemory, holdStream: s.HoldStream, completed: s.Completed, mux: http.NewServeMux()}
+	configureHuma()
+	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, holdMemory: s.HoldMemory, holdStream: s.HoldStream, completed: s.Completed, mux: http.NewServeMux(), rules: map[*huma.Schema]fieldRule{}}
 	if a.heartbeat == 0 {
 		a.heartbeat = defaultHeartbeat
 	}
@@ -130,6 +133,10 @@ func New(s Settings, routes []Route) *API {
 		a.describeResponses(r)
 	}
 	describeNulls(a.huma.OpenAPI().Components.Schemas)
+	readFieldRules(a.huma.OpenAPI().Components.Schemas, a.rules)
+	for _, o := range a.operations {
+		o.describeEmpty(a.operationOf(o.method, o.path))
+	}
 	a.serveDescription()
 	a.serveReference(s.Version, routes)
 	return a

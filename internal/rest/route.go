@@ -91,13 +91,19 @@ func register[I, O any](a *API, op huma.Operation, handle func(context.Context, 
 	if checked := body.Type != nil && reflect.PointerTo(body.Type).Implements(reflect.TypeFor[checkable]()); checked != (op.Metadata[checkKey] != nil) {
 		panic(fmt.Sprintf("%s %s: a route has a check if and only if its body is Checked", op.Method, op.Path))
 	}
-	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+	o := &operation{API: a.huma, method: op.Method, path: op.Path, rules: a.rules}
+	a.operations = append(a.operations, o)
+	op.Middlewares = append(op.Middlewares, a.checkRequest(parameterRules(reflect.TypeFor[I]())))
+	huma.Register(o, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
 		if err != nil {
 			return nil, a.errorResponse(ctx, err)
 		}
 		return out, nil
 	})
+	if b := a.operationOf(op.Method, op.Path).RequestBody; b != nil {
+		o.body = b.Content["application/json"].Schema
+	}
 }
 
 // IsStream reports whether the route answers with server-sent events.

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -104,7 +105,8 @@ func (s *Service) parseSecrets(c SecretChange) (map[provider.SecretName]vault.Se
 			fields.Add("secrets."+written, "is set twice, in both spellings: set it once")
 			continue
 		}
-		if problem := name.CheckValue(c.Set[written].Reveal()); problem != "" {
+		value := c.Set[written].Reveal()
+		if problem := cmp.Or(name.CheckValue(value), name.CheckKey(value, c.BaseURL)); problem != "" {
 			fields.Add("secrets."+written, "%s", problem)
 		}
 		values[name] = c.Set[written]

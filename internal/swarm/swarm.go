@@ -85,6 +85,9 @@ func (sw *Swarm) validate() error {
 	if sw.Name == "" {
 		fields.Add("name", "must have 1 to %d characters", MaxName)
 	}
+	if fault.IsBlank(sw.Name) {
+		fields.Add("name", "must not consist of blanks")
+	}
 	checkText(fields, "name", sw.Name, MaxName, false)
 	checkText(fields, "description", sw.Description, MaxDescription, true)
 	checkText(fields, "icon", sw.Icon, MaxIcon, false)

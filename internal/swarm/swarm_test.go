@@ -326,12 +326,15 @@ func TestSetSecretsStoresAndDeletes(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if err := setAt("https://llm.test", map[string]string{"anthropicApiKey": "virtual-key"}); err != nil {
+		t.Errorf("a key for another endpoint: %v", err)
+	}
 	err := set(map[string]string{"value-in-the-wrong-place": "openaiApiKey"})
 	if f := wantFault(t, err, fault.Invalid); strings.Contains(fmt.Sprint(f.Error(), f.Details), "wrong-place") {
 		t.Error("a fault repeats what may be a secret")
 	}
 	events := must[[]event.Event](t)(s.events.List(t.Context(), account, event.Filter{Kind: "swarm.secrets_updated", Limit: 10}))
-	if len(events) != 2 || strings.Contains(fmt.Sprint(events), "value-") {
+	if len(events) != 3 || strings.Contains(fmt.Sprint(events), "value-") {
 		t.Errorf("%+v", events)
 	}
 }

@@ -172,8 +172,9 @@ func checkInstallationValue(value string) error {
 		return fault.New(fault.Invalid, "The secret is empty. To remove it, delete it.")
 	case len(value) > MaxInstallationSecret:
 		return fault.New(fault.Invalid, "The secret is longer than %d bytes.", MaxInstallationSecret)
-	case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return fault.New(fault.Invalid, "The secret must have printable ASCII characters only, without spaces and in one line: it is sent in an HTTP header.")
+	}
+	if problem := provider.HeaderProblem(value); problem != "" {
+		return fault.New(fault.Invalid, "The secret %s.", problem)
 	}
 	return nil
 }

@@ -90,8 +90,8 @@ func TestInstallationRefusesInvalidSecrets(t *testing.T) {
 		"unknown name": {"sk-hidden", "x", "EMBEDDER_API_KEY"},
 		"empty":        {vault.EmbedderAPIKey, "", "empty"},
 		"too long":     {vault.EmbedderAPIKey, strings.Repeat("x", vault.MaxInstallationSecret+1), "longer than"},
-		"two lines":    {vault.EmbedderAPIKey, "sk-hidden\nx", "one line"},
-		"not ASCII":    {vault.EmbedderAPIKey, "sk-hidden-é", "ASCII"},
+		"two lines":    {vault.EmbedderAPIKey, "sk-hidden\nx", "character 10"},
+		"not ASCII":    {vault.EmbedderAPIKey, "sk-hidden-é", "character 11"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := in.Set(t.Context(), operator, c.name, vault.NewSecret(c.value))

@@ -101,9 +101,9 @@ func (d Document) problem(content string) string {
 		return "must be valid UTF-8"
 	case strings.ContainsRune(content, 0):
 		return "must not contain NUL characters"
-	case d.isRule() && strings.TrimSpace(content) == "":
+	case d.isRule() && fault.IsBlank(content):
 		return "must not be empty; delete the rule to remove it"
-	case d != Workflow && strings.TrimSpace(content) == "":
+	case d != Workflow && fault.IsBlank(content):
 		return "must not be empty"
 	}
 	return d.lengthProblem(content)

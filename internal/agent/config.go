@@ -24,6 +24,7 @@ const (
 	keySharedMode = "sharedMode"  // every caller is an untrusted peer
 	keySelfEdit   = "selfEdit"    // a workspace.SelfEdit
 	keyEgress     = "egress"      // where it may connect to: see egress.ParsePolicy
+	keyLimits     = "limits"      // of a turn, below those of the installation: see Config.Limits
 )
 
 func knownKeys() []string {

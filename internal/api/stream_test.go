@@ -84,7 +84,7 @@ func (e *eventStream) expect(line string) *eventStream {
 
 func textEvent(text string) string { return fmt.Sprintf(`data: {"type":"text","content":%q}`, text) }
 
-const doneEvent = `data: {"type":"done"}`
+const doneEvent = `data: {"type":"done","stopReason":"end"}`
 
 // pausedAnswer returns a script that sends a piece, waits for resume and sends another.
 func pausedAnswer(first, second string) (script func(context.Context, *turn, sendFunc), resume func()) {
@@ -278,7 +278,7 @@ func TestCancellingATurnEndsItsStream(t *testing.T) {
 	if took := time.Since(began); cancelled.field("data.state") != "cancelled" || took > time.Second {
 		t.Errorf("after %v: %s", took, cancelled.body)
 	}
-	e.expect(`data: {"type":"error","code":"conflict","message":"The turn was cancelled."}`).expect("EOF")
+	e.expect(`data: {"type":"error","code":"conflict","message":"The turn was cancelled.","stopReason":"cancelled"}`).expect("EOF")
 }
 
 func TestDrainEndsStreams(t *testing.T) {

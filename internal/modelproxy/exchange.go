@@ -16,6 +16,7 @@ import (
 
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/provider"
 )
@@ -28,8 +29,11 @@ type exchange struct {
 	upstream Upstream
 	key      string
 	target   *url.URL
-	request  *requestBody  // nil if the call has no body
-	response *responseBody // nil if there is no answer to count
+	request  *requestBody    // nil if the call has no body
+	response *responseBody   // nil if there is no answer to count
+	call     *modelturn.Call // nil if the call belongs to no turn
+	answer   *modelAnswer    // nil if nothing is read of it
+	reason   string          // what the body of the provider's error says
 	result   Exchange
 }
 
@@ -149,6 +153,10 @@ func (x *exchange) checkSession(w http.ResponseWriter, r *http.Request) bool {
 	_, session := request.modelAndSession()
 	refusal := x.proxy.check(cleanText(session, 512))
 	if refusal == nil {
+		if !x.beginCall(w, r, cleanText(session, 512), head) {
+			release()
+			return false
+		}
 		return true
 	}
 	release()
@@ -235,6 +243,7 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 	var head []byte
 	if res.StatusCode >= 400 {
 		head = peek(res)
+		x.reason = errorReason(res.Header.Get("Content-Type"), head)
 	}
 	switch {
 	case res.StatusCode == http.StatusUnauthorized:
@@ -246,9 +255,11 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 	case res.StatusCode >= 300 && res.StatusCode < 400:
 		// A gateway that follows it would send its token to another host.
 		x.replace(res, "The model endpoint at "+x.target.Hostname()+" redirects, which is not followed. Set config.baseUrl to the final address with PATCH /v1/agents/"+string(x.upstream.AgentID)+".")
+	case res.StatusCode < 300 && x.metered && isPage(res):
+		x.replace(res, "The model endpoint at "+x.target.Hostname()+" answered with a web page, not as a model does. Set config.baseUrl to the address of the API with PATCH /v1/agents/"+string(x.upstream.AgentID)+".")
 	case res.StatusCode < 300 && x.metered:
 		x.response = newResponseBody(res)
-		res.Body = x.response
+		res.Body = x.readAnswer(res, x.response)
 	}
 	return nil
 }
@@ -353,6 +364,9 @@ func (x *exchange) finish() {
 	if x.response != nil {
 		e.Counts = x.response.tally.counts()
 		x.count()
+	}
+	if x.call != nil {
+		x.endCall()
 	}
 	x.proxy.observe(*e)
 }

@@ -13,6 +13,7 @@ import (
 
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
@@ -52,6 +53,8 @@ type Settings struct {
 	// Check returns a fault for a session key whose call must not be made. Nil allows all.
 	// The request is read before the provider is called, because the key is at its end.
 	Check func(sessionKey string) error
+	// Turn finds the turn of each call, if Check is set. Nil means that no call belongs to a turn.
+	Turn TurnFunc
 	// Observe is called at the end of every call. It must not block.
 	Observe func(Exchange)
 	// Memory is what the requests of agents may take that are read before the provider is
@@ -59,6 +62,11 @@ type Settings struct {
 	Memory *budget.Budget
 	Log    *slog.Logger
 }
+
+// TurnFunc returns the turn of an agent that a call belongs to by the session key of the
+// gateway, or nil. continues reports whether the request goes on with a run, with the results
+// of tools.
+type TurnFunc func(ctx context.Context, account identity.AccountID, agent identity.AgentID, sessionKey string, continues func() bool) *modelturn.Turn
 
 // Exchange is a call that has ended.
 type Exchange struct {
@@ -82,6 +90,7 @@ type Proxy struct {
 	meter     *Meter
 	attribute func(sessionKey string) (peer string, session identity.SessionID)
 	check     func(sessionKey string) error
+	turn      TurnFunc
 	observe   func(Exchange)
 	memory    *budget.Budget
 	log       *slog.Logger
@@ -93,7 +102,7 @@ type Proxy struct {
 // New returns a proxy. The caller closes it after its server.
 func New(s Settings) *Proxy {
 	p := &Proxy{
-		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, check: s.Check, observe: s.Observe, memory: s.Memory, log: s.Log,
+		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, check: s.Check, turn: s.Turn, observe: s.Observe, memory: s.Memory, log: s.Log,
 		transport: s.Guard.Transport(), mux: http.NewServeMux(),
 	}
 	if p.attribute == nil {

@@ -51,6 +51,12 @@ func (e *TurnError) Error() string {
 // Unwrap returns the connection's error, if that is the cause.
 func (e *TurnError) Unwrap() error { return e.cause }
 
+// IsOfModel reports whether the error can come from a model call: the gateway lives, and has
+// got the message.
+func (e *TurnError) IsOfModel() bool {
+	return e.Kind == RefusedKey || e.Kind == ModelFailed || e.Kind == ModelTimeout || e.Kind == GatewayFailed
+}
+
 // Fault returns the error as API callers see it.
 func (e *TurnError) Fault() *fault.Fault {
 	code := fault.Upstream

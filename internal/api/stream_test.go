@@ -216,7 +216,7 @@ func TestChatEventsAreNumbered(t *testing.T) {
 	id := who.newAgent("A")
 	got := who.do("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Hello"}`).expect(200)
 	want := "id: 1\ndata: {\"type\":\"text\",\"content\":\"You said: \"}\n\n" +
-		"id: 2\ndata: {\"type\":\"text\",\"content\":\"Hello\"}\n\nid: 3\ndata: {\"type\":\"done\"}\n\n"
+		"id: 2\ndata: {\"type\":\"text\",\"content\":\"Hello\"}\n\nid: 3\ndata: {\"type\":\"done\",\"stopReason\":\"end\"}\n\n"
 	if got.body != want {
 		t.Errorf("the stream is %q, want %q", got.body, want)
 	}

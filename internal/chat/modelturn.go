@@ -103,17 +103,22 @@ func answerEnd(o modelturn.Outcome, truncated bool, err error) (stopReason strin
 	return stopCompleted, true
 }
 
-// modelFault returns the fault of a turn whose latest model call failed. The gateway may only
-// say that something failed.
-func modelFault(o modelturn.Outcome, err error) error {
+// turnFault returns the fault that callers see for a turn that failed with err. If its latest
+// model call failed, that is the reason: the gateway may only say that something failed.
+func turnFault(o modelturn.Outcome, err error) *fault.Fault {
 	var failed *openclaw.TurnError
-	if o.Failure == "" || errors.As(err, &failed) && !failed.IsOfModel() {
-		return err
-	}
-	if o.Timeout {
+	isTurn := errors.As(err, &failed)
+	switch {
+	case o.Failure == "" || err != nil && (!isTurn || !failed.IsOfModel()):
+	case o.Timeout:
 		return fault.New(fault.UpstreamTimeout, "%s", o.Failure).Because(err)
+	default:
+		return fault.New(fault.Upstream, "%s", o.Failure).Because(err)
 	}
-	return fault.New(fault.Upstream, "%s", o.Failure).Because(err)
+	if isTurn {
+		return failed.Fault()
+	}
+	return fault.From(err)
 }
 
 // channelTurns are the turns of channels, which have no record: a turn begins with a model

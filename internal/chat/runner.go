@@ -61,7 +61,7 @@ func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.C
 	case reason != nil || s.runs.isStopped():
 		t = t.interrupted(pieces, now())
 	default:
-		f := turnFault(modelFault(outcome, err))
+		f := turnFault(outcome, err)
 		if f.Code == fault.Internal {
 			s.log.ErrorContext(ctx, "a turn failed", "agent", t.AgentID, "turn", t.ID, "error", err)
 		}
@@ -95,15 +95,6 @@ func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(co
 		return nil
 	})
 	return result, model.Close(err == nil), err
-}
-
-// turnFault returns the fault that callers see for the error of a turn.
-func turnFault(err error) *fault.Fault {
-	var failed *openclaw.TurnError
-	if errors.As(err, &failed) {
-		return failed.Fault()
-	}
-	return fault.From(err)
 }
 
 // refused reports whether a turn ended like a request that was never accepted: the agent

@@ -72,17 +72,13 @@ type Outcome struct {
 	Timeout   bool   // the provider did not answer in time
 	Limit     bool   // the turn has reached a limit
 	Truncated bool   // the text has reached MaxText
-	Text      bool   // there is text
 	Usage     Usage
 }
 
 // Whole reports whether the caller has the whole answer: nothing that the gateway does
 // afterwards can change it.
 func (o Outcome) Whole() bool {
-	if o.Limit || o.Truncated {
-		return true
-	}
-	return o.Stop.Whole() && (o.Text || o.Stop != End)
+	return o.Limit || o.Truncated || o.Stop.Whole()
 }
 
 // New returns a turn that begins now.
@@ -103,7 +99,7 @@ func (t *Turn) Begin() (call *Call, final string) {
 	}
 	c := &Call{turn: t}
 	if p := t.current; p != nil {
-		c.retried = p.unfinishedText()
+		c.retried, c.broken = p.repeatedText()
 	}
 	t.current = c
 	t.spent.modelCalls++
@@ -145,7 +141,7 @@ func (t *Turn) Outcome() Outcome {
 }
 
 func (t *Turn) outcomeLocked() Outcome {
-	o := Outcome{Calls: t.spent.modelCalls, Limit: t.limit != "", Truncated: t.truncated, Text: t.length > 0, Usage: t.usage}
+	o := Outcome{Calls: t.spent.modelCalls, Limit: t.limit != "", Truncated: t.truncated, Usage: t.usage}
 	if c := t.current; c != nil && c.ended {
 		o.Stop, o.Failure, o.Timeout = c.result.Stop, c.result.Failure, c.result.Timeout
 	}
@@ -218,7 +214,8 @@ type Call struct {
 	// guarded by turn.mu
 	split   splitter
 	text    strings.Builder // what was sent of this call; of a retry, with what was sent before
-	retried string          // the text of the call that broke off and is made again
+	retried string          // the text of the call that is made again, without results of tools between
+	broken  bool            // that call broke off
 	waiting strings.Builder // text that is the same as retried so far
 	begun   bool            // some text was sent
 	content int             // all text and arguments, in bytes
@@ -226,15 +223,17 @@ type Call struct {
 	result  Result
 }
 
-// unfinishedText returns what was sent of a call that broke off.
-func (c *Call) unfinishedText() string {
-	if c.ended && c.result.Stop != Broken {
-		return ""
+// repeatedText returns the text of a call that the next one repeats, and whether it broke off:
+// gateways also make a call again whose answer they do not like.
+func (c *Call) repeatedText() (text string, broken bool) {
+	stop := c.result.Stop
+	switch {
+	case stop == Tools:
+		return "", false
+	case c.begun:
+		return c.text.String(), stop == Broken
 	}
-	if c.begun {
-		return c.text.String()
-	}
-	return c.retried
+	return c.retried, c.broken
 }
 
 // Text adds a piece of the call's content.
@@ -252,8 +251,8 @@ func (c *Call) Text(piece string) {
 // next one of a turn only after it has left the one before.
 func (c *Call) isCurrentLocked() bool { return c.turn.current == c && !c.ended }
 
-// sendLocked sends text of the call. The text of a call that is made again is sent only from
-// where it differs from what the reader has got already.
+// sendLocked sends text of the call. Of a call that is made again because it broke off, only
+// what goes on from there is sent; of one that was whole, nothing if it says the same again.
 func (c *Call) sendLocked(text string) {
 	switch {
 	case text == "":
@@ -266,11 +265,11 @@ func (c *Call) sendLocked(text string) {
 	default:
 		c.waiting.WriteString(text)
 		waiting := c.waiting.String()
-		if rest, same := strings.CutPrefix(waiting, c.retried); same {
+		if rest, same := strings.CutPrefix(waiting, c.retried); same && c.broken {
 			c.begun = true
 			c.text.WriteString(c.retried)
 			c.passLocked(rest)
-		} else if !strings.HasPrefix(c.retried, waiting) {
+		} else if !strings.HasPrefix(c.retried, waiting) { // also if it is longer than a whole answer
 			c.repeatLocked(waiting)
 		}
 	}
@@ -291,7 +290,7 @@ func (c *Call) repeatLocked(text string) {
 // releaseLocked sends what was held until more of the content has come.
 func (c *Call) releaseLocked() {
 	c.sendLocked(c.split.end())
-	if waiting := c.waiting.String(); !c.begun && waiting != "" {
+	if waiting := c.waiting.String(); !c.begun && waiting != "" && waiting != c.retried {
 		c.repeatLocked(waiting) // it ends before what was sent of the call before
 	}
 }

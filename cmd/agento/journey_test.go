@@ -53,6 +53,8 @@ func TestAgentsOnRealGateways(t *testing.T) {
 	t.Run("peers share nothing", func(t *testing.T) { peers(t, in, acme, ada.ID) })
 	t.Run("a disconnect aborts the model call", func(t *testing.T) { disconnect(t, in, acme, ada.ID) })
 	t.Run("a refused key is reported and a new key is used at once", func(t *testing.T) { refusedKey(t, in, acme, ada.ID) })
+	t.Run("the model's words reach the caller", func(t *testing.T) { trueText(t, in, acme, ada.ID) })
+	t.Run("a turn ends at its limits", func(t *testing.T) { turnLimits(t, in, acme, ada.ID) })
 	t.Run("the sandbox isolates the agent", func(t *testing.T) { sandbox(t, in, acme, ada.ID, bob.ID) })
 	t.Run("documents change while it runs", func(t *testing.T) { documents(t, in, acme, ada.ID) })
 	t.Run("the agent searches its knowledge", func(t *testing.T) { knowledgeTool(t, acme, rival, ada.ID, bob.ID) })

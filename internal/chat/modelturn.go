@@ -17,6 +17,10 @@ import (
 // answer with which it should. A caller gets the end within five seconds.
 const limitGrace = 3 * time.Second
 
+// settleTime is how long the end of a turn waits for the end of its last model call, which is
+// due at the same time.
+const settleTime = time.Second
+
 // errAnswerEnded ends the gateway's run of a turn whose answer is complete without it.
 var errAnswerEnded = errors.New("the answer has ended")
 

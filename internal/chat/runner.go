@@ -94,6 +94,9 @@ func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(co
 		}
 		return nil
 	})
+	settled, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	model.Settle(settled)
 	return result, model.Close(err == nil), err
 }
 

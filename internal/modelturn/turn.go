@@ -1,6 +1,7 @@
 package modelturn
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"time"
@@ -97,7 +98,7 @@ func (t *Turn) Begin() (call *Call, final string) {
 	if t.limit != "" {
 		return nil, sentence(t.limit)
 	}
-	c := &Call{turn: t}
+	c := &Call{turn: t, done: make(chan struct{})}
 	if p := t.current; p != nil {
 		c.retried, c.broken = p.repeatedText()
 	}
@@ -131,6 +132,21 @@ func (t *Turn) Silent() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.current == nil || t.opaque
+}
+
+// Settle waits until the latest call has ended, or ctx: a gateway can end its run a moment before
+// the answer from which it knows that has been read to its end.
+func (t *Turn) Settle(ctx context.Context) {
+	t.mu.Lock()
+	c := t.current
+	t.mu.Unlock()
+	if c == nil {
+		return
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+	}
 }
 
 // Outcome returns what the calls so far have come to.
@@ -221,6 +237,8 @@ type Call struct {
 	content int             // all text and arguments, in bytes
 	ended   bool
 	result  Result
+
+	done chan struct{} // closed by End
 }
 
 // repeatedText returns the text of a call that the next one repeats, and whether it broke off:
@@ -331,6 +349,7 @@ func (c *Call) End(r Result) {
 		c.releaseLocked()
 	}
 	c.ended, c.result = true, r
+	close(c.done)
 	if share := c.split.reasoning; share > 0 {
 		// The provider counts an element of reasoning as text.
 		r.Reasoning += (r.Output - r.Reasoning) * int64(share) / int64(max(c.content, 1))

@@ -1,6 +1,7 @@
 package modelturn_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -248,4 +249,24 @@ func TestUnreadableAnswers(t *testing.T) {
 	if c.Opaque(); !turn.Silent() {
 		t.Error("not silent")
 	}
+}
+
+// TestSettle: the end of the last call is not missed.
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := modelturn.New(modelturn.Settings{})
+		turn.Settle(t.Context()) // there is no call
+		c, _ := turn.Begin()
+		go func() {
+			time.Sleep(time.Millisecond)
+			c.End(modelturn.Result{Stop: modelturn.Length})
+		}()
+		if turn.Settle(t.Context()); turn.Outcome().Stop != modelturn.Length {
+			t.Errorf("%+v", turn.Outcome())
+		}
+		_, _ = turn.Begin()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		turn.Settle(ctx)
+	})
 }

@@ -243,7 +243,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		return nil, err
 	}
 	proxy := modelproxy.New(modelproxy.Settings{
-		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall, Turn: conversations.ModelTurn,
+		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall, Turn: conversations.ModelTurn, FromGateway: gateway.FromGateway,
 		Observe: status.Observe, Memory: budgets.AgentMemory, Log: r.log,
 	})
 	r.closers = append(r.closers, func() error { proxy.Close(); return nil })

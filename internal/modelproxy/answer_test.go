@@ -242,3 +242,30 @@ func TestWebPageIsNoAnswer(t *testing.T) {
 		}
 	}
 }
+
+// TestCallsOfProgramsBelongToNoTurn: a program of the agent can send whatever the gateway could,
+// but its text is not the agent's answer.
+func TestCallsOfProgramsBelongToNoTurn(t *testing.T) {
+	model := startModel(t)
+	var said strings.Builder
+	turn := modelturn.New(modelturn.Settings{Emit: func(p string) { said.WriteString(p) }})
+	ofGateway := false
+	ended := make(chan Exchange, 10)
+	proxy := New(Settings{
+		Resolver: testResolver{base: model.URL()}, Guard: netguard.Guard{AllowPrivate: true}, Check: func(string) error { return nil },
+		Turn:        func(context.Context, identity.AccountID, identity.AgentID, string, func() bool) *modelturn.Turn { return turn },
+		FromGateway: func(context.Context) bool { return ofGateway }, Observe: func(e Exchange) { ended <- e },
+	})
+	url := newListener(t, proxy)
+	for _, ofGateway = range []bool{false, true} {
+		for _, c := range calls {
+			if got := readAll(t, c.send(t.Context(), t, url)); !strings.Contains(got, "b ") {
+				t.Errorf("%s: the answer is %q", c.name, got)
+			}
+			<-ended
+		}
+		if said := said.String(); (said != "") != ofGateway || turn.Silent() == ofGateway {
+			t.Errorf("from the gateway %t: the text is %q", ofGateway, said)
+		}
+	}
+}

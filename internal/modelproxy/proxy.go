@@ -55,6 +55,9 @@ type Settings struct {
 	Check func(sessionKey string) error
 	// Turn finds the turn of each call, if Check is set. Nil means that no call belongs to a turn.
 	Turn TurnFunc
+	// FromGateway reports whether a call comes from the gateway itself. A call of another program
+	// of the agent, which can write what it likes, belongs to no turn. Nil: all calls do.
+	FromGateway func(context.Context) bool
 	// Observe is called at the end of every call. It must not block.
 	Observe func(Exchange)
 	// Memory is what the requests of agents may take that are read before the provider is
@@ -91,18 +94,20 @@ type Proxy struct {
 	attribute func(sessionKey string) (peer string, session identity.SessionID)
 	check     func(sessionKey string) error
 	turn      TurnFunc
-	observe   func(Exchange)
-	memory    *budget.Budget
-	log       *slog.Logger
-	transport *http.Transport
-	mux       *http.ServeMux
-	buffers   buffers
+	// fromGateway is not nil.
+	fromGateway func(context.Context) bool
+	observe     func(Exchange)
+	memory      *budget.Budget
+	log         *slog.Logger
+	transport   *http.Transport
+	mux         *http.ServeMux
+	buffers     buffers
 }
 
 // New returns a proxy. The caller closes it after its server.
 func New(s Settings) *Proxy {
 	p := &Proxy{
-		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, check: s.Check, turn: s.Turn, observe: s.Observe, memory: s.Memory, log: s.Log,
+		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, check: s.Check, turn: s.Turn, fromGateway: s.FromGateway, observe: s.Observe, memory: s.Memory, log: s.Log,
 		transport: s.Guard.Transport(), mux: http.NewServeMux(),
 	}
 	if p.attribute == nil {
@@ -110,6 +115,9 @@ func New(s Settings) *Proxy {
 	}
 	if p.observe == nil {
 		p.observe = func(Exchange) {}
+	}
+	if p.fromGateway == nil {
+		p.fromGateway = func(context.Context) bool { return true }
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)

@@ -21,6 +21,10 @@ func (x *exchange) beginCall(w http.ResponseWriter, r *http.Request, session str
 	if turn == nil {
 		return true
 	}
+	if !x.proxy.fromGateway(r.Context()) {
+		x.proxy.log.InfoContext(r.Context(), "a program of an agent has called the model", "account", x.upstream.AccountID, "agent", x.upstream.AgentID)
+		return true
+	}
 	call, final := turn.Begin()
 	if call == nil {
 		x.answerWith(w, r, body, final)

@@ -203,9 +203,7 @@ func (e *providerError) UnmarshalJSON(data []byte) error {
 	if json.Unmarshal(data, &e.message) == nil {
 		return nil
 	}
-	if json.Unmarshal(data, &fields) != nil {
-		return nil
-	}
+	_ = json.Unmarshal(data, &fields) // what is neither has no message
 	for _, v := range []any{fields.Message, fields.Type, fields.Code} {
 		if s, ok := v.(string); ok && s != "" {
 			e.message = s

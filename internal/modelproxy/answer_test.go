@@ -253,7 +253,9 @@ func TestCallsOfProgramsBelongToNoTurn(t *testing.T) {
 	ended := make(chan Exchange, 10)
 	proxy := New(Settings{
 		Resolver: testResolver{base: model.URL()}, Guard: netguard.Guard{AllowPrivate: true}, Check: func(string) error { return nil },
-		Turn:        func(context.Context, identity.AccountID, identity.AgentID, string, func() bool) *modelturn.Turn { return turn },
+		Turn: func(context.Context, identity.AccountID, identity.AgentID, string, func() bool) *modelturn.Turn {
+			return turn
+		},
 		FromGateway: func(context.Context) bool { return ofGateway }, Observe: func(e Exchange) { ended <- e },
 	})
 	url := newListener(t, proxy)

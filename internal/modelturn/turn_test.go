@@ -175,7 +175,7 @@ func TestLimitOfTime(t *testing.T) {
 		if turn.Expire(); turn.Outcome().Limit {
 			t.Error("ended too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		turn.Expire()
 		c.Text(" and go on")
 		c.End(modelturn.Result{Stop: modelturn.End})

@@ -19,7 +19,7 @@ func TestCallsOfProgramsAreToldFromTheGateways(t *testing.T) {
 	g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
 	n := openNetwork(t, d, g)
 	type connKey struct{}
-	server := &http.Server{ //nolint:gosec // a test
+	server := &http.Server{
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c, _ := r.Context().Value(connKey{}).(net.Conn)

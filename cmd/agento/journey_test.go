@@ -54,6 +54,7 @@ func TestAgentsOnRealGateways(t *testing.T) {
 	t.Run("a disconnect aborts the model call", func(t *testing.T) { disconnect(t, in, acme, ada.ID) })
 	t.Run("a refused key is reported and a new key is used at once", func(t *testing.T) { refusedKey(t, in, acme, ada.ID) })
 	t.Run("the model's words reach the caller", func(t *testing.T) { trueText(t, in, acme, ada.ID) })
+	t.Run("a program of the agent has no part in its answers", func(t *testing.T) { forgedCall(t, in, acme, ada.ID) })
 	t.Run("a turn ends at its limits", func(t *testing.T) { turnLimits(t, in, acme, ada.ID) })
 	t.Run("the sandbox isolates the agent", func(t *testing.T) { sandbox(t, in, acme, ada.ID, bob.ID) })
 	t.Run("documents change while it runs", func(t *testing.T) { documents(t, in, acme, ada.ID) })

@@ -203,6 +203,10 @@ func TestRequestsThatAnswerTools(t *testing.T) {
 		want     bool
 	}{
 		"anthropic":                {provider.Anthropic, `{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[]},{"role":"user","content":[{"type":"tool_result","content":"b"}]}]}`, true},
+		"with OpenClaw's message":  {provider.Anthropic, `{"messages":[{"role":"user","content":[{"type":"tool_result","content":"b"}]},{"role":"user","content":[{"type":"text","text":"<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nx\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"}]}]}`, true},
+		"chat, OpenClaw's message": {provider.OpenAI, `{"messages":[{"role":"tool","content":"b"},{"role":"user","content":"<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nx\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>\n\nRuntime: agent=main | session=x"}]}`, true},
+		"a message with one":       {provider.Anthropic, `{"messages":[{"role":"user","content":[{"type":"tool_result"}]},{"role":"user","content":"<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>x<<<END_OPENCLAW_INTERNAL_CONTEXT>>> hello"}]}`, false},
+		"after an answer":          {provider.OpenAI, `{"messages":[{"role":"tool","content":"b"},{"role":"assistant","content":"c"}]}`, false},
 		"anthropic, a message":     {provider.Anthropic, `{"messages":[{"role":"user","content":[{"type":"tool_result"}]},{"role":"user","content":"a"}]}`, false},
 		"anthropic, parts":         {provider.Anthropic, `{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]}]}`, false},
 		"chat":                     {provider.OpenAI, `{"messages":[{"role":"user","content":"a"},{"role":"tool","content":"b"}]}`, true},

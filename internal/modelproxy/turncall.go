@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"agento.host/agento/internal/modelturn"
+	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/provider"
 )
 
@@ -110,19 +112,36 @@ func isPage(res *http.Response) bool {
 	return kind == "text/html" || kind == "application/xhtml+xml"
 }
 
-// answersTools reports whether a request goes on with a run: its last message has the results
-// of tools.
+// requestMessage is a message of a request in any of the providers' formats.
+type requestMessage struct {
+	Role    string          `json:"role"`
+	Type    string          `json:"type"`
+	Content json.RawMessage `json:"content"`
+	Parts   []requestPart   `json:"parts"`
+}
+
+type requestPart struct {
+	Type     string          `json:"type"`
+	Text     string          `json:"text"`
+	Response json.RawMessage `json:"functionResponse"`
+}
+
+// read returns the text of the message, and whether it has the results of tools.
+func (m requestMessage) read() (text string, results bool) {
+	if json.Unmarshal(m.Content, &text) != nil && m.Parts == nil {
+		_ = json.Unmarshal(m.Content, &m.Parts) // other content has no text
+	}
+	results = m.Role == "tool" || m.Type == "function_call_output" || m.Type == "custom_tool_call_output"
+	for _, p := range m.Parts {
+		text += p.Text
+		results = results || p.Type == "tool_result" || p.Response != nil
+	}
+	return text, results
+}
+
+// answersTools reports whether a request goes on with a run: it ends with the results of tools,
+// after which OpenClaw may have added a message of its own.
 func answersTools(name provider.Name, body []byte) bool {
-	type part struct {
-		Type     string          `json:"type"`
-		Response json.RawMessage `json:"functionResponse"`
-	}
-	type message struct {
-		Role    string          `json:"role"`
-		Type    string          `json:"type"`
-		Content json.RawMessage `json:"content"`
-		Parts   []part          `json:"parts"`
-	}
 	var request struct {
 		Messages []json.RawMessage `json:"messages"`
 		Input    json.RawMessage   `json:"input"`
@@ -135,20 +154,14 @@ func answersTools(name provider.Name, body []byte) bool {
 	if name == provider.OpenAI && len(all) == 0 && json.Unmarshal(request.Input, &all) != nil {
 		return false // a text
 	}
-	var last message
-	if len(all) == 0 || json.Unmarshal(all[len(all)-1], &last) != nil {
-		return false
-	}
-	if last.Role == "tool" || last.Type == "function_call_output" || last.Type == "custom_tool_call_output" {
-		return true
-	}
-	parts := last.Parts
-	if parts == nil && json.Unmarshal(last.Content, &parts) != nil {
-		return false
-	}
-	for _, p := range parts {
-		if p.Type == "tool_result" || p.Response != nil {
-			return true
+	for _, raw := range slices.Backward(all) {
+		var m requestMessage
+		if json.Unmarshal(raw, &m) != nil {
+			return false
+		}
+		text, results := m.read()
+		if results || m.Role != "user" || openclaw.UserText(text) != "" {
+			return results
 		}
 	}
 	return false

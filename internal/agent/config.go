@@ -29,7 +29,7 @@ const (
 )
 
 func knownKeys() []string {
-	return []string{keyProvider, keyModel, keyBaseURL, keyChannels, keySharedMode, keySelfEdit, keyEgress}
+	return []string{keyProvider, keyModel, keyBaseURL, keyChannels, keySharedMode, keySelfEdit, keyEgress, keyMaxOutput, keyLimits}
 }
 
 // The channels.

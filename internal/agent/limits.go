@@ -35,12 +35,14 @@ const maxLimit = math.MaxInt64 / int64(time.Second)
 func wholeNumber(v any) (n int64, ok bool) {
 	switch v := v.(type) {
 	case float64:
-		n = int64(v)
-		ok = float64(n) == v
+		n, ok = int64(v), v == math.Trunc(v)
 	case json.Number:
 		var err error
-		n, err = v.Int64()
-		ok = err == nil
+		if n, err = v.Int64(); err == nil {
+			ok = true
+		} else if f, err := v.Float64(); err == nil { // such as 1e6
+			return wholeNumber(f)
+		}
 	case int:
 		n, ok = int64(v), true
 	}

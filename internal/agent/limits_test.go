@@ -21,6 +21,8 @@ func TestLimitsOfTurnsAreOnlyLowered(t *testing.T) {
 		"none":           {nil, nil, modelturn.Limits{}},
 		"lower":          {map[string]any{"modelCalls": 10.0, "seconds": 60.0}, nil, modelturn.Limits{ModelCalls: 10, Time: time.Minute}},
 		"numbers":        {map[string]any{"modelCalls": json.Number("10"), "toolCalls": 80, "equalToolCalls": 3.0, "tokens": 5e6}, nil, modelturn.Limits{ModelCalls: 10, ToolCalls: 80, EqualToolCalls: 3, Tokens: 5_000_000}},
+		"an exponent":    {map[string]any{"tokens": json.Number("1e6"), "modelCalls": json.Number("4.0")}, nil, modelturn.Limits{ModelCalls: 4, Tokens: 1_000_000}},
+		"a fraction":     {map[string]any{"tokens": json.Number("1.5")}, []string{"config.limits.tokens"}, modelturn.Limits{}},
 		"higher":         {map[string]any{"modelCalls": 41.0, "seconds": 601.0}, []string{"config.limits.modelCalls", "config.limits.seconds"}, modelturn.Limits{ModelCalls: 41, Time: 601 * time.Second}},
 		"none of it":     {map[string]any{"modelCalls": 0.0, "toolCalls": -1.0, "tokens": 1.5, "seconds": "60"}, []string{"config.limits.modelCalls", "config.limits.seconds", "config.limits.tokens", "config.limits.toolCalls"}, modelturn.Limits{}},
 		"too large":      {map[string]any{"tokens": 1e30, "seconds": json.Number("99999999999999999999")}, []string{"config.limits.seconds", "config.limits.tokens"}, modelturn.Limits{}},

@@ -77,7 +77,8 @@ func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)
 	last := after // the number of the last event
 	why := ""     // the reason that the turn ended for
 	return &rest.Stream{
-		Header: http.Header{turnHeader: {string(t.ID)}},
+		Header:  http.Header{turnHeader: {string(t.ID)}},
+		Waiting: func() string { return s.chat.Waiting(t.ID) },
 		Serve: func(ctx context.Context, out *rest.Events) error {
 			if after > 0 {
 				_ = out.Begin() // the client has had the response's beginning; a failure is an event

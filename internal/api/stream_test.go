@@ -73,7 +73,7 @@ func (e *eventStream) next() string {
 func (e *eventStream) expect(line string) *eventStream {
 	e.t.Helper()
 	got := e.next()
-	for got == ": ping" && line != got {
+	for strings.HasPrefix(got, ": ") && line != got {
 		got = e.next()
 	}
 	if got != line {
@@ -124,14 +124,14 @@ func TestSilentStreamSendsHeartbeats(t *testing.T) {
 	id := who.newAgent("A")
 	script, resume := pausedAnswer("", "At last.")
 	env.gateways.setScript(script)
-	e := who.chat(id, "Hello").expect(": ping").expect(": ping")
+	e := who.chat(id, "Hello").expect(": boot").expect(": boot")
 	resume()
 	e.expect(textEvent("At last.")).expect(doneEvent)
 
 	// Once the stream has begun, a failure is an event, even if no text was sent.
 	script, resume = pausedAnswer("", failurePrefix+"The model is on fire.")
 	env.gateways.setScript(script)
-	e = who.chat(id, "Hello").expect(": ping")
+	e = who.chat(id, "Hello").expect(": boot")
 	resume()
 	e.expect(`data: {"type":"error","code":"upstream_error","message":"The model is on fire."}`).expect("EOF")
 }
@@ -169,14 +169,18 @@ func TestMessagesOfOneSessionAreAnsweredInOrder(t *testing.T) {
 	script, resume := pausedAnswer("", "done")
 	env.gateways.setScript(script)
 	var streams []*eventStream
-	for _, message := range []string{"first", "second", "third"} {
-		streams = append(streams, who.chat(id, message).expect(": ping")) // it waits for its turn now
+	for i, message := range []string{"first", "second", "third"} {
+		waits := ": queue"
+		if i == 0 {
+			waits = ": boot"
+		}
+		streams = append(streams, who.chat(id, message).expect(waits)) // it waits for its turn now
 	}
 	if n := len(env.gateways.allTurns()); n != 1 {
 		t.Errorf("%d messages of one session are at the gateway concurrently", n)
 	}
 	// A message of another peer does not wait for them.
-	other := who.openStream("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"aside","peerId":"p"}`).expect(": ping")
+	other := who.openStream("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"aside","peerId":"p"}`).expect(": boot")
 	waitUntil(t, "the other peer's message to reach the gateway", func() bool { return len(env.gateways.allTurns()) == 2 })
 	resume()
 	for _, e := range append(streams, other) {

@@ -63,6 +63,15 @@ func (s *Service) beginModelTurn(ctx context.Context, r *run, limits modelturn.L
 			}
 			time.AfterFunc(limitGrace, func() { end(errAnswerEnded) })
 		},
+		GivenUp: func(c *modelturn.Call) {
+			// The gateway ends its run by itself, and only a call that it makes again
+			// shows that it does not.
+			time.AfterFunc(limitGrace, func() {
+				if c.Latest() {
+					end(errAnswerEnded)
+				}
+			})
+		},
 	})
 	r.setModelTurn(turn)
 	if limits.Time == 0 {
@@ -108,12 +117,13 @@ func answerEnd(o modelturn.Outcome, truncated bool, err error) (stopReason strin
 }
 
 // turnFault returns the fault that callers see for a turn that failed with err. If its latest
-// model call failed, that is the reason: the gateway may only say that something failed.
+// model call failed, that is the reason: the gateway may only say that something failed, or
+// its run was ended because of it.
 func turnFault(o modelturn.Outcome, err error) *fault.Fault {
 	var failed *openclaw.TurnError
 	isTurn := errors.As(err, &failed)
 	switch {
-	case o.Failure == "" || err != nil && (!isTurn || !failed.IsOfModel()):
+	case o.Failure == "" || err != nil && !errors.Is(err, context.Canceled) && (!isTurn || !failed.IsOfModel()):
 	case o.Timeout:
 		return fault.New(fault.UpstreamTimeout, "%s", o.Failure).Because(err)
 	default:

@@ -34,8 +34,7 @@ func (x *exchange) answerWith(w http.ResponseWriter, r *http.Request, body []byt
 	case strings.HasSuffix(path, "ompletions"):
 		whole, events = chatAnswer(model, text)
 	default: // such as embeddings, which no text can answer
-		x.fail(w, http.StatusBadRequest, text)
-		x.result.Failure = "" // the agent and its model are well
+		x.write(w, http.StatusBadRequest, text) // the agent and its model are well
 		return
 	}
 	if !streams {

@@ -79,8 +79,10 @@ type Exchange struct {
 	Model      string // as the gateway requested it
 	SessionKey string // OpenClaw's; empty if the call belongs to no session
 	Status     int    // of the provider's answer; 0 if there was none
-	KeyRefused bool   // the provider rejected the agent's key
-	Failure    string // the message of an error that the proxy itself answered
+	KeyRefused bool   // the provider rejected the agent's key, or its account cannot pay
+	Failure    string // the message of a call that was given up
+	Cause      Cause  // of that
+	BrokeOff   bool   // the answer broke off, and the gateway may make the call again
 	Counts     Counts // zero if there is no answer to count
 	Began      time.Time
 	FirstByte  time.Duration // until the provider's answer began; 0 if it did not
@@ -97,6 +99,7 @@ type Proxy struct {
 	// fromGateway is not nil.
 	fromGateway func(context.Context) bool
 	observe     func(Exchange)
+	retries     retries
 	memory      *budget.Budget
 	log         *slog.Logger
 	transport   *http.Transport
@@ -144,7 +147,7 @@ func (p *Proxy) addRoutes(a *api) {
 		})
 	}
 	p.mux.HandleFunc(prefix+"/", func(w http.ResponseWriter, r *http.Request) {
-		p.newExchange(a, false).fail(w, http.StatusNotFound, "agento offers no "+r.Method+" "+strings.TrimPrefix(r.URL.Path, prefix)+" to agents.")
+		p.newExchange(a, false).write(w, http.StatusNotFound, "agento offers no "+r.Method+" "+strings.TrimPrefix(r.URL.Path, prefix)+" to agents.")
 	})
 }
 

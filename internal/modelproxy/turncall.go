@@ -1,12 +1,9 @@
 package modelproxy
 
 import (
-	"bytes"
 	"encoding/json"
-	"mime"
 	"net/http"
 	"slices"
-	"strings"
 
 	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/openclaw"
@@ -44,72 +41,14 @@ func (x *exchange) endCall() {
 	}
 	if x.result.Failure != "" {
 		r.Failure = x.result.Failure
-	} else if r.Failure == "" {
-		r.Failure = x.reason
 	}
-	r.Failure = x.maskKey(r.Failure)
-	r.Timeout = x.result.Status == http.StatusRequestTimeout || x.result.Status == http.StatusGatewayTimeout
+	r.Failure, r.Timeout = x.secret.Text(r.Failure), x.result.Cause == TimedOut
 	c := x.result.Counts
 	r.Input, r.CacheRead, r.Output = c.Input+c.CacheWrite, c.CacheRead, c.Output
 	if x.response != nil {
 		r.Reasoning = x.response.tally.reasoningTokens()
 	}
 	x.call.End(r)
-}
-
-// maskKey removes the account's key from a text that a provider has sent.
-func (x *exchange) maskKey(text string) string {
-	if x.key == "" {
-		return text
-	}
-	return strings.ReplaceAll(text, x.key, "[key]")
-}
-
-// maxReason is the longest message of a provider that callers are told, in bytes.
-const maxReason = 1000
-
-// errorReason returns what the body of an error says, in any of the formats that providers
-// and the proxies before them use; empty if it says nothing that a person can read.
-func errorReason(contentType string, body []byte) string {
-	text := bytes.TrimSpace(body)
-	var data []byte
-	events := sseReader{data: func(p []byte) { data = append(data, p...) }, end: func() {}}
-	events.write(text)
-	if events.endLine(); len(data) > 0 {
-		text = bytes.TrimSpace(data)
-	}
-	var answers []json.RawMessage
-	if json.Unmarshal(text, &answers) == nil && len(answers) > 0 {
-		text = answers[0] // Google's streams
-	}
-	var answer struct {
-		Error   *providerError `json:"error"`
-		Message string         `json:"message"`
-		Detail  any            `json:"detail"` // of FastAPI, with which many model servers are built
-	}
-	reason := ""
-	switch kind, _, _ := mime.ParseMediaType(contentType); {
-	case json.Unmarshal(text, &answer) == nil:
-		detail, _ := answer.Detail.(string)
-		if answer.Error != nil {
-			reason = answer.Error.message
-		}
-		for _, other := range []string{answer.Message, detail} {
-			if reason == "" {
-				reason = other
-			}
-		}
-	case kind == "text/plain":
-		reason = string(text)
-	}
-	return cleanText(strings.Join(strings.Fields(reason), " "), maxReason)
-}
-
-// isPage reports whether an answer is a web page, as captive portals and wrong addresses
-// send it.
-func isPage(res *http.Response) bool {
-	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
-	return kind == "text/html" || kind == "application/xhtml+xml"
 }
 
 // requestMessage is a message of a request in any of the providers' formats.

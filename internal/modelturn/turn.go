@@ -36,6 +36,9 @@ type Settings struct {
 	// Ended is called once, when the turn has reached a limit or MaxText: the gateway's run
 	// should end now. It must not block. Nil if nobody ends it.
 	Ended func(Outcome)
+	// GivenUp is called when a call was given up after which the gateway's run should end
+	// with an error. It must not block. Nil if nobody ends it.
+	GivenUp func(*Call)
 }
 
 // Turn has the model calls of one turn. All methods may be called concurrently.
@@ -126,6 +129,31 @@ func (t *Turn) endAtLocked(limit string) {
 	}
 }
 
+// Waiting says what the turn waits for: the model, or the tool that it called last.
+func (t *Turn) Waiting() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	name, _, _ := strings.Cut(t.lastTool, "\x00")
+	if c := t.current; c == nil || !c.ended || c.result.Stop != Tools || name == "" {
+		return "model"
+	}
+	return "tool " + printable(name)
+}
+
+// maxName is the longest name of a tool that is shown.
+const maxName = 64
+
+// printable returns a name as it can stand in a line of its own.
+func printable(name string) string {
+	name = strings.Map(func(c rune) rune {
+		if c > ' ' && c <= '~' {
+			return c
+		}
+		return -1
+	}, name)
+	return name[:min(len(name), maxName)]
+}
+
 // Silent reports whether the calls so far give no text: there was none, or their answers
 // could not be read. Then what the gateway says is the turn's text.
 func (t *Turn) Silent() bool {
@@ -158,8 +186,12 @@ func (t *Turn) Outcome() Outcome {
 
 func (t *Turn) outcomeLocked() Outcome {
 	o := Outcome{Calls: t.spent.modelCalls, Limit: t.limit != "", Truncated: t.truncated, Usage: t.usage}
-	if c := t.current; c != nil && c.ended {
+	switch c := t.current; {
+	case c == nil:
+	case c.ended:
 		o.Stop, o.Failure, o.Timeout = c.result.Stop, c.result.Failure, c.result.Timeout
+	case c.failure != nil:
+		o.Failure, o.Timeout = c.failure.Failure, c.failure.Timeout
 	}
 	return o
 }
@@ -236,6 +268,7 @@ type Call struct {
 	begun   bool            // some text was sent
 	content int             // all text and arguments, in bytes
 	ended   bool
+	failure *Result // if the call was given up, why
 	result  Result
 
 	done chan struct{} // closed by End
@@ -335,6 +368,27 @@ func (c *Call) Opaque() {
 	c.turn.mu.Lock()
 	defer c.turn.mu.Unlock()
 	c.turn.opaque = c.turn.opaque || c.isCurrentLocked()
+}
+
+// GiveUp says that the call has failed, before the gateway learns it; End follows. Unless
+// the gateway can make the call in another form, its run should end.
+func (c *Call) GiveUp(r Result, recoverable bool) {
+	t := c.turn
+	t.mu.Lock()
+	if c.isCurrentLocked() {
+		c.failure = &r
+	}
+	t.mu.Unlock()
+	if !recoverable && t.settings.GivenUp != nil {
+		t.settings.GivenUp(c)
+	}
+}
+
+// Latest reports whether no other call of the turn was begun after this one.
+func (c *Call) Latest() bool {
+	c.turn.mu.Lock()
+	defer c.turn.mu.Unlock()
+	return c.turn.current == c
 }
 
 // End ends the call.

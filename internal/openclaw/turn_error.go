@@ -119,6 +119,12 @@ func parseFailure(gatewayStatus int, body any) *TurnError {
 	return e
 }
 
+// CallFailed is what the model proxy tells a gateway of a call that it has given up, whatever
+// the reason is. OpenClaw 2026.9.6 does not use a provider for up to ten minutes, and repeats
+// calls for more than a minute, because of words in an error and of its status. These words
+// are none of them.
+const CallFailed = "agento has ended this model call. The lastError of the agent says why."
+
 // gatewayFailure is all that a gateway says of an error of its own. The log has the cause.
 const gatewayFailure = "internal error"
 

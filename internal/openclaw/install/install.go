@@ -61,9 +61,9 @@ type Runtime struct {
 // gateway.
 func (r Runtime) Command(lean bool) []string {
 	if !lean {
-		return []string{r.Node, r.Entry}
+		return []string{r.Node, forgetHoldsFlag(), r.Entry}
 	}
-	return []string{r.Node, "--optimize-for-size", "--max-semi-space-size=2", "--max-old-space-size=300", r.Entry}
+	return []string{r.Node, "--optimize-for-size", "--max-semi-space-size=2", "--max-old-space-size=300", forgetHoldsFlag(), r.Entry}
 }
 
 // Find returns the runtime if it is installed.

@@ -53,6 +53,7 @@ func TestAgentsOnRealGateways(t *testing.T) {
 	t.Run("peers share nothing", func(t *testing.T) { peers(t, in, acme, ada.ID) })
 	t.Run("a disconnect aborts the model call", func(t *testing.T) { disconnect(t, in, acme, ada.ID) })
 	t.Run("a refused key is reported and a new key is used at once", func(t *testing.T) { refusedKey(t, in, acme, ada.ID) })
+	t.Run("six failures of the provider at the same time", func(t *testing.T) { providerFailures(t, in, map[string]*client.Client{ada.ID: acme, bob.ID: rival}) })
 	t.Run("the model's words reach the caller", func(t *testing.T) { trueText(t, in, acme, ada.ID) })
 	t.Run("a program of the agent has no part in its answers", func(t *testing.T) { forgedCall(t, in, acme, ada.ID) })
 	t.Run("a turn ends at its limits", func(t *testing.T) { turnLimits(t, in, acme, ada.ID) })
@@ -187,6 +188,66 @@ func refusedKey(t *testing.T, in *installation, c *client.Client, id string) {
 		a, err := c.Agent(t.Context(), id)
 		return err == nil && a.ErrorCategory == nil && a.LastError == nil
 	})
+}
+
+// providerFailures lets model calls fail in six ways at the same time on each agent, while
+// others succeed. The caller gets the reason in the time that calls may be repeated, and no
+// failure holds up what comes after it.
+func providerFailures(t *testing.T, in *installation, agents map[string]*client.Client) {
+	failures := map[string]struct {
+		reply devmodel.Reply
+		says  string
+	}{
+		"no-credit":   {devmodel.Reply{Status: 400, Reason: "invalid_request_error", Error: "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."}, "no credit left: Your credit balance"},
+		"no-payment":  {devmodel.Reply{Status: 402, Reason: "billing_error", Error: "Payment required"}, "no credit left: Payment required"},
+		"words":       {devmodel.Reply{Status: 400, Reason: "invalid_request_error", Error: "401 unauthorized"}, "refused this agent's key: 401 unauthorized"},
+		"quota":       {devmodel.Reply{Status: 429, Reason: "insufficient_quota", Error: "You exceeded your current quota."}, "no credit left: You exceeded"},
+		"overloaded":  {devmodel.Reply{Status: 529, Reason: "overloaded_error", Error: "Overloaded"}, "is overloaded (HTTP 529): Overloaded"},
+		"broken-off!": {devmodel.Reply{Chunks: []string{"some ", "words"}, Drop: true}, "broke off its answer"},
+	}
+	for name, f := range failures {
+		// A gateway that goes on with an answer has a message of its own after the caller's.
+		defer in.model.Script(func(r devmodel.Request) (devmodel.Reply, bool) {
+			return f.reply, slices.ContainsFunc(r.Messages, func(m devmodel.Message) bool { return strings.Contains(m.Text, name) })
+		})()
+	}
+	type result struct {
+		name, says, text string
+		err              error
+		took             time.Duration
+	}
+	results := make(chan result)
+	n := 0
+	for id, c := range agents {
+		for name, f := range failures {
+			n++
+			go func() {
+				began := time.Now()
+				text, err := trySend(t.Context(), c, id, client.ChatRequest{Message: name, PeerID: name})
+				results <- result{name, f.says, text, err, time.Since(began)}
+			}()
+		}
+	}
+	for range n {
+		r := <-results
+		var failed *client.Error
+		if !errors.As(r.err, &failed) || failed.Code != "upstream_error" || !strings.Contains(failed.Message, r.says) {
+			t.Errorf("%s: %q, %v", r.name, r.text, r.err)
+		}
+		// The calls are repeated for 20 s; the rest is the load of the test.
+		if r.took > 100*time.Second {
+			t.Errorf("%s: it took %s", r.name, r.took)
+		}
+	}
+	for id, c := range agents {
+		if got := send(t, c, id, client.ChatRequest{Message: "echo still here", PeerID: "another"}); got != "still here" {
+			t.Errorf("after the failures: %q", got)
+		}
+		waitUntil(t, "the agent shows no error", func() bool {
+			a, err := c.Agent(t.Context(), id)
+			return err == nil && a.ErrorCategory == nil && a.LastError == nil
+		})
+	}
 }
 
 // sandbox lets the agent try to read files and processes that are not its own.

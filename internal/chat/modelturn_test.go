@@ -254,3 +254,46 @@ func TestPiecesGrowUntilTheyAreStored(t *testing.T) {
 		t.Errorf("%d %q", seq, pieces)
 	}
 }
+
+// TestCallThatWasGivenUpEndsTheTurn, with its reason, also if the gateway goes on; meanwhile a
+// reader learns what the turn waits for.
+func TestCallThatWasGivenUpEndsTheTurn(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	waits, goOn := make(chan struct{}), make(chan struct{})
+	env.gateways.setScript(func(ctx context.Context, r receivedTurn, _ func(string) error) {
+		turn := env.ModelTurn(env.t.Context(), account, a.ID, strings.ToLower(r.Session), func() bool { return false })
+		waits <- struct{}{}
+		<-goOn
+		call, _ := turn.Begin()
+		call.ToolCall("exec", "{}")
+		call.End(modelturn.Result{Stop: modelturn.Tools})
+		waits <- struct{}{}
+		<-goOn
+		call, _ = turn.Begin()
+		call.GiveUp(modelturn.Result{Failure: "The model provider is down."}, false)
+		call.End(modelturn.Result{Failure: "The model provider is down."})
+		<-ctx.Done() // a gateway that would try again for a minute
+	})
+	turn := env.begin(a, client.ChatRequest{Message: "Hello", PeerID: "Alice"})
+	for _, want := range []string{"boot", "tool exec"} {
+		<-waits
+		if got := env.Waiting(turn.ID); got != want {
+			t.Errorf("it waits for %q, want %q", got, want)
+		}
+		if next := env.begin(a, client.ChatRequest{Message: "Next", PeerID: "Alice", SessionID: string(turn.SessionID)}); env.Waiting(next.ID) != "queue" {
+			t.Errorf("the next message waits for %q", env.Waiting(next.ID))
+		} else if _, err := env.Cancel(env.timeout(), env.caller, a.ID, next.ID); err != nil {
+			t.Error(err)
+		}
+		goOn <- struct{}{}
+	}
+	_, err := env.Follow(env.timeout(), turn, 0, func(int64, string) error { return nil })
+	end, _ := env.find(turn)
+	if !fault.Is(err, fault.Upstream) || end.State != Failed || end.ErrorMessage != "The model provider is down." {
+		t.Errorf("%v, %+v", err, end)
+	}
+	if got := env.Waiting(turn.ID); got != "" {
+		t.Errorf("an ended turn waits for %q", got)
+	}
+}

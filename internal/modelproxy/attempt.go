@@ -61,7 +61,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 		if firstFailure.IsZero() {
 			firstFailure = time.Now()
 		}
-		pause := max(failure.retryAfter, (firstRetryPause<<n)/2+rand.N(firstRetryPause<<n))
+		pause := max(failure.retryAfter, (firstRetryPause<<n)/2+rand.N(firstRetryPause<<n)) //nolint:gosec // spreads repetitions, keeps nothing secret
 		if !failure.transient || !x.rewindable() || time.Since(firstFailure)+pause >= failure.retryTime() {
 			return x.giveUp(req, res, failure), nil
 		}

@@ -3,6 +3,7 @@ package modelproxy
 import (
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -116,11 +117,14 @@ func callFake(t *testing.T, f *fakeProvider, p *Proxy, c call) failedCall {
 	began := time.Now()
 	func() {
 		defer func() {
-			if err := recover(); err != nil {
-				if err != http.ErrAbortHandler {
+			switch err := recover().(type) {
+			case nil:
+			case error:
+				if got.broken = errors.Is(err, http.ErrAbortHandler); !got.broken {
 					panic(err)
 				}
-				got.broken = true
+			default:
+				panic(err)
 			}
 		}()
 		p.ServeHTTP(out, req)
@@ -224,8 +228,8 @@ func TestErrorsOfProvidersAreRead(t *testing.T) {
 						_, _ = io.WriteString(w, e.body)
 					})
 					got := callFake(t, f, newFakeProxy(t, f), c)
-					if got.status != 400 || got.Exchange.Cause != e.cause || !strings.Contains(got.Failure, e.says) || got.Status != e.status {
-						t.Errorf("%d, status %d, %s: %q", got.status, got.Status, got.Exchange.Cause, got.Failure)
+					if got.status != 400 || got.Cause != e.cause || !strings.Contains(got.Failure, e.says) || got.Status != e.status {
+						t.Errorf("%d, status %d, %s: %q", got.status, got.Status, got.Cause, got.Failure)
 					}
 					if words := barring.FindString(strings.NewReplacer("invalid_request_error", "", "INVALID_ARGUMENT", "").Replace(got.body)); words != "" {
 						t.Errorf("%q in %s", words, got.body)
@@ -355,8 +359,8 @@ func TestCallsThatFailOnTheWay(t *testing.T) {
 					f := newFakeProvider(t, func(w http.ResponseWriter, r *http.Request, n int) { tt.handle(c, w, r, n) })
 					f.refuses = tt.refuses
 					got := callFake(t, f, newFakeProxy(t, f), c)
-					if got.broken || got.Exchange.Cause != tt.cause || !strings.Contains(got.Failure, tt.says) || strings.Contains(got.Failure, failureKey) {
-						t.Errorf("broken %t, %s: %q", got.broken, got.Exchange.Cause, got.Failure)
+					if got.broken || got.Cause != tt.cause || !strings.Contains(got.Failure, tt.says) || strings.Contains(got.Failure, failureKey) {
+						t.Errorf("broken %t, %s: %q", got.broken, got.Cause, got.Failure)
 					}
 					if got.took < tt.least || got.took > tt.most {
 						t.Errorf("it took %s, want %s to %s", got.took, tt.least, tt.most)

@@ -270,3 +270,45 @@ func TestSettle(t *testing.T) {
 		turn.Settle(ctx)
 	})
 }
+
+func TestWhatATurnWaitsFor(t *testing.T) {
+	turn := modelturn.New(modelturn.Settings{})
+	check := func(want string) {
+		t.Helper()
+		if got := turn.Waiting(); got != want {
+			t.Errorf("it waits for %q, want %q", got, want)
+		}
+	}
+	check("model")
+	call, _ := turn.Begin()
+	check("model")
+	call.ToolCall("exec\n: data", "{}")
+	check("model")
+	call.End(modelturn.Result{Stop: modelturn.Tools})
+	check("tool exec:data")
+	call, _ = turn.Begin()
+	check("model")
+	call.End(modelturn.Result{Stop: modelturn.End})
+	check("model")
+}
+
+// TestCallThatWasGivenUp: its reason is known before the gateway has ended its run, and the
+// run ends unless the gateway can change the call.
+func TestCallThatWasGivenUp(t *testing.T) {
+	var ended []*modelturn.Call
+	turn := modelturn.New(modelturn.Settings{GivenUp: func(c *modelturn.Call) { ended = append(ended, c) }})
+	first, _ := turn.Begin()
+	first.GiveUp(modelturn.Result{Failure: "Too long."}, true)
+	if o := turn.Outcome(); o.Failure != "Too long." || o.Timeout || len(ended) != 0 {
+		t.Errorf("%+v, %d ended", o, len(ended))
+	}
+	first.End(modelturn.Result{Failure: "Too long."})
+	second, _ := turn.Begin()
+	if o := turn.Outcome(); o.Failure != "" || first.Latest() || !second.Latest() {
+		t.Errorf("the next call: %+v", o)
+	}
+	second.GiveUp(modelturn.Result{Failure: "Too slow.", Timeout: true}, false)
+	if o := turn.Outcome(); o.Failure != "Too slow." || !o.Timeout || len(ended) != 1 || ended[0] != second {
+		t.Errorf("%+v, %d ended", o, len(ended))
+	}
+}

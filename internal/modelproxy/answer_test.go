@@ -2,7 +2,6 @@ package modelproxy
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -223,26 +222,6 @@ func TestRequestsThatAnswerTools(t *testing.T) {
 	} {
 		if got := answersTools(c.provider, []byte(c.body)); got != c.want {
 			t.Errorf("%s: %t", name, got)
-		}
-	}
-}
-
-// TestWebPageIsNoAnswer: a captive portal answers 200 to everything.
-func TestWebPageIsNoAnswer(t *testing.T) {
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = io.WriteString(w, "<html>Please sign in.</html>")
-	}))
-	defer upstream.Close()
-	p := newTestProxy(t, testResolver{base: upstream.URL}, netguard.Guard{AllowPrivate: true})
-	for _, c := range calls {
-		got := c.send(t.Context(), t, p.url)
-		var body map[string]json.RawMessage
-		if err := json.NewDecoder(got.Body).Decode(&body); err != nil || got.StatusCode != http.StatusBadRequest || !strings.Contains(string(body["error"]), "answered with a web page") {
-			t.Errorf("%s: %d %s %v", c.name, got.StatusCode, body, err)
-		}
-		if e := p.waitExchange(t); !strings.Contains(e.Failure, "config.baseUrl") || e.Counts != (Counts{}) {
-			t.Errorf("%s: %+v", c.name, e)
 		}
 	}
 }

@@ -290,7 +290,7 @@ func (x *exchange) findCall(r *http.Request) {
 		x.request = newRequestBody(r.Body, x.api.Name)
 		_, _ = io.Copy(io.Discard, io.LimitReader(x.request, maxRead))
 	}
-	if x.proxy.turn == nil || x.upstream.AgentID == "" {
+	if x.proxy.turn == nil || x.upstream.AgentID == "" || !x.proxy.fromGateway(r.Context()) {
 		return
 	}
 	if turn := x.proxy.turn(r.Context(), x.upstream.AccountID, x.upstream.AgentID, x.retryKey().session, func() bool { return true }); turn != nil {

@@ -106,6 +106,8 @@ func parseFailure(gatewayStatus int, body any) *TurnError {
 		e.Kind, e.Message = GatewayFailed, "The agent's gateway could not run the turn. Send the message again."
 	case gatewayStatus != http.StatusOK:
 		e.Kind = Rejected
+	case strings.Contains(message, heldProvider):
+		e.Kind, e.Message = RefusedKey, "The agent's gateway does not use its model provider for some minutes, because of an earlier error. Restart the agent with POST /v1/agents/{id}/restart, which ends that."
 	case e.Message == "agent run aborted":
 		e.Kind, e.Message = Aborted, "The answer was stopped."
 	case isRefusedKey(e, kind):
@@ -127,6 +129,10 @@ const CallFailed = "agento has ended this model call. The lastError of the agent
 
 // gatewayFailure is all that a gateway says of an error of its own. The log has the cause.
 const gatewayFailure = "internal error"
+
+// heldProvider is in what a gateway says while it does not use its provider. The model proxy
+// gives it no reason to: the error is of before its server did that.
+const heldProvider = "is temporarily disabled after a provider auth/billing failure"
 
 // statusPattern matches a provider's HTTP status and body.
 var statusPattern = regexp.MustCompile(`(?s)^(?:HTTP )?([45]\d\d):? (.*)$`)

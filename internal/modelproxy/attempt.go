@@ -385,6 +385,8 @@ func (x *exchange) unreachable(ctx context.Context, err, cause error) *Failure {
 		reason = "its name could not be looked up"
 	case errors.As(err, &certificate), errors.As(err, &record):
 		f.transient, reason = false, "the TLS connection failed, as its certificate is not valid for this name or it does not speak TLS"
+	case strings.Contains(err.Error(), "malformed HTTP"), strings.Contains(err.Error(), "HTTP response to HTTPS client"): // net/http has no types for them
+		f.transient, reason = false, "it does not answer as "+strings.ToUpper(x.target.Scheme)+" does"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		reason = "it refuses connections"
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):

@@ -295,6 +295,13 @@ func TestCallsThatFailOnTheWay(t *testing.T) {
 		{name: "connection refused", refuses: func() error { return &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED} }, cause: Unreachable, says: "it refuses connections", most: unreachableTime},
 		{name: "black hole", refuses: func() error { return nil }, cause: Unreachable, says: "no connection within 10 s", least: connectTimeout, most: connectTimeout},
 		{name: "unknown name", refuses: func() error { return &net.DNSError{Err: "no such host", Name: "provider.test", IsNotFound: true} }, cause: Unreachable, says: "its name cannot be found"},
+		{name: "another protocol", handle: func(_ call, w http.ResponseWriter, _ *http.Request, _ int) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				_, _ = io.WriteString(conn, "220 mail.test ESMTP\r\n")
+				_ = conn.Close()
+			}
+		}, cause: Unreachable, says: "it does not answer as HTTP does", calls: 1},
 		{name: "no status line", handle: func(_ call, _ http.ResponseWriter, r *http.Request, _ int) { <-r.Context().Done() }, cause: TimedOut, says: "did not answer within 120 s", calls: 1, least: statusTimeout, most: statusTimeout},
 		{name: "closed without an answer", handle: func(call, http.ResponseWriter, *http.Request, int) { panic(http.ErrAbortHandler) }, cause: BrokeOff, says: "closed the connection without an answer", most: retryTime},
 		{name: "silence in the answer", handle: func(c call, w http.ResponseWriter, r *http.Request, _ int) {
@@ -308,6 +315,12 @@ func TestCallsThatFailOnTheWay(t *testing.T) {
 		{name: "error in the answer", handle: func(c call, w http.ResponseWriter, _ *http.Request, _ int) {
 			sendEvents(w, streams[c.name].begun+streamErrors[c.name]+"data: {}\n\n")
 		}, cause: Overloaded, says: "Overloaded", calls: 1, begun: true},
+		{name: "an endless event", handle: func(c call, w http.ResponseWriter, _ *http.Request, _ int) {
+			sendEvents(w, streams[c.name].begun+"data: ")
+			for range maxEvent>>16 + 1 {
+				sendEvents(w, strings.Repeat("x", 1<<16))
+			}
+		}, cause: NotAModel, says: "an event of more than 8 MiB", calls: 1, begun: true},
 		{name: "error as the first event", handle: func(c call, w http.ResponseWriter, _ *http.Request, _ int) { sendEvents(w, streamErrors[c.name]) }, cause: Overloaded, says: "Overloaded", most: retryTime},
 		{name: "error with status 200", handle: func(_ call, w http.ResponseWriter, _ *http.Request, _ int) {
 			w.Header().Set("Content-Type", "application/json")
@@ -580,5 +593,23 @@ func TestStreamsPassUnchanged(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestGatewayMayChangeACall that is too long or asks for a reasoning level that the model does
+// not have. It reads what to change in words of ours.
+func TestGatewayMayChangeACall(t *testing.T) {
+	for message, want := range map[string]string{
+		"Unsupported value: 'reasoning_effort' does not support 'minimal' with this model. Supported values are: 'low', 'medium', and 'high'.": "this reasoning level is not supported. Supported values are: 'low', 'medium', 'high'",
+		"thinking.type: adaptive is not supported by this model":                                                                               "this reasoning level is not supported",
+		"Reasoning is mandatory for this endpoint":                                                                                             "reasoning is required",
+		"Budget 0 is invalid. This model only works in thinking mode.":                                                                         "reasoning is required",
+		"input length and `max_tokens` exceed context limit":                                                                                   "prompt is too long",
+		"tools.0: a thinking cap is no reason":                                                                                                 openclaw.CallFailed,
+	} {
+		f := classify(endpoint{host: "h", agent: "a"}, 400, nil, reportedError{message: message})
+		if got := f.gatewayWords(); got != want || f.Recoverable != (want != openclaw.CallFailed) {
+			t.Errorf("%s: %q", message, got)
+		}
 	}
 }

@@ -29,8 +29,8 @@ type ChatRequest struct {
 	OnDisconnect string `json:"onDisconnect,omitempty" enum:"continue,cancel" doc:"What happens to the turn when you close the connection: continue (default) or cancel."`
 }
 
-// ChatEvent is one event of an answer. Type is text (with Content), done, or error
-// (with Code and Message).
+// ChatEvent is one event of an answer. Type is text (with Content), done (with StopReason), or
+// error (with Code and Message, and with StopReason if the turn was ended by somebody).
 type ChatEvent struct {
 	TurnID string `json:"-"` // the turn that the event belongs to
 	ID     int64  `json:"-"` // the number of the event; FollowTurn goes on after it
@@ -39,6 +39,8 @@ type ChatEvent struct {
 	Content string `json:"content,omitempty"`
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
+	// StopReason is end, length, refusal, filter or limit in done, and cancelled or interrupted in error.
+	StopReason string `json:"stopReason,omitempty"`
 }
 
 // ChatTurn is one message with its answer.
@@ -46,7 +48,7 @@ type ChatTurn struct {
 	ID         string         `json:"id"`
 	SessionID  string         `json:"sessionId"`
 	State      string         `json:"state" enum:"queued,running,done,failed,cancelled"`
-	StopReason *string        `json:"stopReason" doc:"Why the turn ended: completed, truncated (the answer was longer than 1 MiB), cancelled, error, interrupted (the server stopped) or expired (no server ran for ten minutes)."`
+	StopReason *string        `json:"stopReason" doc:"Why the turn ended: completed, length (the model's answer reached its maximum length), refusal (the model refused), filter (a filter of the provider ended the answer), limit (the turn reached a limit), truncated (the answer was longer than 1 MiB), cancelled, error, interrupted (the server stopped) or expired (no server ran for ten minutes)."`
 	Text       *string        `json:"text,omitempty" doc:"The answer so far. Only in the response for one turn."`
 	Usage      ChatUsage      `json:"usage"`
 	Error      *ChatTurnError `json:"error" doc:"Of a failed turn."`
@@ -60,6 +62,8 @@ type ChatTurn struct {
 type ChatUsage struct {
 	InputTokens  int64 `json:"inputTokens"`
 	OutputTokens int64 `json:"outputTokens"`
+	// ReasoningTokens are those of OutputTokens that are no text of the answer.
+	ReasoningTokens int64 `json:"reasoningTokens" doc:"Those of the output tokens that the model has used to think, as far as that is known."`
 }
 
 // ChatTurnError is why a turn failed.

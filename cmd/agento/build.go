@@ -279,7 +279,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	r.waiting = reconcile.Waiting
 	agents = agent.New(agent.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: r.log,
-		URLs: guard, OwnTelegram: f.TelegramURL != "", DemoKey: dev.key,
+		URLs: guard, OwnTelegram: f.TelegramURL != "", TurnLimits: f.turnLimits(), DemoKey: dev.key,
 	})
 	if err := agents.BindKeys(ctx); err != nil {
 		return nil, err
@@ -290,7 +290,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
-	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Log: r.log})
+	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Limits: f.turnLimits(), Log: r.log})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}
@@ -299,7 +299,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		return nil, err
 	}
 	proxy := modelproxy.New(modelproxy.Settings{
-		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall,
+		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall, Turn: conversations.ModelTurn, FromGateway: gateway.FromGateway,
 		Observe: func(x modelproxy.Exchange) { status.Observe(x); r.modelCall(x) }, Memory: budgets.AgentMemory, Log: r.log,
 	})
 	r.closers = append(r.closers, func() error { proxy.Close(); return nil })

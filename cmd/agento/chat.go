@@ -22,7 +22,7 @@ const cancelTimeout = 5 * time.Second
 // Run sends the message and prints the answer while it arrives. Ctrl-C cancels the turn.
 func (c chatCommand) Run(ctx context.Context, t *terminal) error {
 	in := client.ChatRequest{Message: c.Message, SessionID: c.Session, PeerID: c.Peer, OnDisconnect: "cancel"}
-	var turn string
+	var turn, why string
 	for e, err := range c.client().Chat(ctx, c.ID, in) {
 		if ctx.Err() != nil {
 			return c.cancel(ctx, t, turn)
@@ -30,7 +30,7 @@ func (c chatCommand) Run(ctx context.Context, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		turn = e.TurnID
+		turn, why = e.TurnID, e.StopReason
 		if e.Type == "error" {
 			return &client.Error{Code: e.Code, Message: e.Message}
 		}
@@ -39,7 +39,19 @@ func (c chatCommand) Run(ctx context.Context, t *terminal) error {
 		}
 	}
 	_, err := fmt.Fprintln(t.out)
+	if note := endNotes[why]; note != "" {
+		_, noteErr := fmt.Fprintln(t.err, note)
+		err = errors.Join(err, noteErr)
+	}
 	return err
+}
+
+// endNotes say why an answer ended, unless the model had said everything.
+var endNotes = map[string]string{
+	"length":  "The answer reached its maximum length: ask the agent to continue.",
+	"refusal": "The model refused.",
+	"filter":  "A filter of the model provider ended the answer.",
+	"limit":   "The answer reached a limit of the server.",
 }
 
 // cancel waits until the turn is cancelled and says so. If nothing of the answer has

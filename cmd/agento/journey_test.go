@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -53,6 +55,10 @@ func TestAgentsOnRealGateways(t *testing.T) {
 	t.Run("peers share nothing", func(t *testing.T) { peers(t, in, acme, ada.ID) })
 	t.Run("a disconnect aborts the model call", func(t *testing.T) { disconnect(t, in, acme, ada.ID) })
 	t.Run("a refused key is reported and a new key is used at once", func(t *testing.T) { refusedKey(t, in, acme, ada.ID) })
+	t.Run("six failures of the provider at the same time", func(t *testing.T) { providerFailures(t, in, map[string]*client.Client{ada.ID: acme, bob.ID: rival}) })
+	t.Run("the model's words reach the caller", func(t *testing.T) { trueText(t, in, acme, ada.ID) })
+	t.Run("a program of the agent has no part in its answers", func(t *testing.T) { forgedCall(t, in, acme, ada.ID) })
+	t.Run("a turn ends at its limits", func(t *testing.T) { turnLimits(t, in, acme, ada.ID) })
 	t.Run("the sandbox isolates the agent", func(t *testing.T) { sandbox(t, in, acme, ada.ID, bob.ID) })
 	t.Run("documents change while it runs", func(t *testing.T) { documents(t, in, acme, ada.ID) })
 	t.Run("the agent searches its knowledge", func(t *testing.T) { knowledgeTool(t, acme, rival, ada.ID, bob.ID) })
@@ -184,6 +190,63 @@ func refusedKey(t *testing.T, in *installation, c *client.Client, id string) {
 		a, err := c.Agent(t.Context(), id)
 		return err == nil && a.ErrorCategory == nil && a.LastError == nil
 	})
+}
+
+// providerFailures lets model calls fail in six ways at the same time on each agent. The caller
+// gets the reason, what cannot succeed is not repeated, and no failure holds up what comes
+// after it.
+func providerFailures(t *testing.T, in *installation, agents map[string]*client.Client) {
+	type failure struct {
+		reply    devmodel.Reply
+		says     string
+		repeated bool
+		calls    atomic.Int32
+	}
+	failures := map[string]*failure{
+		"no-credit":   {reply: devmodel.Reply{Status: 400, Reason: "invalid_request_error", Error: "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."}, says: "no credit left: Your credit balance"},
+		"no-payment":  {reply: devmodel.Reply{Status: 402, Reason: "billing_error", Error: "Payment required"}, says: "no credit left: Payment required"},
+		"words":       {reply: devmodel.Reply{Status: 400, Reason: "invalid_request_error", Error: "401 unauthorized"}, says: "refused this agent's key: 401 unauthorized"},
+		"quota":       {reply: devmodel.Reply{Status: 429, Reason: "insufficient_quota", Error: "You exceeded your current quota."}, says: "no credit left: You exceeded"},
+		"overloaded":  {reply: devmodel.Reply{Status: 529, Reason: "overloaded_error", Error: "Overloaded"}, says: "is overloaded (HTTP 529): Overloaded", repeated: true},
+		"broken-off!": {reply: devmodel.Reply{Chunks: []string{"some ", "words"}, Drop: true}, says: "broke off its answer", repeated: true},
+	}
+	for name, f := range failures {
+		// A gateway that goes on with an answer has a message of its own after the caller's.
+		defer in.model.Script(func(r devmodel.Request) (devmodel.Reply, bool) {
+			ok := slices.ContainsFunc(r.Messages, func(m devmodel.Message) bool { return strings.Contains(m.Text, name) })
+			if ok {
+				f.calls.Add(1)
+			}
+			return f.reply, ok
+		})()
+	}
+	var sent sync.WaitGroup
+	for id, c := range agents {
+		for name, f := range failures {
+			sent.Go(func() {
+				text, err := trySend(t.Context(), c, id, client.ChatRequest{Message: name, PeerID: name})
+				var failed *client.Error
+				if !errors.As(err, &failed) || failed.Code != "upstream_error" || !strings.Contains(failed.Message, f.says) {
+					t.Errorf("%s: %q, %v", name, text, err)
+				}
+			})
+		}
+	}
+	sent.Wait()
+	for name, f := range failures {
+		if n := int(f.calls.Load()); (n > len(agents)) != f.repeated || n < len(agents) {
+			t.Errorf("%s: %d calls", name, n)
+		}
+	}
+	for id, c := range agents {
+		if got := send(t, c, id, client.ChatRequest{Message: "echo still here", PeerID: "another"}); got != "still here" {
+			t.Errorf("after the failures: %q", got)
+		}
+		waitUntil(t, "the agent shows no error", func() bool {
+			a, err := c.Agent(t.Context(), id)
+			return err == nil && a.ErrorCategory == nil && a.LastError == nil
+		})
+	}
 }
 
 // sandbox lets the agent try to read files and processes that are not its own.

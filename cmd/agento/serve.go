@@ -16,6 +16,7 @@ import (
 	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/gateway"
+	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -28,6 +29,7 @@ type serveFlags struct {
 	vaultFlags
 	embedderFlags
 	driverFlags
+	turnFlags
 	Listen                string         `help:"Address of the API." default:"127.0.0.1:8080"`
 	Seal                  bool           `help:"Seal texts and older logs of agents with their data keys. What is stored stays as it is." default:"true" negatable:""`
 	TrustedProxies        []netip.Prefix `help:"Networks of your own proxies, as CIDRs separated by commas. Their X-Forwarded-For names the client." placeholder:"CIDR,..."`
@@ -53,6 +55,22 @@ type serveFlags struct {
 	AccessLog             string         `help:"Write a line for each request to standard output: off, text or json." enum:"off,text,json" default:"off"`
 	MetricsListen         string         `help:"Address of the Prometheus metrics, such as 127.0.0.1:9090. They need no key: only your monitoring must reach it. Default: none." placeholder:"ADDRESS"`
 	LogLevel              string         `help:"Log level: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+}
+
+// turnFlags are the limits of a turn. 0 means no limit.
+type turnFlags struct {
+	TurnModelCalls     int64         `help:"Model calls that one message to an agent may cause; 0 means no limit." default:"40"`
+	TurnToolCalls      int64         `help:"Tool calls that one message to an agent may cause; 0 means no limit." default:"80"`
+	TurnEqualToolCalls int64         `help:"Equal tool calls in a row after which the answer to a message is ended; 0 means no limit." default:"5"`
+	TurnTime           time.Duration `help:"How long the answer to a message may take; 0 means no limit." default:"10m"`
+	TurnTokens         int64         `help:"Tokens that one message to an agent may cost, in and out, without cache reads; 0 means no limit." default:"2000000"`
+}
+
+func (f turnFlags) turnLimits() modelturn.Limits {
+	return modelturn.Limits{
+		ModelCalls: max(0, f.TurnModelCalls), ToolCalls: max(0, f.TurnToolCalls), EqualToolCalls: max(0, f.TurnEqualToolCalls),
+		Time: max(0, f.TurnTime), Tokens: max(0, f.TurnTokens),
+	}
 }
 
 // embedderFlags configure the embedder of knowledge.

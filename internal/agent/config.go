@@ -17,17 +17,19 @@ type Config map[string]any
 
 // The keys of Config that have a meaning.
 const (
-	keyProvider   = "llmProvider" // a provider.Name
-	keyModel      = "model"       // the provider's name of the model
-	keyBaseURL    = "baseUrl"     // another endpoint for that provider
-	keyChannels   = "channels"    // {"telegram": true, "slack": {"enabled": true}}
-	keySharedMode = "sharedMode"  // every caller is an untrusted peer
-	keySelfEdit   = "selfEdit"    // a workspace.SelfEdit
-	keyEgress     = "egress"      // where it may connect to: see egress.ParsePolicy
+	keyProvider   = "llmProvider"     // a provider.Name
+	keyModel      = "model"           // the provider's name of the model
+	keyBaseURL    = "baseUrl"         // another endpoint for that provider
+	keyChannels   = "channels"        // {"telegram": true, "slack": {"enabled": true}}
+	keySharedMode = "sharedMode"      // every caller is an untrusted peer
+	keySelfEdit   = "selfEdit"        // a workspace.SelfEdit
+	keyEgress     = "egress"          // where it may connect to: see egress.ParsePolicy
+	keyMaxOutput  = "maxOutputTokens" // of one model call
+	keyLimits     = "limits"          // of a turn, below those of the installation: see Config.Limits
 )
 
 func knownKeys() []string {
-	return []string{keyProvider, keyModel, keyBaseURL, keyChannels, keySharedMode, keySelfEdit, keyEgress}
+	return []string{keyProvider, keyModel, keyBaseURL, keyChannels, keySharedMode, keySelfEdit, keyEgress, keyMaxOutput, keyLimits}
 }
 
 // The channels.
@@ -43,6 +45,13 @@ const (
 	maxConfigLevels = 32       // of objects and arrays, with the config itself: naive clients die of thousands
 )
 
+// Bounds of keyMaxOutput. With less than the lower one no model can call a tool; the upper one
+// is more than any model's.
+const (
+	minOutputTokens = 256
+	maxOutputTokens = 1_000_000
+)
+
 // maxModelName is OpenClaw's limit; the longest name in use has 60 characters.
 const maxModelName = 200
 
@@ -54,6 +63,13 @@ func (c Config) Model() string { return c.text(keyModel) }
 
 // BaseURL returns the endpoint that replaces the provider's own, or empty.
 func (c Config) BaseURL() string { return c.text(keyBaseURL) }
+
+// MaxOutputTokens returns the longest answer of one model call, in tokens; 0 means what agento
+// knows of the model.
+func (c Config) MaxOutputTokens() int64 {
+	n, _ := wholeNumber(c[keyMaxOutput])
+	return n
+}
 
 // SharedMode reports whether every caller is an untrusted peer, named or not.
 func (c Config) SharedMode() bool {
@@ -186,6 +202,11 @@ func (c Config) validate(problems fault.Fields, urls URLChecker) {
 		case workspace.SelfEditOn, workspace.SelfEditReview, workspace.SelfEditOff:
 		default:
 			problems.Add("config.selfEdit", `must be "off", "review" or "on"`)
+		}
+	}
+	if v, ok := c[keyMaxOutput]; ok {
+		if n, isNumber := wholeNumber(v); !isNumber || n < minOutputTokens || n > maxOutputTokens {
+			problems.Add("config.maxOutputTokens", "must be a whole number from %d to %d, or null to remove it", minOutputTokens, maxOutputTokens)
 		}
 	}
 	c.validateChannels(problems)

@@ -16,6 +16,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
@@ -76,10 +77,11 @@ type Settings struct {
 	Admission Admission
 	Log       *slog.Logger
 
-	URLs        URLChecker    // checks config.baseUrl
-	OwnTelegram bool          // agents reach the Bot API through this server
-	DemoKey     vault.Secret  // in dev: the key of an agent that is created without any
-	WaitTimeout time.Duration // how long AwaitStopped and AwaitDeleted wait; 0: 2 minutes
+	URLs        URLChecker       // checks config.baseUrl
+	OwnTelegram bool             // agents reach the Bot API through this server
+	TurnLimits  modelturn.Limits // that config.limits can lower
+	DemoKey     vault.Secret     // in dev: the key of an agent that is created without any
+	WaitTimeout time.Duration    // how long AwaitStopped and AwaitDeleted wait; 0: 2 minutes
 }
 
 // Service holds what callers may do with agents.
@@ -97,6 +99,7 @@ type Service struct {
 	log         *slog.Logger
 	urls        URLChecker
 	ownTelegram bool
+	turnLimits  modelturn.Limits
 	demoKey     vault.Secret
 	waitTimeout time.Duration
 }
@@ -108,7 +111,7 @@ func New(s Settings) *Service {
 	}
 	return &Service{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms,
-		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, ownTelegram: s.OwnTelegram, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
+		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, ownTelegram: s.OwnTelegram, turnLimits: s.TurnLimits, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
 	}
 }
 
@@ -260,6 +263,7 @@ func (s *Service) checkNew(ctx context.Context, a Agent, in client.CreateAgentRe
 	checkConfigKeys(problems, in.Config)
 	checkNoNulls(problems, in.Config)
 	a.Config.validate(problems, s.urls)
+	Config(in.Config).validateLimits(problems, s.turnLimits)
 	secrets := parseSecrets(problems, in.Secrets)
 	checkKeys(problems, a.Config, in.Secrets)
 	workspace.CheckNew(problems, in.SoulMD, in.WorkflowMD)
@@ -484,6 +488,7 @@ func (s *Service) apply(ctx context.Context, q database.Reader, a Agent, in clie
 		checkConfigKeys(problems, in.Config)
 		a.Config = a.Config.merge(in.Config)
 		a.Config.validate(problems, s.urls)
+		Config(in.Config).validateLimits(problems, s.turnLimits)
 	}
 	if in.SwarmID.Set {
 		if a.SwarmID = identity.SwarmID(in.SwarmID.Value); !in.SwarmID.Null {

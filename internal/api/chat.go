@@ -24,7 +24,7 @@ id: 2
 data: {"type":"text","content":" a wide range of tasks!"}
 
 id: 3
-data: {"type":"done"}
+data: {"type":"done","stopReason":"end"}
 
 `
 
@@ -75,8 +75,10 @@ func hideKept(err error) error {
 // left if the reader leaves before the end.
 func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)) *rest.Stream {
 	last := after // the number of the last event
+	why := ""     // the reason that the turn ended for
 	return &rest.Stream{
-		Header: http.Header{turnHeader: {string(t.ID)}},
+		Header:  http.Header{turnHeader: {string(t.ID)}},
+		Waiting: func() string { return s.chat.Waiting(t.ID) },
 		Serve: func(ctx context.Context, out *rest.Events) error {
 			if after > 0 {
 				_ = out.Begin() // the client has had the response's beginning; a failure is an event
@@ -85,6 +87,7 @@ func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)
 				last = seq
 				return out.SendNumbered(seq, client.ChatEvent{Type: "text", Content: text})
 			})
+			why = end.Why()
 			switch {
 			case end.Ended() && after > end.LastSeq:
 				return nil // the client has had the last event
@@ -96,10 +99,10 @@ func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)
 			if err != nil {
 				return err
 			}
-			return out.SendNumbered(last, client.ChatEvent{Type: "done"})
+			return out.SendNumbered(last, client.ChatEvent{Type: "done", StopReason: why})
 		},
 		Fail: func(out *rest.Events, f *fault.Fault) {
-			_ = out.SendNumbered(last, client.ChatEvent{Type: "error", Code: string(f.Code), Message: f.Message}) // fails if the client has disconnected
+			_ = out.SendNumbered(last, client.ChatEvent{Type: "error", Code: string(f.Code), Message: f.Message, StopReason: why}) // fails if the client has disconnected
 		},
 	}
 }
@@ -170,7 +173,7 @@ func (s *Server) listTurns(ctx context.Context, who access.Principal, in *turnsI
 func turnJSON(t chat.Turn, text *string) client.ChatTurn {
 	out := client.ChatTurn{
 		ID: string(t.ID), SessionID: string(t.SessionID), State: string(t.State), StopReason: orNull(t.StopReason), Text: text,
-		Usage:     client.ChatUsage{InputTokens: t.InputTokens, OutputTokens: t.OutputTokens},
+		Usage:     client.ChatUsage{InputTokens: t.InputTokens, OutputTokens: t.OutputTokens, ReasoningTokens: t.ReasoningTokens},
 		CreatedAt: client.Time{Time: t.CreatedAt}, StartedAt: client.NewTime(t.StartedAt), EndedAt: client.NewTime(t.EndedAt),
 	}
 	if t.ErrorCode != "" {

@@ -283,7 +283,7 @@ func TestFiftyEqualMessagesAreOneTurn(t *testing.T) {
 	resume()
 	all.Wait()
 	const events = "id: 1\ndata: {\"type\":\"text\",\"content\":\"I am \"}\n\n" +
-		"id: 2\ndata: {\"type\":\"text\",\"content\":\"thinking.\"}\n\nid: 3\ndata: {\"type\":\"done\"}\n\n"
+		"id: 2\ndata: {\"type\":\"text\",\"content\":\"thinking.\"}\n\nid: 3\ndata: {\"type\":\"done\",\"stopReason\":\"end\"}\n\n"
 	executed := 0
 	check := func(a *response) {
 		t.Helper()

@@ -73,7 +73,7 @@ func (e *eventStream) next() string {
 func (e *eventStream) expect(line string) *eventStream {
 	e.t.Helper()
 	got := e.next()
-	for got == ": ping" && line != got {
+	for strings.HasPrefix(got, ": ") && line != got {
 		got = e.next()
 	}
 	if got != line {
@@ -84,7 +84,7 @@ func (e *eventStream) expect(line string) *eventStream {
 
 func textEvent(text string) string { return fmt.Sprintf(`data: {"type":"text","content":%q}`, text) }
 
-const doneEvent = `data: {"type":"done"}`
+const doneEvent = `data: {"type":"done","stopReason":"end"}`
 
 // pausedAnswer returns a script that sends a piece, waits for resume and sends another.
 func pausedAnswer(first, second string) (script func(context.Context, *turn, sendFunc), resume func()) {
@@ -124,14 +124,14 @@ func TestSilentStreamSendsHeartbeats(t *testing.T) {
 	id := who.newAgent("A")
 	script, resume := pausedAnswer("", "At last.")
 	env.gateways.setScript(script)
-	e := who.chat(id, "Hello").expect(": ping").expect(": ping")
+	e := who.chat(id, "Hello").expect(": boot").expect(": boot")
 	resume()
 	e.expect(textEvent("At last.")).expect(doneEvent)
 
 	// Once the stream has begun, a failure is an event, even if no text was sent.
 	script, resume = pausedAnswer("", failurePrefix+"The model is on fire.")
 	env.gateways.setScript(script)
-	e = who.chat(id, "Hello").expect(": ping")
+	e = who.chat(id, "Hello").expect(": boot")
 	resume()
 	e.expect(`data: {"type":"error","code":"upstream_error","message":"The model is on fire."}`).expect("EOF")
 }
@@ -169,14 +169,18 @@ func TestMessagesOfOneSessionAreAnsweredInOrder(t *testing.T) {
 	script, resume := pausedAnswer("", "done")
 	env.gateways.setScript(script)
 	var streams []*eventStream
-	for _, message := range []string{"first", "second", "third"} {
-		streams = append(streams, who.chat(id, message).expect(": ping")) // it waits for its turn now
+	for i, message := range []string{"first", "second", "third"} {
+		waits := ": queue"
+		if i == 0 {
+			waits = ": boot"
+		}
+		streams = append(streams, who.chat(id, message).expect(waits)) // it waits for its turn now
 	}
 	if n := len(env.gateways.allTurns()); n != 1 {
 		t.Errorf("%d messages of one session are at the gateway concurrently", n)
 	}
 	// A message of another peer does not wait for them.
-	other := who.openStream("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"aside","peerId":"p"}`).expect(": ping")
+	other := who.openStream("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"aside","peerId":"p"}`).expect(": boot")
 	waitUntil(t, "the other peer's message to reach the gateway", func() bool { return len(env.gateways.allTurns()) == 2 })
 	resume()
 	for _, e := range append(streams, other) {
@@ -216,7 +220,7 @@ func TestChatEventsAreNumbered(t *testing.T) {
 	id := who.newAgent("A")
 	got := who.do("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Hello"}`).expect(200)
 	want := "id: 1\ndata: {\"type\":\"text\",\"content\":\"You said: \"}\n\n" +
-		"id: 2\ndata: {\"type\":\"text\",\"content\":\"Hello\"}\n\nid: 3\ndata: {\"type\":\"done\"}\n\n"
+		"id: 2\ndata: {\"type\":\"text\",\"content\":\"Hello\"}\n\nid: 3\ndata: {\"type\":\"done\",\"stopReason\":\"end\"}\n\n"
 	if got.body != want {
 		t.Errorf("the stream is %q, want %q", got.body, want)
 	}
@@ -278,7 +282,7 @@ func TestCancellingATurnEndsItsStream(t *testing.T) {
 	if took := time.Since(began); cancelled.field("data.state") != "cancelled" || took > time.Second {
 		t.Errorf("after %v: %s", took, cancelled.body)
 	}
-	e.expect(`data: {"type":"error","code":"conflict","message":"The turn was cancelled."}`).expect("EOF")
+	e.expect(`data: {"type":"error","code":"conflict","message":"The turn was cancelled.","stopReason":"cancelled"}`).expect("EOF")
 }
 
 func TestDrainEndsStreams(t *testing.T) {

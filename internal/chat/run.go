@@ -9,6 +9,7 @@ import (
 
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/modelturn"
 )
 
 // Why the runner of a turn is told to stop.
@@ -31,6 +32,8 @@ type run struct {
 	mu      sync.Mutex
 	turn    Turn                    // guarded by mu
 	pieces  []string                // guarded by mu
+	taken   int                     // how many pieces a transaction may have read; guarded by mu
+	model   *modelturn.Turn         // nil until the gateway has got the message; guarded by mu
 	stored  int                     // how many pieces are in the database; guarded by mu
 	changed chan struct{}           // closed when pieces are stored or the end comes; nil if nobody waits; guarded by mu
 	cancel  context.CancelCauseFunc // ends the runner; nil while the turn is queued; guarded by mu
@@ -43,6 +46,32 @@ func (r *run) append(piece string) (first bool) {
 	defer r.mu.Unlock()
 	r.pieces = append(r.pieces, piece)
 	return len(r.pieces) == 1
+}
+
+// extend adds text to the answer, to the last piece if nobody has read that yet, and reports
+// whether it is the first.
+func (r *run) extend(text string) (first bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.pieces); n > r.taken {
+		r.pieces[n-1] += text
+		return false
+	}
+	r.pieces = append(r.pieces, text)
+	return len(r.pieces) == 1
+}
+
+func (r *run) setModelTurn(t *modelturn.Turn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.model = t
+}
+
+// modelTurn returns the model calls of the turn, or nil if there can be none yet.
+func (r *run) modelTurn() *modelturn.Turn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.model
 }
 
 // end records the end of the turn and wakes the followers.
@@ -97,6 +126,7 @@ func (r *run) wholeText() string {
 func (r *run) unstored() (seq int, pieces []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.taken = len(r.pieces)
 	return r.stored + 1, r.pieces[r.stored:len(r.pieces):len(r.pieces)]
 }
 

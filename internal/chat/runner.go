@@ -11,6 +11,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/openclaw"
 )
 
@@ -39,27 +40,28 @@ func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.C
 	r.mu.Lock()
 	t := r.turn
 	r.mu.Unlock()
-	result, err := s.callAgent(ctx, t, r, connect)
+	result, outcome, err := s.callAgent(ctx, t, r, connect)
 	reason := context.Cause(ctx)
 	if errors.Is(reason, errNotSealed) {
-		err, reason = reason, nil
+		err, reason, outcome = reason, nil, modelturn.Outcome{}
 	}
 	r.mu.Lock()
 	pieces := len(r.pieces)
 	r.mu.Unlock()
-	t.InputTokens, t.OutputTokens = result.InputTokens, result.OutputTokens
+	t = t.counted(result, outcome.Usage)
+	stopReason, answered := answerEnd(outcome, result.Truncated, err)
 	switch {
-	case err == nil && result.Truncated:
-		s.log.WarnContext(ctx, "an answer was too long and was truncated", "account", t.AccountID, "agent", t.AgentID, "turn", t.ID)
-		t = t.ended(Done, stopTruncated, pieces, now())
-	case err == nil:
-		t = t.ended(Done, stopCompleted, pieces, now())
-	case errors.Is(reason, errCancelled):
+	case err != nil && errors.Is(reason, errCancelled):
 		t = t.ended(Cancelled, stopCancelled, pieces, now())
+	case answered:
+		if stopReason == stopTruncated || stopReason == stopLimit {
+			s.log.WarnContext(ctx, "an answer was ended at a limit", "account", t.AccountID, "agent", t.AgentID, "turn", t.ID, "limit", stopReason, "model calls", outcome.Calls)
+		}
+		t = t.ended(Done, stopReason, pieces, now())
 	case reason != nil || s.runs.isStopped():
 		t = t.interrupted(pieces, now())
 	default:
-		f := turnFault(err)
+		f := turnFault(outcome, err)
 		if f.Code == fault.Internal {
 			s.log.ErrorContext(ctx, "a turn failed", "agent", t.AgentID, "turn", t.ID, "error", err)
 		}
@@ -69,32 +71,33 @@ func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.C
 	s.finish(context.WithoutCancel(ctx), r, t)
 }
 
-func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(context.Context) (*gateway.Connection, error)) (openclaw.TurnResult, error) {
+// callAgent sends the message of a turn to the agent. The text of the turn is that of its
+// model calls; what the gateway makes of it is used only if the calls cannot be read.
+func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(context.Context) (*gateway.Connection, error)) (openclaw.TurnResult, modelturn.Outcome, error) {
 	message, contextText, err := s.openRequest(ctx, t)
 	if err != nil {
-		return openclaw.TurnResult{}, err
+		return openclaw.TurnResult{}, modelturn.Outcome{}, err
 	}
 	conn, err := connect(ctx)
 	if err != nil {
-		return openclaw.TurnResult{}, err
+		return openclaw.TurnResult{}, modelturn.Outcome{}, err
 	}
-	return conn.Turn(ctx, openclaw.TurnRequest{
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	model, stop := s.beginModelTurn(ctx, r, s.limits.Lowered(conn.Config().Limits()), end)
+	defer stop()
+	result, err := conn.Turn(ctx, openclaw.TurnRequest{
 		Entry: r.session.Entry, SessionKey: r.session.GatewayKey, System: contextText, Message: message,
 	}, func(text string) error {
-		if first := r.append(text); !first || s.storeFirstPiece(ctx, r) != nil {
-			s.wakePieceLoop()
+		if model.Silent() {
+			s.addPiece(ctx, r, r.append(text))
 		}
 		return nil
 	})
-}
-
-// turnFault returns the fault that callers see for the error of a turn.
-func turnFault(err error) *fault.Fault {
-	var failed *openclaw.TurnError
-	if errors.As(err, &failed) {
-		return failed.Fault()
-	}
-	return fault.From(err)
+	settled, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	model.Settle(settled)
+	return result, model.Close(err == nil), err
 }
 
 // refused reports whether a turn ended like a request that was never accepted: the agent

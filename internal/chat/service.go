@@ -17,6 +17,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/vault"
 )
@@ -35,7 +36,8 @@ type Settings struct {
 	Gateways *gateway.Manager
 	Vault    *vault.Vault // seals the texts
 	Keys     Keys
-	Quota    Quota // nil: no limit
+	Quota    Quota            // nil: no limit
+	Limits   modelturn.Limits // of a turn; the config of an agent can lower them
 	Log      *slog.Logger
 }
 
@@ -61,6 +63,8 @@ type Service struct {
 	vault         *vault.Vault
 	keys          Keys
 	quota         Quota
+	limits        modelturn.Limits
+	channelTurns  *channelTurns
 	log           *slog.Logger
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
@@ -73,7 +77,7 @@ type Service struct {
 // waits for them.
 func New(s Settings) *Service {
 	return &Service{
-		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, log: s.Log,
+		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, limits: s.Limits, channelTurns: newChannelTurns(), log: s.Log,
 		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/vault"
 )
@@ -53,6 +54,10 @@ const (
 // Why a turn ended.
 const (
 	stopCompleted   = "completed"
+	stopLength      = "length"    // the model's answer reached its maximum length
+	stopRefusal     = "refusal"   // the model refused
+	stopFilter      = "filter"    // a filter of the provider ended the answer
+	stopLimit       = "limit"     // the turn reached a limit
 	stopTruncated   = "truncated" // the answer was too long
 	stopCancelled   = "cancelled"
 	stopInterrupted = "interrupted" // its server stopped or died
@@ -75,11 +80,13 @@ type Turn struct {
 	LastSeq      int64  // the number of the last piece; 0 until the turn ends
 	InputTokens  int64
 	OutputTokens int64
-	ErrorCode    fault.Code // of a turn that failed
-	ErrorMessage string
-	CreatedAt    time.Time
-	StartedAt    time.Time // zero: not yet
-	EndedAt      time.Time // zero: not yet
+	// ReasoningTokens are those of OutputTokens that are no text, as far as that is known.
+	ReasoningTokens int64
+	ErrorCode       fault.Code // of a turn that failed
+	ErrorMessage    string
+	CreatedAt       time.Time
+	StartedAt       time.Time // zero: not yet
+	EndedAt         time.Time // zero: not yet
 
 	message      vault.Text // empty if the turn was read after its end; sealed as in the history
 	context      vault.Text // empty if the turn was read after its end
@@ -107,6 +114,32 @@ func (t Turn) Err() error {
 		return fault.New(fault.Conflict, "The turn was cancelled.")
 	}
 	return nil
+}
+
+// Why returns why the answer ended, as the last event of a stream has it; empty for a turn that
+// failed, whose error says it.
+func (t Turn) Why() string {
+	switch t.StopReason {
+	case stopCompleted:
+		return "end"
+	case stopTruncated:
+		return "length"
+	case stopExpired:
+		return stopInterrupted
+	case stopError:
+		return ""
+	}
+	return t.StopReason
+}
+
+// counted returns the turn with its tokens: as the gateway has counted them or, if it did not
+// get to that, as the model calls have.
+func (t Turn) counted(result openclaw.TurnResult, calls modelturn.Usage) Turn {
+	t.InputTokens, t.OutputTokens, t.ReasoningTokens = result.InputTokens, result.OutputTokens, calls.Reasoning
+	if t.InputTokens == 0 && t.OutputTokens == 0 {
+		t.InputTokens, t.OutputTokens = calls.Input+calls.CacheRead, calls.Output
+	}
+	return t
 }
 
 // ended returns the turn as it is after its end.

@@ -161,6 +161,9 @@ func (s *anthropicEncoder) usageObject(output int64) object {
 }
 
 func (s *anthropicEncoder) stopReason() string {
+	if s.reply.Stop != "" {
+		return s.reply.Stop
+	}
 	if len(s.reply.Calls) > 0 {
 		return "tool_use"
 	}

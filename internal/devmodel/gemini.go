@@ -93,7 +93,7 @@ func (s geminiEncoder) call(c ToolCall) {
 	s.out.send("", s.frame([]any{geminiCall(c)}, ""))
 }
 
-func (s geminiEncoder) end() { s.out.send("", s.frame([]any{object{"text": ""}}, "STOP")) }
+func (s geminiEncoder) end() { s.out.send("", s.frame([]any{object{"text": ""}}, s.finishReason())) }
 
 func (s geminiEncoder) complete() any {
 	parts := []any{}
@@ -103,7 +103,14 @@ func (s geminiEncoder) complete() any {
 	for _, c := range s.reply.Calls {
 		parts = append(parts, geminiCall(c))
 	}
-	return s.frame(parts, "STOP")
+	return s.frame(parts, s.finishReason())
+}
+
+func (s geminiEncoder) finishReason() string {
+	if s.reply.Stop != "" {
+		return s.reply.Stop
+	}
+	return "STOP"
 }
 
 func (s geminiEncoder) failure(status int, reason, message string) any {

@@ -165,6 +165,9 @@ func (s *chatEncoder) frame(kind string, choices []any) object {
 }
 
 func (s *chatEncoder) finishReason() string {
+	if s.reply.Stop != "" {
+		return s.reply.Stop
+	}
 	if len(s.reply.Calls) > 0 {
 		return "tool_calls"
 	}

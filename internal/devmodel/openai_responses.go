@@ -94,7 +94,8 @@ func (s *responsesEncoder) call(c ToolCall) {
 
 func (s *responsesEncoder) end() {
 	s.closeMessage()
-	s.event("response.completed", object{"response": s.response("completed")})
+	status := s.endStatus()
+	s.event("response."+status, object{"response": s.response(status)})
 }
 
 func (s *responsesEncoder) complete() any {
@@ -104,7 +105,14 @@ func (s *responsesEncoder) complete() any {
 	for _, c := range s.reply.Calls {
 		s.items = append(s.items, s.functionCall(c, "completed"))
 	}
-	return s.response("completed")
+	return s.response(s.endStatus())
+}
+
+func (s *responsesEncoder) endStatus() string {
+	if s.reply.Stop != "" {
+		return "incomplete"
+	}
+	return "completed"
 }
 
 func (s *responsesEncoder) failure(status int, reason, message string) any {
@@ -152,7 +160,10 @@ func (s *responsesEncoder) response(status string) object {
 		"id": "resp_" + s.id, "object": "response", "created_at": s.at.Unix(), "status": status, "model": s.request.Model,
 		"output": s.items, "error": nil, "incomplete_details": nil, "tools": []any{}, "parallel_tool_calls": true, "usage": nil,
 	}
-	if status == "completed" {
+	if status == "incomplete" {
+		r["incomplete_details"] = object{"reason": s.reply.Stop}
+	}
+	if status == "completed" || status == "incomplete" {
 		input := s.usage.Input + s.usage.CacheRead + s.usage.CacheWrite
 		r["usage"] = object{
 			"input_tokens": input, "output_tokens": s.usage.Output, "total_tokens": input + s.usage.Output,

@@ -33,6 +33,9 @@ type Reply struct {
 	Status int
 	Error  string
 	Reason string
+	// Stop is the provider's name for the reason that the model stopped for; empty means that
+	// it has said everything, or waits for tools.
+	Stop string
 	// Drop breaks the connection after the chunks, without an end of the stream.
 	Drop bool
 }

@@ -62,6 +62,9 @@ func (m *Manager) connectTo(ctx context.Context, a agent.Agent) (*Connection, er
 	return &Connection{Gateway: g, manager: m, agent: a}, nil
 }
 
+// Config returns the agent's config as it was when it was connected to.
+func (c *Connection) Config() agent.Config { return c.agent.Config }
+
 // Turn is openclaw.Gateway.Turn. If the gateway died before it got the message, the
 // message goes to its successor.
 func (c *Connection) Turn(ctx context.Context, r openclaw.TurnRequest, emit func(delta string) error) (openclaw.TurnResult, error) {

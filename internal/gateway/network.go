@@ -58,7 +58,7 @@ func (m *Manager) Attach(ctx context.Context, a agent.Agent) (opened bool, err e
 	m.mu.Lock()
 	m.networks[a.ID] = &network{n, a.Place}
 	m.mu.Unlock()
-	go m.calls.acceptFrom(a.ID, n.Server)
+	go m.calls.acceptFrom(a.ID, n)
 	return true, nil
 }
 
@@ -121,10 +121,10 @@ func (callAddr) String() string  { return "the agents' networks" }
 
 // acceptFrom passes on the connections of one agent until its listener is closed. One
 // that is over the limit is closed at once.
-func (l *callListener) acceptFrom(id identity.AgentID, from net.Listener) {
+func (l *callListener) acceptFrom(id identity.AgentID, n *runtime.Network) {
 	slots := make(chan struct{}, maxCalls)
 	for {
-		c, err := from.Accept()
+		c, err := n.Server.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -139,7 +139,9 @@ func (l *callListener) acceptFrom(id identity.AgentID, from net.Listener) {
 			_ = c.Close()
 			continue
 		}
-		call := &call{Conn: c, agent: id, release: sync.OnceFunc(func() { <-slots })}
+		call := &call{Conn: c, agent: id, release: sync.OnceFunc(func() { <-slots }), fromGateway: sync.OnceValue(func() bool {
+			return n.FromGateway == nil || n.FromGateway(c)
+		})}
 		select {
 		case l.conns <- call:
 		case <-l.closed:
@@ -157,6 +159,8 @@ type call struct {
 	net.Conn
 	agent   identity.AgentID
 	release func()
+	// fromGateway is runtime.Network.FromGateway, which is asked when the connection is open.
+	fromGateway func() bool
 }
 
 // Close implements net.Conn.
@@ -165,7 +169,10 @@ func (c *call) Close() error {
 	return c.Conn.Close()
 }
 
-type callerKey struct{}
+type (
+	callerKey struct{} // of the agent that has opened a connection
+	callKey   struct{} // of the *call
+)
 
 // ConnContext is the http.Server.ConnContext of the server of Calls. Tokens of other
 // agents than the one that has opened a connection are refused on it.
@@ -173,13 +180,20 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	for {
 		switch outer := c.(type) {
 		case *call:
-			return context.WithValue(ctx, callerKey{}, outer.agent)
+			return context.WithValue(context.WithValue(ctx, callerKey{}, outer.agent), callKey{}, outer)
 		case interface{ NetConn() net.Conn }:
 			c = outer.NetConn()
 		default:
 			return ctx
 		}
 	}
+}
+
+// FromGateway reports whether a request of an agent comes from its gateway. It reports false for
+// a request of a program that the agent has started, and true if that cannot be told.
+func FromGateway(ctx context.Context) bool {
+	c, ok := ctx.Value(callKey{}).(*call)
+	return !ok || c.fromGateway()
 }
 
 // checkConnection reports whether a call with an agent's token may come through its

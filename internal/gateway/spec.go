@@ -102,7 +102,7 @@ func (m *Manager) describe(a agent.Agent, p provider.Provider, c credentials) (o
 		ID: a.ID, Token: gatewayToken, Env: environment(c.secrets), Limits: m.limits,
 		Model: openclaw.Model{
 			Provider: p, ID: a.Config.Model(), Protocol: p.EndpointProtocol(a.Config.BaseURL()),
-			URL: internalURL + "/" + string(p.Name), Token: bearerToken(a.ID, modelToken),
+			URL: internalURL + "/" + string(p.Name), Token: bearerToken(a.ID, modelToken), MaxOutput: a.Config.MaxOutputTokens(),
 		},
 	}
 	if m.tools {

@@ -26,6 +26,8 @@ type wire struct {
 	routes []string
 	setKey func(h http.Header, key string)
 	fail   func(status int, message string) any // returns the body of an error
+	// failEvent returns the event of a stream that fails with a body of fail's.
+	failEvent func(path string, body []byte) string
 }
 
 var wires = map[provider.Name]wire{
@@ -35,6 +37,7 @@ var wires = map[provider.Name]wire{
 		fail: func(status int, message string) any {
 			return object{"type": "error", "error": object{"type": errorType(status), "message": message}}
 		},
+		failEvent: func(_ string, body []byte) string { return "event: error\ndata: " + string(body) + "\n\n" },
 	},
 	provider.OpenAI: {
 		routes: []string{
@@ -45,6 +48,17 @@ var wires = map[provider.Name]wire{
 		fail: func(status int, message string) any {
 			return object{"error": object{"message": message, "type": errorType(status), "param": nil, "code": nil}}
 		},
+		failEvent: func(path string, body []byte) string {
+			if !strings.HasSuffix(path, "/responses") {
+				return "data: " + string(body) + "\n\n"
+			}
+			var answer struct {
+				Error struct{ Message, Type string }
+			}
+			_ = json.Unmarshal(body, &answer)
+			event, _ := json.Marshal(object{"type": "error", "code": answer.Error.Type, "message": answer.Error.Message, "param": nil, "sequence_number": 0})
+			return "event: error\ndata: " + string(event) + "\n\n"
+		},
 	},
 	provider.Google: {
 		routes: []string{"POST! /v1beta/models/{call}", "GET /v1beta/models", "GET /v1beta/models/{model}"},
@@ -52,6 +66,7 @@ var wires = map[provider.Name]wire{
 		fail: func(status int, message string) any {
 			return object{"error": object{"code": status, "message": message, "status": googleStatus[status]}}
 		},
+		failEvent: func(_ string, body []byte) string { return "data: " + string(body) + "\n\n" },
 	},
 }
 
@@ -159,4 +174,18 @@ func (a *api) errorBody(status int, message string) []byte {
 		return []byte("{}") // impossible: it has only strings and numbers
 	}
 	return body
+}
+
+// decodeObject returns the fields of a JSON object, or of the first one of a list; nil if
+// data is neither.
+func decodeObject(data []byte) map[string]any {
+	var value any
+	if json.Unmarshal(data, &value) != nil {
+		return nil
+	}
+	if list, ok := value.([]any); ok && len(list) > 0 {
+		value = list[0]
+	}
+	fields, _ := value.(map[string]any)
+	return fields
 }

@@ -2,7 +2,6 @@ package modelproxy
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"log/slog"
 	"math"
@@ -16,8 +15,9 @@ import (
 
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/fault"
-	"agento.host/agento/internal/netguard"
+	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/redact"
 )
 
 // exchange is one call of a gateway, from its request to the end of the answer.
@@ -28,24 +28,31 @@ type exchange struct {
 	upstream Upstream
 	key      string
 	target   *url.URL
-	request  *requestBody  // nil if the call has no body
-	response *responseBody // nil if there is no answer to count
+	secret   redact.Secret   // the key of the call
+	request  *requestBody    // nil if the call has no body
+	head     []byte          // of the request, as far as it was read before the call
+	whole    bool            // head is all of it
+	release  func()          // gives the memory of head back
+	response *responseBody   // nil if there is no answer to count
+	call     *modelturn.Call // nil if the call belongs to no turn
+	answer   *modelAnswer    // nil if nothing is read of it
 	result   Exchange
 }
 
 func (p *Proxy) newExchange(a *api, metered bool) *exchange {
-	return &exchange{proxy: p, api: a, metered: metered, result: Exchange{Provider: a.Name, Began: time.Now()}}
+	return &exchange{proxy: p, api: a, metered: metered, release: func() {}, result: Exchange{Provider: a.Name, Began: time.Now()}}
 }
 
 // serve forwards the call. The call is counted however it ends, also by the panic that
 // breaks the gateway's connection when the provider's connection breaks.
 func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	defer x.finish()
-	if !x.prepare(w, r) || !x.claim(w, r) || !x.checkSession(w, r) {
+	defer func() { x.release() }()
+	if !x.prepare(w, r) || !x.claim(w, r) || !x.readRequest(w, r) || !x.checkSession(w, r) {
 		return
 	}
 	forward := httputil.ReverseProxy{
-		Transport:      x.proxy.transport,
+		Transport:      x,
 		Rewrite:        x.rewriteRequest,
 		ModifyResponse: x.modifyResponse,
 		ErrorHandler:   x.handleError,
@@ -60,13 +67,13 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 // error and returns false.
 func (x *exchange) prepare(w http.ResponseWriter, r *http.Request) bool {
 	if hasDotSegment(r.URL.Path) {
-		x.fail(w, http.StatusNotFound, "agento offers no "+r.URL.Path+" to agents.")
+		x.write(w, http.StatusNotFound, "agento offers no "+r.URL.Path+" to agents.")
 		return false
 	}
 	if call := r.PathValue("call"); call != "" {
 		m := googleCall.FindStringSubmatch(call)
 		if m == nil {
-			x.fail(w, http.StatusNotFound, "agento offers no "+r.URL.Path+" to agents.")
+			x.write(w, http.StatusNotFound, "agento offers no "+r.URL.Path+" to agents.")
 			return false
 		}
 		x.result.Model, x.metered = m[1], m[2] != "countTokens"
@@ -79,19 +86,19 @@ func (x *exchange) prepare(w http.ResponseWriter, r *http.Request) bool {
 	x.upstream, x.result.AccountID, x.result.AgentID = up, up.AccountID, up.AgentID
 	x.target, err = x.api.target(up.BaseURL, strings.TrimPrefix(r.URL.EscapedPath(), "/"+string(x.api.Name)))
 	if err != nil {
-		x.fail(w, http.StatusBadRequest, "The agent's config.baseUrl is not a URL. "+x.changeConfig())
+		x.fail(w, r, http.StatusBadRequest, "The agent's config.baseUrl is not a URL. "+x.changeConfig())
 		return false
 	}
 	if !x.mayHaveKey() {
 		x.proxy.log.ErrorContext(r.Context(), "key for another origin not sent", "account", up.AccountID, "agent", up.AgentID, "host", x.target.Host, "origin", up.Key.Origin())
 		x.result.KeyRefused = true
-		x.fail(w, http.StatusBadRequest, "The agent's "+string(x.api.Name)+" key is not for "+x.target.Hostname()+". "+x.setNewKey())
+		x.fail(w, r, http.StatusBadRequest, "The agent's "+string(x.api.Name)+" key is not for "+x.target.Hostname()+". "+x.setNewKey())
 		return false
 	}
-	x.key = strings.TrimSpace(up.Key.Reveal())
+	x.key, x.secret = strings.TrimSpace(up.Key.Reveal()), redact.New(up.Key)
 	if strings.ContainsFunc(x.key, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		x.result.KeyRefused = true
-		x.fail(w, http.StatusBadRequest, "The agent's "+string(x.api.Name)+" key has characters that no key has. "+x.setNewKey())
+		x.fail(w, r, http.StatusBadRequest, "The agent's "+string(x.api.Name)+" key has characters that no key has. "+x.setNewKey())
 		return false
 	}
 	return true
@@ -119,19 +126,20 @@ func (x *exchange) mayHaveKey() bool {
 	return err == nil && origin == x.upstream.Key.Origin()
 }
 
-// maxChecked is the longest request that is read before the provider is called. The
-// providers accept none that is longer.
-const maxChecked = 32 << 20
+// maxRead is the longest request that is read before the provider is called. The providers
+// accept none that is longer.
+const maxRead = 32 << 20
 
-// checkSession reads the request to its end, where the key of its session is. If no call
-// of the session is allowed, it answers with an error and returns false.
-func (x *exchange) checkSession(w http.ResponseWriter, r *http.Request) bool {
-	if x.proxy.check == nil || !x.metered {
+// readRequest reads a request that costs tokens to its end, where the key of its session is.
+// It can then be repeated. If there is no memory for it, readRequest answers with an error
+// and returns false.
+func (x *exchange) readRequest(w http.ResponseWriter, r *http.Request) bool {
+	if !x.metered {
 		return true
 	}
 	size := r.ContentLength
 	if size < 0 {
-		size = maxChecked
+		size = maxRead
 	}
 	release, err := x.proxy.memory.Acquire(r.Context(), string(x.upstream.AgentID), size)
 	if err != nil {
@@ -139,49 +147,45 @@ func (x *exchange) checkSession(w http.ResponseWriter, r *http.Request) bool {
 		x.failUnresolved(w, r, err)
 		return false
 	}
-	request := newRequestBody(r.Body, x.api.Name)
-	head, err := io.ReadAll(io.LimitReader(request, maxChecked))
-	if err != nil {
-		release()
+	x.release = release
+	x.request = newRequestBody(r.Body, x.api.Name)
+	if x.head, err = io.ReadAll(io.LimitReader(x.request, maxRead)); err != nil {
 		panic(http.ErrAbortHandler) // the gateway has disconnected
 	}
-	r.Body = &heldBody{io.MultiReader(bytes.NewReader(head), request), r.Body, release}
-	_, session := request.modelAndSession()
-	refusal := x.proxy.check(cleanText(session, 512))
-	if refusal == nil {
+	x.whole = len(x.head) < maxRead
+	r.Body = readBody{io.MultiReader(bytes.NewReader(x.head), x.request), r.Body}
+	return true
+}
+
+// readBody is a body that has been read into memory.
+type readBody struct {
+	io.Reader
+	io.Closer
+}
+
+// rewindable reports whether the request can be sent again.
+func (x *exchange) rewindable() bool { return x.whole || !x.metered && x.request == nil }
+
+// rewind returns the body of the request from its start.
+func (x *exchange) rewind() io.ReadCloser { return io.NopCloser(bytes.NewReader(x.head)) }
+
+// checkSession answers with an error and returns false if no call of the session is allowed.
+func (x *exchange) checkSession(w http.ResponseWriter, r *http.Request) bool {
+	if x.proxy.check == nil || !x.metered {
 		return true
 	}
-	release()
+	_, session := x.request.modelAndSession()
+	refusal := x.proxy.check(cleanText(session, 512))
+	if refusal == nil {
+		return x.beginCall(w, r, cleanText(session, 512), x.head)
+	}
 	x.proxy.log.InfoContext(r.Context(), "model call refused", "account", x.upstream.AccountID, "agent", x.upstream.AgentID, "session", cleanText(session, 512), "err", refusal)
-	x.fail(w, http.StatusBadRequest, fault.From(refusal).Message)
-	x.result.Failure = "" // the agent and its model are well
+	x.write(w, http.StatusBadRequest, fault.From(refusal).Message) // the agent and its model are well
 	return false
 }
 
-// heldBody is a body that has been read into memory. It gives the memory back when it
-// has been read from there, or closed.
-type heldBody struct {
-	io.Reader
-	io.Closer
-	release func()
-}
-
-// Read implements io.Reader.
-func (b *heldBody) Read(p []byte) (int, error) {
-	n, err := b.Reader.Read(p)
-	if err != nil {
-		b.release()
-	}
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *heldBody) Close() error {
-	b.release()
-	return b.Closer.Close()
-}
-
-// failUnresolved answers with an error of the resolver or of a budget in the provider's format.
+// failUnresolved answers with an error of the resolver or of a budget in the provider's
+// format. The gateway may repeat the call for a while if a retry can help.
 func (x *exchange) failUnresolved(w http.ResponseWriter, r *http.Request, err error) {
 	abortIfDisconnected(r)
 	f := fault.From(err)
@@ -190,17 +194,22 @@ func (x *exchange) failUnresolved(w http.ResponseWriter, r *http.Request, err er
 		status = http.StatusInternalServerError
 		x.proxy.log.ErrorContext(r.Context(), "model call not resolved", "provider", x.api.Name, "err", err)
 	}
+	if status == http.StatusBadRequest || !x.proxy.retries.allow(x.retryKey()) {
+		x.fail(w, r, http.StatusBadRequest, f.Message)
+		return
+	}
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
 	}
-	x.fail(w, status, f.Message)
+	x.result.Failure = f.Message
+	x.write(w, status, f.Message)
 }
 
 // faultStatus has the HTTP status of each fault that a gateway sees. A fault that a
-// retry cannot fix is 400, which OpenClaw passes on at once.
+// retry cannot fix is 400, which OpenClaw passes on at once. After a 401 it would not use
+// the provider for a while.
 var faultStatus = map[fault.Code]int{
-	fault.Unauthorized: http.StatusUnauthorized,
-	fault.Invalid:      http.StatusBadRequest, fault.Forbidden: http.StatusBadRequest, fault.PlanLimit: http.StatusBadRequest,
+	fault.Unauthorized: http.StatusBadRequest, fault.Invalid: http.StatusBadRequest, fault.Forbidden: http.StatusBadRequest, fault.PlanLimit: http.StatusBadRequest,
 	fault.NotFound: http.StatusBadRequest, fault.NotRunning: http.StatusBadRequest, fault.Conflict: http.StatusBadRequest,
 	fault.RateLimited: http.StatusTooManyRequests,
 	fault.Unavailable: http.StatusServiceUnavailable, fault.Upstream: http.StatusBadGateway, fault.UpstreamTimeout: http.StatusGatewayTimeout,
@@ -219,48 +228,19 @@ func (x *exchange) rewriteRequest(pr *httputil.ProxyRequest) {
 	if x.key != "" {
 		x.api.setKey(h, x.key)
 	}
-	if pr.Out.Body != nil {
+	if pr.Out.Body != nil && x.request == nil {
 		x.request = newRequestBody(pr.Out.Body, x.api.Name)
 		pr.Out.Body = x.request
 	}
 }
 
-// modifyResponse replaces answers that must not reach the gateway, and starts to count
-// the others.
+// modifyResponse starts to count an answer.
 func (x *exchange) modifyResponse(res *http.Response) error {
-	x.result.Status, x.result.FirstByte = res.StatusCode, time.Since(x.result.Began)
-	// When our server starts to answer it discards the rest of the request. That breaks
-	// the connection to a provider that rejects a long request before its end, so the
-	// error is read before.
-	var head []byte
-	if res.StatusCode >= 400 {
-		head = peek(res)
-	}
-	switch {
-	case res.StatusCode == http.StatusUnauthorized:
-		x.refuseKey(res, "The model provider at "+x.target.Hostname()+" refused this agent's key. "+x.setNewKey())
-	case res.StatusCode == http.StatusForbidden:
-		x.refuseKey(res, "The model provider at "+x.target.Hostname()+" refused this agent's key for this request: it may lack access to the model or the region. "+x.setNewKey())
-	case res.StatusCode == http.StatusBadRequest && x.api.Name == provider.Google && bytes.Contains(head, []byte("API_KEY_INVALID")):
-		x.refuseKey(res, "The model provider at "+x.target.Hostname()+" refused this agent's key. "+x.setNewKey())
-	case res.StatusCode >= 300 && res.StatusCode < 400:
-		// A gateway that follows it would send its token to another host.
-		x.replace(res, "The model endpoint at "+x.target.Hostname()+" redirects, which is not followed. Set config.baseUrl to the final address with PATCH /v1/agents/"+string(x.upstream.AgentID)+".")
-	case res.StatusCode < 300 && x.metered:
+	if res.StatusCode < 300 && x.metered {
 		x.response = newResponseBody(res)
-		res.Body = x.response
+		res.Body = x.readAnswer(res, x.response)
 	}
 	return nil
-}
-
-// refuseKey replaces the answer to a rejected key by a 400. After a 401 or 403, or a
-// message that says so, the gateway would not use the provider for a minute, even with
-// a new key.
-func (x *exchange) refuseKey(res *http.Response, message string) {
-	x.result.KeyRefused = true
-	x.proxy.log.WarnContext(res.Request.Context(), "provider refused the key", "account", x.upstream.AccountID, "agent", x.upstream.AgentID,
-		"provider", x.api.Name, "host", x.target.Host, "status", res.StatusCode)
-	x.replace(res, message)
 }
 
 // setNewKey tells the agent's owner what to do about a key.
@@ -273,53 +253,11 @@ func (x *exchange) changeConfig() string {
 	return "Change it with PATCH /v1/agents/" + string(x.upstream.AgentID) + "."
 }
 
-// replace replaces the provider's answer by an error with our message.
-func (x *exchange) replace(res *http.Response, message string) {
-	x.result.Failure = message
-	_ = res.Body.Close()
-	body := x.api.errorBody(http.StatusBadRequest, message)
-	res.StatusCode, res.Status = http.StatusBadRequest, ""
-	res.Body, res.ContentLength, res.Trailer = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
-	for _, h := range []string{"Content-Encoding", "Transfer-Encoding", "Www-Authenticate", "Location", "Trailer"} {
-		res.Header.Del(h)
-	}
-	res.Header.Set("Content-Type", "application/json")
-	res.Header.Set("Content-Length", strconv.Itoa(len(body)))
-}
-
-// maxErrorBody limits how much of an error is read before it is passed on, in bytes.
-const maxErrorBody = 64 << 10
-
-// peek returns the beginning of an answer. Its body can still be read from the start.
-func peek(res *http.Response) []byte {
-	head, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
-	rest := io.Reader(res.Body)
-	if err != nil {
-		rest = errReader{err}
-	}
-	res.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), rest), res.Body}
-	return head
-}
-
-type errReader struct{ err error }
-
-// Read implements io.Reader.
-func (r errReader) Read([]byte) (int, error) { return 0, r.err }
-
-// handleError answers when the provider could not be reached.
-func (x *exchange) handleError(w http.ResponseWriter, r *http.Request, err error) {
-	abortIfDisconnected(r)
-	var refused *netguard.Refused
-	if errors.As(err, &refused) {
-		x.proxy.log.WarnContext(r.Context(), "model endpoint not allowed", "account", x.upstream.AccountID, "agent", x.upstream.AgentID, "host", x.target.Host, "err", refused)
-		x.fail(w, http.StatusBadRequest, "The model endpoint "+x.target.Hostname()+" is not allowed: "+refused.Error()+". Change config.baseUrl with PATCH /v1/agents/"+string(x.upstream.AgentID)+".")
-		return
-	}
-	x.proxy.log.WarnContext(r.Context(), "model provider not reached", "account", x.upstream.AccountID, "agent", x.upstream.AgentID, "host", x.target.Host, "err", err)
-	x.fail(w, http.StatusBadGateway, "The model provider at "+x.target.Hostname()+" could not be reached.")
+// handleError breaks the gateway's connection: RoundTrip has an error only if the gateway
+// has disconnected.
+func (x *exchange) handleError(_ http.ResponseWriter, r *http.Request, err error) {
+	x.proxy.log.DebugContext(r.Context(), "model call ended by the gateway", "account", x.upstream.AccountID, "agent", x.upstream.AgentID, "err", err)
+	panic(http.ErrAbortHandler)
 }
 
 // abortIfDisconnected breaks the connection if the gateway has disconnected or the
@@ -331,9 +269,37 @@ func abortIfDisconnected(r *http.Request) {
 	}
 }
 
-// fail answers with an error of our own in the provider's format.
-func (x *exchange) fail(w http.ResponseWriter, status int, message string) {
-	x.result.Failure = message
+// fail gives a call up before it was made. The gateway gets the same words as of every call
+// that was given up.
+func (x *exchange) fail(w http.ResponseWriter, r *http.Request, status int, message string) {
+	if x.call == nil && x.metered {
+		x.findCall(r)
+	}
+	cause := Refused
+	if x.result.KeyRefused {
+		cause = KeyRefused
+	}
+	f := x.failure(&Failure{Cause: cause, Message: message})
+	x.given(f)
+	x.write(w, status, f.gatewayWords())
+}
+
+// findCall reads a request that is not made, to find the turn of its session.
+func (x *exchange) findCall(r *http.Request) {
+	if x.request == nil {
+		x.request = newRequestBody(r.Body, x.api.Name)
+		_, _ = io.Copy(io.Discard, io.LimitReader(x.request, maxRead))
+	}
+	if x.proxy.turn == nil || x.upstream.AgentID == "" || !x.proxy.fromGateway(r.Context()) {
+		return
+	}
+	if turn := x.proxy.turn(r.Context(), x.upstream.AccountID, x.upstream.AgentID, x.retryKey().session, func() bool { return true }); turn != nil {
+		x.call, _ = turn.Begin()
+	}
+}
+
+// write answers with an error in the provider's format.
+func (x *exchange) write(w http.ResponseWriter, status int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(x.api.errorBody(status, message))
@@ -353,6 +319,12 @@ func (x *exchange) finish() {
 	if x.response != nil {
 		e.Counts = x.response.tally.counts()
 		x.count()
+	}
+	if e.Failure == "" && !e.BrokeOff && e.Status > 0 {
+		x.proxy.retries.forget(x.retryKey())
+	}
+	if x.call != nil {
+		x.endCall()
 	}
 	x.proxy.observe(*e)
 }

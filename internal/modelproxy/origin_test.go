@@ -24,6 +24,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
@@ -332,7 +333,7 @@ func (w *world) check() {
 			if usable && (status != http.StatusOK || origin != string(k.origin) || !slices.Contains(w.net.originsOf(k.value), k.origin)) {
 				w.t.Errorf("%s: a call with the key for %s: %d from %q: %s", name, k.origin, status, origin, body)
 			}
-			if !usable && (status != http.StatusBadRequest || !strings.Contains(body, "PUT /v1/")) {
+			if !usable && (status != http.StatusBadRequest || !strings.Contains(body, openclaw.CallFailed)) {
 				w.t.Errorf("%s: a call without a key for %s: %d from %q: %s", name, a.endpoint(name), status, origin, body)
 			}
 		}

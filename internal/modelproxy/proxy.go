@@ -13,6 +13,7 @@ import (
 
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/vault"
@@ -52,6 +53,11 @@ type Settings struct {
 	// Check returns a fault for a session key whose call must not be made. Nil allows all.
 	// The request is read before the provider is called, because the key is at its end.
 	Check func(sessionKey string) error
+	// Turn finds the turn of each call, if Check is set. Nil means that no call belongs to a turn.
+	Turn TurnFunc
+	// FromGateway reports whether a call comes from the gateway itself. A call of another program
+	// of the agent, which can write what it likes, belongs to no turn. Nil: all calls do.
+	FromGateway func(context.Context) bool
 	// Observe is called at the end of every call. It must not block.
 	Observe func(Exchange)
 	// Memory is what the requests of agents may take that are read before the provider is
@@ -59,6 +65,11 @@ type Settings struct {
 	Memory *budget.Budget
 	Log    *slog.Logger
 }
+
+// TurnFunc returns the turn of an agent that a call belongs to by the session key of the
+// gateway, or nil. continues reports whether the request goes on with a run, with the results
+// of tools.
+type TurnFunc func(ctx context.Context, account identity.AccountID, agent identity.AgentID, sessionKey string, continues func() bool) *modelturn.Turn
 
 // Exchange is a call that has ended.
 type Exchange struct {
@@ -68,8 +79,10 @@ type Exchange struct {
 	Model      string // as the gateway requested it
 	SessionKey string // OpenClaw's; empty if the call belongs to no session
 	Status     int    // of the provider's answer; 0 if there was none
-	KeyRefused bool   // the provider rejected the agent's key
-	Failure    string // the message of an error that the proxy itself answered
+	KeyRefused bool   // the provider rejected the agent's key, or its account cannot pay
+	Failure    string // the message of a call that was given up
+	Cause      Cause  // of that
+	BrokeOff   bool   // the answer broke off, and the gateway may make the call again
 	Counts     Counts // zero if there is no answer to count
 	Began      time.Time
 	FirstByte  time.Duration // until the provider's answer began; 0 if it did not
@@ -82,18 +95,22 @@ type Proxy struct {
 	meter     *Meter
 	attribute func(sessionKey string) (peer string, session identity.SessionID)
 	check     func(sessionKey string) error
-	observe   func(Exchange)
-	memory    *budget.Budget
-	log       *slog.Logger
-	transport *http.Transport
-	mux       *http.ServeMux
-	buffers   buffers
+	turn      TurnFunc
+	// fromGateway is not nil.
+	fromGateway func(context.Context) bool
+	observe     func(Exchange)
+	retries     retries
+	memory      *budget.Budget
+	log         *slog.Logger
+	transport   *http.Transport
+	mux         *http.ServeMux
+	buffers     buffers
 }
 
 // New returns a proxy. The caller closes it after its server.
 func New(s Settings) *Proxy {
 	p := &Proxy{
-		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, check: s.Check, observe: s.Observe, memory: s.Memory, log: s.Log,
+		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, check: s.Check, turn: s.Turn, fromGateway: s.FromGateway, observe: s.Observe, memory: s.Memory, log: s.Log,
 		transport: s.Guard.Transport(), mux: http.NewServeMux(),
 	}
 	if p.attribute == nil {
@@ -101,6 +118,9 @@ func New(s Settings) *Proxy {
 	}
 	if p.observe == nil {
 		p.observe = func(Exchange) {}
+	}
+	if p.fromGateway == nil {
+		p.fromGateway = func(context.Context) bool { return true }
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -127,7 +147,7 @@ func (p *Proxy) addRoutes(a *api) {
 		})
 	}
 	p.mux.HandleFunc(prefix+"/", func(w http.ResponseWriter, r *http.Request) {
-		p.newExchange(a, false).fail(w, http.StatusNotFound, "agento offers no "+r.Method+" "+strings.TrimPrefix(r.URL.Path, prefix)+" to agents.")
+		p.newExchange(a, false).write(w, http.StatusNotFound, "agento offers no "+r.Method+" "+strings.TrimPrefix(r.URL.Path, prefix)+" to agents.")
 	})
 }
 

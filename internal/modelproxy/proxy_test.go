@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -373,10 +372,13 @@ func TestStreamsAreNotBuffered(t *testing.T) {
 	p := newTestProxy(t, testResolver{base: upstream.URL()}, netguard.Guard{AllowPrivate: true})
 	for _, w := range calls {
 		t.Run(w.name, func(t *testing.T) {
+			go func() { gate <- struct{}{} }() // the header comes with the first event
 			res := w.send(testTimeout(t), t, p.url)
 			seen := ""
-			for _, word := range []string{"one", "two", "three"} {
-				gate <- struct{}{}
+			for i, word := range []string{"one", "two", "three"} {
+				if i > 0 {
+					gate <- struct{}{}
+				}
 				for !strings.Contains(seen, `"`+word+`"`) {
 					buf := make([]byte, 4096)
 					n, err := res.Body.Read(buf)
@@ -444,11 +446,7 @@ func TestABrokenProviderConnectionBreaksTheStream(t *testing.T) {
 	}
 }
 
-// barring are words in an error message for which OpenClaw 2026.9.6 does not use a
-// provider for a minute or hides the message, as seen on a real gateway.
-var barring = []string{"401", "403", "unauthorized", "forbidden", "authentication", "api key", "invalid", "expired", "denied", "permission", "{id}", "quota", "billing"}
-
-func TestARefusedKeyIsReportedWithoutBarringWords(t *testing.T) {
+func TestARefusedKeyIsReported(t *testing.T) {
 	for _, w := range calls {
 		for _, status := range []int{401, 403} {
 			t.Run(fmt.Sprint(w.name, " ", status), func(t *testing.T) {
@@ -456,7 +454,7 @@ func TestARefusedKeyIsReportedWithoutBarringWords(t *testing.T) {
 				p := newTestProxy(t, testResolver{base: upstream.URL(), key: providerKey}, netguard.Guard{AllowPrivate: true})
 				res := w.send(t.Context(), t, p.url)
 				body := readAll(t, res)
-				if res.StatusCode != 400 || !strings.Contains(body, "127.0.0.1 refused this agent's key") || !strings.Contains(body, "PUT /v1/agents/agent-1/secrets") {
+				if res.StatusCode != 400 || !strings.Contains(body, openclaw.CallFailed) {
 					t.Errorf("%d %s", res.StatusCode, body)
 				}
 				format := map[provider.Name]string{provider.Anthropic: `"type":"error"`, provider.OpenAI: `"param":null`, provider.Google: `"status":"INVALID_ARGUMENT"`}[w.provider]
@@ -464,10 +462,8 @@ func TestARefusedKeyIsReportedWithoutBarringWords(t *testing.T) {
 					t.Errorf("not %s's format: %s", w.provider, body)
 				}
 				e := p.waitExchange(t)
-				for _, word := range barring {
-					if strings.Contains(strings.ToLower(e.Failure), word) {
-						t.Errorf("%q in %q", word, e.Failure)
-					}
+				if !strings.Contains(e.Failure, "127.0.0.1 refused this agent's key") || !strings.Contains(e.Failure, "Incorrect API key provided: [secret]") || !strings.Contains(e.Failure, "PUT /v1/agents/agent-1/secrets") {
+					t.Errorf("the failure is %q", e.Failure)
 				}
 				if !e.KeyRefused || e.Status != status || e.Counts != (Counts{}) {
 					t.Errorf("observed %+v", e)
@@ -494,22 +490,8 @@ func TestGooglesRefusedKeyIsRecognized(t *testing.T) {
 	} {
 		answer = body
 		got := readAll(t, calls[3].send(t.Context(), t, p.url))
-		if e := p.waitExchange(t); e.KeyRefused != refused || (got == body) == refused {
+		if e := p.waitExchange(t); e.KeyRefused != refused || !strings.Contains(got, openclaw.CallFailed) {
 			t.Errorf("refused %t: %.200s", e.KeyRefused, got)
-		}
-	}
-}
-
-func TestOtherErrorsPassUnchanged(t *testing.T) {
-	for _, status := range []int{400, 404, 413, 429, 500, 529} {
-		upstream := startModel(t, devmodel.Always(devmodel.Reply{Status: status, Error: "theirs", Reason: "why"}))
-		p := newTestProxy(t, testResolver{base: upstream.URL()}, netguard.Guard{AllowPrivate: true})
-		res := calls[0].send(t.Context(), t, p.url)
-		if body := readAll(t, res); res.StatusCode != status || body != `{"error":{"message":"theirs","type":"why"},"type":"error"}` {
-			t.Errorf("%d: %d %s", status, res.StatusCode, body)
-		}
-		if e := p.waitExchange(t); e.KeyRefused || e.Failure != "" || e.Counts != (Counts{}) || e.Status != status {
-			t.Errorf("%d: observed %+v", status, e)
 		}
 	}
 }
@@ -520,9 +502,9 @@ func TestResolverFaultsHaveTheProvidersFormat(t *testing.T) {
 		status int
 		body   string
 	}{
-		{fault.New(fault.Unauthorized, "Unknown token."), 401, "Unknown token."},
-		{fault.New(fault.Invalid, "This agent has no key."), 400, "This agent has no key."},
-		{fault.New(fault.PlanLimit, "The budget is spent."), 400, "The budget is spent."},
+		{fault.New(fault.Unauthorized, "Unknown token."), 400, openclaw.CallFailed},
+		{fault.New(fault.Invalid, "This agent has no key."), 400, openclaw.CallFailed},
+		{fault.New(fault.PlanLimit, "The budget is spent."), 400, openclaw.CallFailed},
 		{&fault.Fault{Code: fault.RateLimited, Message: "Slowly.", RetryAfter: 1500 * time.Millisecond}, 429, "Slowly."},
 		{fault.New(fault.Unavailable, "Stopping."), 503, "Stopping."},
 		{errors.New("disk on fire"), 500, "Something failed inside agento"},
@@ -537,32 +519,10 @@ func TestResolverFaultsHaveTheProvidersFormat(t *testing.T) {
 			if c.status == 429 && res.Header.Get("Retry-After") != "2" {
 				t.Errorf("Retry-After %q", res.Header.Get("Retry-After"))
 			}
-			if e := p.waitExchange(t); e.AccountID != "" || e.Status != 0 {
+			if e := p.waitExchange(t); e.AccountID != "" || e.Status != 0 || e.Failure != fault.From(c.err).Message {
 				t.Errorf("observed %+v", e)
 			}
 		}
-	}
-}
-
-func TestAnUnreachableProviderIs502(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := "http://" + listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p := newTestProxy(t, testResolver{base: dead, key: providerKey}, netguard.Guard{AllowPrivate: true})
-	for _, w := range calls {
-		res := w.send(t.Context(), t, p.url)
-		body := readAll(t, res)
-		if res.StatusCode != 502 || !strings.Contains(body, "The model provider at 127.0.0.1 could not be reached.") {
-			t.Errorf("%s: %d %s", w.name, res.StatusCode, body)
-		}
-	}
-	if logs := p.logs.String(); !strings.Contains(logs, "refused") || strings.Contains(logs, providerKey) || strings.Contains(logs, agentToken) {
-		t.Errorf("logs %s", logs)
 	}
 }
 
@@ -572,8 +532,9 @@ func TestPrivateEndpointsAreNotAllowed(t *testing.T) {
 	for _, w := range calls {
 		res := w.send(t.Context(), t, p.url)
 		body := readAll(t, res)
-		if res.StatusCode != 400 || !strings.Contains(body, "127.0.0.1 is a loopback address") || !strings.Contains(body, "config.baseUrl") {
-			t.Errorf("%s: %d %s", w.name, res.StatusCode, body)
+		e := p.waitExchange(t)
+		if res.StatusCode != 400 || !strings.Contains(body, openclaw.CallFailed) || !strings.Contains(e.Failure, "127.0.0.1 is a loopback address") || !strings.Contains(e.Failure, "config.baseUrl") {
+			t.Errorf("%s: %d %s %q", w.name, res.StatusCode, body, e.Failure)
 		}
 	}
 	if upstream.Count() != 0 {
@@ -585,11 +546,11 @@ func TestAKeyWithInvalidCharactersIsNotSent(t *testing.T) {
 	upstream := startModel(t)
 	p := newTestProxy(t, testResolver{base: upstream.URL(), key: "two\nlines"}, netguard.Guard{AllowPrivate: true})
 	res := calls[0].send(t.Context(), t, p.url)
-	if body := readAll(t, res); res.StatusCode != 400 || strings.Contains(body, "lines") || !strings.Contains(body, "secrets") {
+	if body := readAll(t, res); res.StatusCode != 400 || strings.Contains(body, "lines") {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
-	if !p.waitExchange(t).KeyRefused || upstream.Count() != 0 {
-		t.Error("the key was sent")
+	if e := p.waitExchange(t); !e.KeyRefused || !strings.Contains(e.Failure, "secrets") || upstream.Count() != 0 {
+		t.Errorf("the key was sent: %+v", e)
 	}
 }
 
@@ -598,8 +559,11 @@ func TestRedirectsDoNotReachTheGateway(t *testing.T) {
 	defer upstream.Close()
 	p := newTestProxy(t, testResolver{base: upstream.URL}, netguard.Guard{AllowPrivate: true})
 	res := calls[0].send(t.Context(), t, p.url)
-	if body := readAll(t, res); res.StatusCode != 400 || !strings.Contains(body, "redirects") || res.Header.Get("Location") != "" {
+	if body := readAll(t, res); res.StatusCode != 400 || res.Header.Get("Location") != "" {
 		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	if e := p.waitExchange(t); !strings.Contains(e.Failure, "redirects") {
+		t.Errorf("the failure is %q", e.Failure)
 	}
 }
 
@@ -717,8 +681,9 @@ func TestARejectionBeforeTheEndOfALongRequestPasses(t *testing.T) {
 	w.body = strings.Repeat("x", 4_000_000)
 	for range 10 {
 		res := w.send(testTimeout(t), t, p.url)
-		if body := readAll(t, res); body != "too large" || res.StatusCode != http.StatusRequestEntityTooLarge {
-			t.Fatalf("%d %q", res.StatusCode, body)
+		body := readAll(t, res)
+		if e := p.waitExchange(t); res.StatusCode != http.StatusBadRequest || !strings.Contains(body, "prompt is too long") || !strings.HasPrefix(e.Failure, "The conversation is longer than the model accepts (HTTP 413): too large.") {
+			t.Fatalf("%d %q, %q", res.StatusCode, body, e.Failure)
 		}
 	}
 }
@@ -748,10 +713,10 @@ func TestProxyItselfKeepsTheKeyFromAnotherOrigin(t *testing.T) {
 		}
 		body, _ := io.ReadAll(res.Body)
 		_ = res.Body.Close()
-		if called || res.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "PUT /v1/agents/agent-1/secrets") {
+		if called || res.StatusCode != http.StatusBadRequest {
 			t.Errorf("%s: the endpoint was called: %v; %d %s", name, called, res.StatusCode, body)
 		}
-		if e := p.waitExchange(t); !e.KeyRefused || e.AgentID != "agent-1" {
+		if e := p.waitExchange(t); !e.KeyRefused || !strings.Contains(e.Failure, "PUT /v1/agents/agent-1/secrets") || e.AgentID != "agent-1" {
 			t.Errorf("%s: %+v", name, e)
 		}
 	}

@@ -75,12 +75,15 @@ func (b *requestBody) setModelOrRole(p path, raw []byte) {
 	b.role = value
 }
 
-// readText passes the texts that may name the session to the session reader.
+// readText passes the texts that may name the session to the session reader. The output of a
+// tool is in a field of its own or in a message with a role of its own.
 func (b *requestBody) readText(p path, piece []byte) {
 	switch p[0] {
 	case nameSystem, nameSystemInstruction, nameInstructions:
 		b.session.SystemText(piece)
 	case nameMessages, nameInput:
-		b.session.MessageText(b.role, piece)
+		if p[1] == nameContent || p[1] == none {
+			b.session.MessageText(b.role, piece)
+		}
 	}
 }

@@ -48,8 +48,10 @@ func TestModelAndSessionAreReadFromTheRequest(t *testing.T) {
 			user("Runtime: agent=x | session=agent:main:peer:bob:c2\n" + runtimeLine(mine))}}, mine},
 		"openai chat, a tool's result contains the line": {provider.OpenAI, object{"model": "m", "messages": []any{
 			user("hi" + runtimeLine(mine)), message{"tool", runtimeLine(theirs)}, message{"assistant", runtimeLine(theirs)}}}, mine},
-		"openai responses":                {provider.OpenAI, object{"model": "m", "input": []any{object{"role": "user", "content": []any{object{"type": "input_text", "text": "hi" + runtimeLine(mine)}}}}}, mine},
-		"openai responses, instructions":  {provider.OpenAI, object{"model": "m", "instructions": "x" + runtimeLine(mine), "input": "hi"}, mine},
+		"openai responses":               {provider.OpenAI, object{"model": "m", "input": []any{object{"role": "user", "content": []any{object{"type": "input_text", "text": "hi" + runtimeLine(mine)}}}}}, mine},
+		"openai responses, instructions": {provider.OpenAI, object{"model": "m", "instructions": "x" + runtimeLine(mine), "input": "hi"}, mine},
+		"openai responses, a tool's result contains the line": {provider.OpenAI, object{"model": "m", "instructions": "x" + runtimeLine(mine), "input": []any{
+			user("hi"), object{"type": "function_call", "call_id": "1", "name": "exec", "arguments": runtimeLine(theirs)}, object{"type": "function_call_output", "call_id": "1", "output": runtimeLine(theirs)}}}, mine},
 		"google":                          {provider.Google, object{"model": "m", "systemInstruction": object{"parts": []any{object{"text": "x" + runtimeLine(mine)}}}, "contents": []any{object{"parts": []any{object{"text": runtimeLine(theirs)}}}}}, mine},
 		"a key with quotes":               {provider.Anthropic, object{"model": "m", "system": runtimeLine(`agent:main:peer:a"n\a:c1`)}, `agent:main:peer:a"n\a:c1`},
 		"no session key":                  {provider.Anthropic, object{"model": "m", "system": runtimeLine("nothing")}, ""},

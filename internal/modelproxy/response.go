@@ -29,15 +29,17 @@ func (c *Counts) add(o Counts) {
 // wireUsage has the fields of all protocols: first those of Anthropic and OpenAI's
 // Responses, then OpenAI's Chat Completions, then Google.
 type wireUsage struct {
-	Input        *int64       `json:"input_tokens"`
-	Output       *int64       `json:"output_tokens"`
-	CacheRead    *int64       `json:"cache_read_input_tokens"`
-	CacheWrite   *int64       `json:"cache_creation_input_tokens"`
-	InputDetails *cacheDetail `json:"input_tokens_details"`
+	Input         *int64           `json:"input_tokens"`
+	Output        *int64           `json:"output_tokens"`
+	CacheRead     *int64           `json:"cache_read_input_tokens"`
+	CacheWrite    *int64           `json:"cache_creation_input_tokens"`
+	InputDetails  *cacheDetail     `json:"input_tokens_details"`
+	OutputDetails *reasoningDetail `json:"output_tokens_details"`
 
-	Prompt        *int64       `json:"prompt_tokens"`
-	Completion    *int64       `json:"completion_tokens"`
-	PromptDetails *cacheDetail `json:"prompt_tokens_details"`
+	Prompt            *int64           `json:"prompt_tokens"`
+	Completion        *int64           `json:"completion_tokens"`
+	PromptDetails     *cacheDetail     `json:"prompt_tokens_details"`
+	CompletionDetails *reasoningDetail `json:"completion_tokens_details"`
 
 	PromptCount     *int64 `json:"promptTokenCount"`
 	CandidatesCount *int64 `json:"candidatesTokenCount"`
@@ -51,11 +53,16 @@ type cacheDetail struct {
 	Write  *int64 `json:"cache_write_tokens"`
 }
 
+type reasoningDetail struct {
+	Reasoning *int64 `json:"reasoning_tokens"`
+}
+
 // tally collects the usage of one response. The providers report running totals, so
 // the last number of each kind counts.
 type tally struct {
 	input, output, read, write int64
 	thoughts, toolPrompt       int64
+	reasoning                  int64 // of output
 	inputIncludesCache         bool
 }
 
@@ -74,6 +81,11 @@ func (t *tally) add(raw []byte) {
 		if d != nil {
 			setCount(&t.read, d.Cached)
 			setCount(&t.write, d.Write)
+		}
+	}
+	for _, d := range []*reasoningDetail{u.OutputDetails, u.CompletionDetails} {
+		if d != nil {
+			setCount(&t.reasoning, d.Reasoning)
 		}
 	}
 	// Only Anthropic does not include cached tokens in the input.
@@ -102,6 +114,10 @@ func (t *tally) counts() Counts {
 	}
 	return Counts{Requests: 1, Input: input, Output: t.output + t.thoughts, CacheRead: t.read, CacheWrite: t.write}
 }
+
+// reasoningTokens returns how many of the output's tokens are reasoning, as far as the provider
+// tells them apart.
+func (t *tally) reasoningTokens() int64 { return t.thoughts + min(t.reasoning, t.output) }
 
 // isUsage reports whether a field of a provider's answer is the usage: at the top
 // level, in Anthropic's message_start, or in a response event of OpenAI.

@@ -117,8 +117,9 @@ func (a Agent) tools() object {
 		"exec":     object{"host": "gateway", "security": "full", "ask": "off"},
 		"sessions": object{"visibility": "self"},
 		// The names that an agent resolves have addresses of this range: see package egress.
-		"web":        object{"fetch": object{"ssrfPolicy": object{"allowRfc2544BenchmarkRange": true}}},
-		"toolSearch": false, "codeMode": false, "updatePlan": false, "swarm": false,
+		"web":           object{"fetch": object{"ssrfPolicy": object{"allowRfc2544BenchmarkRange": true}}},
+		"loopDetection": object{"enabled": true}, // it notices loops that the limits of a turn do not
+		"toolSearch":    false, "codeMode": false, "updatePlan": false, "swarm": false,
 	}
 }
 

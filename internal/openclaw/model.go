@@ -20,6 +20,8 @@ type Model struct {
 	// /v1beta/models/ID:streamGenerateContent.
 	URL   string
 	Token vault.Secret
+	// MaxOutput is the longest answer of one call, in tokens; 0 means what the model can do.
+	MaxOutput int64
 }
 
 func (m Model) id() string {
@@ -49,6 +51,9 @@ func (m Model) config() object {
 // catalogEntry returns the model's entry in OpenClaw's catalog.
 func (m Model) catalogEntry() object {
 	t := m.capabilities()
+	if m.MaxOutput > 0 {
+		t.output = int(m.MaxOutput)
+	}
 	input := list{"text"}
 	if t.images {
 		input = append(input, "image")

@@ -51,6 +51,12 @@ func (e *TurnError) Error() string {
 // Unwrap returns the connection's error, if that is the cause.
 func (e *TurnError) Unwrap() error { return e.cause }
 
+// IsOfModel reports whether the error can come from a model call: the gateway lives, and has
+// got the message.
+func (e *TurnError) IsOfModel() bool {
+	return e.Kind == RefusedKey || e.Kind == ModelFailed || e.Kind == ModelTimeout || e.Kind == GatewayFailed
+}
+
 // Fault returns the error as API callers see it.
 func (e *TurnError) Fault() *fault.Fault {
 	code := fault.Upstream
@@ -100,6 +106,8 @@ func parseFailure(gatewayStatus int, body any) *TurnError {
 		e.Kind, e.Message = GatewayFailed, "The agent's gateway could not run the turn. Send the message again."
 	case gatewayStatus != http.StatusOK:
 		e.Kind = Rejected
+	case strings.Contains(message, heldProvider):
+		e.Kind, e.Message = RefusedKey, "The agent's gateway does not use its model provider for some minutes, because of an earlier error. Restart the agent with POST /v1/agents/{id}/restart, which ends that."
 	case e.Message == "agent run aborted":
 		e.Kind, e.Message = Aborted, "The answer was stopped."
 	case isRefusedKey(e, kind):
@@ -113,8 +121,18 @@ func parseFailure(gatewayStatus int, body any) *TurnError {
 	return e
 }
 
+// CallFailed is what the model proxy tells a gateway of a call that it has given up, whatever
+// the reason is. OpenClaw 2026.9.6 does not use a provider for up to ten minutes, and repeats
+// calls for more than a minute, because of words in an error and of its status. These words
+// are none of them.
+const CallFailed = "agento has ended this model call. The lastError of the agent says why."
+
 // gatewayFailure is all that a gateway says of an error of its own. The log has the cause.
 const gatewayFailure = "internal error"
+
+// heldProvider is in what a gateway says while it does not use its provider. The model proxy
+// gives it no reason to: the error is of before its server did that.
+const heldProvider = "is temporarily disabled after a provider auth/billing failure"
 
 // statusPattern matches a provider's HTTP status and body.
 var statusPattern = regexp.MustCompile(`(?s)^(?:HTTP )?([45]\d\d):? (.*)$`)

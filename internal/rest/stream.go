@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -18,6 +19,8 @@ import (
 const (
 	// defaultHeartbeat is the time between comments on a silent stream.
 	defaultHeartbeat = 15 * time.Second
+	// waitingHeartbeat is that of a stream that says what it waits for.
+	waitingHeartbeat = 5 * time.Second
 	// writeTimeout is how long one write may wait for the client.
 	writeTimeout = 30 * time.Second
 )
@@ -36,6 +39,10 @@ type Stream struct {
 	// stream just ends. If Serve fails before its first event, the response is an
 	// ordinary error.
 	Fail func(*Events, *fault.Fault)
+
+	// Waiting returns what the stream waits for, as one line of text: a comment of a silent
+	// stream says it. Empty, or a nil Waiting, means that there is nothing to say.
+	Waiting func() string
 }
 
 // Events writes server-sent events. The response begins with the first event, so
@@ -47,6 +54,7 @@ type Events struct {
 
 	mu     sync.Mutex
 	timer  *time.Timer // writes the next heartbeat; guarded by mu
+	last   time.Time   // when something was written; guarded by mu
 	begun  bool        // guarded by mu
 	closed bool        // guarded by mu
 	err    error       // the first failed write; guarded by mu
@@ -78,7 +86,11 @@ func (a *API) serveStream(w http.ResponseWriter, r *http.Request, s *Stream) {
 	ctx, stop := context.WithCancel(allowed)
 	defer stop()
 	defer context.AfterFunc(a.draining, stop)()
-	out := newEvents(w, a.heartbeat)
+	heartbeat := a.heartbeat
+	if s.Waiting != nil {
+		heartbeat = min(heartbeat, waitingHeartbeat)
+	}
+	out := newEvents(w, heartbeat, s.Waiting)
 	out.ended = ctx.Done()
 	defer out.close() // also if Serve panics: otherwise the heartbeats would never end
 	err := s.Serve(ctx, out)
@@ -98,19 +110,28 @@ func (a *API) serveStream(w http.ResponseWriter, r *http.Request, s *Stream) {
 	}
 }
 
-// newEvents returns a writer of events that writes a comment at every heartbeat.
-func newEvents(w http.ResponseWriter, heartbeat time.Duration) *Events {
-	out := &Events{w: w, ctl: http.NewResponseController(w)}
+// newEvents returns a writer of events that writes a comment whenever nothing was written for
+// the time of a heartbeat.
+func newEvents(w http.ResponseWriter, heartbeat time.Duration, waiting func() string) *Events {
+	out := &Events{w: w, ctl: http.NewResponseController(w), last: time.Now()}
 	out.mu.Lock()
 	defer out.mu.Unlock()
 	out.timer = time.AfterFunc(heartbeat, func() {
+		comment := "ping"
+		if waiting != nil {
+			comment = cmp.Or(waiting(), comment)
+		}
 		out.mu.Lock()
 		defer out.mu.Unlock()
 		if out.closed {
 			return
 		}
+		if silent := time.Since(out.last); silent < heartbeat {
+			out.timer.Reset(heartbeat - silent)
+			return
+		}
 		// Without an empty line, which some clients take for an event without data.
-		out.writeLocked([]byte(": ping\n"))
+		out.writeLocked([]byte(": " + comment + "\n"))
 		out.timer.Reset(heartbeat)
 	})
 	return out
@@ -189,6 +210,7 @@ func (e *Events) writeLocked(b []byte) {
 		writeStreamHeader(e.w)
 		e.begun = true
 	}
+	e.last = time.Now()
 	_ = e.ctl.SetWriteDeadline(time.Now().Add(writeTimeout)) // refused only by writers without a connection
 	if _, e.err = e.w.Write(b); e.err == nil {
 		e.err = e.ctl.Flush()

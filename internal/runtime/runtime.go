@@ -98,6 +98,11 @@ type Network struct {
 	// Server listens at ServerAddr. What the gateway calls there is the server's.
 	Server net.Listener
 
+	// FromGateway reports whether the gateway itself has opened a connection that Server has
+	// accepted, and not a program that the agent has started. It reports true if that cannot be
+	// told. Nil if it never can.
+	FromGateway func(net.Conn) bool
+
 	// Out gets every other TCP connection to a route that the agent opens, whatever its
 	// destination, which is the SO_ORIGINAL_DST of the connection. DNS gets the agent's queries. Both are nil if
 	// gateways use the machine's own network, in development.

@@ -61,10 +61,11 @@ type Runtime struct {
 // a third slower, and a conversation that needs more than 300 MB of heap ends the
 // gateway.
 func (r Runtime) Command(lean bool) []string {
-	if !lean {
-		return []string{r.Node, r.Entry}
+	command := append([]string{r.Node}, startFlags()...)
+	if lean {
+		command = append(command, "--optimize-for-size", "--max-semi-space-size=2", "--max-old-space-size=300")
 	}
-	return []string{r.Node, "--optimize-for-size", "--max-semi-space-size=2", "--max-old-space-size=300", r.Entry}
+	return append(command, r.Entry)
 }
 
 // Find returns the runtime if it is installed.

@@ -127,6 +127,7 @@ func (d *Driver) Network(ctx context.Context, place runtime.Place, id identity.A
 	if err != nil {
 		return nil, fmt.Errorf("network of %s: %w", id, err)
 	}
+	n.FromGateway = func(c net.Conn) bool { return isGateways(pid, rec.Sandboxed, c) }
 	return n, nil
 }
 

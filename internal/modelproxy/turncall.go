@@ -1,0 +1,107 @@
+package modelproxy
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+
+	"agento.host/agento/internal/modelturn"
+	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/provider"
+)
+
+// beginCall counts the call for its turn. If the turn has reached a limit, it answers with
+// the turn's last sentence in place of the model, and returns false. body is the request.
+func (x *exchange) beginCall(w http.ResponseWriter, r *http.Request, session string, body []byte) bool {
+	if x.proxy.turn == nil {
+		return true
+	}
+	turn := x.proxy.turn(r.Context(), x.upstream.AccountID, x.upstream.AgentID, session, func() bool { return answersTools(x.api.Name, body) })
+	if turn == nil {
+		return true
+	}
+	if !x.proxy.fromGateway(r.Context()) {
+		x.proxy.log.InfoContext(r.Context(), "a program of an agent has called the model", "account", x.upstream.AccountID, "agent", x.upstream.AgentID)
+		return true
+	}
+	call, final := turn.Begin()
+	if call == nil {
+		x.answerWith(w, r, body, final)
+		return false
+	}
+	x.call = call
+	return true
+}
+
+// endCall reports the end of the call to its turn.
+func (x *exchange) endCall() {
+	var r modelturn.Result
+	if x.answer != nil {
+		r = x.answer.result()
+	}
+	if x.result.Failure != "" {
+		r.Failure = x.result.Failure
+	}
+	r.Failure, r.Timeout = x.secret.Text(r.Failure), x.result.Cause == TimedOut
+	c := x.result.Counts
+	r.Input, r.CacheRead, r.Output = c.Input+c.CacheWrite, c.CacheRead, c.Output
+	if x.response != nil {
+		r.Reasoning = x.response.tally.reasoningTokens()
+	}
+	x.call.End(r)
+}
+
+// requestMessage is a message of a request in any of the providers' formats.
+type requestMessage struct {
+	Role    string          `json:"role"`
+	Type    string          `json:"type"`
+	Content json.RawMessage `json:"content"`
+	Parts   []requestPart   `json:"parts"`
+}
+
+type requestPart struct {
+	Type     string          `json:"type"`
+	Text     string          `json:"text"`
+	Response json.RawMessage `json:"functionResponse"`
+}
+
+// read returns the text of the message, and whether it has the results of tools.
+func (m requestMessage) read() (text string, results bool) {
+	if json.Unmarshal(m.Content, &text) != nil && m.Parts == nil {
+		_ = json.Unmarshal(m.Content, &m.Parts) // other content has no text
+	}
+	results = m.Role == "tool" || m.Type == "function_call_output" || m.Type == "custom_tool_call_output"
+	for _, p := range m.Parts {
+		text += p.Text
+		results = results || p.Type == "tool_result" || p.Response != nil
+	}
+	return text, results
+}
+
+// answersTools reports whether a request goes on with a run: it ends with the results of tools,
+// after which OpenClaw may have added a message of its own.
+func answersTools(name provider.Name, body []byte) bool {
+	var request struct {
+		Messages []json.RawMessage `json:"messages"`
+		Input    json.RawMessage   `json:"input"`
+		Contents []json.RawMessage `json:"contents"`
+	}
+	if json.Unmarshal(body, &request) != nil {
+		return false
+	}
+	all := append(request.Messages, request.Contents...)
+	if name == provider.OpenAI && len(all) == 0 && json.Unmarshal(request.Input, &all) != nil {
+		return false // a text
+	}
+	for _, raw := range slices.Backward(all) {
+		var m requestMessage
+		if json.Unmarshal(raw, &m) != nil {
+			return false
+		}
+		text, results := m.read()
+		if results || m.Role != "user" || openclaw.UserText(text) != "" {
+			return results
+		}
+	}
+	return false
+}

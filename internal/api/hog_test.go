@@ -66,7 +66,7 @@ func testHog(t *testing.T, env *testEnv, h hog) {
 	turn := func() time.Duration {
 		began := time.Now()
 		res := victim.do("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Hi"}`)
-		if res.status != http.StatusOK || !strings.Contains(res.body, `{"type":"done"}`) {
+		if res.status != http.StatusOK || !strings.Contains(res.body, `{"type":"done"`) {
 			t.Errorf("a turn of the victim: %d %s", res.status, res.body)
 		}
 		return time.Since(began)

@@ -149,22 +149,30 @@ func callerOf(ctx context.Context) access.Principal {
 }
 
 // authenticate identifies the caller, counts the request against the key's rate
-// limit and sets the rate limit headers.
+// limit and sets the rate limit headers: those of the key, or of the client's address if
+// the key is not known.
 func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.Context, error) {
-	who, err := s.access.Authenticate(r.Context(), r.Header.Get("X-Api-Key"), s.clients.of(r))
+	addr := s.clients.of(r)
+	who, err := s.access.Authenticate(r.Context(), r.Header.Get("X-Api-Key"), addr)
+	if fault.Is(err, fault.Unauthorized) || fault.Is(err, fault.RateLimited) {
+		setRateLimit(w.Header(), s.access.UnknownKeys(addr))
+	}
 	if err != nil {
 		return nil, err
 	}
+	d := s.limiter.Allow(who.KeyID, who.RateLimit, time.Now())
+	setRateLimit(w.Header(), d)
 	if err := budget.Claim(r.Context(), string(who.KeyID), string(who.AccountID)); err != nil {
 		w.Header().Set("Connection", "close")
 		return nil, err
 	}
-	d := s.limiter.Allow(who.KeyID, who.RateLimit, time.Now())
-	h := w.Header()
+	return context.WithValue(r.Context(), principal{}, who), d.Err()
+}
+
+func setRateLimit(h http.Header, d access.Decision) {
 	h.Set("X-RateLimit-Limit", strconv.Itoa(d.Limit))
 	h.Set("X-RateLimit-Remaining", strconv.Itoa(d.Remaining))
 	h.Set("X-RateLimit-Reset", strconv.FormatInt(d.ResetUnix(), 10))
-	return context.WithValue(r.Context(), principal{}, who), d.Err()
 }
 
 // holdMemory takes bytes from the budget of the caller's account.

@@ -135,7 +135,7 @@ func TestRoutesNeedAKey(t *testing.T) {
 			env.server.ServeHTTP(out, req)
 			a := &response{t: t, request: row.Method + " " + row.Path, status: out.Code, header: out.Header(), body: out.Body.String()}
 			a.expectError(http.StatusUnauthorized, "unauthorized")
-			if a.field("error.message") != "Invalid or missing API key" || a.header.Get("X-RateLimit-Limit") != "" {
+			if a.field("error.message") != "Invalid or missing API key" || a.header.Get("X-RateLimit-Limit") != "30" || a.header.Get("X-RateLimit-Remaining") == "" || a.header.Get("X-RateLimit-Reset") == "" {
 				t.Errorf("%s with key %q: %v %s", a.request, key, a.header, a.body)
 			}
 		}

@@ -104,7 +104,7 @@ func (t Turn) Err() error {
 		if t.ErrorCode == fault.Unavailable {
 			f.RetryAfter = retryUnavailable
 		}
-		return f
+		return f.Expected() // the account's agent and model provider have failed
 	case Cancelled:
 		return fault.New(fault.Conflict, "The turn was cancelled.")
 	}

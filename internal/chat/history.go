@@ -157,10 +157,13 @@ func damagedMessage(*listedMessage, error) (row string, keep bool) { return "a m
 // listMessages returns the messages of a page that fit in maxHistory. The message of a turn
 // that runs is in the row of the turn.
 func listMessages(ctx context.Context, q database.Reader, key vault.TextKey, caller Caller, agent identity.AgentID, query HistoryQuery, r historyRange) (HistoryPage, error) {
-	const ofSession = ` AND ($5 = '' AND $6 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = %s.session_id AND ($5 = '' OR entry = $5) AND ($6 = '' OR peer_id = $6)))`
-	ended := ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4` + fmt.Sprintf(ofSession, "messages")
+	ofSession := ` AND $5 = '' AND $6 = ''` // every session
+	if caller.visible() != "" || query.Peer != "" {
+		ofSession = ` AND session_id IN (SELECT id FROM sessions WHERE account_id = $1 AND agent_id = $2 AND ($5 = '' OR entry = $5) AND ($6 = '' OR peer_id = $6))`
+	}
+	ended := ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4` + ofSession
 	running := ` FROM turns WHERE state = 'running' AND state IN ('queued', 'running') AND account_id || '' = $1 AND agent_id || '' = $2
-		AND ($3 = '' OR session_id = $3) AND started_at > $4` + fmt.Sprintf(ofSession, "turns")
+		AND ($3 = '' OR session_id = $3) AND started_at > $4` + ofSession
 	args := []any{caller.AccountID, agent, query.Session, database.Millis(query.Since), caller.visible(), query.Peer}
 	order := "DESC"
 	if r.oldestFirst {

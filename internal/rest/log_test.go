@@ -17,13 +17,12 @@ import (
 // TestWhatTheOperatorMustRepairIsLogged: at level warn or error, with the id of the request;
 // what callers and their providers have done wrong is not.
 func TestWhatTheOperatorMustRepairIsLogged(t *testing.T) {
-	draining, drain := context.WithCancel(t.Context())
 	cause := errors.New("no route to host")
 	for name, c := range map[string]struct {
 		err   error
 		level string // empty: not logged
 		ctx   func() context.Context
-		drain bool
+		ends  bool // the server shuts down
 	}{
 		"a service has failed":        {fault.New(fault.Upstream, "The registry fails.").Because(cause), "WARN", t.Context, false},
 		"a service is slow":           {fault.New(fault.UpstreamTimeout, "The registry is slow.").Because(cause), "WARN", t.Context, false},
@@ -37,9 +36,8 @@ func TestWhatTheOperatorMustRepairIsLogged(t *testing.T) {
 	} {
 		log := &logtest.Buffer{}
 		s := rest.Settings{Log: slog.New(slog.NewTextHandler(log, nil))}
-		if c.drain {
-			drain()
-			s.Draining = draining
+		if c.ends {
+			s.Draining = ended()
 		}
 		api := newAPI(s, rest.NewRoute("GET /v1/fail", "Fail", func(context.Context, *struct{}) (*struct{ Body string }, error) { return nil, c.err }))
 		out := httptest.NewRecorder()

@@ -94,7 +94,7 @@ type ChatSession struct {
 // NewSessionRequest starts a new session.
 type NewSessionRequest struct {
 	PeerID string `json:"peerId,omitempty" absent:"start a session of the API key itself" doc:"The end user who gets a new session."`
-	Name   string `json:"name,omitempty" doc:"Name of the session, at most 100 characters. Without it, the session gets the beginning of its first message."`
+	Name   string `json:"name,omitempty" absent:"give it the beginning of its first message" doc:"Name of the session, at most 100 characters. Without it, the session gets the beginning of its first message."`
 }
 
 // UpdateSessionRequest changes a session.

@@ -185,11 +185,11 @@ func turnJSON(t chat.Turn, text *string) client.ChatTurn {
 type historyInput struct {
 	AgentID
 	SessionID string             `query:"sessionId" absent:"read the messages of every session" doc:"Only messages of this session."`
-	PeerID    string             `query:"peerId" doc:"Only messages of the sessions of this peer."`
+	PeerID    string             `query:"peerId" absent:"read the messages of every peer" doc:"Only messages of the sessions of this peer."`
 	Limit     int                `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of messages, counted from the newest, or from the message of before or after."`
 	Offset    int                `query:"offset" minimum:"0" doc:"How many messages to skip, counted from the newest. Not together with before or after."`
-	Before    identity.MessageID `query:"before" doc:"Only messages before this one: the id of a message, such as pagination.before."`
-	After     identity.MessageID `query:"after" doc:"Only messages after this one, the oldest of them first: the id of a message, such as pagination.after, or start for the oldest of all."`
+	Before    identity.MessageID `query:"before" absent:"begin at the newest message" doc:"Only messages before this one: the id of a message, such as pagination.before."`
+	After     identity.MessageID `query:"after" absent:"begin at the newest message" doc:"Only messages after this one, the oldest of them first: the id of a message, such as pagination.after, or start for the oldest of all."`
 	Since     string             `query:"since" doc:"Only messages after this time: an ISO 8601 date or date and time, in UTC unless it has an offset." example:"2026-02-10T14:00:00.000Z"`
 }
 
@@ -227,7 +227,7 @@ func (s *Server) history(ctx context.Context, who access.Principal, in *historyI
 
 type listSessionsInput struct {
 	AgentID
-	PeerID string `query:"peerId" doc:"Only sessions of this peer."`
+	PeerID string `query:"peerId" absent:"list the sessions of every peer" doc:"Only sessions of this peer."`
 	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"100" doc:"Maximum number of sessions, counted from the newest."`
 	Offset int    `query:"offset" minimum:"0" doc:"How many sessions to skip, counted from the newest."`
 }

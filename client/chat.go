@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"iter"
 	"net/http"
@@ -41,6 +40,8 @@ type ChatEvent struct {
 	Message string `json:"message,omitempty"`
 	// StopReason is end, length, refusal, filter or limit in done, and cancelled or interrupted in error.
 	StopReason string `json:"stopReason,omitempty"`
+
+	SessionID string `json:"sessionId,omitempty"` // of done
 }
 
 // ChatTurn is one message with its answer.
@@ -74,22 +75,35 @@ type ChatTurnError struct {
 
 // ChatMessage is one message of a history.
 type ChatMessage struct {
-	Role      string `json:"role" enum:"user,assistant"`
-	Content   string `json:"content"`
-	Timestamp Time   `json:"timestamp"`
+	ID        string  `json:"id"`
+	SessionID string  `json:"sessionId"`
+	PeerID    *string `json:"peerId" doc:"The end user of the session, or who writes in the channel. Null without a peer."`
+	Channel   string  `json:"channel" doc:"api, or the channel of the session, such as telegram."`
+	Role      string  `json:"role" enum:"user,assistant"`
+	Content   string  `json:"content"`
+	Timestamp Time    `json:"timestamp"`
 }
 
 // ChatSession is one session of an agent.
 type ChatSession struct {
-	ID        string  `json:"id"`
-	Name      *string `json:"name"`
-	Channel   string  `json:"channel" doc:"api, or the channel of the session, such as telegram."`
-	StartedAt Time    `json:"startedAt"`
+	ID            string  `json:"id"`
+	Name          *string `json:"name" doc:"The name that you gave it, the name of the sender in a channel, or the beginning of the first message."`
+	Channel       string  `json:"channel" doc:"api, or the channel of the session, such as telegram."`
+	StartedAt     Time    `json:"startedAt"`
+	PeerID        *string `json:"peerId" doc:"The end user, or who writes in the channel. Null without a peer."`
+	MessageCount  int     `json:"messageCount"`
+	LastMessageAt *Time   `json:"lastMessageAt" doc:"Null if there are no messages."`
 }
 
 // NewSessionRequest starts a new session.
 type NewSessionRequest struct {
 	PeerID string `json:"peerId,omitempty" absent:"start a session of the API key itself" doc:"The end user who gets a new session."`
+	Name   string `json:"name,omitempty" absent:"give it the beginning of its first message" doc:"Name of the session, at most 100 characters. Without it, the session gets the beginning of its first message."`
+}
+
+// UpdateSessionRequest changes a session.
+type UpdateSessionRequest struct {
+	Name Optional[string] `json:"name,omitzero" doc:"New name, at most 100 characters, or null: then the session has the beginning of its first message as its name."`
 }
 
 // NewSession is the result of Client.NewSession.
@@ -134,6 +148,12 @@ func (c *Client) events(ctx context.Context, method, path string, in any) iter.S
 	}
 }
 
+func setNumber(q url.Values, name string, n int) {
+	if n > 0 {
+		q.Set(name, strconv.Itoa(n))
+	}
+}
+
 func turnPath(agentID, turnID string) string {
 	return agentPath(agentID) + "/chat/turns/" + url.PathEscape(turnID)
 }
@@ -153,51 +173,106 @@ type TurnQuery struct {
 	State     string
 	SessionID string
 	Limit     int // 0: the server's default
+	Offset    int // how many turns to skip, counted from the newest
 }
 
 // Turns returns the latest turns of an agent, newest first.
 func (c *Client) Turns(ctx context.Context, agentID string, q TurnQuery) ([]ChatTurn, error) {
 	v := url.Values{}
-	if q.State != "" {
-		v.Set("state", q.State)
-	}
-	if q.SessionID != "" {
-		v.Set("sessionId", q.SessionID)
-	}
-	if q.Limit > 0 {
-		v.Set("limit", strconv.Itoa(q.Limit))
-	}
+	set(v, "state", q.State)
+	set(v, "sessionId", q.SessionID)
+	setNumber(v, "limit", q.Limit)
+	setNumber(v, "offset", q.Offset)
 	list, err := call[List[ChatTurn]](ctx, c, http.MethodGet, agentPath(agentID)+"/chat/turns?"+v.Encode(), nil)
 	return list.Data, err
 }
 
-// HistoryQuery filters the history of a chat.
+// HistoryStart is the HistoryQuery.After of the oldest messages.
+const HistoryStart = "start"
+
+// HistoryQuery filters the history of a chat. At most one of Offset, Before and After is
+// set.
 type HistoryQuery struct {
 	SessionID string
+	PeerID    string
 	Limit     int // 0: the server's default
+	Offset    int // how many messages to skip, counted from the newest
+	Before    string
+	After     string
 	Since     *Time
 }
 
 // History returns messages of an agent, oldest first.
 func (c *Client) History(ctx context.Context, agentID string, q HistoryQuery) ([]ChatMessage, error) {
+	page, err := c.HistoryPage(ctx, agentID, q)
+	return page.Data, err
+}
+
+// HistoryPage is History with the place of the page in the history.
+func (c *Client) HistoryPage(ctx context.Context, agentID string, q HistoryQuery) (List[ChatMessage], error) {
 	v := url.Values{}
-	if q.SessionID != "" {
-		v.Set("sessionId", q.SessionID)
-	}
-	if q.Limit > 0 {
-		v.Set("limit", fmt.Sprint(q.Limit))
-	}
+	set(v, "sessionId", q.SessionID)
+	set(v, "peerId", q.PeerID)
+	set(v, "before", q.Before)
+	set(v, "after", q.After)
+	setNumber(v, "limit", q.Limit)
+	setNumber(v, "offset", q.Offset)
 	if q.Since != nil {
 		v.Set("since", q.Since.UTC().Format(timeLayout))
 	}
-	list, err := call[List[ChatMessage]](ctx, c, http.MethodGet, agentPath(agentID)+"/chat/messages?"+v.Encode(), nil)
-	return list.Data, err
+	return call[List[ChatMessage]](ctx, c, http.MethodGet, agentPath(agentID)+"/chat/messages?"+v.Encode(), nil)
+}
+
+// AllMessages yields the messages of an agent that q selects, oldest first, those after
+// q.After or all, until there are no more. It ignores q.Before and q.Offset.
+func (c *Client) AllMessages(ctx context.Context, agentID string, q HistoryQuery) iter.Seq2[ChatMessage, error] {
+	return func(yield func(ChatMessage, error) bool) {
+		q.Before, q.Offset = "", 0
+		if q.After == "" {
+			q.After = HistoryStart
+		}
+		for more := true; more; {
+			page, err := c.HistoryPage(ctx, agentID, q)
+			if err != nil {
+				yield(ChatMessage{}, err)
+				return
+			}
+			for _, m := range page.Data {
+				if !yield(m, nil) {
+					return
+				}
+				q.After = m.ID
+			}
+			more = page.Pagination.HasMore
+		}
+	}
+}
+
+// SessionQuery filters the sessions of an agent.
+type SessionQuery struct {
+	PeerID string
+	Limit  int // 0: the server's default
+	Offset int // how many sessions to skip, counted from the newest
 }
 
 // Sessions returns the most recent sessions of an agent, newest first.
 func (c *Client) Sessions(ctx context.Context, agentID string) ([]ChatSession, error) {
-	list, err := call[List[ChatSession]](ctx, c, http.MethodGet, agentPath(agentID)+"/chat/sessions", nil)
-	return list.Data, err
+	page, err := c.SessionPage(ctx, agentID, SessionQuery{})
+	return page.Data, err
+}
+
+// SessionPage returns a page of the sessions of an agent, newest first.
+func (c *Client) SessionPage(ctx context.Context, agentID string, q SessionQuery) (List[ChatSession], error) {
+	v := url.Values{}
+	set(v, "peerId", q.PeerID)
+	setNumber(v, "limit", q.Limit)
+	setNumber(v, "offset", q.Offset)
+	return call[List[ChatSession]](ctx, c, http.MethodGet, agentPath(agentID)+"/chat/sessions?"+v.Encode(), nil)
+}
+
+// UpdateSession changes a session.
+func (c *Client) UpdateSession(ctx context.Context, agentID, sessionID string, in UpdateSessionRequest) (ChatSession, error) {
+	return data[ChatSession](ctx, c, http.MethodPatch, agentPath(agentID)+"/chat/sessions/"+url.PathEscape(sessionID), in)
 }
 
 // NewSession starts a new session.

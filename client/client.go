@@ -37,6 +37,10 @@ type Pagination struct {
 	Total  int `json:"total"`
 	Limit  int `json:"limit"`
 	Offset int `json:"offset"`
+
+	HasMore bool    `json:"hasMore" doc:"Whether there are more rows after this page; in a history, before the page, and after it if you asked with after."`
+	Before  *string `json:"before,omitempty" doc:"Of a history: pass it as before to get the messages before this page."`
+	After   *string `json:"after,omitempty" doc:"Of a history: pass it as after to get the messages after this page."`
 }
 
 // CursorList is the envelope of a list that is paged by a cursor.

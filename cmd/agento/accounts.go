@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
+	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/admin"
 )
 
@@ -62,13 +65,31 @@ type keyCreate struct {
 	Account   string `arg:"" help:"Id or name of the account."`
 	Label     string `help:"Purpose of the key." default:"key"`
 	Scopes    string `help:"Scopes of the key, separated by commas, or all, which does not contain chat:owner." default:"all"`
-	RateLimit int    `help:"Requests per minute." default:"120"`
+	RateLimit string `help:"Requests per minute: 1 to 10000, or unlimited." default:"120"`
+}
+
+// unlimited is the value of --rate-limit of a key without a limit.
+const unlimited = "unlimited"
+
+func (c keyCreate) rateLimit() (int, error) {
+	if c.RateLimit == unlimited {
+		return access.UnlimitedRate, nil
+	}
+	n, err := strconv.Atoi(c.RateLimit)
+	if err != nil || n < 1 || n > access.MaxRateLimit {
+		return 0, fmt.Errorf("--rate-limit must be from 1 to %d, or %s", access.MaxRateLimit, unlimited)
+	}
+	return n, nil
 }
 
 // Run creates the key.
 func (c keyCreate) Run(ctx context.Context, t *terminal) error {
+	limit, err := c.rateLimit()
+	if err != nil {
+		return err
+	}
 	return c.withAdmin(ctx, writing, nil, func(api *admin.Client) error {
-		key, err := api.CreateKey(ctx, c.Account, admin.NewKey{Label: c.Label, Scopes: strings.Split(c.Scopes, ","), RateLimit: c.RateLimit})
+		key, err := api.CreateKey(ctx, c.Account, admin.NewKey{Label: c.Label, Scopes: strings.Split(c.Scopes, ","), RateLimit: limit})
 		if err != nil {
 			return err
 		}

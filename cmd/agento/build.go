@@ -222,6 +222,11 @@ func newServer(ctx context.Context, f serveFlags, dev devSettings, t *terminal) 
 // runs agents, then what callers use.
 func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSettings, plans *access.Plans) (*server, error) {
 	secrets := r.secrets
+	proxy, err := netguard.ProxyFromEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	services := newDependencies()
 	guard := netguard.Guard{AllowPrivate: f.AllowPrivateEndpoints}
 	if dev.addr.IsValid() {
 		guard.Trusted = []netip.AddrPort{dev.addr}
@@ -242,7 +247,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	skillRecords := skill.NewStore(skill.StoreSettings{DB: r.db, Dir: openclaw.SkillsDir, Log: r.log})
 	meter := modelproxy.NewMeter(r.db, r.log)
 	installationSecrets := vault.NewInstallation(r.db, secrets, events)
-	embedder, err := f.embedder(guard, installationSecrets)
+	embedder, err := f.embedder(services, guard.Through(proxy), installationSecrets)
 	if err != nil {
 		return nil, fmt.Errorf("--embedder: %w", err)
 	}
@@ -286,7 +291,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
-	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, guard)
+	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, services, guard.Through(proxy))
 	if err != nil {
 		return nil, err
 	}
@@ -298,13 +303,13 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err := requests.Recover(ctx); err != nil {
 		return nil, err
 	}
-	proxy := modelproxy.New(modelproxy.Settings{
-		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall, Turn: conversations.ModelTurn, FromGateway: gateway.FromGateway,
+	models := modelproxy.New(modelproxy.Settings{
+		Resolver: gateways, Guard: guard.Through(proxy.OnlyFor(providerHosts()...)), Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall, Turn: conversations.ModelTurn, FromGateway: gateway.FromGateway,
 		Observe: func(x modelproxy.Exchange) { status.Observe(x); r.modelCall(x) }, Memory: budgets.AgentMemory, Log: r.log,
 	})
-	r.closers = append(r.closers, func() error { proxy.Close(); return nil })
+	r.closers = append(r.closers, func() error { models.Close(); return nil })
 	internal := http.NewServeMux()
-	internal.Handle("/", proxy)
+	internal.Handle("/", models)
 	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log}))
 	if f.TelegramURL != "" {
 		bots, err := telegramProxy(f.TelegramURL)
@@ -318,7 +323,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
 		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
-		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log, Completed: r.completed,
+		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r), Version: version, Log: r.log, Completed: r.completed,
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
@@ -356,16 +361,16 @@ func (f serveFlags) network(r *resources, events *event.Log) (egress.Settings, e
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no
 // response of a public registry leads into the operator's network.
-func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, scans *budget.Budget, guard netguard.Guard) (*skill.Catalog, *skill.Service, error) {
+func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, scans *budget.Budget, services *dependencies, guard netguard.Guard) (*skill.Catalog, *skill.Service, error) {
 	catalog, err := skill.NewCatalog(ctx, skill.CatalogSettings{Dir: f.Catalog, Log: r.log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("load the catalog of skills: %w", err)
 	}
-	registry, err := clawhub.New(clawhub.Settings{Settings: fetch.Settings{BaseURL: f.ClawHub, HTTP: registryClient(guard, f.ClawHub, clawhub.DefaultURL)}})
+	registry, err := clawhub.New(clawhub.Settings{Settings: fetch.Settings{BaseURL: f.ClawHub, HTTP: services.registryClient(registryService, guard, f.ClawHub, clawhub.DefaultURL)}})
 	if err != nil {
 		return nil, nil, fmt.Errorf("--clawhub-url: %w", err)
 	}
-	code, err := github.New(fetch.Settings{BaseURL: f.GitHub, HTTP: registryClient(guard, f.GitHub, github.DefaultURL)})
+	code, err := github.New(fetch.Settings{BaseURL: f.GitHub, HTTP: services.registryClient(githubService, guard, f.GitHub, github.DefaultURL, githubArchives)})
 	if err != nil {
 		return nil, nil, fmt.Errorf("--github-url: %w", err)
 	}
@@ -392,28 +397,20 @@ func telegramProxy(address string) (http.Handler, error) {
 	}), nil
 }
 
-// registryClient returns the HTTP client for a registry. A registry that the operator
-// has configured may be in a private network. The client follows redirects, as package
-// fetch allows them: an archive of GitHub is behind one.
-func registryClient(guard netguard.Guard, url, defaultURL string) *http.Client {
-	if url != defaultURL {
-		guard.AllowPrivate = true
-	}
-	return &http.Client{Transport: guard.Transport()}
-}
-
 // embedder returns the configured embedder. The operator chooses its address, so it may
 // be in a private network.
-func (f embedderFlags) embedder(guard netguard.Guard, secrets *vault.Installation) (embed.Embedder, error) {
+func (f embedderFlags) embedder(services *dependencies, guard netguard.Guard, secrets *vault.Installation) (embed.Embedder, error) {
 	switch f.Embedder {
 	case "builtin":
 		return embed.Builtin()
 	case "transformer":
 		return transformer.New(transformer.Settings{Dir: f.EmbedderDir})
 	}
-	guard.AllowPrivate = true
+	guard.AllowPrivate, guard.Proxy = true, guard.Proxy.For(f.EmbedderURL)
+	calls := guard.Client()
+	calls.Transport = services.watch(embedderService, calls.Transport)
 	return embed.NewOpenAI(embed.OpenAISettings{
-		URL: f.EmbedderURL, Model: f.EmbedderModel, Dimension: f.EmbedderSize, HTTP: guard.Client(),
+		URL: f.EmbedderURL, Model: f.EmbedderModel, Dimension: f.EmbedderSize, HTTP: calls,
 		Key: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.EmbedderAPIKey) },
 	})
 }

@@ -112,7 +112,11 @@ func (c knowledgeReembed) Run(ctx context.Context, t *terminal) error {
 func reembed(db *database.DB, events *event.Log, secrets *vault.Installation) func(context.Context, admin.Reembed, func(admin.Reembedded)) (admin.Reembedded, error) {
 	return func(ctx context.Context, in admin.Reembed, progress func(admin.Reembedded)) (admin.Reembedded, error) {
 		flags := embedderFlags{Embedder: in.Embedder, EmbedderURL: in.URL, EmbedderModel: in.Model, EmbedderSize: in.Size, EmbedderDir: in.Dir}
-		embedder, err := flags.embedder(netguard.Guard{}, secrets)
+		proxy, err := netguard.ProxyFromEnvironment()
+		if err != nil {
+			return admin.Reembedded{}, err
+		}
+		embedder, err := flags.embedder(newDependencies(), netguard.Guard{Proxy: proxy}, secrets)
 		if err != nil {
 			return admin.Reembedded{}, err
 		}

@@ -16,7 +16,7 @@ import (
 func TestSkillsFromGitHubFollowRedirects(t *testing.T) {
 	server := skilltest.NewGitHub(t)
 	server.Push(t, "ann/skills", map[string][]byte{"SKILL.md": []byte("1")})
-	c, err := github.New(fetch.Settings{BaseURL: server.URL, HTTP: registryClient(netguard.Guard{}, server.URL, github.DefaultURL)})
+	c, err := github.New(fetch.Settings{BaseURL: server.URL, HTTP: newDependencies().registryClient(registryService, netguard.Guard{}, server.URL, github.DefaultURL)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestRedirectIntoThePrivateNetworkIsRefused(t *testing.T) {
 	defer inside.Close()
 	outside := httptest.NewServer(http.RedirectHandler(inside.URL, http.StatusFound))
 	defer outside.Close()
-	client := registryClient(netguard.Guard{}, github.DefaultURL, github.DefaultURL)
+	client := newDependencies().registryClient(registryService, netguard.Guard{}, github.DefaultURL, github.DefaultURL)
 	client.Transport = onlyFirst{outside.Client().Transport, client.Transport, outside.URL}
 	c, err := fetch.New(fetch.Settings{Service: "GitHub", BaseURL: outside.URL, HTTP: client})
 	if err != nil {

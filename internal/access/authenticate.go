@@ -33,6 +33,10 @@ func (s *Service) Authenticate(ctx context.Context, presented string, addr netip
 	return who, err
 }
 
+// UnknownKeys returns how many unknown keys an address may still present within the Window,
+// for the response to a request that Authenticate has refused.
+func (s *Service) UnknownKeys(addr netip.Addr) Decision { return s.unknownKeys.state(addr) }
+
 // Allows returns nil if the caller's plan has the feature. It does not read the
 // database: the plan was read together with the key.
 // Faults: PlanLimit.

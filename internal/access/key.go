@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -31,6 +32,10 @@ const DefaultRateLimit = 120
 // MaxRateLimit bounds the memory that the limiter uses for one key: 8 bytes per request.
 const MaxRateLimit = 10_000
 
+// UnlimitedRate is the rate limit of a key whose requests are not limited. The headers of
+// its responses show it, because clients read a number there.
+const UnlimitedRate = math.MaxInt32
+
 // Key is an API key without its secret.
 type Key struct {
 	ID        identity.KeyID
@@ -38,7 +43,7 @@ type Key struct {
 	Label     string
 	Hint      string // the last characters of the secret, to tell keys apart
 	Scopes    Scopes
-	RateLimit int // requests per Window
+	RateLimit int // requests per Window, or UnlimitedRate
 	CreatedAt time.Time
 	UsedAt    time.Time // zero: never; up to a minute late
 	RevokedAt time.Time // zero: not revoked
@@ -133,8 +138,8 @@ func checkKey(k Key) error {
 	if k.Scopes.Has(ChatOwner) && !k.Scopes.Has(Chat) {
 		wrong.Add("scopes", "has %s, which needs %s too", ChatOwner, Chat)
 	}
-	if k.RateLimit < 1 || k.RateLimit > MaxRateLimit {
-		wrong.Add("rateLimit", "must be from 1 to %d", MaxRateLimit)
+	if (k.RateLimit < 1 || k.RateLimit > MaxRateLimit) && k.RateLimit != UnlimitedRate {
+		wrong.Add("rateLimit", "must be from 1 to %d, or %d for no limit", MaxRateLimit, UnlimitedRate)
 	}
 	return wrong.Err()
 }

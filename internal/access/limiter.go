@@ -54,9 +54,13 @@ func NewLimiter() *Limiter {
 }
 
 // Allow counts a request of a key at now, if fewer than limit were counted in the
-// Window before. A refused request does not count. A limit outside 1 to MaxRateLimit
-// is replaced by the nearer of the two.
+// Window before. A refused request does not count. With UnlimitedRate, every request is
+// allowed and none counted. Another limit outside 1 to MaxRateLimit is replaced by the
+// nearer of the two.
 func (l *Limiter) Allow(key identity.KeyID, limit int, now time.Time) Decision {
+	if limit == UnlimitedRate {
+		return Decision{OK: true, Limit: UnlimitedRate, Remaining: UnlimitedRate, Reset: now}
+	}
 	limit = min(max(limit, 1), MaxRateLimit)
 	t := int64(now.Sub(l.start))
 	s := &l.shards[maphash.String(l.seed, string(key))%limiterShards]

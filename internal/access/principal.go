@@ -11,7 +11,7 @@ type Principal struct {
 	KeyID     identity.KeyID
 	PlanID    string
 	Scopes    Scopes
-	RateLimit int // requests per Window
+	RateLimit int // requests per Window, or UnlimitedRate
 
 	Request identity.RequestID // of a request with an idempotency key
 }

@@ -61,6 +61,34 @@ func (l *unknownKeyLimiter) count(addr netip.Addr) error {
 		"Too many requests with unknown API keys came from this address. Check the key")
 }
 
+// state returns what an address may still present, without counting anything.
+func (l *unknownKeyLimiter) state(addr netip.Addr) Decision {
+	addr = clientNetwork(addr)
+	shard := &l.shards[maphash.Comparable(l.seed, addr)%addressShards]
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	now := time.Now()
+	at := int64(now.Sub(l.start))
+	w := shard.windows[addr]
+	if w == nil && len(shard.windows) >= maxAddresses {
+		w = shard.overflow
+	}
+	d := Decision{OK: true, Limit: maxFailures, Remaining: maxFailures, Reset: now}
+	if w == nil {
+		return d
+	}
+	w.expire(at)
+	d.Remaining = maxFailures - w.count
+	if w.count > 0 {
+		wait := time.Duration(w.oldest() + int64(Window) - at)
+		d.Reset = now.Add(wait)
+		if d.OK = d.Remaining > 0; !d.OK {
+			d.RetryAfter = wait
+		}
+	}
+	return d
+}
+
 // windowLocked returns the window of an address, for a caller that holds mu. If the shard is full of addresses that
 // failed within the Window, all further addresses share the overflow window: memory
 // stays bounded and every failure is counted.

@@ -143,7 +143,12 @@ func (a Agent) startFault() error {
 	if a.ErrorCategory == CategoryDisk {
 		code = fault.Conflict
 	}
-	return fault.New(code, "%s", a.LastError).With("agentId", string(a.ID)).With("errorCategory", string(a.ErrorCategory))
+	f := fault.New(code, "%s", a.LastError).With("agentId", string(a.ID)).With("errorCategory", string(a.ErrorCategory))
+	switch a.ErrorCategory {
+	case CategoryCredentials, CategoryModel, CategoryConfig: // the account's own
+		return f.Expected()
+	}
+	return f
 }
 
 func validateName(problems fault.Fields, name string) {

@@ -44,6 +44,13 @@ func OpenRedisReports(url string) (*RedisReports, error) {
 	return &RedisReports{client: redis.NewClient(options)}, nil
 }
 
+// HasFailed reports whether Redis has failed a moment ago.
+func (r *RedisReports) HasFailed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Now().Before(r.pausedUntil)
+}
+
 // Close closes the connections.
 func (r *RedisReports) Close() error { return r.client.Close() }
 

@@ -36,6 +36,7 @@ func appendAgents(b []byte, l client.List[client.AgentSummary]) []byte {
 	b = strconv.AppendInt(b, int64(l.Pagination.Limit), 10)
 	b = append(b, `,"offset":`...)
 	b = strconv.AppendInt(b, int64(l.Pagination.Offset), 10)
+	b = strconv.AppendBool(append(b, `,"hasMore":`...), l.Pagination.HasMore)
 	return append(b, "}}"...)
 }
 

@@ -62,7 +62,7 @@ func (s *Server) listAgents(ctx context.Context, who access.Principal, in *listA
 	}
 	limit := in.Limit
 	if limit == 0 {
-		limit = len(rows)
+		limit = lengthAsLimit(rows)
 	}
 	return page(rows, p.Total, limit, in.Offset), nil
 }

@@ -13,7 +13,7 @@ type auditInput struct {
 	Target string `query:"target" doc:"Only changes of this object, such as agent/ID, swarm/ID or key/ID."`
 	Action string `query:"action" doc:"Only changes of this kind, such as agent.created."`
 	Actor  string `query:"actor" doc:"Only changes by this actor: the id of an API key, or agent, system, operator."`
-	Since  string `query:"since" format:"date-time" doc:"Only changes at or after this time."`
+	Since  string `query:"since" doc:"Only changes at or after this time: an ISO 8601 date or date and time, in UTC unless it has an offset." example:"2026-02-10T14:00:00.000Z"`
 	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of changes."`
 	Offset string `query:"offset" absent:"begin with the first page" doc:"Pagination cursor from a previous response."`
 }

@@ -1,10 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
@@ -24,7 +26,7 @@ id: 2
 data: {"type":"text","content":" a wide range of tasks!"}
 
 id: 3
-data: {"type":"done","stopReason":"end"}
+data: {"type":"done","stopReason":"end","sessionId":"sess_abc123"}
 
 `
 
@@ -99,7 +101,7 @@ func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)
 			if err != nil {
 				return err
 			}
-			return out.SendNumbered(last, client.ChatEvent{Type: "done", StopReason: why})
+			return out.SendNumbered(last, client.ChatEvent{Type: "done", StopReason: why, SessionID: string(t.SessionID)})
 		},
 		Fail: func(out *rest.Events, f *fault.Fault) {
 			_ = out.SendNumbered(last, client.ChatEvent{Type: "error", Code: string(f.Code), Message: f.Message, StopReason: why}) // fails if the client has disconnected
@@ -155,10 +157,11 @@ type turnsInput struct {
 	State     chat.State         `query:"state" enum:"queued,running,done,failed,cancelled" doc:"Only turns in this state."`
 	SessionID identity.SessionID `query:"sessionId" absent:"list the turns of every session" doc:"Only turns of this session."`
 	Limit     int                `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of turns, counted from the newest."`
+	Offset    int                `query:"offset" minimum:"0" doc:"How many turns to skip, counted from the newest."`
 }
 
 func (s *Server) listTurns(ctx context.Context, who access.Principal, in *turnsInput) (*listReply[client.ChatTurn], error) {
-	turns, total, err := s.chat.Turns(ctx, chatCaller(who), in.ID, in.State, in.SessionID, in.Limit)
+	turns, total, err := s.chat.Turns(ctx, chatCaller(who), in.ID, chat.TurnQuery{State: in.State, Session: in.SessionID, Offset: in.Offset, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +169,7 @@ func (s *Server) listTurns(ctx context.Context, who access.Principal, in *turnsI
 	for i, t := range turns {
 		rows[i] = turnJSON(t, nil)
 	}
-	return page(rows, total, in.Limit, 0), nil
+	return page(rows, total, in.Limit, in.Offset), nil
 }
 
 // turnJSON returns a turn, with its text unless that is nil.
@@ -184,9 +187,13 @@ func turnJSON(t chat.Turn, text *string) client.ChatTurn {
 
 type historyInput struct {
 	AgentID
-	SessionID string `query:"sessionId" absent:"read the messages of every session" doc:"Only messages of this session."`
-	Limit     int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of messages, counted from the newest."`
-	Since     string `query:"since" format:"date-time" doc:"Only messages after this time."`
+	SessionID string             `query:"sessionId" absent:"read the messages of every session" doc:"Only messages of this session."`
+	PeerID    string             `query:"peerId" absent:"read the messages of every peer" doc:"Only messages of the sessions of this peer."`
+	Limit     int                `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of messages, counted from the newest, or from the message of before or after."`
+	Offset    int                `query:"offset" minimum:"0" doc:"How many messages to skip, counted from the newest. Not together with before or after."`
+	Before    identity.MessageID `query:"before" absent:"begin at the newest message" doc:"Only messages before this one: the id of a message, such as pagination.before."`
+	After     identity.MessageID `query:"after" absent:"begin at the newest message" doc:"Only messages after this one, the oldest of them first: the id of a message, such as pagination.after, or start for the oldest of all."`
+	Since     string             `query:"since" doc:"Only messages after this time: an ISO 8601 date or date and time, in UTC unless it has an offset." example:"2026-02-10T14:00:00.000Z"`
 }
 
 func (s *Server) history(ctx context.Context, who access.Principal, in *historyInput) (*listReply[client.ChatMessage], error) {
@@ -194,27 +201,75 @@ func (s *Server) history(ctx context.Context, who access.Principal, in *historyI
 	if err != nil {
 		return nil, err
 	}
-	messages, total, err := s.chat.History(ctx, chatCaller(who), in.ID, identity.SessionID(in.SessionID), since, in.Limit)
+	found, err := s.chat.History(ctx, chatCaller(who), in.ID, chat.HistoryQuery{
+		Session: identity.SessionID(in.SessionID), Peer: in.PeerID, Since: since, Before: in.Before, After: in.After, Offset: in.Offset, Limit: in.Limit,
+	})
 	if err != nil {
 		return nil, err
 	}
-	rows := make([]client.ChatMessage, len(messages))
-	for i, m := range messages {
-		rows[i] = client.ChatMessage{Role: m.Role, Content: m.Content, Timestamp: client.Time{Time: m.At}}
+	rows := make([]client.ChatMessage, len(found.Messages))
+	for i, m := range found.Messages {
+		rows[i] = client.ChatMessage{
+			ID: string(m.ID), SessionID: string(m.SessionID), PeerID: orNull(m.PeerID), Channel: m.Channel,
+			Role: m.Role, Content: m.Content, Timestamp: client.Time{Time: m.At},
+		}
 	}
-	return page(rows, total, in.Limit, 0), nil
+	out := page(rows, found.Total, in.Limit, in.Offset)
+	p := &out.Body.Pagination
+	p.HasMore = found.HasMore
+	switch {
+	case len(rows) > 0:
+		p.Before, p.After = &rows[0].ID, &rows[len(rows)-1].ID
+	case in.Before != "":
+		p.Before, p.After = orNull(string(in.Before)), orNull(string(chat.HistoryStart))
+	case in.Offset == 0: // what comes next is after it
+		p.After = orNull(string(cmp.Or(in.After, chat.HistoryStart)))
+	}
+	return out, nil
 }
 
-func (s *Server) listSessions(ctx context.Context, who access.Principal, in *AgentID) (*listReply[client.ChatSession], error) {
-	sessions, total, err := s.chat.Sessions(ctx, chatCaller(who), in.ID)
+type listSessionsInput struct {
+	AgentID
+	PeerID string `query:"peerId" absent:"list the sessions of every peer" doc:"Only sessions of this peer."`
+	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"100" doc:"Maximum number of sessions, counted from the newest."`
+	Offset int    `query:"offset" minimum:"0" doc:"How many sessions to skip, counted from the newest."`
+}
+
+func (s *Server) listSessions(ctx context.Context, who access.Principal, in *listSessionsInput) (*listReply[client.ChatSession], error) {
+	sessions, total, err := s.chat.Sessions(ctx, chatCaller(who), in.ID, chat.SessionQuery{Peer: in.PeerID, Offset: in.Offset, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}
 	rows := make([]client.ChatSession, len(sessions))
 	for i, v := range sessions {
-		rows[i] = client.ChatSession{ID: string(v.ID), Name: orNull(v.Name), Channel: v.Channel, StartedAt: client.Time{Time: v.StartedAt}}
+		rows[i] = sessionJSON(v)
 	}
-	return page(rows, total, 100, 0), nil
+	return page(rows, total, in.Limit, in.Offset), nil
+}
+
+func sessionJSON(v chat.Session) client.ChatSession {
+	return client.ChatSession{
+		ID: string(v.ID), Name: orNull(v.Name), Channel: v.Channel, StartedAt: client.Time{Time: v.StartedAt},
+		PeerID: orNull(v.PeerID), MessageCount: v.MessageCount, LastMessageAt: client.NewTime(v.LastMessageAt),
+	}
+}
+
+type renameSessionInput struct {
+	AgentID
+	SessionID identity.SessionID `path:"sessionId"`
+	Body      client.UpdateSessionRequest
+}
+
+func (s *Server) renameSession(ctx context.Context, who access.Principal, in *renameSessionInput) (*reply[client.ChatSession], error) {
+	name := in.Body.Name
+	if !name.Set || !name.Null && strings.TrimSpace(name.Value) == "" {
+		return nil, fault.Fields{"name": "must be a name, or null to remove it"}.Err()
+	}
+	v, err := s.chat.RenameSession(ctx, chatCaller(who), in.ID, in.SessionID, name.Value)
+	if err != nil {
+		return nil, err
+	}
+	return one(sessionJSON(v)), nil
 }
 
 type newSessionInput struct {
@@ -223,11 +278,11 @@ type newSessionInput struct {
 }
 
 func (s *Server) newSession(ctx context.Context, who access.Principal, in *newSessionInput) (*reply[client.NewSession], error) {
-	var peer string
+	var peer, name string
 	if in.Body != nil {
-		peer = in.Body.PeerID
+		peer, name = in.Body.PeerID, in.Body.Name
 	}
-	v, err := s.chat.NewSession(ctx, chatCaller(who), in.ID, peer)
+	v, err := s.chat.NewSession(ctx, chatCaller(who), in.ID, peer, name)
 	if err != nil {
 		return nil, err
 	}

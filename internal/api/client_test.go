@@ -49,6 +49,26 @@ func TestClientAgainstTheServer(t *testing.T) {
 	if len(messages) != 2 || messages[1].Role != "assistant" {
 		t.Errorf("the history is %+v", messages)
 	}
+	older, err := c.HistoryPage(ctx, a.ID, client.HistoryQuery{PeerID: "p", Limit: 1, Before: messages[1].ID})
+	ok(err)
+	if len(older.Data) != 1 || older.Data[0].ID != messages[0].ID || older.Pagination.HasMore {
+		t.Errorf("before the last message: %+v", older)
+	}
+	var walked []string
+	for m, err := range c.AllMessages(ctx, a.ID, client.HistoryQuery{Limit: 1}) {
+		ok(err)
+		walked = append(walked, m.ID)
+	}
+	if len(walked) != 2 || walked[0] != messages[0].ID || walked[1] != messages[1].ID {
+		t.Errorf("all messages: %v", walked)
+	}
+	named, err := c.UpdateSession(ctx, a.ID, sessions[0].ID, client.UpdateSessionRequest{Name: client.Some("Printer")})
+	ok(err)
+	list, err := c.SessionPage(ctx, a.ID, client.SessionQuery{PeerID: "p", Limit: 1})
+	ok(err)
+	if *named.Name != "Printer" || len(list.Data) != 1 || *list.Data[0].Name != "Printer" || *list.Data[0].PeerID != "p" || list.Data[0].MessageCount != 2 {
+		t.Errorf("the session is %+v and listed as %+v", named, list)
+	}
 
 	env.driver.Print(identity.AgentID(a.ID), "a line")
 	text, err := c.Logs(ctx, a.ID, 1)

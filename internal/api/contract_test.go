@@ -54,6 +54,15 @@ func exampleIn(text string) any {
 // additions returns the fields that the API adds to the contract's examples, by place.
 func additions() map[string][]string {
 	return map[string][]string{
+		"GET /v1/agents pagination":             {"hasMore"},
+		"GET /v1/agents/{id}/skills pagination": {"hasMore"},
+		"GET /v1/skills pagination":             {"hasMore"},
+
+		"GET /v1/agents/{id}/chat/messages data.[]":    {"id", "sessionId", "peerId", "channel"},
+		"GET /v1/agents/{id}/chat/messages pagination": {"hasMore", "before", "after"},
+		"GET /v1/agents/{id}/chat/sessions data.[]":    {"peerId", "messageCount", "lastMessageAt"},
+		"GET /v1/agents/{id}/chat/sessions pagination": {"hasMore"},
+
 		"GET /v1/agents/{id} data":              {"needsKey"},
 		"PATCH /v1/agents/{id} data":            {"needsKey"},
 		"GET /v1/agents/{id}/workflow data":     {"workflowMdHash", "workflowMdUpdatedAt"},

@@ -18,7 +18,7 @@ func TestLockedDatabase(t *testing.T) {
 	env := newEnv(t, options{db: databasetest.OpenIn(t, dir)})
 	who := env.newAccount("acme", "plan_self_hosted")
 	ada, bob := who.newAgent("ada"), who.newAgent("bob")
-	who.do("GET", "/readyz", nil).expect(200)
+	(&caller{env: env}).do("GET", "/readyz", nil).expect(200)
 	unlock := databasetest.Lock(t, dir)
 	check := func(r *response) {
 		t.Helper()
@@ -57,8 +57,8 @@ func TestFullDisk(t *testing.T) {
 	env := newEnv(t, options{db: databasetest.OpenIn(t, disk.Dir), monitor: true})
 	who := env.newAccount("acme", "plan_self_hosted")
 	ada, bob := who.newAgent("ada"), who.newAgent("bob")
-	if got := who.do("GET", "/readyz", nil).expect(200).field("status"); got != "degraded" {
-		t.Errorf("a disk of 64 MiB is %s", got)
+	if a := who.do("GET", "/readyz", nil).expect(200); a.field("status") != "degraded" || a.field("degraded.0.name") != "disk" || a.field("degraded.0.message") != a.field("message") {
+		t.Errorf("a disk of 64 MiB is %s", a.body)
 	}
 	waitUntil(t, "room is reserved", func() bool {
 		files, err := filepath.Glob(filepath.Join(disk.Dir, "reserve", "*"))

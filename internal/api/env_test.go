@@ -166,7 +166,7 @@ func (env *testEnv) build(o options) {
 		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Logs: runtime.Logs, Status: runtime.Status,
 		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Network: env.network, Idempotency: requests,
 		Budgets: o.budgets, TrustedProxies: o.proxies,
-		Ready: env.db.Health, Space: env.db.Space, Version: "test", Heartbeat: o.heartbeat, Log: log,
+		Ready: env.db.Health, Degraded: env.degraded, Version: "test", Heartbeat: o.heartbeat, Log: log,
 	})
 }
 
@@ -631,4 +631,12 @@ func (env *testEnv) editHome(agentID, path, content string) {
 // answerOnce answers every turn with one piece.
 func answerOnce(piece string) agentScript {
 	return func(_ context.Context, _ *turn, send sendFunc) { _ = send(piece) }
+}
+
+// degraded is the Degraded of the server's Settings.
+func (env *testEnv) degraded() []api.Degradation {
+	if space := env.db.Space(); space != "" {
+		return []api.Degradation{{Name: "disk", Message: space}}
+	}
+	return nil
 }

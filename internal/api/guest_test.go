@@ -36,11 +36,13 @@ func (o ownersChat) requests(t *testing.T, row string) (naming, plain []string) 
 		naming = []string{chat + `/messages {"message":"Go on.","sessionId":"` + o.session + `"}`}
 		plain = []string{chat + `/messages {"message":"Hello"}`, chat + `/messages {"message":"Hello","peerId":"alice"}`}
 	case "GET /v1/agents/{id}/chat/messages":
-		naming, plain = []string{chat + "/messages" + ofSession}, []string{chat + "/messages"}
+		naming, plain = []string{chat + "/messages" + ofSession}, []string{chat + "/messages", chat + "/messages?after=start", chat + "/messages?peerId=alice"}
 	case "GET /v1/agents/{id}/chat/sessions":
-		plain = []string{chat + "/sessions"}
+		plain = []string{chat + "/sessions", chat + "/sessions?peerId=alice"}
 	case "POST /v1/agents/{id}/chat/sessions":
 		plain = []string{chat + "/sessions", chat + `/sessions {"peerId":"bob"}`}
+	case "PATCH /v1/agents/{id}/chat/sessions/{sessionId}":
+		naming = []string{chat + "/sessions/" + o.session + ` {"name":"Mine"}`}
 	case "GET /v1/agents/{id}/chat/turns":
 		naming, plain = []string{chat + "/turns" + ofSession}, []string{chat + "/turns", chat + "/turns?state=done"}
 	case "GET /v1/agents/{id}/chat/turns/{turnId}":

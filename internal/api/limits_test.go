@@ -51,6 +51,22 @@ func TestRequestsOverTheRateLimitAreRefused(t *testing.T) {
 	rich.do("GET", "/v1/agents", nil).expect(200) // another key of the same account has its own window
 }
 
+func TestUnlimitedKey(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newKey(env.newAccount("acme", "").account, access.AllScopes(), access.UnlimitedRate)
+	for range 3 {
+		a := who.do("GET", "/v1/agents", nil).expect(200)
+		for _, name := range []string{"X-RateLimit-Limit", "X-RateLimit-Remaining"} {
+			if a.header.Get(name) != "2147483647" {
+				t.Errorf("%s is %q", name, a.header.Get(name))
+			}
+		}
+		if reset, err := strconv.ParseInt(a.header.Get("X-RateLimit-Reset"), 10, 64); err != nil || reset < time.Now().Unix() {
+			t.Errorf("the window is reset at %d, %v", reset, err)
+		}
+	}
+}
+
 func TestUnknownKeysAreRateLimitedByAddress(t *testing.T) {
 	env := newEnv(t, options{})
 	who := env.newAccount("acme", "")
@@ -69,10 +85,16 @@ func TestUnknownKeysAreRateLimitedByAddress(t *testing.T) {
 		if a.status == http.StatusTooManyRequests {
 			refused++
 			a.expectError(http.StatusTooManyRequests, "rate_limited")
-			if a.header.Get("Retry-After") == "" {
-				t.Fatalf("no Retry-After: %v", a.header)
+			if a.header.Get("Retry-After") == "" || a.header.Get("X-RateLimit-Remaining") != "0" {
+				t.Fatalf("no Retry-After, or requests remain: %v", a.header)
 			}
 			continue
+		}
+		if got, want := a.header.Get("X-RateLimit-Remaining"), strconv.Itoa(29-i); got != want || a.header.Get("X-RateLimit-Limit") != "30" {
+			t.Fatalf("request %d: %s requests remain, want %s", i+1, got, want)
+		}
+		if reset, err := strconv.ParseInt(a.header.Get("X-RateLimit-Reset"), 10, 64); err != nil || reset < time.Now().Unix() || reset > time.Now().Unix()+61 {
+			t.Fatalf("request %d: the window is reset at %d, %v", i+1, reset, err)
 		}
 		a.expectError(http.StatusUnauthorized, "unauthorized")
 		if refused > 0 {
@@ -83,6 +105,12 @@ func TestUnknownKeysAreRateLimitedByAddress(t *testing.T) {
 		t.Error("a hundred unknown keys from one address were all answered")
 	}
 	from("203.0.113.7", who.key).expect(200) // a valid key is not rate-limited by address
+	if a := from("203.0.113.7", "no key").expect(401); a.header.Get("X-RateLimit-Remaining") != "0" {
+		t.Errorf("a text that is no key does not count: %v", a.header)
+	}
+	if a := from("203.0.113.9", "no key").expect(401); a.header.Get("X-RateLimit-Remaining") != "30" {
+		t.Errorf("from an address that has presented no unknown key: %v", a.header)
+	}
 	from("203.0.113.8", "ak_live_00000000000000000000000000000000").expect(401)
 }
 

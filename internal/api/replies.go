@@ -2,7 +2,6 @@ package api
 
 import (
 	"strconv"
-	"time"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
@@ -18,11 +17,15 @@ type listReply[T any] struct{ Body client.List[T] }
 
 // page returns one page of a list of total rows.
 func page[T any](rows []T, total, limit, offset int) *listReply[T] {
-	return &listReply[T]{Body: client.List[T]{Data: rows, Pagination: client.Pagination{Total: total, Limit: limit, Offset: offset}}}
+	return &listReply[T]{Body: client.List[T]{Data: rows, Pagination: client.Pagination{Total: total, Limit: limit, Offset: offset, HasMore: offset+len(rows) < total}}}
 }
 
 // whole returns a list that is not paged.
-func whole[T any](rows []T) *listReply[T] { return page(rows, len(rows), len(rows), 0) }
+func whole[T any](rows []T) *listReply[T] { return page(rows, len(rows), lengthAsLimit(rows), 0) }
+
+// lengthAsLimit returns the limit of a list that has all rows. It is never 0: clients
+// divide by it.
+func lengthAsLimit[T any](rows []T) int { return max(len(rows), 1) }
 
 // cursorReply is a response with one page of a list that is paged by a cursor.
 type cursorReply[T any] struct{ Body client.CursorList[T] }
@@ -51,18 +54,6 @@ func parseCursor(text string) (int64, error) {
 		return 0, fault.Fields{"offset": "must be the nextOffset of the page before"}.Err()
 	}
 	return at, nil
-}
-
-// parseTime parses an RFC 3339 time. An empty one is the zero time.
-func parseTime(field, text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return t, fault.Fields{field: "must be an RFC 3339 time such as 2026-02-10T14:00:00.000Z"}.Err()
-	}
-	return t, nil
 }
 
 // orNull returns nil, which JSON shows as null, for an empty text.

@@ -95,6 +95,7 @@ func (s *Server) routes() []route {
 		row("DELETE /v1/agents/{id}/rules/{name}", access.AgentsWrite, needsAPI, "Delete a rule", s.deleteRule, notFound),
 
 		// Additions.
+		row("PATCH /v1/agents/{id}/chat/sessions/{sessionId}", access.Chat, needsAPI, "Name a session", s.renameSession, notFound, conflict),
 		row("GET /v1/agents/{id}/chat/turns", access.Chat, needsAPI, "List turns", s.listTurns, notFound),
 		row("GET /v1/agents/{id}/chat/turns/{turnId}", access.Chat, needsAPI, "Get a turn", s.getTurn, notFound).answers(maxAnswer),
 		streamRow("GET /v1/agents/{id}/chat/turns/{turnId}/stream", access.Chat, needsAPI, "Follow the answer of a turn", chatExample, s.followTurn, notFound, conflict, upstream, timeout).answers(largeAnswer),

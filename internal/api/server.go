@@ -55,7 +55,7 @@ type Settings struct {
 
 	Ready     func(context.Context) error // nil error: /readyz answers 200; the message of a fault is shown
 	Completed func(Completed)             // is called at the end of each request; nil: nobody is told
-	Space     func() string               // what /readyz says if the disk is almost full; otherwise empty
+	Degraded  func() []Degradation        // what does not work although the server serves
 	Version   string
 	Heartbeat time.Duration // between the comments on a silent stream; 0 means 15 s
 	Log       *slog.Logger
@@ -66,6 +66,13 @@ type Completed struct {
 	rest.Completed
 	Account identity.AccountID // empty: the caller is not known
 	Key     identity.KeyID
+}
+
+// Degradation is a part of the installation that does not work although the server serves.
+// /readyz shows it, to everybody.
+type Degradation struct {
+	Name    string `json:"name"`
+	Message string `json:"message"` // what that means, and what to do
 }
 
 // Server serves the contract. It is an http.Handler.
@@ -87,7 +94,7 @@ type Server struct {
 	budgets   *budget.Server
 	clients   clientAddresses
 	isReady   func(context.Context) error
-	space     func() string
+	degraded  func() []Degradation
 	version   string
 
 	draining context.Context // ends when the server shuts down
@@ -99,7 +106,7 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, space: s.Space, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
 	}
 	if srv.budgets == nil {
 		srv.budgets = &budget.Server{}
@@ -149,22 +156,30 @@ func callerOf(ctx context.Context) access.Principal {
 }
 
 // authenticate identifies the caller, counts the request against the key's rate
-// limit and sets the rate limit headers.
+// limit and sets the rate limit headers: those of the key, or of the client's address if
+// the key is not known.
 func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.Context, error) {
-	who, err := s.access.Authenticate(r.Context(), r.Header.Get("X-Api-Key"), s.clients.of(r))
+	addr := s.clients.of(r)
+	who, err := s.access.Authenticate(r.Context(), r.Header.Get("X-Api-Key"), addr)
+	if fault.Is(err, fault.Unauthorized) || fault.Is(err, fault.RateLimited) {
+		setRateLimit(w.Header(), s.access.UnknownKeys(addr))
+	}
 	if err != nil {
 		return nil, err
 	}
+	d := s.limiter.Allow(who.KeyID, who.RateLimit, time.Now())
+	setRateLimit(w.Header(), d)
 	if err := budget.Claim(r.Context(), string(who.KeyID), string(who.AccountID)); err != nil {
 		w.Header().Set("Connection", "close")
 		return nil, err
 	}
-	d := s.limiter.Allow(who.KeyID, who.RateLimit, time.Now())
-	h := w.Header()
+	return context.WithValue(r.Context(), principal{}, who), d.Err()
+}
+
+func setRateLimit(h http.Header, d access.Decision) {
 	h.Set("X-RateLimit-Limit", strconv.Itoa(d.Limit))
 	h.Set("X-RateLimit-Remaining", strconv.Itoa(d.Remaining))
 	h.Set("X-RateLimit-Reset", strconv.FormatInt(d.ResetUnix(), 10))
-	return context.WithValue(r.Context(), principal{}, who), d.Err()
 }
 
 // holdMemory takes bytes from the budget of the caller's account.
@@ -226,6 +241,14 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
+// readyBody is the body of /readyz of a server that serves.
+type readyBody struct {
+	Status   string        `json:"status"`            // ready or degraded
+	Message  string        `json:"message,omitempty"` // the first of Degraded
+	Degraded []Degradation `json:"degraded"`
+}
+
+// ready answers 503 only if this server cannot serve.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
@@ -239,10 +262,10 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if warning := s.space(); warning != "" {
-		rest.WriteJSON(w, http.StatusOK, map[string]string{"status": "degraded", "message": warning})
-		return nil
+	body := readyBody{Status: "ready", Degraded: []Degradation{}}
+	if found := s.degraded(); len(found) > 0 {
+		body = readyBody{Status: "degraded", Message: found[0].Message, Degraded: found}
 	}
-	rest.WriteJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	rest.WriteJSON(w, http.StatusOK, body)
 	return nil
 }

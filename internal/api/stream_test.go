@@ -76,11 +76,14 @@ func (e *eventStream) expect(line string) *eventStream {
 	for strings.HasPrefix(got, ": ") && line != got {
 		got = e.next()
 	}
-	if got != line {
+	if got = sessionOfDone.ReplaceAllString(got, ""); got != line {
 		e.t.Fatalf("the stream sends %q, want %q", got, line)
 	}
 	return e
 }
+
+// sessionOfDone is the session in the last event; it is another one in each test.
+var sessionOfDone = regexp.MustCompile(`,"sessionId":"sess_[a-z2-7]+"`)
 
 func textEvent(text string) string { return fmt.Sprintf(`data: {"type":"text","content":%q}`, text) }
 
@@ -221,6 +224,10 @@ func TestChatEventsAreNumbered(t *testing.T) {
 	got := who.do("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Hello"}`).expect(200)
 	want := "id: 1\ndata: {\"type\":\"text\",\"content\":\"You said: \"}\n\n" +
 		"id: 2\ndata: {\"type\":\"text\",\"content\":\"Hello\"}\n\nid: 3\ndata: {\"type\":\"done\",\"stopReason\":\"end\"}\n\n"
+	if session := who.do("GET", "/v1/agents/"+id+"/chat/sessions", nil).field("data.0.id"); !strings.Contains(got.body, `"sessionId":"`+session+`"`) {
+		t.Errorf("the stream %q does not name the session %s", got.body, session)
+	}
+	got.body = sessionOfDone.ReplaceAllString(got.body, "")
 	if got.body != want {
 		t.Errorf("the stream is %q, want %q", got.body, want)
 	}
@@ -229,7 +236,7 @@ func TestChatEventsAreNumbered(t *testing.T) {
 	for _, again := range []*response{
 		who.do("GET", turn+"/stream?after=1", nil), who.do("GET", turn+"/stream", nil, "Last-Event-ID", "1"),
 	} {
-		if again.expect(200).body != rest {
+		if sessionOfDone.ReplaceAllString(again.expect(200).body, "") != rest {
 			t.Errorf("%s sends %q, want %q", again.request, again.body, rest)
 		}
 	}

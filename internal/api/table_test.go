@@ -15,7 +15,7 @@ import (
 // fixture is an account that has one of each thing that a path of the table can name.
 type fixture struct {
 	*caller
-	agent, swarm, turn string
+	agent, swarm, turn, session string
 }
 
 // fixtureSecrets returns the secrets of a fixture. No response may contain them.
@@ -32,6 +32,7 @@ func (env *testEnv) newFixture(name string) fixture {
 	o.agent = o.do("POST", "/v1/agents", `{"name":"Owned by `+name+`","swarmId":"`+o.swarm+`","secrets":{"anthropicApiKey":"sk-ant-owned","MY_PASSWORD":"an-owned-password"}}`).expect(201).field("data.id")
 	o.do("PUT", "/v1/agents/"+o.agent+"/rules/owned", `{"content":"Owned by `+name+`"}`).expect(200)
 	o.turn = o.do("POST", "/v1/agents/"+o.agent+"/chat/messages", `{"message":"Owned by `+name+`"}`).expect(200).header.Get("X-Turn-Id")
+	o.session = o.do("GET", "/v1/agents/"+o.agent+"/chat/sessions", nil).expect(200).field("data.0.id")
 	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).expect(201)
 	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).expect(200)
 	env.driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
@@ -47,7 +48,7 @@ func (o fixture) path(row api.Row) string {
 	case strings.HasPrefix(row.Path, "/v1/skills"):
 		id = "csv-analysis"
 	}
-	path := strings.NewReplacer("{id}", id, "{turnId}", o.turn, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis").Replace(row.Path)
+	path := strings.NewReplacer("{id}", id, "{turnId}", o.turn, "{sessionId}", o.session, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis").Replace(row.Path)
 	switch row.Method + " " + row.Path {
 	case "GET /v1/knowledge":
 		path += "?agentId=" + o.agent
@@ -88,6 +89,8 @@ func (o fixture) body(row api.Row) any {
 		return `{"message":"Hello"}`
 	case "POST /v1/agents/{id}/chat/sessions":
 		return `{}`
+	case "PATCH /v1/agents/{id}/chat/sessions/{sessionId}":
+		return `{"name":"A"}`
 	case "POST /v1/agents/{id}/skills":
 		return `{"skillId":"web-reader","trustLevel":"verified"}`
 	case "PATCH /v1/agents/{id}/skills/{skillId}":
@@ -132,7 +135,7 @@ func TestRoutesNeedAKey(t *testing.T) {
 			env.server.ServeHTTP(out, req)
 			a := &response{t: t, request: row.Method + " " + row.Path, status: out.Code, header: out.Header(), body: out.Body.String()}
 			a.expectError(http.StatusUnauthorized, "unauthorized")
-			if a.field("error.message") != "Invalid or missing API key" || a.header.Get("X-RateLimit-Limit") != "" {
+			if a.field("error.message") != "Invalid or missing API key" || a.header.Get("X-RateLimit-Limit") != "30" || a.header.Get("X-RateLimit-Remaining") == "" || a.header.Get("X-RateLimit-Reset") == "" {
 				t.Errorf("%s with key %q: %v %s", a.request, key, a.header, a.body)
 			}
 		}
@@ -168,8 +171,8 @@ func TestMissingFeatureIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := newEnv(t, options{plans: plans})
-	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none"}
-	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none"}
+	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none"}
+	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none"}
 	for _, row := range env.server.Table() {
 		if row.Scope == "" {
 			locked.do(row.Method, locked.path(row), locked.body(row)).expect(200)

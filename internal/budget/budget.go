@@ -183,7 +183,7 @@ func (b *Budget) giveUp(name string, w *waiter, reason error) error {
 		return retryLater(fault.RateLimited, b.s.Refusal)
 	}
 	b.refusals.note("a budget is used up", b.s.Resource, name, b.used)
-	return retryLater(fault.Unavailable, "The server is busy.")
+	return retryLater(fault.Unavailable, "The server is busy.").Expected() // noted already, once for many
 }
 
 func (b *Budget) release(name string, n int64) {

@@ -229,20 +229,26 @@ func (c *ChannelReader) save(ctx context.Context, a agent.Agent, lease readerLea
 		if held, err := lease.isHeld(ctx, tx, now()); err != nil || !held {
 			return cmp.Or(err, errReaderLost)
 		}
+		texts, err := c.chat.textKey(ctx, tx, account, agentID)
+		if err != nil {
+			return err
+		}
 		session, err := sessionByGatewayKey(ctx, tx, account, agentID, key)
 		if errors.Is(err, sql.ErrNoRows) {
 			session = Session{
 				ID: newSessionID(), AccountID: account, AgentID: agentID, Owner: "channel:" + key, PeerID: v.Peer, Entry: v.Entry,
-				GatewayKey: key, Name: m.Sender, Channel: v.Channel, StartedAt: m.Time.Truncate(time.Millisecond),
+				GatewayKey: key, Channel: v.Channel, StartedAt: m.Time.Truncate(time.Millisecond),
+			}
+			if session.name, err = texts.Seal(m.Sender, sessionPlace(session.ID, "name")...); err != nil {
+				return err
+			}
+			if session.title, err = texts.Seal(titleOf(m.Text), sessionPlace(session.ID, "title")...); err != nil {
+				return err
 			}
 			err = insertSession(ctx, tx, session)
 		}
 		if err != nil {
 			return fmt.Errorf("find the session of a channel: %w", err)
-		}
-		texts, err := c.chat.textKey(ctx, tx, account, agentID)
-		if err != nil {
-			return err
 		}
 		_, err = insertMessage(ctx, tx, texts, session, Message{Role: m.Role, Content: m.Text, At: m.Time}, m.ID)
 		return err

@@ -70,15 +70,16 @@ func TestChannelMessagesAreSavedOnce(t *testing.T) {
 		env.gateways.publish(t.Context(), "agent:guest:telegram:direct:43", gatewayMessage{"4", "user", "Me, too", "Mallory", start + 11}) // another session, the same message id
 		wantEqual(t, "the messages since", env.waitForMessages(a, 4), "user: Hi", "assistant: Hello, Eve.", "user: Bye", "user: Me, too")
 
-		listed, _, err := env.Sessions(t.Context(), env.caller, a.ID)
+		listed, _, err := env.Sessions(t.Context(), env.caller, a.ID, SessionQuery{Limit: MaxSessions})
 		env.must(err)
-		if len(listed) != 3 || listed[0].ID != viaAPI.ID {
+		if len(listed) != 3 || listed[2].ID != viaAPI.ID {
 			t.Fatalf("the sessions: %+v", listed)
 		}
-		v := listed[2]
+		v := listed[1] // after the session of the API, before that of Mallory
 		want := Session{
 			ID: v.ID, AccountID: account, AgentID: a.ID, Owner: "channel:" + eve, PeerID: "42", Entry: openclaw.Guest,
 			GatewayKey: eve, Name: "Eve", Channel: "telegram", StartedAt: time.UnixMilli(start).UTC(),
+			MessageCount: 3, LastMessageAt: time.UnixMilli(start + 10).UTC(), name: v.name, title: v.title,
 		}
 		if v != want {
 			t.Errorf("the channel's session:\n  got %+v\n want %+v", v, want)
@@ -148,7 +149,7 @@ func TestOneServerReadsChannels(t *testing.T) {
 			t.Errorf("the late holder saves: %v", err)
 		}
 		env.gateways.publish(t.Context(), eve, gatewayMessage{"3", "user", "Two", "Eve", start})
-		wantEqual(t, "the messages", env.waitForMessages(a, 2), "user: Two", "user: One") // by their times
+		wantEqual(t, "the messages", env.waitForMessages(a, 2), "user: One", "user: Two") // in the order in which they were saved
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/vault"
 )
 
 // Limits of one message, in characters. maxContext is in the API contract.
@@ -55,16 +56,26 @@ type Session struct {
 	PeerID     string
 	Entry      openclaw.Entry // the gateway's agent entry that answers
 	GatewayKey string         // the session's key in the gateway
-	Name       string
 	Channel    string
 	StartedAt  time.Time
+
+	// Only of sessions that Service.Sessions, FindSession or RenameSession returned:
+	Name          string // given by a caller or the channel, otherwise the beginning of the first message; empty if there is none
+	MessageCount  int
+	LastMessageAt time.Time // zero: there is none
+
+	name, title vault.Text // as they are stored
 }
 
 // Message is one message of a session.
 type Message struct {
-	Role    string // user or assistant
-	Content string
-	At      time.Time
+	ID        identity.MessageID // empty until it is stored
+	SessionID identity.SessionID
+	PeerID    string // empty: none
+	Channel   string
+	Role      string // user or assistant
+	Content   string
+	At        time.Time
 }
 
 // checkRequest checks a message and returns its context as it is sent to the agent.

@@ -268,13 +268,13 @@ func (env *testEnv) find(t Turn) (Turn, string) {
 // session is empty, it returns that of all sessions.
 func (env *testEnv) messages(a agent.Agent, session identity.SessionID) []string {
 	env.t.Helper()
-	messages, total, err := env.History(env.t.Context(), env.caller, a.ID, session, time.Time{}, 1000)
+	page, err := env.History(env.t.Context(), env.caller, a.ID, HistoryQuery{Session: session, Limit: 1000})
 	env.must(err)
-	if total < len(messages) {
-		env.t.Errorf("%d messages, a total of %d", len(messages), total)
+	if page.Total < len(page.Messages) {
+		env.t.Errorf("%d messages, a total of %d", len(page.Messages), page.Total)
 	}
 	lines := []string{}
-	for _, m := range messages {
+	for _, m := range page.Messages {
 		lines = append(lines, m.Role+": "+m.Content)
 	}
 	return lines

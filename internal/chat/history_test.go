@@ -28,7 +28,7 @@ func TestHistory(t *testing.T) {
 		}{
 			{alice, "a1", 0}, {alice, "a2", 10}, {bob, "b1", 10}, // same time: in the order of arrival
 			{elsewhere, "other", 15},
-			{alice, "a4", 30}, {alice, "a3", 20}, // arrived late through a channel
+			{alice, "a4", 30}, {alice, "a3", 20}, // the clock was set back
 		} {
 			if _, err := env.insertMessage(tx, m.session, Message{Role: "user", Content: m.text, At: at(m.at)}, ""); err != nil {
 				return err
@@ -43,24 +43,24 @@ func TestHistory(t *testing.T) {
 		want    []string
 		total   int
 	}{
-		"all":             {"", time.Time{}, 200, []string{"a1", "a2", "b1", "a3", "a4"}, 5},
-		"one session":     {alice.ID, time.Time{}, 200, []string{"a1", "a2", "a3", "a4"}, 4},
-		"the last":        {"", time.Time{}, 2, []string{"a3", "a4"}, 5},
-		"the very last":   {alice.ID, time.Time{}, 1, []string{"a4"}, 4},
-		"since":           {"", at(10), 200, []string{"a3", "a4"}, 2},
-		"just before":     {"", at(9), 200, []string{"a2", "b1", "a3", "a4"}, 4},
-		"since, the last": {alice.ID, at(0), 2, []string{"a3", "a4"}, 3},
+		"all":             {"", time.Time{}, 200, []string{"a1", "a2", "b1", "a4", "a3"}, 5},
+		"one session":     {alice.ID, time.Time{}, 200, []string{"a1", "a2", "a4", "a3"}, 4},
+		"the last":        {"", time.Time{}, 2, []string{"a4", "a3"}, 5},
+		"the very last":   {alice.ID, time.Time{}, 1, []string{"a3"}, 4},
+		"since":           {"", at(10), 200, []string{"a4", "a3"}, 2},
+		"just before":     {"", at(9), 200, []string{"a2", "b1", "a4", "a3"}, 4},
+		"since, the last": {alice.ID, at(0), 2, []string{"a4", "a3"}, 3},
 		"since the end":   {"", at(30), 200, []string{}, 0},
 	} {
-		got, total, err := env.History(t.Context(), env.caller, a.ID, c.session, c.since, c.limit)
+		page, err := env.History(t.Context(), env.caller, a.ID, HistoryQuery{Session: c.session, Since: c.since, Limit: c.limit})
 		env.must(err)
 		var texts []string
-		for _, m := range got {
+		for _, m := range page.Messages {
 			texts = append(texts, m.Content)
 		}
 		wantEqual(t, name, texts, c.want...)
-		if total != c.total {
-			t.Errorf("%s: a total of %d, want %d", name, total, c.total)
+		if page.Total != c.total || page.HasMore != (len(c.want) < c.total) {
+			t.Errorf("%s: a total of %d, more: %v; want %d", name, page.Total, page.HasMore, c.total)
 		}
 	}
 	env.stopAgent(a)
@@ -80,10 +80,11 @@ func TestHistoryIsCutByBytes(t *testing.T) {
 			_, err := env.insertMessage(tx, session, Message{Role: "user", Content: text, At: time.UnixMilli(int64(i + 1))}, "")
 			return err
 		}))
-		got, total, err := env.History(t.Context(), env.caller, a.ID, session.ID, time.Time{}, 200)
+		page, err := env.History(t.Context(), env.caller, a.ID, HistoryQuery{Session: session.ID, Limit: 200})
 		env.must(err)
-		if want := []int{1, 2, 1, 1, 2}[i]; len(got) != want || total != i+1 || got[len(got)-1].Content != text {
-			t.Errorf("after %d messages: %d of %d, want %d", i+1, len(got), total, want)
+		got := page.Messages
+		if want := []int{1, 2, 1, 1, 2}[i]; len(got) != want || page.Total != i+1 || page.HasMore != (want < i+1) || got[len(got)-1].Content != text {
+			t.Errorf("after %d messages: %d of %d, more: %v; want %d", i+1, len(got), page.Total, page.HasMore, want)
 		}
 	}
 }
@@ -115,17 +116,17 @@ func TestHistoryHasTheMessagesOfRunningTurns(t *testing.T) {
 		"guest":          {guest, "", time.Time{}, 200, []string{"Before", "From Alice"}, 3},
 		"since the last": {env.caller, "", owners.StartedAt, 200, nil, 0},
 	} {
-		got, total, err := env.History(t.Context(), c.caller, a.ID, c.session, c.since, c.limit)
+		page, err := env.History(t.Context(), c.caller, a.ID, HistoryQuery{Session: c.session, Since: c.since, Limit: c.limit})
 		env.must(err)
 		var texts []string
-		for _, m := range got {
+		for _, m := range page.Messages {
 			if m.Role == "user" {
 				texts = append(texts, m.Content)
 			}
 		}
 		wantEqual(t, name, texts, c.want...)
-		if total != c.total {
-			t.Errorf("%s: a total of %d, want %d", name, total, c.total)
+		if page.Total != c.total {
+			t.Errorf("%s: a total of %d, want %d", name, page.Total, c.total)
 		}
 	}
 	close(pieces)

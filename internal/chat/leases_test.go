@@ -62,7 +62,8 @@ func TestTurnsSurviveAServerCrash(t *testing.T) {
 	if got, _ := env.find(unread); got.State != Cancelled {
 		t.Errorf("the turn without a reader: %+v", got)
 	}
-	last, _, err := env.History(t.Context(), env.caller, a.ID, first.SessionID, time.Time{}, 5)
+	page, err := env.History(t.Context(), env.caller, a.ID, HistoryQuery{Session: first.SessionID, Limit: 5})
+	last := page.Messages
 	if err != nil || len(last) != 5 || !last[0].At.Equal(stored.at) {
 		t.Errorf("the answer is %v, %v; want the time of its last piece, %v", last, err, stored.at)
 	}

@@ -17,7 +17,7 @@ var (
 	errCancelled = errors.New("the turn was cancelled")
 	errStopping  = errors.New("the server stops")
 	errLost      = errors.New("the server does not hold the turn any more")
-	errStopped   = fault.New(fault.Unavailable, "The server is shutting down. Try again in a moment.")
+	errStopped   = fault.New(fault.Unavailable, "The server is shutting down. Try again in a moment.").Expected()
 )
 
 // endOfTurn is a number after every piece.

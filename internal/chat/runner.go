@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"agento.host/agento/internal/agent"
@@ -176,9 +177,9 @@ func (s *Service) lostTurn(ctx context.Context, t Turn, pieces int) Turn {
 // that was refused.
 func (s *Service) storeMessages(ctx context.Context, tx *database.Tx, t Turn, answer string, at time.Time) (seq int64, err error) {
 	if t.refused() {
-		return 0, nil
+		return 0, removeTitle(ctx, tx, t.SessionID)
 	}
-	if _, err := insertTurnMessage(ctx, tx, t, "user", t.message, t.StartedAt); err != nil || answer == "" {
+	if _, err := insertTurnMessage(ctx, tx, t, "user", t.message, t.messageNumber, t.StartedAt); err != nil || answer == "" {
 		return 0, err
 	}
 	sealed, err := s.seal(ctx, tx, t, answer, messagePlace(t.SessionID, t.ID, "assistant", ""))
@@ -189,7 +190,11 @@ func (s *Service) storeMessages(ctx context.Context, tx *database.Tx, t Turn, an
 	if err != nil {
 		return 0, err
 	}
-	return insertTurnMessage(ctx, tx, t, "assistant", sealed, at)
+	number, err := nextMessageNumber(ctx, tx, t.AccountID, t.AgentID)
+	if err != nil {
+		return 0, err
+	}
+	return insertTurnMessage(ctx, tx, t, "assistant", sealed, number, at)
 }
 
 // claim makes the first queued turn of a session the next one that this server runs. The
@@ -202,6 +207,15 @@ func (s *Service) claim(ctx context.Context, tx *database.Tx, id identity.Sessio
 	if err != nil {
 		return t, Session{}, err
 	}
+	if t.messageNumber, err = nextMessageNumber(ctx, tx, t.AccountID, t.AgentID); err != nil {
+		return t, Session{}, err
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE turns SET message_number = $2 WHERE id = $1`, t.ID, t.messageNumber); err != nil {
+		return t, Session{}, fmt.Errorf("number the message of a turn: %w", err)
+	}
 	session, err := findSession(ctx, tx, bySystem(t.AccountID), t.AgentID, t.SessionID, "")
-	return t, session, err
+	if err != nil {
+		return t, session, err
+	}
+	return t, session, s.setTitleOf(ctx, tx, session, t)
 }

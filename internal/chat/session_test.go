@@ -76,15 +76,19 @@ func TestSessionOfAnotherOwnerIsNotFound(t *testing.T) {
 	}
 	outsider := byOwner(identity.ByKey("acct_2", "key_9"))
 	_, prepared := env.Start(t.Context(), outsider, a.ID, client.ChatRequest{Message: "m", SessionID: string(mine.ID)})
-	_, _, read := env.History(t.Context(), outsider, a.ID, "", time.Time{}, 50)
-	_, _, listed := env.Sessions(t.Context(), outsider, a.ID)
-	_, started := env.NewSession(t.Context(), outsider, a.ID, "")
-	for _, err := range []error{prepared, read, listed, started} {
+	_, read := env.History(t.Context(), outsider, a.ID, HistoryQuery{Limit: 50})
+	_, _, listed := env.Sessions(t.Context(), outsider, a.ID, SessionQuery{Limit: 50})
+	_, started := env.NewSession(t.Context(), outsider, a.ID, "", "")
+	_, renamed := env.RenameSession(t.Context(), outsider, a.ID, mine.ID, "Mine")
+	for _, err := range []error{prepared, read, listed, started, renamed} {
 		if !fault.Is(err, fault.NotFound) {
 			t.Errorf("another account gets %v", err)
 		}
 	}
-	if _, _, err := env.History(t.Context(), env.caller, b.ID, alice.ID, time.Time{}, 50); !fault.Is(err, fault.NotFound) {
+	if _, err := env.History(t.Context(), env.caller, a.ID, HistoryQuery{Session: alice.ID, Peer: "bob", Limit: 50}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("the history of another peer's session: %v", err)
+	}
+	if _, err := env.History(t.Context(), env.caller, b.ID, HistoryQuery{Session: alice.ID, Limit: 50}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("the history of another agent's session: %v", err)
 	}
 }
@@ -117,14 +121,14 @@ func TestLatestSessionIsTheDefault(t *testing.T) {
 		a := env.createAgent("ada")
 		ids := []identity.SessionID{env.session(a, client.ChatRequest{Message: "m", PeerID: "alice"}).ID}
 		for range 4 {
-			v, err := env.NewSession(t.Context(), env.caller, a.ID, "alice")
+			v, err := env.NewSession(t.Context(), env.caller, a.ID, "alice", "")
 			env.must(err)
 			ids = append(ids, v.ID)
 			if got := env.session(a, client.ChatRequest{Message: "m", PeerID: "alice"}); got.ID != v.ID || !got.StartedAt.Equal(v.StartedAt) {
 				t.Errorf("after NewSession the message belongs to %s, want %s", got.ID, v.ID)
 			}
 		}
-		listed, total, err := env.Sessions(t.Context(), env.caller, a.ID)
+		listed, total, err := env.Sessions(t.Context(), env.caller, a.ID, SessionQuery{Limit: MaxSessions})
 		env.must(err)
 		slices.Reverse(listed)
 		got := []identity.SessionID{}
@@ -145,7 +149,8 @@ func TestLatestSessionIsTheDefault(t *testing.T) {
 	})
 }
 
-func TestSessionsReturnsTheLatestHundred(t *testing.T) {
+// TestSessionsAreListedInTheOrderOfTheirStart: whatever the clock says.
+func TestSessionsAreListedInTheOrderOfTheirStart(t *testing.T) {
 	env := newTestEnv(t)
 	a := env.createAgent("ada")
 	start := time.UnixMilli(1_700_000_000_000).UTC()
@@ -159,14 +164,22 @@ func TestSessionsReturnsTheLatestHundred(t *testing.T) {
 		}
 		return nil
 	}))
-	listed, total, err := env.Sessions(t.Context(), env.caller, a.ID)
+	listed, total, err := env.Sessions(t.Context(), env.caller, a.ID, SessionQuery{Limit: MaxSessions})
 	if err != nil || total != 103 || len(listed) != 100 {
 		t.Fatalf("%d sessions of %d, %v", len(listed), total, err)
 	}
-	for i, v := range listed {
-		if want := start.Add(time.Duration(102-i) * time.Second); !v.StartedAt.Equal(want) {
-			t.Fatalf("session %d was started at %v, want %v", i, v.StartedAt, want)
+	rest, total, err := env.Sessions(t.Context(), env.caller, a.ID, SessionQuery{Limit: MaxSessions, Offset: 100})
+	if err != nil || total != 103 || len(rest) != 3 {
+		t.Fatalf("%d more sessions of %d, %v", len(rest), total, err)
+	}
+	for i, v := range append(listed, rest...) {
+		if want := fmt.Sprint(102 - i); v.PeerID != want {
+			t.Fatalf("session %d is that of peer %s, want %s", i, v.PeerID, want)
 		}
+	}
+	of, total, err := env.Sessions(t.Context(), env.caller, a.ID, SessionQuery{Peer: "7", Limit: MaxSessions})
+	if err != nil || total != 1 || len(of) != 1 || of[0].PeerID != "7" {
+		t.Errorf("the sessions of a peer: %+v of %d, %v", of, total, err)
 	}
 }
 
@@ -175,14 +188,14 @@ func TestStoppedAgentIsNotRunning(t *testing.T) {
 	a := env.createAgent("ada")
 	env.stopAgent(a)
 	_, prepared := env.Start(t.Context(), env.caller, a.ID, client.ChatRequest{Message: "m"})
-	_, started := env.NewSession(t.Context(), env.caller, a.ID, "")
+	_, started := env.NewSession(t.Context(), env.caller, a.ID, "", "")
 	for _, err := range []error{prepared, started} {
 		if !fault.Is(err, fault.NotRunning) {
 			t.Errorf("a stopped agent: %v", err)
 		}
 	}
 	wantEqual(t, "the history after a message that was not delivered", env.messages(a, ""))
-	if _, err := env.NewSession(t.Context(), env.caller, a.ID, "a\x00"); !fault.Is(err, fault.Invalid) {
+	if _, err := env.NewSession(t.Context(), env.caller, a.ID, "a\x00", ""); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a peer with a NUL: %v", err)
 	}
 }

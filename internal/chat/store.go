@@ -5,32 +5,32 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
-	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/vault"
 )
 
-const sessionColumns = `id, account_id, agent_id, owner, peer_id, entry, gateway_key, name, channel, started_at`
+const sessionColumns = `id, account_id, agent_id, owner, peer_id, entry, gateway_key, name, title, channel, started_at`
 
 func scanSession(r database.Row) (Session, error) {
 	var s Session
 	var started int64
-	err := r.Scan(&s.ID, &s.AccountID, &s.AgentID, &s.Owner, &s.PeerID, &s.Entry, &s.GatewayKey, &s.Name, &s.Channel, &started)
+	err := r.Scan(s.columns(&started)...)
 	s.StartedAt = database.Time(started)
 	return s, err
+}
+
+// columns returns where sessionColumns are scanned.
+func (s *Session) columns(startedAt *int64) []any {
+	return []any{&s.ID, &s.AccountID, &s.AgentID, &s.Owner, &s.PeerID, &s.Entry, &s.GatewayKey, &s.name, &s.title, &s.Channel, startedAt}
 }
 
 // damagedSession keeps a session whose start cannot be decoded.
 func damagedSession(s *Session, _ error) (row string, keep bool) {
 	return "session " + string(s.ID), true
 }
-
-// damagedMessage keeps a message whose time or text cannot be decoded.
-func damagedMessage(*Message, error) (row string, keep bool) { return "a message", true }
 
 // findSession returns a session of an agent that exists for the caller. If peer is not
 // empty, the session must be that peer's. Faults: NotFound.
@@ -48,7 +48,7 @@ func findSession(ctx context.Context, q database.Reader, caller Caller, agent id
 // the entry of v. Errors: sql.ErrNoRows.
 func latestSession(ctx context.Context, q database.Reader, v Session) (Session, error) {
 	return database.OneReadable(ctx, q, scanSession, damagedSession,
-		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND owner = $3 AND entry = $4 ORDER BY started_at DESC, id DESC LIMIT 1`,
+		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND owner = $3 AND entry = $4 ORDER BY number DESC LIMIT 1`,
 		v.AccountID, v.AgentID, v.Owner, v.Entry)
 }
 
@@ -59,29 +59,16 @@ func sessionByGatewayKey(ctx context.Context, q database.Reader, account identit
 		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND gateway_key = $3`, account, agent, key)
 }
 
+// insertSession inserts a session after all others of its agent.
 func insertSession(ctx context.Context, tx *database.Tx, s Session) error {
 	_, err := tx.ExecContext(ctx,
-		`INSERT INTO sessions (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		s.ID, s.AccountID, s.AgentID, s.Owner, s.PeerID, s.Entry, s.GatewayKey, s.Name, s.Channel, database.Millis(s.StartedAt))
+		`INSERT INTO sessions (`+sessionColumns+`, number)
+		 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce(max(number), 0) + 1 FROM sessions WHERE account_id = $2 AND agent_id = $3`,
+		s.ID, s.AccountID, s.AgentID, s.Owner, s.PeerID, s.Entry, s.GatewayKey, s.name, s.title, s.Channel, database.Millis(s.StartedAt))
 	if err != nil {
 		return fmt.Errorf("insert session: %w", err)
 	}
 	return nil
-}
-
-// listSessions returns the sessions of an entry, or of every one if it is empty, that
-// were started last, newest first, and how many there are in total.
-func listSessions(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, limit int) ([]Session, int, error) {
-	const where = ` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR entry = $3)`
-	args := []any{account, agent, entry}
-	all, err := database.AllReadable(ctx, q, scanSession, damagedSession, `SELECT `+sessionColumns+where+` ORDER BY started_at DESC, id DESC LIMIT $4`, append(args[:len(args):len(args)], limit)...)
-	if err != nil {
-		return nil, 0, err
-	}
-	// Counted after listing, so that a session that starts in between does not make
-	// the list longer than the total.
-	total, err := database.One(ctx, q, database.Scalar[int], `SELECT count(*)`+where, args...)
-	return all, total, err
 }
 
 // messagePlace returns what a message is sealed for. A turn has one message of each role,
@@ -94,69 +81,39 @@ func messagePlace(session identity.SessionID, turn identity.TurnID, role, gatewa
 // gateway, or "" if it has none. A message whose gatewayID the session already has is
 // not inserted again. insertMessage reports whether it inserted the message.
 func insertMessage(ctx context.Context, tx *database.Tx, key vault.TextKey, s Session, m Message, gatewayID string) (bool, error) {
+	id := sql.NullString{String: gatewayID, Valid: gatewayID != ""}
+	stored, err := database.One(ctx, tx, database.Scalar[bool], `SELECT EXISTS (SELECT 1 FROM messages WHERE session_id = $1 AND gateway_id = $2)`, s.ID, id)
+	if err != nil || stored {
+		return false, err
+	}
 	content, err := key.Seal(m.Content, messagePlace(s.ID, "", m.Role, gatewayID)...)
 	if err != nil {
 		return false, fmt.Errorf("seal message: %w", err)
 	}
-	n, err := database.Exec(ctx, tx,
-		`INSERT INTO messages (account_id, agent_id, session_id, role, content, gateway_id, at) VALUES ($1, $2, $3, $4, $5, $6, $7)
-		 ON CONFLICT (session_id, gateway_id) DO NOTHING`,
-		s.AccountID, s.AgentID, s.ID, m.Role, content, sql.NullString{String: gatewayID, Valid: gatewayID != ""}, database.Millis(m.At))
+	number, err := nextMessageNumber(ctx, tx, s.AccountID, s.AgentID)
+	if err != nil {
+		return false, err
+	}
+	_, err = tx.ExecContext(ctx,
+		`INSERT INTO messages (account_id, agent_id, session_id, role, content, gateway_id, at, number) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		s.AccountID, s.AgentID, s.ID, m.Role, content, id, database.Millis(m.At), number)
 	if err != nil {
 		return false, fmt.Errorf("insert message: %w", err)
 	}
-	return n == 1, nil
+	return true, nil
 }
 
-// maxHistory is how many bytes of text one page of the history has, unless it is a single
-// message.
-const maxHistory = 4 << 20
-
-// listMessages returns the last messages after since that fit in maxHistory, oldest first,
-// and how many there are in total. If session is empty, it lists those of all sessions of
-// the agent; if entry is not empty, only those of its sessions. The message of a turn that
-// runs is in its row, and sorts after those of the same time.
-func listMessages(ctx context.Context, q database.Reader, key vault.TextKey, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, session identity.SessionID, since time.Time, limit int) ([]Message, int, error) {
-	const ended = ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4
-		AND ($5 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = messages.session_id AND entry = $5))`
-	const running = ` FROM turns WHERE state = 'running' AND state IN ('queued', 'running') AND account_id || '' = $1 AND agent_id || '' = $2
-		AND ($3 = '' OR session_id = $3) AND started_at > $4
-		AND ($5 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = turns.session_id AND entry = $5))`
-	args := []any{account, agent, session, database.Millis(since), entry}
-	all, err := database.AllReadable(ctx, q, scanMessageWith(key), damagedMessage,
-		`SELECT session_id, turn_id, role, gateway_id, content, at FROM (
-			SELECT *, sum(octet_length(content) - CASE typeof(content) WHEN 'blob' THEN $8 ELSE 0 END) OVER newest AS bytes, row_number() OVER newest AS number FROM (
-				SELECT session_id, coalesce(turn_id, '') AS turn_id, role, coalesce(gateway_id, '') AS gateway_id, content, at, seq`+ended+`
-				UNION ALL SELECT session_id, id, 'user', '', message, started_at, position + (1 << 61)`+running+`
-				ORDER BY at DESC, seq DESC LIMIT $6) AS last
-			WINDOW newest AS (ORDER BY at DESC, seq DESC)
-		 ) AS page WHERE bytes <= $7 OR number = 1 ORDER BY at, seq`,
-		append(args[:len(args):len(args)], limit, maxHistory, vault.TextOverhead)...)
+// nextMessageNumber returns the number of the next message of an agent. The transaction
+// that takes a number makes the message visible, so that a reader who has seen a number has
+// seen all before it.
+func nextMessageNumber(ctx context.Context, tx *database.Tx, account identity.AccountID, agent identity.AgentID) (int64, error) {
+	n, err := database.One(ctx, tx, database.Scalar[int64],
+		`INSERT INTO message_numbers (agent_id, account_id, last) VALUES ($1, $2, 1) ON CONFLICT (agent_id) DO UPDATE SET last = message_numbers.last + 1 RETURNING last`,
+		agent, account)
 	if err != nil {
-		return nil, 0, err
+		return 0, fmt.Errorf("take the number of a message: %w", err)
 	}
-	total, err := database.One(ctx, q, database.Scalar[int], `SELECT (SELECT count(*)`+ended+`) + (SELECT count(*)`+running+`)`, args...) // after listing, as in listSessions
-	return all, total, err
-}
-
-// scanMessageWith returns a function that scans a message, with what it is sealed for, and
-// opens it.
-func scanMessageWith(key vault.TextKey) func(database.Row) (Message, error) {
-	return func(r database.Row) (Message, error) {
-		var m Message
-		var session identity.SessionID
-		var turn identity.TurnID
-		var gatewayID string
-		var content vault.Text
-		var at int64
-		err := r.Scan(&session, &turn, &m.Role, &gatewayID, &content, &at)
-		m.At = database.Time(at)
-		if err != nil {
-			return m, err
-		}
-		m.Content, err = openColumn(key, "content", content, messagePlace(session, turn, m.Role, gatewayID)...)
-		return m, err
-	}
+	return n, nil
 }
 
 // openColumn opens a text of a column. Errors: *database.ColumnError.
@@ -202,6 +159,7 @@ func DeleteAgent(ctx context.Context, tx *database.Tx, actor identity.Actor, age
 		`DELETE FROM turn_pieces WHERE turn_id IN (SELECT id FROM turns WHERE account_id = $1 AND agent_id = $2)`,
 		`DELETE FROM turns WHERE account_id = $1 AND agent_id = $2`,
 		`DELETE FROM channel_readers WHERE account_id = $1 AND agent_id = $2`,
+		`DELETE FROM message_numbers WHERE account_id = $1 AND agent_id = $2`,
 		`DELETE FROM sessions WHERE account_id = $1 AND agent_id = $2`,
 	} {
 		if _, err := tx.ExecContext(ctx, query, actor.AccountID, agent); err != nil {

@@ -92,6 +92,8 @@ type Turn struct {
 	context      vault.Text // empty if the turn was read after its end
 	onDisconnect string
 	key          identity.KeyID // that sent the message; only of a turn that is being inserted
+
+	messageNumber int64 // of the message in the history; 0 until the turn starts
 }
 
 // Ended reports whether the turn has ended. The zero Turn has not.
@@ -109,7 +111,7 @@ func (t Turn) Err() error {
 		if t.ErrorCode == fault.Unavailable {
 			f.RetryAfter = retryUnavailable
 		}
-		return f
+		return f.Expected() // the account's agent and model provider have failed
 	case Cancelled:
 		return fault.New(fault.Conflict, "The turn was cancelled.")
 	}
@@ -238,7 +240,13 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 		if t.message, t.context, err = s.sealRequest(ctx, tx, t, in.Message, contextText); err != nil {
 			return err
 		}
-		if t, err = s.insertTurn(ctx, tx, t); err != nil || caller.Request == "" {
+		if t, err = s.insertTurn(ctx, tx, t); err != nil {
+			return err
+		}
+		if t.State == Running {
+			err = s.setTitle(ctx, tx, session, t, in.Message)
+		}
+		if err != nil || caller.Request == "" {
 			return err
 		}
 		return s.events.Append(ctx, tx, caller.Actor, event.Event{Topic: event.AgentTopic(a.ID), Kind: turnCreated, Data: map[string]any{"turn": t.ID}})
@@ -324,6 +332,9 @@ func (s *Service) findStarted(ctx context.Context, q database.Reader, caller Cal
 
 // insertTurn stores a new turn. Faults: RateLimited.
 func (s *Service) insertTurn(ctx context.Context, tx *database.Tx, t Turn) (_ Turn, err error) {
+	if t.messageNumber, err = nextMessageNumber(ctx, tx, t.AccountID, t.AgentID); err != nil {
+		return t, err
+	}
 	if t.State, err = insertTurn(ctx, tx, t, s.holder); err != nil {
 		return t, err
 	}
@@ -395,14 +406,21 @@ func (s *Service) FindTurn(ctx context.Context, caller Caller, agentID identity.
 	return t, stored.text(), err
 }
 
-// Turns returns the agent's turns that were created last, newest first, and how many
-// there are in total. An empty state or session means all.
-// Faults: NotFound, for the agent or the session.
-func (s *Service) Turns(ctx context.Context, caller Caller, agentID identity.AgentID, state State, session identity.SessionID, limit int) ([]Turn, int, error) {
-	if err := s.checkSession(ctx, caller, agentID, session); err != nil {
+// TurnQuery selects turns of an agent.
+type TurnQuery struct {
+	State   State              // empty: any
+	Session identity.SessionID // empty: any
+	Offset  int                // how many to skip
+	Limit   int
+}
+
+// Turns returns the agent's turns that a query selects, newest first, and how many there are
+// on all pages. Faults: NotFound, for the agent or the session.
+func (s *Service) Turns(ctx context.Context, caller Caller, agentID identity.AgentID, query TurnQuery) ([]Turn, int, error) {
+	if err := s.checkSession(ctx, caller, agentID, query.Session, ""); err != nil {
 		return nil, 0, err
 	}
-	return listTurns(ctx, s.db, caller.AccountID, agentID, caller.visible(), state, session, limit)
+	return listTurns(ctx, s.db, caller.AccountID, agentID, caller.visible(), query)
 }
 
 // Cancel ends a turn and its model call, and returns the turn as it has ended. The text
@@ -466,12 +484,11 @@ func (s *Service) cancelStored(ctx context.Context, t Turn) (Turn, error) {
 }
 
 // checkSession returns a fault if there is no such agent, or no such session of it that
-// exists for the caller. An empty session means all.
-func (s *Service) checkSession(ctx context.Context, caller Caller, agentID identity.AgentID, session identity.SessionID) error {
-	if session != "" {
-		_, err := s.FindSession(ctx, caller, agentID, session)
-		return err
-	}
+// exists for the caller and is the peer's. An empty session or peer means any.
+func (s *Service) checkSession(ctx context.Context, caller Caller, agentID identity.AgentID, session identity.SessionID, peer string) error {
 	_, err := s.agents.Find(ctx, caller.AccountID, agentID)
+	if session != "" && err == nil {
+		_, err = findSession(ctx, s.db, caller, agentID, session, peer)
+	}
 	return err
 }

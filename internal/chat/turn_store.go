@@ -22,13 +22,13 @@ import (
 )
 
 const turnColumns = `id, account_id, agent_id, session_id, message, context, on_disconnect, state, last_seq, input_tokens, output_tokens,
-	reasoning_tokens, stop_reason, error_code, error_message, created_at, started_at, ended_at`
+	reasoning_tokens, stop_reason, error_code, error_message, created_at, started_at, ended_at, message_number`
 
 func scanTurn(r database.Row) (Turn, error) {
 	var t Turn
 	var created, started, ended int64
 	err := r.Scan(&t.ID, &t.AccountID, &t.AgentID, &t.SessionID, &t.message, &t.context, &t.onDisconnect, &t.State, &t.LastSeq, &t.InputTokens, &t.OutputTokens,
-		&t.ReasoningTokens, &t.StopReason, &t.ErrorCode, &t.ErrorMessage, &created, &started, &ended)
+		&t.ReasoningTokens, &t.StopReason, &t.ErrorCode, &t.ErrorMessage, &created, &started, &ended, &t.messageNumber)
 	t.CreatedAt, t.StartedAt, t.EndedAt = database.Time(created), database.Time(started), database.Time(ended)
 	return t, err
 }
@@ -40,12 +40,13 @@ func damagedTurn(t *Turn, _ error) (row string, keep bool) { return "turn " + st
 // session has no other turn that waits or runs, otherwise queued.
 func insertTurn(ctx context.Context, tx *database.Tx, t Turn, holder string) (State, error) {
 	state, err := database.One(ctx, tx, database.Scalar[State],
-		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, created_at, key_id, state, holder, lease_until, started_at)
+		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, created_at, key_id, state, holder, lease_until, started_at, message_number)
 		 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $11,
-			CASE WHEN busy THEN 'queued' ELSE 'running' END, CASE WHEN busy THEN '' ELSE $9 END, CASE WHEN busy THEN 0 ELSE $10 END, CASE WHEN busy THEN 0 ELSE $8 END
+			CASE WHEN busy THEN 'queued' ELSE 'running' END, CASE WHEN busy THEN '' ELSE $9 END, CASE WHEN busy THEN 0 ELSE $10 END, CASE WHEN busy THEN 0 ELSE $8 END,
+			CASE WHEN busy THEN 0 ELSE $12 END
 		 FROM (SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = $4 AND state IN ('queued', 'running')) AS busy) AS open
 		 RETURNING state`,
-		t.ID, t.AccountID, t.AgentID, t.SessionID, t.message, t.context, t.onDisconnect, database.Millis(t.CreatedAt), holder, database.Millis(t.CreatedAt.Add(leaseTime)), t.key)
+		t.ID, t.AccountID, t.AgentID, t.SessionID, t.message, t.context, t.onDisconnect, database.Millis(t.CreatedAt), holder, database.Millis(t.CreatedAt.Add(leaseTime)), t.key, t.messageNumber)
 	if err != nil {
 		return "", fmt.Errorf("insert turn: %w", err)
 	}
@@ -66,12 +67,12 @@ func countQueued(ctx context.Context, tx *database.Tx, t Turn) (ofSession, ofAcc
 // contextPlace returns what the context of a turn is sealed for.
 func contextPlace(turn identity.TurnID) []string { return []string{"context", string(turn)} }
 
-// insertTurnMessage appends a message of a turn to its session and returns its seq. content
-// is sealed for messagePlace.
-func insertTurnMessage(ctx context.Context, tx *database.Tx, t Turn, role string, content vault.Text, at time.Time) (seq int64, err error) {
+// insertTurnMessage appends a message of a turn, with its number, to its session and returns
+// its seq. content is sealed for messagePlace.
+func insertTurnMessage(ctx context.Context, tx *database.Tx, t Turn, role string, content vault.Text, number int64, at time.Time) (seq int64, err error) {
 	res, err := tx.ExecContext(ctx,
-		`INSERT INTO messages (account_id, agent_id, session_id, turn_id, role, content, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		t.AccountID, t.AgentID, t.SessionID, t.ID, role, content, database.Millis(at))
+		`INSERT INTO messages (account_id, agent_id, session_id, turn_id, role, content, at, number) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		t.AccountID, t.AgentID, t.SessionID, t.ID, role, content, database.Millis(at), number)
 	if err != nil {
 		return 0, fmt.Errorf("insert message: %w", err)
 	}
@@ -92,12 +93,12 @@ func findTurn(ctx context.Context, q database.Reader, account identity.AccountID
 	return t, err
 }
 
-// listTurns returns the turns that were created last, newest first, and how many there
-// are in total. An empty entry, state or session means all.
-func listTurns(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, state State, session identity.SessionID, limit int) ([]Turn, int, error) {
+// listTurns returns the turns that a query selects, newest first, and how many there are on
+// all pages. An empty entry means all.
+func listTurns(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, query TurnQuery) ([]Turn, int, error) {
 	const where = ` FROM turns WHERE account_id = $1 AND agent_id = $2 AND ` + ofEntry + ` AND ($4 = '' OR state = $4) AND ($5 = '' OR session_id = $5)`
-	args := []any{account, agent, entry, state, session}
-	all, err := database.AllReadable(ctx, q, scanTurn, damagedTurn, `SELECT `+turnColumns+where+` ORDER BY position DESC LIMIT $6`, append(args[:len(args):len(args)], limit)...)
+	args := []any{account, agent, entry, query.State, query.Session}
+	all, err := database.AllReadable(ctx, q, scanTurn, damagedTurn, `SELECT `+turnColumns+where+` ORDER BY position DESC LIMIT $6 OFFSET $7`, append(args[:len(args):len(args)], query.Limit, query.Offset)...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -112,8 +113,8 @@ func (s *Service) answerOf(ctx context.Context, q database.Reader, t Turn) (stri
 	if err != nil {
 		return "", err
 	}
-	m, err := database.OneReadable(ctx, q, scanMessageWith(key), func(*Message, error) (string, bool) { return "answer of turn " + string(t.ID), true },
-		`SELECT session_id, turn_id, role, '', content, at FROM messages WHERE seq = (SELECT answer_seq FROM turns WHERE id = $1) AND turn_id = $1`, t.ID)
+	m, err := database.OneReadable(ctx, q, scanMessageWith(key), func(*listedMessage, error) (string, bool) { return "answer of turn " + string(t.ID), true },
+		`SELECT session_id, turn_id, role, '', content, at, number, '', '', 0 FROM messages WHERE seq = (SELECT answer_seq FROM turns WHERE id = $1) AND turn_id = $1`, t.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}

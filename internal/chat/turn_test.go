@@ -209,7 +209,7 @@ func TestMessagesOfASessionAreAnsweredInOrder(t *testing.T) {
 		if end, err := env.Cancel(t.Context(), env.caller, a.ID, gone.ID); err != nil || end.State != Cancelled {
 			t.Errorf("cancelling a queued turn: %+v, %v", end, err)
 		}
-		queued, total, err := env.Turns(t.Context(), env.caller, a.ID, Queued, turns[0].SessionID, 10)
+		queued, total, err := env.Turns(t.Context(), env.caller, a.ID, TurnQuery{State: Queued, Session: turns[0].SessionID, Limit: 10})
 		if err != nil || total != 3 || len(queued) != 3 || queued[0].ID != turns[3].ID {
 			t.Errorf("the queued turns: %+v of %d, %v", queued, total, err)
 		}

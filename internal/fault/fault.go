@@ -38,6 +38,7 @@ type Fault struct {
 	Message    string
 	Details    map[string]string
 	RetryAfter time.Duration // 0: unknown
+	expected   bool
 	cause      error
 }
 
@@ -73,6 +74,26 @@ func (f *Fault) With(name, value string) *Fault {
 	}
 	c.Details[name] = value
 	return &c
+}
+
+// Expected returns a copy of f whose failure leaves the operator of the installation nothing
+// to repair, such as that of a model provider which an account has chosen, or of a request
+// that its client has left.
+func (f *Fault) Expected() *Fault {
+	c := *f
+	c.expected = true
+	return &c
+}
+
+// NeedsOperator reports whether only the operator of the installation can repair the
+// failure: the server or what it depends on has failed, such as the disk, a registry or the
+// embedding service.
+func (f *Fault) NeedsOperator() bool {
+	switch f.Code {
+	case Internal, Upstream, UpstreamTimeout, Unavailable:
+		return !f.expected
+	}
+	return false
 }
 
 // From returns the fault in err's chain, or an Internal one that wraps err.

@@ -25,6 +25,9 @@ type RequestID string
 // TurnID is the id of a turn of a chat: turn_….
 type TurnID string
 
+// MessageID is the id of a message of a chat: msg_….
+type MessageID string
+
 // Kind is what an actor is.
 type Kind string
 

@@ -128,8 +128,11 @@ func (h *Handler) searchTool(caller gateway.Caller) mcp.ToolHandlerFor[searchInp
 		text, err := h.search(ctx, caller, in)
 		if err != nil {
 			f := fault.From(err)
-			if f.Code == fault.Internal {
+			switch {
+			case f.Code == fault.Internal:
 				h.log.ErrorContext(ctx, "an agent's knowledge search failed", "agent", caller.AgentID, "error", err)
+			case f.NeedsOperator() && ctx.Err() == nil:
+				h.log.WarnContext(ctx, "an agent's knowledge search failed", "agent", caller.AgentID, "error", err)
 			}
 			return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{&mcp.TextContent{Text: f.Message}}}, nil, nil
 		}

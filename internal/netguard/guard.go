@@ -35,6 +35,8 @@ type Guard struct {
 	// Own returns the addresses of this machine, which are then refused although they may
 	// be public; see OwnAddresses. nil: they are treated as others are.
 	Own func() ([]netip.Addr, error)
+	// Proxy is used by Transport and Client. nil: they connect themselves.
+	Proxy *Proxy
 	// Flag is the flag that sets AllowPrivate or Private, for errors; empty:
 	// --allow-private-endpoints.
 	Flag string
@@ -77,10 +79,16 @@ func (g Guard) Client() *http.Client {
 	}
 }
 
-// Transport returns an HTTP transport that connects only to allowed addresses. It uses
-// no proxy, which would dial instead of the guard.
+// Through returns the guard with a proxy.
+func (g Guard) Through(p *Proxy) Guard {
+	g.Proxy = p
+	return g
+}
+
+// Transport returns an HTTP transport that connects only to allowed addresses, or through
+// the guard's Proxy.
 func (g Guard) Transport() *http.Transport {
-	return &http.Transport{
+	t := &http.Transport{
 		DialContext:         g.DialContext,
 		ForceAttemptHTTP2:   true,
 		DisableCompression:  true, // answers pass unchanged
@@ -91,6 +99,10 @@ func (g Guard) Transport() *http.Transport {
 		// server is closing.
 		IdleConnTimeout: 30 * time.Second,
 	}
+	if g.Proxy != nil {
+		g.Proxy.use(t, g)
+	}
+	return t
 }
 
 // Check returns a *Refused if the address may not be dialled.

@@ -230,7 +230,7 @@ func (r *Reconciler) finishBoot(ctx context.Context, a agent.Agent, began time.T
 	case err != nil:
 		return next{}, err
 	}
-	a.Status, a.ObservedGeneration, a.StartedAt, a.LastError, a.ErrorCategory = client.Running, a.Generation, now(), "", ""
+	a.Status, a.ObservedGeneration, a.StartedAt, a.StoppedAt, a.LastError, a.ErrorCategory = client.Running, a.Generation, now(), time.Time{}, "", ""
 	a.Retry.Unready, a.Retry.MissedHealthChecks = 0, 0
 	if err := r.store.SaveStatus(ctx, a, "agent.started"); err != nil {
 		return next{}, err

@@ -52,12 +52,16 @@ func (a *API) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	writeFault(w, statusOf(f.Code), f, RequestID(r.Context()))
 }
 
-// logError logs an error and returns what the caller is shown of it.
+// logError logs an error and returns what the caller is shown of it. What only the operator
+// can repair is a warning, and what nobody foresaw an error.
 func (a *API) logError(ctx context.Context, err error) *fault.Fault {
 	f := faultOf(ctx, a.explain(err))
 	level := slog.LevelDebug
-	if f.Code == fault.Internal {
+	switch {
+	case f.Code == fault.Internal:
 		level = slog.LevelError
+	case f.NeedsOperator() && a.draining.Err() == nil:
+		level = slog.LevelWarn
 	}
 	a.log.Log(ctx, level, "a request failed", "request", RequestID(ctx), "code", f.Code, "error", err)
 	return f
@@ -72,11 +76,11 @@ func faultOf(ctx context.Context, err error) *fault.Fault {
 	}
 	switch {
 	case ctx.Err() != nil: // the client does not read it, and the server did not fail
-		return fault.New(fault.Unavailable, "The client disconnected before the response.").Because(err)
+		return fault.New(fault.Unavailable, "The client disconnected before the response.").Because(err).Expected()
 	case errors.Is(err, context.DeadlineExceeded):
 		return fault.New(fault.UpstreamTimeout, "The agent took too long. Try again.").Because(err)
 	case errors.Is(err, context.Canceled):
-		return fault.New(fault.Unavailable, "The server is shutting down. Try again in a moment.").Because(err)
+		return fault.New(fault.Unavailable, "The server is shutting down. Try again in a moment.").Because(err).Expected()
 	}
 	return f
 }

@@ -43,6 +43,9 @@ func (t *Text) Scan(value any) error {
 	return nil
 }
 
+// IsEmpty reports whether the text is empty. An empty text is not sealed.
+func (t Text) IsEmpty() bool { return t.value == "" }
+
 // Value implements driver.Valuer.
 func (t Text) Value() (driver.Value, error) {
 	if t.sealed {

@@ -28,12 +28,12 @@ func stem(word string) string {
 // The rules of the stemmer light10 (Larkey, Ballesteros and Connell, 2002).
 var (
 	arabicArticles = []string{"وال", "بال", "كال", "فال", "ال", "لل"}
-	arabicEndings  = []string{"ها", "ان", "ات", "ون", "ين", "يه", "ه", "ي"}
+	arabicEndings  = []string{"ها", "ان", "ات", "ون", "ين", "يه", "ه", "ي", "ا"}
 )
 
 func stemArabic(word string) string {
 	length := utf8.RuneCountInString
-	if rest, ok := strings.CutPrefix(word, "و"); ok && length(rest) >= 3 {
+	if rest, ok := strings.CutPrefix(word, "و"); ok && length(rest) >= 4 {
 		word = rest
 	}
 	for _, article := range arabicArticles {

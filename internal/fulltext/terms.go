@@ -118,6 +118,18 @@ func newWord(text string) Word {
 	return w
 }
 
+// Inner returns the parts that are runs of letters.
+func (w Word) Inner() []string { return w.Parts[:max(0, len(w.Parts)-2)] }
+
+// Edges returns the parts that are the two ends of the word.
+func (w Word) Edges() []string { return w.Parts[max(0, len(w.Parts)-2):] }
+
+// Beginning returns the part of the words that begin with a run of letters.
+func Beginning(run string) string {
+	_, size := utf8.DecodeLastRuneInString(run)
+	return wordBegin + run[:len(run)-size]
+}
+
 // partLetters returns how many letters the parts of a word have, 0 for none. Scripts that
 // leave vowels out or write them as marks need fewer than alphabets. Numbers have no parts.
 func partLetters(letters []rune) int {

@@ -11,6 +11,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/knowledge/embed"
 )
 
 // SearchRequest is a search in the knowledge of an agent or a swarm. A Limit of 0
@@ -50,6 +51,13 @@ const (
 	fusionRank       = 10
 	fusionDepth      = 50
 	fusionTextWeight = 1.5
+)
+
+// The weight of the ranking by meaning is 1 if the model knows the share fullTrust of the words of
+// a query, and never less than leastTrust.
+const (
+	fullTrust  = 0.7
+	leastTrust = 0.2
 )
 
 // minSimilarityShare is the least similarity of a result found by meaning, as a share
@@ -93,7 +101,17 @@ func (s *Service) Search(ctx context.Context, account identity.AccountID, in Sea
 		// While an embedding service is down, results by words are better than none.
 		s.log.WarnContext(ctx, "searching vectors failed; returning the results by words", "error", err)
 	}
-	return fuse(byText, byVector, in.Limit), nil
+	return fuse(byText, byVector, s.trust(in.Query), in.Limit), nil
+}
+
+// trust returns the weight of the ranking by meaning. Of a query in a language that the model
+// has not learned, the ranking is little better than chance.
+func (s *Service) trust(query string) float64 {
+	model, ok := s.embedder.(embed.Judge)
+	if !ok {
+		return 1
+	}
+	return max(leastTrust, min(1, model.Knows(query)/fullTrust))
 }
 
 // searchSpaces returns the non-empty spaces that a search of the target covers.
@@ -161,12 +179,13 @@ func readMatches(ctx context.Context, q database.Reader, space vectorSpace, matc
 	return all, err
 }
 
-// fuse merges the two rankings into one and returns its first limit results.
-func fuse(byText []textMatch, byVector []SearchResult, limit int) []SearchResult {
+// fuse merges the two rankings into one and returns its first limit results. The ranking by
+// meaning has the weight trust.
+func fuse(byText []textMatch, byVector []SearchResult, trust float64, limit int) []SearchResult {
 	const best = (1 + fusionTextWeight) / (fusionRank + 1)
 	merged := make(map[string]*SearchResult)
 	for i, r := range byVector {
-		r.Reason, r.Score = ByVector, 1/float64(fusionRank+i+1)/best
+		r.Reason, r.Score = ByVector, trust/float64(fusionRank+i+1)/best
 		merged[r.ID] = &r
 	}
 	for i, m := range byText {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"unicode/utf8"
 
 	"agento.host/agento/internal/fulltext"
 	"agento.host/agento/internal/knowledge/embed"
@@ -25,9 +26,12 @@ const (
 const (
 	otherForm    = 0.97 // it is another form, or differs in accents
 	onlyParts    = 0.7  // all parts of the word, but not the word
-	minParts     = 0.4  // the share of the parts of a word from which they count
+	minCovered   = 0.5  // the share of a word's letters from which they count
 	singleWeight = 0.3  // of a character or cluster, beside the pairs that it is in
 )
+
+// longRun is how many letters two words share only if they have to do with each other.
+const longRun = 6
 
 // minTextShare is the least share of a query that an entry must have to be found by its text,
 // if it has no word of it. Without it a search would find every entry that has three letters
@@ -157,17 +161,52 @@ func (t textTerms) has(u textUnit) (credit float64, times int, whole bool) {
 		}
 		return otherForm, n, true
 	}
-	found := 0
-	for _, p := range u.word.Parts {
-		if t.parts[p] > 0 {
-			found++
-		}
-	}
-	share := float64(found) / float64(max(1, len(u.word.Parts)))
-	if share < minParts {
+	share := t.covers(u.word)
+	if share < minCovered {
 		return 0, 0, false
 	}
-	return onlyParts * share * share, 1, false
+	if u.count > 0 { // the word itself is what is meant
+		share *= share
+	}
+	return onlyParts * share, 1, false
+}
+
+// covers returns the share of a word's letters that words of the entry have, in the same
+// order. Letters count in runs that begin the word or a word of the entry, or are long:
+// otherwise two words with one ending would look alike.
+func (t textTerms) covers(w *fulltext.Word) float64 {
+	if len(w.Parts) == 0 {
+		return 0
+	}
+	inner, edges := w.Inner(), w.Edges()
+	if len(inner) == 0 {
+		return min(1, float64(t.parts[edges[0]]+t.parts[edges[1]]))
+	}
+	n := utf8.RuneCountInString(inner[0])
+	letters := len(inner) + n - 1
+	covered := 0
+	through := 0 // letters before it are counted
+	for i := 0; i < len(inner); i++ {
+		if t.parts[inner[i]] == 0 {
+			continue
+		}
+		end := i + 1
+		for end < len(inner) && t.parts[inner[end]] > 0 {
+			end++
+		}
+		start := i
+		if run := end - i + n - 1; i > 0 && run < longRun {
+			for start < end && t.parts[fulltext.Beginning(inner[start])] == 0 {
+				start++
+			}
+		}
+		if start < end {
+			covered += end + n - 1 - max(start, through)
+			through = end + n - 1
+		}
+		i = end
+	}
+	return float64(covered) / float64(letters)
 }
 
 // rankByText returns the candidates, each once, that have enough of the units, best first.

@@ -20,6 +20,24 @@ func (m *Static) Name() string { return m.header.Name }
 // Dimension implements Embedder.
 func (m *Static) Dimension() int { return m.header.Dimension }
 
+// Knows implements Judge. It ignores stop words, which many languages share.
+func (m *Static) Knows(text string) float64 {
+	known, all := 0, 0
+	EachWord(text, func(_, word string) {
+		if IsStopword(word) {
+			return
+		}
+		all++
+		if _, ok := m.vocabulary.words[word]; ok {
+			known++
+		}
+	})
+	if all == 0 {
+		return 1
+	}
+	return float64(known) / float64(all)
+}
+
 // Embed implements Embedder. Errors: those of ctx.
 func (m *Static) Embed(ctx context.Context, texts []string) ([][]float32, error) {
 	all := make([][]float32, len(texts))

@@ -16,7 +16,7 @@ type Word struct {
 // Part is a part of a text in a script whose words the index does not know.
 type Part struct {
 	Term   string
-	Single bool // one character or cluster: says less than a pair
+	Single bool // one character or cluster of a word of several: says less than a pair
 }
 
 // Terms are the terms of a text, in order.
@@ -147,13 +147,14 @@ func partLetters(letters []rune) int {
 // unit is a character or a cluster.
 type unit struct {
 	text string
-	part bool // also alone
+	part bool // also without the next
+	word bool // it is likely a word
 }
 
 func (t *Terms) addParts(units []unit) {
 	for i, u := range units {
 		if u.part || len(units) == 1 {
-			t.Parts = append(t.Parts, Part{Term: u.text, Single: true})
+			t.Parts = append(t.Parts, Part{Term: u.text, Single: !u.word && len(units) > 1})
 		}
 		if i > 0 {
 			t.Parts = append(t.Parts, Part{Term: units[i-1].text + u.text})
@@ -161,14 +162,22 @@ func (t *Terms) addParts(units []unit) {
 	}
 }
 
-// characters splits a run into characters. A kana alone says nothing.
+// characters splits a run into characters. A kana alone says nothing. An ideograph between
+// kana is likely a word, and so is a Korean syllable before one that can be a particle.
 func characters(run string) []unit {
 	all := split(run, false)
-	for i, u := range all {
-		r, _ := utf8.DecodeRuneInString(u.text)
-		all[i].part = unicode.In(r, unicode.Han, unicode.Hangul)
+	isHan := func(i int) bool { return i >= 0 && i < len(all) && isOf(unicode.Han, all[i].text) }
+	isHangul := func(i int) bool { return i >= 0 && i < len(all) && isOf(unicode.Hangul, all[i].text) }
+	for i := range all {
+		all[i].part = isHan(i) || isHangul(i)
+		all[i].word = isHan(i) && !isHan(i-1) && !isHan(i+1) || isHangul(i) && !isHangul(i-1) && !isHangul(i+2)
 	}
 	return all
+}
+
+func isOf(script *unicode.RangeTable, text string) bool {
+	r, _ := utf8.DecodeRuneInString(text)
+	return unicode.Is(script, r)
 }
 
 // clusters splits a run into clusters. A letter without marks says nothing.

@@ -53,10 +53,12 @@ const (
 	fusionTextWeight = 1.5
 )
 
-// The weight of the ranking by meaning is 1 if the model knows the share fullTrust of the words of
-// a query, and never less than leastTrust.
+// The weight of the ranking by meaning is 1 if the model knows at least the share mostKnown of the
+// words of a query, and leastTrust up to the share fewKnown: a few words of other languages
+// look like words of English.
 const (
-	fullTrust  = 0.7
+	mostKnown  = 0.8
+	fewKnown   = 0.5
 	leastTrust = 0.2
 )
 
@@ -111,7 +113,8 @@ func (s *Service) trust(query string) float64 {
 	if !ok {
 		return 1
 	}
-	return max(leastTrust, min(1, model.Knows(query)/fullTrust))
+	known := (model.Knows(query) - fewKnown) / (mostKnown - fewKnown)
+	return leastTrust + (1-leastTrust)*max(0, min(1, known))
 }
 
 // searchSpaces returns the non-empty spaces that a search of the target covers.

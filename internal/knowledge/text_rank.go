@@ -26,7 +26,7 @@ const (
 const (
 	otherForm    = 0.97 // it is another form, or differs in accents
 	onlyParts    = 0.7  // all parts of the word, but not the word
-	minCovered   = 0.5  // the share of a word's letters from which they count
+	minCovered   = 0.4  // the share of a word's letters from which they count
 	singleWeight = 0.3  // of a character or cluster, beside the pairs that it is in
 )
 
@@ -36,7 +36,7 @@ const longRun = 6
 // minTextShare is the least share of a query that an entry must have to be found by its text,
 // if it has no word of it. Without it a search would find every entry that has three letters
 // of a word.
-const minTextShare = 0.12
+const minTextShare = 0.08
 
 // textUnit is something that a query looks for: a word, or a part of a text in a script
 // whose words are not known.

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed" // the model
 	"math"
+	"strings"
 	"sync"
 )
 
@@ -20,11 +21,11 @@ func (m *Static) Name() string { return m.header.Name }
 // Dimension implements Embedder.
 func (m *Static) Dimension() int { return m.header.Dimension }
 
-// Knows implements Judge. It ignores stop words, which many languages share.
+// Knows implements Judge. It ignores stop words and words with digits, which belong to no language.
 func (m *Static) Knows(text string) float64 {
 	known, all := 0, 0
 	EachWord(text, func(_, word string) {
-		if IsStopword(word) {
+		if IsStopword(word) || strings.ContainsAny(word, "0123456789") {
 			return
 		}
 		all++

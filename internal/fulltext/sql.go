@@ -35,13 +35,26 @@ func indexWords(t Terms) []string {
 	return all
 }
 
+// indexParts returns each part once: how often it occurs does not matter.
 func indexParts(t Terms) []string {
 	var all []string
+	seen := map[string]bool{}
+	add := func(part string) {
+		if !seen[part] {
+			seen[part] = true
+			all = append(all, part)
+		}
+	}
 	for _, w := range t.Words {
-		all = append(all, w.Parts...)
+		for run := range w.Runs() {
+			add(run)
+		}
+		for _, edge := range w.edges() {
+			add(edge)
+		}
 	}
 	for _, p := range t.Parts {
-		all = append(all, p.Term)
+		add(p.Term)
 	}
 	return all
 }

@@ -2,15 +2,19 @@ package fulltext
 
 import (
 	"iter"
+	"slices"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
 // Word is a word of a script that is written with blanks.
 type Word struct {
-	Text  string   // as written, normalized
-	Term  string   // what the index has of it
-	Parts []string // runs of letters, and the two ends of the word
+	Text   string // as written, normalized
+	Folded string // without what the writer of a query may leave out
+	Term   string // what the index has of it
+
+	run int // letters of a part; 0: the word has no parts
 }
 
 // Part is a part of a text in a script whose words the index does not know.
@@ -104,36 +108,68 @@ func writingOf(r rune, before writing) writing {
 
 func newWord(text string) Word {
 	folded := fold(text)
-	w := Word{Text: text, Term: stem(folded)}
-	letters := []rune(folded)
-	letters = letters[:min(len(letters), maxPartLetters)]
-	n := partLetters(letters)
-	if n == 0 || len(letters) < n-1 {
-		return w
+	w := Word{Text: text, Term: stem(folded), Folded: folded}
+	if n := partLetters(folded); utf8.RuneCountInString(folded) >= n-1 && !IsStopword(folded) {
+		w.run = n
 	}
-	for i := range len(letters) - n + 1 {
-		w.Parts = append(w.Parts, string(letters[i:i+n]))
-	}
-	w.Parts = append(w.Parts, wordBegin+string(letters[:n-1]), string(letters[len(letters)-n+1:])+wordEnd)
 	return w
 }
 
-// Inner returns the parts that are runs of letters.
-func (w Word) Inner() []string { return w.Parts[:max(0, len(w.Parts)-2)] }
+// Runs yields the runs of letters in a word that are its parts.
+func (w Word) Runs() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if w.run == 0 {
+			return
+		}
+		start, letters := 0, 0
+		for end, r := range w.Folded {
+			if letters++; letters < w.run {
+				continue
+			}
+			if !yield(w.Folded[start:end+utf8.RuneLen(r)]) || letters == maxPartLetters {
+				return
+			}
+			_, size := utf8.DecodeRuneInString(w.Folded[start:])
+			start += size
+		}
+	}
+}
 
-// Edges returns the parts that are the two ends of the word.
-func (w Word) Edges() []string { return w.Parts[max(0, len(w.Parts)-2):] }
+// Short reports whether a word has one letter less than a run. It is a part of a compound
+// only at its beginning or end.
+func (w Word) Short() bool { return w.run > 0 && utf8.RuneCountInString(w.Folded) == w.run-1 }
 
-// Beginning returns the part of the words that begin with a run of letters.
-func Beginning(run string) string {
-	_, size := utf8.DecodeLastRuneInString(run)
-	return wordBegin + run[:len(run)-size]
+// Lookups returns the parts of the texts in which the word is a part of another one.
+func (w Word) Lookups() []string {
+	if w.Short() {
+		return []string{wordBegin + w.Folded, w.Folded + wordEnd}
+	}
+	return slices.Collect(w.Runs())
+}
+
+// IsCompoundOf reports whether a word begins or ends with a folded word that is Short.
+func (w Word) IsCompoundOf(short string) bool {
+	return w.isLong() && (strings.HasPrefix(w.Folded, short) || strings.HasSuffix(w.Folded, short))
+}
+
+// isLong reports whether a word has enough letters to be a compound of short ones.
+func (w Word) isLong() bool {
+	return w.run > 0 && utf8.RuneCountInString(w.Folded) >= 2*(w.run-1)
+}
+
+// edges returns the parts by which a short word is found in a compound.
+func (w Word) edges() []string {
+	if !w.isLong() {
+		return nil
+	}
+	letters := []rune(w.Folded)
+	return []string{wordBegin + string(letters[:w.run-1]), string(letters[len(letters)-w.run+1:]) + wordEnd}
 }
 
 // partLetters returns how many letters the parts of a word have, 0 for none. Scripts that
 // leave vowels out or write them as marks need fewer than alphabets. Numbers have no parts.
-func partLetters(letters []rune) int {
-	for _, r := range letters {
+func partLetters(word string) int {
+	for _, r := range word {
 		if unicode.IsLetter(r) {
 			if unicode.In(r, unicode.Latin, unicode.Greek, unicode.Cyrillic, unicode.Armenian, unicode.Georgian) {
 				return 4

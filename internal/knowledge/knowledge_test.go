@@ -303,7 +303,7 @@ func TestShareOfQueryWords(t *testing.T) {
 		"what is a":                      {"A train": {0.05, 0.4}}, // only stop words
 		"":                               {},
 	} {
-		found, err := searchText(t.Context(), env.db, account, spaces, query, 10)
+		found, err := searchText(t.Context(), env.db, account, spaces, query, onlyParts, 10)
 		if err != nil || (len(found) != len(shares) && query != "what is a") {
 			t.Errorf("%s: %+v %v", query, found, err)
 		}

@@ -91,7 +91,7 @@ func (s *Service) Search(ctx context.Context, account identity.AccountID, in Sea
 	if err != nil {
 		return nil, err
 	}
-	byText, err := searchText(ctx, s.db, account, spaces, in.Query, fusionDepth)
+	byText, err := searchText(ctx, s.db, account, spaces, in.Query, s.partCredit(in.Query), fusionDepth)
 	if err != nil {
 		return nil, fmt.Errorf("search the text: %w", err)
 	}
@@ -106,15 +106,31 @@ func (s *Service) Search(ctx context.Context, account identity.AccountID, in Sea
 	return fuse(byText, byVector, s.trust(in.Query), in.Limit), nil
 }
 
+// familiarity returns how far the model has learned the language of a query, from 0 to 1. A
+// model that does not say knows every language.
+func (s *Service) familiarity(query string) (f float64, told bool) {
+	model, ok := s.embedder.(embed.Judge)
+	if !ok {
+		return 1, false
+	}
+	return max(0, min(1, (model.Knows(query)-fewKnown)/(mostKnown-fewKnown))), true
+}
+
 // trust returns the weight of the ranking by meaning. Of a query in a language that the model
 // has not learned, the ranking is little better than chance.
 func (s *Service) trust(query string) float64 {
-	model, ok := s.embedder.(embed.Judge)
-	if !ok {
-		return 1
+	f, _ := s.familiarity(query)
+	return leastTrust + (1-leastTrust)*f
+}
+
+// partCredit returns what the parts of a word count. In a language that the model has
+// learned, the words that belong together are found by their meaning, and parts are more often
+// chance.
+func (s *Service) partCredit(query string) float64 {
+	if f, told := s.familiarity(query); told {
+		return onlyParts * (1 - f/2)
 	}
-	known := (model.Knows(query) - fewKnown) / (mostKnown - fewKnown)
-	return leastTrust + (1-leastTrust)*max(0, min(1, known))
+	return onlyParts
 }
 
 // searchSpaces returns the non-empty spaces that a search of the target covers.

@@ -24,16 +24,16 @@ const (
 const maxCounted = 2000
 
 // searchText returns the entries that share words, or parts of words, with a query, best
-// first.
-func searchText(ctx context.Context, q database.Reader, account identity.AccountID, spaces []vectorSpace, query string, limit int) ([]textMatch, error) {
+// first. All parts of a word count partCredit, where the word counts 1.
+func searchText(ctx context.Context, q database.Reader, account identity.AccountID, spaces []vectorSpace, query string, partCredit float64, limit int) ([]textMatch, error) {
 	units := queryUnits(query)
 	if len(units) == 0 || len(spaces) == 0 {
 		return nil, nil
 	}
-	words, parts := termsOf(units)
 	if err := countTerms(ctx, q, spaces, units); err != nil {
 		return nil, fmt.Errorf("count the terms: %w", err)
 	}
+	words, parts := termsOf(units, limit)
 	var candidates []Entry
 	for table, terms := range map[textTable][]string{wordTable: words, partTable: parts} {
 		found, err := candidatesWith(ctx, q, account, spaces, table, terms, limit)
@@ -42,7 +42,7 @@ func searchText(ctx context.Context, q database.Reader, account identity.Account
 		}
 		candidates = append(candidates, found...)
 	}
-	ranked := rankByText(units, candidates)
+	ranked := rankByText(units, candidates, partCredit)
 	return ranked[:min(limit, len(ranked))], nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"agento.host/agento/internal/fulltext"
-	"agento.host/agento/internal/knowledge/embed"
 )
 
 // The terms of a query that are looked up.
@@ -34,7 +33,7 @@ const (
 const longRun = 6
 
 // minTextShare is the least share of a query that an entry must have to be found by its text,
-// if it has no word of it. Without it a search would find every entry that has three letters
+// if it has no word of it and parts count onlyParts; it is more where they count less. Without it a search would find every entry that has three letters
 // of a word.
 const minTextShare = 0.08
 
@@ -71,7 +70,7 @@ func queryUnits(query string) []textUnit {
 		}
 	}
 	for i, w := range terms.Words {
-		add(textUnit{word: &terms.Words[i]}, embed.IsStopword(w.Text))
+		add(textUnit{word: &terms.Words[i]}, fulltext.IsStopword(w.Text))
 	}
 	for _, p := range terms.Parts {
 		add(textUnit{part: p}, false)
@@ -113,90 +112,131 @@ func (u *textUnit) setRarity(n, total int) {
 }
 
 // termsOf returns the terms of units that are in the index of words and in that of parts.
-func termsOf(units []textUnit) (words, parts []string) {
+// The parts of a word that enough entries have are not looked up.
+func termsOf(units []textUnit, enough int) (words, parts []string) {
 	for _, u := range units {
 		if u.word == nil {
 			parts = append(parts, u.part.Term)
 			continue
 		}
 		words = append(words, u.word.Term)
-		parts = append(parts, u.word.Parts...)
+		if u.count < enough {
+			parts = append(parts, u.word.Lookups()...)
+		}
 	}
 	slices.Sort(words)
 	return slices.Compact(words), parts[:min(len(parts), maxQueryParts)]
 }
 
-// textTerms are the terms of an entry, with how often each occurs.
-type textTerms struct {
-	written, words, parts map[string]int
-	length                float64
+// wantedTerms are the terms by which the units of a query are found.
+type wantedTerms struct {
+	written, words, parts map[string]bool
+	short                 []string // words that can only begin or end a compound
 }
 
-func newTextTerms(text string) textTerms {
+func wantedBy(units []textUnit) wantedTerms {
+	all := wantedTerms{map[string]bool{}, map[string]bool{}, map[string]bool{}, nil}
+	for _, u := range units {
+		if u.word == nil {
+			all.parts[u.part.Term] = true
+			continue
+		}
+		all.written[u.word.Text], all.words[u.word.Term] = true, true
+		if u.word.Short() {
+			all.short = append(all.short, u.word.Folded)
+		}
+		for run := range u.word.Runs() {
+			all.parts[run] = true
+		}
+	}
+	return all
+}
+
+// foundTerms are the wanted terms that an entry has, and how often.
+type foundTerms struct {
+	written, words, parts map[string]int
+	begins                map[string]bool // runs of letters that begin a word
+	short                 map[string]bool // words that begin or end one
+	length                float64         // of the entry, in terms
+}
+
+func (w wantedTerms) find(text string) foundTerms {
 	terms := fulltext.Analyze(text)
-	t := textTerms{map[string]int{}, map[string]int{}, map[string]int{}, float64(len(terms.Words) + len(terms.Parts))}
-	for _, w := range terms.Words {
-		t.written[w.Text]++
-		t.words[w.Term]++
-		for _, p := range w.Parts {
-			t.parts[p]++
+	f := foundTerms{map[string]int{}, map[string]int{}, map[string]int{}, map[string]bool{}, map[string]bool{}, float64(len(terms.Words) + len(terms.Parts))}
+	for _, word := range terms.Words {
+		if w.written[word.Text] {
+			f.written[word.Text]++
+		}
+		if w.words[word.Term] {
+			f.words[word.Term]++
+		}
+		first := true
+		for run := range word.Runs() {
+			if w.parts[run] {
+				f.parts[run]++
+				f.begins[run] = f.begins[run] || first
+			}
+			first = false
+		}
+		for _, s := range w.short {
+			if word.IsCompoundOf(s) {
+				f.short[s] = true
+			}
 		}
 	}
 	for _, p := range terms.Parts {
-		t.parts[p.Term]++
+		if w.parts[p.Term] {
+			f.parts[p.Term]++
+		}
 	}
-	return t
+	return f
 }
 
 // has returns how much of a unit an entry has, from 0 to 1, and how often. whole reports
-// whether it has the word or part as a whole.
-func (t textTerms) has(u textUnit) (credit float64, times int, whole bool) {
+// whether it has the unit as a whole word.
+func (f foundTerms) has(u textUnit, partCredit float64) (credit float64, times int, whole bool) {
 	if u.word == nil {
-		n := t.parts[u.part.Term]
-		return min(1, float64(n)), n, n > 0 && !u.part.Single
+		n := f.parts[u.part.Term]
+		return min(1, float64(n)), n, false
 	}
-	if n := t.words[u.word.Term]; n > 0 {
-		if t.written[u.word.Text] > 0 {
+	if n := f.words[u.word.Term]; n > 0 {
+		if f.written[u.word.Text] > 0 {
 			return 1, n, true
 		}
 		return otherForm, n, true
 	}
-	share := t.covers(u.word)
+	share := f.covers(u.word)
 	if share < minCovered {
 		return 0, 0, false
 	}
 	if u.count > 0 { // the word itself is what is meant
 		share *= share
 	}
-	return onlyParts * share, 1, false
+	return partCredit * share, 1, false
 }
 
 // covers returns the share of a word's letters that words of the entry have, in the same
 // order. Letters count in runs that begin the word or a word of the entry, or are long:
 // otherwise two words with one ending would look alike.
-func (t textTerms) covers(w *fulltext.Word) float64 {
-	if len(w.Parts) == 0 {
+func (f foundTerms) covers(w *fulltext.Word) float64 {
+	if f.short[w.Folded] {
+		return 1
+	}
+	runs := slices.Collect(w.Runs())
+	if len(runs) == 0 {
 		return 0
 	}
-	inner, edges := w.Inner(), w.Edges()
-	if len(inner) == 0 {
-		return min(1, float64(t.parts[edges[0]]+t.parts[edges[1]]))
-	}
-	n := utf8.RuneCountInString(inner[0])
-	letters := len(inner) + n - 1
+	n := utf8.RuneCountInString(runs[0])
 	covered := 0
 	through := 0 // letters before it are counted
-	for i := 0; i < len(inner); i++ {
-		if t.parts[inner[i]] == 0 {
-			continue
-		}
-		end := i + 1
-		for end < len(inner) && t.parts[inner[end]] > 0 {
+	for i := 0; i < len(runs); i++ {
+		end := i
+		for end < len(runs) && f.parts[runs[end]] > 0 {
 			end++
 		}
 		start := i
-		if run := end - i + n - 1; i > 0 && run < longRun {
-			for start < end && t.parts[fulltext.Beginning(inner[start])] == 0 {
+		if i > 0 && end-i+n-1 < longRun {
+			for start < end && !f.begins[runs[start]] {
 				start++
 			}
 		}
@@ -206,41 +246,41 @@ func (t textTerms) covers(w *fulltext.Word) float64 {
 		}
 		i = end
 	}
-	return float64(covered) / float64(letters)
+	return float64(covered) / float64(len(runs)+n-1)
 }
 
 // rankByText returns the candidates, each once, that have enough of the units, best first.
-func rankByText(units []textUnit, candidates []Entry) []textMatch {
+func rankByText(units []textUnit, candidates []Entry, partCredit float64) []textMatch {
+	wanted := wantedBy(units)
 	seen := map[int64]bool{}
 	var all []textMatch
-	var terms []textTerms
-	var length float64
+	var found []foundTerms
+	var length, total float64
 	for _, e := range candidates {
 		if seen[e.number] {
 			continue
 		}
 		seen[e.number] = true
-		t := newTextTerms(e.Text)
-		all, terms = append(all, textMatch{Entry: e}), append(terms, t)
-		length += t.length
+		f := wanted.find(e.Text)
+		all, found = append(all, textMatch{Entry: e}), append(found, f)
+		length += f.length
 	}
-	average := length / float64(max(1, len(all)))
-	var total float64
 	for _, u := range units {
 		total += u.weight
 	}
+	average := length / float64(max(1, len(all)))
 	ranked := all[:0]
 	for i, m := range all {
 		anyWord := false
-		norm := bm25Saturation * (1 - bm25Length + bm25Length*terms[i].length/average)
+		norm := bm25Saturation * (1 - bm25Length + bm25Length*found[i].length/average)
 		for _, u := range units {
-			credit, times, whole := terms[i].has(u)
+			credit, times, whole := found[i].has(u, partCredit)
 			n := float64(times)
 			m.share += credit * u.weight / total
 			m.score += credit * u.weight * n * (bm25Saturation + 1) / (n + norm)
-			anyWord = anyWord || whole && u.word != nil
+			anyWord = anyWord || whole
 		}
-		if anyWord || m.share >= minTextShare {
+		if anyWord || m.share >= minTextShare*onlyParts/partCredit {
 			ranked = append(ranked, m)
 		}
 	}

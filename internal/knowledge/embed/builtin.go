@@ -6,6 +6,8 @@ import (
 	"math"
 	"strings"
 	"sync"
+
+	"agento.host/agento/internal/fulltext"
 )
 
 //go:embed builtin.model
@@ -25,7 +27,7 @@ func (m *Static) Dimension() int { return m.header.Dimension }
 func (m *Static) Knows(text string) float64 {
 	known, all := 0, 0
 	EachWord(text, func(_, word string) {
-		if IsStopword(word) || strings.ContainsAny(word, "0123456789") {
+		if fulltext.IsStopword(word) || strings.ContainsAny(word, "0123456789") {
 			return
 		}
 		all++

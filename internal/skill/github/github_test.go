@@ -70,6 +70,28 @@ func TestFetchReturnsFilesOfTheFolder(t *testing.T) {
 	}
 }
 
+// TestFetchChecksOnlyTheFolder: what lies beside the skill's folder is not installed, whatever
+// it is called.
+func TestFetchChecksOnlyTheFolder(t *testing.T) {
+	g := skilltest.NewGitHub(t)
+	files := map[string][]byte{"skill/SKILL.md": []byte("x"), "skill/lib/a.js": []byte("y")}
+	for _, name := range []string{
+		strings.Repeat("src/", 12) + "A.java", "src/aux.rs", "data/a:b.json", "docs/what?.md", "docs/" + strings.Repeat("n", 240), "docs/dot.", "docs/tab\t",
+		"docs/ blank", `win\path`, "docs/not\xffutf8", "SKILL.md", "skill.md", "skills/x?", "skill-2/nul", "zeros/" + strings.Repeat("z", 20),
+	} {
+		files[name] = []byte(strings.Repeat("\x00", 300<<10))
+	}
+	g.Push(t, "ann/mono", files, "main")
+	f, err := fetchFrom(t, g, "https://github.com/ann/mono/tree/main/skill")
+	if err != nil || len(f.Files) != 2 {
+		t.Errorf("%d files, %v", len(f.Files), err)
+	}
+	g.Push(t, "ann/bad", map[string][]byte{"skill/SKILL.md": []byte("x"), "skill/src/aux.rs": nil, "other/x": nil}, "main")
+	if _, err := fetchFrom(t, g, "https://github.com/ann/bad/tree/main/skill"); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "aux.rs") {
+		t.Errorf("a bad name in the folder: %v", err)
+	}
+}
+
 func TestFetchRefusesUnsafeArchives(t *testing.T) {
 	g := skilltest.NewGitHub(t)
 	good := map[string][]byte{"SKILL.md": []byte("x")}

@@ -286,7 +286,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
-	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, guard)
+	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, guard, installationSecrets)
 	if err != nil {
 		return nil, err
 	}
@@ -356,7 +356,7 @@ func (f serveFlags) network(r *resources, events *event.Log) (egress.Settings, e
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no
 // response of a public registry leads into the operator's network.
-func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, scans *budget.Budget, guard netguard.Guard) (*skill.Catalog, *skill.Service, error) {
+func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, scans *budget.Budget, guard netguard.Guard, secrets *vault.Installation) (*skill.Catalog, *skill.Service, error) {
 	catalog, err := skill.NewCatalog(ctx, skill.CatalogSettings{Dir: f.Catalog, Log: r.log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("load the catalog of skills: %w", err)
@@ -365,7 +365,10 @@ func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.
 	if err != nil {
 		return nil, nil, fmt.Errorf("--clawhub-url: %w", err)
 	}
-	code, err := github.New(fetch.Settings{BaseURL: f.GitHub, HTTP: registryClient(guard, f.GitHub, github.DefaultURL)})
+	code, err := github.New(fetch.Settings{
+		BaseURL: f.GitHub, HTTP: registryClient(guard, f.GitHub, github.DefaultURL),
+		Token: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.GitHubToken) },
+	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("--github-url: %w", err)
 	}

@@ -2,13 +2,16 @@ package github_test
 
 import (
 	"archive/tar"
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/skill/fetch"
 	"agento.host/agento/internal/skill/github"
 	"agento.host/agento/internal/skill/skilltest"
+	"agento.host/agento/internal/vault"
 )
 
 func TestParseAcceptsFoldersOfGitHubOnly(t *testing.T) {
@@ -67,6 +70,53 @@ func TestFetchReturnsFilesOfTheFolder(t *testing.T) {
 		if _, err := fetchFrom(t, g, address); !fault.Is(err, fault.NotFound) {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+func TestFetchFindsReferencesWithSlashes(t *testing.T) {
+	g := skilltest.NewGitHub(t)
+	commit := g.Push(t, "ann/skills", map[string][]byte{"s/SKILL.md": []byte("1")},
+		"a/b", "a/b-c/d", "long/b/c/d/e/f/g", "v1/x", "v2/pkg@1.0.0", "fix/#12", "größe/ü")
+	for _, ref := range []string{"a/b", "a/b-c/d", "long/b/c/d/e/f/g", "v1/x", "v2/pkg@1.0.0", "fix/%2312", "gr%C3%B6%C3%9Fe/%C3%BC"} {
+		f, err := fetchFrom(t, g, "https://github.com/ann/skills/tree/"+ref+"/s")
+		if err != nil || len(f.Files) != 1 || f.Commit != commit {
+			t.Errorf("%s: %d files, %v", ref, len(f.Files), err)
+		}
+	}
+	for address, want := range map[string]string{
+		"https://github.com/ann/skills/tree/a/x/s": `no branch, tag or commit with which "a/x/s" begins`,
+		"https://github.com/ann/none/tree/a/x/s":   "Check the spelling",
+	} {
+		if _, err := fetchFrom(t, g, address); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+func TestTokenRaisesTheLimit(t *testing.T) {
+	g := skilltest.NewGitHub(t)
+	g.Push(t, "ann/skills", map[string][]byte{"SKILL.md": []byte("1")})
+	g.Token, g.Limited = "good-token", time.Now().Add(30*time.Minute)
+	sent := ""
+	c, err := github.New(fetch.Settings{BaseURL: g.URL, Token: func(context.Context) (vault.Secret, error) { return vault.NewSecret(sent), nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := github.Parse("https://github.com/ann/skills")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Fetch(t.Context(), s)
+	if f := fault.From(err); f.Code != fault.Upstream || f.RetryAfter < 29*time.Minute {
+		t.Errorf("without a token: %v, after %s", err, f.RetryAfter)
+	}
+	sent = "bad-token"
+	if _, err := c.Fetch(t.Context(), s); !fault.Is(err, fault.Upstream) || !strings.Contains(err.Error(), "GITHUB_TOKEN") || strings.Contains(err.Error(), sent) {
+		t.Errorf("with a bad token: %v", err)
+	}
+	sent = g.Token
+	if f, err := c.Fetch(t.Context(), s); err != nil || len(f.Files) != 1 {
+		t.Errorf("with the token: %v", err)
 	}
 }
 

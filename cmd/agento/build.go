@@ -414,9 +414,12 @@ func (f embedderFlags) embedder(guard netguard.Guard, secrets *vault.Installatio
 	case "transformer":
 		return transformer.New(transformer.Settings{Dir: f.EmbedderDir})
 	}
+	if f.EmbedderBatch < 0 {
+		return nil, fmt.Errorf("--embedder-batch must be at least 1, not %d", f.EmbedderBatch)
+	}
 	guard.AllowPrivate = true
 	return embed.NewOpenAI(embed.OpenAISettings{
-		URL: f.EmbedderURL, Model: f.EmbedderModel, Dimension: f.EmbedderSize, HTTP: guard.Client(),
+		URL: f.EmbedderURL, Model: f.EmbedderModel, Dimension: f.EmbedderSize, BatchSize: f.EmbedderBatch, HTTP: guard.Client(),
 		Key: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.EmbedderAPIKey) },
 	})
 }

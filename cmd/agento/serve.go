@@ -61,6 +61,7 @@ type embedderFlags struct {
 	EmbedderURL   string `help:"Address of the embedding service, without /embeddings." default:"https://api.openai.com/v1"`
 	EmbedderModel string `help:"Model of the embedding service." default:"text-embedding-3-small"`
 	EmbedderSize  int    `help:"Dimension of the embedding service's vectors." default:"1536"`
+	EmbedderBatch int    `help:"Most texts in a request to the embedding service. It is lowered when the service refuses that many." default:"64"`
 	EmbedderDir   string `help:"Directory of a sentence transformer with its ONNX model." type:"path"`
 }
 

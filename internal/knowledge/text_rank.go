@@ -23,7 +23,8 @@ const (
 
 // What an entry has of a unit of the query, where 1 is the unit as it was written.
 const (
-	otherForm    = 0.97 // it is another form, or differs in accents
+	otherForm    = 0.97 // it is another form of the word
+	otherMarks   = 0.8  // it differs in accents or points
 	onlyParts    = 0.7  // all parts of the word, but not the word
 	minCovered   = 0.4  // the share of a word's letters from which they count
 	singleWeight = 0.3  // of a character or cluster, beside the pairs that it is in
@@ -157,18 +158,22 @@ type foundTerms struct {
 	written, words, parts map[string]int
 	begins                map[string]bool // runs of letters that begin a word
 	short                 map[string]bool // words that begin or end one
+	marked                map[string]bool // folded words that are written otherwise
 	length                float64         // of the entry, in terms
 }
 
 func (w wantedTerms) find(text string) foundTerms {
 	terms := fulltext.Analyze(text)
-	f := foundTerms{map[string]int{}, map[string]int{}, map[string]int{}, map[string]bool{}, map[string]bool{}, float64(len(terms.Words) + len(terms.Parts))}
+	f := foundTerms{map[string]int{}, map[string]int{}, map[string]int{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, float64(len(terms.Words) + len(terms.Parts))}
 	for _, word := range terms.Words {
 		if w.written[word.Text] {
 			f.written[word.Text]++
 		}
 		if w.words[word.Term] {
 			f.words[word.Term]++
+			if !w.written[word.Text] {
+				f.marked[word.Folded] = true
+			}
 		}
 		first := true
 		for run := range word.Runs() {
@@ -200,8 +205,11 @@ func (f foundTerms) has(u textUnit, partCredit float64) (credit float64, times i
 		return min(1, float64(n)), n, false
 	}
 	if n := f.words[u.word.Term]; n > 0 {
-		if f.written[u.word.Text] > 0 {
+		switch {
+		case f.written[u.word.Text] > 0:
 			return 1, n, true
+		case f.marked[u.word.Folded]:
+			return otherMarks, n, true
 		}
 		return otherForm, n, true
 	}

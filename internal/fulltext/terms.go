@@ -231,7 +231,7 @@ func split(run string, stacks bool) []unit {
 	start := 0
 	var before rune
 	for i, r := range run {
-		if i > 0 && !unicode.Is(unicode.M, r) && !(stacks && stackers[before]) {
+		if i > 0 && !unicode.Is(unicode.M, r) && (!stacks || !stackers[before]) {
 			all = append(all, unit{text: run[start:i]})
 			start = i
 		}

@@ -62,8 +62,8 @@ func TestParseFrontmatter(t *testing.T) {
 func TestFrontmatterErrorsNameTheCause(t *testing.T) {
 	for text, want := range map[string]string{
 		"name: a\nname: b\ndescription: c": `line 2: mapping key "name" already defined at line 1`,
-		"name: a\ndescription: b\nx: y: z":  "line 3: mapping values are not allowed in this context; a value with a colon needs quotation marks",
-		"- a": "not a list of fields",
+		"name: a\ndescription: b\nx: y: z": "line 3: mapping values are not allowed in this context; a value with a colon needs quotation marks",
+		"- a":                              "not a list of fields",
 	} {
 		_, err := ParseFrontmatter([]byte("---\n" + text + "\n---"))
 		if err == nil || !strings.Contains(err.Error(), want) {

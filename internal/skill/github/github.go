@@ -142,47 +142,57 @@ func (c *Client) resolve(ctx context.Context, s Source) (sha string, path []stri
 		sha, err = c.commit(ctx, s, []string{"HEAD"})
 		return sha, nil, c.notFound(ctx, s, err)
 	}
-	n := 1
-	sha, err = c.commit(ctx, s, s.tree[:n])
-	for _, kind := range []string{"heads", "tags"} {
-		if !fault.Is(err, fault.NotFound) || len(s.tree) == 1 {
-			break
+	lengths, err := []int{1}, error(nil)
+	for len(lengths) > 0 {
+		n := lengths[0]
+		if sha, err = c.commit(ctx, s, s.tree[:n]); !fault.Is(err, fault.NotFound) {
+			return sha, s.tree[n:], err
 		}
-		var listErr error
-		if n, listErr = c.referenceLength(ctx, s, kind); listErr != nil {
-			return "", nil, listErr
-		}
-		if n > 0 {
-			sha, err = c.commit(ctx, s, s.tree[:n])
+		lengths = lengths[1:]
+		if n == 1 {
+			var listErr error
+			if lengths, listErr = c.referenceLengths(ctx, s); listErr != nil {
+				return "", nil, listErr
+			}
 		}
 	}
-	if err != nil {
-		return "", nil, c.notFound(ctx, s, err)
-	}
-	return sha, s.tree[n:], nil
+	return "", nil, c.notFound(ctx, s, err)
 }
 
-// referenceLength returns how many parts of the source's tree are the name of a reference of a
-// kind, or 0. Faults: Forbidden; Upstream; UpstreamTimeout.
-func (c *Client) referenceLength(ctx context.Context, s Source, kind string) (int, error) {
-	resp, err := c.c.Get(ctx, c.c.URL(nil, "repos", s.Owner, s.Repo, "git", "matching-refs", kind, s.tree[0]), "application/vnd.github+json", maxRefs)
-	if fault.Is(err, fault.NotFound) {
-		return 0, nil
+// referenceLengths returns how many parts of the source's tree, if not one, can be the name of a
+// branch or tag. Of a server that does not list references, it returns all lengths.
+// Faults: Forbidden; Upstream; UpstreamTimeout.
+func (c *Client) referenceLengths(ctx context.Context, s Source) ([]int, error) {
+	if len(s.tree) == 1 {
+		return nil, nil
 	}
-	if err != nil {
-		return 0, err
-	}
-	var all []struct{ Ref string }
-	if err := json.Unmarshal(resp.Body, &all); err != nil {
-		return 0, fault.New(fault.Upstream, "GitHub sent something that is not a list of references. Try again later.").Because(err)
+	var some, all []int
+	for n := 2; n <= len(s.tree); n++ {
+		all = append(all, n)
 	}
 	tree := strings.Join(s.tree, "/") + "/"
-	for _, r := range all {
-		if name := strings.TrimPrefix(r.Ref, "refs/"+kind+"/"); strings.HasPrefix(tree, name+"/") {
-			return strings.Count(name, "/") + 1, nil
+	for _, kind := range []string{"heads", "tags"} {
+		resp, err := c.c.Get(ctx, c.c.URL(nil, "repos", s.Owner, s.Repo, "git", "matching-refs", kind, s.tree[0]), "application/vnd.github+json", maxRefs)
+		if fault.Is(err, fault.NotFound) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		var refs []struct{ Ref string }
+		if json.Unmarshal(resp.Body, &refs) != nil {
+			return all, nil
+		}
+		for _, r := range refs {
+			if name := strings.TrimPrefix(r.Ref, "refs/"+kind+"/"); strings.HasPrefix(tree, name+"/") {
+				some = append(some, strings.Count(name, "/")+1)
+			}
+		}
+		if len(some) > 0 {
+			break
 		}
 	}
-	return 0, nil
+	return some, nil
 }
 
 // notFound replaces a NotFound fault by one that says what is missing.

@@ -3,6 +3,9 @@ package github_test
 import (
 	"archive/tar"
 	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +93,37 @@ func TestFetchFindsReferencesWithSlashes(t *testing.T) {
 		if _, err := fetchFrom(t, g, address); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+// TestFetchWithoutAListOfReferences: some servers with GitHub's API have no such list, or
+// answer with something else.
+func TestFetchWithoutAListOfReferences(t *testing.T) {
+	g := skilltest.NewGitHub(t)
+	g.Push(t, "ann/skills", map[string][]byte{"s/SKILL.md": []byte("1")}, "a/b/c/d/e")
+	for _, answer := range []string{"", "{}", "<html>"} {
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case !strings.Contains(r.URL.Path, "/matching-refs/"):
+				http.Redirect(w, r, g.URL+r.URL.Path, http.StatusTemporaryRedirect)
+			case answer == "":
+				http.NotFound(w, r)
+			default:
+				_, _ = io.WriteString(w, answer)
+			}
+		}))
+		c, err := github.New(fetch.Settings{BaseURL: proxy.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := github.Parse("https://github.com/ann/skills/tree/a/b/c/d/e/s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f, err := c.Fetch(t.Context(), s); err != nil || len(f.Files) != 1 {
+			t.Errorf("%q: %d files, %v", answer, len(f.Files), err)
+		}
+		proxy.Close()
 	}
 }
 

@@ -174,6 +174,9 @@ func (c *Client) referenceLengths(ctx context.Context, s Source) ([]int, error) 
 	for _, kind := range []string{"heads", "tags"} {
 		resp, err := c.c.Get(ctx, c.c.URL(nil, "repos", s.Owner, s.Repo, "git", "matching-refs", kind, s.tree[0]), "application/vnd.github+json", maxRefs)
 		if fault.Is(err, fault.NotFound) {
+			if _, err := c.commit(ctx, s, []string{"HEAD"}); err != nil {
+				return nil, nil // there is no such repository
+			}
 			return all, nil
 		}
 		if err != nil {

@@ -72,11 +72,13 @@ func matchAny(spaces []vectorSpace, terms []string) string {
 func countTerms(ctx context.Context, q database.Reader, spaces []vectorSpace, units []textUnit) error {
 	total := 0
 	for _, space := range spaces {
-		last, err := lastSeq(ctx, q, space.account, space.scope) // a count would read every entry
+		// A count would read every entry. A damaged number is 0: the rank is then less exact.
+		last, err := database.One(ctx, q, database.Scalar[int],
+			`SELECT coalesce(sum(CAST(last_seq AS INTEGER)), 0) FROM knowledge_scopes WHERE account_id = $1 AND number = $2`, space.account, space.scope)
 		if err != nil {
 			return err
 		}
-		total += int(last)
+		total += max(0, last)
 	}
 	for _, table := range []textTable{wordTable, partTable} {
 		var at []int

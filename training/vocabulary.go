@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"agento.host/agento/internal/fulltext"
 	"agento.host/agento/internal/knowledge/embed"
 )
 
@@ -70,7 +71,7 @@ func countWords(pairs map[string][]pair) (counts, entries map[string]int) {
 						counts[word]++
 					}
 				})
-				if n == 2 && isPlain(first) && isPlain(second) && !embed.IsStopword(first) {
+				if n == 2 && isPlain(first) && isPlain(second) && !fulltext.IsStopword(first) {
 					entries[first+" "+second]++
 				}
 			}

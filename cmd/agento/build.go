@@ -291,7 +291,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
-	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, services, guard.Through(proxy))
+	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, services, guard.Through(proxy), installationSecrets)
 	if err != nil {
 		return nil, err
 	}
@@ -361,7 +361,7 @@ func (f serveFlags) network(r *resources, events *event.Log) (egress.Settings, e
 
 // buildSkills builds the marketplace. Its downloads go through the guard, so that no
 // response of a public registry leads into the operator's network.
-func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, scans *budget.Budget, services *dependencies, guard netguard.Guard) (*skill.Catalog, *skill.Service, error) {
+func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.Log, store *skill.Store, accounts *access.Service, agents *agent.Service, scans *budget.Budget, services *dependencies, guard netguard.Guard, secrets *vault.Installation) (*skill.Catalog, *skill.Service, error) {
 	catalog, err := skill.NewCatalog(ctx, skill.CatalogSettings{Dir: f.Catalog, Log: r.log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("load the catalog of skills: %w", err)
@@ -370,7 +370,10 @@ func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.
 	if err != nil {
 		return nil, nil, fmt.Errorf("--clawhub-url: %w", err)
 	}
-	code, err := github.New(fetch.Settings{BaseURL: f.GitHub, HTTP: services.registryClient(githubService, guard, f.GitHub, github.DefaultURL, githubArchives)})
+	code, err := github.New(fetch.Settings{
+		BaseURL: f.GitHub, HTTP: services.registryClient(githubService, guard, f.GitHub, github.DefaultURL, githubArchives),
+		Token: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.GitHubToken) },
+	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("--github-url: %w", err)
 	}
@@ -406,11 +409,14 @@ func (f embedderFlags) embedder(services *dependencies, guard netguard.Guard, se
 	case "transformer":
 		return transformer.New(transformer.Settings{Dir: f.EmbedderDir})
 	}
+	if f.EmbedderBatch < 0 {
+		return nil, fmt.Errorf("--embedder-batch must be at least 1, not %d", f.EmbedderBatch)
+	}
 	guard.AllowPrivate, guard.Proxy = true, guard.Proxy.For(f.EmbedderURL)
 	calls := guard.Client()
 	calls.Transport = services.watch(embedderService, calls.Transport)
 	return embed.NewOpenAI(embed.OpenAISettings{
-		URL: f.EmbedderURL, Model: f.EmbedderModel, Dimension: f.EmbedderSize, HTTP: calls,
+		URL: f.EmbedderURL, Model: f.EmbedderModel, Dimension: f.EmbedderSize, BatchSize: f.EmbedderBatch, HTTP: calls,
 		Key: func(ctx context.Context) (vault.Secret, error) { return secrets.Read(ctx, vault.EmbedderAPIKey) },
 	})
 }

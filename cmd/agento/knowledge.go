@@ -97,7 +97,7 @@ type knowledgeReembed struct {
 // Run embeds the entries that have no vector of the model yet.
 func (c knowledgeReembed) Run(ctx context.Context, t *terminal) error {
 	in := admin.Reembed{
-		Embedder: c.Embedder, URL: c.EmbedderURL, Model: c.EmbedderModel, Size: c.EmbedderSize, Dir: c.EmbedderDir, DropOld: c.DropOld,
+		Embedder: c.Embedder, URL: c.EmbedderURL, Model: c.EmbedderModel, Size: c.EmbedderSize, Batch: c.EmbedderBatch, Dir: c.EmbedderDir, DropOld: c.DropOld,
 	}
 	return c.withAdmin(ctx, writing, c.keySource(), func(api *admin.Client) error {
 		done, err := api.Reembed(ctx, in, func(p admin.Reembedded) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", p.Done, p.Total) })
@@ -111,7 +111,7 @@ func (c knowledgeReembed) Run(ctx context.Context, t *terminal) error {
 // reembed returns what embeds the knowledge in a database.
 func reembed(db *database.DB, events *event.Log, secrets *vault.Installation) func(context.Context, admin.Reembed, func(admin.Reembedded)) (admin.Reembedded, error) {
 	return func(ctx context.Context, in admin.Reembed, progress func(admin.Reembedded)) (admin.Reembedded, error) {
-		flags := embedderFlags{Embedder: in.Embedder, EmbedderURL: in.URL, EmbedderModel: in.Model, EmbedderSize: in.Size, EmbedderDir: in.Dir}
+		flags := embedderFlags{Embedder: in.Embedder, EmbedderURL: in.URL, EmbedderModel: in.Model, EmbedderSize: in.Size, EmbedderBatch: in.Batch, EmbedderDir: in.Dir}
 		proxy, err := netguard.ProxyFromEnvironment()
 		if err != nil {
 			return admin.Reembedded{}, err

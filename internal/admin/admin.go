@@ -93,6 +93,7 @@ type Reembed struct {
 	URL      string `json:"url"`
 	Model    string `json:"model"`
 	Size     int    `json:"size"`
+	Batch    int    `json:"batch"` // most texts in a request; 0: the default
 	Dir      string `json:"dir"`
 	DropOld  bool   `json:"dropOld"` // delete the vectors of all other models then
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite" // the driver named sqlite
+
+	_ "agento.host/agento/internal/fulltext" // the SQL functions of the triggers
 )
 
 // Settings configure Open.

@@ -109,7 +109,7 @@ func TestErasedContentIsInNoFile(t *testing.T) {
 		t.Error("the text of the other owner is gone")
 	}
 	checkIntegrity(t, db)
-	n, err := database.One(t.Context(), db, database.Scalar[int], `SELECT count(*) FROM knowledge_text WHERE knowledge_text MATCH 'stayscontent'`)
+	n, err := database.One(t.Context(), db, database.Scalar[int], `SELECT count(*) FROM knowledge_text WHERE knowledge_text MATCH 'stayscont'`)
 	if err != nil || n == 0 {
 		t.Errorf("the index finds %d, %v", n, err)
 	}
@@ -166,4 +166,5 @@ func checkIntegrity(t *testing.T, db *database.DB) {
 		}
 	}
 	tx(t, db, nil, `INSERT INTO knowledge_text (knowledge_text) VALUES ('integrity-check')`)
+	tx(t, db, nil, `INSERT INTO knowledge_parts (knowledge_parts) VALUES ('integrity-check')`)
 }

@@ -11,6 +11,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/knowledge/embed"
 )
 
 // SearchRequest is a search in the knowledge of an agent or a swarm. A Limit of 0
@@ -52,6 +53,15 @@ const (
 	fusionTextWeight = 1.5
 )
 
+// The weight of the ranking by meaning is 1 if the model knows at least the share mostKnown of the
+// words of a query, and leastTrust up to the share fewKnown: a few words of other languages
+// look like words of English.
+const (
+	mostKnown  = 0.8
+	fewKnown   = 0.5
+	leastTrust = 0.2
+)
+
 // minSimilarityShare is the least similarity of a result found by meaning, as a share
 // of the best similarity. Without it a search would always return the nearest entries,
 // even if only one of them is about the query.
@@ -81,7 +91,7 @@ func (s *Service) Search(ctx context.Context, account identity.AccountID, in Sea
 	if err != nil {
 		return nil, err
 	}
-	byText, err := searchText(ctx, s.db, account, spaces, in.Query, fusionDepth)
+	byText, err := searchText(ctx, s.db, account, spaces, in.Query, s.partCredit(in.Query), fusionDepth)
 	if err != nil {
 		return nil, fmt.Errorf("search the text: %w", err)
 	}
@@ -93,7 +103,34 @@ func (s *Service) Search(ctx context.Context, account identity.AccountID, in Sea
 		// While an embedding service is down, results by words are better than none.
 		s.log.WarnContext(ctx, "searching vectors failed; returning the results by words", "error", err)
 	}
-	return fuse(byText, byVector, in.Limit), nil
+	return fuse(byText, byVector, s.trust(in.Query), in.Limit), nil
+}
+
+// familiarity returns how far the model has learned the language of a query, from 0 to 1. A
+// model that does not say knows every language.
+func (s *Service) familiarity(query string) (f float64, told bool) {
+	model, ok := s.embedder.(embed.Judge)
+	if !ok {
+		return 1, false
+	}
+	return max(0, min(1, (model.Knows(query)-fewKnown)/(mostKnown-fewKnown))), true
+}
+
+// trust returns the weight of the ranking by meaning. Of a query in a language that the model
+// has not learned, the ranking is little better than chance.
+func (s *Service) trust(query string) float64 {
+	f, _ := s.familiarity(query)
+	return leastTrust + (1-leastTrust)*f
+}
+
+// partCredit returns what the parts of a word count. In a language that the model has
+// learned, the words that belong together are found by their meaning, and parts are more often
+// chance.
+func (s *Service) partCredit(query string) float64 {
+	if f, told := s.familiarity(query); told {
+		return onlyParts * (1 - f/2)
+	}
+	return onlyParts
 }
 
 // searchSpaces returns the non-empty spaces that a search of the target covers.
@@ -161,12 +198,13 @@ func readMatches(ctx context.Context, q database.Reader, space vectorSpace, matc
 	return all, err
 }
 
-// fuse merges the two rankings into one and returns its first limit results.
-func fuse(byText []textMatch, byVector []SearchResult, limit int) []SearchResult {
+// fuse merges the two rankings into one and returns its first limit results. The ranking by
+// meaning has the weight trust.
+func fuse(byText []textMatch, byVector []SearchResult, trust float64, limit int) []SearchResult {
 	const best = (1 + fusionTextWeight) / (fusionRank + 1)
 	merged := make(map[string]*SearchResult)
 	for i, r := range byVector {
-		r.Reason, r.Score = ByVector, 1/float64(fusionRank+i+1)/best
+		r.Reason, r.Score = ByVector, trust/float64(fusionRank+i+1)/best
 		merged[r.ID] = &r
 	}
 	for i, m := range byText {

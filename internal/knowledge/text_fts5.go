@@ -5,107 +5,105 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"unicode"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
-	"agento.host/agento/internal/knowledge/embed"
 )
 
-// maxQueryWords is how many words of a query are looked up.
-const maxQueryWords = 48
+// textTable is a full-text index of SQLite's FTS5; PostgreSQL has tsvector. Package
+// fulltext makes its terms.
+type textTable string
 
-// textMatch is an entry that shares words with a query.
-type textMatch struct {
-	Entry
-	share float64 // of the query's content words that the entry has, from 0 to 1
-}
+const (
+	wordTable textTable = "knowledge_text"
+	partTable textTable = "knowledge_parts"
+)
 
-// searchText returns the entries that share words with the query, best first by BM25.
-// It uses SQLite's FTS5; PostgreSQL has tsvector.
-func searchText(ctx context.Context, q database.Reader, account identity.AccountID, spaces []vectorSpace, query string, limit int) ([]textMatch, error) {
-	words := contentWords(query)
-	if len(words) == 0 || len(spaces) == 0 {
+// maxCounted is up to how many entries with a term are counted. A term that more have says
+// little anyway.
+const maxCounted = 2000
+
+// searchText returns the entries that share words, or parts of words, with a query, best
+// first. All parts of a word count partCredit, where the word counts 1.
+func searchText(ctx context.Context, q database.Reader, account identity.AccountID, spaces []vectorSpace, query string, partCredit float64, limit int) ([]textMatch, error) {
+	units := queryUnits(query)
+	if len(units) == 0 || len(spaces) == 0 {
 		return nil, nil
 	}
+	if err := countTerms(ctx, q, spaces, units); err != nil {
+		return nil, fmt.Errorf("count the terms: %w", err)
+	}
+	words, parts := termsOf(units, limit)
+	var candidates []Entry
+	for table, terms := range map[textTable][]string{wordTable: words, partTable: parts} {
+		found, err := candidatesWith(ctx, q, account, spaces, table, terms, limit)
+		if err != nil {
+			return nil, err
+		}
+		candidates = append(candidates, found...)
+	}
+	ranked := rankByText(units, candidates, partCredit)
+	return ranked[:min(limit, len(ranked))], nil
+}
+
+// candidatesWith returns the entries with any of the terms, the best by BM25.
+func candidatesWith(ctx context.Context, q database.Reader, account identity.AccountID, spaces []vectorSpace, table textTable, terms []string, limit int) ([]Entry, error) {
+	if len(terms) == 0 {
+		return nil, nil
+	}
+	// The scope column has weight 0, so that only the terms of the text rank.
+	return database.AllReadable(ctx, q, scanEntry, damaged,
+		`SELECT e.number, e.id, e.seq, e.text, e.source, e.metadata, e.created_at, e.updated_at
+		 FROM (SELECT rowid, bm25(`+string(table)+`, 0.0, 1.0) AS rank FROM `+string(table)+` WHERE `+string(table)+` MATCH $2 ORDER BY rank LIMIT $3) t
+		 JOIN knowledge_entries e ON e.number = t.rowid WHERE e.account_id = $1 ORDER BY t.rank, e.number`,
+		account, matchAny(spaces, terms), limit)
+}
+
+// matchAny returns the FTS5 query for entries of the spaces with any of the terms.
+func matchAny(spaces []vectorSpace, terms []string) string {
 	scopes := make([]string, len(spaces))
 	for i, space := range spaces {
 		scopes[i] = fmt.Sprintf(`scope : s%dx`, space.scope)
 	}
-	match := fmt.Sprintf(`(%s) AND text : (%s)`, strings.Join(scopes, " OR "), strings.Join(words, " OR "))
-	// The scope column has weight 0, so that only the words of the text rank.
-	entries, err := database.AllReadable(ctx, q, scanEntry, damaged,
-		`SELECT e.number, e.id, e.seq, e.text, e.source, e.metadata, e.created_at, e.updated_at
-		 FROM (SELECT rowid, bm25(knowledge_text, 0.0, 1.0) AS rank FROM knowledge_text WHERE knowledge_text MATCH $2 ORDER BY rank LIMIT $3) t
-		 JOIN knowledge_entries e ON e.number = t.rowid WHERE e.account_id = $1 ORDER BY t.rank, e.number`,
-		account, match, limit)
-	if err != nil || len(entries) == 0 {
-		return nil, err
-	}
-	counts, err := countWords(ctx, q, entries, words)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]textMatch, len(entries))
-	for i, e := range entries {
-		all[i] = textMatch{e, float64(counts[e.number]) / float64(len(words))}
-	}
-	return all, nil
+	return fmt.Sprintf(`(%s) AND text : ("%s")`, strings.Join(scopes, " OR "), strings.Join(terms, `" OR "`))
 }
 
-// countWords returns how many of the words each entry has, by its number. It queries
-// the full-text index, because only the index knows which forms it treats as one word.
-func countWords(ctx context.Context, q database.Reader, entries []Entry, words []string) (map[int64]int, error) {
-	numbers := make([]int64, len(entries))
-	for i, e := range entries {
-		numbers[i] = e.number
+// countTerms sets how many entries the spaces have, and how many of them each unit occurs in.
+func countTerms(ctx context.Context, q database.Reader, spaces []vectorSpace, units []textUnit) error {
+	total := 0
+	for _, space := range spaces {
+		// A count would read every entry. A damaged number is 0: the rank is then less exact.
+		last, err := database.One(ctx, q, database.Scalar[int],
+			`SELECT coalesce(sum(CAST(last_seq AS INTEGER)), 0) FROM knowledge_scopes WHERE account_id = $1 AND number = $2`, space.account, space.scope)
+		if err != nil {
+			return err
+		}
+		total += max(0, last)
 	}
-	rows, err := json.Marshal(numbers)
-	if err != nil {
-		return nil, err
-	}
-	queries := make([]string, len(words))
-	for i, w := range words {
-		queries[i] = "text : " + w
-	}
-	terms, err := json.Marshal(queries)
-	if err != nil {
-		return nil, err
-	}
-	found, err := database.All(ctx, q, database.Scalar[int64],
-		`SELECT t.rowid FROM json_each($1) w JOIN knowledge_text t ON t.knowledge_text MATCH w.value AND t.rowid IN (SELECT value FROM json_each($2))`,
-		string(terms), string(rows))
-	counts := make(map[int64]int, len(entries))
-	for _, number := range found {
-		counts[number]++
-	}
-	return counts, err
-}
-
-// isWord reports whether r is part of a word.
-func isWord(r rune) bool {
-	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.Is(unicode.M, r)
-}
-
-// contentWords returns the words of a query, quoted for FTS5, without stop words. If
-// the query has only stop words, it returns those.
-func contentWords(query string) []string {
-	var all, content []string
-	seen := make(map[string]bool)
-	for _, word := range strings.FieldsFunc(query, func(r rune) bool { return !isWord(r) }) {
-		folded := embed.Fold(word)
-		if seen[folded] || len(seen) == maxQueryWords {
+	for _, table := range []textTable{wordTable, partTable} {
+		var at []int
+		var queries []string
+		for i, u := range units {
+			if u.table() == table {
+				at, queries = append(at, i), append(queries, matchAny(spaces, []string{u.term()}))
+			}
+		}
+		if len(queries) == 0 {
 			continue
 		}
-		seen[folded] = true
-		quoted := `"` + word + `"`
-		all = append(all, quoted)
-		if !embed.IsStopword(folded) {
-			content = append(content, quoted)
+		terms, err := json.Marshal(queries)
+		if err != nil {
+			return err
+		}
+		counts, err := database.All(ctx, q, database.Scalar[int],
+			`SELECT (SELECT count(*) FROM (SELECT 1 FROM `+string(table)+` WHERE `+string(table)+` MATCH w.value LIMIT $2)) FROM json_each($1) w ORDER BY w.key`,
+			string(terms), maxCounted)
+		if err != nil {
+			return err
+		}
+		for i, n := range counts {
+			units[at[i]].setRarity(n, max(total, n))
 		}
 	}
-	if len(content) > 0 {
-		return content
-	}
-	return all
+	return nil
 }

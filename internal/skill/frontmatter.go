@@ -3,6 +3,7 @@ package skill
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -30,9 +31,11 @@ type Frontmatter struct {
 const maxFrontmatter = 16 << 10
 
 var (
-	openingLine   = regexp.MustCompile(`^---[ \t]*\n`)
-	closingLine   = regexp.MustCompile(`(?m)^---[ \t]*$`)
-	unquotedField = regexp.MustCompile(`(?m)^(name|description):[ \t]*([^"'|>\s].*)$`)
+	openingLine     = regexp.MustCompile(`^---[ \t]*\n`)
+	closingLine     = regexp.MustCompile(`(?m)^---[ \t]*$`)
+	descriptionLine = regexp.MustCompile(`(?m)^(description):[ \t]*(\S.*)$`)
+	proseLine       = regexp.MustCompile(`(?m)^(read_when|summary):[ \t]*(\S.*: .*)$`)
+	blockScalar     = regexp.MustCompile(`^[|>](?:[1-9][+-]?|[+-][1-9]?)?[ \t]*$`)
 )
 
 // ParseFrontmatter parses the frontmatter of a SKILL.md as OpenClaw does. Faults: Invalid,
@@ -44,15 +47,19 @@ func ParseFrontmatter(skillMD []byte) (Frontmatter, error) {
 	}
 	raw, err := decodeFrontmatter(text)
 	if err != nil {
-		return Frontmatter{}, invalidSkillMD("has a frontmatter that is not YAML: %s", firstLine(err))
+		hint := ""
+		if strings.Contains(err.Error(), "mapping values") {
+			hint = "; a value with a colon needs quotation marks"
+		}
+		return Frontmatter{}, invalidSkillMD("has a frontmatter that is not YAML: %s%s", inOneLine(err), hint)
 	}
 	f := Frontmatter{
-		Name:        oneLine(raw.Name),
-		Description: oneLine(raw.Description),
-		Hidden:      raw.Hidden,
+		Name:        oneLine(raw.text("name")),
+		Description: oneLine(raw.text("description")),
+		Hidden:      isTrue(raw.text("disable-model-invocation")),
 	}
 	needs := raw.openclaw()
-	f.Declared = declared(raw.Tools, slices.Concat(raw.Hosts, needs.Requires.Hosts))
+	f.Declared = declared(raw.list("tools"), slices.Concat(raw.list("hosts"), needs.Requires.Hosts))
 	f.setRequirements(needs)
 	return f, f.validate()
 }
@@ -90,37 +97,102 @@ func cutFrontmatter(skillMD []byte) (string, error) {
 	return text[:closing[0]], nil
 }
 
-type rawFrontmatter struct {
-	Name        string    `yaml:"name"`
-	Description string    `yaml:"description"`
-	Hidden      bool      `yaml:"disable-model-invocation"`
-	Metadata    yaml.Node `yaml:"metadata"`
+// rawFrontmatter has the fields of a frontmatter.
+type rawFrontmatter map[string]*yaml.Node
 
-	Tools stringList `yaml:"tools"`
-	Hosts stringList `yaml:"hosts"`
+// decodeFrontmatter parses the YAML. If it is none, OpenClaw takes a description, and other
+// fields of prose with a colon, as they are written.
+func decodeFrontmatter(text string) (rawFrontmatter, error) {
+	raw, err := decodeMapping(text)
+	if err == nil {
+		return raw, nil
+	}
+	quoted := text
+	for _, line := range []*regexp.Regexp{descriptionLine, proseLine} {
+		quoted = line.ReplaceAllStringFunc(quoted, func(l string) string {
+			m := line.FindStringSubmatch(l)
+			if blockScalar.MatchString(m[2]) {
+				return l
+			}
+			q, _ := json.Marshal(stripQuotes(strings.TrimSpace(m[2]))) // a string always marshals
+			return m[1] + ": " + string(q)
+		})
+		if raw, err := decodeMapping(quoted); err == nil {
+			return raw, nil
+		}
+	}
+	return nil, err
 }
 
-// decodeFrontmatter parses the YAML. Like OpenClaw, it accepts a colon in an unquoted
-// name or description, which YAML does not.
-func decodeFrontmatter(text string) (raw rawFrontmatter, err error) {
-	if err = yaml.Unmarshal([]byte(text), &raw); err == nil {
-		return raw, nil
+func decodeMapping(text string) (rawFrontmatter, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+		return nil, err
 	}
-	quoted := unquotedField.ReplaceAllStringFunc(text, func(line string) string {
-		m := unquotedField.FindStringSubmatch(line)
-		q, _ := json.Marshal(strings.TrimSpace(m[2])) // a string always marshals
-		return m[1] + ": " + string(q)
-	})
-	raw = rawFrontmatter{}
-	if yaml.Unmarshal([]byte(quoted), &raw) == nil {
-		return raw, nil
+	if len(doc.Content) == 0 {
+		return rawFrontmatter{}, nil
 	}
-	return rawFrontmatter{}, err
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		return nil, errors.New("it is not a list of fields, such as name: my-skill")
+	}
+	// Only a decoder finds keys that occur twice, and references without end.
+	var all map[string]any
+	if err := root.Decode(&all); err != nil {
+		return nil, err
+	}
+	raw := rawFrontmatter{}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		raw[strings.TrimSpace(root.Content[i].Value)] = root.Content[i+1]
+	}
+	return raw, nil
+}
+
+// text returns a field as OpenClaw reads it: numbers, booleans and null as they are written,
+// lists and mappings as JSON.
+func (r rawFrontmatter) text(field string) string {
+	n := r[field]
+	for n != nil && n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	switch {
+	case n == nil:
+		return ""
+	case n.Kind == yaml.ScalarNode:
+		return strings.TrimSpace(n.Value)
+	}
+	var value any
+	if n.Decode(&value) != nil {
+		return ""
+	}
+	b, _ := json.Marshal(value) // "" if it has keys that JSON cannot have
+	return string(b)
+}
+
+func (r rawFrontmatter) list(field string) []string {
+	var l stringList
+	if n := r[field]; n != nil {
+		_ = n.Decode(&l) // it never fails
+	}
+	return l
+}
+
+// isTrue reports whether OpenClaw takes a text for true.
+func isTrue(text string) bool {
+	return slices.Contains([]string{"true", "1", "yes", "on"}, strings.ToLower(text))
+}
+
+// stripQuotes removes quotation marks around a text.
+func stripQuotes(s string) string {
+	if len(s) > 1 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0] {
+		return s[1 : len(s)-1]
+	}
+	return s
 }
 
 // requirements are the conditions under which OpenClaw shows a skill to the model.
 type requirements struct {
-	Always   bool       `yaml:"always"`
+	Always   yaml.Node  `yaml:"always"` // true, not "true"
 	OS       stringList `yaml:"os"`
 	Requires struct {
 		Bins stringList `yaml:"bins"`
@@ -149,7 +221,10 @@ func (l *stringList) UnmarshalYAML(n *yaml.Node) error {
 // openclaw returns the requirements in the metadata for OpenClaw, which are a mapping or
 // JSON in a string. Metadata that cannot be read has no requirements.
 func (r rawFrontmatter) openclaw() requirements {
-	node := r.Metadata
+	var node yaml.Node
+	if n := r["metadata"]; n != nil {
+		node = *n
+	}
 	var text string
 	if node.Kind == yaml.ScalarNode && node.Decode(&text) == nil {
 		if yaml.Unmarshal([]byte(text), &node) != nil {
@@ -171,7 +246,7 @@ func (r rawFrontmatter) openclaw() requirements {
 
 func (f *Frontmatter) setRequirements(r requirements) {
 	f.OnlyOS = r.OS
-	if !r.Always {
+	if r.Always.Tag != "!!bool" || !isTrue(r.Always.Value) {
 		f.NeedsEnv, f.NeedsBins = r.Requires.Env, r.Requires.Bins
 	}
 }
@@ -207,7 +282,4 @@ func shorten(s string) string {
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-func firstLine(err error) string {
-	line, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "yaml: "), "\n")
-	return line
-}
+func inOneLine(err error) string { return oneLine(strings.TrimPrefix(err.Error(), "yaml: ")) }

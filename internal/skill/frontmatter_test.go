@@ -22,6 +22,18 @@ func TestParseFrontmatter(t *testing.T) {
 		"block":        {"name: a\ndescription: b\nmetadata:\n  {\n    \"openclaw\": { \"requires\": { \"bins\": [\"jq\"], }, },\n  }", Frontmatter{Name: "a", Description: "b", NeedsBins: []string{"jq"}}},
 		"string":       {"name: a\ndescription: b\nmetadata: '{\"clawdbot\":{\"requires\":{\"env\":\"A, B\"}}}'", Frontmatter{Name: "a", Description: "b", NeedsEnv: []string{"A", "B"}}},
 		"always":       {"name: a\ndescription: b\nmetadata: {openclaw: {always: true, requires: {env: [X]}}}", Frontmatter{Name: "a", Description: "b"}},
+		"quoted start": {"name: a\ndescription: \"Quoted\" start then more", Frontmatter{Name: "a", Description: `"Quoted" start then more`}},
+		"reserved":     {"name: a\ndescription: @home", Frontmatter{Name: "a", Description: "@home"}},
+		"list":         {"name: a\ndescription: [x, y]", Frontmatter{Name: "a", Description: `["x","y"]`}},
+		"numbers":      {"name: 123\ndescription: 4.5", Frontmatter{Name: "123", Description: "4.5"}},
+		"date":         {"name: true\ndescription: 2026-01-02", Frontmatter{Name: "true", Description: "2026-01-02"}},
+		"null":         {"name: a\ndescription: ~", Frontmatter{Name: "a", Description: "~"}},
+		"hidden text":  {"name: a\ndescription: b\ndisable-model-invocation: \"true\"", Frontmatter{Name: "a", Description: "b", Hidden: true}},
+		"hidden yes":   {"name: a\ndescription: b\ndisable-model-invocation: Yes", Frontmatter{Name: "a", Description: "b", Hidden: true}},
+		"hidden maybe": {"name: a\ndescription: b\ndisable-model-invocation: maybe", Frontmatter{Name: "a", Description: "b"}},
+		"other fields": {"name: a\ndescription: b\nlicense: {x: [1, 2]}\nallowed-tools: Bash(git:*), Read", Frontmatter{Name: "a", Description: "b"}},
+		"summary":      {"name: a\ndescription: b\nsummary: c: d", Frontmatter{Name: "a", Description: "b"}},
+		"always text":  {"name: a\ndescription: b\nmetadata: {openclaw: {always: \"yes\", requires: {env: [X]}}}", Frontmatter{Name: "a", Description: "b", NeedsEnv: []string{"X"}}},
 		"odd":          {"name: a\ndescription: b\nmetadata: [1, 2]", Frontmatter{Name: "a", Description: "b"}},
 		"odd openclaw": {"name: a\ndescription: b\nmetadata: {openclaw: 7}", Frontmatter{Name: "a", Description: "b"}},
 	} {
@@ -35,13 +47,27 @@ func TestParseFrontmatter(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{
-		"empty": "", "none": "# hello", "open": "---\nname: a\ndescription: b\n", "no name": "---\ndescription: b\n---", "no description": "---\nname: a\n---",
+		"empty": "", "none": "# hello", "open": "---\nname: a\ndescription: b\n", "no name": "---\ndescription: b\n---", "name with colon": "---\nname: a: b\ndescription: c\n---", "no description": "---\nname: a\n---",
 		"list": "---\n- a\n---", "twice": "---\nname: a\nname: b\ndescription: c\n---", "tab": "---\n\tname: a\n---", "long": "---\n" + strings.Repeat("x: y\n", 9000) + "---",
 		"long name": "---\nname: " + strings.Repeat("a", 65) + "\ndescription: b\n---", "control": "---\nname: \"a\\u0007\"\ndescription: b\n---",
 		"alias bomb": "---\na: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c]\nname: *d\n---",
 	} {
 		if f, err := ParseFrontmatter([]byte(text)); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %+v, %v", name, f, err)
+		}
+	}
+}
+
+// TestFrontmatterErrorsNameTheCause: of several problems all are named, each with its line.
+func TestFrontmatterErrorsNameTheCause(t *testing.T) {
+	for text, want := range map[string]string{
+		"name: a\nname: b\ndescription: c": `line 2: mapping key "name" already defined at line 1`,
+		"name: a\ndescription: b\nx: y: z": "line 3: mapping values are not allowed in this context; a value with a colon needs quotation marks",
+		"- a":                              "not a list of fields",
+	} {
+		_, err := ParseFrontmatter([]byte("---\n" + text + "\n---"))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

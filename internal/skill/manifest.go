@@ -36,7 +36,7 @@ func parseManifest(data []byte, strict bool) (Manifest, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(strict)
 	if err := dec.Decode(&m); err != nil && !errors.Is(err, io.EOF) {
-		return Manifest{}, invalidManifest("cannot be read: %s", firstLine(err))
+		return Manifest{}, invalidManifest("cannot be read: %s", inOneLine(err))
 	}
 	return m, nil
 }

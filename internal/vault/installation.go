@@ -25,12 +25,16 @@ const (
 // EmbedderAPIKey is the API key of the embedding service.
 const EmbedderAPIKey provider.SecretName = "EMBEDDER_API_KEY"
 
+// GitHubToken is a token of GitHub's API, with which skills are downloaded.
+const GitHubToken provider.SecretName = "GITHUB_TOKEN"
+
 // MaxInstallationSecret is the longest secret of the installation, in bytes.
 const MaxInstallationSecret = 8 << 10
 
 // installationSecrets are the secrets that the installation can have.
 var installationSecrets = []InstallationSecret{
 	{Name: EmbedderAPIKey, Use: "key of the embedding service (--embedder openai)"},
+	{Name: GitHubToken, Use: "token of GitHub, for skills that are installed from it; every account can install what it can read"},
 }
 
 // InstallationSecret describes a secret of the installation, without its value.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 
+	"agento.host/agento/internal/fulltext"
 	"agento.host/agento/internal/knowledge/embed"
 )
 
@@ -37,7 +38,7 @@ func (b *bm25) scores(query string) []float64 {
 	n := float64(len(b.lengths))
 	counted := make(map[string]bool)
 	embed.EachWord(query, func(_, word string) {
-		if embed.IsStopword(word) || counted[word] {
+		if fulltext.IsStopword(word) || counted[word] {
 			return
 		}
 		counted[word] = true

@@ -4,7 +4,10 @@ import (
 	"context"
 	_ "embed" // the model
 	"math"
+	"strings"
 	"sync"
+
+	"agento.host/agento/internal/fulltext"
 )
 
 //go:embed builtin.model
@@ -19,6 +22,24 @@ func (m *Static) Name() string { return m.header.Name }
 
 // Dimension implements Embedder.
 func (m *Static) Dimension() int { return m.header.Dimension }
+
+// Knows implements Judge. It ignores stop words and words with digits, which belong to no language.
+func (m *Static) Knows(text string) float64 {
+	known, all := 0, 0
+	EachWord(text, func(_, word string) {
+		if fulltext.IsStopword(word) || strings.ContainsAny(word, "0123456789") {
+			return
+		}
+		all++
+		if _, ok := m.vocabulary.words[word]; ok {
+			known++
+		}
+	})
+	if all == 0 {
+		return 1
+	}
+	return float64(known) / float64(all)
+}
 
 // Embed implements Embedder. Errors: those of ctx.
 func (m *Static) Embed(ctx context.Context, texts []string) ([][]float32, error) {

@@ -22,3 +22,10 @@ type Embedder interface {
 	// which the model recognises nothing gets a vector of zeros.
 	Embed(ctx context.Context, texts []string) ([][]float32, error)
 }
+
+// Judge is an Embedder that knows only some words.
+type Judge interface {
+	// Knows returns the share of a text's words that the model has learned, from 0 to 1.
+	// The vector of the others says little: it compares their letters.
+	Knows(text string) float64
+}

@@ -2,6 +2,7 @@ package clawhub_test
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ import (
 
 func newClient(t *testing.T, r *skilltest.Registry) *clawhub.Client {
 	t.Helper()
-	c, err := clawhub.New(clawhub.Settings{Settings: fetch.Settings{BaseURL: r.URL, Timeout: 300 * time.Millisecond, Token: vault.NewSecret("reg-token")}})
+	c, err := clawhub.New(clawhub.Settings{Settings: fetch.Settings{BaseURL: r.URL, Timeout: 300 * time.Millisecond, Token: func(context.Context) (vault.Secret, error) { return vault.NewSecret("reg-token"), nil }}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -27,7 +28,12 @@ type Settings struct {
 	BaseURL string        // scheme, host and an optional path that every request's path follows
 	HTTP    *http.Client  // decides which addresses may be dialled; nil: http.DefaultClient
 	Timeout time.Duration // of one request, including its response body; 0: 30 s
-	Token   vault.Secret  // sent as a bearer token, only to the origin of BaseURL
+
+	// Token is called before each request, so that a changed token is used at once. Its result
+	// is sent as a bearer token, only to the origin of BaseURL, unless it is empty. nil: none.
+	Token func(context.Context) (vault.Secret, error)
+	// TokenName is what messages call the token.
+	TokenName string
 }
 
 const (
@@ -41,7 +47,8 @@ type Client struct {
 	base    *url.URL
 	http    *http.Client
 	timeout time.Duration
-	token   vault.Secret
+	token   func(context.Context) (vault.Secret, error)
+	named   string // the token
 }
 
 // New returns a client. Errors: the base URL is invalid.
@@ -50,7 +57,7 @@ func New(s Settings) (*Client, error) {
 	if err != nil || base.Host == "" || base.Scheme != "https" && base.Scheme != "http" {
 		return nil, fmt.Errorf("the address of %s must be an http or https URL, not %q", s.Service, s.BaseURL)
 	}
-	c := &Client{service: s.Service, base: base, timeout: s.Timeout, token: s.Token}
+	c := &Client{service: s.Service, base: base, timeout: s.Timeout, token: s.Token, named: s.TokenName}
 	if c.timeout <= 0 {
 		c.timeout = defaultTimeout
 	}
@@ -145,12 +152,32 @@ func (c *Client) read(ctx context.Context, method, address, accept string, body 
 	return out, err
 }
 
-// Stream sends a GET request and calls f with the response body, cut off after limit
-// bytes. Faults: as for Get.
+// Stream sends a GET request and calls f with the response body. Reading more than limit
+// bytes fails. Faults: as for Get; Invalid, if the body is longer.
 func (c *Client) Stream(ctx context.Context, address string, limit int64, f func(io.Reader) error) error {
 	return c.do(ctx, http.MethodGet, address, "*/*", nil, func(resp *http.Response) error {
-		return f(io.LimitReader(resp.Body, limit))
+		body := &boundedReader{r: resp.Body, left: limit}
+		err := f(body)
+		if body.left < 0 {
+			return fault.New(fault.Invalid, "What %s sent is larger than %d MiB. Nothing was fetched.", c.service, limit>>20)
+		}
+		return err
 	})
+}
+
+// boundedReader fails when more than left bytes are read, and left is then negative.
+type boundedReader struct {
+	r    io.Reader
+	left int64
+}
+
+// Read implements io.Reader.
+func (b *boundedReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errors.New("the response is too long")
+	}
+	return n, err
 }
 
 func (c *Client) do(ctx context.Context, method, address, accept string, body []byte, f func(*http.Response) error) error {
@@ -165,8 +192,14 @@ func (c *Client) do(ctx context.Context, method, address, accept string, body []
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if !c.token.Empty() && c.isOrigin(req.URL) {
-		req.Header.Set("Authorization", "Bearer "+c.token.Reveal())
+	if c.token != nil && c.isOrigin(req.URL) {
+		token, err := c.token(ctx)
+		if err != nil {
+			return fmt.Errorf("read the token for %s: %w", c.service, err)
+		}
+		if !token.Empty() {
+			req.Header.Set("Authorization", "Bearer "+token.Reveal())
+		}
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -199,20 +232,49 @@ func (c *Client) asFault(err error) error {
 func (c *Client) statusFault(resp *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 400))
 	cause := fmt.Errorf("%s %s: %s: %q", resp.Request.Method, resp.Request.URL.Redacted(), resp.Status, text)
-	switch resp.StatusCode {
-	case http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity:
-		return fault.New(fault.NotFound, "%s does not have it.", c.service).Because(cause)
-	case http.StatusForbidden, http.StatusUnavailableForLegalReasons, http.StatusLocked:
-		if resp.Header.Get("X-RateLimit-Remaining") != "0" {
-			return fault.New(fault.Forbidden, "%s refuses access to it.", c.service).Because(cause)
-		}
-	case http.StatusTooManyRequests:
+	wait := retryAfter(resp.Header, time.Now())
+	limited := resp.StatusCode == http.StatusTooManyRequests ||
+		resp.StatusCode == http.StatusForbidden && (resp.Header.Get("X-RateLimit-Remaining") == "0" || resp.Header.Get("Retry-After") != "")
+	var f *fault.Fault
+	switch {
+	case limited && wait >= time.Minute:
+		f = fault.New(fault.Upstream, "%s limits the requests of this server. Try again in %d minutes.", c.service, int(math.Ceil(wait.Minutes())))
+	case limited:
+		f = fault.New(fault.Upstream, "%s limits the requests of this server. Try again later.", c.service)
+	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusGone, resp.StatusCode == http.StatusConflict, resp.StatusCode == http.StatusUnprocessableEntity:
+		f = fault.New(fault.NotFound, "%s does not have it.", c.service)
+	case resp.StatusCode == http.StatusForbidden, resp.StatusCode == http.StatusUnavailableForLegalReasons, resp.StatusCode == http.StatusLocked:
+		f = fault.New(fault.Forbidden, "%s refuses access to it.", c.service)
+	case resp.StatusCode == http.StatusUnauthorized && c.named != "":
+		f = fault.New(fault.Upstream, "%s refuses %s of this installation. Trying again does not help: ask the operator to replace it.", c.service, c.named)
+	case resp.StatusCode >= 500:
+		f = fault.New(fault.Upstream, "%s answered with status %d. Try again later.", c.service, resp.StatusCode)
 	default:
-		return fault.New(fault.Upstream, "%s answered with status %d. Try again later.", c.service, resp.StatusCode).Because(cause)
+		f = fault.New(fault.Upstream, "%s answered with status %d, which this server does not expect. Trying again does not help: tell the operator.", c.service, resp.StatusCode)
 	}
-	f := fault.New(fault.Upstream, "%s limits the requests of this server. Try again later.", c.service).Because(cause)
-	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 && s <= 3600 {
-		f.RetryAfter = time.Duration(s) * time.Second
+	f = f.Because(cause)
+	if f.Code == fault.Upstream {
+		f.RetryAfter = wait
 	}
 	return f
+}
+
+// maxRetryAfter is the longest wait that is believed. GitHub's limit is of an hour.
+const maxRetryAfter = time.Hour
+
+// retryAfter returns how long a service asks to wait: in Retry-After, as seconds or as a time,
+// or in GitHub's time at which its limit begins anew. 0: it does not say.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	var wait time.Duration
+	if s, err := strconv.Atoi(h.Get("Retry-After")); err == nil {
+		wait = time.Duration(s) * time.Second
+	} else if at, err := http.ParseTime(h.Get("Retry-After")); err == nil {
+		wait = at.Sub(now)
+	} else if at, err := strconv.ParseInt(h.Get("X-RateLimit-Reset"), 10, 64); err == nil && h.Get("X-RateLimit-Remaining") == "0" {
+		wait = time.Unix(at, 0).Sub(now)
+	}
+	if wait <= 0 || wait > maxRetryAfter {
+		return 0
+	}
+	return wait
 }

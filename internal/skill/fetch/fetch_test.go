@@ -3,9 +3,11 @@ package fetch_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +45,7 @@ func TestTokenIsSentOnlyToTheBaseHost(t *testing.T) {
 			seen <- r.Header.Get("Authorization")
 			http.Redirect(w, r, to, http.StatusFound)
 		})
-		c := newClient(t, fetch.Settings{BaseURL: base.URL, Token: vault.NewSecret("tok")})
+		c := newClient(t, fetch.Settings{BaseURL: base.URL, Token: func(context.Context) (vault.Secret, error) { return vault.NewSecret("tok"), nil }})
 		if _, err := c.Get(t.Context(), c.URL(nil, "x"), "*/*", 10); err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +71,7 @@ func TestTokenIsNotSentWithAnotherScheme(t *testing.T) {
 		}
 		return res.Result()
 	})
-	c := newClient(t, fetch.Settings{BaseURL: "http://hub.test", Token: vault.NewSecret("tok"), HTTP: &http.Client{Transport: plainToTLS}})
+	c := newClient(t, fetch.Settings{BaseURL: "http://hub.test", Token: func(context.Context) (vault.Secret, error) { return vault.NewSecret("tok"), nil }, HTTP: &http.Client{Transport: plainToTLS}})
 	if _, err := c.Get(t.Context(), c.URL(nil, "x"), "*/*", 10); err != nil || sent["http"] != "Bearer tok" || sent["https"] != "" {
 		t.Errorf("%q, %v", sent, err)
 	}
@@ -149,5 +151,65 @@ func TestURLAndResolve(t *testing.T) {
 		if _, err := fetch.New(fetch.Settings{BaseURL: bad}); err == nil {
 			t.Errorf("the base URL %q is accepted", bad)
 		}
+	}
+}
+
+func TestRetryAfterIsReadInEveryForm(t *testing.T) {
+	in := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
+	reset := strconv.FormatInt(time.Now().Add(20*time.Minute).Unix(), 10)
+	for name, c := range map[string]struct {
+		status    int
+		header    map[string]string
+		code      fault.Code
+		low, high time.Duration
+		says      string
+	}{
+		"seconds":      {429, map[string]string{"Retry-After": "30"}, fault.Upstream, 30 * time.Second, 30 * time.Second, "Try again later"},
+		"a time":       {503, map[string]string{"Retry-After": in(10 * time.Minute)}, fault.Upstream, 9 * time.Minute, 10 * time.Minute, "Try again later"},
+		"GitHub":       {403, map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}, fault.Upstream, 19 * time.Minute, 20 * time.Minute, "in 20 minutes"},
+		"secondary":    {403, map[string]string{"Retry-After": "60"}, fault.Upstream, time.Minute, time.Minute, "in 1 minutes"},
+		"not limited":  {403, map[string]string{"X-RateLimit-Remaining": "59", "X-RateLimit-Reset": reset}, fault.Forbidden, 0, 0, "refuses"},
+		"past":         {429, map[string]string{"Retry-After": in(-time.Hour)}, fault.Upstream, 0, 0, "Try again later"},
+		"nonsense":     {429, map[string]string{"Retry-After": "soon"}, fault.Upstream, 0, 0, "Try again later"},
+		"a year":       {503, map[string]string{"Retry-After": "31536000"}, fault.Upstream, 0, 0, "Try again later"},
+		"not expected": {400, nil, fault.Upstream, 0, 0, "does not help"},
+		"wrong token":  {401, nil, fault.Upstream, 0, 0, "refuses TEST_TOKEN"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				for k, v := range c.header {
+					w.Header().Set(k, v)
+				}
+				w.WriteHeader(c.status)
+			}))
+			defer server.Close()
+			client, err := fetch.New(fetch.Settings{Service: "test", BaseURL: server.URL, TokenName: "TEST_TOKEN"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = client.Get(t.Context(), server.URL, "*/*", 100)
+			f := fault.From(err)
+			if f.Code != c.code || f.RetryAfter < c.low || f.RetryAfter > c.high || !strings.Contains(f.Message, c.says) {
+				t.Errorf("%v, after %s", f, f.RetryAfter)
+			}
+		})
+	}
+}
+
+func TestStreamSaysThatTheResponseIsTooLarge(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(make([]byte, 2<<20))
+	}))
+	defer server.Close()
+	client, err := fetch.New(fetch.Settings{Service: "test", BaseURL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = client.Stream(t.Context(), server.URL, 1<<20, func(r io.Reader) error {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	})
+	if f := fault.From(err); f.Code != fault.Invalid || !strings.Contains(f.Message, "larger than 1 MiB") {
+		t.Error(err)
 	}
 }

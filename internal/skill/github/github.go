@@ -14,6 +14,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/skill/fetch"
 	"agento.host/agento/internal/skill/unpack"
+	"agento.host/agento/internal/vault"
 )
 
 // DefaultURL is GitHub's API. That of a GitHub Enterprise Server is https://HOST/api/v3.
@@ -21,7 +22,7 @@ const DefaultURL = "https://api.github.com"
 
 const (
 	maxTarball = 64 << 20 // packed bytes of a whole repository
-	maxRefs    = 4        // parts that a branch name may have, as in feature/a/b/c
+	maxRefs    = 4 << 20  // bytes of the list of references that begin with one name
 )
 
 // Client fetches from one server.
@@ -37,6 +38,9 @@ func New(s fetch.Settings) (*Client, error) {
 	if s.BaseURL == "" {
 		s.BaseURL = DefaultURL
 	}
+	if s.TokenName == "" {
+		s.TokenName = string(vault.GitHubToken)
+	}
 	c, err := fetch.New(s)
 	return &Client{c}, err
 }
@@ -50,7 +54,7 @@ type Source struct {
 var (
 	ownerPattern  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,37}[A-Za-z0-9])?$`)
 	repoPattern   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
-	partPattern   = regexp.MustCompile(`^[A-Za-z0-9._@+ -]{1,100}$`)
+	partPattern   = regexp.MustCompile(`^[^\\/:?*"<>|~^\[\p{C}\p{Z}]([^\\/:?*"<>|~^\[\p{C}\p{Zl}\p{Zp}]{0,253}[^\\/:?*"<>|~^\[\p{C}\p{Z}])?$`)
 	commitPattern = regexp.MustCompile(`^[0-9a-f]{40}$`)
 )
 
@@ -130,21 +134,81 @@ func (c *Client) Fetch(ctx context.Context, s Source) (Folder, error) {
 	return f, nil
 }
 
-// resolve returns the commit of a source and the path below it. A branch name may
-// contain slashes, so where it ends is not known: the shortest reference that exists
-// is used.
+// resolve returns the commit of a source and the path below it. The name of a branch or tag
+// may contain slashes, so where it ends is not known. Git allows no other reference below one,
+// so at most one of each kind is meant.
 func (c *Client) resolve(ctx context.Context, s Source) (sha string, path []string, err error) {
 	if len(s.tree) == 0 {
 		sha, err = c.commit(ctx, s, []string{"HEAD"})
-		return sha, nil, err
+		return sha, nil, c.notFound(ctx, s, err)
 	}
-	for n := 1; n <= min(len(s.tree), maxRefs); n++ {
-		sha, err = c.commit(ctx, s, s.tree[:n])
-		if !fault.Is(err, fault.NotFound) {
+	lengths, err := []int{1}, error(nil)
+	for len(lengths) > 0 {
+		n := lengths[0]
+		if sha, err = c.commit(ctx, s, s.tree[:n]); !fault.Is(err, fault.NotFound) {
 			return sha, s.tree[n:], err
 		}
+		lengths = lengths[1:]
+		if n == 1 {
+			var listErr error
+			if lengths, listErr = c.referenceLengths(ctx, s); listErr != nil {
+				return "", nil, listErr
+			}
+		}
 	}
-	return "", nil, err
+	return "", nil, c.notFound(ctx, s, err)
+}
+
+// referenceLengths returns how many parts of the source's tree, if not one, can be the name of a
+// branch or tag. Of a server that does not list references, it returns all lengths.
+// Faults: Forbidden; Upstream; UpstreamTimeout.
+func (c *Client) referenceLengths(ctx context.Context, s Source) ([]int, error) {
+	if len(s.tree) == 1 {
+		return nil, nil
+	}
+	var some, all []int
+	for n := 2; n <= len(s.tree); n++ {
+		all = append(all, n)
+	}
+	tree := strings.Join(s.tree, "/") + "/"
+	for _, kind := range []string{"heads", "tags"} {
+		resp, err := c.c.Get(ctx, c.c.URL(nil, "repos", s.Owner, s.Repo, "git", "matching-refs", kind, s.tree[0]), "application/vnd.github+json", maxRefs)
+		if fault.Is(err, fault.NotFound) {
+			if _, err := c.commit(ctx, s, []string{"HEAD"}); err != nil {
+				return nil, nil // there is no such repository
+			}
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		var refs []struct{ Ref string }
+		if json.Unmarshal(resp.Body, &refs) != nil {
+			return all, nil
+		}
+		for _, r := range refs {
+			if name := strings.TrimPrefix(r.Ref, "refs/"+kind+"/"); strings.HasPrefix(tree, name+"/") {
+				some = append(some, strings.Count(name, "/")+1)
+			}
+		}
+		if len(some) > 0 {
+			break
+		}
+	}
+	return some, nil
+}
+
+// notFound replaces a NotFound fault by one that says what is missing.
+func (c *Client) notFound(ctx context.Context, s Source, err error) error {
+	if !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	if len(s.tree) > 0 {
+		if _, headErr := c.commit(ctx, s, []string{"HEAD"}); headErr == nil {
+			return fault.New(fault.NotFound, "%s/%s has no branch, tag or commit with which %q begins.", s.Owner, s.Repo, strings.Join(s.tree, "/")).Because(err)
+		}
+	}
+	return fault.New(fault.NotFound, "%s was not found. Check the spelling, and that the repository is public or that the token of this installation may read it.", s).Because(err)
 }
 
 // commit returns the commit of a reference, given in its parts. Faults: NotFound;
@@ -155,9 +219,6 @@ func (c *Client) commit(ctx context.Context, s Source, ref []string) (string, er
 	}
 	address := c.c.URL(nil, append([]string{"repos", s.Owner, s.Repo, "commits"}, ref...)...)
 	resp, err := c.c.Get(ctx, address, "application/vnd.github.sha", 1<<20)
-	if fault.Is(err, fault.NotFound) {
-		return "", fault.New(fault.NotFound, "%s was not found. Check the spelling and that the repository is public.", s).Because(err)
-	}
 	if err != nil {
 		return "", err
 	}

@@ -35,7 +35,9 @@ type Version struct {
 	GitHub     map[string]string // if set, the skill is on GitHub: repo, path, commit
 }
 
-// Registry is a ClawHub registry on loopback.
+// Registry is a ClawHub registry on loopback. Its responses have the fields that package
+// clawhub reads. It was compared with that client alone, not with the service, which has limits and
+// fields of its own.
 type Registry struct {
 	URL string
 

@@ -17,6 +17,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -34,8 +35,9 @@ type Limits struct {
 var Skill = Limits{Entries: 600, Files: 256, FileBytes: 1 << 20, TotalBytes: 2 << 20, ReadBytes: 8 << 20, Ratio: 150}
 
 // Repository bounds the archive of a whole repository of which one folder is
-// selected; the selected files have the bounds of Skill.
-var Repository = Limits{Entries: 50_000, Files: 256, FileBytes: 1 << 20, TotalBytes: 2 << 20, ReadBytes: 256 << 20, Ratio: 150}
+// selected; the selected files have the bounds of Skill. The files beside it are read and thrown
+// away, so only their size is bounded: the ratio is more than gzip can reach.
+var Repository = Limits{Entries: 200_000, Files: 256, FileBytes: 1 << 20, TotalBytes: 2 << 20, ReadBytes: 1 << 30, Ratio: 1100}
 
 // minRatioSize is the unpacked size in bytes below which the ratio is not checked:
 // a few kilobytes of one repeated character are no attack.
@@ -55,7 +57,8 @@ func unsafe(format string, args ...any) error {
 func broken(err error) error { return fmt.Errorf("%w: %w", ErrBroken, err) }
 
 // Select reports whether the file at a path of the archive is selected, and
-// returns the path it gets. Paths are clean and relative, with slashes.
+// returns the path it gets, which is then checked. Any path can occur, such as one that is
+// absolute.
 type Select func(path string) (as string, ok bool)
 
 // All selects every file under its own path.
@@ -70,11 +73,13 @@ func Under(dir string) Select {
 }
 
 // Visible selects what sel selects except hidden files: files of version control
-// and of tools are no part of a skill.
+// and of tools are no part of a skill. A path that leads upwards is not hidden but unsafe.
 func Visible(sel Select) Select {
 	return func(p string) (string, bool) {
 		as, ok := sel(p)
-		return as, ok && !strings.HasPrefix(as, ".") && !strings.Contains(as, "/.")
+		return as, ok && !slices.ContainsFunc(strings.Split(as, "/"), func(part string) bool {
+			return strings.HasPrefix(part, ".") && part != "." && part != ".."
+		})
 	}
 }
 
@@ -98,18 +103,15 @@ func Zip(data []byte, limits Limits, sel Select) (map[string][]byte, error) {
 
 func (s *fileSet) addZip(f *zip.File, sel Select) error {
 	name, dir := strings.CutSuffix(f.Name, "/")
-	if err := CheckPath(name); err != nil {
-		return err
+	as, ok := sel(name)
+	if dir || f.Mode().IsDir() || !ok {
+		return nil // what is not selected is not written, so it does no harm
 	}
-	if mode := f.Mode(); !mode.IsRegular() && !mode.IsDir() {
+	if mode := f.Mode(); !mode.IsRegular() {
 		return unsafe("%s is a %s", Quote(name), fileType(mode))
 	}
 	if f.Flags&1 != 0 {
 		return unsafe("%s is encrypted", Quote(name))
-	}
-	as, ok := sel(name)
-	if dir || f.Mode().IsDir() || !ok {
-		return nil
 	}
 	r, err := f.Open()
 	if err != nil {
@@ -161,15 +163,9 @@ func (s *fileSet) addTar(h *tar.Header, r io.Reader, sel Select) error {
 		return nil
 	}
 	name := strings.TrimSuffix(strings.TrimPrefix(h.Name, "./"), "/")
-	if name == "" || name == "." {
-		return nil
-	}
-	if err := CheckPath(name); err != nil {
-		return err
-	}
 	as, ok := sel(name)
-	if !ok || h.Typeflag == tar.TypeDir {
-		return nil // a link that is not selected does no harm
+	if name == "" || name == "." || !ok || h.Typeflag == tar.TypeDir {
+		return nil // what is not selected is not written, so it does no harm
 	}
 	if h.Typeflag != tar.TypeReg {
 		return unsafe("%s is a %s", Quote(name), fileType(h.FileInfo().Mode()))

@@ -17,11 +17,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"math/rand/v2"
 	"path/filepath"
 	"slices"
 
+	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/knowledge/index"
 )
 
@@ -116,7 +115,7 @@ func (t *Transformer) Embed(ctx context.Context, texts []string) ([][]float32, e
 			waiting = append(waiting, e)
 			continue
 		}
-		all[i] = randomVector(text, t.dimension)
+		all[i] = embed.RandomVector(text, t.dimension)
 	}
 	// Texts of similar length share a batch, to reduce padding.
 	slices.SortStableFunc(waiting, func(a, b encoded) int { return cmp.Compare(len(b.ids), len(a.ids)) })
@@ -128,20 +127,6 @@ func (t *Transformer) Embed(ctx context.Context, texts []string) ([][]float32, e
 		waiting = waiting[n:]
 	}
 	return all, nil
-}
-
-// randomVector returns a random vector of length 1 with the text as its seed. It is
-// not similar to the vector of any other text.
-func randomVector(text string, dimension int) []float32 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(text))
-	rng := rand.New(rand.NewPCG(h.Sum64(), uint64(dimension))) //nolint:gosec // not a secret
-	v := make([]float32, dimension)
-	for i := range v {
-		v[i] = float32(rng.NormFloat64())
-	}
-	index.Normalize(v)
-	return v
 }
 
 // embedBatch embeds a batch and stores the vectors in all.

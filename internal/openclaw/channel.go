@@ -2,6 +2,12 @@ package openclaw
 
 import "agento.host/agento/internal/vault"
 
+// OpenClaw's names of the channels.
+const (
+	channelTelegram = "telegram"
+	channelSlack    = "slack"
+)
+
 // Hosts that channels connect to: of Slack the API, its WebSockets and files.
 var (
 	telegramHosts = []string{"api.telegram.org"}
@@ -50,16 +56,16 @@ func (a Agent) channels() (channels object, bindings list) {
 		if t.URL != "" {
 			c["apiRoot"] = "${" + envTelegram + "}"
 		}
-		channels["telegram"] = c
-		bindings = append(bindings, bind("telegram"))
+		channels[channelTelegram] = c
+		bindings = append(bindings, bind(channelTelegram))
 	}
 	if s := a.Slack; s != nil {
 		c := accessPolicy(s.AllowFrom)
 		c["mode"] = "socket"
 		c["botToken"] = secretRef(secretSlackBot)
 		c["appToken"] = secretRef(secretSlackApp)
-		channels["slack"] = c
-		bindings = append(bindings, bind("slack"))
+		channels[channelSlack] = c
+		bindings = append(bindings, bind(channelSlack))
 	}
 	return channels, bindings
 }

@@ -141,8 +141,9 @@ type Accepted struct {
 
 // Create stores a new agent that should run; the reconciler starts its gateway. If the
 // actor's request has created an agent before, Create returns that agent.
-// Faults: Invalid, naming every invalid field; PlanLimit; NotFound, if the agent of an
-// earlier execution was deleted; Unavailable, if agents cannot be isolated.
+// Faults: Invalid, naming every invalid field; Conflict, if another agent has a channel
+// token; PlanLimit; NotFound, if the agent of an earlier execution was deleted; Unavailable,
+// if agents cannot be isolated.
 func (s *Service) Create(ctx context.Context, actor identity.Actor, in client.CreateAgentRequest) (Accepted, error) {
 	a, in := s.newAgent(actor.AccountID, in)
 	secrets, err := s.checkNew(ctx, a, in)
@@ -230,7 +231,7 @@ func (s *Service) create(ctx context.Context, actor identity.Actor, a Agent, sec
 }
 
 // CheckNew returns everything that is wrong with a request for a new agent.
-// Faults: Invalid.
+// Faults: Invalid; Conflict, if another agent has a channel token.
 func (s *Service) CheckNew(ctx context.Context, account identity.AccountID, in client.CreateAgentRequest) error {
 	a, in := s.newAgent(account, in)
 	_, err := s.checkNew(ctx, a, in)
@@ -279,7 +280,10 @@ func (s *Service) checkNew(ctx context.Context, a Agent, in client.CreateAgentRe
 		names[name] = true
 	}
 	checkProvider(problems, a.Config, names)
-	return secrets, problems.Err()
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	return secrets, claimFault(a.AccountID, s.vault.CheckClaims(ctx, s.db, a.AccountID, vault.OfAgent(a.ID), secrets))
 }
 
 // checkSwarm reports whether a's swarm exists, and adds a problem if not.
@@ -331,7 +335,7 @@ func (s *Service) insert(ctx context.Context, tx *database.Tx, actor identity.Ac
 		return err
 	}
 	if err := s.vault.Put(ctx, tx, a.AccountID, vault.OfAgent(a.ID), bound); err != nil {
-		return err
+		return claimFault(a.AccountID, err)
 	}
 	return s.workspace.Init(ctx, tx, actor, a.ID, a.Name, in.SoulMD, in.WorkflowMD)
 }
@@ -416,7 +420,7 @@ func (v *View) showKey(own, shared Origins) {
 // gateway can use without a restart is synced to it; the rest shows in NeedsRestart.
 // Secrets are bound to the origin that the agent calls after the change.
 // Faults: NotFound; Invalid, naming every invalid field; Conflict, if the record is
-// damaged.
+// damaged, or if another agent has a channel token.
 func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.UpdateAgentRequest) (View, error) {
 	var before, after Agent
 	var v View
@@ -635,6 +639,11 @@ func (s *Service) setDesiredState(ctx context.Context, actor identity.Actor, id 
 		}
 		if r.Target, err = s.store.setDesiredState(ctx, tx, r.Agent, desired, restart); err != nil {
 			return err
+		}
+		if desired == DesiredDeleted {
+			if err := s.vault.Release(ctx, tx, actor.AccountID, vault.OfAgent(id)); err != nil {
+				return err
+			}
 		}
 		if r.Target == r.Generation {
 			return nil

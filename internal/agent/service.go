@@ -12,6 +12,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
@@ -71,13 +72,13 @@ type Settings struct {
 	Access    *access.Service
 	Workspace *workspace.Store
 	Swarms    *swarm.Store
+	Channels  *channel.Store
 	Gateways  Gateways
 	Stopper   Stopper
 	Admission Admission
 	Log       *slog.Logger
 
 	URLs        URLChecker    // checks config.baseUrl
-	OwnTelegram bool          // agents reach the Bot API through this server
 	DemoKey     vault.Secret  // in dev: the key of an agent that is created without any
 	WaitTimeout time.Duration // how long AwaitStopped and AwaitDeleted wait; 0: 2 minutes
 }
@@ -91,12 +92,12 @@ type Service struct {
 	access      *access.Service
 	workspace   *workspace.Store
 	swarms      *swarm.Store
+	channels    *channel.Store
 	gateways    Gateways
 	stopper     Stopper
 	admission   Admission
 	log         *slog.Logger
 	urls        URLChecker
-	ownTelegram bool
 	demoKey     vault.Secret
 	waitTimeout time.Duration
 }
@@ -107,8 +108,8 @@ func New(s Settings) *Service {
 		s.WaitTimeout = defaultWaitTimeout
 	}
 	return &Service{
-		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms,
-		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, ownTelegram: s.OwnTelegram, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
+		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms, channels: s.Channels,
+		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
 	}
 }
 
@@ -118,8 +119,9 @@ type View struct {
 	Provider     provider.Name // the provider it calls; empty if it has no key
 	Swarm        swarm.Swarm   // zero: none
 	WorkflowMD   string
-	NeedsRestart bool // the running gateway differs from what the record asks for
-	NeedsKey     bool // it has no key that may be sent where its calls go; LastError says what to do
+	NeedsRestart bool                           // the running gateway differs from what the record asks for
+	NeedsKey     bool                           // it has no key that may be sent where its calls go; LastError says what to do
+	Channels     map[channel.Name]channel.State // those that it has a token for
 }
 
 // ShownConfig returns the agent's config with the provider in use, and how the agent
@@ -397,8 +399,10 @@ func (s *Service) view(ctx context.Context, q database.Reader, a Agent) (View, e
 		return v, err
 	}
 	v.WorkflowMD = content.WorkflowMD
-	v.NeedsRestart, err = s.gateways.NeedsRestart(ctx, q, a)
-	return v, err
+	if v.NeedsRestart, err = s.gateways.NeedsRestart(ctx, q, a); err != nil {
+		return v, err
+	}
+	return v, s.showChannels(ctx, q, &v, own)
 }
 
 // showKey sets what the view says of the key. What is missing is not stored: it changes

@@ -54,7 +54,7 @@ func exampleIn(text string) any {
 // additions returns the fields that the API adds to the contract's examples, by place.
 func additions() map[string][]string {
 	return map[string][]string{
-		"GET /v1/agents/{id} data":              {"needsKey"},
+		"GET /v1/agents/{id} data":              {"needsKey", "channels"},
 		"PATCH /v1/agents/{id} data":            {"needsKey"},
 		"GET /v1/agents/{id}/workflow data":     {"workflowMdHash", "workflowMdUpdatedAt"},
 		"GET /v1/agents/{id}/rules/{name} data": {"hash"},

@@ -8,22 +8,16 @@ const (
 	channelSlack    = "slack"
 )
 
-// Hosts that channels connect to: of Slack the API, its WebSockets and files.
-var (
-	telegramHosts = []string{"api.telegram.org"}
-	slackHosts    = []string{"slack.com", "wss-primary.slack.com", "wss-backup.slack.com", "files.slack.com", "*.slack-files.com", "*.slack-edge.com"}
-)
+// slackHosts are Slack's API, its WebSockets and its files.
+var slackHosts = []string{"slack.com", "wss-primary.slack.com", "wss-backup.slack.com", "files.slack.com", "*.slack-files.com", "*.slack-edge.com"}
 
-// ChannelHosts returns the hosts that channels connect to themselves.
-func ChannelHosts(telegram, slack bool) []string {
-	var hosts []string
-	if telegram {
-		hosts = append(hosts, telegramHosts...)
-	}
+// ChannelHosts returns the hosts that gateways connect to themselves for channels. Telegram
+// is reached through this server.
+func ChannelHosts(slack bool) []string {
 	if slack {
-		hosts = append(hosts, slackHosts...)
+		return slackHosts
 	}
-	return hosts
+	return nil
 }
 
 // Telegram connects the agent to a bot.

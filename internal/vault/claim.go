@@ -132,6 +132,16 @@ func (v *Vault) ListUnclaimed(ctx context.Context, q database.Reader) ([]Unclaim
 	return all, nil
 }
 
+// UnclaimedOf returns the names of the exclusive secrets of an owner that another owner had
+// first. It decrypts nothing.
+func (v *Vault) UnclaimedOf(ctx context.Context, q database.Reader, account identity.AccountID, owner OwnerID) ([]provider.SecretName, error) {
+	names, err := database.All(ctx, q, database.Scalar[provider.SecretName], `SELECT name FROM secrets WHERE account_id = $1 AND owner_id = $2 AND claim = ''`, account, owner)
+	if err != nil {
+		return nil, fmt.Errorf("list unclaimed secrets: %w", err)
+	}
+	return slices.DeleteFunc(names, func(n provider.SecretName) bool { return !n.IsExclusive() }), nil
+}
+
 // HasClaim reports whether the owner is the one in the installation that has an exclusive
 // secret. It is false for every other secret.
 func (o Owned) HasClaim(name provider.SecretName) bool { return o.claims[name] }

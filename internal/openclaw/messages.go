@@ -111,7 +111,7 @@ func parseMessage(data []byte) (m Message, ok bool) {
 	if m.Role == "" {
 		return Message{}, false
 	}
-	m.Text, m.Time = contentText(raw.Content), unixMillis(raw.Timestamp)
+	m.Text, m.Time = withoutMark(contentText(raw.Content)), unixMillis(raw.Timestamp)
 	meta, _ := raw.Meta.(map[string]any)
 	m.ID, m.Sender = text(meta["id"]), text(meta["senderName"])
 	m.Internal = (m.Role != RoleUser && m.Role != RoleAssistant) || m.Text == "" ||

@@ -206,13 +206,26 @@ func (p *Proxy) filter(w *watch, updates []json.RawMessage) (passed []json.RawMe
 			continue
 		}
 		for _, kind := range passedUpdates {
-			if _, ok := kinds[kind]; ok {
-				passed = append(passed, u)
+			if content, ok := kinds[kind]; ok {
+				passed = append(passed, pass(u, kinds, kind, asText(content)))
 				break
 			}
 		}
 	}
 	return passed, last
+}
+
+// pass returns an update whose content of a kind is replaced, if it is another one.
+func pass(update json.RawMessage, kinds map[string]json.RawMessage, kind string, content json.RawMessage) json.RawMessage {
+	if bytes.Equal(kinds[kind], content) {
+		return update
+	}
+	kinds[kind] = content
+	text, err := encode(kinds)
+	if err != nil {
+		return update
+	}
+	return text
 }
 
 // maxTitle is how much of a group's title is shown, in characters.

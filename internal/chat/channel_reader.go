@@ -154,10 +154,15 @@ func (c *ChannelReader) read(ctx context.Context, a agent.Agent, lease readerLea
 	if err := c.catchUp(ctx, a, lease, conn); err != nil {
 		return fmt.Errorf("catch up: %w", err)
 	}
+	look := time.NewTicker(slackInterval)
+	defer look.Stop()
+	c.reportSlack(ctx, a, conn)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-look.C:
+			c.reportSlack(ctx, a, conn)
 		case e, open := <-events.C:
 			if !open {
 				return errors.Join(errors.New("the connection ended"), events.Err())

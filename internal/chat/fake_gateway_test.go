@@ -22,6 +22,7 @@ type fakeGateways struct {
 	script      turnScript                  // guarded by mu
 	transcripts map[string][]gatewayMessage // by session key; guarded by mu
 	subscribers []*subscriber               // guarded by mu
+	slack       map[string]any              // the state of Slack; nil: the gateway has no Slack; guarded by mu
 }
 
 // receivedTurn is a turn as a gateway received it.
@@ -84,6 +85,13 @@ func (g *fakeGateways) received() []receivedTurn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return append([]receivedTurn(nil), g.turns...)
+}
+
+// setSlack sets the state of Slack.
+func (g *fakeGateways) setSlack(state map[string]any) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.slack = state
 }
 
 func (g *fakeGateways) handler(*fake.Gateway) http.Handler {
@@ -197,6 +205,12 @@ func (g *fakeGateways) call(s *subscriber, method, key string) any {
 			rows = append(rows, m.row())
 		}
 		return map[string]any{"messages": rows}
+	case "channels.status":
+		accounts := map[string]any{}
+		if g.slack != nil {
+			accounts["slack"] = []any{g.slack}
+		}
+		return map[string]any{"channelAccounts": accounts}
 	}
 	return map[string]any{}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
@@ -35,7 +36,8 @@ type Settings struct {
 	Gateways *gateway.Manager
 	Vault    *vault.Vault // seals the texts
 	Keys     Keys
-	Quota    Quota // nil: no limit
+	Quota    Quota             // nil: no limit
+	Channels *channel.Recorder // of the states of Slack; nil: they are not reported
 	Log      *slog.Logger
 }
 
@@ -61,6 +63,7 @@ type Service struct {
 	vault         *vault.Vault
 	keys          Keys
 	quota         Quota
+	channels      *channel.Recorder
 	log           *slog.Logger
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
@@ -73,7 +76,7 @@ type Service struct {
 // waits for them.
 func New(s Settings) *Service {
 	return &Service{
-		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, log: s.Log,
+		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, channels: s.Channels, log: s.Log,
 		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
 	}
 }

@@ -1,6 +1,11 @@
 package openclaw
 
-import "agento.host/agento/internal/vault"
+import (
+	"context"
+	"regexp"
+
+	"agento.host/agento/internal/vault"
+)
 
 // OpenClaw's names of the channels.
 const (
@@ -80,3 +85,33 @@ func accessPolicy(allowFrom []string) object {
 func bind(channel string) object {
 	return object{"agentId": string(Guest), "match": object{"channel": channel, "accountId": "*"}}
 }
+
+// ChannelStatus is what a gateway says of one of its channels.
+type ChannelStatus struct {
+	Configured bool // the gateway has the channel
+	Connected  bool
+	LastError  string // without tokens; empty: none
+}
+
+// SlackStatus returns the state of the connection to Slack. That of Telegram is known from its
+// calls.
+func (g *Gateway) SlackStatus(ctx context.Context) (ChannelStatus, error) {
+	var out struct {
+		ChannelAccounts map[string][]struct{ Connected, LastError any }
+	}
+	if err := g.call(ctx, "channels.status", map[string]any{}, &out); err != nil {
+		return ChannelStatus{}, err
+	}
+	accounts := out.ChannelAccounts[channelSlack]
+	if len(accounts) == 0 {
+		return ChannelStatus{}, nil
+	}
+	return ChannelStatus{
+		Configured: true,
+		Connected:  accounts[0].Connected == true,
+		LastError:  slackToken.ReplaceAllString(text(accounts[0].LastError), "[secret]"),
+	}, nil
+}
+
+// slackToken matches Slack's tokens.
+var slackToken = regexp.MustCompile(`\bx(?:ox[a-z]|app)-[A-Za-z0-9-]+`)

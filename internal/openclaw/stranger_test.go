@@ -35,6 +35,44 @@ func TestGatewayGivesEveryMessageOfAChannelToTheModel(t *testing.T) {
 	}
 }
 
+// Options that a person of a channel could set before are taken back; those of other sessions
+// stay.
+func TestGatewayClearsTheOptionsOfChannels(t *testing.T) {
+	g := sharedGateway(t)
+	ctx := testTimeout(t)
+	mine, other := openclaw.SessionKey(openclaw.Guest, "laura", "c1"), openclaw.SessionKey(openclaw.Guest, "laura", "c2")
+	for _, conversation := range []string{"c1", "c2"} {
+		g.turn(t, "laura", conversation, "", "echo hello")
+	}
+	for _, key := range []string{mine, other} {
+		options := map[string]any{"key": key, "verboseLevel": "on", "reasoningLevel": "on", "responseUsage": "full", "traceLevel": "on", "thinkingLevel": "high"}
+		if err := openclaw.Call(g.Gateway, ctx, "sessions.patch", options, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.ClearOptions(ctx, 50, func(key string) bool { return key == mine }); err != nil {
+		t.Fatal(err)
+	}
+	var out struct{ Sessions []map[string]any }
+	if err := openclaw.Call(g.Gateway, ctx, "sessions.list", map[string]any{"limit": 50}, &out); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, row := range out.Sessions {
+		for _, option := range []string{"verboseLevel", "reasoningLevel", "responseUsage", "traceLevel", "thinkingLevel"} {
+			if row["key"] == mine && row[option] != nil || row["key"] == other && row[option] == nil {
+				t.Errorf("%s of %s is %v", option, row["key"], row[option])
+			}
+		}
+		if row["key"] == mine || row["key"] == other {
+			found++
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d sessions", found)
+	}
+}
+
 // expectOnlyTheModel waits until a message of a channel has reached the model, in a call after
 // the number before, and until the answer of that call has been sent.
 func (r *realGateway) expectOnlyTheModel(t *testing.T, before int, text string) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/agent"
@@ -223,6 +224,33 @@ func TestChannelsArePartOfTheAgent(t *testing.T) {
 	if v, err := e.Agents.View(e.Context(), agenttest.Account, e.Create("bob").ID); err != nil || v.Channels == nil || len(v.Channels) != 0 {
 		t.Errorf("without a token: %+v, %v", v.Channels, err)
 	}
+}
+
+// A gateway that is never heard of is not connected.
+func TestAChannelThatIsNeverConnectedShows(t *testing.T) {
+	agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {
+		a := createWith(t, e, "ada", map[string]string{"telegramBotToken": "777:real"})
+		e.SetSecrets(a.ID, map[string]string{"slackBotToken": "xoxb-1", "slackAppToken": "xapp-1"}) // needs a restart
+		time.Sleep(3 * time.Minute)
+		v, err := e.Agents.View(t.Context(), agenttest.Account, a.ID)
+		e.Must(err)
+		if !v.NeedsRestart || v.Channels[channel.Slack].Status != channel.Connecting || v.LastError != "" {
+			t.Errorf("%+v %q", v.Channels, v.LastError)
+		}
+		e.Restart(a.ID)
+		time.Sleep(time.Minute)
+		v, err = e.Agents.View(t.Context(), agenttest.Account, a.ID)
+		e.Must(err)
+		if v.Channels[channel.Telegram].Status != channel.Connecting || v.LastError != "" {
+			t.Errorf("after a minute: %+v %q", v.Channels, v.LastError)
+		}
+		time.Sleep(2 * time.Minute)
+		v, err = e.Agents.View(t.Context(), agenttest.Account, a.ID)
+		e.Must(err)
+		if s := v.Channels[channel.Telegram]; s.Status != channel.Failed || !strings.Contains(s.Error, "has not connected to the channel telegram") || v.ErrorCategory != agent.CategoryChannel {
+			t.Errorf("after three minutes: %+v %q", s, v.LastError)
+		}
+	})
 }
 
 // One of Slack's two tokens connects nothing, and the agent says which one is missing.

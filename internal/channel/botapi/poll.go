@@ -69,10 +69,7 @@ func (p *Proxy) poll(w http.ResponseWriter, r *http.Request, bot Bot) {
 	}
 	watch := p.watches.of(bot)
 	retryAt := watch.mayPollAt()
-	for {
-		if !sleepUntil(ctx, retryAt, giveUp) {
-			break
-		}
+	for sleepUntil(ctx, retryAt, giveUp) {
 		request.Timeout = max(0, int64(time.Until(ends)/time.Second))
 		updates, failed, err := p.getUpdates(ctx, bot, request)
 		switch {

@@ -164,7 +164,7 @@ func (s *Service) CreateWithRoom(ctx context.Context, actor identity.Actor, in c
 	if err != nil {
 		return Accepted{}, err
 	}
-	if err := s.reserve(ctx, actor, a); err != nil {
+	if err := s.reserve(ctx, actor, a, secrets); err != nil {
 		return Accepted{}, err
 	}
 	accepted, err := s.create(ctx, actor, a, secrets, in)
@@ -176,8 +176,9 @@ func (s *Service) CreateWithRoom(ctx context.Context, actor identity.Actor, in c
 
 // reserve waits for the room of a new agent. It does not wait for one that create will
 // refuse, or return without creating it.
-// Faults: PlanLimit; Unavailable, if there is no room, or if agents cannot be isolated.
-func (s *Service) reserve(ctx context.Context, actor identity.Actor, a Agent) error {
+// Faults: PlanLimit; Conflict, if another agent has a channel token; Unavailable, if there is
+// no room, or if agents cannot be isolated.
+func (s *Service) reserve(ctx context.Context, actor identity.Actor, a Agent, secrets secretValues) error {
 	if _, repeated, err := s.events.Repeated(ctx, s.db, actor); repeated || err != nil {
 		return err
 	}
@@ -186,6 +187,9 @@ func (s *Service) reserve(ctx context.Context, actor identity.Actor, a Agent) er
 	}
 	if err := s.checkPlan(ctx, s.db, actor.AccountID); err != nil {
 		return err
+	}
+	if err := s.vault.CheckClaims(ctx, s.db, a.AccountID, vault.OfAgent(a.ID), secrets); err != nil {
+		return claimFault(a.AccountID, err)
 	}
 	limited, cancel := s.store.withRoomTimeout(ctx)
 	defer cancel()
@@ -233,7 +237,7 @@ func (s *Service) create(ctx context.Context, actor identity.Actor, a Agent, sec
 }
 
 // CheckNew returns everything that is wrong with a request for a new agent.
-// Faults: Invalid; Conflict, if another agent has a channel token.
+// Faults: Invalid.
 func (s *Service) CheckNew(ctx context.Context, account identity.AccountID, in client.CreateAgentRequest) error {
 	a, in := s.newAgent(account, in)
 	_, err := s.checkNew(ctx, a, in)
@@ -282,10 +286,7 @@ func (s *Service) checkNew(ctx context.Context, a Agent, in client.CreateAgentRe
 		names[name] = true
 	}
 	checkProvider(problems, a.Config, names)
-	if err := problems.Err(); err != nil {
-		return nil, err
-	}
-	return secrets, claimFault(a.AccountID, s.vault.CheckClaims(ctx, s.db, a.AccountID, vault.OfAgent(a.ID), secrets))
+	return secrets, problems.Err()
 }
 
 // checkSwarm reports whether a's swarm exists, and adds a problem if not.

@@ -124,6 +124,24 @@ func TestATokenConnectsOneAgent(t *testing.T) {
 	}
 }
 
+// A request that is executed again after a crash finds the agent that it has created: the
+// agent's own token is not in the way.
+func TestARepeatedRequestFindsItsAgent(t *testing.T) {
+	e := agenttest.New(t, nil)
+	actor := e.Actor
+	actor.Request = "idem_1"
+	in := agenttest.NewAgent("ada")
+	in.Secrets["telegramBotToken"] = "777:real"
+	first, err := e.Agents.Create(e.Context(), actor, in)
+	e.Must(err)
+	e.Must(e.Agents.CheckNew(e.Context(), agenttest.Account, in))
+	for name, create := range map[string]func(context.Context, identity.Actor, client.CreateAgentRequest) (agent.Accepted, error){"Create": e.Agents.Create, "CreateWithRoom": e.Agents.CreateWithRoom} {
+		if again, err := create(e.Context(), actor, in); err != nil || again.ID != first.ID {
+			t.Errorf("%s: %s, %v, want %s", name, again.ID, err, first.ID)
+		}
+	}
+}
+
 // Of two agents that had one token before, the older one is connected; the other says so, and
 // is connected once the token is free.
 func TestAgentsThatSharedATokenBefore(t *testing.T) {

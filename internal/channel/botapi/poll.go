@@ -69,9 +69,14 @@ func (p *Proxy) poll(w http.ResponseWriter, r *http.Request, bot Bot) {
 	}
 	watch := p.watches.of(bot)
 	retryAt := watch.mayPollAt()
+	release := func() {} // gives back the memory of the updates
+	defer func() { release() }()
 	for sleepUntil(ctx, retryAt, giveUp) {
 		request.Timeout = max(0, int64(time.Until(ends)/time.Second))
-		updates, failed, err := p.getUpdates(ctx, bot, request)
+		release()
+		var updates []json.RawMessage
+		var failed *answer
+		updates, failed, release, err = p.getUpdates(ctx, bot, request)
 		switch {
 		case ctx.Err() != nil:
 			panic(http.ErrAbortHandler) // the gateway has gone, polls again, or will poll another server
@@ -145,28 +150,52 @@ func readPollRequest(w http.ResponseWriter, r *http.Request) (pollRequest, error
 	return request, nil
 }
 
-// getUpdates makes one call for updates. failed is the answer of a server that refuses it.
-func (p *Proxy) getUpdates(ctx context.Context, bot Bot, request pollRequest) (updates []json.RawMessage, failed *answer, err error) {
+// errNoMemory is the error of a call for updates whose answer has no room in the memory that
+// agents share.
+var errNoMemory = errors.New("this server has no memory left")
+
+// getUpdates makes one call for updates. failed is the answer of a server that refuses it. The
+// caller calls release when it needs the updates no more.
+func (p *Proxy) getUpdates(ctx context.Context, bot Bot, request pollRequest) (updates []json.RawMessage, failed *answer, release func(), err error) {
+	release = func() {}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(request.Timeout)*time.Second+answerTime)
 	defer cancel()
 	res, err := p.post(ctx, bot, "getUpdates", request)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, release, err
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
 		a := readFailure(res)
-		return nil, &a, nil
+		return nil, &a, release, nil
+	}
+	if release, err = p.holdMemory(ctx, bot, res.ContentLength); err != nil {
+		return nil, nil, func() {}, err
 	}
 	text, err := io.ReadAll(bot.maskReader(io.LimitReader(res.Body, maxUpdates+1)))
 	if err != nil {
-		return nil, nil, errors.New(bot.mask(err.Error()))
+		return nil, nil, release, errors.New(bot.mask(err.Error()))
 	}
 	var a answer
 	if len(text) > maxUpdates || json.Unmarshal(text, &a) != nil || !a.OK || json.Unmarshal(a.Result, &updates) != nil {
-		return nil, &answer{ErrorCode: http.StatusBadGateway, Description: "the server's answer is not one of the Bot API"}, nil
+		return nil, &answer{ErrorCode: http.StatusBadGateway, Description: "the server's answer is not one of the Bot API"}, release, nil
 	}
-	return updates, nil, nil
+	return updates, nil, release, nil
+}
+
+// copies is how often updates are in memory at once: as they came, decoded, and encoded again.
+const copies = 3
+
+// holdMemory takes the memory for an answer of a length; -1: unknown.
+func (p *Proxy) holdMemory(ctx context.Context, bot Bot, length int64) (release func(), err error) {
+	if length < 0 || length > maxUpdates {
+		length = maxUpdates
+	}
+	release, err = p.memory.Acquire(ctx, string(bot.Agent), copies*length)
+	if err != nil && ctx.Err() == nil {
+		return nil, errNoMemory
+	}
+	return release, err
 }
 
 // deleteWebhook lets the bot be polled again. It keeps the updates that wait.

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
@@ -60,7 +61,8 @@ type Settings struct {
 	Resolver Resolver
 	Reporter Reporter
 	Guard    netguard.Guard
-	URL      string // of another Bot API server, which may be in a private network; empty: DefaultURL
+	URL      string         // of another Bot API server, which may be in a private network; empty: DefaultURL
+	Memory   *budget.Budget // of the messages that agents get; nil: no limit
 	Log      *slog.Logger
 }
 
@@ -69,6 +71,7 @@ type Proxy struct {
 	resolver  Resolver
 	base      string
 	transport *http.Transport
+	memory    *budget.Budget
 	log       *slog.Logger
 	mux       *http.ServeMux
 	watches   *watches
@@ -87,7 +90,7 @@ func New(s Settings) (*Proxy, error) {
 		return nil, fmt.Errorf("%q is not the address of a Bot API server, such as http://127.0.0.1:8081", s.URL)
 	}
 	p := &Proxy{
-		resolver: s.Resolver, base: strings.TrimRight(s.URL, "/"), transport: s.Guard.Transport(), log: s.Log,
+		resolver: s.Resolver, base: strings.TrimRight(s.URL, "/"), transport: s.Guard.Transport(), memory: s.Memory, log: s.Log,
 		mux: http.NewServeMux(), watches: newWatches(s.Reporter), polls: newPolls(),
 	}
 	p.mux.HandleFunc(Prefix+"{agent}/{bot}/{method}", p.serveMethod)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/channel/botapi"
 	"agento.host/agento/internal/fault"
@@ -53,8 +54,13 @@ func newWorld(t *testing.T) *world {
 
 func newWorldAt(t *testing.T, bot *openclawtest.Telegram, url string) *world {
 	t.Helper()
+	return newWorldWith(t, bot, url, nil)
+}
+
+func newWorldWith(t *testing.T, bot *openclawtest.Telegram, url string, memory *budget.Budget) *world {
+	t.Helper()
 	w := &world{t: t, bot: bot, token: token, changed: make(chan struct{})}
-	p, err := botapi.New(botapi.Settings{Resolver: w, Reporter: w, Guard: netguard.Guard{}, URL: url, Log: slog.New(slog.NewTextHandler(&w.log, nil))})
+	p, err := botapi.New(botapi.Settings{Resolver: w, Reporter: w, Guard: netguard.Guard{}, URL: url, Memory: memory, Log: slog.New(slog.NewTextHandler(&w.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,6 +423,42 @@ func TestAnUnreachableServerIsReported(t *testing.T) {
 	if err == nil {
 		_ = res.Body.Close()
 		t.Errorf("a message that was not sent was answered with %d: a gateway repeats what the network has lost", res.StatusCode)
+	}
+}
+
+// Messages for which the server has no memory stay with Telegram.
+func TestMessagesWaitForMemory(t *testing.T) {
+	t.Parallel()
+	memory := budget.New(budget.Settings{Resource: "memory", Total: 1 << 20})
+	release, err := memory.Acquire(t.Context(), "others", 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bot := openclawtest.NewTelegram()
+	t.Cleanup(bot.Close)
+	w := newWorldWith(t, bot, bot.URL, memory)
+	bot.Write(1, 42, "Eve", "hello")
+	got := w.keepPolling()
+	w.until("no memory", failedWith("no memory left"))
+	release()
+	select {
+	case kind := <-got:
+		if kind != "message 1" {
+			t.Errorf("got %s", kind)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("the message did not come")
+	}
+	w.until("memory again", connected)
+	w.proxy.Drain() // no answer is being read any more
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		if _, err := memory.Acquire(t.Context(), "others", 1<<20); err == nil {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("memory was not given back: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

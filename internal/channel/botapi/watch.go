@@ -1,6 +1,7 @@
 package botapi
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -184,6 +185,9 @@ func (w *watch) unreachable(err error) {
 }
 
 func unreachableText(err error) string {
+	if errors.Is(err, errNoMemory) {
+		return "This server has no memory left for the bot's messages. They stay with Telegram and are fetched later."
+	}
 	return fmt.Sprintf("Telegram cannot be reached: %s. The calls are repeated.", err)
 }
 

@@ -27,7 +27,7 @@ func ChannelHosts(slack bool) []string {
 
 // Telegram connects the agent to a bot.
 type Telegram struct {
-	Token vault.Secret // from BotFather
+	Token vault.Secret // that the gateway calls the Bot API with; it begins with the bot's number
 	// AllowFrom are the numeric ids of the users who may write; empty means
 	// everybody who finds the bot.
 	AllowFrom []string

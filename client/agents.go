@@ -58,6 +58,15 @@ type Agent struct {
 	ErrorCategory *string        `json:"errorCategory"`
 	NeedsRestart  bool           `json:"needsRestart"`
 	NeedsKey      bool           `json:"needsKey" doc:"True if the agent has no key that may be sent where its model calls go. lastError says what to do."`
+	// Channels are those that the agent has a token for, by name.
+	Channels map[string]Channel `json:"channels" doc:"The channels that the agent has a token for: telegram, slack."`
+}
+
+// Channel is the state of one channel of an agent.
+type Channel struct {
+	Status string  `json:"status" enum:"connecting,connected,error,stopped,disabled" doc:"connecting: not seen to be connected yet; error: see error; stopped: the agent does not run; disabled: config.channels switches the channel off."`
+	Error  *string `json:"error" doc:"What is wrong, and what to do; null unless status is error."`
+	Since  *Time   `json:"since" doc:"When the gateway was first seen in this state; null if it was not."`
 }
 
 // CreateAgentRequest creates an agent.

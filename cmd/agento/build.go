@@ -8,9 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/netip"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"time"
@@ -23,6 +21,8 @@ import (
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/budget"
+	"agento.host/agento/internal/channel"
+	"agento.host/agento/internal/channel/botapi"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/egress"
@@ -243,6 +243,8 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		return nil, err
 	}
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events, secrets), swarm.NewStore(r.db), agent.NewStore(r.db, events)
+	channelStates := channel.NewStore(r.db, events)
+	channels := channel.NewRecorder(channelStates, r.log)
 	documents.LimitStorage(accounts)
 	skillRecords := skill.NewStore(skill.StoreSettings{DB: r.db, Dir: openclaw.SkillsDir, Log: r.log})
 	meter := modelproxy.NewMeter(r.db, r.log)
@@ -266,7 +268,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	network := egress.NewManager(networkSettings)
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
-		WayOut: network, Tools: true, Telegram: f.TelegramURL != "", Limits: f.limits(),
+		WayOut: network, Tools: true, Limits: f.limits(),
 		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords}, Memory: budgets.AgentMemory,
 	})
 	memory, err := f.memory()
@@ -284,9 +286,12 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	r.waiting = reconcile.Waiting
 	agents = agent.New(agent.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: r.log,
-		URLs: guard, OwnTelegram: f.TelegramURL != "", TurnLimits: f.turnLimits(), DemoKey: dev.key,
+		Channels: channelStates, URLs: guard, TurnLimits: f.turnLimits(), DemoKey: dev.key,
 	})
 	if err := agents.BindKeys(ctx); err != nil {
+		return nil, err
+	}
+	if err := agents.ClaimTokens(ctx); err != nil {
 		return nil, err
 	}
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
@@ -295,7 +300,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
-	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Limits: f.turnLimits(), Log: r.log})
+	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Channels: channels, Limits: f.turnLimits(), Log: r.log})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}
@@ -311,13 +316,12 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	internal := http.NewServeMux()
 	internal.Handle("/", models)
 	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log}))
-	if f.TelegramURL != "" {
-		bots, err := telegramProxy(f.TelegramURL)
-		if err != nil {
-			return nil, fmt.Errorf("--telegram-url: %w", err)
-		}
-		internal.Handle("/telegram/", bots)
+	bots, err := botapi.New(botapi.Settings{Resolver: gateways, Reporter: channels, Guard: guard, URL: f.TelegramURL, Memory: budgets.AgentMemory, Log: r.log})
+	if err != nil {
+		return nil, fmt.Errorf("--telegram-url: %w", err)
 	}
+	r.closers = append(r.closers, func() error { bots.Close(); return nil })
+	internal.Handle(botapi.Prefix, bots)
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
@@ -327,7 +331,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) },
+		requests.Run, channels.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) },
 	}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
@@ -337,7 +341,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Examine: examineGateways(r.driver),
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, calls: gateways.Calls(), adminHandler: commands, metricsHandler: metricsMux(r.metrics), loops: loops, started: started,
+		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, metricsHandler: metricsMux(r.metrics), loops: loops, started: started,
 	}, nil
 }
 
@@ -380,23 +384,6 @@ func buildSkills(ctx context.Context, r *resources, f serveFlags, events *event.
 	return catalog, skill.New(skill.Settings{
 		Store: store, Events: events, Catalog: catalog, ClawHub: registry, GitHub: code,
 		Access: accounts, Agents: agents, Scans: scans, MinScore: f.MinSkillScore, Log: r.log,
-	}), nil
-}
-
-// telegramProxy returns what forwards an agent's calls to the operator's own Bot API
-// server, which may be in a private network.
-func telegramProxy(address string) (http.Handler, error) {
-	target, err := url.Parse(address)
-	if err != nil {
-		return nil, err
-	}
-	if target.Host == "" {
-		return nil, fmt.Errorf("%q is not an address such as http://127.0.0.1:8081", address)
-	}
-	return http.StripPrefix("/telegram", &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport: &http.Transport{ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 16},
-		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // the path has the bot's token
 	}), nil
 }
 

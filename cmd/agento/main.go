@@ -28,7 +28,7 @@ var version = "dev"
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 func main() {
-	process.MarkCloseOnExec() // what the parent has left open is for none of the programs that are started
+	process.MarkCloseOnExec()    // what the parent has left open is for none of the programs that are started
 	if os.Getenv("PATH") == "" { // a service may have no environment
 		if err := os.Setenv("PATH", defaultPath); err != nil {
 			fmt.Fprintln(os.Stderr, "agento:", err)

@@ -138,7 +138,8 @@ type server struct {
 	accounts        *access.Service
 	budgets         *budget.Server
 	api             *api.Server
-	internalHandler http.Handler // the model proxy and the tools, which gateways call
+	internalHandler http.Handler // the model proxy, the tools and the Bot API, which gateways call
+	drainInternal   func()       // ends calls that wait
 	calls           net.Listener // of the gateways
 	adminHandler    http.Handler
 	metricsHandler  http.Handler                  // is served if metricsListener is not nil
@@ -159,6 +160,7 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	public.RegisterOnShutdown(s.api.Drain)
 	group.Go(func() error { return serve(public, s.budgets.API.Listener(s.public)) })
 	internal.ConnContext = gateway.ConnContext
+	internal.RegisterOnShutdown(s.drainInternal)
 	group.Go(func() error { return serve(internal, s.budgets.Agents.Listener(s.calls)) })
 	group.Go(func() error { return serve(admin, s.admin) })
 	metrics := s.httpServer(s.metricsHandler)

@@ -32,6 +32,7 @@ type ErrorCategory string
 const (
 	CategoryCredentials ErrorCategory = "credentials" // a key or token is missing or refused
 	CategoryModel       ErrorCategory = "model"       // the model or its provider fails
+	CategoryChannel     ErrorCategory = "channel"     // a channel is not connected
 	CategoryConfig      ErrorCategory = "config"      // the agent's configuration is refused
 	CategoryCapacity    ErrorCategory = "capacity"    // no server has room: the agent waits for it
 	CategoryDisk        ErrorCategory = "disk"        // the agent has too many or too large files

@@ -58,7 +58,7 @@ func (s *Service) egressPolicy(ctx context.Context, q database.Reader, a Agent) 
 	if err != nil {
 		return p, err
 	}
-	for _, text := range openclaw.ChannelHosts(a.Config.UsesTelegram(names.has) && !s.ownTelegram, a.Config.UsesSlack(names.has)) {
+	for _, text := range openclaw.ChannelHosts(a.Config.UsesSlack(names.has)) {
 		if h, err := egress.ParseHost(text); err == nil {
 			p.Hosts = append(p.Hosts, h)
 		}

@@ -33,7 +33,8 @@ type secretValues map[provider.SecretName]vault.Secret
 // from its next model call on; a channel's new token is used at once. needsRestart
 // reports whether others wait for a restart.
 // Faults: NotFound; Invalid, naming every invalid field, also if no provider key
-// would be left; Conflict, if the data key is damaged and other secrets are lost with it.
+// would be left; Conflict, if the data key is damaged and other secrets are lost with it, or
+// if another agent has a channel token.
 func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.SecretsRequest) (needsRestart bool, err error) {
 	c, problems := parseSecretChange(in)
 	var a Agent
@@ -132,7 +133,7 @@ func (s *Service) changeSecrets(ctx context.Context, tx *database.Tx, actor iden
 		return err
 	}
 	if err := s.vault.Put(ctx, tx, a.AccountID, owner, bound); err != nil {
-		return err
+		return claimFault(a.AccountID, err)
 	}
 	names, err := s.secretNames(ctx, tx, a)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
@@ -72,13 +73,13 @@ type Settings struct {
 	Access    *access.Service
 	Workspace *workspace.Store
 	Swarms    *swarm.Store
+	Channels  *channel.Store
 	Gateways  Gateways
 	Stopper   Stopper
 	Admission Admission
 	Log       *slog.Logger
 
 	URLs        URLChecker       // checks config.baseUrl
-	OwnTelegram bool             // agents reach the Bot API through this server
 	TurnLimits  modelturn.Limits // that config.limits can lower
 	DemoKey     vault.Secret     // in dev: the key of an agent that is created without any
 	WaitTimeout time.Duration    // how long AwaitStopped and AwaitDeleted wait; 0: 2 minutes
@@ -93,12 +94,12 @@ type Service struct {
 	access      *access.Service
 	workspace   *workspace.Store
 	swarms      *swarm.Store
+	channels    *channel.Store
 	gateways    Gateways
 	stopper     Stopper
 	admission   Admission
 	log         *slog.Logger
 	urls        URLChecker
-	ownTelegram bool
 	turnLimits  modelturn.Limits
 	demoKey     vault.Secret
 	waitTimeout time.Duration
@@ -110,8 +111,8 @@ func New(s Settings) *Service {
 		s.WaitTimeout = defaultWaitTimeout
 	}
 	return &Service{
-		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms,
-		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, ownTelegram: s.OwnTelegram, turnLimits: s.TurnLimits, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
+		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms, channels: s.Channels,
+		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, turnLimits: s.TurnLimits, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
 	}
 }
 
@@ -121,8 +122,9 @@ type View struct {
 	Provider     provider.Name // the provider it calls; empty if it has no key
 	Swarm        swarm.Swarm   // zero: none
 	WorkflowMD   string
-	NeedsRestart bool // the running gateway differs from what the record asks for
-	NeedsKey     bool // it has no key that may be sent where its calls go; LastError says what to do
+	NeedsRestart bool                           // the running gateway differs from what the record asks for
+	NeedsKey     bool                           // it has no key that may be sent where its calls go; LastError says what to do
+	Channels     map[channel.Name]channel.State // those that it has a token for
 }
 
 // ShownConfig returns the agent's config with the provider in use, and how the agent
@@ -144,8 +146,9 @@ type Accepted struct {
 
 // Create stores a new agent that should run; the reconciler starts its gateway. If the
 // actor's request has created an agent before, Create returns that agent.
-// Faults: Invalid, naming every invalid field; PlanLimit; NotFound, if the agent of an
-// earlier execution was deleted; Unavailable, if agents cannot be isolated.
+// Faults: Invalid, naming every invalid field; Conflict, if another agent has a channel
+// token; PlanLimit; NotFound, if the agent of an earlier execution was deleted; Unavailable,
+// if agents cannot be isolated.
 func (s *Service) Create(ctx context.Context, actor identity.Actor, in client.CreateAgentRequest) (Accepted, error) {
 	a, in := s.newAgent(actor.AccountID, in)
 	secrets, err := s.checkNew(ctx, a, in)
@@ -164,7 +167,7 @@ func (s *Service) CreateWithRoom(ctx context.Context, actor identity.Actor, in c
 	if err != nil {
 		return Accepted{}, err
 	}
-	if err := s.reserve(ctx, actor, a); err != nil {
+	if err := s.reserve(ctx, actor, a, secrets); err != nil {
 		return Accepted{}, err
 	}
 	accepted, err := s.create(ctx, actor, a, secrets, in)
@@ -176,8 +179,9 @@ func (s *Service) CreateWithRoom(ctx context.Context, actor identity.Actor, in c
 
 // reserve waits for the room of a new agent. It does not wait for one that create will
 // refuse, or return without creating it.
-// Faults: PlanLimit; Unavailable, if there is no room, or if agents cannot be isolated.
-func (s *Service) reserve(ctx context.Context, actor identity.Actor, a Agent) error {
+// Faults: PlanLimit; Conflict, if another agent has a channel token; Unavailable, if there is
+// no room, or if agents cannot be isolated.
+func (s *Service) reserve(ctx context.Context, actor identity.Actor, a Agent, secrets secretValues) error {
 	if _, repeated, err := s.events.Repeated(ctx, s.db, actor); repeated || err != nil {
 		return err
 	}
@@ -186,6 +190,9 @@ func (s *Service) reserve(ctx context.Context, actor identity.Actor, a Agent) er
 	}
 	if err := s.checkPlan(ctx, s.db, actor.AccountID); err != nil {
 		return err
+	}
+	if err := s.vault.CheckClaims(ctx, s.db, a.AccountID, vault.OfAgent(a.ID), secrets); err != nil {
+		return claimFault(a.AccountID, err)
 	}
 	limited, cancel := s.store.withRoomTimeout(ctx)
 	defer cancel()
@@ -335,7 +342,7 @@ func (s *Service) insert(ctx context.Context, tx *database.Tx, actor identity.Ac
 		return err
 	}
 	if err := s.vault.Put(ctx, tx, a.AccountID, vault.OfAgent(a.ID), bound); err != nil {
-		return err
+		return claimFault(a.AccountID, err)
 	}
 	return s.workspace.Init(ctx, tx, actor, a.ID, a.Name, in.SoulMD, in.WorkflowMD)
 }
@@ -397,8 +404,10 @@ func (s *Service) view(ctx context.Context, q database.Reader, a Agent) (View, e
 		return v, err
 	}
 	v.WorkflowMD = content.WorkflowMD
-	v.NeedsRestart, err = s.gateways.NeedsRestart(ctx, q, a)
-	return v, err
+	if v.NeedsRestart, err = s.gateways.NeedsRestart(ctx, q, a); err != nil {
+		return v, err
+	}
+	return v, s.showChannels(ctx, q, &v, own)
 }
 
 // showKey sets what the view says of the key. What is missing is not stored: it changes
@@ -420,7 +429,7 @@ func (v *View) showKey(own, shared Origins) {
 // gateway can use without a restart is synced to it; the rest shows in NeedsRestart.
 // Secrets are bound to the origin that the agent calls after the change.
 // Faults: NotFound; Invalid, naming every invalid field; Conflict, if the record is
-// damaged.
+// damaged, or if another agent has a channel token.
 func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.AgentID, in client.UpdateAgentRequest) (View, error) {
 	var before, after Agent
 	var v View
@@ -640,6 +649,11 @@ func (s *Service) setDesiredState(ctx context.Context, actor identity.Actor, id 
 		}
 		if r.Target, err = s.store.setDesiredState(ctx, tx, r.Agent, desired, restart); err != nil {
 			return err
+		}
+		if desired == DesiredDeleted {
+			if err := s.vault.Release(ctx, tx, actor.AccountID, vault.OfAgent(id)); err != nil {
+				return err
+			}
 		}
 		if r.Target == r.Generation {
 			return nil

@@ -13,6 +13,7 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
+	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/gateway"
@@ -69,6 +70,7 @@ type Server struct {
 	Logs       *agentlog.Service
 	Reconciler *reconciler.Reconciler
 	Agents     *agent.Service
+	Channels   *channel.Recorder
 	Status     *agentstatus.Service
 }
 
@@ -83,6 +85,7 @@ func NewServer(s Settings) (*Server, error) {
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver, Log: s.Log,
 		Tools: s.Tools, Limits: s.Limits, Contributors: s.Contributors, DemoKey: s.DemoKey, DemoURL: s.DemoURL,
 	})
+	channelStates := channel.NewStore(s.DB, s.Events)
 	logs := agentlog.New(agentlog.Settings{DB: s.DB, Store: store, Gateways: gateways, Driver: s.Driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver,
@@ -90,14 +93,14 @@ func NewServer(s Settings) (*Server, error) {
 	})
 	agents := agent.New(agent.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,
-		Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: s.Log, URLs: s.URLs, DemoKey: s.DemoKey,
+		Channels: channelStates, Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: s.Log, URLs: s.URLs, DemoKey: s.DemoKey,
 	})
 	status := agentstatus.New(agentstatus.Settings{
 		DB: s.DB, Store: store, Driver: s.Driver, Logs: logs, Log: s.Log, Shared: s.Shared, Interval: s.Interval,
 	})
 	return &Server{
 		DB: s.DB, Events: s.Events, Vault: s.Vault, Documents: s.Documents, Store: store, Gateways: gateways, Logs: logs, Reconciler: reconcile,
-		Agents: agents, Status: status, Workspace: workspace.New(s.Documents, agents),
+		Agents: agents, Channels: channel.NewRecorder(channelStates, s.Log), Status: status, Workspace: workspace.New(s.Documents, agents),
 		Swarms: swarm.New(swarm.Settings{Store: s.SwarmRows, Events: s.Events, Vault: s.Vault, Agents: agents, Knowledge: s.Knowledge, URLs: s.URLs}),
 	}, nil
 }
@@ -146,5 +149,5 @@ func (noKnowledge) SwarmDeleted(context.Context, *database.Tx, identity.AccountI
 
 // Loops returns what runs beside requests, each until its context ends.
 func (s *Server) Loops() []func(context.Context) error {
-	return []func(context.Context) error{s.Reconciler.Run, s.Status.Run}
+	return []func(context.Context) error{s.Reconciler.Run, s.Status.Run, s.Channels.Run}
 }

@@ -8,6 +8,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/rest"
@@ -190,5 +191,14 @@ func agentJSON(v agent.View) client.Agent {
 		AvatarURL: orNull(v.AvatarURL), Config: v.ShownConfig(), WorkflowMD: v.WorkflowMD, Swarm: swarmRef(v.Swarm),
 		CreatedAt: client.Time{Time: v.CreatedAt}, StartedAt: client.NewTime(v.StartedAt), StoppedAt: client.NewTime(v.StoppedAt),
 		LastError: orNull(v.LastError), ErrorCategory: orNull(string(v.ErrorCategory)), NeedsRestart: v.NeedsRestart, NeedsKey: v.NeedsKey,
+		Channels: channelsJSON(v.Channels),
 	}
+}
+
+func channelsJSON(states map[channel.Name]channel.State) map[string]client.Channel {
+	all := make(map[string]client.Channel, len(states))
+	for name, s := range states {
+		all[string(name)] = client.Channel{Status: string(s.Status), Error: orNull(s.Error), Since: client.NewTime(s.Since)}
+	}
+	return all
 }

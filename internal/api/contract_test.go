@@ -63,7 +63,7 @@ func additions() map[string][]string {
 		"GET /v1/agents/{id}/chat/sessions data.[]":    {"peerId", "messageCount", "lastMessageAt"},
 		"GET /v1/agents/{id}/chat/sessions pagination": {"hasMore"},
 
-		"GET /v1/agents/{id} data":              {"needsKey"},
+		"GET /v1/agents/{id} data":              {"needsKey", "channels"},
 		"PATCH /v1/agents/{id} data":            {"needsKey"},
 		"GET /v1/agents/{id}/workflow data":     {"workflowMdHash", "workflowMdUpdatedAt"},
 		"GET /v1/agents/{id}/rules/{name} data": {"hash"},

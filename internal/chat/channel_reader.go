@@ -154,10 +154,18 @@ func (c *ChannelReader) read(ctx context.Context, a agent.Agent, lease readerLea
 	if err := c.catchUp(ctx, a, lease, conn); err != nil {
 		return fmt.Errorf("catch up: %w", err)
 	}
+	if err := conn.ClearOptions(ctx, catchUpLimit, isChannelKey); err != nil && ctx.Err() == nil {
+		c.chat.log.WarnContext(ctx, "clearing the options of channel sessions failed; it is tried again with the next connection", "agent", a.ID, "error", err)
+	}
+	look := time.NewTicker(slackInterval)
+	defer look.Stop()
+	c.reportSlack(ctx, a, conn)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-look.C:
+			c.reportSlack(ctx, a, conn)
 		case e, open := <-events.C:
 			if !open {
 				return errors.Join(errors.New("the connection ended"), events.Err())
@@ -202,6 +210,11 @@ var errReaderLost = errors.New("another server reads the agent's channels")
 func parseChannelKey(key string) (v openclaw.Session, ok bool) {
 	v, ok = openclaw.ParseSessionKey(key)
 	return v, ok && v.Channel != apiChannel
+}
+
+func isChannelKey(key string) bool {
+	_, ok := parseChannelKey(key)
+	return ok
 }
 
 // save saves one message of a channel, unless it was saved before. It starts the

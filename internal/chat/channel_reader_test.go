@@ -48,6 +48,27 @@ func (env *testEnv) waitForMessages(a agent.Agent, n int) []string {
 	return env.messages(a, "")
 }
 
+// Options that a person of a channel has set in a session before are taken back when the
+// reader connects.
+func TestOptionsOfChannelsAreCleared(t *testing.T) {
+	inSynctest(t, func(t *testing.T, env *testEnv) {
+		a := env.createAgent("ada", withTelegram)
+		viaAPI := env.session(a, client.ChatRequest{Message: "m"})
+		env.gateways.addMessages(viaAPI.GatewayKey, gatewayMessage{"0", "user", "by the API", "", start})
+		env.gateways.addMessages(eve, gatewayMessage{"1", "user", "Hi", "Eve", start})
+		env.startReader()
+		cleared := func(key string) bool {
+			env.gateways.mu.Lock()
+			defer env.gateways.mu.Unlock()
+			return env.gateways.cleared[key]
+		}
+		waitUntil(t, "the options are cleared", func() bool { return cleared(eve) })
+		if cleared(viaAPI.GatewayKey) {
+			t.Error("a session of the API was changed")
+		}
+	})
+}
+
 func TestChannelMessagesAreSavedOnce(t *testing.T) {
 	inSynctest(t, func(t *testing.T, env *testEnv) {
 		a := env.createAgent("ada", withTelegram)

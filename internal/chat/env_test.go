@@ -119,7 +119,7 @@ func (env *testEnv) startServer() {
 	})
 	env.must(err)
 	env.Service = New(Settings{
-		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Vault: server.Vault, Keys: env.revoked, Log: slog.New(slog.NewTextHandler(env.log, nil)),
+		DB: db, Events: events, Agents: server.Agents, Gateways: server.Gateways, Vault: server.Vault, Keys: env.revoked, Channels: server.Channels, Log: slog.New(slog.NewTextHandler(env.log, nil)),
 	})
 	if env.interval != 0 {
 		env.pieceInterval = env.interval

@@ -22,6 +22,8 @@ type fakeGateways struct {
 	script      turnScript                  // guarded by mu
 	transcripts map[string][]gatewayMessage // by session key; guarded by mu
 	subscribers []*subscriber               // guarded by mu
+	cleared     map[string]bool             // the sessions whose options were cleared; guarded by mu
+	slack       map[string]any              // the state of Slack; nil: the gateway has no Slack; guarded by mu
 }
 
 // receivedTurn is a turn as a gateway received it.
@@ -36,7 +38,7 @@ const errorPiece = "\x00error: "
 
 // newFakeGateways returns gateways that answer "You said: " and the message.
 func newFakeGateways() *fakeGateways {
-	return &fakeGateways{transcripts: map[string][]gatewayMessage{}, script: func(_ context.Context, r receivedTurn, emit func(string) error) {
+	return &fakeGateways{transcripts: map[string][]gatewayMessage{}, cleared: map[string]bool{}, script: func(_ context.Context, r receivedTurn, emit func(string) error) {
 		for _, piece := range []string{"You said: ", r.Message} {
 			if emit(piece) != nil {
 				return
@@ -84,6 +86,13 @@ func (g *fakeGateways) received() []receivedTurn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return append([]receivedTurn(nil), g.turns...)
+}
+
+// setSlack sets the state of Slack.
+func (g *fakeGateways) setSlack(state map[string]any) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.slack = state
 }
 
 func (g *fakeGateways) handler(*fake.Gateway) http.Handler {
@@ -169,12 +178,12 @@ func (g *fakeGateways) serveWebSocket(rw http.ResponseWriter, req *http.Request)
 	for {
 		var f struct {
 			ID, Method string
-			Params     struct{ SessionKey string }
+			Params     struct{ SessionKey, Key string }
 		}
 		if wsjson.Read(ctx, c, &f) != nil {
 			return
 		}
-		s.write(ctx, map[string]any{"type": "res", "id": f.ID, "ok": true, "payload": g.call(s, f.Method, f.Params.SessionKey)})
+		s.write(ctx, map[string]any{"type": "res", "id": f.ID, "ok": true, "payload": g.call(s, f.Method, f.Params.SessionKey+f.Params.Key)})
 	}
 }
 
@@ -188,7 +197,11 @@ func (g *fakeGateways) call(s *subscriber, method, key string) any {
 	case "sessions.list":
 		rows := []any{}
 		for key := range g.transcripts {
-			rows = append(rows, map[string]any{"key": key})
+			row := map[string]any{"key": key}
+			if !g.cleared[key] {
+				row["verboseLevel"] = "on"
+			}
+			rows = append(rows, row)
 		}
 		return map[string]any{"sessions": rows}
 	case "chat.history":
@@ -197,6 +210,14 @@ func (g *fakeGateways) call(s *subscriber, method, key string) any {
 			rows = append(rows, m.row())
 		}
 		return map[string]any{"messages": rows}
+	case "sessions.patch":
+		g.cleared[key] = true
+	case "channels.status":
+		accounts := map[string]any{}
+		if g.slack != nil {
+			accounts["slack"] = []any{g.slack}
+		}
+		return map[string]any{"channelAccounts": accounts}
 	}
 	return map[string]any{}
 }

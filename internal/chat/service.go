@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
@@ -30,8 +31,9 @@ type Settings struct {
 	Gateways *gateway.Manager
 	Vault    *vault.Vault // seals the texts
 	Keys     Keys
-	Quota    Quota            // nil: no limit
-	Limits   modelturn.Limits // of a turn; the config of an agent can lower them
+	Quota    Quota             // nil: no limit
+	Limits   modelturn.Limits  // of a turn; the config of an agent can lower them
+	Channels *channel.Recorder // of the states of Slack; nil: they are not reported
 	Log      *slog.Logger
 }
 
@@ -59,6 +61,7 @@ type Service struct {
 	quota         Quota
 	limits        modelturn.Limits
 	channelTurns  *channelTurns
+	channels      *channel.Recorder
 	log           *slog.Logger
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
@@ -71,7 +74,7 @@ type Service struct {
 // waits for them.
 func New(s Settings) *Service {
 	return &Service{
-		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, limits: s.Limits, channelTurns: newChannelTurns(), log: s.Log,
+		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, channels: s.Channels, limits: s.Limits, channelTurns: newChannelTurns(), log: s.Log,
 		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
 	}
 }

@@ -85,6 +85,7 @@ type LockKind string
 const (
 	LockAgents    LockKind = "agents"    // the plan's limit of agents
 	LockAgent     LockKind = "agent"     // an agent's desired state, config and swarm; the agent
+	LockClaim     LockKind = "claim"     // one owner per exclusive secret; its digest
 	LockDataKey   LockKind = "data_key"  // one data key per owner of secrets; the owner
 	LockDocuments LockKind = "documents" // versions of a document count up; the agent
 	LockKnowledge LockKind = "knowledge" // numbers and duplicates of a knowledge base; the agent or swarm

@@ -165,6 +165,13 @@ func (m *Manager) SecretValues(ctx context.Context, a agent.Agent) ([]vault.Secr
 	for _, s := range c.secrets {
 		values = append(values, s)
 	}
+	if c.secrets.has(provider.TelegramToken) {
+		placeholder, err := c.botPlaceholder()
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, placeholder)
+	}
 	for _, purpose := range []string{purposeGateway, purposeModel, purposeTools} {
 		token, err := c.token(purpose)
 		if err != nil {

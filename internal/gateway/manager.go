@@ -47,7 +47,6 @@ type Settings struct {
 
 	WayOut       WayOut         // nil: agents reach nothing but this server
 	Tools        bool           // Calls serves tools under /mcp
-	Telegram     bool           // Calls serves a Bot API under /telegram, which replaces Telegram's own
 	Limits       runtime.Limits // of each gateway
 	DemoKey      vault.Secret   // in dev: a key whose calls go to DemoURL
 	DemoURL      string
@@ -67,7 +66,6 @@ type Manager struct {
 	log          *slog.Logger
 	wayOut       WayOut
 	tools        bool
-	telegram     bool
 	limits       runtime.Limits
 	demoKey      vault.Secret
 	demoURL      string
@@ -90,7 +88,7 @@ type Manager struct {
 func NewManager(s Settings) *Manager {
 	m := &Manager{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, log: s.Log,
-		wayOut: s.WayOut, tools: s.Tools, telegram: s.Telegram, limits: s.Limits, demoKey: s.DemoKey, demoURL: s.DemoURL,
+		wayOut: s.WayOut, tools: s.Tools, limits: s.Limits, demoKey: s.DemoKey, demoURL: s.DemoURL,
 		contributors: s.Contributors, memory: s.Memory, homes: newHomeLocks(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
 		clients: map[identity.AgentID]*gatewayClient{}, networks: map[identity.AgentID]*network{}, synced: map[identity.AgentID]fileDigests{},
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/channel/botapi"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
@@ -108,20 +109,26 @@ func (m *Manager) describe(a agent.Agent, p provider.Provider, c credentials) (o
 	if m.tools {
 		d.MCP = &openclaw.MCP{URL: internalURL + "/mcp", Token: bearerToken(a.ID, toolsToken)}
 	}
-	m.describeChannels(&d, a.Config, c.secrets)
+	if err := describeChannels(&d, a, c); err != nil {
+		return openclaw.Agent{}, err
+	}
 	return d, nil
 }
 
-func (m *Manager) describeChannels(d *openclaw.Agent, c agent.Config, secrets secretSet) {
-	if c.UsesTelegram(secrets.has) {
-		d.Telegram = &openclaw.Telegram{Token: secrets[provider.TelegramToken]}
-		if m.telegram {
-			d.Telegram.URL = internalURL + "/telegram"
+// describeChannels adds the channels. A bot's token stays here: see package botapi. Slack is
+// left out while another agent has one of its tokens.
+func describeChannels(d *openclaw.Agent, a agent.Agent, c credentials) error {
+	if a.Config.UsesTelegram(c.secrets.has) {
+		placeholder, err := c.botPlaceholder()
+		if err != nil {
+			return err
 		}
+		d.Telegram = &openclaw.Telegram{Token: placeholder, URL: internalURL + botapi.Path(a.ID)}
 	}
-	if c.UsesSlack(secrets.has) {
-		d.Slack = &openclaw.Slack{BotToken: secrets[provider.SlackBotToken], AppToken: secrets[provider.SlackAppToken]}
+	if a.Config.UsesSlack(c.secrets.has) && c.own.HasClaim(provider.SlackBotToken) && c.own.HasClaim(provider.SlackAppToken) {
+		d.Slack = &openclaw.Slack{BotToken: c.secrets[provider.SlackBotToken], AppToken: c.secrets[provider.SlackAppToken]}
 	}
+	return nil
 }
 
 // environment returns the secrets that become environment variables.

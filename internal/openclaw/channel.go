@@ -1,28 +1,33 @@
 package openclaw
 
-import "agento.host/agento/internal/vault"
+import (
+	"context"
+	"regexp"
 
-// Hosts that channels connect to: of Slack the API, its WebSockets and files.
-var (
-	telegramHosts = []string{"api.telegram.org"}
-	slackHosts    = []string{"slack.com", "wss-primary.slack.com", "wss-backup.slack.com", "files.slack.com", "*.slack-files.com", "*.slack-edge.com"}
+	"agento.host/agento/internal/vault"
 )
 
-// ChannelHosts returns the hosts that channels connect to themselves.
-func ChannelHosts(telegram, slack bool) []string {
-	var hosts []string
-	if telegram {
-		hosts = append(hosts, telegramHosts...)
-	}
+// OpenClaw's names of the channels.
+const (
+	channelTelegram = "telegram"
+	channelSlack    = "slack"
+)
+
+// slackHosts are Slack's API, its WebSockets and its files.
+var slackHosts = []string{"slack.com", "wss-primary.slack.com", "wss-backup.slack.com", "files.slack.com", "*.slack-files.com", "*.slack-edge.com"}
+
+// ChannelHosts returns the hosts that gateways connect to themselves for channels. Telegram
+// is reached through this server.
+func ChannelHosts(slack bool) []string {
 	if slack {
-		hosts = append(hosts, slackHosts...)
+		return slackHosts
 	}
-	return hosts
+	return nil
 }
 
 // Telegram connects the agent to a bot.
 type Telegram struct {
-	Token vault.Secret // from BotFather
+	Token vault.Secret // that the gateway calls the Bot API with; it begins with the bot's number
 	// AllowFrom are the numeric ids of the users who may write; empty means
 	// everybody who finds the bot.
 	AllowFrom []string
@@ -50,16 +55,16 @@ func (a Agent) channels() (channels object, bindings list) {
 		if t.URL != "" {
 			c["apiRoot"] = "${" + envTelegram + "}"
 		}
-		channels["telegram"] = c
-		bindings = append(bindings, bind("telegram"))
+		channels[channelTelegram] = c
+		bindings = append(bindings, bind(channelTelegram))
 	}
 	if s := a.Slack; s != nil {
 		c := accessPolicy(s.AllowFrom)
 		c["mode"] = "socket"
 		c["botToken"] = secretRef(secretSlackBot)
 		c["appToken"] = secretRef(secretSlackApp)
-		channels["slack"] = c
-		bindings = append(bindings, bind("slack"))
+		channels[channelSlack] = c
+		bindings = append(bindings, bind(channelSlack))
 	}
 	return channels, bindings
 }
@@ -80,3 +85,33 @@ func accessPolicy(allowFrom []string) object {
 func bind(channel string) object {
 	return object{"agentId": string(Guest), "match": object{"channel": channel, "accountId": "*"}}
 }
+
+// ChannelStatus is what a gateway says of one of its channels.
+type ChannelStatus struct {
+	Configured bool // the gateway has the channel
+	Connected  bool
+	LastError  string // without tokens; empty: none
+}
+
+// SlackStatus returns the state of the connection to Slack. That of Telegram is known from its
+// calls.
+func (g *Gateway) SlackStatus(ctx context.Context) (ChannelStatus, error) {
+	var out struct {
+		ChannelAccounts map[string][]struct{ Connected, LastError any }
+	}
+	if err := g.call(ctx, "channels.status", map[string]any{}, &out); err != nil {
+		return ChannelStatus{}, err
+	}
+	accounts := out.ChannelAccounts[channelSlack]
+	if len(accounts) == 0 {
+		return ChannelStatus{}, nil
+	}
+	return ChannelStatus{
+		Configured: true,
+		Connected:  accounts[0].Connected == true,
+		LastError:  slackToken.ReplaceAllString(text(accounts[0].LastError), "[secret]"),
+	}, nil
+}
+
+// slackToken matches Slack's tokens.
+var slackToken = regexp.MustCompile(`\bx(?:ox[a-z]|app)-[A-Za-z0-9-]+`)

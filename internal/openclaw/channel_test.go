@@ -8,16 +8,13 @@ import (
 )
 
 func TestChannelHosts(t *testing.T) {
-	if hosts := openclaw.ChannelHosts(false, false); len(hosts) != 0 {
-		t.Errorf("without channels: %q", hosts)
+	if hosts := openclaw.ChannelHosts(false); len(hosts) != 0 {
+		t.Errorf("without Slack: %q", hosts)
 	}
-	if hosts := openclaw.ChannelHosts(true, false); !slices.Equal(hosts, []string{"api.telegram.org"}) {
-		t.Errorf("Telegram: %q", hosts)
-	}
-	hosts := openclaw.ChannelHosts(true, true)
-	for _, needed := range []string{"api.telegram.org", "slack.com", "wss-primary.slack.com", "wss-backup.slack.com", "files.slack.com"} {
+	hosts := openclaw.ChannelHosts(true)
+	for _, needed := range []string{"slack.com", "wss-primary.slack.com", "wss-backup.slack.com", "files.slack.com"} {
 		if !slices.Contains(hosts, needed) {
-			t.Errorf("both: %q has no %s", hosts, needed)
+			t.Errorf("%q has no %s", hosts, needed)
 		}
 	}
 }

@@ -54,7 +54,7 @@ func (a Agent) config() object {
 			"workshop":     object{"autonomous": object{"mode": "off"}},
 		},
 		"tools":    a.tools(),
-		"commands": object{"native": false, "nativeSkills": false, "bash": false, "config": false, "restart": false},
+		"commands": commands(),
 		"hooks": object{"internal": object{"entries": object{
 			"bootstrap-extra-files": object{"enabled": true, "paths": list{injectedFile}},
 		}}},
@@ -78,6 +78,20 @@ func (a Agent) config() object {
 		}}}
 	}
 	return c
+}
+
+// commands turns off everything that OpenClaw does with a message of a channel instead of
+// giving it to the model. Without the allow list, words such as "stop" would still be
+// commands, and an option of a session that an earlier version let its peer set, such as
+// showing the model's reasoning, would stay in use. The channels are named: "*" would deny
+// the commands of the control connection too.
+func commands() object {
+	nobody := list{}
+	return object{
+		"native": false, "nativeSkills": false, "text": false, "bash": false, "config": false, "restart": false,
+		"mcp": false, "plugins": false, "debug": false,
+		"allowFrom": object{channelTelegram: nobody, channelSlack: nobody},
+	}
 }
 
 func (a Agent) entries() object {

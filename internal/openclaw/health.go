@@ -84,7 +84,7 @@ func (g *Gateway) checkReady(ctx context.Context) error {
 // conditions are met.
 func isChannel(check string) bool {
 	switch check {
-	case "telegram", "slack":
+	case channelTelegram, channelSlack:
 		return true
 	}
 	return false

@@ -3,22 +3,55 @@ package openclaw
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 )
 
 // SessionKeys returns the keys of at most limit sessions, the last used first.
 func (g *Gateway) SessionKeys(ctx context.Context, limit int) ([]string, error) {
-	var out struct{ Sessions []struct{ Key any } }
+	rows, err := g.sessionRows(ctx, limit)
+	keys := make([]string, 0, len(rows))
+	for _, row := range rows {
+		keys = append(keys, text(row["key"]))
+	}
+	return keys, err
+}
+
+func (g *Gateway) sessionRows(ctx context.Context, limit int) ([]object, error) {
+	var out struct{ Sessions []object }
 	params := map[string]any{"limit": limit, "sortBy": "activity"}
-	if err := g.call(ctx, "sessions.list", params, &out); err != nil {
-		return nil, err
+	err := g.call(ctx, "sessions.list", params, &out)
+	return out.Sessions, err
+}
+
+// sessionOptions are what a session shows its person of the work on an answer, and how it
+// works. Commands set them.
+var sessionOptions = []string{"verboseLevel", "traceLevel", "reasoningLevel", "responseUsage", "thinkingLevel", "fastMode", "elevatedLevel"}
+
+// ClearOptions takes the options back that commands have set in sessions, of at most limit
+// sessions and of those whose key is selected. Versions of agento in which people of channels
+// could give commands have left such options.
+func (g *Gateway) ClearOptions(ctx context.Context, limit int, selected func(key string) bool) error {
+	rows, err := g.sessionRows(ctx, limit)
+	if err != nil {
+		return err
 	}
-	keys := make([]string, 0, len(out.Sessions))
-	for _, s := range out.Sessions {
-		keys = append(keys, text(s.Key))
+	for _, row := range rows {
+		key := text(row["key"])
+		set := func(option string) bool { return row[option] != nil }
+		if !selected(key) || !slices.ContainsFunc(sessionOptions, set) {
+			continue
+		}
+		params := map[string]any{"key": key}
+		for _, option := range sessionOptions {
+			params[option] = nil
+		}
+		if err := g.call(ctx, "sessions.patch", params, nil); err != nil {
+			return err
+		}
 	}
-	return keys, nil
+	return nil
 }
 
 // Roles of a Message.
@@ -111,7 +144,7 @@ func parseMessage(data []byte) (m Message, ok bool) {
 	if m.Role == "" {
 		return Message{}, false
 	}
-	m.Text, m.Time = contentText(raw.Content), unixMillis(raw.Timestamp)
+	m.Text, m.Time = withoutMark(contentText(raw.Content)), unixMillis(raw.Timestamp)
 	meta, _ := raw.Meta.(map[string]any)
 	m.ID, m.Sender = text(meta["id"]), text(meta["senderName"])
 	m.Internal = (m.Role != RoleUser && m.Role != RoleAssistant) || m.Text == "" ||

@@ -58,6 +58,24 @@ func lookup(written string) (secret, bool) {
 
 var variableName = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,63}$`)
 
+// IsExclusive reports whether only one agent of an installation may have a value of the
+// secret: two agents with the token of one bot take its messages from each other.
+func (n SecretName) IsExclusive() bool {
+	s, ok := lookup(string(n))
+	return ok && !s.shared
+}
+
+// ExclusiveSecrets returns the names for which IsExclusive is true.
+func ExclusiveSecrets() []SecretName {
+	var names []SecretName
+	for _, s := range secrets {
+		if s.name.IsExclusive() {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
 // IsVariable reports whether the secret is an environment variable of the agent.
 func (n SecretName) IsVariable() bool { return variableName.MatchString(string(n)) }
 

@@ -18,6 +18,7 @@ type Owned struct {
 	key         []byte                         // nil if the owner has none, or it cannot be opened
 	generations generations                    // of its bearer tokens
 	unreadable  *UnreadableError               // nil: everything can be decrypted
+	claims      map[provider.SecretName]bool   // the exclusive secrets that no other owner has
 }
 
 // Unreadable returns what cannot be decrypted of the owner, nil if everything can.
@@ -82,7 +83,7 @@ func (v *Vault) readBatch(ctx context.Context, q database.Reader, account identi
 		return fmt.Errorf("read data keys: %w", err)
 	}
 	for _, owner := range owners {
-		all[owner] = Owned{Secrets: map[provider.SecretName]Secret{}}
+		all[owner] = Owned{Secrets: map[provider.SecretName]Secret{}, claims: map[provider.SecretName]bool{}}
 	}
 	for _, k := range keys {
 		o := all[k.owner]
@@ -92,7 +93,7 @@ func (v *Vault) readBatch(ctx context.Context, q database.Reader, account identi
 		}
 		all[k.owner] = o
 	}
-	secrets, err := database.All(ctx, q, scanOwnedSecret, `SELECT owner_id, name, sealed, origin FROM secrets WHERE `+in+` ORDER BY name`, args...)
+	secrets, err := database.All(ctx, q, scanOwnedSecret, `SELECT owner_id, name, sealed, origin, claim FROM secrets WHERE `+in+` ORDER BY name`, args...)
 	if err != nil {
 		return fmt.Errorf("read secrets: %w", err)
 	}
@@ -120,6 +121,9 @@ func (o Owned) open(account identity.AccountID, s ownedSecret) error {
 		return err
 	}
 	o.Secrets[s.name] = NewSecret(string(plain)).For(s.origin)
+	if s.claim != "" {
+		o.claims[s.name] = true
+	}
 	return nil
 }
 
@@ -185,10 +189,11 @@ type ownedSecret struct {
 	name   provider.SecretName
 	box    []byte
 	origin provider.Origin
+	claim  string
 }
 
 func scanOwnedSecret(r database.Row) (ownedSecret, error) {
 	var s ownedSecret
-	err := r.Scan(&s.owner, &s.name, &s.box, &s.origin)
+	err := r.Scan(&s.owner, &s.name, &s.box, &s.origin, &s.claim)
 	return s, err
 }

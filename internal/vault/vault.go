@@ -62,6 +62,7 @@ func New(master []byte) (*Vault, error) {
 // is damaged only if it sets every secret that the owner has; delete those that are not
 // known any more before.
 // Faults: Conflict, naming the secrets that are lost with the data key.
+// Errors: *TakenError.
 func (v *Vault) Put(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID, secrets map[provider.SecretName]Secret) error {
 	if err := checkAccount(account); err != nil {
 		return err
@@ -71,6 +72,12 @@ func (v *Vault) Put(ctx context.Context, tx *database.Tx, account identity.Accou
 
 func (v *Vault) put(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID, secrets map[provider.SecretName]Secret) error {
 	if err := tx.Lock(ctx, database.LockDataKey, string(owner)); err != nil {
+		return err
+	}
+	if err := lockClaims(ctx, tx, secrets); err != nil {
+		return err
+	}
+	if err := v.CheckClaims(ctx, tx, account, owner, secrets); err != nil {
 		return err
 	}
 	key, err := v.dataKey(ctx, tx, account, owner)
@@ -90,9 +97,9 @@ func (v *Vault) put(ctx context.Context, tx *database.Tx, account identity.Accou
 	}
 	for name, s := range secrets {
 		_, err := tx.ExecContext(ctx,
-			`INSERT INTO secrets (account_id, owner_id, name, sealed, updated_at, origin) VALUES ($1, $2, $3, $4, $5, $6)
-			 ON CONFLICT (account_id, owner_id, name) DO UPDATE SET sealed = excluded.sealed, updated_at = excluded.updated_at, origin = excluded.origin`,
-			account, owner, name, seal(aead, []byte(s.Reveal()), secretData(account, owner, name, s.origin)), database.Millis(time.Now()), s.origin)
+			`INSERT INTO secrets (account_id, owner_id, name, sealed, updated_at, origin, claim) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			 ON CONFLICT (account_id, owner_id, name) DO UPDATE SET sealed = excluded.sealed, updated_at = excluded.updated_at, origin = excluded.origin, claim = excluded.claim`,
+			account, owner, name, seal(aead, []byte(s.Reveal()), secretData(account, owner, name, s.origin)), database.Millis(time.Now()), s.origin, claimOf(name, s))
 		if err != nil {
 			return fmt.Errorf("store secret %s: %w", name, err)
 		}

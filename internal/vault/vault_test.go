@@ -63,7 +63,7 @@ func TestSecretCopiedToAnotherOwnerCannotBeOpened(t *testing.T) {
 	tx(t, db, func(tx *database.Tx) error {
 		for _, move := range []string{
 			`INSERT INTO data_keys SELECT 'b', '9', master_id, sealed, created_at, revision, 0, 0, 0, 0 FROM data_keys`,
-			`INSERT INTO secrets SELECT 'b', '9', name, sealed, updated_at, origin FROM secrets`,
+			`INSERT INTO secrets (account_id, owner_id, name, sealed, updated_at, origin) SELECT 'b', '9', name, sealed, updated_at, origin FROM secrets`,
 		} {
 			if _, err := tx.ExecContext(t.Context(), move); err != nil {
 				return err

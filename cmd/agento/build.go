@@ -316,7 +316,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	internal := http.NewServeMux()
 	internal.Handle("/", models)
 	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log}))
-	bots, err := botapi.New(botapi.Settings{Resolver: gateways, Reporter: channels, Guard: guard, URL: f.TelegramURL, Memory: budgets.AgentMemory, Log: r.log})
+	bots, err := botapi.New(botapi.Settings{Resolver: gateways, Reporter: channels, Guard: guard.Through(proxy.OnlyFor("api.telegram.org")), URL: f.TelegramURL, Memory: budgets.AgentMemory, Log: r.log})
 	if err != nil {
 		return nil, fmt.Errorf("--telegram-url: %w", err)
 	}

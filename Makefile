@@ -14,7 +14,7 @@ GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 # Programs with the race detector end at once: the tests start hundreds of them.
 export GORACE = atexit_sleep_ms=0
 
-.PHONY: run test build gvisor check lint fmt deadcode bench chaos fuzz model clean
+.PHONY: run test build gvisor check lint fmt deadcode bench chaos fuzz model release clean
 
 run: ## Install what is missing, build, and start a server to try.
 	sh scripts/needs.sh run
@@ -70,5 +70,8 @@ bench: ## Ratios, measured side by side in one run.
 model: ## Train the built-in embedding model again; about ten minutes on an idle machine.
 	nice -n 15 $(GO) run -C training . -texts ../.cache/texts -out ../internal/knowledge/embed/builtin.model
 
+release: ## Static binaries for every platform in dist/, with checksums and SBOMs.
+	GO="$(GO)" sh scripts/release.sh $(VERSION)
+
 clean:
-	rm -rf bin
+	rm -rf bin dist

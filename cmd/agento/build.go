@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/accesslog"
 	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agentlog"
@@ -34,6 +35,7 @@ import (
 	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/knowledge/embed/transformer"
 	"agento.host/agento/internal/mcp"
+	"agento.host/agento/internal/metrics"
 	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/openclaw"
@@ -67,6 +69,11 @@ type resources struct {
 	admin   net.Listener              // the operator's commands
 	reports *agentstatus.RedisReports // nil: no Redis
 
+	metrics         *metrics.Metrics
+	metricsListener net.Listener               // nil: nobody reads them
+	requests        *accesslog.Log             // nil: off
+	waiting         func() (memory, boots int) // how many agents wait; nil until the services are built
+
 	closers []func() error
 }
 
@@ -90,7 +97,18 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	data, err := f.openAndMigrate(ctx, r.log, f.keySource())
+	r.metrics = metrics.New(metrics.Settings{Version: version, State: r.state})
+	if f.AccessLog != "off" && f.AccessLog != "" {
+		if r.requests, err = accesslog.New(t.out, f.AccessLog); err != nil {
+			return nil, err
+		}
+		r.closers = append(r.closers, r.requests.Close)
+	}
+	logSlow := logSlowTransaction(r.log)
+	data, err := f.openAndMigrate(ctx, r.log, f.keySource(), func(kind string, held time.Duration) {
+		logSlow(kind, held)
+		r.metrics.Transaction(kind, held)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +139,12 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 		return nil, fmt.Errorf("listen on %s: %w", f.Listen, err)
 	}
 	r.closers = append(r.closers, r.public.Close)
+	if f.MetricsListen != "" {
+		if r.metricsListener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", f.MetricsListen); err != nil {
+			return nil, fmt.Errorf("--metrics-listen: %w", err)
+		}
+		r.closers = append(r.closers, r.metricsListener.Close)
+	}
 	if f.Redis != "" {
 		if r.reports, err = agentstatus.OpenRedisReports(f.Redis); err != nil {
 			return nil, fmt.Errorf("--redis: %w", err)
@@ -128,6 +152,36 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 		r.closers = append(r.closers, r.reports.Close)
 	}
 	return r, nil
+}
+
+// state returns what the metrics show of the agents.
+func (r *resources) state(ctx context.Context) (metrics.State, error) {
+	agents, err := agent.NewStore(r.db, event.NewLog(r.db)).CountByStatus(ctx)
+	s := metrics.State{Agents: map[string]int{}}
+	for status, n := range agents {
+		s.Agents[string(status)] = n
+	}
+	if r.waiting != nil {
+		s.WaitingForMemory, s.WaitingForBoot = r.waiting()
+	}
+	return s, err
+}
+
+// completed counts a request of the API, and writes its line.
+func (r *resources) completed(c api.Completed) {
+	method := c.Request.Method
+	r.metrics.Request(method, c.Route, c.Status, c.Duration)
+	if r.requests != nil {
+		r.requests.Write(accesslog.Line{
+			Method: method, Route: c.Route, Status: c.Status, Duration: c.Duration, Account: string(c.Account), Key: string(c.Key), Request: c.ID,
+		})
+	}
+}
+
+// modelCall counts a call of a model provider.
+func (r *resources) modelCall(x modelproxy.Exchange) {
+	c := x.Counts
+	r.metrics.ModelCall(string(x.Provider), x.Status, x.FirstByte, metrics.Tokens{Input: c.Input, Output: c.Output, CacheRead: c.CacheRead, CacheWrite: c.CacheWrite})
 }
 
 // logKey returns the key that seals the older part of an agent's log.
@@ -174,7 +228,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	events := event.NewLog(r.db)
 	budgets := budget.NewServer(budget.ServerSettings{
-		Memory: limitMemory(), Descriptors: descriptorLimit(), Log: r.log,
+		Memory: limitMemory(), Descriptors: descriptorLimit(), Log: r.log, Refused: r.metrics.Refused,
 		Exempt: func(a netip.Addr) bool {
 			return slices.ContainsFunc(f.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
 		},
@@ -219,8 +273,10 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall},
 		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
+		Booted:   func(b reconciler.Boot) { r.metrics.Boot(b.Ready, b.Took) },
 		Emptiers: []reconciler.Emptier{chat.EmptyAgent(r.db), base.EmptyAgent}, Note: noteUnknown(f.Data),
 	})
+	r.waiting = reconcile.Waiting
 	agents = agent.New(agent.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: r.log,
 		URLs: guard, OwnTelegram: f.TelegramURL != "", TurnLimits: f.turnLimits(), DemoKey: dev.key,
@@ -244,7 +300,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	proxy := modelproxy.New(modelproxy.Settings{
 		Resolver: gateways, Guard: guard, Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall, Turn: conversations.ModelTurn, FromGateway: gateway.FromGateway,
-		Observe: status.Observe, Memory: budgets.AgentMemory, Log: r.log,
+		Observe: func(x modelproxy.Exchange) { status.Observe(x); r.modelCall(x) }, Memory: budgets.AgentMemory, Log: r.log,
 	})
 	r.closers = append(r.closers, func() error { proxy.Close(); return nil })
 	internal := http.NewServeMux()
@@ -262,7 +318,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
 		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
-		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log,
+		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log, Completed: r.completed,
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
@@ -276,8 +332,15 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Examine: examineGateways(r.driver),
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, calls: gateways.Calls(), adminHandler: commands, loops: loops, started: started,
+		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, calls: gateways.Calls(), adminHandler: commands, metricsHandler: metricsMux(r.metrics), loops: loops, started: started,
 	}, nil
+}
+
+// metricsMux serves the metrics at their usual path.
+func metricsMux(m *metrics.Metrics) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", m.Handler())
+	return mux
 }
 
 // network returns the settings of agents' networks, without the policies.

@@ -124,8 +124,9 @@ func (o openedData) Close() error { return errors.Join(o.db.Close(), o.unlock())
 
 // openAndMigrate makes the data directory if it is missing, locks it, and opens its
 // database after creating or migrating it. Only serve, dev and migrate do this. key is nil
-// for what needs no vault. A wrong master key is refused before anything is written.
-func (d dataFlags) openAndMigrate(ctx context.Context, log *slog.Logger, key *vault.KeySource) (_ openedData, err error) {
+// for what needs no vault. A wrong master key is refused before anything is written. observe,
+// if not nil, is called after each transaction.
+func (d dataFlags) openAndMigrate(ctx context.Context, log *slog.Logger, key *vault.KeySource, observe func(kind string, held time.Duration)) (_ openedData, err error) {
 	if err := os.MkdirAll(d.Data, 0o700); err != nil {
 		return openedData{}, fmt.Errorf("make data directory: %w", err)
 	}
@@ -138,7 +139,7 @@ func (d dataFlags) openAndMigrate(ctx context.Context, log *slog.Logger, key *va
 		o.migrated, err = database.Migrate(ctx, d.databasePath())
 	}
 	if err == nil {
-		o.db, err = database.Open(ctx, database.Settings{Path: d.databasePath(), Log: log, Observe: logSlowTransaction(log)})
+		o.db, err = database.Open(ctx, database.Settings{Path: d.databasePath(), Log: log, Observe: observe})
 	}
 	if err != nil {
 		return openedData{}, errors.Join(err, o.unlock())

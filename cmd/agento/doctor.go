@@ -31,6 +31,7 @@ func (c installCommand) Run(ctx context.Context, t *terminal) error {
 type doctorCommand struct {
 	vaultFlags
 	RuntimeDir string `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
+	Listen     string `help:"Address of the API, to see whether it is free." default:"127.0.0.1:8080"`
 	Running    bool   `help:"Check what every running agent really has, and nothing else: namespaces, user, capabilities, filter of system calls, control group, descriptors."`
 }
 
@@ -40,15 +41,19 @@ type finding struct {
 	State string `json:"state"`
 	OK    bool   `json:"ok"`
 	Fix   string `json:"fix,omitempty"`
+
+	Warning bool `json:"warning,omitempty"` // it is OK, and will not stay so
 }
 
-// Run checks everything that agents need. It fails if something must be fixed.
+// Run checks everything that agents need. It fails if something must be fixed; warnings
+// alone are no failure.
 func (c doctorCommand) Run(ctx context.Context, t *terminal) error {
 	if c.Running {
 		return c.examine(ctx, t)
 	}
 	found := append([]finding{c.openclaw()}, machine()...)
 	found = append(append(found, c.data(), c.database(ctx)), c.secrets(ctx)...)
+	found = append(found, c.resources(ctx)...)
 	found = append(found, slices.Concat(c.gateways(), c.quarantine(ctx), c.unknown())...)
 	bad := countBad(found)
 	if err := c.show(t, found); err != nil {
@@ -124,8 +129,11 @@ func (c doctorCommand) show(t *terminal, found []finding) error {
 	var err error
 	for _, f := range found {
 		mark := "ok  "
-		if !f.OK {
+		switch {
+		case !f.OK:
 			mark = "FIX "
+		case f.Warning:
+			mark = "WARN"
 		}
 		_, e := fmt.Fprintf(t.out, "%s %-14s %s\n", mark, f.Part, f.State)
 		if f.Fix != "" {

@@ -55,6 +55,9 @@ func (f driverFlags) checkIsolation() error {
 	return kind.CheckIsolation()
 }
 
+// sandboxName returns what isolates agents, for people.
+func (f driverFlags) sandboxName() string { return f.Process.Sandbox }
+
 // minReserve is the least memory that is left to the server and the machine.
 const minReserve = 512 << 20
 
@@ -63,6 +66,11 @@ func (f serveFlags) memory() (int64, error) {
 	if f.Memory > 0 {
 		return f.Memory << 20, nil
 	}
+	return f.machineMemory()
+}
+
+// machineMemory returns what the gateways of a driver may use together without --memory.
+func (f driverFlags) machineMemory() (int64, error) {
 	kind, err := f.kind()
 	if err != nil {
 		return 0, err

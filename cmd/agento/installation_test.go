@@ -110,6 +110,12 @@ func (in *installation) start() {
 	in.t.Helper()
 	cmd := in.program("serve", "--listen=127.0.0.1:0", "--allow-private-endpoints", "--log-level=debug", "--telegram-url="+in.bot.URL)
 	cmd.ExtraFiles = in.passed
+	in.startAs(cmd)
+}
+
+// startAs starts the server by a command, and returns when it prints its address.
+func (in *installation) startAs(cmd *exec.Cmd) {
+	in.t.Helper()
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		in.t.Fatal(err)

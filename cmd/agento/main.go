@@ -24,8 +24,17 @@ import (
 // version is set by the linker.
 var version = "dev"
 
+// defaultPath is where programs such as bwrap are found without a PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 func main() {
 	process.MarkCloseOnExec() // what the parent has left open is for none of the programs that are started
+	if os.Getenv("PATH") == "" { // a service may have no environment
+		if err := os.Setenv("PATH", defaultPath); err != nil {
+			fmt.Fprintln(os.Stderr, "agento:", err)
+			os.Exit(1)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

@@ -13,7 +13,7 @@ type migrateCommand struct{ vaultFlags }
 
 // Run creates or migrates the database, as the start of a server does.
 func (c migrateCommand) Run(ctx context.Context, t *terminal) (err error) {
-	data, err := c.openAndMigrate(ctx, slog.New(slog.DiscardHandler), c.keySource())
+	data, err := c.openAndMigrate(ctx, slog.New(slog.DiscardHandler), c.keySource(), nil)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/modelturn"
+	"agento.host/agento/internal/runtime"
 )
 
 // shutdownTimeout is how long requests may take to finish after the signal to stop.
@@ -51,6 +52,8 @@ type serveFlags struct {
 	GitHub                string         `help:"Address of the GitHub API that skills are downloaded from." name:"github-url" default:"https://api.github.com"`
 	MinSkillScore         int            `help:"Minimum security score of a skill that can be installed." default:"50"`
 	TelegramURL           string         `help:"Bot API server to use instead of Telegram's." name:"telegram-url"`
+	AccessLog             string         `help:"Write a line for each request to standard output: off, text or json." enum:"off,text,json" default:"off"`
+	MetricsListen         string         `help:"Address of the Prometheus metrics, such as 127.0.0.1:9090. They need no key: only your monitoring must reach it. Default: none." placeholder:"ADDRESS"`
 	LogLevel              string         `help:"Log level: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
 
@@ -89,10 +92,32 @@ func (c serveCommand) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	s.warnOfPlainHTTP(c.TrustedProxies)
-	return s.run(ctx, func() error {
-		_, err := fmt.Fprintf(t.err, "agento listens on http://%s\n", s.public.Addr())
-		return err
-	})
+	return s.run(ctx, func() error { return s.printStart(ctx, c.serveFlags, t) })
+}
+
+// printStart says what has started: what an operator would ask first if something is wrong.
+func (s *server) printStart(ctx context.Context, f serveFlags, t *terminal) error {
+	found, err := s.driver.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list the gateways: %w", err)
+	}
+	running := 0
+	for _, g := range found {
+		if g.Running && g.Owner != runtime.Foreign {
+			running++
+		}
+	}
+	metrics := ""
+	if s.metricsListener != nil {
+		metrics = fmt.Sprintf("\n  metrics    http://%s/metrics", s.metricsListener.Addr())
+	}
+	_, err = fmt.Fprintf(t.err, `agento %s
+  data       %s
+  sandbox    %s
+  gateways   %d run and are adopted%s
+agento listens on http://%s
+`, version, f.Data, f.sandboxName(), running, metrics, s.public.Addr())
+	return err
 }
 
 // warnOfPlainHTTP logs that API keys can be read on the way, if other machines reach the
@@ -115,6 +140,7 @@ type server struct {
 	internalHandler http.Handler // the model proxy and the tools, which gateways call
 	calls           net.Listener // of the gateways
 	adminHandler    http.Handler
+	metricsHandler  http.Handler                  // is served if metricsListener is not nil
 	loops           []func(context.Context) error // run beside the requests, until their context ends
 	started         chan struct{}                 // closed when the loops have started
 }
@@ -134,18 +160,23 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	internal.ConnContext = gateway.ConnContext
 	group.Go(func() error { return serve(internal, s.budgets.Agents.Listener(s.calls)) })
 	group.Go(func() error { return serve(admin, s.admin) })
+	metrics := s.httpServer(s.metricsHandler)
+	if s.metricsListener != nil {
+		group.Go(func() error { return serve(metrics, s.metricsListener) })
+	}
 	close(s.started)
 	err := onStart()
 	if err == nil {
 		select {
 		case <-ctx.Done():
+			s.log.InfoContext(ctx, "stopping: requests may end, gateways go on", "within", shutdownTimeout)
 		case <-failed.Done():
 		}
 	}
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	err = errors.Join(err, ignoreTimeout(public.Shutdown(shutdown)), ignoreTimeout(internal.Shutdown(shutdown)), ignoreTimeout(admin.Shutdown(shutdown)),
-		public.Close(), internal.Close(), admin.Close())
+		public.Close(), internal.Close(), admin.Close(), metrics.Close())
 	stopLoops()
 	return errors.Join(err, group.Wait(), s.Close())
 }
@@ -170,12 +201,4 @@ func ignoreTimeout(err error) error {
 		return nil
 	}
 	return err
-}
-
-func logger(t *terminal, level string) *slog.Logger {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil { // the enum of the flag prevents it
-		l = slog.LevelInfo
-	}
-	return slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: l}))
 }

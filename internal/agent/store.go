@@ -100,6 +100,25 @@ func (s *Store) ListInSwarm(ctx context.Context, q database.Reader, account iden
 		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND swarm_id = $2 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account, swarm)
 }
 
+// CountByStatus returns how many agents the installation has, by status. It is for the
+// operator: it counts those of every account.
+func (s *Store) CountByStatus(ctx context.Context) (map[client.AgentStatus]int, error) {
+	type row struct {
+		status client.AgentStatus
+		n      int
+	}
+	rows, err := database.All(ctx, s.db, func(r database.Row) (v row, err error) { return v, r.Scan(&v.status, &v.n) },
+		`SELECT status, count(*) FROM agents WHERE desired_state <> 'deleted' GROUP BY status`)
+	if err != nil {
+		return nil, fmt.Errorf("count agents: %w", err)
+	}
+	counts := map[client.AgentStatus]int{}
+	for _, r := range rows {
+		counts[r.status] = r.n
+	}
+	return counts, nil
+}
+
 // CountBySwarm counts an account's agents by swarm. A swarm without agents is not in
 // the result.
 func (s *Store) CountBySwarm(ctx context.Context, q database.Reader, account identity.AccountID) (map[identity.SwarmID]int, error) {

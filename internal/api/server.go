@@ -54,10 +54,18 @@ type Settings struct {
 	TrustedProxies []netip.Prefix
 
 	Ready     func(context.Context) error // nil error: /readyz answers 200; the message of a fault is shown
+	Completed func(Completed)             // is called at the end of each request; nil: nobody is told
 	Space     func() string               // what /readyz says if the disk is almost full; otherwise empty
 	Version   string
 	Heartbeat time.Duration // between the comments on a silent stream; 0 means 15 s
 	Log       *slog.Logger
+}
+
+// Completed is a request that has ended.
+type Completed struct {
+	rest.Completed
+	Account identity.AccountID // empty: the caller is not known
+	Key     identity.KeyID
 }
 
 // Server serves the contract. It is an http.Handler.
@@ -97,8 +105,16 @@ func New(s Settings) *Server {
 		srv.budgets = &budget.Server{}
 	}
 	srv.draining, srv.drain = context.WithCancel(context.Background())
+	var completed func(rest.Completed)
+	if s.Completed != nil {
+		completed = func(c rest.Completed) {
+			who := callerOf(c.Request.Context())
+			s.Completed(Completed{Completed: c, Account: who.AccountID, Key: who.KeyID})
+		}
+	}
 	srv.http = rest.New(rest.Settings{
-		Version: s.Version, Heartbeat: s.Heartbeat, Log: s.Log, Explain: database.Explain, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
+		Completed: completed,
+		Version:   s.Version, Heartbeat: s.Heartbeat, Log: s.Log, Explain: database.Explain, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
 		WhileAllowed: func(ctx context.Context) (context.Context, context.CancelFunc) {
 			return srv.access.WhileValid(ctx, callerOf(ctx))
 		},

@@ -27,6 +27,8 @@ type Settings struct {
 	// many open requests. Send fewer at once."
 	Refusal string
 	Log     *slog.Logger // names holders that are refused, each once a minute; nil: nothing is logged
+	// Refused is called with Resource for each refusal. Nil means that nobody is told.
+	Refused func(resource string)
 }
 
 // Budget is a semaphore that is fair to its holders: each has a queue of its own, and the
@@ -54,7 +56,7 @@ type waiter struct {
 
 // New returns a budget of which nothing is used.
 func New(s Settings) *Budget {
-	return &Budget{s: s, refusals: newRefusalLog(s.Log), holders: map[string]*holder{}}
+	return &Budget{s: s, refusals: newRefusalLog(s.Log, s.Refused), holders: map[string]*holder{}}
 }
 
 // Acquire takes n for a holder, waiting for its turn. More than the holder may ever have

@@ -25,6 +25,9 @@ type ConnectionSettings struct {
 	// connections of many.
 	Exempt func(netip.Addr) bool
 	Log    *slog.Logger
+	// Refused is called with Door for each connection that is refused or closed for another
+	// one. Nil means that nobody is told.
+	Refused func(door string)
 }
 
 // Connections limits the connections of a listener. Whose a connection is, is known when
@@ -49,7 +52,7 @@ func NewConnections(s ConnectionSettings) *Connections {
 		s.Exempt = func(netip.Addr) bool { return false }
 	}
 	return &Connections{
-		s: s, refusals: newRefusalLog(s.Log), unclaimed: list.New(), addresses: map[netip.Addr]int{}, holders: map[string]int{}, groups: map[string]int{},
+		s: s, refusals: newRefusalLog(s.Log, s.Refused), unclaimed: list.New(), addresses: map[netip.Addr]int{}, holders: map[string]int{}, groups: map[string]int{},
 	}
 }
 

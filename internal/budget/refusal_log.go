@@ -16,7 +16,8 @@ const (
 // refusalLog logs who is refused, each holder once in a logInterval, however often it is
 // refused.
 type refusalLog struct {
-	log *slog.Logger
+	log     *slog.Logger
+	refused func(resource string) // may be nil
 
 	mu      *sync.Mutex
 	holders map[string]refusals // guarded by mu
@@ -27,12 +28,15 @@ type refusals struct {
 	count  int // since then
 }
 
-func newRefusalLog(log *slog.Logger) refusalLog {
-	return refusalLog{log: log, mu: &sync.Mutex{}, holders: map[string]refusals{}}
+func newRefusalLog(log *slog.Logger, refused func(resource string)) refusalLog {
+	return refusalLog{log: log, refused: refused, mu: &sync.Mutex{}, holders: map[string]refusals{}}
 }
 
 // note counts a refusal and logs it if it is due.
 func (l *refusalLog) note(message, resource, name string, used int64) {
+	if l.refused != nil {
+		l.refused(resource)
+	}
 	if l.log == nil {
 		return
 	}

@@ -47,6 +47,9 @@ type ServerSettings struct {
 	// Exempt addresses are the operator's proxies.
 	Exempt func(netip.Addr) bool
 	Log    *slog.Logger
+	// Refused is called with the name of the resource for each refusal. It must not block.
+	// Nil means that nobody is told.
+	Refused func(resource string)
 }
 
 // Server has the budgets of one server. docs/limits.md lists their numbers.
@@ -75,27 +78,27 @@ func NewServer(s ServerSettings) *Server {
 	callers, agents := int(min(s.Descriptors/2, maxAPIConnections)), int(min(s.Descriptors/4, maxAgentConnections))
 	return &Server{
 		Memory: New(Settings{
-			Resource: "memory of requests", Total: memory, Each: memory / holderPart, Wait: memoryWait, Log: s.Log,
+			Resource: "memory of requests", Total: memory, Each: memory / holderPart, Wait: memoryWait, Log: s.Log, Refused: s.Refused,
 			Refusal: "This account has too much data in open requests. Send smaller ones or fewer at once, and read the responses.",
 		}),
 		AgentMemory: New(Settings{
-			Resource: "memory of agents' requests", Total: memory, Each: memory / holderPart, Wait: memoryWait, Log: s.Log,
+			Resource: "memory of agents' requests", Total: memory, Each: memory / holderPart, Wait: memoryWait, Log: s.Log, Refused: s.Refused,
 			Refusal: "This agent has too much data in open requests. Make fewer at once.",
 		}),
 		KeyStreams: New(Settings{
-			Resource: "streams of a key", Each: keyStreams, Log: s.Log, Refusal: "This API key has too many open streams. Close some, or read turns without a stream.",
+			Resource: "streams of a key", Each: keyStreams, Log: s.Log, Refused: s.Refused, Refusal: "This API key has too many open streams. Close some, or read turns without a stream.",
 		}),
 		AccountStreams: New(Settings{
-			Resource: "streams of an account", Each: accountStreams, Log: s.Log, Refusal: "This account has too many open streams. Close some, or read turns without a stream.",
+			Resource: "streams of an account", Each: accountStreams, Log: s.Log, Refused: s.Refused, Refusal: "This account has too many open streams. Close some, or read turns without a stream.",
 		}),
 		Scans: New(Settings{
-			Resource: "scans of skills", Total: maxScans, Each: 1, Wait: scanWait, Log: s.Log, Refusal: "Too many skills of this account wait to be scanned. Send one request after the other.",
+			Resource: "scans of skills", Total: maxScans, Each: 1, Wait: scanWait, Log: s.Log, Refused: s.Refused, Refusal: "Too many skills of this account wait to be scanned. Send one request after the other.",
 		}),
 		API: NewConnections(ConnectionSettings{
-			Door: "api", Total: callers, Unnamed: min(maxUnclaimed, callers/4), Address: maxOfAddress, Holder: maxOfKey, Group: callers / 2, Exempt: s.Exempt, Log: s.Log,
+			Door: "api", Total: callers, Unnamed: min(maxUnclaimed, callers/4), Address: maxOfAddress, Holder: maxOfKey, Group: callers / 2, Exempt: s.Exempt, Log: s.Log, Refused: s.Refused,
 		}),
 		Agents: NewConnections(ConnectionSettings{
-			Door: "agents", Total: agents, Unnamed: min(maxUnclaimed, agents/4), Holder: maxOfAgent, Group: agents / 4 * 3, Log: s.Log,
+			Door: "agents", Total: agents, Unnamed: min(maxUnclaimed, agents/4), Holder: maxOfAgent, Group: agents / 4 * 3, Log: s.Log, Refused: s.Refused,
 		}),
 	}
 }

@@ -127,7 +127,7 @@ func (m *Manager) Start(ctx context.Context, a agent.Agent, spec runtime.Spec) e
 	if err := m.driver.Start(ctx, a.Place, spec); err != nil {
 		return err
 	}
-	if err := m.Attach(ctx, a); !errors.Is(err, runtime.ErrNotRunning) { // its end is seen by the caller's next look
+	if _, err := m.Attach(ctx, a); !errors.Is(err, runtime.ErrNotRunning) { // its end is seen by the caller's next look
 		return err
 	}
 	return nil

@@ -32,21 +32,22 @@ type network struct {
 	place runtime.Place
 }
 
-// Attach opens the server's end of the network of a's gateway, if it is not open yet.
-// The caller repeats it after an error: without it the agent reaches nothing.
-func (m *Manager) Attach(ctx context.Context, a agent.Agent) error {
+// Attach opens the server's end of the network of a's gateway, if it is not open yet, and
+// reports whether it has opened it. The caller repeats it after an error: without it the
+// agent reaches nothing.
+func (m *Manager) Attach(ctx context.Context, a agent.Agent) (opened bool, err error) {
 	m.attaching.Lock()
 	defer m.attaching.Unlock()
 	m.mu.Lock()
 	open := m.networks[a.ID]
 	m.mu.Unlock()
 	if open != nil && open.place == a.Place {
-		return nil
+		return false, nil
 	}
 	m.detach(a.ID)
 	n, err := m.driver.Network(ctx, a.Place, a.ID)
 	if err != nil {
-		return fmt.Errorf("open the network of a gateway: %w", err)
+		return false, fmt.Errorf("open the network of a gateway: %w", err)
 	}
 	switch {
 	case m.wayOut != nil && n.Out != nil:
@@ -58,7 +59,7 @@ func (m *Manager) Attach(ctx context.Context, a agent.Agent) error {
 	m.networks[a.ID] = &network{n, a.Place}
 	m.mu.Unlock()
 	go m.calls.acceptFrom(a.ID, n)
-	return nil
+	return true, nil
 }
 
 // detach closes the network of an agent's gateway, if it is open.

@@ -49,6 +49,14 @@ func (m *admission) takeRoom(ctx context.Context, account identity.AccountID, id
 	return m.wait(ctx, m.forRoom, w, onWait)
 }
 
+// Waiting returns how many agents wait until there is memory for their gateways, and how
+// many for their turn to boot.
+func (r *Reconciler) Waiting() (forMemory, forBoot int) {
+	r.admission.mu.Lock()
+	defer r.admission.mu.Unlock()
+	return r.admission.forRoom.len(), r.admission.forSlot.len()
+}
+
 // takeSlot waits until the gateway of an agent may boot, and takes a slot. The slot is
 // free again after hold, or earlier, when release is called: a boot that takes long does
 // not keep others waiting. Errors: ctx's.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"agento.host/agento/client"
@@ -64,7 +65,10 @@ func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, erro
 // attach opens the network of a gateway, which is open already unless this server has
 // adopted the gateway.
 func (r *Reconciler) attach(ctx context.Context, a agent.Agent) error {
-	err := r.gateways.Attach(ctx, a)
+	opened, err := r.gateways.Attach(ctx, a)
+	if opened {
+		r.log.InfoContext(ctx, "a gateway that ran was adopted", "agent", a.ID, "place", a.Place)
+	}
 	if err != nil && ctx.Err() == nil {
 		r.log.ErrorContext(ctx, "an agent cannot reach the server", "agent", a.ID, "error", err)
 	}
@@ -136,6 +140,7 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 	if err := r.store.SaveStatus(ctx, *a, ""); err != nil {
 		return err
 	}
+	r.log.InfoContext(ctx, "a gateway was placed", "agent", a.ID, "account", a.AccountID, "place", a.Place)
 	if err := r.gateways.Prepare(ctx, *a); err != nil {
 		return asFailure(err)
 	}
@@ -145,6 +150,7 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 	if err := r.gateways.Start(ctx, *a, spec); err != nil {
 		return asFailure(err)
 	}
+	r.log.InfoContext(ctx, "a gateway boots", "agent", a.ID)
 	return nil
 }
 
@@ -218,6 +224,7 @@ func (r *Reconciler) finishBoot(ctx context.Context, a agent.Agent, began time.T
 	var f failure
 	switch {
 	case errors.As(err, &f):
+		r.booted(Boot{Agent: a.ID, Took: time.Since(began)})
 		a.Retry.Unready += time.Since(began)
 		return r.failed(ctx, a, f)
 	case err != nil:
@@ -228,5 +235,7 @@ func (r *Reconciler) finishBoot(ctx context.Context, a agent.Agent, began time.T
 	if err := r.store.SaveStatus(ctx, a, "agent.started"); err != nil {
 		return next{}, err
 	}
+	r.log.InfoContext(ctx, "a gateway is ready", "agent", a.ID, "seconds", math.Round(time.Since(began).Seconds()*10)/10)
+	r.booted(Boot{Agent: a.ID, Ready: true, Took: time.Since(began)})
 	return r.checkHealth(ctx, a)
 }

@@ -26,6 +26,13 @@ func newFairQueue() *fairQueue {
 	return &fairQueue{waiters: map[identity.AccountID][]*waiter{}}
 }
 
+func (q *fairQueue) len() (n int) {
+	for _, waiting := range q.waiters {
+		n += len(waiting)
+	}
+	return n
+}
+
 func (q *fairQueue) push(w *waiter) {
 	if len(q.waiters[w.account]) == 0 {
 		q.accounts = append(q.accounts, w.account)

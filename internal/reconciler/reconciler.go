@@ -68,11 +68,22 @@ type Settings struct {
 	// there is nothing. Nil: the log alone has it.
 	Note func(text string) error
 
+	// Booted is called after each boot. It must not block. Nil means that nobody is told.
+	Booted func(Boot)
+
 	Server    string // where the homes are that the driver makes; empty: "local"
 	Exclusive bool   // no other process uses the database, so the leases of those before have ended
 	MaxBoots  int    // gateways that may boot at once; 0: 2
 	Memory    int64  // that gateways may use together; 0: any
 	Timing    Timing
+}
+
+// Boot is the end of the boot of a gateway, or of the wait for one that another server has
+// booted.
+type Boot struct {
+	Agent identity.AgentID
+	Ready bool // false: it failed
+	Took  time.Duration
 }
 
 // Reconciler runs the loops. A server has one.
@@ -92,6 +103,7 @@ type Reconciler struct {
 	server    string
 	exclusive bool
 	note      func(text string) error // may be nil
+	booted    func(Boot)
 	holder    string                  // the name of this process in leases
 	admission *admission
 
@@ -140,10 +152,13 @@ func New(s Settings) *Reconciler {
 	if s.Server == "" {
 		s.Server = defaultServer
 	}
+	if s.Booted == nil {
+		s.Booted = func(Boot) {}
+	}
 	return &Reconciler{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
 		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
-		server: s.Server, exclusive: s.Exclusive, holder: uuid.NewString(),
+		server: s.Server, exclusive: s.Exclusive, booted: s.Booted, holder: uuid.NewString(),
 		admission: newAdmission(s.Memory, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
 	}
 }

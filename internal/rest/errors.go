@@ -49,7 +49,7 @@ func statusOf(code fault.Code) int {
 // writeError logs an error and writes the contract's error body.
 func (a *API) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	f := a.logError(r.Context(), err)
-	writeFault(w, statusOf(f.Code), f, requestIDOf(r.Context()))
+	writeFault(w, statusOf(f.Code), f, RequestID(r.Context()))
 }
 
 // logError logs an error and returns what the caller is shown of it.
@@ -59,7 +59,7 @@ func (a *API) logError(ctx context.Context, err error) *fault.Fault {
 	if f.Code == fault.Internal {
 		level = slog.LevelError
 	}
-	a.log.Log(ctx, level, "a request failed", "request", requestIDOf(ctx), "code", f.Code, "error", err)
+	a.log.Log(ctx, level, "a request failed", "request", RequestID(ctx), "code", f.Code, "error", err)
 	return f
 }
 
@@ -138,7 +138,7 @@ func (e *humaError) MarshalJSON() ([]byte, error) { return json.Marshal(&e.Error
 // errorResponse logs an error of a handler and returns it in the form that huma writes.
 func (a *API) errorResponse(ctx context.Context, err error) error {
 	f := a.logError(ctx, err)
-	return &humaError{ErrorEnvelope: errorBody(f, requestIDOf(ctx)), status: statusOf(f.Code), retryAfter: retryAfter(f)}
+	return &humaError{ErrorEnvelope: errorBody(f, RequestID(ctx)), status: statusOf(f.Code), retryAfter: retryAfter(f)}
 }
 
 var humaConfigured sync.Once
@@ -157,7 +157,7 @@ func configureHuma() {
 			if ctx == nil {
 				return translate(status, message, "", errs)
 			}
-			return translate(status, message, requestIDOf(ctx.Context()), errs)
+			return translate(status, message, RequestID(ctx.Context()), errs)
 		}
 	})
 }

@@ -32,6 +32,7 @@ type Settings struct {
 
 	// Authenticate is called for each request whose path begins with /v1/, before
 	// the route is chosen. The route runs with the context that it returns.
+	// Authenticate may return one with an error too, whose request Completed then gets.
 	Authenticate func(http.ResponseWriter, *http.Request) (context.Context, error)
 
 	// Idempotent returns the response of an earlier, equal request, and true, or
@@ -59,9 +60,21 @@ type Settings struct {
 	// row. Nil means that none has.
 	AppendJSON func(b []byte, body any) ([]byte, bool)
 
+	// Completed is called at the end of each request. Nil means that nobody is told.
+	Completed func(Completed)
+
 	// Plain are the handlers outside the table, by pattern, such as health checks.
 	// An error that they return is written as an error body.
 	Plain map[string]func(http.ResponseWriter, *http.Request) error
+}
+
+// Completed is a request that has ended.
+type Completed struct {
+	Request  *http.Request // with the context of Authenticate
+	ID       string
+	Route    string // its pattern without the method, such as /v1/agents/{id}; empty if no route has the path
+	Status   int    // 0, if the connection was broken before the response
+	Duration time.Duration
 }
 
 // API serves a table of routes. It is an http.Handler.
@@ -75,6 +88,7 @@ type API struct {
 	whileAllowed func(context.Context) (context.Context, context.CancelFunc)
 	holdMemory   func(context.Context, int64) (func(), error)
 	holdStream   func(context.Context) (func(), error)
+	completed    func(Completed)
 
 	mux  *http.ServeMux
 	huma huma.API
@@ -86,7 +100,7 @@ type API struct {
 // New returns an API that serves routes and their description.
 func New(s Settings, routes []Route) *API {
 	configureHuma()
-	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, holdMemory: s.HoldMemory, holdStream: s.HoldStream, mux: http.NewServeMux(), rules: map[*huma.Schema]fieldRule{}}
+	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, holdMemory: s.HoldMemory, holdStream: s.HoldStream, completed: s.Completed, mux: http.NewServeMux(), rules: map[*huma.Schema]fieldRule{}}
 	if a.heartbeat == 0 {
 		a.heartbeat = defaultHeartbeat
 	}
@@ -136,16 +150,35 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(context.WithValue(r.Context(), requestID{}, id))
 	w, r = budget.Timed(w, r)
 	out := &responseWriter{ResponseWriter: w}
+	if a.completed != nil {
+		began := time.Now()
+		defer func() {
+			a.completed(Completed{Request: r, ID: id, Route: a.routeOf(r), Status: out.status, Duration: time.Since(began)})
+		}()
+	}
 	defer a.recoverPanic(out, r)
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
 		ctx, err := a.authenticate(out, r)
+		if ctx != nil {
+			r = r.WithContext(ctx)
+		}
 		if err != nil {
 			a.writeError(out, r, err)
 			return
 		}
-		r = r.WithContext(ctx)
 	}
 	a.mux.ServeHTTP(out, r)
+}
+
+// routeOf returns the pattern of a request's route, without its method. A request that was
+// refused before may have one too.
+func (a *API) routeOf(r *http.Request) string {
+	pattern := r.Pattern
+	if pattern == "" {
+		_, pattern = a.mux.Handler(r)
+	}
+	_, path, _ := strings.Cut(pattern, " ")
+	return path
 }
 
 // recoverPanic turns a panic of a handler into a 500. If the response has begun it
@@ -157,7 +190,7 @@ func (a *API) recoverPanic(out *responseWriter, r *http.Request) {
 		return
 	}
 	if p != http.ErrAbortHandler { //nolint:errorlint // a panic's value, not a wrapped error
-		a.log.ErrorContext(r.Context(), "a handler panicked", "request", requestIDOf(r.Context()), "panic", p, "stack", string(debug.Stack()))
+		a.log.ErrorContext(r.Context(), "a handler panicked", "request", RequestID(r.Context()), "panic", p, "stack", string(debug.Stack()))
 	}
 	if out.begun || p == http.ErrAbortHandler { //nolint:errorlint // as above
 		panic(http.ErrAbortHandler)
@@ -165,21 +198,26 @@ func (a *API) recoverPanic(out *responseWriter, r *http.Request) {
 	a.writeError(out, r, fmt.Errorf("panic: %v", p))
 }
 
-// responseWriter records whether the response has begun.
+// responseWriter records whether the response has begun, and its status.
 type responseWriter struct {
 	http.ResponseWriter
-	begun bool
+	begun  bool
+	status int
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *responseWriter) WriteHeader(status int) {
-	w.begun = true
+	if w.begun = true; w.status < http.StatusOK { // responses of 1xx come before it
+		w.status = status
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
 func (w *responseWriter) Write(b []byte) (int, error) {
-	w.begun = true
+	if w.begun = true; w.status < http.StatusOK {
+		w.status = http.StatusOK
+	}
 	return w.ResponseWriter.Write(b)
 }
 
@@ -189,7 +227,8 @@ func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 // requestID is the context key of the request's id.
 type requestID struct{}
 
-func requestIDOf(ctx context.Context) string {
+// RequestID returns the id of the request that a context belongs to, or nothing.
+func RequestID(ctx context.Context) string {
 	id, _ := ctx.Value(requestID{}).(string)
 	return id
 }
@@ -208,7 +247,7 @@ func (a *API) noRoute(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	err := fault.New(fault.Invalid, "%s does not take %s. Use one of %s.", r.URL.Path, r.Method, strings.Join(allowed, ", "))
-	writeFault(w, http.StatusMethodNotAllowed, err, requestIDOf(r.Context()))
+	writeFault(w, http.StatusMethodNotAllowed, err, RequestID(r.Context()))
 }
 
 // allowedMethods returns the methods that some route takes for the request's path.

@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path"
 	"path/filepath"
 	"runtime"
@@ -38,8 +39,8 @@ var locks embed.FS
 
 // Settings configure where the runtime is and how it is fetched.
 type Settings struct {
-	// Dir has one folder for each version; empty means agento/runtime in the
-	// user's cache folder.
+	// Dir has one folder for each version; empty means runtime in the cache folder that
+	// systemd gives a service, or agento/runtime in the user's.
 	Dir string
 	// NPM is the npm command; empty means the one on PATH.
 	NPM string
@@ -117,17 +118,34 @@ func Install(ctx context.Context, s Settings) (Runtime, error) {
 func (s Settings) versionDir() (string, error) {
 	base := s.Dir
 	if base == "" {
-		cache, err := os.UserCacheDir()
+		cache, err := cacheDir()
 		if err != nil {
 			return "", fmt.Errorf("find the user's cache folder: %w", err)
 		}
-		base = filepath.Join(cache, "agento", "runtime")
+		base = filepath.Join(cache, "runtime")
 	}
 	base, err := filepath.Abs(base)
 	if err != nil {
 		return "", fmt.Errorf("find the runtime folder: %w", err)
 	}
 	return filepath.Join(base, versionKey()), nil
+}
+
+// cacheDir returns agento's cache folder: the one that systemd gives a service, or the
+// user's. A service may have no environment that names the user's.
+func cacheDir() (string, error) {
+	if dir := os.Getenv("CACHE_DIRECTORY"); dir != "" {
+		return dir, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		u, userErr := user.Current()
+		if userErr != nil || u.HomeDir == "" {
+			return "", errors.Join(err, userErr)
+		}
+		cache = filepath.Join(u.HomeDir, ".cache")
+	}
+	return filepath.Join(cache, "agento"), nil
 }
 
 // versionKey returns a name for the content of the lock files. Another version gets

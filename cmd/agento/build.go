@@ -178,6 +178,11 @@ func (r *resources) completed(c api.Completed) {
 	}
 }
 
+// turnEnded counts a turn.
+func (r *resources) turnEnded(e chat.Ending) {
+	r.metrics.Turn(string(e.State), e.StopReason, e.FirstText, e.Took)
+}
+
 // modelCall counts a call of a model provider.
 func (r *resources) modelCall(x modelproxy.Exchange) {
 	c := x.Counts
@@ -300,7 +305,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
-	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Channels: channels, Limits: f.turnLimits(), Log: r.log})
+	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Channels: channels, Limits: f.turnLimits(), Log: r.log, Ended: r.turnEnded})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}

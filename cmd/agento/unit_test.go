@@ -68,8 +68,10 @@ func TestSystemdUnit(t *testing.T) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	metrics, err := io.ReadAll(resp.Body)
-	if err != nil || !strings.Contains(string(metrics), `agento_boot_seconds_count{result="ready"} 1`) {
-		t.Errorf("the boot is not counted: %v\n%s", err, metrics)
+	for _, want := range []string{`agento_boot_seconds_count{result="ready"} 1`, `agento_turns_total{state="done",stop_reason="completed"} 1`, "agento_turn_first_text_seconds_count 1", `agento_agents{status="running"} 1`, "agento_model_calls_total"} {
+		if err != nil || !strings.Contains(string(metrics), want) {
+			t.Errorf("no %s: %v\n%s", want, err, metrics)
+		}
 	}
 	in.stop()
 }

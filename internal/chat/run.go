@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"time"
 
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
@@ -32,6 +33,7 @@ type run struct {
 	mu      sync.Mutex
 	turn    Turn                    // guarded by mu
 	pieces  []string                // guarded by mu
+	firstAt time.Time               // when the first of them came; guarded by mu
 	taken   int                     // how many pieces a transaction may have read; guarded by mu
 	model   *modelturn.Turn         // nil until the gateway has got the message; guarded by mu
 	stored  int                     // how many pieces are in the database; guarded by mu
@@ -45,7 +47,7 @@ func (r *run) append(piece string) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pieces = append(r.pieces, piece)
-	return len(r.pieces) == 1
+	return r.noteFirstLocked()
 }
 
 // extend adds text to the answer, to the last piece if nobody has read that yet, and reports
@@ -58,7 +60,30 @@ func (r *run) extend(text string) (first bool) {
 		return false
 	}
 	r.pieces = append(r.pieces, text)
-	return len(r.pieces) == 1
+	return r.noteFirstLocked()
+}
+
+// noteFirstLocked reports whether the piece that was added is the first. The caller holds mu.
+func (r *run) noteFirstLocked() bool {
+	if len(r.pieces) > 1 {
+		return false
+	}
+	r.firstAt = time.Now()
+	return true
+}
+
+// ending returns what Settings.Ended is told of a turn that has ended as t says.
+func (r *run) ending(t Turn) Ending {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := Ending{State: t.State, StopReason: t.StopReason}
+	if !t.StartedAt.IsZero() {
+		e.Took = t.EndedAt.Sub(t.StartedAt)
+		if !r.firstAt.IsZero() {
+			e.FirstText = max(r.firstAt.Sub(t.StartedAt), time.Millisecond) // the start is stored in milliseconds
+		}
+	}
+	return e
 }
 
 func (r *run) setModelTurn(t *modelturn.Turn) {

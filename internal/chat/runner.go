@@ -153,6 +153,7 @@ func (s *Service) finish(ctx context.Context, r *run, t Turn) {
 		t = t.interrupted(r.storedCount(), t.EndedAt)
 	}
 	s.runs.end(t)
+	s.ended(r.ending(t))
 	if next.ID != "" {
 		s.runs.start(next, nextSession, s.answer)
 	}

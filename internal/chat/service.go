@@ -35,6 +35,18 @@ type Settings struct {
 	Limits   modelturn.Limits  // of a turn; the config of an agent can lower them
 	Channels *channel.Recorder // of the states of Slack; nil: they are not reported
 	Log      *slog.Logger
+
+	// Ended is called after each turn that this server ran. It must not block. Nil means that
+	// nobody is told.
+	Ended func(Ending)
+}
+
+// Ending is how a turn ended.
+type Ending struct {
+	State      State
+	StopReason string
+	FirstText  time.Duration // from the start of the turn; 0: it had no text
+	Took       time.Duration // 0: it never ran
 }
 
 // Quota limits what accounts store.
@@ -63,6 +75,7 @@ type Service struct {
 	channelTurns  *channelTurns
 	channels      *channel.Recorder
 	log           *slog.Logger
+	ended         func(Ending)
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
 	pieces        chan struct{} // has an element if there are pieces to store
@@ -73,8 +86,11 @@ type Service struct {
 // New returns a service. Call Recover before the first turn, and Run beside the turns: it also
 // waits for them.
 func New(s Settings) *Service {
+	if s.Ended == nil {
+		s.Ended = func(Ending) {}
+	}
 	return &Service{
-		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, channels: s.Channels, limits: s.Limits, channelTurns: newChannelTurns(), log: s.Log,
+		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, channels: s.Channels, limits: s.Limits, channelTurns: newChannelTurns(), log: s.Log, ended: s.Ended,
 		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
 	}
 }

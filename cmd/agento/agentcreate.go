@@ -86,8 +86,11 @@ const (
 	// bootPoll is the pause between two looks at an agent that boots. Each is up to two
 	// requests, of which a key may make 120 a minute unless it was given another limit.
 	bootPoll = time.Second
-	// slowBootPoll is the pause after a request that was one too many.
-	slowBootPoll = 5 * time.Second
+	// slowBootPoll is the pause when the start takes long, or after a request that was one
+	// too many.
+	slowBootPoll = 3 * time.Second
+	// longBoot is when a start takes long.
+	longBoot = 30 * time.Second
 )
 
 // watchBoot prints the steps of an agent's start and returns it when it runs.
@@ -96,6 +99,9 @@ func watchBoot(ctx context.Context, t *terminal, api *client.Client, created cli
 	for {
 		a, err := api.Agent(ctx, created.ID)
 		pause := bootPoll
+		if time.Since(w.began) > longBoot {
+			pause = slowBootPoll
+		}
 		switch {
 		case client.IsCode(err, string(fault.Forbidden)): // the key may start agents and not read them
 			started, err := api.StartAgent(ctx, created.ID)
@@ -132,7 +138,7 @@ const (
 	bootReady
 )
 
-var bootSteps = []string{"placed", "files", "boot", "ready"}
+var bootSteps = []string{"placed", "files", "booting", "ready"}
 
 // bootWatch prints each step of a start once.
 type bootWatch struct {

@@ -190,7 +190,7 @@ func (e *editedLines) ReadLine() (string, error) {
 	}
 	e.cooked = cooked
 	defer e.restore()
-	if width, height, err := term.GetSize(int(e.in.Fd())); err == nil {
+	if width, height, err := term.GetSize(int(e.in.Fd())); err == nil && width > 0 && height > 0 {
 		_ = e.terminal.SetSize(width, height) // without it long lines look odd
 	}
 	e.terminal.SetBracketedPasteMode(true)

@@ -79,10 +79,12 @@ func (c knowledgeImport) Run(ctx context.Context, t *terminal) error {
 			t.progress("Interrupted after %d of %d files. Run the command again: what was stored is skipped.", i, len(files))
 			return ctx.Err()
 		}
-		if refused := reportOf(err); err != nil && refused.exit == exitRefused {
-			return err // the next file would be refused, too
-		} else if err != nil {
-			done.Error = refused.Message
+		if err != nil {
+			problem := reportOf(err)
+			if problem.exit == exitRefused {
+				return err // the next file would be refused, too
+			}
+			done.Error = problem.Message
 			result.Failed++
 		}
 		result.add(done)

@@ -93,16 +93,19 @@ var apiRoutes = []apiRoute{
 // route matches a route in a sentence of the server.
 var routePattern = regexp.MustCompile(`\b(GET|POST|PUT|PATCH|DELETE) (/v1/[A-Za-z0-9_{}/.-]*[A-Za-z0-9_}])`)
 
-// headers are the words for what a request says in its header.
-var headers = strings.NewReplacer(
+// phrases are the words for what the server says of requests without naming a route.
+var phrases = strings.NewReplacer(
 	"With the header Prefer: respond-async", "With --no-wait",
 	"with the header Prefer: respond-async", "with --no-wait",
+	"GET versions lists them", "The command versions lists them",
+	"GET rules lists them", "agento rules list shows them",
+	"GET skills lists them", "agento skills installed shows them",
 )
 
 // commandWords replaces the routes that a sentence of the server names by commands. A
 // route that no command calls stays.
 func commandWords(s string) string {
-	return routePattern.ReplaceAllStringFunc(headers.Replace(s), func(found string) string {
+	return routePattern.ReplaceAllStringFunc(phrases.Replace(s), func(found string) string {
 		method, path, _ := strings.Cut(found, " ")
 		for _, r := range apiRoutes {
 			if command, ok := r.match(method, strings.Split(path, "/")); ok {

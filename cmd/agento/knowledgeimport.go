@@ -232,7 +232,7 @@ func (c knowledgeImport) importFile(ctx context.Context, t *terminal, api *clien
 	if format == "" {
 		format = textfile.Text
 	}
-	pieces, err := textfile.Read(content, format, knowledge.MaxText)
+	pieces, err := textfile.Read(ctx, content, format, knowledge.MaxText)
 	if errors.Is(err, textfile.ErrNoText) && c.Replace {
 		return c.empty(ctx, api, target, f, done)
 	}

@@ -4,6 +4,7 @@ package textfile
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -51,13 +52,13 @@ type Piece struct {
 var ErrNoText = errors.New("the file has no text")
 
 // Read returns the pieces of a file, each of at most limit characters.
-// Errors: ErrNoText; others say what is wrong with the file.
-func Read(content []byte, format Format, limit int) ([]Piece, error) {
+// Errors: ErrNoText; that of ctx; others say what is wrong with the file.
+func Read(ctx context.Context, content []byte, format Format, limit int) ([]Piece, error) {
 	var pieces []Piece
 	var err error
 	switch format {
 	case PDF:
-		pieces, err = readPDF(content)
+		pieces, err = readPDF(ctx, content)
 	case HTML:
 		pieces, err = readHTML(content)
 	default:

@@ -15,7 +15,7 @@ const limit = 4000
 
 func texts(t *testing.T, content string, format textfile.Format) []string {
 	t.Helper()
-	pieces, err := textfile.Read([]byte(content), format, limit)
+	pieces, err := textfile.Read(t.Context(), []byte(content), format, limit)
 	if err != nil {
 		t.Fatalf("%s: %v", format, err)
 	}
@@ -67,12 +67,12 @@ func TestReadKeepsWhatIsKnownOfAPiece(t *testing.T) {
 	for content, want := range map[string]string{
 		`[{"text":"x","source":"a.md","metadata":{"type":"faq"}}]`: `{x a.md map[type:faq]}`,
 	} {
-		pieces, err := textfile.Read([]byte(content), textfile.JSON, limit)
+		pieces, err := textfile.Read(t.Context(), []byte(content), textfile.JSON, limit)
 		if err != nil || len(pieces) != 1 || fmt.Sprint(pieces[0]) != want {
 			t.Errorf("%v, %v", pieces, err)
 		}
 	}
-	pieces, err := textfile.Read([]byte("q,a\n\nWhy?,So.\n"), textfile.CSV, limit)
+	pieces, err := textfile.Read(t.Context(), []byte("q,a\n\nWhy?,So.\n"), textfile.CSV, limit)
 	if err != nil || len(pieces) != 1 || pieces[0].Metadata["type"] != "faq" {
 		t.Errorf("%v, %v", pieces, err)
 	}
@@ -81,7 +81,7 @@ func TestReadKeepsWhatIsKnownOfAPiece(t *testing.T) {
 func TestReadSplitsLongPieces(t *testing.T) {
 	long := strings.Repeat("wörter sind lang. ", 600)
 	text := "# Head\n\n" + long + "\n\n" + strings.Repeat("x", 9000)
-	pieces, err := textfile.Read([]byte(text), textfile.Markdown, limit)
+	pieces, err := textfile.Read(t.Context(), []byte(text), textfile.Markdown, limit)
 	if err != nil || len(pieces) < 5 {
 		t.Fatalf("%d pieces, %v", len(pieces), err)
 	}
@@ -114,18 +114,18 @@ func TestReadRefuses(t *testing.T) {
 		"a PDF that is cut": {string(document("hello")[:200]), textfile.PDF, "PDF cannot be read"},
 		"a scanned PDF":     {string(document("")), textfile.PDF, "only pictures"},
 	} {
-		_, err := textfile.Read([]byte(c.content), c.format, limit)
+		_, err := textfile.Read(t.Context(), []byte(c.content), c.format, limit)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := textfile.Read(nil, textfile.Markdown, limit); !errors.Is(err, textfile.ErrNoText) {
+	if _, err := textfile.Read(t.Context(), nil, textfile.Markdown, limit); !errors.Is(err, textfile.ErrNoText) {
 		t.Error(err)
 	}
 }
 
 func TestPDFByPage(t *testing.T) {
-	pieces, err := textfile.Read(document("Refunds take five days.", "The shop is in Berlin."), textfile.PDF, limit)
+	pieces, err := textfile.Read(t.Context(), document("Refunds take five days.", "The shop is in Berlin."), textfile.PDF, limit)
 	if err != nil || len(pieces) != 2 {
 		t.Fatalf("%v, %v", pieces, err)
 	}
@@ -140,7 +140,7 @@ func TestPDFByPage(t *testing.T) {
 // places.
 func TestPDFWithoutSpaces(t *testing.T) {
 	placed := "/F2 10 Tf 72 720 Td [(T) 0 (ea) -300 (costs) -300 (no) -300 (money,) -300 (un-)] TJ 0 -12 Td (less) Tj 0 -30 Td (Next) Tj"
-	pieces, err := textfile.Read(documentOf(placed), textfile.PDF, limit)
+	pieces, err := textfile.Read(t.Context(), documentOf(placed), textfile.PDF, limit)
 	if err != nil || len(pieces) != 1 || pieces[0].Text != "Tea costs no money, unless\n\nNext" {
 		t.Errorf("%+v, %v", pieces, err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -407,11 +406,21 @@ func (r *inputs) configPart(given string) (map[string]any, error) {
 
 // configValue is the JSON value of a text, or the text itself.
 func configValue(text string) any {
-	var v any
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		return text
+	if v, ok := decodeJSON(text); ok {
+		return v
 	}
-	return v
+	return text
+}
+
+// decodeJSON returns the only value of a text, with all digits of its numbers.
+func decodeJSON(text string) (v any, ok bool) {
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.UseNumber()
+	if err := dec.Decode(&v); err != nil {
+		return nil, false
+	}
+	_, err := dec.Token()
+	return v, errors.Is(err, io.EOF)
 }
 
 func nestedConfig(keys []string, value any) map[string]any {
@@ -434,11 +443,13 @@ func mergeConfig(config, part map[string]any) {
 	}
 }
 
-// parseConfig reads an object of YAML, of which JSON is a part.
+// parseConfig reads an object of JSON or YAML.
 func parseConfig(text, name string) (map[string]any, error) {
-	var v any
-	if err := yaml.Unmarshal([]byte(text), &v); err != nil {
-		return nil, usageError("%s is neither JSON nor YAML: %v", cmp.Or(name, "the config"), err)
+	v, ok := decodeJSON(text)
+	if !ok {
+		if err := yaml.Unmarshal([]byte(text), &v); err != nil {
+			return nil, usageError("%s is neither JSON nor YAML: %v", name, err)
+		}
 	}
 	config, ok := v.(map[string]any)
 	if !ok {

@@ -20,7 +20,7 @@ const (
 
 // Run shows the account of the key.
 func (c accountCommand) Run(ctx context.Context, t *terminal) error {
-	api, err := c.client()
+	api, err := c.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ type auditCommand struct {
 
 // Run lists changes.
 func (c auditCommand) Run(ctx context.Context, t *terminal) error {
-	api, err := c.client()
+	api, err := c.client(ctx)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ type agentsCreate struct {
 // Run creates an agent. It prints the id alone on standard output, and what happens
 // meanwhile on standard error.
 func (c agentsCreate) Run(ctx context.Context, t *terminal) error {
-	api, err := c.client()
+	api, err := c.client(ctx)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ type agentsList struct {
 
 // Run lists the agents.
 func (c agentsList) Run(ctx context.Context, t *terminal) error {
-	api, err := c.client()
+	api, err := c.client(ctx)
 	if err != nil {
 		return err
 	}

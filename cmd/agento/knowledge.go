@@ -36,7 +36,7 @@ type knowledgeOwner struct {
 }
 
 func (o knowledgeOwner) target(ctx context.Context) (api *client.Client, target client.KnowledgeTarget, err error) {
-	if api, err = o.client(); err != nil {
+	if api, err = o.client(ctx); err != nil {
 		return nil, target, err
 	}
 	if o.Agent != "" {

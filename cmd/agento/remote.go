@@ -3,7 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,21 +16,53 @@ import (
 	"github.com/google/uuid"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/fault"
 )
 
-// remote has the address and key of the API.
+// remote has the address and key of the API. Without a key, the API is called through the
+// data directory of a server on this machine.
 type remote struct {
-	URL    string `help:"Address of the server." default:"http://127.0.0.1:8080"`
-	APIKey string `help:"API key. Give it in AGENTO_API_KEY: other users can see the arguments of a command." placeholder:"KEY"`
+	URL     string `help:"Address of the server." default:"http://127.0.0.1:8080"`
+	APIKey  string `help:"API key. Give it in AGENTO_API_KEY: other users can see the arguments of a command." placeholder:"KEY"`
+	Account string `help:"Account to act for, by name or id, where no key says it. Default: the only one." placeholder:"ACCOUNT"`
+	Data    string `help:"Data directory of the server, where there is no API key." default:"${data}" type:"path"`
 }
 
 // client returns a client of the server.
-func (r remote) client() (*client.Client, error) {
-	if r.APIKey == "" {
-		return nil, usageError("set AGENTO_API_KEY to an API key (agento keys create makes one), or give --api-key")
+func (r remote) client(ctx context.Context) (*client.Client, error) {
+	switch {
+	case r.APIKey != "" && r.Account != "":
+		return nil, usageError("the API key says which account it is: leave out --account, or unset AGENTO_API_KEY to act as the operator of this machine")
+	case r.APIKey != "":
+		return &client.Client{URL: r.URL, APIKey: r.APIKey}, nil
 	}
-	return &client.Client{URL: r.URL, APIKey: r.APIKey}, nil
+	if _, err := os.Stat(r.Data); errors.Is(err, fs.ErrNotExist) {
+		return nil, notFoundError("there is no data directory %s, and no API key: set AGENTO_API_KEY (agento keys create makes one) or give --api-key, or name the data directory of a server on this machine with --data", r.Data)
+	}
+	server, err := dataFlags{Data: r.Data}.dialServer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if server == nil {
+		return nil, fmt.Errorf("no agento server runs on %s: start it with agento serve, or set AGENTO_API_KEY and AGENTO_URL", r.Data)
+	}
+	return &client.Client{URL: "http://agento", HTTP: &http.Client{Transport: forAccount{server.Transport(), r.Account}}}, nil
+}
+
+// forAccount sends requests of the operator for an account.
+type forAccount struct {
+	next    http.RoundTripper
+	account string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (f forAccount) RoundTrip(r *http.Request) (*http.Response, error) {
+	if f.account != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set(api.AccountHeader, f.account)
+	}
+	return f.next.RoundTrip(r)
 }
 
 // candidate is a thing that a user may name.
@@ -98,7 +134,7 @@ type agentArg struct {
 
 // agent returns a client, and the id of the agent.
 func (a agentArg) agent(ctx context.Context) (*client.Client, string, error) {
-	c, err := a.client()
+	c, err := a.client(ctx)
 	if err != nil {
 		return nil, "", err
 	}

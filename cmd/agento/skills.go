@@ -35,7 +35,7 @@ type skillsList struct {
 
 // Run browses the marketplace.
 func (c skillsList) Run(ctx context.Context, t *terminal) error {
-	api, err := c.client()
+	api, err := c.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ type skillsShow struct {
 
 // Run shows a skill.
 func (c skillsShow) Run(ctx context.Context, t *terminal) error {
-	api, err := c.client()
+	api, err := c.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ type skillsUpload struct {
 
 // Run uploads a skill.
 func (c skillsUpload) Run(ctx context.Context, t *terminal) error {
-	api, err := c.client()
+	api, err := c.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -289,7 +289,7 @@ type skillsDelete struct {
 
 // Run deletes a skill of the account's own.
 func (c skillsDelete) Run(ctx context.Context, t *terminal) error {
-	api, err := c.client()
+	api, err := c.client(ctx)
 	if err != nil {
 		return err
 	}

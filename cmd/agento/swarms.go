@@ -26,7 +26,7 @@ type swarmArg struct {
 }
 
 func (s swarmArg) swarm(ctx context.Context) (*client.Client, string, error) {
-	c, err := s.client()
+	c, err := s.client(ctx)
 	if err != nil {
 		return nil, "", err
 	}
@@ -38,7 +38,7 @@ type swarmsList struct{ remote }
 
 // Run lists the swarms.
 func (c swarmsList) Run(ctx context.Context, t *terminal) error {
-	api, err := c.client()
+	api, err := c.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ type swarmsCreate struct {
 
 // Run creates a swarm.
 func (c swarmsCreate) Run(ctx context.Context, t *terminal) error {
-	api, err := c.client()
+	api, err := c.client(ctx)
 	if err != nil {
 		return err
 	}

@@ -127,6 +127,21 @@ func New(s Settings) *Server {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.http.ServeHTTP(w, r) }
 
+// AccountHeader names the account of a request of the operator.
+const AccountHeader = "X-Agento-Account"
+
+// operator is the context key of a request of the operator.
+type operator struct{}
+
+// Operator returns the API for the operator, who acts for the account in AccountHeader
+// without a key. Whoever reaches it may do everything: it is for the socket of the data
+// directory.
+func (s *Server) Operator() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.http.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), operator{}, true)))
+	})
+}
+
 // Drain ends every stream and makes /readyz answer 503, so that a graceful
 // shutdown does not wait for clients that never disconnect.
 func (s *Server) Drain() { s.drain() }
@@ -151,6 +166,10 @@ func callerOf(ctx context.Context) access.Principal {
 // authenticate identifies the caller, counts the request against the key's rate
 // limit and sets the rate limit headers.
 func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.Context, error) {
+	if r.Context().Value(operator{}) != nil {
+		who, err := s.access.OperatorOf(r.Context(), r.Header.Get(AccountHeader))
+		return context.WithValue(r.Context(), principal{}, who), err
+	}
 	who, err := s.access.Authenticate(r.Context(), r.Header.Get("X-Api-Key"), s.clients.of(r))
 	if err != nil {
 		return nil, err

@@ -195,7 +195,7 @@ func editFile(ctx context.Context, t *terminal, path, text string) (string, erro
 		return "", err
 	}
 	editor := cmp.Or(os.Getenv("VISUAL"), os.Getenv("EDITOR"), "vi")
-	cmd := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", path) // #nosec G204 -- the user's own editor, which may have arguments
+	cmd := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", path) // #nosec G204 G702 -- the user's own editor, which may have arguments
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = t.in, t.err, t.err
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("the editor %s failed (set EDITOR to another one): %w", editor, err)

@@ -14,7 +14,7 @@ import (
 // The names of the columns or keys of questions and answers.
 var (
 	questionNames = []string{"question", "q", "frage", "pregunta", "domanda"}
-	answerNames   = []string{"answer", "a", "antwort", "réponse", "reponse", "respuesta", "risposta"}
+	answerNames   = []string{"answer", "a", "antwort", "réponse", "respuesta", "risposta"}
 )
 
 // readCSV returns the rows of a table whose first row has the names of the columns.

@@ -145,6 +145,12 @@ type Resources struct {
 	CPUPercent  string `json:"cpuPercent" example:"2.35%"`
 }
 
+// AgentSecrets lists the names of an agent's secrets. No request returns the values.
+type AgentSecrets struct {
+	Secrets []string          `json:"secrets" example:"anthropicApiKey"`
+	Origins map[string]string `json:"origins" doc:"By name, of the keys of model providers: the scheme, host and port that the key is sent to, and nowhere else."`
+}
+
 // SecretsRequest sets and deletes secrets of an agent or a swarm. Names may be
 // spelled in two ways: anthropicApiKey, anthropic_api_key.
 type SecretsRequest struct {
@@ -199,6 +205,12 @@ func (c *Client) CreateAgent(ctx context.Context, in CreateAgentRequest) (Create
 	return data[CreatedAgent](ctx, c, http.MethodPost, "/v1/agents", in)
 }
 
+// BeginAgent creates an agent and does not wait until it runs. It is created also if there
+// is no room for its gateway yet; Agent shows how far it is.
+func (c *Client) BeginAgent(ctx context.Context, in CreateAgentRequest) (CreatedAgent, error) {
+	return data[CreatedAgent](context.WithValue(ctx, respondAsync{}, true), c, http.MethodPost, "/v1/agents", in)
+}
+
 // Agent returns one agent.
 func (c *Client) Agent(ctx context.Context, id string) (Agent, error) {
 	return data[Agent](ctx, c, http.MethodGet, agentPath(id), nil)
@@ -232,6 +244,11 @@ func (c *Client) RestartAgent(ctx context.Context, id string) (StartedAgent, err
 // AgentStatus returns the current state of an agent.
 func (c *Client) AgentStatus(ctx context.Context, id string) (LiveStatus, error) {
 	return data[LiveStatus](ctx, c, http.MethodGet, agentPath(id)+"/status", nil)
+}
+
+// AgentSecrets returns the names of an agent's secrets.
+func (c *Client) AgentSecrets(ctx context.Context, id string) (AgentSecrets, error) {
+	return data[AgentSecrets](ctx, c, http.MethodGet, agentPath(id)+"/secrets", nil)
 }
 
 // SetSecrets sets and deletes secrets of an agent.

@@ -34,6 +34,8 @@ type ChatEvent struct {
 	TurnID string `json:"-"` // the turn that the event belongs to
 	ID     int64  `json:"-"` // the number of the event; FollowTurn goes on after it
 
+	RequestID string `json:"-"` // of the request that the event answers
+
 	Type    string `json:"type"`
 	Content string `json:"content,omitempty"`
 	Code    string `json:"code,omitempty"`
@@ -134,9 +136,9 @@ func (c *Client) events(ctx context.Context, method, path string, in any) iter.S
 			return
 		}
 		defer func() { _ = res.Body.Close() }()
-		turn := res.Header.Get("X-Turn-Id")
+		turn, request := res.Header.Get("X-Turn-Id"), res.Header.Get("X-Request-Id")
 		for line, err := range eventLines(res.Body) {
-			e := ChatEvent{TurnID: turn, ID: line.id}
+			e := ChatEvent{TurnID: turn, ID: line.id, RequestID: request}
 			if err == nil {
 				err = json.Unmarshal([]byte(line.data), &e)
 			}
@@ -144,7 +146,7 @@ func (c *Client) events(ctx context.Context, method, path string, in any) iter.S
 				return
 			}
 		}
-		yield(ChatEvent{TurnID: turn}, io.ErrUnexpectedEOF)
+		yield(ChatEvent{TurnID: turn, RequestID: request}, io.ErrUnexpectedEOF)
 	}
 }
 

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Client calls an agento server. If HTTP is nil, it uses http.DefaultClient. It sends the
@@ -62,6 +64,8 @@ type Error struct {
 	Message   string            `json:"message" example:"Invalid or missing API key"`
 	RequestID string            `json:"requestId" doc:"Id of the request in the server's log."`
 	Details   map[string]string `json:"details,omitempty" doc:"The problem of each field, or what you need for another attempt."`
+
+	RetryAfter time.Duration `json:"-"` // when another attempt makes sense; 0: unknown
 }
 
 // Error implements error.
@@ -110,6 +114,9 @@ func WithIdempotencyKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, idempotencyKey{}, key)
 }
 
+// respondAsync is the context key of a request whose answer does not wait.
+type respondAsync struct{}
+
 // do returns a response with status 2xx. The caller must close its body.
 func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body io.Reader
@@ -127,6 +134,9 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 	req.Header.Set("X-Api-Key", c.APIKey)
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if ctx.Value(respondAsync{}) != nil {
+		req.Header.Set("Prefer", "respond-async")
 	}
 	if key, ok := ctx.Value(idempotencyKey{}).(string); ok && method == http.MethodPost {
 		req.Header.Set("Idempotency-Key", key)
@@ -178,6 +188,9 @@ func readError(res *http.Response) error {
 		return fmt.Errorf("the server answered %s without an agento error: check that the URL is that of an agento server", res.Status)
 	}
 	e.Error.Status = res.StatusCode
+	if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		e.Error.RetryAfter = time.Duration(seconds) * time.Second
+	}
 	return e.Error
 }
 

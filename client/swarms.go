@@ -95,10 +95,10 @@ func (c *Client) DeleteSwarm(ctx context.Context, id string) (Deleted, error) {
 	return data[Deleted](ctx, c, http.MethodDelete, swarmPath(id), nil)
 }
 
-// SwarmSecrets returns the names of the credentials that a swarm shares.
-func (c *Client) SwarmSecrets(ctx context.Context, id string) ([]string, error) {
-	secrets, err := data[SwarmSecrets](ctx, c, http.MethodGet, swarmPath(id)+"/secrets", nil)
-	return secrets.Secrets, err
+// SwarmSecrets returns the names of the credentials that a swarm shares, with the origins
+// that they are for.
+func (c *Client) SwarmSecrets(ctx context.Context, id string) (SwarmSecrets, error) {
+	return data[SwarmSecrets](ctx, c, http.MethodGet, swarmPath(id)+"/secrets", nil)
 }
 
 // SetSwarmSecrets sets and deletes credentials that a swarm shares.

@@ -115,7 +115,7 @@ func (c keyList) Run(ctx context.Context, t *terminal) error {
 		for i, k := range keys {
 			rows[i] = keyRow(k)
 		}
-		return t.table(rows, "id", "label", "hint", "scopes", "rateLimit", "createdAt", "usedAt", "revokedAt")
+		return t.table(rows, "id", "label", "scopes", "createdAt", "usedAt", "revokedAt")
 	})
 }
 
@@ -142,10 +142,10 @@ func keyRow(k admin.Key) map[string]any {
 	}
 }
 
-// formatTime returns the time as the API formats it, or nil for the zero time.
+// formatTime returns the time for a table or JSON, or nil for the zero time.
 func formatTime(t time.Time) any {
 	if t.IsZero() {
 		return nil
 	}
-	return t.UTC().Format("2006-01-02T15:04:05.000Z")
+	return moment{t}
 }

@@ -2,105 +2,128 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"os"
+	"maps"
+	"slices"
+	"strings"
 
 	"agento.host/agento/client"
 )
 
 type agentsCommand struct {
-	List    agentsList    `cmd:"" help:"List the agents."`
-	Create  agentsCreate  `cmd:"" help:"Create an agent and wait until it runs."`
-	Get     agentsGet     `cmd:"" help:"Show an agent."`
-	Start   agentsStart   `cmd:"" help:"Start an agent."`
-	Stop    agentsStop    `cmd:"" help:"Stop an agent."`
-	Restart agentsRestart `cmd:"" help:"Restart an agent with a new gateway."`
-	Delete  agentsDelete  `cmd:"" help:"Delete an agent with all its data."`
-	Approve agentsApprove `cmd:"" help:"List an agent's edits of its documents that wait for approval, or approve one."`
-	Status  agentsStatus  `cmd:"" help:"Show the current state of an agent's gateway."`
-	Network agentsNetwork `cmd:"" help:"Show where an agent may connect to, and where it has connected to."`
-
+	List         agentsList         `cmd:"" help:"List the agents."`
+	Create       agentsCreate       `cmd:"" help:"Create an agent and wait until it runs."`
+	Get          agentsGet          `cmd:"" help:"Show an agent."`
+	Update       agentsUpdate       `cmd:"" help:"Change the name, the config or the swarm of an agent."`
+	Start        agentsStart        `cmd:"" help:"Start an agent."`
+	Stop         agentsStop         `cmd:"" help:"Stop an agent."`
+	Restart      agentsRestart      `cmd:"" help:"Restart an agent with a new gateway."`
+	Delete       agentsDelete       `cmd:"" help:"Delete an agent with all its data."`
+	Secrets      agentsSecrets      `cmd:"" help:"Set, delete and list an agent's secrets."`
+	Approve      agentsApprove      `cmd:"" help:"List an agent's edits of its documents that wait for approval, or approve one."`
+	Status       agentsStatus       `cmd:"" help:"Show the current state of an agent's gateway."`
+	Network      agentsNetwork      `cmd:"" help:"Show where an agent may connect to, and where it has connected to."`
 	RotateTokens agentsRotateTokens `cmd:"" help:"Replace the tokens of an agent's gateway, which may be awake."`
 }
 
-type agentsList struct{ remote }
+type agentsList struct {
+	remote
+	Status string `help:"Only agents of this status." enum:",provisioning,starting,running,stopping,stopped,error" default:""`
+	Swarm  string `help:"Only agents of this swarm: its name, slug or id."`
+	Search string `help:"Only agents whose name contains this."`
+}
 
 // Run lists the agents.
 func (c agentsList) Run(ctx context.Context, t *terminal) error {
-	agents, err := c.client().ListAgents(ctx, client.AgentQuery{})
+	api, err := c.client(ctx)
+	if err != nil {
+		return err
+	}
+	q := client.AgentQuery{Status: client.AgentStatus(c.Status), Search: c.Search}
+	if c.Swarm != "" {
+		if q.SwarmID, err = findSwarm(ctx, api, c.Swarm); err != nil {
+			return err
+		}
+	}
+	agents, err := api.ListAgents(ctx, q)
 	if err != nil {
 		return err
 	}
 	if t.json {
 		return t.printJSON(agents.Data)
 	}
-	rows := make([]map[string]any, len(agents.Data))
-	for i, a := range agents.Data {
-		rows[i] = map[string]any{"id": a.ID, "name": a.Name, "status": a.Status, "region": a.Region, "createdAt": formatTime(a.CreatedAt.Time)}
+	if len(agents.Data) == 0 {
+		return t.print(nil, "There is no such agent. Create one with agento agents create NAME.")
 	}
-	return t.table(rows, "id", "name", "status", "region", "createdAt")
-}
-
-type agentsCreate struct {
-	remote
-	Name     string            `arg:"" help:"Name of the agent."`
-	Region   string            `help:"us or eu."`
-	Secret   map[string]string `help:"Secrets, such as anthropicApiKey=…; a value @NAME is read from the environment variable NAME." mapsep:","`
-	Soul     string            `help:"File with the agent's personality." type:"existingfile"`
-	Workflow string            `help:"File with the agent's role and procedures." type:"existingfile"`
-	Swarm    string            `help:"Id of the swarm to put it in."`
-}
-
-// Run creates an agent.
-func (c agentsCreate) Run(ctx context.Context, t *terminal) error {
-	in := client.CreateAgentRequest{Name: c.Name, Region: c.Region, Secrets: map[string]string{}, SwarmID: c.Swarm}
-	for name, value := range c.Secret {
-		if len(value) > 1 && value[0] == '@' { // so that the secret is not in the process's arguments
-			value = os.Getenv(value[1:])
-		}
-		in.Secrets[name] = value
-	}
-	for _, f := range []struct {
-		path string
-		to   *string
-	}{{c.Soul, &in.SoulMD}, {c.Workflow, &in.WorkflowMD}} {
-		if f.path == "" {
-			continue
-		}
-		text, err := os.ReadFile(f.path)
-		if err != nil {
-			return err
-		}
-		*f.to = string(text)
-	}
-	a, err := c.client().CreateAgent(ctx, in)
+	states, err := statesOf(ctx, api, agents.Data)
 	if err != nil {
 		return err
 	}
-	return t.print(a, a.ID)
-}
-
-type agentArg struct {
-	remote
-	ID string `arg:"" help:"Id of the agent."`
+	rows := make([]map[string]any, len(agents.Data))
+	for i, a := range agents.Data {
+		rows[i] = map[string]any{"id": a.ID, "name": a.Name, "state": states[i]}
+	}
+	return t.table(rows, "id", "name", "state")
 }
 
 type agentsGet struct{ agentArg }
 
 // Run shows an agent.
 func (c agentsGet) Run(ctx context.Context, t *terminal) error {
-	a, err := c.client().Agent(ctx, c.ID)
+	api, id, err := c.agent(ctx)
 	if err != nil {
 		return err
 	}
-	return t.printJSON(a)
+	a, err := api.Agent(ctx, id)
+	if err != nil {
+		return err
+	}
+	if t.json {
+		return t.printJSON(a)
+	}
+	state, err := stateOf(ctx, api, a)
+	if err != nil {
+		return err
+	}
+	fields := []field{{"name", a.Name}, {"id", a.ID}, {"state", state}, {"region", a.Region}}
+	if a.Swarm != nil {
+		fields = append(fields, field{"swarm", a.Swarm.Name})
+	}
+	fields = append(fields, field{"created", formatTime(a.CreatedAt.Time)}, field{"started", optionalTime(a.StartedAt)}, field{"stopped", optionalTime(a.StoppedAt)})
+	for _, name := range slices.Sorted(maps.Keys(a.Config)) {
+		value, err := json.Marshal(a.Config[name])
+		if err != nil {
+			return err
+		}
+		fields = append(fields, field{"config " + name, strings.Trim(string(value), `"`)})
+	}
+	if a.NeedsRestart {
+		fields = append(fields, field{"restart", "needed for the latest changes: agento agents restart " + a.ID})
+	}
+	if a.NeedsKey {
+		fields = append(fields, field{"key", "missing for the model that it calls: agento agents secrets set " + a.ID})
+	}
+	return t.describe(a, fields...)
+}
+
+// optionalTime returns a time of the API for a table.
+func optionalTime(at *client.Time) any {
+	if at == nil {
+		return nil
+	}
+	return formatTime(at.Time)
 }
 
 type agentsStart struct{ agentArg }
 
 // Run starts an agent.
 func (c agentsStart) Run(ctx context.Context, t *terminal) error {
-	a, err := c.client().StartAgent(ctx, c.ID)
+	api, id, err := c.agent(ctx)
+	if err != nil {
+		return err
+	}
+	a, err := api.StartAgent(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -111,7 +134,11 @@ type agentsStop struct{ agentArg }
 
 // Run stops an agent.
 func (c agentsStop) Run(ctx context.Context, t *terminal) error {
-	a, err := c.client().StopAgent(ctx, c.ID)
+	api, id, err := c.agent(ctx)
+	if err != nil {
+		return err
+	}
+	a, err := api.StopAgent(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -122,18 +149,40 @@ type agentsRestart struct{ agentArg }
 
 // Run restarts an agent.
 func (c agentsRestart) Run(ctx context.Context, t *terminal) error {
-	a, err := c.client().RestartAgent(ctx, c.ID)
+	api, id, err := c.agent(ctx)
+	if err != nil {
+		return err
+	}
+	a, err := api.RestartAgent(ctx, id)
 	if err != nil {
 		return err
 	}
 	return t.print(a, string(a.Status))
 }
 
-type agentsDelete struct{ agentArg }
+type agentsDelete struct {
+	agentArg
+	confirmation
+}
 
-// Run deletes an agent.
+// Run deletes an agent, after it has shown which one and has asked.
 func (c agentsDelete) Run(ctx context.Context, t *terminal) error {
-	d, err := c.client().DeleteAgent(ctx, c.ID)
+	api, id, err := c.agent(ctx)
+	if err != nil {
+		return err
+	}
+	if !c.Yes {
+		question := fmt.Sprintf("Delete the agent %s with its conversations, documents, secrets and files?", id)
+		if a, err := api.Agent(ctx, id); err == nil {
+			question = fmt.Sprintf("Delete the agent %q (%s) with its conversations, documents, secrets and files?", a.Name, id)
+		} else if client.IsCode(err, "not_found") {
+			return err
+		}
+		if err := c.ask(t, question); err != nil {
+			return err
+		}
+	}
+	d, err := api.DeleteAgent(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -144,29 +193,67 @@ type agentsStatus struct{ agentArg }
 
 // Run shows the current state of an agent's gateway.
 func (c agentsStatus) Run(ctx context.Context, t *terminal) error {
-	s, err := c.client().AgentStatus(ctx, c.ID)
+	api, id, err := c.agent(ctx)
 	if err != nil {
 		return err
 	}
-	return t.printJSON(s)
+	s, err := api.AgentStatus(ctx, id)
+	if err != nil {
+		return err
+	}
+	fields := []field{{"status", s.Status}, {"gateway", s.ContainerStatus}}
+	if s.Resources != nil {
+		fields = append(fields, field{"memory", s.Resources.MemoryUsage}, field{"cpu", s.Resources.CPUPercent})
+	}
+	return t.describe(s, fields...)
 }
 
 type agentsNetwork struct{ agentArg }
 
 // Run shows where an agent may connect to, and where it has connected to.
 func (c agentsNetwork) Run(ctx context.Context, t *terminal) error {
-	n, err := c.client().Network(ctx, c.ID)
+	api, id, err := c.agent(ctx)
 	if err != nil {
 		return err
 	}
-	return t.printJSON(n)
+	n, err := api.Network(ctx, id)
+	if err != nil {
+		return err
+	}
+	if t.json {
+		return t.printJSON(n)
+	}
+	if err := t.describe(n, field{"egress", n.Egress}, field{"hosts", strings.Join(n.Hosts, " ")}, field{"open", fmt.Sprintf("%d connections", n.Connections)}); err != nil {
+		return err
+	}
+	if len(n.Destinations) > 0 {
+		rows := make([]map[string]any, len(n.Destinations))
+		for i, d := range n.Destinations {
+			rows[i] = map[string]any{"host": fmt.Sprintf("%s:%d", d.Host, d.Port), "connections": d.Connections, "in": formatBytes(d.BytesIn), "out": formatBytes(d.BytesOut), "last": optionalTime(d.LastAt)}
+		}
+		if err := t.section("Connections", rows, "host", "connections", "in", "out", "last"); err != nil {
+			return err
+		}
+	}
+	if len(n.Refused) == 0 {
+		return nil
+	}
+	rows := make([]map[string]any, len(n.Refused))
+	for i, d := range n.Refused {
+		rows[i] = map[string]any{"host": d.Host, "port": d.Port, "count": d.Count, "last": optionalTime(d.LastAt), "why": d.Message}
+	}
+	return t.section("Refused", rows, "host", "port", "count", "last", "why")
 }
 
 type agentsRotateTokens struct{ agentArg }
 
 // Run replaces the tokens of an agent.
 func (c agentsRotateTokens) Run(ctx context.Context, t *terminal) error {
-	r, err := c.client().RotateTokens(ctx, c.ID)
+	api, id, err := c.agent(ctx)
+	if err != nil {
+		return err
+	}
+	r, err := api.RotateTokens(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -186,8 +273,12 @@ type agentsApprove struct {
 
 // Run lists the edits that wait for approval, or approves or rejects one.
 func (c agentsApprove) Run(ctx context.Context, t *terminal) error {
+	api, id, err := c.agent(ctx)
+	if err != nil {
+		return err
+	}
 	if c.Document == "" || c.Version == 0 {
-		waiting, err := c.client().PendingEdits(ctx, c.ID)
+		waiting, err := api.PendingEdits(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -200,16 +291,16 @@ func (c agentsApprove) Run(ctx context.Context, t *terminal) error {
 			}
 		}
 		if c.Version == 0 {
-			return fmt.Errorf("no edit of %s waits for approval", c.Document)
+			return notFoundError("no edit of %s waits for approval", c.Document)
 		}
 	}
 	done := map[string]any{"document": c.Document, "version": c.Version, "review": "approved"}
 	if c.Reject {
 		done["review"] = "rejected"
-		if _, err := c.client().RejectEdit(ctx, c.ID, c.Document, c.Version); err != nil {
+		if _, err := api.RejectEdit(ctx, id, c.Document, c.Version); err != nil {
 			return err
 		}
-	} else if err := c.client().ApproveEdit(ctx, c.ID, c.Document, c.Version); err != nil {
+	} else if err := api.ApproveEdit(ctx, id, c.Document, c.Version); err != nil {
 		return err
 	}
 	return t.print(done, fmt.Sprintf("%s version %d of %s", done["review"], c.Version, c.Document))

@@ -22,7 +22,7 @@ func TestAgentsApprove(t *testing.T) {
 	defer s.Close()
 	approve := func(args ...string) (string, error) {
 		var out bytes.Buffer
-		err := run(t.Context(), append([]string{"agents", "approve", "--url", s.URL, "--api-key", "ak_live_x", "A"}, args...), &out, &out)
+		err := run(t.Context(), append([]string{"agents", "approve", "--url", s.URL, "--api-key", "ak_live_x", ada}, args...), &out, &out)
 		return out.String(), err
 	}
 	if out, err := approve(); err != nil || !strings.Contains(out, "rules/a.md") {
@@ -40,7 +40,7 @@ func TestAgentsApprove(t *testing.T) {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
-	want := []string{"POST /v1/agents/A/identity/versions/1/approve", "POST /v1/agents/A/workflow/versions/2/reject", "POST /v1/agents/A/rules/a.md/versions/3/approve"}
+	want := []string{"POST /v1/agents/" + ada + "/identity/versions/1/approve", "POST /v1/agents/" + ada + "/workflow/versions/2/reject", "POST /v1/agents/" + ada + "/rules/a.md/versions/3/approve"}
 	if !slices.Equal(requests, want) {
 		t.Errorf("requests %q, want %q", requests, want)
 	}

@@ -342,7 +342,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		loops = append(loops, d.Run)
 	}
 	commands := admin.New(admin.Settings{
-		Accounts: accounts, Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
+		Accounts: accounts, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 		Examine: examineGateways(r.driver),
 	})
 	return &server{

@@ -191,10 +191,19 @@ func (d dataFlags) withAdmin(ctx context.Context, m mode, key *vault.KeySource, 
 		return fmt.Errorf("an agento server on %s starts or ends, or another command uses it: try again", d.Data)
 	}
 	if err != nil {
-		return err
+		return d.openError(err)
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	return readable(do(c))
+	return do(c)
+}
+
+// openError returns the error of opening the database with the exit code that it has if
+// there is none.
+func (d dataFlags) openError(err error) error {
+	if _, e := os.Stat(d.databasePath()); errors.Is(e, fs.ErrNotExist) || errors.Is(e, syscall.ENOTDIR) {
+		return notFoundError("%s", err)
+	}
+	return err
 }
 
 // dialServer returns a client of the running server, or nil if there is none.

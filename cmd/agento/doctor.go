@@ -195,7 +195,7 @@ func (c doctorCommand) database(ctx context.Context) finding {
 		return err
 	})
 	if err != nil {
-		f.OK, f.State = false, err.Error() // which says what to do
+		f.OK, f.State = false, reportOf(err).Message // which says what to do
 	}
 	return f
 }

@@ -53,7 +53,7 @@ func (e *embeddings) answer(w http.ResponseWriter, r *http.Request) {
 // setSecret sets a secret of the installation while the server runs.
 func (in *installation) setSecret(name, value string) {
 	in.t.Helper()
-	cmd := in.program("secrets", "set", name)
+	cmd := in.program("installation", "secrets", "set", name)
 	cmd.Stdin = strings.NewReader(value + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		in.t.Fatalf("agento secrets set %s: %v\n%s", name, err, out)
@@ -95,7 +95,7 @@ func TestEmbedderKeyChangesWithoutRestart(t *testing.T) {
 	if out := in.run("knowledge", "reembed", "--embedder-model=other-model"); !strings.Contains(out, "embedded 3 entries") {
 		t.Errorf("reembed printed %q", out)
 	}
-	in.run("secrets", "delete", "EMBEDDER_API_KEY")
+	in.run("installation", "secrets", "delete", "EMBEDDER_API_KEY")
 	service.require("")
 	if err := ingest("Stored without a key again."); err != nil {
 		t.Fatal(err)

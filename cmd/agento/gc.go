@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"agento.host/agento/internal/admin"
@@ -18,7 +16,7 @@ import (
 
 type gcCommand struct {
 	dataFlags
-	Yes       bool          `help:"Remove without asking." short:"y"`
+	confirmation
 	OlderThan time.Duration `help:"Only what is kept for longer than this, such as 720h."`
 }
 
@@ -40,8 +38,8 @@ func (c gcCommand) Run(ctx context.Context, t *terminal) error {
 		if err := t.table(rows, "kind", "name", "since", "bytes"); err != nil || len(all) == 0 {
 			return err
 		}
-		if !c.Yes && !confirm(t, "Remove all of this? It cannot be undone. [y/N] ") {
-			return errors.New("nothing was removed: answer y, or use --yes")
+		if err := c.ask(t, "Remove all of this?"); err != nil {
+			return err
 		}
 		for _, g := range all {
 			if err := api.RemoveGarbage(ctx, g); err != nil {
@@ -50,13 +48,6 @@ func (c gcCommand) Run(ctx context.Context, t *terminal) error {
 		}
 		return nil
 	})
-}
-
-// confirm asks a question on the terminal.
-func confirm(t *terminal, question string) bool {
-	_, _ = fmt.Fprint(t.err, question)
-	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n') // no answer is no
-	return slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer)))
 }
 
 // collectors returns what finds and removes each kind of garbage of an installation.

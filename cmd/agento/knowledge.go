@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
+	"iter"
 	"log/slog"
 	"os"
+	"strings"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/admin"
@@ -17,63 +20,98 @@ import (
 )
 
 type knowledgeCommand struct {
-	Add     knowledgeAdd     `cmd:"" help:"Add texts to a knowledge base."`
+	Import  knowledgeImport  `cmd:"" help:"Import files and folders into a knowledge base."`
+	List    knowledgeList    `cmd:"" help:"List the entries of a knowledge base."`
 	Search  knowledgeSearch  `cmd:"" help:"Search a knowledge base."`
+	Export  knowledgeExport  `cmd:"" help:"Write the entries of a knowledge base as JSON, which import reads."`
+	Delete  knowledgeDelete  `cmd:"" help:"Delete entries of a knowledge base."`
 	Reembed knowledgeReembed `cmd:"" help:"Embed every entry with another model. The server may be running, and the command can be interrupted and repeated."`
 }
 
 // knowledgeOwner names the agent or swarm that the knowledge belongs to.
 type knowledgeOwner struct {
-	Agent string `help:"Id of the agent." xor:"owner" required:""`
-	Swarm string `help:"Id of the swarm." xor:"owner" required:""`
-}
-
-type knowledgeAdd struct {
 	remote
-	knowledgeOwner
-	Source string `help:"Source of the text." required:""`
-	File   string `arg:"" help:"File with the text. Each paragraph becomes an entry. - is standard input." type:"existingfile"`
+	Agent string `help:"Agent: its name, id or unique beginning of one." xor:"owner" required:""`
+	Swarm string `help:"Swarm: its name, slug, id or unique beginning of one." xor:"owner" required:""`
 }
 
-// Run adds a file, with one entry per paragraph.
-func (c knowledgeAdd) Run(ctx context.Context, t *terminal) error {
-	text, err := readAll(c.File)
+func (o knowledgeOwner) target(ctx context.Context) (api *client.Client, target client.KnowledgeTarget, err error) {
+	if api, err = o.client(ctx); err != nil {
+		return nil, target, err
+	}
+	if o.Agent != "" {
+		target.AgentID, err = findAgent(ctx, api, o.Agent)
+	} else {
+		target.SwarmID, err = findSwarm(ctx, api, o.Swarm)
+	}
+	return api, target, err
+}
+
+type knowledgeList struct {
+	knowledgeOwner
+	Source string `help:"Only entries of this source."`
+	Limit  int    `help:"How many entries." default:"50"`
+}
+
+// Run lists entries.
+func (c knowledgeList) Run(ctx context.Context, t *terminal) error {
+	api, target, err := c.target(ctx)
 	if err != nil {
 		return err
 	}
-	var total client.KnowledgeIngested
-	for _, part := range paragraphs(text) {
-		in := client.KnowledgeIngest{AgentID: c.Agent, SwarmID: c.Swarm}
-		for _, p := range part {
-			in.Chunks = append(in.Chunks, client.KnowledgeChunk{Text: p, Source: c.Source})
-		}
-		done, err := c.client().IngestKnowledge(ctx, in, client.IngestOptions{})
+	entries := []client.KnowledgeEntry{}
+	for e, err := range allKnowledge(ctx, api, target, c.Source, c.Limit) {
 		if err != nil {
 			return err
 		}
-		total.Stored, total.Skipped, total.Total = total.Stored+done.Stored, total.Skipped+done.Skipped, total.Total+done.Total
+		entries = append(entries, e)
 	}
-	return t.print(total, fmt.Sprintf("stored %d, skipped %d", total.Stored, total.Skipped))
+	if t.json {
+		return t.printJSON(entries)
+	}
+	rows := make([]map[string]any, len(entries))
+	for i, e := range entries {
+		rows[i] = map[string]any{"id": e.ID, "source": e.Source, "text": e.Text}
+	}
+	return t.table(rows, "id", "source", "text")
 }
 
-func readAll(path string) (string, error) {
-	if path == "-" {
-		text, err := io.ReadAll(os.Stdin)
-		return string(text), err
+// allKnowledge yields at most limit entries, page by page; 0 means all.
+func allKnowledge(ctx context.Context, api *client.Client, target client.KnowledgeTarget, source string, limit int) iter.Seq2[client.KnowledgeEntry, error] {
+	return func(yield func(client.KnowledgeEntry, error) bool) {
+		q := client.KnowledgeQuery{Source: source, Limit: maxPage}
+		for n := 0; ; {
+			page, err := api.Knowledge(ctx, target, q)
+			if err != nil {
+				yield(client.KnowledgeEntry{}, err)
+				return
+			}
+			for _, e := range page.Data {
+				if n++; limit > 0 && n > limit || !yield(e, nil) {
+					return
+				}
+			}
+			if !page.Pagination.HasMore || page.Pagination.NextOffset == nil {
+				return
+			}
+			q.Offset = *page.Pagination.NextOffset
+		}
 	}
-	text, err := os.ReadFile(path)
-	return string(text), err
 }
 
 type knowledgeSearch struct {
-	remote
 	knowledgeOwner
 	Question string `arg:"" help:"Question."`
+	Limit    int    `help:"How many entries. Default: the server's."`
 }
 
 // Run prints the entries that answer the question.
 func (c knowledgeSearch) Run(ctx context.Context, t *terminal) error {
-	found, err := c.client().SearchKnowledge(ctx, client.KnowledgeTarget{AgentID: c.Agent, SwarmID: c.Swarm}, c.Question, 0)
+	api, target, err := c.target(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := api.SearchKnowledge(ctx, target, c.Question, c.Limit)
 	if err != nil {
 		return err
 	}
@@ -81,11 +119,85 @@ func (c knowledgeSearch) Run(ctx context.Context, t *terminal) error {
 		return t.printJSON(found)
 	}
 	for _, f := range found {
-		if _, err := fmt.Fprintf(t.out, "%.2f %-6s %s\n  %s\n", f.Score, f.Reason, f.Source, f.Text); err != nil {
+		text := strings.ReplaceAll(escapeText(f.Text), "\n", "\n  ")
+		if _, err := fmt.Fprintf(t.out, "%.2f %-6s %s\n  %s\n", f.Score, f.Reason, escapeLine(f.Source), text); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+type knowledgeExport struct {
+	knowledgeOwner
+	Source string `help:"Only entries of this source."`
+	Output string `help:"File to write, which must not exist. Default: standard output." short:"o" type:"path"`
+}
+
+// exportedEntry is an entry as export writes it and import reads it.
+type exportedEntry struct {
+	Source   string         `json:"source"`
+	Text     string         `json:"text"`
+	Metadata map[string]any `json:"metadata,omitempty"`
+}
+
+// Run writes the entries as a list in JSON.
+func (c knowledgeExport) Run(ctx context.Context, t *terminal) (err error) {
+	api, target, err := c.target(ctx)
+	if err != nil {
+		return err
+	}
+	entries := []exportedEntry{}
+	for e, err := range allKnowledge(ctx, api, target, c.Source, 0) {
+		if err != nil {
+			return err
+		}
+		entries = append(entries, exportedEntry{e.Source, e.Text, e.Metadata})
+	}
+	if c.Output == "" {
+		return t.printJSON(entries)
+	}
+	f, err := os.OpenFile(c.Output, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return refusedError("%s exists: choose another --output, or remove it", c.Output)
+	}
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(writeJSON(f, entries), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(c.Output))
+	}
+	return t.print(map[string]any{"entries": len(entries), "file": c.Output}, fmt.Sprintf("wrote %d entries to %s", len(entries), c.Output))
+}
+
+type knowledgeDelete struct {
+	knowledgeOwner
+	confirmation
+	Source string `help:"Delete the entries of this source." xor:"what" required:""`
+	ID     string `help:"Delete this entry." xor:"what" name:"id" required:""`
+	All    bool   `help:"Delete all entries." xor:"what" required:""`
+}
+
+// Run deletes entries.
+func (c knowledgeDelete) Run(ctx context.Context, t *terminal) error {
+	api, target, err := c.target(ctx)
+	if err != nil {
+		return err
+	}
+	question := fmt.Sprintf("Delete the entry %s?", c.ID)
+	switch {
+	case c.All:
+		question = "Delete all entries of this knowledge base?"
+	case c.Source != "":
+		question = fmt.Sprintf("Delete all entries of the source %q?", c.Source)
+	}
+	if err := c.ask(t, question); err != nil {
+		return err
+	}
+	d, err := api.DeleteKnowledge(ctx, target, client.KnowledgeDeletion{Source: c.Source, ID: c.ID, All: c.All})
+	if err != nil {
+		return err
+	}
+	return t.print(d, fmt.Sprintf("deleted %d", d.Count))
 }
 
 type knowledgeReembed struct {
@@ -100,7 +212,7 @@ func (c knowledgeReembed) Run(ctx context.Context, t *terminal) error {
 		Embedder: c.Embedder, URL: c.EmbedderURL, Model: c.EmbedderModel, Size: c.EmbedderSize, Batch: c.EmbedderBatch, Dir: c.EmbedderDir, DropOld: c.DropOld,
 	}
 	return c.withAdmin(ctx, writing, c.keySource(), func(api *admin.Client) error {
-		done, err := api.Reembed(ctx, in, func(p admin.Reembedded) { _, _ = fmt.Fprintf(t.err, "%d of %d\n", p.Done, p.Total) })
+		done, err := api.Reembed(ctx, in, func(p admin.Reembedded) { t.progress("%d of %d", p.Done, p.Total) })
 		if err != nil {
 			return err
 		}

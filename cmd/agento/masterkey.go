@@ -31,9 +31,9 @@ func refuseKeyArgument(args []string) error {
 		case a == "--":
 			return nil
 		case a == "--master-key" || strings.HasPrefix(a, "--master-key="):
-			return errors.New("other users can see the arguments of a command, and shells store them: put the master key into a file with mode 0600 and name it with --master-key-file, or into AGENTO_MASTER_KEY")
+			return usageError("other users can see the arguments of a command, and shells store them: put the master key into a file with mode 0600 and name it with --master-key-file, or into AGENTO_MASTER_KEY")
 		case a == "--new-master-key" || strings.HasPrefix(a, "--new-master-key="):
-			return errors.New("other users can see the arguments of a command, and shells store them: put the new master key into AGENTO_NEW_MASTER_KEY")
+			return usageError("other users can see the arguments of a command, and shells store them: put the new master key into AGENTO_NEW_MASTER_KEY")
 		}
 	}
 	return nil

@@ -72,7 +72,7 @@ func (in *installation) refused(env string, args ...string) string {
 // data want, and writes nothing.
 func TestWrongMasterKeyIsRefused(t *testing.T) {
 	in := newInstallation(t, "acme")
-	in.run("secrets", "list") // makes the key
+	in.run("installation", "secrets", "list") // makes the key
 	keyPath := filepath.Join(in.data, masterKeyFile)
 	kept, err := os.ReadFile(keyPath)
 	if err != nil {
@@ -87,7 +87,7 @@ func TestWrongMasterKeyIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	commands := [][]string{
-		{"serve", "--listen=127.0.0.1:0"}, {"dev", "--listen=127.0.0.1:0"}, {"migrate"}, {"secrets", "list"}, {"knowledge", "reembed"}, {"doctor"},
+		{"serve", "--listen=127.0.0.1:0"}, {"dev", "--listen=127.0.0.1:0"}, {"migrate"}, {"installation", "secrets", "list"}, {"knowledge", "reembed"}, {"doctor"},
 	}
 	check := func(what, env string) {
 		t.Helper()
@@ -183,7 +183,7 @@ func get(t *testing.T, url string) (int, string) {
 // TestVaultRotate: the master key is replaced while no server runs, and the secrets stay.
 func TestVaultRotate(t *testing.T) {
 	in := newInstallation(t, "acme")
-	cmd := in.program("secrets", "set", "EMBEDDER_API_KEY")
+	cmd := in.program("installation", "secrets", "set", "EMBEDDER_API_KEY")
 	cmd.Stdin = strings.NewReader("kept-secret")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -211,7 +211,7 @@ func TestVaultRotate(t *testing.T) {
 		t.Errorf("the former key: %v", err)
 	}
 	in.start()
-	if out, err := in.program("--json", "secrets", "list").CombinedOutput(); err != nil || strings.Contains(string(out), "unreadable") || !strings.Contains(string(out), "EMBEDDER_API_KEY") {
+	if out, err := in.program("--json", "installation", "secrets", "list").CombinedOutput(); err != nil || strings.Contains(string(out), "unreadable") || !strings.Contains(string(out), "EMBEDDER_API_KEY") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	in.stop()

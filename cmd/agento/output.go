@@ -1,14 +1,16 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
-	"text/tabwriter"
+	"time"
 	"unicode"
 
-	"agento.host/agento/internal/fault"
+	"github.com/mattn/go-isatty"
+	"github.com/mattn/go-runewidth"
+	"golang.org/x/term"
 )
 
 // print writes one result: text, or v with --json.
@@ -16,58 +18,232 @@ func (t *terminal) print(v any, text string) error {
 	if t.json {
 		return t.printJSON(v)
 	}
-	_, err := fmt.Fprintln(t.out, text)
+	_, err := fmt.Fprintln(t.out, escapeText(commandWords(text)))
 	return err
 }
 
-func (t *terminal) printJSON(v any) error {
-	enc := json.NewEncoder(t.out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+func (t *terminal) printJSON(v any) error { return writeJSON(t.out, v) }
+
+// progress writes a line about what goes on, which is no result.
+func (t *terminal) progress(format string, args ...any) {
+	_, _ = fmt.Fprintln(t.err, escapeText(commandWords(fmt.Sprintf(format, args...)))) // the command goes on without it
 }
 
-// table writes rows with a header, or as JSON with --json.
+// content writes a text as it is, so that it can be written to a file; on a terminal it
+// writes nothing that controls it.
+func (t *terminal) content(text string) error {
+	if isTerminal(t.out) {
+		text = escapeText(text)
+		if text != "" && !strings.HasSuffix(text, "\n") {
+			text += "\n"
+		}
+	}
+	_, err := io.WriteString(t.out, text)
+	return err
+}
+
+// field is a line of the description of one thing.
+type field struct {
+	name  string
+	value any
+}
+
+// describe writes what is known of one thing, line by line, or v with --json. Fields
+// without a value are left out.
+func (t *terminal) describe(v any, fields ...field) error {
+	if t.json {
+		return t.printJSON(v)
+	}
+	width := 0
+	for _, f := range fields {
+		width = max(width, runewidth.StringWidth(f.name))
+	}
+	var text strings.Builder
+	for _, f := range fields {
+		value := cell(f.value)
+		if m, ok := f.value.(moment); ok {
+			value = m.String() + " (" + m.ago() + ")"
+		}
+		if value == "" || value == noValue {
+			continue
+		}
+		fmt.Fprintf(&text, "%s  %s\n", runewidth.FillRight(f.name, width), commandWords(value))
+	}
+	_, err := io.WriteString(t.out, text.String())
+	return err
+}
+
+const (
+	tableWidth = 80  // of a table where no wider terminal shows it
+	columnGap  = 2   // between two columns
+	minColumn  = 8   // no column is cut to less
+	noValue    = "-" // the cell without a value
+)
+
+// table writes rows with a header, or as JSON with --json. Where the rows are wider than
+// the terminal, the widest columns are cut: their last character is then an ellipsis. Ids
+// are never cut.
 func (t *terminal) table(rows []map[string]any, columns ...string) error {
 	if t.json {
 		return t.printJSON(rows)
 	}
-	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
-	_, err := fmt.Fprintln(w, strings.ToUpper(strings.Join(columns, "\t")))
+	lines := make([][]string, 0, len(rows)+1)
+	header := make([]string, len(columns))
+	for i, c := range columns {
+		header[i] = title(c)
+	}
+	lines = append(lines, header)
 	for _, row := range rows {
 		cells := make([]string, len(columns))
 		for i, c := range columns {
-			if cells[i] = "-"; row[c] != nil {
-				cells[i] = strings.Map(replaceControl, fmt.Sprint(row[c]))
+			cells[i] = cell(row[c])
+		}
+		lines = append(lines, cells)
+	}
+	widths := columnWidths(lines, columns, t.width())
+	var text strings.Builder
+	for _, cells := range lines {
+		var line strings.Builder
+		for i, c := range cells {
+			line.WriteString(runewidth.FillRight(runewidth.Truncate(c, widths[i], "…"), widths[i]+columnGap))
+		}
+		text.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	_, err := io.WriteString(t.out, text.String())
+	return err
+}
+
+// title returns the title of a column with a name such as createdAt.
+func title(name string) string {
+	if base := strings.TrimSuffix(name, "At"); base != "" {
+		name = base
+	}
+	var b strings.Builder
+	for _, r := range name {
+		if unicode.IsUpper(r) {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(unicode.ToUpper(r))
+	}
+	return b.String()
+}
+
+// columnWidths returns the widths of the columns, cut so that they fit together.
+func columnWidths(lines [][]string, columns []string, width int) []int {
+	widths := make([]int, len(columns))
+	total := columnGap * (len(columns) - 1)
+	for i := range columns {
+		for _, cells := range lines {
+			widths[i] = max(widths[i], runewidth.StringWidth(cells[i]))
+		}
+		total += widths[i]
+	}
+	for ; total > width; total-- {
+		widest := -1
+		for i, c := range columns {
+			if c != "id" && widths[i] > minColumn && (widest < 0 || widths[i] > widths[widest]) {
+				widest = i
 			}
 		}
-		_, e := fmt.Fprintln(w, strings.Join(cells, "\t"))
-		err = errors.Join(err, e)
+		if widest < 0 {
+			break
+		}
+		widths[widest]--
 	}
-	return errors.Join(err, w.Flush())
+	return widths
 }
 
-// replaceControl replaces control characters. Text of others, such as the name of a
-// community skill, must not control the terminal or break the table.
-func replaceControl(r rune) rune {
-	if unicode.IsControl(r) {
-		return '\uFFFD'
+// cell returns the text of a cell.
+func cell(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return noValue
+	case moment:
+		return v.ago()
+	case bool:
+		if v {
+			return "yes"
+		}
+		return "no"
+	case fmt.Stringer:
+		return escapeLine(v.String())
 	}
-	return r
+	if text := escapeLine(fmt.Sprint(v)); text != "" {
+		return text
+	}
+	return noValue
 }
 
-// readable turns a fault into its message and details, without the code, which is for
-// programs.
-func readable(err error) error {
-	var f *fault.Fault
-	if !errors.As(err, &f) || f.Code == fault.Internal {
-		return err
-	}
-	text := f.Message
-	for field, what := range f.Details {
-		if !strings.Contains(text, what) {
-			text += fmt.Sprintf("\n  %s: %s", field, what)
+// width returns the width of the terminal that tables must fit.
+func (t *terminal) width() int {
+	if f, ok := t.out.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > tableWidth {
+			return width
 		}
 	}
-	return errors.New(text)
+	return tableWidth
+}
+
+func isTerminal(v any) bool {
+	f, ok := v.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}
+
+// moment is a time that JSON shows as the API does, and a table as the time that has
+// passed since.
+type moment struct{ time.Time }
+
+// String returns the time as the API formats it.
+func (m moment) String() string { return m.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// MarshalJSON implements json.Marshaler.
+func (m moment) MarshalJSON() ([]byte, error) { return []byte(`"` + m.String() + `"`), nil }
+
+// ago returns how long ago the time was, or how far ahead it is.
+func (m moment) ago() string {
+	since := time.Since(m.Time)
+	switch {
+	case since < -time.Second:
+		return "in " + formatDuration(-since)
+	case since < time.Second:
+		return "now"
+	}
+	return formatDuration(since) + " ago"
+}
+
+// formatDuration returns a duration in its largest whole unit, such as 3 min.
+func formatDuration(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	case d < 730*day:
+		return fmt.Sprintf("%d days", d/day)
+	}
+	return fmt.Sprintf("%d years", d/(365*day))
+}
+
+// formatBytes returns a size in binary units.
+func formatBytes(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, units := float64(n)/unit, "KMGTP"
+	for value >= unit && len(units) > 1 {
+		value, units = value/unit, units[1:]
+	}
+	return fmt.Sprintf("%.1f %ciB", value, units[0])
+}
+
+// section writes a table under a title.
+func (t *terminal) section(title string, rows []map[string]any, columns ...string) error {
+	if _, err := fmt.Fprintf(t.out, "\n%s\n", title); err != nil {
+		return err
+	}
+	return t.table(rows, columns...)
 }

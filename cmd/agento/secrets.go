@@ -15,6 +15,11 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
+// installationCommand has what belongs to the installation and to no account.
+type installationCommand struct {
+	Secrets secretsCommand `cmd:"" help:"Set, list and delete secrets of the installation, such as the key of an embedding service."`
+}
+
 type secretsCommand struct {
 	Set    secretSet    `cmd:"" help:"Set a secret of the installation, read from standard input. A running server uses it from its next call on."`
 	List   secretList   `cmd:"" help:"List the secrets of the installation and when they were set, without their values."`
@@ -43,7 +48,7 @@ func (c secretSet) Run(ctx context.Context, t *terminal) error {
 // readSecret reads a value and removes the line ending.
 func readSecret(in *os.File) (vault.Secret, error) {
 	if isatty.IsTerminal(in.Fd()) {
-		return vault.Secret{}, errors.New("give the secret on standard input, where it is not visible: agento secrets set NAME < FILE")
+		return vault.Secret{}, usageError("give the secret on standard input, where it is not visible: agento installation secrets set NAME < FILE")
 	}
 	text, err := io.ReadAll(io.LimitReader(in, vault.MaxInstallationSecret+3)) // one byte too many, so that a value that is too long is detected
 	if err != nil {
@@ -59,10 +64,10 @@ func hideSecretArgument(err error) error {
 	if !errors.As(err, &parseError) || !strings.HasPrefix(parseError.Error(), "unexpected argument") {
 		return err
 	}
-	if c := parseError.Context.Selected(); c == nil || c.Path() != "secrets set" {
+	if c := parseError.Context.Selected(); c == nil || c.Path() != "installation secrets set" {
 		return err
 	}
-	return errors.New("give the secret on standard input: agento secrets set NAME < FILE. Other users can see the arguments of a command, and shells store them")
+	return usageError("give the secret on standard input: agento installation secrets set NAME < FILE. Other users can see the arguments of a command, and shells store them")
 }
 
 type secretList struct{ vaultFlags }

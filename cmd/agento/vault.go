@@ -40,17 +40,17 @@ func (c vaultRotate) Run(ctx context.Context, t *terminal) (err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	if err := c.checkKey(ctx, c.keySource()); err != nil {
-		return err
+		return c.openError(err)
 	}
 	db, err := database.Open(ctx, database.Settings{Path: c.databasePath(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return err
+		return c.openError(err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	r := vault.Rotation{Source: *c.keySource(), Next: vault.NewSecret(c.NewMasterKey), Former: c.KeepFormer}
 	done, err := r.Rotate(ctx, db, event.NewLog(db))
 	if err != nil {
-		return readable(err)
+		return err
 	}
 	return t.print(map[string]any{
 		"former": done.Former, "fingerprint": done.Current, "keys": done.Keys, "damaged": done.Damaged, "inFile": done.InFile,

@@ -37,6 +37,34 @@ func (s *Service) Authenticate(ctx context.Context, presented string, addr netip
 // for the response to a request that Authenticate has refused.
 func (s *Service) UnknownKeys(addr netip.Addr) Decision { return s.unknownKeys.state(addr) }
 
+// OperatorOf returns the operator as the caller of a request for an account, which is
+// named by its id or name. Without a name it is the only account.
+// Faults: NotFound; Invalid, if there are several accounts and none is named.
+func (s *Service) OperatorOf(ctx context.Context, account string) (Principal, error) {
+	if account == "" {
+		all, err := s.Accounts(ctx)
+		if err != nil {
+			return Principal{}, err
+		}
+		switch len(all) {
+		case 0:
+			return Principal{}, fault.New(fault.NotFound, "There is no account. Create one with agento accounts create.")
+		case 1:
+			account = string(all[0].ID)
+		default:
+			return Principal{}, fault.New(fault.Invalid, "There are %d accounts: name one with --account.", len(all))
+		}
+	}
+	a, err := s.Account(ctx, account)
+	return Principal{AccountID: a.ID, PlanID: a.PlanID, Scopes: operatorScopes(), Operator: true}, err
+}
+
+// operatorScopes returns every scope.
+func operatorScopes() Scopes {
+	all := scopeOrder()
+	return NewScopes(all[:]...)
+}
+
 // Allows returns nil if the caller's plan has the feature. It does not read the
 // database: the plan was read together with the key.
 // Faults: PlanLimit.

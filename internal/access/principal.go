@@ -13,12 +13,19 @@ type Principal struct {
 	Scopes    Scopes
 	RateLimit int // requests per Window, or UnlimitedRate
 
+	// Operator is true for the operator of the installation, who acts for the account on
+	// the socket of the data directory and has no key.
+	Operator bool
+
 	Request identity.RequestID // of a request with an idempotency key
 }
 
 // Actor returns the caller as the actor of a change.
 func (p Principal) Actor() identity.Actor {
 	actor := identity.ByKey(p.AccountID, p.KeyID)
+	if p.Operator {
+		actor = identity.ByOperator(p.AccountID)
+	}
 	actor.Request = p.Request
 	return actor
 }

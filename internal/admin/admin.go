@@ -108,6 +108,7 @@ type Reembedded struct {
 // Settings configure New.
 type Settings struct {
 	Accounts   *access.Service
+	API        http.Handler // the public API for the operator; nil: there is no server
 	Secrets    *vault.Installation
 	Collectors []Collector
 	Examine    func(ctx context.Context) ([]Examined, error) // what running gateways really have
@@ -140,6 +141,9 @@ func New(s Settings) http.Handler {
 		})
 	}
 	mux.HandleFunc("POST /reembed", h.reembed)
+	if s.API != nil {
+		mux.Handle("/v1/", s.API)
+	}
 	return mux
 }
 

@@ -39,6 +39,9 @@ func Dial(ctx context.Context, dir string) (*Client, error) {
 	}}}, nil
 }
 
+// Transport returns what sends requests to the server, such as those of the public API.
+func (c *Client) Transport() http.RoundTripper { return c.http.Transport }
+
 // Local returns a client of a handler in this process.
 func Local(h http.Handler) *Client { return &Client{http.Client{Transport: local{h}}} }
 

@@ -64,6 +64,20 @@ func (s *Service) SetSecrets(ctx context.Context, actor identity.Actor, id ident
 	return s.syncChange(ctx, a), nil
 }
 
+// SecretOrigins returns the names of an agent's own secrets, each with the origin that it
+// may be sent to, which only keys of model providers have. Faults: NotFound.
+func (s *Service) SecretOrigins(ctx context.Context, account identity.AccountID, id identity.AgentID) (map[provider.SecretName]provider.Origin, error) {
+	a, err := s.store.Find(ctx, s.db, account, id)
+	if err != nil {
+		return nil, err
+	}
+	origins, err := s.vault.Origins(ctx, s.db, a.AccountID, vault.OfAgent(id))
+	if err != nil {
+		return nil, fmt.Errorf("list the secrets of agent %s: %w", id, err)
+	}
+	return origins[vault.OfAgent(id)], nil
+}
+
 // parseSecretChange returns the change that a caller has sent, and what is wrong with it.
 func parseSecretChange(in client.SecretsRequest) (secretChange, fault.Fields) {
 	problems := fault.Fields{}

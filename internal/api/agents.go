@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"agento.host/agento/client"
@@ -155,6 +157,21 @@ func (s *Server) setSecrets(ctx context.Context, who access.Principal, in *secre
 		return nil, err
 	}
 	return one(client.SecretsUpdated{Updated: true, NeedsRestart: needsRestart}), nil
+}
+
+func (s *Server) agentSecrets(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.AgentSecrets], error) {
+	bound, err := s.agents.SecretOrigins(ctx, who.AccountID, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	secrets := client.AgentSecrets{Secrets: make([]string, 0, len(bound)), Origins: map[string]string{}}
+	for _, name := range slices.Sorted(maps.Keys(bound)) {
+		secrets.Secrets = append(secrets.Secrets, string(name))
+		if origin := bound[name]; origin != "" {
+			secrets.Origins[string(name)] = string(origin)
+		}
+	}
+	return one(secrets), nil
 }
 
 func (s *Server) rotateTokens(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.TokensRotated], error) {

@@ -121,6 +121,7 @@ func (s *Server) routes() []route {
 		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/approve", access.AgentsWrite, needsAPI, "Approve the agent's edit of a rule", s.approveRule, notFound, conflict),
 		row("POST /v1/agents/{id}/rules/{name}/versions/{n}/reject", access.AgentsWrite, needsAPI, "Reject the agent's edit of a rule", s.rejectRule, notFound, conflict),
 		row("GET /v1/agents/{id}/edits", access.AgentsRead, needsAPI, "List the agent's edits that wait for approval", s.pendingEdits, notFound),
+		row("GET /v1/agents/{id}/secrets", access.AgentsRead, needsAPI, "List the names of an agent's secrets", s.agentSecrets, notFound),
 		row("GET /v1/swarms/{id}/secrets", access.SwarmsRead, needsAPI, "List the names of a swarm's secrets", s.swarmSecrets, notFound),
 		row("PUT /v1/swarms/{id}/secrets", access.SwarmsWrite, needsAPI, "Set and delete a swarm's secrets", s.setSwarmSecrets, notFound, conflict),
 		row("GET /v1/knowledge/search", access.KnowledgeRead, needsAPI, "Search entries", s.searchKnowledge, notFound, upstream, timeout).answers(largeAnswer),

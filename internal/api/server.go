@@ -134,6 +134,21 @@ func New(s Settings) *Server {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.http.ServeHTTP(w, r) }
 
+// AccountHeader names the account of a request of the operator.
+const AccountHeader = "X-Agento-Account"
+
+// operator is the context key of a request of the operator.
+type operator struct{}
+
+// Operator returns the API for the operator, who acts for the account in AccountHeader
+// without a key. Whoever reaches it may do everything: it is for the socket of the data
+// directory.
+func (s *Server) Operator() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.http.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), operator{}, true)))
+	})
+}
+
 // Drain ends every stream and makes /readyz answer 503, so that a graceful
 // shutdown does not wait for clients that never disconnect.
 func (s *Server) Drain() { s.drain() }
@@ -159,6 +174,10 @@ func callerOf(ctx context.Context) access.Principal {
 // limit and sets the rate limit headers: those of the key, or of the client's address if
 // the key is not known.
 func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.Context, error) {
+	if r.Context().Value(operator{}) != nil {
+		who, err := s.access.OperatorOf(r.Context(), r.Header.Get(AccountHeader))
+		return context.WithValue(r.Context(), principal{}, who), err
+	}
 	addr := s.clients.of(r)
 	who, err := s.access.Authenticate(r.Context(), r.Header.Get("X-Api-Key"), addr)
 	if fault.Is(err, fault.Unauthorized) || fault.Is(err, fault.RateLimited) {

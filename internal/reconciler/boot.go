@@ -137,7 +137,7 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 		return asFailure(err)
 	}
 	a.Server, a.GatewayGeneration, a.SpecDigest = r.server, a.Generation, digest
-	if err := r.store.SaveStatus(ctx, *a, ""); err != nil {
+	if err := r.store.SaveStatus(ctx, *a, "agent.placed"); err != nil {
 		return err
 	}
 	r.log.InfoContext(ctx, "a gateway was placed", "agent", a.ID, "account", a.AccountID, "place", a.Place)

@@ -124,7 +124,7 @@ func (i *Installation) List(ctx context.Context) ([]InstallationSecret, error) {
 func (i *Installation) Read(ctx context.Context, name provider.SecretName) (Secret, error) {
 	all, err := i.vault.read(ctx, i.db, InstallationAccount, InstallationOwner)
 	if err != nil {
-		return Secret{}, fmt.Errorf("read the installation's secrets (set them again with agento secrets set): %w", err)
+		return Secret{}, fmt.Errorf("read the installation's secrets (set them again with agento installation secrets set): %w", err)
 	}
 	return all[name], nil
 }

@@ -142,7 +142,7 @@ func TestDamagedInstallationSecretIsShown(t *testing.T) {
 		if all, err := in.List(t.Context()); err != nil || !all[0].Unreadable || all[0].SetAt.IsZero() {
 			t.Error(all, err)
 		}
-		if _, err := in.Read(t.Context(), vault.EmbedderAPIKey); err == nil || !strings.Contains(err.Error(), "agento secrets set") {
+		if _, err := in.Read(t.Context(), vault.EmbedderAPIKey); err == nil || !strings.Contains(err.Error(), "agento installation secrets set") {
 			t.Error(err)
 		}
 	}

@@ -234,7 +234,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		},
 	})
 	accounts := access.New(access.Settings{DB: r.db, Events: events, Plans: plans, Log: r.log})
-	if err := accounts.CheckPlans(ctx); err != nil {
+	if err := accounts.StorePlans(ctx); err != nil {
 		return nil, err
 	}
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events, secrets), swarm.NewStore(r.db), agent.NewStore(r.db, events)

@@ -11,7 +11,9 @@ type Principal struct {
 	KeyID     identity.KeyID
 	PlanID    string
 	Scopes    Scopes
-	RateLimit int // requests per Window
+	RateLimit int // requests per Window; or Unlimited
+
+	SecretNumber int64 // which of the key's secrets was presented
 
 	Request identity.RequestID // of a request with an idempotency key
 }

@@ -22,7 +22,7 @@ func (s *Service) CheckStorage(ctx context.Context, q database.Reader, account i
 	if err != nil {
 		return fmt.Errorf("read the storage of account %s: %w", account, err)
 	}
-	plan, err := s.plans.Get(got.plan)
+	plan, err := s.plan(ctx, q, got.plan)
 	if err != nil {
 		return err
 	}

@@ -223,7 +223,7 @@ func (s *server) createKey(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	created, secret, err := s.Accounts.CreateKey(r.Context(), identity.ByOperator(account.ID), in.Label, scopes, in.RateLimit)
+	created, secret, err := s.Accounts.CreateKey(r.Context(), identity.ByOperator(account.ID), access.NewKey{Label: in.Label, Scopes: scopes, RateLimit: in.RateLimit})
 	k := keyOf(created)
 	k.Secret = secret.Reveal()
 	return k, err

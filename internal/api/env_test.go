@@ -306,7 +306,7 @@ func (env *testEnv) newAccount(name, planID string) *caller {
 // newKey returns a caller with a new key.
 func (env *testEnv) newKey(account identity.AccountID, scopes access.Scopes, rateLimit int) *caller {
 	env.t.Helper()
-	k, secret, err := env.access.CreateKey(env.t.Context(), identity.ByOperator(account), "test", scopes, rateLimit)
+	k, secret, err := env.access.CreateKey(env.t.Context(), identity.ByOperator(account), access.NewKey{Label: "test", Scopes: scopes, RateLimit: rateLimit})
 	if err != nil {
 		env.t.Fatal(err)
 	}

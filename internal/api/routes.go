@@ -207,7 +207,7 @@ func (s *Server) restRoutes() []rest.Route {
 	table := s.routes()
 	routes := make([]rest.Route, len(table))
 	for i, r := range table {
-		r.Authorize = func(ctx context.Context) error { return s.authorize(callerOf(ctx), r) }
+		r.Authorize = func(ctx context.Context) error { return s.authorize(ctx, callerOf(ctx), r) }
 		routes[i] = r.Route
 	}
 	return routes

@@ -17,6 +17,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/accesslog"
+	"agento.host/agento/internal/accountstate"
 	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agentlog"
@@ -284,6 +285,10 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err := agents.BindKeys(ctx); err != nil {
 		return nil, err
 	}
+	states := accountstate.New(accountstate.Settings{DB: r.db, Events: events, Accounts: accounts, Agents: agents, Log: r.log})
+	if err := states.Recover(ctx); err != nil {
+		return nil, err
+	}
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
 	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, guard)
@@ -321,7 +326,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log, Completed: r.completed,
 	})
 	loops := []func(context.Context) error{
-		reconcile.Run, network.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
+		reconcile.Run, network.Run, status.Run, accounts.Run, states.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
 		requests.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) },
 	}
 	if d, ok := r.driver.(runtime.Runner); ok {

@@ -178,7 +178,7 @@ func (s *Service) changeAccount(ctx context.Context, actor identity.Actor, kind 
 	})
 }
 
-// accountTopicPrefix begins the topics of accounts.
-const accountTopicPrefix = "account/"
+// AccountTopicPrefix begins the topics of accounts. An account's id follows.
+const AccountTopicPrefix = "account/"
 
-func accountTopic(id identity.AccountID) event.Topic { return event.Topic(accountTopicPrefix + id) }
+func accountTopic(id identity.AccountID) event.Topic { return event.Topic(AccountTopicPrefix + id) }

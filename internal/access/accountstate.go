@@ -35,7 +35,7 @@ func (a Account) State() AccountState {
 // Disable disables the actor's account: from now on its keys are refused. Package
 // accountstate stops its agents. Disabling it again changes nothing. Faults: NotFound.
 func (s *Service) Disable(ctx context.Context, actor identity.Actor) error {
-	return s.changeAccount(ctx, actor, "access.disable_account", func(ctx context.Context, tx *database.Tx, a Account) (string, map[string]any, error) {
+	return s.changeAccount(database.UseReserve(ctx), actor, "access.disable_account", func(ctx context.Context, tx *database.Tx, a Account) (string, map[string]any, error) {
 		if !a.DisabledAt.IsZero() {
 			return "", nil, nil
 		}
@@ -112,11 +112,15 @@ func (s *Service) AccountsNamed(ctx context.Context, ids []identity.AccountID) (
 	return all, nil
 }
 
-// MarkRemoved stores that nothing of a deleted account is left but its row, which keeps its id
-// from being used again.
+// MarkRemoved stores that nothing of a deleted account is left but its row. That refuses what
+// a request that began before would still add. The event is the installation's, because those
+// of the account are gone.
 func (s *Service) MarkRemoved(ctx context.Context, account identity.AccountID) error {
 	return s.db.Tx(database.UseReserve(ctx), "access.mark_removed", func(ctx context.Context, tx *database.Tx) error {
-		_, err := database.Exec(ctx, tx, `UPDATE accounts SET removed_at = $1 WHERE id = $2 AND deleted_at <> 0`, database.Millis(now()), account)
-		return err
+		n, err := database.Exec(ctx, tx, `UPDATE accounts SET removed_at = $1 WHERE id = $2 AND deleted_at <> 0 AND removed_at = 0`, database.Millis(now()), account)
+		if err != nil || n == 0 {
+			return err
+		}
+		return s.appendEvent(ctx, tx, identity.BySystem(""), "installation/accounts", "account.removed", map[string]any{"accountId": account})
 	})
 }

@@ -71,7 +71,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer check.Stop()
 	changed := s.events.SubscribePrefix(keyTopicPrefix)
 	defer changed.Close()
-	accounts := s.events.SubscribePrefix(accountTopicPrefix)
+	accounts := s.events.SubscribePrefix(AccountTopicPrefix)
 	defer accounts.Close()
 	for {
 		select {

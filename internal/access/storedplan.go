@@ -69,7 +69,7 @@ func (s *Service) StorePlans(ctx context.Context) error {
 // that adds something, so that its limits also hold for concurrent changes.
 // Faults: NotFound.
 func (s *Service) PlanOf(ctx context.Context, q database.Reader, account identity.AccountID) (Plan, error) {
-	id, err := database.One(ctx, q, database.Scalar[string], `SELECT plan_id FROM accounts WHERE id = $1`, account)
+	id, err := database.One(ctx, q, database.Scalar[string], `SELECT plan_id FROM accounts WHERE id = $1 AND deleted_at = 0`, account)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Plan{}, accountNotFound(string(account))
 	}

@@ -116,7 +116,7 @@ func (s *Service) endStreams(ctx context.Context, keys []identity.KeyID) {
 func (s *Service) endStreamsOf(ctx context.Context, topics []event.Topic) {
 	var keys []identity.KeyID
 	open := s.streams.keys()
-	if slices.ContainsFunc(topics, func(t event.Topic) bool { return strings.HasPrefix(string(t), accountTopicPrefix) }) {
+	if slices.ContainsFunc(topics, func(t event.Topic) bool { return strings.HasPrefix(string(t), AccountTopicPrefix) }) {
 		s.endStreams(ctx, open)
 		return
 	}

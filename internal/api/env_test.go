@@ -23,6 +23,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/accountstate"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/api"
@@ -146,6 +147,11 @@ func (env *testEnv) build(o options) {
 		env.t.Fatal(err)
 	}
 	env.agents, env.swarms = runtime.Agents, runtime.Swarms
+	states := accountstate.New(accountstate.Settings{DB: env.db, Events: events, Accounts: env.access, Agents: runtime.Agents, Log: log})
+	if err := states.Recover(env.t.Context()); err != nil {
+		env.t.Fatal(err)
+	}
+	env.loops = append(env.loops, states.Run)
 	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Vault: secrets, Keys: env.access, Quota: env.access, Log: log})
 	requests := idempotency.New(idempotency.Settings{DB: env.db, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.t.Context()); err != nil {

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"agento.host/agento/internal/access"
@@ -323,7 +324,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
 		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
-		Ready:  readiness(started, r.db, secrets), Space: r.db.Space, Version: version, Log: r.log, Completed: r.completed,
+		Ready:  readiness(started, r.db, secrets), Space: degradation(ctx, r.db, accounts), Version: version, Log: r.log, Completed: r.completed,
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, accounts.Run, states.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
@@ -333,7 +334,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		loops = append(loops, d.Run)
 	}
 	commands := admin.New(admin.Settings{
-		Accounts: accounts, Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
+		Accounts: accounts, AgentUsage: agents.Usage, Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 		Examine: examineGateways(r.driver),
 	})
 	return &server{
@@ -429,6 +430,18 @@ func (r *resources) sharedReports() agentstatus.Reports {
 		return nil
 	}
 	return r.reports
+}
+
+// degradation returns what /readyz says of a server that answers and has a problem; empty: it has
+// none.
+func degradation(ctx context.Context, db *database.DB, accounts *access.Service) func() string {
+	return func() string {
+		missing, err := accounts.PublicPlanProblem(ctx)
+		if err != nil {
+			missing = "" // the database has a problem, which readiness tells
+		}
+		return strings.TrimSpace(db.Space() + " " + missing)
+	}
 }
 
 // readiness returns the check of /readyz: the loops have started, the database answers

@@ -1,5 +1,5 @@
 // Command agento is a self-hosted control plane for OpenClaw agents. serve and dev run
-// the server; accounts, keys, secrets, gc and doctor work on the data directory, through
+// the server; accounts, plans, keys, secrets, gc and doctor work on the data directory, through
 // the socket of its server if one runs; migrate and gateways work on it alone; the other
 // commands call a running server through its API.
 package main
@@ -48,8 +48,9 @@ func main() {
 type commands struct {
 	Serve     serveCommand     `cmd:"" help:"Run the control plane."`
 	Dev       devCommand       `cmd:"" help:"Run it with a temporary account, a printed key, and a scripted model that needs no provider key."`
-	Accounts  accountsCommand  `cmd:"" help:"Create and list accounts."`
-	Keys      keysCommand      `cmd:"" help:"Create, list and revoke API keys."`
+	Accounts  accountsCommand  `cmd:"" help:"Create, show, change, disable and delete accounts."`
+	Plans     plansCommand     `cmd:"" help:"List plans, and check a plans file."`
+	Keys      keysCommand      `cmd:"" help:"Create, list, change, rotate and revoke API keys."`
 	Secrets   secretsCommand   `cmd:"" help:"Set, list and delete secrets of the installation."`
 	Vault     vaultCommand     `cmd:"" help:"Replace the master key."`
 	Migrate   migrateCommand   `cmd:"" help:"Create the database, or copy and migrate it, without starting a server."`

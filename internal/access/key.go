@@ -216,6 +216,11 @@ func (s *Service) Keys(ctx context.Context, account identity.AccountID) ([]Key, 
 	return all, nil
 }
 
+// CountKeys returns how many valid keys an account has.
+func (s *Service) CountKeys(ctx context.Context, account identity.AccountID) (int, error) {
+	return countKeys(ctx, s.db, account)
+}
+
 // RevokeKey revokes a key of the actor's account permanently. Every process refuses the
 // next request with it. Revoking a revoked key succeeds and changes nothing. A key as the actor
 // may revoke every key of its account.
@@ -403,11 +408,19 @@ func findKey(ctx context.Context, q database.Reader, account identity.AccountID,
 	return k, nil
 }
 
+func countKeys(ctx context.Context, q database.Reader, account identity.AccountID) (int, error) {
+	n, err := database.One(ctx, q, database.Scalar[int],
+		`SELECT count(*) FROM keys WHERE account_id = $1 AND revoked_at = 0 AND (expires_at = 0 OR expires_at > $2)`, account, database.Millis(now()))
+	if err != nil {
+		return 0, fmt.Errorf("count the keys of account %s: %w", account, err)
+	}
+	return n, nil
+}
+
 // insertKey inserts the key. Faults: NotFound, if its account does not exist; Conflict, if the
 // account has MaxKeys.
 func insertKey(ctx context.Context, tx *database.Tx, k Key, hash [sha256.Size]byte) error {
-	count, err := database.One(ctx, tx, database.Scalar[int],
-		`SELECT count(*) FROM keys WHERE account_id = $1 AND revoked_at = 0 AND (expires_at = 0 OR expires_at > $2)`, k.AccountID, database.Millis(k.CreatedAt))
+	count, err := countKeys(ctx, tx, k.AccountID)
 	if err != nil {
 		return err
 	}

@@ -144,6 +144,9 @@ func (p *Plans) Get(id string) (plan Plan, ok bool) {
 	return plan, ok
 }
 
+// InFile returns how many plans the plans file has.
+func (p *Plans) InFile() int { return len(p.all) }
+
 func (p *Plans) inFile(id string) (plan Plan, ok bool) {
 	for i := range p.all {
 		if p.all[i].ID == id {

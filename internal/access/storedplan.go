@@ -142,6 +142,9 @@ func (s *Service) Plans(ctx context.Context) ([]KnownPlan, error) {
 	return all, nil
 }
 
+// DefaultPlan returns the id of the plan of an account that is created without one.
+func (s *Service) DefaultPlan() string { return s.plans.Default().ID }
+
 // PlanSources returns the source of every plan that an account has.
 func (s *Service) PlanSources(ctx context.Context) (map[string]PlanSource, error) {
 	all, err := s.Plans(ctx)
@@ -152,9 +155,20 @@ func (s *Service) PlanSources(ctx context.Context) (map[string]PlanSource, error
 	return sources, err
 }
 
-// PlanProblem says which accounts have a plan that is in no plans file, and what to do;
-// empty: none has.
+// PlanProblem says to the operator which accounts have a plan that is in no plans file, and
+// what to do; empty: none has.
 func (s *Service) PlanProblem(ctx context.Context) (string, error) {
+	return s.planProblem(ctx, "name")
+}
+
+// PublicPlanProblem is PlanProblem for everybody: it has the ids of the accounts, which say
+// nothing about them, in place of their names.
+func (s *Service) PublicPlanProblem(ctx context.Context) (string, error) {
+	return s.planProblem(ctx, "id")
+}
+
+// planProblem describes the accounts by a column.
+func (s *Service) planProblem(ctx context.Context, column string) (string, error) {
 	plans, err := s.Plans(ctx)
 	if err != nil {
 		return "", err
@@ -165,7 +179,7 @@ func (s *Service) PlanProblem(ctx context.Context) (string, error) {
 			continue
 		}
 		names, err := database.All(ctx, s.db, database.Scalar[string],
-			`SELECT name FROM accounts WHERE plan_id = $1 AND deleted_at = 0 ORDER BY name LIMIT $2`, p.ID, namedAccounts)
+			`SELECT `+column+` FROM accounts WHERE plan_id = $1 AND deleted_at = 0 ORDER BY created_at, id LIMIT $2`, p.ID, namedAccounts)
 		if err != nil {
 			return "", fmt.Errorf("list the accounts with the plan %s: %w", p.ID, err)
 		}

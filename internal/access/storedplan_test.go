@@ -75,6 +75,9 @@ func TestAccountKeepsItsPlanWhateverThePlansFile(t *testing.T) {
 			t.Errorf("%q %v", problem, err)
 		}
 	}
+	if public, err := s.PublicPlanProblem(t.Context()); err != nil || strings.Contains(public, `"pro"`) || !strings.Contains(public, string(pro.ID)) {
+		t.Errorf("%q %v", public, err)
+	}
 	_, err = s.CreateAccount(t.Context(), operator, "more", "plan_pro")
 	wantFault(t, err, fault.Invalid)
 }

@@ -36,8 +36,8 @@ func newHandler(t *testing.T) http.Handler {
 	events := event.NewLog(db)
 	garbage := map[string]bool{"old": true, "older": true}
 	return admin.New(admin.Settings{
-		Accounts: access.New(access.Settings{DB: db, Events: events}),
-		Secrets:  vault.NewInstallation(db, key, events),
+		Accounts:   access.New(access.Settings{DB: db, Events: events}),
+		Secrets:    vault.NewInstallation(db, key, events),
 		AgentUsage: func(context.Context, identity.AccountID) (agents, running int, err error) { return 3, 2, nil },
 		Examine: func(context.Context) ([]admin.Examined, error) {
 			return []admin.Examined{{Agent: "ada", Check: "user", State: "1", OK: true}}, nil

@@ -298,15 +298,19 @@ type caller struct {
 	key     string
 }
 
-// newAccount creates an account and returns a caller whose key has every scope and
-// a rate limit that tests do not reach. An empty planID means the first plan.
+// newAccount creates an account and returns a caller whose key has every scope but
+// chat:owner, and a rate limit that tests do not reach. An empty planID means the first plan.
 func (env *testEnv) newAccount(name, planID string) *caller {
 	env.t.Helper()
 	a, err := env.access.CreateAccount(env.t.Context(), identity.ByOperator(""), name, planID)
 	if err != nil {
 		env.t.Fatal(err)
 	}
-	return env.newKey(a.ID, access.AllScopes(), access.MaxRateLimit)
+	scopes, err := access.ParseScopes([]string{"all", string(access.AccountAdmin)})
+	if err != nil {
+		env.t.Fatal(err)
+	}
+	return env.newKey(a.ID, scopes, access.MaxRateLimit)
 }
 
 // newKey returns a caller with a new key.

@@ -211,6 +211,9 @@ func TestEditedKey(t *testing.T) {
 			t.Error(rate, err)
 		}
 	}
+	blank := "\u3000"
+	_, err = s.EditKey(t.Context(), operatorOf(a.ID), k.ID, KeyChanges{Label: &blank})
+	wantFault(t, err, fault.Invalid)
 	none := Scopes{}
 	_, err = s.EditKey(t.Context(), operatorOf(a.ID), k.ID, KeyChanges{Scopes: &none})
 	wantFault(t, err, fault.Invalid)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -25,14 +26,20 @@ type accountsCommand struct {
 
 type accountCreate struct {
 	dataFlags
-	Name string `arg:"" help:"Name of the account."`
-	Plan string `help:"Plan of the account. Default: the first plan of the plans file."`
+	Name string  `arg:"" help:"Name of the account."`
+	Plan *string `help:"Plan of the account. Default: the first plan of the plans file."`
 }
 
 // Run creates the account.
 func (c accountCreate) Run(ctx context.Context, t *terminal) error {
+	plan := ""
+	if c.Plan != nil {
+		if plan = *c.Plan; plan == "" {
+			return errors.New("--plan must not be empty: leave it out, or give a value")
+		}
+	}
 	return c.withAdmin(ctx, writing, nil, func(api *admin.Client) error {
-		a, err := api.CreateAccount(ctx, c.Name, c.Plan)
+		a, err := api.CreateAccount(ctx, c.Name, plan)
 		if err != nil {
 			return err
 		}

@@ -236,8 +236,13 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		},
 	})
 	accounts := access.New(access.Settings{DB: r.db, Events: events, Plans: plans, Log: r.log})
-	if err := accounts.StorePlans(ctx); err != nil {
+	if err := accounts.StorePlans(ctx); err != nil { // a server also starts on a full disk
+		r.log.WarnContext(ctx, "the plans cannot be stored: they are forgotten if the plans file is removed", "error", err)
+	}
+	if problem, err := accounts.PlanProblem(ctx); err != nil {
 		return nil, err
+	} else if problem != "" {
+		r.log.WarnContext(ctx, problem)
 	}
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events, secrets), swarm.NewStore(r.db), agent.NewStore(r.db, events)
 	documents.LimitStorage(accounts)

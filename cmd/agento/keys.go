@@ -76,10 +76,12 @@ type keyArg struct {
 
 type keyEdit struct {
 	keyArg
-	Label     *string    `help:"New purpose."`
-	Scopes    *string    `help:"New scopes, separated by commas, or all."`
-	RateLimit *rateLimit `help:"New limit of requests per minute: 1 to 1000000, or unlimited."`
-	Expires   *expiry    `help:"New end: a time, a period such as 90d, or never."`
+	// Flags without a twin in the environment: what is set there for create must not change
+	// a key.
+	Label     *string    `help:"New purpose." env:"-"`
+	Scopes    *string    `help:"New scopes, separated by commas, or all." env:"-"`
+	RateLimit *rateLimit `help:"New limit of requests per minute: 1 to 1000000, or unlimited." env:"-"`
+	Expires   *expiry    `help:"New end: a time, a period such as 90d, or never." env:"-"`
 }
 
 // Run changes the key.
@@ -179,7 +181,7 @@ func (e *expiry) UnmarshalText(text []byte) error {
 		return nil
 	}
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if at, err := time.Parse(layout, value); err == nil {
+		if at, err := time.Parse(layout, value); err == nil && !at.IsZero() { // zero means never
 			e.Time = at
 			return nil
 		}

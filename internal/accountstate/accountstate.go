@@ -44,15 +44,15 @@ func New(s Settings) *Service { return &Service{s} }
 
 // Recover stores what the agents of every account are to do whose state may not have been
 // carried out. Call it before the reconciler runs, so that no agent of a disabled account is
-// started.
+// started. What fails, Run tries again.
 func (s *Service) Recover(ctx context.Context) error {
 	accounts, err := s.unfinished(ctx)
 	if err != nil {
 		return err
 	}
 	for _, a := range accounts {
-		if _, err := s.steer(ctx, a); err != nil {
-			return err
+		if _, err := s.steer(ctx, a); err != nil { // a server also starts on a full disk
+			s.Log.WarnContext(ctx, "the state of an account is not carried out yet; it is tried again", "account", a.ID, "error", err)
 		}
 	}
 	return nil

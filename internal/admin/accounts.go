@@ -87,6 +87,8 @@ func (s *server) changeAccount(r *http.Request) (any, error) {
 	}
 	actor := identity.ByOperator(a.ID)
 	switch in {
+	case AccountChange{}:
+		err = fault.New(fault.Invalid, "The new name or plan of the account must not be empty.")
 	case AccountChange{Name: in.Name}:
 		err = s.Accounts.Rename(r.Context(), actor, in.Name)
 	case AccountChange{Plan: in.Plan}:

@@ -121,10 +121,10 @@ func parseExpiry(o client.Optional[string]) (*time.Time, error) {
 	if o.Null {
 		return &time.Time{}, nil
 	}
-	if o.Value == "" {
-		return nil, fault.Fields{"expiresAt": "must be an RFC 3339 time, or null for never"}.Err()
-	}
 	at, err := parseTime("expiresAt", o.Value)
+	if err == nil && at.IsZero() { // also the year 1, which must not mean never
+		err = fault.Fields{"expiresAt": "must be an RFC 3339 time in the future, or null for never"}.Err()
+	}
 	return &at, err
 }
 

@@ -102,6 +102,7 @@ func TestKeyMakesNoStrongerKey(t *testing.T) {
 		`{"scopes":["chat"],"rateLimit":0}`: "rateLimit",
 		`{"scopes":["chat"],"rateLimit":1000001}`:                "rateLimit",
 		`{"scopes":["chat"],"expiresAt":""}`:                     "expiresAt",
+		`{"scopes":["chat"],"expiresAt":"0001-01-01T00:00:00Z"}`: "expiresAt",
 		`{"scopes":["chat"],"expiresAt":"soon"}`:                 "expiresAt",
 		`{"scopes":["chat"],"expiresAt":"2020-01-01T00:00:00Z"}`: "expiresAt",
 		`{"scopes":["chat:owner"]}`:                              "scopes",

@@ -73,14 +73,20 @@ func (s *Service) DeleteAccount(ctx context.Context, actor identity.Actor, name 
 // authenticated before calls it in the transaction in which it makes an agent run.
 // Faults: Unauthorized.
 func (s *Service) CheckActive(ctx context.Context, q database.Reader, account identity.AccountID) error {
+	active, err := s.IsActive(ctx, q, account)
+	if err == nil && !active {
+		err = fault.New(fault.Unauthorized, "The account is disabled or deleted. Ask the operator, who can run: agento accounts enable %s", account)
+	}
+	return err
+}
+
+// IsActive reports whether an account exists and is neither disabled nor deleted.
+func (s *Service) IsActive(ctx context.Context, q database.Reader, account identity.AccountID) (bool, error) {
 	active, err := database.One(ctx, q, database.Scalar[bool], `SELECT disabled_at = 0 AND deleted_at = 0 FROM accounts WHERE id = $1`, account)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("read the state of account %s: %w", account, err)
+		return false, fmt.Errorf("read the state of account %s: %w", account, err)
 	}
-	if !active {
-		return fault.New(fault.Unauthorized, "The account is disabled or deleted. Ask the operator, who can run: agento accounts enable %s", account)
-	}
-	return nil
+	return active, nil
 }
 
 // ClosedAccounts lists the accounts that are disabled, and those that are deleted and of which

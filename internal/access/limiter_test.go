@@ -52,7 +52,7 @@ func TestHighLimitsAreCountedInBoundedMemory(t *testing.T) {
 	for _, limit := range []int{maxExact, maxExact + 1, 10_000, MaxRateLimit} {
 		l, at := NewLimiter(), time.Now()
 		start, allowed := at, 0
-		for i := range limit + limit/2 {
+		for i := range limit + 100 {
 			at = start.Add(time.Duration(i) * 40 * time.Second / time.Duration(limit))
 			d := l.Allow("key", limit, at)
 			if d.OK {

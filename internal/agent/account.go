@@ -15,8 +15,9 @@ import (
 // the same agents again. A damaged agent is left as it is.
 func (s *Service) StopAll(ctx context.Context, account identity.AccountID) error {
 	return s.changeAll(database.UseReserve(ctx), account, `desired_state = 'running'`, func(ctx context.Context, tx *database.Tx, a Agent) (string, error) {
-		if a.DesiredState != DesiredRunning || a.Damage != "" || s.access.CheckActive(ctx, tx, account) == nil {
-			return "", nil
+		active, err := s.access.IsActive(ctx, tx, account)
+		if err != nil || active || a.DesiredState != DesiredRunning || a.Damage != "" {
+			return "", err
 		}
 		if _, err := s.store.setDesiredState(ctx, tx, a, DesiredStopped, false); err != nil {
 			return "", err
@@ -28,13 +29,14 @@ func (s *Service) StopAll(ctx context.Context, account identity.AccountID) error
 // ResumeAll starts the agents of an account that was enabled which ran when it was disabled.
 func (s *Service) ResumeAll(ctx context.Context, account identity.AccountID) error {
 	return s.changeAll(ctx, account, `resumes`, func(ctx context.Context, tx *database.Tx, a Agent) (string, error) {
-		if a.Damage != "" || s.access.CheckActive(ctx, tx, account) != nil {
-			return "", nil
+		active, err := s.access.IsActive(ctx, tx, account)
+		if err != nil || !active || a.Damage != "" {
+			return "", err
 		}
 		if a.DesiredState != DesiredStopped {
 			return "", s.store.setResumes(ctx, tx, a.ID, false)
 		}
-		_, err := s.store.setDesiredState(ctx, tx, a, DesiredRunning, false)
+		_, err = s.store.setDesiredState(ctx, tx, a, DesiredRunning, false)
 		return "agent.start_requested", err
 	})
 }

@@ -104,6 +104,8 @@ func (o fixture) body(row api.Row) any {
 		return `{"scopes":["chat"]}`
 	case "PATCH /v1/keys/{id}":
 		return `{"label":"B"}`
+	case "POST /v1/keys/{id}/rotate":
+		return `{"graceSeconds":60}`
 	case "POST /v1/knowledge/ingest":
 		return `{"agentId":"` + o.agent + `","chunks":[{"text":"Hello","source":"a.md"}]}`
 	case "PUT /v1/agents/{id}/secrets", "PUT /v1/swarms/{id}/secrets":

@@ -1,9 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -12,20 +13,32 @@ import (
 )
 
 type accountsCommand struct {
-	Create accountCreate `cmd:"" help:"Create an account and print its id."`
-	List   accountList   `cmd:"" help:"List the accounts."`
+	Create  accountCreate  `cmd:"" help:"Create an account and print its id."`
+	List    accountList    `cmd:"" help:"List the accounts."`
+	Show    accountShow    `cmd:"" help:"Show an account with its plan and what it has."`
+	Rename  accountRename  `cmd:"" help:"Give an account another name."`
+	SetPlan accountSetPlan `cmd:"" help:"Give an account another plan."`
+	Disable accountDisable `cmd:"" help:"Refuse the keys of an account and stop its agents. Nothing is deleted."`
+	Enable  accountEnable  `cmd:"" help:"Accept the keys of a disabled account again and start the agents that ran."`
+	Delete  accountDelete  `cmd:"" help:"Delete an account with everything that it has."`
 }
 
 type accountCreate struct {
 	dataFlags
-	Name string `arg:"" help:"Name of the account."`
-	Plan string `help:"Plan of the account. Default: the first plan of the plans file."`
+	Name string  `arg:"" help:"Name of the account."`
+	Plan *string `help:"Plan of the account. Default: the first plan of the plans file."`
 }
 
 // Run creates the account.
 func (c accountCreate) Run(ctx context.Context, t *terminal) error {
+	plan := ""
+	if c.Plan != nil {
+		if plan = *c.Plan; plan == "" {
+			return errors.New("--plan must not be empty: leave it out, or give a value")
+		}
+	}
 	return c.withAdmin(ctx, writing, nil, func(api *admin.Client) error {
-		a, err := api.CreateAccount(ctx, c.Name, c.Plan)
+		a, err := api.CreateAccount(ctx, c.Name, plan)
 		if err != nil {
 			return err
 		}
@@ -44,102 +57,164 @@ func (c accountList) Run(ctx context.Context, t *terminal) error {
 		}
 		rows := make([]map[string]any, len(all))
 		for i, a := range all {
-			rows[i] = accountRow(a)
+			if rows[i] = accountRow(a); !t.json && missingPlan(a.PlanSource) {
+				rows[i]["plan"] = a.Plan + " (in no plans file)"
+			}
 		}
-		return t.table(rows, "id", "name", "plan", "createdAt")
+		return t.table(rows, "id", "name", "plan", "state", "createdAt")
 	})
+}
+
+// accountArg names an account.
+type accountArg struct {
+	dataFlags
+	Account string `arg:"" help:"Id or name of the account."`
+}
+
+type accountShow struct{ accountArg }
+
+// Run shows the account.
+func (c accountShow) Run(ctx context.Context, t *terminal) error {
+	return c.withAdmin(ctx, reading, nil, func(api *admin.Client) error {
+		d, err := api.Account(ctx, c.Account)
+		if err != nil {
+			return err
+		}
+		return t.print(accountDetails(d), describeAccount(d))
+	})
+}
+
+type accountRename struct {
+	accountArg
+	Name string `arg:"" help:"New name."`
+}
+
+// Run renames the account.
+func (c accountRename) Run(ctx context.Context, t *terminal) error {
+	return c.change(ctx, t, admin.AccountChange{Name: c.Name}, func(d admin.AccountDetails) string { return "renamed " + d.ID })
+}
+
+type accountSetPlan struct {
+	accountArg
+	Plan string `arg:"" help:"Id of the plan."`
+}
+
+// Run gives the account another plan.
+func (c accountSetPlan) Run(ctx context.Context, t *terminal) error {
+	return c.change(ctx, t, admin.AccountChange{Plan: c.Plan}, func(d admin.AccountDetails) string {
+		text := fmt.Sprintf("%s has the plan %s", d.ID, d.Plan)
+		if d.Agents > d.Limits.MaxAgents {
+			text += fmt.Sprintf(". It has %d agents and may have %d: it keeps them, and can create none.", d.Agents, d.Limits.MaxAgents)
+		}
+		return text
+	})
+}
+
+type accountDisable struct{ accountArg }
+
+// Run disables the account.
+func (c accountDisable) Run(ctx context.Context, t *terminal) error {
+	return c.change(ctx, t, admin.AccountChange{State: string(access.AccountDisabled)}, func(d admin.AccountDetails) string {
+		return fmt.Sprintf("disabled %s: its keys are refused, and its agents stop. Nothing is deleted; agento accounts enable %s undoes it.", d.ID, d.ID)
+	})
+}
+
+type accountEnable struct{ accountArg }
+
+// Run enables the account.
+func (c accountEnable) Run(ctx context.Context, t *terminal) error {
+	return c.change(ctx, t, admin.AccountChange{State: string(access.AccountActive)}, func(d admin.AccountDetails) string {
+		return fmt.Sprintf("enabled %s: its keys are accepted, and the agents that ran when it was disabled start.", d.ID)
+	})
+}
+
+func (c accountArg) change(ctx context.Context, t *terminal, in admin.AccountChange, done func(admin.AccountDetails) string) error {
+	return c.withAdmin(ctx, writing, nil, func(api *admin.Client) error {
+		d, err := api.ChangeAccount(ctx, c.Account, in)
+		if err != nil {
+			return err
+		}
+		return t.print(accountDetails(d), done(d))
+	})
+}
+
+type accountDelete struct {
+	accountArg
+	Name string `help:"The account's name, to confirm. Without it, the command asks for it." env:"-"`
+}
+
+// Run deletes the account after its name was given once more.
+func (c accountDelete) Run(ctx context.Context, t *terminal) error {
+	if c.Name == "" {
+		if err := c.withAdmin(ctx, reading, nil, func(api *admin.Client) (err error) {
+			d, err := api.Account(ctx, c.Account)
+			if err == nil {
+				c.Name, err = askForName(t, d)
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return c.withAdmin(ctx, writing, nil, func(api *admin.Client) error {
+		d, err := api.DeleteAccount(ctx, c.Account, c.Name)
+		if err != nil {
+			return err
+		}
+		return t.print(map[string]any{"id": d.ID, "deleted": true},
+			fmt.Sprintf("deleted %s: its keys are refused, and the server removes its %d agents and everything else, now or when it starts next.", d.ID, d.Agents))
+	})
+}
+
+// askForName asks on the terminal for the name of the account that is to be deleted.
+func askForName(t *terminal, d admin.AccountDetails) (string, error) {
+	_, err := fmt.Fprintf(t.err, "This deletes the account %s with its %d agents, their files, conversations, secrets and knowledge, and %d keys. It cannot be undone.\nType the name of the account, %s, to delete it: ",
+		d.ID, d.Agents, d.Keys, escapeText(d.Name))
+	if err != nil {
+		return "", err
+	}
+	line, err := bufio.NewReader(t.in).ReadString('\n')
+	if line = strings.TrimSpace(line); line == "" {
+		return "", fmt.Errorf("nothing was deleted: no name was given (%w)", err)
+	}
+	return line, nil
 }
 
 func accountRow(a admin.Account) map[string]any {
-	return map[string]any{"id": a.ID, "name": a.Name, "plan": a.Plan, "createdAt": formatTime(a.CreatedAt)}
-}
-
-type keysCommand struct {
-	Create keyCreate `cmd:"" help:"Create a key and print it. It is shown only once."`
-	List   keyList   `cmd:"" help:"List the keys of an account."`
-	Revoke keyRevoke `cmd:"" help:"Revoke a key. A running server refuses it from its next request on."`
-}
-
-type keyCreate struct {
-	dataFlags
-	Account   string `arg:"" help:"Id or name of the account."`
-	Label     string `help:"Purpose of the key." default:"key"`
-	Scopes    string `help:"Scopes of the key, separated by commas, or all, which does not contain chat:owner." default:"all"`
-	RateLimit string `help:"Requests per minute: 1 to 10000, or unlimited." default:"120"`
-}
-
-// unlimited is the value of --rate-limit of a key without a limit.
-const unlimited = "unlimited"
-
-func (c keyCreate) rateLimit() (int, error) {
-	if c.RateLimit == unlimited {
-		return access.UnlimitedRate, nil
-	}
-	n, err := strconv.Atoi(c.RateLimit)
-	if err != nil || n < 1 || n > access.MaxRateLimit {
-		return 0, fmt.Errorf("--rate-limit must be from 1 to %d, or %s", access.MaxRateLimit, unlimited)
-	}
-	return n, nil
-}
-
-// Run creates the key.
-func (c keyCreate) Run(ctx context.Context, t *terminal) error {
-	limit, err := c.rateLimit()
-	if err != nil {
-		return err
-	}
-	return c.withAdmin(ctx, writing, nil, func(api *admin.Client) error {
-		key, err := api.CreateKey(ctx, c.Account, admin.NewKey{Label: c.Label, Scopes: strings.Split(c.Scopes, ","), RateLimit: limit})
-		if err != nil {
-			return err
-		}
-		row := keyRow(key)
-		row["key"] = key.Secret
-		return t.print(row, key.Secret)
-	})
-}
-
-type keyList struct {
-	dataFlags
-	Account string `arg:"" help:"Id or name of the account."`
-}
-
-// Run lists the keys.
-func (c keyList) Run(ctx context.Context, t *terminal) error {
-	return c.withAdmin(ctx, reading, nil, func(api *admin.Client) error {
-		keys, err := api.Keys(ctx, c.Account)
-		if err != nil {
-			return err
-		}
-		rows := make([]map[string]any, len(keys))
-		for i, k := range keys {
-			rows[i] = keyRow(k)
-		}
-		return t.table(rows, "id", "label", "scopes", "createdAt", "usedAt", "revokedAt")
-	})
-}
-
-type keyRevoke struct {
-	dataFlags
-	Account string `arg:"" help:"Id or name of the account."`
-	Key     string `arg:"" help:"Id of the key."`
-}
-
-// Run revokes the key.
-func (c keyRevoke) Run(ctx context.Context, t *terminal) error {
-	return c.withAdmin(ctx, writing, nil, func(api *admin.Client) error {
-		if err := api.RevokeKey(ctx, c.Account, c.Key); err != nil {
-			return err
-		}
-		return t.print(map[string]any{"id": c.Key, "revoked": true}, "revoked "+c.Key)
-	})
-}
-
-func keyRow(k admin.Key) map[string]any {
 	return map[string]any{
-		"id": k.ID, "label": k.Label, "hint": k.Hint, "scopes": strings.Join(k.Scopes, ","), "rateLimit": k.RateLimit,
-		"createdAt": formatTime(k.CreatedAt), "usedAt": formatTime(k.UsedAt), "revokedAt": formatTime(k.RevokedAt),
+		"id": a.ID, "name": a.Name, "plan": a.Plan, "planSource": a.PlanSource, "state": a.State,
+		"createdAt": formatTime(a.CreatedAt), "disabledAt": formatTime(a.DisabledAt),
 	}
+}
+
+func accountDetails(d admin.AccountDetails) map[string]any {
+	row := accountRow(d.Account)
+	row["limits"], row["features"] = d.Limits, d.Features
+	row["usage"] = map[string]any{"agents": d.Agents, "runningAgents": d.Running, "storageBytes": d.StorageBytes, "keys": d.Keys}
+	return row
+}
+
+func describeAccount(d admin.AccountDetails) string {
+	plan := d.Plan
+	if missingPlan(d.PlanSource) {
+		plan += " (in no plans file)"
+	}
+	lines := []string{
+		"id        " + d.ID,
+		"name      " + escapeText(d.Name),
+		"state     " + d.State,
+		"plan      " + plan,
+		fmt.Sprintf("agents    %d of %s, %d of them should run", d.Agents, formatLimit(int64(d.Limits.MaxAgents)), d.Running),
+		fmt.Sprintf("skills    up to %s for each agent", formatLimit(int64(d.Limits.MaxSkillsPerAgent))),
+		fmt.Sprintf("storage   %d of %s bytes", d.StorageBytes, formatLimit(d.Limits.StorageBytes)),
+		fmt.Sprintf("keys      %d", d.Keys),
+		"features  " + strings.Join(enabled(d.Features), " "),
+		fmt.Sprint("created   ", formatTime(d.CreatedAt)),
+	}
+	if !d.DisabledAt.IsZero() {
+		lines = append(lines, fmt.Sprint("disabled  ", formatTime(d.DisabledAt)))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // formatTime returns the time for a table or JSON, or nil for the zero time.
@@ -147,5 +222,5 @@ func formatTime(t time.Time) any {
 	if t.IsZero() {
 		return nil
 	}
-	return moment{t}
+	return t.UTC().Format("2006-01-02T15:04:05.000Z")
 }

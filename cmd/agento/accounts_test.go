@@ -7,8 +7,9 @@ import (
 )
 
 func TestRateLimitOfANewKey(t *testing.T) {
-	for text, want := range map[string]int{"120": 120, "1": 1, "10000": 10_000, "unlimited": access.UnlimitedRate, "0": 0, "10001": 0, "2147483647": 0, "-1": 0, "": 0, "many": 0} {
-		if got, err := (keyCreate{RateLimit: text}).rateLimit(); got != want || (err == nil) != (want != 0) {
+	for text, want := range map[string]rateLimit{"120": 120, "1": 1, "1000000": 1_000_000, "unlimited": access.Unlimited, "0": 0, "1000001": 0, "2147483647": 0, "-1": 0, "": 0, "many": 0} {
+		var got rateLimit
+		if err := got.UnmarshalText([]byte(text)); got != want || (err == nil) != (want != 0) {
 			t.Errorf("%q is %d, %v", text, got, err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/accesslog"
+	"agento.host/agento/internal/accountstate"
 	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agentlog"
@@ -244,8 +245,13 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		},
 	})
 	accounts := access.New(access.Settings{DB: r.db, Events: events, Plans: plans, Log: r.log})
-	if err := accounts.CheckPlans(ctx); err != nil {
+	if err := accounts.StorePlans(ctx); err != nil { // a server also starts on a full disk
+		r.log.WarnContext(ctx, "the plans cannot be stored: they are forgotten if the plans file is removed", "error", err)
+	}
+	if problem, err := accounts.PlanProblem(ctx); err != nil {
 		return nil, err
+	} else if problem != "" {
+		r.log.WarnContext(ctx, problem)
 	}
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events, secrets), swarm.NewStore(r.db), agent.NewStore(r.db, events)
 	channelStates := channel.NewStore(r.db, events)
@@ -299,6 +305,10 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err := agents.ClaimTokens(ctx); err != nil {
 		return nil, err
 	}
+	states := accountstate.New(accountstate.Settings{DB: r.db, Events: events, Accounts: accounts, Agents: agents, Log: r.log})
+	if err := states.Recover(ctx); err != nil {
+		return nil, err
+	}
 	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
 
 	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, services, guard.Through(proxy), installationSecrets)
@@ -332,17 +342,17 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
 		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
-		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r), Version: version, Log: r.log, Completed: r.completed,
+		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts), Version: version, Log: r.log, Completed: r.completed,
 	})
 	loops := []func(context.Context) error{
-		reconcile.Run, network.Run, status.Run, accounts.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
+		reconcile.Run, network.Run, status.Run, accounts.Run, states.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
 		requests.Run, channels.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) },
 	}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}
 	commands := admin.New(admin.Settings{
-		Accounts: accounts, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
+		Accounts: accounts, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 		Examine: examineGateways(r.driver),
 	})
 	return &server{

@@ -13,8 +13,10 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/admin"
+	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/vault"
 )
@@ -260,7 +262,10 @@ func (d dataFlags) adminSettings(db *database.DB, key *vault.Vault, log *slog.Lo
 	secrets := vault.NewInstallation(db, key, events)
 	return admin.Settings{
 		Accounts: access.New(access.Settings{DB: db, Events: events, Plans: plans, Log: log}),
-		Secrets:  secrets, Collectors: d.collectors(), Reembed: reembed(db, events, secrets),
+		AgentUsage: func(ctx context.Context, account identity.AccountID) (agents, running int, err error) {
+			return agent.NewStore(db, events).Usage(ctx, db, account)
+		},
+		Secrets: secrets, Collectors: d.collectors(), Reembed: reembed(db, events, secrets),
 		Examine: func(ctx context.Context) ([]admin.Examined, error) {
 			isolation, err := db.ReadIsolation(ctx)
 			if err != nil {

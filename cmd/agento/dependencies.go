@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/provider"
@@ -110,7 +111,7 @@ func services() []api.Degradation {
 
 // degradation returns what does not work although the server serves: its own parts first,
 // then the services that it calls.
-func (d *dependencies) degradation(r *resources) func() []api.Degradation {
+func (d *dependencies) degradation(r *resources, accounts *access.Service) func() []api.Degradation {
 	return func() []api.Degradation {
 		var all []api.Degradation
 		if space := r.db.Space(); space != "" {
@@ -118,6 +119,10 @@ func (d *dependencies) degradation(r *resources) func() []api.Degradation {
 		}
 		if err := r.driver.CheckIsolation(); err != nil {
 			all = append(all, api.Degradation{Name: "isolation", Message: "Agents cannot be isolated: none is started, and no message is accepted. agento doctor says why."})
+		}
+		// An error is of the database, which readiness tells.
+		if missing, err := accounts.PublicPlanProblem(context.Background()); err == nil && missing != "" {
+			all = append(all, api.Degradation{Name: "plans", Message: missing})
 		}
 		if r.reports != nil && r.reports.HasFailed() {
 			all = append(all, api.Degradation{Name: "redis", Message: "Redis does not answer: each server knows the live status of its own agents only."})

@@ -76,7 +76,7 @@ func (s *server) createDevKey(ctx context.Context) (vault.Secret, error) {
 	if err != nil {
 		return vault.Secret{}, err
 	}
-	_, key, err := s.accounts.CreateKey(ctx, identity.ByOperator(account.ID), "dev", access.AllScopes(), access.DefaultRateLimit)
+	_, key, err := s.accounts.CreateKey(ctx, identity.ByOperator(account.ID), access.NewKey{Label: "dev", Scopes: access.AllScopes(), RateLimit: access.DefaultRateLimit})
 	return key, err
 }
 

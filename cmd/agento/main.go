@@ -1,5 +1,5 @@
 // Command agento is a self-hosted control plane for OpenClaw agents. serve and dev run
-// the server; accounts, keys, installation, gc and doctor work on the data directory,
+// the server; accounts, plans, keys, installation, gc and doctor work on the data directory,
 // through the socket of its server if one runs; migrate and gateways work on it alone; the
 // other commands call a running server through its API.
 package main
@@ -91,8 +91,9 @@ type commands struct {
 
 	Serve        serveCommand        `cmd:"" group:"server" help:"Run the control plane."`
 	Dev          devCommand          `cmd:"" group:"server" help:"Run it with a temporary account, a printed key, and a scripted model that needs no provider key."`
-	Accounts     accountsCommand     `cmd:"" group:"server" help:"Create and list accounts."`
-	Keys         keysCommand         `cmd:"" group:"server" help:"Create, list and revoke API keys."`
+	Accounts     accountsCommand     `cmd:"" group:"server" help:"Create, show, change, disable and delete accounts."`
+	Plans        plansCommand        `cmd:"" group:"server" help:"List plans, and check a plans file."`
+	Keys         keysCommand         `cmd:"" group:"server" help:"Create, list, change, rotate and revoke API keys."`
 	Installation installationCommand `cmd:"" group:"server" help:"Manage what belongs to no account."`
 	Vault        vaultCommand        `cmd:"" group:"server" help:"Replace the master key."`
 	Migrate      migrateCommand      `cmd:"" group:"server" help:"Create the database, or copy and migrate it, without starting a server."`

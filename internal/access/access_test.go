@@ -54,7 +54,7 @@ func newAccount(t testing.TB, s *Service, name string) Account {
 
 func newKey(t testing.TB, s *Service, account identity.AccountID, scopes ...Scope) (Key, string) {
 	t.Helper()
-	k, secret, err := s.CreateKey(t.Context(), operatorOf(account), "test", NewScopes(scopes...), 0)
+	k, secret, err := s.CreateKey(t.Context(), operatorOf(account), NewKey{Label: "test", Scopes: NewScopes(scopes...), RateLimit: DefaultRateLimit})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,18 +89,24 @@ func TestCreateAccountValidatesInput(t *testing.T) {
 	}
 }
 
-func TestCheckPlansNamesAccountsWithoutAPlan(t *testing.T) {
+func TestRenameKeepsTheIDAndFreesTheName(t *testing.T) {
 	s := newTestService(t)
-	a := newAccount(t, s, "a")
-	if err := s.CheckPlans(t.Context()); err != nil {
-		t.Fatal(err)
+	a, b := newAccount(t, s, "a"), newAccount(t, s, "b")
+	wantFault(t, s.Rename(t.Context(), operatorOf(a.ID), "b"), fault.Conflict)
+	wantFault(t, s.Rename(t.Context(), operatorOf(a.ID), "acct_x"), fault.Invalid)
+	wantFault(t, s.Rename(t.Context(), operatorOf("acct_none"), "c"), fault.NotFound)
+	for range 2 {
+		if err := s.Rename(t.Context(), operatorOf(a.ID), " c "); err != nil {
+			t.Fatal(err)
+		}
 	}
-	s.plans = &Plans{all: []Plan{{ID: "plan_other"}}}
-	err := s.CheckPlans(t.Context())
-	if err == nil || !strings.Contains(err.Error(), string(a.ID)) || !strings.Contains(err.Error(), "plan_self_hosted") {
-		t.Fatal(err)
+	if found, err := s.Account(t.Context(), "c"); err != nil || found.ID != a.ID {
+		t.Error(found, err)
 	}
-	if _, err := s.PlanOf(t.Context(), s.db, a.ID); err == nil {
-		t.Error("found a plan that is missing from the file")
+	if err := s.Rename(t.Context(), operatorOf(b.ID), "a"); err != nil {
+		t.Error(err)
+	}
+	if got := eventKinds(t, s, a.ID); !slices.Equal(got, []string{"account.renamed", "account.created"}) {
+		t.Error(got)
 	}
 }

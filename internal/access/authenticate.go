@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
@@ -19,7 +20,8 @@ import (
 // database on every call, so a key that any process revokes is refused from the next
 // request on. Unknown keys are rate-limited per client IP, after the key was looked up: no
 // number of them makes a valid key fail, and keys of 128 random bits cannot be guessed at
-// any rate. Text that cannot be a key is refused without a query and does not count.
+// any rate. Text that cannot be a key is refused without a query and does not count, and
+// neither does a key of a disabled account, which is always Unauthorized.
 // Faults: Unauthorized; RateLimited, for a key that is not valid, if the address presented
 // too many of them.
 func (s *Service) Authenticate(ctx context.Context, presented string, addr netip.Addr) (Principal, error) {
@@ -27,7 +29,7 @@ func (s *Service) Authenticate(ctx context.Context, presented string, addr netip
 		return Principal{}, unauthorized()
 	}
 	who, err := s.identify(ctx, sha256.Sum256([]byte(presented)))
-	if fault.Is(err, fault.Unauthorized) {
+	if fault.Is(err, fault.Unauthorized) && !errors.Is(err, errAccountClosed) {
 		err = cmp.Or(s.unknownKeys.count(addr), err)
 	}
 	return who, err
@@ -65,30 +67,43 @@ func operatorScopes() Scopes {
 	return NewScopes(all[:]...)
 }
 
-// Allows returns nil if the caller's plan has the feature. It does not read the
-// database: the plan was read together with the key.
+// Allows returns nil if the caller's plan has the feature. It reads the database only if the
+// plan is in no plans file any more: its id was read together with the key.
 // Faults: PlanLimit.
-func (s *Service) Allows(who Principal, feature string) error {
-	plan, err := s.plans.Get(who.PlanID)
+func (s *Service) Allows(ctx context.Context, who Principal, feature string) error {
+	plan, err := s.plan(ctx, s.db, who.PlanID)
 	if err != nil {
 		return err
 	}
 	return plan.Allows(feature)
 }
 
-// identify finds the key with this hash. Its query is the only one without an account
-// in its condition, because it finds out which account is calling.
+// identify finds the key with a secret of this hash: its present secret, or the one before it,
+// while that is valid.
 func (s *Service) identify(ctx context.Context, hash [sha256.Size]byte) (Principal, error) {
-	c, err := database.OneReadable(ctx, s.db, scanCandidate, damagedCandidate,
-		`SELECT `+candidateColumns+` FROM keys k JOIN accounts a ON a.id = k.account_id WHERE k.lookup = $1`, lookup(hash))
+	c, err := s.findCandidate(ctx, "lookup", hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		c, err = s.findCandidate(ctx, "previous_lookup", hash)
+	}
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return Principal{}, fmt.Errorf("find key: %w", err)
 	}
-	if err != nil || subtle.ConstantTimeCompare(c.hash, hash[:]) != 1 || c.revoked {
+	at := now()
+	if err != nil || !c.present(hash, at) || !c.valid(at) {
 		return Principal{}, unauthorized()
 	}
-	s.lastUses.add(keyUse{c.who.AccountID, c.who.KeyID}, now())
+	if c.closed {
+		return Principal{}, fault.From(unauthorized()).Because(errAccountClosed)
+	}
+	s.lastUses.add(keyUse{c.who.AccountID, c.who.KeyID}, at)
 	return c.who, nil
+}
+
+// findCandidate finds a key by the first half of a hash. Its query is the only one without an
+// account in its condition, because it finds out which account is calling.
+func (s *Service) findCandidate(ctx context.Context, column string, hash [sha256.Size]byte) (candidate, error) {
+	return database.OneReadable(ctx, s.db, scanCandidate, damagedCandidate,
+		`SELECT `+candidateColumns+` FROM keys k JOIN accounts a ON a.id = k.account_id WHERE k.`+column+` = $1 AND k.`+column+` <> ''`, lookup(hash))
 }
 
 // wellFormed reports whether text has the form of a key. The form is public, so the
@@ -106,16 +121,38 @@ func wellFormed(presented string) bool {
 	return true
 }
 
+// errAccountClosed is why a key is refused whose account is disabled or deleted.
+var errAccountClosed = errors.New("the account is disabled or deleted")
+
 // unauthorized returns the same fault for every failure, which does not reveal whether
 // a key ever existed.
 func unauthorized() error { return fault.New(fault.Unauthorized, "Invalid or missing API key") }
 
 // candidate is the key that has the same first half of the hash.
 type candidate struct {
-	hash    []byte
-	revoked bool
-	who     Principal
+	hash, previous []byte
+	previousUntil  time.Time // when previous ends
+	expires        time.Time // zero: never
+	revoked        bool
+	closed         bool // its account is disabled or deleted
+	who            Principal
 }
+
+// valid reports whether the key may be used at a time, with one of its secrets.
+func (c candidate) valid(at time.Time) bool { return !c.revoked && !ended(c.expires, at) }
+
+// present compares the hash of the secret that was presented in constant time, and notes which
+// of the key's secrets it is.
+func (c *candidate) present(hash [sha256.Size]byte, at time.Time) bool {
+	if subtle.ConstantTimeCompare(c.hash, hash[:]) == 1 {
+		return true
+	}
+	c.who.SecretNumber--
+	return subtle.ConstantTimeCompare(c.previous, hash[:]) == 1 && at.Before(c.previousUntil)
+}
+
+// ended reports whether what lasts until a time, or for ever if that is zero, has ended.
+func ended(until, at time.Time) bool { return !until.IsZero() && !at.Before(until) }
 
 // damagedCandidate refuses a key some of whose columns cannot be decoded: it may have been
 // revoked.
@@ -123,13 +160,16 @@ func damagedCandidate(c *candidate, _ error) (row string, keep bool) {
 	return "key " + string(c.who.KeyID), false
 }
 
-const candidateColumns = `k.hash, k.revoked_at, k.id, k.account_id, a.plan_id, k.scopes, k.rate_limit`
+const candidateColumns = `k.hash, k.previous_hash, k.previous_until, k.secret_number, k.expires_at, k.revoked_at,
+	a.disabled_at, a.deleted_at, k.id, k.account_id, a.plan_id, k.scopes, k.rate_limit`
 
 func scanCandidate(r database.Row) (candidate, error) {
 	var c candidate
-	var revoked int64
+	var until, expires, revoked, disabled, deleted int64
 	var scopes string
-	err := r.Scan(&c.hash, &revoked, &c.who.KeyID, &c.who.AccountID, &c.who.PlanID, &scopes, &c.who.RateLimit)
-	c.revoked, c.who.Scopes = revoked != 0, parseStoredScopes(scopes)
+	err := r.Scan(&c.hash, &c.previous, &until, &c.who.SecretNumber, &expires, &revoked,
+		&disabled, &deleted, &c.who.KeyID, &c.who.AccountID, &c.who.PlanID, &scopes, &c.who.RateLimit)
+	c.previousUntil, c.expires = database.Time(until), database.Time(expires)
+	c.revoked, c.closed, c.who.Scopes = revoked != 0, disabled != 0 || deleted != 0, parseStoredScopes(scopes)
 	return c, err
 }

@@ -29,11 +29,11 @@ func unknown(i int) string {
 func TestAuthenticateReturnsThePrincipal(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
-	k, secret, err := s.CreateKey(t.Context(), operatorOf(a.ID), "", NewScopes(Chat, SwarmsRead), 7)
+	k, secret, err := s.CreateKey(t.Context(), operatorOf(a.ID), NewKey{Label: "", Scopes: NewScopes(Chat, SwarmsRead), RateLimit: 7})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Principal{AccountID: a.ID, KeyID: k.ID, PlanID: a.PlanID, Scopes: k.Scopes, RateLimit: 7}
+	want := Principal{AccountID: a.ID, KeyID: k.ID, PlanID: a.PlanID, Scopes: k.Scopes, RateLimit: 7, SecretNumber: 1}
 	for range 3 {
 		if got, err := s.Authenticate(t.Context(), secret.Reveal(), clientAddr()); err != nil || got != want {
 			t.Fatalf("%+v %v", got, err)

@@ -25,8 +25,8 @@ func TestDamagedAccountsAndKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.CheckPlans(t.Context()); err != nil {
-		t.Error(err)
+	if problem, err := s.PlanProblem(t.Context()); err != nil || problem != "" {
+		t.Error(problem, err)
 	}
 	if all, err := s.Accounts(t.Context()); err != nil || len(all) != 2 {
 		t.Error(all, err)

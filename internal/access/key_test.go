@@ -16,7 +16,7 @@ import (
 func TestKeyIsStoredAsAHash(t *testing.T) {
 	s, path := newServiceOnFile(t)
 	a := newAccount(t, s, "a")
-	k, secret, err := s.CreateKey(t.Context(), operatorOf(a.ID), " site ", NewScopes(Chat, Logs), 0)
+	k, secret, err := s.CreateKey(t.Context(), operatorOf(a.ID), NewKey{Label: " site ", Scopes: NewScopes(Chat, Logs), RateLimit: DefaultRateLimit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestRevokingTwiceChangesNothing(t *testing.T) {
 func TestCreateKeyValidatesInput(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
-	_, _, err := s.CreateKey(t.Context(), operatorOf(a.ID), strings.Repeat("x", 101), Scopes{}, -1)
+	_, _, err := s.CreateKey(t.Context(), operatorOf(a.ID), NewKey{Label: strings.Repeat("x", 101), Scopes: Scopes{}, RateLimit: -1})
 	details := wantFault(t, err, fault.Invalid).Details
 	for _, field := range []string{"label", "scopes", "rateLimit"} {
 		if details[field] == "" {
@@ -84,21 +84,22 @@ func TestCreateKeyValidatesInput(t *testing.T) {
 		}
 	}
 	for _, blank := range []string{" ", "\u3000\u200b"} {
-		_, _, err = s.CreateKey(t.Context(), operatorOf(a.ID), blank, AllScopes(), 0)
+		_, _, err = s.CreateKey(t.Context(), operatorOf(a.ID), NewKey{Label: blank, Scopes: AllScopes(), RateLimit: 1})
 		wantFault(t, err, fault.Invalid)
 		_, err = s.CreateAccount(t.Context(), operator, blank, "")
 		wantFault(t, err, fault.Invalid)
+		wantFault(t, s.Rename(t.Context(), operatorOf(a.ID), blank), fault.Invalid)
 	}
-	_, _, err = s.CreateKey(t.Context(), operatorOf(a.ID), "", AllScopes(), MaxRateLimit+1)
+	_, _, err = s.CreateKey(t.Context(), operatorOf(a.ID), NewKey{Label: "", Scopes: AllScopes(), RateLimit: MaxRateLimit + 1})
 	wantFault(t, err, fault.Invalid)
-	_, _, err = s.CreateKey(t.Context(), operatorOf("acct_none"), "", AllScopes(), 0)
+	_, _, err = s.CreateKey(t.Context(), operatorOf("acct_none"), NewKey{Label: "", Scopes: AllScopes(), RateLimit: DefaultRateLimit})
 	wantFault(t, err, fault.NotFound)
 }
 
 func TestKeyWithChatOwnerNeedsChat(t *testing.T) {
 	s := newTestService(t)
 	a := newAccount(t, s, "a")
-	_, _, err := s.CreateKey(t.Context(), operatorOf(a.ID), "", NewScopes(ChatOwner), 0)
+	_, _, err := s.CreateKey(t.Context(), operatorOf(a.ID), NewKey{Label: "", Scopes: NewScopes(ChatOwner), RateLimit: DefaultRateLimit})
 	if details := wantFault(t, err, fault.Invalid).Details; details["scopes"] == "" {
 		t.Errorf("the scopes are not named: %v", details)
 	}

@@ -16,9 +16,10 @@ const Window = time.Minute
 const limiterShards = 64
 
 // Limiter limits the requests of each key in every period of one Window: a request
-// counts for exactly one Window from its own time on. A key uses 8 bytes for each
-// request of its limit, and nothing after it was idle for two Windows while other keys
-// were used. All calls must read the same clock, time.Now. Two calls whose times are
+// counts for exactly one Window from its own time on, or up to 60 ms longer if the limit
+// is above maxExact. A key uses 16 bytes for each request of its limit, at most 16 KB, and
+// nothing after it was idle for two Windows while other keys were used, or if it is
+// Unlimited. All calls must read the same clock, time.Now. Two calls whose times are
 // slightly out of order are counted in the order of the calls. It is safe for
 // concurrent use.
 type Limiter struct {
@@ -54,12 +55,12 @@ func NewLimiter() *Limiter {
 }
 
 // Allow counts a request of a key at now, if fewer than limit were counted in the
-// Window before. A refused request does not count. With UnlimitedRate, every request is
-// allowed and none counted. Another limit outside 1 to MaxRateLimit is replaced by the
+// Window before. A refused request does not count. If limit is Unlimited, nothing is counted
+// and every request is allowed. Another limit outside 1 to MaxRateLimit is replaced by the
 // nearer of the two.
 func (l *Limiter) Allow(key identity.KeyID, limit int, now time.Time) Decision {
-	if limit == UnlimitedRate {
-		return Decision{OK: true, Limit: UnlimitedRate, Remaining: UnlimitedRate, Reset: now}
+	if limit == Unlimited {
+		return Decision{OK: true, Limit: Unlimited, Remaining: Unlimited, Reset: now}
 	}
 	limit = min(max(limit, 1), MaxRateLimit)
 	t := int64(now.Sub(l.start))

@@ -2,6 +2,7 @@ package access
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
@@ -42,6 +44,103 @@ func TestRequestOverTheLimitIsAllowedWhenTheOldestExpires(t *testing.T) {
 	if d := l.Allow("other", 120, start.Add(Window)); !d.OK || d.Remaining != 119 {
 		t.Errorf("another key: %+v", d)
 	}
+}
+
+// Limits above maxExact take no memory in proportion, let exactly as many requests through,
+// and never more in a Window.
+func TestHighLimitsAreCountedInBoundedMemory(t *testing.T) {
+	for _, limit := range []int{maxExact, maxExact + 1, 10_000, MaxRateLimit} {
+		l, at := NewLimiter(), time.Now()
+		start, allowed := at, 0
+		for i := range limit + 100 {
+			at = start.Add(time.Duration(i) * 40 * time.Second / time.Duration(limit))
+			d := l.Allow("key", limit, at)
+			if d.OK {
+				allowed++
+			}
+			if d.OK != (i < limit) || d.Remaining != max(limit-i-1, 0) || d.Limit != limit {
+				t.Fatalf("limit %d, request %d: %+v", limit, i, d)
+			}
+		}
+		if allowed != limit {
+			t.Errorf("limit %d: %d were allowed", limit, allowed)
+		}
+		w := l.windowOf("key")
+		if size := cap(w.ring) * int(unsafe.Sizeof(entry{})); size > 17<<10 {
+			t.Errorf("limit %d: %d bytes", limit, size)
+		}
+		refused := l.Allow("key", limit, at)
+		if refused.OK || refused.RetryAfter <= 0 || refused.RetryAfter > Window {
+			t.Errorf("limit %d: %+v", limit, refused)
+		}
+		if d := l.Allow("key", limit, at.Add(refused.RetryAfter-1)); d.OK {
+			t.Errorf("limit %d: allowed before its time", limit)
+		}
+		if d := l.Allow("key", limit, at.Add(refused.RetryAfter)); !d.OK {
+			t.Errorf("limit %d: not allowed at its time: %+v", limit, d)
+		}
+		if d := l.Allow("key", limit, at.Add(2*Window)); d.Remaining != limit-1 {
+			t.Errorf("limit %d: %+v", limit, d)
+		}
+	}
+}
+
+// Requests that share an entry expire with the last of them.
+func TestNoPeriodHasMoreRequestsThanAHighLimit(t *testing.T) {
+	const limit = 2000
+	r := rand.New(rand.NewPCG(1, 1))
+	l, at := NewLimiter(), time.Now()
+	var allowed []time.Time
+	for range 60_000 {
+		at = at.Add(time.Duration(r.Int64N(int64(6 * time.Millisecond))))
+		if l.Allow("key", limit, at).OK {
+			allowed = append(allowed, at)
+		}
+	}
+	for i := range allowed[:len(allowed)-limit] {
+		if gap := allowed[i+limit].Sub(allowed[i]); gap < Window {
+			t.Fatalf("%d requests in %v", limit+1, gap)
+		}
+	}
+	if len(allowed) < 2*limit {
+		t.Errorf("only %d were allowed", len(allowed))
+	}
+}
+
+// A limit that changes keeps what was counted.
+func TestLimitChangesBetweenExactAndShared(t *testing.T) {
+	l, at := NewLimiter(), time.Now()
+	for range 50 {
+		l.Allow("key", 100, at)
+	}
+	for range 50 {
+		l.Allow("key", MaxRateLimit, at.Add(time.Second))
+	}
+	if d := l.Allow("key", 100, at.Add(time.Second)); d.OK || d.RetryAfter != Window-time.Second {
+		t.Errorf("%+v", d)
+	}
+	if d := l.Allow("key", 101, at.Add(time.Second)); !d.OK || d.Remaining != 0 {
+		t.Errorf("%+v", d)
+	}
+	if d := l.Allow("key", 60, at.Add(Window)); !d.OK || d.Remaining != 8 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestUnlimitedCountsNothing(t *testing.T) {
+	l, at := NewLimiter(), time.Now()
+	for range 1000 {
+		if d := l.Allow("key", Unlimited, at); !d.OK || d.Limit != Unlimited || d.Remaining != Unlimited || !d.Reset.Equal(at) {
+			t.Fatalf("%+v", d)
+		}
+	}
+	if l.size() != 0 {
+		t.Error("an unlimited key takes memory")
+	}
+}
+
+func (l *Limiter) windowOf(key identity.KeyID) *window {
+	return l.shards[maphash.String(l.seed, string(key))%limiterShards].windows[key]
 }
 
 func TestHeadersAreRoundedUp(t *testing.T) {

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"fmt"
 	"maps"
 	"math"
 
@@ -20,6 +19,9 @@ const (
 	// DefaultStorageBytes is the limit of the built-in plan, and of a plan that names none.
 	DefaultStorageBytes = 10 << 30
 )
+
+// planStatus is the status of every plan. The API reference has the field.
+const planStatus = "active"
 
 // The features that a plan can include.
 const (
@@ -92,28 +94,41 @@ func (p Plan) checkLimit(count, limit int, name, remedy string) error {
 		With("limit", name)
 }
 
-// Plans are the plans of an installation, in the order of the plans file.
-type Plans struct{ all []Plan }
+// selfHostedID is the id of the built-in plan.
+const selfHostedID = "plan_self_hosted"
 
-// SelfHosted returns the default: one plan that has every feature and no limits but
-// DefaultStorageBytes.
-func SelfHosted() *Plans {
+// builtIn returns the built-in plan, which every installation has: it has every feature and
+// no limits but DefaultStorageBytes.
+func builtIn() Plan {
 	p := Plan{
-		ID: "plan_self_hosted", Name: "Self-hosted", Status: "active",
+		ID: selfHostedID, Name: "Self-hosted", Status: planStatus,
 		Limits:   Limits{MaxAgents: Unlimited, MaxSkillsPerAgent: Unlimited, StorageBytes: DefaultStorageBytes},
 		Features: map[string]bool{},
 	}
 	for _, f := range features() {
 		p.Features[f] = true
 	}
-	return &Plans{all: []Plan{p}}
+	return p
 }
 
-// List returns every plan.
+// Plans are the plans of an installation, in the order of the plans file.
+type Plans struct {
+	all      []Plan
+	fromFile bool
+}
+
+// SelfHosted returns the plans without a plans file: the built-in one.
+func SelfHosted() *Plans { return &Plans{all: []Plan{builtIn()}} }
+
+// List returns every plan that an account can get: those of the plans file, and the built-in
+// one.
 func (p *Plans) List() []Plan {
-	all := make([]Plan, len(p.all))
+	all := make([]Plan, 0, len(p.all)+1)
 	for i := range p.all {
-		all[i] = p.all[i].copy()
+		all = append(all, p.all[i].copy())
+	}
+	if _, ok := p.inFile(selfHostedID); !ok {
+		all = append(all, builtIn())
 	}
 	return all
 }
@@ -121,21 +136,31 @@ func (p *Plans) List() []Plan {
 // Default returns the plan of an account that is created without one: the first plan.
 func (p *Plans) Default() Plan { return p.all[0].copy() }
 
-// Get returns a plan. The error is for the operator, who removed the plan from the
-// plans file while an account has it.
-func (p *Plans) Get(id string) (Plan, error) {
+// Get returns a plan of List.
+func (p *Plans) Get(id string) (plan Plan, ok bool) {
+	if plan, ok = p.inFile(id); !ok && id == selfHostedID {
+		return builtIn(), true
+	}
+	return plan, ok
+}
+
+// InFile returns how many plans the plans file has.
+func (p *Plans) InFile() int { return len(p.all) }
+
+func (p *Plans) inFile(id string) (plan Plan, ok bool) {
 	for i := range p.all {
 		if p.all[i].ID == id {
-			return p.all[i].copy(), nil
+			return p.all[i].copy(), true
 		}
 	}
-	return Plan{}, fmt.Errorf("the plan %s is missing from the plans file: add it again", id)
+	return Plan{}, false
 }
 
 func (p *Plans) ids() []string {
-	ids := make([]string, len(p.all))
-	for i := range p.all {
-		ids[i] = p.all[i].ID
+	all := p.List()
+	ids := make([]string, len(all))
+	for i := range all {
+		ids[i] = all[i].ID
 	}
 	return ids
 }

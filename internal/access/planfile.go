@@ -70,7 +70,7 @@ func (r *planReader) fail(n *yaml.Node, field, format string, args ...any) {
 }
 
 func (r *planReader) plans(root *yaml.Node) *Plans {
-	plans := &Plans{}
+	plans := &Plans{fromFile: true}
 	if root.Kind == yaml.DocumentNode {
 		root = root.Content[0]
 	}
@@ -84,7 +84,7 @@ func (r *planReader) plans(root *yaml.Node) *Plans {
 	}
 	for i, n := range list.Content {
 		plan := r.plan(n, fmt.Sprintf("plans[%d]", i))
-		if slices.Contains(plans.ids(), plan.ID) && plan.ID != "" {
+		if _, used := plans.inFile(plan.ID); used && plan.ID != "" {
 			r.fail(n, fmt.Sprintf("plans[%d].id", i), "%s is used by another plan", plan.ID)
 		}
 		plans.all = append(plans.all, plan)
@@ -93,7 +93,7 @@ func (r *planReader) plans(root *yaml.Node) *Plans {
 }
 
 func (r *planReader) plan(n *yaml.Node, path string) Plan {
-	p := Plan{Status: "active"}
+	p := Plan{Status: planStatus}
 	fields := r.requiredFields(n, path, "id", "name", "limits", "features")
 	if id := fields["id"]; id != nil {
 		p.ID = r.id(id, path+".id")

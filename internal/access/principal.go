@@ -11,7 +11,9 @@ type Principal struct {
 	KeyID     identity.KeyID
 	PlanID    string
 	Scopes    Scopes
-	RateLimit int // requests per Window, or UnlimitedRate
+	RateLimit int // requests per Window; or Unlimited
+
+	SecretNumber int64 // which of the key's secrets was presented
 
 	// Operator is true for the operator of the installation, who acts for the account on
 	// the socket of the data directory and has no key.

@@ -25,6 +25,10 @@ const (
 	// ChatOwner lets a key with Chat speak to the agent's own entry, which has a shell.
 	// AllScopes lacks it: it must be named.
 	ChatOwner Scope = "chat:owner"
+
+	// AccountAdmin lets a key list the account's keys, and make, change and revoke them; see
+	// Service.CreateKey. AllScopes lacks it: it must be named.
+	AccountAdmin Scope = "account:admin"
 )
 
 // allScopesName is the name that ParseScopes accepts for AllScopes.
@@ -32,8 +36,8 @@ const allScopesName = "all"
 
 // scopeOrder returns the scopes in the order of the API reference, and those that
 // AllScopes lacks after them. The position of a scope is its bit in a set.
-func scopeOrder() [10]Scope {
-	return [...]Scope{AgentsRead, AgentsWrite, Chat, KnowledgeRead, KnowledgeWrite, Logs, Skills, SwarmsRead, SwarmsWrite, ChatOwner}
+func scopeOrder() [11]Scope {
+	return [...]Scope{AgentsRead, AgentsWrite, Chat, KnowledgeRead, KnowledgeWrite, Logs, Skills, SwarmsRead, SwarmsWrite, ChatOwner, AccountAdmin}
 }
 
 // allScopesCount is how many of scopeOrder AllScopes has.
@@ -95,6 +99,9 @@ func (s Scopes) Has(scope Scope) bool {
 
 // Empty reports whether the set has no scope.
 func (s Scopes) Empty() bool { return s.bits == 0 }
+
+// Without returns the scopes of the set that another one lacks.
+func (s Scopes) Without(others Scopes) Scopes { return Scopes{s.bits &^ others.bits} }
 
 // Names lists the scopes of the set in the order of the API reference.
 func (s Scopes) Names() []string {

@@ -71,6 +71,8 @@ func (s *Service) Run(ctx context.Context) error {
 	defer check.Stop()
 	changed := s.events.SubscribePrefix(keyTopicPrefix)
 	defer changed.Close()
+	accounts := s.events.SubscribePrefix(AccountTopicPrefix)
+	defer accounts.Close()
 	for {
 		select {
 		case <-tick.C:
@@ -79,6 +81,8 @@ func (s *Service) Run(ctx context.Context) error {
 			s.endStreams(ctx, s.streams.keys())
 		case <-changed.Ready():
 			s.endStreamsOf(ctx, changed.Take())
+		case <-accounts.Ready():
+			s.endStreamsOf(ctx, accounts.Take())
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlushTimeout)
 			defer cancel()

@@ -15,14 +15,14 @@ import (
 // Faults: PlanLimit, naming the limit; NotFound.
 func (s *Service) CheckStorage(ctx context.Context, q database.Reader, account identity.AccountID, more int64) error {
 	got, err := database.OneReadable(ctx, q, scanStored, damagedStored,
-		`SELECT a.id, a.plan_id, coalesce(s.bytes, 0) FROM accounts a LEFT JOIN account_storage s ON s.account_id = a.id WHERE a.id = $1`, account)
+		`SELECT a.id, a.plan_id, coalesce(s.bytes, 0) FROM accounts a LEFT JOIN account_storage s ON s.account_id = a.id WHERE a.id = $1 AND a.deleted_at = 0`, account)
 	if errors.Is(err, sql.ErrNoRows) {
 		return accountNotFound(string(account))
 	}
 	if err != nil {
 		return fmt.Errorf("read the storage of account %s: %w", account, err)
 	}
-	plan, err := s.plans.Get(got.plan)
+	plan, err := s.plan(ctx, q, got.plan)
 	if err != nil {
 		return err
 	}

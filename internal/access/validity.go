@@ -30,7 +30,14 @@ type openStreams struct {
 
 type openStream struct {
 	scopes Scopes // when it was opened
+	secret int64  // the number of the key's secret that it was opened with
 	end    context.CancelCauseFunc
+}
+
+// validKey is what is left of a key; nothing, if it is the zero value.
+type validKey struct {
+	scopes Scopes
+	oldest int64 // the number of its oldest secret that is valid
 }
 
 func (o *openStreams) add(key identity.KeyID, stream *openStream) {
@@ -66,26 +73,27 @@ func (o *openStreams) keys() []identity.KeyID {
 }
 
 // endUnless ends the streams of a key that were opened with a scope that it does not have
-// any more.
-func (o *openStreams) endUnless(key identity.KeyID, scopes Scopes) {
+// any more, or with a secret that is not valid any more.
+func (o *openStreams) endUnless(key identity.KeyID, left validKey) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for stream := range o.byKey[key] {
-		if stream.scopes.bits&^scopes.bits != 0 {
-			stream.end(fault.New(fault.Unauthorized, "This API key was revoked or has lost a scope."))
+		if !stream.scopes.Without(left.scopes).Empty() || stream.secret < left.oldest {
+			stream.end(fault.New(fault.Unauthorized, "This API key is not valid any more, or has lost a scope."))
 		}
 	}
 }
 
 // WhileValid returns a context that ends with ctx, and at most seconds after the caller's
-// key was revoked or has lost a scope; its cause is then an Unauthorized fault. Run must
-// run. The caller of WhileValid calls the function. An operator has no key to lose.
+// key or its secret has ended, the key has lost a scope, or its account was disabled; its cause
+// is then an Unauthorized fault. Run must run. The caller of WhileValid calls the function. An
+// operator has no key to lose.
 func (s *Service) WhileValid(ctx context.Context, who Principal) (context.Context, context.CancelFunc) {
 	if who.Operator {
 		return context.WithCancel(ctx)
 	}
 	ctx, end := context.WithCancelCause(ctx)
-	stream := &openStream{scopes: who.Scopes, end: end}
+	stream := &openStream{scopes: who.Scopes, secret: who.SecretNumber, end: end}
 	s.streams.add(who.KeyID, stream)
 	return ctx, func() {
 		s.streams.remove(who.KeyID, stream)
@@ -107,10 +115,15 @@ func (s *Service) endStreams(ctx context.Context, keys []identity.KeyID) {
 	}
 }
 
-// endStreamsOf is endStreams for the keys of topics, as far as they have streams.
+// endStreamsOf is endStreams for the keys of topics, as far as they have streams. An account
+// may have any of them.
 func (s *Service) endStreamsOf(ctx context.Context, topics []event.Topic) {
 	var keys []identity.KeyID
 	open := s.streams.keys()
+	if slices.ContainsFunc(topics, func(t event.Topic) bool { return strings.HasPrefix(string(t), AccountTopicPrefix) }) {
+		s.endStreams(ctx, open)
+		return
+	}
 	for _, topic := range topics {
 		if key := identity.KeyID(topic.ID()); slices.Contains(open, key) {
 			keys = append(keys, key)
@@ -119,7 +132,8 @@ func (s *Service) endStreamsOf(ctx context.Context, topics []event.Topic) {
 	s.endStreams(ctx, keys)
 }
 
-// EndedKeys returns those keys that were revoked or do not exist.
+// EndedKeys returns those keys that were revoked, have expired or do not exist, and those of
+// accounts that are disabled or deleted.
 func (s *Service) EndedKeys(ctx context.Context, keys []identity.KeyID) ([]identity.KeyID, error) {
 	valid, err := s.validKeys(ctx, keys)
 	if err != nil {
@@ -131,10 +145,10 @@ func (s *Service) EndedKeys(ctx context.Context, keys []identity.KeyID) ([]ident
 	}), nil
 }
 
-// validKeys returns the scopes of those keys that are valid. Like identify, its query has
+// validKeys returns those keys that are valid. Like identify, its query has
 // no account in its condition: whoever names these keys was authenticated with them.
-func (s *Service) validKeys(ctx context.Context, keys []identity.KeyID) (map[identity.KeyID]Scopes, error) {
-	valid := map[identity.KeyID]Scopes{}
+func (s *Service) validKeys(ctx context.Context, keys []identity.KeyID) (map[identity.KeyID]validKey, error) {
+	valid, at := map[identity.KeyID]validKey{}, now()
 	for batch := range slices.Chunk(keys, checkBatch) {
 		args := make([]any, len(batch))
 		places := make([]string, len(batch))
@@ -147,9 +161,14 @@ func (s *Service) validKeys(ctx context.Context, keys []identity.KeyID) (map[ide
 			return nil, fmt.Errorf("look up keys: %w", err)
 		}
 		for _, c := range found {
-			if !c.revoked {
-				valid[c.who.KeyID] = c.who.Scopes
+			if !c.valid(at) || c.closed {
+				continue
 			}
+			v := validKey{scopes: c.who.Scopes, oldest: c.who.SecretNumber}
+			if at.Before(c.previousUntil) {
+				v.oldest--
+			}
+			valid[c.who.KeyID] = v
 		}
 	}
 	return valid, nil

@@ -27,30 +27,86 @@ const maxBody = 2 * vault.MaxInstallationSecret
 
 // Account is a tenant.
 type Account struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Plan      string    `json:"plan"`
-	CreatedAt time.Time `json:"createdAt"`
+	ID         string    `json:"id"`
+	Name       string    `json:"name"`
+	Plan       string    `json:"plan"`
+	PlanSource string    `json:"planSource"` // where the plan is known from
+	State      string    `json:"state"`      // active, disabled or deleted
+	CreatedAt  time.Time `json:"createdAt"`
+	DisabledAt time.Time `json:"disabledAt"` // zero: it is not disabled
+}
+
+// AccountDetails is an account with what it has.
+type AccountDetails struct {
+	Account
+	Limits       Limits          `json:"limits"`
+	Features     map[string]bool `json:"features"`
+	Agents       int             `json:"agents"`
+	Running      int             `json:"running"` // agents that should run
+	StorageBytes int64           `json:"storageBytes"`
+	Keys         int             `json:"keys"` // that are valid
+}
+
+// Limits are the limits of a plan, with the numbers of package access for none.
+type Limits struct {
+	MaxAgents         int   `json:"maxAgents"`
+	MaxSkillsPerAgent int   `json:"maxSkillsPerAgent"`
+	StorageBytes      int64 `json:"storageBytes"`
+}
+
+// AccountChange is a change of an account. It has one of the fields.
+type AccountChange struct {
+	Name  string `json:"name"`
+	Plan  string `json:"plan"`
+	State string `json:"state"` // active or disabled
+}
+
+// Plan is a plan with how many accounts have it.
+type Plan struct {
+	ID       string          `json:"id"`
+	Name     string          `json:"name"`
+	Source   string          `json:"source"` // where it is known from
+	Default  bool            `json:"default"`
+	Limits   Limits          `json:"limits"`
+	Features map[string]bool `json:"features"`
+	Accounts int             `json:"accounts"`
+}
+
+// Plans are the plans of the installation.
+type Plans struct {
+	All     []Plan `json:"all"`
+	Problem string `json:"problem"` // what is wrong with them, and what to do; empty: nothing
 }
 
 // Key is an API key.
 type Key struct {
-	ID        string    `json:"id"`
-	Label     string    `json:"label"`
-	Hint      string    `json:"hint"`
-	Scopes    []string  `json:"scopes"`
-	RateLimit int       `json:"rateLimit"`
-	CreatedAt time.Time `json:"createdAt"`
-	UsedAt    time.Time `json:"usedAt"`    // zero: never
-	RevokedAt time.Time `json:"revokedAt"` // zero: not revoked
-	Secret    string    `json:"secret,omitempty"`
+	ID            string    `json:"id"`
+	Label         string    `json:"label"`
+	Hint          string    `json:"hint"`
+	Scopes        []string  `json:"scopes"`
+	RateLimit     int       `json:"rateLimit"`
+	CreatedAt     time.Time `json:"createdAt"`
+	ExpiresAt     time.Time `json:"expiresAt"`     // zero: never
+	UsedAt        time.Time `json:"usedAt"`        // zero: never
+	RevokedAt     time.Time `json:"revokedAt"`     // zero: not revoked
+	PreviousUntil time.Time `json:"previousUntil"` // when the former secret ends; zero: there is none
+	Secret        string    `json:"secret,omitempty"`
 }
 
 // NewKey is a request for a key.
 type NewKey struct {
-	Label     string   `json:"label"`
-	Scopes    []string `json:"scopes"`
-	RateLimit int      `json:"rateLimit"`
+	Label     string    `json:"label"`
+	Scopes    []string  `json:"scopes"`
+	RateLimit int       `json:"rateLimit"`
+	ExpiresAt time.Time `json:"expiresAt"` // zero: never
+}
+
+// KeyChanges are changes of a key; nil leaves a field as it is.
+type KeyChanges struct {
+	Label     *string    `json:"label"`
+	Scopes    []string   `json:"scopes"`
+	RateLimit *int       `json:"rateLimit"`
+	ExpiresAt *time.Time `json:"expiresAt"` // the zero time: never
 }
 
 // Secret is a secret that the installation can have, without its value.
@@ -109,6 +165,7 @@ type Reembedded struct {
 type Settings struct {
 	Accounts   *access.Service
 	API        http.Handler // the public API for the operator; nil: there is no server
+	AgentUsage func(ctx context.Context, account identity.AccountID) (agents, running int, err error)
 	Secrets    *vault.Installation
 	Collectors []Collector
 	Examine    func(ctx context.Context) ([]Examined, error) // what running gateways really have
@@ -124,8 +181,14 @@ func New(s Settings) http.Handler {
 	for pattern, f := range map[string]func(r *http.Request) (any, error){
 		"GET /accounts":   h.listAccounts,
 		"POST /accounts":  h.createAccount,
+		"GET /account":    h.showAccount,
+		"PATCH /account":  h.changeAccount,
+		"DELETE /account": h.deleteAccount,
+		"GET /plans":      h.listPlans,
 		"GET /keys":       h.listKeys,
 		"POST /keys":      h.createKey,
+		"PATCH /keys":     h.editKey,
+		"POST /rotate":    h.rotateKey,
 		"DELETE /keys":    h.revokeKey,
 		"GET /secrets":    h.listSecrets,
 		"PUT /secrets":    h.setSecret,
@@ -178,75 +241,6 @@ func (f *failure) error() error {
 		return errors.New(f.Message)
 	}
 	return &fault.Fault{Code: f.Code, Message: f.Message, Details: f.Details}
-}
-
-func (s *server) listAccounts(r *http.Request) (any, error) {
-	all, err := s.Accounts.Accounts(r.Context())
-	accounts := make([]Account, len(all))
-	for i, a := range all {
-		accounts[i] = accountOf(a)
-	}
-	return accounts, err
-}
-
-func (s *server) createAccount(r *http.Request) (any, error) {
-	var in Account
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-		return nil, err
-	}
-	a, err := s.Accounts.CreateAccount(r.Context(), identity.ByOperator(""), in.Name, in.Plan)
-	return accountOf(a), err
-}
-
-func accountOf(a access.Account) Account {
-	return Account{ID: string(a.ID), Name: a.Name, Plan: a.PlanID, CreatedAt: a.CreatedAt}
-}
-
-func (s *server) listKeys(r *http.Request) (any, error) {
-	account, err := s.Accounts.Account(r.Context(), r.URL.Query().Get("account"))
-	if err != nil {
-		return nil, err
-	}
-	all, err := s.Accounts.Keys(r.Context(), account.ID)
-	keys := make([]Key, len(all))
-	for i, k := range all {
-		keys[i] = keyOf(k)
-	}
-	return keys, err
-}
-
-func (s *server) createKey(r *http.Request) (any, error) {
-	var in NewKey
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-		return nil, err
-	}
-	account, err := s.Accounts.Account(r.Context(), r.URL.Query().Get("account"))
-	if err != nil {
-		return nil, err
-	}
-	scopes, err := access.ParseScopes(in.Scopes)
-	if err != nil {
-		return nil, err
-	}
-	created, secret, err := s.Accounts.CreateKey(r.Context(), identity.ByOperator(account.ID), in.Label, scopes, in.RateLimit)
-	k := keyOf(created)
-	k.Secret = secret.Reveal()
-	return k, err
-}
-
-func (s *server) revokeKey(r *http.Request) (any, error) {
-	account, err := s.Accounts.Account(r.Context(), r.URL.Query().Get("account"))
-	if err != nil {
-		return nil, err
-	}
-	return nil, s.Accounts.RevokeKey(r.Context(), identity.ByOperator(account.ID), identity.KeyID(r.URL.Query().Get("key")))
-}
-
-func keyOf(k access.Key) Key {
-	return Key{
-		ID: string(k.ID), Label: k.Label, Hint: k.Hint, Scopes: k.Scopes.Names(), RateLimit: k.RateLimit,
-		CreatedAt: k.CreatedAt, UsedAt: k.UsedAt, RevokedAt: k.RevokedAt,
-	}
 }
 
 func (s *server) listSecrets(r *http.Request) (any, error) {

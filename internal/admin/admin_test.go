@@ -14,12 +14,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/vault"
 )
 
@@ -34,8 +36,9 @@ func newHandler(t *testing.T) http.Handler {
 	events := event.NewLog(db)
 	garbage := map[string]bool{"old": true, "older": true}
 	return admin.New(admin.Settings{
-		Accounts: access.New(access.Settings{DB: db, Events: events}),
-		Secrets:  vault.NewInstallation(db, key, events),
+		Accounts:   access.New(access.Settings{DB: db, Events: events}),
+		Secrets:    vault.NewInstallation(db, key, events),
+		AgentUsage: func(context.Context, identity.AccountID) (agents, running int, err error) { return 3, 2, nil },
 		Examine: func(context.Context) ([]admin.Examined, error) {
 			return []admin.Examined{{Agent: "ada", Check: "user", State: "1", OK: true}}, nil
 		},
@@ -113,12 +116,37 @@ func calls(t *testing.T, c *admin.Client) (results []string) {
 	add("create it again", nil, err)
 	all, err := c.Accounts(ctx)
 	add("accounts", len(all) == 1 && all[0] == a, err)
+	d, err := c.Account(ctx, a.ID)
+	add("account", fmt.Sprint(d.Name, d.State, d.PlanSource, d.Agents, d.Running, d.Keys, d.Limits), err)
+	d, err = c.ChangeAccount(ctx, a.Name, admin.AccountChange{Name: "Ours"})
+	add("rename", d.Name, err)
+	d, err = c.ChangeAccount(ctx, a.ID, admin.AccountChange{Name: a.Name})
+	add("rename back", d.Name, err)
+	for _, plan := range []string{"plan_none", "plan_self_hosted"} {
+		d, err = c.ChangeAccount(ctx, a.ID, admin.AccountChange{Plan: plan})
+		add("set plan", d.Plan, err)
+	}
+	d, err = c.ChangeAccount(ctx, a.ID, admin.AccountChange{State: "disabled"})
+	add("disable", d.State, err)
+	d, err = c.ChangeAccount(ctx, a.ID, admin.AccountChange{State: "active"})
+	add("enable", d.State, err)
+	_, err = c.ChangeAccount(ctx, a.ID, admin.AccountChange{State: "gone"})
+	add("another state", nil, err)
+	plans, err := c.Plans(ctx)
+	add("plans", fmt.Sprint(plans.All, plans.Problem), err)
 	k, err := c.CreateKey(ctx, a.Name, admin.NewKey{Label: "x", Scopes: []string{"chat"}, RateLimit: 7})
 	add("create key", fmt.Sprint(k.Label, k.Scopes, k.RateLimit, strings.HasPrefix(k.Secret, "ak_live_")), err)
-	_, err = c.CreateKey(ctx, a.Name, admin.NewKey{Scopes: []string{"all", "admin"}})
+	_, err = c.CreateKey(ctx, a.Name, admin.NewKey{Scopes: []string{"all", "admin"}, RateLimit: 1})
 	add("create key with a wrong scope", nil, err)
 	keys, err := c.Keys(ctx, a.ID)
 	add("keys", fmt.Sprint(len(keys), keys[0].ID == k.ID, keys[0].Secret, keys[0].RevokedAt.IsZero()), err)
+	label, rate := "y", access.Unlimited
+	edited, err := c.EditKey(ctx, a.Name, k.ID, admin.KeyChanges{Label: &label, RateLimit: &rate, Scopes: []string{"logs"}, ExpiresAt: &time.Time{}})
+	add("edit key", fmt.Sprint(edited.Label, edited.RateLimit, edited.Scopes, edited.ExpiresAt.IsZero()), err)
+	rotated, err := c.RotateKey(ctx, a.Name, k.ID, time.Hour)
+	add("rotate key", fmt.Sprint(rotated.ID == k.ID, rotated.Secret != k.Secret, strings.HasPrefix(rotated.Secret, "ak_live_"), rotated.PreviousUntil.IsZero()), err)
+	_, err = c.RotateKey(ctx, a.Name, k.ID, -time.Hour)
+	add("rotate key with a wrong grace", nil, err)
 	_, err = c.Keys(ctx, "nobody")
 	add("keys of nobody", nil, err)
 	add("revoke key", nil, c.RevokeKey(ctx, a.Name, k.ID))
@@ -130,6 +158,12 @@ func calls(t *testing.T, c *admin.Client) (results []string) {
 	secrets, err := c.Secrets(ctx)
 	add("secrets", fmt.Sprint(len(secrets), secrets[0].Name, secrets[0].SetAt.IsZero()), err)
 	add("delete secret", nil, c.DeleteSecret(ctx, string(vault.EmbedderAPIKey)))
+	_, err = c.DeleteAccount(ctx, a.ID, "another")
+	add("delete account with a wrong name", nil, err)
+	d, err = c.DeleteAccount(ctx, a.ID, a.Name)
+	add("delete account", d.Name, err)
+	_, err = c.Account(ctx, a.Name)
+	add("deleted account", nil, err)
 	garbage, err := c.Garbage(ctx)
 	add("garbage", garbage, err)
 	add("remove", nil, c.RemoveGarbage(ctx, garbage[0]))

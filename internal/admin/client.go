@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"time"
 
 	"agento.host/agento/internal/vault"
 )
@@ -122,6 +123,26 @@ func (c *Client) Accounts(ctx context.Context) (all []Account, err error) {
 	return all, c.call(ctx, http.MethodGet, "/accounts", nil, &all)
 }
 
+// Account returns an account, which is given by its id or name, with what it has.
+func (c *Client) Account(ctx context.Context, account string) (d AccountDetails, err error) {
+	return d, c.call(ctx, http.MethodGet, "/account?"+url.Values{"account": {account}}.Encode(), nil, &d)
+}
+
+// ChangeAccount changes an account.
+func (c *Client) ChangeAccount(ctx context.Context, account string, in AccountChange) (d AccountDetails, err error) {
+	return d, c.call(ctx, http.MethodPatch, "/account?"+url.Values{"account": {account}}.Encode(), in, &d)
+}
+
+// DeleteAccount deletes an account, whose name confirms it, and returns what it had.
+func (c *Client) DeleteAccount(ctx context.Context, account, name string) (d AccountDetails, err error) {
+	return d, c.call(ctx, http.MethodDelete, "/account?"+url.Values{"account": {account}, "name": {name}}.Encode(), nil, &d)
+}
+
+// Plans lists the plans: first those of the plans file.
+func (c *Client) Plans(ctx context.Context) (p Plans, err error) {
+	return p, c.call(ctx, http.MethodGet, "/plans", nil, &p)
+}
+
 // CreateKey creates a key of an account, which is given by its id or name. Only this
 // result has its Secret.
 func (c *Client) CreateKey(ctx context.Context, account string, in NewKey) (k Key, err error) {
@@ -131,6 +152,17 @@ func (c *Client) CreateKey(ctx context.Context, account string, in NewKey) (k Ke
 // Keys lists the keys of an account, newest first.
 func (c *Client) Keys(ctx context.Context, account string) (all []Key, err error) {
 	return all, c.call(ctx, http.MethodGet, "/keys?"+url.Values{"account": {account}}.Encode(), nil, &all)
+}
+
+// EditKey changes a key of an account.
+func (c *Client) EditKey(ctx context.Context, account, key string, in KeyChanges) (k Key, err error) {
+	return k, c.call(ctx, http.MethodPatch, "/keys?"+url.Values{"account": {account}, "key": {key}}.Encode(), in, &k)
+}
+
+// RotateKey gives a key of an account a new secret. The former one is valid for grace. Only
+// this result has the Secret.
+func (c *Client) RotateKey(ctx context.Context, account, key string, grace time.Duration) (k Key, err error) {
+	return k, c.call(ctx, http.MethodPost, "/rotate?"+url.Values{"account": {account}, "key": {key}, "grace": {grace.String()}}.Encode(), nil, &k)
 }
 
 // RevokeKey revokes a key of an account.

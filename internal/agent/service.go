@@ -147,8 +147,8 @@ type Accepted struct {
 // Create stores a new agent that should run; the reconciler starts its gateway. If the
 // actor's request has created an agent before, Create returns that agent.
 // Faults: Invalid, naming every invalid field; Conflict, if another agent has a channel
-// token; PlanLimit; NotFound, if the agent of an earlier execution was deleted; Unavailable,
-// if agents cannot be isolated.
+// token; PlanLimit; Unauthorized, if the account was disabled meanwhile; NotFound, if the
+// agent of an earlier execution was deleted; Unavailable, if agents cannot be isolated.
 func (s *Service) Create(ctx context.Context, actor identity.Actor, in client.CreateAgentRequest) (Accepted, error) {
 	a, in := s.newAgent(actor.AccountID, in)
 	secrets, err := s.checkNew(ctx, a, in)
@@ -320,8 +320,11 @@ func (s *Service) recheckSwarm(ctx context.Context, tx *database.Tx, a Agent) er
 }
 
 // checkPlan returns nil if the account's plan allows one more agent.
-// Faults: PlanLimit.
+// Faults: PlanLimit; Unauthorized, if the account was disabled or deleted meanwhile.
 func (s *Service) checkPlan(ctx context.Context, tx database.Reader, account identity.AccountID) error {
+	if err := s.access.CheckActive(ctx, tx, account); err != nil {
+		return err
+	}
 	plan, err := s.access.PlanOf(ctx, tx, account)
 	if err != nil {
 		return err
@@ -544,8 +547,8 @@ func updatedFields(in client.UpdateAgentRequest) map[string]any {
 }
 
 // Start asks for a running gateway.
-// Faults: NotFound; Conflict, if the record is damaged; Unavailable, if agents cannot be
-// isolated.
+// Faults: NotFound; Conflict, if the record is damaged; Unauthorized, if the account was disabled
+// meanwhile; Unavailable, if agents cannot be isolated.
 func (s *Service) Start(ctx context.Context, actor identity.Actor, id identity.AgentID) (Accepted, error) {
 	return s.setDesiredState(ctx, actor, id, DesiredRunning, false, "agent.start_requested")
 }
@@ -643,6 +646,9 @@ func (s *Service) setDesiredState(ctx context.Context, actor identity.Actor, id 
 			return err
 		}
 		if desired == DesiredRunning {
+			if err := s.access.CheckActive(ctx, tx, actor.AccountID); err != nil {
+				return err
+			}
 			if err := s.gateways.CheckIsolation(); err != nil {
 				return err
 			}

@@ -232,23 +232,32 @@ func (s *Store) update(ctx context.Context, tx *database.Tx, a Agent) error {
 
 // setDesiredState writes a desired state and returns its generation. Asking for what
 // is already desired does not make a new generation, so that a repeated call does
-// not cancel the first; a restart, and a start of a failed agent, always do.
+// not cancel the first; a restart, and a start of a failed agent, always do. Whatever was
+// desired, the agent does not wait any more for its account to be enabled.
 func (s *Store) setDesiredState(ctx context.Context, tx *database.Tx, a Agent, desired DesiredState, restart bool) (generation int64, err error) {
 	retry := desired == DesiredRunning && a.HasFailed()
 	if a.DesiredState == desired && !restart && !retry {
-		return a.Generation, nil
+		return a.Generation, s.setResumes(ctx, tx, a.ID, false)
 	}
 	generation = a.Generation + 1
 	if restart {
 		a.RestartGeneration = generation
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE agents SET desired_state = $1, generation = $2, restart_generation = $3,
-		 failures = '', unready_ms = 0, next_try_at = 0, missed_health_checks = 0 WHERE id = $4`,
+		 failures = '', unready_ms = 0, next_try_at = 0, missed_health_checks = 0, resumes = FALSE WHERE id = $4`,
 		desired, generation, a.RestartGeneration, a.ID)
 	if err != nil {
 		return 0, fmt.Errorf("write desired state: %w", err)
 	}
 	return generation, nil
+}
+
+// setResumes writes whether an agent starts when its account is enabled again.
+func (s *Store) setResumes(ctx context.Context, tx *database.Tx, id identity.AgentID, resumes bool) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE agents SET resumes = $1 WHERE id = $2 AND resumes <> $1`, resumes, id); err != nil {
+		return fmt.Errorf("write whether agent %s resumes: %w", id, err)
+	}
+	return nil
 }
 
 // clearSwarm removes every agent from a swarm.

@@ -23,8 +23,8 @@ func (c column) String() string { return c.table + "." + c.name }
 var strictTables = []string{"keys", "secrets", "data_keys", "master_key", "installation", "idempotent_requests"}
 
 // selecting are columns that queries select rows by: a row whose value is damaged is not
-// selected.
-var selecting = []string{"documents.is_current", "custom_skills.deleted_at"}
+// selected. The keys of an account that may be disabled are refused.
+var selecting = []string{"documents.is_current", "custom_skills.deleted_at", "accounts.disabled_at", "accounts.deleted_at"}
 
 // decodedColumns returns every column with a time, a number, a truth value, JSON or a sealed
 // text of the tables that have rows.

@@ -23,6 +23,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/accountstate"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/api"
@@ -146,6 +147,11 @@ func (env *testEnv) build(o options) {
 		env.t.Fatal(err)
 	}
 	env.agents, env.swarms = runtime.Agents, runtime.Swarms
+	states := accountstate.New(accountstate.Settings{DB: env.db, Events: events, Accounts: env.access, Agents: runtime.Agents, Log: log})
+	if err := states.Recover(env.t.Context()); err != nil {
+		env.t.Fatal(err)
+	}
+	env.loops = append(env.loops, states.Run)
 	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Vault: secrets, Keys: env.access, Quota: env.access, Log: log})
 	requests := idempotency.New(idempotency.Settings{DB: env.db, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.t.Context()); err != nil {
@@ -292,21 +298,25 @@ type caller struct {
 	key     string
 }
 
-// newAccount creates an account and returns a caller whose key has every scope and
-// a rate limit that tests do not reach. An empty planID means the first plan.
+// newAccount creates an account and returns a caller whose key has every scope but
+// chat:owner, and a rate limit that tests do not reach. An empty planID means the first plan.
 func (env *testEnv) newAccount(name, planID string) *caller {
 	env.t.Helper()
 	a, err := env.access.CreateAccount(env.t.Context(), identity.ByOperator(""), name, planID)
 	if err != nil {
 		env.t.Fatal(err)
 	}
-	return env.newKey(a.ID, access.AllScopes(), access.MaxRateLimit)
+	scopes, err := access.ParseScopes([]string{"all", string(access.AccountAdmin)})
+	if err != nil {
+		env.t.Fatal(err)
+	}
+	return env.newKey(a.ID, scopes, access.MaxRateLimit)
 }
 
 // newKey returns a caller with a new key.
 func (env *testEnv) newKey(account identity.AccountID, scopes access.Scopes, rateLimit int) *caller {
 	env.t.Helper()
-	k, secret, err := env.access.CreateKey(env.t.Context(), identity.ByOperator(account), "test", scopes, rateLimit)
+	k, secret, err := env.access.CreateKey(env.t.Context(), identity.ByOperator(account), access.NewKey{Label: "test", Scopes: scopes, RateLimit: rateLimit})
 	if err != nil {
 		env.t.Fatal(err)
 	}

@@ -51,22 +51,6 @@ func TestRequestsOverTheRateLimitAreRefused(t *testing.T) {
 	rich.do("GET", "/v1/agents", nil).expect(200) // another key of the same account has its own window
 }
 
-func TestUnlimitedKey(t *testing.T) {
-	env := newEnv(t, options{})
-	who := env.newKey(env.newAccount("acme", "").account, access.AllScopes(), access.UnlimitedRate)
-	for range 3 {
-		a := who.do("GET", "/v1/agents", nil).expect(200)
-		for _, name := range []string{"X-RateLimit-Limit", "X-RateLimit-Remaining"} {
-			if a.header.Get(name) != "2147483647" {
-				t.Errorf("%s is %q", name, a.header.Get(name))
-			}
-		}
-		if reset, err := strconv.ParseInt(a.header.Get("X-RateLimit-Reset"), 10, 64); err != nil || reset < time.Now().Unix() {
-			t.Errorf("the window is reset at %d, %v", reset, err)
-		}
-	}
-}
-
 func TestUnknownKeysAreRateLimitedByAddress(t *testing.T) {
 	env := newEnv(t, options{})
 	who := env.newAccount("acme", "")

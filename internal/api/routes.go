@@ -130,6 +130,12 @@ func (s *Server) routes() []route {
 		row("POST /v1/skills", access.Skills, needsCustomSkills, "Upload a skill", s.uploadSkill, conflict).creates().upTo(maxUpload),
 		row("DELETE /v1/skills/{id}", access.Skills, needsAPI, "Delete an uploaded skill", s.deleteSkill, notFound),
 		row("GET /v1/agents/{id}/network", access.AgentsRead, needsAPI, "Show where an agent connects to", s.agentNetwork, notFound),
+		row("GET /v1/keys", access.AccountAdmin, needsAPI, "List API keys", s.listKeys).answers(largeAnswer),
+		row("POST /v1/keys", access.AccountAdmin, needsAPI, "Make an API key", s.createKey, conflict).creates(),
+		row("GET /v1/keys/{id}", access.AccountAdmin, needsAPI, "Get an API key", s.getKey, notFound),
+		row("PATCH /v1/keys/{id}", access.AccountAdmin, needsAPI, "Change an API key", s.updateKey, notFound, conflict),
+		row("POST /v1/keys/{id}/rotate", access.AccountAdmin, needsAPI, "Give an API key a new secret", s.rotateKey, notFound, conflict),
+		row("DELETE /v1/keys/{id}", access.AccountAdmin, needsAPI, "Revoke an API key", s.revokeKey, notFound),
 		row("GET /v1/audit", access.AgentsRead, needsAPI, "Read the audit log", s.audit).answers(largeAnswer),
 	}
 }
@@ -209,7 +215,7 @@ func (s *Server) restRoutes() []rest.Route {
 	table := s.routes()
 	routes := make([]rest.Route, len(table))
 	for i, r := range table {
-		r.Authorize = func(ctx context.Context) error { return s.authorize(callerOf(ctx), r) }
+		r.Authorize = func(ctx context.Context) error { return s.authorize(ctx, callerOf(ctx), r) }
 		routes[i] = r.Route
 	}
 	return routes

@@ -242,17 +242,17 @@ func (s *Server) idempotent(r rest.IdempotentRequest, execute func(context.Conte
 // authorize returns nil if the caller's key has the route's scope and the plan has
 // its feature. Every route with a scope also needs the feature api_access.
 // Faults: Forbidden, PlanLimit.
-func (s *Server) authorize(who access.Principal, r route) error {
+func (s *Server) authorize(ctx context.Context, who access.Principal, r route) error {
 	if r.scope == anyKey {
 		return nil
 	}
 	if err := who.Require(r.scope); err != nil {
 		return err
 	}
-	if err := s.access.Allows(who, access.FeatureAPIAccess); err != nil || r.feature == access.FeatureAPIAccess {
+	if err := s.access.Allows(ctx, who, access.FeatureAPIAccess); err != nil || r.feature == access.FeatureAPIAccess {
 		return err
 	}
-	return s.access.Allows(who, r.feature)
+	return s.access.Allows(ctx, who, r.feature)
 }
 
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {

@@ -16,6 +16,7 @@ import (
 type fixture struct {
 	*caller
 	agent, swarm, turn, session string
+	key                         string // the id of a key that the caller's key may change
 }
 
 // fixtureSecrets returns the secrets of a fixture. No response may contain them.
@@ -35,6 +36,7 @@ func (env *testEnv) newFixture(name string) fixture {
 	o.session = o.do("GET", "/v1/agents/"+o.agent+"/chat/sessions", nil).expect(200).field("data.0.id")
 	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).expect(201)
 	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).expect(200)
+	o.key = o.do("POST", "/v1/keys", `{"label":"Owned by `+name+`","scopes":["chat"]}`).expect(201).field("data.id")
 	env.driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
 	return o
 }
@@ -47,6 +49,8 @@ func (o fixture) path(row api.Row) string {
 		id = o.swarm
 	case strings.HasPrefix(row.Path, "/v1/skills"):
 		id = "csv-analysis"
+	case strings.HasPrefix(row.Path, "/v1/keys"):
+		id = o.key
 	}
 	path := strings.NewReplacer("{id}", id, "{turnId}", o.turn, "{sessionId}", o.session, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis").Replace(row.Path)
 	switch row.Method + " " + row.Path {
@@ -99,6 +103,12 @@ func (o fixture) body(row api.Row) any {
 		return `{"id":"own","name":"Own","version":"1.0.0","skillMd":"---\nname: own\ndescription: My own skill.\n---\nDo it."}`
 	case "POST /v1/swarms":
 		return `{"name":"A"}`
+	case "POST /v1/keys":
+		return `{"scopes":["chat"]}`
+	case "PATCH /v1/keys/{id}":
+		return `{"label":"B"}`
+	case "POST /v1/keys/{id}/rotate":
+		return `{"graceSeconds":60}`
 	case "POST /v1/knowledge/ingest":
 		return `{"agentId":"` + o.agent + `","chunks":[{"text":"Hello","source":"a.md"}]}`
 	case "PUT /v1/agents/{id}/secrets", "PUT /v1/swarms/{id}/secrets":
@@ -115,7 +125,7 @@ func (o fixture) body(row api.Row) any {
 
 // belongsToAccount reports whether the path names a thing that belongs to an account.
 func belongsToAccount(row api.Row) bool {
-	for _, place := range []string{"/v1/agents/{id}", "/v1/swarms/{id}", "/v1/knowledge"} {
+	for _, place := range []string{"/v1/agents/{id}", "/v1/swarms/{id}", "/v1/keys/{id}", "/v1/knowledge"} {
 		if strings.HasPrefix(row.Path, place) {
 			return true
 		}
@@ -171,8 +181,8 @@ func TestMissingFeatureIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := newEnv(t, options{plans: plans})
-	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none"}
-	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none"}
+	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none"}
+	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none"}
 	for _, row := range env.server.Table() {
 		if row.Scope == "" {
 			locked.do(row.Method, locked.path(row), locked.body(row)).expect(200)
@@ -202,7 +212,7 @@ func TestOtherAccountsGetNotFound(t *testing.T) {
 		if belongsToAccount(row) {
 			a.expectError(http.StatusNotFound, "not_found")
 		}
-		for _, known := range []string{mine.agent, mine.swarm, "Owned by mine", string(mine.account)} {
+		for _, known := range []string{mine.agent, mine.swarm, mine.key, "Owned by mine", string(mine.account)} {
 			if strings.Contains(strings.ReplaceAll(a.body, mine.path(row), ""), known) && !onlyRepeatsID(a, mine) {
 				t.Errorf("%s shows %q to another account: %s", a.request, known, a.body)
 			}

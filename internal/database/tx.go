@@ -88,6 +88,7 @@ const (
 	LockClaim     LockKind = "claim"     // one owner per exclusive secret; its digest
 	LockDataKey   LockKind = "data_key"  // one data key per owner of secrets; the owner
 	LockDocuments LockKind = "documents" // versions of a document count up; the agent
+	LockKeys      LockKind = "keys"      // the number of keys, and what each of them may
 	LockKnowledge LockKind = "knowledge" // numbers and duplicates of a knowledge base; the agent or swarm
 	LockRequest   LockKind = "request"   // one execution per idempotency key; the actor and the key
 	LockSession   LockKind = "session"   // one first session per caller of an agent; the agent

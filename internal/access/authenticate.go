@@ -79,17 +79,21 @@ func (s *Service) Allows(ctx context.Context, who Principal, feature string) err
 }
 
 // identify finds the key with a secret of this hash: its present secret, or the one before it,
-// while that is valid.
+// while that is valid. Its queries are the only ones without an account in their condition,
+// because they find out which account is calling.
 func (s *Service) identify(ctx context.Context, hash [sha256.Size]byte) (Principal, error) {
-	c, err := s.findCandidate(ctx, "lookup", hash)
+	at := now()
+	c, err := database.OneReadable(ctx, s.db, scanCandidate, damagedCandidate,
+		`SELECT k.hash, `+candidateColumns+` WHERE k.lookup = $1`, lookup(hash))
 	if errors.Is(err, sql.ErrNoRows) {
-		c, err = s.findCandidate(ctx, "previous_lookup", hash)
+		c, err = database.OneReadable(ctx, s.db, scanCandidate, damagedCandidate,
+			`SELECT k.previous_hash, `+candidateColumns+` WHERE k.previous_lookup = $1 AND k.previous_lookup <> '' AND k.previous_until > $2`, lookup(hash), database.Millis(at))
+		c.who.SecretNumber--
 	}
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return Principal{}, fmt.Errorf("find key: %w", err)
 	}
-	at := now()
-	if err != nil || !c.present(hash, at) || !c.valid(at) {
+	if err != nil || subtle.ConstantTimeCompare(c.hash, hash[:]) != 1 || !c.valid(at) {
 		return Principal{}, unauthorized()
 	}
 	if c.closed {
@@ -97,13 +101,6 @@ func (s *Service) identify(ctx context.Context, hash [sha256.Size]byte) (Princip
 	}
 	s.lastUses.add(keyUse{c.who.AccountID, c.who.KeyID}, at)
 	return c.who, nil
-}
-
-// findCandidate finds a key by the first half of a hash. Its query is the only one without an
-// account in its condition, because it finds out which account is calling.
-func (s *Service) findCandidate(ctx context.Context, column string, hash [sha256.Size]byte) (candidate, error) {
-	return database.OneReadable(ctx, s.db, scanCandidate, damagedCandidate,
-		`SELECT `+candidateColumns+` FROM keys k JOIN accounts a ON a.id = k.account_id WHERE k.`+column+` = $1 AND k.`+column+` <> ''`, lookup(hash))
 }
 
 // wellFormed reports whether text has the form of a key. The form is public, so the
@@ -130,26 +127,16 @@ func unauthorized() error { return fault.New(fault.Unauthorized, "Invalid or mis
 
 // candidate is the key that has the same first half of the hash.
 type candidate struct {
-	hash, previous []byte
-	previousUntil  time.Time // when previous ends
-	expires        time.Time // zero: never
-	revoked        bool
-	closed         bool // its account is disabled or deleted
-	who            Principal
+	hash          []byte
+	previousUntil time.Time // when its secret before the present one ends
+	expires       time.Time // zero: never
+	revoked       bool
+	closed        bool // its account is disabled or deleted
+	who           Principal
 }
 
 // valid reports whether the key may be used at a time, with one of its secrets.
 func (c candidate) valid(at time.Time) bool { return !c.revoked && !ended(c.expires, at) }
-
-// present compares the hash of the secret that was presented in constant time, and notes which
-// of the key's secrets it is.
-func (c *candidate) present(hash [sha256.Size]byte, at time.Time) bool {
-	if subtle.ConstantTimeCompare(c.hash, hash[:]) == 1 {
-		return true
-	}
-	c.who.SecretNumber--
-	return subtle.ConstantTimeCompare(c.previous, hash[:]) == 1 && at.Before(c.previousUntil)
-}
 
 // ended reports whether what lasts until a time, or for ever if that is zero, has ended.
 func ended(until, at time.Time) bool { return !until.IsZero() && !at.Before(until) }
@@ -160,16 +147,16 @@ func damagedCandidate(c *candidate, _ error) (row string, keep bool) {
 	return "key " + string(c.who.KeyID), false
 }
 
-const candidateColumns = `k.hash, k.previous_hash, k.previous_until, k.secret_number, k.expires_at, k.revoked_at,
-	a.disabled_at, a.deleted_at, k.id, k.account_id, a.plan_id, k.scopes, k.rate_limit`
+// candidateColumns follow the hash that is compared. An account whose state is damaged is closed.
+const candidateColumns = `k.revoked_at, k.expires_at, k.previous_until, k.secret_number, a.disabled_at <> 0 OR a.deleted_at <> 0,
+	k.id, k.account_id, a.plan_id, k.scopes, k.rate_limit FROM keys k JOIN accounts a ON a.id = k.account_id`
 
 func scanCandidate(r database.Row) (candidate, error) {
 	var c candidate
-	var until, expires, revoked, disabled, deleted int64
+	var revoked, expires, until int64
 	var scopes string
-	err := r.Scan(&c.hash, &c.previous, &until, &c.who.SecretNumber, &expires, &revoked,
-		&disabled, &deleted, &c.who.KeyID, &c.who.AccountID, &c.who.PlanID, &scopes, &c.who.RateLimit)
-	c.previousUntil, c.expires = database.Time(until), database.Time(expires)
-	c.revoked, c.closed, c.who.Scopes = revoked != 0, disabled != 0 || deleted != 0, parseStoredScopes(scopes)
+	err := r.Scan(&c.hash, &revoked, &expires, &until, &c.who.SecretNumber, &c.closed,
+		&c.who.KeyID, &c.who.AccountID, &c.who.PlanID, &scopes, &c.who.RateLimit)
+	c.revoked, c.expires, c.previousUntil, c.who.Scopes = revoked != 0, database.Time(expires), database.Time(until), parseStoredScopes(scopes)
 	return c, err
 }

@@ -156,7 +156,7 @@ func (s *Service) validKeys(ctx context.Context, keys []identity.KeyID) (map[ide
 			args[i], places[i] = key, fmt.Sprintf("$%d", i+1)
 		}
 		found, err := database.AllReadable(ctx, s.db, scanCandidate, damagedCandidate,
-			`SELECT `+candidateColumns+` FROM keys k JOIN accounts a ON a.id = k.account_id WHERE k.id IN (`+strings.Join(places, ", ")+`)`, args...)
+			`SELECT k.hash, `+candidateColumns+` WHERE k.id IN (`+strings.Join(places, ", ")+`)`, args...)
 		if err != nil {
 			return nil, fmt.Errorf("look up keys: %w", err)
 		}

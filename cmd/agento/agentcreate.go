@@ -315,6 +315,9 @@ func (r *inputs) document(path string) (string, error) {
 	return r.file(path)
 }
 
+// secretName is the form of the name of a secret.
+var secretName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
 // variablePattern is the form of the name of an environment variable.
 var variablePattern = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 
@@ -327,7 +330,7 @@ func (r *inputs) secrets(flags []string) (map[string]string, error) {
 	secrets := make(map[string]string, len(flags))
 	for _, f := range flags {
 		name, where, ok := strings.Cut(f, "=")
-		if !ok || name == "" {
+		if !ok || !secretName.MatchString(name) { // what is no name may be the value
 			return nil, usageError("write a secret as KEY=-, KEY=@FILE or KEY=env:NAME, such as anthropicApiKey=env:ANTHROPIC_API_KEY")
 		}
 		if _, twice := secrets[name]; twice {

@@ -45,6 +45,9 @@ func TestSecretsAreNotInTheCommandLine(t *testing.T) {
 	if got := command(t, "", "agents", "secrets", "set", "ada", "anthropicApiKey=sk-ant-hidden"); got.code != exitUsage || strings.Contains(got.err, "hidden") {
 		t.Errorf("%+v", got)
 	}
+	if got := command(t, "x", "agents", "secrets", "set", "ada", "sk-ant-hidden"); got.code != exitUsage || strings.Contains(got.err, "hidden") {
+		t.Errorf("%+v", got)
+	}
 	if asked := s.changes(); asked != "" {
 		t.Errorf("asked %s", asked)
 	}

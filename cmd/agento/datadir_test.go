@@ -93,7 +93,7 @@ func TestCommandsGoToTheRunningServer(t *testing.T) {
 	}
 	in.run("accounts", "create", "other")
 	key := strings.TrimSpace(in.run("keys", "create", "other"))
-	for _, args := range [][]string{{"accounts", "list"}, {"keys", "list", "other"}, {"installation", "secrets", "list"}, {"installation", "secrets", "delete", "EMBEDDER_API_KEY"}, {"gc"}} {
+	for _, args := range [][]string{{"accounts", "list"}, {"keys", "list", "other"}, {"installation", "secrets", "list"}, {"installation", "secrets", "delete", "--yes", "EMBEDDER_API_KEY"}, {"gc"}} {
 		in.run(args...)
 	}
 	in.keys["other"] = key

@@ -95,7 +95,7 @@ func TestEmbedderKeyChangesWithoutRestart(t *testing.T) {
 	if out := in.run("knowledge", "reembed", "--embedder-model=other-model"); !strings.Contains(out, "embedded 3 entries") {
 		t.Errorf("reembed printed %q", out)
 	}
-	in.run("installation", "secrets", "delete", "EMBEDDER_API_KEY")
+	in.run("installation", "secrets", "delete", "--yes", "EMBEDDER_API_KEY")
 	service.require("")
 	if err := ingest("Stored without a key again."); err != nil {
 		t.Fatal(err)

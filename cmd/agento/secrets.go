@@ -89,11 +89,15 @@ func (c secretList) Run(ctx context.Context, t *terminal) error {
 
 type secretDelete struct {
 	vaultFlags
+	confirmation
 	Name string `arg:"" help:"Name of the secret."`
 }
 
 // Run deletes the secret.
 func (c secretDelete) Run(ctx context.Context, t *terminal) error {
+	if err := c.ask(t, "Delete "+c.Name+" of the installation?"); err != nil {
+		return err
+	}
 	return c.withAdmin(ctx, writing, c.keySource(), func(api *admin.Client) error {
 		if err := api.DeleteSecret(ctx, c.Name); err != nil {
 			return err

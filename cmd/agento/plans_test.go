@@ -21,8 +21,8 @@ func TestDegradedNamesAccountsWithoutAPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := degradation(t.Context(), db, accounts())(); got != "" {
-		t.Error(got)
+	if got, err := accounts().PublicPlanProblem(t.Context()); got != "" || err != nil {
+		t.Error(got, err)
 	}
 	err = db.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE accounts SET plan_id = 'plan_gone'`)
@@ -31,9 +31,9 @@ func TestDegradedNamesAccountsWithoutAPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := degradation(t.Context(), db, accounts())()
-	if !strings.Contains(got, "plan_gone") || !strings.Contains(got, string(a.ID)) || strings.Contains(got, a.Name) {
-		t.Error(got)
+	got, err := accounts().PublicPlanProblem(t.Context())
+	if err != nil || !strings.Contains(got, "plan_gone") || !strings.Contains(got, string(a.ID)) || strings.Contains(got, a.Name) {
+		t.Error(got, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -111,5 +112,37 @@ func TestLogsAreFiltered(t *testing.T) {
 	}
 	if got := command(t, "", "logs", "ada", "--grep", "("); got.code != exitUsage {
 		t.Errorf("%+v", got)
+	}
+}
+
+// cancelingWriter ends a context when something is written, as Ctrl-C does.
+type cancelingWriter struct {
+	text   strings.Builder
+	cancel context.CancelFunc
+}
+
+// Write implements io.Writer.
+func (w *cancelingWriter) Write(b []byte) (int, error) {
+	w.cancel()
+	return w.text.Write(b)
+}
+
+// TestCtrlCCancelsTheAnswer: the turn is cancelled, and the exit code says so.
+func TestCtrlCCancelsTheAnswer(t *testing.T) {
+	s := newStub(t)
+	s.mux.HandleFunc("POST /v1/agents/{id}/chat/messages", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Turn-Id", "turn_1")
+		_, _ = io.WriteString(w, "id: 1\ndata: {\"type\":\"text\",\"content\":\"one\"}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	s.on("POST /v1/agents/{id}/chat/turns/turn_1/cancel", `{"data":{"state":"cancelled"}}`)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out := &cancelingWriter{cancel: cancel}
+	var errs strings.Builder
+	code := runCommand(ctx, []string{"chat", ada, "hello"}, &terminal{out: out, err: &errs})
+	if code != exitInterrupted || !strings.Contains(errs.String(), "The turn is cancelled") || !strings.Contains(s.changes(), "/chat/turns/turn_1/cancel") {
+		t.Errorf("exit code %d, %q, %q", code, out.text.String(), errs.String())
 	}
 }

@@ -13,6 +13,8 @@ import (
 type sessionsCommand struct {
 	List sessionsList `cmd:"" help:"List the most recent sessions of an agent."`
 	New  sessionsNew  `cmd:"" help:"Start a new session."`
+
+	Rename sessionsRename `cmd:"" help:"Give a session another name."`
 }
 
 type sessionsList struct{ agentArg }
@@ -32,14 +34,15 @@ func (c sessionsList) Run(ctx context.Context, t *terminal) error {
 	}
 	rows := make([]map[string]any, len(all))
 	for i, s := range all {
-		rows[i] = map[string]any{"id": s.ID, "name": deref(s.Name), "channel": s.Channel, "started": formatTime(s.StartedAt.Time)}
+		rows[i] = map[string]any{"id": s.ID, "name": deref(s.Name), "peer": deref(s.PeerID), "messages": s.MessageCount, "started": formatTime(s.StartedAt.Time)}
 	}
-	return t.table(rows, "id", "name", "channel", "started")
+	return t.table(rows, "id", "name", "peer", "messages", "started")
 }
 
 type sessionsNew struct {
 	agentArg
 	Peer string `help:"Your end user who gets a new session."`
+	Name string `help:"Name of the session. Default: the beginning of its first message."`
 }
 
 // Run starts a session and prints its id.
@@ -48,11 +51,34 @@ func (c sessionsNew) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	s, err := api.NewSession(ctx, id, client.NewSessionRequest{PeerID: c.Peer})
+	s, err := api.NewSession(ctx, id, client.NewSessionRequest{PeerID: c.Peer, Name: c.Name})
 	if err != nil {
 		return err
 	}
 	return t.print(s, s.ID)
+}
+
+type sessionsRename struct {
+	agentArg
+	Session string  `arg:"" help:"Id of the session."`
+	Name    *string `arg:"" optional:"" help:"New name. Without one, the session has the beginning of its first message as its name."`
+}
+
+// Run renames the session.
+func (c sessionsRename) Run(ctx context.Context, t *terminal) error {
+	api, id, err := c.agent(ctx)
+	if err != nil {
+		return err
+	}
+	in := client.UpdateSessionRequest{Name: client.Null[string]()}
+	if c.Name != nil {
+		in.Name = client.Some(*c.Name)
+	}
+	s, err := api.UpdateSession(ctx, id, c.Session, in)
+	if err != nil {
+		return err
+	}
+	return t.print(s, s.ID+" is named "+deref(s.Name))
 }
 
 // since is a time that a user gives as a time, or as how long ago it is.

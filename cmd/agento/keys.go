@@ -63,7 +63,7 @@ func (c keyList) Run(ctx context.Context, t *terminal) error {
 		for i, k := range keys {
 			rows[i] = keyRow(t, k)
 		}
-		return t.table(rows, "id", "label", "hint", "scopes", "rateLimit", "createdAt", "usedAt", "expiresAt", "revokedAt")
+		return t.table(rows, "id", "label", "scopes", "usedAt", "expiresAt", "revokedAt")
 	})
 }
 

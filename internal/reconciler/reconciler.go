@@ -104,7 +104,7 @@ type Reconciler struct {
 	exclusive bool
 	note      func(text string) error // may be nil
 	booted    func(Boot)
-	holder    string                  // the name of this process in leases
+	holder    string // the name of this process in leases
 	admission *admission
 
 	mu      sync.Mutex

@@ -58,7 +58,7 @@ func (c accountList) Run(ctx context.Context, t *terminal) error {
 		rows := make([]map[string]any, len(all))
 		for i, a := range all {
 			if rows[i] = accountRow(a); !t.json && missingPlan(a.PlanSource) {
-				rows[i]["plan"] = a.Plan + " (in no plans file)"
+				rows[i]["plan"] = a.Plan + " (no file)"
 			}
 		}
 		return t.table(rows, "id", "name", "plan", "state", "createdAt")

@@ -174,8 +174,8 @@ func (c *Client) referenceLengths(ctx context.Context, s Source) ([]int, error) 
 	for _, kind := range []string{"heads", "tags"} {
 		resp, err := c.c.Get(ctx, c.c.URL(nil, "repos", s.Owner, s.Repo, "git", "matching-refs", kind, s.tree[0]), "application/vnd.github+json", maxRefs)
 		if fault.Is(err, fault.NotFound) {
-			if _, err := c.commit(ctx, s, []string{"HEAD"}); err != nil {
-				return nil, nil // there is no such repository
+			if !c.exists(ctx, s) {
+				return nil, nil
 			}
 			return all, nil
 		}
@@ -183,7 +183,7 @@ func (c *Client) referenceLengths(ctx context.Context, s Source) ([]int, error) 
 			return nil, err
 		}
 		var refs []struct{ Ref string }
-		if json.Unmarshal(resp.Body, &refs) != nil {
+		if isList := json.Unmarshal(resp.Body, &refs) == nil; !isList {
 			return all, nil
 		}
 		for _, r := range refs {
@@ -196,6 +196,12 @@ func (c *Client) referenceLengths(ctx context.Context, s Source) ([]int, error) 
 		}
 	}
 	return some, nil
+}
+
+// exists reports whether the source's repository can be read.
+func (c *Client) exists(ctx context.Context, s Source) bool {
+	_, err := c.commit(ctx, s, []string{"HEAD"})
+	return err == nil
 }
 
 // notFound replaces a NotFound fault by one that says what is missing.

@@ -56,7 +56,7 @@ func (in *installation) setSecret(name, value string) {
 	cmd := in.program("installation", "secrets", "set", name)
 	cmd.Stdin = strings.NewReader(value + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		in.t.Fatalf("agento secrets set %s: %v\n%s", name, err, out)
+		in.t.Fatalf("agento installation secrets set %s: %v\n%s", name, err, out)
 	}
 }
 

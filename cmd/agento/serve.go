@@ -49,7 +49,7 @@ type serveFlags struct {
 	Redis                 string         `help:"Redis for status reports, as redis://HOST:PORT/DB."`
 	Catalog               string         `help:"Directory of the operator's own verified skills. Changes are loaded automatically." type:"path"`
 	ClawHub               string         `help:"Address of the community skill registry." name:"clawhub-url" default:"https://clawhub.ai"`
-	GitHub                string         `help:"Address of the GitHub API that skills are downloaded from. Its token is the secret GITHUB_TOKEN: agento secrets set GITHUB_TOKEN." name:"github-url" default:"https://api.github.com"`
+	GitHub                string         `help:"Address of the GitHub API that skills are downloaded from. Its token is the secret GITHUB_TOKEN: agento installation secrets set GITHUB_TOKEN." name:"github-url" default:"https://api.github.com"`
 	MinSkillScore         int            `help:"Minimum security score of a skill that can be installed." default:"50"`
 	TelegramURL           string         `help:"Bot API server to use instead of Telegram's." name:"telegram-url"`
 	AccessLog             string         `help:"Write a line for each request to standard output: off, text or json." enum:"off,text,json" default:"off"`

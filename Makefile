@@ -11,6 +11,10 @@ FUZZ    ?= 2000x
 # package at a time, so that never more than two boot at once.
 GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 
+# Tests in files that are not built with the race detector, which makes them 5 to 20
+# times slower: they are about numbers, times, and many inputs one after the other.
+PLAIN := HogMatrix|Damaged|CodePoints|EveryLanguage|WritingsApart|IndexedByMigration
+
 # Programs with the race detector end at once: the tests start hundreds of them.
 export GORACE = atexit_sleep_ms=0
 
@@ -31,10 +35,10 @@ test: ## Install what the tests need and run them all.
 	sh scripts/needs.sh test
 	$(GO) run ./cmd/agento install
 	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v -e /internal/openclaw -e /cmd/agento)
+	$(GO) test -timeout 15m -run '$(PLAIN)' ./internal/api ./internal/knowledge
 	$(GO) test -race -timeout 20m -p 1 $(GATEWAY)
 	$(GO) test -C training -race -timeout 15m .
 	$(GO) test -C training -timeout 15m ./quality # 1,400 searches; -race makes them 25 times slower
-	$(MAKE) fuzz
 
 fuzz: ## Every fuzz test, for so many inputs.
 	sh scripts/fuzz.sh $(FUZZ)

@@ -13,7 +13,7 @@ GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 
 # Tests in files that are not built with the race detector, which makes them 5 to 20
 # times slower: they are about numbers, times, and many inputs one after the other.
-PLAIN := HogMatrix|Damaged|CodePoints|EveryLanguage|WritingsApart|IndexedByMigration
+PLAIN := HogMatrix|Damaged|CodePoints|EveryLanguage|WritingsApart|IndexedByMigration|TransactionsAreShort
 
 # Programs with the race detector end at once: the tests start hundreds of them.
 export GORACE = atexit_sleep_ms=0

@@ -11,10 +11,6 @@ FUZZ    ?= 2000x
 # package at a time, so that never more than two boot at once.
 GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 
-# Tests in files that are not built with the race detector, which makes them 5 to 20
-# times slower: they are about numbers, times, and many inputs one after the other.
-PLAIN := HogMatrix|Damaged|CodePoints|EveryLanguage|WritingsApart|IndexedByMigration|TransactionsAreShort
-
 # Programs with the race detector end at once: the tests start hundreds of them.
 export GORACE = atexit_sleep_ms=0
 
@@ -35,7 +31,7 @@ test: ## Install what the tests need and run them all.
 	sh scripts/needs.sh test
 	$(GO) run ./cmd/agento install
 	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v -e /internal/openclaw -e /cmd/agento)
-	$(GO) test -timeout 15m -run '$(PLAIN)' ./internal/api ./internal/knowledge
+	GO="$(GO)" sh scripts/norace.sh
 	$(GO) test -race -timeout 20m -p 1 $(GATEWAY)
 	$(GO) test -C training -race -timeout 15m .
 	$(GO) test -C training -timeout 15m ./quality # 1,400 searches; -race makes them 25 times slower

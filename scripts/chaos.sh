@@ -9,7 +9,7 @@
 #           another account are timed; with real gateways
 #   gvisor  the process driver's tests, the conformance suite among them, and a real gateway,
 #           with --sandbox gvisor; needs root, and bin/runsc, which make gvisor builds
-#   fuzz    every fuzz test, for many more inputs than in make test
+#   fuzz    every fuzz test; make test runs their corpora alone
 set -eu
 
 crash() {

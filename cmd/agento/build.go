@@ -157,7 +157,7 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 
 // state returns what the metrics show of the agents.
 func (r *resources) state(ctx context.Context) (metrics.State, error) {
-	agents, err := agent.NewStore(r.db, event.NewLog(r.db)).CountByStatus(ctx)
+	agents, err := agent.CountByStatus(ctx, r.db)
 	s := metrics.State{Agents: map[string]int{}}
 	for status, n := range agents {
 		s.Agents[string(status)] = n

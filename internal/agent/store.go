@@ -102,12 +102,12 @@ func (s *Store) ListInSwarm(ctx context.Context, q database.Reader, account iden
 
 // CountByStatus returns how many agents the installation has, by status. It is for the
 // operator: it counts those of every account.
-func (s *Store) CountByStatus(ctx context.Context) (map[client.AgentStatus]int, error) {
+func CountByStatus(ctx context.Context, q database.Reader) (map[client.AgentStatus]int, error) {
 	type row struct {
 		status client.AgentStatus
 		n      int
 	}
-	rows, err := database.All(ctx, s.db, func(r database.Row) (v row, err error) { return v, r.Scan(&v.status, &v.n) },
+	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.status, &v.n) },
 		`SELECT status, count(*) FROM agents WHERE desired_state <> 'deleted' GROUP BY status`)
 	if err != nil {
 		return nil, fmt.Errorf("count agents: %w", err)

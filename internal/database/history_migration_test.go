@@ -1,53 +1,23 @@
 package database_test
 
 import (
-	"context"
-	"errors"
-	"path/filepath"
 	"slices"
 	"testing"
-	"testing/fstest"
 
 	"agento.host/agento/internal/database"
-	"agento.host/agento/internal/database/databasetest"
 )
 
 // TestHistoryMigrates: messages and sessions keep their order, the message of a turn that
 // runs is the last of its agent, and sessions know what is in them.
 func TestHistoryMigrates(t *testing.T) {
-	before := fstest.MapFS{}
-	for _, m := range database.Migrations() {
-		if m.Name() < "0086" {
-			before[m.Name()] = file(m.SQL())
-		}
-	}
-	path := filepath.Join(t.TempDir(), "agento.db")
-	if _, err := database.MigrateWith(t.Context(), path, before, ignore); err != nil {
-		t.Fatal(err)
-	}
-	db, err := database.OpenWith(t.Context(), database.Settings{Path: path}, before)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) (err error) {
-		for _, query := range []string{
-			`INSERT INTO sessions (id, account_id, agent_id, owner, peer_id, entry, gateway_key, channel, started_at) VALUES
+	db := migratedFrom(t, "0086",
+		`INSERT INTO sessions (id, account_id, agent_id, owner, peer_id, entry, gateway_key, channel, started_at) VALUES
 				('late', 'c', 'a', '', '', '', '1', 'api', 5), ('early', 'c', 'a', '', '', '', '2', 'api', 1), ('other', 'c', 'b', '', '', '', '3', 'api', 3)`,
-			`INSERT INTO messages (account_id, agent_id, session_id, role, content, at) VALUES
+		`INSERT INTO messages (account_id, agent_id, session_id, role, content, at) VALUES
 				('c', 'a', 'late', 'user', 'third', 7), ('c', 'a', 'early', 'user', 'first', 2), ('c', 'b', 'other', 'user', 'only', 4), ('c', 'a', 'early', 'assistant', 'second', 2)`,
-			`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, state, holder, lease_until, created_at, started_at) VALUES
+		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, state, holder, lease_until, created_at, started_at) VALUES
 				('t1', 'c', 'a', 'late', '', '', '', 'running', 'h', 9, 1, 8), ('t2', 'c', 'a', 'late', '', '', '', 'queued', '', 0, 1, 0), ('t3', 'c', 'd', 'late', '', '', '', 'running', 'h', 9, 1, 8)`,
-		} {
-			_, failed := tx.ExecContext(ctx, query)
-			err = errors.Join(err, failed)
-		}
-		return err
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
-	db = databasetest.Open(t, path)
-	defer func() { _ = db.Close() }()
+	)
 	for query, want := range map[string][]string{
 		`SELECT concat(agent_id, number, content) FROM messages ORDER BY agent_id, number`:              {"a1first", "a2second", "a3third", "b1only"},
 		`SELECT concat(id, message_number) FROM turns ORDER BY id`:                                      {"t14", "t20", "t31"},

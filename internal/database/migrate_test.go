@@ -429,3 +429,36 @@ func copyFiles(t *testing.T, path string, suffixes ...string) string {
 	}
 	return to
 }
+
+// migratedFrom returns a database that had the rows of some statements when its schema was
+// the one before a migration, and has been migrated since.
+func migratedFrom(t *testing.T, migration string, rows ...string) *database.DB {
+	t.Helper()
+	before := fstest.MapFS{}
+	for _, m := range database.Migrations() {
+		if m.Name() < migration {
+			before[m.Name()] = file(m.SQL())
+		}
+	}
+	path := filepath.Join(t.TempDir(), "agento.db")
+	if _, err := database.MigrateWith(t.Context(), path, before, ignore); err != nil {
+		t.Fatal(err)
+	}
+	db, err := database.OpenWith(t.Context(), database.Settings{Path: path}, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) (err error) {
+		for _, query := range rows {
+			_, failed := tx.ExecContext(ctx, query)
+			err = errors.Join(err, failed)
+		}
+		return err
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	db = databasetest.Open(t, path)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}

@@ -67,12 +67,12 @@ func diskFailure(p database.Problem) failure {
 
 // overDisk returns the failure of an agent whose files exceed a limit.
 func overDisk(d runtime.Disk) failure {
-	const todo = " Its gateway does not run until there is less: delete the agent, or ask the operator to delete files of it or to raise its limits, and then start it."
+	const remedy = " Its gateway does not run until there is less: delete the agent, or ask the operator to delete files of it or to raise its limits, and then start it."
 	text := fmt.Sprintf("The agent has too many or too large files: %d MiB in %d files and directories.", d.Bytes>>20, d.Files)
 	if d.Hidden {
 		text = "The agent has directories that cannot be measured: they are unreadable, or nested too deeply."
 	}
-	return failure{category: agent.CategoryDisk, text: text + todo, final: true}
+	return failure{category: agent.CategoryDisk, text: text + remedy, final: true}
 }
 
 // specFailure turns a gateway.SpecError into a failure, and returns other errors as

@@ -44,6 +44,9 @@ type ChatEvent struct {
 	StopReason string `json:"stopReason,omitempty"`
 
 	SessionID string `json:"sessionId,omitempty"` // of done
+
+	// Usage is what the turn has used, in done, and in error if the turn has ended.
+	Usage *ChatUsage `json:"usage,omitempty"`
 }
 
 // ChatTurn is one message with its answer.
@@ -67,6 +70,10 @@ type ChatUsage struct {
 	OutputTokens int64 `json:"outputTokens"`
 	// ReasoningTokens are those of OutputTokens that are no text of the answer.
 	ReasoningTokens int64 `json:"reasoningTokens" doc:"Those of the output tokens that the model has used to think, as far as that is known."`
+	// CacheReadTokens and CacheWriteTokens are those of InputTokens that the provider has read from its cache, and written to it.
+	CacheReadTokens  int64 `json:"cacheReadTokens" doc:"Those of the input tokens that the provider has read from its cache."`
+	CacheWriteTokens int64 `json:"cacheWriteTokens" doc:"Those of the input tokens that the provider has written to its cache."`
+	Cost
 }
 
 // ChatTurnError is why a turn failed.

@@ -48,6 +48,7 @@ import (
 	"agento.host/agento/internal/skill/fetch"
 	"agento.host/agento/internal/skill/github"
 	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
 )
@@ -186,7 +187,7 @@ func (r *resources) turnEnded(e chat.Ending) {
 
 // modelCall counts a call of a model provider.
 func (r *resources) modelCall(x modelproxy.Exchange) {
-	c := x.Counts
+	c := x.Usage
 	r.metrics.ModelCall(string(x.Provider), x.Status, x.FirstByte, metrics.Tokens{Input: c.Input, Output: c.Output, CacheRead: c.CacheRead, CacheWrite: c.CacheWrite})
 }
 
@@ -209,11 +210,15 @@ func newServer(ctx context.Context, f serveFlags, dev devSettings, t *terminal) 
 	if err != nil {
 		return nil, err
 	}
+	prices, err := usage.LoadPrices(f.Prices)
+	if err != nil {
+		return nil, err
+	}
 	r, err := openResources(ctx, f, dev, t)
 	if err != nil {
 		return nil, err
 	}
-	s, err := buildServices(ctx, r, f, dev, plans)
+	s, err := buildServices(ctx, r, f, dev, plans, prices)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -226,7 +231,7 @@ func newServer(ctx context.Context, f serveFlags, dev devSettings, t *terminal) 
 
 // buildServices builds every service from the ones above it: records first, then what
 // runs agents, then what callers use.
-func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSettings, plans *access.Plans) (*server, error) {
+func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSettings, plans *access.Plans, prices *usage.Prices) (*server, error) {
 	secrets := r.secrets
 	proxy, err := netguard.ProxyFromEnvironment()
 	if err != nil {
@@ -258,7 +263,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	channels := channel.NewRecorder(channelStates, r.log)
 	documents.LimitStorage(accounts)
 	skillRecords := skill.NewStore(skill.StoreSettings{DB: r.db, Dir: openclaw.SkillsDir, Log: r.log})
-	meter := modelproxy.NewMeter(r.db, r.log)
+	meter := usage.NewMeter(r.db, prices, r.log)
 	installationSecrets := vault.NewInstallation(r.db, secrets, events)
 	embedder, err := f.embedder(services, guard.Through(proxy), installationSecrets)
 	if err != nil {
@@ -292,7 +297,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall},
 		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
 		Booted:   func(b reconciler.Boot) { r.metrics.Boot(b.Ready, b.Took) },
-		Emptiers: []reconciler.Emptier{chat.EmptyAgent(r.db), base.EmptyAgent}, Note: noteUnknown(f.Data),
+		Emptiers: []reconciler.Emptier{chat.EmptyAgent(r.db), base.EmptyAgent, meter.EmptyAgent}, Note: noteUnknown(f.Data),
 	})
 	r.waiting = reconcile.Waiting
 	agents = agent.New(agent.Settings{

@@ -54,6 +54,7 @@ type serveFlags struct {
 	TelegramURL           string         `help:"Bot API server to use instead of Telegram's." name:"telegram-url"`
 	AccessLog             string         `help:"Write a line for each request to standard output: off, text or json." enum:"off,text,json" default:"off"`
 	MetricsListen         string         `help:"Address of the Prometheus metrics, such as 127.0.0.1:9090. They need no key: only your monitoring must reach it. Default: none." placeholder:"ADDRESS"`
+	Prices                string         `help:"Prices of models, as a YAML file, in place of the built-in ones for the same models. See docs/usage.md." type:"path"`
 	LogLevel              string         `help:"Log level: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
 

@@ -78,22 +78,33 @@ type Turn struct {
 	State        State
 	StopReason   string // why it ended; empty until then
 	LastSeq      int64  // the number of the last piece; 0 until the turn ends
-	InputTokens  int64
-	OutputTokens int64
-	// ReasoningTokens are those of OutputTokens that are no text, as far as that is known.
-	ReasoningTokens int64
-	ErrorCode       fault.Code // of a turn that failed
-	ErrorMessage    string
-	CreatedAt       time.Time
-	StartedAt       time.Time // zero: not yet
-	EndedAt         time.Time // zero: not yet
+	Usage
+	ErrorCode    fault.Code // of a turn that failed
+	ErrorMessage string
+	CreatedAt    time.Time
+	StartedAt    time.Time // zero: not yet
+	EndedAt      time.Time // zero: not yet
 
 	message      vault.Text // empty if the turn was read after its end; sealed as in the history
 	context      vault.Text // empty if the turn was read after its end
 	onDisconnect string
-	key          identity.KeyID // that sent the message; only of a turn that is being inserted
+	key          identity.KeyID // that sent the message; empty if no key has
 
 	messageNumber int64 // of the message in the history; 0 until the turn starts
+}
+
+// Usage is what the model calls of a turn have used. It is zero until the turn has ended.
+type Usage struct {
+	InputTokens      int64 // all that were sent
+	CacheReadTokens  int64 // those of InputTokens that were read from the provider's cache
+	CacheWriteTokens int64 // those of InputTokens that were written to it
+	OutputTokens     int64
+	// ReasoningTokens are those of OutputTokens that are no text, as far as that is known.
+	ReasoningTokens   int64
+	Requests          int64 // model calls that the provider has answered
+	EstimatedRequests int64 // those of Requests whose tokens the provider has not reported
+	UnpricedRequests  int64 // those of Requests whose price is unknown
+	CostMicros        int64 // the price of the others, in millionths of a US dollar
 }
 
 // Ended reports whether the turn has ended. The zero Turn has not.
@@ -134,12 +145,16 @@ func (t Turn) Why() string {
 	return t.StopReason
 }
 
-// counted returns the turn with its tokens: as the gateway has counted them or, if it did not
-// get to that, as the model calls have.
+// counted returns the turn with its usage: that of its model calls or, of calls that agento has
+// not seen, the tokens that the gateway has counted.
 func (t Turn) counted(result openclaw.TurnResult, calls modelturn.Usage) Turn {
-	t.InputTokens, t.OutputTokens, t.ReasoningTokens = result.InputTokens, result.OutputTokens, calls.Reasoning
-	if t.InputTokens == 0 && t.OutputTokens == 0 {
-		t.InputTokens, t.OutputTokens = calls.Input+calls.CacheRead, calls.Output
+	t.Usage = Usage{
+		InputTokens: calls.Input + calls.CacheRead, CacheReadTokens: calls.CacheRead, CacheWriteTokens: calls.CacheWrite,
+		OutputTokens: calls.Output, ReasoningTokens: calls.Reasoning,
+		Requests: calls.Requests, EstimatedRequests: calls.Estimated, UnpricedRequests: calls.Unpriced, CostMicros: calls.Micros,
+	}
+	if calls.Requests == 0 {
+		t.InputTokens, t.OutputTokens = result.InputTokens, result.OutputTokens
 	}
 	return t
 }

@@ -27,7 +27,7 @@ type Tier struct {
 	Output     *int64
 	CacheRead  *int64
 	CacheWrite *int64
-	HourWrite  *int64 // of what the provider keeps for an hour; nil: as CacheWrite
+	HourWrite  *int64 // of what the provider keeps for an hour, beside CacheWrite
 }
 
 // Prices are the prices of models.
@@ -87,16 +87,12 @@ func (p *Prices) Cost(c Call) (micros int64, known bool) {
 
 func (t Tier) cost(c Call) (micros int64, known bool) {
 	hour := min(c.HourWrites, c.CacheWrite)
-	hourWrite := t.HourWrite
-	if hourWrite == nil {
-		hourWrite = t.CacheWrite
-	}
 	const million = 1_000_000
 	var rest int64 // in millionths of a millionth
 	for _, part := range []struct {
 		tokens int64
 		figure *int64
-	}{{c.Input, t.Input}, {c.Output, t.Output}, {c.CacheRead, t.CacheRead}, {c.CacheWrite - hour, t.CacheWrite}, {hour, hourWrite}} {
+	}{{c.Input, t.Input}, {c.Output, t.Output}, {c.CacheRead, t.CacheRead}, {c.CacheWrite - hour, t.CacheWrite}, {hour, t.HourWrite}} {
 		if part.tokens == 0 {
 			continue
 		}

@@ -345,7 +345,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
-		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
+		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
 		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts), Version: version, Log: r.log, Completed: r.completed,
 	})

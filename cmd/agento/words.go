@@ -67,6 +67,8 @@ var apiRoutes = []apiRoute{
 	{"DELETE /v1/keys/{id}", "keys revoke ACCOUNT {id}"},
 	{"POST /v1/keys/{id}/rotate", "keys rotate ACCOUNT {id}"},
 	{"GET /v1/audit", "audit"},
+	{"GET /v1/usage", "usage"},
+	{"GET /v1/agents/{id}/usage", "usage --agent {id}"},
 	{"GET /v1/agents/{id}/personality", "personality show {id}"},
 	{"PUT /v1/agents/{id}/personality", "personality edit {id}"},
 	{"GET /v1/agents/{id}/personality/versions", "personality versions {id}"},

@@ -136,6 +136,8 @@ func (s *Server) routes() []route {
 		row("PATCH /v1/keys/{id}", access.AccountAdmin, needsAPI, "Change an API key", s.updateKey, notFound, conflict),
 		row("POST /v1/keys/{id}/rotate", access.AccountAdmin, needsAPI, "Give an API key a new secret", s.rotateKey, notFound, conflict),
 		row("DELETE /v1/keys/{id}", access.AccountAdmin, needsAPI, "Revoke an API key", s.revokeKey, notFound),
+		row("GET /v1/usage", access.AgentsRead, needsAPI, "Show what the account has used", s.accountUsage).answers(largeAnswer),
+		row("GET /v1/agents/{id}/usage", access.AgentsRead, needsAPI, "Show what an agent has used", s.agentUsage, notFound).answers(largeAnswer),
 		row("GET /v1/audit", access.AgentsRead, needsAPI, "Read the audit log", s.audit).answers(largeAnswer),
 	}
 }

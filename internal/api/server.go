@@ -27,6 +27,7 @@ import (
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -45,6 +46,7 @@ type Settings struct {
 	Knowledge *knowledge.Service
 	Skills    *skill.Service
 	Network   *egress.Manager
+	Usage     *usage.Service
 
 	Idempotency *idempotency.Service
 
@@ -90,6 +92,7 @@ type Server struct {
 	knowledge *knowledge.Service
 	skills    *skill.Service
 	network   *egress.Manager
+	usage     *usage.Service
 	requests  *idempotency.Service
 	budgets   *budget.Server
 	clients   clientAddresses
@@ -106,7 +109,7 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
 	}
 	if srv.budgets == nil {
 		srv.budgets = &budget.Server{}

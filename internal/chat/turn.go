@@ -71,13 +71,13 @@ const cancelOnDisconnect = "cancel"
 
 // Turn is one message with its answer.
 type Turn struct {
-	ID           identity.TurnID
-	AccountID    identity.AccountID
-	AgentID      identity.AgentID
-	SessionID    identity.SessionID
-	State        State
-	StopReason   string // why it ended; empty until then
-	LastSeq      int64  // the number of the last piece; 0 until the turn ends
+	ID         identity.TurnID
+	AccountID  identity.AccountID
+	AgentID    identity.AgentID
+	SessionID  identity.SessionID
+	State      State
+	StopReason string // why it ended; empty until then
+	LastSeq    int64  // the number of the last piece; 0 until the turn ends
 	Usage
 	ErrorCode    fault.Code // of a turn that failed
 	ErrorMessage string

@@ -40,8 +40,8 @@ type Upstream struct {
 	AccountID identity.AccountID
 	AgentID   identity.AgentID
 	SwarmID   identity.SwarmID // empty: none
-	BaseURL   string       // empty: the provider's own
-	Key       vault.Secret // sent only to its own origin; empty: the endpoint needs none
+	BaseURL   string           // empty: the provider's own
+	Key       vault.Secret     // sent only to its own origin; empty: the endpoint needs none
 }
 
 // Settings are what New needs. All but Resolver are optional.
@@ -78,13 +78,13 @@ type Exchange struct {
 	AccountID  identity.AccountID // empty if the token is unknown
 	AgentID    identity.AgentID   // empty if the token is unknown
 	Provider   provider.Name
-	Model      string // as the gateway requested it
-	SessionKey string // OpenClaw's; empty if the call belongs to no session
-	Status     int    // of the provider's answer; 0 if there was none
-	KeyRefused bool   // the provider rejected the agent's key, or its account cannot pay
-	Failure    string // the message of a call that was given up
-	Cause      Cause  // of that
-	BrokeOff   bool   // the answer broke off, and the gateway may make the call again
+	Model      string    // as the gateway requested it
+	SessionKey string    // OpenClaw's; empty if the call belongs to no session
+	Status     int       // of the provider's answer; 0 if there was none
+	KeyRefused bool      // the provider rejected the agent's key, or its account cannot pay
+	Failure    string    // the message of a call that was given up
+	Cause      Cause     // of that
+	BrokeOff   bool      // the answer broke off, and the gateway may make the call again
 	Usage      usage.Sum // zero if there is no answer to count
 	Began      time.Time
 	FirstByte  time.Duration // until the provider's answer began; 0 if it did not

@@ -23,7 +23,7 @@ func config(version string, appendJSON func([]byte, any) ([]byte, bool)) huma.Co
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // serveDescription and serveReference serve them
 	c.CreateHooks = nil                                   // they would add a $schema field to every body of the contract
 	c.RejectUnknownQueryParameters = true
-	c.Formats = map[string]huma.Format{"application/json": {Marshal: writeJSON(appendJSON), Unmarshal: readJSON}}
+	c.Formats = map[string]huma.Format{"application/json": {Marshal: writeJSON(appendJSON), Unmarshal: readJSON}, CSV: {Marshal: writeCSV}}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "apiKey", In: "header", Name: "X-Api-Key"}}
 	c.Security = []map[string][]string{{"key": {}}}
 	registerTypes(c.Components.Schemas)

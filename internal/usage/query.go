@@ -50,12 +50,12 @@ type Query struct {
 // Row is one group with its sum.
 type Row struct {
 	Group string    // empty for calls that belong to none
+	Name  string    // of the agent, swarm or key; empty if it has none or is gone
 	Begin time.Time // of a day or an hour; zero for other groupings
 	Sum
 }
 
-// List returns the groups that a query selects, in order. Names of groups are compared byte by
-// byte, and days and hours are in the order of time.
+// List is Service.List without names.
 func List(ctx context.Context, q database.Reader, account identity.AccountID, query Query) ([]Row, error) {
 	text := `SELECT g, CAST(sum(requests) AS BIGINT), CAST(sum(estimated_requests) AS BIGINT), CAST(sum(unpriced_requests) AS BIGINT), CAST(sum(input_tokens) AS BIGINT), CAST(sum(output_tokens) AS BIGINT),
 		CAST(sum(reasoning_tokens) AS BIGINT), CAST(sum(cache_read_tokens) AS BIGINT), CAST(sum(cache_write_tokens) AS BIGINT), CAST(sum(cost_micros) AS BIGINT)

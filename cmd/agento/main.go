@@ -87,6 +87,7 @@ type commands struct {
 	Knowledge   knowledgeCommand   `cmd:"" group:"agents" help:"Import texts into knowledge bases, search and delete them."`
 	Swarms      swarmsCommand      `cmd:"" group:"agents" help:"Manage swarms, which share knowledge and keys."`
 	Account     accountCommand     `cmd:"" group:"agents" help:"Show the account with its plan and use."`
+	Usage       usageCommand       `cmd:"" group:"agents" help:"Show tokens, requests and money by day, hour, agent, swarm, peer, session, model or key."`
 	Audit       auditCommand       `cmd:"" group:"agents" help:"List who changed what."`
 
 	Serve        serveCommand        `cmd:"" group:"server" help:"Run the control plane."`

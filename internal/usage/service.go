@@ -31,12 +31,20 @@ func New(s Settings) *Service {
 // Names of groups are compared byte by byte, and days and hours are in the order of time.
 func (s *Service) List(ctx context.Context, account identity.AccountID, query Query) ([]Row, error) {
 	rows, err := List(ctx, s.db, account, query)
-	if err != nil || len(rows) == 0 || s.names[query.By] == nil {
+	if err != nil || len(rows) == 0 {
 		return rows, err
 	}
-	names, err := s.names[query.By](ctx, account)
+	names, err := s.Names(ctx, account, query.By)
 	for i := range rows {
 		rows[i].Name = names[rows[i].Group]
 	}
 	return rows, err
+}
+
+// Names returns the names of what rows of a grouping are about, by their ids.
+func (s *Service) Names(ctx context.Context, account identity.AccountID, by Grouping) (map[string]string, error) {
+	if s.names[by] == nil {
+		return nil, nil
+	}
+	return s.names[by](ctx, account)
 }

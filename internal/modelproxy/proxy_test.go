@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/budget"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/fault"
@@ -59,6 +60,7 @@ func (t testResolver) Resolve(_ context.Context, token vault.Secret, name provid
 // reported.
 type testProxy struct {
 	url       string
+	db        *database.DB
 	usage     func() []usage.Row // by session
 	logs      *syncBuffer
 	exchanges chan Exchange
@@ -87,7 +89,7 @@ func newTestProxy(t testing.TB, r Resolver, guard netguard.Guard) *testProxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &testProxy{logs: &syncBuffer{}, exchanges: make(chan Exchange, 1000)}
+	p := &testProxy{db: db, logs: &syncBuffer{}, exchanges: make(chan Exchange, 1000)}
 	p.usage = func() []usage.Row {
 		rows, err := usage.List(t.Context(), db, "acct_1", usage.Query{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour), By: usage.BySession, Limit: 1000})
 		if err != nil {

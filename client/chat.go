@@ -45,7 +45,7 @@ type ChatEvent struct {
 
 	SessionID string `json:"sessionId,omitempty"` // of done
 
-	// Usage is what the turn has used, in done, and in error if the turn has ended.
+	// Usage is what the turn has used, in done and error; nil if it has called no model.
 	Usage *ChatUsage `json:"usage,omitempty"`
 }
 

@@ -91,7 +91,7 @@ func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)
 				return out.SendNumbered(seq, client.ChatEvent{Type: "text", Content: text})
 			})
 			why = end.Why()
-			if end.Ended() {
+			if end.Usage != (chat.Usage{}) {
 				u := usageJSON(end.Usage)
 				used = &u
 			}

@@ -15,7 +15,6 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
-	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/usage"
 )
@@ -132,11 +131,6 @@ func usageQuery(q client.UsageQuery, now time.Time) (usage.Query, error) {
 	}
 	if q.Limit == 0 {
 		out.Limit = maxUsageRows + 1
-	}
-	if name, model, ok := strings.Cut(q.Model, "/"); ok {
-		if p, known := provider.Find(provider.Name(name)); known {
-			out.Provider, out.Model = p.Name, model
-		}
 	}
 	if q.To != nil {
 		out.To = q.To.Time

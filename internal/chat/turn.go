@@ -153,7 +153,7 @@ func (t Turn) counted(result openclaw.TurnResult, calls modelturn.Usage) Turn {
 		OutputTokens: calls.Output, ReasoningTokens: calls.Reasoning,
 		Requests: calls.Requests, EstimatedRequests: calls.Estimated, UnpricedRequests: calls.Unpriced, CostMicros: calls.Micros,
 	}
-	if calls.Requests == 0 {
+	if calls == (modelturn.Usage{}) {
 		t.InputTokens, t.OutputTokens = result.InputTokens, result.OutputTokens
 	}
 	return t

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"agento.host/agento/internal/database"
@@ -40,8 +41,7 @@ type Query struct {
 	Swarm    identity.SwarmID
 	Peer     string
 	Session  identity.SessionID
-	Provider provider.Name
-	Model    string
+	Model    string // with or without its provider, as in anthropic/claude-sonnet-5
 	Key      identity.KeyID
 	After    *string // only groups after this one
 	Limit    int
@@ -61,9 +61,10 @@ func List(ctx context.Context, q database.Reader, account identity.AccountID, qu
 		CAST(sum(reasoning_tokens) AS BIGINT), CAST(sum(cache_read_tokens) AS BIGINT), CAST(sum(cache_write_tokens) AS BIGINT), CAST(sum(cost_micros) AS BIGINT)
 		FROM (SELECT ` + expressions[query.By] + ` AS g, * FROM usage WHERE account_id = $1 AND hour >= $2 AND hour < $3`
 	args := []any{account, database.Millis(query.From.UTC().Truncate(time.Hour)), database.Millis(ceilHour(query.To.UTC()))}
+	providerName, model := splitModel(query.Model)
 	for _, f := range []struct{ column, value string }{
 		{"agent_id", string(query.Agent)}, {"swarm_id", string(query.Swarm)}, {"peer_id", query.Peer}, {"session_id", string(query.Session)},
-		{"provider", string(query.Provider)}, {"model", query.Model}, {"key_id", string(query.Key)},
+		{"provider", providerName}, {"model", model}, {"key_id", string(query.Key)},
 	} {
 		if f.value != "" {
 			args = append(args, f.value)
@@ -82,6 +83,16 @@ func List(ctx context.Context, q database.Reader, account identity.AccountID, qu
 		return nil, fmt.Errorf("list usage: %w", err)
 	}
 	return rows, nil
+}
+
+// splitModel returns the provider of a model that is named with it; empty if it is not.
+func splitModel(name string) (providerName, model string) {
+	if before, after, ok := strings.Cut(name, "/"); ok {
+		if _, known := provider.Find(provider.Name(before)); known {
+			return before, after
+		}
+	}
+	return "", name
 }
 
 func ceilHour(t time.Time) time.Time {

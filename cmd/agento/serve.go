@@ -112,6 +112,9 @@ func (s *server) printStart(ctx context.Context, f serveFlags, t *terminal) erro
 	if s.metricsListener != nil {
 		metrics = fmt.Sprintf("\n  metrics    http://%s/metrics", s.metricsListener.Addr())
 	}
+	if s.traces != "" {
+		metrics += "\n  traces     " + s.traces
+	}
 	_, err = fmt.Fprintf(t.err, `agento %s
   data       %s
   sandbox    %s

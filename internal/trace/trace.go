@@ -32,9 +32,6 @@ func String(name, value string) Attribute { return attribute.String(name, value)
 // Int returns an attribute.
 func Int(name string, value int64) Attribute { return attribute.Int64(name, value) }
 
-// Strings returns an attribute with a list.
-func Strings(name string, values ...string) Attribute { return attribute.StringSlice(name, values) }
-
 // Span is a part of a trace.
 type Span struct{ span trace.Span }
 

@@ -71,8 +71,8 @@ type resources struct {
 	admin   net.Listener              // the operator's commands
 	reports *agentstatus.RedisReports // nil: no Redis
 
-	metrics         *metrics.Metrics
-	metricsListener net.Listener               // nil: nobody reads them
+	metrics         *metrics.Metrics           // nil: nobody reads them
+	metricsListener net.Listener               // nil if metrics is
 	requests        *accesslog.Log             // nil: off
 	waiting         func() (memory, boots int) // how many agents wait; nil until the services are built
 	traces          string                     // the endpoint that traces are exported to; empty: nowhere
@@ -100,7 +100,9 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	r.metrics = metrics.New(metrics.Settings{Version: version, State: r.state})
+	if f.MetricsListen != "" {
+		r.metrics = metrics.New(metrics.Settings{Version: version, State: r.state})
+	}
 	if f.AccessLog != "off" && f.AccessLog != "" {
 		if r.requests, err = accesslog.New(t.out, f.AccessLog); err != nil {
 			return nil, err
@@ -382,7 +384,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Examine: examineGateways(r.driver),
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, metricsHandler: metricsMux(r.metrics), loops: loops, started: started,
+		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, started: started,
 	}, nil
 }
 

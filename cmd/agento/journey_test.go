@@ -444,7 +444,7 @@ func killedGateway(t *testing.T, in *installation, c *client.Client, id string) 
 
 // gatewayPID returns the process that the driver started for an agent. It is the leader
 // of its process group.
-func gatewayPID(t *testing.T, in *installation, id string) int {
+func gatewayPID(t testing.TB, in *installation, id string) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(in.data, "agents", id, "pid"))
 	if err != nil {

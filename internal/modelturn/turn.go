@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"agento.host/agento/internal/trace"
 )
 
 // Stop is why a model stopped.
@@ -28,6 +30,8 @@ func (s Stop) Whole() bool { return s != Broken && s != Tools }
 // Settings are what New needs.
 type Settings struct {
 	Limits Limits
+	// Trace is the span that the model calls belong to.
+	Trace trace.Parent
 	// Key is the id of the API key that has sent the message; empty if none has.
 	Key string
 	// MaxText is the longest text, in bytes; 0 means no limit.
@@ -402,6 +406,9 @@ func (c *Call) GiveUp(r Result, recoverable bool) {
 		t.settings.GivenUp(c)
 	}
 }
+
+// Trace returns the span that the call belongs to.
+func (c *Call) Trace() trace.Parent { return c.turn.settings.Trace }
 
 // Latest reports whether no other call of the turn was begun after this one.
 func (c *Call) Latest() bool {

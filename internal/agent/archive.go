@@ -82,6 +82,11 @@ func (s *Store) CheckStaged(ctx context.Context, q database.Reader, account iden
 	return err
 }
 
+// CheckStaged returns nil if the agent is staged. Faults: NotFound.
+func (s *Service) CheckStaged(ctx context.Context, q database.Reader, a Agent) error {
+	return s.store.CheckStaged(ctx, q, a.AccountID, a.ID)
+}
+
 // Publish makes a staged agent one that is stopped, and appends the event of the import with
 // data. Faults: as Stage; NotFound, if the agent is not staged.
 func (s *Service) Publish(ctx context.Context, actor identity.Actor, a Agent, data map[string]any) error {
@@ -109,4 +114,19 @@ func (s *Service) Publish(ctx context.Context, actor identity.Actor, a Agent, da
 func (s *Service) Discard(ctx context.Context, a Agent) error {
 	s.events.Notify(event.ReconcileTopic(a.ID))
 	return s.AwaitDeleted(ctx, Accepted{Agent: a})
+}
+
+// RecordExport appends the event of an export with data, and returns the agent.
+// Faults: NotFound; Conflict, if the record is damaged.
+func (s *Service) RecordExport(ctx context.Context, actor identity.Actor, id identity.AgentID, data map[string]any) (a Agent, err error) {
+	err = s.db.Tx(ctx, "agent.record_export", func(ctx context.Context, tx *database.Tx) error {
+		if a, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
+			return err
+		}
+		if err := a.CheckReadable(); err != nil {
+			return err
+		}
+		return s.appendEvent(ctx, tx, actor, id, "agent.exported", data)
+	})
+	return a, err
 }

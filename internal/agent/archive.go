@@ -116,14 +116,11 @@ func (s *Service) Discard(ctx context.Context, a Agent) error {
 	return s.AwaitDeleted(ctx, Accepted{Agent: a})
 }
 
-// RecordExport appends the event of an export with data, and returns the agent.
-// Faults: NotFound; Conflict, if the record is damaged.
+// RecordExport appends the event of an export with data, and returns the agent, also if its
+// record is damaged. Faults: NotFound.
 func (s *Service) RecordExport(ctx context.Context, actor identity.Actor, id identity.AgentID, data map[string]any) (a Agent, err error) {
 	err = s.db.Tx(ctx, "agent.record_export", func(ctx context.Context, tx *database.Tx) error {
 		if a, err = s.store.Find(ctx, tx, actor.AccountID, id); err != nil {
-			return err
-		}
-		if err := a.CheckReadable(); err != nil {
 			return err
 		}
 		return s.appendEvent(ctx, tx, actor, id, "agent.exported", data)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
@@ -21,10 +22,11 @@ type Export struct {
 	agent    identity.AgentID
 	parts    Parts
 	manifest Manifest
+	damaged  int // of the record
 }
 
-// Export returns an export of an agent with some of its parts, and appends an event.
-// Faults: NotFound; Conflict, if the record is damaged.
+// Export returns an export of an agent with some of its parts, and appends an event. An agent
+// whose record is damaged is exported with what can be read of it. Faults: NotFound.
 func (s *Service) Export(ctx context.Context, caller chat.Caller, id identity.AgentID, parts Parts) (*Export, error) {
 	a, err := s.Agents.RecordExport(ctx, caller.Actor, id, map[string]any{"skills": parts.Skills, "knowledge": parts.Knowledge, "sessions": parts.Sessions})
 	if err != nil {
@@ -38,11 +40,19 @@ func (s *Service) Export(ctx context.Context, caller chat.Caller, id identity.Ag
 		Format: formatName, Version: formatVersion, ExportedAt: time.Now().UTC().Truncate(time.Millisecond), By: s.Version,
 		Agent: Record{Name: a.Name, Region: a.Region, AvatarURL: a.AvatarURL, Config: a.Config, Secrets: []string{}},
 	}
+	e := &Export{service: s, caller: caller, agent: id, parts: parts}
+	if a.Damage != "" {
+		e.damaged = 1
+		if s.Agents.CheckArchived(agent.Archived{Name: "A", Region: a.Region}) != nil {
+			m.Agent.Region = agent.DefaultRegion
+		}
+	}
 	for name := range origins {
 		m.Agent.Secrets = append(m.Agent.Secrets, string(name))
 	}
 	slices.Sort(m.Agent.Secrets)
-	return &Export{service: s, caller: caller, agent: id, parts: parts, manifest: m}, nil
+	e.manifest = m
+	return e, nil
 }
 
 // Write writes the archive. What is added to the agent meanwhile may be missing in it. What
@@ -53,6 +63,7 @@ func (e *Export) Write(ctx context.Context, w io.Writer) (Contents, error) {
 	if err != nil {
 		return Contents{}, err
 	}
+	out.contents.Damaged = e.damaged
 	for _, part := range []struct {
 		wanted bool
 		write  func(context.Context, *writer) error
@@ -83,21 +94,28 @@ func (e *Export) writeSkills(ctx context.Context, out *writer) error {
 
 func (e *Export) writeKnowledge(ctx context.Context, out *writer) error {
 	return e.service.Knowledge.Export(ctx, e.caller.AccountID, e.agent, func(c knowledge.Chunk) error {
+		if checkText(c) != nil {
+			out.contents.Damaged++
+			return nil
+		}
 		return out.add(texts, newTextLine(c))
 	})
 }
 
 func (e *Export) writeSessions(ctx context.Context, out *writer) error {
-	last := int64(0)
+	exported := map[int64]bool{}
 	damaged, err := e.service.Chat.ExportSessions(ctx, e.caller, e.agent, func(v chat.ArchivedSession) error {
-		last = v.Number
+		exported[v.Number] = true
 		return out.add(sessions, newSessionLine(v))
 	})
 	out.contents.Damaged += damaged
 	if err != nil {
 		return err
 	}
-	damaged, err = e.service.Chat.ExportMessages(ctx, e.caller, e.agent, last, func(m chat.ArchivedMessage) error {
+	damaged, err = e.service.Chat.ExportMessages(ctx, e.caller, e.agent, func(m chat.ArchivedMessage) error {
+		if !exported[m.Session] { // the session was started meanwhile, or is damaged
+			return nil
+		}
 		return out.add(messages, newMessageLine(m))
 	})
 	out.contents.Damaged += damaged

@@ -35,7 +35,10 @@ type Handler struct {
 // Read reads an archive to its end and calls the handler. A fault of the handler is returned
 // with the place of what it was called with. The format is checked, but not what the values
 // mean. Faults: Invalid, TooLarge, those of the handler.
-func Read(data []byte, h Handler) (Contents, error) {
+func Read(data []byte, h Handler) (Contents, error) { return read(data, h, maxPlainBytes) }
+
+// read is Read with the most bytes that the archive may have unpacked.
+func read(data []byte, h Handler, maxPlain int64) (Contents, error) {
 	if len(data) > MaxBytes {
 		return Contents{}, fault.New(fault.TooLarge, "The archive has %d bytes; at most %d are allowed. Export the agent without some of its parts.", len(data), MaxBytes)
 	}
@@ -45,7 +48,7 @@ func Read(data []byte, h Handler) (Contents, error) {
 		return Contents{}, invalid("is not a gzip file: send what agento agents export has written")
 	}
 	gz.Multistream(false)
-	r := &reader{handler: h, plain: &limitedReader{r: gz, left: maxPlainBytes}}
+	r := &reader{handler: h, plain: &limitedReader{r: gz, left: maxPlain, limit: maxPlain}}
 	r.tar = tar.NewReader(r.plain)
 	for !r.ended {
 		if err := r.readMember(); err != nil {
@@ -88,7 +91,7 @@ func invalid(format string, args ...any) error {
 func (r *reader) broken(err error) error {
 	switch {
 	case r.plain.exceeded:
-		return fault.New(fault.TooLarge, "The archive unpacks to more than %d bytes.", maxPlainBytes)
+		return fault.New(fault.TooLarge, "The archive unpacks to more than %d bytes. Export the agent without some of its parts.", r.plain.limit)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return invalid("ends too early: part of it is missing")
 	}
@@ -330,9 +333,10 @@ func quote(name string) string {
 	return fmt.Sprintf("%q", name)
 }
 
-// limitedReader fails after a number of bytes.
+// limitedReader fails after limit bytes.
 type limitedReader struct {
 	r        io.Reader
+	limit    int64
 	left     int64
 	exceeded bool
 }

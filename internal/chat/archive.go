@@ -59,11 +59,7 @@ func (s *Service) ExportSessions(ctx context.Context, caller Caller, agentID ide
 	if err != nil {
 		return 0, err
 	}
-	type row struct {
-		ArchivedSession
-		unreadable bool
-	}
-	scan := func(r database.Row) (v row, err error) {
+	scan := func(r database.Row) (v ArchivedSession, err error) {
 		var id identity.SessionID
 		var name, title vault.Text
 		var started int64
@@ -75,26 +71,30 @@ func (s *Service) ExportSessions(ctx context.Context, caller Caller, agentID ide
 		if text.IsEmpty() {
 			column, text = "title", title
 		}
-		opened, openErr := openColumn(key, column, text, sessionPlace(id, column)...)
-		v.Name, v.unreadable = cutName(opened), openErr != nil
-		return v, nil
+		opened, err := openColumn(key, column, text, sessionPlace(id, column)...)
+		v.Name = cutName(opened)
+		return v, err
+	}
+	keep := func(v *ArchivedSession, _ error) (row string, keep bool) {
+		damaged++
+		return fmt.Sprintf("session %d of agent %s", v.Number, agentID), true
 	}
 	for after := int64(0); ; {
-		rows, err := database.All(ctx, s.db, scan,
+		rows, err := database.AllReadable(ctx, s.db, scan, keep,
 			`SELECT number, id, entry, peer_id, channel, name, title, started_at FROM sessions
-			 WHERE account_id = $1 AND agent_id = $2 AND number > $3 AND ($4 = '' OR entry = $4) ORDER BY number LIMIT $5`,
+			 WHERE account_id = $1 AND agent_id = $2 AND number > $3 AND typeof(number) = 'integer' AND ($4 = '' OR entry = $4) ORDER BY number LIMIT $5`,
 			caller.AccountID, agentID, after, caller.visible(), archivePage)
 		if err != nil {
 			return damaged, fmt.Errorf("read the sessions of agent %s: %w", agentID, err)
 		}
 		for _, v := range rows {
-			if v.unreadable {
-				damaged++
+			after = v.Number
+			if v.Check() != nil { // what is damaged is not only the name
+				continue
 			}
-			if err := yield(v.ArchivedSession); err != nil {
+			if err := yield(v); err != nil {
 				return damaged, err
 			}
-			after = v.Number
 		}
 		if len(rows) < archivePage {
 			return damaged, nil
@@ -103,22 +103,20 @@ func (s *Service) ExportSessions(ctx context.Context, caller Caller, agentID ide
 }
 
 // ExportMessages calls yield with the messages of an agent's sessions that the caller sees, in
-// the order of the history, up to the one that is the last when it is called. The sessions
-// must have been exported before. It leaves out what cannot be read, and returns how many
-// messages that are. Errors: yield's. Faults: NotFound.
-func (s *Service) ExportMessages(ctx context.Context, caller Caller, agentID identity.AgentID, lastSession int64, yield func(ArchivedMessage) error) (damaged int, err error) {
+// the order of the history, up to the one that is the last when it is called. It leaves out what
+// cannot be read, and returns how many messages that are. Errors: yield's. Faults: NotFound.
+func (s *Service) ExportMessages(ctx context.Context, caller Caller, agentID identity.AgentID, yield func(ArchivedMessage) error) (damaged int, err error) {
 	key, err := s.archiveKey(ctx, caller, agentID)
 	if err != nil {
 		return 0, err
 	}
-	last, err := database.One(ctx, s.db, database.Scalar[int64], `SELECT coalesce(max(number), 0) FROM messages WHERE account_id = $1 AND agent_id = $2`, caller.AccountID, agentID)
+	last, err := database.One(ctx, s.db, database.Scalar[int64], `SELECT coalesce(max(number), 0) FROM messages WHERE account_id = $1 AND agent_id = $2 AND typeof(number) = 'integer'`, caller.AccountID, agentID)
 	if err != nil {
 		return 0, fmt.Errorf("find the last message of agent %s: %w", agentID, err)
 	}
 	type row struct {
 		ArchivedMessage
-		number     int64
-		unreadable bool
+		number int64
 	}
 	scan := func(r database.Row) (v row, err error) {
 		var id identity.SessionID
@@ -130,27 +128,29 @@ func (s *Service) ExportMessages(ctx context.Context, caller Caller, agentID ide
 			return v, err
 		}
 		v.At = database.Time(at)
-		var openErr error
-		v.Content, openErr = openColumn(key, "content", content, messagePlace(id, turn, v.Role, gatewayID)...)
-		v.unreadable = openErr != nil
-		return v, nil
+		v.Content, err = openColumn(key, "content", content, messagePlace(id, turn, v.Role, gatewayID)...)
+		return v, err
+	}
+	keep := func(v *row, _ error) (string, bool) {
+		v.Role = "" // it is left out
+		return fmt.Sprintf("message %d of agent %s", v.number, agentID), true
 	}
 	for after := int64(0); after < last; {
-		rows, err := database.All(ctx, s.db, scan,
+		rows, err := database.AllReadable(ctx, s.db, scan, keep,
 			`SELECT number, session, session_id, turn_id, role, gateway_id, content, at FROM (
 				SELECT m.number, s.number AS session, m.session_id, coalesce(m.turn_id, '') AS turn_id, m.role, coalesce(m.gateway_id, '') AS gateway_id, m.content, m.at,
 					sum(octet_length(m.content)) OVER page AS bytes, row_number() OVER page AS place
 				FROM messages m JOIN sessions s ON s.id = m.session_id
-				WHERE m.account_id = $1 AND m.agent_id = $2 AND m.number > $3 AND m.number <= $4 AND s.number <= $5 AND ($6 = '' OR s.entry = $6)
-				WINDOW page AS (ORDER BY m.number) ORDER BY m.number LIMIT $7
-			 ) AS page WHERE bytes <= $8 OR place = 1 ORDER BY number`,
-			caller.AccountID, agentID, after, last, lastSession, caller.visible(), archivePage, archivePageBytes)
+				WHERE m.account_id = $1 AND m.agent_id = $2 AND m.number > $3 AND m.number <= $4 AND typeof(m.number) = 'integer' AND ($5 = '' OR s.entry = $5)
+				WINDOW page AS (ORDER BY m.number) ORDER BY m.number LIMIT $6
+			 ) AS page WHERE bytes <= $7 OR place = 1 ORDER BY number`,
+			caller.AccountID, agentID, after, last, caller.visible(), archivePage, archivePageBytes)
 		if err != nil {
 			return damaged, fmt.Errorf("read the messages of agent %s: %w", agentID, err)
 		}
 		for _, v := range rows {
 			after = v.number
-			if v.unreadable || v.Content == "" {
+			if v.Check() != nil {
 				damaged++
 				continue
 			}

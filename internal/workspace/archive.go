@@ -42,8 +42,16 @@ func (s *Service) Export(ctx context.Context, account identity.AccountID, agent 
 	if err != nil {
 		return 0, fmt.Errorf("list the documents of agent %s: %w", agent, err)
 	}
+	check := NewArchiveCheck()
+	checked := func(v ArchivedVersion) error {
+		if check.Add(v) != nil { // its columns are damaged
+			damaged++
+			return nil
+		}
+		return yield(v)
+	}
 	for _, d := range documents {
-		n, err := s.store.exportDocument(ctx, account, agent, d, yield)
+		n, err := s.store.exportDocument(ctx, account, agent, d, checked)
 		if damaged += n; err != nil {
 			return damaged, err
 		}
@@ -58,7 +66,7 @@ func (s *Store) exportDocument(ctx context.Context, account identity.AccountID, 
 	}
 	for after := int64(0); ; {
 		versions, err := database.AllReadable(ctx, s.db, scanContentWith(key), damaged,
-			`SELECT `+selected+`, content`+fromDocuments+` AND name = $3 AND version > $4 ORDER BY version LIMIT $5`, account, agent, d, after, archivePage)
+			`SELECT `+selected+`, content`+fromDocuments+` AND name = $3 AND version > $4 AND typeof(version) = 'integer' ORDER BY version LIMIT $5`, account, agent, d, after, archivePage)
 		if err != nil {
 			return unreadable, fmt.Errorf("read the versions of %s: %w", d, err)
 		}
@@ -86,6 +94,10 @@ func (v ArchivedVersion) Renamed(name string) ArchivedVersion {
 
 // maxVersionNumber is more than any document has versions.
 const maxVersionNumber = 1 << 31
+
+// maxRenamed is how much longer than its limit IDENTITY.md can have become when its agent got a
+// name.
+const maxRenamed = 250
 
 // ArchiveCheck checks the versions of an archive as a whole.
 type ArchiveCheck struct {
@@ -116,7 +128,12 @@ func (c *ArchiveCheck) Add(v ArchivedVersion) error {
 		fields.Add("deleted", "must be false: every agent has a %s", v.Document)
 	case v.Deleted && (v.Content != "" || v.SetAside):
 		fields.Add("deleted", "must be false for a version with content, or one that is set aside")
-	case !v.Deleted:
+	case v.Deleted:
+	case v.Document == Identity && utf16Length(v.Content) <= MaxCharacters+maxRenamed:
+		if problem := v.Document.textProblem(v.Content); problem != "" {
+			fields.Add(v.Document.field(), "%s", problem)
+		}
+	default:
 		checkContent(fields, v.Document, v.Content)
 	}
 	if v.At.Before(time.Unix(0, 0)) || v.At.After(time.Now().Add(24*time.Hour)) {

@@ -61,7 +61,7 @@ func (c agentsExport) Run(ctx context.Context, t *terminal) error {
 	if !written.Importable {
 		t.progress("The archive has %s, more than an import takes (%s): export the agent with --without for one that can be imported.", formatBytes(written.Bytes), formatBytes(agentarchive.MaxBytes))
 	} else {
-		t.progress("%s. It holds no secrets, and whoever has the file can read the rest.", describeContents(written.Contents))
+		t.progress("exported  %s. It holds no secrets, and whoever has the file can read the rest.", describeContents(written.Contents))
 	}
 	return t.print(written, path)
 }
@@ -125,9 +125,9 @@ func examineArchive(f *os.File) (a writtenArchive, err error) {
 }
 
 func describeContents(c agentarchive.Contents) string {
-	text := fmt.Sprintf("%d versions of documents, %d skills, %d texts of knowledge, %d sessions with %d messages", c.Documents, c.Skills, c.Knowledge, c.Sessions, c.Messages)
+	text := fmt.Sprintf("versions of documents: %d, skills: %d, texts of knowledge: %d, sessions: %d, messages: %d", c.Documents, c.Skills, c.Knowledge, c.Sessions, c.Messages)
 	if c.Damaged > 0 {
-		text += fmt.Sprintf("; %d damaged texts were left out", c.Damaged)
+		text += fmt.Sprintf("; damaged and left out: %d", c.Damaged)
 	}
 	return text
 }
@@ -163,7 +163,7 @@ func (c agentsImport) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	t.progress("imported  %s: %s.", a.ID, describeContents(contentsOf(a.Imported)))
+	t.progress("imported  %s; %s.", a.ID, describeContents(contentsOf(a.Imported)))
 	if len(secrets) > 0 {
 		if _, err := api.SetSecrets(ctx, a.ID, client.SecretsRequest{Secrets: secrets}); err != nil {
 			return fmt.Errorf("the agent %s was imported, but its secrets are not set: %w", a.ID, err)

@@ -132,3 +132,16 @@ func TestAgentsImport(t *testing.T) {
 		}
 	}
 }
+
+// TestImportedTextsAreMarked: history and sessions say what was imported.
+func TestImportedTextsAreMarked(t *testing.T) {
+	s := newStub(t)
+	s.on("GET /v1/agents/"+ada+"/chat/messages", `{"data":[{"id":"msg_a_1","role":"user","content":"Hi","timestamp":"2026-01-02T03:04:05Z","imported":true},{"id":"msg_b_2","role":"user","content":"Hello","timestamp":"2026-01-02T03:04:05Z"}],"pagination":{"total":2}}`)
+	s.on("GET /v1/agents/"+ada+"/chat/sessions", `{"data":[{"id":"sess_a","name":"old","channel":"api","startedAt":"2026-01-02T03:04:05Z","imported":true}],"pagination":{"total":1}}`)
+	if r := command(t, "", "history", ada); r.code != 0 || !strings.Contains(r.out, "ago, imported:\nHi") || strings.Contains(r.out, "imported:\nHello") {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "sessions", "list", ada); r.code != 0 || !strings.Contains(r.out, "IMPORTED") || !strings.Contains(r.out, "yes") {
+		t.Errorf("%+v", r)
+	}
+}

@@ -96,7 +96,7 @@ func (e *Export) writeKnowledge(ctx context.Context, out *writer) error {
 	return e.service.Knowledge.Export(ctx, e.caller.AccountID, e.agent, func(c knowledge.Chunk) error {
 		if checkText(c) != nil {
 			out.contents.Damaged++
-			return nil
+			return nil //nolint:nilerr // it is left out
 		}
 		return out.add(texts, newTextLine(c))
 	})

@@ -115,7 +115,9 @@ func (s *Service) check(in ImportRequest) (checkedArchive, error) {
 			return errors.Join(checkSecretNames(m.Agent.Secrets), s.Agents.CheckArchived(c.record))
 		},
 		Version: versions.Add,
-		Text:    func(t knowledge.Chunk) error { return checkIf(in.Parts.Knowledge, func() error { return checkText(t) }) },
+		Text: func(t knowledge.Chunk) error {
+			return checkIf(in.Parts.Knowledge, func() error { return checkText(t) })
+		},
 		Session: func(v chat.ArchivedSession) error {
 			if numbers[v.Number] {
 				return fault.Fields{"number": "is that of an earlier session, too"}.Err()

@@ -258,7 +258,9 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 	env := newEnv(t, options{})
 	who := env.newAccount("acme", "")
 	const ends = `{"documents":3,"skills":%d,"knowledge":%d,"sessions":%d,"messages":%d,"damaged":0}`
-	end := func(skills, texts, sessions, messages int) string { return fmt.Sprintf(ends, skills, texts, sessions, messages) }
+	end := func(skills, texts, sessions, messages int) string {
+		return fmt.Sprintf(ends, skills, texts, sessions, messages)
+	}
 	valid := newArchive()
 	manifest := func(old, text string) []member { return replaced(valid, "manifest.json", old, text) }
 	document := func(old, text string) []member { return replaced(valid, "documents/000001.jsonl", old, text) }

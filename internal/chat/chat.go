@@ -74,7 +74,7 @@ type Message struct {
 	SessionID identity.SessionID
 	PeerID    string // empty: none
 	Channel   string
-	Imported  bool // see Session.Imported
+	Imported  bool   // see Session.Imported
 	Role      string // user or assistant
 	Content   string
 	At        time.Time

@@ -56,7 +56,7 @@ func (a *API) serveDownload(w http.ResponseWriter, r *http.Request, contentType 
 	case !out.begun:
 		a.writeError(w, r, err)
 	default:
-		a.logError(r.Context(), err)
+		_ = a.logError(r.Context(), err) // there is no response any more that could have it
 		panic(http.ErrAbortHandler)
 	}
 }

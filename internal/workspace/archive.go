@@ -46,7 +46,7 @@ func (s *Service) Export(ctx context.Context, account identity.AccountID, agent 
 	checked := func(v ArchivedVersion) error {
 		if check.Add(v) != nil { // its columns are damaged
 			damaged++
-			return nil
+			return nil //nolint:nilerr // it is left out
 		}
 		return yield(v)
 	}

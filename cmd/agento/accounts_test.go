@@ -49,7 +49,7 @@ func TestOperatorCommandsAskAndFit(t *testing.T) {
 		t.Errorf("no name deletes an account: %+v", r)
 	}
 	plans := operate("", "plans", "list")
-	if plans.code != 0 || strings.Contains(plans.out, "…") || !strings.Contains(plans.out, "10.0 GiB") || !strings.Contains(plans.err, "The default is plan_self_hosted.") {
+	if plans.code != 0 || strings.Contains(plans.out, "…") || !strings.Contains(plans.out, "10.0 GiB") || !strings.Contains(plans.out, "The default is plan_self_hosted.") {
 		t.Errorf("%+v", plans)
 	}
 	for line := range strings.Lines(plans.out) {

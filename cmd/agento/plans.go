@@ -37,7 +37,9 @@ func (c plansList) Run(ctx context.Context, t *terminal) error {
 		}
 		for _, p := range plans.All {
 			if p.Default {
-				t.progress("The default is %s.", p.ID)
+				if _, err := fmt.Fprintf(t.out, "\nThe default is %s.\n", p.ID); err != nil {
+					return err
+				}
 			}
 		}
 		if plans.Problem == "" {

@@ -91,6 +91,7 @@ type ChatMessage struct {
 	Role      string  `json:"role" enum:"user,assistant"`
 	Content   string  `json:"content"`
 	Timestamp Time    `json:"timestamp"`
+	Imported  bool    `json:"imported,omitempty" doc:"true for a message of a session that was imported: nobody vouches for who wrote it."`
 }
 
 // ChatSession is one session of an agent.
@@ -102,6 +103,7 @@ type ChatSession struct {
 	PeerID        *string `json:"peerId" doc:"The end user, or who writes in the channel. Null without a peer."`
 	MessageCount  int     `json:"messageCount"`
 	LastMessageAt *Time   `json:"lastMessageAt" doc:"Null if there are no messages."`
+	Imported      bool    `json:"imported,omitempty" doc:"true for a session that was imported with the agent. It can be read, and no message continues it."`
 }
 
 // NewSessionRequest starts a new session.

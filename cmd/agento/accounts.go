@@ -174,8 +174,11 @@ func askForName(t *terminal, d admin.AccountDetails) (string, error) {
 		return "", err
 	}
 	line, err := bufio.NewReader(t.in).ReadString('\n')
+	if err != nil {
+		_, _ = fmt.Fprintln(t.err) // the terminal has shown no end of line
+	}
 	if line = strings.TrimSpace(line); line == "" {
-		return "", fmt.Errorf("nothing was deleted: no name was given (%w)", err)
+		return "", refusedError("nothing was deleted: type the name of the account, or give it with --name")
 	}
 	return line, nil
 }
@@ -206,13 +209,13 @@ func describeAccount(d admin.AccountDetails) string {
 		"plan      " + plan,
 		fmt.Sprintf("agents    %d of %s, %d of them should run", d.Agents, formatLimit(int64(d.Limits.MaxAgents)), d.Running),
 		fmt.Sprintf("skills    up to %s for each agent", formatLimit(int64(d.Limits.MaxSkillsPerAgent))),
-		fmt.Sprintf("storage   %d of %s bytes", d.StorageBytes, formatLimit(d.Limits.StorageBytes)),
+		fmt.Sprintf("storage   %s of %s", formatBytes(d.StorageBytes), formatStorage(d.Limits.StorageBytes)),
 		fmt.Sprintf("keys      %d", d.Keys),
 		"features  " + strings.Join(enabled(d.Features), " "),
-		fmt.Sprint("created   ", formatTime(d.CreatedAt)),
+		fmt.Sprintf("created   %s (%s)", moment{d.CreatedAt}, moment{d.CreatedAt}.ago()),
 	}
 	if !d.DisabledAt.IsZero() {
-		lines = append(lines, fmt.Sprint("disabled  ", formatTime(d.DisabledAt)))
+		lines = append(lines, fmt.Sprintf("disabled  %s (%s)", moment{d.DisabledAt}, moment{d.DisabledAt}.ago()))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -18,6 +18,7 @@ import (
 	"agento.host/agento/internal/accountstate"
 	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/api"
@@ -370,10 +371,14 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	r.closers = append(r.closers, func() error { bots.Close(); return nil })
 	internal.Handle(botapi.Prefix, bots)
+	documentEdits := workspace.New(documents, agents)
+	archives := agentarchive.New(agentarchive.Settings{
+		DB: r.db, Events: events, Agents: agents, Documents: documents, Workspace: documentEdits, Skills: skills, Knowledge: base, Chat: conversations, Version: version, Log: r.log,
+	})
 	started := make(chan struct{})
 	public := api.New(api.Settings{
-		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
-		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
+		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Archives: archives, Logs: logs, Status: status, Chat: conversations,
+		Workspace: documentEdits, Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
 		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts), Version: version, Log: r.log, Completed: r.completed,
 	})

@@ -32,8 +32,18 @@ func (c plansList) Run(ctx context.Context, t *terminal) error {
 		for i, p := range plans.All {
 			rows[i] = planRow(t, p)
 		}
-		if err := t.table(rows, "id", "name", "source", "maxAgents", "maxSkills", "storageBytes", "accounts"); err != nil || t.json || plans.Problem == "" {
+		if err := t.table(rows, "id", "name", "source", "agents", "skills", "storage", "used"); err != nil || t.json {
 			return err
+		}
+		for _, p := range plans.All {
+			if p.Default {
+				if _, err := fmt.Fprintf(t.out, "\nThe default is %s.\n", p.ID); err != nil {
+					return err
+				}
+			}
+		}
+		if plans.Problem == "" {
+			return nil
 		}
 		_, err = fmt.Fprintln(t.err, plans.Problem)
 		return err
@@ -97,11 +107,8 @@ func planRow(t *terminal, p admin.Plan) map[string]any {
 	if t.json {
 		return row
 	}
-	row["maxAgents"], row["maxSkills"] = formatLimit(int64(p.Limits.MaxAgents)), formatLimit(int64(p.Limits.MaxSkillsPerAgent))
-	row["storageBytes"] = formatLimit(p.Limits.StorageBytes)
-	if p.Default {
-		row["id"] = p.ID + " (default)"
-	}
+	row["agents"], row["skills"] = formatLimit(int64(p.Limits.MaxAgents)), formatLimit(int64(p.Limits.MaxSkillsPerAgent))
+	row["storage"], row["used"] = formatStorage(p.Limits.StorageBytes), fmt.Sprintf("by %d", p.Accounts)
 	return row
 }
 
@@ -116,6 +123,14 @@ func formatLimit(n int64) string {
 		return "unlimited"
 	}
 	return strconv.FormatInt(n, 10)
+}
+
+// formatStorage formats the bytes that an account may store.
+func formatStorage(n int64) string {
+	if n == access.UnlimitedBytes {
+		return "unlimited"
+	}
+	return formatBytes(n)
 }
 
 // enabled returns the names of the features that are on.

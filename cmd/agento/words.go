@@ -24,6 +24,8 @@ var apiRoutes = []apiRoute{
 	{"POST /v1/agents/{id}/stop", "agents stop {id}"},
 	{"POST /v1/agents/{id}/restart", "agents restart {id}"},
 	{"GET /v1/agents/{id}/status", "agents status {id}"},
+	{"GET /v1/agents/{id}/export", "agents export {id}"},
+	{"POST /v1/agents/import", "agents import"},
 	{"GET /v1/agents/{id}/secrets", "agents secrets list {id}"},
 	{"PUT /v1/agents/{id}/secrets", "agents secrets set {id}"},
 	{"POST /v1/agents/{id}/tokens/rotate", "agents rotate-tokens {id}"},
@@ -106,6 +108,7 @@ var routePattern = regexp.MustCompile(`\b(GET|POST|PUT|PATCH|DELETE) (/v1/[A-Za-
 var phrases = strings.NewReplacer(
 	"With the header Prefer: respond-async", "With --no-wait",
 	"with the header Prefer: respond-async", "with --no-wait",
+	"leave them out with without=", "leave them out with --without ",
 	"GET versions lists them", "The command versions lists them",
 	"GET rules lists them", "agento rules list shows them",
 	"GET skills lists them", "agento skills installed shows them",

@@ -223,7 +223,7 @@ func (s *Server) history(ctx context.Context, who access.Principal, in *historyI
 	for i, m := range found.Messages {
 		rows[i] = client.ChatMessage{
 			ID: string(m.ID), SessionID: string(m.SessionID), PeerID: orNull(m.PeerID), Channel: m.Channel,
-			Role: m.Role, Content: m.Content, Timestamp: client.Time{Time: m.At},
+			Role: m.Role, Content: m.Content, Timestamp: client.Time{Time: m.At}, Imported: m.Imported,
 		}
 	}
 	out := page(rows, found.Total, in.Limit, in.Offset)
@@ -262,7 +262,7 @@ func (s *Server) listSessions(ctx context.Context, who access.Principal, in *lis
 func sessionJSON(v chat.Session) client.ChatSession {
 	return client.ChatSession{
 		ID: string(v.ID), Name: orNull(v.Name), Channel: v.Channel, StartedAt: client.Time{Time: v.StartedAt},
-		PeerID: orNull(v.PeerID), MessageCount: v.MessageCount, LastMessageAt: client.NewTime(v.LastMessageAt),
+		PeerID: orNull(v.PeerID), MessageCount: v.MessageCount, LastMessageAt: client.NewTime(v.LastMessageAt), Imported: v.Imported,
 	}
 }
 

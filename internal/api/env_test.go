@@ -25,6 +25,7 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/accountstate"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/budget"
@@ -175,9 +176,13 @@ func (env *testEnv) build(o options) {
 	}
 	env.network = egress.NewManager(network)
 	env.loops = append(env.loops, env.network.Run)
+	skillService := env.newSkills(events, skills, runtime.Agents, log)
+	archives := agentarchive.New(agentarchive.Settings{
+		DB: env.db, Events: events, Agents: runtime.Agents, Documents: documents, Workspace: runtime.Workspace, Skills: skillService, Knowledge: base, Chat: conversations, Version: "test", Log: log,
+	})
 	env.server = api.New(api.Settings{
-		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Network: env.network, Idempotency: requests,
+		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Archives: archives, Logs: runtime.Logs, Status: runtime.Status,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.network, Idempotency: requests,
 		Usage:   usage.New(usage.Settings{DB: env.db, Agents: env.agentNames}),
 		Budgets: o.budgets, TrustedProxies: o.proxies,
 		Ready: env.db.Health, Degraded: env.degraded, Version: "test", Heartbeat: o.heartbeat, Log: log,
@@ -375,7 +380,9 @@ func (c *caller) request(ctx context.Context, method, path string, body any, hea
 	if c.key != "" {
 		req.Header.Set("X-Api-Key", c.key)
 	}
-	if body != nil {
+	if strings.HasPrefix(text, "\x1f\x8b") {
+		req.Header.Set("Content-Type", agentarchive.ContentType)
+	} else if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i+1 < len(headers); i += 2 {

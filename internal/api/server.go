@@ -13,6 +13,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/budget"
@@ -39,6 +40,7 @@ type Settings struct {
 	Access    *access.Service
 	Limiter   *access.Limiter
 	Agents    *agent.Service
+	Archives  *agentarchive.Service
 	Logs      *agentlog.Service
 	Status    *agentstatus.Service
 	Chat      *chat.Service
@@ -85,6 +87,7 @@ type Server struct {
 	access    *access.Service
 	limiter   *access.Limiter
 	agents    *agent.Service
+	archives  *agentarchive.Service
 	agentLogs *agentlog.Service
 	status    *agentstatus.Service
 	chat      *chat.Service
@@ -109,7 +112,7 @@ type Server struct {
 // New returns a Server.
 func New(s Settings) *Server {
 	srv := &Server{
-		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
+		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
 		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
 	}
 	if srv.budgets == nil {

@@ -381,6 +381,8 @@ func (s *Service) namedSession(ctx context.Context, caller Caller, a agent.Agent
 	found, err := findSession(ctx, s.db, caller, a.ID, identity.SessionID(in.SessionID), in.PeerID)
 	switch {
 	case err != nil:
+	case found.Imported:
+		err = fault.New(fault.Conflict, "This session was imported, and can only be read: the agent does not remember it. Start a new session.")
 	case found.Channel != apiChannel:
 		err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
 	case found.Entry == openclaw.Main && a.Config.SharedMode():

@@ -114,7 +114,7 @@ func (s *Service) answerOf(ctx context.Context, q database.Reader, t Turn) (stri
 		return "", err
 	}
 	m, err := database.OneReadable(ctx, q, scanMessageWith(key), func(*listedMessage, error) (string, bool) { return "answer of turn " + string(t.ID), true },
-		`SELECT session_id, turn_id, role, '', content, at, number, '', '', 0 FROM messages WHERE seq = (SELECT answer_seq FROM turns WHERE id = $1) AND turn_id = $1`, t.ID)
+		`SELECT session_id, turn_id, role, '', content, at, number, '', '', FALSE, 0 FROM messages WHERE seq = (SELECT answer_seq FROM turns WHERE id = $1) AND turn_id = $1`, t.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}

@@ -137,7 +137,7 @@ func statusDescriptions() map[int]string {
 		http.StatusNotFound:              "not_found: the object does not exist in this account.",
 		http.StatusConflict:              "conflict: the object was changed in the meantime; agent_not_running: the agent is stopped or in error; idempotency_conflict: the Idempotency-Key was used with another body.",
 		http.StatusRequestEntityTooLarge: "payload_too_large: the body is too large.",
-		http.StatusUnsupportedMediaType:  "unsupported_media_type: the body is not JSON.",
+		http.StatusUnsupportedMediaType:  "unsupported_media_type: the body is not JSON, or not the file that the route takes.",
 		http.StatusTooManyRequests:       "rate_limited: wait for the time in Retry-After.",
 		http.StatusInternalServerError:   "internal_error: the cause is in the server's log under the request id.",
 		http.StatusBadGateway:            "upstream_error: the gateway or the model provider failed.",
@@ -175,6 +175,10 @@ func (a *API) describeResponses(r Route) {
 	if r.IsStream() {
 		success.Description = "A stream of server-sent events."
 		success.Content = map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}, Example: r.example}}
+	}
+	if r.IsDownload() {
+		success.Description = "A file."
+		success.Content = map[string]*huma.MediaType{r.download: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}
 	}
 	op.Responses = map[string]*huma.Response{status: success}
 	if r.Async {

@@ -215,6 +215,9 @@ func newServer(ctx context.Context, f serveFlags, dev devSettings, t *terminal) 
 	if err != nil {
 		return nil, err
 	}
+	if _, err := f.schedule(); err != nil { // before anything is made
+		return nil, err
+	}
 	r, err := openResources(ctx, f, dev, t)
 	if err != nil {
 		return nil, err

@@ -46,7 +46,12 @@ type Source struct {
 	Agents func(ctx context.Context, q database.Reader) ([]identity.AgentID, error)
 	// Hold keeps an agent's gateway, and everything else that writes into its home, from doing so; see homecopy.Settings.
 	Hold func(ctx context.Context, id identity.AgentID) (release func() (time.Duration, error), err error)
+	// EndHolds lets gateways go on that were held by a process that was killed. Nil: nothing is held.
+	EndHolds func(ctx context.Context) error
 }
+
+// scratch returns the directory for what is being copied.
+func (s Source) scratch() string { return filepath.Join(s.Data, scratchName) }
 
 // Destination is where backups go, and how they are protected. One of Passphrase, Recipient
 // and Plain is set.
@@ -103,7 +108,7 @@ func Make(ctx context.Context, src Source, to Destination, progress func(Progres
 	if err := to.Check(); err != nil {
 		return Manifest{}, err
 	}
-	scratch := filepath.Join(src.Data, scratchName)
+	scratch := src.scratch()
 	if err := os.RemoveAll(scratch); err != nil { // of one that was killed
 		return Manifest{}, fmt.Errorf("empty the scratch directory: %w", err)
 	}

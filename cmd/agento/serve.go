@@ -54,6 +54,7 @@ type serveFlags struct {
 	TelegramURL           string         `help:"Bot API server to use instead of Telegram's." name:"telegram-url"`
 	AccessLog             string         `help:"Write a line for each request to standard output: off, text or json." enum:"off,text,json" default:"off"`
 	MetricsListen         string         `help:"Address of the Prometheus metrics, such as 127.0.0.1:9090. They need no key: only your monitoring must reach it. Default: none." placeholder:"ADDRESS"`
+	Activate              bool           `help:"Activate a restored installation: its original must not run from now on." env:"-"`
 	LogLevel              string         `help:"Log level: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
 
@@ -93,7 +94,9 @@ func (c serveCommand) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	s.warnOfPlainHTTP(c.TrustedProxies)
-	return s.run(ctx, func() error { return s.printStart(ctx, c.serveFlags, t) })
+	return s.run(ctx, func() error {
+		return errors.Join(s.printQuiet(ctx, c.serveFlags, t), s.printStart(ctx, c.serveFlags, t))
+	})
 }
 
 // printStart says what has started: what an operator would ask first if something is wrong.
@@ -143,7 +146,8 @@ type server struct {
 	calls           net.Listener // of the gateways
 	adminHandler    http.Handler
 	metricsHandler  http.Handler                  // is served if metricsListener is not nil
-	loops           []func(context.Context) error // run beside the requests, until their context ends
+	loops           []func(context.Context) error // run beside the requests, once the installation is active, until their context ends
+	quietLoops      []func(context.Context) error // run while it is quiet, too: they neither act on the outside nor remove anything
 	started         chan struct{}                 // closed when the loops have started
 }
 
@@ -153,10 +157,19 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	loopsCtx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	group, failed := errgroup.WithContext(loopsCtx)
-	for _, loop := range s.loops {
-		group.Go(func() error { return loop(failed) })
+	startAll(group, failed, s.quietLoops)
+	if s.db.IsQuiet() {
+		group.Go(func() error {
+			if s.db.AwaitActive(failed) == nil {
+				s.log.InfoContext(ctx, "the installation is active: its agents start, and their channels are read")
+				startAll(group, failed, s.loops)
+			}
+			return nil
+		})
+	} else {
+		startAll(group, failed, s.loops)
 	}
-	public, internal, admin := s.httpServer(s.api), s.httpServer(budget.TimedHandler(s.internalHandler)), s.httpServer(s.adminHandler)
+	public, internal, admin := s.httpServer(s.api), s.httpServer(budget.TimedHandler(refuseWhileQuiet(s.db, s.internalHandler))), s.httpServer(s.adminHandler)
 	public.RegisterOnShutdown(s.api.Drain)
 	group.Go(func() error { return serve(public, s.budgets.API.Listener(s.public)) })
 	internal.ConnContext = gateway.ConnContext
@@ -182,6 +195,13 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 		public.Close(), internal.Close(), admin.Close(), metrics.Close())
 	stopLoops()
 	return errors.Join(err, group.Wait(), s.Close())
+}
+
+// startAll starts loops that run until ctx ends.
+func startAll(group *errgroup.Group, ctx context.Context, loops []func(context.Context) error) {
+	for _, loop := range loops {
+		group.Go(func() error { return loop(ctx) })
+	}
 }
 
 // httpServer has no limit on the time of a whole response, because streams last; see

@@ -393,8 +393,10 @@ func (r *run) keys(ctx context.Context, accounts *access.Service) ([]Key, error)
 // rename makes the new directory the data directory. An empty directory is replaced by it; one
 // in which somebody has made a file meanwhile is not.
 func (r *run) rename() error {
-	syscall.Sync() // homes are many files, and none may be missing after the rename
-	if err := syscall.Rename(r.dir, r.Dir); err != nil { // os.Rename replaces no directory, not even an empty one
+	// Homes are many files, and none may be missing after the rename. os.Rename replaces no
+	// directory, not even an empty one.
+	syscall.Sync()
+	if err := syscall.Rename(r.dir, r.Dir); err != nil {
 		if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) {
 			return fmt.Errorf("%s %w any more: choose another --data", r.Dir, ErrNotEmpty)
 		}

@@ -404,7 +404,9 @@ func TestRestoreLeavesNothingBehind(t *testing.T) {
 		t.Error(err)
 	}
 	wantAlone(t, s)
-	s.Unpack = func(_ context.Context, dir string) (Backup, error) { return Backup{}, os.Mkdir(filepath.Join(dir, databaseName), 0o700) }
+	s.Unpack = func(_ context.Context, dir string) (Backup, error) {
+		return Backup{}, os.Mkdir(filepath.Join(dir, databaseName), 0o700)
+	}
 	if _, err := Run(t.Context(), s); err == nil || !strings.Contains(err.Error(), "has no database") {
 		t.Error(err)
 	}

@@ -153,3 +153,53 @@ func TestServeActivate(t *testing.T) {
 		other.stop()
 	}
 }
+
+// TestChaosRestoreOfALivingInstallation: a copy of the data of a running agent is restored
+// and activated. The agent answers in it, with its history, and its home is its own.
+func TestChaosRestoreOfALivingInstallation(t *testing.T) {
+	needsChaos(t)
+	in := newInstallation(t, "acme")
+	in.start()
+	ada, err := in.client("acme").CreateAgent(t.Context(), in.newAgent("ada"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := send(t, in.client("acme"), ada.ID, client.ChatRequest{Message: "echo before the backup"}); got != "before the backup" {
+		t.Errorf("%q", got)
+	}
+	in.kill()
+	other := restoreCopy(t, in)
+	in.start()
+	other.start()
+	if a, err := other.client("acme").Agent(t.Context(), ada.ID); err != nil || a.Status != client.Starting || a.LastError == nil || !strings.Contains(*a.LastError, "until its operator activates it") {
+		t.Errorf("in the quiet installation: %+v, %v", a, err)
+	}
+	if got := send(t, in.client("acme"), ada.ID, client.ChatRequest{Message: "echo the original answers"}); got != "the original answers" {
+		t.Errorf("%q", got)
+	}
+	if n := len(gatewaysIn(t, other, true)); n != 0 {
+		t.Errorf("the quiet installation has %d gateways", n)
+	}
+	in.stop()
+	in.run("gateways", "stop", "--all")
+	other.run("activate", "--yes")
+	waitUntil(t, "the agent runs", func() bool {
+		a, err := other.client("acme").Agent(t.Context(), ada.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Status == client.Running && a.LastError == nil
+	})
+	if got := send(t, other.client("acme"), ada.ID, client.ChatRequest{Message: "echo the copy answers"}); got != "the copy answers" {
+		t.Errorf("%q", got)
+	}
+	history, err := other.client("acme").History(t.Context(), ada.ID, client.HistoryQuery{})
+	if err != nil || len(history) != 4 {
+		t.Errorf("the history: %+v, %v", history, err)
+	}
+	waitUntil(t, "the home has what was said", func() bool { return homeContains(t, other, ada.ID, "the copy answers") })
+	if homeContains(t, in, ada.ID, "the copy answers") || homeContains(t, other, ada.ID, "the original answers") {
+		t.Error("the homes are mixed")
+	}
+	other.stop()
+}

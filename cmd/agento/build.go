@@ -364,7 +364,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Examine: examineGateways(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events),
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, metricsHandler: metricsMux(r.metrics), loops: loops, quietLoops: quietLoops, started: started,
+		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, metricsHandler: metricsMux(r.metrics), loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
 	}, nil
 }
 

@@ -46,6 +46,7 @@ func (c restoreCommand) Run(ctx context.Context, t *terminal) (err error) {
 		Log:  slog.New(slog.DiscardHandler),
 		Lock: lockForRestore,
 		Unpack: func(ctx context.Context, dir string) (restore.Backup, error) {
+			t.progress("Unpacking the backup into %s, which becomes %s.", dir, c.Data)
 			m, err := backup.Unpack(ctx, store, c.Snapshot, dir)
 			return restore.Backup{ID: m.ID, At: m.Began}, err
 		},

@@ -42,11 +42,13 @@ func restoreCopy(t *testing.T, in *installation) *installation {
 
 // TestRestoredServerIsQuietUntilItIsActivated: with the real server, and without gateways.
 func TestRestoredServerIsQuietUntilItIsActivated(t *testing.T) {
-	in := newInstallation(t, "acme")
+	in := newInstallation(t, "acme", "closed")
 	db := in.openDatabase()
-	// One agent is being deleted: a server that is not quiet removes it at once.
+	// One agent is being deleted: a server that is not quiet removes it at once. The other one
+	// should run.
 	_, err := db.ExecContext(t.Context(), `INSERT INTO agents (id, account_id, name, region, config, desired_state, generation, status, created_at)
-		SELECT 'ada', id, 'ada', 'local', '{}', 'deleted', 2, 'stopped', 1 FROM accounts`)
+		SELECT 'ada', id, 'ada', 'local', '{}', 'deleted', 2, 'stopped', 1 FROM accounts WHERE name = 'acme'
+		UNION ALL SELECT 'eve', id, 'eve', 'local', '{}', 'running', 1, 'running', 1 FROM accounts WHERE name = 'closed'`)
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -56,14 +58,15 @@ func TestRestoredServerIsQuietUntilItIsActivated(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(filepath.Join(lost, "home"), 0o700), os.WriteFile(filepath.Join(lost, "installation"), []byte(installationOf(t, other)), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	remains := func() (agents int) {
+	count := func(query string) (n int) {
 		t.Helper()
 		db := other.openDatabase()
-		if err := errors.Join(db.QueryRowContext(t.Context(), `SELECT count(*) FROM agents`).Scan(&agents), db.Close()); err != nil {
+		if err := errors.Join(db.QueryRowContext(t.Context(), query).Scan(&n), db.Close()); err != nil {
 			t.Fatal(err)
 		}
-		return agents
+		return n
 	}
+	remains := func() int { return count(`SELECT count(*) FROM agents WHERE id = 'ada'`) }
 	other.start()
 	if !strings.Contains(other.logs.String(), "This installation is quiet") || !strings.Contains(other.logs.String(), "agento activate --data "+other.data) {
 		t.Errorf("the start says %s", other.logs)
@@ -90,7 +93,14 @@ func TestRestoredServerIsQuietUntilItIsActivated(t *testing.T) {
 	if remains() != 1 {
 		t.Error("the next quiet server has removed something")
 	}
+	other.run("accounts", "disable", "closed")
 	other.run("activate", "--yes")
+	waitUntil(t, "the agent of the account that was disabled is stopped", func() bool {
+		return count(`SELECT count(*) FROM agents WHERE id = 'eve' AND status = 'stopped'`) == 1
+	})
+	if n := count(`SELECT count(*) FROM events WHERE kind = 'agent.placed'`); n != 0 {
+		t.Error("an agent of a disabled account was started")
+	}
 	waitUntil(t, "the agent is removed, and the lost home is in quarantine", func() bool {
 		_, err := os.Stat(lost)
 		return remains() == 0 && errors.Is(err, os.ErrNotExist)

@@ -147,6 +147,7 @@ type server struct {
 	adminHandler    http.Handler
 	metricsHandler  http.Handler                  // is served if metricsListener is not nil
 	loops           []func(context.Context) error // run beside the requests, once the installation is active, until their context ends
+	recover         func(context.Context) error   // stores what was decided while the installation was quiet, before the loops run
 	quietLoops      []func(context.Context) error // run while it is quiet, too: they neither act on the outside nor remove anything
 	started         chan struct{}                 // closed when the loops have started
 }
@@ -160,10 +161,14 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	startAll(group, failed, s.quietLoops)
 	if s.db.IsQuiet() {
 		group.Go(func() error {
-			if s.db.AwaitActive(failed) == nil {
-				s.log.InfoContext(ctx, "the installation is active: its agents start, and their channels are read")
-				startAll(group, failed, s.loops)
+			if s.db.AwaitActive(failed) != nil {
+				return nil
 			}
+			s.log.InfoContext(ctx, "the installation is active: its agents start, and their channels are read")
+			if err := s.recover(failed); err != nil {
+				return err
+			}
+			startAll(group, failed, s.loops)
 			return nil
 		})
 	} else {

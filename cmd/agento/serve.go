@@ -158,21 +158,16 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	loopsCtx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	group, failed := errgroup.WithContext(loopsCtx)
-	startAll(group, failed, s.quietLoops)
+	start := func(loops []func(context.Context) error) {
+		for _, loop := range loops {
+			group.Go(func() error { return loop(failed) })
+		}
+	}
+	start(s.quietLoops)
 	if s.db.IsQuiet() {
-		group.Go(func() error {
-			if s.db.AwaitActive(failed) != nil {
-				return nil
-			}
-			s.log.InfoContext(ctx, "the installation is active: its agents start, and their channels are read")
-			if err := s.recover(failed); err != nil {
-				return err
-			}
-			startAll(group, failed, s.loops)
-			return nil
-		})
+		group.Go(func() error { return s.startActivated(failed, func() { start(s.loops) }) })
 	} else {
-		startAll(group, failed, s.loops)
+		start(s.loops)
 	}
 	public, internal, admin := s.httpServer(s.api), s.httpServer(budget.TimedHandler(refuseWhileQuiet(s.db, s.internalHandler))), s.httpServer(s.adminHandler)
 	public.RegisterOnShutdown(s.api.Drain)
@@ -202,11 +197,20 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	return errors.Join(err, group.Wait(), s.Close())
 }
 
-// startAll starts loops that run until ctx ends.
-func startAll(group *errgroup.Group, ctx context.Context, loops []func(context.Context) error) {
-	for _, loop := range loops {
-		group.Go(func() error { return loop(ctx) })
+// startActivated calls start when the installation is not quiet any more, unless ctx ends
+// before.
+func (s *server) startActivated(ctx context.Context, start func()) error {
+	select {
+	case <-s.db.Active():
+	case <-ctx.Done():
+		return nil
 	}
+	s.log.InfoContext(ctx, "the installation is active: its agents start, and their channels are read")
+	err := s.recover(ctx)
+	if err == nil {
+		start()
+	}
+	return err
 }
 
 // httpServer has no limit on the time of a whole response, because streams last; see

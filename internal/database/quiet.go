@@ -61,16 +61,6 @@ func (db *DB) IsQuiet() bool {
 	}
 }
 
-// AwaitActive returns when the installation is active, or the error of ctx when that ends.
-func (db *DB) AwaitActive(ctx context.Context) error {
-	select {
-	case <-db.active:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // Activate ends that the installation is quiet, for ever. It reports whether it was. The
 // caller has the lock of the data directory, so that no other process has to learn of it.
 func (db *DB) Activate(ctx context.Context, tx *Tx) (wasQuiet bool, err error) {

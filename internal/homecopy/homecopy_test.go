@@ -296,8 +296,10 @@ func TestNotHeld(t *testing.T) {
 		held func(ctx context.Context) error
 		want string
 	}{
-		"busy":    {hold: func(context.Context) (func() error, error) { return nil, homecopy.ErrBusy }, want: "busy"},
-		"changed": {hold: func(context.Context) (func() error, error) { return func() error { return errors.New("it was restarted") }, nil }, want: "restarted"},
+		"busy": {hold: func(context.Context) (func() error, error) { return nil, homecopy.ErrBusy }, want: "busy"},
+		"changed": {hold: func(context.Context) (func() error, error) {
+			return func() error { return errors.New("it was restarted") }, nil
+		}, want: "restarted"},
 		"too long": {
 			hold: func(context.Context) (func() error, error) { return func() error { return nil }, nil },
 			held: func(ctx context.Context) error {

@@ -35,6 +35,34 @@ type bucket interface {
 // errExists is the error of putNew if there is such an object.
 var errExists = errors.New("it exists")
 
+// marked is a bucket whose failures are marked.
+type marked struct{ bucket }
+
+func mark(err error) error {
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, errExists) || errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return &storageError{err}
+}
+
+func (m marked) get(ctx context.Context, key string) ([]byte, error) {
+	data, err := m.bucket.get(ctx, key)
+	return data, mark(err)
+}
+
+func (m marked) put(ctx context.Context, key string, data []byte) error {
+	return mark(m.bucket.put(ctx, key, data))
+}
+
+func (m marked) putNew(ctx context.Context, key string, data []byte) error {
+	return mark(m.bucket.putNew(ctx, key, data))
+}
+
+func (m marked) list(ctx context.Context, prefix string) ([]object, error) {
+	all, err := m.bucket.list(ctx, prefix)
+	return all, mark(err)
+}
+
 type object struct {
 	key   string
 	size  int64
@@ -152,7 +180,7 @@ func (b blobBucket) sync() error {
 	if b.dir == "" {
 		return nil
 	}
-	return syncFileSystem(b.dir)
+	return Sync(b.dir)
 }
 
 func (b blobBucket) close() error { return b.Close() }

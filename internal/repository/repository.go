@@ -130,6 +130,7 @@ func Create(ctx context.Context, url string, passphrase vault.Secret) (*Reposito
 }
 
 func opened(ctx context.Context, b bucket, passphrase vault.Secret) (_ *Repository, err error) {
+	b = marked{b}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close())
@@ -171,6 +172,7 @@ func opened(ctx context.Context, b bucket, passphrase vault.Secret) (_ *Reposito
 }
 
 func created(ctx context.Context, b bucket, passphrase vault.Secret) (_ *Repository, err error) {
+	b = marked{b}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close())
@@ -204,6 +206,22 @@ func created(ctx context.Context, b bucket, passphrase vault.Secret) (_ *Reposit
 		return nil, fmt.Errorf("make the repository: %w", err)
 	}
 	return r, nil
+}
+
+// storageError is a failure of the bucket.
+type storageError struct{ err error }
+
+// Error implements error.
+func (e *storageError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *storageError) Unwrap() error { return e.err }
+
+// Failed reports whether an error is a failure of the bucket: whatever is stored next fails
+// too.
+func (*Repository) Failed(err error) bool {
+	var failed *storageError
+	return errors.As(err, &failed)
 }
 
 // ID identifies the repository.

@@ -215,7 +215,9 @@ func TestDamage(t *testing.T) {
 	text := noise(1, 50_000)
 	places, _ := add(t, makeHome(t, r, "a"), text)
 	others, _ := add(t, makeHome(t, r, "b"), text)
-	file := func(home string, c Content) string { return filepath.Join(dir, "chunks", home, c[0].Chunk[:2], c[0].Chunk) }
+	file := func(home string, c Content) string {
+		return filepath.Join(dir, "chunks", home, c[0].Chunk[:2], c[0].Chunk)
+	}
 	good, err := os.ReadFile(file("a", places[0]))
 	if err != nil {
 		t.Fatal(err)

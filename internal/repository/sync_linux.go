@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncFileSystem writes everything of a directory's file system to the disk.
-func syncFileSystem(dir string) error {
+// Sync writes everything of the file system that a directory is on to the disk.
+func Sync(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err

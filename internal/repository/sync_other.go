@@ -4,5 +4,5 @@ package repository
 
 import "golang.org/x/sys/unix"
 
-// syncFileSystem writes everything to the disk.
-func syncFileSystem(string) error { return unix.Sync() }
+// Sync writes everything to the disk.
+func Sync(string) error { return unix.Sync() }

@@ -22,7 +22,7 @@ type restoreCommand struct {
 	Source         string `arg:"" help:"Where the backups are: a directory, a URL of a bucket, or a file that was made for an age key."`
 	Snapshot       string `help:"Id of the backup, as agento backup list shows it. Default: the newest." placeholder:"ID"`
 	PassphraseFile string `help:"File with the passphrase of the backups." type:"path" placeholder:"FILE"`
-	IdentityFile   string `help:"File with the private age key, if the backup was made for a recipient." type:"path" placeholder:"FILE"`
+	Identity       string `help:"File with the private age key, if the backup was made for a recipient." type:"path" placeholder:"FILE"`
 	Plain          bool   `help:"The backups are not protected." env:"-"`
 	Data           string `help:"Data directory to make; it must be missing or empty." default:"${data}" type:"path"`
 	MasterKeyFile  string `help:"File of the master key, if it is not in the backup. AGENTO_MASTER_KEY gives the key itself." type:"path"`
@@ -48,13 +48,18 @@ func (c restoreCommand) Run(ctx context.Context, t *terminal) (err error) {
 		Unpack: func(ctx context.Context, dir string) (restore.Backup, error) {
 			t.progress("Unpacking the backup into %s, which becomes %s.", dir, c.Data)
 			m, err := backup.Unpack(ctx, store, c.Snapshot, dir)
+			if problem := m.Problem(); err == nil && problem != "" {
+				t.progress("%s", problem)
+			}
 			return restore.Backup{ID: m.ID, At: m.Began}, err
 		},
 	})
-	if errors.Is(err, restore.ErrInUse) || errors.Is(err, restore.ErrNotEmpty) {
+	switch {
+	case errors.Is(err, restore.ErrInUse) || errors.Is(err, restore.ErrNotEmpty):
 		return refusedError("%s", err)
-	}
-	if err != nil {
+	case errors.Is(err, backup.ErrNone):
+		return notFoundError("%s", err)
+	case err != nil:
 		return err
 	}
 	return c.print(t, r)
@@ -62,12 +67,12 @@ func (c restoreCommand) Run(ctx context.Context, t *terminal) (err error) {
 
 // access returns what opens the backups. Exactly one way must be named.
 func (c restoreCommand) access() (backup.Access, error) {
-	a := backup.Access{Plain: c.Plain}
+	var a backup.Access
 	named := 0
 	for _, f := range []struct {
 		path string
 		to   *vault.Secret
-	}{{c.PassphraseFile, &a.Passphrase}, {c.IdentityFile, &a.Identity}} {
+	}{{c.PassphraseFile, &a.Passphrase}, {c.Identity, &a.Identity}} {
 		if f.path == "" {
 			continue
 		}
@@ -85,7 +90,7 @@ func (c restoreCommand) access() (backup.Access, error) {
 		named++
 	}
 	if named != 1 {
-		return a, usageError("say how the backups are protected: --passphrase-file, --identity-file for a backup that was made with --recipient, or --plain")
+		return a, usageError("say how the backups are protected: --passphrase-file, --identity for a backup that was made with --recipient, or --plain")
 	}
 	return a, nil
 }

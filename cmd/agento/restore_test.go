@@ -14,8 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"agento.host/agento/client"
+	"agento.host/agento/internal/backup"
+	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/restore"
+	"agento.host/agento/internal/vault"
 )
 
 // restoreCopy restores a copy of a stopped installation's data, as a backup of it has them.
@@ -147,6 +153,150 @@ func degradedNames(t *testing.T, in *installation) string {
 		names = append(names, d.Name)
 	}
 	return strings.Join(names, " ")
+}
+
+// makeBackup makes a backup of an installation that no server uses.
+func makeBackup(t *testing.T, in *installation, to backup.Destination) {
+	t.Helper()
+	db, err := database.Open(t.Context(), database.Settings{Path: filepath.Join(in.data, "agento.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = backup.Make(t.Context(), backup.Source{
+		DB: db, Data: in.data, Version: version, Log: slog.New(slog.DiscardHandler),
+		Agents: func(ctx context.Context, q database.Reader) ([]identity.AgentID, error) {
+			return database.All(ctx, q, database.Scalar[identity.AgentID], `SELECT id FROM agents`)
+		},
+		Hold: func(context.Context, identity.AgentID) (func() error, error) { return func() error { return nil }, nil },
+	}, to, func(backup.Progress) {})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// withHome adds an agent that is stopped, and has a home, to an installation that no server
+// uses.
+func withHome(t *testing.T, in *installation, agent string) {
+	t.Helper()
+	id := installationOf(t, in)
+	db := in.openDatabase()
+	_, err := db.ExecContext(t.Context(), `INSERT INTO agents (id, account_id, name, region, config, desired_state, generation, observed_generation, status, created_at)
+		SELECT $1, id, $1, 'local', '{}', 'stopped', 1, 1, 'stopped', 1 FROM accounts`, agent)
+	dir := filepath.Join(in.data, agentsDir, agent)
+	err = errors.Join(err, db.Close(), os.MkdirAll(filepath.Join(dir, "home", "workspace"), 0o700), os.WriteFile(filepath.Join(dir, "installation"), []byte(id+"\n"), 0o600),
+		os.WriteFile(filepath.Join(dir, "home", "workspace", "SOUL.md"), []byte("I am "+agent), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRestoreCommand restores backups of every kind of protection.
+func TestRestoreCommand(t *testing.T) {
+	in := newInstallation(t, "acme")
+	withHome(t, in, "ada")
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	passphrase, identityFile := filepath.Join(dir, "passphrase"), filepath.Join(dir, "identity")
+	if err := errors.Join(os.WriteFile(passphrase, []byte("correct horse\n"), 0o600), os.WriteFile(identityFile, []byte(key.String()+"\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		to   backup.Destination
+		args []string
+	}{
+		"passphrase": {backup.Destination{Passphrase: vault.NewSecret("correct horse")}, []string{"--passphrase-file", passphrase}},
+		"recipient":  {backup.Destination{Recipient: key.Recipient().String()}, []string{"--identity", identityFile, "--revoke-keys"}},
+		"plain":      {backup.Destination{Plain: true}, []string{"--plain"}},
+	} {
+		source, data := filepath.Join(dir, "backups "+name), filepath.Join(dir, "data of "+name)
+		if err := os.Mkdir(source, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		c.to.URL = source
+		makeBackup(t, in, c.to)
+		args := append([]string{"--json", "restore", source, "--data", data}, c.args...)
+		var r struct {
+			Installation, RestoredFrom string
+			Agents                     int
+			Keys                       []struct {
+				ID, Account, Label string
+				Scopes             []string
+				Revoked            bool
+			}
+		}
+		if err := json.Unmarshal([]byte(in.run(args...)), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.RestoredFrom != installationOf(t, in) || r.Agents != 1 || len(r.Keys) != 1 || r.Keys[0].Account != "acme" || len(r.Keys[0].Scopes) == 0 || r.Keys[0].Revoked != (name == "recipient") {
+			t.Errorf("%s: %+v", name, r)
+		}
+		soul, err := os.ReadFile(filepath.Join(data, agentsDir, "ada", "home", "workspace", "SOUL.md"))
+		mark, markErr := os.ReadFile(filepath.Join(data, agentsDir, "ada", "installation"))
+		if err := errors.Join(err, markErr); err != nil || string(soul) != "I am ada" || string(mark) != r.Installation+"\n" {
+			t.Errorf("%s: %q, %q, %v", name, soul, mark, err)
+		}
+		cmd := in.program(args...)
+		if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != exitRefused {
+			t.Errorf("%s: into a directory that is not empty: %v", name, err)
+		}
+	}
+	if err := os.WriteFile(passphrase, []byte("wrong horse"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(dir, "never")
+	out, err := in.program("restore", filepath.Join(dir, "backups passphrase"), "--data", data, "--passphrase-file", passphrase).CombinedOutput()
+	if _, statErr := os.Stat(data); err == nil || !errors.Is(statErr, os.ErrNotExist) {
+		t.Errorf("with another passphrase: %v, %v, %s", err, statErr, out)
+	}
+	out, err = in.program("restore", filepath.Join(dir, "backups plain"), "--data", data, "--plain", "--snapshot", "20000101T000000Z").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "there is no such backup") {
+		t.Errorf("of a backup that does not exist: %v, %s", err, out)
+	}
+}
+
+// TestCrashOfARestore: whenever a restore is killed, the data directory is missing or
+// complete, and the next restore works.
+func TestCrashOfARestore(t *testing.T) {
+	needsChaos(t)
+	in := newInstallation(t, "acme")
+	withHome(t, in, "ada")
+	dir := t.TempDir()
+	source := filepath.Join(dir, "backups")
+	if err := os.Mkdir(source, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	makeBackup(t, in, backup.Destination{URL: source, Plain: true})
+	for i := range 40 {
+		data := filepath.Join(dir, "data")
+		cmd := in.program("restore", source, "--plain", "--data", data)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(time.Duration(i)*20*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		killed := cmd.Wait() != nil
+		timer.Stop()
+		if _, err := os.Stat(data); errors.Is(err, os.ErrNotExist) {
+			if !killed {
+				t.Errorf("run %d ended without data", i)
+			}
+			continue
+		}
+		out := in.run("activate", "--data", data, "--yes", "--json")
+		if !strings.Contains(out, `"activated": true`) {
+			t.Errorf("run %d: %s", i, out)
+		}
+		if err := os.RemoveAll(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.run("restore", source, "--plain", "--data", filepath.Join(dir, "data"))
+	left, err := filepath.Glob(filepath.Join(dir, ".*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
 }
 
 // TestServeActivate: the start that activates says what the original must not do, once.

@@ -91,7 +91,7 @@ type Key struct {
 }
 
 // Run restores a backup into a data directory. It works in a new directory beside that one,
-// which it has locked, and renames it once, at the end: whenever it fails or is killed, the
+// and renames what it has made, locked, once at the end: whenever it fails or is killed, the
 // data directory is as before, or complete. Errors: ErrInUse; ErrNotEmpty; those of Unpack; of
 // the master key, which name the one that is wanted.
 func Run(ctx context.Context, s Settings) (_ Result, err error) {
@@ -112,9 +112,10 @@ func Run(ctx context.Context, s Settings) (_ Result, err error) {
 // run is a restore that goes on.
 type run struct {
 	Settings
-	dir    string // the new directory; empty: it was renamed
-	unlock func() error
-	result Result
+	temp    string // the directory beside the data directory that the restore works in
+	dir     string // in temp: becomes the data directory
+	unlocks []func() error
+	result  Result
 }
 
 // prefix begins the name of the directory that a restore works in.
@@ -144,11 +145,20 @@ func begin(ctx context.Context, s Settings) (*run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a directory beside %s, which becomes the data directory: %w", dir, err)
 	}
-	r := &run{Settings: s, dir: temp, unlock: func() error { return nil }}
-	if r.unlock, err = s.Lock(temp); err != nil {
+	r := &run{Settings: s, temp: temp, dir: filepath.Join(temp, "data")}
+	if err := errors.Join(os.Mkdir(r.dir, 0o700), r.lock(temp)); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(temp))
 	}
 	return r, nil
+}
+
+// lock locks a directory until end.
+func (r *run) lock(dir string) error {
+	unlock, err := r.Lock(dir)
+	if err == nil {
+		r.unlocks = append(r.unlocks, unlock)
+	}
+	return err
 }
 
 // checkDir returns an error unless the data directory is missing or empty, and can be
@@ -230,13 +240,13 @@ func (s Settings) removeLeft(ctx context.Context) error {
 	return nil
 }
 
-// end unlocks the directory, and removes it unless it was renamed.
+// end removes the directory that the restore worked in, and unlocks all.
 func (r *run) end(ctx context.Context) error {
-	var err error
-	if r.dir != "" {
-		err = home.Purge(ctx, r.dir)
+	err := home.Purge(ctx, r.temp)
+	for _, unlock := range r.unlocks {
+		err = errors.Join(err, unlock())
 	}
-	return errors.Join(err, r.unlock())
+	return err
 }
 
 // restore makes the data directory in r.dir.
@@ -245,6 +255,9 @@ func (r *run) restore(ctx context.Context) (err error) {
 		return err
 	}
 	r.step("unpacked")
+	if err := r.lock(r.dir); err != nil { // a server that finds the directory after the rename waits
+		return err
+	}
 	if err := r.checkUnpacked(); err != nil {
 		return err
 	}
@@ -402,7 +415,6 @@ func (r *run) rename() error {
 		}
 		return fmt.Errorf("rename the new directory to %s: %w", r.Dir, err)
 	}
-	r.dir = ""
 	parent, err := os.Open(filepath.Dir(r.Dir))
 	if err != nil {
 		return err

@@ -30,11 +30,39 @@ var backupAt = time.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
 // schema is the one of the backups of these tests: an older one than this program's.
 const schema = 92
 
-// newBackup makes a data directory of an older agento, with an account, three keys, a secret, an
-// agent with a home that ran, and a turn that waits. It stands for what Unpack writes.
+// shared is what makeBackup has made, which takes most of the time of these tests.
+var shared string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared != "" {
+		_ = os.RemoveAll(shared)
+	}
+	os.Exit(code)
+}
+
+// newBackup returns a data directory that stands for what Unpack writes.
 func newBackup(t *testing.T) string {
 	t.Helper()
+	if shared == "" {
+		dir, err := os.MkdirTemp("", "agento-restore-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared = dir
+		makeBackup(t, dir)
+	}
 	dir := t.TempDir()
+	if out, err := exec.Command("cp", "-a", shared+"/.", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return dir
+}
+
+// makeBackup makes a data directory of an older agento, with an account, three keys, a secret,
+// an agent with a home that ran, and a turn that waits.
+func makeBackup(t *testing.T, dir string) {
+	t.Helper()
 	path := filepath.Join(dir, databaseName)
 	createDatabase(t, path)
 	key, err := vault.Open(t.Context(), openAs(t, path), vault.KeySource{File: filepath.Join(dir, keyName)})
@@ -87,7 +115,6 @@ func newBackup(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	return dir
 }
 
 // openAs opens a database, and closes it at the end of the test.

@@ -21,6 +21,7 @@ import (
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/backup"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/channel/botapi"
@@ -172,6 +173,11 @@ func (r *resources) state(ctx context.Context) (metrics.State, error) {
 	if r.waiting != nil {
 		s.WaitingForMemory, s.WaitingForBoot = r.waiting()
 	}
+	if err != nil {
+		return s, err
+	}
+	_, good, err := backup.Last(ctx, r.db)
+	s.LastBackup = good.Ended
 	return s, err
 }
 
@@ -289,6 +295,10 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		WayOut: network, Tools: true, Limits: f.limits(),
 		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords}, Memory: budgets.AgentMemory,
 	})
+	backups, err := f.backups(r, gateways)
+	if err != nil {
+		return nil, err
+	}
 	memory, err := f.memory()
 	if err != nil {
 		return nil, err
@@ -338,7 +348,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	internal := http.NewServeMux()
 	internal.Handle("/", models)
 	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log}))
-	bots, err := botapi.New(botapi.Settings{Resolver: gateways, Reporter: channels, Guard: guard.Through(proxy.OnlyFor("api.telegram.org")), URL: f.TelegramURL, Memory: budgets.AgentMemory, Log: r.log})
+	bots, err := botapi.New(botapi.Settings{Resolver: gateways, Reporter: channels, Guard: guard.Through(proxy.OnlyFor("api.telegram.org")), URL: f.TelegramURL, Memory: budgets.AgentMemory, Log: r.log, Await: gateways.AwaitRelease})
 	if err != nil {
 		return nil, fmt.Errorf("--telegram-url: %w", err)
 	}
@@ -349,11 +359,11 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
 		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
-		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts), Version: version, Log: r.log, Completed: r.completed,
+		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts, backups), Version: version, Log: r.log, Completed: r.completed,
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, channels.Run,
+		requests.Run, channels.Run, backups.Run,
 	}
 	quietLoops := []func(context.Context) error{accounts.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {
@@ -361,7 +371,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	commands := admin.New(admin.Settings{
 		Accounts: accounts, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
-		Examine: examineGateways(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events),
+		Examine: examineGateways(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events), Backup: makeBackup(backups),
 	})
 	return &server{
 		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, metricsHandler: metricsMux(r.metrics), loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,

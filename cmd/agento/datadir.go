@@ -266,7 +266,7 @@ func (d dataFlags) adminSettings(db *database.DB, key *vault.Vault, log *slog.Lo
 			return agent.NewStore(db, events).Usage(ctx, db, account)
 		},
 		Describe: describeInstallation(db), Activate: activateInstallation(db, events),
-		Secrets: secrets, Collectors: d.collectors(), Reembed: reembed(db, events, secrets),
+		Secrets: secrets, Collectors: d.collectors(), Reembed: reembed(db, events, secrets), Backup: d.backupHere(db),
 		Examine: func(ctx context.Context) ([]admin.Examined, error) {
 			isolation, err := db.ReadIsolation(ctx)
 			if err != nil {

@@ -1,5 +1,5 @@
 // Command agento is a self-hosted control plane for OpenClaw agents. serve and dev run
-// the server; accounts, plans, keys, installation, gc and doctor work on the data directory,
+// the server; accounts, plans, keys, installation, backup, gc and doctor work on the data directory,
 // through the socket of its server if one runs; migrate and gateways work on it alone; the
 // other commands call a running server through its API.
 package main
@@ -98,6 +98,7 @@ type commands struct {
 	Restore      restoreCommand      `cmd:"" group:"server" help:"Make a data directory from a backup: a new installation, which is quiet until it is activated."`
 	Activate     activateCommand     `cmd:"" group:"server" help:"Let a restored installation act, once its original does not any more."`
 	Vault        vaultCommand        `cmd:"" group:"server" help:"Replace the master key."`
+	Backup       backupCommand       `cmd:"" group:"server" help:"Make, list and verify backups."`
 	Migrate      migrateCommand      `cmd:"" group:"server" help:"Create the database, or copy and migrate it, without starting a server."`
 	Gateways     gatewaysCommand     `cmd:"" group:"server" help:"List and stop the gateways of a data directory without a server."`
 	GC           gcCommand           `cmd:"" group:"server" name:"gc" help:"Remove what is kept until you remove it: older copies of the database, files of agents in quarantine."`

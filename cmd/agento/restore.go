@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -19,24 +16,18 @@ import (
 
 // restoreCommand has no flags of a plans file: nothing is served.
 type restoreCommand struct {
-	Source         string `arg:"" help:"Where the backups are: a directory, a URL of a bucket, or a file that was made for an age key."`
-	Snapshot       string `help:"Id of the backup, as agento backup list shows it. Default: the newest." placeholder:"ID"`
-	PassphraseFile string `help:"File with the passphrase of the backups." type:"path" placeholder:"FILE"`
-	Identity       string `help:"File with the private age key, if the backup was made for a recipient." type:"path" placeholder:"FILE"`
-	Plain          bool   `help:"The backups are not protected." env:"-"`
-	Data           string `help:"Data directory to make; it must be missing or empty." default:"${data}" type:"path"`
-	MasterKeyFile  string `help:"File of the master key, if it is not in the backup. AGENTO_MASTER_KEY gives the key itself." type:"path"`
-	MasterKey      string `hidden:""` // only from the environment; see refuseKeyArgument
-	RevokeKeys     bool   `help:"Revoke every API key that the backup holds." env:"-"`
+	accessFlags
+	Source        string `arg:"" help:"Where the backups are."`
+	Snapshot      string `help:"Id of the backup, as agento backup list shows it. Default: the newest." placeholder:"ID"`
+	Data          string `help:"Data directory to make; it must be missing or empty." default:"${data}" type:"path"`
+	MasterKeyFile string `help:"File of the master key, if it is not in the backup. AGENTO_MASTER_KEY gives the key itself." type:"path"`
+	MasterKey     string `hidden:""` // only from the environment; see refuseKeyArgument
+	RevokeKeys    bool   `help:"Revoke every API key that the backup holds." env:"-"`
 }
 
 // Run restores a backup and says what is to be done next.
 func (c restoreCommand) Run(ctx context.Context, t *terminal) (err error) {
-	protection, err := c.access()
-	if err != nil {
-		return err
-	}
-	store, err := backup.Open(ctx, c.Source, protection)
+	store, err := c.open(ctx, c.Source)
 	if err != nil {
 		return err
 	}
@@ -57,42 +48,10 @@ func (c restoreCommand) Run(ctx context.Context, t *terminal) (err error) {
 	switch {
 	case errors.Is(err, restore.ErrInUse) || errors.Is(err, restore.ErrNotEmpty):
 		return refusedError("%s", err)
-	case errors.Is(err, backup.ErrNone):
-		return notFoundError("%s", err)
 	case err != nil:
-		return err
+		return backupError(err)
 	}
 	return c.print(t, r)
-}
-
-// access returns what opens the backups. Exactly one way must be named.
-func (c restoreCommand) access() (backup.Access, error) {
-	var a backup.Access
-	named := 0
-	for _, f := range []struct {
-		path string
-		to   *vault.Secret
-	}{{c.PassphraseFile, &a.Passphrase}, {c.Identity, &a.Identity}} {
-		if f.path == "" {
-			continue
-		}
-		named++
-		text, err := os.ReadFile(filepath.Clean(f.path))
-		if err != nil {
-			return a, err
-		}
-		*f.to = vault.NewSecret(string(bytes.TrimRight(text, "\r\n")))
-		if f.to.Empty() {
-			return a, usageError("%s is empty", f.path)
-		}
-	}
-	if c.Plain {
-		named++
-	}
-	if named != 1 {
-		return a, usageError("say how the backups are protected: --passphrase-file, --identity for a backup that was made with --recipient, or --plain")
-	}
-	return a, nil
 }
 
 // lockForRestore locks a directory as a server does.

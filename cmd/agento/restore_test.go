@@ -155,8 +155,8 @@ func degradedNames(t *testing.T, in *installation) string {
 	return strings.Join(names, " ")
 }
 
-// makeBackup makes a backup of an installation that no server uses.
-func makeBackup(t *testing.T, in *installation, to backup.Destination) {
+// backupOf makes a backup of an installation that no server uses.
+func backupOf(t *testing.T, in *installation, to backup.Destination) {
 	t.Helper()
 	db, err := database.Open(t.Context(), database.Settings{Path: filepath.Join(in.data, "agento.db")})
 	if err != nil {
@@ -167,7 +167,9 @@ func makeBackup(t *testing.T, in *installation, to backup.Destination) {
 		Agents: func(ctx context.Context, q database.Reader) ([]identity.AgentID, error) {
 			return database.All(ctx, q, database.Scalar[identity.AgentID], `SELECT id FROM agents`)
 		},
-		Hold: func(context.Context, identity.AgentID) (func() error, error) { return func() error { return nil }, nil },
+		Hold: func(context.Context, identity.AgentID) (func() (time.Duration, error), error) {
+			return func() (time.Duration, error) { return 0, nil }, nil
+		},
 	}, to, func(backup.Progress) {})
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
@@ -200,23 +202,23 @@ func TestRestoreCommand(t *testing.T) {
 	}
 	dir := t.TempDir()
 	passphrase, identityFile := filepath.Join(dir, "passphrase"), filepath.Join(dir, "identity")
-	if err := errors.Join(os.WriteFile(passphrase, []byte("correct horse\n"), 0o600), os.WriteFile(identityFile, []byte(key.String()+"\n"), 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(passphrase, []byte("correct horse battery\n"), 0o600), os.WriteFile(identityFile, []byte(key.String()+"\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
 		to   backup.Destination
 		args []string
 	}{
-		"passphrase": {backup.Destination{Passphrase: vault.NewSecret("correct horse")}, []string{"--passphrase-file", passphrase}},
+		"passphrase": {backup.Destination{Passphrase: vault.NewSecret("correct horse battery")}, []string{"--passphrase-file", passphrase}},
 		"recipient":  {backup.Destination{Recipient: key.Recipient().String()}, []string{"--identity", identityFile, "--revoke-keys"}},
-		"plain":      {backup.Destination{Plain: true}, []string{"--plain"}},
+		"plain":      {backup.Destination{Plain: true}, nil},
 	} {
 		source, data := filepath.Join(dir, "backups "+name), filepath.Join(dir, "data of "+name)
 		if err := os.Mkdir(source, 0o700); err != nil {
 			t.Fatal(err)
 		}
 		c.to.URL = source
-		makeBackup(t, in, c.to)
+		backupOf(t, in, c.to)
 		args := append([]string{"--json", "restore", source, "--data", data}, c.args...)
 		var r struct {
 			Installation, RestoredFrom string
@@ -243,7 +245,7 @@ func TestRestoreCommand(t *testing.T) {
 			t.Errorf("%s: into a directory that is not empty: %v", name, err)
 		}
 	}
-	if err := os.WriteFile(passphrase, []byte("wrong horse"), 0o600); err != nil {
+	if err := os.WriteFile(passphrase, []byte("wrong horse battery"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	data := filepath.Join(dir, "never")
@@ -251,7 +253,7 @@ func TestRestoreCommand(t *testing.T) {
 	if _, statErr := os.Stat(data); err == nil || !errors.Is(statErr, os.ErrNotExist) {
 		t.Errorf("with another passphrase: %v, %v, %s", err, statErr, out)
 	}
-	out, err = in.program("restore", filepath.Join(dir, "backups plain"), "--data", data, "--plain", "--snapshot", "20000101T000000Z").CombinedOutput()
+	out, err = in.program("restore", filepath.Join(dir, "backups plain"), "--data", data, "--snapshot", "20000101T000000Z").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "there is no such backup") {
 		t.Errorf("of a backup that does not exist: %v, %s", err, out)
 	}
@@ -268,10 +270,10 @@ func TestCrashOfARestore(t *testing.T) {
 	if err := os.Mkdir(source, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	makeBackup(t, in, backup.Destination{URL: source, Plain: true})
+	backupOf(t, in, backup.Destination{URL: source, Plain: true})
 	for i := range 40 {
 		data := filepath.Join(dir, "data")
-		cmd := in.program("restore", source, "--plain", "--data", data)
+		cmd := in.program("restore", source, "--data", data)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -292,7 +294,7 @@ func TestCrashOfARestore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	in.run("restore", source, "--plain", "--data", filepath.Join(dir, "data"))
+	in.run("restore", source, "--data", filepath.Join(dir, "data"))
 	left, err := filepath.Glob(filepath.Join(dir, ".*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)

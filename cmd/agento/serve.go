@@ -30,6 +30,7 @@ type serveFlags struct {
 	embedderFlags
 	driverFlags
 	turnFlags
+	backupFlags
 	Listen                string         `help:"Address of the API." default:"127.0.0.1:8080"`
 	Seal                  bool           `help:"Seal texts and older logs of agents with their data keys. What is stored stays as it is." default:"true" negatable:""`
 	TrustedProxies        []netip.Prefix `help:"Networks of your own proxies, as CIDRs separated by commas. Their X-Forwarded-For names the client." placeholder:"CIDR,..."`

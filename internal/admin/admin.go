@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"agento.host/agento/internal/access"
@@ -169,6 +170,39 @@ type Reembedded struct {
 	Total    int    `json:"total"`
 }
 
+// Backup is a request for a backup. It has one of Passphrase, Recipient and Plain.
+type Backup struct {
+	To         string `json:"to"` // a directory with its whole path, or a URL
+	Passphrase string `json:"passphrase"`
+	Recipient  string `json:"recipient"`
+	Plain      bool   `json:"plain"`
+	Keep       string `json:"keep"`    // rules of what is kept there; empty: everything
+	Catalog    string `json:"catalog"` // the operator's own skills; a server has its own
+}
+
+// BackupProgress is how far a backup has come.
+type BackupProgress struct {
+	Agent string `json:"agent"` // whose home was copied; empty: the database is copied now
+	Done  int    `json:"done"`
+	Total int    `json:"total"`
+	Bytes int64  `json:"bytes"`
+}
+
+// BackedUp is how a backup ended.
+type BackedUp struct {
+	ID          string    `json:"id"`
+	To          string    `json:"to"`
+	Began       time.Time `json:"began"`
+	Ended       time.Time `json:"ended"`
+	State       string    `json:"state"` // complete, loose, incomplete or failed
+	Problem     string    `json:"problem,omitempty"`
+	Agents      int       `json:"agents"`
+	Bytes       int64     `json:"bytes"`
+	StoredBytes int64     `json:"storedBytes"`
+	HeldMillis  int64     `json:"heldMillis"` // the longest time that a gateway was held
+	Removed     []string  `json:"removed"`    // the backups that were not kept
+}
+
 // Settings configure New.
 type Settings struct {
 	Accounts   *access.Service
@@ -180,6 +214,7 @@ type Settings struct {
 	Describe   func(ctx context.Context) (Installation, error)
 	Activate   func(ctx context.Context) error // ends that the installation is quiet
 	Reembed    func(ctx context.Context, in Reembed, progress func(Reembedded)) (Reembedded, error)
+	Backup     func(ctx context.Context, in Backup, progress func(BackupProgress)) (BackedUp, error)
 }
 
 type server struct{ Settings }
@@ -217,6 +252,7 @@ func New(s Settings) http.Handler {
 		})
 	}
 	mux.HandleFunc("POST /reembed", h.reembed)
+	mux.HandleFunc("POST /backup", h.backup)
 	if s.API != nil {
 		mux.Handle("/v1/", s.API)
 	}
@@ -349,4 +385,32 @@ func (s *server) reembed(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	send(reembedLine{Reembedded: done, Ended: true})
+}
+
+// backupLine is a line of the response to a Backup. The last one has Failure or Done.
+type backupLine struct {
+	BackupProgress
+	Ended   *BackedUp `json:"ended"`
+	Failure *failure  `json:"failure"`
+}
+
+func (s *server) backup(w http.ResponseWriter, r *http.Request) {
+	var in Backup
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&in); err != nil {
+		reply(w, nil, err)
+		return
+	}
+	var sending sync.Mutex // agents are copied at the same time
+	send := func(line backupLine) {
+		sending.Lock()
+		defer sending.Unlock()
+		_ = json.NewEncoder(w).Encode(line) // fails if the command has ended, which ends the context
+		_ = http.NewResponseController(w).Flush()
+	}
+	done, err := s.Backup(r.Context(), in, func(p BackupProgress) { send(backupLine{BackupProgress: p}) })
+	if err != nil {
+		send(backupLine{Failure: failureOf(err)})
+		return
+	}
+	send(backupLine{Ended: &done})
 }

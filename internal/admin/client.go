@@ -232,6 +232,28 @@ func (c *Client) Reembed(ctx context.Context, in Reembed, progress func(Reembedd
 	}
 }
 
+// Backup makes a backup. progress is called for each agent.
+func (c *Client) Backup(ctx context.Context, in Backup, progress func(BackupProgress)) (BackedUp, error) {
+	res, err := c.send(ctx, http.MethodPost, "/backup", in)
+	if err != nil {
+		return BackedUp{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	for lines := json.NewDecoder(res.Body); ; {
+		var line backupLine
+		if err := lines.Decode(&line); err != nil {
+			return BackedUp{}, fmt.Errorf("the server ended before the backup was made: %w", err)
+		}
+		switch {
+		case line.Failure != nil:
+			return BackedUp{}, line.Failure.error()
+		case line.Ended != nil:
+			return *line.Ended, nil
+		}
+		progress(line.BackupProgress)
+	}
+}
+
 // call sends a request and decodes the response.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	res, err := c.send(ctx, method, path, in)

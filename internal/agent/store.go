@@ -100,6 +100,11 @@ func (s *Store) ListInSwarm(ctx context.Context, q database.Reader, account iden
 		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND swarm_id = $2 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account, swarm)
 }
 
+// IDs returns the ids of all agents, sorted.
+func IDs(ctx context.Context, q database.Reader) ([]identity.AgentID, error) {
+	return database.All(ctx, q, database.Scalar[identity.AgentID], `SELECT id FROM agents ORDER BY id`)
+}
+
 // CountByStatus returns how many agents the installation has, by status. It is for the
 // operator: it counts those of every account.
 func CountByStatus(ctx context.Context, q database.Reader) (map[client.AgentStatus]int, error) {

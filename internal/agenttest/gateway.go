@@ -22,6 +22,8 @@ type Scripts struct {
 	RefuseCalls   atomic.Bool // they answer calls with an error
 	NoAnswer      atomic.Bool // they stay connected, and leave calls without an answer
 	SecretReloads atomic.Int64
+	Busy          atomic.Bool  // they have work to do and are not suspended
+	Suspended     atomic.Int64 // how many are suspended
 }
 
 // handler is the HTTP server of a gateway. It answers every turn with its place.
@@ -70,7 +72,18 @@ func (s *Scripts) serveCalls(w http.ResponseWriter, r *http.Request) {
 		if f.Method == "secrets.reload" && ok {
 			s.SecretReloads.Add(1)
 		}
-		_ = wsjson.Write(ctx, c, map[string]any{"type": "res", "id": f.ID, "ok": ok, "payload": map[string]any{}, "error": map[string]any{"code": "UNAVAILABLE"}})
+		payload := map[string]any{}
+		switch {
+		case f.Method == "gateway.suspend.prepare" && ok && s.Busy.Load():
+			payload["status"] = "busy"
+		case f.Method == "gateway.suspend.prepare" && ok:
+			s.Suspended.Add(1)
+			payload["status"], payload["suspensionId"] = "ready", "suspension"
+		case f.Method == "gateway.suspend.resume" && ok:
+			s.Suspended.Add(-1)
+			payload["resumed"] = true
+		}
+		_ = wsjson.Write(ctx, c, map[string]any{"type": "res", "id": f.ID, "ok": ok, "payload": payload, "error": map[string]any{"code": "UNAVAILABLE"}})
 	}
 }
 

@@ -51,7 +51,9 @@ func newEnv(t *testing.T, agents ...identity.AgentID) *env {
 	return e
 }
 
-func (e *env) home(id identity.AgentID) string { return filepath.Join(e.src.Data, "agents", string(id), "home") }
+func (e *env) home(id identity.AgentID) string {
+	return filepath.Join(e.src.Data, "agents", string(id), "home")
+}
 
 func (e *env) write(id identity.AgentID, name, text string) {
 	e.t.Helper()
@@ -218,13 +220,13 @@ func TestIncremental(t *testing.T) {
 func TestOneMoment(t *testing.T) {
 	e := newEnv(t, "one", "two")
 	var holds atomic.Int64
-	e.src.Hold = func(_ context.Context, id identity.AgentID) (func() error, error) {
-		return func() error {
+	e.src.Hold = func(_ context.Context, id identity.AgentID) (func() (time.Duration, error), error) {
+		return func() (time.Duration, error) {
 			if id == "one" && holds.Add(1) == 1 {
 				e.write("one", "SOUL.md", "together with the record")
 				e.change("one")
 			}
-			return nil
+			return time.Millisecond, nil
 		}, nil
 	}
 	m := e.backup(e.destination())
@@ -233,8 +235,8 @@ func TestOneMoment(t *testing.T) {
 	}
 	e.check(e.unpack(e.open(backup.Access{}), ""), "one", "SOUL.md", "together with the record")
 
-	e.src.Hold = func(_ context.Context, id identity.AgentID) (func() error, error) {
-		return func() error { e.change(id); return nil }, nil
+	e.src.Hold = func(_ context.Context, id identity.AgentID) (func() (time.Duration, error), error) {
+		return func() (time.Duration, error) { e.change(id); return time.Millisecond, nil }, nil
 	}
 	if m := e.backup(e.destination()); m.State() != backup.Loose || !strings.Contains(m.Problem(), "records have changed") {
 		t.Errorf("%s %s", m.State(), m.Problem())
@@ -265,9 +267,9 @@ func TestEndedBackup(t *testing.T) {
 	e := newEnv(t, "one", "two")
 	for _, d := range []backup.Destination{e.destination(), {URL: t.TempDir(), Recipient: "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z"}} {
 		ctx, cancel := context.WithCancel(t.Context())
-		e.src.Hold = func(context.Context, identity.AgentID) (func() error, error) {
+		e.src.Hold = func(context.Context, identity.AgentID) (func() (time.Duration, error), error) {
 			cancel()
-			return func() error { return nil }, nil
+			return func() (time.Duration, error) { return 0, nil }, nil
 		}
 		if _, err := backup.Make(ctx, e.src, d, func(backup.Progress) {}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)

@@ -45,7 +45,7 @@ type Source struct {
 	// Agents returns the ids of all agents.
 	Agents func(ctx context.Context, q database.Reader) ([]identity.AgentID, error)
 	// Hold keeps an agent's gateway, and everything else that writes into its home, from doing so; see homecopy.Settings.
-	Hold func(ctx context.Context, id identity.AgentID) (release func() error, err error)
+	Hold func(ctx context.Context, id identity.AgentID) (release func() (time.Duration, error), err error)
 }
 
 // Destination is where backups go, and how they are protected. One of Passphrase, Recipient
@@ -343,7 +343,7 @@ func (w *writer) copyHome(ctx context.Context, id identity.AgentID) (*copied, in
 		Held: func(ctx context.Context) (err error) { c.event, err = event.Last(ctx, w.DB); return err },
 	}
 	if w.Hold != nil {
-		s.Hold = func(ctx context.Context) (func() error, error) { return w.Hold(ctx, id) }
+		s.Hold = func(ctx context.Context) (func() (time.Duration, error), error) { return w.Hold(ctx, id) }
 	}
 	if _, err := os.Lstat(s.Dir); errors.Is(err, os.ErrNotExist) { // it never ran
 		return c, 0, s.Held(ctx)

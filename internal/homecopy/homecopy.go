@@ -59,9 +59,9 @@ type Settings struct {
 	Scratch string // an empty directory that the agent cannot reach
 
 	// Hold keeps the gateway from changing its home until release is called, which returns
-	// an error if it did change it meanwhile. nil: no gateway runs, nor can one be started.
-	// Errors: ErrBusy.
-	Hold func(ctx context.Context) (release func() error, err error)
+	// for how long it was held, and an error if it did change it meanwhile. nil: no gateway
+	// runs, nor can one be started. Errors: ErrBusy.
+	Hold func(ctx context.Context) (release func() (held time.Duration, err error), err error)
 	// Held is called in the hold when everything of the home was copied. Nil: not called.
 	Held func(ctx context.Context) error
 
@@ -174,8 +174,7 @@ func (c *copier) held(ctx context.Context) error {
 // and otherwise why not.
 func (c *copier) hold(ctx context.Context) (done bool, reason string, err error) {
 	limited, cancel := ctx, context.CancelFunc(func() {})
-	release := func() error { return nil }
-	began := time.Now()
+	release := func() (time.Duration, error) { return 0, nil }
 	if c.Hold != nil {
 		release, err = c.Hold(ctx)
 		if errors.Is(err, ErrBusy) {
@@ -184,17 +183,15 @@ func (c *copier) hold(ctx context.Context) (done bool, reason string, err error)
 		if err != nil {
 			return false, fmt.Sprintf("the gateway could not be held: %v", err), ctx.Err()
 		}
-		limited, cancel = context.WithDeadline(ctx, began.Add(maxHold))
+		limited, cancel = context.WithTimeout(ctx, maxHold)
 	}
 	defer cancel()
 	err = c.pass(limited, c.takeScratch)
 	if err == nil && c.Held != nil {
 		err = c.Held(limited)
 	}
-	released := release()
-	if c.Hold != nil {
-		c.copy.Held = max(c.copy.Held, time.Since(began))
-	}
+	held, released := release()
+	c.copy.Held = max(c.copy.Held, held)
 	switch {
 	case err != nil && limited.Err() != nil && ctx.Err() == nil:
 		return false, fmt.Sprintf("the gateway is held for at most %s, and the home takes longer to copy", maxHold), nil

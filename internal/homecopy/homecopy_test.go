@@ -260,14 +260,14 @@ func TestHold(t *testing.T) {
 	e.write("late", "before")
 	held := false
 	c := e.make(homecopy.Settings{
-		Hold: func(context.Context) (func() error, error) {
+		Hold: func(context.Context) (func() (time.Duration, error), error) {
 			held = true
 			e.write("a", "second")
 			e.write("new", "new")
 			if err := os.Remove(e.path("gone")); err != nil {
 				t.Fatal(err)
 			}
-			return func() error { held = false; e.write("late", "after"); return nil }, nil
+			return func() (time.Duration, error) { held = false; e.write("late", "after"); return time.Second, nil }, nil
 		},
 		Held: func(context.Context) error {
 			if !held {
@@ -276,7 +276,7 @@ func TestHold(t *testing.T) {
 			return nil
 		},
 	})
-	if !c.Consistent || c.Held <= 0 {
+	if !c.Consistent || c.Held != time.Second {
 		t.Errorf("consistent %v (%s), held %s", c.Consistent, c.Reason, c.Held)
 	}
 	dir := e.restore(c)
@@ -292,16 +292,19 @@ func TestHold(t *testing.T) {
 // nevertheless, and the copy says that it is not from one moment.
 func TestNotHeld(t *testing.T) {
 	for name, c := range map[string]struct {
-		hold func(ctx context.Context) (func() error, error)
+		hold func(ctx context.Context) (func() (time.Duration, error), error)
 		held func(ctx context.Context) error
 		want string
 	}{
-		"busy": {hold: func(context.Context) (func() error, error) { return nil, homecopy.ErrBusy }, want: "busy"},
-		"changed": {hold: func(context.Context) (func() error, error) {
-			return func() error { return errors.New("it was restarted") }, nil
+		"busy": {hold: func(context.Context) (func() (time.Duration, error), error) { return nil, homecopy.ErrBusy }, want: "busy"},
+		"changed": {hold: func(context.Context) (func() (time.Duration, error), error) {
+			return func() (time.Duration, error) { return 0, errors.New("it was restarted") }, nil
 		}, want: "restarted"},
 		"too long": {
-			hold: func(context.Context) (func() error, error) { return func() error { return nil }, nil },
+			hold: func(context.Context) (func() (time.Duration, error), error) {
+				now := time.Now()
+				return func() (time.Duration, error) { return time.Since(now), nil }, nil
+			},
 			held: func(ctx context.Context) error {
 				if _, limited := ctx.Deadline(); limited {
 					<-ctx.Done()

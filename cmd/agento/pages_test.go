@@ -102,12 +102,16 @@ func (m *pageMachine) kill() {
 	if err != nil {
 		return
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err == nil {
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 	}
-	if log, err := os.ReadFile(filepath.Join(m.root, "server.log")); err == nil && m.t.Failed() {
-		m.t.Logf("the server's log:\n%s", log)
+	if !m.t.Failed() {
+		return
+	}
+	logs, err := filepath.Glob(filepath.Join(m.data(), agentsDir, "*", "log", "gateway.log"))
+	for _, path := range append(logs, filepath.Join(m.root, "server.log")) {
+		log, readErr := os.ReadFile(path)
+		m.t.Logf("%s:\n%s%v", path, log, errors.Join(err, readErr))
 	}
 }
 

@@ -50,6 +50,7 @@ import (
 	"agento.host/agento/internal/skill/fetch"
 	"agento.host/agento/internal/skill/github"
 	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/trace"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
 )
@@ -72,11 +73,12 @@ type resources struct {
 	admin   net.Listener              // the operator's commands
 	reports *agentstatus.RedisReports // nil: no Redis
 
-	metrics         *metrics.Metrics
-	metricsListener net.Listener               // nil: nobody reads them
+	metrics         *metrics.Metrics           // nil: nobody reads them
+	metricsListener net.Listener               // nil if metrics is
 	requests        *accesslog.Log             // nil: off
 	activated       bool                       // this start has ended that the installation is quiet
 	waiting         func() (memory, boots int) // how many agents wait; nil until the services are built
+	traces          string                     // the endpoint that traces are exported to; empty: nowhere
 
 	closers []func() error
 }
@@ -101,12 +103,17 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	r.metrics = metrics.New(metrics.Settings{Version: version, State: r.state})
+	if f.MetricsListen != "" {
+		r.metrics = metrics.New(metrics.Settings{Version: version, State: r.state})
+	}
 	if f.AccessLog != "off" && f.AccessLog != "" {
 		if r.requests, err = accesslog.New(t.out, f.AccessLog); err != nil {
 			return nil, err
 		}
 		r.closers = append(r.closers, r.requests.Close)
+	}
+	if err := r.exportTraces(ctx); err != nil {
+		return nil, err
 	}
 	logSlow := logSlowTransaction(r.log)
 	data, err := f.openAndMigrate(ctx, r.log, f.keySource(), func(kind string, held time.Duration) {
@@ -162,6 +169,27 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 	}
 	return r, nil
 }
+
+// exportTraces exports traces if the environment asks for it.
+func (r *resources) exportTraces(ctx context.Context) (err error) {
+	endpoint, stop, err := trace.Start(ctx, version, r.log)
+	if err != nil {
+		return err
+	}
+	r.traces = endpoint
+	r.closers = append(r.closers, func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), traceTimeout)
+		defer cancel()
+		if err := stop(ctx); err != nil {
+			r.log.WarnContext(ctx, "the last traces were not exported", "error", err)
+		}
+		return nil
+	})
+	return nil
+}
+
+// traceTimeout is how long a server that stops waits for the collector of traces.
+const traceTimeout = 5 * time.Second
 
 // state returns what the metrics show of the agents.
 func (r *resources) state(ctx context.Context) (metrics.State, error) {
@@ -220,6 +248,9 @@ func (r *resources) logKey(ctx context.Context, id identity.AgentID) (vault.Text
 func newServer(ctx context.Context, f serveFlags, dev devSettings, t *terminal) (*server, error) {
 	plans, err := f.plans()
 	if err != nil {
+		return nil, err
+	}
+	if _, err := f.schedule(); err != nil { // before anything is made
 		return nil, err
 	}
 	r, err := openResources(ctx, f, dev, t)
@@ -374,7 +405,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Examine: examineGateways(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events), Backup: makeBackup(backups),
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, metricsHandler: metricsMux(r.metrics), loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
+		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
 	}, nil
 }
 

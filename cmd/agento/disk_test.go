@@ -131,7 +131,7 @@ func (f *fleet) awaitStatus(id string, want client.AgentStatus) client.Agent {
 }
 
 // checkUnavailable checks that a request was refused with what to do.
-func checkUnavailable(t *testing.T, what string, err error, want database.Problem) {
+func checkUnavailable(t testing.TB, what string, err error, want database.Problem) {
 	t.Helper()
 	var refused *client.Error
 	if !errors.As(err, &refused) || refused.Code != "unavailable" || !strings.Contains(refused.Message, string(want)) {

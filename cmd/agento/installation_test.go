@@ -33,7 +33,7 @@ const waitTimeout = 4 * time.Minute
 // installation is a data directory and its server process, which can be killed and
 // started again.
 type installation struct {
-	t      *testing.T
+	t      testing.TB
 	data   string
 	model  *devmodel.Server
 	bot    *openclawtest.Telegram
@@ -48,13 +48,13 @@ type installation struct {
 
 // newInstallation makes a data directory with accounts of these names, and a scripted
 // model for the agents of the test. Everything is stopped at the end of the test.
-func newInstallation(t *testing.T, accounts ...string) *installation {
+func newInstallation(t testing.TB, accounts ...string) *installation {
 	t.Helper()
 	return newInstallationIn(t, t.TempDir(), accounts...)
 }
 
 // newInstallationIn is newInstallation with a data directory of the caller.
-func newInstallationIn(t *testing.T, data string, accounts ...string) *installation {
+func newInstallationIn(t testing.TB, data string, accounts ...string) *installation {
 	t.Helper()
 	model, err := devmodel.Start(devmodel.Settings{})
 	if err != nil {
@@ -294,7 +294,7 @@ func (l *serverLog) await(limit time.Duration, pattern *regexp.Regexp) ([]string
 }
 
 // send sends a message and returns the whole answer.
-func send(t *testing.T, c *client.Client, agent string, in client.ChatRequest) string {
+func send(t testing.TB, c *client.Client, agent string, in client.ChatRequest) string {
 	t.Helper()
 	text, err := trySend(t.Context(), c, agent, in)
 	if err != nil {
@@ -320,7 +320,7 @@ func trySend(ctx context.Context, c *client.Client, agent string, in client.Chat
 }
 
 // waitUntil polls until ok returns true.
-func waitUntil(t *testing.T, what string, ok func() bool) {
+func waitUntil(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(waitTimeout)
 	tick := time.NewTicker(50 * time.Millisecond)

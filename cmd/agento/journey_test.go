@@ -22,6 +22,7 @@ import (
 // create to delete.
 func TestAgentsOnRealGateways(t *testing.T) {
 	in := newInstallation(t, "acme", "rival")
+	traces := newCollector(t)
 	in.start()
 	acme, rival := in.client("acme"), in.client("rival")
 
@@ -52,6 +53,7 @@ func TestAgentsOnRealGateways(t *testing.T) {
 	}
 
 	t.Run("the prompt contains the agent's documents", func(t *testing.T) { promptContents(t, in, acme, ada.ID) })
+	t.Run("a trace leads from the request to the model call", func(t *testing.T) { tracesOfTurns(t, in, acme, ada.ID, traces) })
 	t.Run("peers share nothing", func(t *testing.T) { peers(t, in, acme, ada.ID) })
 	t.Run("a disconnect aborts the model call", func(t *testing.T) { disconnect(t, in, acme, ada.ID) })
 	t.Run("a refused key is reported and a new key is used at once", func(t *testing.T) { refusedKey(t, in, acme, ada.ID) })
@@ -442,7 +444,7 @@ func killedGateway(t *testing.T, in *installation, c *client.Client, id string) 
 
 // gatewayPID returns the process that the driver started for an agent. It is the leader
 // of its process group.
-func gatewayPID(t *testing.T, in *installation, id string) int {
+func gatewayPID(t testing.TB, in *installation, id string) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(in.data, "agents", id, "pid"))
 	if err != nil {

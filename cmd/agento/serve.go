@@ -116,6 +116,9 @@ func (s *server) printStart(ctx context.Context, f serveFlags, t *terminal) erro
 	if s.metricsListener != nil {
 		metrics = fmt.Sprintf("\n  metrics    http://%s/metrics", s.metricsListener.Addr())
 	}
+	if s.traces != "" {
+		metrics += "\n  traces     " + s.traces
+	}
 	_, err = fmt.Fprintf(t.err, `agento %s
   data       %s
   sandbox    %s
@@ -146,7 +149,6 @@ type server struct {
 	drainInternal   func()       // ends calls that wait
 	calls           net.Listener // of the gateways
 	adminHandler    http.Handler
-	metricsHandler  http.Handler                  // is served if metricsListener is not nil
 	loops           []func(context.Context) error // run beside the requests, once the installation is active, until their context ends
 	recover         func(context.Context) error   // stores what was decided while the installation was quiet, before the loops run
 	quietLoops      []func(context.Context) error // run while it is quiet, too: they neither act on the outside nor remove anything
@@ -177,8 +179,9 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	internal.RegisterOnShutdown(s.drainInternal)
 	group.Go(func() error { return serve(internal, s.budgets.Agents.Listener(s.calls)) })
 	group.Go(func() error { return serve(admin, s.admin) })
-	metrics := s.httpServer(s.metricsHandler)
+	metrics := s.httpServer(nil)
 	if s.metricsListener != nil {
+		metrics.Handler = metricsMux(s.metrics)
 		group.Go(func() error { return serve(metrics, s.metricsListener) })
 	}
 	close(s.started)

@@ -27,6 +27,7 @@ import (
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/trace"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -125,7 +126,8 @@ func New(s Settings) *Server {
 		WhileAllowed: func(ctx context.Context) (context.Context, context.CancelFunc) {
 			return srv.access.WhileValid(ctx, callerOf(ctx))
 		},
-		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
+		TrustsTrace: func(r *http.Request) bool { return srv.clients.trusts(parseAddress(r.RemoteAddr)) },
+		HoldMemory:  srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready},
 	}, srv.restRoutes())
 	return srv
@@ -186,6 +188,7 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.C
 	if err != nil {
 		return nil, err
 	}
+	trace.Annotate(r.Context(), trace.String("agento.account.id", string(who.AccountID)), trace.String("agento.key.id", string(who.KeyID)))
 	d := s.limiter.Allow(who.KeyID, who.RateLimit, time.Now())
 	setRateLimit(w.Header(), d)
 	if err := budget.Claim(r.Context(), string(who.KeyID), string(who.AccountID)); err != nil {

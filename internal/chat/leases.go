@@ -10,6 +10,7 @@ import (
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/trace"
 )
 
 const (
@@ -193,7 +194,7 @@ func (s *Service) startNext(ctx context.Context, id identity.SessionID) error {
 		return err
 	})
 	if err == nil && t.ID != "" {
-		s.runs.start(t, session, s.answer)
+		s.runs.start(t, session, trace.Parent{}, s.answer)
 	}
 	return err
 }

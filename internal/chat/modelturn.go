@@ -11,6 +11,7 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/trace"
 )
 
 // limitGrace is how long a gateway may take to end a turn that has reached a limit, from the
@@ -54,7 +55,7 @@ func (s *Service) ModelTurn(ctx context.Context, account identity.AccountID, age
 // releases what is held for the turn.
 func (s *Service) beginModelTurn(ctx context.Context, r *run, limits modelturn.Limits, end context.CancelCauseFunc) (turn *modelturn.Turn, stop func()) {
 	turn = modelturn.New(modelturn.Settings{
-		Limits: limits, MaxText: openclaw.MaxAnswer,
+		Limits: limits, MaxText: openclaw.MaxAnswer, Trace: trace.Of(ctx),
 		Emit: func(piece string) { s.addPiece(ctx, r, r.extend(piece)) },
 		Ended: func(o modelturn.Outcome) {
 			if o.Truncated {

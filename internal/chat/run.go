@@ -11,6 +11,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/modelturn"
+	"agento.host/agento/internal/trace"
 )
 
 // Why the runner of a turn is told to stop.
@@ -29,6 +30,7 @@ const endOfTurn = math.MaxInt64
 // when the server dies.
 type run struct {
 	session Session
+	trace   trace.Parent // the request that sent the message; the zero Parent if another process has got it
 
 	mu      sync.Mutex
 	turn    Turn                    // guarded by mu
@@ -252,17 +254,17 @@ func (a *runs) allRunning() []*run {
 }
 
 // add adds a queued turn, unless a runner has taken it already.
-func (a *runs) add(t Turn, session Session) {
+func (a *runs) add(t Turn, session Session, parent trace.Parent) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.byTurn[t.ID] == nil {
-		a.byTurn[t.ID] = &run{session: session, turn: t}
+		a.byTurn[t.ID] = &run{session: session, trace: parent, turn: t}
 	}
 }
 
 // start calls answer in the background for a turn that this server holds. It does nothing
-// if the server stops.
-func (a *runs) start(t Turn, session Session, answer func(context.Context, *run)) {
+// if the server stops. The parent is used only if the turn was not added before.
+func (a *runs) start(t Turn, session Session, parent trace.Parent, answer func(context.Context, *run)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopped {
@@ -270,7 +272,7 @@ func (a *runs) start(t Turn, session Session, answer func(context.Context, *run)
 	}
 	r := a.byTurn[t.ID]
 	if r == nil {
-		r = &run{session: session}
+		r = &run{session: session, trace: parent}
 		a.byTurn[t.ID] = r
 	}
 	a.bySession[t.SessionID] = r

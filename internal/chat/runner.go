@@ -14,16 +14,17 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/trace"
 )
 
 // accepted runs a turn that Start has stored, or lets it wait. a is the agent as Start has
 // read it.
-func (s *Service) accepted(t Turn, session Session, a agent.Agent) {
+func (s *Service) accepted(ctx context.Context, t Turn, session Session, a agent.Agent) {
 	if t.State != Running {
-		s.runs.add(t, session)
+		s.runs.add(t, session, trace.Of(ctx))
 		return
 	}
-	s.runs.start(t, session, func(ctx context.Context, r *run) {
+	s.runs.start(t, session, trace.Of(ctx), func(ctx context.Context, r *run) {
 		s.answerOver(ctx, r, func(ctx context.Context) (*gateway.Connection, error) { return s.gateways.ConnectTo(ctx, a) })
 	})
 }
@@ -41,6 +42,9 @@ func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.C
 	r.mu.Lock()
 	t := r.turn
 	r.mu.Unlock()
+	ctx, span := trace.Begin(r.trace.Within(ctx), "turn", trace.String("agento.account.id", string(t.AccountID)), trace.String("agento.agent.id", string(t.AgentID)),
+		trace.String("agento.session.id", string(t.SessionID)), trace.String("agento.turn.id", string(t.ID)))
+	defer span.End()
 	result, outcome, err := s.callAgent(ctx, t, r, connect)
 	reason := context.Cause(ctx)
 	if errors.Is(reason, errNotSealed) {
@@ -69,6 +73,11 @@ func (s *Service) answerOver(ctx context.Context, r *run, connect func(context.C
 		t = t.ended(Failed, stopError, pieces, now())
 		t.ErrorCode, t.ErrorMessage = f.Code, f.Message
 	}
+	span.Set(trace.String("agento.turn.state", string(t.State)), trace.String("agento.turn.stop_reason", t.StopReason), trace.Int("gen_ai.usage.input_tokens", t.InputTokens),
+		trace.Int("gen_ai.usage.output_tokens", t.OutputTokens), trace.Int("agento.turn.model_calls", outcome.Calls))
+	if t.State == Failed {
+		span.Fail(string(t.ErrorCode))
+	}
 	s.finish(context.WithoutCancel(ctx), r, t)
 }
 
@@ -79,10 +88,12 @@ func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(co
 	if err != nil {
 		return openclaw.TurnResult{}, modelturn.Outcome{}, err
 	}
-	conn, err := connect(ctx)
+	conn, err := awaitGateway(ctx, connect)
 	if err != nil {
 		return openclaw.TurnResult{}, modelturn.Outcome{}, err
 	}
+	ctx, span := trace.BeginCall(ctx, "gateway")
+	defer span.End()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	model, stop := s.beginModelTurn(ctx, r, s.limits.Lowered(conn.Config().Limits()), end)
@@ -95,10 +106,24 @@ func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(co
 		}
 		return nil
 	})
+	if err != nil {
+		span.Fail(trace.Reason(err))
+	}
 	settled, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	model.Settle(settled)
 	return result, model.Close(err == nil), err
+}
+
+// awaitGateway calls connect, which may wait until the agent's gateway can be called.
+func awaitGateway(ctx context.Context, connect func(context.Context) (*gateway.Connection, error)) (*gateway.Connection, error) {
+	ctx, span := trace.Begin(ctx, "wait for gateway")
+	defer span.End()
+	conn, err := connect(ctx)
+	if err != nil {
+		span.Fail(string(fault.From(err).Code))
+	}
+	return conn, err
 }
 
 // refused reports whether a turn ended like a request that was never accepted: the agent
@@ -155,7 +180,7 @@ func (s *Service) finish(ctx context.Context, r *run, t Turn) {
 	s.runs.end(t)
 	s.ended(r.ending(t))
 	if next.ID != "" {
-		s.runs.start(next, nextSession, s.answer)
+		s.runs.start(next, nextSession, trace.Parent{}, s.answer)
 	}
 }
 

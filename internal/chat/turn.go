@@ -263,7 +263,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 		return Turn{}, err
 	}
 	if !repeated {
-		s.accepted(t, session, a)
+		s.accepted(ctx, t, session, a)
 	}
 	return t, nil
 }

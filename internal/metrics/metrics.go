@@ -40,7 +40,8 @@ type Settings struct {
 	State   func(ctx context.Context) (State, error) // is called for each scrape
 }
 
-// Metrics are the counters of a server. Its methods may be called at the same time.
+// Metrics are the counters of a server. Its methods may be called at the same time. The nil
+// Metrics counts nothing.
 type Metrics struct {
 	registry     *prometheus.Registry
 	requests     *prometheus.HistogramVec
@@ -108,6 +109,9 @@ func (m *Metrics) Handler() http.Handler {
 // Request counts a request of the API. route is the pattern of its path, so that the
 // number of labels has a bound; empty if no route has the path.
 func (m *Metrics) Request(method, route string, status int, took time.Duration) {
+	if m == nil {
+		return
+	}
 	m.requests.WithLabelValues(knownMethod(method), route, strconv.Itoa(status)).Observe(took.Seconds())
 }
 
@@ -122,6 +126,9 @@ func knownMethod(method string) string {
 
 // Turn counts a turn that ended. firstText is 0 if it had no text.
 func (m *Metrics) Turn(state, stopReason string, firstText, took time.Duration) {
+	if m == nil {
+		return
+	}
 	m.turns.WithLabelValues(state, stopReason).Inc()
 	if firstText > 0 {
 		m.firstText.Observe(firstText.Seconds())
@@ -133,6 +140,9 @@ func (m *Metrics) Turn(state, stopReason string, firstText, took time.Duration) 
 
 // Boot counts the boot of a gateway.
 func (m *Metrics) Boot(ready bool, took time.Duration) {
+	if m == nil {
+		return
+	}
 	result := "failed"
 	if ready {
 		result = "ready"
@@ -145,6 +155,9 @@ type Tokens struct{ Input, Output, CacheRead, CacheWrite int64 }
 
 // ModelCall counts a call of a model provider. firstByte is 0 if its answer did not begin.
 func (m *Metrics) ModelCall(provider string, status int, firstByte time.Duration, used Tokens) {
+	if m == nil {
+		return
+	}
 	m.modelCalls.WithLabelValues(provider, strconv.Itoa(status)).Inc()
 	if firstByte > 0 {
 		m.modelTime.WithLabelValues(provider).Observe(firstByte.Seconds())
@@ -157,10 +170,18 @@ func (m *Metrics) ModelCall(provider string, status int, firstByte time.Duration
 }
 
 // Refused counts something that was refused because a resource was used up.
-func (m *Metrics) Refused(resource string) { m.refusals.WithLabelValues(resource).Inc() }
+func (m *Metrics) Refused(resource string) {
+	if m == nil {
+		return
+	}
+	m.refusals.WithLabelValues(resource).Inc()
+}
 
 // Transaction counts a transaction of a kind that had the write lock for some time.
 func (m *Metrics) Transaction(kind string, held time.Duration) {
+	if m == nil {
+		return
+	}
 	m.transactions.WithLabelValues(kind).Observe(held.Seconds())
 }
 

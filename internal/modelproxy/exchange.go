@@ -18,6 +18,7 @@ import (
 	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/redact"
+	"agento.host/agento/internal/trace"
 )
 
 // exchange is one call of a gateway, from its request to the end of the answer.
@@ -323,10 +324,30 @@ func (x *exchange) finish() {
 	if e.Failure == "" && !e.BrokeOff && e.Status > 0 {
 		x.proxy.retries.forget(x.retryKey())
 	}
+	x.record()
 	if x.call != nil {
 		x.endCall()
 	}
 	x.proxy.observe(*e)
+}
+
+// record adds the call to the trace of its turn. A call without a turn is a trace of its own.
+func (x *exchange) record() {
+	e := &x.result
+	var turn trace.Parent
+	if x.call != nil {
+		turn = x.call.Trace()
+	}
+	problem := ""
+	switch {
+	case e.Failure != "":
+		problem = "the call failed"
+	case e.BrokeOff:
+		problem = "the answer broke off"
+	}
+	turn.Record("model call", e.Began, problem, trace.String("gen_ai.operation.name", "chat"), trace.String("gen_ai.provider.name", string(e.Provider)), trace.String("gen_ai.request.model", e.Model),
+		trace.Int("http.response.status_code", int64(e.Status)), trace.Int("gen_ai.usage.input_tokens", e.Counts.Input), trace.Int("gen_ai.usage.output_tokens", e.Counts.Output),
+		trace.Int("agento.first_byte_ms", e.FirstByte.Milliseconds()), trace.String("agento.account.id", string(e.AccountID)), trace.String("agento.agent.id", string(e.AgentID)))
 }
 
 // cleanText makes a text of a gateway valid for the database: at most limit bytes of

@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"agento.host/agento/internal/trace"
 )
 
 // Stop is why a model stopped.
@@ -28,6 +30,8 @@ func (s Stop) Whole() bool { return s != Broken && s != Tools }
 // Settings are what New needs.
 type Settings struct {
 	Limits Limits
+	// Trace is the span that the model calls belong to.
+	Trace trace.Parent
 	// MaxText is the longest text, in bytes; 0 means no limit.
 	MaxText int
 	// Emit gets each piece of the turn's text. It is not called concurrently, and never
@@ -383,6 +387,9 @@ func (c *Call) GiveUp(r Result, recoverable bool) {
 		t.settings.GivenUp(c)
 	}
 }
+
+// Trace returns the span that the call belongs to.
+func (c *Call) Trace() trace.Parent { return c.turn.settings.Trace }
 
 // Latest reports whether no other call of the turn was begun after this one.
 func (c *Call) Latest() bool {

@@ -49,7 +49,7 @@ func TestGatewaySuspends(t *testing.T) {
 	if _, err := g.Suspend(testTimeout(t)); !errors.Is(err, openclaw.ErrBusy) {
 		t.Errorf("in a turn: %v", err)
 	}
-	gate <- struct{}{}
+	close(gate)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}

@@ -22,6 +22,7 @@ import (
 
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/trace"
 )
 
 // Settings of an API.
@@ -63,6 +64,10 @@ type Settings struct {
 	// Completed is called at the end of each request. Nil means that nobody is told.
 	Completed func(Completed)
 
+	// TrustsTrace reports whether a request belongs to the trace that its header traceparent
+	// names. Nil means that none does.
+	TrustsTrace func(*http.Request) bool
+
 	// Plain are the handlers outside the table, by pattern, such as health checks.
 	// An error that they return is written as an error body.
 	Plain map[string]func(http.ResponseWriter, *http.Request) error
@@ -89,6 +94,7 @@ type API struct {
 	holdMemory   func(context.Context, int64) (func(), error)
 	holdStream   func(context.Context) (func(), error)
 	completed    func(Completed)
+	trustsTrace  func(*http.Request) bool
 
 	mux  *http.ServeMux
 	huma huma.API
@@ -100,7 +106,7 @@ type API struct {
 // New returns an API that serves routes and their description.
 func New(s Settings, routes []Route) *API {
 	configureHuma()
-	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, holdMemory: s.HoldMemory, holdStream: s.HoldStream, completed: s.Completed, mux: http.NewServeMux(), rules: map[*huma.Schema]fieldRule{}}
+	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, holdMemory: s.HoldMemory, holdStream: s.HoldStream, completed: s.Completed, trustsTrace: s.TrustsTrace, mux: http.NewServeMux(), rules: map[*huma.Schema]fieldRule{}}
 	if a.heartbeat == 0 {
 		a.heartbeat = defaultHeartbeat
 	}
@@ -118,6 +124,12 @@ func New(s Settings, routes []Route) *API {
 	}
 	if a.holdStream == nil {
 		a.holdStream = func(context.Context) (func(), error) { return func() {}, nil }
+	}
+	if a.completed == nil {
+		a.completed = func(Completed) {}
+	}
+	if a.trustsTrace == nil {
+		a.trustsTrace = func(*http.Request) bool { return false }
 	}
 	for pattern, handle := range s.Plain {
 		a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -150,12 +162,14 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(context.WithValue(r.Context(), requestID{}, id))
 	w, r = budget.Timed(w, r)
 	out := &responseWriter{ResponseWriter: w}
-	if a.completed != nil {
-		began := time.Now()
-		defer func() {
-			a.completed(Completed{Request: r, ID: id, Route: a.routeOf(r), Status: out.status, Duration: time.Since(began)})
-		}()
-	}
+	began := time.Now()
+	r, span := trace.BeginRequest(r, a.trustsTrace(r))
+	span.Set(trace.String("agento.request.id", id))
+	defer func() {
+		c := Completed{Request: r, ID: id, Route: a.routeOf(r), Status: out.status, Duration: time.Since(began)}
+		span.EndRequest(r, c.Route, c.Status)
+		a.completed(c)
+	}()
 	defer a.recoverPanic(out, r)
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
 		ctx, err := a.authenticate(out, r)

@@ -44,6 +44,7 @@ import (
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/openclaw/install"
 	"agento.host/agento/internal/reconciler"
+	"agento.host/agento/internal/restore"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/clawhub"
@@ -77,6 +78,7 @@ type resources struct {
 	metrics         *metrics.Metrics           // nil: nobody reads them
 	metricsListener net.Listener               // nil if metrics is
 	requests        *accesslog.Log             // nil: off
+	activated       bool                       // this start has ended that the installation is quiet
 	waiting         func() (memory, boots int) // how many agents wait; nil until the services are built
 	traces          string                     // the endpoint that traces are exported to; empty: nowhere
 
@@ -130,6 +132,11 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 	}
 	if !f.Seal {
 		r.secrets.LeaveTextsPlain()
+	}
+	if f.Activate {
+		if r.activated, err = restore.Activate(ctx, r.db, event.NewLog(r.db)); err != nil {
+			return nil, err
+		}
 	}
 	if err := f.decideIsolation(ctx, r.db, dev); err != nil {
 		return nil, err
@@ -396,18 +403,19 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts, backups), Version: version, Log: r.log, Completed: r.completed,
 	})
 	loops := []func(context.Context) error{
-		reconcile.Run, network.Run, status.Run, accounts.Run, states.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, channels.Run, backups.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) },
+		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
+		requests.Run, channels.Run, backups.Run,
 	}
+	quietLoops := []func(context.Context) error{accounts.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}
 	commands := admin.New(admin.Settings{
 		Accounts: accounts, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
-		Examine: examineGateways(r.driver), Backup: makeBackup(backups),
+		Examine: examineGateways(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events), Backup: makeBackup(backups),
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, started: started,
+		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
 	}, nil
 }
 

@@ -115,6 +115,9 @@ func services() []api.Degradation {
 func (d *dependencies) degradation(r *resources, accounts *access.Service, backups *backup.Service) func() []api.Degradation {
 	return func() []api.Degradation {
 		var all []api.Degradation
+		if r.db.IsQuiet() {
+			all = append(all, api.Degradation{Name: "quiet", Message: "This installation was restored from a backup and is quiet: no agent runs and nothing is changed until agento activate."})
+		}
 		if space := r.db.Space(); space != "" {
 			all = append(all, api.Degradation{Name: "disk", Message: space})
 		}

@@ -96,6 +96,8 @@ type commands struct {
 	Plans        plansCommand        `cmd:"" group:"server" help:"List plans, and check a plans file."`
 	Keys         keysCommand         `cmd:"" group:"server" help:"Create, list, change, rotate and revoke API keys."`
 	Installation installationCommand `cmd:"" group:"server" help:"Manage what belongs to no account."`
+	Restore      restoreCommand      `cmd:"" group:"server" help:"Make a data directory from a backup: a new installation, which is quiet until it is activated."`
+	Activate     activateCommand     `cmd:"" group:"server" help:"Let a restored installation act, once its original does not any more."`
 	Vault        vaultCommand        `cmd:"" group:"server" help:"Replace the master key."`
 	Backup       backupCommand       `cmd:"" group:"server" help:"Make, list and verify backups."`
 	Migrate      migrateCommand      `cmd:"" group:"server" help:"Create the database, or copy and migrate it, without starting a server."`

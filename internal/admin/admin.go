@@ -62,6 +62,14 @@ type AccountChange struct {
 	State string `json:"state"` // active or disabled
 }
 
+// Installation is the installation itself.
+type Installation struct {
+	ID           string    `json:"id"`
+	RestoredFrom string    `json:"restoredFrom,omitempty"` // the installation that its backup is of
+	BackupAt     time.Time `json:"backupAt,omitzero"`      // when that was made
+	QuietSince   time.Time `json:"quietSince,omitzero"`    // zero: it is active
+}
+
 // Plan is a plan with how many accounts have it.
 type Plan struct {
 	ID       string          `json:"id"`
@@ -203,6 +211,8 @@ type Settings struct {
 	Secrets    *vault.Installation
 	Collectors []Collector
 	Examine    func(ctx context.Context) ([]Examined, error) // what running gateways really have
+	Describe   func(ctx context.Context) (Installation, error)
+	Activate   func(ctx context.Context) error // ends that the installation is quiet
 	Reembed    func(ctx context.Context, in Reembed, progress func(Reembedded)) (Reembedded, error)
 	Backup     func(ctx context.Context, in Backup, progress func(BackupProgress)) (BackedUp, error)
 }
@@ -214,6 +224,9 @@ func New(s Settings) http.Handler {
 	h := &server{s}
 	mux := http.NewServeMux()
 	for pattern, f := range map[string]func(r *http.Request) (any, error){
+		"GET /installation":  h.describe,
+		"POST /installation": h.activate,
+
 		"GET /accounts":   h.listAccounts,
 		"POST /accounts":  h.createAccount,
 		"GET /account":    h.showAccount,
@@ -300,6 +313,17 @@ func (s *server) deleteSecret(r *http.Request) (any, error) {
 	return nil, s.Secrets.Delete(r.Context(), identity.ByOperator(vault.InstallationAccount), provider.SecretName(r.URL.Query().Get("name")))
 }
 
+func (s *server) describe(r *http.Request) (any, error) { return s.Describe(r.Context()) }
+
+// activate ends that the installation is quiet, and returns what it was before.
+func (s *server) activate(r *http.Request) (any, error) {
+	before, err := s.Describe(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return before, s.Activate(r.Context())
+}
+
 func (s *server) listGarbage(r *http.Request) (any, error) {
 	all := []Garbage{}
 	for _, c := range s.Collectors {
@@ -313,6 +337,13 @@ func (s *server) listGarbage(r *http.Request) (any, error) {
 }
 
 func (s *server) removeGarbage(r *http.Request) (any, error) {
+	i, err := s.Describe(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if !i.QuietSince.IsZero() {
+		return nil, fault.New(fault.Conflict, "This installation was restored from a backup and removes nothing until it is activated: run agento activate first.")
+	}
 	for _, c := range s.Collectors {
 		if c.Kind == r.URL.Query().Get("kind") {
 			return nil, c.Remove(r.Context(), r.URL.Query().Get("name"))

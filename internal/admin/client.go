@@ -112,6 +112,16 @@ func (w *pipeWriter) Write(b []byte) (int, error) {
 	return w.out.Write(b)
 }
 
+// Installation describes the installation.
+func (c *Client) Installation(ctx context.Context) (i Installation, err error) {
+	return i, c.call(ctx, http.MethodGet, "/installation", nil, &i)
+}
+
+// Activate ends that the installation is quiet. It returns what the installation was before.
+func (c *Client) Activate(ctx context.Context) (before Installation, err error) {
+	return before, c.call(ctx, http.MethodPost, "/installation", nil, &before)
+}
+
 // CreateAccount creates an account. Without a plan it gets the default plan of the plans
 // file.
 func (c *Client) CreateAccount(ctx context.Context, name, plan string) (a Account, err error) {

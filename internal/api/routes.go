@@ -47,6 +47,9 @@ const (
 // stopPattern is the route that also works if the database takes no writes.
 const stopPattern = "POST /v1/agents/{id}/stop"
 
+// revokePattern is the route that also works while the installation is quiet.
+const revokePattern = "DELETE /v1/keys/{id}"
+
 // routes is the whole API on one screen: first the contract, in its order, then
 // the additions to it.
 func (s *Server) routes() []route {
@@ -140,7 +143,7 @@ func (s *Server) routes() []route {
 		row("GET /v1/keys/{id}", access.AccountAdmin, needsAPI, "Get an API key", s.getKey, notFound),
 		row("PATCH /v1/keys/{id}", access.AccountAdmin, needsAPI, "Change an API key", s.updateKey, notFound, conflict),
 		row("POST /v1/keys/{id}/rotate", access.AccountAdmin, needsAPI, "Give an API key a new secret", s.rotateKey, notFound, conflict),
-		row("DELETE /v1/keys/{id}", access.AccountAdmin, needsAPI, "Revoke an API key", s.revokeKey, notFound),
+		row(revokePattern, access.AccountAdmin, needsAPI, "Revoke an API key", s.revokeKey, notFound),
 		row("GET /v1/usage", access.AgentsRead, needsAPI, "Show what the account has used", s.accountUsage).answers(largeAnswer),
 		row("GET /v1/agents/{id}/usage", access.AgentsRead, needsAPI, "Show what an agent has used", s.agentUsage, notFound).answers(largeAnswer),
 		row("GET /v1/audit", access.AgentsRead, needsAPI, "Read the audit log", s.audit).answers(largeAnswer),

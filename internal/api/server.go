@@ -249,9 +249,21 @@ func (s *Server) idempotent(r rest.IdempotentRequest, execute func(context.Conte
 }
 
 // authorize returns nil if the caller's key has the route's scope and the plan has
-// its feature. Every route with a scope also needs the feature api_access.
-// Faults: Forbidden, PlanLimit.
+// its feature. Every route with a scope also needs the feature api_access. Nobody changes
+// anything while the installation is quiet, but to revoke a key.
+// Faults: Forbidden, PlanLimit; Unavailable.
 func (s *Server) authorize(ctx context.Context, who access.Principal, r route) error {
+	if err := s.checkScope(ctx, who, r); err != nil {
+		return err
+	}
+	if s.db.IsQuiet() && r.Method != http.MethodGet && r.Method+" "+r.Path != revokePattern {
+		return fault.New(fault.Unavailable, "This installation was restored from a backup and changes nothing until its operator activates it. Until then it can be read.").Expected()
+	}
+	return nil
+}
+
+// checkScope is authorize without the state of the installation.
+func (s *Server) checkScope(ctx context.Context, who access.Principal, r route) error {
 	if r.scope == anyKey {
 		return nil
 	}

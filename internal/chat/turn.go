@@ -177,6 +177,14 @@ func (t Turn) expired(at time.Time) Turn {
 	return t
 }
 
+// restored returns the turn as it is after the restore of a backup that was made while it was
+// open: the original may have answered it.
+func (t Turn) restored(pieces int, at time.Time) Turn {
+	t = t.ended(Failed, stopInterrupted, pieces, at)
+	t.ErrorCode, t.ErrorMessage = fault.Unavailable, "This installation was restored from a backup that was made before this turn ended. Send the message again, unless it was answered since."
+	return t
+}
+
 // newTurnID returns an id of 50 bits of time and 80 random bits. Ids that are made at the
 // same time are neighbours in the indexes, so that storing many turns changes few pages.
 func newTurnID() identity.TurnID {

@@ -321,8 +321,9 @@ func endedTurnsWithPieces(ctx context.Context, q database.Reader, before time.Ti
 	return ids, nil
 }
 
-// queuedTurns returns the queued turns of every account with that onDisconnect.
+// queuedTurns returns the queued turns of every account with that onDisconnect, or with any
+// if it is empty.
 func queuedTurns(ctx context.Context, q database.Reader, onDisconnect string) ([]Turn, error) {
 	return database.AllReadable(ctx, q, scanTurn, damagedTurn,
-		`SELECT `+turnColumns+` FROM turns WHERE state = 'queued' AND state IN ('queued', 'running') AND on_disconnect = $1 ORDER BY position`, onDisconnect)
+		`SELECT `+turnColumns+` FROM turns WHERE state = 'queued' AND state IN ('queued', 'running') AND ($1 = '' OR on_disconnect = $1) ORDER BY position`, onDisconnect)
 }

@@ -316,6 +316,9 @@ func (w *writer) copyAgent(ctx context.Context, id identity.AgentID) error {
 	if err != nil {
 		w.Log.ErrorContext(ctx, "the home of an agent cannot be copied", "agent", id, "error", err)
 		c = &copied{agent: Agent{ID: id, Missing: true, Problem: "its home cannot be copied: " + err.Error()}}
+		if c.event, err = event.Last(ctx, w.DB); err != nil {
+			return err
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

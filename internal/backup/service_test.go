@@ -127,7 +127,7 @@ func TestRegularBackups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	every = 3 * time.Second
+	every = time.Second
 	run(func(id string) bool { return id != good.ID })
 	if _, next, _ := backup.Last(t.Context(), e.src.DB); next.Began.Sub(good.Began) < every {
 		t.Errorf("after a restart the next backup began after %s", next.Began.Sub(good.Began))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -279,11 +280,9 @@ func (w *writer) changed(ctx context.Context, s *database.Snapshot) (changed, al
 	if all, err = w.Agents(ctx, s); err != nil {
 		return nil, nil, fmt.Errorf("list the agents: %w", err)
 	}
-	var first int64
+	first := int64(math.MaxInt64)
 	for _, c := range w.copied {
-		if first == 0 || c.event < first {
-			first = c.event
-		}
+		first = min(first, c.event)
 	}
 	newer, err := event.Newer(ctx, s, first)
 	if err != nil {
@@ -317,6 +316,9 @@ func (w *writer) copyAgent(ctx context.Context, id identity.AgentID) error {
 	if err != nil {
 		w.Log.ErrorContext(ctx, "the home of an agent cannot be copied", "agent", id, "error", err)
 		c = &copied{agent: Agent{ID: id, Missing: true, Problem: "its home cannot be copied: " + err.Error()}}
+		if c.event, err = event.Last(ctx, w.DB); err != nil {
+			return err
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -450,15 +452,15 @@ func (w *writer) copyDatabase(ctx context.Context, s *database.Snapshot, to *rep
 	return errors.Join(to.Add(f, &w.manifest.Database), f.Close(), os.Remove(name))
 }
 
-// copyKey copies the master key of the data directory if it is the one that the database
-// wants.
+// copyKey copies the master key of the data directory if it is there and the one that the
+// database wants.
 func (w *writer) copyKey(ctx context.Context, s *database.Snapshot, to *repository.Writer) error {
 	source := vault.KeySource{File: filepath.Join(w.Data, MasterKeyName)}
-	state, err := source.Check(ctx, s)
+	state, missing := source.Check(ctx, s)
 	if len(state.Wanted) > 0 {
 		w.manifest.MasterKey.Fingerprint = state.Wanted[0]
 	}
-	if err != nil || state.File == "" || !slices.Contains(append(state.Wanted, ""), w.manifest.MasterKey.Fingerprint) {
+	if missing != nil || state.File == "" {
 		return nil // restore asks for the key
 	}
 	w.manifest.MasterKey.Fingerprint = state.File

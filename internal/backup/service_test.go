@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,7 +80,7 @@ func TestOneBackupAtATime(t *testing.T) {
 	e := newEnv(t, "one")
 	var s *backup.Service
 	e.src.Hold = func(ctx context.Context, _ identity.AgentID) (func() (time.Duration, error), error) {
-		if _, err := s.Make(ctx, e.destination(), backup.Keep{}, nothing); err != backup.ErrRuns {
+		if _, err := s.Make(ctx, e.destination(), backup.Keep{}, nothing); !errors.Is(err, backup.ErrRuns) {
 			t.Errorf("%v", err)
 		}
 		return func() (time.Duration, error) { return 0, nil }, nil
@@ -126,7 +127,7 @@ func TestRegularBackups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	every = 3 * time.Second
+	every = time.Second
 	run(func(id string) bool { return id != good.ID })
 	if _, next, _ := backup.Last(t.Context(), e.src.DB); next.Began.Sub(good.Began) < every {
 		t.Errorf("after a restart the next backup began after %s", next.Began.Sub(good.Began))

@@ -20,6 +20,7 @@ type ImportedAgent struct {
 	CreatedAt Time        `json:"createdAt"`
 
 	NeedsKey bool            `json:"needsKey" doc:"true: an archive holds no secrets. Set a key for the model that the agent calls before you start it."`
+	BaseURL  *string         `json:"baseUrl" doc:"Where the archive makes the agent send its model calls, with the key that you set. Null: to its provider."`
 	Secrets  []string        `json:"secrets" doc:"Names of the secrets that the exported agent had."`
 	Imported ArchiveContents `json:"imported"`
 }

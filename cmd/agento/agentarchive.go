@@ -135,6 +135,7 @@ func describeContents(c agentarchive.Contents) string {
 type agentsImport struct {
 	remote
 	withoutFlag
+	confirmation
 	Archive string   `arg:"" help:"File that agento agents export has written; - is standard input."`
 	Name    string   `help:"Name of the new agent. Default: the one in the archive."`
 	Secret  []string `help:"Secret to set afterwards, as for create: an archive holds none." sep:"none" placeholder:"KEY=-|@FILE|env:NAME"`
@@ -159,11 +160,19 @@ func (c agentsImport) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	if len(secrets) > 0 {
+		if err := c.checkBaseURL(t, archive); err != nil {
+			return err
+		}
+	}
 	a, err := api.ImportAgent(ctx, archive, client.ArchiveQuery{Without: c.Without, Name: c.Name})
 	if err != nil {
 		return err
 	}
 	t.progress("imported  %s; %s.", a.ID, describeContents(contentsOf(a.Imported)))
+	if a.BaseURL != nil {
+		t.progress("Its model calls go to %s, with the key that you set.", *a.BaseURL)
+	}
 	if len(secrets) > 0 {
 		if _, err := api.SetSecrets(ctx, a.ID, client.SecretsRequest{Secrets: secrets}); err != nil {
 			return fmt.Errorf("the agent %s was imported, but its secrets are not set: %w", a.ID, err)
@@ -180,6 +189,20 @@ func (c agentsImport) Run(ctx context.Context, t *terminal) error {
 		a.Status = started.Status
 	}
 	return t.print(a, a.ID)
+}
+
+// checkBaseURL asks whether to set secrets for an agent whose archive names the address that
+// its key is sent to.
+func (c agentsImport) checkBaseURL(t *terminal, archive []byte) error {
+	var baseURL any
+	_, err := agentarchive.Read(archive, agentarchive.Handler{Manifest: func(m agentarchive.Manifest) error {
+		baseURL = m.Agent.Config["baseUrl"]
+		return nil
+	}})
+	if err != nil || baseURL == nil { // the server says what is wrong
+		return nil //nolint:nilerr // see above
+	}
+	return c.ask(t, fmt.Sprintf("The archive makes the agent send its model calls to %v, and the key with them. Set the secrets?", baseURL))
 }
 
 func formerSecrets(names []string) string {

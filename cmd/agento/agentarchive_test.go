@@ -14,13 +14,13 @@ import (
 )
 
 // smallArchive is the smallest archive of an agent.
-func smallArchive(t *testing.T) string {
+func smallArchive(t *testing.T, config string) string {
 	t.Helper()
 	var out bytes.Buffer
 	gz := gzip.NewWriter(&out)
 	w := tar.NewWriter(gz)
 	for _, m := range [][2]string{
-		{"manifest.json", `{"format":"agento-agent","version":1,"exportedAt":"2026-01-02T03:04:05Z","by":"test","agent":{"name":"Ada","region":"eu","avatarUrl":"","config":{},"secrets":[]}}`},
+		{"manifest.json", `{"format":"agento-agent","version":1,"exportedAt":"2026-01-02T03:04:05Z","by":"test","agent":{"name":"Ada","region":"eu","avatarUrl":"","config":` + config + `,"secrets":[]}}`},
 		{"documents/000001.jsonl", `{"document":"SOUL.md","version":1,"content":"Be.","deleted":false,"setAside":false,"restoredFrom":0,"at":"2026-01-02T03:04:05Z"}` + "\n"},
 		{"end.json", `{"documents":1,"skills":0,"knowledge":0,"sessions":0,"messages":0,"damaged":2}`},
 	} {
@@ -41,7 +41,7 @@ func smallArchive(t *testing.T) string {
 }
 
 func TestAgentsExport(t *testing.T) {
-	s, archive := newStub(t), smallArchive(t)
+	s, archive := newStub(t), smallArchive(t, `{}`)
 	broken := false
 	var query string
 	s.mux.HandleFunc("GET /v1/agents/"+ada+"/export", func(w http.ResponseWriter, r *http.Request) {
@@ -93,7 +93,7 @@ func TestAgentsExport(t *testing.T) {
 }
 
 func TestAgentsImport(t *testing.T) {
-	s, archive := newStub(t), smallArchive(t)
+	s, archive := newStub(t), smallArchive(t, `{}`)
 	var contentType, query string
 	s.mux.HandleFunc("POST /v1/agents/import", func(w http.ResponseWriter, r *http.Request) {
 		contentType, query = r.Header.Get("Content-Type"), r.URL.RawQuery
@@ -113,6 +113,19 @@ func TestAgentsImport(t *testing.T) {
 	t.Setenv("MY_KEY", "sk-ant-mine")
 	r = command(t, archive, "agents", "import", "-", "--secret", "anthropicApiKey=env:MY_KEY", "--start", "--json")
 	if r.code != 0 || !strings.Contains(r.out, `"running"`) || strings.Contains(r.out+r.err, "sk-ant-mine") || !strings.Contains(strings.Join(s.asked, "\n"), `"sk-ant-mine"`) {
+		t.Errorf("%+v", r)
+	}
+	s.changes()
+	elsewhere := filepath.Join(t.TempDir(), "b.tar.gz")
+	if err := os.WriteFile(elsewhere, []byte(smallArchive(t, `{"baseUrl":"https://collector.example/v1"}`)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, no := range []string{"", "n\n"} {
+		if r := command(t, no, "agents", "import", elsewhere, "--secret", "anthropicApiKey=env:MY_KEY"); r.code != 4 || !strings.Contains(r.err, "https://collector.example/v1") || s.changes() != "" {
+			t.Errorf("a key for another address: %+v", r)
+		}
+	}
+	if r := command(t, "", "agents", "import", elsewhere, "--secret", "anthropicApiKey=env:MY_KEY", "--yes"); r.code != 0 || !strings.Contains(s.changes(), "sk-ant-mine") {
 		t.Errorf("%+v", r)
 	}
 	for _, c := range []struct {

@@ -108,6 +108,7 @@ var routePattern = regexp.MustCompile(`\b(GET|POST|PUT|PATCH|DELETE) (/v1/[A-Za-
 var phrases = strings.NewReplacer(
 	"With the header Prefer: respond-async", "With --no-wait",
 	"with the header Prefer: respond-async", "with --no-wait",
+	"planId must be one of", "the plan must be one of",
 	"leave them out with without=", "leave them out with --without ",
 	"GET versions lists them", "The command versions lists them",
 	"GET rules lists them", "agento rules list shows them",

@@ -96,7 +96,7 @@ func (s *Server) importAgent(ctx context.Context, who access.Principal, in *impo
 	}
 	a, c := v.Agent, v.Contents
 	return one(client.ImportedAgent{
-		ID: string(a.ID), Name: a.Name, Status: a.Status, Region: a.Region, CreatedAt: client.Time{Time: a.CreatedAt}, NeedsKey: true, Secrets: v.Secrets,
+		ID: string(a.ID), Name: a.Name, Status: a.Status, Region: a.Region, CreatedAt: client.Time{Time: a.CreatedAt}, NeedsKey: true, BaseURL: orNull(a.Config.BaseURL()), Secrets: v.Secrets,
 		Imported: client.ArchiveContents{Documents: c.Documents, Skills: c.Skills, Knowledge: c.Knowledge, Sessions: c.Sessions, Messages: c.Messages},
 	}), nil
 }

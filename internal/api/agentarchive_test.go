@@ -143,7 +143,7 @@ func TestExportedAgentIsImported(t *testing.T) {
 
 	imported := other.do("POST", "/v1/agents/import?name=Copy", exported.body).expect(201)
 	id := imported.field("data.id")
-	if imported.field("data.status") != "stopped" || imported.field("data.needsKey") != "true" || imported.field("data.secrets") != `["MY_PASSWORD","anthropicApiKey"]` || imported.field("data.name") != "Copy" {
+	if imported.field("data.status") != "stopped" || imported.field("data.needsKey") != "true" || imported.field("data.baseUrl") != "https://models.example.com/v1" || imported.field("data.secrets") != `["MY_PASSWORD","anthropicApiKey"]` || imported.field("data.name") != "Copy" {
 		t.Errorf("imported: %s", imported.body)
 	}
 	if n := imported.field("data.imported"); !strings.Contains(n, `"skills":2`) || !strings.Contains(n, `"sessions":2`) || !strings.Contains(n, `"messages":4`) {
@@ -375,7 +375,9 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 			t.Fatalf("%s leaves %v", name, left)
 		}
 	}
-	who.do("POST", "/v1/agents/import", pack(valid)).expect(201)
+	if a := who.do("POST", "/v1/agents/import", pack(valid)).expect(201); !strings.Contains(a.body, `"baseUrl":null`) {
+		t.Errorf("imported: %s", a.body)
+	}
 	who.do("POST", "/v1/agents/import", pack(valid), "Content-Type", "application/json").expectError(415, "unsupported_media_type")
 	who.do("POST", "/v1/agents/import", "\x1f\x8b"+strings.Repeat("x", 24<<20)).expectError(413, "payload_too_large")
 	who.do("POST", "/v1/agents/import", "", "Content-Type", "application/gzip").expectError(400, "invalid_request")

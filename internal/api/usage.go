@@ -181,7 +181,7 @@ func costJSON(requests, estimated, unpriced, micros int64) client.Cost {
 // usageReply is a page of usage as JSON or, with ContentType, as CSV.
 type usageReply struct {
 	ContentType string `header:"Content-Type"`
-	NextOffset  string `header:"X-Next-Offset"`
+	NextOffset  string `header:"X-Next-Offset" doc:"Of a response with CSV: pass it as offset to get the next page. Missing on the last page."`
 	Body        usageBody
 }
 

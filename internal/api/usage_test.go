@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -182,5 +183,24 @@ func TestUsageOfADeletedAgentHasNoPeers(t *testing.T) {
 	}
 	if peers := mine.do("GET", "/v1/usage?by=peer", nil).expect(200); strings.Contains(peers.body, "eve") || peers.field("data.0.requests") != "12" {
 		t.Error(peers.body)
+	}
+}
+
+func TestCSVIsDescribed(t *testing.T) {
+	env := newEnv(t, options{})
+	doc := (&caller{env: env}).do("GET", "/openapi.json", nil).expect(200)
+	for _, path := range []string{"/v1/usage", "/v1/agents/{id}/usage"} {
+		var api struct {
+			Paths map[string]map[string]struct {
+				Responses map[string]struct{ Content, Headers map[string]any }
+			}
+		}
+		if err := json.Unmarshal([]byte(doc.body), &api); err != nil {
+			t.Fatal(err)
+		}
+		ok := api.Paths[path]["get"].Responses["200"]
+		if ok.Content["text/csv"] == nil || ok.Content["application/json"] == nil || ok.Headers["X-Next-Offset"] == nil || ok.Headers["Content-Type"] != nil {
+			t.Errorf("%s: %v", path, ok)
+		}
 	}
 }

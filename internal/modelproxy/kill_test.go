@@ -61,7 +61,7 @@ func TestMeteredProxyProcess(t *testing.T) {
 // startProcess starts the process and returns its address.
 func startProcess(t *testing.T, database, model string) (url string, kill func()) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestMeteredProxyProcess$", "-test.v") //nolint:gosec,noctx // this program; it is killed below
+	cmd := exec.Command(os.Args[0], "-test.run=^TestMeteredProxyProcess$", "-test.v") //nolint:noctx // it is killed below
 	cmd.Env = append(os.Environ(), processDatabase+"="+database, processModel+"="+model)
 	out, err := cmd.StdoutPipe()
 	if err != nil {

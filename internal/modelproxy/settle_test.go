@@ -160,7 +160,7 @@ func TestWithheldAnswersAreUnchanged(t *testing.T) {
 			continue
 		}
 		for n := 1; n <= min(len(a.body), 50); n++ {
-			var body io.ReadCloser = io.NopCloser(pieces{strings.NewReader(a.body), n})
+			body := io.NopCloser(pieces{strings.NewReader(a.body), n})
 			var stream *eventStream
 			if strings.HasPrefix(a.kind, "text/event-stream") {
 				stream = &eventStream{ReadCloser: body, secret: redact.Secret{}, failed: func(*reportedError, error) ([]byte, bool) { return nil, true }}

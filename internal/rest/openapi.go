@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"path"
 	"reflect"
@@ -168,9 +169,15 @@ func (a *API) describeResponses(r Route) {
 	op := a.operationOf(r.Method, r.Path)
 	status := strconv.Itoa(r.successStatus())
 	success := op.Responses[status]
+	own := success.Headers
 	success.Headers = headerRefs()
 	if r.takesIdempotencyKey() {
 		success.Headers = headerRefs(idempotencyReplayed)
+	}
+	if own["Content-Type"] != nil { // the handler chooses CSV
+		success.Content["text/csv"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+		delete(own, "Content-Type")
+		maps.Copy(success.Headers, own)
 	}
 	if r.IsStream() {
 		success.Description = "A stream of server-sent events."

@@ -145,7 +145,7 @@ func (d *dollars) UnmarshalYAML(n *yaml.Node) error {
 	if err != nil {
 		return fmt.Errorf("line %d: %.40q must be dollars for a million tokens, such as 0.125", n.Line, n.Value)
 	}
-	*d = dollars(w*1_000_000 + f) //nolint:gosec // less than maxDollars
+	*d = dollars(w*1_000_000 + f) // less than maxDollars
 	return nil
 }
 

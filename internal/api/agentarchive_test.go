@@ -570,13 +570,13 @@ func TestImportOfManyMessages(t *testing.T) {
 	for i := range 200 {
 		fmt.Fprintf(&sessions, `{"number":%d,"entry":"guest","peerId":"p%d","channel":"api","name":"","startedAt":"2026-01-02T03:04:05Z"}`+"\n", i+1, i)
 	}
-	for i := range 4000 {
+	for i := range 800 {
 		fmt.Fprintf(&messages, `{"session":%d,"role":"user","content":"Message %d","at":"2026-01-02T03:04:05Z"}`+"\n", i%200+1, i)
 	}
-	id := who.do("POST", "/v1/agents/import", pack(with(newArchive(), `{"documents":3,"skills":0,"knowledge":0,"sessions":200,"messages":4000,"damaged":0}`,
+	id := who.do("POST", "/v1/agents/import", pack(with(newArchive(), `{"documents":3,"skills":0,"knowledge":0,"sessions":200,"messages":800,"damaged":0}`,
 		member{name: "sessions/000001.jsonl", body: sessions.String()}, member{name: "messages/000001.jsonl", body: messages.String()}))).expect(201).field("data.id")
 	history := who.do("GET", "/v1/agents/"+id+"/chat/messages?limit=1", nil).expect(200)
-	if history.field("data.0.content") != "Message 3999" || history.field("pagination.total") != "4000" {
+	if history.field("data.0.content") != "Message 799" || history.field("pagination.total") != "800" {
 		t.Errorf("the history: %s", history.body)
 	}
 }

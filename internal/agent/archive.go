@@ -109,6 +109,12 @@ func (s *Service) Publish(ctx context.Context, actor identity.Actor, a Agent, da
 	})
 }
 
+// CheckAccount returns nil if an account may still change its agents.
+// Faults: Unauthorized, if it was disabled or deleted.
+func (s *Service) CheckAccount(ctx context.Context, account identity.AccountID) error {
+	return s.access.CheckActive(ctx, s.db, account)
+}
+
 // Discard removes a staged agent with everything of it, and waits for that.
 // Faults: UpstreamTimeout, if that takes longer than Settings.WaitTimeout; it is removed nevertheless.
 func (s *Service) Discard(ctx context.Context, a Agent) error {

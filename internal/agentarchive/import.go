@@ -82,8 +82,11 @@ func (s *Service) Import(ctx context.Context, actor identity.Actor, in ImportReq
 		})
 	}
 	if err != nil {
-		// The caller may have disconnected; nothing of the agent may be left nevertheless.
-		if discard := s.Agents.Discard(context.WithoutCancel(ctx), staged); discard != nil {
+		ctx := context.WithoutCancel(ctx) // the caller may have disconnected; nothing of the agent may be left nevertheless
+		if refused := s.Agents.CheckAccount(ctx, actor.AccountID); refused != nil {
+			err = refused // the database takes no rows of a deleted account
+		}
+		if discard := s.Agents.Discard(ctx, staged); discard != nil {
 			s.Log.WarnContext(ctx, "an import that failed is not removed yet; the server goes on removing it", "agent", staged.ID, "error", discard)
 		}
 		return Imported{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
@@ -85,7 +86,14 @@ func customID(skillID string) string {
 // Import stores a prepared skill in an agent that is being imported. Faults: Conflict, if the
 // archive has it twice; PlanLimit.
 func (s *Service) Import(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID, p Package, enabled bool) error {
+	installed, err := listInstalled(ctx, tx, actor.AccountID, agent)
+	if err != nil {
+		return err
+	}
 	at := now()
+	if n := len(installed); n > 0 && !at.After(installed[n-1].InstalledAt) {
+		at = installed[n-1].InstalledAt.Add(time.Millisecond) // skills are listed in this order
+	}
 	i := Installed{ID: newID("as_"), SkillID: p.skillID, Trust: p.Trust, Source: p.Source, Enabled: enabled, InstalledAt: at, account: actor.AccountID, agent: agent}
 	i.setPackage(p, at)
 	if err := s.insertChecked(ctx, tx, &i, p); err != nil {

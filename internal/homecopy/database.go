@@ -136,7 +136,7 @@ func (c *copier) mergeDatabase(ctx context.Context, f *found) ([]*found, error) 
 		if err != nil {
 			return nil, err
 		}
-		raw = append(raw, &found{path: f.path + suffix, st: f.st, file: &taken{size: st.Size(), scratch: name}})
+		raw = append(raw, &found{path: f.path + suffix, mode: f.mode, time: f.time, file: &taken{size: st.Size(), scratch: name}})
 		t.settled = false
 	}
 	return raw, nil

@@ -22,8 +22,8 @@ type Scripts struct {
 	RefuseCalls   atomic.Bool // they answer calls with an error
 	NoAnswer      atomic.Bool // they stay connected, and leave calls without an answer
 	SecretReloads atomic.Int64
-	Busy          atomic.Bool  // they have work to do and are not suspended
-	Suspended     atomic.Int64 // how many are suspended
+	Busy          atomic.Bool // they have work to do and are not suspended
+	Suspended     atomic.Bool // the last one that was asked is suspended
 }
 
 // handler is the HTTP server of a gateway. It answers every turn with its place.
@@ -77,10 +77,10 @@ func (s *Scripts) serveCalls(w http.ResponseWriter, r *http.Request) {
 		case f.Method == "gateway.suspend.prepare" && ok && s.Busy.Load():
 			payload["status"] = "busy"
 		case f.Method == "gateway.suspend.prepare" && ok:
-			s.Suspended.Add(1)
+			s.Suspended.Store(true)
 			payload["status"], payload["suspensionId"] = "ready", "suspension"
 		case f.Method == "gateway.suspend.resume" && ok:
-			s.Suspended.Add(-1)
+			s.Suspended.Store(false)
 			payload["resumed"] = true
 		}
 		_ = wsjson.Write(ctx, c, map[string]any{"type": "res", "id": f.ID, "ok": ok, "payload": payload, "error": map[string]any{"code": "UNAVAILABLE"}})

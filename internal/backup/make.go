@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,7 +47,12 @@ type Source struct {
 	Agents func(ctx context.Context, q database.Reader) ([]identity.AgentID, error)
 	// Hold keeps an agent's gateway, and everything else that writes into its home, from doing so; see homecopy.Settings.
 	Hold func(ctx context.Context, id identity.AgentID) (release func() (time.Duration, error), err error)
+	// EndHolds lets gateways go on that were held by a process that was killed. Nil: nothing is held.
+	EndHolds func(ctx context.Context) error
 }
+
+// scratch returns the directory for what is being copied.
+func (s Source) scratch() string { return filepath.Join(s.Data, scratchName) }
 
 // Destination is where backups go, and how they are protected. One of Passphrase, Recipient
 // and Plain is set.
@@ -103,7 +109,7 @@ func Make(ctx context.Context, src Source, to Destination, progress func(Progres
 	if err := to.Check(); err != nil {
 		return Manifest{}, err
 	}
-	scratch := filepath.Join(src.Data, scratchName)
+	scratch := src.scratch()
 	if err := os.RemoveAll(scratch); err != nil { // of one that was killed
 		return Manifest{}, fmt.Errorf("empty the scratch directory: %w", err)
 	}
@@ -274,11 +280,9 @@ func (w *writer) changed(ctx context.Context, s *database.Snapshot) (changed, al
 	if all, err = w.Agents(ctx, s); err != nil {
 		return nil, nil, fmt.Errorf("list the agents: %w", err)
 	}
-	var first int64
+	first := int64(math.MaxInt64)
 	for _, c := range w.copied {
-		if first == 0 || c.event < first {
-			first = c.event
-		}
+		first = min(first, c.event)
 	}
 	newer, err := event.Newer(ctx, s, first)
 	if err != nil {
@@ -312,6 +316,9 @@ func (w *writer) copyAgent(ctx context.Context, id identity.AgentID) error {
 	if err != nil {
 		w.Log.ErrorContext(ctx, "the home of an agent cannot be copied", "agent", id, "error", err)
 		c = &copied{agent: Agent{ID: id, Missing: true, Problem: "its home cannot be copied: " + err.Error()}}
+		if c.event, err = event.Last(ctx, w.DB); err != nil {
+			return err
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -445,15 +452,15 @@ func (w *writer) copyDatabase(ctx context.Context, s *database.Snapshot, to *rep
 	return errors.Join(to.Add(f, &w.manifest.Database), f.Close(), os.Remove(name))
 }
 
-// copyKey copies the master key of the data directory if it is the one that the database
-// wants.
+// copyKey copies the master key of the data directory if it is there and the one that the
+// database wants.
 func (w *writer) copyKey(ctx context.Context, s *database.Snapshot, to *repository.Writer) error {
 	source := vault.KeySource{File: filepath.Join(w.Data, MasterKeyName)}
-	state, err := source.Check(ctx, s)
+	state, missing := source.Check(ctx, s)
 	if len(state.Wanted) > 0 {
 		w.manifest.MasterKey.Fingerprint = state.Wanted[0]
 	}
-	if err != nil || state.File == "" || !slices.Contains(append(state.Wanted, ""), w.manifest.MasterKey.Fingerprint) {
+	if missing != nil || state.File == "" {
 		return nil // restore asks for the key
 	}
 	w.manifest.MasterKey.Fingerprint = state.File

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"sync"
 	"time"
 
@@ -167,8 +169,10 @@ func (s *Service) Degradation(ctx context.Context) string {
 }
 
 // Run makes the regular backups until ctx ends. The first one is made when the last good one is
-// old enough, and at once if there is none.
+// old enough, and at once if there is none. It first ends what a backup has left that was
+// killed.
 func (s *Service) Run(ctx context.Context) error {
+	s.recover(ctx)
 	if s.schedule.Every == 0 {
 		return nil
 	}
@@ -187,6 +191,25 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-time.After(time.Until(due)):
 		}
 		due = s.regular(ctx)
+	}
+}
+
+// recover ends what a backup has left that was killed: the gateways that it held, and what it
+// was copying.
+func (s *Service) recover(ctx context.Context) {
+	if !s.running.TryLock() {
+		return // a backup has begun, which does the same
+	}
+	defer s.running.Unlock()
+	if _, err := os.Lstat(s.source.scratch()); errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var err error
+	if s.source.EndHolds != nil {
+		err = s.source.EndHolds(ctx)
+	}
+	if err = errors.Join(err, os.RemoveAll(s.source.scratch())); err != nil && ctx.Err() == nil {
+		s.source.Log.WarnContext(ctx, "what is left of a backup that was killed cannot be removed", "error", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,7 +80,7 @@ func TestOneBackupAtATime(t *testing.T) {
 	e := newEnv(t, "one")
 	var s *backup.Service
 	e.src.Hold = func(ctx context.Context, _ identity.AgentID) (func() (time.Duration, error), error) {
-		if _, err := s.Make(ctx, e.destination(), backup.Keep{}, nothing); err != backup.ErrRuns {
+		if _, err := s.Make(ctx, e.destination(), backup.Keep{}, nothing); !errors.Is(err, backup.ErrRuns) {
 			t.Errorf("%v", err)
 		}
 		return func() (time.Duration, error) { return 0, nil }, nil
@@ -126,7 +127,7 @@ func TestRegularBackups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	every = 3 * time.Second
+	every = time.Second
 	run(func(id string) bool { return id != good.ID })
 	if _, next, _ := backup.Last(t.Context(), e.src.DB); next.Began.Sub(good.Began) < every {
 		t.Errorf("after a restart the next backup began after %s", next.Began.Sub(good.Began))
@@ -157,5 +158,24 @@ func TestOldBackupIsTold(t *testing.T) {
 	}
 	if got := backup.NewService(e.src, backup.Schedule{}).Degradation(t.Context()); got != "" {
 		t.Errorf("without regular backups: %q", got)
+	}
+}
+
+// TestKilledBackup: what a backup has left that was killed is ended by the next server.
+func TestKilledBackup(t *testing.T) {
+	e := newEnv(t, "one")
+	scratch := filepath.Join(e.src.Data, ".backup-scratch")
+	if err := os.MkdirAll(filepath.Join(scratch, "home-1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ended := 0
+	e.src.EndHolds = func(context.Context) error { ended++; return nil }
+	for range 2 {
+		if err := backup.NewService(e.src, backup.Schedule{}).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(scratch); err == nil || ended != 1 {
+		t.Errorf("holds were ended %d times, scratch: %v", ended, err)
 	}
 }

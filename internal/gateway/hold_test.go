@@ -19,8 +19,8 @@ func TestHold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := e.Scripts.Suspended.Load(); n != 1 {
-		t.Errorf("%d gateways are suspended", n)
+	if !e.Scripts.Suspended.Load() {
+		t.Error("the gateway is not suspended")
 	}
 	answered, synced := make(chan error, 1), make(chan error, 1)
 	go func() { _, err := e.Turn(a.ID); answered <- err }()
@@ -43,8 +43,8 @@ func TestHold(t *testing.T) {
 	if err := errors.Join(<-answered, <-synced, e.Gateways.AwaitRelease(e.Context(), a.ID)); err != nil {
 		t.Error(err)
 	}
-	if n := e.Scripts.Suspended.Load(); n != 0 {
-		t.Errorf("%d gateways are suspended afterwards", n)
+	if e.Scripts.Suspended.Load() {
+		t.Error("the gateway is suspended afterwards")
 	}
 }
 
@@ -98,5 +98,22 @@ func TestHoldOfABusyGateway(t *testing.T) {
 	}
 	if _, err := release(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestEndHolds: gateways that a server held that was killed go on.
+func TestEndHolds(t *testing.T) {
+	e := agenttest.New(t, nil)
+	a := e.Create("ada")
+	stopped := e.Create("bob")
+	e.Stop(stopped.ID)
+	if _, err := e.Gateways.Hold(e.Context(), a.ID); err != nil {
+		t.Fatal(err)
+	}
+	e.RestartServer(nil)
+	e.Eventually("the gateway is adopted", func() bool { return e.Find(a.ID).IsRunning() })
+	e.Must(e.Gateways.EndHolds(e.Context()))
+	if e.Scripts.Suspended.Load() {
+		t.Error("the gateway is suspended")
 	}
 }

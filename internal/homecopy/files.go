@@ -95,13 +95,14 @@ func readNames(ctx context.Context, dir *os.File) ([]string, error) {
 	}
 }
 
-func readLink(at place) (string, error) {
+// readLink returns where a link leads; empty if it is no link any more.
+func readLink(at place) string {
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(int(at.dir.Fd()), at.name, buf)
-	if err != nil || n == 0 {
-		return "", errGone
+	if err != nil {
+		return ""
 	}
-	return string(buf[:n]), nil
+	return string(buf[:n])
 }
 
 // fileReader reads parts of a file, at most size bytes in all.

@@ -14,27 +14,27 @@ import (
 const maxRanges = 10_000
 
 // dataRanges returns the parts of a file that are not holes, and nil for a file without
-// holes.
-func dataRanges(f *os.File, st stat) ([]Range, error) {
+// holes, or if the file system does not know.
+func dataRanges(f *os.File, st stat) []Range {
 	if st.Blocks*512 >= st.Size {
-		return nil, nil
+		return nil
 	}
 	data := []Range{}
 	for at := int64(0); at < st.Size && len(data) < maxRanges; {
 		begin, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
-			return data, nil
+			return data
 		}
 		if err != nil {
-			return nil, nil // the file system does not know
+			return nil
 		}
 		end, err := unix.Seek(int(f.Fd()), begin, unix.SEEK_HOLE)
 		if err != nil {
-			return nil, nil
+			return nil
 		}
 		end = min(end, st.Size)
 		if begin >= end {
-			return data, nil
+			return data
 		}
 		data = append(data, Range{begin, end - begin})
 		at = end
@@ -43,7 +43,7 @@ func dataRanges(f *os.File, st stat) ([]Range, error) {
 		last := &data[maxRanges-1]
 		last.Length = st.Size - last.Offset
 	}
-	return data, nil
+	return data
 }
 
 // cloneFile makes a file share the content of another where the file system can do that.

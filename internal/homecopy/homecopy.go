@@ -222,11 +222,9 @@ func (c *copier) pass(ctx context.Context, take func(ctx context.Context, at pla
 		switch st.Mode & unix.S_IFMT {
 		case unix.S_IFDIR:
 		case unix.S_IFLNK:
-			link, err := readLink(at)
-			if err != nil {
+			if f.link = readLink(at); f.link == "" {
 				return nil // it is gone
 			}
-			f.link = link
 		case unix.S_IFREG:
 			if c.ofDatabase(at.path) {
 				return nil
@@ -314,9 +312,7 @@ func (c *copier) takeFree(ctx context.Context, at place, st stat) (*taken, error
 	if isDatabase(f) {
 		return &taken{database: &Database{}}, nil
 	}
-	if t.data, err = dataRanges(f, opened); err != nil {
-		return nil, err
-	}
+	t.data = dataRanges(f, opened)
 	if err := c.writer.Add(newFileReader(ctx, f, t.data, t.size), &t.content); err != nil {
 		return nil, err
 	}
@@ -339,9 +335,7 @@ func (c *copier) takeScratch(ctx context.Context, at place, st stat) (*taken, er
 		return c.takeDatabase(ctx, at, f)
 	}
 	t := &taken{id: identify(opened), size: opened.Size, settled: settled(opened, time.Now())}
-	if t.data, err = dataRanges(f, opened); err != nil {
-		return nil, err
-	}
+	t.data = dataRanges(f, opened)
 	t.scratch, err = c.toScratch(ctx, f, t.data, t.size)
 	return t, err
 }

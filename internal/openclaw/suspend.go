@@ -2,7 +2,6 @@ package openclaw
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 )
@@ -19,6 +18,10 @@ type Suspension struct {
 	id      string
 }
 
+// suspendRequest names our suspensions. Who asks again with the same name gets the suspension
+// that there is, so that one whose holder was killed can be ended.
+const suspendRequest = "agento-hold"
+
 // Suspend suspends the gateway if it has nothing to do. Turns that come meanwhile are refused
 // by it: the caller keeps them back. Errors: ErrBusy.
 func (g *Gateway) Suspend(ctx context.Context) (*Suspension, error) {
@@ -26,7 +29,7 @@ func (g *Gateway) Suspend(ctx context.Context) (*Suspension, error) {
 		Status       string `json:"status"`
 		SuspensionID string `json:"suspensionId"`
 	}
-	if err := g.call(ctx, "gateway.suspend.prepare", map[string]any{"requestId": "agento-" + rand.Text()}, &answer); err != nil {
+	if err := g.call(ctx, "gateway.suspend.prepare", map[string]any{"requestId": suspendRequest}, &answer); err != nil {
 		return nil, err
 	}
 	switch answer.Status {

@@ -138,8 +138,12 @@ func (l *Lock) Check(ctx context.Context) error {
 func (l *Lock) Unlock(ctx context.Context) error {
 	l.stop()
 	<-l.done
-	if err := l.Check(ctx); err != nil {
+	err := l.Check(ctx)
+	if errors.Is(err, ErrLocked) {
 		return nil // it is another's
 	}
-	return l.repository.bucket.delete(ctx, lockKey)
+	if err == nil {
+		err = l.repository.bucket.delete(ctx, lockKey)
+	}
+	return err
 }

@@ -18,7 +18,7 @@ race='-race -gcflags=modernc.org/...=-race=false' # see the Makefile
 
 crash() {
 	go test $race -count=3 -timeout 25m -run 'Crash|Killed|AcrossServers' ./internal/reconciler ./internal/runtime/process/...
-	go test $race -count=2 -timeout 25m -p 1 -run 'Crash' ./cmd/agento
+	AGENTO_CHAOS=1 go test $race -count=2 -timeout 25m -p 1 -run 'Crash' ./cmd/agento
 }
 
 disk() {

@@ -34,15 +34,6 @@ func (r *Repository) deleteChunks(ctx context.Context, home string, grace time.D
 	return bytes, nil
 }
 
-// Size returns what all objects of the repository take.
-func (r *Repository) Size(ctx context.Context) (bytes int64, err error) {
-	found, err := r.bucket.list(ctx, "")
-	for _, o := range found {
-		bytes += o.size
-	}
-	return bytes, err
-}
-
 // Lock is the right to write. It is an object that its holder writes again and again; one
 // that has not changed for lockStale belongs to a process that is gone.
 type Lock struct {

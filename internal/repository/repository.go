@@ -65,7 +65,6 @@ var (
 // writes; see Lock.
 type Repository struct {
 	bucket bucket
-	id     string
 	root   []byte
 }
 
@@ -155,7 +154,7 @@ func opened(ctx context.Context, b bucket, passphrase vault.Secret) (_ *Reposito
 	case c.KDF != nil && passphrase.Empty():
 		return nil, ErrProtected
 	}
-	r := &Repository{bucket: b, id: c.ID, root: c.Key}
+	r := &Repository{bucket: b, root: c.Key}
 	if c.KDF != nil {
 		key, err := c.KDF.key(passphrase)
 		if err != nil {
@@ -178,8 +177,8 @@ func created(ctx context.Context, b bucket, passphrase vault.Secret) (_ *Reposit
 			err = errors.Join(err, b.close())
 		}
 	}()
-	r := &Repository{bucket: b, id: "repo_" + strings.ToLower(rand.Text()), root: randomBytes(chacha20poly1305.KeySize)}
-	c := config{Format: format, ID: r.id, Key: r.root}
+	r := &Repository{bucket: b, root: randomBytes(chacha20poly1305.KeySize)}
+	c := config{Format: format, ID: "repo_" + strings.ToLower(rand.Text()), Key: r.root}
 	if !passphrase.Empty() {
 		if len(passphrase.Reveal()) < MinPassphrase {
 			return nil, fmt.Errorf("a passphrase has at least %d characters: make one with: openssl rand -base64 24", MinPassphrase)
@@ -223,9 +222,6 @@ func (*Repository) Failed(err error) bool {
 	var failed *storageError
 	return errors.As(err, &failed)
 }
-
-// ID identifies the repository.
-func (r *Repository) ID() string { return r.id }
 
 // Close closes the repository.
 func (r *Repository) Close() error { return r.bucket.close() }

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	_ "gocloud.dev/blob/memblob" // mem://
+
 	"agento.host/agento/internal/vault"
 )
 
@@ -346,5 +348,30 @@ func TestShown(t *testing.T) {
 		if got := Shown(url); got != want {
 			t.Errorf("%s is shown as %s", url, got)
 		}
+	}
+}
+
+// TestBucket: a bucket that is no directory works too.
+func TestBucket(t *testing.T) {
+	r := create(t, "mem://", passphrase)
+	lock, err := r.Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := noise(1, 300_000)
+	h := makeHome(t, r, "a")
+	places, _ := add(t, h, text)
+	if got, err := io.ReadAll(makeHome(t, r, "a").Open(t.Context(), places[0])); err != nil || !bytes.Equal(got, text) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	err = errors.Join(r.PutRecord(t.Context(), "one", text), lock.Check(t.Context()), lock.Unlock(t.Context()), r.Forget(t.Context(), "a"))
+	if err != nil {
+		t.Error(err)
+	}
+	if err := r.PutRecord(t.Context(), "one", text); err == nil {
+		t.Error("a record was replaced")
+	}
+	if _, err := Open(t.Context(), "nothing://x", passphrase); err == nil || !strings.Contains(err.Error(), "nothing") {
+		t.Errorf("an unknown service: %v", err)
 	}
 }

@@ -208,10 +208,14 @@ func TestChaosOperatorPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in.model.Script(devmodel.When("tell a long story", devmodel.Reply{Chunks: slices.Repeat([]string{"and then "}, 10_000), Delay: 100 * time.Millisecond}))
+	in.model.Script(func(r devmodel.Request) (devmodel.Reply, bool) {
+		// OpenClaw joins a message whose answer was cut off with the next one.
+		tells := strings.Contains(r.LastUser(), "tell a long story") && !strings.Contains(r.LastUser(), "echo")
+		return devmodel.Reply{Chunks: slices.Repeat([]string{"and then "}, 10_000), Delay: 100 * time.Millisecond}, tells
+	})
 	for i, page := range []string{"backup.md", "upgrade.md", "move.md"} {
 		said := fmt.Sprintf("said before page %d", i)
-		if got := send(t, in.client("acme"), ada.ID, client.ChatRequest{Message: "echo " + said}); got != said {
+		if got := send(t, in.client("acme"), ada.ID, client.ChatRequest{Message: "echo " + said}); !strings.HasPrefix(got, said) {
 			t.Fatalf("%q", got)
 		}
 		waitUntil(t, "the home has what was said", func() bool { return homeContains(t, in, ada.ID, said) })
@@ -220,6 +224,7 @@ func TestChaosOperatorPages(t *testing.T) {
 		if err := <-chat; err == nil {
 			t.Errorf("%s: the answer did not last until the server stopped", page)
 		}
+		t.Logf("the commands of %s have run", page)
 		if page == "move.md" {
 			in = moved
 		}
@@ -230,9 +235,13 @@ func TestChaosOperatorPages(t *testing.T) {
 		if !homeContains(t, in, ada.ID, said) {
 			t.Errorf("%s: the home has lost what was said before", page)
 		}
-		if got := send(t, in.client("acme"), ada.ID, client.ChatRequest{Message: "echo after it"}); got != "after it" {
-			t.Errorf("%s: %q", page, got)
-		}
+		waitUntil(t, "the agent answers", func() bool { // a message may have to be sent again after a restart
+			got, err := trySend(t.Context(), in.client("acme"), ada.ID, client.ChatRequest{Message: "echo after it"})
+			if err != nil {
+				t.Logf("%s: %v", page, err)
+			}
+			return err == nil && strings.HasPrefix(got, "after it")
+		})
 	}
 	history, err := in.client("acme").History(t.Context(), ada.ID, client.HistoryQuery{Limit: 100})
 	if err != nil {

@@ -73,7 +73,7 @@ func (c plansCheck) Run(ctx context.Context, t *terminal) error {
 		}
 		return t.printJSON(map[string]any{"valid": true, "plans": ids, "default": plans.Default().ID, "accountsWithoutPlan": missing})
 	}
-	text := fmt.Sprintf("%s is valid: %d plans, and %s is the default.", c.File, plans.InFile(), plans.Default().ID)
+	text := fmt.Sprintf("%s is valid: %s, and %s is the default.", c.File, count(plans.InFile(), "plan", "plans"), plans.Default().ID)
 	for _, a := range missing {
 		text += fmt.Sprintf("\nThe account %s (%v) has the plan %s, which is not in the file: it keeps the limits that it has, until agento accounts set-plan gives it another.", a["id"], a["name"], a["plan"])
 	}
@@ -146,7 +146,7 @@ func (c doctorCommand) plans(ctx context.Context) []finding {
 	f := finding{Part: "plans", OK: true}
 	err := c.withAdmin(ctx, reading, nil, func(api *admin.Client) error {
 		plans, err := api.Plans(ctx)
-		if f.State = fmt.Sprintf("%d plans; every account has one of them", len(plans.All)); plans.Problem != "" {
+		if f.State = count(len(plans.All), "plan", "plans") + "; every account has one of them"; plans.Problem != "" {
 			f.OK, f.State = false, plans.Problem
 			f.Fix = "add the plan to the plans file, or agento accounts set-plan ACCOUNT PLAN; without a server, give agento doctor the server's --plans"
 		}

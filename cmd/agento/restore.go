@@ -78,12 +78,12 @@ func (c restoreCommand) print(t *terminal, r restore.Result) error {
 			"agents": r.Agents, "endedTurns": r.EndedTurns, "catalog": r.Catalog, "keys": keys,
 		})
 	}
-	text := fmt.Sprintf("Restored the backup %s of the installation %s, made %s, into %s: the homes of %d agents.", r.Backup.ID, r.Original, r.Backup.At.UTC().Format(time.RFC3339), c.Data, r.Agents)
+	text := fmt.Sprintf("Restored the backup %s of the installation %s, made %s, into %s: the homes of %s.", r.Backup.ID, r.Original, r.Backup.At.UTC().Format(time.RFC3339), c.Data, count(r.Agents, "agent", "agents"))
 	if r.From != r.To {
 		text += fmt.Sprintf("\nThe database was migrated from schema %d to %d.", r.From, r.To)
 	}
 	if r.EndedTurns > 0 {
-		text += fmt.Sprintf("\n%d messages that were not answered when the backup was made are ended.", r.EndedTurns)
+		text += fmt.Sprintf("\nMessages that were not answered when the backup was made, and are ended: %d.", r.EndedTurns)
 	}
 	if r.Catalog != "" {
 		text += "\nYour own skills are in " + r.Catalog + ": start the server with --catalog " + r.Catalog + "."

@@ -67,8 +67,6 @@ type Settings struct {
 type Backup struct {
 	ID string
 	At time.Time // what the backup holds is from then
-	// MasterKey is the fingerprint of the key that the database wants; empty: none.
-	MasterKey string
 }
 
 // Result is what Run has done.

@@ -3,11 +3,11 @@
 // regular files and links is kept, and no tree, file or database of the agent makes the
 // server read elsewhere, block, or run out of memory.
 //
-// A copy has two passes. The first reads most files while the gateway works. The second
-// compares them with the home while the gateway is held, and takes what has changed since and
-// the databases into a scratch directory; they are stored when the gateway goes on. A file is the same as before if its
-// inode, size and times are, and was not changed within the resolution of its times before it
-// was read.
+// A copy has two passes. The first reads everything while the gateway works. The second
+// compares that with the home while the gateway is held, and takes what has changed since into
+// a scratch directory, which is stored when the gateway goes on. A file is the same as before if
+// its inode, size and times are, and if it was not changed so shortly before it was read that its
+// times do not tell a later change.
 package homecopy
 
 import (
@@ -316,8 +316,8 @@ func (c *copier) known(at place, st stat) *taken {
 	return &taken{id: id, settled: true, size: e.Size, data: e.Data, content: e.Content, database: e.Database}
 }
 
-// takeFree reads a file into the repository while the gateway works. Databases wait for
-// the second pass.
+// takeFree reads a file into the repository while the gateway works, and a database into the
+// scratch directory.
 func (c *copier) takeFree(ctx context.Context, at place, st stat) (*taken, error) {
 	if t := c.known(at, st); t != nil {
 		return t, nil
@@ -327,10 +327,10 @@ func (c *copier) takeFree(ctx context.Context, at place, st stat) (*taken, error
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	t := &taken{id: identify(opened), size: opened.Size, settled: settled(opened, time.Now())}
 	if isDatabase(f) {
-		return &taken{database: &Database{}}, nil
+		return c.takeDatabase(ctx, at, f)
 	}
+	t := &taken{id: identify(opened), size: opened.Size, settled: settled(opened, time.Now())}
 	t.data = dataRanges(f, opened)
 	if err := c.writer.Add(newFileReader(ctx, f, t.data, t.size), &t.content); err != nil {
 		return nil, err

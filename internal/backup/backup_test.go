@@ -398,3 +398,24 @@ func TestDestination(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyElsewhere: a master key that is not in the data directory is not in the backup, which
+// names it.
+func TestKeyElsewhere(t *testing.T) {
+	e := newEnv(t, "one")
+	wanted := e.backup(e.destination()).MasterKey.Fingerprint
+	if err := os.Remove(filepath.Join(e.src.Data, backup.MasterKeyName)); err != nil {
+		t.Fatal(err)
+	}
+	m := e.backup(e.destination())
+	if m.MasterKey.Included || m.MasterKey.Fingerprint != wanted || wanted == "" {
+		t.Errorf("%+v, not %s", m.MasterKey, wanted)
+	}
+	dir := e.unpack(e.open(backup.Access{}), "")
+	if _, err := os.Stat(filepath.Join(dir, backup.MasterKeyName)); err == nil {
+		t.Error("the backup has a master key")
+	}
+	if _, err := backup.Verify(t.Context(), e.open(backup.Access{}), "", t.TempDir()); err != nil {
+		t.Error(err)
+	}
+}

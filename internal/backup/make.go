@@ -460,15 +460,19 @@ func (w *writer) copyKey(ctx context.Context, s *database.Snapshot, to *reposito
 	if len(state.Wanted) > 0 {
 		w.manifest.MasterKey.Fingerprint = state.Wanted[0]
 	}
-	if missing != nil || state.File == "" {
-		return nil // restore asks for the key
+	if missing == nil && state.File != "" { // otherwise restore asks for the key
+		err := w.addKey(source.File, to)
+		w.manifest.MasterKey = MasterKey{Fingerprint: state.File, Included: err == nil}
+		return err
 	}
-	w.manifest.MasterKey.Fingerprint = state.File
-	key, err := os.ReadFile(source.File)
+	return nil
+}
+
+func (w *writer) addKey(file string, to *repository.Writer) error {
+	key, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("read the master key: %w", err)
 	}
-	w.manifest.MasterKey.Included = true
 	return to.Add(bytes.NewReader(key), &w.manifest.KeyContent)
 }
 

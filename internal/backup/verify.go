@@ -19,7 +19,7 @@ type Verified struct {
 	Manifest  Manifest
 	Files     int
 	Databases int      // of homes, that open and are whole
-	Notes     []string // what is wrong in a home, which the backup has as it was
+	Notes     []string // what is wrong in a home, which the backup has as it was, and what is left out of it
 }
 
 // maxNotes is how many of them are kept.
@@ -46,7 +46,18 @@ func Verify(ctx context.Context, s *Store, id, dir string) (v Verified, err erro
 	if err := v.checkRecords(ctx, unpacked); err != nil {
 		return v, err
 	}
+	for _, a := range v.Manifest.Agents {
+		for _, l := range a.LeftOut {
+			v.note("the backup is without %q of the agent %s: %s", l.Path, a.ID, l.Why)
+		}
+	}
 	return v, v.checkHomes(ctx, filepath.Join(unpacked, AgentsName))
+}
+
+func (v *Verified) note(format string, args ...any) {
+	if len(v.Notes) < maxNotes {
+		v.Notes = append(v.Notes, fmt.Sprintf(format, args...))
+	}
 }
 
 // checkRecords compares the database with the manifest.
@@ -95,8 +106,8 @@ func (v *Verified) checkHomes(ctx context.Context, dir string) error {
 		}
 		if err := checkDatabase(ctx, path, "quick_check"); err == nil {
 			v.Databases++
-		} else if len(v.Notes) < maxNotes {
-			v.Notes = append(v.Notes, fmt.Sprintf("%q is no database that opens: %v", name, err))
+		} else {
+			v.note("%q is no database that opens: %v", name, err)
 		}
 		return ctx.Err()
 	})

@@ -36,6 +36,8 @@ func beginsWith(f *os.File, mark string) bool {
 // file, its WAL, journal or index while it is open can crash the process, or make it write
 // elsewhere.
 func (c *copier) takeDatabase(ctx context.Context, at place, f *os.File) (*taken, error) {
+	c.dropScratch(c.taken[at.path]) // which has changed since
+	delete(c.taken, at.path)
 	var t *taken
 	for range databaseTries {
 		c.dropScratch(t)
@@ -136,7 +138,7 @@ func (c *copier) mergeDatabase(ctx context.Context, f *found) ([]*found, error) 
 		if err != nil {
 			return nil, err
 		}
-		raw = append(raw, &found{path: f.path + suffix, st: f.st, file: &taken{size: st.Size(), scratch: name}})
+		raw = append(raw, &found{path: f.path + suffix, mode: f.mode, time: f.time, file: &taken{size: st.Size(), scratch: name}})
 		t.settled = false
 	}
 	return raw, nil

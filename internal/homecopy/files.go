@@ -48,8 +48,8 @@ func openAt(at place, how int) (*os.File, stat, error) {
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV), errors.Is(err, unix.EISDIR):
 		return nil, stat{}, errGone
-	case err != nil:
-		return nil, stat{}, err
+	case err != nil: // a lease that the agent has on it, for example
+		return nil, stat{}, &fileError{err}
 	}
 	f := os.NewFile(uintptr(fd), at.name)
 	st, err := statFile(f)
@@ -86,7 +86,7 @@ func readNames(ctx context.Context, dir *os.File) ([]string, error) {
 			slices.Sort(names)
 			return names, nil
 		case err != nil:
-			return nil, err
+			return nil, &fileError{err}
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case len(names) > maxEntries:
@@ -142,6 +142,9 @@ func (r *fileReader) Read(p []byte) (int, error) {
 		if n == 0 {
 			return 0, io.EOF
 		}
+	}
+	if err != nil {
+		err = &fileError{err}
 	}
 	return n, err
 }

@@ -3,11 +3,11 @@
 // regular files and links is kept, and no tree, file or database of the agent makes the
 // server read elsewhere, block, or run out of memory.
 //
-// A copy has two passes. The first reads most files while the gateway works. The second
-// compares them with the home while the gateway is held, and takes what has changed since and
-// the databases into a scratch directory; they are stored when the gateway goes on. A file is the same as before if its
-// inode, size and times are, and was not changed within the resolution of its times before it
-// was read.
+// A copy has two passes. The first reads everything while the gateway works. The second
+// compares that with the home while the gateway is held, and takes what has changed since into
+// a scratch directory, which is stored when the gateway goes on. A file is the same as before if
+// its inode, size and times are, and if it was not changed so shortly before it was read that its
+// times do not tell a later change.
 package homecopy
 
 import (
@@ -31,8 +31,10 @@ const (
 	// maxDepth is how deeply nested a directory may be. An agent that nests deeper is
 	// stopped because of its files (package runtime/home).
 	maxDepth = 256
-	// maxEntries bounds the memory of a copy. Source: serve --agent-files.
-	maxEntries = 2_000_000
+	// maxEntries and maxNames bound the memory of a copy: its entries, and the bytes of their
+	// paths and links. Source: serve --agent-files.
+	maxEntries = 1_000_000
+	maxNames   = 128 << 20
 	// maxLeftOut is how many of the entries that are left out are named.
 	maxLeftOut = 20
 	// maxShown is how much of their paths is shown.
@@ -50,8 +52,17 @@ const (
 // ErrBusy is the error of a Hold whose gateway has work to do.
 var ErrBusy = errors.New("the gateway is busy")
 
-// ErrTooMany means that a home has more entries than a copy can have.
-var ErrTooMany = fmt.Errorf("it has more than %d files and directories", maxEntries)
+// ErrTooMany means that a home has more entries, or longer names, than a copy can have.
+var ErrTooMany = fmt.Errorf("it has more than %d files and directories, or their names more than %d MiB", maxEntries, maxNames>>20)
+
+// fileError is the error of a file of the agent that cannot be opened or read.
+type fileError struct{ err error }
+
+// Error implements error.
+func (e *fileError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *fileError) Unwrap() error { return e.err }
 
 // Settings configure Copy.
 type Settings struct {
@@ -121,6 +132,7 @@ type copier struct {
 	scratch  int               // files in it
 
 	found     []*found // by the last pass
+	names     int      // bytes of their paths and links
 	databases map[string]bool
 	copy      Copy
 }
@@ -128,7 +140,8 @@ type copier struct {
 // found is an entry that a pass has found.
 type found struct {
 	path string
-	st   stat
+	mode uint32
+	time int64 // of the last change of the content
 	link string
 	file *taken // nil: not a file
 }
@@ -211,14 +224,11 @@ func (c *copier) hold(ctx context.Context) (done bool, reason string, err error)
 
 // pass walks over the home and takes its files.
 func (c *copier) pass(ctx context.Context, take func(ctx context.Context, at place, st stat) (*taken, error)) error {
-	c.found, c.databases = nil, map[string]bool{}
+	c.found, c.names, c.databases = nil, 0, map[string]bool{}
 	c.copy.LeftOut, c.copy.Without = nil, 0
 	seen := map[string]*taken{}
 	err := walk(ctx, c.Dir, c.leaveOut, func(at place, st stat) error {
-		if len(c.found) >= maxEntries {
-			return ErrTooMany
-		}
-		f := &found{path: at.path, st: st}
+		f := &found{path: at.path, mode: uint32(st.Mode) & 0o777, time: modTime(st)}
 		switch st.Mode & unix.S_IFMT {
 		case unix.S_IFDIR:
 		case unix.S_IFLNK:
@@ -233,8 +243,8 @@ func (c *copier) pass(ctx context.Context, take func(ctx context.Context, at pla
 			switch {
 			case errors.Is(err, errGone):
 				return nil
-			case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-				c.leaveOut(at.path, "it cannot be read")
+			case isFileError(err):
+				c.leaveOut(at.path, "it cannot be read: "+err.Error())
 				return nil
 			case err != nil:
 				return err
@@ -247,6 +257,10 @@ func (c *copier) pass(ctx context.Context, take func(ctx context.Context, at pla
 			c.leaveOut(at.path, "it is no file, directory or link")
 			return nil
 		}
+		c.names += len(f.path) + len(f.link)
+		if len(c.found) >= maxEntries || c.names > maxNames {
+			return ErrTooMany
+		}
 		c.found = append(c.found, f)
 		return nil
 	})
@@ -254,6 +268,11 @@ func (c *copier) pass(ctx context.Context, take func(ctx context.Context, at pla
 		c.taken[p] = t
 	}
 	return err
+}
+
+func isFileError(err error) bool {
+	var f *fileError
+	return errors.As(err, &f)
 }
 
 // ofDatabase reports whether a file belongs to a database, with which it is copied.
@@ -297,8 +316,8 @@ func (c *copier) known(at place, st stat) *taken {
 	return &taken{id: id, settled: true, size: e.Size, data: e.Data, content: e.Content, database: e.Database}
 }
 
-// takeFree reads a file into the repository while the gateway works. Databases wait for
-// the second pass.
+// takeFree reads a file into the repository while the gateway works, and a database into the
+// scratch directory.
 func (c *copier) takeFree(ctx context.Context, at place, st stat) (*taken, error) {
 	if t := c.known(at, st); t != nil {
 		return t, nil
@@ -308,10 +327,10 @@ func (c *copier) takeFree(ctx context.Context, at place, st stat) (*taken, error
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	t := &taken{id: identify(opened), size: opened.Size, settled: settled(opened, time.Now())}
 	if isDatabase(f) {
-		return &taken{database: &Database{}}, nil
+		return c.takeDatabase(ctx, at, f)
 	}
+	t := &taken{id: identify(opened), size: opened.Size, settled: settled(opened, time.Now())}
 	t.data = dataRanges(f, opened)
 	if err := c.writer.Add(newFileReader(ctx, f, t.data, t.size), &t.content); err != nil {
 		return nil, err
@@ -409,7 +428,7 @@ func (c *copier) storeScratch(t *taken) error {
 func (c *copier) finish() Copy {
 	c.copy.Entries = make([]Entry, 0, len(c.found))
 	for _, f := range c.found {
-		e := Entry{Path: Bytes(f.path), Mode: uint32(f.st.Mode) & 0o777, ModTime: modTime(f.st)}
+		e := Entry{Path: Bytes(f.path), Mode: f.mode, ModTime: f.time}
 		switch {
 		case f.file != nil:
 			e.Type, e.Size, e.Data, e.Content, e.Database = File, f.file.size, f.file.data, f.file.content, f.file.database
@@ -460,6 +479,10 @@ func walk(ctx context.Context, dir string, leaveOut func(path, why string), visi
 
 func walkDir(ctx context.Context, dir *os.File, at string, depth int, leaveOut func(path, why string), visit func(at place, st stat) error) error {
 	names, err := readNames(ctx, dir)
+	if isFileError(err) && depth > 1 {
+		leaveOut(at, "it cannot be read: "+err.Error())
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ func TestAgentsOfARestoredDatabaseStart(t *testing.T) {
 	e.Stop(rests.ID)
 	before := e.Token(runs, "tools")
 	e.StopServer()
+	e.Must(e.Driver.Remove(t.Context(), runs.Place, runs.ID)) // a restored directory has no gateways
 	e.Exec(`UPDATE agents SET holder = 'original', lease_until = 9000000000000, server = 'original' WHERE id = $1`, runs.ID)
 	const reason = "restored"
 	store := agent.NewStore(e.DB, e.Events)

@@ -55,7 +55,7 @@ func newSettings(t *testing.T) process.Settings {
 	return process.Settings{
 		Installation: testInstallation,
 		Dir:          filepath.Join(t.TempDir(), "data", "agents"), RunDir: memoryDir(t), Command: []string{self}, Sandbox: os.Getenv("AGENTO_TEST_SANDBOX"),
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Log:  slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 }
 
@@ -114,8 +114,9 @@ func testContract(t *testing.T, change func(*process.Settings)) {
 	})
 }
 
+// TestContractSandboxed runs gateways that can be suspended, if the machine can do that.
 func TestContractSandboxed(t *testing.T) {
-	testContract(t, func(*process.Settings) {})
+	testContract(t, func(s *process.Settings) { s.CRIU = process.DefaultCRIU() })
 }
 
 func TestContractUnsandboxed(t *testing.T) {

@@ -1,0 +1,36 @@
+package process
+
+import (
+	"context"
+
+	"agento.host/agento/internal/identity"
+)
+
+// LeaveSuspend leaves behind what a server does that is killed while it suspends a gateway: its
+// processes are stopped, and the checkpoint is valid or not.
+func LeaveSuspend(ctx context.Context, d *Driver, id identity.AgentID, valid bool) error {
+	a, err := d.agent(id)
+	if err != nil {
+		return err
+	}
+	defer d.lock(id)()
+	rec, err := a.record()
+	if err != nil {
+		return err
+	}
+	rec.Checkpoint = rec.Nonce
+	if err := a.saveRecord(rec); err != nil {
+		return err
+	}
+	pid, _ := d.alive(a, rec)
+	if err := d.dump(ctx, a, rec, pid); err != nil || valid {
+		return err
+	}
+	return d.checkpoints.remove(id)
+}
+
+// Descendants returns the processes below one.
+func Descendants(pid int) []int { return processTree(pid)[1:] }
+
+// IsRunning reports whether a process runs.
+func IsRunning(pid int) bool { return isRunning(pid) }

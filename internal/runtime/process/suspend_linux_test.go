@@ -1,0 +1,228 @@
+package process_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/process"
+	"agento.host/agento/internal/runtime/runtimetest"
+)
+
+// openSuspending returns a driver that can suspend gateways. The test is skipped where it cannot.
+func openSuspending(t *testing.T, s process.Settings) *process.Driver {
+	t.Helper()
+	s.CRIU = process.DefaultCRIU()
+	d := open(t, s)
+	if err := d.CheckSuspend(); err != nil {
+		t.Skip(err)
+	}
+	return d
+}
+
+func suspend(t *testing.T, d *process.Driver, g *runtimetest.Gateway) {
+	t.Helper()
+	if err := d.Suspend(t.Context(), g.Place, g.ID); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSuspendedHomeChanges: a checkpoint fits only the files that the gateway had open, as they
+// were.
+func TestSuspendedHomeChanges(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(home string) error
+		fits   bool
+	}{
+		{"nothing", func(string) error { return nil }, true},
+		{"another file", func(home string) error { return os.WriteFile(filepath.Join(home, "SOUL.md"), []byte("kind"), 0o600) }, true},
+		{"written", func(home string) error {
+			f, err := os.OpenFile(filepath.Join(home, "database"), os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString("X") // as long as before
+			return errors.Join(err, f.Close())
+		}, false},
+		{"replaced by a copy", func(home string) error {
+			path := filepath.Join(home, "database")
+			data, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path+".copy", data, 0o600), os.Rename(path+".copy", path))
+		}, false},
+		{"deleted", func(home string) error { return os.Remove(filepath.Join(home, "database")) }, false},
+		{"mode", func(home string) error { return os.Chmod(filepath.Join(home, "database"), 0o640) }, false},
+		{"home replaced", func(home string) error {
+			return errors.Join(os.Rename(home, home+".old"), os.CopyFS(home, os.DirFS(home+".old")))
+		}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSettings(t)
+			d := openSuspending(t, s)
+			g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
+			g.Shell("echo 0123456789 >$HOME/database; (exec 9<>$HOME/database; exec sleep 1000) >/dev/null 2>&1 & until [ $(ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c database) -gt 0 ]; do :; done")
+			suspend(t, d, g)
+			if err := test.change(filepath.Join(s.Dir, string(g.ID), "home")); err != nil {
+				t.Fatal(err)
+			}
+			err := d.Resume(t.Context(), g.Place, g.ID)
+			if test.fits {
+				if err != nil {
+					t.Fatal(err)
+				}
+				g.Ask("/boot")
+				return
+			}
+			if !errors.Is(err, runtime.ErrNoCheckpoint) {
+				t.Errorf("Resume: %v", err)
+			}
+			if p := g.Inspect().Phase; p == runtime.Running || p == runtime.Suspended {
+				t.Errorf("after the resume failed the gateway is %s", p)
+			}
+			if err := d.Resume(t.Context(), g.Place, g.ID); !errors.Is(err, runtime.ErrNoCheckpoint) {
+				t.Errorf("the checkpoint was kept: %v", err)
+			}
+		})
+	}
+}
+
+// TestResumedIsIsolated as one that was started is, and ends like it.
+func TestResumedIsIsolated(t *testing.T) {
+	t.Parallel()
+	d := openSuspending(t, newSettings(t))
+	spec := runtimetest.Spec(runtimetest.NewID())
+	spec.Limits = runtime.Limits{MemoryBytes: 1 << 30, Processes: 200, CPUs: 1}
+	g := runtimetest.Start(t, d, spec)
+	see := func() string {
+		return g.Shell(`cat /proc/mounts | sed 's/,inode64//; s/,mode=755//' | sort; ls -la / /dev /etc /tmp /run/agento; id; cat /proc/self/status | grep -E "^(Cap|NoNew|Seccomp:)"; cat /proc/self/cgroup; touch /x /dev/x /etc/x /usr/x 2>&1; hostname`)
+	}
+	before, limit := see(), g.Inspect().MemoryLimit
+	g.Shell("echo kept >/tmp/file")
+	suspend(t, d, g)
+	if err := d.Resume(t.Context(), g.Place, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.Shell("cat /tmp/file; rm /tmp/file"); got != "kept\n" {
+		t.Errorf("/tmp has %q", got)
+	}
+	if after := see(); normalized(after) != normalized(before) {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	if got := g.Inspect(); got.MemoryLimit != limit || got.MemoryBytes == 0 || got.Processes == 0 {
+		t.Errorf("the resumed gateway is %+v", got)
+	}
+	all, err := d.Examine(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		for _, c := range e.Checks {
+			if e.ID == g.ID && !c.OK {
+				t.Errorf("%s: %s", c.Name, c.State)
+			}
+		}
+	}
+	if _, err := g.Try("/exit", "code", "7"); err == nil {
+		t.Error("it did not end")
+	}
+	if s := g.WaitExit(); s.ExitCode != 7 {
+		t.Errorf("the resumed gateway ended with %+v", s)
+	}
+}
+
+// normalized leaves out what differs between two calls: times, and sizes of directories.
+func normalized(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) > 8 && strings.ContainsAny(f[0][:1], "dlc-") { // of ls: mode, owner, name
+			f = append([]string{f[0], f[2], f[3]}, f[8:]...)
+		}
+		if len(f) > 0 && f[0] != "total" {
+			lines = append(lines, strings.Join(f, " "))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// TestSuspendableEndsWithShim: nothing of a gateway survives its shim, before and after a resume.
+func TestSuspendableEndsWithShim(t *testing.T) {
+	t.Parallel()
+	s := newSettings(t)
+	d := openSuspending(t, s)
+	spec := runtimetest.Spec(runtimetest.NewID())
+	g := runtimetest.Start(t, d, spec)
+	for _, resumed := range []bool{false, true} {
+		if resumed {
+			if err := d.Start(t.Context(), g.Place, spec); err != nil {
+				t.Fatal(err)
+			}
+			g.WaitReady()
+			suspend(t, d, g)
+			if err := d.Resume(t.Context(), g.Place, g.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		data, err := os.ReadFile(filepath.Join(s.Dir, string(g.ID), "pid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		shim, err := strconv.Atoi(strings.Fields(string(data))[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		below := process.Descendants(shim)
+		if len(below) < 2 {
+			t.Fatalf("below the shim: %v", below)
+		}
+		if err := unix.Kill(shim, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		for _, pid := range below {
+			runtimetest.WaitUntil(t, fmt.Sprintf("process %d of %v ends with its shim (resumed: %v)", pid, below, resumed), func() bool { return !process.IsRunning(pid) })
+		}
+	}
+}
+
+// TestServerKilledInSuspend: processes that were stopped go on, unless their checkpoint is valid.
+func TestServerKilledInSuspend(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		valid bool
+	}{{"before the checkpoint is valid", false}, {"after", true}} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSettings(t)
+			d := openSuspending(t, s)
+			g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
+			boot := g.Ask("/boot")
+			if err := process.LeaveSuspend(t.Context(), d, g.ID, test.valid); err != nil {
+				t.Fatal(err)
+			}
+			next := openSuspending(t, s)
+			state, err := next.Inspect(t.Context(), g.Place, g.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := map[bool]runtime.Phase{false: runtime.Running, true: runtime.Suspended}[test.valid]; state.Phase != want {
+				t.Fatalf("for the next server the gateway is %s", state.Phase)
+			}
+			if test.valid {
+				if err := next.Resume(t.Context(), g.Place, g.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := runtimetest.At(t, next, g.ID, g.Place).Ask("/boot"); got != boot {
+				t.Error("the gateway has restarted")
+			}
+		})
+	}
+}

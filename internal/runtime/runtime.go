@@ -345,7 +345,7 @@ type State struct {
 	OverDisk    bool      // if Exited: ended because the agent's files exceeded a limit
 	Disk        Disk      // what the agent's files used when they were last measured; zero: not measured yet
 	StartedAt   time.Time // if Running
-	MemoryBytes int64     // resident memory, including all children
+	MemoryBytes int64     // resident memory, including all children; if Suspended, what its checkpoint takes
 	MemoryLimit int64     // 0: none
 	CPU         time.Duration
 	Processes   int64

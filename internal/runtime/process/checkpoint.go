@@ -138,7 +138,7 @@ func (s checkpointStore) has(id identity.AgentID, nonce string) bool {
 
 // take removes a checkpoint from the store, so that nobody takes it again. Errors:
 // runtime.ErrNoCheckpoint.
-func (s checkpointStore) take(_ context.Context, id identity.AgentID, nonce string) (checkpoint, error) {
+func (s checkpointStore) take(ctx context.Context, id identity.AgentID, nonce string) (checkpoint, error) {
 	c := checkpoint{dir: s.dirOf(id) + takenSuffix}
 	if err := os.RemoveAll(c.dir); err != nil {
 		return c, err
@@ -152,6 +152,9 @@ func (s checkpointStore) take(_ context.Context, id identity.AgentID, nonce stri
 	}
 	if err == nil && c.meta.Nonce != nonce {
 		err = runtime.ErrNoCheckpoint
+	}
+	if err == nil {
+		err = expand(ctx, c.dir)
 	}
 	if err != nil {
 		return c, errors.Join(err, c.discard())

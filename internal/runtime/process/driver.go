@@ -32,6 +32,7 @@ type Driver struct {
 	criu      criu
 
 	checkpoints checkpointStore
+	compaction  compaction
 
 	hasDiscarded atomic.Bool // there may be something for purgeDiscarded
 	purging      sync.Mutex  // held while discarded directories are purged: two purges of one would disturb each other
@@ -196,7 +197,7 @@ func (d *Driver) state(a agent, rec record) runtime.State {
 		d.supervise(a.id, true)
 		return d.runningState(a, rec)
 	case d.isSuspended(a, rec):
-		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, Disk: d.disk(a.id).used}
+		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: d.checkpoints.size(a.id), Disk: d.disk(a.id).used}
 	case rec.Nonce != "" && a.shimRan(rec):
 		code := a.exitCode(rec)
 		oom := rec.OOMKilled || mayBeKilled(code) && d.cgroup.oomKilled(rec.Groups)

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"path/filepath"
 
 	"agento.host/agento/internal/identity"
 )
@@ -34,3 +35,12 @@ func Descendants(pid int) []int { return processTree(pid)[1:] }
 
 // IsRunning reports whether a process runs.
 func IsRunning(pid int) bool { return isRunning(pid) }
+
+// Compact compresses the checkpoint of an agent now.
+func Compact(ctx context.Context, d *Driver, id identity.AgentID) error { return d.compact(ctx, id, 0) }
+
+// CheckpointFiles returns the paths of the files of an agent's checkpoint.
+func CheckpointFiles(d *Driver, id identity.AgentID) []string {
+	files, _ := filepath.Glob(filepath.Join(d.checkpoints.dirOf(id), "*"))
+	return files
+}

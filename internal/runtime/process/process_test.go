@@ -55,7 +55,7 @@ func newSettings(t *testing.T) process.Settings {
 	return process.Settings{
 		Installation: testInstallation,
 		Dir:          filepath.Join(t.TempDir(), "data", "agents"), RunDir: memoryDir(t), Command: []string{self}, Sandbox: os.Getenv("AGENTO_TEST_SANDBOX"),
-		Log:  slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 }
 

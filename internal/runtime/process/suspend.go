@@ -16,8 +16,9 @@ const (
 	// suspendTimeout bounds a dump, of which criu's own timeout covers only a part. Source:
 	// 0.6 s for 1 GB, up to 3.5 s on a machine that gives memory back to its host.
 	suspendTimeout = 20 * time.Second
-	// resumeTimeout bounds a restore. Source: as long as a dump; 3 s from a cold disk.
-	resumeTimeout = 20 * time.Second
+	// resumeTimeout bounds a restore: criu can wait for ever for a process that has failed.
+	// Source: 0.5 s, up to 3.5 s.
+	resumeTimeout = 12 * time.Second
 )
 
 // Suspend implements runtime.Suspender. criu stops the processes and writes them to a
@@ -119,6 +120,7 @@ func (d *Driver) Resume(ctx context.Context, place runtime.Place, id identity.Ag
 	if err != nil {
 		return err
 	}
+	d.compaction.interrupt(id)
 	defer d.lock(id)()
 	if err := d.resume(ctx, a, place); err != nil {
 		return fmt.Errorf("resume %s: %w", id, err)

@@ -1,6 +1,7 @@
 package process_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -225,4 +227,99 @@ func TestServerKilledInSuspend(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCheckpointsArePrivate: they are in memory, where only root can read them.
+func TestCheckpointsArePrivate(t *testing.T) {
+	t.Parallel()
+	d := openSuspending(t, newSettings(t))
+	g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
+	suspend(t, d, g)
+	files := process.CheckpointFiles(d, g.ID)
+	if len(files) == 0 {
+		t.Fatal("there are none")
+	}
+	for dir := filepath.Dir(files[0]); dir != "/dev/shm"; dir = filepath.Dir(dir) {
+		st, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(dir, "checkpoints") && st.Mode().Perm() != 0o700 {
+			t.Errorf("%s has mode %v", dir, st.Mode())
+		}
+		var fs unix.Statfs_t
+		if err := unix.Statfs(dir, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
+			t.Errorf("%s is not in memory: %x, %v", dir, fs.Type, err)
+		}
+	}
+	if err := d.Resume(t.Context(), g.Place, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	if files := process.CheckpointFiles(d, g.ID); len(files) > 0 {
+		t.Errorf("the resume has left %v", files)
+	}
+}
+
+// TestCompactedCheckpoint takes less memory, and can be resumed.
+func TestCompactedCheckpoint(t *testing.T) {
+	t.Parallel()
+	s := newSettings(t)
+	d := openSuspending(t, s)
+	g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
+	boot := g.Ask("/boot")
+	g.Ask("/use-memory", "bytes", "50000000")
+	suspend(t, d, g)
+	before := g.Inspect().MemoryBytes
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := process.Compact(canceled, d, g.ID); err != nil {
+		t.Errorf("a compaction that is interrupted: %v", err)
+	}
+	if now := g.Inspect().MemoryBytes; now != before {
+		t.Errorf("an interrupted compaction changed the size from %d to %d", before, now)
+	}
+	if err := process.Compact(t.Context(), d, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	if after := g.Inspect().MemoryBytes; after > before/2 {
+		t.Errorf("compressed from %d to %d bytes", before, after)
+	}
+	if err := process.Compact(t.Context(), d, g.ID); err != nil { // again
+		t.Fatal(err)
+	}
+	next := openSuspending(t, s)
+	if err := next.Resume(t.Context(), g.Place, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.Ask("/boot"); got != boot {
+		t.Error("the gateway has restarted")
+	}
+}
+
+// TestCheckpointDamaged: what criu cannot restore is no checkpoint.
+func TestCheckpointDamaged(t *testing.T) {
+	t.Parallel()
+	d := openSuspending(t, newSettings(t))
+	spec := runtimetest.Spec(runtimetest.NewID())
+	g := runtimetest.Start(t, d, spec)
+	suspend(t, d, g)
+	for _, path := range process.CheckpointFiles(d, g.ID) {
+		if strings.Contains(path, "pages-") {
+			if err := os.Truncate(path, 100); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // criu may wait for ever
+	defer cancel()
+	if err := d.Resume(ctx, g.Place, g.ID); err == nil {
+		t.Fatal("a damaged checkpoint was restored")
+	}
+	if p := g.Inspect().Phase; p == runtime.Running || p == runtime.Suspended {
+		t.Errorf("the gateway is %s", p)
+	}
+	if err := d.Start(t.Context(), g.Place, spec); err != nil {
+		t.Fatal(err)
+	}
+	g.WaitReady()
 }

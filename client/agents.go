@@ -133,9 +133,11 @@ type Deleted struct {
 // LiveStatus is the current state of an agent and its gateway, as Source reports it.
 type LiveStatus struct {
 	Status          AgentStatus `json:"status"`
-	ContainerStatus string      `json:"containerStatus" doc:"running, exited or gone"`
-	Live            bool        `json:"live" doc:"True if the gateway's process runs."`
+	ContainerStatus string      `json:"containerStatus" doc:"running, asleep, exited or gone"`
+	Live            bool        `json:"live" doc:"True if the gateway's process runs, or the agent sleeps: a message wakes it."`
 	Resources       *Resources  `json:"resources"`
+	WokeAt          *Time       `json:"wokeAt,omitempty" doc:"When the agent was last awake again after it had slept. Left out if it has never slept."`
+	WakeMs          int64       `json:"wakeMs,omitempty" doc:"How long that took, in milliseconds."`
 	Source          string      `json:"source" enum:"redis,memory,runtime" doc:"Where the data comes from. redis: a recent report in Redis; memory: a recent report in this server; runtime: an inspection for this request."`
 }
 

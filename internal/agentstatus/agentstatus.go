@@ -94,6 +94,10 @@ func (s *Service) Status(ctx context.Context, account identity.AccountID, id ide
 	if a.Place == "" {
 		return client.LiveStatus{Status: a.Status, ContainerStatus: string(runtime.Gone), Source: sourceRuntime}, nil
 	}
+	if a.IsAsleep() { // looking does not wake it
+		l := client.LiveStatus{Status: a.Status, ContainerStatus: string(agent.PowerAsleep), Live: true, Source: sourceRuntime}
+		return withWake(l, a), nil
+	}
 	if r, source, ok := s.findReport(ctx, a); ok {
 		return liveStatus(a, r, source), nil
 	}
@@ -108,6 +112,14 @@ func liveStatus(a agent.Agent, r Report, source string) client.LiveStatus {
 	l := client.LiveStatus{Status: a.Status, ContainerStatus: string(r.Phase), Live: r.Phase == runtime.Running, Source: source}
 	if l.Live {
 		l.Resources = &client.Resources{MemoryUsage: r.memoryUsage(), CPUPercent: fmt.Sprintf("%.2f%%", r.CPU)}
+	}
+	return withWake(l, a)
+}
+
+// withWake adds what is known of an agent's last wake.
+func withWake(l client.LiveStatus, a agent.Agent) client.LiveStatus {
+	if !a.Sleep.WokeAt.IsZero() {
+		l.WokeAt, l.WakeMs = client.NewTime(a.Sleep.WokeAt), a.Sleep.WakeTook.Milliseconds()
 	}
 	return l
 }

@@ -21,7 +21,9 @@ type Scripts struct {
 	Unhealthy     atomic.Bool // they do not answer health checks
 	RefuseCalls   atomic.Bool // they answer calls with an error
 	NoAnswer      atomic.Bool // they stay connected, and leave calls without an answer
+	Busy          atomic.Bool // they have work that a suspend would interrupt
 	SecretReloads atomic.Int64
+	WorkResumes   atomic.Int64
 }
 
 // handler is the HTTP server of a gateway. It answers every turn with its place.
@@ -70,8 +72,23 @@ func (s *Scripts) serveCalls(w http.ResponseWriter, r *http.Request) {
 		if f.Method == "secrets.reload" && ok {
 			s.SecretReloads.Add(1)
 		}
-		_ = wsjson.Write(ctx, c, map[string]any{"type": "res", "id": f.ID, "ok": ok, "payload": map[string]any{}, "error": map[string]any{"code": "UNAVAILABLE"}})
+		_ = wsjson.Write(ctx, c, map[string]any{"type": "res", "id": f.ID, "ok": ok, "payload": s.payload(f.Method), "error": map[string]any{"code": "UNAVAILABLE"}})
 	}
+}
+
+// payload returns the result of a call.
+func (s *Scripts) payload(method string) map[string]any {
+	switch method {
+	case "gateway.suspend.prepare":
+		if s.Busy.Load() {
+			return map[string]any{"status": "busy", "blockers": []any{map[string]any{"kind": "background-exec"}}}
+		}
+		return map[string]any{"status": "ready", "suspensionId": "of-the-test"}
+	case "gateway.suspend.resume":
+		s.WorkResumes.Add(1)
+		return map[string]any{"resumed": true, "status": "running"}
+	}
+	return map[string]any{}
 }
 
 // sendTicks keeps a connection alive as a gateway does that has nothing to send.

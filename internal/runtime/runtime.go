@@ -216,6 +216,9 @@ type Settings struct {
 	// sealed, as in programs that only look or stop.
 	LogKey func(context.Context, identity.AgentID) (vault.TextKey, error)
 
+	// Suspend starts gateways so that they can be suspended, if the driver is a Suspender.
+	Suspend bool
+
 	// Development runs gateways without isolation, as processes of the server's user,
 	// which must not be root.
 	Development bool

@@ -106,3 +106,11 @@ func (d *Driver) Resumes(id identity.AgentID) int {
 	defer d.mu.Unlock()
 	return d.resumes[id]
 }
+
+// LoseCheckpoint removes the checkpoint of an agent, as a restart of the machine does.
+func (d *Driver) LoseCheckpoint(id identity.AgentID) {
+	a := d.addAgent(id)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.suspended = false
+}

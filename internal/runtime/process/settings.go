@@ -32,7 +32,11 @@ type Flags struct {
 
 // Open returns a driver with the flags' settings.
 func (f Flags) Open(s runtime.Settings) (runtime.Driver, error) {
-	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, Sandbox: f.Sandbox, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log, LogKey: s.LogKey})
+	var criu string
+	if s.Suspend {
+		criu = DefaultCRIU()
+	}
+	return New(Settings{CRIU: criu, Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, Sandbox: f.Sandbox, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log, LogKey: s.LogKey})
 }
 
 // DefaultCRIU returns the criu that scripts/needs.sh has unpacked, or else the name of the

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"agento.host/agento/internal/runtime"
+)
+
+// sleepAuto is the value of --sleep with which agents sleep where that is possible.
+const sleepAuto = "auto"
+
+// minLinger is the shortest time that an agent can stay awake: the next message of a
+// conversation should not have to wake it.
+const minLinger = 5 * time.Second
+
+// linger returns how long agents stay awake after their last turn; 0: for ever.
+func (f serveFlags) linger() time.Duration {
+	if f.Sleep != sleepAuto {
+		return 0
+	}
+	return f.Linger
+}
+
+// checkSleep checks the flags of the agents' sleep, and logs why they do not sleep although they
+// should.
+func (f serveFlags) checkSleep(d runtime.Driver, log *slog.Logger) error {
+	if f.Sleep != sleepAuto {
+		return nil
+	}
+	if f.Linger < minLinger {
+		return errors.New("--linger must be at least 5s")
+	}
+	s, ok := d.(runtime.Suspender)
+	if !ok {
+		log.Warn("agents do not sleep: the driver cannot suspend gateways")
+		return nil
+	}
+	err := s.CheckSuspend()
+	if missing := (*runtime.SuspendError)(nil); errors.As(err, &missing) {
+		log.Warn("agents do not sleep: their gateways cannot be suspended", "missing", missing.Missing, "fix", missing.Fix, "cause", missing.Cause)
+		return nil
+	}
+	return err
+}

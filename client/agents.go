@@ -74,7 +74,7 @@ type CreateAgentRequest struct {
 	Name       string            `json:"name" doc:"Agent display name (1-100 characters)."`
 	Region     string            `json:"region,omitempty" absent:"create the agent in eu" enum:"us,eu" doc:"us or eu. Default: eu."`
 	Secrets    map[string]string `json:"secrets,omitempty" doc:"LLM credentials and channel tokens: anthropicApiKey, openaiApiKey, googleApiKey (at least one of these), telegramBotToken, slackBotToken, slackAppToken, and UPPER_CASE names that become environment variables of the agent."`
-	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode, selfEdit, egress; other keys are kept and returned."`
+	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode, selfEdit, egress, keepAwake; other keys are kept and returned."`
 	SoulMD     string            `json:"soulMd,omitempty" absent:"start with the default" doc:"Initial SOUL.md: the agent's personality."`
 	WorkflowMD string            `json:"workflowMd,omitempty" absent:"start with the default" doc:"Initial WORKFLOW.md: the agent's role and procedures."`
 	SwarmID    string            `json:"swarmId,omitempty" absent:"create the agent outside of any swarm" doc:"Swarm to put the agent in."`

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
@@ -75,13 +77,20 @@ const (
 	memoryReserve = 512 << 20 // for everything else
 )
 
-// openCheckpointStore opens the store beside the secrets. What was not finished is deleted.
-func openCheckpointStore(secrets secretStore) (checkpointStore, error) {
-	s := checkpointStore{dir: secrets.dir + ".checkpoints"}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return s, fmt.Errorf("make the directory for checkpoints: %w", err)
+// openCheckpointStore returns the store beside the secrets. Without a memory file system there is
+// none. Every program knows it, so that what it stops or removes leaves no checkpoint.
+func openCheckpointStore(secrets secretStore) checkpointStore {
+	if !secrets.inMemory {
+		return checkpointStore{}
 	}
-	return s, nil
+	return checkpointStore{dir: secrets.dir + ".checkpoints"}
+}
+
+// ids lists the agents of which there are valid checkpoints.
+func (s checkpointStore) ids() []identity.AgentID {
+	return slices.DeleteFunc(agentDirs(s.dir), func(id identity.AgentID) bool {
+		return strings.HasSuffix(string(id), dumpSuffix) || strings.HasSuffix(string(id), takenSuffix)
+	})
 }
 
 func (s checkpointStore) dirOf(id identity.AgentID) string { return filepath.Join(s.dir, string(id)) }
@@ -104,7 +113,7 @@ func (s checkpointStore) begin(id identity.AgentID) (dir string, err error) {
 		return "", err
 	}
 	dir = s.dirOf(id) + dumpSuffix
-	return dir, os.Mkdir(dir, 0o700)
+	return dir, errors.Join(os.MkdirAll(s.dir, 0o700), os.Mkdir(dir, 0o700))
 }
 
 // commit makes the checkpoint in dir valid.

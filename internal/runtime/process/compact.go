@@ -65,7 +65,7 @@ func (d *Driver) compactRegularly(ctx context.Context) {
 		return
 	}
 	for pause(ctx, compactInterval) == nil {
-		for _, id := range agentDirs(d.checkpoints.dir) {
+		for _, id := range d.checkpoints.ids() {
 			if err := d.compact(ctx, id, compactAfter); err != nil && ctx.Err() == nil {
 				d.settings.Log.WarnContext(ctx, "compressing a checkpoint failed", "agent", id, "error", err)
 			}

@@ -67,11 +67,7 @@ func New(s Settings) (*Driver, error) {
 	if d.secrets, err = openSecretStore(s.RunDir, s.Dir, name); err != nil {
 		return nil, err
 	}
-	if d.criu = findCRIU(s); d.criu.err == nil {
-		if d.checkpoints, err = openCheckpointStore(d.secrets); err != nil {
-			return nil, err
-		}
-	}
+	d.criu, d.checkpoints = findCRIU(s), openCheckpointStore(d.secrets)
 	MarkCloseOnExec()
 	_, probeErr := d.probe()
 	d.cgroup = noCgroup{cause: "they are switched off"}

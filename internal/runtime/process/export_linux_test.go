@@ -44,3 +44,6 @@ func CheckpointFiles(d *Driver, id identity.AgentID) []string {
 	files, _ := filepath.Glob(filepath.Join(d.checkpoints.dirOf(id), "*"))
 	return files
 }
+
+// Checkpoints lists the agents of which there are valid checkpoints.
+func Checkpoints(d *Driver) []identity.AgentID { return d.checkpoints.ids() }

@@ -139,6 +139,9 @@ func (d *Driver) resume(ctx context.Context, a agent, place runtime.Place) error
 	case rec.Place != place || !d.isSuspended(a, rec):
 		return runtime.ErrNoCheckpoint
 	}
+	if err := d.CheckSuspend(); err != nil { // the last server could
+		return errors.Join(runtime.ErrNoCheckpoint, err)
+	}
 	if _, alive := d.alive(a, rec); alive {
 		return errors.New("it runs")
 	}

@@ -323,3 +323,42 @@ func TestCheckpointDamaged(t *testing.T) {
 	}
 	g.WaitReady()
 }
+
+// TestOnlyValidCheckpointsAreCompressed, not those that criu reads or writes.
+func TestOnlyValidCheckpointsAreCompressed(t *testing.T) {
+	t.Parallel()
+	d := openSuspending(t, newSettings(t))
+	g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
+	suspend(t, d, g)
+	dir := filepath.Dir(process.CheckpointFiles(d, g.ID)[0])
+	for _, suffix := range []string{".used", ".new"} {
+		if err := os.CopyFS(dir+suffix, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := process.Checkpoints(d); len(got) != 1 || got[0] != g.ID {
+		t.Errorf("the checkpoints are %v", got)
+	}
+}
+
+// TestStoppedByAnotherProgram: it leaves no checkpoint, although it cannot suspend gateways.
+func TestStoppedByAnotherProgram(t *testing.T) {
+	t.Parallel()
+	s := newSettings(t)
+	d := openSuspending(t, s)
+	g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
+	suspend(t, d, g)
+	other := open(t, s)
+	if err := other.Resume(t.Context(), g.Place, g.ID); !errors.Is(err, runtime.ErrNoCheckpoint) {
+		t.Errorf("Resume without criu: %v", err)
+	}
+	if err := other.Stop(t.Context(), g.Place, g.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	if files := process.CheckpointFiles(d, g.ID); len(files) > 0 {
+		t.Errorf("there are still %v", files)
+	}
+	if p := g.Inspect().Phase; p == runtime.Suspended {
+		t.Error("a stopped gateway is suspended")
+	}
+}

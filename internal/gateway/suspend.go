@@ -140,4 +140,3 @@ func (m *Manager) Wake(ctx context.Context, a agent.Agent, resumed bool) error {
 	}
 	return g.Ready(limited)
 }
-

@@ -164,6 +164,9 @@ func (d *Driver) dump(ctx context.Context, a agent, rec record, shim int) error 
 	if err := d.runCRIU(ctx, args); err != nil {
 		return &runtime.SuspendError{Missing: whyNotDumped(filepath.Join(dir, "dump.log")), Cause: err}
 	}
+	if !fileExists(dir, "inventory.img") || !isStopped(root) {
+		return errors.New("criu has made no checkpoint, although it says so")
+	}
 	// The processes are stopped, so the files are those of the checkpoint.
 	if meta.Files, err = openFiles(a, root); err != nil {
 		return err
@@ -212,6 +215,12 @@ func firstProcess(shim int) int {
 		}
 	}
 	return 0
+}
+
+// isStopped reports whether a process is stopped.
+func isStopped(pid int) bool {
+	s, err := readStatus(pid)
+	return err == nil && strings.HasPrefix(s.fields["State"], "T")
 }
 
 // continueAll ends the stop of processes.
@@ -475,7 +484,7 @@ func (d *Driver) restore(ctx context.Context, a agent, rec record, c checkpoint,
 		request.Args = append(request.Args, "--external", fmt.Sprintf("mnt[m%d]:%s", i, m.Source))
 	}
 	for _, e := range c.meta.Externals {
-		request.Inherit = append(request.Inherit, inherited{Name: e.Name, Log: e.Log})
+		request.Inherit = append(request.Inherit, inherited(e))
 	}
 	data, err := json.Marshal(request)
 	if err != nil {

@@ -362,3 +362,89 @@ func TestStoppedByAnotherProgram(t *testing.T) {
 		t.Error("a stopped gateway is suspended")
 	}
 }
+
+// TestClockOfASleepingGateway stands still, so that no timer is late when it wakes.
+func TestClockOfASleepingGateway(t *testing.T) {
+	t.Parallel()
+	d := openSuspending(t, newSettings(t))
+	g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
+	uptime := func() float64 {
+		seconds, err := strconv.ParseFloat(strings.Fields(g.Shell("cat /proc/uptime"))[0], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seconds
+	}
+	before := uptime()
+	suspend(t, d, g)
+	suspended := time.Now()
+	const sleep = 2 * time.Second
+	time.Sleep(sleep) // for the clock to go on, if it did
+	if err := d.Resume(t.Context(), g.Place, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	// What passes beside the sleep is the dump and the restore, in which the clock goes on.
+	after, all := uptime(), time.Since(suspended).Seconds()
+	if after-before > all {
+		t.Errorf("the clock went on by %.1f s in a sleep of %s", after-before, sleep)
+	}
+}
+
+// TestCRIUFails: whatever criu does, the gateway runs on.
+func TestCRIUFails(t *testing.T) {
+	real := process.DefaultCRIU()
+	for name, script := range map[string]string{
+		"fails":                   "exit 1",
+		"hangs":                   "sleep 1000",
+		"is killed in the middle": `"$0.real" "$@" & sleep 0.05; kill -9 $!; exit 1`,
+		"says that it succeeded":  "exit 0",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSettings(t)
+			s.CRIU = filepath.Join(t.TempDir(), "criu")
+			must(t, os.WriteFile(s.CRIU, []byte("#!/bin/sh\n[ \"$1\" = dump ] || exec "+real+" \"$@\"\n"+script+"\n"), 0o700))
+			must(t, os.WriteFile(s.CRIU+".real", []byte("#!/bin/sh\nexec "+real+" \"$@\"\n"), 0o700))
+			d := open(t, s)
+			if err := d.CheckSuspend(); err != nil {
+				t.Skip(err)
+			}
+			g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
+			boot := g.Ask("/boot")
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			err := d.Suspend(ctx, g.Place, g.ID)
+			if err == nil {
+				t.Fatal("Suspend succeeds")
+			}
+			if p := g.Inspect().Phase; p != runtime.Running {
+				t.Fatalf("after %v the gateway is %s", err, p)
+			}
+			if got := g.Ask("/boot"); got != boot {
+				t.Error("the gateway has restarted")
+			}
+			if files := process.CheckpointFiles(d, g.ID); len(files) > 0 {
+				t.Errorf("there are %v", files)
+			}
+		})
+	}
+}
+
+// TestCheckpointOfAnotherMachine: one that another criu has made is no checkpoint. So is one of
+// another kernel, processor, runtime or filter, which are in the same digest.
+func TestCheckpointOfAnotherMachine(t *testing.T) {
+	t.Parallel()
+	s := newSettings(t)
+	d := openSuspending(t, s)
+	g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
+	suspend(t, d, g)
+	s.CRIU = filepath.Join(t.TempDir(), "criu")
+	must(t, os.WriteFile(s.CRIU, []byte("#!/bin/sh\nexec "+process.DefaultCRIU()+" \"$@\"\n"), 0o700))
+	updated := open(t, s)
+	if err := updated.Resume(t.Context(), g.Place, g.ID); !errors.Is(err, runtime.ErrNoCheckpoint) {
+		t.Errorf("Resume with another criu: %v", err)
+	}
+	if err := d.Resume(t.Context(), g.Place, g.ID); !errors.Is(err, runtime.ErrNoCheckpoint) {
+		t.Errorf("the checkpoint was kept: %v", err)
+	}
+}

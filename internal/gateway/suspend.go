@@ -69,6 +69,11 @@ func (m *Manager) Suspend(ctx context.Context, a agent.Agent, prepared func(susp
 	}
 	done := false
 	defer func() { open(done) }()
+	unlock, err := m.homes.lock(ctx, a.ID) // nothing is given to the gateway meanwhile
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	g, err := m.Client(ctx, a)
 	if err != nil {
 		return err
@@ -122,6 +127,13 @@ func (m *Manager) Wake(ctx context.Context, a agent.Agent, resumed bool) error {
 		if err := m.Prepare(ctx, a); err != nil {
 			return err
 		}
+	}
+	unlock, err := m.homes.lock(ctx, a.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !resumed {
 		if err := m.driver.(runtime.Suspender).Resume(ctx, a.Place, a.ID); err != nil {
 			return err
 		}

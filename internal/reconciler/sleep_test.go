@@ -244,12 +244,18 @@ func TestChangesDuringSleep(t *testing.T) {
 		soul := "Be brief."
 		_, _, err := e.Workspace.SetSoul(e.Context(), e.Actor, a.ID, soul, "")
 		e.Must(err)
+		e.Must(e.Gateways.SyncHome(e.Context(), a.ID)) // as a request does that changes something
+		_, err = e.Agents.RotateTokens(e.Context(), e.Actor, a.ID)
+		e.Must(err)
 		time.Sleep(time.Minute)
 		if now := e.Find(a.ID); !now.IsAsleep() || e.Driver.Resumes(a.ID) != 0 {
 			t.Errorf("a change woke it: %+v", now)
 		}
 		if _, err := e.Turn(a.ID); err != nil {
 			t.Fatal(err)
+		}
+		if n := e.Scripts.SecretReloads.Load(); n != 1 {
+			t.Errorf("the gateway has read its secrets %d times", n)
 		}
 		if got, err := e.ReadHome(a.ID, "workspace/SOUL.md"); err != nil || !strings.Contains(got, soul) {
 			t.Errorf("SOUL.md: %q, %v", got, err)

@@ -74,7 +74,7 @@ type CreateAgentRequest struct {
 	Name       string            `json:"name" doc:"Agent display name (1-100 characters)."`
 	Region     string            `json:"region,omitempty" absent:"create the agent in eu" enum:"us,eu" doc:"us or eu. Default: eu."`
 	Secrets    map[string]string `json:"secrets,omitempty" doc:"LLM credentials and channel tokens: anthropicApiKey, openaiApiKey, googleApiKey (at least one of these), telegramBotToken, slackBotToken, slackAppToken, and UPPER_CASE names that become environment variables of the agent."`
-	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode, selfEdit, egress; other keys are kept and returned."`
+	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode, selfEdit, egress, keepAwake; other keys are kept and returned."`
 	SoulMD     string            `json:"soulMd,omitempty" absent:"start with the default" doc:"Initial SOUL.md: the agent's personality."`
 	WorkflowMD string            `json:"workflowMd,omitempty" absent:"start with the default" doc:"Initial WORKFLOW.md: the agent's role and procedures."`
 	SwarmID    string            `json:"swarmId,omitempty" absent:"create the agent outside of any swarm" doc:"Swarm to put the agent in."`
@@ -133,9 +133,12 @@ type Deleted struct {
 // LiveStatus is the current state of an agent and its gateway, as Source reports it.
 type LiveStatus struct {
 	Status          AgentStatus `json:"status"`
-	ContainerStatus string      `json:"containerStatus" doc:"running, exited or gone"`
-	Live            bool        `json:"live" doc:"True if the gateway's process runs."`
+	ContainerStatus string      `json:"containerStatus" doc:"running, asleep, exited or gone"`
+	Live            bool        `json:"live" doc:"True if the gateway's process runs, or the agent sleeps: a message wakes it."`
 	Resources       *Resources  `json:"resources"`
+	KeptAwake       string      `json:"keptAwake,omitempty" doc:"Why the agent does not sleep when nobody uses it, where agents sleep. Left out if it may."`
+	WokeAt          *Time       `json:"wokeAt,omitempty" doc:"When the agent was last awake again after it had slept. Left out if it has never slept."`
+	WakeMs          int64       `json:"wakeMs,omitempty" doc:"How long that took, in milliseconds."`
 	Source          string      `json:"source" enum:"redis,memory,runtime" doc:"Where the data comes from. redis: a recent report in Redis; memory: a recent report in this server; runtime: an inspection for this request."`
 }
 

@@ -11,6 +11,13 @@ if [ "$(uname)" = Linux ]; then
 	command -v bwrap >/dev/null || wants="$wants bubblewrap"
 	command -v setpriv >/dev/null || wants="$wants util-linux"
 fi
+# Without criu agents do not sleep, and its tests are skipped: that is no failure.
+if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ]; then
+	case $(criu --version 2>/dev/null) in
+	*"Version: 4."[1-9]* | *"Version: "[5-9]*) ;;
+	*) sh "$(dirname "$0")/criu/install.sh" >/dev/null || echo "without criu 4.1 or later agents cannot be suspended" >&2 ;;
+	esac
+fi
 [ -n "$wants" ] || exit 0
 
 root=""

@@ -148,9 +148,12 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 	agents := filepath.Join(f.Data, agentsDir)
 	r.driver, err = f.open(runtime.Settings{
 		Installation: r.db.Installation(), Dir: agents, Command: openClaw.Command(f.Lean), ReadOnly: openClaw.Dirs, Log: r.log,
-		Development: dev.unsandboxed, LogKey: r.logKey,
+		Development: dev.unsandboxed, LogKey: r.logKey, Suspend: f.Sleep == sleepAuto,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := f.checkSleep(r.driver, r.log); err != nil {
 		return nil, err
 	}
 	if r.public, err = (&net.ListenConfig{}).Listen(ctx, "tcp", f.Listen); err != nil {
@@ -343,7 +346,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
-		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall},
+		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall, Linger: f.linger()},
 		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
 		Booted:   func(b reconciler.Boot) { r.metrics.Boot(b.Ready, b.Took) },
 		Emptiers: []reconciler.Emptier{chat.EmptyAgent(r.db), base.EmptyAgent, meter.EmptyAgent}, Note: noteUnknown(f.Data),
@@ -363,7 +366,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err := states.Recover(ctx); err != nil {
 		return nil, err
 	}
-	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports()})
+	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports(), WhyAwake: whyAwake(f, gateways)})
 
 	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, services, guard.Through(proxy), installationSecrets)
 	if err != nil {

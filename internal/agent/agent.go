@@ -69,6 +69,7 @@ type Agent struct {
 	Damage string
 
 	Power Power
+	Sleep Sleep
 	Lease Lease
 	Retry Retry
 
@@ -81,8 +82,22 @@ type Agent struct {
 // Power says how much of a running agent's gateway is in memory.
 type Power string
 
-// PowerAwake is the power of an agent whose gateway runs as a process.
-const PowerAwake Power = "awake"
+// The powers.
+const (
+	PowerAwake  Power = "awake"  // the gateway runs as a process
+	PowerAsleep Power = "asleep" // the gateway is suspended, or has no process; a message wakes the agent
+)
+
+// Sleep is what is known of an agent's sleep.
+type Sleep struct {
+	Suspension string        // names the suspend for the gateway
+	WakeWanted time.Time     // when the first message came that waits for the agent to wake; zero: none waits
+	WokeAt     time.Time     // when the agent was last awake again; zero: it has never slept
+	WakeTook   time.Duration // how long that took
+}
+
+// IsAsleep reports whether the agent should run, and sleeps.
+func (a Agent) IsAsleep() bool { return a.Power == PowerAsleep && a.IsRunning() }
 
 // Lease says who may act on an agent. Each write of a holder names the holder and the
 // number, so a holder that comes too late changes nothing.

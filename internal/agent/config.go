@@ -29,8 +29,14 @@ const (
 )
 
 func knownKeys() []string {
-	return []string{keyProvider, keyModel, keyBaseURL, keyChannels, keySharedMode, keySelfEdit, keyEgress, keyMaxOutput, keyLimits}
+	return []string{keyProvider, keyModel, keyBaseURL, keyChannels, keySharedMode, keySelfEdit, keyEgress, keyMaxOutput, keyLimits, keyKeepAwake}
 }
+
+// keyKeepAwake is true for an agent that must not sleep.
+const keyKeepAwake = "keepAwake"
+
+// KeepAwake reports whether the agent must not sleep.
+func (c Config) KeepAwake() bool { on, _ := c[keyKeepAwake].(bool); return on }
 
 // The channels.
 const (
@@ -195,6 +201,11 @@ func (c Config) validate(problems fault.Fields, urls URLChecker) {
 	if v, ok := c[keySharedMode]; ok {
 		if _, isBool := v.(bool); !isBool {
 			problems.Add("config.sharedMode", "must be true or false")
+		}
+	}
+	if v, ok := c[keyKeepAwake]; ok {
+		if _, isBool := v.(bool); !isBool {
+			problems.Add("config."+keyKeepAwake, "must be true or false, or null to remove it")
 		}
 	}
 	if v, ok := c[keySelfEdit]; ok {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
 )
 
 // TakeLease takes the lease of an agent for a holder, unless someone has taken it since
@@ -71,5 +72,18 @@ func (s *Store) MarkUsed(ctx context.Context, a Agent, at time.Time) error {
 	return s.db.Tx(ctx, "agent.mark_used", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE agents SET last_used_at = $1 WHERE id = $2`, database.Millis(at), a.ID)
 		return err
+	})
+}
+
+// WantAwake asks the reconciler to wake an agent, if it sleeps.
+func (s *Store) WantAwake(ctx context.Context, a Agent, at time.Time) error {
+	return s.db.Tx(ctx, "agent.want_awake", func(ctx context.Context, tx *database.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE agents SET wake_wanted = $1 WHERE id = $2 AND power = $3 AND wake_wanted = 0`,
+			database.Millis(at), a.ID, PowerAsleep)
+		if err != nil {
+			return fmt.Errorf("ask for a wake: %w", err)
+		}
+		s.events.NotifyAfterCommit(tx, event.ReconcileTopic(a.ID))
+		return nil
 	})
 }

@@ -38,7 +38,8 @@ var ErrOutdated = errors.New("the agent's desired state or lease has changed mea
 const columns = `id, account_id, name, region, avatar_url, config, swarm_id, revision,
 	desired_state, generation, observed_generation, restart_generation, gateway_generation,
 	status, last_error, error_category, server, place, spec_digest, power, holder, lease_number, lease_until,
-	failures, unready_ms, next_try_at, missed_health_checks, created_at, started_at, stopped_at, last_used_at`
+	failures, unready_ms, next_try_at, missed_health_checks, created_at, started_at, stopped_at, last_used_at,
+	suspension, wake_wanted, woke_at, wake_ms`
 
 // toReconcile is true of the agents that the reconciler must check after a
 // start. It is the condition of the index agents_to_reconcile, which the database uses only
@@ -48,16 +49,18 @@ const toReconcile = `(desired_state <> 'stopped' OR observed_generation < genera
 func scan(r database.Row) (Agent, error) {
 	var a Agent
 	var config, failures string
-	var until, unready, nextTry, created, started, stopped, used int64
+	var until, unready, nextTry, created, started, stopped, used, wanted, woke, wake int64
 	err := r.Scan(&a.ID, &a.AccountID, &a.Name, &a.Region, &a.AvatarURL, &config, &a.SwarmID, &a.Revision,
 		&a.DesiredState, &a.Generation, &a.ObservedGeneration, &a.RestartGeneration, &a.GatewayGeneration,
 		&a.Status, &a.LastError, &a.ErrorCategory, &a.Server, &a.Place, &a.SpecDigest, &a.Power, &a.Lease.Holder, &a.Lease.Number, &until,
-		&failures, &unready, &nextTry, &a.Retry.MissedHealthChecks, &created, &started, &stopped, &used)
+		&failures, &unready, &nextTry, &a.Retry.MissedHealthChecks, &created, &started, &stopped, &used,
+		&a.Sleep.Suspension, &wanted, &woke, &wake)
 	if err != nil {
 		return a, err
 	}
 	a.CreatedAt, a.StartedAt, a.StoppedAt, a.LastUsedAt = database.Time(created), database.Time(started), database.Time(stopped), database.Time(used)
 	a.Lease.Until, a.Retry.NextTryAt = database.Time(until), database.Time(nextTry)
+	a.Sleep.WakeWanted, a.Sleep.WokeAt, a.Sleep.WakeTook = database.Time(wanted), database.Time(woke), time.Duration(wake)*time.Millisecond
 	a.Retry.Unready = time.Duration(unready) * time.Millisecond
 	err = checkEnums(a)
 	times, invalid := parseTimes(failures)
@@ -160,7 +163,7 @@ func (s *Store) ListGateways(ctx context.Context, q database.Reader) (map[identi
 		place runtime.Place
 	}
 	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.id, &v.place) },
-		`SELECT id, place FROM agents WHERE `+toReconcile+` AND status = 'running' AND place <> ''`)
+		`SELECT id, place FROM agents WHERE `+toReconcile+` AND status = 'running' AND place <> '' AND power <> 'asleep'`)
 	places := make(map[identity.AgentID]runtime.Place, len(rows))
 	for _, v := range rows {
 		places[v.id] = v.place
@@ -306,11 +309,13 @@ func (s *Store) updateStatus(ctx context.Context, tx *database.Tx, a Agent) erro
 	return checkHeld(database.Exec(ctx, tx,
 		`UPDATE agents SET observed_generation = $1, gateway_generation = $2, status = $3, last_error = $4, error_category = $5,
 		 server = $6, place = $7, spec_digest = $8, started_at = $9, stopped_at = $10,
-		 failures = $11, unready_ms = $12, next_try_at = $13, missed_health_checks = $14
-		 WHERE id = $15 AND generation = $16 AND holder = $17 AND lease_number = $18`,
+		 failures = $11, unready_ms = $12, next_try_at = $13, missed_health_checks = $14,
+		 power = $15, suspension = $16, woke_at = $17, wake_ms = $18, wake_wanted = CASE WHEN $15 = 'asleep' THEN wake_wanted ELSE 0 END
+		 WHERE id = $19 AND generation = $20 AND holder = $21 AND lease_number = $22`,
 		a.ObservedGeneration, a.GatewayGeneration, a.Status, a.LastError, a.ErrorCategory,
 		a.Server, a.Place, a.SpecDigest, database.Millis(a.StartedAt), database.Millis(a.StoppedAt),
 		failures, a.Retry.Unready.Milliseconds(), database.Millis(a.Retry.NextTryAt), a.Retry.MissedHealthChecks,
+		a.Power, a.Sleep.Suspension, database.Millis(a.Sleep.WokeAt), a.Sleep.WakeTook.Milliseconds(),
 		a.ID, a.Generation, a.Lease.Holder, a.Lease.Number))
 }
 

@@ -17,7 +17,7 @@ const syncTimeout = 5 * time.Second
 // Sync brings a running agent up to date now: its documents, skills and channel
 // tokens are in use when it returns. needsRestart reports whether something else
 // waits for a restart; it is false for an agent that does not run, because its next
-// start brings everything. What cannot be synced now, the reconciler tries again.
+// start brings everything. An agent that sleeps is brought up to date when it wakes. What cannot be synced now, the reconciler tries again.
 // Faults: NotFound.
 func (s *Service) Sync(ctx context.Context, account identity.AccountID, id identity.AgentID) (needsRestart bool, err error) {
 	a, err := s.store.Find(ctx, s.db, account, id)
@@ -63,7 +63,7 @@ func (s *Service) waitsForRestart(ctx context.Context, a Agent) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("compare documents: %w", err)
 	}
-	if len(pending) > 0 {
+	if len(pending) > 0 && !a.IsAsleep() { // they are written when it wakes
 		return true, nil
 	}
 	return s.gateways.NeedsRestart(ctx, s.db, a)

@@ -22,6 +22,7 @@ type Scripts struct {
 	RefuseCalls   atomic.Bool // they answer calls with an error
 	NoAnswer      atomic.Bool // they stay connected, and leave calls without an answer
 	SecretReloads atomic.Int64
+	WorkResumes   atomic.Int64
 	Busy          atomic.Bool // they have work to do and are not suspended
 	Suspended     atomic.Bool // the last one that was asked is suspended
 }
@@ -81,6 +82,7 @@ func (s *Scripts) serveCalls(w http.ResponseWriter, r *http.Request) {
 			payload["status"], payload["suspensionId"] = "ready", "suspension"
 		case f.Method == "gateway.suspend.resume" && ok:
 			s.Suspended.Store(false)
+			s.WorkResumes.Add(1)
 			payload["resumed"] = true
 		}
 		_ = wsjson.Write(ctx, c, map[string]any{"type": "res", "id": f.ID, "ok": ok, "payload": payload, "error": map[string]any{"code": "UNAVAILABLE"}})

@@ -22,14 +22,21 @@ type Connection struct {
 	*openclaw.Gateway
 	manager *Manager
 	agent   agent.Agent // as it was when it was connected to
+	life    int         // of the gateway; see activity
 }
 
 // Connect returns a running agent's gateway. It waits for an agent that is being
-// started. The caller has found the agent in its account.
+// started, and wakes one that sleeps. The caller has found the agent in its account.
 // Faults: NotFound; NotRunning, if the agent is stopped or in error; Unavailable, if there
 // has been no room for it for a minute.
 func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection, error) {
-	a, err := m.store.AwaitUnlessFull(ctx, id, func(a agent.Agent) bool { return a.CheckRunning() != nil || a.HasCurrentGateway() })
+	asked := false
+	a, err := m.store.AwaitUnlessFull(ctx, id, func(a agent.Agent) bool {
+		if a.IsAsleep() && !asked { // what fails is tried again at the next look
+			asked = m.store.WantAwake(ctx, a, time.Now()) == nil
+		}
+		return a.CheckRunning() != nil || a.HasCurrentGateway() && !a.IsAsleep()
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fault.New(fault.NotFound, "The agent was deleted in the meantime.")
 	}
@@ -45,13 +52,14 @@ func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection
 // ConnectTo is Connect for an agent that was read a moment ago. It reads it again only to
 // wait for its gateway: that of a stale record is found dead by the message.
 func (m *Manager) ConnectTo(ctx context.Context, a agent.Agent) (*Connection, error) {
-	if a.CheckRunning() != nil || !a.HasCurrentGateway() {
+	if a.CheckRunning() != nil || !a.HasCurrentGateway() || a.IsAsleep() {
 		return m.Connect(ctx, a.ID)
 	}
 	return m.connectTo(ctx, a)
 }
 
 func (m *Manager) connectTo(ctx context.Context, a agent.Agent) (*Connection, error) {
+	life := m.activity.life(a.ID)
 	g, err := m.Client(ctx, a)
 	if isKeyDamaged(err) {
 		return nil, fault.New(fault.NotRunning, "The data key of the agent is damaged. GET /v1/agents/%s says what to do.", a.ID).Because(err)
@@ -59,7 +67,7 @@ func (m *Manager) connectTo(ctx context.Context, a agent.Agent) (*Connection, er
 	if err != nil {
 		return nil, err
 	}
-	return &Connection{Gateway: g, manager: m, agent: a}, nil
+	return &Connection{Gateway: g, manager: m, agent: a, life: life}, nil
 }
 
 // Config returns the agent's config as it was when it was connected to.
@@ -71,20 +79,40 @@ func (c *Connection) Turn(ctx context.Context, r openclaw.TurnRequest, emit func
 	if err := c.manager.store.MarkUsed(ctx, c.agent, time.Now()); err != nil && ctx.Err() == nil { // no reason to refuse the message
 		c.manager.log.ErrorContext(ctx, "recording that an agent is used failed", "agent", c.agent.ID, "error", err)
 	}
-	leave, err := c.manager.gates.enter(ctx, c.agent.ID)
+	awake, leave, err := c.enter(ctx)
 	if err != nil {
 		return openclaw.TurnResult{}, err
 	}
 	defer leave()
-	result, err := c.Gateway.Turn(ctx, r, emit)
+	result, err := awake.Gateway.Turn(ctx, r, emit)
 	if !errors.Is(err, runtime.ErrNotRunning) {
 		return result, err
 	}
-	next, nextErr := c.successor(ctx)
+	leave()
+	next, nextErr := awake.successor(ctx)
+	if nextErr == nil {
+		next, leave, nextErr = next.enter(ctx)
+	}
 	if nextErr != nil {
 		return result, errors.Join(err, nextErr)
 	}
+	defer leave()
 	return next.Gateway.Turn(ctx, r, emit)
+}
+
+// enter begins a turn. If the gateway was suspended since c was connected, the turn goes to the
+// gateway that the agent wakes with.
+func (c *Connection) enter(ctx context.Context) (*Connection, func(), error) {
+	for {
+		life, leave, err := c.manager.activity.enter(ctx, c.agent.ID)
+		if err != nil || life == c.life {
+			return c, leave, err
+		}
+		leave()
+		if c, err = c.manager.Connect(ctx, c.agent.ID); err != nil {
+			return nil, nil, err
+		}
+	}
 }
 
 // detectTimeout bounds how long the reconciler may take to see that a gateway died.
@@ -96,7 +124,7 @@ func (c *Connection) successor(ctx context.Context) (*Connection, error) {
 	defer cancel()
 	c.manager.events.Notify(event.ReconcileTopic(c.agent.ID))
 	_, err := c.manager.store.Await(limited, c.agent.ID, func(a agent.Agent) bool {
-		return !a.IsRunning() || a.Place != c.agent.Place || !a.StartedAt.Equal(c.agent.StartedAt)
+		return !a.IsRunning() || a.IsAsleep() || a.Place != c.agent.Place || !a.StartedAt.Equal(c.agent.StartedAt)
 	})
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, err

@@ -35,7 +35,9 @@ func (m *Manager) AnyNeedsRestart(ctx context.Context, q database.Reader, accoun
 		return false, err
 	}
 	for i := range running {
-		if desired[running[i].ID] != running[i].SpecDigest {
+		want, has := desired[running[i].ID], running[i].SpecDigest
+		// An agent that sleeps gets its secrets when it wakes.
+		if want != has && (want == "" || !running[i].IsAsleep() || parseSpecDigest(want).gateway != parseSpecDigest(has).gateway) {
 			return true, nil
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"agento.host/agento/internal/agent"
@@ -48,10 +47,11 @@ func (m *Manager) Hold(ctx context.Context, id identity.AgentID) (release func()
 }
 
 func (m *Manager) tryHold(ctx context.Context, id identity.AgentID) (_ func() (time.Duration, error), err error) {
-	open, ok := m.gates.close(id)
+	shut, ok := m.activity.shut(id)
 	if !ok {
 		return nil, ErrBusy
 	}
+	open := func() { shut(false) }
 	undo := []func(){open}
 	defer func() {
 		if err != nil {
@@ -176,73 +176,5 @@ func (m *Manager) EndHolds(ctx context.Context) error {
 
 // AwaitRelease returns when the agent's gateway is not held. Errors: ctx's.
 func (m *Manager) AwaitRelease(ctx context.Context, id identity.AgentID) error {
-	leave, err := m.gates.enter(ctx, id)
-	if err == nil {
-		leave()
-	}
-	return err
-}
-
-// gates keeps turns back while gateways are held, and gateways from being held while they
-// have turns.
-type gates struct {
-	mu   sync.Mutex
-	each map[identity.AgentID]*gate // of agents with turns, or that are held; guarded by mu
-}
-
-type gate struct {
-	turns int           // guarded by gates.mu
-	held  chan struct{} // closed at the end of the hold; nil: not held; guarded by gates.mu
-}
-
-func newGates() *gates { return &gates{each: map[identity.AgentID]*gate{}} }
-
-// enter waits until the agent is not held, and keeps it from being held until leave is
-// called.
-func (g *gates) enter(ctx context.Context, id identity.AgentID) (leave func(), err error) {
-	for {
-		g.mu.Lock()
-		at := g.each[id]
-		if at == nil {
-			at = &gate{}
-			g.each[id] = at
-		}
-		if at.held == nil {
-			at.turns++
-			g.mu.Unlock()
-			return sync.OnceFunc(func() { g.leave(id, at) }), nil
-		}
-		held := at.held
-		g.mu.Unlock()
-		select {
-		case <-held:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-func (g *gates) leave(id identity.AgentID, at *gate) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if at.turns--; at.turns == 0 && at.held == nil {
-		delete(g.each, id)
-	}
-}
-
-// close closes the gate of an agent until open is called, unless turns run or it is closed.
-func (g *gates) close(id identity.AgentID) (open func(), ok bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.each[id] != nil {
-		return nil, false
-	}
-	at := &gate{held: make(chan struct{})}
-	g.each[id] = at
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		close(at.held)
-		delete(g.each, id)
-	}, true
+	return m.activity.awaitOpen(ctx, id)
 }

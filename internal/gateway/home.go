@@ -25,7 +25,7 @@ import (
 
 // SyncHome brings a running agent up to date in both directions: its edits are
 // absorbed, and its home and its secrets become what they should be. It does nothing
-// for an agent that no longer runs. Errors: *SpecError, if a secret cannot be decrypted.
+// for an agent that no longer runs, or that sleeps: what has changed is applied when it wakes. Errors: *SpecError, if a secret cannot be decrypted.
 func (m *Manager) SyncHome(ctx context.Context, id identity.AgentID) error {
 	unlock, err := m.homes.lock(ctx, id)
 	if err != nil {
@@ -33,7 +33,7 @@ func (m *Manager) SyncHome(ctx context.Context, id identity.AgentID) error {
 	}
 	defer unlock()
 	a, err := m.store.FindByID(ctx, m.db, id)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && !a.IsRunning() {
+	if errors.Is(err, sql.ErrNoRows) || err == nil && (!a.IsRunning() || a.IsAsleep()) {
 		return nil
 	}
 	if err != nil {

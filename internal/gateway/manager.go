@@ -71,8 +71,8 @@ type Manager struct {
 	demoURL      string
 	contributors []HomeContributor
 
+	activity       *activity
 	homes          *homeLocks
-	gates          *gates
 	digests        *digestCache
 	secretsVersion atomic.Int64
 
@@ -90,7 +90,7 @@ func NewManager(s Settings) *Manager {
 	m := &Manager{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, log: s.Log,
 		wayOut: s.WayOut, tools: s.Tools, limits: s.Limits, demoKey: s.DemoKey, demoURL: s.DemoURL,
-		contributors: s.Contributors, memory: s.Memory, homes: newHomeLocks(), gates: newGates(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
+		contributors: s.Contributors, memory: s.Memory, homes: newHomeLocks(), activity: newActivity(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
 		clients: map[identity.AgentID]*gatewayClient{}, networks: map[identity.AgentID]*network{}, synced: map[identity.AgentID]fileDigests{},
 	}
 	m.calls = newCallListener(func(id identity.AgentID) {
@@ -171,6 +171,7 @@ func (m *Manager) Remove(ctx context.Context, a agent.Agent, deleteRecords func(
 	err = deleteRecords(ctx)
 	m.drop(a.ID) // a late caller may have connected since
 	m.digests.remove(a.ID)
+	m.activity.forget(a.ID)
 	return err
 }
 

@@ -54,3 +54,10 @@ func (s *Suspension) Resume(ctx context.Context) error {
 	}
 	return nil
 }
+
+// ID names the suspension. Whoever has it can end the suspension with ContinueSuspension.
+func (s *Suspension) ID() string { return s.id }
+
+// ContinueSuspension returns the suspension with an id, which has survived its holder, and the
+// processes of the gateway if they were suspended, too.
+func (g *Gateway) ContinueSuspension(id string) *Suspension { return &Suspension{g, id} }

@@ -3,6 +3,8 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,14 +26,15 @@ type admission struct {
 
 	mu      sync.Mutex
 	rooms   map[identity.AgentID]int64 // what the gateways with room are expected to use; guarded by mu
-	used    int64                      // the sum of rooms; guarded by mu
+	kept    map[identity.AgentID]int64 // what the checkpoints of agents take that sleep; guarded by mu
+	used    int64                      // the sum of rooms and kept; guarded by mu
 	booting int                        // slots that are taken; guarded by mu
 	forRoom *fairQueue                 // guarded by mu
 	forSlot *fairQueue                 // guarded by mu
 }
 
 func newAdmission(memory int64, slots int) *admission {
-	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, forRoom: newFairQueue(), forSlot: newFairQueue()}
+	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]int64{}, forRoom: newFairQueue(), forSlot: newFairQueue()}
 }
 
 // takeRoom waits until there is room for an agent's gateway, and takes it. It calls
@@ -164,11 +167,32 @@ func (m *admission) measured(id identity.AgentID, bytes int64, first bool) (expe
 func (m *admission) leave(id identity.AgentID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.used -= m.kept[id]
+	delete(m.kept, id)
 	if bytes, ok := m.rooms[id]; ok {
 		m.used -= bytes
 		delete(m.rooms, id)
 		m.grant()
 	}
+}
+
+// keep counts what the checkpoint of an agent takes; 0: it has none any more.
+func (m *admission) keep(id identity.AgentID, bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.used += bytes - m.kept[id]
+	m.kept[id] = bytes
+	if bytes == 0 {
+		delete(m.kept, id)
+	}
+	m.grant()
+}
+
+// occupants lists the agents that have room.
+func (m *admission) occupants() []identity.AgentID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.rooms))
 }
 
 // Reserve implements agent.Admission.
@@ -210,6 +234,7 @@ func (r *Reconciler) admit(ctx context.Context, a *agent.Agent) error {
 		return fmt.Errorf("read what the gateway has used before: %w", err)
 	}
 	err = r.admission.takeRoom(ctx, a.AccountID, a.ID, r.expect(measured), func() error {
+		r.makeRoom()
 		if a.ErrorCategory == agent.CategoryCapacity {
 			return nil
 		}

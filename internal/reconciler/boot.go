@@ -55,6 +55,9 @@ func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, erro
 			return next{}, err
 		}
 	}
+	if a.Retry.MissedHealthChecks == 0 {
+		return r.linger(ctx, a)
+	}
 	if a.Retry.MissedHealthChecks < maxMissed {
 		return next{after: r.timing.HealthInterval, place: a.Place}, nil
 	}
@@ -107,6 +110,7 @@ func (r *Reconciler) saveStarting(ctx context.Context, a *agent.Agent) error {
 	if isBooting(*a) {
 		return nil
 	}
+	a.Power = agent.PowerAwake
 	a.Status, a.LastError, a.ErrorCategory = client.Starting, "", "" // the error was that of an earlier request
 	return r.store.SaveStatus(ctx, *a, "")
 }
@@ -136,7 +140,7 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 	if a.Place, err = r.driver.Place(ctx, spec); err != nil {
 		return asFailure(err)
 	}
-	a.Server, a.GatewayGeneration, a.SpecDigest = r.server, a.Generation, digest
+	a.Server, a.GatewayGeneration, a.SpecDigest, a.Power = r.server, a.Generation, digest, agent.PowerAwake
 	if err := r.store.SaveStatus(ctx, *a, "agent.placed"); err != nil {
 		return err
 	}
@@ -232,6 +236,10 @@ func (r *Reconciler) finishBoot(ctx context.Context, a agent.Agent, began time.T
 	}
 	a.Status, a.ObservedGeneration, a.StartedAt, a.StoppedAt, a.LastError, a.ErrorCategory = client.Running, a.Generation, now(), time.Time{}, "", ""
 	a.Retry.Unready, a.Retry.MissedHealthChecks = 0, 0
+	if !a.Sleep.WakeWanted.IsZero() { // a message waits for it
+		a = woken(a, began, time.Now())
+	}
+	a.Power, a.Sleep.Suspension = agent.PowerAwake, ""
 	if err := r.store.SaveStatus(ctx, a, "agent.started"); err != nil {
 		return next{}, err
 	}

@@ -37,6 +37,8 @@ const (
 	actOrphan      actionKind = "orphan"      // put what the records do not know into quarantine; not for decide
 	actReportExit  actionKind = "reportExit"  // count the failure of a gateway that ended
 	actReportError actionKind = "reportError" // count the failure to inspect a gateway that should be started
+	actDoze        actionKind = "doze"        // leave an agent alone that sleeps
+	actWake        actionKind = "wake"        // resume the gateway, or boot a new one, and wait until it is ready
 	actRetry       actionKind = "retry"       // try again later: the state of a gateway that ran is unknown
 )
 
@@ -83,6 +85,10 @@ func decideRunning(a agent.Agent, o observation, now time.Time) action {
 		return action{kind: actRetry}
 	case o.err != nil:
 		return action{kind: actReportError}
+	case started && a.Power == agent.PowerAsleep:
+		return decideAsleep(a, o)
+	case started && o.state.Phase == runtime.Suspended: // the last server was killed before it saved that
+		return action{kind: actDoze}
 	case started && o.state.Phase == runtime.Running:
 		return action{kind: actCheck}
 	case started:
@@ -96,6 +102,15 @@ func decideRunning(a agent.Agent, o observation, now time.Time) action {
 		return action{kind: actWait, after: wait}
 	}
 	return action{kind: actBoot}
+}
+
+// decideAsleep is decide for an agent that sleeps. Its gateway may have been resumed by a server
+// that was killed then, and its checkpoint may be gone, which shows only at the wake.
+func decideAsleep(a agent.Agent, o observation) action {
+	if o.state.Phase == runtime.Running || !a.Sleep.WakeWanted.IsZero() {
+		return action{kind: actWake}
+	}
+	return action{kind: actDoze}
 }
 
 // isSettled reports whether nothing is to be done for an agent until its desired state
@@ -133,6 +148,7 @@ func (t Timing) countFailure(a agent.Agent, f failure, now time.Time) agent.Agen
 	a.Retry.Failures, a.Retry.MissedHealthChecks = append(counted, now), 0
 	a.LastError, a.ErrorCategory = f.message(), f.category
 	a.SpecDigest = "" // it must not be adopted
+	a.Power, a.Sleep.Suspension = agent.PowerAwake, ""
 	n := len(a.Retry.Failures)
 	if f.final || !f.server && (n >= t.MaxFailures || a.Retry.Unready >= t.FailureWindow) {
 		a.Status, a.ObservedGeneration, a.StoppedAt = client.Errored, a.Generation, now

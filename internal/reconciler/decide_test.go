@@ -42,6 +42,8 @@ func TestDecide(t *testing.T) {
 	halted := func(_ *agent.Agent, o *observation) { o.halted = true }
 	differs := func(_ *agent.Agent, o *observation) { o.current = false }
 	unknown := func(_ *agent.Agent, o *observation) { o.err, o.current = errors.New("no answer"), false }
+	asleep := func(a *agent.Agent, _ *observation) { a.Power = agent.PowerAsleep }
+	wanted := func(a *agent.Agent, _ *observation) { a.Sleep.WakeWanted = at.Add(-time.Millisecond) }
 	renewed := func(_ *agent.Agent, o *observation) { o.until = at.Add(9 * time.Second) }
 	for i, row := range []struct {
 		name    string
@@ -56,6 +58,23 @@ func TestDecide(t *testing.T) {
 		{"runs somewhere unknown", []change{nowhere}, just(actReportExit)},
 		{"cannot be inspected", []change{unknown}, just(actRetry)},
 		{"runs, though a try is due later", []change{nextTry(time.Minute)}, just(actCheck)},
+		// Asleep, or on the way.
+		{"sleeps", []change{asleep, phase(runtime.Suspended)}, just(actDoze)},
+		{"sleeps, without a checkpoint", []change{asleep, phase(runtime.Gone)}, just(actDoze)},
+		{"sleeps, and its last exit is known", []change{asleep, phase(runtime.Exited)}, just(actDoze)},
+		{"sleeps with another spec", []change{asleep, phase(runtime.Suspended), differs}, just(actDoze)},
+		{"sleeps and is wanted", []change{asleep, wanted, phase(runtime.Suspended)}, just(actWake)},
+		{"sleeps and is wanted, without a checkpoint", []change{asleep, wanted, phase(runtime.Gone)}, just(actWake)},
+		{"sleeps, but its gateway was resumed", []change{asleep, phase(runtime.Running)}, just(actWake)},
+		{"sleeps, cannot be inspected", []change{asleep, wanted, unknown}, just(actRetry)},
+		{"was suspended, which is not saved", []change{phase(runtime.Suspended)}, just(actDoze)},
+		{"sleeps, stop", []change{asleep, phase(runtime.Suspended), desired(agent.DesiredStopped), observed(2)}, just(actStop)},
+		{"sleeps, delete", []change{asleep, phase(runtime.Suspended), desired(agent.DesiredDeleted), observed(2)}, just(actRemove)},
+		{"sleeps, restart", []change{asleep, phase(runtime.Suspended), observed(2), differs}, just(actBoot)},
+		{"sleeps, start", []change{asleep, phase(runtime.Suspended), observed(2)}, just(actBoot)},
+		{"sleeps, held by another", []change{asleep, wanted, held("other", time.Second)}, wait(time.Second)},
+		{"sleeps, halted", []change{asleep, halted}, just(actHalt)},
+		{"a boot was suspended", []change{status(client.Starting), observed(2), phase(runtime.Suspended)}, just(actBoot)},
 		// Being started.
 		{"is new", []change{status(client.Provisioning), observed(0), nowhere}, just(actBoot)},
 		{"boots", []change{status(client.Starting), observed(2)}, just(actAdopt)},

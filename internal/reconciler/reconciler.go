@@ -112,6 +112,9 @@ type Reconciler struct {
 	halts   map[identity.AgentID]*halt // agents that must not run, although their record cannot say so; guarded by mu
 	running sync.WaitGroup             // what Run has started
 
+	sleepless map[identity.AgentID]sleepless // guarded by mu
+	evictions map[identity.AgentID]bool      // agents that should sleep to make room; guarded by mu
+
 	reported     string    // the unknown agents that were logged last; used by the search for orphans only
 	renewed      time.Time // when the leases were last renewed; guarded by mu
 	renewedUntil time.Time // when they end by that; guarded by mu
@@ -160,6 +163,7 @@ func New(s Settings) *Reconciler {
 		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, booted: s.Booted, holder: uuid.NewString(),
 		admission: newAdmission(s.Memory, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
+		sleepless: map[identity.AgentID]sleepless{}, evictions: map[identity.AgentID]bool{},
 	}
 }
 

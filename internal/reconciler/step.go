@@ -105,6 +105,10 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 		began := time.Now()
 		_ = r.attach(ctx, a) // is repeated by checkHealth
 		return r.finishBoot(ctx, a, began, r.awaitReady(ctx, a))
+	case actDoze:
+		return r.doze(ctx, a, o.state)
+	case actWake:
+		return r.wake(ctx, a, o.state)
 	case actBoot:
 		return r.boot(ctx, a)
 	case actReportExit:
@@ -182,6 +186,7 @@ func (r *Reconciler) stopAgent(ctx context.Context, a agent.Agent) error {
 	}
 	a.Status, a.ObservedGeneration, a.Place, a.SpecDigest = client.Stopped, a.Generation, "", ""
 	a.StoppedAt, a.LastError, a.ErrorCategory = now(), "", ""
+	a.Power, a.Sleep.Suspension = agent.PowerAwake, ""
 	return r.store.SaveStatus(ctx, a, "agent.stopped")
 }
 
@@ -190,7 +195,7 @@ func (r *Reconciler) discard(ctx context.Context, a agent.Agent) error {
 	if err := r.stopGateway(ctx, a); err != nil {
 		return err
 	}
-	a.Place, a.SpecDigest = "", ""
+	a.Place, a.SpecDigest, a.Power = "", "", agent.PowerAwake
 	return r.store.SaveStatus(ctx, a, "")
 }
 

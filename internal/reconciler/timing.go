@@ -16,6 +16,7 @@ type Timing struct {
 	HealthInterval   time.Duration // 20 s: between health checks of a running gateway
 	LeaseDuration    time.Duration // 10 s: for which an agent is held
 	RenewInterval    time.Duration // 3 s: between renewals of the leases
+	Linger           time.Duration // none: for which an agent stays awake after its last turn; zero: agents do not sleep
 	OrphanInterval   time.Duration // 10 m: between searches for gateways of no agent
 }
 

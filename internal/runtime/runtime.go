@@ -71,7 +71,7 @@ type Driver interface {
 	// caller closes it. When ctx ends, all methods of the home fail.
 	Home(ctx context.Context, place Place, id identity.AgentID) (Home, error)
 
-	// PutSecrets replaces the secrets file of a running gateway atomically.
+	// PutSecrets replaces the secrets file of a running or suspended gateway atomically.
 	// Errors: ErrNotRunning.
 	PutSecrets(ctx context.Context, place Place, id identity.AgentID, secrets []byte) error
 
@@ -139,6 +139,50 @@ type Watcher interface {
 	Watch(ctx context.Context, place Place, id identity.AgentID) error
 }
 
+// Suspender is implemented by drivers that can write a running gateway to a checkpoint, end
+// its processes, and continue them later. Everything in memory is kept: a resumed gateway
+// does not notice, except that its connections are closed and that the time of day has moved
+// on. With other drivers a gateway can only be stopped.
+//
+// Suspend is called between Start and Stop, and Resume after Suspend. A suspended gateway is
+// not running for every method but Inspect, which returns Suspended, and PutSecrets, which
+// replaces its secrets: the resumed gateway has the new ones. Start discards the checkpoint and
+// starts another gateway; so do Stop, Remove and Quarantine, without starting one.
+type Suspender interface {
+	// CheckSuspend returns nil if gateways that are started now can be suspended.
+	// Errors: *SuspendError.
+	CheckSuspend() error
+
+	// Suspend writes the gateway to a checkpoint and ends it. Nothing may connect to the
+	// gateway meanwhile. If Suspend fails, the gateway runs on, or has ended as Inspect
+	// says. Errors: ErrNotRunning; *SuspendError, for a gateway that cannot be suspended.
+	Suspend(ctx context.Context, place Place, id identity.AgentID) error
+
+	// Resume continues the gateway from its checkpoint, and returns when its processes
+	// run. It uses the checkpoint up, whatever it returns: a checkpoint is never continued
+	// twice. If it fails, no gateway runs. Errors: ErrNoCheckpoint, if there is none, or
+	// none that fits the machine and the home any more.
+	Resume(ctx context.Context, place Place, id identity.AgentID) error
+}
+
+// SuspendError means that a gateway cannot be suspended.
+type SuspendError struct {
+	Missing string // a clause without paths
+	Fix     string // what the operator can do; empty: nothing
+	Cause   error  // for the log; nil: Missing says all
+}
+
+// Error implements error.
+func (e *SuspendError) Error() string {
+	if e.Cause == nil {
+		return "gateways cannot be suspended: " + e.Missing
+	}
+	return fmt.Sprintf("gateways cannot be suspended: %s: %v", e.Missing, e.Cause)
+}
+
+// Unwrap returns the cause.
+func (e *SuspendError) Unwrap() error { return e.Cause }
+
 // Examiner is implemented by drivers that can check what running gateways really have.
 type Examiner interface {
 	// Examine checks that the processes of every running gateway are isolated as the
@@ -171,6 +215,9 @@ type Settings struct {
 	// LogKey returns the key that seals the older part of an agent's log. nil: it is not
 	// sealed, as in programs that only look or stop.
 	LogKey func(context.Context, identity.AgentID) (vault.TextKey, error)
+
+	// Suspend starts gateways so that they can be suspended, if the driver is a Suspender.
+	Suspend bool
 
 	// Development runs gateways without isolation, as processes of the server's user,
 	// which must not be root.
@@ -287,9 +334,10 @@ type Phase string
 
 // The phases of a gateway.
 const (
-	Gone    Phase = "gone"    // no process runs, and no exit is recorded
-	Running Phase = "running" // its process runs
-	Exited  Phase = "exited"  // its process has run and ended
+	Gone      Phase = "gone"      // no process runs, and no exit is recorded
+	Running   Phase = "running"   // its process runs
+	Exited    Phase = "exited"    // its process has run and ended
+	Suspended Phase = "suspended" // a checkpoint has its processes; see Suspender
 )
 
 // State is the state of a gateway at one moment.
@@ -300,7 +348,7 @@ type State struct {
 	OverDisk    bool      // if Exited: ended because the agent's files exceeded a limit
 	Disk        Disk      // what the agent's files used when they were last measured; zero: not measured yet
 	StartedAt   time.Time // if Running
-	MemoryBytes int64     // resident memory, including all children
+	MemoryBytes int64     // resident memory, including all children; if Suspended, what its checkpoint takes
 	MemoryLimit int64     // 0: none
 	CPU         time.Duration
 	Processes   int64
@@ -332,6 +380,8 @@ var (
 	ErrNoCapacity = errors.New("no capacity for another gateway")
 	// ErrNotRunning means that the gateway does not run.
 	ErrNotRunning = errors.New("the gateway is not running")
+	// ErrNoCheckpoint means that a gateway cannot be resumed: it has to be started.
+	ErrNoCheckpoint = errors.New("there is no checkpoint of the gateway that can be used")
 	// ErrForeign means that what the driver has of an agent belongs to another
 	// installation, or that nothing says whose it is.
 	ErrForeign = errors.New("it is not known to be this installation's own")

@@ -1,6 +1,9 @@
 package install
 
-import _ "embed"
+import (
+	_ "embed"
+	"encoding/base64"
+)
 
 // start is a script that runs before OpenClaw, and becomes the gateway. After an error about a
 // key or an account, OpenClaw does not use the provider for up to a day, keeps that in its
@@ -10,8 +13,23 @@ import _ "embed"
 //go:embed start.mjs
 var start string
 
-// startFlags make Node run the script with the arguments of a second Node. A flag that loads
-// it into the gateway would run it in every worker of OpenClaw, too.
+// preload is a module that Node loads into the gateway before OpenClaw. It stops what an idle
+// gateway spends processor time on without any use, and keeps what its two entries have
+// prepared. OpenClaw has no setting for any of it. Where another version does it
+// in another way, the module changes nothing. OpenClaw's workers do not load it.
+//
+//go:embed preload.mjs
+var preload string
+
+// noInspector makes Node ignore SIGUSR1, at which it would open its inspector, without a
+// password, to everything in the network of the gateway.
+const noInspector = "--disable-sigusr1"
+
+// startFlags make Node run the start script with the arguments of a second Node, which
+// becomes the gateway.
 func startFlags() []string {
-	return []string{"--disable-warning=ExperimentalWarning", "--input-type=module", "--eval", start, "--"}
+	return []string{
+		noInspector, "--disable-warning=ExperimentalWarning", "--input-type=module", "--eval", start, "--",
+		noInspector, "--import", "data:text/javascript;base64," + base64.StdEncoding.EncodeToString([]byte(preload)),
+	}
 }

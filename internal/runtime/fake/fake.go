@@ -31,7 +31,7 @@ type Settings struct {
 	Capacity int                         // number of gateways that can run; 0: any number
 }
 
-// Driver implements runtime.Driver and runtime.Watcher.
+// Driver implements runtime.Driver, runtime.Watcher and runtime.Suspender.
 type Driver struct {
 	settings Settings
 
@@ -40,17 +40,20 @@ type Driver struct {
 	violations []string                    // guarded by mu
 	aside      []identity.AgentID          // the agents in quarantine; guarded by mu
 	starts     map[identity.AgentID]int    // by id; guarded by mu
+	resumes    map[identity.AgentID]int    // by id; guarded by mu
 	script     script                      // guarded by mu
 	places     int                         // guarded by mu
 }
 
 // script is what tests have set with the methods in script.go.
 type script struct {
-	failPlace, failStart failures
-	missing              string // for isolation; empty: nothing
-	startDelay           time.Duration
-	stopDelay            time.Duration
-	exits                map[identity.AgentID]exits
+	failPlace, failStart    failures
+	failSuspend, failResume failures
+	noSuspend               string // why gateways cannot be suspended; empty: they can
+	missing                 string // for isolation; empty: nothing
+	startDelay              time.Duration
+	stopDelay               time.Duration
+	exits                   map[identity.AgentID]exits
 }
 
 type failures struct {
@@ -74,7 +77,9 @@ type agent struct {
 	memory  int64           // guarded by mu
 	cpu     time.Duration   // guarded by mu
 	hung    bool            // guarded by mu
-	disk    runtime.Disk    // guarded by mu
+
+	suspended bool         // the last gateway can be resumed; guarded by mu
+	disk      runtime.Disk // guarded by mu
 }
 
 // New returns a driver without agents.
@@ -84,7 +89,7 @@ func New(s Settings) *Driver {
 			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 		}
 	}
-	return &Driver{settings: s, agents: map[identity.AgentID]*agent{}, starts: map[identity.AgentID]int{}, script: script{exits: map[identity.AgentID]exits{}}}
+	return &Driver{settings: s, agents: map[identity.AgentID]*agent{}, starts: map[identity.AgentID]int{}, resumes: map[identity.AgentID]int{}, script: script{exits: map[identity.AgentID]exits{}}}
 }
 
 // agent returns the agent with an id, or nil.
@@ -214,12 +219,13 @@ func (d *Driver) start(ctx context.Context, a *agent, place runtime.Place, s run
 	}
 	g := newGateway(d, a, place, s)
 	a.mu.Lock()
-	a.place, a.gateway = place, g
+	a.place, a.gateway, a.suspended = place, g, false
 	a.mu.Unlock()
 	d.mu.Lock()
 	d.starts[s.ID]++
 	d.mu.Unlock()
-	g.serve(d.settings.Handler(g))
+	g.handler = d.settings.Handler(g)
+	g.serve()
 	if exit.left > 0 {
 		g.Exit(exit.code)
 	}
@@ -268,10 +274,12 @@ func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID,
 func (a *agent) stop(code int) {
 	a.mu.Lock()
 	g := a.running()
+	a.suspended = false
 	a.mu.Unlock()
 	if g != nil {
+		l := g.current()
 		g.Exit(code)
-		<-g.served
+		<-l.served
 	}
 }
 
@@ -295,6 +303,9 @@ func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.Age
 	if a.gateway == nil || a.place != place {
 		return gone, nil
 	}
+	if a.suspended {
+		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, Disk: a.disk}, nil
+	}
 	s := a.gateway.state(a.memory, a.cpu, a.hung)
 	s.Disk = a.disk
 	s.OverDisk = s.Phase == runtime.Exited && a.disk.Exceeds(a.gateway.Spec.Limits)
@@ -317,7 +328,7 @@ func (d *Driver) Watch(ctx context.Context, place runtime.Place, id identity.Age
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-g.done:
+	case <-g.current().done:
 		return nil
 	}
 }
@@ -365,7 +376,7 @@ func (d *Driver) PutSecrets(_ context.Context, place runtime.Place, id identity.
 	if a := d.agent(id); a != nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if g := a.running(); g != nil && a.place == place {
+		if g := a.gateway; g != nil && a.place == place && (a.suspended || !g.ended()) {
 			g.putSecrets(secrets)
 			return nil
 		}
@@ -446,7 +457,7 @@ func (a *agent) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.log.close()
-	a.log, a.gateway, a.place, a.places, a.owner = newLogLines(), nil, "", nil, runtime.Own
+	a.log, a.gateway, a.place, a.places, a.owner, a.suspended = newLogLines(), nil, "", nil, runtime.Own, false
 }
 
 func (a *agent) currentLog() *logLines {

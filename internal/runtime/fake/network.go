@@ -18,9 +18,9 @@ const serverAddr = "server.fake"
 // serverListener is one server's end of the network of a gateway. Connections are in
 // memory, so that tests with synthetic time can use them.
 type serverListener struct {
-	gateway *Gateway
-	closed  chan struct{}
-	once    sync.Once
+	life   *life
+	closed chan struct{}
+	once   sync.Once
 }
 
 // Accept implements net.Listener.
@@ -31,9 +31,9 @@ func (l *serverListener) Accept() (net.Conn, error) {
 	default:
 	}
 	select {
-	case c := <-l.gateway.calls:
+	case c := <-l.life.calls:
 		return c, nil
-	case <-l.gateway.done:
+	case <-l.life.done:
 	case <-l.closed:
 	}
 	return nil, net.ErrClosed
@@ -54,7 +54,7 @@ func (d *Driver) Network(_ context.Context, place runtime.Place, id identity.Age
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if g := a.running(); g != nil && a.place == place {
-			return &runtime.Network{Server: &serverListener{gateway: g, closed: make(chan struct{})}}, nil
+			return &runtime.Network{Server: &serverListener{life: g.current(), closed: make(chan struct{})}}, nil
 		}
 	}
 	return nil, fmt.Errorf("network of %s: %w", id, runtime.ErrNotRunning)
@@ -64,11 +64,12 @@ func (d *Driver) Network(_ context.Context, place runtime.Place, id identity.Age
 // waits until a server has the network open.
 func (g *Gateway) Client() *http.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		l := g.current()
 		ours, theirs := net.Pipe()
 		select {
-		case g.calls <- theirs:
+		case l.calls <- theirs:
 			return ours, nil
-		case <-g.done:
+		case <-l.done:
 			return nil, net.ErrClosed
 		case <-ctx.Done():
 			return nil, ctx.Err()

@@ -64,8 +64,9 @@ func (d *Driver) crash(id identity.AgentID, code int, oom bool) bool {
 	if g == nil {
 		return false
 	}
+	l := g.current()
 	g.end(code, oom)
-	<-g.served
+	<-l.served
 	return true
 }
 

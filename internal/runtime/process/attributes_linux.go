@@ -3,6 +3,8 @@ package process
 import (
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // attributes returns how the first process of a sandbox is started: in a network
@@ -13,7 +15,12 @@ func (b sandbox) attributes() *syscall.SysProcAttr {
 		return &syscall.SysProcAttr{}
 	}
 	if os.Getuid() == 0 {
-		return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		a := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		if b.suspendable {
+			// With a clock of its own no timer is late when the gateway is resumed.
+			a.Unshareflags = unix.CLONE_NEWTIME
+		}
+		return a
 	}
 	return &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,

@@ -48,6 +48,7 @@ func (f Flags) Check() []runtime.Check {
 	return []runtime.Check{
 		sandbox,
 		checkGVisor(),
+		d.checkSleep(),
 		newCheck("limits", limits, "agents have no memory limit", noLimits,
 			"run as root, or delegate a cgroup to the server's user"),
 		newCheck("CPU limits", limits, "an agent can use all processors, and slow down the others and the server", d.noCPULimits(),
@@ -105,4 +106,19 @@ func newCheck(name, used, consequence, reason, fix string) runtime.Check {
 		return runtime.Check{Name: name, State: used, OK: true}
 	}
 	return runtime.Check{Name: name, State: consequence + ": " + reason, OK: true, Fix: fix}
+}
+
+// checkSleep checks whether gateways can be suspended. That they cannot is no failure.
+func (d *Driver) checkSleep() runtime.Check {
+	s := d.settings
+	s.CRIU = DefaultCRIU()
+	c := findCRIU(s)
+	missing := (*runtime.SuspendError)(nil)
+	switch err := (&Driver{settings: s, criu: c, cgroup: d.cgroup, secrets: d.secrets}).CheckSuspend(); {
+	case errors.As(err, &missing):
+		return runtime.Check{Name: "sleep", State: "--sleep auto keeps agents awake: " + missing.Missing, OK: true, Fix: missing.Fix}
+	case err != nil:
+		return runtime.Check{Name: "sleep", State: err.Error()}
+	}
+	return runtime.Check{Name: "sleep", State: "--sleep auto can be chosen: criu suspends gateways", OK: true}
 }

@@ -19,7 +19,7 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-// Driver implements runtime.Driver, runtime.Watcher and runtime.Runner. Gateways
+// Driver implements runtime.Driver, runtime.Watcher, runtime.Runner and runtime.Suspender. Gateways
 // outlive it. Run must run while the driver is in use.
 type Driver struct {
 	settings  Settings
@@ -29,6 +29,10 @@ type Driver struct {
 	users     userRange
 	assignMu  sync.Mutex // serialises assignUser
 	sockets   socketPool
+	criu      criu
+
+	checkpoints checkpointStore
+	compaction  compaction
 
 	hasDiscarded atomic.Bool // there may be something for purgeDiscarded
 	purging      sync.Mutex  // held while discarded directories are purged: two purges of one would disturb each other
@@ -63,6 +67,7 @@ func New(s Settings) (*Driver, error) {
 	if d.secrets, err = openSecretStore(s.RunDir, s.Dir, name); err != nil {
 		return nil, err
 	}
+	d.criu, d.checkpoints = findCRIU(s), openCheckpointStore(d.secrets)
 	MarkCloseOnExec()
 	_, probeErr := d.probe()
 	d.cgroup = noCgroup{cause: "they are switched off"}
@@ -161,7 +166,7 @@ func (d *Driver) Place(ctx context.Context, s runtime.Spec) (runtime.Place, erro
 }
 
 // Inspect implements runtime.Driver.
-func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.AgentID) (runtime.State, error) {
+func (d *Driver) Inspect(ctx context.Context, place runtime.Place, id identity.AgentID) (runtime.State, error) {
 	a, err := d.agent(id)
 	if err != nil {
 		return runtime.State{}, err
@@ -169,6 +174,11 @@ func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.Age
 	rec, err := a.record()
 	if err != nil {
 		return runtime.State{}, fmt.Errorf("inspect %s: %w", id, err)
+	}
+	if rec.Checkpoint != "" {
+		if rec, err = d.settled(ctx, a); err != nil {
+			return runtime.State{}, fmt.Errorf("inspect %s: %w", id, err)
+		}
 	}
 	if rec.Place != place || rec.isMoved(a) {
 		return runtime.State{Phase: runtime.Gone, ExitCode: -1}, nil
@@ -182,6 +192,8 @@ func (d *Driver) state(a agent, rec record) runtime.State {
 	case alive:
 		d.supervise(a.id, true)
 		return d.runningState(a, rec)
+	case d.isSuspended(a, rec):
+		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: d.checkpoints.size(a.id), Disk: d.disk(a.id).used}
 	case rec.Nonce != "" && a.shimRan(rec):
 		code := a.exitCode(rec)
 		oom := rec.OOMKilled || mayBeKilled(code) && d.cgroup.oomKilled(rec.Groups)
@@ -231,7 +243,7 @@ func (d *Driver) PutSecrets(_ context.Context, place runtime.Place, id identity.
 	if err != nil {
 		return err
 	}
-	if _, alive := d.alive(a, rec); !alive || rec.Place != place {
+	if _, alive := d.alive(a, rec); !alive && !d.isSuspended(a, rec) || rec.Place != place {
 		return fmt.Errorf("put secrets of %s: %w", id, runtime.ErrNotRunning)
 	}
 	return d.secrets.write(a, rec, secrets)

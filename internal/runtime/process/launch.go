@@ -63,7 +63,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, s runt
 	if os.Getuid() == 0 && a.owner.UID == 0 {
 		return errors.New("the agent would be root")
 	}
-	if err := errors.Join(d.discardDir(ctx, a.path("trash")), d.checkDisk(ctx, a, s.Limits)); err != nil {
+	if err := errors.Join(d.discardDir(ctx, a.path("trash")), d.checkpoints.remove(a.id), d.checkDisk(ctx, a, s.Limits)); err != nil {
 		return err
 	}
 	others, err := a.strangers()
@@ -74,7 +74,9 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, s runt
 	if err := d.checkStrangers(a, others); err != nil {
 		return err
 	}
+	b.suspendable = d.CheckSuspend() == nil
 	rec := record{
+		Suspendable: b.suspendable, ProcessLimit: s.Limits.Processes, CPULimit: s.Limits.CPUs, CPUWeight: s.Limits.CPUWeight,
 		Place: place, Nonce: rand.Text(), At: time.Now().UTC(), Sandboxed: !b.off,
 		MemoryLimit: s.Limits.MemoryBytes, DiskLimit: s.Limits.DiskBytes, FileLimit: s.Limits.Files, Installation: d.settings.Installation, Path: a.home, Strangers: others,
 	}

@@ -114,8 +114,9 @@ func testContract(t *testing.T, change func(*process.Settings)) {
 	})
 }
 
+// TestContractSandboxed runs gateways that can be suspended, if the machine can do that.
 func TestContractSandboxed(t *testing.T) {
-	testContract(t, func(*process.Settings) {})
+	testContract(t, func(s *process.Settings) { s.CRIU = process.DefaultCRIU() })
 }
 
 func TestContractUnsandboxed(t *testing.T) {

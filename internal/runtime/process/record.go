@@ -41,6 +41,16 @@ type record struct {
 	Path         string     `json:"path"`                // of the home
 	Strangers    []stranger `json:"strangers,omitempty"` // that ran when this gateway was started
 
+	// Suspendable says that the gateway was started so that it can be suspended, and Checkpoint
+	// is the nonce of the checkpoint that it is being suspended to or is suspended in.
+	Suspendable bool   `json:"suspendable,omitempty"`
+	Checkpoint  string `json:"checkpoint,omitempty"`
+
+	// The limits of the control group, for a resume.
+	ProcessLimit int64   `json:"processLimit,omitempty"`
+	CPULimit     float64 `json:"cpuLimit,omitempty"`
+	CPUWeight    int64   `json:"cpuWeight,omitempty"`
+
 	// Variant is appended to the id in the names of the control group and of the
 	// directory of secrets, because a stranger may have those without.
 	Variant identity.AgentID `json:"variant,omitempty"`

@@ -39,6 +39,7 @@ type sandbox struct {
 	tempBytes      int64  // size of /tmp and of /dev/shm; 0: half of the machine's memory, because bubblewrap cannot limit it
 	runsc          string // gVisor's program, which runs inside bubblewrap's sandbox; empty: no gVisor
 	off            bool   // gateways run without confinement, in development
+	suspendable    bool   // of one gateway: it can be suspended
 }
 
 // defaultProbeTimeout is the default of Settings.ProbeTimeout. Source: a test takes
@@ -257,13 +258,17 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 	if b.runsc != "" {
 		return b.wrapGVisor(a, s, secrets)
 	}
-	l := commandLine{b.bwrap,
-		// The parent is the shim, not the server: the sandbox ends with its shim.
-		// The lock file is held until everything in the sandbox has ended.
-		"--die-with-parent", "--sync-fd", "3",
+	// The parent is the shim, not the server: the sandbox ends with its shim.
+	l := commandLine{b.bwrap, "--die-with-parent"}
+	if b.suspendable {
+		l.add("--as-pid-1")
+	} else {
+		l.add("--sync-fd", "3") // the lock file is held until everything in the sandbox has ended
+	}
+	l.add(
 		"--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--new-session", "--hostname", sandboxHost,
 		"--clearenv", "--cap-drop", "ALL",
-	}
+	)
 	l.add("--seccomp", "5")
 	if b.setpriv == "" {
 		// The shim is root of its user namespace, so that the server can enter that; the
@@ -289,6 +294,9 @@ func (b sandbox) wrap(a agent, s Settings, secrets string, command []string) []s
 	}
 	// /dev is a memory file system of the agent's user, if the server is an ordinary one.
 	l.add("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--")
+	if b.suspendable {
+		l.add("/bin/sh", "-c", initializer, "agento-init")
+	}
 	if b.setpriv != "" {
 		l.add(b.setpriv, fmt.Sprintf("--reuid=%d", a.owner.UID), fmt.Sprintf("--regid=%d", a.owner.GID), "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
 	}

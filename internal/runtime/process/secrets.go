@@ -85,6 +85,10 @@ func privateDir(dir string) error {
 	return os.Chmod(dir, 0o700)
 }
 
+func (s secretStore) fileOf(id identity.AgentID) string {
+	return filepath.Join(s.dirOf(id), secretsName)
+}
+
 func (s secretStore) dirOf(id identity.AgentID) string { return filepath.Join(s.dir, string(id)) }
 
 // write replaces the secrets file of an agent atomically.

@@ -32,7 +32,23 @@ type Flags struct {
 
 // Open returns a driver with the flags' settings.
 func (f Flags) Open(s runtime.Settings) (runtime.Driver, error) {
-	return New(Settings{Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, Sandbox: f.Sandbox, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log, LogKey: s.LogKey})
+	var criu string
+	if s.Suspend {
+		criu = DefaultCRIU()
+	}
+	return New(Settings{CRIU: criu, Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, Sandbox: f.Sandbox, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log, LogKey: s.LogKey})
+}
+
+// DefaultCRIU returns the criu that scripts/needs.sh has unpacked, or else the name of the
+// machine's.
+func DefaultCRIU() string {
+	if cache, err := os.UserCacheDir(); err == nil {
+		path := filepath.Join(cache, "agento", "criu", "criu")
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return "criu"
 }
 
 // Settings of a Driver.
@@ -44,6 +60,7 @@ type Settings struct {
 	ReadOnly     []string      // files and directories that gateways may read, besides those of the system
 	Sandbox      string        // Bubblewrap or GVisor; empty: Bubblewrap
 	Bubblewrap   string        // the program that makes the sandbox; empty: bwrap on PATH
+	CRIU         string        // the program that makes checkpoints; empty: gateways cannot be suspended
 	Runsc        string        // the program of gVisor; empty: runsc beside this program, or on PATH
 	NoSandbox    bool          // gateways are ordinary processes of the server's user, which must not be root
 	NoGroups     bool          // do not use control groups

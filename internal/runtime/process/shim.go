@@ -54,6 +54,16 @@ unset PWD OLDPWD
 exec "$@"
 `
 
+// initializer is process 1 of a sandbox whose gateway can be suspended, in place of
+// bubblewrap's: its program is one that the sandbox has. It waits for the gateway, and for
+// processes that the agent leaves behind. It has the user of the server, as bubblewrap's has, so
+// that the kernel lets bubblewrap's other process end it.
+const initializer = `
+exec 3<&- 5<&- 8<&-
+"$@"
+exit $?
+`
+
 // shimName is the name of shims in process lists.
 const shimName = "agento-gateway"
 

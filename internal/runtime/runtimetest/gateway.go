@@ -123,7 +123,9 @@ func serveGateway(args []string) error {
 	}
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
-	l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", *port))
+	var listen net.ListenConfig
+	listen.SetMultipathTCP(false) // criu does not know it, and OpenClaw does not use it
+	l, err := listen.Listen(context.Background(), "tcp4", fmt.Sprintf("127.0.0.1:%d", *port))
 	if err != nil {
 		return err
 	}

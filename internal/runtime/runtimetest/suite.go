@@ -40,6 +40,12 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 		{"what has no mark is marked when it is used", testUnmarked},
 		{"two agents are separate", testTwoAgents},
 		{"the server is reached by the gateway's own listener", testNetwork},
+		{"a suspended gateway goes on", testSuspend},
+		{"a checkpoint is used once", testCheckpointOnce},
+		{"a suspended gateway is stopped, started and removed", testSuspendedEnds},
+		{"secrets are replaced during a suspend", testSuspendedSecrets},
+		{"what cannot be suspended runs on", testSuspendErrors},
+		{"a suspended gateway outlives the server", testSuspendedServerRestart},
 	}
 	for _, p := range parts {
 		t.Run(p.name, func(t *testing.T) {

@@ -1,0 +1,54 @@
+package process
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+
+	"agento.host/agento/internal/identity"
+)
+
+// With -race, and with packages that are compiled without it (see the Makefile), concurrent first
+// encodings of a type are reported as races within encoding/json, though not without those.
+func init() { _, _ = json.Marshal(checkpointMeta{}) }
+
+// LeaveSuspend leaves behind what a server does that is killed while it suspends a gateway: its
+// processes are stopped, and the checkpoint is valid or not.
+func LeaveSuspend(ctx context.Context, d *Driver, id identity.AgentID, valid bool) error {
+	a, err := d.agent(id)
+	if err != nil {
+		return err
+	}
+	defer d.lock(id)()
+	rec, err := a.record()
+	if err != nil {
+		return err
+	}
+	rec.Checkpoint = rec.Nonce
+	if err := a.saveRecord(rec); err != nil {
+		return err
+	}
+	pid, _ := d.alive(a, rec)
+	if err := d.dump(ctx, a, rec, pid); err != nil || valid {
+		return err
+	}
+	return d.checkpoints.remove(id)
+}
+
+// Descendants returns the processes below one.
+func Descendants(pid int) []int { return processTree(pid)[1:] }
+
+// IsRunning reports whether a process runs.
+func IsRunning(pid int) bool { return isRunning(pid) }
+
+// Compact compresses the checkpoint of an agent now.
+func Compact(ctx context.Context, d *Driver, id identity.AgentID) error { return d.compact(ctx, id, 0) }
+
+// CheckpointFiles returns the paths of the files of an agent's checkpoint.
+func CheckpointFiles(d *Driver, id identity.AgentID) []string {
+	files, _ := filepath.Glob(filepath.Join(d.checkpoints.dirOf(id), "*"))
+	return files
+}
+
+// Checkpoints lists the agents of which there are valid checkpoints.
+func Checkpoints(d *Driver) []identity.AgentID { return d.checkpoints.ids() }

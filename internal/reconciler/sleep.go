@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"slices"
 	"time"
 
 	"agento.host/agento/internal/agent"
@@ -30,6 +29,7 @@ const (
 // checkpoint if another one needs the room.
 func (r *Reconciler) doze(ctx context.Context, a agent.Agent, s runtime.State) (next, error) {
 	changed := r.admission.suspended(a.ID, s.MemoryBytes)
+	r.keepBudget()
 	if a.Power == agent.PowerAsleep {
 		switch {
 		case r.takeEviction(a.ID) && s.MemoryBytes > 0:
@@ -112,6 +112,7 @@ func (r *Reconciler) wake(ctx context.Context, a agent.Agent, s runtime.State) (
 		return next{}, err
 	}
 	r.admission.resumed(a.ID)
+	r.keepBudget()
 	if err := r.checkLease(ctx, a); err != nil {
 		return next{}, err
 	}
@@ -208,13 +209,33 @@ func (r *Reconciler) makeRoom(id identity.AgentID, bytes int64) {
 		g.Frees = int64(frees * float64(room))
 		awake = append(awake, g)
 	}
-	var asleep []power.Checkpoint
+	suspend, giveUp := r.policy().MakeRoom(missing, awake, r.checkpoints(kept), time.Now())
+	r.evict(suspend)
+	r.evict(giveUp)
+}
+
+// keepBudget gives checkpoints up if they and the gateways use too much: one gateway always gets
+// room, and its checkpoint can be the one that does not fit.
+func (r *Reconciler) keepBudget() {
+	if r.admission.memory == 0 {
+		return
+	}
+	over, _, kept, _ := r.admission.missing(0)
+	r.evict(power.GiveUp(over, r.checkpoints(kept)))
+}
+
+// checkpoints returns what the policy wants to know of checkpoints.
+func (r *Reconciler) checkpoints(kept map[identity.AgentID]int64) (asleep []power.Checkpoint) {
 	for id, bytes := range kept {
 		last, _ := r.gateways.LastUse(id)
 		asleep = append(asleep, power.Checkpoint{ID: id, Used: last, Bytes: bytes})
 	}
-	suspend, giveUp := r.policy().MakeRoom(missing, awake, asleep, time.Now())
-	for _, id := range slices.Concat(suspend, giveUp) {
+	return asleep
+}
+
+// evict tells agents that they should make room.
+func (r *Reconciler) evict(ids []identity.AgentID) {
+	for _, id := range ids {
 		r.mu.Lock()
 		r.evictions[id] = true
 		r.mu.Unlock()

@@ -136,6 +136,7 @@ type LiveStatus struct {
 	ContainerStatus string      `json:"containerStatus" doc:"running, asleep, exited or gone"`
 	Live            bool        `json:"live" doc:"True if the gateway's process runs, or the agent sleeps: a message wakes it."`
 	Resources       *Resources  `json:"resources"`
+	KeptAwake       string      `json:"keptAwake,omitempty" doc:"Why the agent does not sleep when nobody uses it, where agents sleep. Left out if it may."`
 	WokeAt          *Time       `json:"wokeAt,omitempty" doc:"When the agent was last awake again after it had slept. Left out if it has never slept."`
 	WakeMs          int64       `json:"wakeMs,omitempty" doc:"How long that took, in milliseconds."`
 	Source          string      `json:"source" enum:"redis,memory,runtime" doc:"Where the data comes from. redis: a recent report in Redis; memory: a recent report in this server; runtime: an inspection for this request."`

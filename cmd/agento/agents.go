@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"agento.host/agento/client"
 )
@@ -204,6 +205,12 @@ func (c agentsStatus) Run(ctx context.Context, t *terminal) error {
 	fields := []field{{"status", s.Status}, {"gateway", s.ContainerStatus}}
 	if s.Resources != nil {
 		fields = append(fields, field{"memory", s.Resources.MemoryUsage}, field{"cpu", s.Resources.CPUPercent})
+	}
+	if s.WokeAt != nil {
+		fields = append(fields, field{"woke", s.WokeAt}, field{"wake took", time.Duration(s.WakeMs) * time.Millisecond})
+	}
+	if s.KeptAwake != "" {
+		fields = append(fields, field{"does not sleep", s.KeptAwake})
 	}
 	return t.describe(s, fields...)
 }

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
 
+	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -43,4 +46,12 @@ func (f serveFlags) checkSleep(d runtime.Driver, log *slog.Logger) error {
 		return nil
 	}
 	return err
+}
+
+// whyAwake returns what the status says of agents that stay awake; nil if all do.
+func whyAwake(f serveFlags, m *gateway.Manager) func(context.Context, agent.Agent) (string, error) {
+	if f.Sleep != sleepAuto {
+		return nil
+	}
+	return m.WhyAwake
 }

@@ -39,6 +39,10 @@ type Settings struct {
 
 	Shared   Reports       // reports that other servers read too, beside those in memory; nil: none
 	Interval time.Duration // between samples of running gateways; 0: 5 s
+
+	// WhyAwake returns why an agent does not sleep, as a clause; empty: it may. Nil: agents do not
+	// sleep.
+	WhyAwake func(context.Context, agent.Agent) (string, error)
 }
 
 // Service reports the status of agents.
@@ -51,6 +55,7 @@ type Service struct {
 	interval time.Duration
 	reports  []namedReports // in the order in which they are read
 	results  *modelResults
+	whyAwake func(context.Context, agent.Agent) (string, error) // may be nil
 }
 
 // namedReports are reports with their name in client.LiveStatus.Source.
@@ -69,7 +74,7 @@ func New(s Settings) *Service {
 		reports = []namedReports{{s.Shared, sourceRedis}, reports[0]}
 	}
 	return &Service{
-		db: s.DB, store: s.Store, driver: s.Driver, logs: s.Logs, log: s.Log,
+		db: s.DB, store: s.Store, driver: s.Driver, logs: s.Logs, log: s.Log, whyAwake: s.WhyAwake,
 		interval: s.Interval, reports: reports, results: newModelResults(),
 	}
 }
@@ -99,13 +104,25 @@ func (s *Service) Status(ctx context.Context, account identity.AccountID, id ide
 		return withWake(l, a), nil
 	}
 	if r, source, ok := s.findReport(ctx, a); ok {
-		return liveStatus(a, r, source), nil
+		return s.withReason(ctx, a, liveStatus(a, r, source)), nil
 	}
 	r, err := s.inspectTwice(ctx, a)
 	if err != nil {
 		return client.LiveStatus{}, err
 	}
-	return liveStatus(a, r, sourceRuntime), nil
+	return s.withReason(ctx, a, liveStatus(a, r, sourceRuntime)), nil
+}
+
+// withReason adds why the agent stays awake, if that can be told: an agent whose secrets cannot be
+// decrypted has a status, too.
+func (s *Service) withReason(ctx context.Context, a agent.Agent, l client.LiveStatus) client.LiveStatus {
+	if s.whyAwake == nil || !l.Live {
+		return l
+	}
+	if why, err := s.whyAwake(ctx, a); err == nil {
+		l.KeptAwake = why
+	}
+	return l
 }
 
 func liveStatus(a agent.Agent, r Report, source string) client.LiveStatus {

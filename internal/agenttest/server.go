@@ -95,9 +95,11 @@ func NewServer(s Settings) (*Server, error) {
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,
 		Channels: channelStates, Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: s.Log, URLs: s.URLs, DemoKey: s.DemoKey,
 	})
-	status := agentstatus.New(agentstatus.Settings{
-		DB: s.DB, Store: store, Driver: s.Driver, Logs: logs, Log: s.Log, Shared: s.Shared, Interval: s.Interval,
-	})
+	statusSettings := agentstatus.Settings{DB: s.DB, Store: store, Driver: s.Driver, Logs: logs, Log: s.Log, Shared: s.Shared, Interval: s.Interval}
+	if s.Timing.Linger > 0 {
+		statusSettings.WhyAwake = gateways.WhyAwake
+	}
+	status := agentstatus.New(statusSettings)
 	return &Server{
 		DB: s.DB, Events: s.Events, Vault: s.Vault, Documents: s.Documents, Store: store, Gateways: gateways, Logs: logs, Reconciler: reconcile,
 		Agents: agents, Channels: channel.NewRecorder(channelStates, s.Log), Status: status, Workspace: workspace.New(s.Documents, agents),

@@ -141,8 +141,13 @@ func TestWhatStaysAwake(t *testing.T) {
 		e.Until(usual.ID, isAsleep)
 		time.Sleep(10 * time.Minute)
 		for _, id := range stay {
-			if a := e.Find(id); !isAwake(a) {
+			a := e.Find(id)
+			if !isAwake(a) {
 				t.Errorf("%s sleeps", a.Name)
+			}
+			live, err := e.Status.Status(t.Context(), agenttest.Account, id)
+			if why := map[string]string{"kept": "keepAwake", "telegram": "Telegram"}[a.Name]; err != nil || !strings.Contains(live.KeptAwake, why) {
+				t.Errorf("%s stays awake because of %q, %v", a.Name, live.KeptAwake, err)
 			}
 		}
 		e.Driver.SetNoSuspend("for the test")

@@ -423,6 +423,34 @@ func TestCheckpointsMakeRoom(t *testing.T) {
 	})
 }
 
+// TestCheckpointsStayWithinTheMemory: agents that use the server one after the other always get
+// room, but their checkpoints do not add up.
+func TestCheckpointsStayWithinTheMemory(t *testing.T) {
+	adjust := func(s *agenttest.Settings) { s.Timing.Linger, s.Memory = linger, roomFor(1) }
+	agenttest.InBubble(t, adjust, func(t *testing.T, e *agenttest.Env) {
+		const checkpoint = 1 << 29
+		e.Driver.SetCheckpointMemory(checkpoint)
+		var ids []identity.AgentID
+		for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+			ids = append(ids, e.Create(name).ID)
+			e.UntilHours(ids[len(ids)-1], isAsleep)
+		}
+		time.Sleep(time.Second)
+		var left []identity.AgentID
+		for _, id := range ids {
+			if s, err := e.Driver.Inspect(t.Context(), e.Find(id).Place, id); err == nil && s.Phase == runtime.Suspended {
+				left = append(left, id)
+			}
+		}
+		if len(left) == 0 || int64(len(left))*checkpoint > roomFor(1) {
+			t.Errorf("%d checkpoints in %d bytes", len(left), roomFor(1))
+		}
+		if last := ids[len(ids)-1]; len(left) == 0 || left[len(left)-1] != last {
+			t.Errorf("the newest checkpoint, of %s, is not among %v", last, left)
+		}
+	})
+}
+
 // TestSleepWithoutLinger: agents sleep only if that was asked for.
 func TestSleepWithoutLinger(t *testing.T) {
 	agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {

@@ -54,10 +54,10 @@ var (
 	inMemory = mechanism{
 		gateway: 1077,             // sleep-lab.md G
 		fresh:   930, packed: 233, // criu-lab.md: 867-1,004; operations.md: a quarter after a minute
-		wake:    work{0.58, 0.61},               // criu-lab.md, n = 8
-		unpack:  work{0.5, 0.5},                 // internal/runtime/process/compact.go
-		suspend: work{0.55, 0.42},               // criu-lab.md, n = 8
-		pack:    work{wall: 1.3, cpu: 1.3},      // internal/runtime/process/compact.go
+		wake:    work{0.58, 0.61},          // criu-lab.md, n = 8
+		unpack:  work{0.5, 0.5},            // internal/runtime/process/compact.go
+		suspend: work{0.55, 0.42},          // criu-lab.md, n = 8
+		pack:    work{wall: 1.3, cpu: 1.3}, // internal/runtime/process/compact.go
 	}
 	// onDisk writes whole compressed checkpoints to a disk. It is not built.
 	onDisk = mechanism{
@@ -103,7 +103,7 @@ type simulated struct {
 	failures   int     // suspends in a row for which there was no memory
 	failed     float64 // when the last one was
 	version    int     // of the timer for the linger
-	life       int // counts the checkpoints
+	life       int     // counts the checkpoints
 	pending    []float64
 }
 

@@ -157,8 +157,8 @@ func picture(bars []bar) string {
 		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" class=\"%s\">%s</text>\n", x, y, class, s)
 	}
 	for i, name := range []string{"awake gateway", "wake", "cold start", "503"} {
-		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"10\" height=\"10\" class=\"%s\"/>\n", left+i*105, y-9, classes[i])
-		text(left+i*105+14, y, "", name)
+		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"10\" height=\"10\" class=\"%s\"/>\n", left+i*118, y-9, classes[i])
+		text(left+i*118+14, y, "", name)
 	}
 	agents := 0
 	for _, bar := range bars {

@@ -27,14 +27,14 @@ type admission struct {
 	rooms   map[identity.AgentID]int64 // what the gateways with room are expected to use; guarded by mu
 	kept    map[identity.AgentID]int64 // what the checkpoints of agents take that sleep; guarded by mu
 	used    int64                      // the sum of rooms and kept; guarded by mu
-	frees   float64                    // the share of its room that the last suspend of a gateway has freed; guarded by mu
+	frees   float64                    // the share of its room that a suspend of a gateway has freed at least; guarded by mu
 	booting int                        // slots that are taken; guarded by mu
 	forRoom *fairQueue                 // guarded by mu
 	forSlot *fairQueue                 // guarded by mu
 }
 
 func newAdmission(memory int64, slots int) *admission {
-	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]int64{}, forRoom: newFairQueue(), forSlot: newFairQueue()}
+	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]int64{}, frees: 1, forRoom: newFairQueue(), forSlot: newFairQueue()}
 }
 
 // takeRoom waits until there is room for an agent's gateway, and takes it. It calls
@@ -190,7 +190,7 @@ func (m *admission) suspended(id identity.AgentID, bytes int64) (changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if room := m.rooms[id]; room > 0 {
-		m.frees = max(1-float64(bytes)/float64(room), 0)
+		m.frees = min(m.frees, max(1-float64(bytes)/float64(room), 0)) // after a restart of the server the checkpoint is compressed already
 	}
 	m.used += bytes - m.kept[id] - m.rooms[id]
 	changed = m.kept[id] != bytes

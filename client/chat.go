@@ -44,6 +44,9 @@ type ChatEvent struct {
 	StopReason string `json:"stopReason,omitempty"`
 
 	SessionID string `json:"sessionId,omitempty"` // of done
+
+	// Usage is what the turn has used, in done and error; nil if it has called no model.
+	Usage *ChatUsage `json:"usage,omitempty"`
 }
 
 // ChatTurn is one message with its answer.
@@ -67,6 +70,10 @@ type ChatUsage struct {
 	OutputTokens int64 `json:"outputTokens"`
 	// ReasoningTokens are those of OutputTokens that are no text of the answer.
 	ReasoningTokens int64 `json:"reasoningTokens" doc:"Those of the output tokens that the model has used to think, as far as that is known."`
+	// CacheReadTokens and CacheWriteTokens are those of InputTokens that the provider has read from its cache, and written to it.
+	CacheReadTokens  int64 `json:"cacheReadTokens" doc:"Those of the input tokens that the provider has read from its cache."`
+	CacheWriteTokens int64 `json:"cacheWriteTokens" doc:"Those of the input tokens that the provider has written to its cache."`
+	Cost
 }
 
 // ChatTurnError is why a turn failed.
@@ -84,6 +91,7 @@ type ChatMessage struct {
 	Role      string  `json:"role" enum:"user,assistant"`
 	Content   string  `json:"content"`
 	Timestamp Time    `json:"timestamp"`
+	Imported  bool    `json:"imported,omitempty" doc:"true for a message of a session that was imported: nobody vouches for who wrote it."`
 }
 
 // ChatSession is one session of an agent.
@@ -95,6 +103,7 @@ type ChatSession struct {
 	PeerID        *string `json:"peerId" doc:"The end user, or who writes in the channel. Null without a peer."`
 	MessageCount  int     `json:"messageCount"`
 	LastMessageAt *Time   `json:"lastMessageAt" doc:"Null if there are no messages."`
+	Imported      bool    `json:"imported,omitempty" doc:"true for a session that was imported with the agent. It can be read, and no message continues it."`
 }
 
 // NewSessionRequest starts a new session.

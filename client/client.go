@@ -117,15 +117,34 @@ func WithIdempotencyKey(ctx context.Context, key string) context.Context {
 // respondAsync is the context key of a request whose answer does not wait.
 type respondAsync struct{}
 
+// file is a body that is sent as it is.
+type file struct {
+	contentType string
+	content     []byte
+}
+
+// newFile returns a body with in as JSON, unless it is a file.
+func newFile(in any) (file, error) {
+	if f, ok := in.(file); ok {
+		return f, nil
+	}
+	b, err := json.Marshal(in)
+	if err != nil {
+		return file{}, fmt.Errorf("encode the request: %w", err)
+	}
+	return file{"application/json", b}, nil
+}
+
 // do returns a response with status 2xx. The caller must close its body.
 func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body io.Reader
+	var sent file
 	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return nil, fmt.Errorf("encode the request: %w", err)
+		var err error
+		if sent, err = newFile(in); err != nil {
+			return nil, err
 		}
-		body = bytes.NewReader(b)
+		body = bytes.NewReader(sent.content)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.URL, "/")+path, body)
 	if err != nil {
@@ -133,7 +152,7 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 	}
 	req.Header.Set("X-Api-Key", c.APIKey)
 	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", sent.contentType)
 	}
 	if ctx.Value(respondAsync{}) != nil {
 		req.Header.Set("Prefer", "respond-async")

@@ -11,6 +11,8 @@
 #           with --sandbox gvisor; needs root, and bin/runsc, which make gvisor builds
 #   suspend a real gateway sleeps and wakes many times, and its server is killed on the way; needs
 #           root, and criu, which scripts/needs.sh gets
+#   restore the pages for operators with live gateways, restores of living installations, and
+#           restores that are killed
 #   fuzz    every fuzz test; make test runs their corpora alone
 set -eu
 
@@ -18,7 +20,7 @@ race='-race -gcflags=modernc.org/...=-race=false' # see the Makefile
 
 crash() {
 	go test $race -count=3 -timeout 25m -run 'Crash|Killed|AcrossServers' ./internal/reconciler ./internal/runtime/process/...
-	go test $race -count=2 -timeout 25m -p 1 -run 'Crash' ./cmd/agento
+	AGENTO_CHAOS=1 go test $race -count=2 -timeout 25m -p 1 -run 'Crash' ./cmd/agento
 }
 
 disk() {
@@ -41,9 +43,11 @@ suspend() {
 	AGENTO_CHAOS=1 go test -count=1 -timeout 29m -p 1 -v -run 'Sleeping' ./cmd/agento
 }
 
+restore() { AGENTO_CHAOS=1 go test -timeout 20m -p 1 -v -run 'ChaosRestore|ChaosOperatorPages|CrashOfARestore' ./cmd/agento; }
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor suspend fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

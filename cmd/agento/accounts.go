@@ -104,7 +104,7 @@ func (c accountSetPlan) Run(ctx context.Context, t *terminal) error {
 	return c.change(ctx, t, admin.AccountChange{Plan: c.Plan}, func(d admin.AccountDetails) string {
 		text := fmt.Sprintf("%s has the plan %s", d.ID, d.Plan)
 		if d.Agents > d.Limits.MaxAgents {
-			text += fmt.Sprintf(". It has %d agents and may have %d: it keeps them, and can create none.", d.Agents, d.Limits.MaxAgents)
+			text += fmt.Sprintf(". It has %s and may have %d: it keeps them, and can create none.", count(d.Agents, "agent", "agents"), d.Limits.MaxAgents)
 		}
 		return text
 	})
@@ -162,20 +162,23 @@ func (c accountDelete) Run(ctx context.Context, t *terminal) error {
 			return err
 		}
 		return t.print(map[string]any{"id": d.ID, "deleted": true},
-			fmt.Sprintf("deleted %s: its keys are refused, and the server removes its %d agents and everything else, now or when it starts next.", d.ID, d.Agents))
+			fmt.Sprintf("deleted %s: its keys are refused, and the server removes its agents and everything else, now or when it starts next.", d.ID))
 	})
 }
 
 // askForName asks on the terminal for the name of the account that is to be deleted.
 func askForName(t *terminal, d admin.AccountDetails) (string, error) {
-	_, err := fmt.Fprintf(t.err, "This deletes the account %s with its %d agents, their files, conversations, secrets and knowledge, and %d keys. It cannot be undone.\nType the name of the account, %s, to delete it: ",
-		d.ID, d.Agents, d.Keys, escapeText(d.Name))
+	_, err := fmt.Fprintf(t.err, "This deletes the account %s with %s, their files, conversations, secrets and knowledge, and %s. It cannot be undone.\nType the name of the account, %s, to delete it: ",
+		d.ID, count(d.Agents, "agent", "agents"), count(d.Keys, "API key", "API keys"), escapeText(d.Name))
 	if err != nil {
 		return "", err
 	}
 	line, err := bufio.NewReader(t.in).ReadString('\n')
+	if err != nil {
+		_, _ = fmt.Fprintln(t.err) // the terminal has shown no end of line
+	}
 	if line = strings.TrimSpace(line); line == "" {
-		return "", fmt.Errorf("nothing was deleted: no name was given (%w)", err)
+		return "", refusedError("nothing was deleted: type the name of the account, or give it with --name")
 	}
 	return line, nil
 }
@@ -206,13 +209,13 @@ func describeAccount(d admin.AccountDetails) string {
 		"plan      " + plan,
 		fmt.Sprintf("agents    %d of %s, %d of them should run", d.Agents, formatLimit(int64(d.Limits.MaxAgents)), d.Running),
 		fmt.Sprintf("skills    up to %s for each agent", formatLimit(int64(d.Limits.MaxSkillsPerAgent))),
-		fmt.Sprintf("storage   %d of %s bytes", d.StorageBytes, formatLimit(d.Limits.StorageBytes)),
+		fmt.Sprintf("storage   %s of %s", formatBytes(d.StorageBytes), formatStorage(d.Limits.StorageBytes)),
 		fmt.Sprintf("keys      %d", d.Keys),
 		"features  " + strings.Join(enabled(d.Features), " "),
-		fmt.Sprint("created   ", formatTime(d.CreatedAt)),
+		fmt.Sprintf("created   %s (%s)", moment{d.CreatedAt}, moment{d.CreatedAt}.ago()),
 	}
 	if !d.DisabledAt.IsZero() {
-		lines = append(lines, fmt.Sprint("disabled  ", formatTime(d.DisabledAt)))
+		lines = append(lines, fmt.Sprintf("disabled  %s (%s)", moment{d.DisabledAt}, moment{d.DisabledAt}.ago()))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -21,6 +21,8 @@ type agentsCommand struct {
 	Stop         agentsStop         `cmd:"" help:"Stop an agent."`
 	Restart      agentsRestart      `cmd:"" help:"Restart an agent with a new gateway."`
 	Delete       agentsDelete       `cmd:"" help:"Delete an agent with all its data."`
+	Export       agentsExport       `cmd:"" help:"Write an agent with its documents, skills, knowledge and sessions into a file."`
+	Import       agentsImport       `cmd:"" help:"Make an agent of such a file."`
 	Secrets      agentsSecrets      `cmd:"" help:"Set, delete and list an agent's secrets."`
 	Approve      agentsApprove      `cmd:"" help:"List an agent's edits of its documents that wait for approval, or approve one."`
 	Status       agentsStatus       `cmd:"" help:"Show the current state of an agent's gateway."`

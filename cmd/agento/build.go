@@ -18,9 +18,11 @@ import (
 	"agento.host/agento/internal/accountstate"
 	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/backup"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/channel/botapi"
@@ -42,6 +44,7 @@ import (
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/openclaw/install"
 	"agento.host/agento/internal/reconciler"
+	"agento.host/agento/internal/restore"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/clawhub"
@@ -49,6 +52,7 @@ import (
 	"agento.host/agento/internal/skill/github"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/trace"
+	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
 )
@@ -74,6 +78,7 @@ type resources struct {
 	metrics         *metrics.Metrics           // nil: nobody reads them
 	metricsListener net.Listener               // nil if metrics is
 	requests        *accesslog.Log             // nil: off
+	activated       bool                       // this start has ended that the installation is quiet
 	waiting         func() (memory, boots int) // how many agents wait; nil until the services are built
 	traces          string                     // the endpoint that traces are exported to; empty: nowhere
 
@@ -127,6 +132,11 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 	}
 	if !f.Seal {
 		r.secrets.LeaveTextsPlain()
+	}
+	if f.Activate {
+		if r.activated, err = restore.Activate(ctx, r.db, event.NewLog(r.db)); err != nil {
+			return nil, err
+		}
 	}
 	if err := f.decideIsolation(ctx, r.db, dev); err != nil {
 		return nil, err
@@ -196,6 +206,11 @@ func (r *resources) state(ctx context.Context) (metrics.State, error) {
 	if r.waiting != nil {
 		s.WaitingForMemory, s.WaitingForBoot = r.waiting()
 	}
+	if err != nil {
+		return s, err
+	}
+	_, good, err := backup.Last(ctx, r.db)
+	s.LastBackup = good.Ended
 	return s, err
 }
 
@@ -217,7 +232,7 @@ func (r *resources) turnEnded(e chat.Ending) {
 
 // modelCall counts a call of a model provider.
 func (r *resources) modelCall(x modelproxy.Exchange) {
-	c := x.Counts
+	c := x.Usage
 	r.metrics.ModelCall(string(x.Provider), x.Status, x.FirstByte, metrics.Tokens{Input: c.Input, Output: c.Output, CacheRead: c.CacheRead, CacheWrite: c.CacheWrite})
 }
 
@@ -240,11 +255,18 @@ func newServer(ctx context.Context, f serveFlags, dev devSettings, t *terminal) 
 	if err != nil {
 		return nil, err
 	}
+	prices, err := usage.LoadPrices(f.Prices)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.schedule(); err != nil { // before anything is made
+		return nil, err
+	}
 	r, err := openResources(ctx, f, dev, t)
 	if err != nil {
 		return nil, err
 	}
-	s, err := buildServices(ctx, r, f, dev, plans)
+	s, err := buildServices(ctx, r, f, dev, plans, prices)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -257,7 +279,7 @@ func newServer(ctx context.Context, f serveFlags, dev devSettings, t *terminal) 
 
 // buildServices builds every service from the ones above it: records first, then what
 // runs agents, then what callers use.
-func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSettings, plans *access.Plans) (*server, error) {
+func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSettings, plans *access.Plans, prices *usage.Prices) (*server, error) {
 	secrets := r.secrets
 	proxy, err := netguard.ProxyFromEnvironment()
 	if err != nil {
@@ -289,7 +311,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	channels := channel.NewRecorder(channelStates, r.log)
 	documents.LimitStorage(accounts)
 	skillRecords := skill.NewStore(skill.StoreSettings{DB: r.db, Dir: openclaw.SkillsDir, Log: r.log})
-	meter := modelproxy.NewMeter(r.db, r.log)
+	meter := usage.NewMeter(r.db, prices, r.log)
 	installationSecrets := vault.NewInstallation(r.db, secrets, events)
 	embedder, err := f.embedder(services, guard.Through(proxy), installationSecrets)
 	if err != nil {
@@ -313,6 +335,10 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		WayOut: network, Tools: true, Limits: f.limits(),
 		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords}, Memory: budgets.AgentMemory,
 	})
+	backups, err := f.backups(r, gateways)
+	if err != nil {
+		return nil, err
+	}
 	memory, err := f.memory()
 	if err != nil {
 		return nil, err
@@ -323,7 +349,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall, Linger: f.linger()},
 		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
 		Booted:   func(b reconciler.Boot) { r.metrics.Boot(b.Ready, b.Took) },
-		Emptiers: []reconciler.Emptier{chat.EmptyAgent(r.db), base.EmptyAgent}, Note: noteUnknown(f.Data),
+		Emptiers: []reconciler.Emptier{chat.EmptyAgent(r.db), base.EmptyAgent, meter.EmptyAgent}, Note: noteUnknown(f.Data),
 	})
 	r.waiting = reconcile.Waiting
 	agents = agent.New(agent.Settings{
@@ -362,32 +388,37 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	internal := http.NewServeMux()
 	internal.Handle("/", models)
 	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log}))
-	bots, err := botapi.New(botapi.Settings{Resolver: gateways, Reporter: channels, Guard: guard.Through(proxy.OnlyFor("api.telegram.org")), URL: f.TelegramURL, Memory: budgets.AgentMemory, Log: r.log})
+	bots, err := botapi.New(botapi.Settings{Resolver: gateways, Reporter: channels, Guard: guard.Through(proxy.OnlyFor("api.telegram.org")), URL: f.TelegramURL, Memory: budgets.AgentMemory, Log: r.log, Await: gateways.AwaitRelease})
 	if err != nil {
 		return nil, fmt.Errorf("--telegram-url: %w", err)
 	}
 	r.closers = append(r.closers, func() error { bots.Close(); return nil })
 	internal.Handle(botapi.Prefix, bots)
+	documentEdits := workspace.New(documents, agents)
+	archives := agentarchive.New(agentarchive.Settings{
+		DB: r.db, Events: events, Agents: agents, Documents: documents, Workspace: documentEdits, Skills: skills, Knowledge: base, Chat: conversations, Version: version, Log: r.log,
+	})
 	started := make(chan struct{})
 	public := api.New(api.Settings{
-		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Logs: logs, Status: status, Chat: conversations,
-		Workspace: workspace.New(documents, agents), Knowledge: base, Skills: skills, Network: network, Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
+		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Archives: archives, Logs: logs, Status: status, Chat: conversations,
+		Workspace: documentEdits, Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
-		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts), Version: version, Log: r.log, Completed: r.completed,
+		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts, backups), Version: version, Log: r.log, Completed: r.completed,
 	})
 	loops := []func(context.Context) error{
-		reconcile.Run, network.Run, status.Run, accounts.Run, states.Run, meter.Run, base.Run, catalog.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, channels.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) },
+		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
+		requests.Run, channels.Run, backups.Run,
 	}
+	quietLoops := []func(context.Context) error{accounts.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}
 	commands := admin.New(admin.Settings{
 		Accounts: accounts, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
-		Examine: examineGateways(r.driver),
+		Examine: examineGateways(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events), Backup: makeBackup(backups),
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, started: started,
+		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
 	}, nil
 }
 

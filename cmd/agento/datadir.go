@@ -265,7 +265,8 @@ func (d dataFlags) adminSettings(db *database.DB, key *vault.Vault, log *slog.Lo
 		AgentUsage: func(ctx context.Context, account identity.AccountID) (agents, running int, err error) {
 			return agent.NewStore(db, events).Usage(ctx, db, account)
 		},
-		Secrets: secrets, Collectors: d.collectors(), Reembed: reembed(db, events, secrets),
+		Describe: describeInstallation(db), Activate: activateInstallation(db, events),
+		Secrets: secrets, Collectors: d.collectors(), Reembed: reembed(db, events, secrets), Backup: d.backupHere(db),
 		Examine: func(ctx context.Context) ([]admin.Examined, error) {
 			isolation, err := db.ReadIsolation(ctx)
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/backup"
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/provider"
 )
@@ -111,9 +112,12 @@ func services() []api.Degradation {
 
 // degradation returns what does not work although the server serves: its own parts first,
 // then the services that it calls.
-func (d *dependencies) degradation(r *resources, accounts *access.Service) func() []api.Degradation {
+func (d *dependencies) degradation(r *resources, accounts *access.Service, backups *backup.Service) func() []api.Degradation {
 	return func() []api.Degradation {
 		var all []api.Degradation
+		if r.db.IsQuiet() {
+			all = append(all, api.Degradation{Name: "quiet", Message: "This installation was restored from a backup and is quiet: no agent runs and nothing is changed until agento activate."})
+		}
 		if space := r.db.Space(); space != "" {
 			all = append(all, api.Degradation{Name: "disk", Message: space})
 		}
@@ -123,6 +127,9 @@ func (d *dependencies) degradation(r *resources, accounts *access.Service) func(
 		// An error is of the database, which readiness tells.
 		if missing, err := accounts.PublicPlanProblem(context.Background()); err == nil && missing != "" {
 			all = append(all, api.Degradation{Name: "plans", Message: missing})
+		}
+		if problem := backups.Degradation(context.Background()); problem != "" {
+			all = append(all, api.Degradation{Name: "backup", Message: problem})
 		}
 		if r.reports != nil && r.reports.HasFailed() {
 			all = append(all, api.Degradation{Name: "redis", Message: "Redis does not answer: each server knows the live status of its own agents only."})

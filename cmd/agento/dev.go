@@ -60,7 +60,9 @@ func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
 	if !temporary {
 		end = "Ctrl-C stops the server. Agents keep running, and the next start with this --data takes them over."
 	}
-	err = s.run(ctx, func() error { return printWelcome(t, s.public.Addr().String(), key, end) })
+	err = s.run(ctx, func() error {
+		return errors.Join(s.printQuiet(ctx, c.serveFlags, t), printWelcome(t, s.public.Addr().String(), key, end))
+	})
 	if !temporary {
 		return err
 	}

@@ -32,9 +32,14 @@ func (c sessionsList) Run(ctx context.Context, t *terminal) error {
 	if t.json {
 		return t.printJSON(all)
 	}
+	imported := false
 	rows := make([]map[string]any, len(all))
 	for i, s := range all {
-		rows[i] = map[string]any{"id": s.ID, "name": deref(s.Name), "peer": deref(s.PeerID), "messages": s.MessageCount, "started": formatTime(s.StartedAt.Time)}
+		rows[i] = map[string]any{"id": s.ID, "name": deref(s.Name), "peer": deref(s.PeerID), "messages": s.MessageCount, "started": formatTime(s.StartedAt.Time), "imported": s.Imported}
+		imported = imported || s.Imported
+	}
+	if imported {
+		return t.table(rows, "id", "name", "peer", "messages", "started", "imported")
 	}
 	return t.table(rows, "id", "name", "peer", "messages", "started")
 }
@@ -132,7 +137,11 @@ func printMessages(t *terminal, messages []client.ChatMessage) error {
 				return err
 			}
 		}
-		text := fmt.Sprintf("%s, %s:\n%s\n", m.Role, moment{m.Timestamp.Time}.ago(), escapeText(strings.TrimRight(m.Content, "\r\n")))
+		when := moment{m.Timestamp.Time}.ago()
+		if m.Imported {
+			when += ", imported"
+		}
+		text := fmt.Sprintf("%s, %s:\n%s\n", m.Role, when, escapeText(strings.TrimRight(m.Content, "\r\n")))
 		if _, err := io.WriteString(t.out, text); err != nil {
 			return err
 		}

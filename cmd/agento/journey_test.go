@@ -124,18 +124,24 @@ func peers(t *testing.T, in *installation, c *client.Client, id string) {
 	if err != nil || len(sessions) < 3 {
 		t.Errorf("%d sessions, %v", len(sessions), err)
 	}
-	// Usage is counted per peer, under the peer id of the caller.
-	db := in.openDatabase()
-	defer func() { _ = db.Close() }()
-	waitUntil(t, "tokens are counted for each peer and session", func() bool {
-		var peers int
-		err := db.QueryRowContext(t.Context(),
-			`SELECT count(DISTINCT peer_id) FROM usage WHERE agent_id = $1 AND session_id LIKE 'sess_%' AND peer_id IN ('', 'alice', 'mallory') AND input_tokens > 0 AND output_tokens > 0`, id).Scan(&peers)
+	// What a message has used is counted when it is answered, for the peer and the key that have sent it.
+	requests := map[string]int64{}
+	for _, by := range []string{"peer", "key"} {
+		used, err := c.AgentUsage(t.Context(), id, client.UsageQuery{By: by})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return peers == 3
-	})
+		for _, u := range used.Data {
+			if u.Group != nil && u.InputTokens > 0 && u.OutputTokens > 0 && u.EstimatedRequests == 0 {
+				requests[by+" "+*u.Group] = u.Requests
+				requests["named "+by] += u.Requests
+			}
+			requests[by] += u.Requests
+		}
+	}
+	if requests["peer alice"] != 2 || requests["peer mallory"] != 1 || requests["named key"] < 4 || requests["peer"] != requests["key"] {
+		t.Errorf("counted %v", requests)
+	}
 	// A peer cannot use the session of another peer.
 	for _, s := range sessions {
 		_, err := trySend(t.Context(), c, id, client.ChatRequest{Message: "echo hello", PeerID: "nobody-yet", SessionID: s.ID})

@@ -130,10 +130,16 @@ func (c keyRotate) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
-type keyRevoke struct{ keyArg }
+type keyRevoke struct {
+	keyArg
+	confirmation
+}
 
-// Run revokes the key.
+// Run revokes the key, after it has asked.
 func (c keyRevoke) Run(ctx context.Context, t *terminal) error {
+	if err := c.ask(t, fmt.Sprintf("Revoke the key %s of the account %s, and refuse every request with it?", c.Key, c.Account)); err != nil {
+		return err
+	}
 	return c.withAdmin(ctx, writing, nil, func(api *admin.Client) error {
 		if err := api.RevokeKey(ctx, c.Account, c.Key); err != nil {
 			return err

@@ -166,7 +166,7 @@ func (c knowledgeExport) Run(ctx context.Context, t *terminal) (err error) {
 	if err := errors.Join(writeJSON(f, entries), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(c.Output))
 	}
-	return t.print(map[string]any{"entries": len(entries), "file": c.Output}, fmt.Sprintf("wrote %d entries to %s", len(entries), c.Output))
+	return t.print(map[string]any{"entries": len(entries), "file": c.Output}, fmt.Sprintf("wrote %s to %s", count(len(entries), "entry", "entries"), c.Output))
 }
 
 type knowledgeDelete struct {
@@ -216,7 +216,7 @@ func (c knowledgeReembed) Run(ctx context.Context, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		return t.print(done, fmt.Sprintf("embedded %d entries with %s", done.Done, done.Embedder))
+		return t.print(done, fmt.Sprintf("embedded %s with %s", count(done.Done, "entry", "entries"), done.Embedder))
 	})
 }
 

@@ -1,5 +1,5 @@
 // Command agento is a self-hosted control plane for OpenClaw agents. serve and dev run
-// the server; accounts, plans, keys, installation, gc and doctor work on the data directory,
+// the server; accounts, plans, keys, installation, backup, gc and doctor work on the data directory,
 // through the socket of its server if one runs; migrate and gateways work on it alone; the
 // other commands call a running server through its API.
 package main
@@ -87,6 +87,7 @@ type commands struct {
 	Knowledge   knowledgeCommand   `cmd:"" group:"agents" help:"Import texts into knowledge bases, search and delete them."`
 	Swarms      swarmsCommand      `cmd:"" group:"agents" help:"Manage swarms, which share knowledge and keys."`
 	Account     accountCommand     `cmd:"" group:"agents" help:"Show the account with its plan and use."`
+	Usage       usageCommand       `cmd:"" group:"agents" help:"Show tokens, requests and money by day, hour, agent, swarm, peer, session, model or key."`
 	Audit       auditCommand       `cmd:"" group:"agents" help:"List who changed what."`
 
 	Serve        serveCommand        `cmd:"" group:"server" help:"Run the control plane."`
@@ -95,7 +96,10 @@ type commands struct {
 	Plans        plansCommand        `cmd:"" group:"server" help:"List plans, and check a plans file."`
 	Keys         keysCommand         `cmd:"" group:"server" help:"Create, list, change, rotate and revoke API keys."`
 	Installation installationCommand `cmd:"" group:"server" help:"Manage what belongs to no account."`
+	Restore      restoreCommand      `cmd:"" group:"server" help:"Make a data directory from a backup: a new installation, which is quiet until it is activated."`
+	Activate     activateCommand     `cmd:"" group:"server" help:"Let a restored installation act, once its original does not any more."`
 	Vault        vaultCommand        `cmd:"" group:"server" help:"Replace the master key."`
+	Backup       backupCommand       `cmd:"" group:"server" help:"Make, list and verify backups."`
 	Migrate      migrateCommand      `cmd:"" group:"server" help:"Create the database, or copy and migrate it, without starting a server."`
 	Gateways     gatewaysCommand     `cmd:"" group:"server" help:"List and stop the gateways of a data directory without a server."`
 	GC           gcCommand           `cmd:"" group:"server" name:"gc" help:"Remove what is kept until you remove it: older copies of the database, files of agents in quarantine."`

@@ -204,7 +204,7 @@ func (m moment) ago() string {
 	since := time.Since(m.Time)
 	switch {
 	case since < -time.Second:
-		return "in " + formatDuration(-since)
+		return "in " + formatDuration(time.Minute/2-since) // an hour that has just begun is one
 	case since < time.Second:
 		return "now"
 	}
@@ -225,6 +225,14 @@ func formatDuration(d time.Duration) string {
 		return fmt.Sprintf("%d days", d/day)
 	}
 	return fmt.Sprintf("%d years", d/(365*day))
+}
+
+// count returns a number with what it counts: 1 key, 2 keys.
+func count[N ~int | ~int64](n N, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, more)
 }
 
 // formatBytes returns a size in binary units.

@@ -40,7 +40,7 @@ func TestTablesFit80Columns(t *testing.T) {
 func TestTimes(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "now", 12 * time.Second: "12 s ago", 3*time.Minute + 50*time.Second: "3 min ago", 5 * time.Hour: "5 h ago", 72 * time.Hour: "3 days ago",
-		-90 * time.Minute: "in 1 h", 3 * 365 * 24 * time.Hour: "3 years ago",
+		-90 * time.Minute: "in 1 h", -90 * 24 * time.Hour: "in 90 days", 3 * 365 * 24 * time.Hour: "3 years ago",
 	} {
 		if got := (moment{time.Now().Add(-d - time.Millisecond)}).ago(); got != want {
 			t.Errorf("%s: %q, want %q", d, got, want)

@@ -32,8 +32,18 @@ func (c plansList) Run(ctx context.Context, t *terminal) error {
 		for i, p := range plans.All {
 			rows[i] = planRow(t, p)
 		}
-		if err := t.table(rows, "id", "name", "source", "maxAgents", "maxSkills", "storageBytes", "accounts"); err != nil || t.json || plans.Problem == "" {
+		if err := t.table(rows, "id", "name", "source", "agents", "skills", "storage", "used"); err != nil || t.json {
 			return err
+		}
+		for _, p := range plans.All {
+			if p.Default {
+				if _, err := fmt.Fprintf(t.out, "\nThe default is %s.\n", p.ID); err != nil {
+					return err
+				}
+			}
+		}
+		if plans.Problem == "" {
+			return nil
 		}
 		_, err = fmt.Fprintln(t.err, plans.Problem)
 		return err
@@ -63,7 +73,7 @@ func (c plansCheck) Run(ctx context.Context, t *terminal) error {
 		}
 		return t.printJSON(map[string]any{"valid": true, "plans": ids, "default": plans.Default().ID, "accountsWithoutPlan": missing})
 	}
-	text := fmt.Sprintf("%s is valid: %d plans, and %s is the default.", c.File, plans.InFile(), plans.Default().ID)
+	text := fmt.Sprintf("%s is valid: %s, and %s is the default.", c.File, count(plans.InFile(), "plan", "plans"), plans.Default().ID)
 	for _, a := range missing {
 		text += fmt.Sprintf("\nThe account %s (%v) has the plan %s, which is not in the file: it keeps the limits that it has, until agento accounts set-plan gives it another.", a["id"], a["name"], a["plan"])
 	}
@@ -97,11 +107,8 @@ func planRow(t *terminal, p admin.Plan) map[string]any {
 	if t.json {
 		return row
 	}
-	row["maxAgents"], row["maxSkills"] = formatLimit(int64(p.Limits.MaxAgents)), formatLimit(int64(p.Limits.MaxSkillsPerAgent))
-	row["storageBytes"] = formatLimit(p.Limits.StorageBytes)
-	if p.Default {
-		row["id"] = p.ID + " (default)"
-	}
+	row["agents"], row["skills"] = formatLimit(int64(p.Limits.MaxAgents)), formatLimit(int64(p.Limits.MaxSkillsPerAgent))
+	row["storage"], row["used"] = formatStorage(p.Limits.StorageBytes), fmt.Sprintf("by %d", p.Accounts)
 	return row
 }
 
@@ -118,6 +125,14 @@ func formatLimit(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
+// formatStorage formats the bytes that an account may store.
+func formatStorage(n int64) string {
+	if n == access.UnlimitedBytes {
+		return "unlimited"
+	}
+	return formatBytes(n)
+}
+
 // enabled returns the names of the features that are on.
 func enabled(features map[string]bool) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(features)), func(f string) bool { return !features[f] })
@@ -131,7 +146,7 @@ func (c doctorCommand) plans(ctx context.Context) []finding {
 	f := finding{Part: "plans", OK: true}
 	err := c.withAdmin(ctx, reading, nil, func(api *admin.Client) error {
 		plans, err := api.Plans(ctx)
-		if f.State = fmt.Sprintf("%d plans; every account has one of them", len(plans.All)); plans.Problem != "" {
+		if f.State = count(len(plans.All), "plan", "plans") + "; every account has one of them"; plans.Problem != "" {
 			f.OK, f.State = false, plans.Problem
 			f.Fix = "add the plan to the plans file, or agento accounts set-plan ACCOUNT PLAN; without a server, give agento doctor the server's --plans"
 		}

@@ -30,6 +30,7 @@ type serveFlags struct {
 	embedderFlags
 	driverFlags
 	turnFlags
+	backupFlags
 	Listen                string         `help:"Address of the API." default:"127.0.0.1:8080"`
 	Seal                  bool           `help:"Seal texts and older logs of agents with their data keys. What is stored stays as it is." default:"true" negatable:""`
 	TrustedProxies        []netip.Prefix `help:"Networks of your own proxies, as CIDRs separated by commas. Their X-Forwarded-For names the client." placeholder:"CIDR,..."`
@@ -56,6 +57,8 @@ type serveFlags struct {
 	TelegramURL           string         `help:"Bot API server to use instead of Telegram's." name:"telegram-url"`
 	AccessLog             string         `help:"Write a line for each request to standard output: off, text or json." enum:"off,text,json" default:"off"`
 	MetricsListen         string         `help:"Address of the Prometheus metrics, such as 127.0.0.1:9090. They need no key: only your monitoring must reach it. Default: none." placeholder:"ADDRESS"`
+	Prices                string         `help:"Prices of models, as a YAML file, in place of the built-in ones for the same models. See docs/usage.md." type:"path"`
+	Activate              bool           `help:"Activate a restored installation: its original must not run from now on." env:"-"`
 	LogLevel              string         `help:"Log level: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 }
 
@@ -95,7 +98,9 @@ func (c serveCommand) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	s.warnOfPlainHTTP(c.TrustedProxies)
-	return s.run(ctx, func() error { return s.printStart(ctx, c.serveFlags, t) })
+	return s.run(ctx, func() error {
+		return errors.Join(s.printQuiet(ctx, c.serveFlags, t), s.printStart(ctx, c.serveFlags, t))
+	})
 }
 
 // printStart says what has started: what an operator would ask first if something is wrong.
@@ -147,7 +152,9 @@ type server struct {
 	drainInternal   func()       // ends calls that wait
 	calls           net.Listener // of the gateways
 	adminHandler    http.Handler
-	loops           []func(context.Context) error // run beside the requests, until their context ends
+	loops           []func(context.Context) error // run beside the requests, once the installation is active, until their context ends
+	recover         func(context.Context) error   // stores what was decided while the installation was quiet, before the loops run
+	quietLoops      []func(context.Context) error // run while it is quiet, too: they neither act on the outside nor remove anything
 	started         chan struct{}                 // closed when the loops have started
 }
 
@@ -157,10 +164,18 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	loopsCtx, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	group, failed := errgroup.WithContext(loopsCtx)
-	for _, loop := range s.loops {
-		group.Go(func() error { return loop(failed) })
+	start := func(loops []func(context.Context) error) {
+		for _, loop := range loops {
+			group.Go(func() error { return loop(failed) })
+		}
 	}
-	public, internal, admin := s.httpServer(s.api), s.httpServer(budget.TimedHandler(s.internalHandler)), s.httpServer(s.adminHandler)
+	start(s.quietLoops)
+	if s.db.IsQuiet() {
+		group.Go(func() error { return s.startActivated(failed, func() { start(s.loops) }) })
+	} else {
+		start(s.loops)
+	}
+	public, internal, admin := s.httpServer(s.api), s.httpServer(budget.TimedHandler(refuseWhileQuiet(s.db, s.internalHandler))), s.httpServer(s.adminHandler)
 	public.RegisterOnShutdown(s.api.Drain)
 	group.Go(func() error { return serve(public, s.budgets.API.Listener(s.public)) })
 	internal.ConnContext = gateway.ConnContext
@@ -187,6 +202,22 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 		public.Close(), internal.Close(), admin.Close(), metrics.Close())
 	stopLoops()
 	return errors.Join(err, group.Wait(), s.Close())
+}
+
+// startActivated calls start when the installation is not quiet any more, unless ctx ends
+// before.
+func (s *server) startActivated(ctx context.Context, start func()) error {
+	select {
+	case <-s.db.Active():
+	case <-ctx.Done():
+		return nil
+	}
+	s.log.InfoContext(ctx, "the installation is active: its agents start, and their channels are read")
+	err := s.recover(ctx)
+	if err == nil {
+		start()
+	}
+	return err
 }
 
 // httpServer has no limit on the time of a whole response, because streams last; see

@@ -84,7 +84,7 @@ func (c skillsShow) Run(ctx context.Context, t *terminal) error {
 	err = t.describe(s,
 		field{"id", s.ID}, field{"name", s.Name}, field{"trust", s.TrustLevel}, field{"author", s.Author}, field{"category", s.Category}, field{"version", s.LatestVersion},
 		field{"versions", strings.Join(s.Versions, " ")}, field{"about", s.Description}, field{"score", s.SecurityScore}, field{"verdict", s.Verdict},
-		field{"tools", strings.Join(s.Tools, " ")}, field{"hosts", strings.Join(s.Hosts, " ")}, field{"installed", fmt.Sprintf("on %d agents", s.InstallCount)},
+		field{"tools", strings.Join(s.Tools, " ")}, field{"hosts", strings.Join(s.Hosts, " ")}, field{"installed", "on " + count(s.InstallCount, "agent", "agents")},
 	)
 	if err != nil || t.json || len(s.Findings) == 0 {
 		return err

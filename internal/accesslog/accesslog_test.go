@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +39,46 @@ func TestLinesHaveTheFields(t *testing.T) {
 	}
 	if _, err := accesslog.New(nil, "xml"); err == nil {
 		t.Error("an unknown format is accepted")
+	}
+}
+
+// TestLinesCannotBeForged: what a caller can choose is one value of one line.
+func TestLinesCannotBeForged(t *testing.T) {
+	for _, method := range []string{"A B", `A"`, "A=1", `A\`, "A\nlevel=INFO", "A\x1b[2J", "\xff", "Ä", "A\u2028B", ""} {
+		for _, format := range []string{"text", "json"} {
+			var out bytes.Buffer
+			log, err := accesslog.New(&out, format)
+			if err != nil {
+				t.Fatal(err)
+			}
+			forged := line
+			forged.Method = method
+			log.Write(forged)
+			if err := log.Close(); err != nil {
+				t.Fatal(err)
+			}
+			text := strings.TrimSuffix(out.String(), "\n")
+			if strings.ContainsAny(text, "\n\x1b") {
+				t.Errorf("%q, %s: %q", method, format, text)
+			}
+			var got string
+			if format == "json" {
+				var fields map[string]any
+				if err := json.Unmarshal([]byte(text), &fields); err != nil {
+					t.Errorf("%q: %v", method, err)
+				}
+				got, _ = fields["method"].(string)
+			} else {
+				_, rest, _ := strings.Cut(text, "method=")
+				value, _, ok := strings.Cut(rest, " route=/v1/agents/{id} ")
+				if got = value; ok && strings.HasPrefix(value, `"`) {
+					got, err = strconv.Unquote(value)
+				}
+			}
+			if want := strings.ToValidUTF8(method, "\uFFFD"); err != nil || got != want && got != method {
+				t.Errorf("%s: %q became %q, %v", format, method, got, err)
+			}
+		}
 	}
 }
 

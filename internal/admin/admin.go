@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"agento.host/agento/internal/access"
@@ -59,6 +60,14 @@ type AccountChange struct {
 	Name  string `json:"name"`
 	Plan  string `json:"plan"`
 	State string `json:"state"` // active or disabled
+}
+
+// Installation is the installation itself.
+type Installation struct {
+	ID           string    `json:"id"`
+	RestoredFrom string    `json:"restoredFrom,omitempty"` // the installation that its backup is of
+	BackupAt     time.Time `json:"backupAt,omitzero"`      // when that was made
+	QuietSince   time.Time `json:"quietSince,omitzero"`    // zero: it is active
 }
 
 // Plan is a plan with how many accounts have it.
@@ -161,6 +170,39 @@ type Reembedded struct {
 	Total    int    `json:"total"`
 }
 
+// Backup is a request for a backup. It has one of Passphrase, Recipient and Plain.
+type Backup struct {
+	To         string `json:"to"` // a directory with its whole path, or a URL
+	Passphrase string `json:"passphrase"`
+	Recipient  string `json:"recipient"`
+	Plain      bool   `json:"plain"`
+	Keep       string `json:"keep"`    // rules of what is kept there; empty: everything
+	Catalog    string `json:"catalog"` // the operator's own skills; a server has its own
+}
+
+// BackupProgress is how far a backup has come.
+type BackupProgress struct {
+	Agent string `json:"agent"` // whose home was copied; empty: the database is copied now
+	Done  int    `json:"done"`
+	Total int    `json:"total"`
+	Bytes int64  `json:"bytes"`
+}
+
+// BackedUp is how a backup ended.
+type BackedUp struct {
+	ID          string    `json:"id"`
+	To          string    `json:"to"`
+	Began       time.Time `json:"began"`
+	Ended       time.Time `json:"ended"`
+	State       string    `json:"state"` // complete, loose, incomplete or failed
+	Problem     string    `json:"problem,omitempty"`
+	Agents      int       `json:"agents"`
+	Bytes       int64     `json:"bytes"`
+	StoredBytes int64     `json:"storedBytes"`
+	HeldMillis  int64     `json:"heldMillis"` // the longest time that a gateway was held
+	Removed     []string  `json:"removed"`    // the backups that were not kept
+}
+
 // Settings configure New.
 type Settings struct {
 	Accounts   *access.Service
@@ -169,7 +211,10 @@ type Settings struct {
 	Secrets    *vault.Installation
 	Collectors []Collector
 	Examine    func(ctx context.Context) ([]Examined, error) // what running gateways really have
+	Describe   func(ctx context.Context) (Installation, error)
+	Activate   func(ctx context.Context) error // ends that the installation is quiet
 	Reembed    func(ctx context.Context, in Reembed, progress func(Reembedded)) (Reembedded, error)
+	Backup     func(ctx context.Context, in Backup, progress func(BackupProgress)) (BackedUp, error)
 }
 
 type server struct{ Settings }
@@ -179,6 +224,9 @@ func New(s Settings) http.Handler {
 	h := &server{s}
 	mux := http.NewServeMux()
 	for pattern, f := range map[string]func(r *http.Request) (any, error){
+		"GET /installation":  h.describe,
+		"POST /installation": h.activate,
+
 		"GET /accounts":   h.listAccounts,
 		"POST /accounts":  h.createAccount,
 		"GET /account":    h.showAccount,
@@ -204,6 +252,7 @@ func New(s Settings) http.Handler {
 		})
 	}
 	mux.HandleFunc("POST /reembed", h.reembed)
+	mux.HandleFunc("POST /backup", h.backup)
 	if s.API != nil {
 		mux.Handle("/v1/", s.API)
 	}
@@ -264,6 +313,17 @@ func (s *server) deleteSecret(r *http.Request) (any, error) {
 	return nil, s.Secrets.Delete(r.Context(), identity.ByOperator(vault.InstallationAccount), provider.SecretName(r.URL.Query().Get("name")))
 }
 
+func (s *server) describe(r *http.Request) (any, error) { return s.Describe(r.Context()) }
+
+// activate ends that the installation is quiet, and returns what it was before.
+func (s *server) activate(r *http.Request) (any, error) {
+	before, err := s.Describe(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return before, s.Activate(r.Context())
+}
+
 func (s *server) listGarbage(r *http.Request) (any, error) {
 	all := []Garbage{}
 	for _, c := range s.Collectors {
@@ -277,6 +337,13 @@ func (s *server) listGarbage(r *http.Request) (any, error) {
 }
 
 func (s *server) removeGarbage(r *http.Request) (any, error) {
+	i, err := s.Describe(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if !i.QuietSince.IsZero() {
+		return nil, fault.New(fault.Conflict, "This installation was restored from a backup and removes nothing until it is activated: run agento activate first.")
+	}
 	for _, c := range s.Collectors {
 		if c.Kind == r.URL.Query().Get("kind") {
 			return nil, c.Remove(r.Context(), r.URL.Query().Get("name"))
@@ -318,4 +385,32 @@ func (s *server) reembed(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	send(reembedLine{Reembedded: done, Ended: true})
+}
+
+// backupLine is a line of the response to a Backup. The last one has Failure or Done.
+type backupLine struct {
+	BackupProgress
+	Ended   *BackedUp `json:"ended"`
+	Failure *failure  `json:"failure"`
+}
+
+func (s *server) backup(w http.ResponseWriter, r *http.Request) {
+	var in Backup
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&in); err != nil {
+		reply(w, nil, err)
+		return
+	}
+	var sending sync.Mutex // agents are copied at the same time
+	send := func(line backupLine) {
+		sending.Lock()
+		defer sending.Unlock()
+		_ = json.NewEncoder(w).Encode(line) // fails if the command has ended, which ends the context
+		_ = http.NewResponseController(w).Flush()
+	}
+	done, err := s.Backup(r.Context(), in, func(p BackupProgress) { send(backupLine{BackupProgress: p}) })
+	if err != nil {
+		send(backupLine{Failure: failureOf(err)})
+		return
+	}
+	send(backupLine{Ended: &done})
 }

@@ -42,6 +42,7 @@ func newHandler(t *testing.T) http.Handler {
 		Examine: func(context.Context) ([]admin.Examined, error) {
 			return []admin.Examined{{Agent: "ada", Check: "user", State: "1", OK: true}}, nil
 		},
+		Describe: func(context.Context) (admin.Installation, error) { return admin.Installation{ID: "inst_test"}, nil },
 		Collectors: []admin.Collector{{
 			Kind: "copy",
 			List: func(context.Context) (all []admin.Garbage, _ error) {
@@ -272,5 +273,34 @@ func TestOtherUsersAreRefused(t *testing.T) {
 		if code := cmd.ProcessState.ExitCode(); code != want {
 			t.Errorf("user %d: exit code %d, not %d", uid, code, want)
 		}
+	}
+}
+
+// A quiet installation removes nothing, and says what to do.
+func TestQuietInstallationKeepsGarbage(t *testing.T) {
+	quiet := admin.Installation{ID: "inst_new", RestoredFrom: "inst_old", QuietSince: time.Now()}
+	c := admin.Local(admin.New(admin.Settings{
+		Describe: func(context.Context) (admin.Installation, error) { return quiet, nil },
+		Activate: func(context.Context) error { quiet.QuietSince = time.Time{}; return nil },
+		Collectors: []admin.Collector{{
+			Kind: "copy", Remove: func(context.Context, string) error {
+				if !quiet.QuietSince.IsZero() {
+					t.Error("it was removed")
+				}
+				return nil
+			},
+		}},
+	}))
+	if err := c.RemoveGarbage(t.Context(), admin.Garbage{Kind: "copy"}); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "agento activate") {
+		t.Error(err)
+	}
+	if before, err := c.Activate(t.Context()); err != nil || before.QuietSince.IsZero() {
+		t.Errorf("%+v, %v", before, err)
+	}
+	if i, err := c.Installation(t.Context()); err != nil || !i.QuietSince.IsZero() || i.RestoredFrom != "inst_old" {
+		t.Errorf("%+v, %v", i, err)
+	}
+	if err := c.RemoveGarbage(t.Context(), admin.Garbage{Kind: "copy"}); err != nil {
+		t.Error(err)
 	}
 }

@@ -112,6 +112,16 @@ func (w *pipeWriter) Write(b []byte) (int, error) {
 	return w.out.Write(b)
 }
 
+// Installation describes the installation.
+func (c *Client) Installation(ctx context.Context) (i Installation, err error) {
+	return i, c.call(ctx, http.MethodGet, "/installation", nil, &i)
+}
+
+// Activate ends that the installation is quiet. It returns what the installation was before.
+func (c *Client) Activate(ctx context.Context) (before Installation, err error) {
+	return before, c.call(ctx, http.MethodPost, "/installation", nil, &before)
+}
+
 // CreateAccount creates an account. Without a plan it gets the default plan of the plans
 // file.
 func (c *Client) CreateAccount(ctx context.Context, name, plan string) (a Account, err error) {
@@ -219,6 +229,28 @@ func (c *Client) Reembed(ctx context.Context, in Reembed, progress func(Reembedd
 			return line.Reembedded, nil
 		}
 		progress(line.Reembedded)
+	}
+}
+
+// Backup makes a backup. progress is called for each agent.
+func (c *Client) Backup(ctx context.Context, in Backup, progress func(BackupProgress)) (BackedUp, error) {
+	res, err := c.send(ctx, http.MethodPost, "/backup", in)
+	if err != nil {
+		return BackedUp{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	for lines := json.NewDecoder(res.Body); ; {
+		var line backupLine
+		if err := lines.Decode(&line); err != nil {
+			return BackedUp{}, fmt.Errorf("the server ended before the backup was made: %w", err)
+		}
+		switch {
+		case line.Failure != nil:
+			return BackedUp{}, line.Failure.error()
+		case line.Ended != nil:
+			return *line.Ended, nil
+		}
+		progress(line.BackupProgress)
 	}
 }
 

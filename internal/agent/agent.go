@@ -179,6 +179,12 @@ func validateName(problems fault.Fields, name string) {
 	}
 }
 
+func validateRegion(problems fault.Fields, region string) {
+	if region != "eu" && region != "us" {
+		problems.Add("region", `must be "us" or "eu"`)
+	}
+}
+
 // isPrintable reports whether s has neither control characters, which would break
 // the agent's files, nor bytes that are not UTF-8.
 func isPrintable(s string) bool {

@@ -264,13 +264,8 @@ func (s *Service) newAgent(account identity.AccountID, in client.CreateAgentRequ
 func (s *Service) checkNew(ctx context.Context, a Agent, in client.CreateAgentRequest) (secretValues, error) {
 	problems := fault.Fields{}
 	validateName(problems, a.Name)
-	if a.Region != "eu" && a.Region != "us" {
-		problems.Add("region", `must be "us" or "eu"`)
-	}
-	checkConfigKeys(problems, in.Config)
-	checkNoNulls(problems, in.Config)
-	a.Config.validate(problems, s.urls)
-	Config(in.Config).validateLimits(problems, s.turnLimits)
+	validateRegion(problems, a.Region)
+	s.checkNewConfig(problems, in.Config)
 	secrets := parseSecrets(problems, in.Secrets)
 	checkKeys(problems, a.Config, in.Secrets)
 	workspace.CheckNew(problems, in.SoulMD, in.WorkflowMD)
@@ -291,6 +286,14 @@ func (s *Service) checkNew(ctx context.Context, a Agent, in client.CreateAgentRe
 	}
 	checkProvider(problems, a.Config, names)
 	return secrets, problems.Err()
+}
+
+// checkNewConfig adds a problem for everything that is wrong with the config of a new agent.
+func (s *Service) checkNewConfig(problems fault.Fields, config map[string]any) {
+	checkConfigKeys(problems, config)
+	checkNoNulls(problems, config)
+	Config{}.merge(config).validate(problems, s.urls)
+	Config(config).validateLimits(problems, s.turnLimits)
 }
 
 // checkSwarm reports whether a's swarm exists, and adds a problem if not.

@@ -103,6 +103,11 @@ func (s *Store) ListInSwarm(ctx context.Context, q database.Reader, account iden
 		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND swarm_id = $2 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account, swarm)
 }
 
+// IDs returns the ids of all agents, sorted.
+func IDs(ctx context.Context, q database.Reader) ([]identity.AgentID, error) {
+	return database.All(ctx, q, database.Scalar[identity.AgentID], `SELECT id FROM agents ORDER BY id`)
+}
+
 // CountByStatus returns how many agents the installation has, by status. It is for the
 // operator: it counts those of every account.
 func CountByStatus(ctx context.Context, q database.Reader) (map[client.AgentStatus]int, error) {
@@ -375,6 +380,29 @@ func (s *Store) AdoptPlace(ctx context.Context, a Agent, place runtime.Place) (o
 		return err
 	})
 	return ok, err
+}
+
+// ForgetGateways makes the records say that no agent has a gateway and nobody the lease of an
+// agent, and shows reason as the error of those that should run, until they do. It is for a
+// database that was restored from a backup: the gateways that it knows are the original's.
+func (s *Store) ForgetGateways(ctx context.Context, tx *database.Tx, reason string) error {
+	_, err := tx.ExecContext(ctx, `UPDATE agents SET server = '', place = '', spec_digest = '', power = 'awake', holder = '', lease_until = 0,
+		failures = '', unready_ms = 0, next_try_at = 0, missed_health_checks = 0,
+		last_error = CASE WHEN desired_state = 'running' AND status <> 'error' THEN $1 ELSE last_error END,
+		error_category = CASE WHEN desired_state = 'running' AND status <> 'error' THEN '' ELSE error_category END,
+		status = CASE WHEN status = 'running' THEN 'starting' ELSE status END`, reason)
+	if err != nil {
+		return fmt.Errorf("forget the gateways of all agents: %w", err)
+	}
+	return nil
+}
+
+// ClearError clears the errors that ForgetGateways has set.
+func (s *Store) ClearError(ctx context.Context, tx *database.Tx, reason string) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE agents SET last_error = '' WHERE last_error = $1`, reason); err != nil {
+		return fmt.Errorf("clear the errors of agents: %w", err)
+	}
+	return nil
 }
 
 // Delete removes an agent's row and appends the event. Everything else of the agent

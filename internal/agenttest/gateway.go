@@ -21,9 +21,10 @@ type Scripts struct {
 	Unhealthy     atomic.Bool // they do not answer health checks
 	RefuseCalls   atomic.Bool // they answer calls with an error
 	NoAnswer      atomic.Bool // they stay connected, and leave calls without an answer
-	Busy          atomic.Bool // they have work that a suspend would interrupt
 	SecretReloads atomic.Int64
 	WorkResumes   atomic.Int64
+	Busy          atomic.Bool // they have work to do and are not suspended
+	Suspended     atomic.Bool // the last one that was asked is suspended
 }
 
 // handler is the HTTP server of a gateway. It answers every turn with its place.
@@ -72,23 +73,20 @@ func (s *Scripts) serveCalls(w http.ResponseWriter, r *http.Request) {
 		if f.Method == "secrets.reload" && ok {
 			s.SecretReloads.Add(1)
 		}
-		_ = wsjson.Write(ctx, c, map[string]any{"type": "res", "id": f.ID, "ok": ok, "payload": s.payload(f.Method), "error": map[string]any{"code": "UNAVAILABLE"}})
-	}
-}
-
-// payload returns the result of a call.
-func (s *Scripts) payload(method string) map[string]any {
-	switch method {
-	case "gateway.suspend.prepare":
-		if s.Busy.Load() {
-			return map[string]any{"status": "busy", "blockers": []any{map[string]any{"kind": "background-exec"}}}
+		payload := map[string]any{}
+		switch {
+		case f.Method == "gateway.suspend.prepare" && ok && s.Busy.Load():
+			payload["status"] = "busy"
+		case f.Method == "gateway.suspend.prepare" && ok:
+			s.Suspended.Store(true)
+			payload["status"], payload["suspensionId"] = "ready", "suspension"
+		case f.Method == "gateway.suspend.resume" && ok:
+			s.Suspended.Store(false)
+			s.WorkResumes.Add(1)
+			payload["resumed"] = true
 		}
-		return map[string]any{"status": "ready", "suspensionId": "of-the-test"}
-	case "gateway.suspend.resume":
-		s.WorkResumes.Add(1)
-		return map[string]any{"resumed": true, "status": "running"}
+		_ = wsjson.Write(ctx, c, map[string]any{"type": "res", "id": f.ID, "ok": ok, "payload": payload, "error": map[string]any{"code": "UNAVAILABLE"}})
 	}
-	return map[string]any{}
 }
 
 // sendTicks keeps a connection alive as a gateway does that has nothing to send.

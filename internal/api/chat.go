@@ -26,7 +26,7 @@ id: 2
 data: {"type":"text","content":" a wide range of tasks!"}
 
 id: 3
-data: {"type":"done","stopReason":"end","sessionId":"sess_abc123"}
+data: {"type":"done","stopReason":"end","sessionId":"sess_abc123","usage":{"inputTokens":812,"outputTokens":46,"reasoningTokens":0,"cacheReadTokens":640,"cacheWriteTokens":0,"requests":1,"estimatedRequests":0,"unpricedRequests":0,"costMicros":932}}
 
 `
 
@@ -78,6 +78,7 @@ func hideKept(err error) error {
 func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)) *rest.Stream {
 	last := after // the number of the last event
 	why := ""     // the reason that the turn ended for
+	var used *client.ChatUsage
 	return &rest.Stream{
 		Header:  http.Header{turnHeader: {string(t.ID)}},
 		Waiting: func() string { return s.chat.Waiting(t.ID) },
@@ -90,6 +91,10 @@ func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)
 				return out.SendNumbered(seq, client.ChatEvent{Type: "text", Content: text})
 			})
 			why = end.Why()
+			if end.Usage != (chat.Usage{}) {
+				u := usageJSON(end.Usage)
+				used = &u
+			}
 			switch {
 			case end.Ended() && after > end.LastSeq:
 				return nil // the client has had the last event
@@ -101,10 +106,10 @@ func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)
 			if err != nil {
 				return err
 			}
-			return out.SendNumbered(last, client.ChatEvent{Type: "done", StopReason: why, SessionID: string(t.SessionID)})
+			return out.SendNumbered(last, client.ChatEvent{Type: "done", StopReason: why, SessionID: string(t.SessionID), Usage: used})
 		},
 		Fail: func(out *rest.Events, f *fault.Fault) {
-			_ = out.SendNumbered(last, client.ChatEvent{Type: "error", Code: string(f.Code), Message: f.Message, StopReason: why}) // fails if the client has disconnected
+			_ = out.SendNumbered(last, client.ChatEvent{Type: "error", Code: string(f.Code), Message: f.Message, StopReason: why, Usage: used}) // fails if the client has disconnected
 		},
 	}
 }
@@ -176,13 +181,20 @@ func (s *Server) listTurns(ctx context.Context, who access.Principal, in *turnsI
 func turnJSON(t chat.Turn, text *string) client.ChatTurn {
 	out := client.ChatTurn{
 		ID: string(t.ID), SessionID: string(t.SessionID), State: string(t.State), StopReason: orNull(t.StopReason), Text: text,
-		Usage:     client.ChatUsage{InputTokens: t.InputTokens, OutputTokens: t.OutputTokens, ReasoningTokens: t.ReasoningTokens},
+		Usage:     usageJSON(t.Usage),
 		CreatedAt: client.Time{Time: t.CreatedAt}, StartedAt: client.NewTime(t.StartedAt), EndedAt: client.NewTime(t.EndedAt),
 	}
 	if t.ErrorCode != "" {
 		out.Error = &client.ChatTurnError{Code: string(t.ErrorCode), Message: t.ErrorMessage}
 	}
 	return out
+}
+
+func usageJSON(u chat.Usage) client.ChatUsage {
+	return client.ChatUsage{
+		InputTokens: u.InputTokens, OutputTokens: u.OutputTokens, ReasoningTokens: u.ReasoningTokens, CacheReadTokens: u.CacheReadTokens, CacheWriteTokens: u.CacheWriteTokens,
+		Cost: costJSON(u.Requests, u.EstimatedRequests, u.UnpricedRequests, u.CostMicros),
+	}
 }
 
 type historyInput struct {
@@ -211,7 +223,7 @@ func (s *Server) history(ctx context.Context, who access.Principal, in *historyI
 	for i, m := range found.Messages {
 		rows[i] = client.ChatMessage{
 			ID: string(m.ID), SessionID: string(m.SessionID), PeerID: orNull(m.PeerID), Channel: m.Channel,
-			Role: m.Role, Content: m.Content, Timestamp: client.Time{Time: m.At},
+			Role: m.Role, Content: m.Content, Timestamp: client.Time{Time: m.At}, Imported: m.Imported,
 		}
 	}
 	out := page(rows, found.Total, in.Limit, in.Offset)
@@ -250,7 +262,7 @@ func (s *Server) listSessions(ctx context.Context, who access.Principal, in *lis
 func sessionJSON(v chat.Session) client.ChatSession {
 	return client.ChatSession{
 		ID: string(v.ID), Name: orNull(v.Name), Channel: v.Channel, StartedAt: client.Time{Time: v.StartedAt},
-		PeerID: orNull(v.PeerID), MessageCount: v.MessageCount, LastMessageAt: client.NewTime(v.LastMessageAt),
+		PeerID: orNull(v.PeerID), MessageCount: v.MessageCount, LastMessageAt: client.NewTime(v.LastMessageAt), Imported: v.Imported,
 	}
 }
 

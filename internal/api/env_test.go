@@ -25,6 +25,7 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/accountstate"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/budget"
@@ -44,6 +45,7 @@ import (
 	"agento.host/agento/internal/runtime/fake"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
 )
@@ -58,6 +60,7 @@ const waitTimeout = 30 * time.Second
 // real database with a real vault, behind a real HTTP server. Only the gateways are
 // scripted, since a real one takes half a minute to boot.
 type testEnv struct {
+	meter    *usage.Meter
 	t        testing.TB
 	url      string
 	db       *database.DB
@@ -133,15 +136,20 @@ func (env *testEnv) build(o options) {
 	})
 	documents := workspace.NewStore(env.db, events, secrets)
 	documents.LimitStorage(env.access)
+	prices, err := usage.LoadPrices("")
+	if err != nil {
+		env.t.Fatal(err)
+	}
+	env.meter = usage.NewMeter(env.db, prices, log)
 	runtime, err := agenttest.NewServer(agenttest.Settings{
 		Documents: documents,
 		DB:        env.db, Driver: env.driver, Log: log, Events: events, Vault: secrets, Access: env.access, SwarmRows: swarms, Knowledge: base,
 		Tools: true, MaxBoots: 64, Memory: o.memory, RoomTimeout: o.roomTimeout, Contributors: []gateway.HomeContributor{skills},
 		Timing: reconciler.Timing{ReadyTimeout: waitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
-		Erasers: []reconciler.Eraser{chat.DeleteAgent, skills.DeleteAgent, base.AgentDeleted, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
+		Erasers: []reconciler.Eraser{chat.DeleteAgent, env.meter.DeleteAgent, skills.DeleteAgent, base.AgentDeleted, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
 			return env.network.DeleteAgent(ctx, tx, actor, id)
 		}},
-		Emptiers: []reconciler.Emptier{chat.EmptyAgent(env.db), base.EmptyAgent},
+		Emptiers: []reconciler.Emptier{chat.EmptyAgent(env.db), base.EmptyAgent, env.meter.EmptyAgent},
 	})
 	if err != nil {
 		env.t.Fatal(err)
@@ -168,12 +176,26 @@ func (env *testEnv) build(o options) {
 	}
 	env.network = egress.NewManager(network)
 	env.loops = append(env.loops, env.network.Run)
+	skillService := env.newSkills(events, skills, runtime.Agents, log)
+	archives := agentarchive.New(agentarchive.Settings{
+		DB: env.db, Events: events, Agents: runtime.Agents, Documents: documents, Workspace: runtime.Workspace, Skills: skillService, Knowledge: base, Chat: conversations, Version: "test", Log: log,
+	})
 	env.server = api.New(api.Settings{
-		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: env.newSkills(events, skills, runtime.Agents, log), Network: env.network, Idempotency: requests,
+		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Archives: archives, Logs: runtime.Logs, Status: runtime.Status,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.network, Idempotency: requests,
+		Usage:   usage.New(usage.Settings{DB: env.db, Agents: env.agentNames}),
 		Budgets: o.budgets, TrustedProxies: o.proxies,
 		Ready: env.db.Health, Degraded: env.degraded, Version: "test", Heartbeat: o.heartbeat, Log: log,
 	})
+}
+
+func (env *testEnv) agentNames(ctx context.Context, account identity.AccountID) (map[string]string, error) {
+	page, err := env.agents.List(ctx, account, agent.Filter{})
+	names := map[string]string{}
+	for _, a := range page.Agents {
+		names[string(a.ID)] = a.Name
+	}
+	return names, err
 }
 
 // newSkills returns a marketplace with the verified skills of the binary and no
@@ -358,7 +380,9 @@ func (c *caller) request(ctx context.Context, method, path string, body any, hea
 	if c.key != "" {
 		req.Header.Set("X-Api-Key", c.key)
 	}
-	if body != nil {
+	if strings.HasPrefix(text, "\x1f\x8b") {
+		req.Header.Set("Content-Type", agentarchive.ContentType)
+	} else if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i+1 < len(headers); i += 2 {

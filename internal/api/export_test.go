@@ -8,6 +8,7 @@ type Row struct {
 	Scope        access.Scope
 	Feature      string
 	Stream       bool
+	Download     bool
 }
 
 // Table returns the whole table, in order.
@@ -15,7 +16,7 @@ func (s *Server) Table() []Row {
 	routes := s.routes()
 	rows := make([]Row, len(routes))
 	for i, r := range routes {
-		rows[i] = Row{Method: r.Method, Path: r.Path, Scope: r.scope, Feature: r.feature, Stream: r.IsStream()}
+		rows[i] = Row{Method: r.Method, Path: r.Path, Scope: r.scope, Feature: r.feature, Stream: r.IsStream(), Download: r.IsDownload()}
 	}
 	return rows
 }

@@ -44,8 +44,8 @@ func TestWrongTypesNeverCauseInternalErrors(t *testing.T) {
 	wrong := []any{nil, true, -1, 1.5, 1e300, "", "x", "\x00", strings.Repeat("x", 300), []any{}, []any{nil, 1}, map[string]any{}, map[string]any{"": nil, "a": []any{}}}
 	for _, row := range env.server.Table() {
 		text, ok := z.body(row).(string)
-		if !ok {
-			continue
+		if !ok || !json.Valid([]byte(text)) {
+			continue // no body, or a file
 		}
 		for _, v := range wrong {
 			for _, body := range variants(t, text, v) {

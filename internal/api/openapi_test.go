@@ -34,7 +34,7 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 			t.Errorf("%s %s is not described", row.Method, row.Path)
 			continue
 		}
-		checkOperation(t, root, row.Method+" "+row.Path, row.Stream, op.(map[string]any))
+		checkOperation(t, root, row.Method+" "+row.Path, row, op.(map[string]any))
 	}
 	if v, _ := at(root, "components.securitySchemes.key.name"); v != "X-Api-Key" {
 		t.Errorf("the name of the key's header is: %v", v)
@@ -89,7 +89,7 @@ func operation(root any, path, method string) (any, bool) {
 	return op, ok
 }
 
-func checkOperation(t *testing.T, root any, name string, stream bool, op map[string]any) {
+func checkOperation(t *testing.T, root any, name string, row api.Row, op map[string]any) {
 	t.Helper()
 	responses := op["responses"].(map[string]any)
 	success := 0
@@ -103,8 +103,10 @@ func checkOperation(t *testing.T, root any, name string, stream bool, op map[str
 		content := "application/json"
 		if status[0] == '2' {
 			success++
-			if stream {
+			if row.Stream {
 				content = "text/event-stream"
+			} else if row.Download {
+				content = "application/gzip"
 			}
 		}
 		media, _ := response.(map[string]any)["content"].(map[string]any)

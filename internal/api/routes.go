@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/rest"
 )
 
@@ -39,10 +40,15 @@ const (
 	maxAnswer   = 12 << 20
 	largeAnswer = 1 << 20
 	followedLog = 2 << 20 // lines that a slow reader has not read
+
+	archiveMemory = 8 << 20 // a member of an archive, and what is made of it
 )
 
 // stopPattern is the route that also works if the database takes no writes.
 const stopPattern = "POST /v1/agents/{id}/stop"
+
+// revokePattern is the route that also works while the installation is quiet.
+const revokePattern = "DELETE /v1/keys/{id}"
 
 // routes is the whole API on one screen: first the contract, in its order, then
 // the additions to it.
@@ -126,6 +132,8 @@ func (s *Server) routes() []route {
 		row("PUT /v1/swarms/{id}/secrets", access.SwarmsWrite, needsAPI, "Set and delete a swarm's secrets", s.setSwarmSecrets, notFound, conflict),
 		row("GET /v1/knowledge/search", access.KnowledgeRead, needsAPI, "Search entries", s.searchKnowledge, notFound, upstream, timeout).answers(largeAnswer),
 		row("POST /v1/agents/{id}/tokens/rotate", access.AgentsWrite, needsAPI, "Replace the gateway's tokens", s.rotateTokens, notFound, conflict),
+		downloadRow("GET /v1/agents/{id}/export", access.AgentsWrite, needsAPI, "Export an agent as a file", agentarchive.ContentType, s.exportAgent, notFound, conflict).answers(archiveMemory),
+		row("POST /v1/agents/import", access.AgentsWrite, needsAPI, "Import an agent from a file", s.importAgent, notFound, conflict, upstream, timeout).creates().upTo(agentarchive.MaxBytes).answers(archiveMemory),
 		row("PATCH /v1/agents/{id}/skills/{skillId}", access.Skills, needsAPI, "Enable, disable or upgrade a skill", s.updateAgentSkill, notFound, conflict, upstream, timeout),
 		row("POST /v1/skills", access.Skills, needsCustomSkills, "Upload a skill", s.uploadSkill, conflict).creates().upTo(maxUpload),
 		row("DELETE /v1/skills/{id}", access.Skills, needsAPI, "Delete an uploaded skill", s.deleteSkill, notFound),
@@ -135,7 +143,9 @@ func (s *Server) routes() []route {
 		row("GET /v1/keys/{id}", access.AccountAdmin, needsAPI, "Get an API key", s.getKey, notFound),
 		row("PATCH /v1/keys/{id}", access.AccountAdmin, needsAPI, "Change an API key", s.updateKey, notFound, conflict),
 		row("POST /v1/keys/{id}/rotate", access.AccountAdmin, needsAPI, "Give an API key a new secret", s.rotateKey, notFound, conflict),
-		row("DELETE /v1/keys/{id}", access.AccountAdmin, needsAPI, "Revoke an API key", s.revokeKey, notFound),
+		row(revokePattern, access.AccountAdmin, needsAPI, "Revoke an API key", s.revokeKey, notFound),
+		row("GET /v1/usage", access.AgentsRead, needsAPI, "Show what the account has used", s.accountUsage).answers(largeAnswer),
+		row("GET /v1/agents/{id}/usage", access.AgentsRead, needsAPI, "Show what an agent has used", s.agentUsage, notFound).answers(largeAnswer),
 		row("GET /v1/audit", access.AgentsRead, needsAPI, "Read the audit log", s.audit).answers(largeAnswer),
 	}
 }
@@ -158,6 +168,13 @@ func row[I, O any](pattern string, scope access.Scope, feature, summary string, 
 // streamRow returns a route that answers with events such as those of the example.
 func streamRow[I any](pattern string, scope access.Scope, feature, summary, example string, handle func(context.Context, access.Principal, *I) (*rest.Stream, error), errors ...int) route {
 	return newRoute(scope, feature, errors, rest.NewStreamRoute(pattern, summary, example, func(ctx context.Context, in *I) (*rest.Stream, error) {
+		return handle(ctx, callerOf(ctx), in)
+	}))
+}
+
+// downloadRow returns a route that answers with a file of a media type.
+func downloadRow[I any](pattern string, scope access.Scope, feature, summary, contentType string, handle func(context.Context, access.Principal, *I) (*rest.Download, error), errors ...int) route {
+	return newRoute(scope, feature, errors, rest.NewDownloadRoute(pattern, summary, contentType, func(ctx context.Context, in *I) (*rest.Download, error) {
 		return handle(ctx, callerOf(ctx), in)
 	}))
 }

@@ -13,6 +13,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/budget"
@@ -28,6 +29,7 @@ import (
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/trace"
+	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -38,6 +40,7 @@ type Settings struct {
 	Access    *access.Service
 	Limiter   *access.Limiter
 	Agents    *agent.Service
+	Archives  *agentarchive.Service
 	Logs      *agentlog.Service
 	Status    *agentstatus.Service
 	Chat      *chat.Service
@@ -46,6 +49,7 @@ type Settings struct {
 	Knowledge *knowledge.Service
 	Skills    *skill.Service
 	Network   *egress.Manager
+	Usage     *usage.Service
 
 	Idempotency *idempotency.Service
 
@@ -83,6 +87,7 @@ type Server struct {
 	access    *access.Service
 	limiter   *access.Limiter
 	agents    *agent.Service
+	archives  *agentarchive.Service
 	agentLogs *agentlog.Service
 	status    *agentstatus.Service
 	chat      *chat.Service
@@ -91,6 +96,7 @@ type Server struct {
 	knowledge *knowledge.Service
 	skills    *skill.Service
 	network   *egress.Manager
+	usage     *usage.Service
 	requests  *idempotency.Service
 	budgets   *budget.Server
 	clients   clientAddresses
@@ -106,8 +112,8 @@ type Server struct {
 // New returns a Server.
 func New(s Settings) *Server {
 	srv := &Server{
-		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
 	}
 	if srv.budgets == nil {
 		srv.budgets = &budget.Server{}
@@ -243,9 +249,21 @@ func (s *Server) idempotent(r rest.IdempotentRequest, execute func(context.Conte
 }
 
 // authorize returns nil if the caller's key has the route's scope and the plan has
-// its feature. Every route with a scope also needs the feature api_access.
-// Faults: Forbidden, PlanLimit.
+// its feature. Every route with a scope also needs the feature api_access. Nobody changes
+// anything while the installation is quiet, but to revoke a key.
+// Faults: Forbidden, PlanLimit; Unavailable.
 func (s *Server) authorize(ctx context.Context, who access.Principal, r route) error {
+	if err := s.checkScope(ctx, who, r); err != nil {
+		return err
+	}
+	if s.db.IsQuiet() && r.Method != http.MethodGet && r.Method+" "+r.Path != revokePattern {
+		return fault.New(fault.Unavailable, "This installation was restored from a backup and changes nothing until its operator activates it. Until then it can be read.").Expected()
+	}
+	return nil
+}
+
+// checkScope is authorize without the state of the installation.
+func (s *Server) checkScope(ctx context.Context, who access.Principal, r route) error {
 	if r.scope == anyKey {
 		return nil
 	}

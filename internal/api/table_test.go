@@ -91,6 +91,8 @@ func (o fixture) body(row api.Row) any {
 		return `{"name":"B"}`
 	case "POST /v1/agents/{id}/chat/messages":
 		return `{"message":"Hello"}`
+	case "POST /v1/agents/import":
+		return pack(newArchive())
 	case "POST /v1/agents/{id}/chat/sessions":
 		return `{}`
 	case "PATCH /v1/agents/{id}/chat/sessions/{sessionId}":

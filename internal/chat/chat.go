@@ -52,11 +52,12 @@ type Session struct {
 	ID         identity.SessionID
 	AccountID  identity.AccountID
 	AgentID    identity.AgentID
-	Owner      string // "peer:ID", "key:ID" or another kind of caller, or "channel:KEY"
+	Owner      string // "peer:ID", "key:ID" or another kind of caller, "channel:KEY", or "import"
 	PeerID     string
 	Entry      openclaw.Entry // the gateway's agent entry that answers
 	GatewayKey string         // the session's key in the gateway
 	Channel    string
+	Imported   bool // its texts come from an archive; see ImportSession
 	StartedAt  time.Time
 
 	// Only of sessions that Service.Sessions, FindSession or RenameSession returned:
@@ -73,6 +74,7 @@ type Message struct {
 	SessionID identity.SessionID
 	PeerID    string // empty: none
 	Channel   string
+	Imported  bool   // see Session.Imported
 	Role      string // user or assistant
 	Content   string
 	At        time.Time

@@ -170,7 +170,7 @@ func listMessages(ctx context.Context, q database.Reader, key vault.TextKey, cal
 		order = "ASC"
 	}
 	rows, err := database.AllReadable(ctx, q, scanMessageWith(key), damagedMessage,
-		`SELECT page.session_id, turn_id, role, gateway_id, content, at, page.number, peer_id, channel, found FROM (
+		`SELECT page.session_id, turn_id, role, gateway_id, content, at, page.number, peer_id, channel, imported, found FROM (
 			SELECT *, sum(octet_length(content) - CASE typeof(content) WHEN 'blob' THEN $7 ELSE 0 END) OVER page AS bytes, row_number() OVER page AS place, count(*) OVER () AS found FROM (
 				SELECT session_id, coalesce(turn_id, '') AS turn_id, role, coalesce(gateway_id, '') AS gateway_id, content, at, number`+ended+r.condition("number")+`
 				UNION ALL SELECT session_id, id, 'user', '', message, started_at, message_number`+running+r.condition("message_number")+`
@@ -199,7 +199,7 @@ func scanMessageWith(key vault.TextKey) func(database.Row) (listedMessage, error
 		var gatewayID string
 		var content vault.Text
 		var at, number int64
-		err := r.Scan(&m.SessionID, &turn, &m.Role, &gatewayID, &content, &at, &number, &m.PeerID, &m.Channel, &m.found)
+		err := r.Scan(&m.SessionID, &turn, &m.Role, &gatewayID, &content, &at, &number, &m.PeerID, &m.Channel, &m.Imported, &m.found)
 		m.At, m.ID = database.Time(at), newMessageID(m.SessionID, number)
 		if err != nil {
 			return m, err

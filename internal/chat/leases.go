@@ -211,6 +211,39 @@ func (s *Service) prunePieces(ctx context.Context) error {
 	return err
 }
 
+// EndOpenTurns ends every turn that waits or runs, with the text that is stored, and the
+// leases of everybody who reads channels. It is for a database that was restored from a
+// backup and that no server uses: of Settings, it needs DB, Vault and Log.
+func (s *Service) EndOpenTurns(ctx context.Context) (ended int, err error) {
+	running, err := abandonedTurns(ctx, s.db, s.holder, now())
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range running {
+		err := s.db.Tx(ctx, "chat.end_restored", func(ctx context.Context, tx *database.Tx) error {
+			_, err := s.takeOver(ctx, tx, t, func(pieces int) Turn { return t.restored(pieces, now()) }, s.holder)
+			return err
+		})
+		if err != nil {
+			return ended, fmt.Errorf("end a turn that ran: %w", err)
+		}
+		ended++
+	}
+	waiting, err := queuedTurns(ctx, s.db, "")
+	if err != nil {
+		return ended, err
+	}
+	for _, t := range waiting {
+		if err := s.endQueued(ctx, t.restored(0, now())); err != nil {
+			return ended, fmt.Errorf("end a turn that waited: %w", err)
+		}
+		ended++
+	}
+	return ended, s.db.Tx(ctx, "chat.end_readers", func(ctx context.Context, tx *database.Tx) error {
+		return endReaders(ctx, tx, s.holder, true)
+	})
+}
+
 // Recover ends the turns that earlier servers on this data directory did not finish: its
 // lock proves that they are gone. Their text becomes messages of the history, and their
 // channels can be read. Queued turns stay queued, except those whose reader was to keep them alive. Recover must

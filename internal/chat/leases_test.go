@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 )
@@ -155,5 +157,40 @@ func TestDeletedSessionDoesNotStopOthers(t *testing.T) {
 	wantEqual(t, "the history of the deleted agent", env.messages(a, ""))
 	if !slices.Equal(env.messages(b, ""), []string{"user: two", "assistant: again and again"}) {
 		t.Errorf("the other agent's history: %v", env.messages(b, ""))
+	}
+}
+
+// A backup that was made during turns has them. After a restore they are ended, with the text
+// that is stored, and none is run.
+func TestEndOpenTurnsOfARestoredDatabase(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	script, pieces := controlledScripts("Go on", "no other")
+	env.gateways.setScript(script)
+	running := env.begin(a, client.ChatRequest{Message: "Go on"})
+	waiting := []Turn{env.begin(a, client.ChatRequest{Message: "And"}), env.begin(a, client.ChatRequest{Message: "then", OnDisconnect: "cancel"})}
+	pieces[0] <- "As I was"
+	env.waitForStored(running, "As I was")
+	env.crashServer()
+
+	db, err := database.Open(t.Context(), database.Settings{Path: env.path})
+	env.must(err)
+	restored := New(Settings{DB: db, Events: event.NewLog(db), Vault: env.vault, Log: slog.New(slog.DiscardHandler)})
+	ended, err := restored.EndOpenTurns(t.Context())
+	env.must(err)
+	if ended != 3 {
+		t.Errorf("%d turns were ended", ended)
+	}
+	env.must(db.Close())
+	env.gateways.setScript(newFakeGateways().script)
+	env.startServer()
+	for _, turn := range append(waiting, running) {
+		found, text, err := env.FindTurn(t.Context(), env.caller, a.ID, turn.ID)
+		if err != nil || found.State != Failed || !strings.Contains(found.ErrorMessage, "restored from a backup") {
+			t.Errorf("%+v, %v", found, err)
+		}
+		if want := map[bool]string{true: "As I was"}[turn.ID == running.ID]; text != want {
+			t.Errorf("the text is %q", text)
+		}
 	}
 }

@@ -55,7 +55,7 @@ func (s *Service) ModelTurn(ctx context.Context, account identity.AccountID, age
 // releases what is held for the turn.
 func (s *Service) beginModelTurn(ctx context.Context, r *run, limits modelturn.Limits, end context.CancelCauseFunc) (turn *modelturn.Turn, stop func()) {
 	turn = modelturn.New(modelturn.Settings{
-		Limits: limits, MaxText: openclaw.MaxAnswer, Trace: trace.Of(ctx),
+		Limits: limits, Key: string(r.current().key), MaxText: openclaw.MaxAnswer, Trace: trace.Of(ctx),
 		Emit: func(piece string) { s.addPiece(ctx, r, r.extend(piece)) },
 		Ended: func(o modelturn.Outcome) {
 			if o.Truncated {

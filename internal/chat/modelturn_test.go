@@ -34,7 +34,9 @@ func (env *testEnv) callModel(agent identity.AgentID, session string, result mod
 // its run.
 func TestTextOfTheModelIsTheTextOfTheTurn(t *testing.T) {
 	const prose = "Use the <think> tag to start. After that you answer."
-	ended := func(stop modelturn.Stop) modelturn.Result { return modelturn.Result{Stop: stop, Input: 7, Output: 3} }
+	ended := func(stop modelturn.Stop) modelturn.Result {
+		return modelturn.Result{Stop: stop, Usage: modelturn.Usage{Input: 7, Output: 3}}
+	}
 	for name, c := range map[string]struct {
 		model   []string         // the texts of the model calls; all but the last wait for tools
 		last    modelturn.Result // the end of the last call

@@ -12,7 +12,7 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-const sessionColumns = `id, account_id, agent_id, owner, peer_id, entry, gateway_key, name, title, channel, started_at`
+const sessionColumns = `id, account_id, agent_id, owner, peer_id, entry, gateway_key, name, title, channel, imported, started_at`
 
 func scanSession(r database.Row) (Session, error) {
 	var s Session
@@ -24,7 +24,7 @@ func scanSession(r database.Row) (Session, error) {
 
 // columns returns where sessionColumns are scanned.
 func (s *Session) columns(startedAt *int64) []any {
-	return []any{&s.ID, &s.AccountID, &s.AgentID, &s.Owner, &s.PeerID, &s.Entry, &s.GatewayKey, &s.name, &s.title, &s.Channel, startedAt}
+	return []any{&s.ID, &s.AccountID, &s.AgentID, &s.Owner, &s.PeerID, &s.Entry, &s.GatewayKey, &s.name, &s.title, &s.Channel, &s.Imported, startedAt}
 }
 
 // damagedSession keeps a session whose start cannot be decoded.
@@ -63,8 +63,8 @@ func sessionByGatewayKey(ctx context.Context, q database.Reader, account identit
 func insertSession(ctx context.Context, tx *database.Tx, s Session) error {
 	_, err := tx.ExecContext(ctx,
 		`INSERT INTO sessions (`+sessionColumns+`, number)
-		 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce(max(number), 0) + 1 FROM sessions WHERE account_id = $2 AND agent_id = $3`,
-		s.ID, s.AccountID, s.AgentID, s.Owner, s.PeerID, s.Entry, s.GatewayKey, s.name, s.title, s.Channel, database.Millis(s.StartedAt))
+		 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, coalesce(max(number), 0) + 1 FROM sessions WHERE account_id = $2 AND agent_id = $3`,
+		s.ID, s.AccountID, s.AgentID, s.Owner, s.PeerID, s.Entry, s.GatewayKey, s.name, s.title, s.Channel, s.Imported, database.Millis(s.StartedAt))
 	if err != nil {
 		return fmt.Errorf("insert session: %w", err)
 	}

@@ -71,29 +71,40 @@ const cancelOnDisconnect = "cancel"
 
 // Turn is one message with its answer.
 type Turn struct {
-	ID           identity.TurnID
-	AccountID    identity.AccountID
-	AgentID      identity.AgentID
-	SessionID    identity.SessionID
-	State        State
-	StopReason   string // why it ended; empty until then
-	LastSeq      int64  // the number of the last piece; 0 until the turn ends
-	InputTokens  int64
-	OutputTokens int64
-	// ReasoningTokens are those of OutputTokens that are no text, as far as that is known.
-	ReasoningTokens int64
-	ErrorCode       fault.Code // of a turn that failed
-	ErrorMessage    string
-	CreatedAt       time.Time
-	StartedAt       time.Time // zero: not yet
-	EndedAt         time.Time // zero: not yet
+	ID         identity.TurnID
+	AccountID  identity.AccountID
+	AgentID    identity.AgentID
+	SessionID  identity.SessionID
+	State      State
+	StopReason string // why it ended; empty until then
+	LastSeq    int64  // the number of the last piece; 0 until the turn ends
+	Usage
+	ErrorCode    fault.Code // of a turn that failed
+	ErrorMessage string
+	CreatedAt    time.Time
+	StartedAt    time.Time // zero: not yet
+	EndedAt      time.Time // zero: not yet
 
 	message      vault.Text // empty if the turn was read after its end; sealed as in the history
 	context      vault.Text // empty if the turn was read after its end
 	onDisconnect string
-	key          identity.KeyID // that sent the message; only of a turn that is being inserted
+	key          identity.KeyID // that sent the message; empty if no key has
 
 	messageNumber int64 // of the message in the history; 0 until the turn starts
+}
+
+// Usage is what the model calls of a turn have used. It is zero until the turn has ended.
+type Usage struct {
+	InputTokens      int64 // all that were sent
+	CacheReadTokens  int64 // those of InputTokens that were read from the provider's cache
+	CacheWriteTokens int64 // those of InputTokens that were written to it
+	OutputTokens     int64
+	// ReasoningTokens are those of OutputTokens that are no text, as far as that is known.
+	ReasoningTokens   int64
+	Requests          int64 // model calls that the provider has answered
+	EstimatedRequests int64 // those of Requests whose tokens the provider has not reported
+	UnpricedRequests  int64 // those of Requests whose price is unknown
+	CostMicros        int64 // the price of the others, in millionths of a US dollar
 }
 
 // Ended reports whether the turn has ended. The zero Turn has not.
@@ -134,12 +145,16 @@ func (t Turn) Why() string {
 	return t.StopReason
 }
 
-// counted returns the turn with its tokens: as the gateway has counted them or, if it did not
-// get to that, as the model calls have.
+// counted returns the turn with its usage: that of its model calls or, of calls that agento has
+// not seen, the tokens that the gateway has counted.
 func (t Turn) counted(result openclaw.TurnResult, calls modelturn.Usage) Turn {
-	t.InputTokens, t.OutputTokens, t.ReasoningTokens = result.InputTokens, result.OutputTokens, calls.Reasoning
-	if t.InputTokens == 0 && t.OutputTokens == 0 {
-		t.InputTokens, t.OutputTokens = calls.Input+calls.CacheRead, calls.Output
+	t.Usage = Usage{
+		InputTokens: calls.Input + calls.CacheRead, CacheReadTokens: calls.CacheRead, CacheWriteTokens: calls.CacheWrite,
+		OutputTokens: calls.Output, ReasoningTokens: calls.Reasoning,
+		Requests: calls.Requests, EstimatedRequests: calls.Estimated, UnpricedRequests: calls.Unpriced, CostMicros: calls.Micros,
+	}
+	if calls == (modelturn.Usage{}) {
+		t.InputTokens, t.OutputTokens = result.InputTokens, result.OutputTokens
 	}
 	return t
 }
@@ -159,6 +174,14 @@ func (t Turn) interrupted(pieces int, at time.Time) Turn {
 func (t Turn) expired(at time.Time) Turn {
 	t = t.ended(Failed, stopExpired, 0, at)
 	t.ErrorCode, t.ErrorMessage = fault.Unavailable, "No server ran for too long to answer this message. Send it again."
+	return t
+}
+
+// restored returns the turn as it is after the restore of a backup that was made while it was
+// open: the original may have answered it.
+func (t Turn) restored(pieces int, at time.Time) Turn {
+	t = t.ended(Failed, stopInterrupted, pieces, at)
+	t.ErrorCode, t.ErrorMessage = fault.Unavailable, "This installation was restored from a backup that was made before this turn ended. Send the message again, unless it was answered since."
 	return t
 }
 
@@ -366,6 +389,8 @@ func (s *Service) namedSession(ctx context.Context, caller Caller, a agent.Agent
 	found, err := findSession(ctx, s.db, caller, a.ID, identity.SessionID(in.SessionID), in.PeerID)
 	switch {
 	case err != nil:
+	case found.Imported:
+		err = fault.New(fault.Conflict, "This session was imported, and can only be read: the agent does not remember it. Start a new session.")
 	case found.Channel != apiChannel:
 		err = fault.New(fault.Conflict, "This session belongs to the channel %s. Reply in that channel.", found.Channel)
 	case found.Entry == openclaw.Main && a.Config.SharedMode():

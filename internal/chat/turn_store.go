@@ -22,13 +22,13 @@ import (
 )
 
 const turnColumns = `id, account_id, agent_id, session_id, message, context, on_disconnect, state, last_seq, input_tokens, output_tokens,
-	reasoning_tokens, stop_reason, error_code, error_message, created_at, started_at, ended_at, message_number`
+	reasoning_tokens, cache_read_tokens, cache_write_tokens, requests, estimated_requests, unpriced_requests, cost_micros, key_id, stop_reason, error_code, error_message, created_at, started_at, ended_at, message_number`
 
 func scanTurn(r database.Row) (Turn, error) {
 	var t Turn
 	var created, started, ended int64
 	err := r.Scan(&t.ID, &t.AccountID, &t.AgentID, &t.SessionID, &t.message, &t.context, &t.onDisconnect, &t.State, &t.LastSeq, &t.InputTokens, &t.OutputTokens,
-		&t.ReasoningTokens, &t.StopReason, &t.ErrorCode, &t.ErrorMessage, &created, &started, &ended, &t.messageNumber)
+		&t.ReasoningTokens, &t.CacheReadTokens, &t.CacheWriteTokens, &t.Requests, &t.EstimatedRequests, &t.UnpricedRequests, &t.CostMicros, &t.key, &t.StopReason, &t.ErrorCode, &t.ErrorMessage, &created, &started, &ended, &t.messageNumber)
 	t.CreatedAt, t.StartedAt, t.EndedAt = database.Time(created), database.Time(started), database.Time(ended)
 	return t, err
 }
@@ -114,7 +114,7 @@ func (s *Service) answerOf(ctx context.Context, q database.Reader, t Turn) (stri
 		return "", err
 	}
 	m, err := database.OneReadable(ctx, q, scanMessageWith(key), func(*listedMessage, error) (string, bool) { return "answer of turn " + string(t.ID), true },
-		`SELECT session_id, turn_id, role, '', content, at, number, '', '', 0 FROM messages WHERE seq = (SELECT answer_seq FROM turns WHERE id = $1) AND turn_id = $1`, t.ID)
+		`SELECT session_id, turn_id, role, '', content, at, number, '', '', FALSE, 0 FROM messages WHERE seq = (SELECT answer_seq FROM turns WHERE id = $1) AND turn_id = $1`, t.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}
@@ -137,7 +137,7 @@ func claimNext(ctx context.Context, tx *database.Tx, session identity.SessionID,
 // not hold the turn any more; then it changes nothing.
 func endHeldTurn(ctx context.Context, tx *database.Tx, t Turn, answer int64, holder string) (more bool, err error) {
 	more, err = database.One(ctx, tx, database.Scalar[bool],
-		endTurn+`state = 'running' AND holder = $12 AND lease_until > $8
+		endTurn+`state = 'running' AND holder = $18 AND lease_until > $8
 		 RETURNING EXISTS (SELECT 1 FROM turns AS other WHERE other.session_id = turns.session_id AND other.state = 'queued' AND other.state IN ('queued', 'running'))`,
 		append(endArgs(t, answer), holder)...)
 	if err != nil {
@@ -156,17 +156,19 @@ func endQueuedTurn(ctx context.Context, tx *database.Tx, t Turn) (bool, error) {
 // or it is not the holder that alive names. answer is the seq of its answer in messages.
 // It reports false, and changes nothing, if the turn is held.
 func endAbandonedTurn(ctx context.Context, tx *database.Tx, t Turn, answer int64, alive string) (bool, error) {
-	return exactlyOne(database.Exec(ctx, tx, endTurn+`state = 'running' AND (lease_until <= $8 OR $12 <> '' AND holder <> $12)`, append(endArgs(t, answer), alive)...))
+	return exactlyOne(database.Exec(ctx, tx, endTurn+`state = 'running' AND (lease_until <= $8 OR $18 <> '' AND holder <> $18)`, append(endArgs(t, answer), alive)...))
 }
 
 // endTurn stores the end of a turn. A condition follows it, and endArgs returns its
 // arguments.
 const endTurn = `UPDATE turns SET state = $2, last_seq = $3, input_tokens = $4, output_tokens = $5, stop_reason = $6, error_code = $7, error_message = $9,
-	ended_at = $8, lease_until = 0, message = '', context = '', answer_seq = $10, reasoning_tokens = $11
+	ended_at = $8, lease_until = 0, message = '', context = '', answer_seq = $10, reasoning_tokens = $11,
+	cache_read_tokens = $12, cache_write_tokens = $13, requests = $14, estimated_requests = $15, unpriced_requests = $16, cost_micros = $17
 	WHERE id = $1 AND `
 
 func endArgs(t Turn, answer int64) []any {
-	return []any{t.ID, t.State, t.LastSeq, t.InputTokens, t.OutputTokens, t.StopReason, t.ErrorCode, database.Millis(t.EndedAt), t.ErrorMessage, answer, t.ReasoningTokens}
+	return []any{t.ID, t.State, t.LastSeq, t.InputTokens, t.OutputTokens, t.StopReason, t.ErrorCode, database.Millis(t.EndedAt), t.ErrorMessage, answer, t.ReasoningTokens,
+		t.CacheReadTokens, t.CacheWriteTokens, t.Requests, t.EstimatedRequests, t.UnpricedRequests, t.CostMicros}
 }
 
 func exactlyOne(n int64, err error) (bool, error) {
@@ -319,8 +321,9 @@ func endedTurnsWithPieces(ctx context.Context, q database.Reader, before time.Ti
 	return ids, nil
 }
 
-// queuedTurns returns the queued turns of every account with that onDisconnect.
+// queuedTurns returns the queued turns of every account with that onDisconnect, or with any
+// if it is empty.
 func queuedTurns(ctx context.Context, q database.Reader, onDisconnect string) ([]Turn, error) {
 	return database.AllReadable(ctx, q, scanTurn, damagedTurn,
-		`SELECT `+turnColumns+` FROM turns WHERE state = 'queued' AND state IN ('queued', 'running') AND on_disconnect = $1 ORDER BY position`, onDisconnect)
+		`SELECT `+turnColumns+` FROM turns WHERE state = 'queued' AND state IN ('queued', 'running') AND ($1 = '' OR on_disconnect = $1) ORDER BY position`, onDisconnect)
 }

@@ -57,7 +57,9 @@ type DB struct {
 	health  health
 	reserve *reserve
 
-	installation string // the id of the installation; see Installation
+	installation string        // the id of the installation; see Installation
+	active       chan struct{} // closed when the installation is not quiet; see Active
+	endQuiet     func()        // closes active, once
 
 	mu       sync.RWMutex
 	prepared map[string]*sql.Stmt // on read, by query; guarded by mu
@@ -77,7 +79,18 @@ const pragmas = "mode=rw&_pragma=journal_mode(WAL)&_pragma=busy_timeout(4000)&_p
 // refuses a file that is missing, and a schema that is not this program's. Several
 // processes may have the database open at the same time. The caller closes the DB.
 func Open(ctx context.Context, s Settings) (*DB, error) {
-	return open(ctx, s, embedded())
+	db, err := open(ctx, s, embedded())
+	if err != nil {
+		return nil, err
+	}
+	r, err := db.Restored(ctx)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if r.QuietSince.IsZero() {
+		db.endQuiet()
+	}
+	return db, nil
 }
 
 func open(ctx context.Context, s Settings, known []migration) (*DB, error) {
@@ -88,6 +101,8 @@ func open(ctx context.Context, s Settings, known []migration) (*DB, error) {
 		path: s.Path, writer: newWriter(), reserve: newReserve(s.Path), prepared: map[string]*sql.Stmt{}, log: s.Log, observe: s.Observe, erased: make(chan struct{}, 1), damage: newDamageLog(s.Log),
 	}
 	db.health.changed = make(chan struct{}, 1)
+	db.active = make(chan struct{})
+	db.endQuiet = sync.OnceFunc(func() { close(db.active) })
 	if db.log == nil {
 		db.log = slog.New(slog.DiscardHandler)
 	}
@@ -143,7 +158,7 @@ func dsn(path, query string) string {
 }
 
 // Installation returns the id of the installation that the database belongs to. It is
-// created with the database and never changes. What belongs to the installation
+// created with the database, and anew when that is restored from a backup. What belongs to the installation
 // outside of the database, such as homes of agents, carries it.
 func (db *DB) Installation() string { return db.installation }
 

@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -100,7 +99,7 @@ func (m migrator) createSchema(ctx context.Context, path string) error {
 		if err := m.apply(ctx, conn, m.known); err != nil {
 			return err
 		}
-		_, err := conn.ExecContext(ctx, `INSERT INTO installation (id, created_at) VALUES ($1, $2)`, "inst_"+strings.ToLower(rand.Text()), Millis(time.Now()))
+		_, err := conn.ExecContext(ctx, `INSERT INTO installation (id, created_at) VALUES ($1, $2)`, newInstallationID(), Millis(time.Now()))
 		return err
 	})
 	if err == nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // activity knows which agents have turns on this server. A turn goes in through the door of its
-// agent, which is closed while the gateway is suspended or woken: messages wait there, so that
+// agent, which is closed while the gateway is held, suspended or woken: messages wait there, so that
 // none is given to a gateway that is about to end.
 type activity struct {
 	mu     sync.Mutex
@@ -39,26 +39,43 @@ func (v *activity) of(id identity.AgentID) *use {
 // enter waits until the door of an agent is open, and begins a turn. life tells whether the
 // gateway is still the one that the caller is connected to. The caller calls leave.
 func (v *activity) enter(ctx context.Context, id identity.AgentID) (life int, leave func(), err error) {
+	u, err := v.lockOpen(ctx, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer v.mu.Unlock()
+	u.open++
+	return u.life, sync.OnceFunc(func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		u.open--
+		u.last = time.Now()
+	}), nil
+}
+
+// awaitOpen waits until the door of an agent is open.
+func (v *activity) awaitOpen(ctx context.Context, id identity.AgentID) error {
+	if _, err := v.lockOpen(ctx, id); err != nil {
+		return err
+	}
+	v.mu.Unlock()
+	return nil
+}
+
+// lockOpen waits until the door of an agent is open, and returns with mu locked.
+func (v *activity) lockOpen(ctx context.Context, id identity.AgentID) (*use, error) {
 	for {
 		v.mu.Lock()
 		u := v.of(id)
 		if u.closed == nil {
-			u.open++
-			life := u.life
-			v.mu.Unlock()
-			return life, sync.OnceFunc(func() {
-				v.mu.Lock()
-				defer v.mu.Unlock()
-				u.open--
-				u.last = time.Now()
-			}), nil
+			return u, nil
 		}
 		opened := u.closed
 		v.mu.Unlock()
 		select {
 		case <-opened:
 		case <-ctx.Done():
-			return 0, nil, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }

@@ -74,7 +74,7 @@ func (m *Manager) connectTo(ctx context.Context, a agent.Agent) (*Connection, er
 func (c *Connection) Config() agent.Config { return c.agent.Config }
 
 // Turn is openclaw.Gateway.Turn. If the gateway died before it got the message, the
-// message goes to its successor.
+// message goes to its successor. It waits while the gateway is held.
 func (c *Connection) Turn(ctx context.Context, r openclaw.TurnRequest, emit func(delta string) error) (openclaw.TurnResult, error) {
 	if err := c.manager.store.MarkUsed(ctx, c.agent, time.Now()); err != nil && ctx.Err() == nil { // no reason to refuse the message
 		c.manager.log.ErrorContext(ctx, "recording that an agent is used failed", "agent", c.agent.ID, "error", err)

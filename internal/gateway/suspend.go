@@ -61,11 +61,11 @@ func (m *Manager) WhyAwake(ctx context.Context, a agent.Agent) (string, error) {
 // Suspend suspends the gateway of an agent that has no turn. Messages wait meanwhile. It calls
 // prepared before anything happens that cannot be undone, and suspended before messages go on: the
 // record must say then that the agent sleeps. If Suspend fails, the gateway works on, or has ended.
-// Errors: *openclaw.BusyError; those of runtime.Suspender.
+// Errors: ErrBusy; those of runtime.Suspender.
 func (m *Manager) Suspend(ctx context.Context, a agent.Agent, prepared func(suspension string) error, suspended func() error) error {
 	open, ok := m.activity.shut(a.ID)
 	if !ok {
-		return &openclaw.BusyError{Reasons: []string{"a turn"}}
+		return ErrBusy
 	}
 	done := false
 	defer func() { open(done) }()
@@ -80,10 +80,14 @@ func (m *Manager) Suspend(ctx context.Context, a agent.Agent, prepared func(susp
 	}
 	limited, cancel := context.WithTimeout(ctx, prepareTimeout)
 	defer cancel()
-	suspension, err := g.PrepareSuspend(limited)
+	held, err := g.Suspend(limited)
+	if errors.Is(err, openclaw.ErrBusy) {
+		return ErrBusy
+	}
 	if err != nil {
 		return err
 	}
+	suspension := held.ID()
 	undo := func(err error) error {
 		// Not with ctx: the gateway would refuse all work until its lease ends.
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), wakeTimeout)
@@ -111,7 +115,11 @@ func (m *Manager) continueWork(ctx context.Context, a agent.Agent, suspension st
 	if err != nil {
 		return err
 	}
-	return g.ResumeWork(ctx, suspension)
+	err = g.ContinueSuspension(suspension).Resume(ctx)
+	if errors.Is(err, openclaw.ErrNotSuspended) { // its lease has ended meanwhile
+		return nil
+	}
+	return err
 }
 
 // Wake resumes the suspended gateway of an agent, or goes on with one that was resumed already.

@@ -61,7 +61,7 @@ func (m *Manager) Resolve(ctx context.Context, token vault.Secret, name provider
 }
 
 func (m *Manager) upstream(ctx context.Context, a agent.Agent, name provider.Name) (modelproxy.Upstream, error) {
-	up := modelproxy.Upstream{AccountID: a.AccountID, AgentID: a.ID}
+	up := modelproxy.Upstream{AccountID: a.AccountID, AgentID: a.ID, SwarmID: a.SwarmID}
 	c, err := m.readCredentials(ctx, m.db, a)
 	if err != nil {
 		return up, err

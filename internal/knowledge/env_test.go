@@ -75,6 +75,16 @@ func (r *testRecords) SwarmOf(_ context.Context, _ database.Reader, in identity.
 	return swarm, nil
 }
 
+// CheckStaged implements Agents: every agent that there is not is being imported.
+func (r *testRecords) CheckStaged(_ context.Context, _ database.Reader, _ identity.AccountID, agent identity.AgentID) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.agents[agent]; ok {
+		return fault.New(fault.NotFound, "the agent is not being imported")
+	}
+	return nil
+}
+
 // Exists implements Swarms.
 func (r *testRecords) Exists(_ context.Context, _ database.Reader, in identity.AccountID, swarm identity.SwarmID) error {
 	r.mu.Lock()

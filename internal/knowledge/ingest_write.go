@@ -89,7 +89,7 @@ func (s *Service) write(ctx context.Context, actor identity.Actor, scope Scope, 
 					return err
 				}
 			}
-			if deleted, err = p.writeStep(ctx, tx, space, step); err != nil || i < len(steps)-1 {
+			if deleted, err = p.writeStep(ctx, tx, space, step); err != nil || i < len(steps)-1 || in.imported {
 				return err
 			}
 			return s.appendEvent(ctx, tx, actor, scope, "knowledge.ingested", map[string]any{

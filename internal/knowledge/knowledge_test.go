@@ -67,7 +67,7 @@ func TestIngestIsAllOrNothing(t *testing.T) {
 		"none":       {Target: agent("ann")},
 		"101":        {Target: agent("ann"), Chunks: make([]Chunk, 101)},
 		"no target":  {Chunks: chunks("a", "b")},
-		"two":        {Target: Target{"ann", "team"}, Chunks: chunks("a", "b")},
+		"two":        {Target: Target{AgentID: "ann", SwarmID: "team"}, Chunks: chunks("a", "b")},
 		"blank text": {Target: agent("ann"), Chunks: chunks("a", " \n")},
 	} {
 		if _, err := env.Ingest(t.Context(), actor, in); !fault.Is(err, fault.Invalid) {
@@ -189,7 +189,7 @@ func TestPagesAreStableWhileEntriesChange(t *testing.T) {
 			t.Errorf("entry %d: %q, want %q", i, seen[i], text)
 		}
 	}
-	for _, in := range []ListRequest{{Target: agent("ann"), Limit: 101}, {Target: agent("ann"), Limit: -1}, {Target: agent("ann"), Offset: "page2"}, {}, {Target: Target{"ann", "team"}}} {
+	for _, in := range []ListRequest{{Target: agent("ann"), Limit: 101}, {Target: agent("ann"), Limit: -1}, {Target: agent("ann"), Offset: "page2"}, {}, {Target: Target{AgentID: "ann", SwarmID: "team"}}} {
 		_, err := env.List(t.Context(), account, in)
 		wantFault(t, err, fault.Invalid)
 	}

@@ -41,6 +41,8 @@ func (s Scope) topic() event.Topic {
 type Target struct {
 	AgentID identity.AgentID
 	SwarmID identity.SwarmID
+
+	imported bool // see ImportTarget
 }
 
 // Agents reads the records of agents.
@@ -48,6 +50,8 @@ type Agents interface {
 	// SwarmOf returns the swarm that an agent is in, or "" if it is in none.
 	// Faults: NotFound.
 	SwarmOf(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) (identity.SwarmID, error)
+	// CheckStaged returns nil if an agent is being imported. Faults: NotFound.
+	CheckStaged(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID) error
 }
 
 // Swarms reads the records of swarms.
@@ -74,6 +78,9 @@ func NewScopes(db *database.DB, agents Agents, swarms Swarms) Scopes {
 func (s Scopes) Resolve(ctx context.Context, account identity.AccountID, t Target) (Scope, error) {
 	if (t.AgentID == "") == (t.SwarmID == "") {
 		return Scope{}, fault.New(fault.Invalid, "Give either swarmId or agentId, and not both.")
+	}
+	if t.imported {
+		return AgentScope(t.AgentID), s.agents.CheckStaged(ctx, s.db, account, t.AgentID)
 	}
 	if t.SwarmID != "" {
 		return SwarmScope(t.SwarmID), s.swarms.Exists(ctx, s.db, account, t.SwarmID)

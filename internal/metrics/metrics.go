@@ -31,6 +31,7 @@ type State struct {
 	Agents           map[string]int // by status
 	WaitingForMemory int            // agents whose gateways do not fit
 	WaitingForBoot   int            // agents whose gateways wait for their turn to boot
+	LastBackup       time.Time      // when the last good backup ended; zero: there is none
 }
 
 // Settings configure New.
@@ -195,10 +196,13 @@ var (
 	waitingDesc = prometheus.NewDesc("agento_agents_waiting", "Agents whose gateways wait for memory, or for their turn to boot.", []string{"for"}, nil)
 )
 
+var backupDesc = prometheus.NewDesc("agento_backup_age_seconds", "Time since the last backup that succeeded. Without one there is no value.", nil, nil)
+
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- agentsDesc
 	out <- waitingDesc
+	out <- backupDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -212,6 +216,9 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	for status, n := range s.Agents {
 		out <- prometheus.MustNewConstMetric(agentsDesc, prometheus.GaugeValue, float64(n), status)
+	}
+	if !s.LastBackup.IsZero() {
+		out <- prometheus.MustNewConstMetric(backupDesc, prometheus.GaugeValue, time.Since(s.LastBackup).Seconds())
 	}
 	for what, n := range map[string]int{"memory": s.WaitingForMemory, "boot": s.WaitingForBoot} {
 		out <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(n), what)

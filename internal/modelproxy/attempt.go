@@ -308,7 +308,8 @@ func (x *exchange) pass(res *http.Response) {
 	}
 	res.Header.Del("Content-Length")
 	res.ContentLength = -1
-	res.Body = &eventStream{ReadCloser: res.Body, secret: x.secret, failed: x.failedStream}
+	x.stream = &eventStream{ReadCloser: res.Body, secret: x.secret, failed: x.failedStream}
+	res.Body = x.stream
 }
 
 // failedStream returns the event that ends a stream after the provider's error e, or after

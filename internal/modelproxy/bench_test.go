@@ -9,16 +9,25 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/netguard"
+	"agento.host/agento/internal/usage"
 )
 
-// BenchmarkAddedLatency calls a model alternately directly and through the proxy, with
-// a request as large as a real gateway's. It reports how much the proxy adds to the
+// BenchmarkAddedLatency calls a model alternately directly and through the proxy, which counts
+// the call before its end, with a request as large as a real gateway's. It reports how much the proxy adds to the
 // time until the first byte and until the end of the stream.
 func BenchmarkAddedLatency(b *testing.B) {
 	upstream := startModel(b, devmodel.Always(devmodel.Say("one two three four five six seven eight nine ten")))
-	p := New(Settings{Resolver: testResolver{base: upstream.URL(), key: providerKey}, Guard: netguard.Guard{AllowPrivate: true}})
+	prices, err := usage.LoadPrices("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	p := New(Settings{
+		Resolver: testResolver{base: upstream.URL(), key: providerKey}, Guard: netguard.Guard{AllowPrivate: true},
+		Meter: usage.NewMeter(databasetest.New(b), prices, nil),
+	})
 	proxy := newListener(b, p)
 	body := `{"model":"m1","stream":true,"system":"` + strings.Repeat(`Twenty kilobytes of instructions.\n`, 600) + runtimeLineJSON +
 		`","messages":[{"role":"user","content":"hello"}]}`

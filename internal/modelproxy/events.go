@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"agento.host/agento/internal/redact"
 )
@@ -40,6 +41,11 @@ type eventStream struct {
 	texts   map[string]*redact.Pieces
 	ended   bool // the provider has said that the answer is complete
 	err     error
+
+	before   int      // how much of ready comes before the last event, once that is there
+	last     bool     // what Read has returned is the last event, or comes after it
+	complete bool     // nothing that counts comes any more
+	text     estimate // of the answer so far
 }
 
 // heldEvent is an event whose text may end with the beginning of the key.
@@ -73,8 +79,13 @@ func (s *eventStream) Read(p []byte) (int, error) {
 			s.finish(errEventTooLong)
 		}
 	}
-	n := copy(p, s.ready)
+	part := s.ready
+	if s.last = s.ended && s.before <= 0; !s.last && s.ended {
+		part = part[:s.before]
+	}
+	n := copy(p, part)
 	s.ready = s.ready[n:]
+	s.before -= n
 	return n, nil
 }
 
@@ -152,7 +163,8 @@ func (s *eventStream) add(event []byte) {
 		return
 	}
 	if bytes.Equal(bytes.TrimSpace(data), []byte("[DONE]")) {
-		s.ended = true
+		s.markEnd()
+		s.complete = true
 		s.release()
 		s.ready = append(s.ready, event...)
 		return
@@ -184,6 +196,8 @@ func (s *eventStream) add(event []byte) {
 			fields, _ = h.value.(map[string]any)
 		}
 		h.texts, hold = s.readTexts(fields)
+	} else {
+		findTexts(nil, fields, "", func(_ string, t *eventText) { s.estimate(fields, t) })
 	}
 	s.pass(h, hold)
 }
@@ -260,6 +274,7 @@ var textFields = map[string]bool{
 func (s *eventStream) readTexts(fields map[string]any) (texts []*eventText, hold bool) {
 	place := fmt.Sprint(fields["index"], fields["output_index"], fields["content_index"], fields["summary_index"])
 	texts = findTexts(nil, fields, place, func(place string, t *eventText) {
+		s.estimate(fields, t)
 		if s.texts == nil {
 			s.texts = map[string]*redact.Pieces{}
 		}
@@ -321,21 +336,38 @@ func streamError(fields map[string]any) *reportedError {
 func (s *eventStream) look(fields map[string]any) {
 	switch kind, _ := fields["type"].(string); kind {
 	case "message_stop", "response.completed", "response.incomplete":
-		s.ended = true
+		s.markEnd()
+		s.complete = true
 	}
 	for choice := range objects(fields["choices"]) { // OpenAI's Chat Completions
 		if reason, _ := choice["finish_reason"].(string); reason != "" {
-			s.ended = true
+			s.markEnd()
 		}
 	}
 	for candidate := range objects(fields["candidates"]) { // Google
 		if reason, _ := candidate["finishReason"].(string); reason != "" {
-			s.ended = true
+			s.markEnd()
 		}
 	}
 	if feedback, _ := fields["promptFeedback"].(map[string]any); feedback["blockReason"] != nil {
-		s.ended = true
+		s.markEnd()
 	}
+}
+
+// markEnd notes that the next event is the last, or one of the last.
+func (s *eventStream) markEnd() {
+	if !s.ended {
+		s.ended, s.before = true, len(s.ready)
+	}
+}
+
+// estimate adds a text of an event to what is known of the answer. Events that repeat the whole
+// of what others had in pieces add nothing.
+func (s *eventStream) estimate(fields map[string]any, t *eventText) {
+	if kind, _ := fields["type"].(string); strings.HasSuffix(kind, ".done") || s.complete || t.key == "signature" {
+		return
+	}
+	s.text.add(t.Text)
 }
 
 // objects yields the objects of a list.

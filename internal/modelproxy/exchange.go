@@ -2,6 +2,7 @@ package modelproxy
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"math"
@@ -15,10 +16,12 @@ import (
 
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/redact"
 	"agento.host/agento/internal/trace"
+	"agento.host/agento/internal/usage"
 )
 
 // exchange is one call of a gateway, from its request to the end of the answer.
@@ -37,6 +40,8 @@ type exchange struct {
 	response *responseBody   // nil if there is no answer to count
 	call     *modelturn.Call // nil if the call belongs to no turn
 	answer   *modelAnswer    // nil if nothing is read of it
+	stream   *eventStream    // nil if the answer is no stream
+	counted  bool
 	result   Exchange
 }
 
@@ -47,7 +52,7 @@ func (p *Proxy) newExchange(a *api, metered bool) *exchange {
 // serve forwards the call. The call is counted however it ends, also by the panic that
 // breaks the gateway's connection when the provider's connection breaks.
 func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
-	defer x.finish()
+	defer x.finish(r.Context())
 	defer func() { x.release() }()
 	if !x.prepare(w, r) || !x.claim(w, r) || !x.readRequest(w, r) || !x.checkSession(w, r) {
 		return
@@ -239,7 +244,9 @@ func (x *exchange) rewriteRequest(pr *httputil.ProxyRequest) {
 func (x *exchange) modifyResponse(res *http.Response) error {
 	if res.StatusCode < 300 && x.metered {
 		x.response = newResponseBody(res)
-		res.Body = x.readAnswer(res, x.response)
+		res.Body = &settledBody{ReadCloser: x.readAnswer(res, x.response), stream: x.stream, settle: func() {
+			x.count(res.Request.Context(), x.result.Failure == "" && (x.stream == nil || x.stream.ended))
+		}}
 	}
 	return nil
 }
@@ -306,20 +313,13 @@ func (x *exchange) write(w http.ResponseWriter, status int, message string) {
 	_, _ = w.Write(x.api.errorBody(status, message))
 }
 
-// finish counts the call and reports it.
-func (x *exchange) finish() {
+// finish reports the call, and counts it if its answer was cut.
+func (x *exchange) finish(ctx context.Context) {
 	e := &x.result
 	e.Took = time.Since(e.Began)
-	if x.request != nil {
-		model, session := x.request.modelAndSession()
-		e.SessionKey = cleanText(session, 512)
-		if e.Model == "" {
-			e.Model = cleanText(model, 128)
-		}
-	}
+	x.readNames()
 	if x.response != nil {
-		e.Counts = x.response.tally.counts()
-		x.count()
+		x.count(ctx, false)
 	}
 	if e.Failure == "" && !e.BrokeOff && e.Status > 0 {
 		x.proxy.retries.forget(x.retryKey())
@@ -346,7 +346,7 @@ func (x *exchange) record() {
 		problem = "the answer broke off"
 	}
 	turn.Record("model call", e.Began, problem, trace.String("gen_ai.operation.name", "chat"), trace.String("gen_ai.provider.name", string(e.Provider)), trace.String("gen_ai.request.model", e.Model),
-		trace.Int("http.response.status_code", int64(e.Status)), trace.Int("gen_ai.usage.input_tokens", e.Counts.Input), trace.Int("gen_ai.usage.output_tokens", e.Counts.Output),
+		trace.Int("http.response.status_code", int64(e.Status)), trace.Int("gen_ai.usage.input_tokens", e.Usage.Input), trace.Int("gen_ai.usage.output_tokens", e.Usage.Output),
 		trace.Int("agento.first_byte_ms", e.FirstByte.Milliseconds()), trace.String("agento.account.id", string(e.AccountID)), trace.String("agento.agent.id", string(e.AgentID)))
 }
 
@@ -365,13 +365,39 @@ func cleanText(text string, limit int) string {
 	}, text)
 }
 
-func (x *exchange) count() {
-	if x.proxy.meter == nil {
+// readNames sets the model and the session of the result, as far as the request has been read.
+func (x *exchange) readNames() {
+	if x.request == nil {
 		return
 	}
-	peer, session := x.proxy.attribute(x.result.SessionKey)
-	x.proxy.meter.Add(CallUsage{
-		AccountID: x.upstream.AccountID, AgentID: x.upstream.AgentID, PeerID: peer, SessionID: session,
-		Provider: x.api.Name, Model: x.result.Model, At: x.result.Began, Counts: x.result.Counts,
-	})
+	model, session := x.request.modelAndSession()
+	x.result.SessionKey = cleanText(session, 512)
+	if x.result.Model == "" {
+		x.result.Model = cleanText(model, 128)
+	}
+}
+
+// count counts the call once, and returns when that is committed. whole reports that the answer
+// has come to its end.
+func (x *exchange) count(ctx context.Context, whole bool) {
+	if x.counted {
+		return
+	}
+	x.counted = true
+	x.readNames()
+	tokens, estimated := x.tokens(whole)
+	c := usage.Call{
+		AccountID: x.upstream.AccountID, AgentID: x.upstream.AgentID, SwarmID: x.upstream.SwarmID,
+		Provider: x.api.Name, Model: x.result.Model, At: x.result.Began,
+		Tokens: tokens, HourWrites: x.response.tally.hourWrites, Estimated: estimated,
+	}
+	if x.call != nil {
+		c.KeyID = identity.KeyID(x.call.Key())
+	}
+	if x.proxy.meter == nil {
+		x.result.Usage = usage.Sum{Tokens: tokens, Requests: 1}
+		return
+	}
+	c.PeerID, c.SessionID = x.proxy.attribute(x.result.SessionKey)
+	x.result.Usage = x.proxy.meter.Record(ctx, c)
 }

@@ -1,6 +1,6 @@
 // Package modelproxy serves the calls that gateways make to model providers. It
 // identifies the agent by its token, replaces the token by the account's key, streams
-// requests and answers unchanged, and counts their tokens.
+// requests and answers unchanged, and has each call counted before its answer ends.
 package modelproxy
 
 import (
@@ -16,6 +16,7 @@ import (
 	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/vault"
 )
 
@@ -38,15 +39,16 @@ type Resolver interface {
 type Upstream struct {
 	AccountID identity.AccountID
 	AgentID   identity.AgentID
-	BaseURL   string       // empty: the provider's own
-	Key       vault.Secret // sent only to its own origin; empty: the endpoint needs none
+	SwarmID   identity.SwarmID // empty: none
+	BaseURL   string           // empty: the provider's own
+	Key       vault.Secret     // sent only to its own origin; empty: the endpoint needs none
 }
 
 // Settings are what New needs. All but Resolver are optional.
 type Settings struct {
 	Resolver Resolver
 	Guard    netguard.Guard
-	Meter    *Meter // nil: tokens are not counted
+	Meter    *usage.Meter // nil: calls are not counted
 	// Attribute returns the peer and the session of a gateway's session key. Nil means
 	// that there is no peer and the key names the session.
 	Attribute func(sessionKey string) (peer string, session identity.SessionID)
@@ -76,14 +78,14 @@ type Exchange struct {
 	AccountID  identity.AccountID // empty if the token is unknown
 	AgentID    identity.AgentID   // empty if the token is unknown
 	Provider   provider.Name
-	Model      string // as the gateway requested it
-	SessionKey string // OpenClaw's; empty if the call belongs to no session
-	Status     int    // of the provider's answer; 0 if there was none
-	KeyRefused bool   // the provider rejected the agent's key, or its account cannot pay
-	Failure    string // the message of a call that was given up
-	Cause      Cause  // of that
-	BrokeOff   bool   // the answer broke off, and the gateway may make the call again
-	Counts     Counts // zero if there is no answer to count
+	Model      string    // as the gateway requested it
+	SessionKey string    // OpenClaw's; empty if the call belongs to no session
+	Status     int       // of the provider's answer; 0 if there was none
+	KeyRefused bool      // the provider rejected the agent's key, or its account cannot pay
+	Failure    string    // the message of a call that was given up
+	Cause      Cause     // of that
+	BrokeOff   bool      // the answer broke off, and the gateway may make the call again
+	Usage      usage.Sum // zero if there is no answer to count
 	Began      time.Time
 	FirstByte  time.Duration // until the provider's answer began; 0 if it did not
 	Took       time.Duration
@@ -92,7 +94,7 @@ type Exchange struct {
 // Proxy is the http.Handler for the calls of gateways.
 type Proxy struct {
 	resolver  Resolver
-	meter     *Meter
+	meter     *usage.Meter
 	attribute func(sessionKey string) (peer string, session identity.SessionID)
 	check     func(sessionKey string) error
 	turn      TurnFunc

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/budget"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/fault"
@@ -23,6 +24,7 @@ import (
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/vault"
 )
 
@@ -58,7 +60,8 @@ func (t testResolver) Resolve(_ context.Context, token vault.Secret, name provid
 // reported.
 type testProxy struct {
 	url       string
-	meter     *Meter
+	db        *database.DB
+	usage     func() []usage.Row // by session
 	logs      *syncBuffer
 	exchanges chan Exchange
 }
@@ -81,9 +84,21 @@ func (b *syncBuffer) String() string {
 }
 
 func newTestProxy(t testing.TB, r Resolver, guard netguard.Guard) *testProxy {
-	p := &testProxy{meter: NewMeter(databasetest.New(t), nil), logs: &syncBuffer{}, exchanges: make(chan Exchange, 1000)}
+	db := databasetest.New(t)
+	prices, err := usage.LoadPrices("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &testProxy{db: db, logs: &syncBuffer{}, exchanges: make(chan Exchange, 1000)}
+	p.usage = func() []usage.Row {
+		rows, err := usage.List(t.Context(), db, "acct_1", usage.Query{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour), By: usage.BySession, Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
 	proxy := New(Settings{
-		Resolver: r, Guard: guard, Meter: p.meter, Attribute: attribute, Observe: func(e Exchange) { p.exchanges <- e },
+		Resolver: r, Guard: guard, Meter: usage.NewMeter(db, prices, nil), Attribute: attribute, Observe: func(e Exchange) { p.exchanges <- e },
 		Log: slog.New(slog.NewTextHandler(p.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	p.url = newListener(t, proxy)
@@ -217,11 +232,11 @@ func TestCallsPassUnchangedWithTheRealKey(t *testing.T) {
 				t.Errorf("headers %s", all)
 			}
 			e := p.waitExchange(t)
-			want := Counts{Requests: 1, Input: 11, Output: 5, CacheRead: 3}
-			if e.Counts != want || e.Model != "m1" || e.SessionKey != "agent:main:peer:ana:c1" || e.Status != 200 || e.AgentID != "agent-1" || e.Provider != w.provider {
+			want := usage.Sum{Tokens: usage.Tokens{Input: 11, Output: 5, CacheRead: 3}, Requests: 1, Unpriced: 1}
+			if e.Usage != want || e.Model != "m1" || e.SessionKey != "agent:main:peer:ana:c1" || e.Status != 200 || e.AgentID != "agent-1" || e.Provider != w.provider {
 				t.Errorf("got %+v", e)
 			}
-			if got := readUsage(t, p.meter, "acct_1", "agent-1"); len(got) != 1 || got[0].Counts != want || got[0].PeerID != "ana" || got[0].SessionID != "c1" {
+			if got := p.usage(); len(got) != 1 || got[0].Sum != want || got[0].Group != "c1" {
 				t.Errorf("rows %+v", got)
 			}
 		})
@@ -441,8 +456,8 @@ func TestABrokenProviderConnectionBreaksTheStream(t *testing.T) {
 	if body, err := io.ReadAll(res.Body); err == nil {
 		t.Errorf("the stream ended without an error: %s", body)
 	}
-	if e := p.waitExchange(t); e.Counts != (Counts{Requests: 1, Input: 7, Output: 1}) {
-		t.Errorf("counted %+v", e.Counts)
+	if e := p.waitExchange(t); e.Usage != (usage.Sum{Tokens: usage.Tokens{Input: 7, Output: 2}, Requests: 1, Estimated: 1, Unpriced: 1}) {
+		t.Errorf("counted %+v", e.Usage)
 	}
 }
 
@@ -465,7 +480,7 @@ func TestARefusedKeyIsReported(t *testing.T) {
 				if !strings.Contains(e.Failure, "127.0.0.1 refused this agent's key") || !strings.Contains(e.Failure, "Incorrect API key provided: [secret]") || !strings.Contains(e.Failure, "PUT /v1/agents/agent-1/secrets") {
 					t.Errorf("the failure is %q", e.Failure)
 				}
-				if !e.KeyRefused || e.Status != status || e.Counts != (Counts{}) {
+				if !e.KeyRefused || e.Status != status || e.Usage != (usage.Sum{}) {
 					t.Errorf("observed %+v", e)
 				}
 				if strings.Contains(body, providerKey) || strings.Contains(p.logs.String(), providerKey) {
@@ -594,7 +609,7 @@ func TestOnlyListedRoutesAreOffered(t *testing.T) {
 			t.Errorf("%s: %d, want %d", call, res.StatusCode, want)
 		}
 	}
-	if got := readUsage(t, p.meter, "acct_1", ""); len(got) != 0 {
+	if got := p.usage(); len(got) != 0 {
 		t.Errorf("counted %+v", got)
 	}
 }

@@ -5,26 +5,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
+
+	"agento.host/agento/internal/usage"
 )
-
-// Counts are the tokens of one or more requests. Input is without the tokens that
-// were read from the provider's prompt cache or written to it; Output includes
-// reasoning.
-type Counts struct {
-	Requests   int64
-	Input      int64
-	Output     int64
-	CacheRead  int64
-	CacheWrite int64
-}
-
-func (c *Counts) add(o Counts) {
-	c.Requests += o.Requests
-	c.Input += o.Input
-	c.Output += o.Output
-	c.CacheRead += o.CacheRead
-	c.CacheWrite += o.CacheWrite
-}
 
 // wireUsage has the fields of all protocols: first those of Anthropic and OpenAI's
 // Responses, then OpenAI's Chat Completions, then Google.
@@ -33,6 +17,7 @@ type wireUsage struct {
 	Output        *int64           `json:"output_tokens"`
 	CacheRead     *int64           `json:"cache_read_input_tokens"`
 	CacheWrite    *int64           `json:"cache_creation_input_tokens"`
+	CacheCreation *cacheCreation   `json:"cache_creation"`
 	InputDetails  *cacheDetail     `json:"input_tokens_details"`
 	OutputDetails *reasoningDetail `json:"output_tokens_details"`
 
@@ -53,6 +38,11 @@ type cacheDetail struct {
 	Write  *int64 `json:"cache_write_tokens"`
 }
 
+// cacheCreation says how long Anthropic keeps what was written to the cache.
+type cacheCreation struct {
+	Hour *int64 `json:"ephemeral_1h_input_tokens"`
+}
+
 type reasoningDetail struct {
 	Reasoning *int64 `json:"reasoning_tokens"`
 }
@@ -63,7 +53,9 @@ type tally struct {
 	input, output, read, write int64
 	thoughts, toolPrompt       int64
 	reasoning                  int64 // of output
+	hourWrites                 int64 // of write
 	inputIncludesCache         bool
+	reported                   bool // there was a usage
 }
 
 func (t *tally) add(raw []byte) {
@@ -71,12 +63,16 @@ func (t *tally) add(raw []byte) {
 	if json.Unmarshal(raw, &u) != nil {
 		return
 	}
+	t.reported = t.reported || slices.ContainsFunc([]*int64{u.Input, u.Output, u.Prompt, u.Completion, u.PromptCount, u.CandidatesCount}, func(n *int64) bool { return n != nil })
 	setCount(&t.input, u.Input, u.Prompt, u.PromptCount)
 	setCount(&t.output, u.Output, u.Completion, u.CandidatesCount)
 	setCount(&t.read, u.CacheRead, u.CachedCount)
 	setCount(&t.write, u.CacheWrite)
 	setCount(&t.thoughts, u.ThoughtsCount)
 	setCount(&t.toolPrompt, u.ToolPromptCount)
+	if u.CacheCreation != nil {
+		setCount(&t.hourWrites, u.CacheCreation.Hour)
+	}
 	for _, d := range []*cacheDetail{u.InputDetails, u.PromptDetails} {
 		if d != nil {
 			setCount(&t.read, d.Cached)
@@ -96,7 +92,7 @@ func (t *tally) add(raw []byte) {
 
 // maxTokens is the largest count of one call that is accepted: a customer's endpoint
 // can report any number, and a sum that overflows cannot be read back.
-const maxTokens = 1 << 32
+const maxTokens = 100_000_000
 
 // setCount sets count to the last value that is a valid count.
 func setCount(count *int64, values ...*int64) {
@@ -107,17 +103,16 @@ func setCount(count *int64, values ...*int64) {
 	}
 }
 
-func (t *tally) counts() Counts {
-	input := t.input + t.toolPrompt
+func (t *tally) tokens() usage.Tokens {
+	input := min(t.input+t.toolPrompt, maxTokens)
 	if t.inputIncludesCache {
 		input = max(0, input-t.read-t.write)
 	}
-	return Counts{Requests: 1, Input: input, Output: t.output + t.thoughts, CacheRead: t.read, CacheWrite: t.write}
+	return usage.Tokens{
+		Input: input, Output: min(t.output+t.thoughts, maxTokens), Reasoning: min(t.thoughts+min(t.reasoning, t.output), maxTokens),
+		CacheRead: t.read, CacheWrite: t.write,
+	}
 }
-
-// reasoningTokens returns how many of the output's tokens are reasoning, as far as the provider
-// tells them apart.
-func (t *tally) reasoningTokens() int64 { return t.thoughts + min(t.reasoning, t.output) }
 
 // isUsage reports whether a field of a provider's answer is the usage: at the top
 // level, in Anthropic's message_start, or in a response event of OpenAI.
@@ -137,6 +132,7 @@ type responseBody struct {
 	json     scanner
 	sse      *sseReader // nil if the answer is one JSON text
 	readable bool       // the answer has a known format
+	size     int64      // how much of it was read, in bytes
 }
 
 func newResponseBody(res *http.Response) *responseBody {
@@ -157,6 +153,7 @@ func newResponseBody(res *http.Response) *responseBody {
 // Read implements io.Reader.
 func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.size += int64(n)
 	switch {
 	case !b.readable:
 	case b.sse != nil:

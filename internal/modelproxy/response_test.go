@@ -10,6 +10,7 @@ import (
 	"testing/iotest"
 
 	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/usage"
 )
 
 const (
@@ -28,24 +29,24 @@ const (
 // answers are answers of providers and the counts that they report.
 var answers = []struct {
 	name, kind, body string
-	want             Counts
+	want             usage.Tokens
 }{
-	{"anthropic stream", "text/event-stream; charset=utf-8", anthropicStream, Counts{1, 25, 15, 7, 4}},
-	{"anthropic", "application/json", `{"content":[{"text":"x"}],"usage":{"input_tokens":5,"output_tokens":6}}`, Counts{1, 5, 6, 0, 0}},
-	{"openai chat stream", "text/event-stream", chatStream, Counts{1, 20, 9, 10, 0}},
-	{"openai chat without usage", "text/event-stream", "data: {\"choices\":[]}\n\ndata: [DONE]\n\n", Counts{Requests: 1}},
-	{"openai chat", "application/json", `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}`, Counts{1, 3, 4, 0, 0}},
-	{"openai responses stream", "text/event-stream", responsesStream, Counts{1, 15, 8, 10, 5}},
-	{"openai embeddings", "application/json", `{"data":[{"embedding":[0.1,-2e-3]}],"usage":{"prompt_tokens":8,"total_tokens":8}}`, Counts{1, 8, 0, 0, 0}},
-	{"gemini stream", "text/event-stream", geminiStream, Counts{1, 10, 9, 2, 0}},
-	{"gemini array", "application/json", `[{"usageMetadata":{"promptTokenCount":1}},{"usageMetadata":{"promptTokenCount":12,"candidatesTokenCount":6}}]`, Counts{1, 12, 6, 0, 0}},
-	{"a stream that breaks off", "text/event-stream", anthropicStream[:300], Counts{1, 25, 1, 7, 4}},
-	{"data in several lines", "text/event-stream", "data: {\"usage\":\ndata: {\"input_tokens\":1,\ndata: \"output_tokens\":2}}\n\n", Counts{1, 1, 2, 0, 0}},
-	{"carriage returns as line ends", "text/event-stream", "data:{\"usage\":{\"output_tokens\":2}}\r\rdata:{\"usage\":{\"output_tokens\":3}}\r\r", Counts{1, 0, 3, 0, 0}},
-	{"malformed events", "text/event-stream", "data: }{][\"\n\ndata: {\"usage\":{\"output_tokens\":\"many\"}}\n\ndata: {\"usage\":{\"output_tokens\":4}}\n\n", Counts{1, 0, 4, 0, 0}},
-	{"negative", "application/json", `{"usage":{"input_tokens":-5,"output_tokens":6}}`, Counts{1, 0, 6, 0, 0}},
-	{"another type", "text/html", `{"usage":{"input_tokens":5}}`, Counts{Requests: 1}},
-	{"compressed", "application/json", "\x1f\x8b\x08", Counts{Requests: 1}},
+	{"anthropic stream", "text/event-stream; charset=utf-8", anthropicStream, usage.Tokens{Input: 25, Output: 15, CacheRead: 7, CacheWrite: 4}},
+	{"anthropic", "application/json", `{"content":[{"text":"x"}],"usage":{"input_tokens":5,"output_tokens":6}}`, usage.Tokens{Input: 5, Output: 6}},
+	{"openai chat stream", "text/event-stream", chatStream, usage.Tokens{Input: 20, Output: 9, CacheRead: 10}},
+	{"openai chat without usage", "text/event-stream", "data: {\"choices\":[]}\n\ndata: [DONE]\n\n", usage.Tokens{}},
+	{"openai chat", "application/json", `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}`, usage.Tokens{Input: 3, Output: 4}},
+	{"openai responses stream", "text/event-stream", responsesStream, usage.Tokens{Input: 15, Output: 8, Reasoning: 2, CacheRead: 10, CacheWrite: 5}},
+	{"openai embeddings", "application/json", `{"data":[{"embedding":[0.1,-2e-3]}],"usage":{"prompt_tokens":8,"total_tokens":8}}`, usage.Tokens{Input: 8}},
+	{"gemini stream", "text/event-stream", geminiStream, usage.Tokens{Input: 10, Output: 9, Reasoning: 3, CacheRead: 2}},
+	{"gemini array", "application/json", `[{"usageMetadata":{"promptTokenCount":1}},{"usageMetadata":{"promptTokenCount":12,"candidatesTokenCount":6}}]`, usage.Tokens{Input: 12, Output: 6}},
+	{"a stream that breaks off", "text/event-stream", anthropicStream[:300], usage.Tokens{Input: 25, Output: 1, CacheRead: 7, CacheWrite: 4}},
+	{"data in several lines", "text/event-stream", "data: {\"usage\":\ndata: {\"input_tokens\":1,\ndata: \"output_tokens\":2}}\n\n", usage.Tokens{Input: 1, Output: 2}},
+	{"carriage returns as line ends", "text/event-stream", "data:{\"usage\":{\"output_tokens\":2}}\r\rdata:{\"usage\":{\"output_tokens\":3}}\r\r", usage.Tokens{Output: 3}},
+	{"malformed events", "text/event-stream", "data: }{][\"\n\ndata: {\"usage\":{\"output_tokens\":\"many\"}}\n\ndata: {\"usage\":{\"output_tokens\":4}}\n\n", usage.Tokens{Output: 4}},
+	{"negative", "application/json", `{"usage":{"input_tokens":-5,"output_tokens":6}}`, usage.Tokens{Output: 6}},
+	{"another type", "text/html", `{"usage":{"input_tokens":5}}`, usage.Tokens{}},
+	{"compressed", "application/json", "\x1f\x8b\x08", usage.Tokens{}},
 }
 
 // pieces is a reader that reads at most n bytes at a time.
@@ -74,7 +75,7 @@ func TestUsageIsCountedInPiecesOfAnySize(t *testing.T) {
 				if err != nil || string(passed) != a.body {
 					t.Fatalf("pieces of %d: the bytes changed: %q, %v", n, passed, err)
 				}
-				if got := b.tally.counts(); got != a.want {
+				if got := b.tally.tokens(); got != a.want {
 					t.Fatalf("pieces of %d: %+v, want %+v", n, got, a.want)
 				}
 			}
@@ -105,8 +106,8 @@ func FuzzStream(f *testing.F) {
 					t.Fatalf("the bytes changed: %q, %v", passed, err)
 				}
 			}
-			if cut.tally.counts() != whole.tally.counts() {
-				t.Fatalf("%+v in pieces, %+v whole", cut.tally.counts(), whole.tally.counts())
+			if cut.tally.tokens() != whole.tally.tokens() {
+				t.Fatalf("%+v in pieces, %+v whole", cut.tally.tokens(), whole.tally.tokens())
 			}
 		}
 	})

@@ -43,10 +43,10 @@ func (x *exchange) endCall() {
 		r.Failure = x.result.Failure
 	}
 	r.Failure, r.Timeout = x.secret.Text(r.Failure), x.result.Cause == TimedOut
-	c := x.result.Counts
-	r.Input, r.CacheRead, r.Output = c.Input+c.CacheWrite, c.CacheRead, c.Output
-	if x.response != nil {
-		r.Reasoning = x.response.tally.reasoningTokens()
+	u := x.result.Usage
+	r.Usage = modelturn.Usage{
+		Input: u.Input + u.CacheWrite, CacheRead: u.CacheRead, CacheWrite: u.CacheWrite, Output: u.Output, Reasoning: u.Reasoning,
+		Requests: u.Requests, Estimated: u.Estimated, Unpriced: u.Unpriced, Micros: u.Micros,
 	}
 	x.call.End(r)
 }

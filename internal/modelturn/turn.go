@@ -32,6 +32,8 @@ type Settings struct {
 	Limits Limits
 	// Trace is the span that the model calls belong to.
 	Trace trace.Parent
+	// Key is the id of the API key that has sent the message; empty if none has.
+	Key string
 	// MaxText is the longest text, in bytes; 0 means no limit.
 	MaxText int
 	// Emit gets each piece of the turn's text. It is not called concurrently, and never
@@ -63,13 +65,29 @@ type Turn struct {
 	usage     Usage  // guarded by mu
 }
 
-// Usage is the number of tokens of the calls of a turn, as the provider counts them.
+// Usage is what calls have used, as the provider counts it.
 type Usage struct {
 	Input      int64 // without those that were read from the provider's cache
 	CacheRead  int64
+	CacheWrite int64 // of Input
 	Output     int64 // with Reasoning
 	Reasoning  int64
-	ModelCalls int64
+	Requests   int64 // that the provider has answered
+	Estimated  int64 // those of Requests whose tokens are estimated
+	Unpriced   int64 // those of Requests whose price is unknown
+	Micros     int64 // the price of the others, in millionths of a US dollar
+}
+
+func (u *Usage) add(o Usage) {
+	u.Input += o.Input
+	u.CacheRead += o.CacheRead
+	u.CacheWrite += o.CacheWrite
+	u.Output += o.Output
+	u.Reasoning += o.Reasoning
+	u.Requests += o.Requests
+	u.Estimated += o.Estimated
+	u.Unpriced += o.Unpriced
+	u.Micros += o.Micros
 }
 
 // Outcome is what a turn's calls have come to.
@@ -111,7 +129,6 @@ func (t *Turn) Begin() (call *Call, final string) {
 	}
 	t.current = c
 	t.spent.modelCalls++
-	t.usage.ModelCalls++
 	return c, ""
 }
 
@@ -255,8 +272,7 @@ type Result struct {
 	Stop    Stop
 	Failure string // why the call failed, for the agent's owner; empty if it did not or the reason is not known
 	Timeout bool
-	// Tokens; Output includes Reasoning.
-	Input, CacheRead, Output, Reasoning int64
+	Usage
 }
 
 // Call is one model call of a turn.
@@ -290,6 +306,9 @@ func (c *Call) repeatedText() (text string, broken bool) {
 	}
 	return c.retried, c.broken
 }
+
+// Key returns Settings.Key of the call's turn.
+func (c *Call) Key() string { return c.turn.settings.Key }
 
 // Text adds a piece of the call's content.
 func (c *Call) Text(piece string) {
@@ -415,9 +434,6 @@ func (c *Call) End(r Result) {
 		// The provider counts an element of reasoning as text.
 		r.Reasoning += (r.Output - r.Reasoning) * int64(share) / int64(max(c.content, 1))
 	}
-	t.usage.Input += r.Input
-	t.usage.CacheRead += r.CacheRead
-	t.usage.Output += r.Output
-	t.usage.Reasoning += r.Reasoning
+	t.usage.add(r.Usage)
 	t.spent.tokens += r.Input + r.Output
 }

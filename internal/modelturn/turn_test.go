@@ -122,7 +122,7 @@ func TestWholeAnswer(t *testing.T) {
 func TestLimitsOfATurn(t *testing.T) {
 	read, write := part{tools: []string{`read {"a":1,"b":2}`}, result: modelturn.Result{Stop: modelturn.Tools}}, part{tools: []string{"write {}"}, result: modelturn.Result{Stop: modelturn.Tools}}
 	readToo := part{tools: []string{`read {"b": 2, "a": 1}`}, result: modelturn.Result{Stop: modelturn.Tools}}
-	costly := part{result: modelturn.Result{Stop: modelturn.Tools, Input: 60, Output: 40, CacheRead: 1000}}
+	costly := part{result: modelturn.Result{Stop: modelturn.Tools, Usage: modelturn.Usage{Input: 60, Output: 40, CacheRead: 1000}}}
 	repeat := func(n int, parts ...part) (all []part) {
 		for range n {
 			all = append(all, parts...)
@@ -213,9 +213,9 @@ func TestReasoningTokens(t *testing.T) {
 	turn := modelturn.New(modelturn.Settings{})
 	c, _ := turn.Begin()
 	c.Text("<think>" + strings.Repeat("x", 35) + "</think>" + strings.Repeat("y", 50))
-	c.End(modelturn.Result{Stop: modelturn.Tools, Input: 10, Output: 120, Reasoning: 20})
-	play(turn, part{pieces: []string{"No reasoning."}, result: modelturn.Result{Stop: modelturn.End, Input: 1, Output: 5}})
-	if u := turn.Outcome().Usage; u != (modelturn.Usage{Input: 11, Output: 125, Reasoning: 70, ModelCalls: 2}) {
+	c.End(modelturn.Result{Stop: modelturn.Tools, Usage: modelturn.Usage{Input: 10, Output: 120, Reasoning: 20}})
+	play(turn, part{pieces: []string{"No reasoning."}, result: modelturn.Result{Stop: modelturn.End, Usage: modelturn.Usage{Input: 1, Output: 5}}})
+	if u := turn.Outcome().Usage; u != (modelturn.Usage{Input: 11, Output: 125, Reasoning: 70}) {
 		t.Errorf("%+v", u)
 	}
 }
@@ -229,11 +229,11 @@ func TestLateCallsSayNothing(t *testing.T) {
 	first.Text("Fir")
 	second, _ := turn.Begin()
 	first.Text("st")
-	first.End(modelturn.Result{Stop: modelturn.End, Output: 3})
+	first.End(modelturn.Result{Stop: modelturn.End, Usage: modelturn.Usage{Output: 3}})
 	second.Text("Second")
 	turn.Close(false)
 	second.Text(" late")
-	second.End(modelturn.Result{Stop: modelturn.End, Output: 4})
+	second.End(modelturn.Result{Stop: modelturn.End, Usage: modelturn.Usage{Output: 4}})
 	if o := turn.Outcome(); got.String() != "Fir\n\nSecond" || o.Usage.Output != 7 {
 		t.Errorf("%q, %+v", got.String(), o)
 	}

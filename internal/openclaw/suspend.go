@@ -2,77 +2,62 @@ package openclaw
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
-
-	"github.com/google/uuid"
 )
 
-// BusyError means that a gateway has work that a suspend would interrupt.
-type BusyError struct{ Reasons []string }
+// ErrBusy means that a gateway has work to do and cannot be suspended.
+var ErrBusy = errors.New("the gateway is busy")
 
-// Error implements error.
-func (e *BusyError) Error() string {
-	if len(e.Reasons) == 0 {
-		return "the gateway is busy"
-	}
-	return "the gateway is busy: " + strings.Join(e.Reasons, ", ")
+// ErrNotSuspended means that a suspension has ended by itself.
+var ErrNotSuspended = errors.New("the gateway was not suspended any more")
+
+// Suspension keeps a gateway from beginning any work. It ends by itself after two minutes.
+type Suspension struct {
+	gateway *Gateway
+	id      string
 }
 
-// PrepareSuspend makes an idle gateway take no new work for two minutes, and returns what
-// ResumeWork needs. A gateway that cannot say that it is idle is busy.
-// Errors: *BusyError.
-func (g *Gateway) PrepareSuspend(ctx context.Context) (suspension string, err error) {
-	l, err := g.connect(ctx)
-	if err != nil {
-		return "", fmt.Errorf("prepare the suspend: %w", err)
-	}
-	data, err := l.call(ctx, "gateway.suspend.prepare", map[string]any{"requestId": uuid.NewString(), "terminalPolicy": "preserve"})
-	if err != nil {
-		return "", fmt.Errorf("prepare the suspend: %w", err)
-	}
+// suspendRequest names our suspensions. Who asks again with the same name gets the suspension
+// that there is, so that one whose holder was killed can be ended.
+const suspendRequest = "agento-hold"
+
+// Suspend suspends the gateway if it has nothing to do. Turns that come meanwhile are refused
+// by it: the caller keeps them back. Errors: ErrBusy.
+func (g *Gateway) Suspend(ctx context.Context) (*Suspension, error) {
 	var answer struct {
 		Status       string `json:"status"`
 		SuspensionID string `json:"suspensionId"`
-		Blockers     []struct {
-			Kind    string `json:"kind"`
-			Message string `json:"message"`
-		} `json:"blockers"`
 	}
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return "", &BusyError{}
+	if err := g.call(ctx, "gateway.suspend.prepare", map[string]any{"requestId": suspendRequest}, &answer); err != nil {
+		return nil, err
 	}
-	if answer.Status != "ready" || answer.SuspensionID == "" {
-		busy := &BusyError{}
-		for _, b := range answer.Blockers {
-			busy.Reasons = append(busy.Reasons, b.Kind)
-		}
-		return "", busy
+	switch answer.Status {
+	case "ready":
+		return &Suspension{g, answer.SuspensionID}, nil
+	case "busy":
+		return nil, ErrBusy
 	}
-	return answer.SuspensionID, nil
+	return nil, fmt.Errorf("gateway.suspend.prepare: the gateway is %q", answer.Status)
 }
 
-// ResumeWork makes a gateway that was prepared for a suspend take work again. It also succeeds
-// for one that does so already because the two minutes are over.
-func (g *Gateway) ResumeWork(ctx context.Context, suspension string) error {
-	l, err := g.connect(ctx)
-	if err != nil {
-		return fmt.Errorf("resume work: %w", err)
-	}
-	data, err := l.call(ctx, "gateway.suspend.resume", map[string]any{"suspensionId": suspension})
-	if err != nil {
-		return fmt.Errorf("resume work: %w", err)
-	}
+// Resume ends the suspension. Errors: ErrNotSuspended.
+func (s *Suspension) Resume(ctx context.Context) error {
 	var answer struct {
-		Status string `json:"status"`
+		Resumed bool `json:"resumed"`
 	}
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return fmt.Errorf("resume work: %w", err)
+	if err := s.gateway.call(ctx, "gateway.suspend.resume", map[string]any{"suspensionId": s.id}, &answer); err != nil {
+		return err
 	}
-	if answer.Status != "" && answer.Status != "running" {
-		return errors.New("resume work: the gateway is still " + answer.Status)
+	if !answer.Resumed {
+		return ErrNotSuspended
 	}
 	return nil
 }
+
+// ID names the suspension. Whoever has it can end the suspension with ContinueSuspension.
+func (s *Suspension) ID() string { return s.id }
+
+// ContinueSuspension returns the suspension with an id, which has survived its holder, and the
+// processes of the gateway if they were suspended, too.
+func (g *Gateway) ContinueSuspension(id string) *Suspension { return &Suspension{g, id} }

@@ -142,7 +142,7 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 	if a.Place, err = r.driver.Place(ctx, spec); err != nil {
 		return asFailure(err)
 	}
-	a.Server, a.GatewayGeneration, a.SpecDigest = r.server, a.Generation, digest
+	a.Server, a.GatewayGeneration, a.SpecDigest, a.Power = r.server, a.Generation, digest, agent.PowerAwake
 	if err := r.store.SaveStatus(ctx, *a, "agent.placed"); err != nil {
 		return err
 	}

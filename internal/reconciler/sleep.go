@@ -8,8 +8,8 @@ import (
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
-	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/power"
 	"agento.host/agento/internal/runtime"
 )
@@ -83,7 +83,6 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 		a.Power = agent.PowerAsleep
 		return r.store.SaveStatus(context.WithoutCancel(ctx), a, "agent.slept")
 	})
-	busy := (*openclaw.BusyError)(nil)
 	switch {
 	case err == nil:
 		r.forgetUse(a.ID)
@@ -91,8 +90,7 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 		return next{}, nil
 	case errors.Is(err, agent.ErrOutdated) || ctx.Err() != nil:
 		return next{}, err
-	case errors.As(err, &busy):
-		r.log.DebugContext(ctx, "an agent stays awake", "agent", a.ID, "reason", busy)
+	case errors.Is(err, gateway.ErrBusy):
 		rest.after = min(rest.after, r.timing.Linger)
 		return rest, nil
 	}

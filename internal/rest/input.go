@@ -253,12 +253,30 @@ func (a *API) checkRequest(rules map[string]fieldRule) func(huma.Context, func(h
 			w.Header().Set("Accept-Encoding", "identity")
 			err = fault.New(fault.UnsupportedType, "The body has the Content-Encoding %.40q: send it as it is, without this header.", coding)
 		}
+		if err == nil {
+			err = checkFileType(req, ctx.Operation().RequestBody)
+		}
 		if err != nil {
 			a.writeError(w, req, err)
 			return
 		}
 		next(ctx)
 	}
+}
+
+// checkFileType refuses a body of another type than the file that a route takes. huma checks
+// the type of JSON only. Faults: UnsupportedType.
+func checkFileType(req *http.Request, body *huma.RequestBody) error {
+	if body == nil || body.Content["application/json"] != nil {
+		return nil
+	}
+	sent, _, err := mime.ParseMediaType(req.Header.Get("Content-Type"))
+	for taken := range body.Content {
+		if err != nil || sent != taken {
+			return fault.New(fault.UnsupportedType, "The body must be a file with the Content-Type %s.", taken)
+		}
+	}
+	return nil
 }
 
 // contentCoding returns what a body is encoded with, or "".

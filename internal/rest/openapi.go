@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"path"
 	"reflect"
@@ -23,7 +24,7 @@ func config(version string, appendJSON func([]byte, any) ([]byte, bool)) huma.Co
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // serveDescription and serveReference serve them
 	c.CreateHooks = nil                                   // they would add a $schema field to every body of the contract
 	c.RejectUnknownQueryParameters = true
-	c.Formats = map[string]huma.Format{"application/json": {Marshal: writeJSON(appendJSON), Unmarshal: readJSON}}
+	c.Formats = map[string]huma.Format{"application/json": {Marshal: writeJSON(appendJSON), Unmarshal: readJSON}, CSV: {Marshal: writeCSV}}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "apiKey", In: "header", Name: "X-Api-Key"}}
 	c.Security = []map[string][]string{{"key": {}}}
 	registerTypes(c.Components.Schemas)
@@ -137,7 +138,7 @@ func statusDescriptions() map[int]string {
 		http.StatusNotFound:              "not_found: the object does not exist in this account.",
 		http.StatusConflict:              "conflict: the object was changed in the meantime; agent_not_running: the agent is stopped or in error; idempotency_conflict: the Idempotency-Key was used with another body.",
 		http.StatusRequestEntityTooLarge: "payload_too_large: the body is too large.",
-		http.StatusUnsupportedMediaType:  "unsupported_media_type: the body is not JSON.",
+		http.StatusUnsupportedMediaType:  "unsupported_media_type: the body is not JSON, or not the file that the route takes.",
 		http.StatusTooManyRequests:       "rate_limited: wait for the time in Retry-After.",
 		http.StatusInternalServerError:   "internal_error: the cause is in the server's log under the request id.",
 		http.StatusBadGateway:            "upstream_error: the gateway or the model provider failed.",
@@ -168,13 +169,23 @@ func (a *API) describeResponses(r Route) {
 	op := a.operationOf(r.Method, r.Path)
 	status := strconv.Itoa(r.successStatus())
 	success := op.Responses[status]
+	own := success.Headers
 	success.Headers = headerRefs()
 	if r.takesIdempotencyKey() {
 		success.Headers = headerRefs(idempotencyReplayed)
 	}
+	if own["Content-Type"] != nil { // the handler chooses CSV
+		success.Content["text/csv"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+		delete(own, "Content-Type")
+		maps.Copy(success.Headers, own)
+	}
 	if r.IsStream() {
 		success.Description = "A stream of server-sent events."
 		success.Content = map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}, Example: r.example}}
+	}
+	if r.IsDownload() {
+		success.Description = "A file."
+		success.Content = map[string]*huma.MediaType{r.download: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}
 	}
 	op.Responses = map[string]*huma.Response{status: success}
 	if r.Async {

@@ -81,9 +81,12 @@ func (a *API) referenceRow(r Route) referenceRow {
 	}
 	row.add("Parameters", params)
 	if op.RequestBody != nil {
-		row.add("Body", a.fields("", op.RequestBody.Content["application/json"].Schema))
+		row.add("Body", a.bodyFields(op.RequestBody.Content))
 	}
 	status := r.successStatus()
+	if r.IsDownload() {
+		row.add(fmt.Sprintf("Answer %d", status), []field{{Type: r.download, Doc: "A file."}})
+	}
 	if media := op.Responses[strconv.Itoa(status)].Content["application/json"]; media != nil {
 		answer := a.fields("", media.Schema)
 		for i := range answer {
@@ -92,6 +95,17 @@ func (a *API) referenceRow(r Route) referenceRow {
 		row.add(fmt.Sprintf("Answer %d", status), answer)
 	}
 	return row
+}
+
+// bodyFields lists the fields of a body, or says what file it is.
+func (a *API) bodyFields(content map[string]*huma.MediaType) []field {
+	if m := content["application/json"]; m != nil {
+		return a.fields("", m.Schema)
+	}
+	for contentType := range content {
+		return []field{{Type: contentType, Doc: "A file.", Required: true}}
+	}
+	return nil
 }
 
 func (r *referenceRow) add(name string, fields []field) {

@@ -28,7 +28,7 @@ const defaultMaxAnswer = 64 << 10
 // any id or name has.
 const maxName = 256
 
-// Route is one row of the table. NewRoute and NewStreamRoute make it; the exported
+// Route is one row of the table. NewRoute, NewStreamRoute and NewDownloadRoute make it; the exported
 // fields may be changed before it is passed to New.
 type Route struct {
 	Method, Path string
@@ -52,7 +52,8 @@ type Route struct {
 	// Nil allows it. Of a stream, Reopen checks it.
 	CheckReplay func(r *http.Request, res Response) error
 
-	example  string // of a stream; empty: the route answers with JSON
+	example  string // of a stream; empty: the route answers with JSON, or with download
+	download string // media type of a file; empty: the route answers with JSON, or with a stream
 	register func(*API, huma.Operation)
 }
 
@@ -102,9 +103,14 @@ func register[I, O any](a *API, op huma.Operation, handle func(context.Context, 
 		return out, nil
 	})
 	if b := a.operationOf(op.Method, op.Path).RequestBody; b != nil {
-		o.body = b.Content["application/json"].Schema
+		if m := b.Content["application/json"]; m != nil { // otherwise a file
+			o.body = m.Schema
+		}
 	}
 }
+
+// IsDownload reports whether the route answers with a file.
+func (r Route) IsDownload() bool { return r.download != "" }
 
 // IsStream reports whether the route answers with server-sent events.
 func (r Route) IsStream() bool { return r.example != "" }

@@ -140,6 +140,11 @@ func (s *Service) insert(ctx context.Context, tx *database.Tx, i *Installed, p P
 	if err := s.agents.Exists(ctx, tx, i.account, i.agent); err != nil {
 		return err
 	}
+	return s.insertChecked(ctx, tx, i, p)
+}
+
+// insertChecked is insert for an agent that is known to exist.
+func (s *Service) insertChecked(ctx context.Context, tx *database.Tx, i *Installed, p Package) error {
 	others, err := listInstalled(ctx, tx, i.account, i.agent)
 	if err != nil {
 		return err
@@ -163,6 +168,9 @@ func (s *Service) insert(ctx context.Context, tx *database.Tx, i *Installed, p P
 	}
 	if err := replaceFiles(ctx, tx, i.account, i.ID, p.Files); err != nil {
 		return err
+	}
+	if !i.Enabled {
+		return nil
 	}
 	return s.store.recordPaths(ctx, tx, *i)
 }

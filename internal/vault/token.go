@@ -173,6 +173,19 @@ func (v *Vault) RaiseTokens(ctx context.Context, tx *database.Tx, account identi
 	return g.newest, nil
 }
 
+// RaiseAllTokens ends all bearer tokens of every owner at once. It is for a database that was
+// restored from a backup. The original raises its own generations by one, so the next ones
+// here are ones that it never reaches: those that were counted already plus the time in
+// milliseconds.
+func RaiseAllTokens(ctx context.Context, tx *database.Tx) error {
+	_, err := tx.ExecContext(ctx, `UPDATE data_keys SET token_generation = token_generation + $1, held_generation = token_generation + $1,
+		valid_generation = token_generation + $1, tokens_raised_at = $1, revision = revision + 1`, database.Millis(time.Now()))
+	if err != nil {
+		return fmt.Errorf("raise the generations of all tokens: %w", err)
+	}
+	return nil
+}
+
 // ConfirmTokens stores that an owner's gateway has the bearer tokens of a generation.
 func (v *Vault) ConfirmTokens(ctx context.Context, tx *database.Tx, account identity.AccountID, owner OwnerID, generation int64) error {
 	_, err := tx.ExecContext(ctx, `UPDATE data_keys SET held_generation = $1

@@ -96,3 +96,40 @@ func TestTokensHaveGenerations(t *testing.T) {
 	})
 
 }
+
+// After a restore no token of before is valid, and none of those that the original makes next.
+func TestRaiseAllTokensEndsThoseOfTheOriginalToo(t *testing.T) {
+	v, db := newVault(t), databasetest.New(t)
+	owners := []vault.OwnerID{"1", "2"}
+	var before []string
+	for _, o := range owners {
+		put(t, v, db, "a", o, "token", "x")
+		for range 3 { // the generations that the original may make after its backup
+			tx(t, db, func(tx *database.Tx) error {
+				_, err := v.RaiseTokens(t.Context(), tx, "a", o, true)
+				return err
+			})
+		}
+		held, err := v.HeldTokens(t.Context(), db, "a", o, "tools")
+		if err != nil {
+			t.Fatal(err)
+		}
+		before = append(before, reveal(held)...)
+		tx(t, db, func(tx *database.Tx) error { // as the backup has it
+			_, err := tx.ExecContext(t.Context(), `UPDATE data_keys SET token_generation = 0, held_generation = 0, valid_generation = 0`)
+			return err
+		})
+	}
+	tx(t, db, func(tx *database.Tx) error { return vault.RaiseAllTokens(t.Context(), tx) })
+	for _, o := range owners {
+		valid, err := v.BearerTokens(t.Context(), db, "a", o, "tools")
+		held, heldErr := v.HeldTokens(t.Context(), db, "a", o, "tools")
+		if err := errors.Join(err, heldErr); err != nil || len(valid) != 1 || len(held) != 1 || slices.Contains(before, valid[0].Reveal()) {
+			t.Errorf("of %s %d tokens are valid, %v", o, len(valid), err)
+		}
+		tx(t, db, func(tx *database.Tx) error {
+			_, err := v.RaiseTokens(t.Context(), tx, "a", o, false)
+			return err
+		})
+	}
+}

@@ -96,6 +96,14 @@ func checkContent(fields fault.Fields, d Document, content string) {
 
 // problem returns what is wrong with a content, empty if nothing.
 func (d Document) problem(content string) string {
+	if problem := d.textProblem(content); problem != "" {
+		return problem
+	}
+	return d.lengthProblem(content)
+}
+
+// textProblem is problem without the length.
+func (d Document) textProblem(content string) string {
 	switch {
 	case !utf8.ValidString(content):
 		return "must be valid UTF-8"
@@ -106,7 +114,7 @@ func (d Document) problem(content string) string {
 	case d != Workflow && fault.IsBlank(content):
 		return "must not be empty"
 	}
-	return d.lengthProblem(content)
+	return ""
 }
 
 func (d Document) lengthProblem(content string) string {

@@ -3,6 +3,7 @@ package workspace
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
@@ -113,6 +114,8 @@ type change struct {
 	deleted, setAside bool
 	proposed          bool // a version that is set aside to wait for approval
 	restoredFrom      int64
+	number            int64     // of a version of an archive; 0: the next
+	at                time.Time // of a version of an archive; zero: now
 }
 
 // edit writes a version of a document, if expectedHash is empty or the hash of the

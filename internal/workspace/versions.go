@@ -168,19 +168,25 @@ func listVersions(ctx context.Context, q database.Reader, account identity.Accou
 // version unless it is set aside. Faults: Conflict, if the agent's data key is damaged.
 func (s *Store) insertVersion(ctx context.Context, tx *database.Tx, c change) (Version, error) {
 	account := c.actor.AccountID
-	last, err := database.One(ctx, tx, database.Scalar[int64], `SELECT COALESCE(MAX(version), 0)`+fromDocuments+` AND name = $3`, account, c.agent, c.doc)
-	if err != nil {
-		return Version{}, fmt.Errorf("read versions of %s: %w", c.doc, err)
+	if c.number == 0 {
+		last, err := database.One(ctx, tx, database.Scalar[int64], `SELECT COALESCE(MAX(version), 0)`+fromDocuments+` AND name = $3`, account, c.agent, c.doc)
+		if err != nil {
+			return Version{}, fmt.Errorf("read versions of %s: %w", c.doc, err)
+		}
+		c.number = last + 1
+	}
+	if c.at.IsZero() {
+		c.at = time.Now()
 	}
 	if !c.setAside {
-		_, err = database.Exec(ctx, tx, `UPDATE documents SET is_current = FALSE WHERE account_id = $1 AND agent_id = $2 AND name = $3 AND is_current`, account, c.agent, c.doc)
+		_, err := database.Exec(ctx, tx, `UPDATE documents SET is_current = FALSE WHERE account_id = $1 AND agent_id = $2 AND name = $3 AND is_current`, account, c.agent, c.doc)
 		if err != nil {
 			return Version{}, fmt.Errorf("replace %s: %w", c.doc, err)
 		}
 	}
 	v := Version{
-		Document: c.doc, Number: last + 1, Current: !c.setAside, Deleted: c.deleted, SetAside: c.setAside, RestoredFrom: c.restoredFrom,
-		Actor: c.actor, At: database.Time(database.Millis(time.Now())), Size: int64(len(c.content)), Hash: hashOf(c.content), Content: c.content,
+		Document: c.doc, Number: c.number, Current: !c.setAside, Deleted: c.deleted, SetAside: c.setAside, RestoredFrom: c.restoredFrom,
+		Actor: c.actor, At: database.Time(database.Millis(c.at)), Size: int64(len(c.content)), Hash: hashOf(c.content), Content: c.content,
 	}
 	content, err := s.seal(ctx, tx, account, c.agent, v)
 	if err != nil {

@@ -27,6 +27,11 @@ func (oneAgent) SwarmOf(context.Context, database.Reader, identity.AccountID, id
 	return "", nil
 }
 
+// CheckStaged implements knowledge.Agents.
+func (oneAgent) CheckStaged(context.Context, database.Reader, identity.AccountID, identity.AgentID) error {
+	return nil
+}
+
 // base is a knowledge base of agento that contains the texts of a set.
 type base struct {
 	service *knowledge.Service

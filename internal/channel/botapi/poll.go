@@ -90,6 +90,9 @@ func (p *Proxy) poll(w http.ResponseWriter, r *http.Request, bot Bot) {
 		default:
 			watch.polledOnce()
 			passed, last := p.filter(watch, updates)
+			if len(passed) > 0 && p.await(ctx, bot.Agent) != nil {
+				panic(http.ErrAbortHandler)
+			}
 			if len(passed) > 0 || last < request.Offset || time.Now().After(ends) {
 				writeUpdates(w, passed)
 				return

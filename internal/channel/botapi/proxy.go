@@ -64,6 +64,9 @@ type Settings struct {
 	URL      string         // of another Bot API server, which may be in a private network; empty: DefaultURL
 	Memory   *budget.Budget // of the messages that agents get; nil: no limit
 	Log      *slog.Logger
+
+	// Await returns when an agent's gateway may get messages; nil: always.
+	Await func(ctx context.Context, id identity.AgentID) error
 }
 
 // Proxy is the http.Handler for the Bot API calls of gateways, below Prefix.
@@ -73,6 +76,7 @@ type Proxy struct {
 	transport *http.Transport
 	memory    *budget.Budget
 	log       *slog.Logger
+	await     func(ctx context.Context, id identity.AgentID) error
 	mux       *http.ServeMux
 	watches   *watches
 	polls     *polls
@@ -91,7 +95,10 @@ func New(s Settings) (*Proxy, error) {
 	}
 	p := &Proxy{
 		resolver: s.Resolver, base: strings.TrimRight(s.URL, "/"), transport: s.Guard.Transport(), memory: s.Memory, log: s.Log,
-		mux: http.NewServeMux(), watches: newWatches(s.Reporter), polls: newPolls(),
+		await: s.Await, mux: http.NewServeMux(), watches: newWatches(s.Reporter), polls: newPolls(),
+	}
+	if p.await == nil {
+		p.await = func(context.Context, identity.AgentID) error { return nil }
 	}
 	p.mux.HandleFunc(Prefix+"{agent}/{bot}/{method}", p.serveMethod)
 	p.mux.HandleFunc("GET "+Prefix+"{agent}/file/{bot}/{path...}", p.serveFile)

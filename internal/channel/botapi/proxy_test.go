@@ -559,3 +559,34 @@ func TestNewRefusesAnInvalidAddress(t *testing.T) {
 		}
 	}
 }
+
+// A gateway that is held gets its messages when it is not any more.
+func TestUpdatesWaitForTheGateway(t *testing.T) {
+	w := newWorld(t)
+	held, asked := make(chan struct{}), make(chan struct{})
+	p, err := botapi.New(botapi.Settings{Resolver: w, Reporter: w, URL: w.bot.URL, Log: slog.New(slog.DiscardHandler), Await: func(ctx context.Context, id identity.AgentID) error {
+		close(asked)
+		<-held
+		return ctx.Err()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	server := httptest.NewServer(p)
+	t.Cleanup(server.Close)
+	w.server = server
+	w.bot.Write(1, 7, "Ann", "hello")
+	answered := make(chan string, 1)
+	go func() { _, text, _ := w.call("getUpdates", `{"timeout":5}`); answered <- text }()
+	<-asked
+	select {
+	case text := <-answered:
+		t.Errorf("in the hold the gateway got %s", text)
+	default:
+	}
+	close(held)
+	if text := <-answered; !strings.Contains(text, "hello") {
+		t.Errorf("after the hold the gateway got %s", text)
+	}
+}

@@ -164,8 +164,11 @@ func (d *Driver) dump(ctx context.Context, a agent, rec record, shim int) error 
 	if err := d.runCRIU(ctx, args); err != nil {
 		return &runtime.SuspendError{Missing: whyNotDumped(filepath.Join(dir, "dump.log")), Cause: err}
 	}
-	if !fileExists(dir, "inventory.img") || !isStopped(root) {
+	if !fileExists(dir, "inventory.img") {
 		return errors.New("criu has made no checkpoint, although it says so")
+	}
+	if err := awaitStopped(ctx, root); err != nil {
+		return err
 	}
 	// The processes are stopped, so the files are those of the checkpoint.
 	if meta.Files, err = openFiles(a, root); err != nil {
@@ -215,6 +218,24 @@ func firstProcess(shim int) int {
 		}
 	}
 	return 0
+}
+
+// stopTimeout bounds how long processes take to stop that criu has let go. Source: less than 1 ms.
+const stopTimeout = 5 * time.Second
+
+// awaitStopped waits until a process and those below it are stopped.
+func awaitStopped(ctx context.Context, root int) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	for {
+		running := slices.DeleteFunc(processTree(root), func(pid int) bool { return isStopped(pid) || !isRunning(pid) })
+		if len(running) == 0 {
+			return nil
+		}
+		if err := pause(ctx, pollInterval); err != nil {
+			return fmt.Errorf("criu has left processes %v running: %w", running, err)
+		}
+	}
 }
 
 // isStopped reports whether a process is stopped.

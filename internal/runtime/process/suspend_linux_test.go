@@ -420,9 +420,14 @@ func TestCRIUFails(t *testing.T) {
 			if p := g.Inspect().Phase; p != runtime.Running {
 				t.Fatalf("after %v the gateway is %s", err, p)
 			}
-			if got := g.Ask("/boot"); got != boot {
-				t.Error("the gateway has restarted")
-			}
+			// A criu that is killed at the wrong moment can end the gateway, which Inspect says then.
+			runtimetest.WaitUntil(t, "the gateway answers or has ended", func() bool {
+				got, err := g.Try("/boot")
+				if err == nil && got != boot {
+					t.Fatal("the gateway has restarted")
+				}
+				return err == nil || name == "is killed in the middle" && g.Inspect().Phase == runtime.Exited
+			})
 			if files := process.CheckpointFiles(d, g.ID); len(files) > 0 {
 				t.Errorf("there are %v", files)
 			}

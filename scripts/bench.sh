@@ -15,3 +15,5 @@ echo "== quality of the search compared to BM25, and the tables of duplicates"
 report() { grep -v -e '^=== ' -e '^PASS' -e '^ok' -e '^---'; }
 go test -C training -count=1 -v -run=Quality ./quality | report
 go test -count=1 -v -run=OnlyTextsThatDifferInForm ./internal/knowledge | report
+echo "== sleep: a simulated day of 100, 1,000 and 10,000 agents, for each policy (docs/sleep-simulation.md)"
+go test -count=1 -v -run=SimulationWhole ./internal/power -whole | report

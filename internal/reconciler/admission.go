@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -28,17 +27,18 @@ type admission struct {
 	rooms   map[identity.AgentID]int64 // what the gateways with room are expected to use; guarded by mu
 	kept    map[identity.AgentID]int64 // what the checkpoints of agents take that sleep; guarded by mu
 	used    int64                      // the sum of rooms and kept; guarded by mu
+	frees   float64                    // the share of its room that a suspend of a gateway has freed at least; guarded by mu
 	booting int                        // slots that are taken; guarded by mu
 	forRoom *fairQueue                 // guarded by mu
 	forSlot *fairQueue                 // guarded by mu
 }
 
 func newAdmission(memory int64, slots int) *admission {
-	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]int64{}, forRoom: newFairQueue(), forSlot: newFairQueue()}
+	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]int64{}, frees: 1, forRoom: newFairQueue(), forSlot: newFairQueue()}
 }
 
 // takeRoom waits until there is room for an agent's gateway, and takes it. It calls
-// onWait before it waits. An agent that has room keeps it. Errors: onWait's, ctx's.
+// onWait before it waits, and again while it waits. An agent that has room keeps it. Errors: onWait's, ctx's.
 func (m *admission) takeRoom(ctx context.Context, account identity.AccountID, id identity.AgentID, bytes int64, onWait func() error) error {
 	m.mu.Lock()
 	if _, ok := m.rooms[id]; ok {
@@ -82,20 +82,28 @@ func (m *admission) takeSlot(ctx context.Context, account identity.AccountID, id
 	return func() { timer.Stop(); free() }, nil
 }
 
-// wait waits until a waiter is granted what it waits for.
+// roomInterval is the pause between two tries to make room. Source: a suspend takes 0.6 s.
+const roomInterval = 2 * time.Second
+
+// wait waits until a waiter is granted what it waits for. It calls onWait before, and again while
+// it waits.
 func (m *admission) wait(ctx context.Context, q *fairQueue, w *waiter, onWait func() error) error {
 	select {
 	case <-w.granted:
 		return nil
 	default:
 	}
+	again := time.NewTicker(roomInterval)
+	defer again.Stop()
 	err := onWait()
-	if err == nil {
+	for err == nil {
 		select {
 		case <-w.granted:
 			return nil
 		case <-ctx.Done():
 			err = ctx.Err()
+		case <-again.C:
+			err = onWait()
 		}
 	}
 	m.mu.Lock()
@@ -176,28 +184,49 @@ func (m *admission) leave(id identity.AgentID) {
 	}
 }
 
-// keep counts what the checkpoint of an agent takes; 0: it has none any more.
-func (m *admission) keep(id identity.AgentID, bytes int64) {
+// suspended counts the checkpoint of an agent, bytes large, in place of its gateway; 0: it has none.
+// It reports whether that is new.
+func (m *admission) suspended(id identity.AgentID, bytes int64) (changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.used += bytes - m.kept[id]
+	if room := m.rooms[id]; room > 0 {
+		m.frees = min(m.frees, max(1-float64(bytes)/float64(room), 0)) // after a restart of the server the checkpoint is compressed already
+	}
+	m.used += bytes - m.kept[id] - m.rooms[id]
+	changed = m.kept[id] != bytes
+	delete(m.rooms, id)
 	m.kept[id] = bytes
 	if bytes == 0 {
 		delete(m.kept, id)
 	}
 	m.grant()
+	return changed
 }
 
-// occupants lists the agents that have room.
-func (m *admission) occupants() []identity.AgentID {
+// resumed counts no checkpoint of an agent any more.
+func (m *admission) resumed(id identity.AgentID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Collect(maps.Keys(m.rooms))
+	m.used -= m.kept[id]
+	delete(m.kept, id)
+	m.grant()
+}
+
+// missing returns how much less must be used before bytes more fit; what gateways and checkpoints
+// use; and the share of its room that a suspend frees.
+func (m *admission) missing(bytes int64) (missing int64, rooms, kept map[identity.AgentID]int64, frees float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used + bytes - m.memory, maps.Clone(m.rooms), maps.Clone(m.kept), m.frees
 }
 
 // Reserve implements agent.Admission.
 func (r *Reconciler) Reserve(ctx context.Context, account identity.AccountID, id identity.AgentID) error {
-	return r.admission.takeRoom(ctx, account, id, r.expect(0), func() error { return nil })
+	bytes := r.expect(0)
+	return r.admission.takeRoom(ctx, account, id, bytes, func() error {
+		r.makeRoom(id, bytes)
+		return nil
+	})
 }
 
 // Release implements agent.Admission.
@@ -233,8 +262,9 @@ func (r *Reconciler) admit(ctx context.Context, a *agent.Agent) error {
 	if err != nil {
 		return fmt.Errorf("read what the gateway has used before: %w", err)
 	}
-	err = r.admission.takeRoom(ctx, a.AccountID, a.ID, r.expect(measured), func() error {
-		r.makeRoom()
+	bytes := r.expect(measured)
+	err = r.admission.takeRoom(ctx, a.AccountID, a.ID, bytes, func() error {
+		r.makeRoom(a.ID, bytes)
 		if a.ErrorCategory == agent.CategoryCapacity {
 			return nil
 		}

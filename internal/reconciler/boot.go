@@ -9,6 +9,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/power"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -84,6 +85,7 @@ func (r *Reconciler) boot(ctx context.Context, a agent.Agent) (next, error) {
 	if err := r.saveStarting(ctx, &a); err != nil {
 		return next{}, err
 	}
+	r.changeUse(a.ID, func(g *power.Gateway) { g.Used = time.Time{} }) // it makes no room for others
 	if err := r.admit(ctx, &a); err != nil {
 		return next{}, err
 	}

@@ -30,6 +30,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/power"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
@@ -112,8 +113,8 @@ type Reconciler struct {
 	halts   map[identity.AgentID]*halt // agents that must not run, although their record cannot say so; guarded by mu
 	running sync.WaitGroup             // what Run has started
 
-	sleepless map[identity.AgentID]sleepless // guarded by mu
-	evictions map[identity.AgentID]bool      // agents that should sleep to make room; guarded by mu
+	uses      map[identity.AgentID]power.Gateway // what is known of gateways that run, and of suspends that failed; guarded by mu
+	evictions map[identity.AgentID]bool          // agents that should make room; guarded by mu
 
 	reported     string    // the unknown agents that were logged last; used by the search for orphans only
 	renewed      time.Time // when the leases were last renewed; guarded by mu
@@ -163,7 +164,7 @@ func New(s Settings) *Reconciler {
 		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, booted: s.Booted, holder: uuid.NewString(),
 		admission: newAdmission(s.Memory, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
-		sleepless: map[identity.AgentID]sleepless{}, evictions: map[identity.AgentID]bool{},
+		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]bool{},
 	}
 }
 

@@ -3,38 +3,41 @@ package reconciler
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/power"
 	"agento.host/agento/internal/runtime"
 )
 
 const (
-	// asleepInterval is how often the record of an agent that sleeps is read without a reason.
-	asleepInterval = 10 * time.Minute
-	// sleepRetry is the pause after a suspend that failed; it doubles with each further one, up
-	// to maxSleepRetry.
-	sleepRetry    = time.Minute
-	maxSleepRetry = time.Hour
+	// asleepInterval is how often the record of an agent that sleeps is read without a reason,
+	// and compactionInterval while the size of its checkpoint changes: drivers compress
+	// checkpoints after a minute.
+	asleepInterval     = 10 * time.Minute
+	compactionInterval = 90 * time.Second
 	// resumeTimeout bounds a wake, after which the gateway is started anew. Source: 0.6-3.5 s,
 	// and the deadlines of the driver and of the gateway.
 	resumeTimeout = 40 * time.Second
 )
 
-// sleepless is what is remembered of an agent whose suspend failed, until it succeeds.
-type sleepless struct {
-	failures int
-	until    time.Time
-}
-
-// doze leaves an agent alone that sleeps, until a message wants it.
+// doze leaves an agent alone that sleeps, until a message wants it. It removes the agent's
+// checkpoint if another one needs the room.
 func (r *Reconciler) doze(ctx context.Context, a agent.Agent, s runtime.State) (next, error) {
-	r.admission.leave(a.ID)
-	r.admission.keep(a.ID, s.MemoryBytes)
+	changed := r.admission.suspended(a.ID, s.MemoryBytes)
+	r.keepBudget()
 	if a.Power == agent.PowerAsleep {
+		switch {
+		case r.takeEviction(a.ID) && s.MemoryBytes > 0:
+			r.log.InfoContext(ctx, "the checkpoint of an agent makes room: its next message starts its gateway anew", "agent", a.ID)
+			return next{}, r.stopGateway(ctx, a)
+		case changed:
+			return next{after: compactionInterval}, nil
+		}
 		return next{after: asleepInterval}, nil
 	}
 	// The last server was killed before it saved that.
@@ -49,26 +52,20 @@ func (r *Reconciler) linger(ctx context.Context, a agent.Agent) (next, error) {
 	if r.timing.Linger == 0 {
 		return rest, nil
 	}
-	last, busy := r.gateways.LastUse(a.ID)
-	for _, at := range []time.Time{a.StartedAt, a.Sleep.WokeAt} {
-		if at.After(last) {
-			last = at
-		}
-	}
-	left := r.timing.Linger - time.Since(last)
-	evict := r.takeEviction(a.ID)
-	switch {
-	case busy || left > 0 && !evict:
-		if left > 0 {
+	g, policy, now := r.useOf(a), r.policy(), time.Now()
+	if !policy.IsDue(g, r.takeEviction(a.ID), now) {
+		if left := policy.Left(g, now); left > 0 {
 			rest.after = min(rest.after, left)
 		}
 		return rest, nil
-	case time.Now().Before(r.sleeplessUntil(a.ID)):
-		return rest, nil
 	}
 	why, err := r.gateways.WhyAwake(ctx, a)
-	if err != nil || why != "" {
+	if err != nil {
 		return rest, err
+	}
+	if why != "" {
+		r.changeUse(a.ID, func(g *power.Gateway) { g.KeepAwake = true })
+		return rest, nil
 	}
 	return r.sleep(ctx, a, rest)
 }
@@ -88,7 +85,7 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 	})
 	switch {
 	case err == nil:
-		r.sleptWell(a.ID)
+		r.forgetUse(a.ID)
 		r.log.InfoContext(ctx, "an agent sleeps", "agent", a.ID, "seconds", time.Since(began).Seconds())
 		return next{}, nil
 	case errors.Is(err, agent.ErrOutdated) || ctx.Err() != nil:
@@ -97,7 +94,8 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 		rest.after = min(rest.after, r.timing.Linger)
 		return rest, nil
 	}
-	if failures := r.sleptBadly(a.ID); failures == 1 {
+	failed := r.changeUse(a.ID, func(g *power.Gateway) { g.Failures, g.Failed = g.Failures+1, time.Now() })
+	if failed.Failures == 1 {
 		r.log.WarnContext(ctx, "an agent could not be suspended and stays awake", "agent", a.ID, "error", err)
 	}
 	return next{}, nil // looks whether the gateway runs
@@ -107,10 +105,12 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 // gateway is started anew then.
 func (r *Reconciler) wake(ctx context.Context, a agent.Agent, s runtime.State) (next, error) {
 	began := time.Now()
+	r.takeEviction(a.ID) // it was used longest ago no more
 	if err := r.admit(ctx, &a); err != nil {
 		return next{}, err
 	}
-	r.admission.keep(a.ID, 0)
+	r.admission.resumed(a.ID)
+	r.keepBudget()
 	if err := r.checkLease(ctx, a); err != nil {
 		return next{}, err
 	}
@@ -158,27 +158,87 @@ func woken(a agent.Agent, began, now time.Time) agent.Agent {
 	return a
 }
 
-// makeRoom suspends the gateway that was used longest ago and has no turn, if there is one: another
-// one has no room.
-func (r *Reconciler) makeRoom() {
+// policy decides what sleeps.
+func (r *Reconciler) policy() power.Policy { return power.Policy{Linger: r.timing.Linger} }
+
+// useOf returns what the policy wants to know of the gateway of an agent, and remembers it for
+// makeRoom. What keeps the gateway awake is asked for anew.
+func (r *Reconciler) useOf(a agent.Agent) power.Gateway {
+	return r.inUse(r.changeUse(a.ID, func(g *power.Gateway) {
+		g.ID, g.Used, g.KeepAwake = a.ID, latest(a.StartedAt, a.Sleep.WokeAt), false
+	}))
+}
+
+// inUse adds the turns of a gateway to what is known of it.
+func (r *Reconciler) inUse(g power.Gateway) power.Gateway {
+	last, busy := r.gateways.LastUse(g.ID)
+	if !g.Used.IsZero() {
+		g.Used = latest(g.Used, last)
+	}
+	g.Busy = busy
+	return g
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// makeRoom makes room for the gateway of an agent that waits for bytes, as far as it can: it tells
+// the agents that the policy names.
+func (r *Reconciler) makeRoom(id identity.AgentID, bytes int64) {
 	if r.timing.Linger == 0 {
 		return
 	}
-	var oldest identity.AgentID
-	var at time.Time
-	for _, id := range r.admission.occupants() {
-		last, busy := r.gateways.LastUse(id)
-		if !busy && (oldest == "" || last.Before(at)) {
-			oldest, at = id, last
+	missing, rooms, kept, frees := r.admission.missing(bytes)
+	delete(kept, id)
+	r.mu.Lock()
+	known := maps.Clone(r.uses)
+	r.mu.Unlock()
+	var awake []power.Gateway
+	for id, room := range rooms {
+		g, ok := known[id]
+		if !ok {
+			continue // it boots
 		}
+		g = r.inUse(g)
+		g.Frees = int64(frees * float64(room))
+		awake = append(awake, g)
 	}
-	if oldest == "" {
+	suspend, giveUp := r.policy().MakeRoom(missing, awake, r.checkpoints(kept), time.Now())
+	r.evict(suspend)
+	r.evict(giveUp)
+}
+
+// keepBudget gives checkpoints up if they and the gateways use too much: one gateway always gets
+// room, and its checkpoint can be the one that does not fit.
+func (r *Reconciler) keepBudget() {
+	if r.admission.memory == 0 {
 		return
 	}
-	r.mu.Lock()
-	r.evictions[oldest] = true
-	r.mu.Unlock()
-	r.events.Notify(event.ReconcileTopic(oldest))
+	over, _, kept, _ := r.admission.missing(0)
+	r.evict(power.GiveUp(over, r.checkpoints(kept)))
+}
+
+// checkpoints returns what the policy wants to know of checkpoints.
+func (r *Reconciler) checkpoints(kept map[identity.AgentID]int64) (asleep []power.Checkpoint) {
+	for id, bytes := range kept {
+		last, _ := r.gateways.LastUse(id)
+		asleep = append(asleep, power.Checkpoint{ID: id, Used: last, Bytes: bytes})
+	}
+	return asleep
+}
+
+// evict tells agents that they should make room.
+func (r *Reconciler) evict(ids []identity.AgentID) {
+	for _, id := range ids {
+		r.mu.Lock()
+		r.evictions[id] = true
+		r.mu.Unlock()
+		r.events.Notify(event.ReconcileTopic(id))
+	}
 }
 
 // takeEviction reports whether an agent should make room, once.
@@ -190,25 +250,19 @@ func (r *Reconciler) takeEviction(id identity.AgentID) bool {
 	return wanted
 }
 
-func (r *Reconciler) sleeplessUntil(id identity.AgentID) time.Time {
+// changeUse changes what is known of a gateway.
+func (r *Reconciler) changeUse(id identity.AgentID, change func(*power.Gateway)) power.Gateway {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.sleepless[id].until
+	g := r.uses[id]
+	change(&g)
+	r.uses[id] = g
+	return g
 }
 
-// sleptBadly counts a suspend that failed, and returns how many have in a row.
-func (r *Reconciler) sleptBadly(id identity.AgentID) int {
+// forgetUse drops what is known of a gateway that is suspended or gone.
+func (r *Reconciler) forgetUse(id identity.AgentID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.sleepless[id]
-	s.failures++
-	s.until = time.Now().Add(min(sleepRetry<<min(s.failures-1, 10), maxSleepRetry))
-	r.sleepless[id] = s
-	return s.failures
-}
-
-func (r *Reconciler) sleptWell(id identity.AgentID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.sleepless, id)
+	delete(r.uses, id)
 }

@@ -357,6 +357,100 @@ func TestWakeMakesRoom(t *testing.T) {
 	})
 }
 
+// TestWhatStaysAwakeMakesNoRoom: the agent that was used longest ago must stay awake, so another
+// one makes room. A new agent gets room too.
+func TestWhatStaysAwakeMakesNoRoom(t *testing.T) {
+	adjust := func(s *agenttest.Settings) { s.Timing.Linger, s.Memory = 10*time.Minute, roomFor(2) }
+	agenttest.InBubble(t, adjust, func(t *testing.T, e *agenttest.Env) {
+		in := agenttest.NewAgent("kept")
+		in.Config = map[string]any{"keepAwake": true}
+		kept := e.CreateFrom(in)
+		idle := e.Create("idle")
+		if _, err := e.Turn(idle.ID); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		fresh, err := e.Agents.CreateWithRoom(t.Context(), e.Actor, agenttest.NewAgent("fresh"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.UntilStatus(fresh.ID, client.Running)
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it waited for %s, as if for the linger", took)
+		}
+		if !e.Find(idle.ID).IsAsleep() || e.Find(kept.ID).IsAsleep() {
+			t.Error("the wrong agent has made room")
+		}
+	})
+}
+
+// TestCheckpointsMakeRoom: when checkpoints use the memory, that of the agent used longest ago is
+// given up, and this agent's next message starts its gateway anew.
+func TestCheckpointsMakeRoom(t *testing.T) {
+	adjust := func(s *agenttest.Settings) { s.Timing.Linger, s.Memory = linger, roomFor(2) }
+	agenttest.InBubble(t, adjust, func(t *testing.T, e *agenttest.Env) {
+		e.Driver.SetCheckpointMemory(roomFor(1) / 4)
+		busy := e.Create("busy")
+		var old []identity.AgentID
+		for _, name := range []string{"a", "b", "c", "d", "e"} {
+			old = append(old, e.Create(name).ID)
+			e.UntilHours(old[len(old)-1], isAsleep)
+			if _, err := e.Turn(busy.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		count := func() (checkpoints int) {
+			for _, id := range old {
+				if s, err := e.Driver.Inspect(t.Context(), e.Find(id).Place, id); err == nil && s.Phase == runtime.Suspended {
+					checkpoints++
+				}
+			}
+			return checkpoints
+		}
+		if n := count(); n == 0 || n == len(old) {
+			t.Errorf("%d checkpoints", n)
+		}
+		if s, err := e.Driver.Inspect(t.Context(), e.Find(old[0]).Place, old[0]); err != nil || s.Phase == runtime.Suspended {
+			t.Errorf("the oldest checkpoint is still there: %+v, %v", s, err)
+		}
+		if a := e.Find(old[0]); !a.IsAsleep() || len(a.Retry.Failures) > 0 {
+			t.Errorf("%+v", a)
+		}
+		starts := e.Driver.Starts(old[0])
+		if text, err := e.Turn(old[0]); err != nil || !strings.HasPrefix(text, "I am at ") || e.Driver.Starts(old[0]) != starts+1 {
+			t.Errorf("%q, %v, %d starts", text, err, e.Driver.Starts(old[0]))
+		}
+	})
+}
+
+// TestCheckpointsStayWithinTheMemory: agents that use the server one after the other always get
+// room, but their checkpoints do not add up.
+func TestCheckpointsStayWithinTheMemory(t *testing.T) {
+	adjust := func(s *agenttest.Settings) { s.Timing.Linger, s.Memory = linger, roomFor(1) }
+	agenttest.InBubble(t, adjust, func(t *testing.T, e *agenttest.Env) {
+		const checkpoint = 1 << 29
+		e.Driver.SetCheckpointMemory(checkpoint)
+		var ids []identity.AgentID
+		for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+			ids = append(ids, e.Create(name).ID)
+			e.UntilHours(ids[len(ids)-1], isAsleep)
+		}
+		time.Sleep(time.Second)
+		var left []identity.AgentID
+		for _, id := range ids {
+			if s, err := e.Driver.Inspect(t.Context(), e.Find(id).Place, id); err == nil && s.Phase == runtime.Suspended {
+				left = append(left, id)
+			}
+		}
+		if len(left) == 0 || int64(len(left))*checkpoint > roomFor(1) {
+			t.Errorf("%d checkpoints in %d bytes", len(left), roomFor(1))
+		}
+		if last := ids[len(ids)-1]; len(left) == 0 || left[len(left)-1] != last {
+			t.Errorf("the newest checkpoint, of %s, is not among %v", last, left)
+		}
+	})
+}
+
 // TestSleepWithoutLinger: agents sleep only if that was asked for.
 func TestSleepWithoutLinger(t *testing.T) {
 	agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {

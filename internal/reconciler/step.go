@@ -88,6 +88,7 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 		err := r.remove(ctx, a)
 		if err == nil {
 			r.admission.leave(a.ID)
+			r.forgetUse(a.ID)
 		}
 		return next{park: true}, err
 	case actOrphan:
@@ -126,6 +127,7 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 func (r *Reconciler) rest(ctx context.Context, a agent.Agent, err error) (next, error) {
 	if err == nil {
 		r.admission.leave(a.ID)
+		r.forgetUse(a.ID)
 	}
 	if err == nil && a.Lease.Holder == r.holder {
 		err = r.store.ReleaseLease(ctx, a)

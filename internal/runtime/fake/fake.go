@@ -49,6 +49,7 @@ type Driver struct {
 type script struct {
 	failPlace, failStart    failures
 	failSuspend, failResume failures
+	checkpointBytes         int64  // what each checkpoint takes
 	noSuspend               string // why gateways cannot be suspended; empty: they can
 	missing                 string // for isolation; empty: nothing
 	startDelay              time.Duration
@@ -298,13 +299,16 @@ func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.Age
 	if a == nil {
 		return gone, nil
 	}
+	d.mu.Lock()
+	checkpoint := d.script.checkpointBytes
+	d.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.gateway == nil || a.place != place {
 		return gone, nil
 	}
 	if a.suspended {
-		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, Disk: a.disk}, nil
+		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: checkpoint, Disk: a.disk}, nil
 	}
 	s := a.gateway.state(a.memory, a.cpu, a.hung)
 	s.Disk = a.disk

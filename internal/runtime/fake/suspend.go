@@ -93,6 +93,13 @@ func (d *Driver) FailResume(n int, err error) {
 	d.script.failResume = failures{left: n, err: err}
 }
 
+// SetCheckpointMemory sets what each checkpoint takes.
+func (d *Driver) SetCheckpointMemory(bytes int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.script.checkpointBytes = bytes
+}
+
 // SetNoSuspend sets why gateways cannot be suspended; empty: they can.
 func (d *Driver) SetNoSuspend(why string) {
 	d.mu.Lock()

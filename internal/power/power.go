@@ -1,0 +1,117 @@
+// Package power decides which gateways are suspended and which checkpoints are given up. It has no
+// state and no clock: whoever calls it says what there is, and what time it is.
+package power
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"agento.host/agento/internal/identity"
+)
+
+const (
+	// retry is the pause after a suspend that failed; it doubles with each further one, up to
+	// maxRetry.
+	retry    = time.Minute
+	maxRetry = time.Hour
+)
+
+// Policy says when gateways are suspended.
+type Policy struct {
+	Linger time.Duration // for which a gateway stays awake after its last use; 0: nothing is suspended
+}
+
+// Gateway is the gateway of an agent that is awake. The zero value is one of which nothing is known
+// yet, such as one that boots: it is busy.
+type Gateway struct {
+	ID        identity.AgentID
+	Used      time.Time // when its last turn ended, or it started or woke if that was later; zero: not known
+	Busy      bool      // it has work
+	KeepAwake bool      // it must not be suspended
+	Failures  int       // how many suspends have failed since the last one that did not
+	Failed    time.Time // when the last of them failed
+	Frees     int64     // bytes that its suspend frees at once
+}
+
+// Checkpoint is what is kept of a gateway that is suspended.
+type Checkpoint struct {
+	ID    identity.AgentID
+	Used  time.Time // when the gateway was used last; zero: not known, so long ago
+	Bytes int64
+}
+
+// MaySuspend reports whether a gateway can be suspended at all now, whether or not it is due.
+func (p Policy) MaySuspend(g Gateway, now time.Time) bool {
+	return p.Linger > 0 && !g.Busy && !g.KeepAwake && !g.Used.IsZero() && !now.Before(g.retryAt())
+}
+
+// IsDue reports whether a gateway is suspended now. wanted says that another one needs its room, so
+// that it does not linger.
+func (p Policy) IsDue(g Gateway, wanted bool, now time.Time) bool {
+	return p.MaySuspend(g, now) && (wanted || p.Left(g, now) == 0)
+}
+
+// Left returns for how long a gateway lingers that is not used again; 0: no longer.
+func (p Policy) Left(g Gateway, now time.Time) time.Duration {
+	return max(p.Linger-now.Sub(g.Used), 0)
+}
+
+// retryAt is when a suspend that has failed is tried again; zero: none has.
+func (g Gateway) retryAt() time.Time {
+	if g.Failures == 0 {
+		return time.Time{}
+	}
+	return g.Failed.Add(min(retry<<min(g.Failures-1, 10), maxRetry))
+}
+
+// MakeRoom returns what frees bytes of memory, as far as possible: gateways to suspend and
+// checkpoints to give up. A suspend comes first, since it costs the least: the idle gateway that was
+// used longest ago. As long as that is not enough, checkpoints follow, those used longest ago first,
+// and then the other idle gateways.
+func (p Policy) MakeRoom(bytes int64, awake []Gateway, asleep []Checkpoint, now time.Time) (suspend, giveUp []identity.AgentID) {
+	idle := slices.DeleteFunc(slices.Clone(awake), func(g Gateway) bool { return !p.MaySuspend(g, now) })
+	slices.SortFunc(idle, func(a, b Gateway) int { return longestAgo(a.Used, b.Used, a.ID, b.ID) })
+	for i, g := range idle {
+		if bytes <= 0 {
+			break
+		}
+		suspend = append(suspend, g.ID)
+		bytes -= g.Frees
+		if i == 0 {
+			giveUp = GiveUp(bytes, asleep)
+			bytes -= total(giveUp, asleep)
+		}
+	}
+	if len(idle) == 0 {
+		giveUp = GiveUp(bytes, asleep)
+	}
+	return suspend, giveUp
+}
+
+// GiveUp returns which checkpoints are given up to free bytes: those used longest ago.
+func GiveUp(bytes int64, asleep []Checkpoint) (giveUp []identity.AgentID) {
+	oldest := slices.DeleteFunc(slices.Clone(asleep), func(c Checkpoint) bool { return c.Bytes <= 0 })
+	slices.SortFunc(oldest, func(a, b Checkpoint) int { return longestAgo(a.Used, b.Used, a.ID, b.ID) })
+	for _, c := range oldest {
+		if bytes <= 0 {
+			break
+		}
+		giveUp = append(giveUp, c.ID)
+		bytes -= c.Bytes
+	}
+	return giveUp
+}
+
+func total(ids []identity.AgentID, of []Checkpoint) (bytes int64) {
+	for _, c := range of {
+		if slices.Contains(ids, c.ID) {
+			bytes += c.Bytes
+		}
+	}
+	return bytes
+}
+
+func longestAgo(a, b time.Time, first, second identity.AgentID) int {
+	return cmp.Or(a.Compare(b), cmp.Compare(first, second))
+}

@@ -209,7 +209,7 @@ func (c agentsStatus) Run(ctx context.Context, t *terminal) error {
 		fields = append(fields, field{"memory", s.Resources.MemoryUsage}, field{"cpu", s.Resources.CPUPercent})
 	}
 	if s.WokeAt != nil {
-		fields = append(fields, field{"woke", s.WokeAt}, field{"wake took", time.Duration(s.WakeMs) * time.Millisecond})
+		fields = append(fields, field{"woke", optionalTime(s.WokeAt)}, field{"wake took", time.Duration(s.WakeMs) * time.Millisecond})
 	}
 	if s.KeptAwake != "" {
 		fields = append(fields, field{"does not sleep", s.KeptAwake})

@@ -114,7 +114,7 @@ func TestBusyAgentStaysAwake(t *testing.T) {
 			agenttest.InBubble(t, sleeping, func(t *testing.T, e *agenttest.Env) {
 				a := e.Create("ada")
 				set(e, true)
-				time.Sleep(55 * time.Second)
+				time.Sleep(40 * time.Second) // more than the linger, and less than three checks
 				if now := e.Find(a.ID); !isAwake(now) {
 					t.Errorf("it sleeps: %+v", now)
 				}

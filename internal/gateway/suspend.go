@@ -122,6 +122,14 @@ func (m *Manager) continueWork(ctx context.Context, a agent.Agent, suspension st
 	return err
 }
 
+// Continue makes a gateway take work again whose suspend was not ended: its server was killed, or
+// it failed.
+func (m *Manager) Continue(ctx context.Context, a agent.Agent) error {
+	limited, cancel := context.WithTimeout(ctx, wakeTimeout)
+	defer cancel()
+	return m.continueWork(limited, a, a.Sleep.Suspension)
+}
+
 // Wake resumes the suspended gateway of an agent, or goes on with one that was resumed already.
 // When it returns nil, the gateway has what has changed meanwhile in its home and its secrets,
 // and has answered. Otherwise the caller starts another gateway.

@@ -31,6 +31,12 @@ func (r *Reconciler) inspect(ctx context.Context, a agent.Agent) (runtime.State,
 // checkHealth syncs the home of an agent whose gateway runs, and checks that the
 // gateway answers.
 func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, error) {
+	if a.Sleep.Suspension != "" {
+		if err := r.gateways.Continue(ctx, a); err == nil {
+			a.Sleep.Suspension = ""
+			return next{}, r.store.SaveStatus(ctx, a, "")
+		}
+	}
 	err := r.gateways.SyncHome(ctx, a.ID)
 	if f := (failure{}); errors.As(specFailure(err), &f) {
 		return r.failed(ctx, a, f)

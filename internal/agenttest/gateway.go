@@ -30,6 +30,7 @@ type Scripts struct {
 // handler is the HTTP server of a gateway. It answers every turn with its place.
 func (s *Scripts) handler(g *fake.Gateway) http.Handler {
 	mux := http.NewServeMux()
+	suspended := &atomic.Bool{}
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if s.NeverReady.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -42,14 +43,19 @@ func (s *Scripts) handler(g *fake.Gateway) http.Handler {
 		}
 	})
 	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, _ *http.Request) {
+		if suspended.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, `{"error":{"message":"Gateway is temporarily unavailable while suspending or restarting","type":"service_unavailable","code":"gateway_unavailable"}}`)
+			return
+		}
 		_, _ = fmt.Fprintf(w, "data: {\"choices\":[{\"delta\":{\"content\":\"I am at %s\"}}]}\n\ndata: [DONE]\n\n", g.Place)
 	})
-	mux.HandleFunc("GET /{$}", s.serveCalls)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { s.serveCalls(w, r, suspended) })
 	return mux
 }
 
-// serveCalls is the gateway's WebSocket.
-func (s *Scripts) serveCalls(w http.ResponseWriter, r *http.Request) {
+// serveCalls is the gateway's WebSocket. suspended is whether this gateway is suspended.
+func (s *Scripts) serveCalls(w http.ResponseWriter, r *http.Request, suspended *atomic.Bool) {
 	c, err := websocket.Accept(w, r, nil)
 	if err != nil {
 		return
@@ -78,9 +84,11 @@ func (s *Scripts) serveCalls(w http.ResponseWriter, r *http.Request) {
 		case f.Method == "gateway.suspend.prepare" && ok && s.Busy.Load():
 			payload["status"] = "busy"
 		case f.Method == "gateway.suspend.prepare" && ok:
+			suspended.Store(true)
 			s.Suspended.Store(true)
 			payload["status"], payload["suspensionId"] = "ready", "suspension"
 		case f.Method == "gateway.suspend.resume" && ok:
+			suspended.Store(false)
 			s.Suspended.Store(false)
 			s.WorkResumes.Add(1)
 			payload["resumed"] = true

@@ -84,7 +84,7 @@ func (c *Connection) Turn(ctx context.Context, r openclaw.TurnRequest, emit func
 		return openclaw.TurnResult{}, err
 	}
 	defer leave()
-	result, err := awake.Gateway.Turn(ctx, r, emit)
+	result, err := awake.turn(ctx, r, emit)
 	if !errors.Is(err, runtime.ErrNotRunning) {
 		return result, err
 	}
@@ -97,7 +97,35 @@ func (c *Connection) Turn(ctx context.Context, r openclaw.TurnRequest, emit func
 		return result, errors.Join(err, nextErr)
 	}
 	defer leave()
-	return next.Gateway.Turn(ctx, r, emit)
+	return next.turn(ctx, r, emit)
+}
+
+// turn is Turn for the gateway of c. A turn begins only while this server holds no gateway of the
+// agent back. So who has suspended one that refuses the message is a server that was killed
+// meanwhile: the gateway goes on, and gets the message again.
+func (c *Connection) turn(ctx context.Context, r openclaw.TurnRequest, emit func(delta string) error) (openclaw.TurnResult, error) {
+	result, err := c.Gateway.Turn(ctx, r, emit)
+	if !errors.Is(err, openclaw.ErrSuspended) {
+		return result, err
+	}
+	if ended := c.endSuspension(ctx); ended != nil {
+		return result, errors.Join(err, ended)
+	}
+	return c.Gateway.Turn(ctx, r, emit)
+}
+
+// endSuspension ends the suspension of the gateway.
+func (c *Connection) endSuspension(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, suspendTimeout)
+	defer cancel()
+	s, err := c.Suspend(ctx) // returns the one that there is
+	if err == nil {
+		err = s.Resume(ctx)
+	}
+	if errors.Is(err, openclaw.ErrBusy) || errors.Is(err, openclaw.ErrNotSuspended) {
+		return nil
+	}
+	return err
 }
 
 // enter begins a turn. If the gateway was suspended since c was connected, the turn goes to the

@@ -117,3 +117,20 @@ func TestEndHolds(t *testing.T) {
 		t.Error("the gateway is suspended")
 	}
 }
+
+// TestMessageEndsAnAbandonedSuspension: a gateway that was suspended by a server that was killed
+// gets the message all the same.
+func TestMessageEndsAnAbandonedSuspension(t *testing.T) {
+	e := agenttest.New(t, nil)
+	a := e.Create("ada")
+	if _, err := e.Gateways.Hold(e.Context(), a.ID); err != nil {
+		t.Fatal(err)
+	}
+	e.RestartServer(nil)
+	if text, err := e.Turn(a.ID); err != nil || text != "I am at "+string(a.Place) {
+		t.Errorf("%q, %v", text, err)
+	}
+	if e.Scripts.Suspended.Load() {
+		t.Error("the gateway is suspended")
+	}
+}

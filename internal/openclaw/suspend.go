@@ -12,6 +12,9 @@ var ErrBusy = errors.New("the gateway is busy")
 // ErrNotSuspended means that a suspension has ended by itself.
 var ErrNotSuspended = errors.New("the gateway was not suspended any more")
 
+// ErrSuspended means that a gateway is suspended, or ends, and has not got a message.
+var ErrSuspended = errors.New("the gateway is suspended")
+
 // Suspension keeps a gateway from beginning any work. It ends by itself after two minutes.
 type Suspension struct {
 	gateway *Gateway

@@ -78,6 +78,9 @@ func parseRejection(status int, body []byte) error {
 	if json.Unmarshal(body, &answer) != nil || answer.Error == nil {
 		return &TurnError{Kind: Rejected, Message: fmt.Sprintf("The agent's gateway refused the request (HTTP %d).", status)}
 	}
+	if _, _, code := errorFields(answer.Error); status == http.StatusServiceUnavailable && code == "gateway_unavailable" {
+		return &TurnError{Kind: GatewayFailed, Message: "The agent's gateway is suspended. Send the message again.", Code: code, cause: ErrSuspended}
+	}
 	return parseFailure(status, answer.Error)
 }
 

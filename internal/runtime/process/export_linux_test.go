@@ -2,15 +2,10 @@ package process
 
 import (
 	"context"
-	"encoding/json"
 	"path/filepath"
 
 	"agento.host/agento/internal/identity"
 )
-
-// With -race, and with packages that are compiled without it (see the Makefile), concurrent first
-// encodings of a type are reported as races within encoding/json, though not without those.
-func init() { _, _ = json.Marshal(checkpointMeta{}) }
 
 // LeaveSuspend leaves behind what a server does that is killed while it suspends a gateway: its
 // processes are stopped, and the checkpoint is valid or not.

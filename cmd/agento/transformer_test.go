@@ -27,7 +27,7 @@ func TestReembedWithTransformer(t *testing.T) {
 		return out.Stored
 	}
 	ingest("Refunds are paid within 14 days.")
-	if out := in.run("knowledge", "reembed", "--embedder=transformer", "--embedder-dir", dir); !strings.Contains(out, "embedded 1 entries with transformer/tiny-bert/32/") {
+	if out := in.run("knowledge", "reembed", "--embedder=transformer", "--embedder-dir", dir); !strings.Contains(out, "embedded 1 entry with transformer/tiny-bert/32/") {
 		t.Errorf("reembed printed %q", out)
 	}
 	in.stop()

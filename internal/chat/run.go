@@ -88,6 +88,13 @@ func (r *run) ending(t Turn) Ending {
 	return e
 }
 
+// empty reports whether the answer has no text so far.
+func (r *run) empty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.pieces) == 0
+}
+
 func (r *run) setModelTurn(t *modelturn.Turn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -98,14 +98,17 @@ func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(co
 	defer end(nil)
 	model, stop := s.beginModelTurn(ctx, r, s.limits.Lowered(conn.Config().Limits()), end)
 	defer stop()
-	result, err := conn.Turn(ctx, openclaw.TurnRequest{
-		Entry: r.session.Entry, SessionKey: r.session.GatewayKey, System: contextText, Message: message,
-	}, func(text string) error {
+	request := openclaw.TurnRequest{Entry: r.session.Entry, SessionKey: r.session.GatewayKey, System: contextText, Message: message}
+	emit := func(text string) error {
 		if model.Silent() {
 			s.addPiece(ctx, r, r.append(text))
 		}
 		return nil
-	})
+	}
+	result, err := conn.Turn(ctx, request, emit)
+	for pause := firstRepeat; pause <= lastRepeat && notBegun(err) && !model.Called() && r.empty() && wait(ctx, pause); pause *= 2 {
+		result, err = conn.Turn(ctx, request, emit)
+	}
 	if err != nil {
 		span.Fail(trace.Reason(err))
 	}
@@ -113,6 +116,29 @@ func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(co
 	defer cancel()
 	model.Settle(settled)
 	return result, model.Close(err == nil), err
+}
+
+// The pauses before a message is given to a gateway again that could not begin its turn.
+const (
+	firstRepeat = 500 * time.Millisecond
+	lastRepeat  = 4 * time.Second
+)
+
+// notBegun reports whether a turn ended because its gateway could not begin it. For some seconds
+// after the gateway was killed in a turn, it is busy with that turn's session.
+func notBegun(err error) bool {
+	failed := (*openclaw.TurnError)(nil)
+	return errors.As(err, &failed) && failed.Kind == openclaw.GatewayFailed
+}
+
+// wait reports whether a pause has passed before ctx has ended.
+func wait(ctx context.Context, pause time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(pause):
+		return true
+	}
 }
 
 // awaitGateway calls connect, which may wait until the agent's gateway can be called.

@@ -408,3 +408,32 @@ func TestTurnOfAKeyThatWasRevokedBeforeTheStart(t *testing.T) {
 		}
 	}
 }
+
+// TestTurnThatCannotBeginIsGivenAgain: some seconds after a gateway was killed in a turn, it fails
+// turns before they begin. The caller does not have to send the message again.
+func TestTurnThatCannotBeginIsGivenAgain(t *testing.T) {
+	inSynctest(t, func(t *testing.T, env *testEnv) {
+		a := env.createAgent("ada")
+		failures := 2
+		env.gateways.setScript(func(_ context.Context, r receivedTurn, emit func(string) error) {
+			if failures--; failures >= 0 {
+				_ = emit(errorPiece + "internal error")
+				return
+			}
+			_ = emit("You said: " + r.Message)
+		})
+		if got := env.send(a, "", "Hello"); got != "You said: Hello" {
+			t.Errorf("the answer is %q", got)
+		}
+		wantEqual(t, "the history", env.messages(a, ""), "user: Hello", "assistant: You said: Hello")
+
+		failures = 1_000_000
+		turn := env.begin(a, client.ChatRequest{Message: "Hello"})
+		if _, err := env.read(env.timeout(), turn, 0); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("the turn ended with %v", err)
+		}
+		if given := 1_000_000 - failures; given != 5 {
+			t.Errorf("the message was given %d times", given)
+		}
+	})
+}

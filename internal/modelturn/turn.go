@@ -183,6 +183,13 @@ func (t *Turn) Silent() bool {
 	return t.current == nil || t.opaque
 }
 
+// Called reports whether the turn has called the model.
+func (t *Turn) Called() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.current != nil
+}
+
 // Settle waits until the latest call has ended, or ctx: a gateway can end its run a moment before
 // the answer from which it knows that has been read to its end.
 func (t *Turn) Settle(ctx context.Context) {

@@ -27,7 +27,7 @@ function stopSweeps() {
     set(callback, callback?.name === "sweepActivePlacements" ? 2 ** 31 - 1 : delay, ...args);
 }
 
-// Its helper processes must not open the inspector at a signal either.
+// Its helper processes must not open the inspector at a signal either. Workers start some, too.
 function protectHelpers() {
   const prototype = childProcess.ChildProcess.prototype;
   const spawn = prototype.spawn;
@@ -39,10 +39,10 @@ function protectHelpers() {
   };
 }
 
+protectHelpers();
 if (isMainThread) {
   keepWorkers();
   stopMonitor();
   stopSweeps();
-  protectHelpers();
   syncBuiltinESMExports();
 }

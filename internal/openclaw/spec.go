@@ -140,7 +140,8 @@ func (a Agent) env() map[string]vault.Secret {
 		"OPENCLAW_EXEC_SHELL_SNAPSHOT": "0",
 		"OPENCLAW_NO_AUTO_UPDATE":      "1",
 		"DO_NOT_TRACK":                 "1",
-		"NODE_DISABLE_COMPILE_CACHE":   "1", // the cache would be in the agent's /tmp, which is empty at each start, and in memory
+		"NODE_OPTIONS":                 "--disable-sigusr1", // for its helper processes: SIGUSR1 would open their inspectors
+		"NODE_DISABLE_COMPILE_CACHE":   "1",                 // the cache would be in the agent's /tmp, which is empty at each start, and in memory
 		envHome:                        runtime.HomePath,
 		envSecrets:                     runtime.SecretsPath,
 		envModel:                       strings.TrimRight(a.Model.URL, "/"),

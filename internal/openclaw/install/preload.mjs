@@ -1,4 +1,3 @@
-import childProcess from "node:child_process";
 import { syncBuiltinESMExports } from "node:module";
 import perfHooks from "node:perf_hooks";
 import { isMainThread } from "node:worker_threads";
@@ -27,19 +26,6 @@ function stopSweeps() {
     set(callback, callback?.name === "sweepActivePlacements" ? 2 ** 31 - 1 : delay, ...args);
 }
 
-// Its helper processes must not open the inspector at a signal either. Workers start some, too.
-function protectHelpers() {
-  const prototype = childProcess.ChildProcess.prototype;
-  const spawn = prototype.spawn;
-  prototype.spawn = function (options) {
-    if (options?.file === process.execPath && !options.args?.includes("--disable-sigusr1")) {
-      options.args?.splice(1, 0, "--disable-sigusr1");
-    }
-    return spawn.call(this, options);
-  };
-}
-
-protectHelpers();
 if (isMainThread) {
   keepWorkers();
   stopMonitor();

@@ -44,13 +44,16 @@ func (in *installation) migrations() string {
 }
 
 // files returns what is in the data directory, without the files that SQLite changes all
-// the time.
+// the time, and without the reserve, which the server fills after its start.
 func (in *installation) files() string {
 	in.t.Helper()
 	var all strings.Builder
 	err := filepath.WalkDir(in.data, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || strings.HasPrefix(d.Name(), "agento.db-") {
 			return err
+		}
+		if d.Name() == "reserve" {
+			return fs.SkipDir
 		}
 		info, err := d.Info()
 		if err != nil {

@@ -319,29 +319,27 @@ func (c *copier) known(at place, st stat) *taken {
 // takeFree reads a file into the repository while the gateway works, and a database into the
 // scratch directory.
 func (c *copier) takeFree(ctx context.Context, at place, st stat) (*taken, error) {
-	if t := c.known(at, st); t != nil {
-		return t, nil
-	}
-	f, opened, err := openFile(at)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	if isDatabase(f) {
-		return c.takeDatabase(ctx, at, f)
-	}
-	t := &taken{id: identify(opened), size: opened.Size, settled: settled(opened, time.Now())}
-	t.data = dataRanges(f, opened)
-	if err := c.writer.Add(newFileReader(ctx, f, t.data, t.size), &t.content); err != nil {
-		return nil, err
-	}
-	after, err := statFile(f)
-	t.settled = t.settled && err == nil && identify(after) == t.id
-	return t, nil
+	return c.take(ctx, at, st, func(f *os.File, t *taken) error {
+		if err := c.writer.Add(newFileReader(ctx, f, t.data, t.size), &t.content); err != nil {
+			return err
+		}
+		after, err := statFile(f)
+		t.settled = t.settled && err == nil && identify(after) == t.id
+		return nil
+	})
 }
 
 // takeScratch copies a file into the scratch directory.
 func (c *copier) takeScratch(ctx context.Context, at place, st stat) (*taken, error) {
+	return c.take(ctx, at, st, func(f *os.File, t *taken) (err error) {
+		t.scratch, err = c.toScratch(ctx, f, t.data, t.size)
+		return err
+	})
+}
+
+// take returns what is known of a file, or opens it and calls read, unless it is a database,
+// which is copied into the scratch directory.
+func (c *copier) take(ctx context.Context, at place, st stat, read func(*os.File, *taken) error) (*taken, error) {
 	if t := c.known(at, st); t != nil {
 		return t, nil
 	}
@@ -355,8 +353,10 @@ func (c *copier) takeScratch(ctx context.Context, at place, st stat) (*taken, er
 	}
 	t := &taken{id: identify(opened), size: opened.Size, settled: settled(opened, time.Now())}
 	t.data = dataRanges(f, opened)
-	t.scratch, err = c.toScratch(ctx, f, t.data, t.size)
-	return t, err
+	if err := read(f, t); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // toScratch copies data of a file into a new one in the scratch directory, without its

@@ -452,7 +452,10 @@ func TestGatewayServesTelegram(t *testing.T) {
 // stream, the request names the session, and errors arrive with their message.
 func TestGatewayServesEveryProtocol(t *testing.T) {
 	g := sharedGateway(t)
-	defer g.configure(t, g.agent)
+	defer func() { // the tests that follow find the gateway as it was
+		g.configure(t, g.agent)
+		g.waitProtocol(t, g.agent.Model.Provider.Protocol)
+	}()
 	for _, tt := range []struct {
 		provider provider.Name
 		protocol provider.Protocol

@@ -333,7 +333,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
 		WayOut: network, Tools: true, Limits: f.limits(),
-		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords}, Memory: budgets.AgentMemory,
+		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords}, Memory: budgets.AgentMemory, Listens: true,
 	})
 	backups, err := f.backups(r, gateways)
 	if err != nil {
@@ -343,11 +343,20 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
+	bots, err := botapi.New(botapi.Settings{
+		Resolver: gateways, Reporter: channels, Guard: guard.Through(proxy.OnlyFor("api.telegram.org")), URL: f.TelegramURL, Memory: budgets.AgentMemory, Log: r.log,
+		Deliver: gateways.Deliver, Replied: gateways.Replied, Sleepers: gateways, DB: r.db, Vault: secrets,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--telegram-url: %w", err)
+	}
+	r.closers = append(r.closers, func() error { bots.Close(); return nil })
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall, Linger: f.linger()},
 		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
+		Asleep:   func(a agent.Agent) { bots.Listen(a.ID, a.Lease.Holder) },
 		Booted:   func(b reconciler.Boot) { r.metrics.Boot(b.Ready, b.Took) },
 		Emptiers: []reconciler.Emptier{chat.EmptyAgent(r.db), base.EmptyAgent, meter.EmptyAgent}, Note: noteUnknown(f.Data),
 	})
@@ -388,11 +397,6 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	internal := http.NewServeMux()
 	internal.Handle("/", models)
 	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log}))
-	bots, err := botapi.New(botapi.Settings{Resolver: gateways, Reporter: channels, Guard: guard.Through(proxy.OnlyFor("api.telegram.org")), URL: f.TelegramURL, Memory: budgets.AgentMemory, Log: r.log, Await: gateways.AwaitRelease})
-	if err != nil {
-		return nil, fmt.Errorf("--telegram-url: %w", err)
-	}
-	r.closers = append(r.closers, func() error { bots.Close(); return nil })
 	internal.Handle(botapi.Prefix, bots)
 	documentEdits := workspace.New(documents, agents)
 	archives := agentarchive.New(agentarchive.Settings{
@@ -407,7 +411,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, channels.Run, backups.Run,
+		requests.Run, channels.Run, bots.Run, backups.Run,
 	}
 	quietLoops := []func(context.Context) error{accounts.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {

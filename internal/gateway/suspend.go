@@ -50,8 +50,8 @@ func (m *Manager) WhyAwake(ctx context.Context, a agent.Agent) (string, error) {
 	}
 	has := func(name provider.SecretName) bool { _, ok := c.secrets[name]; return ok }
 	switch {
-	case a.Config.UsesTelegram(has):
-		return "messages of Telegram come to the gateway itself", nil
+	case a.Config.UsesTelegram(has) && !m.listens:
+		return "this server does not ask Telegram for messages", nil
 	case a.Config.UsesSlack(has):
 		return "messages of Slack come to the gateway itself", nil
 	}

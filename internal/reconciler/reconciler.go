@@ -69,6 +69,10 @@ type Settings struct {
 	// there is nothing. Nil: the log alone has it.
 	Note func(text string) error
 
+	// Asleep is told again and again of each agent that sleeps, by the process that has its lease. It
+	// must not block. Nil means that nobody is told.
+	Asleep func(agent.Agent)
+
 	// Booted is called after each boot. It must not block. Nil means that nobody is told.
 	Booted func(Boot)
 
@@ -104,6 +108,7 @@ type Reconciler struct {
 	server    string
 	exclusive bool
 	note      func(text string) error // may be nil
+	asleep    func(agent.Agent)
 	booted    func(Boot)
 	holder    string // the name of this process in leases
 	admission *admission
@@ -156,13 +161,16 @@ func New(s Settings) *Reconciler {
 	if s.Server == "" {
 		s.Server = defaultServer
 	}
+	if s.Asleep == nil {
+		s.Asleep = func(agent.Agent) {}
+	}
 	if s.Booted == nil {
 		s.Booted = func(Boot) {}
 	}
 	return &Reconciler{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
 		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
-		server: s.Server, exclusive: s.Exclusive, booted: s.Booted, holder: uuid.NewString(),
+		server: s.Server, exclusive: s.Exclusive, asleep: s.Asleep, booted: s.Booted, holder: uuid.NewString(),
 		admission: newAdmission(s.Memory, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
 		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]bool{},
 	}

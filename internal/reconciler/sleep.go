@@ -31,14 +31,19 @@ func (r *Reconciler) doze(ctx context.Context, a agent.Agent, s runtime.State) (
 	changed := r.admission.suspended(a.ID, s.MemoryBytes)
 	r.keepBudget()
 	if a.Power == agent.PowerAsleep {
-		switch {
-		case r.takeEviction(a.ID) && s.MemoryBytes > 0:
+		r.asleep(a)
+		if r.takeEviction(a.ID) && s.MemoryBytes > 0 {
 			r.log.InfoContext(ctx, "the checkpoint of an agent makes room: its next message starts its gateway anew", "agent", a.ID)
 			return next{}, r.stopGateway(ctx, a)
-		case changed:
-			return next{after: compactionInterval}, nil
 		}
-		return next{after: asleepInterval}, nil
+		rest := asleepInterval
+		if changed {
+			rest = compactionInterval
+		}
+		if wake := a.NextWake(); !wake.IsZero() {
+			rest = min(rest, time.Until(wake))
+		}
+		return next{after: rest}, nil
 	}
 	// The last server was killed before it saved that.
 	a.Power = agent.PowerAsleep

@@ -137,7 +137,9 @@ func TestWhatStaysAwake(t *testing.T) {
 		telegram.Config = map[string]any{"channels": map[string]any{"telegram": true}}
 		telegram.Secrets["telegramBotToken"] = "12345:abc"
 		usual := e.Create("usual")
-		stay := []identity.AgentID{e.CreateFrom(kept).ID, e.CreateFrom(telegram).ID}
+		slack := agenttest.NewAgent("slack")
+		slack.Secrets["slackBotToken"], slack.Secrets["slackAppToken"] = "xoxb-1", "xapp-1"
+		stay := []identity.AgentID{e.CreateFrom(kept).ID, e.CreateFrom(telegram).ID, e.CreateFrom(slack).ID}
 		e.Until(usual.ID, isAsleep)
 		time.Sleep(10 * time.Minute)
 		for _, id := range stay {
@@ -146,7 +148,7 @@ func TestWhatStaysAwake(t *testing.T) {
 				t.Errorf("%s sleeps", a.Name)
 			}
 			live, err := e.Status.Status(t.Context(), agenttest.Account, id)
-			if why := map[string]string{"kept": "keepAwake", "telegram": "Telegram"}[a.Name]; err != nil || !strings.Contains(live.KeptAwake, why) {
+			if why := map[string]string{"kept": "keepAwake", "telegram": "Telegram", "slack": "Slack"}[a.Name]; err != nil || !strings.Contains(live.KeptAwake, why) {
 				t.Errorf("%s stays awake because of %q, %v", a.Name, live.KeptAwake, err)
 			}
 		}

@@ -95,6 +95,18 @@ type Sleep struct {
 	WakeWanted time.Time     // when the first message came that waits for the agent to wake, or is tried again; zero: none waits
 	WokeAt     time.Time     // when the agent was last awake again; zero: it has never slept
 	WakeTook   time.Duration // how long that took
+	Wakes      int64         // how often the agent was woken
+}
+
+// State returns what the operator sees of an agent in one word: its power while it runs, such as
+// asleep, and otherwise its status.
+func (a Agent) State() string { return stateOf(a.Status, a.Power) }
+
+func stateOf(s client.AgentStatus, p Power) string {
+	if s == client.Running {
+		return string(p)
+	}
+	return string(s)
 }
 
 // IsAsleep reports whether the agent should run, and sleeps.

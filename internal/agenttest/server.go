@@ -56,6 +56,8 @@ type Settings struct {
 	Erasers      []reconciler.Eraser
 	Emptiers     []reconciler.Emptier
 	Note         func(text string) error // of the reconciler
+	Woke         func(reconciler.Wake)   // of the reconciler
+	Slept        func(reconciler.Sleep)  // of the reconciler
 	TelegramURL  string                  // of a Bot API server; empty: nobody asks it for the messages of agents that sleep
 }
 
@@ -108,7 +110,7 @@ func NewServer(s Settings) (*Server, error) {
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver,
 		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Emptiers: s.Emptiers, Note: s.Note, Log: s.Log, Exclusive: s.Exclusive, MaxBoots: cmp.Or(s.MaxBoots, 4), Memory: s.Memory, Timing: s.Timing,
-		Asleep: asleep,
+		Asleep: asleep, Woke: s.Woke, Slept: s.Slept,
 	})
 	agents := agent.New(agent.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,

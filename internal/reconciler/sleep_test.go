@@ -2,6 +2,7 @@ package reconciler_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -63,6 +65,49 @@ func TestAgentSleepsAndWakes(t *testing.T) {
 		}
 		e.Until(a.ID, isAsleep) // again
 	})
+}
+
+// TestWakesAreReported with their kind, and suspends with their result.
+func TestWakesAreReported(t *testing.T) {
+	var mu sync.Mutex
+	var got []string
+	add := func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(got) == 0 || got[len(got)-1] != text { // a gateway can be busy many times
+			got = append(got, text)
+		}
+	}
+	adjust := func(s *agenttest.Settings) {
+		sleeping(s)
+		s.Woke = func(w reconciler.Wake) { add("woke " + string(w.Kind)) }
+		s.Slept = func(s reconciler.Sleep) { add("slept " + string(s.Result)) }
+	}
+	agenttest.InBubble(t, adjust, func(t *testing.T, e *agenttest.Env) {
+		a := e.Create("ada")
+		e.Scripts.Busy.Store(true)
+		time.Sleep(2 * linger)
+		e.Scripts.Busy.Store(false)
+		e.UntilHours(a.ID, isAsleep)
+		turn := func() {
+			t.Helper()
+			if _, err := e.Turn(a.ID); err != nil {
+				t.Error(err)
+			}
+		}
+		turn()
+		e.Driver.FailSuspend(1, errors.New("no room"))
+		e.UntilHours(a.ID, isAsleep)
+		e.Driver.FailResume(1, errors.New("no such page"))
+		turn()
+		if now := e.Find(a.ID); now.Sleep.Wakes != 2 {
+			t.Errorf("%d wakes are recorded", now.Sleep.Wakes)
+		}
+	})
+	want := []string{"slept busy", "slept done", "woke checkpoint", "slept failed", "slept done", "woke cold"}
+	if !slices.Equal(got, want) {
+		t.Errorf("reported %q, want %q", got, want)
+	}
 }
 
 // TestManyMessagesWakeOnce: each is answered.

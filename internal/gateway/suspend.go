@@ -134,15 +134,19 @@ func (m *Manager) Continue(ctx context.Context, a agent.Agent) error {
 // When it returns nil, the gateway has what has changed meanwhile in its home and its secrets,
 // and has answered. Otherwise the caller starts another gateway.
 func (m *Manager) Wake(ctx context.Context, a agent.Agent, resumed bool) error {
+	steps := newSteps()
+	defer func() { m.log.DebugContext(ctx, "the steps of a wake", append([]any{"agent", a.ID}, steps.took...)...) }()
 	open, err := m.activity.awaitShut(ctx, a.ID)
 	if err != nil {
 		return err
 	}
 	defer open(false)
+	steps.end("door")
 	if !resumed {
 		if err := m.Prepare(ctx, a); err != nil {
 			return err
 		}
+		steps.end("home")
 	}
 	unlock, err := m.homes.lock(ctx, a.ID)
 	if err != nil {
@@ -153,18 +157,37 @@ func (m *Manager) Wake(ctx context.Context, a agent.Agent, resumed bool) error {
 		if err := m.driver.(runtime.Suspender).Resume(ctx, a.Place, a.ID); err != nil {
 			return err
 		}
+		steps.end("processes")
 	}
 	limited, cancel := context.WithTimeout(ctx, wakeTimeout)
 	defer cancel()
 	if err := m.continueWork(limited, a, a.Sleep.Suspension); err != nil {
 		return fmt.Errorf("continue the gateway's work: %w", err)
 	}
+	steps.end("continue")
 	if err := m.syncSecrets(limited, a); err != nil {
 		return err
 	}
+	steps.end("secrets")
 	g, err := m.Client(limited, a)
 	if err != nil {
 		return err
 	}
+	defer steps.end("ready")
 	return g.Ready(limited)
+}
+
+// steps measures how long the steps of something take.
+type steps struct {
+	last time.Time
+	took []any // names, with _ms, and milliseconds
+}
+
+func newSteps() *steps { return &steps{last: time.Now()} }
+
+// end ends a step.
+func (s *steps) end(name string) {
+	now := time.Now()
+	s.took = append(s.took, name+"_ms", now.Sub(s.last).Milliseconds())
+	s.last = now
 }

@@ -119,7 +119,7 @@ func (c topCommand) live(ctx context.Context, t *terminal, api *admin.Client) (e
 	for {
 		top, err := c.look(ctx, api)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the end that the user wants
+			return nil // the end that the user wants
 		}
 		if err != nil {
 			return err

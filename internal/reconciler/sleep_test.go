@@ -110,6 +110,29 @@ func TestWakesAreReported(t *testing.T) {
 	}
 }
 
+// TestMessagesOfChannelsAreUse: an agent lingers after a message of a channel as after any other, and
+// makes no room for others before it has begun with it.
+func TestMessagesOfChannelsAreUse(t *testing.T) {
+	agenttest.InBubble(t, sleeping, func(t *testing.T, e *agenttest.Env) {
+		a := e.Create("ada")
+		time.Sleep(linger - 2*time.Second)
+		e.Must(e.Gateways.Deliver(e.Context(), a.ID))
+		if last, busy := e.Gateways.LastUse(a.ID); !busy || time.Since(last) > time.Second {
+			t.Errorf("with a message that it may not have begun with: used %s ago, busy %t", time.Since(last), busy)
+		}
+		time.Sleep(11 * time.Second)
+		if _, busy := e.Gateways.LastUse(a.ID); busy {
+			t.Error("it is busy for ever")
+		}
+		e.Gateways.Replied(a.ID)
+		time.Sleep(linger - 2*time.Second)
+		if now := e.Find(a.ID); !isAwake(now) {
+			t.Error("it sleeps before it has lingered after its answer")
+		}
+		e.Until(a.ID, isAsleep)
+	})
+}
+
 // TestManyMessagesWakeOnce: each is answered.
 func TestManyMessagesWakeOnce(t *testing.T) {
 	agenttest.InBubble(t, sleeping, func(t *testing.T, e *agenttest.Env) {

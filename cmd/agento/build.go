@@ -336,7 +336,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
 		WayOut: network, Tools: true, Limits: f.limits(),
-		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords}, Memory: budgets.AgentMemory, Listens: true,
+		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords}, Memory: budgets.AgentMemory, Channels: channelStates,
 	})
 	backups, err := f.backups(r, gateways)
 	if err != nil {

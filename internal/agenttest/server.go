@@ -86,12 +86,16 @@ func NewServer(s Settings) (*Server, error) {
 	}
 	store := agent.NewStore(s.DB, s.Events)
 	store.RoomTimeout = s.RoomTimeout
+	channelStates := channel.NewStore(s.DB, s.Events)
+	var listens *channel.Store
+	if s.TelegramURL != "" {
+		listens = channelStates
+	}
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver, Log: s.Log,
 		Tools: s.Tools, Limits: s.Limits, Contributors: s.Contributors, DemoKey: s.DemoKey, DemoURL: s.DemoURL,
-		Listens: s.TelegramURL != "",
+		Channels: listens,
 	})
-	channelStates := channel.NewStore(s.DB, s.Events)
 	channels := channel.NewRecorder(channelStates, s.Log)
 	var bots *botapi.Proxy
 	var asleep func(agent.Agent)

@@ -111,6 +111,9 @@ func (m *Manager) ResolveSleeping(ctx context.Context, id identity.AgentID, hold
 	if !a.Config.UsesTelegram(c.secrets.has) {
 		return botapi.Bot{}, false, none
 	}
+	if listens, err := m.mayListen(ctx, a); err != nil || !listens {
+		return botapi.Bot{}, false, err
+	}
 	placeholder, err := c.botPlaceholder()
 	if err != nil {
 		return botapi.Bot{}, false, err

@@ -16,6 +16,7 @@ import (
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/channel/botapi"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/openclaw/openclawtest"
 	"agento.host/agento/internal/vault"
 )
@@ -45,6 +46,7 @@ func newChat(t *testing.T) *chat {
 	c := &chat{Env: e, t: t, telegram: telegram}
 	c.agent = createWith(t, e, "ada", map[string]string{"telegramBotToken": "777:real"})
 	c.token = botToken(t, e, c.agent.ID)
+	c.poll() // a gateway that did not connect stays awake
 	c.sleeps()
 	return c
 }
@@ -224,6 +226,9 @@ func TestNobodyListensWithoutAnAgentThatSleeps(t *testing.T) {
 			_, err := c.Agents.SetSecrets(c.Context(), c.Actor, c.agent.ID, client.SecretsRequest{DeleteSecrets: []string{"telegramBotToken"}})
 			c.Must(err)
 		},
+		"another server has the lease": func(c *chat) {
+			c.Exec(`UPDATE agents SET holder = 'other', lease_number = lease_number + 1, lease_until = $1`, database.Millis(time.Now().Add(time.Hour)))
+		},
 		"the server stops": func(c *chat) { c.StopServer() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -263,6 +268,27 @@ func TestFailuresShowWhileTheAgentSleeps(t *testing.T) {
 	c.telegram.Write(1, 42, "Eve", "hello")
 	c.Until(c.agent.ID, isAwake)
 	c.take(1)
+}
+
+// An agent whose gateway has not connected to Telegram, as that of a token that is new to it, stays
+// awake and says why: nobody else would have its messages.
+func TestAGatewayThatDoesNotPollStaysAwake(t *testing.T) {
+	telegram := openclawtest.NewTelegram()
+	t.Cleanup(telegram.Close)
+	agenttest.InBubble(t, func(s *agenttest.Settings) {
+		s.TelegramURL = telegram.URL
+		s.Timing.Linger = 25 * time.Second
+	}, func(t *testing.T, e *agenttest.Env) {
+		a := createWith(t, e, "ada", map[string]string{"telegramBotToken": "777:real"})
+		time.Sleep(time.Hour)
+		if now := e.Find(a.ID); !isAwake(now) {
+			t.Errorf("it sleeps: %+v", now)
+		}
+		live, err := e.Status.Status(t.Context(), agenttest.Account, a.ID)
+		if err != nil || !strings.Contains(live.KeptAwake, "Telegram") {
+			t.Errorf("it stays awake because of %q, %v", live.KeptAwake, err)
+		}
+	})
 }
 
 // Another bot's updates are not the present one's.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/provider"
@@ -49,13 +50,27 @@ func (m *Manager) WhyAwake(ctx context.Context, a agent.Agent) (string, error) {
 		return "", err
 	}
 	has := func(name provider.SecretName) bool { _, ok := c.secrets[name]; return ok }
-	switch {
-	case a.Config.UsesTelegram(has) && !m.listens:
-		return "this server does not ask Telegram for messages", nil
-	case a.Config.UsesSlack(has):
+	if a.Config.UsesSlack(has) {
 		return "messages of Slack come to the gateway itself", nil
 	}
+	if a.Config.UsesTelegram(has) {
+		listens, err := m.mayListen(ctx, a)
+		if err != nil || !listens {
+			return "its gateway has not asked Telegram for messages yet", err
+		}
+	}
 	return "", nil
+}
+
+// mayListen reports whether the Bot API proxy may ask for the messages of an agent in place of its
+// gateway: one that does not ask for them, because it needs a restart, would not take them.
+func (m *Manager) mayListen(ctx context.Context, a agent.Agent) (bool, error) {
+	if m.channels == nil {
+		return false, nil
+	}
+	states, err := m.channels.List(ctx, m.db, a.AccountID, a.ID, a.GatewayGeneration)
+	_, ok := states[channel.Telegram]
+	return ok, err
 }
 
 // Suspend suspends the gateway of an agent that has no turn. Messages wait meanwhile. It calls

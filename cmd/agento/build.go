@@ -75,12 +75,12 @@ type resources struct {
 	admin   net.Listener              // the operator's commands
 	reports *agentstatus.RedisReports // nil: no Redis
 
-	metrics         *metrics.Metrics           // nil: nobody reads them
-	metricsListener net.Listener               // nil if metrics is
-	requests        *accesslog.Log             // nil: off
-	activated       bool                       // this start has ended that the installation is quiet
-	waiting         func() (memory, boots int) // how many agents wait; nil until the services are built
-	traces          string                     // the endpoint that traces are exported to; empty: nowhere
+	metrics         *metrics.Metrics       // nil: nobody reads them
+	metricsListener net.Listener           // nil if metrics is
+	requests        *accesslog.Log         // nil: off
+	activated       bool                   // this start has ended that the installation is quiet
+	reconciler      *reconciler.Reconciler // nil until the services are built
+	traces          string                 // the endpoint that traces are exported to; empty: nowhere
 
 	closers []func() error
 }
@@ -198,13 +198,16 @@ const traceTimeout = 5 * time.Second
 
 // state returns what the metrics show of the agents.
 func (r *resources) state(ctx context.Context) (metrics.State, error) {
-	agents, err := agent.CountByStatus(ctx, r.db)
-	s := metrics.State{Agents: map[string]int{}}
-	for status, n := range agents {
+	agents, err := agent.Count(ctx, r.db)
+	s := metrics.State{Agents: map[string]int{}, States: agents.ByState}
+	for status, n := range agents.ByStatus {
 		s.Agents[string(status)] = n
 	}
-	if r.waiting != nil {
-		s.WaitingForMemory, s.WaitingForBoot = r.waiting()
+	if r.reconciler != nil {
+		s.WaitingForMemory, s.WaitingForBoot = r.reconciler.Waiting()
+		for _, bytes := range r.reconciler.Memory().Checkpoints {
+			s.Checkpoints += bytes
+		}
 	}
 	if err != nil {
 		return s, err
@@ -333,7 +336,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Log: r.log,
 		WayOut: network, Tools: true, Limits: f.limits(),
-		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords}, Memory: budgets.AgentMemory,
+		DemoKey: dev.key, DemoURL: dev.url, Contributors: []gateway.HomeContributor{skillRecords}, Memory: budgets.AgentMemory, Channels: channelStates,
 	})
 	backups, err := f.backups(r, gateways)
 	if err != nil {
@@ -343,15 +346,26 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
+	bots, err := botapi.New(botapi.Settings{
+		Resolver: gateways, Reporter: channels, Guard: guard.Through(proxy.OnlyFor("api.telegram.org")), URL: f.TelegramURL, Memory: budgets.AgentMemory, Log: r.log,
+		Deliver: gateways.Deliver, Replied: gateways.Replied, Sleepers: gateways, DB: r.db, Vault: secrets,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--telegram-url: %w", err)
+	}
+	r.closers = append(r.closers, func() error { bots.Close(); return nil })
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall, Linger: f.linger()},
 		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
+		Asleep:   func(a agent.Agent) { bots.Listen(a.ID, a.Lease.Holder) },
+		Woke:     func(w reconciler.Wake) { r.metrics.Wake(string(w.Kind), w.Took) },
+		Slept:    func(s reconciler.Sleep) { r.metrics.Suspend(string(s.Result), s.Took) },
 		Booted:   func(b reconciler.Boot) { r.metrics.Boot(b.Ready, b.Took) },
 		Emptiers: []reconciler.Emptier{chat.EmptyAgent(r.db), base.EmptyAgent, meter.EmptyAgent}, Note: noteUnknown(f.Data),
 	})
-	r.waiting = reconcile.Waiting
+	r.reconciler = reconcile
 	agents = agent.New(agent.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: r.log,
 		Channels: channelStates, URLs: guard, TurnLimits: f.turnLimits(), DemoKey: dev.key,
@@ -388,11 +402,6 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	internal := http.NewServeMux()
 	internal.Handle("/", models)
 	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log}))
-	bots, err := botapi.New(botapi.Settings{Resolver: gateways, Reporter: channels, Guard: guard.Through(proxy.OnlyFor("api.telegram.org")), URL: f.TelegramURL, Memory: budgets.AgentMemory, Log: r.log, Await: gateways.AwaitRelease})
-	if err != nil {
-		return nil, fmt.Errorf("--telegram-url: %w", err)
-	}
-	r.closers = append(r.closers, func() error { bots.Close(); return nil })
 	internal.Handle(botapi.Prefix, bots)
 	documentEdits := workspace.New(documents, agents)
 	archives := agentarchive.New(agentarchive.Settings{
@@ -407,7 +416,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	})
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, channels.Run, backups.Run,
+		requests.Run, channels.Run, bots.Run, backups.Run,
 	}
 	quietLoops := []func(context.Context) error{accounts.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {
@@ -416,6 +425,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	commands := admin.New(admin.Settings{
 		Accounts: accounts, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 		Examine: examineGateways(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events), Backup: makeBackup(backups),
+		Top: topSources{db: r.db, records: agentRecords, accounts: accounts, status: status, memory: reconcile.Memory}.top,
 	})
 	return &server{
 		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,

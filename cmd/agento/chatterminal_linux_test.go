@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"agento.host/agento/internal/admin"
 )
 
 // pseudoTerminal returns both ends of a terminal: what a user holds, and what a program has.
@@ -98,4 +101,29 @@ func TestChatOnATerminal(t *testing.T) {
 	if err != nil || state.Lflag&unix.ICANON == 0 {
 		t.Errorf("the terminal is left raw: %v", err)
 	}
+}
+
+// TestTopOnATerminal: it shows the agents again and again, and gives the terminal back.
+func TestTopOnATerminal(t *testing.T) {
+	looks := 0
+	data := serveTop(t, func(context.Context) (admin.Top, error) {
+		looks++
+		return topOf(fmt.Sprint("look-", looks)), nil
+	})
+	user, program := pseudoTerminal(t)
+	shown := &screen{}
+	go shown.read(user)
+	ctx, interrupt := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- runCommand(ctx, []string{"top", "--data", data}, &terminal{out: program, err: program, in: program})
+	}()
+	waitUntil(t, "it has looked twice", func() bool {
+		return strings.Contains(shown.String(), "look-1") && strings.Contains(shown.String(), "look-2")
+	})
+	interrupt()
+	if code := <-ended; code != 0 {
+		t.Errorf("exit code %d\n%q", code, shown)
+	}
+	waitUntil(t, "the terminal is as before", func() bool { return strings.HasSuffix(shown.String(), closeScreen) })
 }

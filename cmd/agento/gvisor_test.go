@@ -80,7 +80,7 @@ func TestGVisorGateway(t *testing.T) {
 }
 
 // firstToken returns the time from a message to the first text of its answer.
-func firstToken(t *testing.T, c *client.Client, id string) time.Duration {
+func firstToken(t testing.TB, c *client.Client, id string) time.Duration {
 	t.Helper()
 	began, first := time.Now(), time.Duration(0)
 	for e, err := range c.Chat(t.Context(), id, client.ChatRequest{Message: "echo aye"}) {

@@ -289,7 +289,7 @@ func sandbox(t *testing.T, in *installation, c *client.Client, mine, other strin
 
 // execute runs a shell command with the agent's exec tool and returns the output that
 // the model got.
-func execute(t *testing.T, c *client.Client, id, command string) string {
+func execute(t testing.TB, c *client.Client, id, command string) string {
 	t.Helper()
 	return send(t, c, id, client.ChatRequest{Message: fmt.Sprintf("call exec {\"command\": %q}", command)})
 }

@@ -102,6 +102,7 @@ type commands struct {
 	Backup       backupCommand       `cmd:"" group:"server" help:"Make, list and verify backups."`
 	Migrate      migrateCommand      `cmd:"" group:"server" help:"Create the database, or copy and migrate it, without starting a server."`
 	Gateways     gatewaysCommand     `cmd:"" group:"server" help:"List and stop the gateways of a data directory without a server."`
+	Top          topCommand          `cmd:"" group:"server" help:"Show what the agents of all accounts use, live."`
 	GC           gcCommand           `cmd:"" group:"server" name:"gc" help:"Remove what is kept until you remove it: older copies of the database, files of agents in quarantine."`
 	Doctor       doctorCommand       `cmd:"" group:"server" help:"Show what is installed, what is missing and how to fix it."`
 	Install      installCommand      `cmd:"" group:"server" help:"Install the pinned agent runtime."`

@@ -87,6 +87,12 @@ func (t *terminal) table(rows []map[string]any, columns ...string) error {
 	if t.json {
 		return t.printJSON(rows)
 	}
+	_, err := io.WriteString(t.out, tableText(rows, columns, t.width()))
+	return err
+}
+
+// tableText returns a table for a terminal of a width.
+func tableText(rows []map[string]any, columns []string, width int) string {
 	lines := make([][]string, 0, len(rows)+1)
 	header := make([]string, len(columns))
 	for i, c := range columns {
@@ -100,7 +106,7 @@ func (t *terminal) table(rows []map[string]any, columns ...string) error {
 		}
 		lines = append(lines, cells)
 	}
-	widths := columnWidths(lines, columns, t.width())
+	widths := columnWidths(lines, columns, width)
 	var text strings.Builder
 	for _, cells := range lines {
 		var line strings.Builder
@@ -109,8 +115,7 @@ func (t *terminal) table(rows []map[string]any, columns ...string) error {
 		}
 		text.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
-	_, err := io.WriteString(t.out, text.String())
-	return err
+	return text.String()
 }
 
 // title returns the title of a column with a name such as createdAt.

@@ -134,3 +134,78 @@ func killed(t *testing.T, in *installation, id string, n int) {
 		t.Errorf("after a crash: %+v", found)
 	}
 }
+
+// TestSleepingGatewayOfABot: messages of Telegram wake an agent, and each is answered once, in order,
+// also if its server is killed while the agent sleeps or wakes. make chaos-suspend runs it.
+func TestSleepingGatewayOfABot(t *testing.T) {
+	if os.Getenv("AGENTO_CHAOS") == "" {
+		t.Skip("make chaos-suspend runs it")
+	}
+	t.Setenv("AGENTO_SLEEP", "auto")
+	t.Setenv("AGENTO_LINGER", "5s")
+	in := newInstallation(t, "acme")
+	in.start()
+	request := in.newAgent("ada")
+	request.Secrets["telegramBotToken"] = "1:bot"
+	agent, err := in.client("acme").CreateAgent(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := 0
+	write := func(text string) {
+		number++
+		in.bot.Write(number, 42, "Eve", "echo "+text)
+	}
+	answered := func(want ...string) {
+		t.Helper()
+		for _, text := range want {
+			select {
+			case sent := <-in.bot.Sent():
+				if !strings.Contains(sent, text) {
+					t.Errorf("the bot sends %q, want %q", sent, text)
+				}
+			case <-time.After(2 * time.Minute):
+				t.Fatalf("no answer to %q", text)
+			}
+		}
+	}
+	untilAsleep := func() {
+		t.Helper()
+		waitUntil(t, "the agent sleeps", func() bool {
+			s, err := in.client("acme").AgentStatus(t.Context(), agent.ID)
+			return err == nil && s.ContainerStatus == "asleep"
+		})
+	}
+	write("awake-at-first")
+	answered("awake-at-first")
+	for n := range 3 {
+		untilAsleep()
+		a, err := in.client("acme").Agent(t.Context(), agent.ID)
+		if err != nil || a.Channels["telegram"].Status != "connected" || a.Status != client.Running {
+			t.Errorf("asleep: %+v, %v", a.Channels, err)
+		}
+		began := time.Now()
+		write(fmt.Sprintf("life-%d", n))
+		answered(fmt.Sprintf("life-%d", n))
+		t.Logf("message of Telegram to answer %.2f s", time.Since(began).Seconds())
+	}
+	untilAsleep()
+	in.kill()
+	write("while-no-server-ran") // the agent sleeps on
+	in.start()
+	answered("while-no-server-ran")
+	untilAsleep()
+	write("in-the-wake")
+	in.kill()
+	in.start()
+	answered("in-the-wake")
+	write("the-last")
+	answered("the-last")
+	waitUntil(t, "all of it is in the history, once", func() bool { return len(telegramHistory(t, in.client("acme"), agent.ID)) == 14 })
+	if n := in.bot.Unconfirmed(); n > 1 { // the gateway confirms the last one with its next call
+		t.Errorf("%d updates are not confirmed", n)
+	}
+	if found := in.gateways(); len(found) != 1 {
+		t.Errorf("gateways: %+v", found)
+	}
+}

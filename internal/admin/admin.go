@@ -203,6 +203,32 @@ type BackedUp struct {
 	Removed     []string  `json:"removed"`    // the backups that were not kept
 }
 
+// TopAgent is an agent with what it uses.
+type TopAgent struct {
+	ID              string    `json:"id"`
+	Name            string    `json:"name"`
+	Account         string    `json:"account"`
+	AccountName     string    `json:"accountName"`
+	State           string    `json:"state"`           // awake, asleep or frozen if it runs, otherwise its status
+	MemoryBytes     int64     `json:"memoryBytes"`     // of its gateway; 0: it has none, or that is not known yet
+	CheckpointBytes int64     `json:"checkpointBytes"` // of what is kept of its gateway while it sleeps
+	CPUPercent      float64   `json:"cpuPercent"`      // of one core
+	LastUsedAt      time.Time `json:"lastUsedAt,omitzero"`
+	WokeAt          time.Time `json:"wokeAt,omitzero"`
+	Wakes           int64     `json:"wakes"`
+	WakeMillis      int64     `json:"wakeMs"` // of the last one
+}
+
+// Top is what agents use, each and together.
+type Top struct {
+	Agents          []TopAgent `json:"agents"`
+	MemoryBudget    int64      `json:"memoryBudget"` // 0: there is no limit
+	MemoryBytes     int64      `json:"memoryBytes"`
+	CheckpointBytes int64      `json:"checkpointBytes"`
+	CPUPercent      float64    `json:"cpuPercent"` // of one core
+	Cores           int        `json:"cores"`
+}
+
 // Settings configure New.
 type Settings struct {
 	Accounts   *access.Service
@@ -211,6 +237,7 @@ type Settings struct {
 	Secrets    *vault.Installation
 	Collectors []Collector
 	Examine    func(ctx context.Context) ([]Examined, error) // what running gateways really have
+	Top        func(ctx context.Context) (Top, error)        // nil: there is no server
 	Describe   func(ctx context.Context) (Installation, error)
 	Activate   func(ctx context.Context) error // ends that the installation is quiet
 	Reembed    func(ctx context.Context, in Reembed, progress func(Reembedded)) (Reembedded, error)
@@ -244,6 +271,7 @@ func New(s Settings) http.Handler {
 		"GET /garbage":    h.listGarbage,
 		"DELETE /garbage": h.removeGarbage,
 		"GET /gateways":   h.examineGateways,
+		"GET /top":        h.top,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -290,6 +318,13 @@ func (f *failure) error() error {
 		return errors.New(f.Message)
 	}
 	return &fault.Fault{Code: f.Code, Message: f.Message, Details: f.Details}
+}
+
+func (s *server) top(r *http.Request) (any, error) {
+	if s.Top == nil {
+		return nil, fault.New(fault.Unavailable, "No server runs on this data directory, so no agent does: run agento serve.")
+	}
+	return s.Top(r.Context())
 }
 
 func (s *server) listSecrets(r *http.Request) (any, error) {

@@ -122,6 +122,11 @@ func (c *Client) Activate(ctx context.Context) (before Installation, err error) 
 	return before, c.call(ctx, http.MethodPost, "/installation", nil, &before)
 }
 
+// Top returns what agents use now.
+func (c *Client) Top(ctx context.Context) (t Top, err error) {
+	return t, c.call(ctx, http.MethodGet, "/top", nil, &t)
+}
+
 // CreateAccount creates an account. Without a plan it gets the default plan of the plans
 // file.
 func (c *Client) CreateAccount(ctx context.Context, name, plan string) (a Account, err error) {

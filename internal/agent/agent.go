@@ -12,6 +12,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/power"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -91,13 +92,28 @@ const (
 // Sleep is what is known of an agent's sleep.
 type Sleep struct {
 	Suspension string        // names the suspend for the gateway
-	WakeWanted time.Time     // when the first message came that waits for the agent to wake; zero: none waits
+	WakeWanted time.Time     // when the first message came that waits for the agent to wake, or is tried again; zero: none waits
 	WokeAt     time.Time     // when the agent was last awake again; zero: it has never slept
 	WakeTook   time.Duration // how long that took
+	Wakes      int64         // how often the agent was woken
+}
+
+// State returns what the operator sees of an agent in one word: its power while it runs, such as
+// asleep, and otherwise its status.
+func (a Agent) State() string { return stateOf(a.Status, a.Power) }
+
+func stateOf(s client.AgentStatus, p Power) string {
+	if s == client.Running {
+		return string(p)
+	}
+	return string(s)
 }
 
 // IsAsleep reports whether the agent should run, and sleeps.
 func (a Agent) IsAsleep() bool { return a.Power == PowerAsleep && a.IsRunning() }
+
+// NextWake returns when an agent that sleeps is to be woken; zero: for nothing that is known yet.
+func (a Agent) NextWake() time.Time { return power.NextWake(power.Wakes{Message: a.Sleep.WakeWanted}) }
 
 // Lease says who may act on an agent. Each write of a holder names the holder and the
 // number, so a holder that comes too late changes nothing.

@@ -52,7 +52,7 @@ func (s *Store) ResetDamaged(ctx context.Context, a Agent) error {
 		_, err := tx.ExecContext(ctx, `UPDATE agents SET config = '{}', status = $1, revision = 1, generation = $2,
 			observed_generation = 0, restart_generation = 0, gateway_generation = 0, holder = '', lease_number = $3, lease_until = 0,
 			failures = '', unready_ms = 0, next_try_at = 0, missed_health_checks = 0, created_at = $4, started_at = 0, stopped_at = 0, last_used_at = 0,
-			power = 'awake', suspension = '', wake_wanted = 0, woke_at = 0, wake_ms = 0
+			power = 'awake', suspension = '', wake_wanted = 0, woke_at = 0, wake_ms = 0, wakes = 0
 			WHERE id = $5 AND desired_state = $6`,
 			client.Errored, a.Generation, a.Lease.Number+1, database.Millis(a.CreatedAt), a.ID, DesiredDeleted)
 		if err != nil {

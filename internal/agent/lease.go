@@ -7,6 +7,7 @@ import (
 
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
 )
 
 // TakeLease takes the lease of an agent for a holder, unless someone has taken it since
@@ -75,15 +76,18 @@ func (s *Store) MarkUsed(ctx context.Context, a Agent, at time.Time) error {
 	})
 }
 
-// WantAwake asks the reconciler to wake an agent, if it sleeps.
-func (s *Store) WantAwake(ctx context.Context, a Agent, at time.Time) error {
+// WantAwake asks the reconciler to wake an agent at a time, if it sleeps and nothing wakes it
+// earlier.
+func (s *Store) WantAwake(ctx context.Context, id identity.AgentID, at time.Time) error {
 	return s.db.Tx(ctx, "agent.want_awake", func(ctx context.Context, tx *database.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE agents SET wake_wanted = $1 WHERE id = $2 AND power = $3 AND wake_wanted = 0`,
-			database.Millis(at), a.ID, PowerAsleep)
+		n, err := database.Exec(ctx, tx, `UPDATE agents SET wake_wanted = $1 WHERE id = $2 AND power = $3 AND (wake_wanted = 0 OR wake_wanted > $1)`,
+			database.Millis(at), id, PowerAsleep)
 		if err != nil {
 			return fmt.Errorf("ask for a wake: %w", err)
 		}
-		s.events.NotifyAfterCommit(tx, event.ReconcileTopic(a.ID))
+		if n > 0 {
+			s.events.NotifyAfterCommit(tx, event.ReconcileTopic(id))
+		}
 		return nil
 	})
 }

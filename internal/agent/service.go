@@ -353,8 +353,8 @@ func (s *Service) insert(ctx context.Context, tx *database.Tx, actor identity.Ac
 	return s.workspace.Init(ctx, tx, actor, a.ID, a.Name, in.SoulMD, in.WorkflowMD)
 }
 
-// ListWithChannels returns the running agents, of every account, that are connected
-// to a channel.
+// ListWithChannels returns the running agents that are awake, of every account, that are
+// connected to a channel.
 func (s *Service) ListWithChannels(ctx context.Context) ([]Agent, error) {
 	running, err := s.store.ListRunning(ctx, s.db)
 	if err != nil {
@@ -362,7 +362,7 @@ func (s *Service) ListWithChannels(ctx context.Context) ([]Agent, error) {
 	}
 	connected := running[:0]
 	for i := range running {
-		if running[i].Damage != "" { // unknown: its config
+		if running[i].Damage != "" || running[i].IsAsleep() { // of the first, its config is unknown
 			continue
 		}
 		names, err := s.secretNames(ctx, s.db, running[i])

@@ -39,7 +39,7 @@ const columns = `id, account_id, name, region, avatar_url, config, swarm_id, rev
 	desired_state, generation, observed_generation, restart_generation, gateway_generation,
 	status, last_error, error_category, server, place, spec_digest, power, holder, lease_number, lease_until,
 	failures, unready_ms, next_try_at, missed_health_checks, created_at, started_at, stopped_at, last_used_at,
-	suspension, wake_wanted, woke_at, wake_ms`
+	suspension, wake_wanted, woke_at, wake_ms, wakes`
 
 // toReconcile is true of the agents that the reconciler must check after a
 // start. It is the condition of the index agents_to_reconcile, which the database uses only
@@ -54,7 +54,7 @@ func scan(r database.Row) (Agent, error) {
 		&a.DesiredState, &a.Generation, &a.ObservedGeneration, &a.RestartGeneration, &a.GatewayGeneration,
 		&a.Status, &a.LastError, &a.ErrorCategory, &a.Server, &a.Place, &a.SpecDigest, &a.Power, &a.Lease.Holder, &a.Lease.Number, &until,
 		&failures, &unready, &nextTry, &a.Retry.MissedHealthChecks, &created, &started, &stopped, &used,
-		&a.Sleep.Suspension, &wanted, &woke, &wake)
+		&a.Sleep.Suspension, &wanted, &woke, &wake, &a.Sleep.Wakes)
 	if err != nil {
 		return a, err
 	}
@@ -108,21 +108,29 @@ func IDs(ctx context.Context, q database.Reader) ([]identity.AgentID, error) {
 	return database.All(ctx, q, database.Scalar[identity.AgentID], `SELECT id FROM agents ORDER BY id`)
 }
 
-// CountByStatus returns how many agents the installation has, by status. It is for the
-// operator: it counts those of every account.
-func CountByStatus(ctx context.Context, q database.Reader) (map[client.AgentStatus]int, error) {
+// Counts are how many agents there are.
+type Counts struct {
+	ByStatus map[client.AgentStatus]int
+	ByState  map[string]int // a running agent counts for its power, every other one for its status; see Agent.State
+}
+
+// Count counts the agents of the installation. It is for the operator: it counts those of every
+// account.
+func Count(ctx context.Context, q database.Reader) (Counts, error) {
 	type row struct {
 		status client.AgentStatus
+		power  Power
 		n      int
 	}
-	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.status, &v.n) },
-		`SELECT status, count(*) FROM agents WHERE desired_state <> 'deleted' GROUP BY status`)
+	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.status, &v.power, &v.n) },
+		`SELECT status, power, count(*) FROM agents WHERE desired_state <> 'deleted' GROUP BY status, power`)
 	if err != nil {
-		return nil, fmt.Errorf("count agents: %w", err)
+		return Counts{}, fmt.Errorf("count agents: %w", err)
 	}
-	counts := map[client.AgentStatus]int{}
+	counts := Counts{ByStatus: map[client.AgentStatus]int{}, ByState: map[string]int{}}
 	for _, r := range rows {
-		counts[r.status] = r.n
+		counts.ByStatus[r.status] += r.n
+		counts.ByState[stateOf(r.status, r.power)] += r.n
 	}
 	return counts, nil
 }
@@ -154,6 +162,12 @@ func (s *Store) ListToReconcile(ctx context.Context, q database.Reader) ([]ident
 func (s *Store) ListRunning(ctx context.Context, q database.Reader) ([]Agent, error) {
 	return database.AllReadable(ctx, q, scan, damaged,
 		`SELECT `+columns+` FROM agents WHERE `+toReconcile+` AND status = 'running' AND desired_state = 'running'`)
+}
+
+// ListAll returns the agents of every account that are not being deleted, by their age. It is for the
+// operator. Damaged ones are among them.
+func (s *Store) ListAll(ctx context.Context, q database.Reader) ([]Agent, error) {
+	return database.AllReadable(ctx, q, scan, damaged, `SELECT `+columns+` FROM agents WHERE desired_state <> 'deleted' ORDER BY created_at, id`)
 }
 
 // ListGateways returns where the gateways run that are up, by agent.
@@ -310,12 +324,12 @@ func (s *Store) updateStatus(ctx context.Context, tx *database.Tx, a Agent) erro
 		`UPDATE agents SET observed_generation = $1, gateway_generation = $2, status = $3, last_error = $4, error_category = $5,
 		 server = $6, place = $7, spec_digest = $8, started_at = $9, stopped_at = $10,
 		 failures = $11, unready_ms = $12, next_try_at = $13, missed_health_checks = $14,
-		 power = $15, suspension = $16, woke_at = $17, wake_ms = $18, wake_wanted = CASE WHEN $15 = 'asleep' THEN wake_wanted ELSE 0 END
-		 WHERE id = $19 AND generation = $20 AND holder = $21 AND lease_number = $22`,
+		 power = $15, suspension = $16, woke_at = $17, wake_ms = $18, wakes = $19, wake_wanted = CASE WHEN $15 = 'asleep' THEN wake_wanted ELSE 0 END
+		 WHERE id = $20 AND generation = $21 AND holder = $22 AND lease_number = $23`,
 		a.ObservedGeneration, a.GatewayGeneration, a.Status, a.LastError, a.ErrorCategory,
 		a.Server, a.Place, a.SpecDigest, database.Millis(a.StartedAt), database.Millis(a.StoppedAt),
 		failures, a.Retry.Unready.Milliseconds(), database.Millis(a.Retry.NextTryAt), a.Retry.MissedHealthChecks,
-		a.Power, a.Sleep.Suspension, database.Millis(a.Sleep.WokeAt), a.Sleep.WakeTook.Milliseconds(),
+		a.Power, a.Sleep.Suspension, database.Millis(a.Sleep.WokeAt), a.Sleep.WakeTook.Milliseconds(), a.Sleep.Wakes,
 		a.ID, a.Generation, a.Lease.Holder, a.Lease.Number))
 }
 

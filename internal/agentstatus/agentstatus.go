@@ -158,6 +158,15 @@ func (s *Service) findReport(ctx context.Context, a agent.Agent) (r Report, sour
 	return Report{}, "", false
 }
 
+// Recent returns the last report on the gateway that an agent has now, if there is a recent one.
+func (s *Service) Recent(ctx context.Context, a agent.Agent) (r Report, ok bool) {
+	if a.IsAsleep() {
+		return Report{}, false
+	}
+	r, _, ok = s.findReport(ctx, a)
+	return r, ok
+}
+
 // minCPUSpan is the least time between two samples that a CPU share is computed from.
 const minCPUSpan = 200 * time.Millisecond
 

@@ -14,6 +14,7 @@ import (
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/channel"
+	"agento.host/agento/internal/channel/botapi"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/gateway"
@@ -55,6 +56,9 @@ type Settings struct {
 	Erasers      []reconciler.Eraser
 	Emptiers     []reconciler.Emptier
 	Note         func(text string) error // of the reconciler
+	Woke         func(reconciler.Wake)   // of the reconciler
+	Slept        func(reconciler.Sleep)  // of the reconciler
+	TelegramURL  string                  // of a Bot API server; empty: nobody asks it for the messages of agents that sleep
 }
 
 // Server is everything that runs agents, wired as agento serve does.
@@ -72,6 +76,7 @@ type Server struct {
 	Agents     *agent.Service
 	Channels   *channel.Recorder
 	Status     *agentstatus.Service
+	Bots       *botapi.Proxy // nil without Settings.TelegramURL
 }
 
 // NewServer returns a server that does not run yet. Errors: of the vault.
@@ -81,15 +86,35 @@ func NewServer(s Settings) (*Server, error) {
 	}
 	store := agent.NewStore(s.DB, s.Events)
 	store.RoomTimeout = s.RoomTimeout
+	channelStates := channel.NewStore(s.DB, s.Events)
+	var listens *channel.Store
+	if s.TelegramURL != "" {
+		listens = channelStates
+	}
 	gateways := gateway.NewManager(gateway.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver, Log: s.Log,
 		Tools: s.Tools, Limits: s.Limits, Contributors: s.Contributors, DemoKey: s.DemoKey, DemoURL: s.DemoURL,
+		Channels: listens,
 	})
-	channelStates := channel.NewStore(s.DB, s.Events)
+	channels := channel.NewRecorder(channelStates, s.Log)
+	var bots *botapi.Proxy
+	var asleep func(agent.Agent)
+	if s.TelegramURL != "" {
+		var err error
+		bots, err = botapi.New(botapi.Settings{
+			Resolver: gateways, Reporter: channels, URL: s.TelegramURL, Log: s.Log, Deliver: gateways.Deliver, Replied: gateways.Replied,
+			Sleepers: gateways, DB: s.DB, Vault: s.Vault,
+		})
+		if err != nil {
+			return nil, err
+		}
+		asleep = func(a agent.Agent) { bots.Listen(a.ID, a.Lease.Holder) }
+	}
 	logs := agentlog.New(agentlog.Settings{DB: s.DB, Store: store, Gateways: gateways, Driver: s.Driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver,
 		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Emptiers: s.Emptiers, Note: s.Note, Log: s.Log, Exclusive: s.Exclusive, MaxBoots: cmp.Or(s.MaxBoots, 4), Memory: s.Memory, Timing: s.Timing,
+		Asleep: asleep, Woke: s.Woke, Slept: s.Slept,
 	})
 	agents := agent.New(agent.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,
@@ -102,7 +127,7 @@ func NewServer(s Settings) (*Server, error) {
 	status := agentstatus.New(statusSettings)
 	return &Server{
 		DB: s.DB, Events: s.Events, Vault: s.Vault, Documents: s.Documents, Store: store, Gateways: gateways, Logs: logs, Reconciler: reconcile,
-		Agents: agents, Channels: channel.NewRecorder(channelStates, s.Log), Status: status, Workspace: workspace.New(s.Documents, agents),
+		Agents: agents, Channels: channels, Status: status, Bots: bots, Workspace: workspace.New(s.Documents, agents),
 		Swarms: swarm.New(swarm.Settings{Store: s.SwarmRows, Events: s.Events, Vault: s.Vault, Agents: agents, Knowledge: s.Knowledge, URLs: s.URLs}),
 	}, nil
 }
@@ -151,5 +176,9 @@ func (noKnowledge) SwarmDeleted(context.Context, *database.Tx, identity.AccountI
 
 // Loops returns what runs beside requests, each until its context ends.
 func (s *Server) Loops() []func(context.Context) error {
-	return []func(context.Context) error{s.Reconciler.Run, s.Status.Run, s.Channels.Run}
+	loops := []func(context.Context) error{s.Reconciler.Run, s.Status.Run, s.Channels.Run}
+	if s.Bots != nil {
+		loops = append(loops, s.Bots.Run)
+	}
+	return loops
 }

@@ -141,7 +141,7 @@ func (c *ChannelReader) takeAndRead(ctx context.Context, a agent.Agent) error {
 
 // read saves the messages of an agent's channels until the connection or ctx ends.
 func (c *ChannelReader) read(ctx context.Context, a agent.Agent, lease readerLease) error {
-	conn, err := c.chat.gateways.Connect(ctx, a.ID)
+	conn, err := c.chat.gateways.ConnectAwake(ctx, a.ID) // reading does not wake
 	if err != nil {
 		return err
 	}

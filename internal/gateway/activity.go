@@ -20,6 +20,7 @@ type activity struct {
 type use struct {
 	open   int           // turns
 	last   time.Time     // when the last one ended; zero: none has
+	given  time.Time     // when the gateway last got messages of a channel
 	life   int           // counts the suspends
 	closed chan struct{} // not nil while the door is closed; closed when it opens
 }
@@ -53,14 +54,32 @@ func (v *activity) enter(ctx context.Context, id identity.AgentID) (life int, le
 	}), nil
 }
 
-// awaitOpen waits until the door of an agent is open.
-func (v *activity) awaitOpen(ctx context.Context, id identity.AgentID) error {
-	if _, err := v.lockOpen(ctx, id); err != nil {
+// deliver waits until the door of an agent is open, and lets messages of a channel in: the door stays
+// open until the gateway has begun with them, and can tell.
+func (v *activity) deliver(ctx context.Context, id identity.AgentID) error {
+	u, err := v.lockOpen(ctx, id)
+	if err != nil {
 		return err
 	}
-	v.mu.Unlock()
+	defer v.mu.Unlock()
+	u.given = time.Now()
+	u.last = u.given
 	return nil
 }
+
+// used takes note of a sign of an agent that has no turn of this server.
+func (v *activity) used(id identity.AgentID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.of(id).last = time.Now()
+}
+
+// deliveryTime is how long a gateway has to begin with the messages of a channel that it got.
+// Source: it stores them in milliseconds, and waits up to a few seconds for further parts of one.
+const deliveryTime = 10 * time.Second
+
+// begins reports whether the gateway may have messages that it has not begun with.
+func (u *use) begins() bool { return time.Since(u.given) < deliveryTime }
 
 // lockOpen waits until the door of an agent is open, and returns with mu locked.
 func (v *activity) lockOpen(ctx context.Context, id identity.AgentID) (*use, error) {
@@ -95,16 +114,24 @@ func (v *activity) lastUse(id identity.AgentID) (last time.Time, busy bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if u := v.agents[id]; u != nil {
-		return u.last, u.open > 0 || u.closed != nil
+		return u.last, u.open > 0 || u.closed != nil || u.begins()
 	}
 	return time.Time{}, false
 }
 
-// shut closes the door of an agent, unless it has a turn. The caller opens it, and says
-// whether the gateway was suspended.
+// shut closes the door of an agent, unless it has a turn or begins one. The caller opens it, and
+// says whether the gateway was suspended.
 func (v *activity) shut(id identity.AgentID) (open func(suspended bool), ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.of(id).begins() {
+		return nil, false
+	}
+	return v.shutIdle(id)
+}
+
+// shutIdle is shut for a gateway that does not begin a turn. The caller holds mu.
+func (v *activity) shutIdle(id identity.AgentID) (open func(suspended bool), ok bool) {
 	u := v.of(id)
 	if u.open > 0 || u.closed != nil {
 		return nil, false
@@ -133,7 +160,10 @@ func (v *activity) forget(id identity.AgentID) {
 // awaitShut is shut for a gateway that does not run: a turn that it has ends at once.
 func (v *activity) awaitShut(ctx context.Context, id identity.AgentID) (open func(suspended bool), err error) {
 	for {
-		if open, ok := v.shut(id); ok {
+		v.mu.Lock()
+		open, ok := v.shutIdle(id)
+		v.mu.Unlock()
+		if ok {
 			return open, nil
 		}
 		select {

@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/channel/botapi"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/provider"
@@ -72,6 +74,11 @@ func (m *Manager) ResolveBot(ctx context.Context, id identity.AgentID, token vau
 	if subtle.ConstantTimeCompare([]byte(placeholder.Reveal()), []byte(token.Reveal())) != 1 {
 		return botapi.Bot{}, unknown
 	}
+	return m.botOf(ctx, a, c, placeholder)
+}
+
+// botOf returns the bot of an agent that has one. Faults: Conflict, as of botapi.Resolver.
+func (m *Manager) botOf(ctx context.Context, a agent.Agent, c credentials, placeholder vault.Secret) (botapi.Bot, error) {
 	bot := botapi.Bot{Account: a.AccountID, Agent: a.ID, Gateway: a.GatewayGeneration}
 	if !c.own.HasClaim(provider.TelegramToken) {
 		if ok, err := m.claimBot(ctx, a); err != nil {
@@ -82,6 +89,47 @@ func (m *Manager) ResolveBot(ctx context.Context, id identity.AgentID, token vau
 	}
 	bot.Token, bot.Placeholder = c.secrets[provider.TelegramToken], placeholder
 	return bot, nil
+}
+
+// ResolveSleeping implements botapi.Sleepers.
+func (m *Manager) ResolveSleeping(ctx context.Context, id identity.AgentID, holder string) (bot botapi.Bot, asleep bool, err error) {
+	a, err := m.store.FindByID(ctx, m.db, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return botapi.Bot{}, false, nil
+	}
+	if err != nil {
+		return botapi.Bot{}, false, err
+	}
+	if wake := a.NextWake(); !a.IsAsleep() || a.Damage != "" || a.Lease.Holder != holder || !wake.IsZero() && !wake.After(time.Now()) {
+		return botapi.Bot{}, false, nil
+	}
+	none := fault.New(fault.NotFound, "The agent has no bot.")
+	c, err := m.readCredentials(ctx, m.db, a)
+	if err != nil {
+		return botapi.Bot{}, false, err
+	}
+	if !a.Config.UsesTelegram(c.secrets.has) {
+		return botapi.Bot{}, false, none
+	}
+	if listens, err := m.mayListen(ctx, a); err != nil || !listens {
+		return botapi.Bot{}, false, err
+	}
+	placeholder, err := c.botPlaceholder()
+	if err != nil {
+		return botapi.Bot{}, false, err
+	}
+	bot, err = m.botOf(ctx, a, c, placeholder)
+	return bot, err == nil, err
+}
+
+// WakeAt implements botapi.Sleepers.
+func (m *Manager) WakeAt(ctx context.Context, id identity.AgentID, at time.Time) error {
+	return m.store.WantAwake(ctx, id, at)
+}
+
+// Changes implements botapi.Sleepers.
+func (m *Manager) Changes(id identity.AgentID) (changed <-chan struct{}, end func()) {
+	return m.events.Subscribe(event.ReconcileTopic(id))
 }
 
 // claimBot claims a bot's token that another agent had before, and reports whether the agent

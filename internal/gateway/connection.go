@@ -33,7 +33,7 @@ func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection
 	asked := false
 	a, err := m.store.AwaitUnlessFull(ctx, id, func(a agent.Agent) bool {
 		if a.IsAsleep() && !asked { // what fails is tried again at the next look
-			asked = m.store.WantAwake(ctx, a, time.Now()) == nil
+			asked = m.store.WantAwake(ctx, id, time.Now()) == nil
 		}
 		return a.CheckRunning() != nil || a.HasCurrentGateway() && !a.IsAsleep()
 	})
@@ -54,6 +54,25 @@ func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection
 func (m *Manager) ConnectTo(ctx context.Context, a agent.Agent) (*Connection, error) {
 	if a.CheckRunning() != nil || !a.HasCurrentGateway() || a.IsAsleep() {
 		return m.Connect(ctx, a.ID)
+	}
+	return m.connectTo(ctx, a)
+}
+
+// ConnectAwake is Connect for a caller that does not wake the agent. Faults: NotRunning, also if the
+// agent sleeps or is being started.
+func (m *Manager) ConnectAwake(ctx context.Context, id identity.AgentID) (*Connection, error) {
+	a, err := m.store.FindByID(ctx, m.db, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fault.New(fault.NotFound, "The agent was deleted in the meantime.")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := a.CheckRunning(); err != nil {
+		return nil, err
+	}
+	if !a.HasCurrentGateway() || a.IsAsleep() {
+		return nil, fault.New(fault.NotRunning, "The agent sleeps or is being started.")
 	}
 	return m.connectTo(ctx, a)
 }

@@ -174,7 +174,21 @@ func (m *Manager) EndHolds(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// AwaitRelease returns when the agent's gateway is not held. Errors: ctx's.
-func (m *Manager) AwaitRelease(ctx context.Context, id identity.AgentID) error {
-	return m.activity.awaitOpen(ctx, id)
+// Deliver returns when an agent's gateway may get messages of a channel: it is not held, suspended
+// or woken. It is not suspended before it has begun with them. Errors: ctx's.
+func (m *Manager) Deliver(ctx context.Context, id identity.AgentID) error {
+	if err := m.activity.deliver(ctx, id); err != nil {
+		return err
+	}
+	a, err := m.store.FindByID(ctx, m.db, id)
+	if err == nil {
+		err = m.store.MarkUsed(ctx, a, time.Now())
+	}
+	if err != nil && ctx.Err() == nil { // no reason to refuse the message
+		m.log.ErrorContext(ctx, "recording that an agent is used failed", "agent", id, "error", err)
+	}
+	return nil
 }
+
+// Replied takes note of a message that an agent writes into a channel.
+func (m *Manager) Replied(id identity.AgentID) { m.activity.used(id) }

@@ -27,8 +27,8 @@ func TestHold(t *testing.T) {
 	go func() { synced <- e.Gateways.SyncHome(e.Context(), a.ID) }()
 	limited, cancel := context.WithTimeout(e.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := e.Gateways.AwaitRelease(limited, a.ID); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("AwaitRelease in the hold: %v", err)
+	if err := e.Gateways.Deliver(limited, a.ID); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Deliver in the hold: %v", err)
 	}
 	select {
 	case err := <-answered:
@@ -40,7 +40,7 @@ func TestHold(t *testing.T) {
 	if held, err := release(); err != nil || held < 50*time.Millisecond {
 		t.Errorf("held %s, %v", held, err)
 	}
-	if err := errors.Join(<-answered, <-synced, e.Gateways.AwaitRelease(e.Context(), a.ID)); err != nil {
+	if err := errors.Join(<-answered, <-synced, e.Gateways.Deliver(e.Context(), a.ID)); err != nil {
 		t.Error(err)
 	}
 	if e.Scripts.Suspended.Load() {

@@ -17,6 +17,7 @@ import (
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/budget"
+	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
@@ -52,6 +53,7 @@ type Settings struct {
 	DemoURL      string
 	Contributors []HomeContributor
 	Memory       *budget.Budget // of what gateways send; nil: no limit
+	Channels     *channel.Store // nil: the Bot API proxy does not ask for the messages of agents that sleep
 }
 
 // Manager manages the gateways of all agents. It is safe for concurrent use.
@@ -70,6 +72,7 @@ type Manager struct {
 	demoKey      vault.Secret
 	demoURL      string
 	contributors []HomeContributor
+	channels     *channel.Store // may be nil
 
 	activity       *activity
 	homes          *homeLocks
@@ -90,7 +93,7 @@ func NewManager(s Settings) *Manager {
 	m := &Manager{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, log: s.Log,
 		wayOut: s.WayOut, tools: s.Tools, limits: s.Limits, demoKey: s.DemoKey, demoURL: s.DemoURL,
-		contributors: s.Contributors, memory: s.Memory, homes: newHomeLocks(), activity: newActivity(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
+		contributors: s.Contributors, memory: s.Memory, channels: s.Channels, homes: newHomeLocks(), activity: newActivity(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
 		clients: map[identity.AgentID]*gatewayClient{}, networks: map[identity.AgentID]*network{}, synced: map[identity.AgentID]fileDigests{},
 	}
 	m.calls = newCallListener(func(id identity.AgentID) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/provider"
@@ -49,13 +50,27 @@ func (m *Manager) WhyAwake(ctx context.Context, a agent.Agent) (string, error) {
 		return "", err
 	}
 	has := func(name provider.SecretName) bool { _, ok := c.secrets[name]; return ok }
-	switch {
-	case a.Config.UsesTelegram(has):
-		return "messages of Telegram come to the gateway itself", nil
-	case a.Config.UsesSlack(has):
+	if a.Config.UsesSlack(has) {
 		return "messages of Slack come to the gateway itself", nil
 	}
+	if a.Config.UsesTelegram(has) {
+		listens, err := m.mayListen(ctx, a)
+		if err != nil || !listens {
+			return "its gateway has not asked Telegram for messages yet", err
+		}
+	}
 	return "", nil
+}
+
+// mayListen reports whether the Bot API proxy may ask for the messages of an agent in place of its
+// gateway: one that does not ask for them, because it needs a restart, would not take them.
+func (m *Manager) mayListen(ctx context.Context, a agent.Agent) (bool, error) {
+	if m.channels == nil {
+		return false, nil
+	}
+	states, err := m.channels.List(ctx, m.db, a.AccountID, a.ID, a.GatewayGeneration)
+	_, ok := states[channel.Telegram]
+	return ok, err
 }
 
 // Suspend suspends the gateway of an agent that has no turn. Messages wait meanwhile. It calls
@@ -134,15 +149,19 @@ func (m *Manager) Continue(ctx context.Context, a agent.Agent) error {
 // When it returns nil, the gateway has what has changed meanwhile in its home and its secrets,
 // and has answered. Otherwise the caller starts another gateway.
 func (m *Manager) Wake(ctx context.Context, a agent.Agent, resumed bool) error {
+	steps := newSteps()
+	defer func() { m.log.DebugContext(ctx, "the steps of a wake", append([]any{"agent", a.ID}, steps.took...)...) }()
 	open, err := m.activity.awaitShut(ctx, a.ID)
 	if err != nil {
 		return err
 	}
 	defer open(false)
+	steps.end("door")
 	if !resumed {
 		if err := m.Prepare(ctx, a); err != nil {
 			return err
 		}
+		steps.end("home")
 	}
 	unlock, err := m.homes.lock(ctx, a.ID)
 	if err != nil {
@@ -153,18 +172,37 @@ func (m *Manager) Wake(ctx context.Context, a agent.Agent, resumed bool) error {
 		if err := m.driver.(runtime.Suspender).Resume(ctx, a.Place, a.ID); err != nil {
 			return err
 		}
+		steps.end("processes")
 	}
 	limited, cancel := context.WithTimeout(ctx, wakeTimeout)
 	defer cancel()
 	if err := m.continueWork(limited, a, a.Sleep.Suspension); err != nil {
 		return fmt.Errorf("continue the gateway's work: %w", err)
 	}
+	steps.end("continue")
 	if err := m.syncSecrets(limited, a); err != nil {
 		return err
 	}
+	steps.end("secrets")
 	g, err := m.Client(limited, a)
 	if err != nil {
 		return err
 	}
+	defer steps.end("ready")
 	return g.Ready(limited)
+}
+
+// steps measures how long the steps of something take.
+type steps struct {
+	last time.Time
+	took []any // names, with _ms, and milliseconds
+}
+
+func newSteps() *steps { return &steps{last: time.Now()} }
+
+// end ends a step.
+func (s *steps) end(name string) {
+	now := time.Now()
+	s.took = append(s.took, name+"_ms", now.Sub(s.last).Milliseconds())
+	s.last = now
 }

@@ -23,12 +23,15 @@ var (
 	requestBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 	turnBuckets    = []float64{.1, .25, .5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640}
 	bootBuckets    = []float64{1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 240}
+	wakeBuckets    = []float64{.05, .1, .2, .3, .4, .5, .75, 1, 1.5, 2, 3, 5, 10, 20, 40, 60}
 	lockBuckets    = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1}
 )
 
 // State is what a server tells when the metrics are read.
 type State struct {
 	Agents           map[string]int // by status
+	States           map[string]int // agents by state: awake, asleep or frozen if they run, otherwise their status
+	Checkpoints      int64          // bytes of the checkpoints of agents that sleep
 	WaitingForMemory int            // agents whose gateways do not fit
 	WaitingForBoot   int            // agents whose gateways wait for their turn to boot
 	LastBackup       time.Time      // when the last good backup ended; zero: there is none
@@ -49,6 +52,8 @@ type Metrics struct {
 	firstText    prometheus.Histogram
 	turnTime     prometheus.Histogram
 	boots        *prometheus.HistogramVec
+	wakes        *prometheus.HistogramVec
+	suspends     *prometheus.HistogramVec
 	modelCalls   *prometheus.CounterVec
 	modelTime    *prometheus.HistogramVec
 	tokens       *prometheus.CounterVec
@@ -75,6 +80,12 @@ func New(s Settings) *Metrics {
 		boots: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "agento_boot_seconds", Help: "Boots of gateways by their result, ready or failed.", Buckets: bootBuckets,
 		}, []string{"result"}),
+		wakes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "agento_wake_seconds", Help: "Wakes of agents by kind, such as checkpoint or cold, from what waited for the agent until it could answer.", Buckets: wakeBuckets,
+		}, []string{"kind"}),
+		suspends: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "agento_suspend_seconds", Help: "Suspends of gateways by their result: done, busy or failed.", Buckets: wakeBuckets,
+		}, []string{"result"}),
 		modelCalls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "agento_model_calls_total", Help: "Calls of model providers by the status of the answer; 0: there was none.",
 		}, []string{"provider", "status"}),
@@ -93,7 +104,7 @@ func New(s Settings) *Metrics {
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "agento_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": s.Version}})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.turns, m.firstText, m.turnTime, m.boots, m.modelCalls, m.modelTime, m.tokens, m.refusals, m.transactions, build,
+	m.registry.MustRegister(m.requests, m.turns, m.firstText, m.turnTime, m.boots, m.wakes, m.suspends, m.modelCalls, m.modelTime, m.tokens, m.refusals, m.transactions, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if s.State != nil {
 		m.registry.MustRegister(&stateCollector{read: s.State})
@@ -150,6 +161,22 @@ func (m *Metrics) Boot(ready bool, took time.Duration) {
 	m.boots.WithLabelValues(result).Observe(took.Seconds())
 }
 
+// Wake counts a wake of an agent. kind is one of a few.
+func (m *Metrics) Wake(kind string, took time.Duration) {
+	if m == nil {
+		return
+	}
+	m.wakes.WithLabelValues(kind).Observe(took.Seconds())
+}
+
+// Suspend counts a suspend of a gateway. result is one of a few.
+func (m *Metrics) Suspend(result string, took time.Duration) {
+	if m == nil {
+		return
+	}
+	m.suspends.WithLabelValues(result).Observe(took.Seconds())
+}
+
 // Tokens are what a model call used.
 type Tokens struct{ Input, Output, CacheRead, CacheWrite int64 }
 
@@ -193,6 +220,8 @@ type stateCollector struct {
 // The descriptions of what a stateCollector collects.
 var (
 	agentsDesc  = prometheus.NewDesc("agento_agents", "Agents by their status.", []string{"status"}, nil)
+	statesDesc  = prometheus.NewDesc("agento_agent_states", "Agents by their state: awake, asleep or frozen if they run, otherwise their status.", []string{"state"}, nil)
+	keptDesc    = prometheus.NewDesc("agento_checkpoint_bytes", "Size of the checkpoints of agents that sleep.", nil, nil)
 	waitingDesc = prometheus.NewDesc("agento_agents_waiting", "Agents whose gateways wait for memory, or for their turn to boot.", []string{"for"}, nil)
 )
 
@@ -201,6 +230,8 @@ var backupDesc = prometheus.NewDesc("agento_backup_age_seconds", "Time since the
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- agentsDesc
+	out <- statesDesc
+	out <- keptDesc
 	out <- waitingDesc
 	out <- backupDesc
 }
@@ -217,6 +248,10 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 	for status, n := range s.Agents {
 		out <- prometheus.MustNewConstMetric(agentsDesc, prometheus.GaugeValue, float64(n), status)
 	}
+	for state, n := range s.States {
+		out <- prometheus.MustNewConstMetric(statesDesc, prometheus.GaugeValue, float64(n), state)
+	}
+	out <- prometheus.MustNewConstMetric(keptDesc, prometheus.GaugeValue, float64(s.Checkpoints))
 	if !s.LastBackup.IsZero() {
 		out <- prometheus.MustNewConstMetric(backupDesc, prometheus.GaugeValue, time.Since(s.LastBackup).Seconds())
 	}

@@ -1,5 +1,5 @@
-// Package power decides which gateways are suspended and which checkpoints are given up. It has no
-// state and no clock: whoever calls it says what there is, and what time it is.
+// Package power decides which gateways are suspended, which checkpoints are given up and when
+// agents wake. It has no state and no clock: whoever calls it says what there is, and what time it is.
 package power
 
 import (
@@ -114,4 +114,36 @@ func total(ids []identity.AgentID, of []Checkpoint) (bytes int64) {
 
 func longestAgo(a, b time.Time, first, second identity.AgentID) int {
 	return cmp.Or(a.Compare(b), cmp.Compare(first, second))
+}
+
+// Wakes is what an agent that sleeps is to be woken for.
+type Wakes struct {
+	Message time.Time // when the first message came that waits for it, or is tried again; zero: none waits
+}
+
+// NextWake returns when an agent that sleeps is to be woken next; zero: for nothing that is known
+// yet. Whatever wakes an agent at a time, such as a schedule, is in Wakes.
+func NextWake(w Wakes) time.Time { return w.Message }
+
+// Tries are the wakes for messages that a gateway was woken for and has not taken.
+type Tries struct {
+	Newest int64     // the number of the newest of the messages
+	Count  int       // how often the agent was woken for them
+	At     time.Time // when it is, or was, woken last
+}
+
+// Next returns the tries with the next wake: at once for a message that is new, and otherwise after
+// a pause that doubles with each wake. One that is still to come is not replaced.
+func (t Tries) Next(newest int64, now time.Time) Tries {
+	switch {
+	case t.Count == 0 || newest != t.Newest:
+		return Tries{Newest: newest, Count: 1, At: now}
+	case t.At.After(now):
+		return t
+	}
+	at := t.At.Add(min(retry<<min(t.Count-1, 10), maxRetry))
+	if at.Before(now) {
+		at = now
+	}
+	return Tries{Newest: newest, Count: t.Count + 1, At: at}
 }

@@ -194,3 +194,38 @@ func maxTime(a, b time.Time) time.Time {
 	}
 	return a
 }
+
+func TestNextWake(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	if at := power.NextWake(power.Wakes{}); !at.IsZero() {
+		t.Errorf("an agent that nothing waits for wakes at %s", at)
+	}
+	if at := power.NextWake(power.Wakes{Message: now}); !at.Equal(now) {
+		t.Errorf("it wakes at %s", at)
+	}
+}
+
+// TestTries: a message that is new wakes at once, and one that was not taken later and later.
+func TestTries(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	tries := power.Tries{}.Next(7, now)
+	if !tries.At.Equal(now) {
+		t.Errorf("the first wake is at %s", tries.At)
+	}
+	for _, pause := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 32 * time.Minute, time.Hour, time.Hour} {
+		last := tries.At
+		tries = tries.Next(7, last.Add(time.Second))
+		if got := tries.At.Sub(last); got != pause {
+			t.Errorf("after %d wakes the next one comes after %s, want %s", tries.Count-1, got, pause)
+		}
+		if again := tries.Next(7, last.Add(2*time.Second)); again != tries {
+			t.Errorf("a wake that is to come was replaced: %+v", again)
+		}
+	}
+	if late := tries.Next(7, tries.At.Add(24*time.Hour)); !late.At.Equal(tries.At.Add(24 * time.Hour)) {
+		t.Errorf("a wake that is due is at %s", late.At)
+	}
+	if newer := tries.Next(8, now.Add(time.Second)); !newer.At.Equal(now.Add(time.Second)) || newer.Count != 1 {
+		t.Errorf("another message: %+v", newer)
+	}
+}

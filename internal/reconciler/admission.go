@@ -60,6 +60,23 @@ func (r *Reconciler) Waiting() (forMemory, forBoot int) {
 	return r.admission.forRoom.len(), r.admission.forSlot.len()
 }
 
+// Memory is what gateways and checkpoints use of what they may use together.
+type Memory struct {
+	Budget      int64                      // 0: any
+	Gateways    int64                      // what gateways are expected to use, those among them that boot
+	Checkpoints map[identity.AgentID]int64 // of agents that sleep
+}
+
+// Memory returns what gateways and checkpoints use now.
+func (r *Reconciler) Memory() Memory {
+	_, rooms, kept, _ := r.admission.missing(0)
+	m := Memory{Budget: r.admission.memory, Checkpoints: kept}
+	for _, bytes := range rooms {
+		m.Gateways += bytes
+	}
+	return m
+}
+
 // takeSlot waits until the gateway of an agent may boot, and takes a slot. The slot is
 // free again after hold, or earlier, when release is called: a boot that takes long does
 // not keep others waiting. Errors: ctx's.

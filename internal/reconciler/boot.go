@@ -244,12 +244,16 @@ func (r *Reconciler) finishBoot(ctx context.Context, a agent.Agent, began time.T
 	}
 	a.Status, a.ObservedGeneration, a.StartedAt, a.StoppedAt, a.LastError, a.ErrorCategory = client.Running, a.Generation, now(), time.Time{}, "", ""
 	a.Retry.Unready, a.Retry.MissedHealthChecks = 0, 0
-	if !a.Sleep.WakeWanted.IsZero() { // a message waits for it
+	cold := !a.Sleep.WakeWanted.IsZero() // a message waits for it
+	if cold {
 		a = woken(a, began, time.Now())
 	}
 	a.Power, a.Sleep.Suspension = agent.PowerAwake, ""
 	if err := r.store.SaveStatus(ctx, a, "agent.started"); err != nil {
 		return next{}, err
+	}
+	if cold {
+		r.woke(Wake{Agent: a.ID, Kind: WakeCold, Took: a.Sleep.WakeTook})
 	}
 	r.log.InfoContext(ctx, "a gateway is ready", "agent", a.ID, "seconds", math.Round(time.Since(began).Seconds()*10)/10)
 	r.booted(Boot{Agent: a.ID, Ready: true, Took: time.Since(began)})

@@ -86,7 +86,7 @@ func decideRunning(a agent.Agent, o observation, now time.Time) action {
 	case o.err != nil:
 		return action{kind: actReportError}
 	case started && a.Power == agent.PowerAsleep:
-		return decideAsleep(a, o)
+		return decideAsleep(a, o, now)
 	case started && o.state.Phase == runtime.Suspended: // the last server was killed before it saved that
 		return action{kind: actDoze}
 	case started && o.state.Phase == runtime.Running:
@@ -106,8 +106,9 @@ func decideRunning(a agent.Agent, o observation, now time.Time) action {
 
 // decideAsleep is decide for an agent that sleeps. Its gateway may have been resumed by a server
 // that was killed then, and its checkpoint may be gone, which shows only at the wake.
-func decideAsleep(a agent.Agent, o observation) action {
-	if o.state.Phase == runtime.Running || !a.Sleep.WakeWanted.IsZero() {
+func decideAsleep(a agent.Agent, o observation, now time.Time) action {
+	wake := a.NextWake()
+	if o.state.Phase == runtime.Running || !wake.IsZero() && !wake.After(now) {
 		return action{kind: actWake}
 	}
 	return action{kind: actDoze}

@@ -44,6 +44,7 @@ func TestDecide(t *testing.T) {
 	unknown := func(_ *agent.Agent, o *observation) { o.err, o.current = errors.New("no answer"), false }
 	asleep := func(a *agent.Agent, _ *observation) { a.Power = agent.PowerAsleep }
 	wanted := func(a *agent.Agent, _ *observation) { a.Sleep.WakeWanted = at.Add(-time.Millisecond) }
+	later := func(a *agent.Agent, _ *observation) { a.Sleep.WakeWanted = at.Add(time.Minute) }
 	renewed := func(_ *agent.Agent, o *observation) { o.until = at.Add(9 * time.Second) }
 	for i, row := range []struct {
 		name    string
@@ -64,6 +65,7 @@ func TestDecide(t *testing.T) {
 		{"sleeps, and its last exit is known", []change{asleep, phase(runtime.Exited)}, just(actDoze)},
 		{"sleeps with another spec", []change{asleep, phase(runtime.Suspended), differs}, just(actDoze)},
 		{"sleeps and is wanted", []change{asleep, wanted, phase(runtime.Suspended)}, just(actWake)},
+		{"sleeps and is wanted later", []change{asleep, later, phase(runtime.Suspended)}, just(actDoze)},
 		{"sleeps and is wanted, without a checkpoint", []change{asleep, wanted, phase(runtime.Gone)}, just(actWake)},
 		{"sleeps, but its gateway was resumed", []change{asleep, phase(runtime.Running)}, just(actWake)},
 		{"sleeps, cannot be inspected", []change{asleep, wanted, unknown}, just(actRetry)},

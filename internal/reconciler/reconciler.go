@@ -69,6 +69,15 @@ type Settings struct {
 	// there is nothing. Nil: the log alone has it.
 	Note func(text string) error
 
+	// Asleep is told again and again of each agent that sleeps, by the process that has its lease. It
+	// must not block. Nil means that nobody is told.
+	Asleep func(agent.Agent)
+
+	// Woke and Slept are called after each wake and each suspend. They must not block. Nil means that
+	// nobody is told.
+	Woke  func(Wake)
+	Slept func(Sleep)
+
 	// Booted is called after each boot. It must not block. Nil means that nobody is told.
 	Booted func(Boot)
 
@@ -85,6 +94,39 @@ type Boot struct {
 	Agent identity.AgentID
 	Ready bool // false: it failed
 	Took  time.Duration
+}
+
+// WakeKind says what an agent was woken from.
+type WakeKind string
+
+// The kinds.
+const (
+	WakeFromCheckpoint WakeKind = "checkpoint"
+	WakeCold           WakeKind = "cold" // its gateway was started anew
+)
+
+// Wake is a wake of an agent.
+type Wake struct {
+	Agent identity.AgentID
+	Kind  WakeKind
+	Took  time.Duration // since something waited for the agent
+}
+
+// SleepResult says how a suspend ended.
+type SleepResult string
+
+// The results.
+const (
+	SleepDone   SleepResult = "done"
+	SleepBusy   SleepResult = "busy" // the gateway has work
+	SleepFailed SleepResult = "failed"
+)
+
+// Sleep is the end of a suspend.
+type Sleep struct {
+	Agent  identity.AgentID
+	Result SleepResult
+	Took   time.Duration
 }
 
 // Reconciler runs the loops. A server has one.
@@ -104,6 +146,9 @@ type Reconciler struct {
 	server    string
 	exclusive bool
 	note      func(text string) error // may be nil
+	asleep    func(agent.Agent)
+	woke      func(Wake)
+	slept     func(Sleep)
 	booted    func(Boot)
 	holder    string // the name of this process in leases
 	admission *admission
@@ -156,13 +201,22 @@ func New(s Settings) *Reconciler {
 	if s.Server == "" {
 		s.Server = defaultServer
 	}
+	if s.Asleep == nil {
+		s.Asleep = func(agent.Agent) {}
+	}
+	if s.Woke == nil {
+		s.Woke = func(Wake) {}
+	}
+	if s.Slept == nil {
+		s.Slept = func(Sleep) {}
+	}
 	if s.Booted == nil {
 		s.Booted = func(Boot) {}
 	}
 	return &Reconciler{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
 		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
-		server: s.Server, exclusive: s.Exclusive, booted: s.Booted, holder: uuid.NewString(),
+		server: s.Server, exclusive: s.Exclusive, asleep: s.Asleep, woke: s.Woke, slept: s.Slept, booted: s.Booted, holder: uuid.NewString(),
 		admission: newAdmission(s.Memory, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
 		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]bool{},
 	}

@@ -31,14 +31,19 @@ func (r *Reconciler) doze(ctx context.Context, a agent.Agent, s runtime.State) (
 	changed := r.admission.suspended(a.ID, s.MemoryBytes)
 	r.keepBudget()
 	if a.Power == agent.PowerAsleep {
-		switch {
-		case r.takeEviction(a.ID) && s.MemoryBytes > 0:
+		r.asleep(a)
+		if r.takeEviction(a.ID) && s.MemoryBytes > 0 {
 			r.log.InfoContext(ctx, "the checkpoint of an agent makes room: its next message starts its gateway anew", "agent", a.ID)
 			return next{}, r.stopGateway(ctx, a)
-		case changed:
-			return next{after: compactionInterval}, nil
 		}
-		return next{after: asleepInterval}, nil
+		rest := asleepInterval
+		if changed {
+			rest = compactionInterval
+		}
+		if wake := a.NextWake(); !wake.IsZero() {
+			rest = min(rest, time.Until(wake))
+		}
+		return next{after: rest}, nil
 	}
 	// The last server was killed before it saved that.
 	a.Power = agent.PowerAsleep
@@ -83,17 +88,21 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 		a.Power = agent.PowerAsleep
 		return r.store.SaveStatus(context.WithoutCancel(ctx), a, "agent.slept")
 	})
+	ended := func(result SleepResult) { r.slept(Sleep{Agent: a.ID, Result: result, Took: time.Since(began)}) }
 	switch {
 	case err == nil:
+		ended(SleepDone)
 		r.forgetUse(a.ID)
 		r.log.InfoContext(ctx, "an agent sleeps", "agent", a.ID, "seconds", time.Since(began).Seconds())
 		return next{}, nil
 	case errors.Is(err, agent.ErrOutdated) || ctx.Err() != nil:
 		return next{}, err
 	case errors.Is(err, gateway.ErrBusy):
+		ended(SleepBusy)
 		rest.after = min(rest.after, r.timing.Linger)
 		return rest, nil
 	}
+	ended(SleepFailed)
 	failed := r.changeUse(a.ID, func(g *power.Gateway) { g.Failures, g.Failed = g.Failures+1, time.Now() })
 	if failed.Failures == 1 {
 		r.log.WarnContext(ctx, "an agent could not be suspended and stays awake", "agent", a.ID, "error", err)
@@ -135,6 +144,7 @@ func (r *Reconciler) awake(ctx context.Context, a agent.Agent, began time.Time) 
 	if err := r.store.SaveStatus(ctx, a, "agent.woke"); err != nil {
 		return next{}, err
 	}
+	r.woke(Wake{Agent: a.ID, Kind: WakeFromCheckpoint, Took: a.Sleep.WakeTook})
 	r.log.InfoContext(ctx, "an agent is awake", "agent", a.ID, "seconds", time.Since(began).Seconds())
 	return next{after: r.nextCheck(), place: a.Place}, nil
 }
@@ -154,7 +164,7 @@ func woken(a agent.Agent, began, now time.Time) agent.Agent {
 		began = wanted
 	}
 	a.Power = agent.PowerAwake
-	a.Sleep = agent.Sleep{WokeAt: now.UTC().Truncate(time.Millisecond), WakeTook: now.Sub(began)}
+	a.Sleep = agent.Sleep{WokeAt: now.UTC().Truncate(time.Millisecond), WakeTook: now.Sub(began), Wakes: a.Sleep.Wakes + 1}
 	return a
 }
 

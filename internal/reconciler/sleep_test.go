@@ -2,6 +2,7 @@ package reconciler_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -62,6 +64,72 @@ func TestAgentSleepsAndWakes(t *testing.T) {
 			t.Errorf("%d starts, %d resumes, %d times resumed work", e.Driver.Starts(a.ID), e.Driver.Resumes(a.ID), e.Scripts.WorkResumes.Load())
 		}
 		e.Until(a.ID, isAsleep) // again
+	})
+}
+
+// TestWakesAreReported with their kind, and suspends with their result.
+func TestWakesAreReported(t *testing.T) {
+	var mu sync.Mutex
+	var got []string
+	add := func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(got) == 0 || got[len(got)-1] != text { // a gateway can be busy many times
+			got = append(got, text)
+		}
+	}
+	adjust := func(s *agenttest.Settings) {
+		sleeping(s)
+		s.Woke = func(w reconciler.Wake) { add("woke " + string(w.Kind)) }
+		s.Slept = func(s reconciler.Sleep) { add("slept " + string(s.Result)) }
+	}
+	agenttest.InBubble(t, adjust, func(t *testing.T, e *agenttest.Env) {
+		a := e.Create("ada")
+		e.Scripts.Busy.Store(true)
+		time.Sleep(2 * linger)
+		e.Scripts.Busy.Store(false)
+		e.UntilHours(a.ID, isAsleep)
+		turn := func() {
+			t.Helper()
+			if _, err := e.Turn(a.ID); err != nil {
+				t.Error(err)
+			}
+		}
+		turn()
+		e.Driver.FailSuspend(1, errors.New("no room"))
+		e.UntilHours(a.ID, isAsleep)
+		e.Driver.FailResume(1, errors.New("no such page"))
+		turn()
+		if now := e.Find(a.ID); now.Sleep.Wakes != 2 {
+			t.Errorf("%d wakes are recorded", now.Sleep.Wakes)
+		}
+	})
+	want := []string{"slept busy", "slept done", "woke checkpoint", "slept failed", "slept done", "woke cold"}
+	if !slices.Equal(got, want) {
+		t.Errorf("reported %q, want %q", got, want)
+	}
+}
+
+// TestMessagesOfChannelsAreUse: an agent lingers after a message of a channel as after any other, and
+// makes no room for others before it has begun with it.
+func TestMessagesOfChannelsAreUse(t *testing.T) {
+	agenttest.InBubble(t, sleeping, func(t *testing.T, e *agenttest.Env) {
+		a := e.Create("ada")
+		time.Sleep(linger - 2*time.Second)
+		e.Must(e.Gateways.Deliver(e.Context(), a.ID))
+		if last, busy := e.Gateways.LastUse(a.ID); !busy || time.Since(last) > time.Second {
+			t.Errorf("with a message that it may not have begun with: used %s ago, busy %t", time.Since(last), busy)
+		}
+		time.Sleep(11 * time.Second)
+		if _, busy := e.Gateways.LastUse(a.ID); busy {
+			t.Error("it is busy for ever")
+		}
+		e.Gateways.Replied(a.ID)
+		time.Sleep(linger - 2*time.Second)
+		if now := e.Find(a.ID); !isAwake(now) {
+			t.Error("it sleeps before it has lingered after its answer")
+		}
+		e.Until(a.ID, isAsleep)
 	})
 }
 
@@ -137,7 +205,9 @@ func TestWhatStaysAwake(t *testing.T) {
 		telegram.Config = map[string]any{"channels": map[string]any{"telegram": true}}
 		telegram.Secrets["telegramBotToken"] = "12345:abc"
 		usual := e.Create("usual")
-		stay := []identity.AgentID{e.CreateFrom(kept).ID, e.CreateFrom(telegram).ID}
+		slack := agenttest.NewAgent("slack")
+		slack.Secrets["slackBotToken"], slack.Secrets["slackAppToken"] = "xoxb-1", "xapp-1"
+		stay := []identity.AgentID{e.CreateFrom(kept).ID, e.CreateFrom(telegram).ID, e.CreateFrom(slack).ID}
 		e.Until(usual.ID, isAsleep)
 		time.Sleep(10 * time.Minute)
 		for _, id := range stay {
@@ -146,7 +216,7 @@ func TestWhatStaysAwake(t *testing.T) {
 				t.Errorf("%s sleeps", a.Name)
 			}
 			live, err := e.Status.Status(t.Context(), agenttest.Account, id)
-			if why := map[string]string{"kept": "keepAwake", "telegram": "Telegram"}[a.Name]; err != nil || !strings.Contains(live.KeptAwake, why) {
+			if why := map[string]string{"kept": "keepAwake", "telegram": "Telegram", "slack": "Slack"}[a.Name]; err != nil || !strings.Contains(live.KeptAwake, why) {
 				t.Errorf("%s stays awake because of %q, %v", a.Name, live.KeptAwake, err)
 			}
 		}

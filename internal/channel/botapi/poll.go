@@ -37,7 +37,9 @@ const (
 
 // passedUpdates are the kinds of updates that gateways get. With others a stranger could
 // press the buttons of OpenClaw's menus.
-var passedUpdates = []string{"message", "edited_message", "message_reaction"}
+var passedUpdates = []string{messageUpdate, "edited_message", "message_reaction"}
+
+const messageUpdate = "message"
 
 // memberUpdate is the kind of update that says that the bot was added to a chat or removed
 // from it. The proxy reads it.
@@ -67,6 +69,9 @@ func (p *Proxy) poll(w http.ResponseWriter, r *http.Request, bot Bot) {
 	if least := time.Now().Add(holdTime); giveUp.Before(least) {
 		giveUp = least
 	}
+	if p.giveKept(ctx, w, bot, request, giveUp) {
+		return
+	}
 	watch := p.watches.of(bot)
 	retryAt := watch.mayPollAt()
 	release := func() {} // gives back the memory of the updates
@@ -90,11 +95,11 @@ func (p *Proxy) poll(w http.ResponseWriter, r *http.Request, bot Bot) {
 		default:
 			watch.polledOnce()
 			passed, last := p.filter(watch, updates)
-			if len(passed) > 0 && p.await(ctx, bot.Agent) != nil {
+			if len(passed) > 0 && p.deliver(ctx, bot.Agent) != nil {
 				panic(http.ErrAbortHandler)
 			}
 			if len(passed) > 0 || last < request.Offset || time.Now().After(ends) {
-				writeUpdates(w, passed)
+				writeUpdates(w, textsOf(passed))
 				return
 			}
 			// Telegram sends again what the next call does not confirm, and the gateway cannot
@@ -106,6 +111,37 @@ func (p *Proxy) poll(w http.ResponseWriter, r *http.Request, bot Bot) {
 		panic(http.ErrAbortHandler)
 	}
 	writeUpdates(w, nil)
+}
+
+// keptPause is the pause after the updates that are kept could not be read.
+const keptPause = time.Second
+
+// giveKept gives a gateway what was kept for it while it was suspended, and reports whether it has
+// answered. Nothing newer comes before that.
+func (p *Proxy) giveKept(ctx context.Context, w http.ResponseWriter, bot Bot, request pollRequest, giveUp time.Time) (answered bool) {
+	if p.keeper == nil {
+		return false
+	}
+	limit := request.Limit
+	if limit <= 0 || limit > maxKept {
+		limit = maxKept
+	}
+	texts, err := p.keeper.take(ctx, bot, request.Offset, limit)
+	for err != nil && ctx.Err() == nil {
+		p.log.ErrorContext(ctx, "the messages that were kept for an agent cannot be read; it is tried again", "agent", bot.Agent, "error", err)
+		if !sleepUntil(ctx, time.Now().Add(keptPause), giveUp) {
+			break
+		}
+		texts, err = p.keeper.take(ctx, bot, request.Offset, limit)
+	}
+	if ctx.Err() != nil || len(texts) > 0 && p.deliver(ctx, bot.Agent) != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if len(texts) == 0 && err == nil {
+		return false
+	}
+	writeUpdates(w, texts)
+	return true
 }
 
 // holdUnusable lets a gateway wait whose bot cannot be used until its owner changes
@@ -149,9 +185,12 @@ func readPollRequest(w http.ResponseWriter, r *http.Request) (pollRequest, error
 		}
 	}
 	request.Timeout = max(0, min(request.Timeout, int64(maxPollTime/time.Second)))
-	request.Allowed = append(append([]string{}, passedUpdates...), memberUpdate)
+	request.Allowed = allowedUpdates()
 	return request, nil
 }
+
+// allowedUpdates are the kinds of updates that the proxy asks for.
+func allowedUpdates() []string { return append(append([]string{}, passedUpdates...), memberUpdate) }
 
 // errNoMemory is the error of a call for updates whose answer has no room in the memory that
 // agents share.
@@ -221,7 +260,7 @@ func (p *Proxy) post(ctx context.Context, bot Bot, method string, params any) (*
 
 // filter returns the updates that a gateway gets, and the number of the last update; -1 if
 // there is none.
-func (p *Proxy) filter(w *watch, updates []json.RawMessage) (passed []json.RawMessage, last int64) {
+func (p *Proxy) filter(w *watch, updates []json.RawMessage) (passed []update, last int64) {
 	last = -1
 	for _, u := range updates {
 		var kinds map[string]json.RawMessage
@@ -236,12 +275,34 @@ func (p *Proxy) filter(w *watch, updates []json.RawMessage) (passed []json.RawMe
 		}
 		for _, kind := range passedUpdates {
 			if content, ok := kinds[kind]; ok {
-				passed = append(passed, pass(u, kinds, kind, asText(content)))
+				passed = append(passed, update{id, isTurn(kind, content), pass(u, kinds, kind, asText(content))})
 				break
 			}
 		}
 	}
 	return passed, last
+}
+
+// isTurn reports whether an update begins a turn, so that it wakes an agent that sleeps: a message
+// in a private chat does. Gateways take no messages of groups, and wait with a reaction or an edit
+// for the next message. A chat of which nothing is known is private.
+func isTurn(kind string, content json.RawMessage) bool {
+	var m struct {
+		Chat struct {
+			Type string `json:"type"`
+		} `json:"chat"`
+	}
+	if kind != messageUpdate {
+		return false
+	}
+	return json.Unmarshal(content, &m) != nil || m.Chat.Type == "private" || m.Chat.Type == ""
+}
+
+func textsOf(updates []update) (texts []json.RawMessage) {
+	for _, u := range updates {
+		texts = append(texts, u.text)
+	}
+	return texts
 }
 
 // pass returns an update whose content of a kind is replaced, if it is another one.

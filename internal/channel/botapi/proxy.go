@@ -2,7 +2,8 @@
 // Bot API, with a token that is worthless elsewhere; the proxy puts the bot's token into
 // the call, and takes it out of what comes back. It sees every call for updates, so it
 // knows whether the bot is connected, and lets a gateway have no updates but messages: the
-// people who write to a bot reach the model and nothing else.
+// people who write to a bot reach the model and nothing else. While an agent sleeps the proxy
+// asks for the updates itself, keeps them for the gateway, and has the agent woken.
 package botapi
 
 import (
@@ -20,6 +21,7 @@ import (
 
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/channel"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/netguard"
@@ -44,6 +46,12 @@ type Bot struct {
 	Placeholder vault.Secret // what the gateway has in its place
 }
 
+// number returns the bot's number, with which its tokens begin.
+func (b Bot) number() string {
+	number, _, _ := strings.Cut(b.Placeholder.Reveal(), ":")
+	return number
+}
+
 // Resolver finds the bots of agents.
 type Resolver interface {
 	// ResolveBot returns the bot of an agent whose gateway calls with a token. The proxy
@@ -65,8 +73,16 @@ type Settings struct {
 	Memory   *budget.Budget // of the messages that agents get; nil: no limit
 	Log      *slog.Logger
 
-	// Await returns when an agent's gateway may get messages; nil: always.
-	Await func(ctx context.Context, id identity.AgentID) error
+	// Deliver returns when an agent's gateway may get messages, and keeps the agent awake until it
+	// has taken them; nil: always.
+	Deliver func(ctx context.Context, id identity.AgentID) error
+	// Replied is told of an agent that writes a message; nil: nobody is told.
+	Replied func(id identity.AgentID)
+
+	// Sleepers, DB and Vault are needed for agents that sleep.
+	Sleepers Sleepers // nil: none does
+	DB       *database.DB
+	Vault    *vault.Vault
 }
 
 // Proxy is the http.Handler for the Bot API calls of gateways, below Prefix.
@@ -76,10 +92,14 @@ type Proxy struct {
 	transport *http.Transport
 	memory    *budget.Budget
 	log       *slog.Logger
-	await     func(ctx context.Context, id identity.AgentID) error
+	deliver   func(ctx context.Context, id identity.AgentID) error
+	replied   func(id identity.AgentID)
 	mux       *http.ServeMux
 	watches   *watches
 	polls     *polls
+	sleepers  Sleepers // nil: no agent sleeps
+	keeper    *keeper  // nil if sleepers is
+	listeners *listeners
 }
 
 // New returns a proxy. The caller closes it after its server.
@@ -95,10 +115,17 @@ func New(s Settings) (*Proxy, error) {
 	}
 	p := &Proxy{
 		resolver: s.Resolver, base: strings.TrimRight(s.URL, "/"), transport: s.Guard.Transport(), memory: s.Memory, log: s.Log,
-		await: s.Await, mux: http.NewServeMux(), watches: newWatches(s.Reporter), polls: newPolls(),
+		deliver: s.Deliver, replied: s.Replied, mux: http.NewServeMux(), watches: newWatches(s.Reporter), polls: newPolls(),
+		sleepers: s.Sleepers, listeners: newListeners(),
 	}
-	if p.await == nil {
-		p.await = func(context.Context, identity.AgentID) error { return nil }
+	if p.sleepers != nil {
+		p.keeper = &keeper{s.DB, s.Vault, s.Log}
+	}
+	if p.deliver == nil {
+		p.deliver = func(context.Context, identity.AgentID) error { return nil }
+	}
+	if p.replied == nil {
+		p.replied = func(identity.AgentID) {}
 	}
 	p.mux.HandleFunc(Prefix+"{agent}/{bot}/{method}", p.serveMethod)
 	p.mux.HandleFunc("GET "+Prefix+"{agent}/file/{bot}/{path...}", p.serveFile)
@@ -214,6 +241,9 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, bot Bot, method 
 	watch := p.watches.of(bot)
 	if res.StatusCode < http.StatusMultipleChoices {
 		watch.succeeded(method)
+		if delivers(method) {
+			p.replied(bot.Agent)
+		}
 		p.copy(w, res, bot)
 		return
 	}

@@ -564,7 +564,7 @@ func TestNewRefusesAnInvalidAddress(t *testing.T) {
 func TestUpdatesWaitForTheGateway(t *testing.T) {
 	w := newWorld(t)
 	held, asked := make(chan struct{}), make(chan struct{})
-	p, err := botapi.New(botapi.Settings{Resolver: w, Reporter: w, URL: w.bot.URL, Log: slog.New(slog.DiscardHandler), Await: func(ctx context.Context, id identity.AgentID) error {
+	p, err := botapi.New(botapi.Settings{Resolver: w, Reporter: w, URL: w.bot.URL, Log: slog.New(slog.DiscardHandler), Deliver: func(ctx context.Context, id identity.AgentID) error {
 		close(asked)
 		<-held
 		return ctx.Err()

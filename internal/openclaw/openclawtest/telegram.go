@@ -27,6 +27,7 @@ type Telegram struct {
 	files    map[string]string
 	paths    []string    // of the calls; guarded by mu
 	polls    int         // calls for updates that were answered with success; guarded by mu
+	waiting  int         // calls for updates that are not answered yet; guarded by mu
 	sent     chan string // method and body
 	pollTime time.Duration
 }
@@ -111,6 +112,20 @@ func (f *Telegram) Polls() int {
 	return f.polls
 }
 
+// Waiting returns how many calls for updates wait.
+func (f *Telegram) Waiting() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.waiting
+}
+
+// Unconfirmed returns how many updates no call for updates has confirmed.
+func (f *Telegram) Unconfirmed() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.updates)
+}
+
 // pollTimeout is the time after which a poll without updates is answered, whatever it asks
 // for.
 const pollTimeout = 2 * time.Second
@@ -178,8 +193,14 @@ func (f *Telegram) getUpdates(w http.ResponseWriter, r *http.Request, body []byt
 	f.mu.Lock()
 	f.poll++
 	number := f.poll
+	f.waiting++
 	f.change() // ends the call that waits
 	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.waiting--
+	}()
 	end := time.After(min(f.pollTime, time.Duration(request.Timeout)*time.Second))
 	for {
 		f.mu.Lock()

@@ -86,6 +86,7 @@ type Power string
 const (
 	PowerAwake  Power = "awake"  // the gateway runs as a process
 	PowerAsleep Power = "asleep" // the gateway is suspended, or has no process; a message wakes the agent
+	PowerFrozen Power = "frozen" // the gateway's processes stand still, in memory; a message wakes the agent
 )
 
 // Sleep is what is known of an agent's sleep.
@@ -96,8 +97,10 @@ type Sleep struct {
 	WakeTook   time.Duration // how long that took
 }
 
-// IsAsleep reports whether the agent should run, and sleeps.
-func (a Agent) IsAsleep() bool { return a.Power == PowerAsleep && a.IsRunning() }
+// IsAsleep reports whether the agent should run, and sleeps: it is asleep or frozen.
+func (a Agent) IsAsleep() bool { return a.sleeps() && a.IsRunning() }
+
+func (a Agent) sleeps() bool { return a.Power == PowerAsleep || a.Power == PowerFrozen }
 
 // Lease says who may act on an agent. Each write of a holder names the holder and the
 // number, so a holder that comes too late changes nothing.
@@ -148,9 +151,9 @@ func (a Agent) CheckRunning() error {
 	return nil
 }
 
-// WaitsForRoom reports whether the agent should run and starts as soon as there is room.
+// WaitsForRoom reports whether the agent should run, and starts or wakes as soon as there is room.
 func (a Agent) WaitsForRoom() bool {
-	return a.DesiredState == DesiredRunning && a.ErrorCategory == CategoryCapacity && (a.Status == client.Starting || a.Status == client.Provisioning)
+	return a.DesiredState == DesiredRunning && a.ErrorCategory == CategoryCapacity && (a.Status == client.Starting || a.Status == client.Provisioning || a.IsAsleep())
 }
 
 // startFault returns the fault for a caller that waited for an agent which failed.

@@ -30,20 +30,26 @@ type Connection struct {
 // Faults: NotFound; NotRunning, if the agent is stopped or in error; Unavailable, if there
 // has been no room for it for a minute.
 func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection, error) {
-	asked := false
+	end := m.waits.begin(id)
 	a, err := m.store.AwaitUnlessFull(ctx, id, func(a agent.Agent) bool {
-		if a.IsAsleep() && !asked { // what fails is tried again at the next look
-			asked = m.store.WantAwake(ctx, a, time.Now()) == nil
+		m.waits.note(a)
+		if a.IsAsleep() && a.Sleep.WakeWanted.IsZero() {
+			_ = m.store.WantAwake(ctx, id, time.Now()) // what fails is tried again at the next look
 		}
 		return a.CheckRunning() != nil || a.HasCurrentGateway() && !a.IsAsleep()
 	})
+	if err == nil {
+		err = a.CheckRunning()
+	}
+	if err != nil {
+		m.stopWaiting(ctx, id, end)
+	} else {
+		end()
+	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fault.New(fault.NotFound, "The agent was deleted in the meantime.")
 	}
 	if err != nil {
-		return nil, err
-	}
-	if err := a.CheckRunning(); err != nil {
 		return nil, err
 	}
 	return m.connectTo(ctx, a)

@@ -99,7 +99,10 @@ func (r *Reconciler) boot(ctx context.Context, a agent.Agent) (next, error) {
 	if err := r.stopOld(ctx, a); err != nil {
 		return r.finishBoot(ctx, a, began, err)
 	}
-	release, err := r.admission.takeSlot(ctx, a.AccountID, a.ID, r.timing.SlotTimeout)
+	release, err := r.takeSlot(ctx, &a)
+	if errors.Is(err, errWithdrawn) {
+		return r.sleepOn(ctx, a)
+	}
 	if err != nil {
 		return next{}, err
 	}
@@ -113,9 +116,10 @@ func (r *Reconciler) boot(ctx context.Context, a agent.Agent) (next, error) {
 	return r.finishBoot(ctx, a, began, err)
 }
 
-// saveStarting sets and saves the status starting, if the status does not say so yet.
+// saveStarting sets and saves the status starting, if the status does not say so yet. An agent that
+// a message wakes stays running.
 func (r *Reconciler) saveStarting(ctx context.Context, a *agent.Agent) error {
-	if isBooting(*a) {
+	if isBooting(*a) || a.IsAsleep() && a.ObservedGeneration == a.Generation {
 		return nil
 	}
 	a.Power = agent.PowerAwake
@@ -148,7 +152,7 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 	if a.Place, err = r.driver.Place(ctx, spec); err != nil {
 		return asFailure(err)
 	}
-	a.Server, a.GatewayGeneration, a.SpecDigest, a.Power = r.server, a.Generation, digest, agent.PowerAwake
+	a.Server, a.GatewayGeneration, a.SpecDigest, a.Sleep.Suspension = r.server, a.Generation, digest, ""
 	if err := r.store.SaveStatus(ctx, *a, "agent.placed"); err != nil {
 		return err
 	}
@@ -243,7 +247,7 @@ func (r *Reconciler) finishBoot(ctx context.Context, a agent.Agent, began time.T
 		return next{}, err
 	}
 	a.Status, a.ObservedGeneration, a.StartedAt, a.StoppedAt, a.LastError, a.ErrorCategory = client.Running, a.Generation, now(), time.Time{}, "", ""
-	a.Retry.Unready, a.Retry.MissedHealthChecks = 0, 0
+	a.Retry.Unready, a.Retry.MissedHealthChecks, a.Retry.NextTryAt = 0, 0, time.Time{}
 	if !a.Sleep.WakeWanted.IsZero() { // a message waits for it
 		a = woken(a, began, time.Now())
 	}

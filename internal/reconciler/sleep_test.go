@@ -151,6 +151,7 @@ func TestWhatStaysAwake(t *testing.T) {
 			}
 		}
 		e.Driver.SetNoSuspend("for the test")
+		e.Driver.SetNoFreeze("for the test")
 		if _, err := e.Turn(usual.ID); err != nil {
 			t.Error(err)
 		}

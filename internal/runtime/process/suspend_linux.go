@@ -113,9 +113,12 @@ func (d *Driver) CheckSuspend() error {
 	return nil
 }
 
-func availableMemory() (bytes int64, err error) {
+func availableMemory() (int64, error) { return meminfo("MemAvailable") }
+
+// meminfo returns a number of /proc/meminfo.
+func meminfo(name string) (bytes int64, err error) {
 	err = eachLine("/proc/meminfo", func(text string) {
-		if rest, ok := strings.CutPrefix(text, "MemAvailable:"); ok {
+		if rest, ok := strings.CutPrefix(text, name+":"); ok {
 			kilobytes, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 			bytes = kilobytes << 10
 		}

@@ -114,24 +114,10 @@ func (c *Connection) turn(ctx context.Context, r openclaw.TurnRequest, emit func
 	if !errors.Is(err, openclaw.ErrSuspended) {
 		return result, err
 	}
-	if ended := c.endSuspension(ctx); ended != nil {
+	if ended := c.manager.endSuspension(ctx, c.agent); ended != nil {
 		return result, errors.Join(err, ended)
 	}
 	return c.Gateway.Turn(ctx, r, emit)
-}
-
-// endSuspension ends the suspension of the gateway.
-func (c *Connection) endSuspension(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, suspendTimeout)
-	defer cancel()
-	s, err := c.Suspend(ctx) // returns the one that there is
-	if err == nil {
-		err = s.Resume(ctx)
-	}
-	if errors.Is(err, openclaw.ErrBusy) || errors.Is(err, openclaw.ErrNotSuspended) {
-		return nil
-	}
-	return err
 }
 
 // enter begins a turn. If the gateway was suspended since c was connected, the turn goes to the

@@ -157,12 +157,34 @@ func (m *Manager) continueWork(ctx context.Context, a agent.Agent, suspension st
 	return err
 }
 
-// Continue makes a gateway take work again whose suspend was not ended: its server was killed, or
-// it failed.
-func (m *Manager) Continue(ctx context.Context, a agent.Agent) error {
-	limited, cancel := context.WithTimeout(ctx, wakeTimeout)
+// EndSuspension makes a gateway take work again that may have been suspended, for a sleep or a
+// backup, by a server that was killed then, or that could not undo it. Otherwise it would refuse
+// messages for up to two minutes. Errors: ErrBusy, if the agent has a turn or is held by this server.
+func (m *Manager) EndSuspension(ctx context.Context, a agent.Agent) error {
+	open, ok := m.activity.shut(a.ID)
+	if !ok {
+		return ErrBusy
+	}
+	defer open(false)
+	return m.endSuspension(ctx, a)
+}
+
+// endSuspension is EndSuspension for a caller that knows that this server does not hold the gateway.
+func (m *Manager) endSuspension(ctx context.Context, a agent.Agent) error {
+	limited, cancel := context.WithTimeout(ctx, suspendTimeout)
 	defer cancel()
-	return m.continueWork(limited, a, a.Sleep.Suspension)
+	g, err := m.Client(limited, a)
+	if err != nil {
+		return err
+	}
+	s, err := g.Suspend(limited) // returns the suspension that there is
+	if err == nil {
+		err = s.Resume(limited)
+	}
+	if errors.Is(err, openclaw.ErrBusy) || errors.Is(err, openclaw.ErrNotSuspended) {
+		return nil // it works
+	}
+	return err
 }
 
 // Wake resumes or thaws the gateway of an agent that sleeps, of which phase is the state, or goes on

@@ -31,8 +31,9 @@ func (r *Reconciler) inspect(ctx context.Context, a agent.Agent) (runtime.State,
 // checkHealth syncs the home of an agent whose gateway runs, and checks that the
 // gateway answers.
 func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, error) {
-	if a.Sleep.Suspension != "" {
-		if err := r.gateways.Continue(ctx, a); err == nil {
+	adopted, attachErr := r.attach(ctx, a)
+	if adopted || a.Sleep.Suspension != "" {
+		if err := r.gateways.EndSuspension(ctx, a); err == nil && a.Sleep.Suspension != "" {
 			a.Sleep.Suspension = ""
 			return next{}, r.store.SaveStatus(ctx, a, "")
 		}
@@ -49,7 +50,7 @@ func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, erro
 		return next{}, err
 	}
 	missed := a.Retry.MissedHealthChecks
-	switch err := errors.Join(r.attach(ctx, a), g.Alive(ctx)); {
+	switch err := errors.Join(attachErr, g.Alive(ctx)); {
 	case ctx.Err() != nil:
 		return next{}, ctx.Err()
 	case err == nil:
@@ -73,8 +74,8 @@ func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, erro
 }
 
 // attach opens the network of a gateway, which is open already unless this server has
-// adopted the gateway.
-func (r *Reconciler) attach(ctx context.Context, a agent.Agent) error {
+// adopted the gateway, which it reports.
+func (r *Reconciler) attach(ctx context.Context, a agent.Agent) (adopted bool, err error) {
 	opened, err := r.gateways.Attach(ctx, a)
 	if opened {
 		r.log.InfoContext(ctx, "a gateway that ran was adopted", "agent", a.ID, "place", a.Place)
@@ -82,7 +83,7 @@ func (r *Reconciler) attach(ctx context.Context, a agent.Agent) error {
 	if err != nil && ctx.Err() == nil {
 		r.log.ErrorContext(ctx, "an agent cannot reach the server", "agent", a.ID, "error", err)
 	}
-	return err
+	return opened, err
 }
 
 // boot starts a new gateway and waits until it is ready. The old one is stopped before

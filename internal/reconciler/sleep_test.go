@@ -471,7 +471,6 @@ func TestHoldOfASleepingAgent(t *testing.T) {
 	agenttest.InBubble(t, sleeping, func(t *testing.T, e *agenttest.Env) {
 		a := e.Create("ada")
 		e.Until(a.ID, isAsleep)
-		e.Must(e.Gateways.EndHolds(e.Context()))
 		release, err := e.Gateways.Hold(e.Context(), a.ID)
 		e.Must(err)
 		var message sync.WaitGroup

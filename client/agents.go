@@ -133,7 +133,7 @@ type Deleted struct {
 // LiveStatus is the current state of an agent and its gateway, as Source reports it.
 type LiveStatus struct {
 	Status          AgentStatus `json:"status"`
-	ContainerStatus string      `json:"containerStatus" doc:"running, asleep, exited or gone"`
+	ContainerStatus string      `json:"containerStatus" doc:"running, asleep, frozen, exited or gone"`
 	Live            bool        `json:"live" doc:"True if the gateway's process runs, or the agent sleeps: a message wakes it."`
 	Resources       *Resources  `json:"resources"`
 	KeptAwake       string      `json:"keptAwake,omitempty" doc:"Why the agent does not sleep when nobody uses it, where agents sleep. Left out if it may."`

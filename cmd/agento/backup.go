@@ -281,7 +281,7 @@ func (f serveFlags) backups(r *resources, gateways *gateway.Manager) (*backup.Se
 		return nil, err
 	}
 	return backup.NewService(backup.Source{
-		DB: r.db, Data: f.Data, Catalog: f.Catalog, Version: version, Log: r.log, Agents: agent.IDs, EndHolds: gateways.EndHolds,
+		DB: r.db, Data: f.Data, Catalog: f.Catalog, Version: version, Log: r.log, Agents: agent.IDs,
 		Hold: func(ctx context.Context, id identity.AgentID) (func() (time.Duration, error), error) {
 			release, err := gateways.Hold(ctx, id)
 			if errors.Is(err, gateway.ErrBusy) {

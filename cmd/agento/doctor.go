@@ -32,6 +32,7 @@ type doctorCommand struct {
 	vaultFlags
 	RuntimeDir string `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
 	Listen     string `help:"Address of the API, to see whether it is free." default:"127.0.0.1:8080"`
+	Wake       bool   `help:"Say how agents can sleep on this machine, and measure how long their next message takes, with a gateway of its own in a temporary directory: about two minutes. Nothing else is checked."`
 	Running    bool   `help:"Check what every running agent really has, and nothing else: namespaces, user, capabilities, filter of system calls, control group, descriptors."`
 }
 
@@ -50,6 +51,9 @@ type finding struct {
 func (c doctorCommand) Run(ctx context.Context, t *terminal) error {
 	if c.Running {
 		return c.examine(ctx, t)
+	}
+	if c.Wake {
+		return c.wake(ctx, t)
 	}
 	found := append([]finding{c.openclaw()}, machine()...)
 	found = append(append(found, c.data(), c.database(ctx)), c.secrets(ctx)...)

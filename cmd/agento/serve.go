@@ -44,8 +44,8 @@ type serveFlags struct {
 	AgentFiles            int64          `help:"Limit of the number of an agent's files and directories; 0 means no limit." default:"1000000"`
 	Memory                int64          `help:"Memory that all agents may use together, in MiB; an agent that does not fit waits. 0: that of the machine or container, less an eighth (at least 512 MiB)." default:"0"`
 	Boots                 int            `help:"Gateways that may boot at the same time." default:"2"`
-	Sleep                 string         `help:"Whether agents that nobody uses sleep: auto, where the machine can suspend gateways, or off. A message wakes them." enum:"auto,off" default:"off"`
-	Linger                time.Duration  `help:"How long an agent stays awake after its last answer, with --sleep auto." default:"25s"`
+	Sleep                 string         `help:"Whether agents that nobody uses sleep: auto suspends their gateways, or freezes them where the machine cannot do that; freeze freezes them; off. A message wakes them." enum:"auto,freeze,off" default:"off"`
+	Linger                time.Duration  `help:"How long an agent stays awake after its last answer, with --sleep auto or freeze." default:"25s"`
 	BootStall             time.Duration  `help:"How long a gateway that boots may do nothing before it is ended." default:"20s"`
 	AllowPrivateEndpoints bool           `help:"Allow loopback and private addresses in config.baseUrl of agents."`
 	EgressPrivate         []netip.Prefix `help:"Private ranges that agents may connect to if their config.egress names what is there, as CIDRs separated by commas." placeholder:"CIDR,..."`

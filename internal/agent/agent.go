@@ -87,6 +87,7 @@ type Power string
 const (
 	PowerAwake  Power = "awake"  // the gateway runs as a process
 	PowerAsleep Power = "asleep" // the gateway is suspended, or has no process; a message wakes the agent
+	PowerFrozen Power = "frozen" // the gateway's processes stand still, in memory; a message wakes the agent
 )
 
 // Sleep is what is known of an agent's sleep.
@@ -109,8 +110,10 @@ func stateOf(s client.AgentStatus, p Power) string {
 	return string(s)
 }
 
-// IsAsleep reports whether the agent should run, and sleeps.
-func (a Agent) IsAsleep() bool { return a.Power == PowerAsleep && a.IsRunning() }
+// IsAsleep reports whether the agent should run, and sleeps: it is asleep or frozen.
+func (a Agent) IsAsleep() bool { return a.sleeps() && a.IsRunning() }
+
+func (a Agent) sleeps() bool { return a.Power == PowerAsleep || a.Power == PowerFrozen }
 
 // NextWake returns when an agent that sleeps is to be woken; zero: for nothing that is known yet.
 func (a Agent) NextWake() time.Time { return power.NextWake(power.Wakes{Message: a.Sleep.WakeWanted}) }
@@ -164,9 +167,9 @@ func (a Agent) CheckRunning() error {
 	return nil
 }
 
-// WaitsForRoom reports whether the agent should run and starts as soon as there is room.
+// WaitsForRoom reports whether the agent should run, and starts or wakes as soon as there is room.
 func (a Agent) WaitsForRoom() bool {
-	return a.DesiredState == DesiredRunning && a.ErrorCategory == CategoryCapacity && (a.Status == client.Starting || a.Status == client.Provisioning)
+	return a.DesiredState == DesiredRunning && a.ErrorCategory == CategoryCapacity && (a.Status == client.Starting || a.Status == client.Provisioning || a.IsAsleep())
 }
 
 // startFault returns the fault for a caller that waited for an agent which failed.

@@ -80,12 +80,28 @@ func (s *Store) MarkUsed(ctx context.Context, a Agent, at time.Time) error {
 // earlier.
 func (s *Store) WantAwake(ctx context.Context, id identity.AgentID, at time.Time) error {
 	return s.db.Tx(ctx, "agent.want_awake", func(ctx context.Context, tx *database.Tx) error {
-		n, err := database.Exec(ctx, tx, `UPDATE agents SET wake_wanted = $1 WHERE id = $2 AND power = $3 AND (wake_wanted = 0 OR wake_wanted > $1)`,
-			database.Millis(at), id, PowerAsleep)
+		n, err := database.Exec(ctx, tx, `UPDATE agents SET wake_wanted = $1 WHERE id = $2 AND power <> $3 AND (wake_wanted = 0 OR wake_wanted > $1)`,
+			database.Millis(at), id, PowerAwake)
 		if err != nil {
 			return fmt.Errorf("ask for a wake: %w", err)
 		}
 		if n > 0 {
+			s.events.NotifyAfterCommit(tx, event.ReconcileTopic(id))
+		}
+		return nil
+	})
+}
+
+// WithdrawWake takes back what WantAwake has asked for: no message waits any more. A wake that has
+// room goes on. What a channel has kept for the agent asks again.
+func (s *Store) WithdrawWake(ctx context.Context, id identity.AgentID) error {
+	return s.db.Tx(ctx, "agent.withdraw_wake", func(ctx context.Context, tx *database.Tx) error {
+		n, err := database.Exec(ctx, tx, `UPDATE agents SET wake_wanted = 0 WHERE id = $1 AND power <> $2 AND wake_wanted <> 0`, id, PowerAwake)
+		if err != nil {
+			return fmt.Errorf("withdraw a wake: %w", err)
+		}
+		if n > 0 {
+			s.events.NotifyAfterCommit(tx, event.AgentTopic(id)) // to who has begun to wait meanwhile
 			s.events.NotifyAfterCommit(tx, event.ReconcileTopic(id))
 		}
 		return nil

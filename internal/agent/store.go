@@ -177,7 +177,7 @@ func (s *Store) ListGateways(ctx context.Context, q database.Reader) (map[identi
 		place runtime.Place
 	}
 	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.id, &v.place) },
-		`SELECT id, place FROM agents WHERE `+toReconcile+` AND status = 'running' AND place <> '' AND power <> 'asleep'`)
+		`SELECT id, place FROM agents WHERE `+toReconcile+` AND status = 'running' AND place <> '' AND power = 'awake'`)
 	places := make(map[identity.AgentID]runtime.Place, len(rows))
 	for _, v := range rows {
 		places[v.id] = v.place
@@ -324,7 +324,7 @@ func (s *Store) updateStatus(ctx context.Context, tx *database.Tx, a Agent) erro
 		`UPDATE agents SET observed_generation = $1, gateway_generation = $2, status = $3, last_error = $4, error_category = $5,
 		 server = $6, place = $7, spec_digest = $8, started_at = $9, stopped_at = $10,
 		 failures = $11, unready_ms = $12, next_try_at = $13, missed_health_checks = $14,
-		 power = $15, suspension = $16, woke_at = $17, wake_ms = $18, wakes = $19, wake_wanted = CASE WHEN $15 = 'asleep' THEN wake_wanted ELSE 0 END
+		 power = $15, suspension = $16, woke_at = $17, wake_ms = $18, wakes = $19, wake_wanted = CASE WHEN $15 = 'awake' THEN 0 ELSE wake_wanted END
 		 WHERE id = $20 AND generation = $21 AND holder = $22 AND lease_number = $23`,
 		a.ObservedGeneration, a.GatewayGeneration, a.Status, a.LastError, a.ErrorCategory,
 		a.Server, a.Place, a.SpecDigest, database.Millis(a.StartedAt), database.Millis(a.StoppedAt),

@@ -100,7 +100,7 @@ func (s *Service) Status(ctx context.Context, account identity.AccountID, id ide
 		return client.LiveStatus{Status: a.Status, ContainerStatus: string(runtime.Gone), Source: sourceRuntime}, nil
 	}
 	if a.IsAsleep() { // looking does not wake it
-		l := client.LiveStatus{Status: a.Status, ContainerStatus: string(agent.PowerAsleep), Live: true, Source: sourceRuntime}
+		l := client.LiveStatus{Status: a.Status, ContainerStatus: string(a.Power), Live: true, Source: sourceRuntime}
 		return withWake(l, a), nil
 	}
 	if r, source, ok := s.findReport(ctx, a); ok {

@@ -245,8 +245,13 @@ func (e *Env) Eventually(what string, done func() bool) {
 }
 
 // Turn sends a message to an agent and returns the answer.
-func (e *Env) Turn(id identity.AgentID) (string, error) {
-	c, err := e.Gateways.Connect(e.Context(), id)
+func (e *Env) Turn(id identity.AgentID) (string, error) { return e.TurnFor(waitTimeout, id) }
+
+// TurnFor is Turn for a caller that leaves after a time.
+func (e *Env) TurnFor(patience time.Duration, id identity.AgentID) (string, error) {
+	ctx, cancel := context.WithTimeout(e.t.Context(), patience)
+	defer cancel()
+	c, err := e.Gateways.Connect(ctx, id)
 	if err != nil {
 		return "", err
 	}

@@ -80,10 +80,11 @@ type testEnv struct {
 type options struct {
 	plans       *access.Plans // nil: one plan without limits
 	heartbeat   time.Duration
-	db          *database.DB  // nil: an empty one
-	vault       *vault.Vault  // nil: one with a new master key
-	roomTimeout time.Duration // how long requests wait for room; 0: a minute
-	memory      int64         // that gateways may use together; 0: any
+	db          *database.DB   // nil: an empty one
+	vault       *vault.Vault   // nil: one with a new master key
+	roomTimeout time.Duration  // how long requests wait for room; 0: a minute
+	memory      int64          // that gateways may use together; 0: any
+	waiting     *budget.Budget // of messages that wait for gateways; nil: no limit
 	proxies     []netip.Prefix
 	budgets     *budget.Server         // nil: no limits
 	log         *logtest.Buffer        // nil: a new one
@@ -160,7 +161,7 @@ func (env *testEnv) build(o options) {
 		env.t.Fatal(err)
 	}
 	env.loops = append(env.loops, states.Run)
-	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Vault: secrets, Keys: env.access, Quota: env.access, Log: log})
+	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Vault: secrets, Keys: env.access, Quota: env.access, Waiting: o.waiting, Log: log})
 	requests := idempotency.New(idempotency.Settings{DB: env.db, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.t.Context()); err != nil {
 		env.t.Fatal(err)

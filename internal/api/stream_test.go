@@ -82,6 +82,19 @@ func (e *eventStream) expect(line string) *eventStream {
 	return e
 }
 
+// expectPrefix reads until a line that is no heartbeat, which must begin with prefix, and returns it.
+func (e *eventStream) expectPrefix(prefix string) string {
+	e.t.Helper()
+	got := e.next()
+	for strings.HasPrefix(got, ": ") {
+		got = e.next()
+	}
+	if !strings.HasPrefix(got, prefix) {
+		e.t.Fatalf("the stream sends %q, want %q", got, prefix)
+	}
+	return got
+}
+
 // sessionOfDone is the session in the last event; it is another one in each test.
 var sessionOfDone = regexp.MustCompile(`,"sessionId":"sess_[a-z2-7]+"`)
 

@@ -47,8 +47,6 @@ type Source struct {
 	Agents func(ctx context.Context, q database.Reader) ([]identity.AgentID, error)
 	// Hold keeps an agent's gateway, and everything else that writes into its home, from doing so; see homecopy.Settings.
 	Hold func(ctx context.Context, id identity.AgentID) (release func() (time.Duration, error), err error)
-	// EndHolds lets gateways go on that were held by a process that was killed. Nil: nothing is held.
-	EndHolds func(ctx context.Context) error
 }
 
 // scratch returns the directory for what is being copied.

@@ -194,8 +194,8 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// recover ends what a backup has left that was killed: the gateways that it held, and what it
-// was copying.
+// recover removes what a backup has left that was killed: what it was copying. The gateways that it
+// held go on when the server adopts them.
 func (s *Service) recover(ctx context.Context) {
 	if !s.running.TryLock() {
 		return // a backup has begun, which does the same
@@ -204,11 +204,7 @@ func (s *Service) recover(ctx context.Context) {
 	if _, err := os.Lstat(s.source.scratch()); errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	var err error
-	if s.source.EndHolds != nil {
-		err = s.source.EndHolds(ctx)
-	}
-	if err = errors.Join(err, os.RemoveAll(s.source.scratch())); err != nil && ctx.Err() == nil {
+	if err := os.RemoveAll(s.source.scratch()); err != nil && ctx.Err() == nil {
 		s.source.Log.WarnContext(ctx, "what is left of a backup that was killed cannot be removed", "error", err)
 	}
 }

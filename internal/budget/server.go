@@ -27,6 +27,11 @@ const (
 	maxScans = 2
 	scanWait = 20 * time.Second
 
+	// waiting is how many bytes of messages wait for gateways that sleep or boot, those of each
+	// account, and of all.
+	waitingOfAccount = 16 << 20
+	waiting          = 64 << 20
+
 	keyStreams     = 50
 	accountStreams = 200
 
@@ -59,7 +64,8 @@ type Server struct {
 	KeyStreams     *Budget // holders are keys
 	AccountStreams *Budget // holders are accounts
 
-	Scans *Budget // scans of skills; holders are accounts
+	Scans   *Budget // scans of skills; holders are accounts
+	Waiting *Budget // bytes of messages that wait for gateways; holders are accounts
 
 	API    *Connections // holders are keys, groups are accounts
 	Agents *Connections // holders are agents, groups are accounts
@@ -93,6 +99,10 @@ func NewServer(s ServerSettings) *Server {
 		}),
 		Scans: New(Settings{
 			Resource: "scans of skills", Total: maxScans, Each: 1, Wait: scanWait, Log: s.Log, Refused: s.Refused, Refusal: "Too many skills of this account wait to be scanned. Send one request after the other.",
+		}),
+		Waiting: New(Settings{
+			Resource: "messages that wait", Total: waiting, Each: waitingOfAccount, Log: s.Log, Refused: s.Refused,
+			Refusal: "Too many messages of this account wait for agents that wake or start.",
 		}),
 		API: NewConnections(ConnectionSettings{
 			Door: "api", Total: callers, Unnamed: min(maxUnclaimed, callers/4), Address: maxOfAddress, Holder: maxOfKey, Group: callers / 2, Exempt: s.Exempt, Log: s.Log, Refused: s.Refused,

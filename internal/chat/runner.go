@@ -88,7 +88,7 @@ func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(co
 	if err != nil {
 		return openclaw.TurnResult{}, modelturn.Outcome{}, err
 	}
-	conn, err := awaitGateway(ctx, connect)
+	conn, err := s.awaitGateway(ctx, t, len(message)+len(contextText), connect)
 	if err != nil {
 		return openclaw.TurnResult{}, modelturn.Outcome{}, err
 	}
@@ -141,11 +141,20 @@ func wait(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// awaitGateway calls connect, which may wait until the agent's gateway can be called.
-func awaitGateway(ctx context.Context, connect func(context.Context) (*gateway.Connection, error)) (*gateway.Connection, error) {
+// minWaiting is what a short message counts for while it waits, so that their number is limited, too.
+const minWaiting = 16 << 10
+
+// awaitGateway calls connect, which may wait until the agent's gateway can be called. Faults:
+// RateLimited and Unavailable, if too many messages wait; connect's.
+func (s *Service) awaitGateway(ctx context.Context, t Turn, bytes int, connect func(context.Context) (*gateway.Connection, error)) (*gateway.Connection, error) {
 	ctx, span := trace.Begin(ctx, "wait for gateway")
 	defer span.End()
-	conn, err := connect(ctx)
+	var conn *gateway.Connection
+	leave, err := s.waiting.Acquire(ctx, string(t.AccountID), int64(max(bytes, minWaiting)))
+	if err == nil {
+		defer leave()
+		conn, err = connect(ctx)
+	}
 	if err != nil {
 		span.Fail(string(fault.From(err).Code))
 	}

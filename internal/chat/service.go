@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
@@ -34,6 +35,7 @@ type Settings struct {
 	Quota    Quota             // nil: no limit
 	Limits   modelturn.Limits  // of a turn; the config of an agent can lower them
 	Channels *channel.Recorder // of the states of Slack; nil: they are not reported
+	Waiting  *budget.Budget    // bytes of messages that wait for a gateway; nil: no limit
 	Log      *slog.Logger
 
 	// Ended is called after each turn that this server ran. It must not block. Nil means that
@@ -74,6 +76,7 @@ type Service struct {
 	limits        modelturn.Limits
 	channelTurns  *channelTurns
 	channels      *channel.Recorder
+	waiting       *budget.Budget
 	log           *slog.Logger
 	ended         func(Ending)
 	holder        string // names this server process in the leases of its turns
@@ -90,7 +93,7 @@ func New(s Settings) *Service {
 		s.Ended = func(Ending) {}
 	}
 	return &Service{
-		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, channels: s.Channels, limits: s.Limits, channelTurns: newChannelTurns(), log: s.Log, ended: s.Ended,
+		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, channels: s.Channels, limits: s.Limits, channelTurns: newChannelTurns(), waiting: s.Waiting, log: s.Log, ended: s.Ended,
 		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
 	}
 }

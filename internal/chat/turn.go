@@ -119,7 +119,7 @@ func (t Turn) Err() error {
 	switch t.State {
 	case Failed:
 		f := fault.New(t.ErrorCode, "%s", t.ErrorMessage)
-		if t.ErrorCode == fault.Unavailable {
+		if t.ErrorCode == fault.Unavailable || t.ErrorCode == fault.RateLimited {
 			f.RetryAfter = retryUnavailable
 		}
 		return f.Expected() // the account's agent and model provider have failed

@@ -30,20 +30,26 @@ type Connection struct {
 // Faults: NotFound; NotRunning, if the agent is stopped or in error; Unavailable, if there
 // has been no room for it for a minute.
 func (m *Manager) Connect(ctx context.Context, id identity.AgentID) (*Connection, error) {
-	asked := false
+	end := m.waits.begin(id)
 	a, err := m.store.AwaitUnlessFull(ctx, id, func(a agent.Agent) bool {
-		if a.IsAsleep() && !asked { // what fails is tried again at the next look
-			asked = m.store.WantAwake(ctx, id, time.Now()) == nil
+		m.waits.note(a)
+		if wake := a.NextWake(); a.IsAsleep() && (wake.IsZero() || wake.After(time.Now())) {
+			_ = m.store.WantAwake(ctx, id, time.Now()) // what fails is tried again at the next look
 		}
 		return a.CheckRunning() != nil || a.HasCurrentGateway() && !a.IsAsleep()
 	})
+	if err == nil {
+		err = a.CheckRunning()
+	}
+	if err != nil {
+		m.stopWaiting(ctx, id, end)
+	} else {
+		end()
+	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fault.New(fault.NotFound, "The agent was deleted in the meantime.")
 	}
 	if err != nil {
-		return nil, err
-	}
-	if err := a.CheckRunning(); err != nil {
 		return nil, err
 	}
 	return m.connectTo(ctx, a)
@@ -127,24 +133,10 @@ func (c *Connection) turn(ctx context.Context, r openclaw.TurnRequest, emit func
 	if !errors.Is(err, openclaw.ErrSuspended) {
 		return result, err
 	}
-	if ended := c.endSuspension(ctx); ended != nil {
+	if ended := c.manager.endSuspension(ctx, c.agent); ended != nil {
 		return result, errors.Join(err, ended)
 	}
 	return c.Gateway.Turn(ctx, r, emit)
-}
-
-// endSuspension ends the suspension of the gateway.
-func (c *Connection) endSuspension(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, suspendTimeout)
-	defer cancel()
-	s, err := c.Suspend(ctx) // returns the one that there is
-	if err == nil {
-		err = s.Resume(ctx)
-	}
-	if errors.Is(err, openclaw.ErrBusy) || errors.Is(err, openclaw.ErrNotSuspended) {
-		return nil
-	}
-	return err
 }
 
 // enter begins a turn. If the gateway was suspended since c was connected, the turn goes to the

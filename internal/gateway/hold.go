@@ -155,25 +155,6 @@ func (m *Manager) checkSame(a agent.Agent) error {
 	return err
 }
 
-// EndHolds lets gateways go on that a server has held which was killed. Otherwise they would be
-// suspended for up to two minutes.
-func (m *Manager) EndHolds(ctx context.Context) error {
-	running, err := m.store.ListRunning(ctx, m.db)
-	if err != nil {
-		return fmt.Errorf("list the gateways: %w", err)
-	}
-	for _, a := range running {
-		release, err := m.tryHold(ctx, a.ID)
-		if err == nil {
-			_, err = release()
-		}
-		if err != nil && !errors.Is(err, ErrBusy) { // one that is busy is not suspended
-			m.log.WarnContext(ctx, "a gateway may be suspended for up to two minutes", "agent", a.ID, "error", err)
-		}
-	}
-	return ctx.Err()
-}
-
 // Deliver returns when an agent's gateway may get messages of a channel: it is not held, suspended
 // or woken. It is not suspended before it has begun with them. Errors: ctx's.
 func (m *Manager) Deliver(ctx context.Context, id identity.AgentID) error {

@@ -75,6 +75,7 @@ type Manager struct {
 	channels     *channel.Store // may be nil
 
 	activity       *activity
+	waits          *waits
 	homes          *homeLocks
 	digests        *digestCache
 	secretsVersion atomic.Int64
@@ -93,7 +94,7 @@ func NewManager(s Settings) *Manager {
 	m := &Manager{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, log: s.Log,
 		wayOut: s.WayOut, tools: s.Tools, limits: s.Limits, demoKey: s.DemoKey, demoURL: s.DemoURL,
-		contributors: s.Contributors, memory: s.Memory, channels: s.Channels, homes: newHomeLocks(), activity: newActivity(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
+		contributors: s.Contributors, memory: s.Memory, channels: s.Channels, homes: newHomeLocks(), activity: newActivity(), waits: newWaits(), digests: &digestCache{entries: map[identity.AgentID]digestEntry{}},
 		clients: map[identity.AgentID]*gatewayClient{}, networks: map[identity.AgentID]*network{}, synced: map[identity.AgentID]fileDigests{},
 	}
 	m.calls = newCallListener(func(id identity.AgentID) {

@@ -28,14 +28,10 @@ func (m *Manager) LastUse(id identity.AgentID) (last time.Time, busy bool) {
 	return m.activity.lastUse(id)
 }
 
-// WhyAwake returns why the gateway of an agent must not be suspended, as a clause; empty: it may
-// be. What cannot be woken by what arrives for it stays awake.
+// WhyAwake returns why the gateway of an agent must not sleep, as a clause; empty: it may.
+// What cannot be woken by what arrives for it stays awake.
 func (m *Manager) WhyAwake(ctx context.Context, a agent.Agent) (string, error) {
-	s, ok := m.driver.(runtime.Suspender)
-	if !ok {
-		return "the driver cannot suspend gateways", nil
-	}
-	if err := s.CheckSuspend(); err != nil {
+	if err := runtime.CheckSleep(m.driver); err != nil {
 		cannot := (*runtime.SuspendError)(nil)
 		if errors.As(err, &cannot) {
 			return cannot.Missing, nil
@@ -73,11 +69,12 @@ func (m *Manager) mayListen(ctx context.Context, a agent.Agent) (bool, error) {
 	return ok, err
 }
 
-// Suspend suspends the gateway of an agent that has no turn. Messages wait meanwhile. It calls
-// prepared before anything happens that cannot be undone, and suspended before messages go on: the
-// record must say then that the agent sleeps. If Suspend fails, the gateway works on, or has ended.
-// Errors: ErrBusy; those of runtime.Suspender.
-func (m *Manager) Suspend(ctx context.Context, a agent.Agent, prepared func(suspension string) error, suspended func() error) error {
+// Suspend suspends the gateway of an agent that has no turn, or freezes it where that is not
+// possible. Messages wait meanwhile. It calls prepared before anything happens that cannot be undone,
+// and sleeps before messages go on: the record must say then how the agent sleeps. If Suspend fails,
+// the gateway works on, or has ended. Errors: ErrBusy; those of runtime.Suspender and
+// runtime.Freezer.
+func (m *Manager) Suspend(ctx context.Context, a agent.Agent, prepared func(suspension string) error, sleeps func(agent.Power) error) error {
 	open, ok := m.activity.shut(a.ID)
 	if !ok {
 		return ErrBusy
@@ -113,12 +110,50 @@ func (m *Manager) Suspend(ctx context.Context, a agent.Agent, prepared func(susp
 		return undo(err)
 	}
 	m.drop(a.ID)
-	// A suspend that has begun is ended: the driver has its own deadline.
-	if err := m.driver.(runtime.Suspender).Suspend(context.WithoutCancel(ctx), a.Place, a.ID); err != nil {
+	// What has begun is ended: the driver has its own deadlines.
+	power, err := m.putToSleep(context.WithoutCancel(ctx), a)
+	if err != nil {
 		return undo(err)
 	}
 	done = true
-	return suspended()
+	return sleeps(power)
+}
+
+// putToSleep suspends a gateway, or freezes one that cannot be suspended.
+func (m *Manager) putToSleep(ctx context.Context, a agent.Agent) (agent.Power, error) {
+	why := error(&runtime.SuspendError{Missing: "the driver cannot suspend gateways"})
+	if s, ok := m.driver.(runtime.Suspender); ok {
+		why = s.CheckSuspend()
+		if why == nil {
+			why = s.Suspend(ctx, a.Place, a.ID)
+		}
+		if why == nil {
+			return agent.PowerAsleep, nil
+		}
+	}
+	f, ok := m.driver.(runtime.Freezer)
+	if cannot := (*runtime.SuspendError)(nil); !ok || !errors.As(why, &cannot) {
+		return "", why
+	}
+	err := f.CheckFreeze()
+	if err == nil {
+		err = f.Freeze(ctx, a.Place, a.ID)
+	}
+	if err != nil {
+		return "", errors.Join(why, err)
+	}
+	return agent.PowerFrozen, nil
+}
+
+// letGoOn resumes or thaws a gateway, of which phase is the state.
+func (m *Manager) letGoOn(ctx context.Context, a agent.Agent, phase runtime.Phase) error {
+	switch phase {
+	case runtime.Suspended:
+		return m.driver.(runtime.Suspender).Resume(ctx, a.Place, a.ID)
+	case runtime.Frozen:
+		return m.driver.(runtime.Freezer).Thaw(ctx, a.Place, a.ID)
+	}
+	return nil // it runs already
 }
 
 // continueWork makes a gateway that runs take work again.
@@ -137,18 +172,40 @@ func (m *Manager) continueWork(ctx context.Context, a agent.Agent, suspension st
 	return err
 }
 
-// Continue makes a gateway take work again whose suspend was not ended: its server was killed, or
-// it failed.
-func (m *Manager) Continue(ctx context.Context, a agent.Agent) error {
-	limited, cancel := context.WithTimeout(ctx, wakeTimeout)
-	defer cancel()
-	return m.continueWork(limited, a, a.Sleep.Suspension)
+// EndSuspension makes a gateway take work again that may have been suspended, for a sleep or a
+// backup, by a server that was killed then, or that could not undo it. Otherwise it would refuse
+// messages for up to two minutes. Errors: ErrBusy, if the agent has a turn or is held by this server.
+func (m *Manager) EndSuspension(ctx context.Context, a agent.Agent) error {
+	open, ok := m.activity.shut(a.ID)
+	if !ok {
+		return ErrBusy
+	}
+	defer open(false)
+	return m.endSuspension(ctx, a)
 }
 
-// Wake resumes the suspended gateway of an agent, or goes on with one that was resumed already.
-// When it returns nil, the gateway has what has changed meanwhile in its home and its secrets,
+// endSuspension is EndSuspension for a caller that knows that this server does not hold the gateway.
+func (m *Manager) endSuspension(ctx context.Context, a agent.Agent) error {
+	limited, cancel := context.WithTimeout(ctx, suspendTimeout)
+	defer cancel()
+	g, err := m.Client(limited, a)
+	if err != nil {
+		return err
+	}
+	s, err := g.Suspend(limited) // returns the suspension that there is
+	if err == nil {
+		err = s.Resume(limited)
+	}
+	if errors.Is(err, openclaw.ErrBusy) || errors.Is(err, openclaw.ErrNotSuspended) {
+		return nil // it works
+	}
+	return err
+}
+
+// Wake resumes or thaws the gateway of an agent that sleeps, of which phase is the state, or goes on
+// with one that runs already. When it returns nil, the gateway has what has changed meanwhile in its home and its secrets,
 // and has answered. Otherwise the caller starts another gateway.
-func (m *Manager) Wake(ctx context.Context, a agent.Agent, resumed bool) error {
+func (m *Manager) Wake(ctx context.Context, a agent.Agent, phase runtime.Phase) error {
 	steps := newSteps()
 	defer func() { m.log.DebugContext(ctx, "the steps of a wake", append([]any{"agent", a.ID}, steps.took...)...) }()
 	open, err := m.activity.awaitShut(ctx, a.ID)
@@ -157,7 +214,7 @@ func (m *Manager) Wake(ctx context.Context, a agent.Agent, resumed bool) error {
 	}
 	defer open(false)
 	steps.end("door")
-	if !resumed {
+	if phase != runtime.Running {
 		if err := m.Prepare(ctx, a); err != nil {
 			return err
 		}
@@ -168,12 +225,10 @@ func (m *Manager) Wake(ctx context.Context, a agent.Agent, resumed bool) error {
 		return err
 	}
 	defer unlock()
-	if !resumed {
-		if err := m.driver.(runtime.Suspender).Resume(ctx, a.Place, a.ID); err != nil {
-			return err
-		}
-		steps.end("processes")
+	if err := m.letGoOn(ctx, a, phase); err != nil {
+		return err
 	}
+	steps.end("processes")
 	limited, cancel := context.WithTimeout(ctx, wakeTimeout)
 	defer cancel()
 	if err := m.continueWork(limited, a, a.Sleep.Suspension); err != nil {

@@ -1,7 +1,9 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -25,7 +27,8 @@ type admission struct {
 
 	mu      sync.Mutex
 	rooms   map[identity.AgentID]int64 // what the gateways with room are expected to use; guarded by mu
-	kept    map[identity.AgentID]int64 // what the checkpoints of agents take that sleep; guarded by mu
+	kept    map[identity.AgentID]int64 // what the checkpoints and frozen processes of agents take that sleep; guarded by mu
+	frozen  map[identity.AgentID]bool  // those of kept that are frozen: it is a part of their room; guarded by mu
 	used    int64                      // the sum of rooms and kept; guarded by mu
 	frees   float64                    // the share of its room that a suspend of a gateway has freed at least; guarded by mu
 	booting int                        // slots that are taken; guarded by mu
@@ -34,7 +37,7 @@ type admission struct {
 }
 
 func newAdmission(memory int64, slots int) *admission {
-	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]int64{}, frees: 1, forRoom: newFairQueue(), forSlot: newFairQueue()}
+	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]int64{}, frozen: map[identity.AgentID]bool{}, frees: 1, forRoom: newFairQueue(), forSlot: newFairQueue()}
 }
 
 // takeRoom waits until there is room for an agent's gateway, and takes it. It calls
@@ -60,7 +63,8 @@ func (r *Reconciler) Waiting() (forMemory, forBoot int) {
 	return r.admission.forRoom.len(), r.admission.forSlot.len()
 }
 
-// Memory is what gateways and checkpoints use of what they may use together.
+// Memory is what gateways and checkpoints use of what they may use together. The memory of a frozen
+// gateway counts as a gateway's.
 type Memory struct {
 	Budget      int64                      // 0: any
 	Gateways    int64                      // what gateways are expected to use, those among them that boot
@@ -69,24 +73,32 @@ type Memory struct {
 
 // Memory returns what gateways and checkpoints use now.
 func (r *Reconciler) Memory() Memory {
-	_, rooms, kept, _ := r.admission.missing(0)
-	m := Memory{Budget: r.admission.memory, Checkpoints: kept}
-	for _, bytes := range rooms {
+	r.admission.mu.Lock()
+	defer r.admission.mu.Unlock()
+	m := Memory{Budget: r.admission.memory, Checkpoints: map[identity.AgentID]int64{}}
+	for _, bytes := range r.admission.rooms {
 		m.Gateways += bytes
+	}
+	for id, bytes := range r.admission.kept {
+		if r.admission.frozen[id] {
+			m.Gateways += bytes
+		} else {
+			m.Checkpoints[id] = bytes
+		}
 	}
 	return m
 }
 
 // takeSlot waits until the gateway of an agent may boot, and takes a slot. The slot is
 // free again after hold, or earlier, when release is called: a boot that takes long does
-// not keep others waiting. Errors: ctx's.
-func (m *admission) takeSlot(ctx context.Context, account identity.AccountID, id identity.AgentID, hold time.Duration) (release func(), err error) {
+// not keep others waiting. onWait is as in takeRoom. Errors: onWait's, ctx's.
+func (m *admission) takeSlot(ctx context.Context, account identity.AccountID, id identity.AgentID, hold time.Duration, onWait func() error) (release func(), err error) {
 	w := &waiter{id: id, account: account, granted: make(chan struct{})}
 	m.mu.Lock()
 	m.forSlot.push(w)
 	m.grant()
 	m.mu.Unlock()
-	if err := m.wait(ctx, m.forSlot, w, func() error { return nil }); err != nil {
+	if err := m.wait(ctx, m.forSlot, w, onWait); err != nil {
 		return nil, err
 	}
 	free := sync.OnceFunc(func() {
@@ -137,6 +149,9 @@ func (m *admission) wait(ctx context.Context, q *fairQueue, w *waiter, onWait fu
 // grant serves those that need not wait any longer. The caller holds mu.
 func (m *admission) grant() {
 	for w := m.forRoom.take(m.hasRoom); w != nil; w = m.forRoom.take(m.hasRoom) {
+		if m.frozen[w.id] {
+			m.dropKept(w.id)
+		}
 		m.set(w.id, w.bytes)
 		close(w.granted)
 	}
@@ -150,10 +165,27 @@ func (m *admission) grant() {
 	}
 }
 
-// hasRoom reports whether one more gateway fits. One always does: a machine that is too
+// hasRoom reports whether one more gateway fits. One alone always does: a machine that is too
 // small for what is expected may suffice for what is used. The caller holds mu.
 func (m *admission) hasRoom(w *waiter) bool {
-	return m.memory == 0 || len(m.rooms) == 0 || m.used+w.bytes <= m.memory
+	alone := len(m.rooms) == 0 && m.used == m.kept[w.id]
+	return m.memory == 0 || alone || m.used+m.more(w.id, w.bytes) <= m.memory
+}
+
+// more returns how much more than now is used if an agent gets room of so many bytes. The caller
+// holds mu.
+func (m *admission) more(id identity.AgentID, bytes int64) int64 {
+	if m.frozen[id] {
+		return bytes - m.kept[id]
+	}
+	return bytes
+}
+
+// dropKept counts nothing of an agent that sleeps. The caller holds mu.
+func (m *admission) dropKept(id identity.AgentID) {
+	m.used -= m.kept[id]
+	delete(m.kept, id)
+	delete(m.frozen, id)
 }
 
 func (m *admission) set(id identity.AgentID, bytes int64) {
@@ -166,6 +198,7 @@ func (m *admission) occupy(id identity.AgentID, bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, ok := m.rooms[id]; !ok {
+		m.dropKept(id)
 		m.set(id, bytes)
 	}
 }
@@ -192,8 +225,7 @@ func (m *admission) measured(id identity.AgentID, bytes int64, first bool) (expe
 func (m *admission) leave(id identity.AgentID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.used -= m.kept[id]
-	delete(m.kept, id)
+	m.dropKept(id)
 	if bytes, ok := m.rooms[id]; ok {
 		m.used -= bytes
 		delete(m.rooms, id)
@@ -201,20 +233,23 @@ func (m *admission) leave(id identity.AgentID) {
 	}
 }
 
-// suspended counts the checkpoint of an agent, bytes large, in place of its gateway; 0: it has none.
-// It reports whether that is new.
-func (m *admission) suspended(id identity.AgentID, bytes int64) (changed bool) {
+// sleeps counts what an agent that sleeps takes in place of the room of its gateway: its checkpoint,
+// bytes large, or its frozen processes; 0: nothing. It reports whether that is new.
+func (m *admission) sleeps(id identity.AgentID, bytes int64, frozen bool) (changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if room := m.rooms[id]; room > 0 {
+	if room := m.rooms[id]; room > 0 && !frozen { // who needs the room of frozen processes ends them
 		m.frees = min(m.frees, max(1-float64(bytes)/float64(room), 0)) // after a restart of the server the checkpoint is compressed already
 	}
-	m.used += bytes - m.kept[id] - m.rooms[id]
 	changed = m.kept[id] != bytes
+	m.dropKept(id)
+	m.used += bytes - m.rooms[id]
 	delete(m.rooms, id)
-	m.kept[id] = bytes
-	if bytes == 0 {
-		delete(m.kept, id)
+	if bytes > 0 {
+		m.kept[id] = bytes
+	}
+	if frozen {
+		m.frozen[id] = true
 	}
 	m.grant()
 	return changed
@@ -224,17 +259,16 @@ func (m *admission) suspended(id identity.AgentID, bytes int64) (changed bool) {
 func (m *admission) resumed(id identity.AgentID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.used -= m.kept[id]
-	delete(m.kept, id)
+	m.dropKept(id)
 	m.grant()
 }
 
-// missing returns how much less must be used before bytes more fit; what gateways and checkpoints
-// use; and the share of its room that a suspend frees.
-func (m *admission) missing(bytes int64) (missing int64, rooms, kept map[identity.AgentID]int64, frees float64) {
+// missing returns how much less must be used before bytes more fit, for an agent; what gateways,
+// checkpoints and frozen processes use; and the share of its room that a suspend frees.
+func (m *admission) missing(id identity.AgentID, bytes int64) (missing int64, rooms, kept map[identity.AgentID]int64, frees float64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.used + bytes - m.memory, maps.Clone(m.rooms), maps.Clone(m.kept), m.frees
+	return m.used + m.more(id, bytes) - m.memory, maps.Clone(m.rooms), maps.Clone(m.kept), m.frees
 }
 
 // Reserve implements agent.Admission.
@@ -273,30 +307,87 @@ func (r *Reconciler) occupyAll(ctx context.Context) error {
 	return nil
 }
 
-// admit waits until there is room for a's gateway. While it waits, the record says so.
+// errWithdrawn means that no message waits for the wake of an agent any more.
+var errWithdrawn = errors.New("no message waits for the wake any more")
+
+// admit waits until there is room for a's gateway. While it waits, the record says so. Errors:
+// errWithdrawn.
 func (r *Reconciler) admit(ctx context.Context, a *agent.Agent) error {
 	measured, err := r.store.Memory(ctx, r.db, a.ID)
 	if err != nil {
 		return fmt.Errorf("read what the gateway has used before: %w", err)
 	}
 	bytes := r.expect(measured)
+	text := noRoomText
+	if a.IsAsleep() {
+		text = noRoomToWakeText
+	}
+	note := r.noteWait(ctx, a, text)
 	err = r.admission.takeRoom(ctx, a.AccountID, a.ID, bytes, func() error {
 		r.makeRoom(a.ID, bytes)
+		return note()
+	})
+	if err != nil {
+		return err
+	}
+	return r.waited(ctx, a)
+}
+
+// takeSlot waits until the gateway of an agent may boot. While the callers of one that is to wake
+// wait for that, the record says so. Errors: errWithdrawn.
+func (r *Reconciler) takeSlot(ctx context.Context, a *agent.Agent) (release func(), err error) {
+	note := func() error { return nil } // the status says that it starts
+	if a.IsAsleep() {
+		note = r.noteWait(ctx, a, noSlotToWakeText)
+	}
+	if release, err = r.admission.takeSlot(ctx, a.AccountID, a.ID, r.timing.SlotTimeout, note); err != nil {
+		return nil, err
+	}
+	if err := r.waited(ctx, a); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// noteWait returns what is called while an agent waits for room or its turn to boot: it makes the
+// record say so. That of an agent which is to wake says so only when its callers wait for longer than
+// a suspend of another one takes, and the wait ends if they have left.
+func (r *Reconciler) noteWait(ctx context.Context, a *agent.Agent, text string) func() error {
+	began := time.Now()
+	return func() error {
+		if a.IsAsleep() {
+			if now, err := r.store.FindByID(ctx, r.db, a.ID); err != nil || now.Sleep.WakeWanted.IsZero() {
+				return cmp.Or(err, errWithdrawn)
+			}
+			if time.Since(began) < roomInterval {
+				return nil
+			}
+		}
 		if a.ErrorCategory == agent.CategoryCapacity {
 			return nil
 		}
 		r.log.InfoContext(ctx, "an agent waits for room", "agent", a.ID, "account", a.AccountID)
-		a.LastError, a.ErrorCategory = noRoomText, agent.CategoryCapacity
+		a.LastError, a.ErrorCategory = text, agent.CategoryCapacity
 		return r.store.SaveStatus(ctx, *a, "agent.waiting")
-	})
-	if err != nil || a.ErrorCategory != agent.CategoryCapacity {
-		return err
+	}
+}
+
+// waited makes the record say that an agent waits no more.
+func (r *Reconciler) waited(ctx context.Context, a *agent.Agent) error {
+	if a.ErrorCategory != agent.CategoryCapacity {
+		return nil
 	}
 	a.LastError, a.ErrorCategory = "", ""
 	return r.store.SaveStatus(ctx, *a, "")
 }
 
-const noRoomText = "The server has no memory left for this agent. It starts by itself when another agent stops: stop one that is not needed, or ask the operator for more."
+// What the record says of an agent that waits. The last two are for one that a message is to wake.
+const (
+	noRoomText       = "The server has no memory left for this agent. It starts by itself when another agent stops: stop one that is not needed, or ask the operator for more."
+	noRoomToWakeText = "The server has no memory left to wake this agent: all others have work to do. Send the message again in a moment, or ask the operator for more memory."
+	noSlotToWakeText = "The server starts as many gateways at a time as it may, and this agent waits for its turn. Send the message again in a moment."
+)
 
 // saveMeasured keeps what a gateway uses for the next start, unless it is about what is kept.
 func (r *Reconciler) saveMeasured(ctx context.Context, a agent.Agent, bytes int64) {

@@ -31,8 +31,9 @@ func (r *Reconciler) inspect(ctx context.Context, a agent.Agent) (runtime.State,
 // checkHealth syncs the home of an agent whose gateway runs, and checks that the
 // gateway answers.
 func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, error) {
-	if a.Sleep.Suspension != "" {
-		if err := r.gateways.Continue(ctx, a); err == nil {
+	adopted, attachErr := r.attach(ctx, a)
+	if adopted || a.Sleep.Suspension != "" {
+		if err := r.gateways.EndSuspension(ctx, a); err == nil && a.Sleep.Suspension != "" {
 			a.Sleep.Suspension = ""
 			return next{}, r.store.SaveStatus(ctx, a, "")
 		}
@@ -49,7 +50,7 @@ func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, erro
 		return next{}, err
 	}
 	missed := a.Retry.MissedHealthChecks
-	switch err := errors.Join(r.attach(ctx, a), g.Alive(ctx)); {
+	switch err := errors.Join(attachErr, g.Alive(ctx)); {
 	case ctx.Err() != nil:
 		return next{}, ctx.Err()
 	case err == nil:
@@ -73,8 +74,8 @@ func (r *Reconciler) checkHealth(ctx context.Context, a agent.Agent) (next, erro
 }
 
 // attach opens the network of a gateway, which is open already unless this server has
-// adopted the gateway.
-func (r *Reconciler) attach(ctx context.Context, a agent.Agent) error {
+// adopted the gateway, which it reports.
+func (r *Reconciler) attach(ctx context.Context, a agent.Agent) (adopted bool, err error) {
 	opened, err := r.gateways.Attach(ctx, a)
 	if opened {
 		r.log.InfoContext(ctx, "a gateway that ran was adopted", "agent", a.ID, "place", a.Place)
@@ -82,7 +83,7 @@ func (r *Reconciler) attach(ctx context.Context, a agent.Agent) error {
 	if err != nil && ctx.Err() == nil {
 		r.log.ErrorContext(ctx, "an agent cannot reach the server", "agent", a.ID, "error", err)
 	}
-	return err
+	return opened, err
 }
 
 // boot starts a new gateway and waits until it is ready. The old one is stopped before
@@ -99,7 +100,10 @@ func (r *Reconciler) boot(ctx context.Context, a agent.Agent) (next, error) {
 	if err := r.stopOld(ctx, a); err != nil {
 		return r.finishBoot(ctx, a, began, err)
 	}
-	release, err := r.admission.takeSlot(ctx, a.AccountID, a.ID, r.timing.SlotTimeout)
+	release, err := r.takeSlot(ctx, &a)
+	if errors.Is(err, errWithdrawn) {
+		return r.sleepOn(ctx, a)
+	}
 	if err != nil {
 		return next{}, err
 	}
@@ -113,9 +117,10 @@ func (r *Reconciler) boot(ctx context.Context, a agent.Agent) (next, error) {
 	return r.finishBoot(ctx, a, began, err)
 }
 
-// saveStarting sets and saves the status starting, if the status does not say so yet.
+// saveStarting sets and saves the status starting, if the status does not say so yet. An agent that
+// a message wakes stays running.
 func (r *Reconciler) saveStarting(ctx context.Context, a *agent.Agent) error {
-	if isBooting(*a) {
+	if isBooting(*a) || a.IsAsleep() && a.ObservedGeneration == a.Generation {
 		return nil
 	}
 	a.Power = agent.PowerAwake
@@ -148,7 +153,7 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 	if a.Place, err = r.driver.Place(ctx, spec); err != nil {
 		return asFailure(err)
 	}
-	a.Server, a.GatewayGeneration, a.SpecDigest, a.Power = r.server, a.Generation, digest, agent.PowerAwake
+	a.Server, a.GatewayGeneration, a.SpecDigest, a.Sleep.Suspension = r.server, a.Generation, digest, ""
 	if err := r.store.SaveStatus(ctx, *a, "agent.placed"); err != nil {
 		return err
 	}
@@ -243,7 +248,7 @@ func (r *Reconciler) finishBoot(ctx context.Context, a agent.Agent, began time.T
 		return next{}, err
 	}
 	a.Status, a.ObservedGeneration, a.StartedAt, a.StoppedAt, a.LastError, a.ErrorCategory = client.Running, a.Generation, now(), time.Time{}, "", ""
-	a.Retry.Unready, a.Retry.MissedHealthChecks = 0, 0
+	a.Retry.Unready, a.Retry.MissedHealthChecks, a.Retry.NextTryAt = 0, 0, time.Time{}
 	cold := !a.Sleep.WakeWanted.IsZero() // a message waits for it
 	if cold {
 		a = woken(a, began, time.Now())

@@ -85,9 +85,9 @@ func decideRunning(a agent.Agent, o observation, now time.Time) action {
 		return action{kind: actRetry}
 	case o.err != nil:
 		return action{kind: actReportError}
-	case started && a.Power == agent.PowerAsleep:
+	case (started || o.current) && a.IsAsleep(): // also if it was started again before it was stopped
 		return decideAsleep(a, o, now)
-	case started && o.state.Phase == runtime.Suspended: // the last server was killed before it saved that
+	case started && o.state.Sleeps(): // the last server was killed before it saved that
 		return action{kind: actDoze}
 	case started && o.state.Phase == runtime.Running:
 		return action{kind: actCheck}
@@ -96,20 +96,31 @@ func decideRunning(a agent.Agent, o observation, now time.Time) action {
 	case o.state.Phase == runtime.Running && o.current:
 		return action{kind: actAdopt}
 	}
+	return unlessBackoff(a, now, actBoot)
+}
+
+// unlessBackoff returns an action that starts a gateway, or a wait until it may be started.
+func unlessBackoff(a agent.Agent, now time.Time, kind actionKind) action {
 	// A time that is further away than any back-off was written before the clock was set
 	// back.
 	if wait := a.Retry.NextTryAt.Sub(now); wait > 0 && wait <= maxBackoff {
 		return action{kind: actWait, after: wait}
 	}
-	return action{kind: actBoot}
+	return action{kind: kind}
 }
 
-// decideAsleep is decide for an agent that sleeps. Its gateway may have been resumed by a server
-// that was killed then, and its checkpoint may be gone, which shows only at the wake.
+// decideAsleep is decide for an agent that sleeps. Its gateway may have been resumed, or booted for
+// the wake, by a server that was killed then, and its checkpoint may be gone, which shows only at
+// the wake.
 func decideAsleep(a agent.Agent, o observation, now time.Time) action {
 	wake := a.NextWake()
-	if o.state.Phase == runtime.Running || !wake.IsZero() && !wake.After(now) {
+	switch {
+	case bootsForWake(a) && o.state.Phase == runtime.Running && o.current:
+		return action{kind: actAdopt}
+	case o.state.Phase == runtime.Running:
 		return action{kind: actWake}
+	case !wake.IsZero() && !wake.After(now):
+		return unlessBackoff(a, now, actWake)
 	}
 	return action{kind: actDoze}
 }
@@ -130,9 +141,9 @@ func needsObservation(a agent.Agent, o observation, now time.Time) bool {
 }
 
 // isCandidate reports whether a gateway that an interrupted boot or an earlier server
-// has left may be adopted, if it has the desired spec.
+// has left may be adopted, if it has the desired spec. That of an agent that sleeps need not exist.
 func isCandidate(a agent.Agent, s runtime.State) bool {
-	return s.Phase == runtime.Running && a.GatewayGeneration >= a.RestartGeneration && a.SpecDigest != ""
+	return (s.Phase == runtime.Running || a.IsAsleep()) && a.GatewayGeneration >= a.RestartGeneration && a.SpecDigest != ""
 }
 
 // countFailure returns the record after a failure of the gateway: it is tried again

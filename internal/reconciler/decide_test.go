@@ -42,7 +42,9 @@ func TestDecide(t *testing.T) {
 	halted := func(_ *agent.Agent, o *observation) { o.halted = true }
 	differs := func(_ *agent.Agent, o *observation) { o.current = false }
 	unknown := func(_ *agent.Agent, o *observation) { o.err, o.current = errors.New("no answer"), false }
-	asleep := func(a *agent.Agent, _ *observation) { a.Power = agent.PowerAsleep }
+	asleep := func(a *agent.Agent, _ *observation) { a.Power, a.Sleep.Suspension = agent.PowerAsleep, "suspension" }
+	frozen := func(a *agent.Agent, _ *observation) { a.Power, a.Sleep.Suspension = agent.PowerFrozen, "suspension" }
+	suspension := func(s string) change { return func(a *agent.Agent, _ *observation) { a.Sleep.Suspension = s } }
 	wanted := func(a *agent.Agent, _ *observation) { a.Sleep.WakeWanted = at.Add(-time.Millisecond) }
 	later := func(a *agent.Agent, _ *observation) { a.Sleep.WakeWanted = at.Add(time.Minute) }
 	renewed := func(_ *agent.Agent, o *observation) { o.until = at.Add(9 * time.Second) }
@@ -73,7 +75,24 @@ func TestDecide(t *testing.T) {
 		{"sleeps, stop", []change{asleep, phase(runtime.Suspended), desired(agent.DesiredStopped), observed(2)}, just(actStop)},
 		{"sleeps, delete", []change{asleep, phase(runtime.Suspended), desired(agent.DesiredDeleted), observed(2)}, just(actRemove)},
 		{"sleeps, restart", []change{asleep, phase(runtime.Suspended), observed(2), differs}, just(actBoot)},
-		{"sleeps, start", []change{asleep, phase(runtime.Suspended), observed(2)}, just(actBoot)},
+		{"sleeps, started again before it was stopped", []change{asleep, phase(runtime.Suspended), observed(2)}, just(actDoze)},
+		{"sleeps without a checkpoint, started again before it was stopped", []change{asleep, phase(runtime.Gone), observed(2)}, just(actDoze)},
+		{"sleeps, started again with another spec", []change{asleep, phase(runtime.Suspended), observed(2), differs}, just(actBoot)},
+		{"sleeps and is wanted, started again before it was stopped", []change{asleep, wanted, observed(2), phase(runtime.Suspended)}, just(actWake)},
+		{"sleeps and is wanted, and the driver had no room", []change{asleep, wanted, phase(runtime.Gone), nextTry(time.Second)}, wait(time.Second)},
+		{"boots for a wake", []change{asleep, wanted, suspension("")}, just(actAdopt)},
+		{"boots for a wake that was withdrawn", []change{asleep, suspension("")}, just(actAdopt)},
+		{"boots for a wake with another spec", []change{asleep, wanted, suspension(""), differs}, just(actWake)},
+		{"booted for a wake, and exited", []change{asleep, wanted, suspension(""), phase(runtime.Exited)}, just(actWake)},
+		{"frozen", []change{frozen, phase(runtime.Frozen)}, just(actDoze)},
+		{"frozen, and ended", []change{frozen, phase(runtime.Exited)}, just(actDoze)},
+		{"frozen and wanted", []change{frozen, wanted, phase(runtime.Frozen)}, just(actWake)},
+		{"frozen, but its gateway was thawed", []change{frozen, phase(runtime.Running)}, just(actWake)},
+		{"frozen, stop", []change{frozen, phase(runtime.Frozen), desired(agent.DesiredStopped), observed(2)}, just(actStop)},
+		{"frozen, delete", []change{frozen, phase(runtime.Frozen), desired(agent.DesiredDeleted), observed(2)}, just(actRemove)},
+		{"frozen, restart", []change{frozen, phase(runtime.Frozen), observed(2), differs}, just(actBoot)},
+		{"was frozen, which is not saved", []change{phase(runtime.Frozen)}, just(actDoze)},
+		{"a boot was frozen", []change{status(client.Starting), observed(2), phase(runtime.Frozen), differs}, just(actBoot)},
 		{"sleeps, held by another", []change{asleep, wanted, held("other", time.Second)}, wait(time.Second)},
 		{"sleeps, halted", []change{asleep, halted}, just(actHalt)},
 		{"a boot was suspended", []change{status(client.Starting), observed(2), phase(runtime.Suspended)}, just(actBoot)},

@@ -102,6 +102,7 @@ type WakeKind string
 // The kinds.
 const (
 	WakeFromCheckpoint WakeKind = "checkpoint"
+	WakeFromFreeze     WakeKind = "freeze"
 	WakeCold           WakeKind = "cold" // its gateway was started anew
 )
 

@@ -26,29 +26,56 @@ const (
 )
 
 // doze leaves an agent alone that sleeps, until a message wants it. It removes the agent's
-// checkpoint if another one needs the room.
+// checkpoint, or ends its frozen processes, if another one needs the room.
 func (r *Reconciler) doze(ctx context.Context, a agent.Agent, s runtime.State) (next, error) {
-	changed := r.admission.suspended(a.ID, s.MemoryBytes)
-	r.keepBudget()
-	if a.Power == agent.PowerAsleep {
-		r.asleep(a)
-		if r.takeEviction(a.ID) && s.MemoryBytes > 0 {
-			r.log.InfoContext(ctx, "the checkpoint of an agent makes room: its next message starts its gateway anew", "agent", a.ID)
-			return next{}, r.stopGateway(ctx, a)
-		}
-		rest := asleepInterval
-		if changed {
-			rest = compactionInterval
-		}
-		if wake := a.NextWake(); !wake.IsZero() {
-			rest = min(rest, time.Until(wake))
-		}
-		return next{after: rest}, nil
+	frozen := s.Phase == runtime.Frozen
+	if !s.Sleeps() {
+		s.MemoryBytes = 0
 	}
-	// The last server was killed before it saved that.
-	a.Power = agent.PowerAsleep
-	return next{}, r.store.SaveStatus(ctx, a, "agent.slept")
+	changed := r.admission.sleeps(a.ID, s.MemoryBytes, frozen)
+	r.keepBudget()
+	power := agent.PowerAsleep
+	if frozen {
+		power = agent.PowerFrozen
+	}
+	if a.Power != power || a.ObservedGeneration != a.Generation || a.ErrorCategory == agent.CategoryCapacity {
+		return next{}, r.saveAsleep(ctx, a, power)
+	}
+	r.asleep(a)
+	if r.takeEviction(a.ID) && s.MemoryBytes > 0 {
+		r.log.InfoContext(ctx, "an agent that sleeps makes room: its next message starts its gateway anew", "agent", a.ID)
+		return next{}, r.stopGateway(ctx, a)
+	}
+	rest := asleepInterval
+	if changed && !frozen {
+		rest = compactionInterval
+	}
+	if wake := a.NextWake(); !wake.IsZero() {
+		rest = min(rest, time.Until(wake))
+	}
+	return next{after: rest}, nil
 }
+
+// saveAsleep saves how an agent sleeps, which the last server may not have done.
+func (r *Reconciler) saveAsleep(ctx context.Context, a agent.Agent, power agent.Power) error {
+	event := ""
+	if !a.IsAsleep() {
+		event = "agent.slept"
+	}
+	if a.ErrorCategory == agent.CategoryCapacity { // it waits for no room any more
+		a.LastError, a.ErrorCategory = "", ""
+	}
+	a.Power, a.ObservedGeneration = power, a.Generation
+	return r.store.SaveStatus(ctx, a, event)
+}
+
+// sleepOn lets an agent sleep on which nobody wants awake any more.
+func (r *Reconciler) sleepOn(ctx context.Context, a agent.Agent) (next, error) {
+	return next{}, r.saveAsleep(ctx, a, a.Power)
+}
+
+// bootsForWake reports whether a message wakes the agent by a new gateway, which boots.
+func bootsForWake(a agent.Agent) bool { return a.IsAsleep() && a.Sleep.Suspension == "" }
 
 // linger returns when the next step of an agent is due whose gateway is healthy. It suspends the
 // gateway if the agent was not used for a while.
@@ -84,8 +111,8 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 	err := r.gateways.Suspend(ctx, a, func(suspension string) error {
 		a.Sleep.Suspension = suspension
 		return r.store.SaveStatus(ctx, a, "")
-	}, func() error {
-		a.Power = agent.PowerAsleep
+	}, func(power agent.Power) error {
+		a.Power = power
 		return r.store.SaveStatus(context.WithoutCancel(ctx), a, "agent.slept")
 	})
 	ended := func(result SleepResult) { r.slept(Sleep{Agent: a.ID, Result: result, Took: time.Since(began)}) }
@@ -93,7 +120,7 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 	case err == nil:
 		ended(SleepDone)
 		r.forgetUse(a.ID)
-		r.log.InfoContext(ctx, "an agent sleeps", "agent", a.ID, "seconds", time.Since(began).Seconds())
+		r.log.InfoContext(ctx, "an agent sleeps", "agent", a.ID, "power", a.Power, "seconds", time.Since(began).Seconds())
 		return next{}, nil
 	case errors.Is(err, agent.ErrOutdated) || ctx.Err() != nil:
 		return next{}, err
@@ -115,7 +142,10 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 func (r *Reconciler) wake(ctx context.Context, a agent.Agent, s runtime.State) (next, error) {
 	began := time.Now()
 	r.takeEviction(a.ID) // it was used longest ago no more
-	if err := r.admit(ctx, &a); err != nil {
+	a.ObservedGeneration = a.Generation
+	if err := r.admitWake(ctx, &a, s); errors.Is(err, errWithdrawn) {
+		return r.sleepOn(ctx, a)
+	} else if err != nil {
 		return next{}, err
 	}
 	r.admission.resumed(a.ID)
@@ -123,12 +153,12 @@ func (r *Reconciler) wake(ctx context.Context, a agent.Agent, s runtime.State) (
 	if err := r.checkLease(ctx, a); err != nil {
 		return next{}, err
 	}
-	if s.Phase == runtime.Suspended || s.Phase == runtime.Running {
+	if s.Sleeps() || s.Phase == runtime.Running {
 		limited, cancel := context.WithTimeout(ctx, resumeTimeout)
 		defer cancel()
-		err := r.gateways.Wake(limited, a, s.Phase == runtime.Running)
+		err := r.gateways.Wake(limited, a, s.Phase)
 		if err == nil {
-			return r.awake(ctx, a, began)
+			return r.awake(ctx, a, began, s.Phase)
 		}
 		if ctx.Err() != nil {
 			return next{}, ctx.Err()
@@ -138,13 +168,27 @@ func (r *Reconciler) wake(ctx context.Context, a agent.Agent, s runtime.State) (
 	return r.boot(ctx, a)
 }
 
-// awake saves that an agent is awake.
-func (r *Reconciler) awake(ctx context.Context, a agent.Agent, began time.Time) (next, error) {
+// admitWake waits until there is room for the gateway of an agent that is to wake. One that runs
+// has room. Errors: errWithdrawn.
+func (r *Reconciler) admitWake(ctx context.Context, a *agent.Agent, s runtime.State) error {
+	if s.Phase == runtime.Running {
+		r.admission.occupy(a.ID, r.expect(s.MemoryBytes))
+		return r.waited(ctx, a)
+	}
+	return r.admit(ctx, a)
+}
+
+// awake saves that an agent is awake whose gateway was in a phase.
+func (r *Reconciler) awake(ctx context.Context, a agent.Agent, began time.Time, phase runtime.Phase) (next, error) {
+	kind := WakeFromCheckpoint
+	if phase == runtime.Frozen || phase == runtime.Running && a.Power == agent.PowerFrozen {
+		kind = WakeFromFreeze
+	}
 	a = woken(a, began, time.Now())
 	if err := r.store.SaveStatus(ctx, a, "agent.woke"); err != nil {
 		return next{}, err
 	}
-	r.woke(Wake{Agent: a.ID, Kind: WakeFromCheckpoint, Took: a.Sleep.WakeTook})
+	r.woke(Wake{Agent: a.ID, Kind: kind, Took: a.Sleep.WakeTook})
 	r.log.InfoContext(ctx, "an agent is awake", "agent", a.ID, "seconds", time.Since(began).Seconds())
 	return next{after: r.nextCheck(), place: a.Place}, nil
 }
@@ -199,10 +243,7 @@ func latest(a, b time.Time) time.Time {
 // makeRoom makes room for the gateway of an agent that waits for bytes, as far as it can: it tells
 // the agents that the policy names.
 func (r *Reconciler) makeRoom(id identity.AgentID, bytes int64) {
-	if r.timing.Linger == 0 {
-		return
-	}
-	missing, rooms, kept, frees := r.admission.missing(bytes)
+	missing, rooms, kept, frees := r.admission.missing(id, bytes)
 	delete(kept, id)
 	r.mu.Lock()
 	known := maps.Clone(r.uses)
@@ -228,7 +269,7 @@ func (r *Reconciler) keepBudget() {
 	if r.admission.memory == 0 {
 		return
 	}
-	over, _, kept, _ := r.admission.missing(0)
+	over, _, kept, _ := r.admission.missing("", 0)
 	r.evict(power.GiveUp(over, r.checkpoints(kept)))
 }
 

@@ -221,6 +221,7 @@ func TestWhatStaysAwake(t *testing.T) {
 			}
 		}
 		e.Driver.SetNoSuspend("for the test")
+		e.Driver.SetNoFreeze("for the test")
 		if _, err := e.Turn(usual.ID); err != nil {
 			t.Error(err)
 		}
@@ -540,7 +541,6 @@ func TestHoldOfASleepingAgent(t *testing.T) {
 	agenttest.InBubble(t, sleeping, func(t *testing.T, e *agenttest.Env) {
 		a := e.Create("ada")
 		e.Until(a.ID, isAsleep)
-		e.Must(e.Gateways.EndHolds(e.Context()))
 		release, err := e.Gateways.Hold(e.Context(), a.ID)
 		e.Must(err)
 		var message sync.WaitGroup

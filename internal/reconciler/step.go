@@ -104,7 +104,7 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 	case actAdopt:
 		r.admission.occupy(a.ID, r.expect(o.state.MemoryBytes))
 		began := time.Now()
-		_ = r.attach(ctx, a) // is repeated by checkHealth
+		_, _ = r.attach(ctx, a) // is repeated by checkHealth
 		return r.finishBoot(ctx, a, began, r.awaitReady(ctx, a))
 	case actDoze:
 		return r.doze(ctx, a, o.state)

@@ -165,7 +165,30 @@ type Suspender interface {
 	Resume(ctx context.Context, place Place, id identity.AgentID) error
 }
 
-// SuspendError means that a gateway cannot be suspended.
+// Freezer is implemented by drivers that can let the processes of a running gateway stand still, and
+// go on later. They stay in memory, or in the machine's swap if it has some. A frozen gateway notices
+// nothing but that time has passed, also for its timers.
+//
+// Freeze is called between Start and Stop, and Thaw after Freeze. A frozen gateway is not running for
+// every method but Inspect, which returns Frozen, PutSecrets, which replaces its secrets, and Watch and
+// List, for which it runs. Start ends it and starts another gateway; Stop, Remove and Quarantine end it
+// without a grace period.
+type Freezer interface {
+	// CheckFreeze returns nil if gateways can be frozen. Errors: *SuspendError.
+	CheckFreeze() error
+
+	// Freeze lets all processes of the gateway stand still, and gives their memory to the swap of
+	// the machine. Nothing may connect to the gateway meanwhile. If Freeze fails, the gateway runs
+	// on, or has ended as Inspect says. Errors: ErrNotRunning; *SuspendError, for a gateway that
+	// cannot be frozen.
+	Freeze(ctx context.Context, place Place, id identity.AgentID) error
+
+	// Thaw lets the processes go on, and returns when each of them may run. If it fails, the
+	// gateway may still be frozen. Errors: ErrNotRunning, if it is not frozen.
+	Thaw(ctx context.Context, place Place, id identity.AgentID) error
+}
+
+// SuspendError means that a gateway cannot be suspended, or cannot be frozen.
 type SuspendError struct {
 	Missing string // a clause without paths
 	Fix     string // what the operator can do; empty: nothing
@@ -175,13 +198,33 @@ type SuspendError struct {
 // Error implements error.
 func (e *SuspendError) Error() string {
 	if e.Cause == nil {
-		return "gateways cannot be suspended: " + e.Missing
+		return "gateways cannot sleep: " + e.Missing
 	}
-	return fmt.Sprintf("gateways cannot be suspended: %s: %v", e.Missing, e.Cause)
+	return fmt.Sprintf("gateways cannot sleep: %s: %v", e.Missing, e.Cause)
 }
 
 // Unwrap returns the cause.
 func (e *SuspendError) Unwrap() error { return e.Cause }
+
+// CheckSleep returns nil if the gateways of a driver can be suspended or frozen. Errors:
+// *SuspendError.
+func CheckSleep(d Driver) error {
+	cannot := &SuspendError{Missing: "the driver can neither suspend nor freeze gateways"}
+	if s, ok := d.(Suspender); ok {
+		if err := s.CheckSuspend(); err == nil || !errors.As(err, &cannot) {
+			return err
+		}
+	}
+	f, ok := d.(Freezer)
+	if !ok {
+		return cannot
+	}
+	err := f.CheckFreeze()
+	if freeze := (*SuspendError)(nil); errors.As(err, &freeze) {
+		return &SuspendError{Missing: cannot.Missing + "; and they cannot be frozen: " + freeze.Missing, Fix: cannot.Fix, Cause: errors.Join(cannot.Cause, freeze.Cause)}
+	}
+	return err
+}
 
 // Examiner is implemented by drivers that can check what running gateways really have.
 type Examiner interface {
@@ -338,6 +381,7 @@ const (
 	Running   Phase = "running"   // its process runs
 	Exited    Phase = "exited"    // its process has run and ended
 	Suspended Phase = "suspended" // a checkpoint has its processes; see Suspender
+	Frozen    Phase = "frozen"    // its processes stand still; see Freezer
 )
 
 // State is the state of a gateway at one moment.
@@ -348,12 +392,15 @@ type State struct {
 	OverDisk    bool      // if Exited: ended because the agent's files exceeded a limit
 	Disk        Disk      // what the agent's files used when they were last measured; zero: not measured yet
 	StartedAt   time.Time // if Running
-	MemoryBytes int64     // resident memory, including all children; if Suspended, what its checkpoint takes
+	MemoryBytes int64     // resident memory, including all children, also if Frozen; if Suspended, what its checkpoint takes
 	MemoryLimit int64     // 0: none
 	CPU         time.Duration
 	Processes   int64
 	LoggedAt    time.Time // if Running: when it last wrote to its log
 }
+
+// Sleeps reports whether the gateway goes on when it is resumed or thawed.
+func (s State) Sleeps() bool { return s.Phase == Suspended || s.Phase == Frozen }
 
 // Found is an agent of which the driver holds something. The server may not know
 // it.

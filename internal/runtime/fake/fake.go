@@ -31,7 +31,7 @@ type Settings struct {
 	Capacity int                         // number of gateways that can run; 0: any number
 }
 
-// Driver implements runtime.Driver, runtime.Watcher and runtime.Suspender.
+// Driver implements runtime.Driver, runtime.Watcher, runtime.Suspender and runtime.Freezer.
 type Driver struct {
 	settings Settings
 
@@ -41,6 +41,7 @@ type Driver struct {
 	aside      []identity.AgentID          // the agents in quarantine; guarded by mu
 	starts     map[identity.AgentID]int    // by id; guarded by mu
 	resumes    map[identity.AgentID]int    // by id; guarded by mu
+	thaws      map[identity.AgentID]int    // by id; guarded by mu
 	script     script                      // guarded by mu
 	places     int                         // guarded by mu
 }
@@ -51,6 +52,8 @@ type script struct {
 	failSuspend, failResume failures
 	checkpointBytes         int64  // what each checkpoint takes
 	noSuspend               string // why gateways cannot be suspended; empty: they can
+	failFreeze, failThaw    failures
+	noFreeze                string // why gateways cannot be frozen; empty: they can
 	missing                 string // for isolation; empty: nothing
 	startDelay              time.Duration
 	stopDelay               time.Duration
@@ -80,6 +83,7 @@ type agent struct {
 	hung    bool            // guarded by mu
 
 	suspended bool         // the last gateway can be resumed; guarded by mu
+	frozen    bool         // the gateway that runs is frozen; guarded by mu
 	disk      runtime.Disk // guarded by mu
 }
 
@@ -90,7 +94,7 @@ func New(s Settings) *Driver {
 			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 		}
 	}
-	return &Driver{settings: s, agents: map[identity.AgentID]*agent{}, starts: map[identity.AgentID]int{}, resumes: map[identity.AgentID]int{}, script: script{exits: map[identity.AgentID]exits{}}}
+	return &Driver{settings: s, agents: map[identity.AgentID]*agent{}, starts: map[identity.AgentID]int{}, resumes: map[identity.AgentID]int{}, thaws: map[identity.AgentID]int{}, script: script{exits: map[identity.AgentID]exits{}}}
 }
 
 // agent returns the agent with an id, or nil.
@@ -176,8 +180,12 @@ func (d *Driver) Start(ctx context.Context, place runtime.Place, s runtime.Spec)
 		return fmt.Errorf("start %s: %w", s.ID, err)
 	}
 	a.mu.Lock()
-	known, running, at := slices.Contains(a.places, place), a.running() != nil, a.place
+	known, running, frozen, at := slices.Contains(a.places, place), a.running() != nil, a.frozen, a.place
 	a.mu.Unlock()
+	if running && frozen && at == place {
+		a.stop(137)
+		running = false
+	}
 	if !known {
 		d.recordViolation("start of %s at place %q, which Place has not returned", s.ID, place)
 	}
@@ -220,7 +228,7 @@ func (d *Driver) start(ctx context.Context, a *agent, place runtime.Place, s run
 	}
 	g := newGateway(d, a, place, s)
 	a.mu.Lock()
-	a.place, a.gateway, a.suspended = place, g, false
+	a.place, a.gateway, a.suspended, a.frozen = place, g, false, false
 	a.mu.Unlock()
 	d.mu.Lock()
 	d.starts[s.ID]++
@@ -265,6 +273,9 @@ func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID,
 	d.mu.Lock()
 	delay := min(d.script.stopDelay, grace)
 	d.mu.Unlock()
+	if a.isFrozen() {
+		delay = 0
+	}
 	if err := pause(ctx, delay); err != nil {
 		return err
 	}
@@ -275,7 +286,7 @@ func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID,
 func (a *agent) stop(code int) {
 	a.mu.Lock()
 	g := a.running()
-	a.suspended = false
+	a.suspended, a.frozen = false, false
 	a.mu.Unlock()
 	if g != nil {
 		l := g.current()
@@ -290,6 +301,13 @@ func (a *agent) running() *Gateway {
 		return nil
 	}
 	return a.gateway
+}
+
+// isFrozen reports whether the agent has a frozen gateway.
+func (a *agent) isFrozen() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.frozen && a.running() != nil
 }
 
 // Inspect implements runtime.Driver.
@@ -312,6 +330,9 @@ func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.Age
 	}
 	s := a.gateway.state(a.memory, a.cpu, a.hung)
 	s.Disk = a.disk
+	if s.Phase == runtime.Running && a.frozen {
+		s.Phase = runtime.Frozen
+	}
 	s.OverDisk = s.Phase == runtime.Exited && a.disk.Exceeds(a.gateway.Spec.Limits)
 	return s, nil
 }
@@ -346,9 +367,9 @@ func (d *Driver) Logs(ctx context.Context, _ runtime.Place, id identity.AgentID,
 func (d *Driver) Dial(ctx context.Context, place runtime.Place, id identity.AgentID) (net.Conn, error) {
 	if a := d.agent(id); a != nil {
 		a.mu.Lock()
-		g, atPlace := a.running(), a.place == place
+		g, here := a.running(), a.place == place && !a.frozen
 		a.mu.Unlock()
-		if g != nil && atPlace {
+		if g != nil && here {
 			return g.dial(ctx)
 		}
 	}
@@ -462,6 +483,7 @@ func (a *agent) clear() {
 	defer a.mu.Unlock()
 	a.log.close()
 	a.log, a.gateway, a.place, a.places, a.owner, a.suspended = newLogLines(), nil, "", nil, runtime.Own, false
+	a.frozen = false
 }
 
 func (a *agent) currentLog() *logLines {

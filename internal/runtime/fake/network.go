@@ -53,7 +53,7 @@ func (d *Driver) Network(_ context.Context, place runtime.Place, id identity.Age
 	if a := d.agent(id); a != nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if g := a.running(); g != nil && a.place == place {
+		if g := a.running(); g != nil && a.place == place && !a.frozen {
 			return &runtime.Network{Server: &serverListener{life: g.current(), closed: make(chan struct{})}}, nil
 		}
 	}

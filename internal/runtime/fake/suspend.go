@@ -28,7 +28,7 @@ func (d *Driver) Suspend(_ context.Context, place runtime.Place, id identity.Age
 	defer a.op.Unlock()
 	a.mu.Lock()
 	g := a.running()
-	here := g != nil && a.place == place
+	here := g != nil && a.place == place && !a.frozen
 	a.mu.Unlock()
 	if !here {
 		return fmt.Errorf("suspend %s: %w", id, runtime.ErrNotRunning)

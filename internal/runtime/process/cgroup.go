@@ -39,6 +39,14 @@ type cgroup interface {
 	// forbidForks stops the processes of a group from creating more, as far as
 	// possible.
 	forbidForks(dirs []string)
+	// freezes reports whether the processes of a group can be frozen.
+	freezes(dirs []string) bool
+	// setFrozen lets all processes of a group stand still, or go on, which takes a moment.
+	setFrozen(dirs []string, frozen bool) error
+	// isFrozen reports whether all processes of a group stand still.
+	isFrozen(dirs []string) bool
+	// reclaim gives the memory of a group to the swap, as far as that is possible.
+	reclaim(dirs []string) error
 	// remove deletes a group whose processes have ended.
 	remove(dirs []string) error
 }
@@ -76,4 +84,8 @@ func (noCgroup) pids([]string) []int                                       { ret
 func (noCgroup) usage([]string) (usage, error)                             { return usage{}, errNoGroup }
 func (noCgroup) oomKilled([]string) bool                                   { return false }
 func (noCgroup) forbidForks([]string)                                      {}
+func (noCgroup) freezes([]string) bool                                     { return false }
+func (noCgroup) setFrozen([]string, bool) error                            { return errNoGroup }
+func (noCgroup) isFrozen([]string) bool                                    { return false }
+func (noCgroup) reclaim([]string) error                                    { return errNoGroup }
 func (noCgroup) remove([]string) error                                     { return nil }

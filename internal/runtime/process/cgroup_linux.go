@@ -153,6 +153,25 @@ func (groupDirs) forbidForks(dirs []string) {
 	}
 }
 
+// dirWith returns the first of the directories that has a file; empty if none has.
+func dirWith(dirs []string, file string) string {
+	for _, dir := range dirs {
+		if fileExists(dir, file) {
+			return dir
+		}
+	}
+	return ""
+}
+
+// writeInto writes to a file that exactly one of the directories of a group has.
+func writeInto(dirs []string, file, text string) error {
+	dir := dirWith(dirs, file)
+	if dir == "" {
+		return errNoGroup
+	}
+	return writeFile(dir, file, text)
+}
+
 // remove also deletes the parent when it was the last group.
 func (groupDirs) remove(dirs []string) error {
 	for _, dir := range dirs {

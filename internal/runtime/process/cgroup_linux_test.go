@@ -34,6 +34,7 @@ func TestCgroupConformance(t *testing.T) {
 		"CPU time is limited":               testCgroupCPULimit,
 		"forbidForks stops forks":           testCgroupForbidForks,
 		"a new group counts from zero":      testCgroupReplaced,
+		"a frozen group stands still":       testCgroupFreeze,
 		"remove waits for the last process": testCgroupRemoveWaits,
 	}
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
@@ -263,11 +264,14 @@ func TestCgroupFiles(t *testing.T) {
 		dirs   []string
 		files  map[string]string // with the usage below
 		limits map[string]string // files that setLimits writes
-		oom    [2]string         // the file that counts killed processes, and its content
+
+		frozen, thawed, reclaimed map[string]string // files that are written
+		isFrozen                  map[string]string // what the kernel says then
+		oom                       [2]string         // the file that counts killed processes, and its content
 	}{
 		{
 			cgroup: cgroupV1{},
-			dirs:   []string{"memory", "pids", "cpuacct"},
+			dirs:   []string{"memory", "cpuacct", "pids", "freezer"},
 			files: map[string]string{
 				"memory/cgroup.procs": "10\n11\n", "pids/cgroup.procs": "10\n11\n", "cpuacct/cgroup.procs": "10\n11\n",
 				"memory/memory.usage_in_bytes": "50000\n",
@@ -275,8 +279,10 @@ func TestCgroupFiles(t *testing.T) {
 				"memory/memory.oom_control":    "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
 				"cpuacct/cpuacct.usage":        "1500000000\n",
 				"memory/memory.limit_in_bytes": "9223372036854771712\n", "memory/memory.memsw.limit_in_bytes": "9223372036854771712\n",
-				"pids/pids.max": "max\n",
+				"pids/pids.max": "max\n", "freezer/freezer.state": "FREEZING\n", "memory/memory.force_empty": "",
 			},
+			frozen: map[string]string{"freezer/freezer.state": "FROZEN"}, isFrozen: map[string]string{"freezer/freezer.state": "FROZEN\n"},
+			thawed: map[string]string{"freezer/freezer.state": "THAWED"}, reclaimed: map[string]string{"memory/memory.force_empty": "0"},
 			limits: map[string]string{"memory/memory.limit_in_bytes": "4096", "memory/memory.memsw.limit_in_bytes": "4096", "pids/pids.max": "14"},
 			oom:    [2]string{"memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"},
 		},
@@ -289,7 +295,10 @@ func TestCgroupFiles(t *testing.T) {
 				"group/memory.events": "low 0\nmax 3\noom 1\noom_kill 0\n",
 				"group/cpu.stat":      "usage_usec 1500000\nuser_usec 1\n",
 				"group/memory.max":    "max\n", "group/memory.swap.max": "max\n", "group/pids.max": "max\n",
+				"group/cgroup.freeze": "0\n", "group/cgroup.events": "populated 1\nfrozen 0\n", "group/memory.reclaim": "",
 			},
+			frozen: map[string]string{"group/cgroup.freeze": "1"}, isFrozen: map[string]string{"group/cgroup.events": "populated 1\nfrozen 1\n"},
+			thawed: map[string]string{"group/cgroup.freeze": "0"}, reclaimed: map[string]string{"group/memory.reclaim": "50000"},
 			limits: map[string]string{"group/memory.max": "4096", "group/memory.swap.max": "4096", "group/pids.max": "14"},
 			oom:    [2]string{"group/memory.events", "low 0\nmax 3\noom 1\noom_kill 1\n"},
 		},
@@ -321,6 +330,37 @@ func TestCgroupFiles(t *testing.T) {
 			v.cgroup.forbidForks(dirs)
 			if got := readText(t, dirs[len(dirs)/2], "pids.max"); got != "0" {
 				t.Errorf("pids.max after forbidForks: %q", got)
+			}
+			check := func(files map[string]string) {
+				t.Helper()
+				for name, want := range files {
+					if got := readText(t, base, name); got != want {
+						t.Errorf("%s has %q, want %q", name, got, want)
+					}
+				}
+			}
+			if !v.cgroup.freezes(dirs) || v.cgroup.freezes(dirs[:0]) || v.cgroup.isFrozen(dirs) {
+				t.Error("before the freeze")
+			}
+			for _, step := range []struct {
+				do    error
+				files map[string]string
+			}{{v.cgroup.reclaim(dirs), v.reclaimed}, {v.cgroup.setFrozen(dirs, true), v.frozen}} {
+				if step.do != nil {
+					t.Error(step.do)
+				}
+				check(step.files)
+			}
+			writeTree(t, base, v.isFrozen)
+			if !v.cgroup.isFrozen(dirs) {
+				t.Error("the kernel says that it is frozen")
+			}
+			if err := v.cgroup.setFrozen(dirs, false); err != nil {
+				t.Error(err)
+			}
+			check(v.thawed)
+			if err := v.cgroup.setFrozen([]string{filepath.Join(base, "gone")}, false); err == nil {
+				t.Error("a group that is gone was thawed")
 			}
 			if v.cgroup.oomKilled(dirs) {
 				t.Error("killed because of its memory, although the counter is 0")
@@ -462,4 +502,72 @@ func newCPUGroup(t *testing.T, c cgroup, limits runtime.Limits) string {
 	}
 	t.Fatal("no cpu controller")
 	return ""
+}
+
+// testCgroupFreeze: a process stands still, goes on, and ends although it is frozen.
+func testCgroupFreeze(t *testing.T, c cgroup, id identity.AgentID) {
+	dirs := newGroup(t, c, id, runtime.Limits{})
+	if !c.freezes(dirs) {
+		t.Skip("no freezer here")
+	}
+	checkFreeze(t, c, dirs)
+}
+
+// TestCgroupV2Freezes tests the freezer of v2 where only that part of v2 can be used.
+func TestCgroupV2Freezes(t *testing.T) {
+	mounts, err := findCgroupMounts("/proc/self/cgroup", "/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(mounts[unifiedHierarchy].dir, "agento-test-"+rand.Text())
+	if mounts[unifiedHierarchy].dir == "" || os.Mkdir(dir, 0o755) != nil {
+		t.Skip("no group of v2 can be made here")
+	}
+	t.Cleanup(func() {
+		if err := removeGroup(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	checkFreeze(t, cgroupV2{}, []string{dir})
+}
+
+func checkFreeze(t *testing.T, c cgroup, dirs []string) {
+	t.Helper()
+	ticks := filepath.Join(t.TempDir(), "ticks")
+	m := joinGroup(t, dirs, "while :; do echo >>"+ticks+"; sleep 0.01; done")
+	size := func() int64 {
+		st, err := os.Stat(ticks)
+		if err != nil {
+			return 0
+		}
+		return st.Size()
+	}
+	awaitCondition(t, "it writes", func() bool { return size() > 0 })
+	for range 2 {
+		if err := c.setFrozen(dirs, true); err != nil {
+			t.Fatal(err)
+		}
+		awaitCondition(t, "it is frozen", func() bool { return c.isFrozen(dirs) })
+		before := size()
+		time.Sleep(50 * time.Millisecond) // for it to go on, if it did
+		if after := size(); after != before {
+			t.Errorf("a frozen process wrote %d bytes", after-before)
+		}
+		if err := c.setFrozen(dirs, false); err != nil {
+			t.Fatal(err)
+		}
+		awaitCondition(t, "it goes on", func() bool { return !c.isFrozen(dirs) && size() > before })
+	}
+	if err := c.setFrozen(dirs, true); err != nil {
+		t.Fatal(err)
+	}
+	awaitCondition(t, "it is frozen", func() bool { return c.isFrozen(dirs) })
+	if err := syscall.Kill(-m.cmd.Process.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.setFrozen(dirs, false); err != nil {
+		t.Fatal(err)
+	}
+	_ = m.cmd.Wait() // killed
+	awaitCondition(t, "nothing is left", func() bool { return len(c.pids(dirs)) == 0 })
 }

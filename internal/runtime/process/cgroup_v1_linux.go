@@ -2,9 +2,11 @@ package process
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"agento.host/agento/internal/identity"
@@ -18,7 +20,7 @@ type cgroupV1 struct{ groupDirs }
 // so that agents stay within the limits of the server itself.
 func newCgroupV1(mounts map[string]cgroupMount, name string) cgroupV1 {
 	var c cgroupV1
-	for _, controller := range []string{"memory", "pids", "cpuacct", "cpu"} {
+	for _, controller := range []string{"memory", "pids", "cpuacct", "cpu", "freezer"} {
 		m, ok := mounts[controller]
 		if !ok {
 			continue
@@ -69,6 +71,28 @@ func (cgroupV1) usage(dirs []string) (usage, error) {
 		}
 	}
 	return countProcesses(u, dirs[0])
+}
+
+// freezerState is the file of the freezer controller.
+const freezerState = "freezer.state"
+
+func (cgroupV1) freezes(dirs []string) bool { return dirWith(dirs, freezerState) != "" }
+
+func (cgroupV1) setFrozen(dirs []string, frozen bool) error {
+	state := "THAWED"
+	if frozen {
+		state = "FROZEN"
+	}
+	return writeInto(dirs, freezerState, state)
+}
+
+func (cgroupV1) isFrozen(dirs []string) bool {
+	state, err := os.ReadFile(filepath.Join(dirWith(dirs, freezerState), freezerState))
+	return err == nil && strings.TrimSpace(string(state)) == "FROZEN"
+}
+
+func (cgroupV1) reclaim(dirs []string) error {
+	return writeInto(dirs, "memory.force_empty", "0")
 }
 
 func (cgroupV1) oomKilled(dirs []string) bool {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
@@ -80,6 +82,36 @@ func (cgroupV2) usage(dirs []string) (usage, error) {
 		}
 	}
 	return countProcesses(u, dirs[0])
+}
+
+// freezeFile is the file that freezes a group.
+const freezeFile = "cgroup.freeze"
+
+func (cgroupV2) freezes(dirs []string) bool { return dirWith(dirs, freezeFile) != "" }
+
+func (cgroupV2) setFrozen(dirs []string, frozen bool) error {
+	state := "0"
+	if frozen {
+		state = "1"
+	}
+	return writeInto(dirs, freezeFile, state)
+}
+
+func (cgroupV2) isFrozen(dirs []string) bool {
+	return readCounters(dirWith(dirs, freezeFile), "cgroup.events")["frozen"] == 1
+}
+
+func (cgroupV2) reclaim(dirs []string) error {
+	const file = "memory.reclaim"
+	dir := dirWith(dirs, file)
+	used, err := readNumber(dir, "memory.current")
+	if err != nil {
+		return err
+	}
+	if err := writeInto(dirs, file, strconv.FormatInt(used, 10)); !errors.Is(err, unix.EAGAIN) { // less could be given
+		return err
+	}
+	return nil
 }
 
 func (cgroupV2) oomKilled(dirs []string) bool {

@@ -108,17 +108,23 @@ func newCheck(name, used, consequence, reason, fix string) runtime.Check {
 	return runtime.Check{Name: name, State: consequence + ": " + reason, OK: true, Fix: fix}
 }
 
-// checkSleep checks whether gateways can be suspended. That they cannot is no failure.
+// checkSleep checks whether gateways can be suspended or frozen. That they cannot is no failure.
 func (d *Driver) checkSleep() runtime.Check {
-	s := d.settings
-	s.CRIU = DefaultCRIU()
-	c := findCRIU(s)
-	missing := (*runtime.SuspendError)(nil)
-	switch err := (&Driver{settings: s, criu: c, cgroup: d.cgroup, secrets: d.secrets}).CheckSuspend(); {
+	missing, frozen := (*runtime.SuspendError)(nil), (*runtime.SuspendError)(nil)
+	switch err := d.withCRIU().CheckSuspend(); {
+	case errors.As(err, &missing) && errors.As(d.CheckFreeze(), &frozen):
+		return runtime.Check{Name: "sleep", State: "--sleep auto keeps agents awake: " + missing.Missing + "; " + frozen.Missing, OK: true, Fix: missing.Fix}
 	case errors.As(err, &missing):
-		return runtime.Check{Name: "sleep", State: "--sleep auto keeps agents awake: " + missing.Missing, OK: true, Fix: missing.Fix}
+		return runtime.Check{Name: "sleep", State: "--sleep auto freezes agents, in memory: " + missing.Missing, OK: true, Fix: missing.Fix}
 	case err != nil:
 		return runtime.Check{Name: "sleep", State: err.Error()}
 	}
 	return runtime.Check{Name: "sleep", State: "--sleep auto can be chosen: criu suspends gateways", OK: true}
+}
+
+// withCRIU returns what CheckSuspend needs, with the criu of this machine.
+func (d *Driver) withCRIU() *Driver {
+	s := d.settings
+	s.CRIU = DefaultCRIU()
+	return &Driver{settings: s, criu: findCRIU(s), cgroup: d.cgroup, secrets: d.secrets}
 }

@@ -19,8 +19,8 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-// Driver implements runtime.Driver, runtime.Watcher, runtime.Runner and runtime.Suspender. Gateways
-// outlive it. Run must run while the driver is in use.
+// Driver implements runtime.Driver, runtime.Watcher, runtime.Runner, runtime.Suspender and
+// runtime.Freezer. Gateways outlive it. Run must run while the driver is in use.
 type Driver struct {
 	settings  Settings
 	isolation isolation
@@ -30,6 +30,7 @@ type Driver struct {
 	assignMu  sync.Mutex // serialises assignUser
 	sockets   socketPool
 	criu      criu
+	canFreeze func() error // tests it once
 
 	checkpoints checkpointStore
 	compaction  compaction
@@ -74,6 +75,7 @@ func New(s Settings) (*Driver, error) {
 	if !s.NoGroups {
 		d.cgroup = probeCgroup(name)
 	}
+	d.canFreeze = sync.OnceValue(d.tryFreeze)
 	d.logRestrictions(probeErr)
 	return d, nil
 }
@@ -175,7 +177,7 @@ func (d *Driver) Inspect(ctx context.Context, place runtime.Place, id identity.A
 	if err != nil {
 		return runtime.State{}, fmt.Errorf("inspect %s: %w", id, err)
 	}
-	if rec.Checkpoint != "" {
+	if rec.Checkpoint != "" || !rec.FrozenAt.IsZero() {
 		if rec, err = d.settled(ctx, a); err != nil {
 			return runtime.State{}, fmt.Errorf("inspect %s: %w", id, err)
 		}
@@ -191,7 +193,11 @@ func (d *Driver) state(a agent, rec record) runtime.State {
 	switch {
 	case alive:
 		d.supervise(a.id, true)
-		return d.runningState(a, rec)
+		s := d.runningState(a, rec)
+		if !rec.FrozenAt.IsZero() {
+			s.Phase = runtime.Frozen
+		}
+		return s
 	case d.isSuspended(a, rec):
 		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: d.checkpoints.size(a.id), Disk: d.disk(a.id).used}
 	case rec.Nonce != "" && a.shimRan(rec):

@@ -2,7 +2,10 @@ package process
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"agento.host/agento/internal/identity"
 )
@@ -47,3 +50,43 @@ func CheckpointFiles(d *Driver, id identity.AgentID) []string {
 
 // Checkpoints lists the agents of which there are valid checkpoints.
 func Checkpoints(d *Driver) []identity.AgentID { return d.checkpoints.ids() }
+
+// LeaveFreeze leaves behind what a server does that is killed while it freezes a gateway: the record
+// says that it is frozen, and its processes stand still or not.
+func LeaveFreeze(ctx context.Context, d *Driver, id identity.AgentID, frozen bool) error {
+	a, err := d.agent(id)
+	if err != nil {
+		return err
+	}
+	defer d.lock(id)()
+	rec, err := a.record()
+	if err != nil {
+		return err
+	}
+	rec.FrozenAt = time.Now()
+	return errors.Join(a.saveRecord(rec), d.awaitFrozen(ctx, rec.Groups, frozen))
+}
+
+// ForgetFreezer makes the record of a gateway that of an earlier version, which had no freezer.
+func ForgetFreezer(d *Driver, id identity.AgentID) error {
+	a, err := d.agent(id)
+	if err != nil {
+		return err
+	}
+	rec, err := a.record()
+	rec.Groups = slices.DeleteFunc(rec.Groups, func(dir string) bool { return fileExists(dir, freezerState) || fileExists(dir, freezeFile) })
+	return errors.Join(err, a.saveRecord(rec))
+}
+
+// Reclaim gives the memory of a frozen gateway to the swap now.
+func Reclaim(d *Driver, id identity.AgentID) error {
+	a, err := d.agent(id)
+	if err != nil {
+		return err
+	}
+	rec, err := a.record()
+	return errors.Join(err, d.reclaim(rec))
+}
+
+// FreeSwap returns how much swap the machine has left.
+func FreeSwap() (int64, error) { return freeSwap() }

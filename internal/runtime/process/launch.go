@@ -41,7 +41,11 @@ func (d *Driver) Start(ctx context.Context, place runtime.Place, s runtime.Spec)
 		return err
 	}
 	defer d.lock(a.id)()
-	if err := d.start(ctx, a, place, s); err != nil {
+	err = d.endFrozen(ctx, a)
+	if err == nil {
+		err = d.start(ctx, a, place, s)
+	}
+	if err != nil {
 		return fmt.Errorf("start %s: %w", a.id, err)
 	}
 	return nil

@@ -30,6 +30,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	loops.Go(func() { d.purgeRegularly(ctx) })
 	loops.Go(func() { d.measureRegularly(ctx) })
 	loops.Go(func() { d.compactRegularly(ctx) })
+	loops.Go(func() { d.reclaimRegularly(ctx) })
 	tick := time.NewTicker(maintenanceInterval)
 	defer tick.Stop()
 	for {

@@ -88,7 +88,7 @@ func (d *Driver) running(place runtime.Place, id identity.AgentID) (rec record, 
 		return rec, 0, err
 	}
 	pid, alive := d.alive(a, rec)
-	if rec.Place != place || !alive || rec.isMoved(a) {
+	if rec.Place != place || !alive || rec.isMoved(a) || !rec.FrozenAt.IsZero() {
 		return rec, 0, runtime.ErrNotRunning
 	}
 	return rec, pid, nil

@@ -46,6 +46,8 @@ type record struct {
 	Suspendable bool   `json:"suspendable,omitempty"`
 	Checkpoint  string `json:"checkpoint,omitempty"`
 
+	FrozenAt time.Time `json:"frozenAt,omitzero"` // when the gateway was being frozen that is frozen; zero: it is not
+
 	// The limits of the control group, for a resume.
 	ProcessLimit int64   `json:"processLimit,omitempty"`
 	CPULimit     float64 `json:"cpuLimit,omitempty"`

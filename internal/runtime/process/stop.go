@@ -55,8 +55,8 @@ func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID,
 // has stopped.
 func (d *Driver) requestStop(ctx context.Context, a agent, grace time.Duration) (string, error) {
 	rec, err := d.awaitStartup(ctx, a)
-	if err != nil {
-		return "", err
+	if err != nil || !rec.FrozenAt.IsZero() { // a frozen gateway has nothing to do, and cannot act on a signal
+		return rec.Nonce, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, grace, errGraceEnded)
 	defer cancel()
@@ -250,6 +250,9 @@ func (d *Driver) killAll(ctx context.Context, a agent, rec record) error {
 			d.cgroup.forbidForks(d.groups(a, rec))
 		}
 		d.kill(withoutShim(left, round))
+		if !rec.FrozenAt.IsZero() { // with v1, a frozen process ends only when it goes on
+			_ = d.cgroup.setFrozen(d.groups(a, rec), false) // the group may be gone
+		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("processes %v %v were killed but do not end", left, slices.Collect(maps.Keys(seen)))
 		}

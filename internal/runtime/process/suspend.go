@@ -99,11 +99,11 @@ func (d *Driver) settleSuspend(ctx context.Context, a agent) error {
 	return d.undoSuspend(a, rec)
 }
 
-// settled waits until no suspend of the agent is under way, ends what a killed server has left,
+// settled waits until no suspend or freeze of the agent is under way, ends what a killed server has left,
 // and returns the record.
 func (d *Driver) settled(ctx context.Context, a agent) (record, error) {
 	defer d.lock(a.id)()
-	if err := d.settleSuspend(ctx, a); err != nil {
+	if err := errors.Join(d.settleSuspend(ctx, a), d.settleFreeze(ctx, a)); err != nil {
 		return record{}, err
 	}
 	return a.record()

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -49,7 +48,7 @@ func findCRIU(s Settings) criu {
 	}
 	path, err := exec.LookPath(s.CRIU)
 	if err != nil {
-		return criu{err: &runtime.SuspendError{Missing: "criu is not installed", Fix: "install criu 4 or later (package criu; on Debian 12: scripts/needs.sh criu)"}}
+		return criu{err: &runtime.SuspendError{Missing: "criu is not installed", Fix: installCRIU}}
 	}
 	if _, err := os.Stat("/proc/self/ns/time"); err != nil {
 		return criu{err: &runtime.SuspendError{Missing: "the kernel has no time namespaces", Fix: "use Linux 5.6 or later"}}
@@ -58,15 +57,10 @@ func findCRIU(s Settings) criu {
 	defer cancel()
 	out, err := exec.CommandContext(ctx, path, "check").CombinedOutput()
 	if err != nil {
-		return criu{err: &runtime.SuspendError{Missing: "criu does not work on this kernel", Fix: "run criu check", Cause: fmt.Errorf("%w: %s", err, lastLine(out))}}
+		version, _ := exec.CommandContext(ctx, path, "--version").Output() // without one it is not known
+		return criu{err: checkFailure(string(version), string(out), mayAdminister(), err)}
 	}
 	return criu{path: path, machine: sync.OnceValue(func() string { return machineDigest(path, s) })}
-}
-
-// lastLine returns the last line of the output of a program, to be quoted.
-func lastLine(out []byte) string {
-	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
-	return string(lines[len(lines)-1][:min(300, len(lines[len(lines)-1]))])
 }
 
 // machineDigest returns a digest of the kernel, the processor, criu, the gateway's programs and
@@ -113,9 +107,12 @@ func (d *Driver) CheckSuspend() error {
 	return nil
 }
 
-func availableMemory() (bytes int64, err error) {
+func availableMemory() (int64, error) { return meminfo("MemAvailable") }
+
+// meminfo returns a number of /proc/meminfo.
+func meminfo(name string) (bytes int64, err error) {
 	err = eachLine("/proc/meminfo", func(text string) {
-		if rest, ok := strings.CutPrefix(text, "MemAvailable:"); ok {
+		if rest, ok := strings.CutPrefix(text, name+":"); ok {
 			kilobytes, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 			bytes = kilobytes << 10
 		}

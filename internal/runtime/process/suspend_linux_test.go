@@ -173,14 +173,7 @@ func TestSuspendableEndsWithShim(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		data, err := os.ReadFile(filepath.Join(s.Dir, string(g.ID), "pid"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		shim, err := strconv.Atoi(strings.Fields(string(data))[0])
-		if err != nil {
-			t.Fatal(err)
-		}
+		shim := shimOf(t, s, g)
 		below := process.Descendants(shim)
 		if len(below) < 2 {
 			t.Fatalf("below the shim: %v", below)
@@ -192,6 +185,20 @@ func TestSuspendableEndsWithShim(t *testing.T) {
 			runtimetest.WaitUntil(t, fmt.Sprintf("process %d of %v ends with its shim (resumed: %v)", pid, below, resumed), func() bool { return !process.IsRunning(pid) })
 		}
 	}
+}
+
+// shimOf returns the pid of a gateway's shim.
+func shimOf(t *testing.T, s process.Settings, g *runtimetest.Gateway) int {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(s.Dir, string(g.ID), "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shim, err := strconv.Atoi(strings.Fields(string(data))[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return shim
 }
 
 // TestServerKilledInSuspend: processes that were stopped go on, unless their checkpoint is valid.

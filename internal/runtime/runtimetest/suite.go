@@ -46,6 +46,11 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 		{"secrets are replaced during a suspend", testSuspendedSecrets},
 		{"what cannot be suspended runs on", testSuspendErrors},
 		{"a suspended gateway outlives the server", testSuspendedServerRestart},
+		{"a frozen gateway goes on", testFreeze},
+		{"a frozen gateway is stopped, started and removed", testFrozenEnds},
+		{"a frozen gateway is put into quarantine", testFrozenQuarantine},
+		{"secrets are replaced during a freeze", testFrozenSecrets},
+		{"a frozen gateway outlives the server", testFrozenServerRestart},
 	}
 	for _, p := range parts {
 		t.Run(p.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"agento.host/agento/internal/access"
@@ -187,7 +188,11 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.C
 		return context.WithValue(r.Context(), principal{}, who), err
 	}
 	addr := s.clients.of(r)
-	who, err := s.access.Authenticate(r.Context(), r.Header.Get("X-Api-Key"), addr)
+	presented, err := presentedKey(r.Header)
+	if err != nil {
+		return nil, err
+	}
+	who, err := s.access.Authenticate(r.Context(), presented, addr)
 	if fault.Is(err, fault.Unauthorized) || fault.Is(err, fault.RateLimited) {
 		setRateLimit(w.Header(), s.access.UnknownKeys(addr))
 	}
@@ -202,6 +207,22 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.C
 		return nil, err
 	}
 	return context.WithValue(r.Context(), principal{}, who), d.Err()
+}
+
+// presentedKey returns the key of a request: that of X-Api-Key or, for clients of OpenAI's API,
+// that of Authorization, whose other credentials are for somebody else, such as a proxy.
+// Faults: Invalid, if there are two different ones.
+func presentedKey(h http.Header) (string, error) {
+	key := h.Get("X-Api-Key")
+	scheme, bearer, _ := strings.Cut(h.Get("Authorization"), " ")
+	bearer = strings.TrimSpace(bearer)
+	switch {
+	case !strings.EqualFold(scheme, "Bearer") || !strings.HasPrefix(bearer, access.SecretPrefix) && key != "":
+		return key, nil
+	case key != "" && key != bearer:
+		return "", fault.New(fault.Invalid, "X-Api-Key and Authorization have different API keys. Send one of them.")
+	}
+	return bearer, nil
 }
 
 func setRateLimit(h http.Header, d access.Decision) {

@@ -26,6 +26,7 @@ import (
 	"agento.host/agento/internal/idempotency"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
+	"agento.host/agento/internal/openaiapi"
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
@@ -134,7 +135,11 @@ func New(s Settings) *Server {
 			return srv.access.WhileValid(ctx, callerOf(ctx))
 		},
 		TrustsTrace: func(r *http.Request) bool { return srv.clients.trusts(parseAddress(r.RemoteAddr)) },
-		HoldMemory:  srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
+		Foreign: []rest.Foreign{openaiapi.New(openaiapi.Settings{
+			Agents: s.Agents, Chat: s.Chat, Draining: srv.draining, Authorize: srv.authorizeOpenAI,
+			Caller: func(ctx context.Context) chat.Caller { return chatCaller(callerOf(ctx)) },
+		})},
+		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready},
 	}, srv.restRoutes())
 	return srv
@@ -281,6 +286,11 @@ func (s *Server) authorize(ctx context.Context, who access.Principal, r route) e
 		return fault.New(fault.Unavailable, "This installation was restored from a backup and changes nothing until its operator activates it. Until then it can be read.").Expected()
 	}
 	return nil
+}
+
+// authorizeOpenAI is authorize for the routes of package openaiapi.
+func (s *Server) authorizeOpenAI(ctx context.Context, method string) error {
+	return s.authorize(ctx, callerOf(ctx), route{Route: rest.Route{Method: method}, scope: access.Chat, feature: needsAPI})
 }
 
 // checkScope is authorize without the state of the installation.

@@ -52,7 +52,7 @@ type Prompt struct {
 	System  string // what the client tells the agent with every message
 	Past    []Said // before the message, oldest first
 	Message string
-	Images  []string // data URLs; of the message or, if the agent is told the past, of all
+	Images  []string // data URLs
 
 	// Request is all by which the client's requests differ, such as the body of one. A request
 	// that is equal to another one may be its repetition.
@@ -63,8 +63,24 @@ type Prompt struct {
 
 // Said is a message of the past of a Prompt.
 type Said struct {
-	Role string // user or assistant
-	Text string
+	Role   string // user or assistant
+	Text   string
+	Images []string // data URLs
+}
+
+// told is what an agent is told of a past that it has not heard.
+type told struct {
+	text   string
+	images []string
+}
+
+// tell returns a past as it is told.
+func tell(past []Said) told {
+	v := told{text: transcript(past)}
+	for _, m := range past {
+		v.images = append(v.images, m.Images...)
+	}
+	return v
 }
 
 func (p Prompt) oneShot() bool { return p.Chore || p.Conversation == "" && p.PeerID == "" }
@@ -77,7 +93,7 @@ func (p Prompt) check(a agent.Agent) error {
 		past = transcript(p.Past)
 	}
 	switch n := utf8.RuneCountInString(past) + utf8.RuneCountInString(p.Message); {
-	case fault.IsBlank(p.Message) && len(p.Images) == 0:
+	case fault.IsBlank(p.Message):
 		fields.Add("messages", "must end with a message of the user that has a text")
 	case n > maxMessage:
 		fields.Add("messages", "must have at most %d characters together, they have %d. With a name of the conversation only the last one is sent to the agent", maxMessage, n)
@@ -86,7 +102,7 @@ func (p Prompt) check(a agent.Agent) error {
 	case utf8.RuneCountInString(p.System) > maxMessage:
 		fields.Add("messages", "must have at most %d characters in the roles system and developer", maxMessage)
 	case len(p.Images) > MaxImages:
-		fields.Add("messages", "must have at most %d images, they have %d", MaxImages, len(p.Images))
+		fields.Add("messages", "must have at most %d images in the last message, it has %d", MaxImages, len(p.Images))
 	case len(p.Images) > 0 && !openclaw.TakesImages(a.Config.Model()):
 		fields.Add("messages", "must have no images: the agent's model %q takes none", a.Config.Model())
 	}
@@ -166,23 +182,21 @@ func (s *Service) insertPrompt(ctx context.Context, tx *database.Tx, caller Call
 	}
 	t := Turn{
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, SessionID: session.ID, CreatedAt: now(), onDisconnect: cancelOnDisconnect, oneShot: session.oneShot,
-		hasInput: past != "" || len(p.Images) > 0,
 	}
+	images := append(past.images, p.Images...)
+	images = images[max(0, len(images)-MaxImages):]
+	t.hasInput = past.text != "" || len(images) > 0
 	if caller.Kind == identity.Key {
 		t.key = identity.KeyID(caller.ID)
 	}
-	message := p.Message
-	if fault.IsBlank(message) {
-		message = "[image]" // a message in the history has a text
-	}
-	if t.message, t.context, err = s.sealRequest(ctx, tx, t, message, p.System); err != nil {
+	if t.message, t.context, err = s.sealRequest(ctx, tx, t, p.Message, p.System); err != nil {
 		return t, session, err
 	}
 	if t, err = s.insertTurn(ctx, tx, t); err != nil {
 		return t, session, err
 	}
 	if t.hasInput {
-		if err := s.insertInput(ctx, tx, t, past, p.Images); err != nil {
+		if err := s.insertInput(ctx, tx, t, past.text, images); err != nil {
 			return t, session, err
 		}
 	}
@@ -191,7 +205,7 @@ func (s *Service) insertPrompt(ctx context.Context, tx *database.Tx, caller Call
 		return t, session, fmt.Errorf("store what a turn is recognized by: %w", err)
 	}
 	if t.State == Running && !t.oneShot {
-		err = s.setTitle(ctx, tx, session, t, message)
+		err = s.setTitle(ctx, tx, session, t, p.Message)
 	}
 	return t, session, err
 }
@@ -199,7 +213,7 @@ func (s *Service) insertPrompt(ctx context.Context, tx *database.Tx, caller Call
 // sessionOf returns the session of a prompt, which it inserts if it is new, and the past that the
 // agent must be told: it has not heard it in this session. A named conversation whose past is not
 // that of its session goes on in a new one, like a branch.
-func (s *Service) sessionOf(ctx context.Context, tx *database.Tx, caller Caller, a agent.Agent, p Prompt) (_ Session, past string, err error) {
+func (s *Service) sessionOf(ctx context.Context, tx *database.Tx, caller Caller, a agent.Agent, p Prompt) (_ Session, past told, err error) {
 	v := newSession(caller, a, p.PeerID)
 	if p.oneShot() {
 		// A turn of the main entry could leave something in the agent's files.
@@ -208,7 +222,7 @@ func (s *Service) sessionOf(ctx context.Context, tx *database.Tx, caller Caller,
 			v.Entry = openclaw.Task
 		}
 		v.Owner, v.GatewayKey = "once:"+string(v.ID), openclaw.OneShotKey(v.Entry, string(v.ID))
-		return v, transcript(p.Past), insertSession(ctx, tx, v)
+		return v, tell(p.Past), insertSession(ctx, tx, v)
 	}
 	if p.Conversation != "" {
 		v.Owner = conversationOwner(caller, p)
@@ -221,14 +235,14 @@ func (s *Service) sessionOf(ctx context.Context, tx *database.Tx, caller Caller,
 			heard, err = s.heard(ctx, tx, found, p.Past)
 		}
 		if heard || err != nil {
-			return found, "", err
+			return found, told{}, err
 		}
 	case !errors.Is(err, sql.ErrNoRows):
-		return v, "", err
+		return v, told{}, err
 	}
-	past = transcript(p.Past)
-	if n := utf8.RuneCountInString(past) + utf8.RuneCountInString(p.Message); n > maxMessage {
-		return v, "", fault.Fields{"messages": fmt.Sprintf("must have at most %d characters together, because the agent has not heard them in this conversation; they have %d", maxMessage, n)}.Err()
+	past = tell(p.Past)
+	if n := utf8.RuneCountInString(past.text) + utf8.RuneCountInString(p.Message); n > maxMessage {
+		return v, told{}, fault.Fields{"messages": fmt.Sprintf("must have at most %d characters together, because the agent has not heard them in this conversation; they have %d", maxMessage, n)}.Err()
 	}
 	return v, past, insertSession(ctx, tx, v)
 }

@@ -117,7 +117,7 @@ func (p Prompt) check(a agent.Agent) error {
 }
 
 // StartPrompt stores a prompt as a turn, or joins the turn of an equal request that it repeats:
-//   - one whose readers have all left and which is therefore about to be cancelled,
+//   - one whose readers have all disconnected, before its end and less than three seconds ago,
 //   - with Repeats or the same IdempotencyKey, any that has not failed and whose end is at most
 //     ten minutes ago.
 //
@@ -419,9 +419,15 @@ func (s *Service) namesOf(ctx context.Context, caller Caller, a agent.Agent, p P
 	return names, nil
 }
 
+// maxEqual is how many turns of equal requests are looked at, the newest ones.
+const maxEqual = 20
+
 // join returns a reading of the turn that a prompt's request repeats, or nil.
 // Faults: KeyReused.
 func (s *Service) join(ctx context.Context, q database.Reader, caller Caller, a agent.Agent, p Prompt, names requestNames) (*Reading, error) {
+	if !p.Repeats && names.idempotencyKey == "" && !s.readers.anyLeft() {
+		return nil, nil //nolint:nilnil // most requests repeat none
+	}
 	if names.idempotencyKey != "" {
 		reused, err := database.One(ctx, q, database.Scalar[bool],
 			`SELECT EXISTS (SELECT 1 FROM turn_requests WHERE account_id = $1 AND idempotency_key = $2 AND request <> $3)`, a.AccountID, names.idempotencyKey, names.request)
@@ -437,11 +443,15 @@ func (s *Service) join(ctx context.Context, q database.Reader, caller Caller, a 
 		key  string
 	}
 	equal, err := database.All(ctx, q, func(r database.Row) (c candidate, err error) { return c, r.Scan(&c.turn, &c.key) },
-		`SELECT turn_id, idempotency_key FROM turn_requests WHERE account_id = $1 AND request = $2 ORDER BY turn_id DESC`, a.AccountID, names.request)
+		`SELECT turn_id, idempotency_key FROM turn_requests WHERE account_id = $1 AND request = $2 ORDER BY turn_id DESC LIMIT $3`, a.AccountID, names.request, maxEqual)
 	if err != nil {
 		return nil, fmt.Errorf("find equal requests: %w", err)
 	}
 	for _, c := range equal {
+		said := p.Repeats || names.idempotencyKey != "" && c.key == names.idempotencyKey
+		if !said && !s.readers.left(c.turn) {
+			continue
+		}
 		t, err := findTurn(ctx, q, a.AccountID, a.ID, "", c.turn)
 		if fault.Is(err, fault.NotFound) {
 			continue // deleted meanwhile
@@ -449,8 +459,7 @@ func (s *Service) join(ctx context.Context, q database.Reader, caller Caller, a 
 		if err != nil {
 			return nil, err
 		}
-		said := p.Repeats || names.idempotencyKey != "" && c.key == names.idempotencyKey
-		if t.State == Failed || t.State == Cancelled || t.State == Done && (!said || now().Sub(t.EndedAt) > replayTime) {
+		if t.State == Failed || t.State == Cancelled || t.State == Done && now().Sub(t.EndedAt) > replayTime {
 			continue
 		}
 		if !t.oneShot {

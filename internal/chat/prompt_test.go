@@ -336,6 +336,31 @@ func TestTurnWithoutReadersEndsAfterThreeSeconds(t *testing.T) {
 	})
 }
 
+// TestTurnThatEndsWithoutReadersIsJoined for three seconds: nobody has got its answer.
+func TestTurnThatEndsWithoutReadersIsJoined(t *testing.T) {
+	inSynctest(t, func(t *testing.T, env *testEnv) {
+		a := env.createAgent("ada")
+		p := Prompt{Conversation: "c1", Message: "one", Request: []byte("r")}
+		r := env.prompt(a, p)
+		r.Leave(true)
+		time.Sleep(2900 * time.Millisecond)
+		again := env.prompt(a, p)
+		text, err := env.read(env.timeout(), again.Turn, 0)
+		if again.Turn.ID != r.Turn.ID || text != "You said: one" || err != nil {
+			t.Errorf("the repetition is turn %s with %q, %v", again.Turn.ID, text, err)
+		}
+		again.Leave(true)
+		time.Sleep(3100 * time.Millisecond)
+		if late := env.prompt(a, p); late.Turn.ID == r.Turn.ID {
+			t.Error("a request has joined a turn that is not read any more")
+		} else {
+			_, err := env.read(env.timeout(), late.Turn, 0)
+			env.must(err)
+			late.Leave(false)
+		}
+	})
+}
+
 // TestRepetitionsJoin says when a request joins the turn of an equal one.
 func TestRepetitionsJoin(t *testing.T) {
 	env := newTestEnv(t)

@@ -25,14 +25,15 @@ func (r *Reading) Leave(disconnected bool) { r.service.readers.leave(r, disconne
 
 // readers are the readers of the turns of prompts that this server has accepted.
 type readers struct {
-	mu     sync.Mutex
-	byTurn map[identity.TurnID]*readersOfTurn // guarded by mu
+	mu        sync.Mutex
+	byTurn    map[identity.TurnID]*readersOfTurn // guarded by mu
+	abandoned int                                // how many of byTurn have a grace; guarded by mu
 }
 
 // readersOfTurn are guarded by readers.mu.
 type readersOfTurn struct {
 	count  int
-	grace  *time.Timer // ends the turn; nil unless all readers have disconnected
+	grace  *time.Timer // ends the turn, if it has not ended; nil unless all readers have disconnected
 	ending bool        // the turn is being cancelled
 }
 
@@ -46,8 +47,24 @@ func (a *readers) begin(s *Service, t Turn) *Reading {
 	return &Reading{Turn: t, service: s}
 }
 
+// left reports whether all readers of a turn have just disconnected.
+func (a *readers) left(id identity.TurnID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	of := a.byTurn[id]
+	return of != nil && of.grace != nil && !of.ending
+}
+
+// anyLeft reports whether all readers of some turn have just disconnected.
+func (a *readers) anyLeft() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.abandoned > 0
+}
+
 // join returns a reading of a turn that another request has started. It returns nil if the turn
-// is being cancelled, or has readers or has ended, unless the client says that it repeats a request.
+// is being cancelled and, unless the client says that it repeats a request, if not all readers have
+// just disconnected.
 func (a *readers) join(s *Service, t Turn, said bool) *Reading {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -61,6 +78,7 @@ func (a *readers) join(s *Service, t Turn, said bool) *Reading {
 	case of.grace != nil:
 		of.grace.Stop()
 		of.grace = nil
+		a.abandoned--
 	}
 	of.count++
 	return &Reading{Turn: t, service: s, joined: true}
@@ -77,20 +95,22 @@ func (a *readers) leave(r *Reading, disconnected bool) {
 		delete(a.byTurn, r.Turn.ID)
 		return
 	}
+	a.abandoned++
 	of.grace = time.AfterFunc(readerGrace, func() { a.end(r, of) })
 }
 
 // end cancels a turn that nobody has joined.
 func (a *readers) end(r *Reading, of *readersOfTurn) {
 	a.mu.Lock()
-	of.ending = of.count == 0
-	ending := of.ending
-	a.mu.Unlock()
-	if !ending {
+	if of.count > 0 || of.ending || of.grace == nil {
+		a.mu.Unlock()
 		return
 	}
+	of.ending = true
+	a.mu.Unlock()
 	_, _ = r.service.cancel(context.Background(), r.Turn) // nobody waits for the result
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.byTurn, r.Turn.ID)
+	a.abandoned--
 }

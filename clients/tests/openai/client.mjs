@@ -5,9 +5,9 @@
 //
 // The server is OPENAI_BASE_URL and the key OPENAI_API_KEY. Fields of a request: model, messages,
 // stream, helper (read the stream with the client's strict helper), conversation (a name), timeout (of
-// an attempt, in ms), retries (of the client).
+// an attempt, in ms), retries (of the client), again (ask once more after an error, as a program would).
 const [client, argument] = process.argv.slice(2);
-const { model, messages, stream = false, helper = false, conversation, timeout = 60000, retries = 2 } = JSON.parse(argument);
+const { model, messages, stream = false, helper = false, again = false, conversation, timeout = 60000, retries = 2 } = JSON.parse(argument);
 const baseURL = process.env.OPENAI_BASE_URL;
 const apiKey = process.env.OPENAI_API_KEY;
 const headers = conversation ? { 'X-Agento-Conversation': conversation } : {};
@@ -78,8 +78,10 @@ async function langchain() {
   return { text, finish, tokens };
 }
 
-try {
-  console.log(JSON.stringify(await clients[client]()));
-} catch (error) {
-  console.log(JSON.stringify({ error: String(error?.message ?? error), status: error?.status ?? error?.statusCode ?? error?.lastError?.statusCode ?? null }));
+function failure(error) {
+  return { error: String(error?.message ?? error), status: error?.status ?? error?.statusCode ?? error?.lastError?.statusCode ?? 0 };
 }
+
+let result = await clients[client]().catch(failure);
+if (again && result.error) result = { ...(await clients[client]().catch(failure)), first: result.error };
+console.log(JSON.stringify(result));

@@ -43,6 +43,7 @@ type Request struct {
 	Messages     []Message `json:"messages"`
 	Stream       bool      `json:"stream"`
 	Helper       bool      `json:"helper"`
+	Again        bool      `json:"again"` // ask once more after an error, as a program would
 	Conversation string    `json:"conversation,omitempty"`
 	Timeout      int       `json:"timeout,omitempty"` // in ms
 }
@@ -60,6 +61,7 @@ type Answer struct {
 	Tokens int64
 	Models []string
 	Error  string
+	First  string // the error before asking again
 	Status int
 }
 

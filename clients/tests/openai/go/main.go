@@ -16,6 +16,7 @@ type request struct {
 	Model        string
 	Messages     []struct{ Role, Content string }
 	Stream       bool
+	Again        bool // ask once more after an error
 	Conversation string
 	Timeout      int // of an attempt, in ms
 	Retries      *int
@@ -27,6 +28,7 @@ type result struct {
 	Finish string `json:"finish"`
 	Tokens int64  `json:"tokens"`
 	Error  string `json:"error,omitempty"`
+	First  string `json:"first,omitempty"` // the error before asking again
 	Status int    `json:"status,omitempty"`
 }
 
@@ -40,6 +42,11 @@ func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	out, err := ask(ctx, in)
+	if err != nil && in.Again {
+		first := err.Error()
+		out, err = ask(ctx, in)
+		out.First = first
+	}
 	if err != nil {
 		out.Error = err.Error()
 	}

@@ -13,6 +13,8 @@
 #           root, and criu, which scripts/needs.sh gets
 #   restore the pages for operators with live gateways, restores of living installations, and
 #           restores that are killed
+#   openai  the real clients of OpenAI's API, which clients/tests/openai pins, with broken
+#           connections, and with a real gateway
 #   fuzz    every fuzz test; make test runs their corpora alone
 set -eu
 
@@ -45,9 +47,14 @@ suspend() {
 
 restore() { AGENTO_CHAOS=1 go test -timeout 20m -p 1 -v -run 'ChaosRestore|ChaosOperatorPages|CrashOfARestore' ./cmd/agento; }
 
+openai() {
+	AGENTO_CHAOS=1 go test -count=1 -timeout 15m -v -run 'OpenAIClients' ./internal/api
+	AGENTO_CHAOS=1 go test -count=1 -timeout 15m -p 1 -v -run 'OpenAIClients' ./cmd/agento
+}
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor restore suspend fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend openai fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

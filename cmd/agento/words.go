@@ -12,7 +12,8 @@ type apiRoute struct {
 	command string // such as "agents get {id}"; empty: no command calls it
 }
 
-// apiRoutes is what the command line can do of the API: everything.
+// apiRoutes is what the command line can do of the API: everything. The routes of /openai/v1 do nothing
+// else: they are for programs that were written for another API, and agento chat has more to offer.
 // TestEveryRouteHasACommand compares it with the server's routes.
 var apiRoutes = []apiRoute{
 	{"GET /v1/agents", "agents list"},

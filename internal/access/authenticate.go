@@ -106,7 +106,7 @@ func (s *Service) identify(ctx context.Context, hash [sha256.Size]byte) (Princip
 // wellFormed reports whether text has the form of a key. The form is public, so the
 // time that the check takes reveals nothing.
 func wellFormed(presented string) bool {
-	rest, ok := strings.CutPrefix(presented, secretPrefix)
+	rest, ok := strings.CutPrefix(presented, SecretPrefix)
 	if !ok || len(presented) != secretLength {
 		return false
 	}

@@ -23,7 +23,7 @@ import (
 // unknown returns a well-formed key that does not exist.
 func unknown(i int) string {
 	sum := sha256.Sum256(fmt.Append(nil, i))
-	return secretPrefix + hex.EncodeToString(sum[:secretBytes])
+	return SecretPrefix + hex.EncodeToString(sum[:secretBytes])
 }
 
 func TestAuthenticateReturnsThePrincipal(t *testing.T) {

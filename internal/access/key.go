@@ -18,10 +18,12 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
+// SecretPrefix begins the secret of every key.
+const SecretPrefix = "ak_live_"
+
 const (
-	secretPrefix = "ak_live_"
 	secretBytes  = 16
-	secretLength = len(secretPrefix) + 2*secretBytes
+	secretLength = len(SecretPrefix) + 2*secretBytes
 )
 
 // DefaultRateLimit is the rate limit of a key for which none is set, in requests per
@@ -353,7 +355,7 @@ func keyTopic(key identity.KeyID) event.Topic { return event.Topic(keyTopicPrefi
 func newSecret() string {
 	var b [secretBytes]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
-	return secretPrefix + hex.EncodeToString(b[:])
+	return SecretPrefix + hex.EncodeToString(b[:])
 }
 
 func hintOf(secret string) string { return secret[secretLength-4:] }

@@ -49,6 +49,39 @@ func BenchmarkFirstToken(b *testing.B) {
 	b.ReportMetric(ms(percentile(added, 99)), "added-p99-ms")
 }
 
+// BenchmarkOpenAIFirstToken sends each message twice, as one of this API and as one of OpenAI's,
+// to the same session of a peer, and reports how much later the first text of the latter arrives.
+func BenchmarkOpenAIFirstToken(b *testing.B) {
+	env := newEnv(b, options{})
+	owner := env.newAccount("acme", "")
+	id := owner.newAgent("A")
+	pool := keyPool{env: env, account: owner.account}
+	native, openAI, added := make([]time.Duration, b.N), make([]time.Duration, b.N), make([]time.Duration, b.N)
+	b.ResetTimer()
+	for i := range b.N {
+		c := pool.next()
+		own := func() {
+			native[i] = c.timeToFirst("/v1/agents/"+id+"/chat/messages", `{"message":"Hello","peerId":"ana"}`, `data: {"type":"text"`)
+		}
+		other := func() {
+			openAI[i] = c.timeToFirst(completions, `{"model":"`+id+`","stream":true,"user":"ana","messages":[{"role":"user","content":"Hello"}]}`, `data: {"id":"chatcmpl-`)
+		}
+		if i%2 == 0 { // the second of two may find more in caches
+			own()
+			other()
+		} else {
+			other()
+			own()
+		}
+		added[i] = openAI[i] - native[i]
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(ms(percentile(native, 50)), "native-p50-ms")
+	b.ReportMetric(ms(percentile(openAI, 50)), "openai-p50-ms")
+	b.ReportMetric(ms(percentile(added, 50)), "added-p50-ms")
+	b.ReportMetric(ms(percentile(added, 99)), "added-p99-ms")
+}
+
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func percentile(times []time.Duration, p int) time.Duration {
@@ -91,7 +124,14 @@ func timeToFirstText(b *testing.B, g *openclaw.Gateway) time.Duration {
 
 func (c *caller) timeToFirstText(id string) time.Duration {
 	c.env.t.Helper()
-	req := c.request(context.Background(), "POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Hello"}`)
+	return c.timeToFirst("/v1/agents/"+id+"/chat/messages", `{"message":"Hello"}`, `data: {"type":"text"`)
+}
+
+// timeToFirst returns when the first event of the response to a POST arrives, which must begin
+// with a text.
+func (c *caller) timeToFirst(path, body, text string) time.Duration {
+	c.env.t.Helper()
+	req := c.request(context.Background(), "POST", path, body)
 	start := time.Now()
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -104,7 +144,7 @@ func (c *caller) timeToFirstText(id string) time.Duration {
 		line, err = in.ReadString('\n')
 	}
 	first := time.Since(start)
-	if err != nil || !strings.HasPrefix(line, `data: {"type":"text"`) {
+	if err != nil || !strings.HasPrefix(line, text) {
 		c.env.t.Fatalf("the first line is %q: %v", line, err)
 	}
 	if _, err := io.Copy(io.Discard, in); err != nil {

@@ -506,6 +506,7 @@ type turn struct {
 	Session  string
 	Context  string // the system message
 	Message  string
+	Images   int    // how many the message has
 	Soul     string // SOUL.md in the agent's home
 	Injected string // the rest of every prompt: workflow and rules
 	ended    chan struct{}
@@ -624,17 +625,26 @@ const failurePrefix = "\x00fails: "
 func (t *turn) read(gw *fake.Gateway, r *http.Request) {
 	var request struct {
 		Model    string
-		Messages []struct{ Role, Content string }
+		Messages []struct {
+			Role    string
+			Content any
+		}
 	}
 	if err := json.NewDecoder(r.Body).Decode(&request); err != nil {
 		panic(err) // the test fails: the client sees a broken connection
 	}
 	t.Entry = request.Model
 	for _, m := range request.Messages {
-		if m.Role == "system" {
-			t.Context = m.Content
-		} else {
-			t.Message = m.Content
+		text, isText := m.Content.(string)
+		switch {
+		case !isText: // parts: a text and images
+			parts, _ := m.Content.([]any)
+			t.Message, _ = parts[0].(map[string]any)["text"].(string)
+			t.Images = len(parts) - 1
+		case m.Role == "system":
+			t.Context = text
+		default:
+			t.Message = text
 		}
 	}
 	t.Soul = readHome(gw, "workspace/SOUL.md")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"agento.host/agento/internal/access"
@@ -25,6 +26,7 @@ import (
 	"agento.host/agento/internal/idempotency"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
+	"agento.host/agento/internal/openaiapi"
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
@@ -133,7 +135,11 @@ func New(s Settings) *Server {
 			return srv.access.WhileValid(ctx, callerOf(ctx))
 		},
 		TrustsTrace: func(r *http.Request) bool { return srv.clients.trusts(parseAddress(r.RemoteAddr)) },
-		HoldMemory:  srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
+		Foreign: []rest.Foreign{openaiapi.New(openaiapi.Settings{
+			Agents: s.Agents, Chat: s.Chat, Draining: srv.draining, Authorize: srv.authorizeOpenAI,
+			Caller: func(ctx context.Context) chat.Caller { return chatCaller(callerOf(ctx)) },
+		})},
+		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready},
 	}, srv.restRoutes())
 	return srv
@@ -187,7 +193,11 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.C
 		return context.WithValue(r.Context(), principal{}, who), err
 	}
 	addr := s.clients.of(r)
-	who, err := s.access.Authenticate(r.Context(), r.Header.Get("X-Api-Key"), addr)
+	presented, err := presentedKey(r.Header)
+	if err != nil {
+		return nil, err
+	}
+	who, err := s.access.Authenticate(r.Context(), presented, addr)
 	if fault.Is(err, fault.Unauthorized) || fault.Is(err, fault.RateLimited) {
 		setRateLimit(w.Header(), s.access.UnknownKeys(addr))
 	}
@@ -202,6 +212,22 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.C
 		return nil, err
 	}
 	return context.WithValue(r.Context(), principal{}, who), d.Err()
+}
+
+// presentedKey returns the key of a request: that of X-Api-Key or, for clients of OpenAI's API,
+// that of Authorization, whose other credentials are for somebody else, such as a proxy.
+// Faults: Invalid, if there are two different ones.
+func presentedKey(h http.Header) (string, error) {
+	key := h.Get("X-Api-Key")
+	scheme, bearer, _ := strings.Cut(h.Get("Authorization"), " ")
+	bearer = strings.TrimSpace(bearer)
+	switch {
+	case !strings.EqualFold(scheme, "Bearer") || !strings.HasPrefix(bearer, access.SecretPrefix) && key != "":
+		return key, nil
+	case key != "" && key != bearer:
+		return "", fault.New(fault.Invalid, "X-Api-Key and Authorization have different API keys. Send one of them.")
+	}
+	return bearer, nil
 }
 
 func setRateLimit(h http.Header, d access.Decision) {
@@ -260,6 +286,11 @@ func (s *Server) authorize(ctx context.Context, who access.Principal, r route) e
 		return fault.New(fault.Unavailable, "This installation was restored from a backup and changes nothing until its operator activates it. Until then it can be read.").Expected()
 	}
 	return nil
+}
+
+// authorizeOpenAI is authorize for the routes of package openaiapi.
+func (s *Server) authorizeOpenAI(ctx context.Context, method string) error {
+	return s.authorize(ctx, callerOf(ctx), route{Route: rest.Route{Method: method}, scope: access.Chat, feature: needsAPI})
 }
 
 // checkScope is authorize without the state of the installation.

@@ -82,7 +82,7 @@ func (s *Service) ExportSessions(ctx context.Context, caller Caller, agentID ide
 	for after := int64(0); ; {
 		rows, err := database.AllReadable(ctx, s.db, scan, keep,
 			`SELECT number, id, entry, peer_id, channel, name, title, started_at FROM sessions
-			 WHERE account_id = $1 AND agent_id = $2 AND number > $3 AND typeof(number) = 'integer' AND ($4 = '' OR entry = $4) ORDER BY number LIMIT $5`,
+			 WHERE account_id = $1 AND agent_id = $2 AND number > $3 AND typeof(number) = 'integer' AND NOT one_shot AND ($4 = '' OR entry = $4) ORDER BY number LIMIT $5`,
 			caller.AccountID, agentID, after, caller.visible(), archivePage)
 		if err != nil {
 			return damaged, fmt.Errorf("read the sessions of agent %s: %w", agentID, err)

@@ -52,7 +52,7 @@ type Session struct {
 	ID         identity.SessionID
 	AccountID  identity.AccountID
 	AgentID    identity.AgentID
-	Owner      string // "peer:ID", "key:ID" or another kind of caller, "channel:KEY", or "import"
+	Owner      string // "peer:ID", "key:ID" or another kind of caller, "conversation:HASH", "channel:KEY", "once:ID" or "import"
 	PeerID     string
 	Entry      openclaw.Entry // the gateway's agent entry that answers
 	GatewayKey string         // the session's key in the gateway
@@ -66,6 +66,7 @@ type Session struct {
 	LastMessageAt time.Time // zero: there is none
 
 	name, title vault.Text // as they are stored
+	oneShot     bool       // it serves a single turn, and is in no list
 }
 
 // Message is one message of a session.

@@ -179,6 +179,11 @@ func (env *testEnv) createAgent(name string, change ...func(*client.CreateAgentR
 // withTelegram gives a new agent a Telegram channel.
 func withTelegram(in *client.CreateAgentRequest) { in.Secrets["telegramBotToken"] = "1:bot" }
 
+// withModel gives a new agent a model.
+func withModel(id string) func(*client.CreateAgentRequest) {
+	return func(in *client.CreateAgentRequest) { in.Config = map[string]any{"model": id} }
+}
+
 // withSharedMode makes a new agent treat every caller as an untrusted peer.
 func withSharedMode(in *client.CreateAgentRequest) { in.Config = map[string]any{"sharedMode": true} }
 

@@ -23,11 +23,15 @@ type fakeGateways struct {
 	transcripts map[string][]gatewayMessage // by session key; guarded by mu
 	subscribers []*subscriber               // guarded by mu
 	cleared     map[string]bool             // the sessions whose options were cleared; guarded by mu
+	deleted     []string                    // keys of sessions; guarded by mu
 	slack       map[string]any              // the state of Slack; nil: the gateway has no Slack; guarded by mu
 }
 
 // receivedTurn is a turn as a gateway received it.
-type receivedTurn struct{ Entry, Session, Context, Message string }
+type receivedTurn struct {
+	Entry, Session, Context, Message string
+	Images                           string // URLs, joined by blanks
+}
 
 // turnScript answers a turn. emit sends a piece of the answer and fails when the client
 // has disconnected.
@@ -108,7 +112,10 @@ func (g *fakeGateways) handler(*fake.Gateway) http.Handler {
 func (g *fakeGateways) serveCompletions(rw http.ResponseWriter, req *http.Request) {
 	var in struct {
 		Model    string
-		Messages []struct{ Role, Content string }
+		Messages []struct {
+			Role    string
+			Content json.RawMessage
+		}
 	}
 	if err := json.NewDecoder(req.Body).Decode(&in); err != nil {
 		http.Error(rw, err.Error(), http.StatusBadRequest)
@@ -116,10 +123,11 @@ func (g *fakeGateways) serveCompletions(rw http.ResponseWriter, req *http.Reques
 	}
 	r := receivedTurn{Entry: in.Model, Session: req.Header.Get("X-Openclaw-Session-Key")}
 	for _, m := range in.Messages {
+		text, images := readContent(m.Content)
 		if m.Role == "system" {
-			r.Context = m.Content
+			r.Context = text
 		} else {
-			r.Message = m.Content
+			r.Message, r.Images = text, images
 		}
 	}
 	g.mu.Lock()
@@ -142,6 +150,32 @@ func (g *fakeGateways) serveCompletions(rw http.ResponseWriter, req *http.Reques
 		return out.Flush()
 	})
 	_, _ = fmt.Fprint(rw, "data: [DONE]\n\n") // fails if the client has disconnected
+}
+
+// readContent returns the text of a message and the URLs of its images.
+func readContent(content json.RawMessage) (text, images string) {
+	if json.Unmarshal(content, &text) == nil {
+		return text, ""
+	}
+	var parts []struct {
+		Text     string
+		ImageURL struct{ URL string } `json:"image_url"`
+	}
+	if err := json.Unmarshal(content, &parts); err != nil {
+		panic(err) // the test fails: the client sees a broken connection
+	}
+	for _, p := range parts {
+		text += p.Text
+		images = strings.TrimSpace(images + " " + p.ImageURL.URL)
+	}
+	return text, images
+}
+
+// deletedSessions returns the keys of the sessions that were deleted.
+func (g *fakeGateways) deletedSessions() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return append([]string(nil), g.deleted...)
 }
 
 // gatewayMessage is a message in a gateway's transcript.
@@ -210,6 +244,8 @@ func (g *fakeGateways) call(s *subscriber, method, key string) any {
 			rows = append(rows, m.row())
 		}
 		return map[string]any{"messages": rows}
+	case "sessions.delete":
+		g.deleted = append(g.deleted, key)
 	case "sessions.patch":
 		g.cleared[key] = true
 	case "channels.status":

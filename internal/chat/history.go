@@ -162,7 +162,7 @@ func listMessages(ctx context.Context, q database.Reader, key vault.TextKey, cal
 		ofSession = ` AND session_id IN (SELECT id FROM sessions WHERE account_id = $1 AND agent_id = $2 AND ($5 = '' OR entry = $5) AND ($6 = '' OR peer_id = $6))`
 	}
 	ended := ` FROM messages WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR session_id = $3) AND at > $4` + ofSession
-	running := ` FROM turns WHERE state = 'running' AND state IN ('queued', 'running') AND account_id || '' = $1 AND agent_id || '' = $2
+	running := ` FROM turns WHERE state = 'running' AND state IN ('queued', 'running') AND NOT one_shot AND account_id || '' = $1 AND agent_id || '' = $2
 		AND ($3 = '' OR session_id = $3) AND started_at > $4` + ofSession
 	args := []any{caller.AccountID, agent, query.Session, database.Millis(query.Since), caller.visible(), query.Peer}
 	order := "DESC"

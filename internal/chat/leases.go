@@ -44,6 +44,7 @@ func (s *Service) Run(ctx context.Context) error {
 			s.report(ctx, "starting turns that wait failed", s.startWaiting(ctx))
 		case <-prune.C:
 			s.report(ctx, "deleting the pieces of turns failed", s.prunePieces(ctx))
+			s.report(ctx, "deleting what repeated requests find failed", s.prunePrompts(ctx))
 		case <-ctx.Done():
 			return nil
 		}

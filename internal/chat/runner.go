@@ -99,6 +99,12 @@ func (s *Service) callAgent(ctx context.Context, t Turn, r *run, connect func(co
 	model, stop := s.beginModelTurn(ctx, r, s.limits.Lowered(conn.Config().Limits()), end)
 	defer stop()
 	request := openclaw.TurnRequest{Entry: r.session.Entry, SessionKey: r.session.GatewayKey, System: contextText, Message: message}
+	if err := s.addInput(ctx, t, &request); err != nil {
+		return openclaw.TurnResult{}, modelturn.Outcome{}, err
+	}
+	if r.session.oneShot {
+		defer s.forget(context.WithoutCancel(ctx), r.session, conn)
+	}
 	emit := func(text string) error {
 		if model.Silent() {
 			s.addPiece(ctx, r, r.append(text))
@@ -235,8 +241,11 @@ func (s *Service) lostTurn(ctx context.Context, t Turn, pieces int) Turn {
 
 // storeMessages appends the message of a turn that has ended, and its answer unless that
 // is empty, to the history, and returns the answer's seq. It appends nothing for a turn
-// that was refused.
+// that was refused, or is one-shot.
 func (s *Service) storeMessages(ctx context.Context, tx *database.Tx, t Turn, answer string, at time.Time) (seq int64, err error) {
+	if t.oneShot {
+		return 0, nil
+	}
 	if t.refused() {
 		return 0, removeTitle(ctx, tx, t.SessionID)
 	}

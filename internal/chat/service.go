@@ -81,6 +81,7 @@ type Service struct {
 	ended         func(Ending)
 	holder        string // names this server process in the leases of its turns
 	runs          *runs
+	readers       *readers
 	pieces        chan struct{} // has an element if there are pieces to store
 	piecesStored  atomic.Int64  // when pieces were last stored, in nanoseconds since 1970
 	pieceInterval time.Duration // the constant, except in tests
@@ -94,7 +95,7 @@ func New(s Settings) *Service {
 	}
 	return &Service{
 		db: s.DB, events: s.Events, agents: s.Agents, gateways: s.Gateways, vault: s.Vault, keys: s.Keys, quota: s.Quota, channels: s.Channels, limits: s.Limits, channelTurns: newChannelTurns(), waiting: s.Waiting, log: s.Log, ended: s.Ended,
-		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
+		holder: "srv_" + strings.ToLower(rand.Text()), runs: newRuns(), readers: newReaders(), pieces: make(chan struct{}, 1), pieceInterval: pieceInterval,
 	}
 }
 

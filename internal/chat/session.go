@@ -294,7 +294,7 @@ func scanListedSessionWith(key vault.TextKey) func(database.Row) (Session, error
 // listSessions returns the sessions that a query selects, newest first, and how many there
 // are on all pages.
 func listSessions(ctx context.Context, q database.Reader, key vault.TextKey, caller Caller, agent identity.AgentID, query SessionQuery) ([]Session, int, error) {
-	const where = ` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND ($3 = '' OR entry = $3) AND ($4 = '' OR peer_id = $4)`
+	const where = ` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND NOT one_shot AND ($3 = '' OR entry = $3) AND ($4 = '' OR peer_id = $4)`
 	args := []any{caller.AccountID, agent, caller.visible(), query.Peer}
 	all, err := database.AllReadable(ctx, q, scanListedSessionWith(key), damagedSession,
 		`SELECT `+listedSessionColumns+where+` ORDER BY number DESC LIMIT $5 OFFSET $6`, append(args[:len(args):len(args)], query.Limit, query.Offset)...)

@@ -12,7 +12,7 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-const sessionColumns = `id, account_id, agent_id, owner, peer_id, entry, gateway_key, name, title, channel, imported, started_at`
+const sessionColumns = `id, account_id, agent_id, owner, peer_id, entry, gateway_key, name, title, channel, imported, started_at, one_shot`
 
 func scanSession(r database.Row) (Session, error) {
 	var s Session
@@ -24,7 +24,7 @@ func scanSession(r database.Row) (Session, error) {
 
 // columns returns where sessionColumns are scanned.
 func (s *Session) columns(startedAt *int64) []any {
-	return []any{&s.ID, &s.AccountID, &s.AgentID, &s.Owner, &s.PeerID, &s.Entry, &s.GatewayKey, &s.name, &s.title, &s.Channel, &s.Imported, startedAt}
+	return []any{&s.ID, &s.AccountID, &s.AgentID, &s.Owner, &s.PeerID, &s.Entry, &s.GatewayKey, &s.name, &s.title, &s.Channel, &s.Imported, startedAt, &s.oneShot}
 }
 
 // damagedSession keeps a session whose start cannot be decoded.
@@ -36,7 +36,7 @@ func damagedSession(s *Session, _ error) (row string, keep bool) {
 // empty, the session must be that peer's. Faults: NotFound.
 func findSession(ctx context.Context, q database.Reader, caller Caller, agent identity.AgentID, id identity.SessionID, peer string) (Session, error) {
 	s, err := database.OneReadable(ctx, q, scanSession, damagedSession,
-		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND id = $3 AND ($4 = '' OR peer_id = $4) AND ($5 = '' OR entry = $5)`,
+		`SELECT `+sessionColumns+` FROM sessions WHERE account_id = $1 AND agent_id = $2 AND id = $3 AND NOT one_shot AND ($4 = '' OR peer_id = $4) AND ($5 = '' OR entry = $5)`,
 		caller.AccountID, agent, id, peer, caller.visible())
 	if errors.Is(err, sql.ErrNoRows) {
 		return s, fault.New(fault.NotFound, "There is no session %q here. List them with GET /v1/agents/%s/chat/sessions.", id, agent)
@@ -63,8 +63,8 @@ func sessionByGatewayKey(ctx context.Context, q database.Reader, account identit
 func insertSession(ctx context.Context, tx *database.Tx, s Session) error {
 	_, err := tx.ExecContext(ctx,
 		`INSERT INTO sessions (`+sessionColumns+`, number)
-		 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, coalesce(max(number), 0) + 1 FROM sessions WHERE account_id = $2 AND agent_id = $3`,
-		s.ID, s.AccountID, s.AgentID, s.Owner, s.PeerID, s.Entry, s.GatewayKey, s.name, s.title, s.Channel, s.Imported, database.Millis(s.StartedAt))
+		 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, coalesce(max(number), 0) + 1 FROM sessions WHERE account_id = $2 AND agent_id = $3`,
+		s.ID, s.AccountID, s.AgentID, s.Owner, s.PeerID, s.Entry, s.GatewayKey, s.name, s.title, s.Channel, s.Imported, database.Millis(s.StartedAt), s.oneShot)
 	if err != nil {
 		return fmt.Errorf("insert session: %w", err)
 	}
@@ -157,6 +157,8 @@ func DeleteAgent(ctx context.Context, tx *database.Tx, actor identity.Actor, age
 	for _, query := range []string{
 		`DELETE FROM messages WHERE account_id = $1 AND agent_id = $2`,
 		`DELETE FROM turn_pieces WHERE turn_id IN (SELECT id FROM turns WHERE account_id = $1 AND agent_id = $2)`,
+		`DELETE FROM turn_inputs WHERE turn_id IN (SELECT id FROM turns WHERE account_id = $1 AND agent_id = $2)`,
+		`DELETE FROM turn_requests WHERE turn_id IN (SELECT id FROM turns WHERE account_id = $1 AND agent_id = $2)`,
 		`DELETE FROM turns WHERE account_id = $1 AND agent_id = $2`,
 		`DELETE FROM channel_readers WHERE account_id = $1 AND agent_id = $2`,
 		`DELETE FROM message_numbers WHERE account_id = $1 AND agent_id = $2`,

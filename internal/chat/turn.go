@@ -91,6 +91,8 @@ type Turn struct {
 	key          identity.KeyID // that sent the message; empty if no key has
 
 	messageNumber int64 // of the message in the history; 0 until the turn starts
+	hasInput      bool  // see Service.addInput
+	oneShot       bool  // its session serves no other turn, and neither is in a list
 }
 
 // Usage is what the model calls of a turn have used. It is zero until the turn has ended.
@@ -216,19 +218,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	if err != nil {
 		return Turn{}, err
 	}
-	if err := s.gateways.CheckIsolation(); err != nil {
-		return Turn{}, err
-	}
-	if err := a.CheckRunning(); err != nil {
-		return Turn{}, err
-	}
-	if s.runs.isStopped() {
-		return Turn{}, errStopped
-	}
-	if err := s.checkQuota(ctx, a.AccountID, len(in.Message)); err != nil {
-		return Turn{}, err
-	}
-	if err := s.agents.WithholdEdits(ctx, a); err != nil {
+	if err := s.admit(ctx, a, len(in.Message)); err != nil {
 		return Turn{}, err
 	}
 	session := newSession(caller, a, in.PeerID)
@@ -281,6 +271,24 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 		s.accepted(ctx, t, session, a)
 	}
 	return t, nil
+}
+
+// admit returns nil if an agent can have a turn that stores so many bytes.
+// Faults: PlanLimit; NotRunning; Unavailable.
+func (s *Service) admit(ctx context.Context, a agent.Agent, stores int) error {
+	if err := s.gateways.CheckIsolation(); err != nil {
+		return err
+	}
+	if err := a.CheckRunning(); err != nil {
+		return err
+	}
+	if s.runs.isStopped() {
+		return errStopped
+	}
+	if err := s.checkQuota(ctx, a.AccountID, stores); err != nil {
+		return err
+	}
+	return s.agents.WithholdEdits(ctx, a)
 }
 
 // sealRequest returns the message of a new turn and its context as they are stored.
@@ -418,6 +426,9 @@ func (s *Service) FindTurn(ctx context.Context, caller Caller, agentID identity.
 	}
 	r := s.runs.find(id) // before the row, so that a turn that ends in between has its whole text
 	t, err := findTurn(ctx, s.db, caller.AccountID, agentID, caller.visible(), id)
+	if err == nil && t.oneShot {
+		t, err = Turn{}, noTurn(agentID, id)
+	}
 	switch {
 	case err != nil:
 		return t, "", err
@@ -452,12 +463,21 @@ func (s *Service) Turns(ctx context.Context, caller Caller, agentID identity.Age
 // until then stays. A turn that has ended before is returned as it is.
 // Faults: NotFound.
 func (s *Service) Cancel(ctx context.Context, caller Caller, agentID identity.AgentID, id identity.TurnID) (Turn, error) {
+	t, _, err := s.FindTurn(ctx, caller, agentID, id)
+	if err != nil || t.Ended() {
+		return t, err
+	}
+	return s.cancel(ctx, t)
+}
+
+// cancel is Cancel for a turn that was found.
+func (s *Service) cancel(ctx context.Context, t Turn) (Turn, error) {
 	for {
-		t, _, err := s.FindTurn(ctx, caller, agentID, id)
+		t, err := findTurn(ctx, s.db, t.AccountID, t.AgentID, "", t.ID)
 		if err != nil || t.Ended() {
 			return t, err
 		}
-		if r := s.runs.find(id); r != nil && t.State == Running {
+		if r := s.runs.find(t.ID); r != nil && t.State == Running {
 			r.stop(errCancelled)
 			end, err := r.follow(ctx, endOfTurn, nil)
 			if !end.Ended() {

@@ -22,13 +22,13 @@ import (
 )
 
 const turnColumns = `id, account_id, agent_id, session_id, message, context, on_disconnect, state, last_seq, input_tokens, output_tokens,
-	reasoning_tokens, cache_read_tokens, cache_write_tokens, requests, estimated_requests, unpriced_requests, cost_micros, key_id, stop_reason, error_code, error_message, created_at, started_at, ended_at, message_number`
+	reasoning_tokens, cache_read_tokens, cache_write_tokens, requests, estimated_requests, unpriced_requests, cost_micros, key_id, stop_reason, error_code, error_message, created_at, started_at, ended_at, message_number, one_shot, has_input`
 
 func scanTurn(r database.Row) (Turn, error) {
 	var t Turn
 	var created, started, ended int64
 	err := r.Scan(&t.ID, &t.AccountID, &t.AgentID, &t.SessionID, &t.message, &t.context, &t.onDisconnect, &t.State, &t.LastSeq, &t.InputTokens, &t.OutputTokens,
-		&t.ReasoningTokens, &t.CacheReadTokens, &t.CacheWriteTokens, &t.Requests, &t.EstimatedRequests, &t.UnpricedRequests, &t.CostMicros, &t.key, &t.StopReason, &t.ErrorCode, &t.ErrorMessage, &created, &started, &ended, &t.messageNumber)
+		&t.ReasoningTokens, &t.CacheReadTokens, &t.CacheWriteTokens, &t.Requests, &t.EstimatedRequests, &t.UnpricedRequests, &t.CostMicros, &t.key, &t.StopReason, &t.ErrorCode, &t.ErrorMessage, &created, &started, &ended, &t.messageNumber, &t.oneShot, &t.hasInput)
 	t.CreatedAt, t.StartedAt, t.EndedAt = database.Time(created), database.Time(started), database.Time(ended)
 	return t, err
 }
@@ -40,13 +40,13 @@ func damagedTurn(t *Turn, _ error) (row string, keep bool) { return "turn " + st
 // session has no other turn that waits or runs, otherwise queued.
 func insertTurn(ctx context.Context, tx *database.Tx, t Turn, holder string) (State, error) {
 	state, err := database.One(ctx, tx, database.Scalar[State],
-		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, created_at, key_id, state, holder, lease_until, started_at, message_number)
+		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, created_at, key_id, state, holder, lease_until, started_at, message_number, one_shot, has_input)
 		 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $11,
 			CASE WHEN busy THEN 'queued' ELSE 'running' END, CASE WHEN busy THEN '' ELSE $9 END, CASE WHEN busy THEN 0 ELSE $10 END, CASE WHEN busy THEN 0 ELSE $8 END,
-			CASE WHEN busy THEN 0 ELSE $12 END
+			CASE WHEN busy THEN 0 ELSE $12 END, $13, $14
 		 FROM (SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = $4 AND state IN ('queued', 'running')) AS busy) AS open
 		 RETURNING state`,
-		t.ID, t.AccountID, t.AgentID, t.SessionID, t.message, t.context, t.onDisconnect, database.Millis(t.CreatedAt), holder, database.Millis(t.CreatedAt.Add(leaseTime)), t.key, t.messageNumber)
+		t.ID, t.AccountID, t.AgentID, t.SessionID, t.message, t.context, t.onDisconnect, database.Millis(t.CreatedAt), holder, database.Millis(t.CreatedAt.Add(leaseTime)), t.key, t.messageNumber, t.oneShot, t.hasInput)
 	if err != nil {
 		return "", fmt.Errorf("insert turn: %w", err)
 	}
@@ -88,15 +88,19 @@ const ofEntry = `($3 = '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.id = 
 func findTurn(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, id identity.TurnID) (Turn, error) {
 	t, err := database.OneReadable(ctx, q, scanTurn, damagedTurn, `SELECT `+turnColumns+` FROM turns WHERE account_id = $1 AND agent_id = $2 AND `+ofEntry+` AND id = $4`, account, agent, entry, id)
 	if errors.Is(err, sql.ErrNoRows) {
-		return t, fault.New(fault.NotFound, "There is no turn %q here. List them with GET /v1/agents/%s/chat/turns.", id, agent)
+		return t, noTurn(agent, id)
 	}
 	return t, err
+}
+
+func noTurn(agent identity.AgentID, id identity.TurnID) error {
+	return fault.New(fault.NotFound, "There is no turn %q here. List them with GET /v1/agents/%s/chat/turns.", id, agent)
 }
 
 // listTurns returns the turns that a query selects, newest first, and how many there are on
 // all pages. An empty entry means all.
 func listTurns(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, entry openclaw.Entry, query TurnQuery) ([]Turn, int, error) {
-	const where = ` FROM turns WHERE account_id = $1 AND agent_id = $2 AND ` + ofEntry + ` AND ($4 = '' OR state = $4) AND ($5 = '' OR session_id = $5)`
+	const where = ` FROM turns WHERE account_id = $1 AND agent_id = $2 AND NOT one_shot AND ` + ofEntry + ` AND ($4 = '' OR state = $4) AND ($5 = '' OR session_id = $5)`
 	args := []any{account, agent, entry, query.State, query.Session}
 	all, err := database.AllReadable(ctx, q, scanTurn, damagedTurn, `SELECT `+turnColumns+where+` ORDER BY position DESC LIMIT $6 OFFSET $7`, append(args[:len(args):len(args)], query.Limit, query.Offset)...)
 	if err != nil {

@@ -35,7 +35,7 @@ func TestTurnIsSavedOnBothSides(t *testing.T) {
 	wantEqual(t, "the pieces", pieces, "You said: ", "Hello")
 	wantEqual(t, "the history", env.messages(a, turn.SessionID), "user: Hello", "assistant: You said: Hello")
 	key := env.session(a, client.ChatRequest{PeerID: "alice"}).GatewayKey
-	wantEqual(t, "what the gateway received", env.gateways.received(), receivedTurn{"openclaw/guest", key, "plan: Pro", "Hello"})
+	wantEqual(t, "what the gateway received", env.gateways.received(), receivedTurn{Entry: "openclaw/guest", Session: key, Context: "plan: Pro", Message: "Hello"})
 	if got := env.send(a, "", "Me too"); got != "You said: Me too" {
 		t.Errorf("the answer is %q", got)
 	}

@@ -109,7 +109,10 @@ func (a Agent) entries() object {
 			"compaction":             object{"memoryFlush": object{"enabled": false}},
 		},
 		"entries": object{
-			string(Main): object{"workspace": inHome(Main.Workspace())},
+			string(Main): object{
+				"workspace": inHome(Main.Workspace()),
+				"tools":     object{"allow": a.withMCP("read", "write", "edit", "apply_patch", "ls", "exec", "process", "web_fetch")},
+			},
 			string(Guest): object{
 				"workspace": inHome(Guest.Workspace()),
 				"tools": object{
@@ -117,15 +120,21 @@ func (a Agent) entries() object {
 					"deny":  list{"exec", "process", "write", "edit", "apply_patch", "group:sessions", "group:memory", "group:messaging"},
 				},
 			},
+			string(Task): object{
+				"workspace": inHome(Task.Workspace()),
+				"skills":    list{},
+				"tools":     object{"deny": list{"*"}},
+			},
 		},
 	}
 }
 
 func (a Agent) tools() object {
 	return object{
-		"allow": a.withMCP("read", "write", "edit", "apply_patch", "ls", "exec", "process", "web_fetch"),
-		"deny":  list{"group:automation", "group:ui", "group:nodes"},
-		"fs":    object{"workspaceOnly": true},
+		// Each entry allows its own tools: with an allowlist here, OpenClaw refuses the turns of an
+		// entry that has none.
+		"deny": list{"group:automation", "group:ui", "group:nodes"},
+		"fs":   object{"workspaceOnly": true},
 		// The sandbox around the gateway confines its commands. There is no person who
 		// could approve each of them.
 		"exec":     object{"host": "gateway", "security": "full", "ask": "off"},

@@ -3,11 +3,12 @@
 // into model requests. It renders an agent as a runtime.Spec and is the client of
 // the gateway that runs from it.
 //
-// A gateway has two entries, which share a process and nothing else. Main serves
+// A gateway has three entries, which share a process and nothing else. Main serves
 // callers that name no peer: it has a memory, writes files and runs commands. Guest
 // serves peers and channels, which must not learn about each other: it has the same
 // personality, workflow, rules and skills in its own workspace, but no tool that
-// writes, so one peer cannot leave anything behind for another.
+// writes, so one peer cannot leave anything behind for another. Task serves the chores of
+// applications, such as titles: it has no tool, no skill and nothing of the agent but its model.
 //
 // Everything that depends on where a gateway runs (paths, port, addresses) is in
 // its environment. The rendered configuration refers to these variables and is the

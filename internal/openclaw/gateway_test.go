@@ -529,3 +529,70 @@ func sessionOf(t *testing.T, p provider.Name, call *devmodel.Call) string {
 	}
 	return r.Key()
 }
+
+// pixel is a PNG of one pixel, as a data URL.
+const pixel = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+// TestGatewayKeepsNothingOfAOneShotTurn in its home, neither during the turn nor afterwards.
+func TestGatewayKeepsNothingOfAOneShotTurn(t *testing.T) {
+	g := sharedGateway(t)
+	for _, entry := range []openclaw.Entry{openclaw.Guest, openclaw.Task} {
+		t.Run(string(entry), func(t *testing.T) {
+			key := openclaw.OneShotKey(entry, "sess_once"+string(entry))
+			before := g.model.Count()
+			said := "echo one-shot-words-of-" + string(entry)
+			var got answer
+			_, err := g.Turn(testTimeout(t), openclaw.TurnRequest{Entry: entry, SessionKey: key, System: "CONTEXT-OF-ONE-SHOT", Message: said, Images: []string{pixel}}, got.add)
+			if err != nil || !strings.HasPrefix(got.String(), "one-shot-words-of-") {
+				t.Fatalf("answered %q, %v", got.String(), err)
+			}
+			call, err := g.model.Wait(testTimeout(t), before+1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			assertContains(t, "the system text", call.System, "CONTEXT-OF-ONE-SHOT", "session="+strings.ToLower(key))
+			assertContains(t, "the request", string(call.Body), strings.TrimPrefix(pixel, "data:image/png;base64,"))
+			if tools := len(call.Tools); (entry == openclaw.Task) != (tools == 0) {
+				t.Errorf("%d tools", tools)
+			}
+			if entry == openclaw.Task {
+				assertLacks(t, "the system text", call.System, "SOUL-TEXT", "MEMORY-TEXT", "WORKFLOW-TEXT", "SKILL-ABOUT")
+			}
+			if err := g.DeleteSession(testTimeout(t), key); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.DeleteSession(testTimeout(t), key); err != nil {
+				t.Errorf("deleting a session that does not exist: %v", err)
+			}
+			messages, _, err := g.History(testTimeout(t), key, 10, 0)
+			if err != nil || len(messages) > 0 {
+				t.Errorf("the history has %v, %v", messages, err)
+			}
+			keys, err := g.SessionKeys(testTimeout(t), 200)
+			if err != nil || slices.Contains(keys, key) {
+				t.Errorf("sessions %v, %v", keys, err)
+			}
+			assertNowhere(t, g.Home, "one-shot-words-of-"+string(entry), "CONTEXT-OF-ONE-SHOT", strings.TrimPrefix(pixel, "data:image/png;base64,"))
+		})
+	}
+}
+
+// assertNowhere fails the test if a file below a directory contains one of the texts.
+func assertNowhere(t *testing.T, dir string, texts ...string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(name string, entry os.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(name)
+		for _, text := range texts {
+			if strings.Contains(string(content), text) {
+				t.Errorf("%s contains %q", name, text)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

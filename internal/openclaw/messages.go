@@ -25,6 +25,11 @@ func (g *Gateway) sessionRows(ctx context.Context, limit int) ([]object, error) 
 	return out.Sessions, err
 }
 
+// DeleteSession removes a session with its history. One that does not exist is no error.
+func (g *Gateway) DeleteSession(ctx context.Context, key string) error {
+	return g.call(ctx, "sessions.delete", map[string]any{"key": key}, nil)
+}
+
 // sessionOptions are what a session shows its person of the work on an answer, and how it
 // works. Commands set them.
 var sessionOptions = []string{"verboseLevel", "traceLevel", "reasoningLevel", "responseUsage", "thinkingLevel", "fastMode", "elevatedLevel"}

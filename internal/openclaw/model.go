@@ -24,6 +24,10 @@ type Model struct {
 	MaxOutput int64
 }
 
+// TakesImages reports whether messages to a model can have images. Empty means the default model
+// of a provider: each of them takes images.
+func TakesImages(model string) bool { return model == "" || Model{ID: model}.capabilities().images }
+
 func (m Model) id() string {
 	if m.ID == "" {
 		return m.Provider.DefaultModel

@@ -6,13 +6,14 @@ import (
 	"strings"
 )
 
-// Entry is one of the two entries of an agent's gateway; see the package comment.
+// Entry is one of the entries of an agent's gateway; see the package comment.
 type Entry string
 
 // The entries of every gateway.
 const (
 	Main  Entry = "main"
 	Guest Entry = "guest"
+	Task  Entry = "task"
 )
 
 // EntryFor returns Guest if there is a peer, otherwise Main.
@@ -46,19 +47,31 @@ func SessionKey(entry Entry, peer, conversation string) string {
 	return "agent:" + string(entry) + ":peer:" + PeerTag(peer) + ":" + plainOrHash(conversation)
 }
 
+// oneShotPrefix begins the last part of the keys of sessions that the gateway keeps in memory
+// only.
+const oneShotPrefix = "incognito-"
+
+// OneShotKey returns the key of a session for a single turn. The gateway writes nothing of it to
+// its home: OpenClaw keeps sessions with such a key in memory. DeleteSession removes it there.
+func OneShotKey(entry Entry, conversation string) string {
+	return "agent:" + string(entry) + ":dashboard:" + oneShotPrefix + plainOrHash(conversation)
+}
+
 // PeerTag returns a peer id as it appears in session keys: 32 characters of a–z and
 // 2–7.
 func PeerTag(peer string) string { return hash("peer", peer) }
 
-// ParseSessionKey reads a key made by SessionKey, or by OpenClaw for a channel. ok is
-// false for every other key.
+// ParseSessionKey reads a key made by SessionKey or OneShotKey, or by OpenClaw for a channel. ok
+// is false for every other key.
 func ParseSessionKey(key string) (s Session, ok bool) {
 	parts := strings.Split(key, ":")
-	if len(parts) < 4 || parts[0] != "agent" || (parts[1] != string(Main) && parts[1] != string(Guest)) {
+	if len(parts) < 4 || parts[0] != "agent" || (parts[1] != string(Main) && parts[1] != string(Guest) && parts[1] != string(Task)) {
 		return Session{}, false
 	}
 	entry := Entry(parts[1])
 	switch {
+	case parts[2] == "dashboard" && len(parts) == 4 && strings.HasPrefix(parts[3], oneShotPrefix):
+		return Session{Entry: entry, Channel: "api", Conversation: strings.TrimPrefix(parts[3], oneShotPrefix)}, true
 	case parts[2] == "api" && len(parts) == 4:
 		return Session{Entry: entry, Channel: "api", Conversation: parts[3]}, true
 	case parts[2] == "peer" && len(parts) == 5:

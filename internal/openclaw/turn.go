@@ -24,6 +24,7 @@ type TurnRequest struct {
 	// System is context for this turn only. The session does not keep it.
 	System  string
 	Message string
+	Images  []string // data URLs
 }
 
 // TurnResult is the outcome of a turn.
@@ -76,15 +77,27 @@ var errClosedBefore = gatewayGone(fmt.Errorf("%w: %w", errClosed, runtime.ErrNot
 
 type chatMessage struct {
 	Role    string `json:"role"`
-	Content string `json:"content"`
+	Content any    `json:"content"` // a text, or parts
+}
+
+// content returns the message with its images in the form of the request.
+func (r TurnRequest) content() any {
+	if len(r.Images) == 0 {
+		return r.Message
+	}
+	parts := list{object{"type": "text", "text": r.Message}}
+	for _, url := range r.Images {
+		parts = append(parts, object{"type": "image_url", "image_url": object{"url": url}})
+	}
+	return parts
 }
 
 func (g *Gateway) postTurn(ctx context.Context, r TurnRequest) (*http.Response, error) {
 	// Only the new message: OpenClaw keeps the session, and would join earlier
 	// messages into the text.
-	messages := []chatMessage{{"user", r.Message}}
+	messages := []chatMessage{{"user", r.content()}}
 	if r.System != "" {
-		messages = []chatMessage{{"system", r.System}, {"user", r.Message}}
+		messages = []chatMessage{{"system", r.System}, {"user", r.content()}}
 	}
 	body, err := json.Marshal(map[string]any{
 		"model":          "openclaw/" + string(r.Entry),

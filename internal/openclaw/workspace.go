@@ -35,8 +35,11 @@ const (
 
 // Workspace returns the folder of the entry's workspace, relative to the home.
 func (e Entry) Workspace() string {
-	if e == Guest {
+	switch e {
+	case Guest:
 		return "guest"
+	case Task:
+		return "task"
 	}
 	return "workspace"
 }
@@ -64,10 +67,10 @@ type Rule struct {
 	Content string
 }
 
-// WorkspaceFiles renders the files of both entries' workspaces, by path relative to
-// the home. The caller deletes removed rules from RulesDir of both workspaces.
+// WorkspaceFiles renders the files of the entries' workspaces, by path relative to
+// the home. The caller deletes removed rules from RulesDir of Main's and Guest's.
 func WorkspaceFiles(c Content) map[string][]byte {
-	files := make(map[string][]byte)
+	files := map[string][]byte{path.Join(Task.Workspace(), agentsFile): []byte(taskMD)}
 	for _, entry := range []Entry{Main, Guest} {
 		add := func(name, text string) { files[path.Join(entry.Workspace(), name)] = []byte(text) }
 		add(agentsFile, agentsMD(entry))
@@ -110,6 +113,12 @@ This folder is your home. SOUL.md and IDENTITY.md are who you are; WORKFLOW.md a
 - Your other files are your own. Keep temporary ones in .openclaw/tmp/.
 `
 }
+
+// taskMD is AGENTS.md of Task, which has no other file.
+const taskMD = `# AGENTS.md
+
+An application asks you for one small piece of text, such as a title or a list of tags. Answer with exactly what it asks for, in the form that it asks for.
+`
 
 // injected returns the file that OpenClaw adds to every prompt beside the files that
 // it knows: the beginning of the workflow and the list of rules.

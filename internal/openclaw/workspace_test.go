@@ -11,17 +11,18 @@ import (
 	"agento.host/agento/internal/openclaw"
 )
 
-func TestWorkspaceFilesRendersBothEntries(t *testing.T) {
+func TestWorkspaceFilesRendersEveryEntry(t *testing.T) {
 	files := openclaw.WorkspaceFiles(openclaw.Content{
 		Name: "My\nAssistant", SoulMD: "be kind", WorkflowMD: "# Workflow\n\nAnswer tickets.",
 		Rules: []openclaw.Rule{{Name: "refunds", Content: "\n# How refunds work\n\nsteps"}, {Name: "empty", Content: "\n \n"}},
 	})
-	var names []string
+	names := []string{"task/AGENTS.md"}
 	for _, dir := range []string{"guest", "workspace"} {
 		for _, name := range []string{"AGENTS.md", "IDENTITY.md", "SOUL.md", "WORKFLOW.md", "injected/AGENTS.md", "rules/empty.md", "rules/refunds.md"} {
 			names = append(names, dir+"/"+name)
 		}
 	}
+	slices.Sort(names)
 	if got := slices.Sorted(maps.Keys(files)); !slices.Equal(got, names) {
 		t.Errorf("files = %v, want %v", got, names)
 	}

@@ -46,10 +46,10 @@ func statusOf(code fault.Code) int {
 	return http.StatusInternalServerError
 }
 
-// writeError logs an error and writes the contract's error body.
+// writeError logs an error and writes the contract's error body, or that of the foreign API.
 func (a *API) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	f := a.logError(r.Context(), err)
-	writeFault(w, statusOf(f.Code), f, RequestID(r.Context()))
+	a.writeFault(w, r, statusOf(f.Code), f)
 }
 
 // logError logs an error and returns what the caller is shown of it. What only the operator
@@ -85,14 +85,18 @@ func faultOf(ctx context.Context, err error) *fault.Fault {
 	return f
 }
 
-func writeFault(w http.ResponseWriter, status int, f *fault.Fault, request string) {
+func (a *API) writeFault(w http.ResponseWriter, r *http.Request, status int, f *fault.Fault) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	if after := retryAfter(f); after != "" {
 		h.Set("Retry-After", after)
 	}
+	if foreign := a.foreignOf(r); foreign != nil {
+		foreign.Fail(w, f, status)
+		return
+	}
 	w.WriteHeader(status)
-	encode(w, errorBody(f, request))
+	encode(w, errorBody(f, RequestID(r.Context())))
 }
 
 // retryAfter returns the value of the Retry-After header; empty means no header.

@@ -11,6 +11,8 @@ import (
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"agento.host/agento/internal/fault"
 )
 
 const (
@@ -31,6 +33,15 @@ func readJSON(data []byte, v any) error {
 		return err
 	}
 	return decodeJSON(data, v)
+}
+
+// DecodeJSON decodes the body of a request of a Foreign. It ignores fields that v does not have.
+// Faults: Invalid.
+func DecodeJSON(data []byte, v any) error {
+	if err := readJSON(data, v); err != nil {
+		return fault.New(fault.Invalid, "The body is not JSON that this request takes: %v.", err).Because(err)
+	}
+	return nil
 }
 
 // decodeJSON decodes a checked text. A number in a free-form value is a json.Number, which

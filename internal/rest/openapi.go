@@ -25,8 +25,8 @@ func config(version string, appendJSON func([]byte, any) ([]byte, bool)) huma.Co
 	c.CreateHooks = nil                                   // they would add a $schema field to every body of the contract
 	c.RejectUnknownQueryParameters = true
 	c.Formats = map[string]huma.Format{"application/json": {Marshal: writeJSON(appendJSON), Unmarshal: readJSON}, CSV: {Marshal: writeCSV}}
-	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "apiKey", In: "header", Name: "X-Api-Key"}}
-	c.Security = []map[string][]string{{"key": {}}}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "apiKey", In: "header", Name: "X-Api-Key"}, "bearer": {Type: "http", Scheme: "bearer"}}
+	c.Security = []map[string][]string{{"key": {}}, {"bearer": {}}}
 	registerTypes(c.Components.Schemas)
 	c.Components.Headers = headers()
 	c.Components.Responses = errorResponses(c.Components.Schemas)

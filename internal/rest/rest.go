@@ -31,8 +31,8 @@ type Settings struct {
 	Heartbeat time.Duration // between the comments on a silent stream; 0 means 15 s
 	Log       *slog.Logger
 
-	// Authenticate is called for each request whose path begins with /v1/, before
-	// the route is chosen. The route runs with the context that it returns.
+	// Authenticate is called for each request whose path begins with /v1/ or with the prefix of
+	// one of Foreign, before the route is chosen. The route runs with the context that it returns.
 	// Authenticate may return one with an error too, whose request Completed then gets.
 	Authenticate func(http.ResponseWriter, *http.Request) (context.Context, error)
 
@@ -68,6 +68,8 @@ type Settings struct {
 	// names. Nil means that none does.
 	TrustsTrace func(*http.Request) bool
 
+	Foreign []Foreign
+
 	// Plain are the handlers outside the table, by pattern, such as health checks.
 	// An error that they return is written as an error body.
 	Plain map[string]func(http.ResponseWriter, *http.Request) error
@@ -96,6 +98,8 @@ type API struct {
 	completed    func(Completed)
 	trustsTrace  func(*http.Request) bool
 
+	foreign []Foreign
+
 	mux  *http.ServeMux
 	huma huma.API
 
@@ -106,7 +110,7 @@ type API struct {
 // New returns an API that serves routes and their description.
 func New(s Settings, routes []Route) *API {
 	configureHuma()
-	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, holdMemory: s.HoldMemory, holdStream: s.HoldStream, completed: s.Completed, trustsTrace: s.TrustsTrace, mux: http.NewServeMux(), rules: map[*huma.Schema]fieldRule{}}
+	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, holdMemory: s.HoldMemory, holdStream: s.HoldStream, completed: s.Completed, trustsTrace: s.TrustsTrace, foreign: s.Foreign, mux: http.NewServeMux(), rules: map[*huma.Schema]fieldRule{}}
 	if a.heartbeat == 0 {
 		a.heartbeat = defaultHeartbeat
 	}
@@ -137,6 +141,11 @@ func New(s Settings, routes []Route) *API {
 				a.writeError(w, r, err)
 			}
 		})
+	}
+	for _, f := range a.foreign {
+		for _, route := range f.Routes {
+			a.mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) { a.serveForeign(w, r, route) })
+		}
 	}
 	a.mux.HandleFunc("/", a.noRoute)
 	a.huma = humago.New(a.mux, config(s.Version, s.AppendJSON))
@@ -171,7 +180,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.completed(c)
 	}()
 	defer a.recoverPanic(out, r)
-	if strings.HasPrefix(r.URL.Path, "/v1/") {
+	if strings.HasPrefix(r.URL.Path, "/v1/") || a.foreignOf(r) != nil {
 		ctx, err := a.authenticate(out, r)
 		if ctx != nil {
 			r = r.WithContext(ctx)
@@ -261,7 +270,7 @@ func (a *API) noRoute(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	err := fault.New(fault.Invalid, "%s does not take %s. Use one of %s.", r.URL.Path, r.Method, strings.Join(allowed, ", "))
-	writeFault(w, http.StatusMethodNotAllowed, err, RequestID(r.Context()))
+	a.writeFault(w, r, http.StatusMethodNotAllowed, err)
 }
 
 // allowedMethods returns the methods that some route takes for the request's path.

@@ -13,6 +13,7 @@
 #           root, and criu, which scripts/needs.sh gets
 #   restore the pages for operators with live gateways, restores of living installations, and
 #           restores that are killed
+#   mcp     the official conformance suite of MCP, from npm, against /v1/mcp
 #   fuzz    every fuzz test; make test runs their corpora alone
 set -eu
 
@@ -45,9 +46,17 @@ suspend() {
 
 restore() { AGENTO_CHAOS=1 go test -timeout 20m -p 1 -v -run 'ChaosRestore|ChaosOperatorPages|CrashOfARestore' ./cmd/agento; }
 
+mcp() {
+	dir=$(mktemp -d)
+	cp scripts/mcp/package.json scripts/mcp/package-lock.json "$dir"
+	npm ci --silent --prefix "$dir"
+	PATH="$(sh scripts/node.sh):$PATH" AGENTO_MCP_CONFORMANCE="$dir" go test -count=1 -timeout 5m -v -run MCPConformance ./internal/api
+	rm -rf "$dir"
+}
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor restore suspend fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend mcp fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

@@ -250,7 +250,7 @@ func (b *boundTool) chat(in *request, args map[string]json.RawMessage, p *progre
 	if err := json.Unmarshal(text, &message); err != nil {
 		return failed("The arguments do not fit: " + err.Error())
 	}
-	api := &client.Client{URL: "http://agento", HTTP: b.api}
+	api := &client.Client{URL: "http://agento", HTTP: b.api, Retries: -1}
 	var answer strings.Builder
 	var turn string
 	for e, err := range api.Chat(in.ctx, agent, message) {

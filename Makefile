@@ -23,7 +23,7 @@ MODULES := . client training tools gvisor
 # Programs with the race detector end at once: the tests start hundreds of them.
 export GORACE = atexit_sleep_ms=0
 
-.PHONY: run test build gvisor check lint fmt tidy deadcode bench chaos fuzz model release clean
+.PHONY: run test build gvisor check lint fmt tidy deadcode bench chaos fuzz model clients release clean
 
 run: ## Install what is missing, build, and start a server to try.
 	sh scripts/needs.sh run
@@ -84,6 +84,9 @@ bench: ## Ratios, measured side by side in one run.
 
 model: ## Train the built-in embedding model again; about ten minutes on an idle machine.
 	nice -n 15 $(GO) run -C training . -texts ../.cache/texts -out ../internal/knowledge/embed/builtin.model
+
+clients: ## Generate the types of the TypeScript client from the OpenAPI document, and check the client.
+	GO="$(GO)" sh scripts/clients.sh
 
 release: ## Static binaries for every platform in dist/, with checksums and SBOMs.
 	GO="$(GO)" sh scripts/release.sh $(VERSION)

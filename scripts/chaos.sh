@@ -14,6 +14,7 @@
 #   restore the pages for operators with live gateways, restores of living installations, and
 #           restores that are killed
 #   mcp     the official conformance suite of MCP, from npm, against /v1/mcp
+#   clients the built TypeScript client with Node 20 and Deno, both from npm
 #   fuzz    every fuzz test; make test runs their corpora alone
 set -eu
 
@@ -54,9 +55,25 @@ mcp() {
 	rm -rf "$dir"
 }
 
+clients() {
+	dir=$(mktemp -d)
+	cp -r clients/typescript/. "$dir"
+	rm -rf "$dir/node_modules" "$dir/dist"
+	(
+		cd "$dir"
+		PATH="$(cd "$OLDPWD" && sh scripts/node.sh):$PATH"
+		npm ci --silent
+		npm run --silent build
+		npx tsc --outDir "$dir" --noEmit false --allowImportingTsExtensions false --rewriteRelativeImportExtensions --module NodeNext --target ES2023 --skipLibCheck --types node test/client.test.ts
+		npm i --silent --no-save --prefix "$dir" node@20.20.2 deno@2.9.6
+	)
+	AGENTO_RUNTIMES="$dir" go test -count=1 -timeout 5m -v -run TypeScriptRuntimes ./internal/api
+	rm -rf "$dir"
+}
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor restore suspend mcp fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend mcp clients fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

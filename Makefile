@@ -16,10 +16,14 @@ RACE := -race -gcflags=modernc.org/sqlite/lib=-race=false
 # package at a time, so that never more than two boot at once.
 GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 
+# The modules of this repository whose go.mod must be tidy. They have go.mod files of their own, so
+# that ./... of the first one does not name the packages of the others.
+MODULES := . client training tools gvisor
+
 # Programs with the race detector end at once: the tests start hundreds of them.
 export GORACE = atexit_sleep_ms=0
 
-.PHONY: run test build gvisor check lint fmt deadcode bench chaos fuzz model release clean
+.PHONY: run test build gvisor check lint fmt tidy deadcode bench chaos fuzz model clients release clean
 
 run: ## Install what is missing, build, and start a server to try.
 	sh scripts/needs.sh run
@@ -38,6 +42,7 @@ test: ## Install what the tests need and run them all.
 	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /internal/openclaw -e /cmd/agento)
 	GO="$(GO)" sh scripts/norace.sh
 	$(GO) test $(RACE) -timeout 20m -p 1 $(GATEWAY)
+	$(GO) test -C client -race -timeout 5m ./...
 	$(GO) test -C training -race -timeout 15m .
 	$(GO) test -C training -timeout 15m ./quality # 1,400 searches; -race makes them 25 times slower
 
@@ -55,16 +60,21 @@ chaos-%:
 	$(GO) run ./cmd/agento install
 	sh scripts/chaos.sh $*
 
-check: fmt lint deadcode ## What must hold before the tests: format, vet, lint, no unused functions.
+check: fmt tidy lint deadcode ## What must hold before the tests: format, vet, lint, no unused functions.
 	$(GO) vet ./...
+	$(GO) vet -C client ./...
 	$(GO) vet -C training ./...
 	$(GO) mod verify >/dev/null
 
 fmt:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "not gofmt'ed: run gofmt -w"; exit 1; }
 
+tidy: ## The go.mod of every module names what its packages need, and nothing else.
+	@for m in $(MODULES); do $(GO) mod tidy -C $$m -diff || { echo "not tidy: run go mod tidy -C $$m"; exit 1; }; done
+
 lint:
 	$(LINT) run ./...
+	cd client && $(GO) tool -modfile=../tools/go.mod golangci-lint run ./...
 
 deadcode: ## No function is unused.
 	GO="$(GO)" sh scripts/deadcode.sh
@@ -74,6 +84,9 @@ bench: ## Ratios, measured side by side in one run.
 
 model: ## Train the built-in embedding model again; about ten minutes on an idle machine.
 	nice -n 15 $(GO) run -C training . -texts ../.cache/texts -out ../internal/knowledge/embed/builtin.model
+
+clients: ## Generate the types of the TypeScript client from the OpenAPI document, and check the client.
+	GO="$(GO)" sh scripts/clients.sh
 
 release: ## Static binaries for every platform in dist/, with checksums and SBOMs.
 	GO="$(GO)" sh scripts/release.sh $(VERSION)

@@ -48,6 +48,7 @@ require (
 )
 
 require (
+	agento.host/agento/client v0.0.0
 	cel.dev/expr v0.25.3 // indirect
 	cloud.google.com/go v0.123.0 // indirect
 	cloud.google.com/go/auth v0.24.1 // indirect
@@ -154,3 +155,5 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 )
+
+replace agento.host/agento/client => ./client

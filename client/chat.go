@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ChatContext is a string or a map[string]any; nil is no context.
@@ -124,40 +125,112 @@ type NewSession struct {
 }
 
 // Chat sends a message and yields the events of the agent's answer as they arrive. A
-// stream that is interrupted before done or error ends with io.ErrUnexpectedEOF; go on
-// with FollowTurn. When the iteration or ctx ends, the turn goes on, unless OnDisconnect
-// is cancel.
+// stream that breaks before done or error goes on by itself, each event coming once. If that
+// fails, or Client.Retries is negative, it ends with an error: that of the last attempt, or
+// io.ErrUnexpectedEOF; go on with FollowTurn. The event with an error names the turn, if the
+// server had accepted the message. When the iteration or ctx ends, the turn goes on, unless
+// OnDisconnect is cancel.
 func (c *Client) Chat(ctx context.Context, agentID string, in ChatRequest) iter.Seq2[ChatEvent, error] {
-	return c.events(ctx, http.MethodPost, agentPath(agentID)+"/chat/messages", in)
+	return func(yield func(ChatEvent, error) bool) {
+		c.stream(ctx, agentID, ChatEvent{}, func(ctx context.Context) (*http.Response, error) {
+			return c.do(ctx, http.MethodPost, agentPath(agentID)+"/chat/messages", in)
+		}, yield)
+	}
 }
 
 // FollowTurn yields the events of a turn whose ID is greater than after, as Chat does.
 func (c *Client) FollowTurn(ctx context.Context, agentID, turnID string, after int64) iter.Seq2[ChatEvent, error] {
-	return c.events(ctx, http.MethodGet, turnPath(agentID, turnID)+"/stream?after="+strconv.FormatInt(after, 10), nil)
-}
-
-// events sends a request and yields the events of its response up to the last.
-func (c *Client) events(ctx context.Context, method, path string, in any) iter.Seq2[ChatEvent, error] {
 	return func(yield func(ChatEvent, error) bool) {
-		res, err := c.do(ctx, method, path, in)
-		if err != nil {
-			yield(ChatEvent{}, err)
-			return
-		}
-		defer func() { _ = res.Body.Close() }()
-		turn, request := res.Header.Get("X-Turn-Id"), res.Header.Get("X-Request-Id")
-		for line, err := range eventLines(res.Body) {
-			e := ChatEvent{TurnID: turn, ID: line.id, RequestID: request}
-			if err == nil {
-				err = json.Unmarshal([]byte(line.data), &e)
-			}
-			if !yield(e, err) || err != nil || e.Type == "done" || e.Type == "error" {
-				return
-			}
-		}
-		yield(ChatEvent{TurnID: turn, RequestID: request}, io.ErrUnexpectedEOF)
+		at := ChatEvent{TurnID: turnID, ID: after}
+		c.stream(ctx, agentID, at, func(ctx context.Context) (*http.Response, error) { return c.openTurn(ctx, agentID, at) }, yield)
 	}
 }
+
+// openTurn requests the events of a turn after one.
+func (c *Client) openTurn(ctx context.Context, agentID string, last ChatEvent) (*http.Response, error) {
+	return c.do(ctx, http.MethodGet, turnPath(agentID, last.TurnID)+"/stream?after="+strconv.FormatInt(last.ID, 10), nil)
+}
+
+// stream yields the events of a response up to the last, and continues a stream that breaks
+// after its last event. last has the turn and the number of the last event, as far as they are
+// known.
+func (c *Client) stream(ctx context.Context, agentID string, last ChatEvent, open func(context.Context) (*http.Response, error), yield func(ChatEvent, error) bool) {
+	for n := 0; ; n++ {
+		before := last.ID
+		ended, err := c.read(ctx, &last, open, yield)
+		if ended {
+			return
+		}
+		if last.ID > before {
+			n = 0 // the last attempt has brought something
+		}
+		var answered *Error
+		if last.TurnID == "" || errors.As(err, &answered) || ctx.Err() != nil || n >= c.retries() || !pause(ctx, n, err) {
+			yield(ChatEvent{TurnID: last.TurnID, RequestID: last.RequestID}, err)
+			return
+		}
+		open = func(ctx context.Context) (*http.Response, error) { return c.openTurn(ctx, agentID, last) }
+	}
+}
+
+// silence is how long a stream may be silent: the server sends a comment at least every 15 s.
+// After it the connection counts as broken, though nobody has closed it.
+const silence = time.Minute
+
+// errSilence is why a connection was given up.
+var errSilence = errors.New("the server has sent nothing for a minute")
+
+// read yields the events of one response. It reports whether that was the end: the last event,
+// or a reader that wants no more. Otherwise err says why the stream broke.
+func (c *Client) read(ctx context.Context, last *ChatEvent, open func(context.Context) (*http.Response, error), yield func(ChatEvent, error) bool) (ended bool, err error) {
+	reading, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	res, err := open(reading)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if turn := res.Header.Get("X-Turn-Id"); turn != "" {
+		last.TurnID = turn
+	}
+	last.RequestID = res.Header.Get("X-Request-Id")
+	watch := time.AfterFunc(silence, func() { cancel(errSilence) })
+	defer watch.Stop()
+	body := readerFunc(func(p []byte) (int, error) {
+		n, err := res.Body.Read(p)
+		watch.Reset(silence)
+		return n, err
+	})
+	for line, err := range eventLines(body) {
+		if err != nil {
+			if cause := context.Cause(reading); cause != nil {
+				err = cause
+			}
+			return false, err
+		}
+		e := ChatEvent{TurnID: last.TurnID, ID: line.id, RequestID: last.RequestID}
+		if err := json.Unmarshal([]byte(line.data), &e); err != nil {
+			yield(e, err)
+			return true, nil
+		}
+		last.ID = max(last.ID, line.id)
+		watch.Stop() // the reader may take its time
+		if !yield(e, nil) || e.Type == "done" || e.Type == "error" {
+			return true, nil
+		}
+		watch.Reset(silence)
+	}
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	return false, io.ErrUnexpectedEOF
+}
+
+// readerFunc is an io.Reader.
+type readerFunc func([]byte) (int, error)
+
+// Read implements io.Reader.
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func setNumber(q url.Values, name string, n int) {
 	if n > 0 {
@@ -189,13 +262,18 @@ type TurnQuery struct {
 
 // Turns returns the latest turns of an agent, newest first.
 func (c *Client) Turns(ctx context.Context, agentID string, q TurnQuery) ([]ChatTurn, error) {
+	page, err := c.TurnPage(ctx, agentID, q)
+	return page.Data, err
+}
+
+// TurnPage is Turns with the place of the page in the list.
+func (c *Client) TurnPage(ctx context.Context, agentID string, q TurnQuery) (List[ChatTurn], error) {
 	v := url.Values{}
 	set(v, "state", q.State)
 	set(v, "sessionId", q.SessionID)
 	setNumber(v, "limit", q.Limit)
 	setNumber(v, "offset", q.Offset)
-	list, err := call[List[ChatTurn]](ctx, c, http.MethodGet, agentPath(agentID)+"/chat/turns?"+v.Encode(), nil)
-	return list.Data, err
+	return call[List[ChatTurn]](ctx, c, http.MethodGet, agentPath(agentID)+"/chat/turns?"+v.Encode(), nil)
 }
 
 // HistoryStart is the HistoryQuery.After of the oldest messages.

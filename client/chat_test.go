@@ -20,7 +20,7 @@ func TestChatReportsAnInterruptedAnswer(t *testing.T) {
 				end()
 			}))
 			defer s.Close()
-			c := Client{URL: s.URL}
+			c := Client{URL: s.URL, Retries: -1}
 			var text string
 			var last error
 			for e, err := range c.Chat(t.Context(), "a", ChatRequest{Message: "Hi"}) {

@@ -16,11 +16,18 @@ import (
 )
 
 // Client calls an agento server. If HTTP is nil, it uses http.DefaultClient. It sends the
-// API key to the scheme, host and port of URL only.
+// API key to the scheme, host and port of URL only. It may be used concurrently.
+//
+// A request that fails is repeated where that cannot do anything twice: after 429, 503 and
+// 504, and for a GET or a POST also after 502 and a broken connection. Every POST has an
+// Idempotency-Key for that, a new one unless WithIdempotencyKey names one.
 type Client struct {
 	URL    string // the server's address, such as http://127.0.0.1:8080
 	APIKey string
 	HTTP   *http.Client
+	// Retries is how often a request is repeated, and the stream of an answer is continued; 0
+	// means 3. With a negative number that is never done, and no POST has a key of its own.
+	Retries int
 }
 
 // Data is the envelope of one value.
@@ -66,7 +73,11 @@ type Error struct {
 	Details   map[string]string `json:"details,omitempty" doc:"The problem of each field, or what you need for another attempt."`
 
 	RetryAfter time.Duration `json:"-"` // when another attempt makes sense; 0: unknown
+	Header     http.Header   `json:"-"` // of the response, such as X-RateLimit-Remaining
 }
+
+// ForeignAnswer is the code of an Error that is not agento's, such as that of a proxy.
+const ForeignAnswer = "foreign_answer"
 
 // Error implements error.
 func (e *Error) Error() string {
@@ -137,6 +148,23 @@ func newFile(in any) (file, error) {
 
 // do returns a response with status 2xx. The caller must close its body.
 func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	key, _ := ctx.Value(idempotencyKey{}).(string)
+	if method != http.MethodPost {
+		key = ""
+	} else if key == "" && c.retries() > 0 {
+		key = newIdempotencyKey()
+	}
+	safe := method == http.MethodGet || key != ""
+	for n := 0; ; n++ {
+		res, err := c.attempt(ctx, method, path, key, in)
+		if err == nil || ctx.Err() != nil || n >= c.retries() || !canRepeat(err, safe) || !pause(ctx, n, err) {
+			return res, err
+		}
+	}
+}
+
+// attempt is do without repetitions.
+func (c *Client) attempt(ctx context.Context, method, path, key string, in any) (*http.Response, error) {
 	var body io.Reader
 	var sent file
 	if in != nil {
@@ -157,7 +185,7 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 	if ctx.Value(respondAsync{}) != nil {
 		req.Header.Set("Prefer", "respond-async")
 	}
-	if key, ok := ctx.Value(idempotencyKey{}).(string); ok && method == http.MethodPost {
+	if key != "" {
 		req.Header.Set("Idempotency-Key", key)
 	}
 	res, err := c.http().Do(req)
@@ -203,10 +231,13 @@ func readError(res *http.Response) error {
 	if err != nil {
 		return err
 	}
-	if json.Unmarshal(body, &e) != nil || e.Error == nil {
-		return fmt.Errorf("the server answered %s without an agento error: check that the URL is that of an agento server", res.Status)
+	if json.Unmarshal(body, &e) != nil || e.Error == nil || e.Error.Code == "" {
+		e.Error = &Error{
+			Code: ForeignAnswer, RequestID: res.Header.Get("X-Request-Id"),
+			Message: fmt.Sprintf("the server answered %s without an agento error: check that the URL is that of an agento server", res.Status),
+		}
 	}
-	e.Error.Status = res.StatusCode
+	e.Error.Status, e.Error.Header = res.StatusCode, res.Header
 	if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		e.Error.RetryAfter = time.Duration(seconds) * time.Second
 	}

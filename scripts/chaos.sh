@@ -15,6 +15,8 @@
 #           restores that are killed
 #   openai  the real clients of OpenAI's API, which clients/tests/openai pins, with broken
 #           connections, and with a real gateway
+#   mcp     the official conformance suite of MCP, from npm, against /v1/mcp
+#   clients the built TypeScript client with Node 20 and Deno, both from npm
 #   fuzz    every fuzz test; make test runs their corpora alone
 set -eu
 
@@ -52,9 +54,33 @@ openai() {
 	AGENTO_CHAOS=1 go test -count=1 -timeout 15m -p 1 -v -run 'OpenAIClients' ./cmd/agento
 }
 
+mcp() {
+	dir=$(mktemp -d)
+	cp scripts/mcp/package.json scripts/mcp/package-lock.json "$dir"
+	npm ci --silent --prefix "$dir"
+	PATH="$(sh scripts/node.sh):$PATH" AGENTO_MCP_CONFORMANCE="$dir" go test -count=1 -timeout 5m -v -run MCPConformance ./internal/api
+	rm -rf "$dir"
+}
+
+clients() {
+	dir=$(mktemp -d)
+	cp -r clients/typescript/. "$dir"
+	rm -rf "$dir/node_modules" "$dir/dist"
+	(
+		cd "$dir"
+		PATH="$(cd "$OLDPWD" && sh scripts/node.sh):$PATH"
+		npm ci --silent
+		npm run --silent build
+		npx tsc --outDir "$dir" --noEmit false --allowImportingTsExtensions false --rewriteRelativeImportExtensions --module NodeNext --target ES2023 --skipLibCheck --types node test/client.test.ts
+		npm i --silent --no-save --prefix "$dir" node@20.20.2 deno@2.9.6
+	)
+	AGENTO_RUNTIMES="$dir" go test -count=1 -timeout 5m -v -run TypeScriptRuntimes ./internal/api
+	rm -rf "$dir"
+}
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor restore suspend openai fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend openai mcp clients fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

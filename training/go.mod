@@ -20,3 +20,5 @@ require (
 )
 
 replace agento.host/agento => ../
+
+replace agento.host/agento/client => ../client

@@ -21,6 +21,7 @@ import (
 	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
+	"agento.host/agento/internal/agenttools"
 	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/backup"
 	"agento.host/agento/internal/budget"
@@ -37,7 +38,6 @@ import (
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/knowledge/embed/transformer"
-	"agento.host/agento/internal/mcp"
 	"agento.host/agento/internal/metrics"
 	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/netguard"
@@ -401,7 +401,9 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	r.closers = append(r.closers, func() error { models.Close(); return nil })
 	internal := http.NewServeMux()
 	internal.Handle("/", models)
-	internal.Handle("/mcp", mcp.New(mcp.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log}))
+	tools := agenttools.New(agenttools.Settings{Gateways: gateways, Knowledge: base, Memory: budgets.AgentMemory, Version: version, Log: r.log})
+	internal.Handle(gateway.ToolsPath, tools)
+	internal.Handle(gateway.FormerToolsPath, tools)
 	internal.Handle(botapi.Prefix, bots)
 	documentEdits := workspace.New(documents, agents)
 	archives := agentarchive.New(agentarchive.Settings{

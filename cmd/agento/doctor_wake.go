@@ -93,7 +93,9 @@ func (c doctorCommand) measure(ctx context.Context, t *terminal, found []finding
 
 // isPossible reports whether a way to sleep was found possible.
 func isPossible(found []finding, name string) bool {
-	return slices.ContainsFunc(found, func(f finding) bool { return f.Part == name && f.OK && f.Fix == "" && !strings.HasPrefix(f.State, "not possible") })
+	return slices.ContainsFunc(found, func(f finding) bool {
+		return f.Part == name && f.OK && f.Fix == "" && !strings.HasPrefix(f.State, "not possible")
+	})
 }
 
 // wakeText returns the times of a way to wake in words.

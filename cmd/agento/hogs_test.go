@@ -49,7 +49,7 @@ var hogs = []hog{
 	{name: "inodes", script: whileGo(`state.n=(state.n||0)+1;const d=home+"/many/"+(state.n%50);fs.mkdirSync(d,{recursive:true});for(let i=0;i<50;i++)fs.writeFileSync(d+"/"+state.n+"-"+i,"");if(state.n>2000){fs.rmSync(home+"/many",{recursive:true});state.n=0}`)},
 	{
 		name: "descriptors", names: "too many connections to the server",
-		script: whileGo(`state.c=state.c||[];if(state.c.length<2000){const c=net.connect(14,"127.0.0.1",()=>c.write("POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\nx"));c.on("error",()=>{});state.c.push(c)}`),
+		script: whileGo(`state.c=state.c||[];if(state.c.length<2000){const c=net.connect(14,"127.0.0.1",()=>c.write("POST /tools HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\nx"));c.on("error",()=>{});state.c.push(c)}`),
 	},
 	{name: "ports", script: whileGo(`state.p=state.p||20000;if(state.p<30000){const s=net.createServer();s.on("error",()=>{});s.listen(state.p++,"127.0.0.1")}`)},
 	{name: "log", script: `setsid sh -c 'while [ -e ~/hog.go ]; do for f in /proc/[0-9]*/fd/1; do seq -s " " 20000 >>$f; done; done' >/dev/null 2>&1 &`},

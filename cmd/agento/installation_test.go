@@ -172,7 +172,7 @@ func (in *installation) openDatabase() *sql.DB {
 
 // client returns an API client with the key of an account.
 func (in *installation) client(account string) *client.Client {
-	return &client.Client{URL: in.url, APIKey: in.keys[account], HTTP: &http.Client{Timeout: waitTimeout}}
+	return &client.Client{URL: in.url, APIKey: in.keys[account], HTTP: &http.Client{Timeout: waitTimeout}, Retries: -1}
 }
 
 // newAgent returns a request for an agent that uses the scripted model.

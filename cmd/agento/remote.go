@@ -35,7 +35,7 @@ func (r remote) client(ctx context.Context) (*client.Client, error) {
 	case r.APIKey != "" && r.Account != "":
 		return nil, usageError("the API key says which account it is: leave out --account, or unset AGENTO_API_KEY to act as the operator of this machine")
 	case r.APIKey != "":
-		return &client.Client{URL: r.URL, APIKey: r.APIKey}, nil
+		return &client.Client{URL: r.URL, APIKey: r.APIKey, Retries: -1}, nil
 	}
 	if _, err := os.Stat(r.Data); errors.Is(err, fs.ErrNotExist) {
 		return nil, notFoundError("there is no data directory %s, and no API key: set AGENTO_API_KEY (agento keys create makes one) or give --api-key, or name the data directory of a server on this machine with --data", r.Data)
@@ -47,7 +47,7 @@ func (r remote) client(ctx context.Context) (*client.Client, error) {
 	if server == nil {
 		return nil, fmt.Errorf("no agento server runs on %s: start it with agento serve, or set AGENTO_API_KEY and AGENTO_URL", r.Data)
 	}
-	return &client.Client{URL: "http://agento", HTTP: &http.Client{Transport: forAccount{server.Transport(), r.Account}}}, nil
+	return &client.Client{URL: "http://agento", HTTP: &http.Client{Transport: forAccount{server.Transport(), r.Account}}, Retries: -1}, nil
 }
 
 // forAccount sends requests of the operator for an account.

@@ -1,7 +1,17 @@
 package api_test
 
 import (
+	"bytes"
+	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -130,5 +140,165 @@ func TestClientReportsAnInterruptedAnswer(t *testing.T) {
 	}
 	if last == nil {
 		t.Error("the client reported half an answer as complete")
+	}
+}
+
+// TestClientWalksLists: the iterators yield the rows of every page once.
+func TestClientWalksLists(t *testing.T) {
+	env := newEnv(t, options{})
+	c, ctx := env.newAccount("acme", "").client(), t.Context()
+	key := client.CreateAgentRequest{Secrets: map[string]string{"anthropicApiKey": "sk-ant-test"}}
+	var agent string
+	for _, key.Name = range []string{"A", "B", "C"} {
+		a, err := c.BeginAgent(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		agent = a.ID
+	}
+	target := client.KnowledgeTarget{AgentID: agent}
+	chunks := []client.KnowledgeChunk{{Text: "The office opens at nine.", Source: "a"}, {Text: "Refunds take five days.", Source: "b"}, {Text: "Parrots live in forests.", Source: "c"}}
+	if _, err := c.IngestKnowledge(ctx, client.KnowledgeIngest{AgentID: agent, Chunks: chunks}, client.IngestOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := c.NewSession(ctx, agent, client.NewSessionRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.PutRule(ctx, agent, "refunds", client.PutRuleRequest{Content: rand.Text()}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.CreateKey(ctx, client.CreateKeyRequest{Scopes: []string{"chat"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := func(name string, want int, walk func(yield func(string) bool) error) {
+		t.Helper()
+		seen := map[string]int{}
+		if err := walk(func(id string) bool { seen[id]++; return true }); err != nil || len(seen) != want {
+			t.Errorf("%s: %v, %v", name, seen, err)
+		}
+		for id, n := range seen {
+			if n != 1 {
+				t.Errorf("%s: %s came %d times", name, id, n)
+			}
+		}
+	}
+	rows("agents", 3, ids(c.AllAgents(ctx, client.AgentQuery{Limit: 2}), func(a client.AgentSummary) string { return a.ID }))
+	rows("sessions", 3, ids(c.AllSessions(ctx, agent, client.SessionQuery{Limit: 2}), func(s client.ChatSession) string { return s.ID }))
+	rows("turns", 0, ids(c.AllTurns(ctx, agent, client.TurnQuery{Limit: 2}), func(v client.ChatTurn) string { return v.ID }))
+	rows("keys", 4, ids(c.AllKeys(ctx), func(k client.Key) string { return k.ID }))
+	rows("knowledge", 3, ids(c.AllKnowledge(ctx, target, client.KnowledgeQuery{Limit: 2}), func(e client.KnowledgeEntry) string { return e.ID }))
+	rows("audit", 3, ids(c.AllAudit(ctx, client.AuditQuery{Action: "agent.created", Limit: 2}), func(e client.AuditEvent) string { return e.ID }))
+	rows("usage", 0, ids(c.AllUsage(ctx, client.UsageQuery{}), func(u client.Usage) string { return fmt.Sprint(u.Group) }))
+	rows("versions", 3, ids(client.All(func(offset string) (client.CursorList[client.DocumentVersion], error) {
+		return c.RuleVersions(ctx, agent, "refunds", client.VersionsQuery{Limit: 2, Offset: offset})
+	}), func(v client.DocumentVersion) string { return fmt.Sprint(v.Version) }))
+	page, err := c.ListSkills(ctx, client.SkillQuery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows("skills", page.Pagination.Total, ids(c.AllSkills(ctx, client.SkillQuery{PageSize: 2}), func(s client.Skill) string { return s.ID }))
+}
+
+// ids walks a list and passes the names of its rows on.
+func ids[T any](list iter.Seq2[T, error], id func(T) string) func(yield func(string) bool) error {
+	return func(yield func(string) bool) error {
+		for row, err := range list {
+			if err != nil {
+				return err
+			}
+			yield(id(row))
+		}
+		return nil
+	}
+}
+
+// cuttingProxy returns the address of a proxy before the server that breaks the connection of
+// every stream after a number of events.
+func (env *testEnv) cuttingProxy(events int) string {
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		env.server.ServeHTTP(&cutWriter{ResponseWriter: w, left: events}, r)
+	}))
+	env.t.Cleanup(proxy.Close)
+	return proxy.URL
+}
+
+// cutWriter breaks the connection when it is to write one event too many.
+type cutWriter struct {
+	http.ResponseWriter
+	left int
+}
+
+// Write implements http.ResponseWriter.
+func (w *cutWriter) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("data: ")) {
+		if w.left--; w.left < 0 {
+			panic(http.ErrAbortHandler)
+		}
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *cutWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// TestClientContinuesAStream: every event comes once, and the model is asked once.
+func TestClientContinuesAStream(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
+	id := who.newAgent("A")
+	next := make(chan struct{})
+	env.gateways.setScript(func(_ context.Context, _ *turn, send sendFunc) {
+		for _, piece := range []string{"one ", "two ", "three"} {
+			_ = send(piece)
+			<-next // so that the pieces are events of their own
+		}
+	})
+	c := &client.Client{URL: env.cuttingProxy(1), APIKey: who.key}
+	var pieces []string
+	for e, err := range c.Chat(t.Context(), id, client.ChatRequest{Message: "Count"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces = append(pieces, e.Type+":"+e.Content)
+		if e.Type == "text" {
+			next <- struct{}{}
+		}
+	}
+	if got := strings.Join(pieces, " "); got != "text:one  text:two  text:three done:" {
+		t.Errorf("the events are %q", got)
+	}
+	if n := len(env.gateways.allTurns()); n != 1 {
+		t.Errorf("%d turns", n)
+	}
+}
+
+// TestClientREADME: the commands and the program of the client's page work outside of this
+// repository.
+func TestClientREADME(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("acme", "")
+	who.newAgent("A")
+	text, err := os.ReadFile("../../client/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, blocks := t.TempDir(), strings.Split(string(text), "```")
+	if !strings.HasPrefix(blocks[1], "sh\n") || !strings.HasPrefix(blocks[3], "go\n") {
+		t.Fatal("the page has no commands or no program")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(strings.TrimPrefix(blocks[3], "go\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sh := exec.CommandContext(t.Context(), "sh", "-euc", strings.ReplaceAll(strings.TrimPrefix(blocks[1], "sh\n"), "/path/to/agento", root)+"go run .") //nolint:gosec // the commands of the page
+	sh.Dir = dir
+	sh.Env = append(os.Environ(), "AGENTO_URL="+env.url, "AGENTO_API_KEY="+who.key)
+	if out, err := sh.CombinedOutput(); err != nil || !strings.Contains(string(out), "You said: What can you do?") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // pages returns the pages that docs/ must have.
 func pages() []string {
-	return []string{"README", "accounts", "agents", "changes", "chat", "errors", "idempotency", "knowledge", "limits", "logs", "network", "openai", "secrets", "skills", "swarms", "workspace"}
+	return []string{"README", "accounts", "agents", "changes", "chat", "errors", "idempotency", "knowledge", "limits", "logs", "mcp", "network", "openai", "secrets", "skills", "swarms", "workspace"}
 }
 
 // TestDocumentationCommandsSucceed runs every command of every page in docs/ as a

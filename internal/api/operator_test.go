@@ -35,7 +35,7 @@ func TestOperatorActsForAnAccount(t *testing.T) {
 		t.Errorf("the audit log: %s", audit.body)
 	}
 	// The operator chats in sessions of its own, also while the answer is a stream.
-	chat := &client.Client{URL: local.URL, HTTP: &http.Client{Transport: withAccount{"acme"}}}
+	chat := &client.Client{URL: local.URL, HTTP: &http.Client{Transport: withAccount{"acme"}}, Retries: -1}
 	for e, err := range chat.Chat(t.Context(), mine, client.ChatRequest{Message: "hello"}) {
 		if err != nil || e.Type == "error" {
 			t.Fatalf("%+v, %v", e, err)

@@ -26,6 +26,7 @@ import (
 	"agento.host/agento/internal/idempotency"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
+	"agento.host/agento/internal/mcp"
 	"agento.host/agento/internal/openaiapi"
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/skill"
@@ -109,6 +110,7 @@ type Server struct {
 	draining context.Context // ends when the server shuts down
 	drain    context.CancelFunc
 	http     *rest.API
+	tools    *mcp.Handler
 }
 
 // New returns a Server.
@@ -140,8 +142,9 @@ func New(s Settings) *Server {
 			Caller: func(ctx context.Context) chat.Caller { return chatCaller(callerOf(ctx)) },
 		})},
 		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
-		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready},
+		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready, mcpPath: srv.serveMCP},
 	}, srv.restRoutes())
+	srv.tools = srv.newTools(s.Log)
 	return srv
 }
 
@@ -188,6 +191,9 @@ func callerOf(ctx context.Context) access.Principal {
 // limit and sets the rate limit headers: those of the key, or of the client's address if
 // the key is not known.
 func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.Context, error) {
+	if who := callerOf(r.Context()); who.AccountID != "" {
+		return r.Context(), nil // the request of a tool, whose own request was counted
+	}
 	if r.Context().Value(operator{}) != nil {
 		who, err := s.access.OperatorOf(r.Context(), r.Header.Get(AccountHeader))
 		return context.WithValue(r.Context(), principal{}, who), err

@@ -47,7 +47,7 @@ type Settings struct {
 	Log       *slog.Logger
 
 	WayOut       WayOut         // nil: agents reach nothing but this server
-	Tools        bool           // Calls serves tools under /mcp
+	Tools        bool           // Calls serves ToolsPath
 	Limits       runtime.Limits // of each gateway
 	DemoKey      vault.Secret   // in dev: a key whose calls go to DemoURL
 	DemoURL      string

@@ -85,6 +85,14 @@ func (m *Manager) makeSpec(a agent.Agent, c credentials) (runtime.Spec, specDige
 // internalURL is this server as gateways reach it.
 const internalURL = "http://" + runtime.ServerAddr
 
+const (
+	// ToolsPath is where Calls serves the tools of agents.
+	ToolsPath = "/tools"
+	// FormerToolsPath is where gateways call them that an earlier version has started: they
+	// are adopted, or wake, with the URL of their start.
+	FormerToolsPath = "/mcp"
+)
+
 // describe returns the agent in OpenClaw's terms.
 func (m *Manager) describe(a agent.Agent, p provider.Provider, c credentials) (openclaw.Agent, error) {
 	gatewayToken, err := c.token(purposeGateway)
@@ -107,7 +115,7 @@ func (m *Manager) describe(a agent.Agent, p provider.Provider, c credentials) (o
 		},
 	}
 	if m.tools {
-		d.MCP = &openclaw.MCP{URL: internalURL + "/mcp", Token: bearerToken(a.ID, toolsToken)}
+		d.MCP = &openclaw.MCP{URL: internalURL + ToolsPath, Token: bearerToken(a.ID, toolsToken)}
 	}
 	if err := describeChannels(&d, a, c); err != nil {
 		return openclaw.Agent{}, err

@@ -1,152 +1,221 @@
-// Package mcp serves the tools that agents call: MCP over streamable HTTP on the
-// internal listener. An agent authenticates with a token of its own. The token gives
-// access only to what that agent may read, and becomes invalid when the agent is
-// deleted.
+// Package mcp serves the public API as tools of the Model Context Protocol, for agents and
+// editors that manage agents: MCP over streamable HTTP on /v1/mcp.
+//
+// A tool is a route of the API (tools.go). Its call is a request to that route in this
+// process, with the caller of the MCP request, so that scopes, plans, limits and checks are
+// those of the route. What agents themselves call is package agenttools.
 package mcp
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
-	"strconv"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
-	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/fault"
-	"agento.host/agento/internal/gateway"
-	"agento.host/agento/internal/knowledge"
-	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/rest"
 )
 
 // Settings of a Handler.
 type Settings struct {
-	Gateways  *gateway.Manager
-	Knowledge *knowledge.Service
-	Memory    *budget.Budget // of agents; nil: no limit
-	Version   string
-	Log       *slog.Logger
+	// API serves the requests of tools. Their context is that of the MCP request, with its
+	// caller.
+	API http.Handler
+	// Arguments returns the arguments of a route.
+	Arguments func(method, path string) (rest.Arguments, error)
+	// Allows returns nil if the caller of a request may use a route, by its pattern.
+	Allows func(ctx context.Context, pattern string) error
+	// Caller names the caller of a request: no two have the same name.
+	Caller func(context.Context) string
+	// BehindProxy reports whether a request comes from a proxy that the operator trusts. Nil
+	// means that none does.
+	BehindProxy func(*http.Request) bool
+
+	Version string
+	Log     *slog.Logger
 }
 
-// maxBody is the longest request, in bytes. The longest question is far shorter.
-const maxBody = 256 << 10
-
-// Handler serves the tools. It is an http.Handler.
+// Handler serves the tools to authenticated callers.
 type Handler struct {
-	gateways  *gateway.Manager
-	knowledge *knowledge.Service
-	memory    *budget.Budget
-	version   string
-	log       *slog.Logger
-	mcp       http.Handler
+	settings Settings
+	tools    map[string]*boundTool
+	server   *mcp.Server
+	http     http.Handler
+	calls    calls
 }
 
-// New returns a handler.
-func New(s Settings) *Handler {
-	h := &Handler{gateways: s.Gateways, knowledge: s.Knowledge, memory: s.Memory, version: s.Version, log: s.Log}
-	// Stateless: any replica can answer any request, and no state of a deleted agent
-	// remains.
-	h.mcp = mcp.NewStreamableHTTPHandler(h.newServer, &mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true})
-	return h
-}
-
-// callerKey is the context key of the gateway.Caller of a request. The MCP library
-// passes only the request to newServer.
-type callerKey struct{}
-
-// ServeHTTP authenticates the agent and serves the request. It answers 401 without the
-// token of an agent, and 429 or 503 to an agent that has too much open.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		http.Error(w, "the bearer token of an agent is required", http.StatusUnauthorized)
-		return
-	}
-	caller, err := h.gateways.CallerOf(r.Context(), vault.NewSecret(token))
-	if err != nil {
-		if !fault.Is(err, fault.Unauthorized) {
-			h.log.ErrorContext(r.Context(), "finding the agent of a tools token failed", "error", err)
+// New returns a handler. It fails if a tool names a route that does not exist.
+func New(s Settings) (*Handler, error) {
+	h := &Handler{settings: s, tools: map[string]*boundTool{}, calls: calls{running: map[callID]context.CancelCauseFunc{}}}
+	h.server = mcp.NewServer(&mcp.Implementation{Name: "agento", Title: "agento", Version: s.Version}, &mcp.ServerOptions{
+		Instructions: "Manages the agents of one agento account. Ids come from list_agents and list_swarms.",
+		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
+	})
+	for _, t := range tools() {
+		bound, err := bind(t, s)
+		if err != nil {
+			return nil, fmt.Errorf("the tool %s: %w", t.name, err)
 		}
-		http.Error(w, "no agent has this token", http.StatusUnauthorized)
-		return
+		h.tools[t.name] = bound
+		h.server.AddTool(bound.describe(), h.call(bound))
 	}
-	release, err := h.hold(r, caller)
-	if err != nil {
-		refuse(w, fault.From(err))
-		return
-	}
-	defer release()
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	h.mcp.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
+	h.server.AddReceivingMiddleware(h.listAllowed)
+	// Stateless: a server that is started again goes on with every client. Whose call is
+	// cancelled is known by the session's name alone.
+	h.http = mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return h.server }, &mcp.StreamableHTTPOptions{
+		Stateless: true, DisableLocalhostProtection: true, MaxRequestBodyBytes: -1, // checkOrigin and MaxBody do it
+	})
+	return h, nil
 }
 
-// hold counts the connection and the body of a request for its agent.
-// Faults: RateLimited; Unavailable.
-func (h *Handler) hold(r *http.Request, caller gateway.Caller) (release func(), err error) {
-	if err := budget.Claim(r.Context(), string(caller.AgentID), string(caller.AccountID)); err != nil {
-		return nil, err
-	}
-	size := int64(maxBody)
-	if r.ContentLength >= 0 {
-		size = min(size, r.ContentLength)
-	}
-	return h.memory.Acquire(r.Context(), string(caller.AgentID), size)
+// MaxBody is the longest message, in bytes. It has room for the arguments of every tool.
+const MaxBody = 8 << 20
+
+// The headers of MCP.
+const (
+	sessionHeader = "Mcp-Session-Id"
+	versionHeader = "Mcp-Protocol-Version"
+)
+
+// connectionEndsCall is the first version of MCP in which a client cancels a call by closing
+// its connection. Before, that meant nothing.
+const connectionEndsCall = "2026-07-28"
+
+// cancelDelay is how long after the end of its connection a call can still be cancelled in an
+// older version of MCP: clients close the connection and say at the same time why.
+const cancelDelay = 3 * time.Second
+
+// message is what this package reads of a JSON-RPC message.
+type message struct {
+	Method string          `json:"method"`
+	ID     json.RawMessage `json:"id"`
+	Params struct {
+		RequestID json.RawMessage `json:"requestId"`
+	} `json:"params"`
 }
 
-func refuse(w http.ResponseWriter, f *fault.Fault) {
-	w.Header().Set("Connection", "close")
-	w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter.Seconds())))
-	status := http.StatusServiceUnavailable
-	if f.Code == fault.RateLimited {
-		status = http.StatusTooManyRequests
-	}
-	http.Error(w, f.Message, status)
+// requestKey is the context key of the HTTP request of a message, a *request.
+type requestKey struct{}
+
+// request is the HTTP request of one message.
+type request struct {
+	ctx context.Context // ends with the connection or soon after it, and when the call is cancelled
+	// endsTurn is true if a closed connection cancels the call.
+	endsTurn bool
 }
 
-// newServer returns a server with the tools of the request's agent. Tools take the
-// agent from the token, never from the model's input.
-func (h *Handler) newServer(r *http.Request) *mcp.Server {
-	caller, ok := r.Context().Value(callerKey{}).(gateway.Caller)
-	if !ok {
+// Serve serves a request whose caller is authenticated and whose body is bounded.
+// Faults: Forbidden, of a web page; Invalid; TooLarge.
+func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) error {
+	if err := h.checkOrigin(r); err != nil {
+		return err
+	}
+	session := h.settings.Caller(r.Context()) + " " + r.Header.Get(sessionHeader)
+	named := r.Header.Get(sessionHeader) != ""
+	if r.Method == http.MethodDelete && named {
+		h.calls.cancelAll(session)
+		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	server := mcp.NewServer(&mcp.Implementation{Name: "agento", Version: h.version}, nil)
-	mcp.AddTool(server, &mcp.Tool{Name: knowledge.ToolName, Description: knowledge.ToolDescription}, h.searchTool(caller))
-	return server
-}
-
-type searchInput struct {
-	Query string `json:"query" jsonschema:"what you want to know, in full words"`
-	Limit int    `json:"limit,omitempty" jsonschema:"how many passages at most; 5 if not given, 20 at most"`
-}
-
-func (h *Handler) searchTool(caller gateway.Caller) mcp.ToolHandlerFor[searchInput, any] {
-	return func(ctx context.Context, _ *mcp.CallToolRequest, in searchInput) (*mcp.CallToolResult, any, error) {
-		text, err := h.search(ctx, caller, in)
-		if err != nil {
-			f := fault.From(err)
-			switch {
-			case f.Code == fault.Internal:
-				h.log.ErrorContext(ctx, "an agent's knowledge search failed", "agent", caller.AgentID, "error", err)
-			case f.NeedsOperator() && ctx.Err() == nil:
-				h.log.WarnContext(ctx, "an agent's knowledge search failed", "agent", caller.AgentID, "error", err)
-			}
-			return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{&mcp.TextContent{Text: f.Message}}}, nil, nil
+	if r.Method != http.MethodPost {
+		h.http.ServeHTTP(w, r) // says which methods there are
+		return nil
+	}
+	body, err := io.ReadAll(r.Body)
+	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
+		return fault.New(fault.TooLarge, "The message is too long. Send at most %d bytes.", tooLong.Limit)
+	}
+	if err != nil {
+		return fault.New(fault.Invalid, "The body could not be read to its end. Send the message again.").Because(err)
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
+		return fault.New(fault.Invalid, "Send one JSON-RPC message at a time: batches are not part of MCP any more.")
+	}
+	var m message
+	_ = json.Unmarshal(body, &m) // the library says what is wrong with it
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
+	defer cancel(nil)
+	endsTurn := r.Header.Get(versionHeader) >= connectionEndsCall
+	defer context.AfterFunc(r.Context(), func() {
+		if endsTurn || !named {
+			cancel(r.Context().Err())
+			return
 		}
-		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: text}}}, nil, nil
+		time.AfterFunc(cancelDelay, func() { cancel(r.Context().Err()) })
+	})()
+	switch {
+	case m.Method == "initialize":
+		w.Header().Set(sessionHeader, rand.Text())
+	case m.Method == "notifications/cancelled" && named:
+		h.calls.cancel(callID{session, string(m.Params.RequestID)})
+	case m.Method == "subscriptions/listen":
+		return fault.New(fault.NotFound, "There is nothing to listen to: the tools of a key do not change by themselves.")
+	case len(m.ID) > 0 && named:
+		defer h.calls.add(callID{session, string(m.ID)}, cancel)()
+	}
+	in := &request{ctx: ctx, endsTurn: endsTurn}
+	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, in))
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	h.http.ServeHTTP(w, r)
+	return nil
+}
+
+// listAllowed leaves the tools out of a list that the caller may not use.
+func (h *Handler) listAllowed(next mcp.MethodHandler) mcp.MethodHandler {
+	return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
+		result, err := next(ctx, method, req)
+		list, ok := result.(*mcp.ListToolsResult)
+		if err != nil || !ok {
+			return result, err
+		}
+		out := *list // the tools are those of every caller
+		out.Tools = []*mcp.Tool{}
+		for _, t := range tools() {
+			i := slices.IndexFunc(list.Tools, func(listed *mcp.Tool) bool { return listed.Name == t.name })
+			if i < 0 {
+				continue
+			}
+			err := h.settings.Allows(ctx, t.pattern)
+			switch {
+			case err == nil:
+				out.Tools = append(out.Tools, list.Tools[i])
+			case !fault.Is(err, fault.Forbidden) && !fault.Is(err, fault.PlanLimit):
+				return nil, err
+			}
+		}
+		return &out, nil
 	}
 }
 
-// search turns a panic into an error, because the MCP library runs tools on its own
-// goroutines, where a panic would end the server.
-func (h *Handler) search(ctx context.Context, caller gateway.Caller, in searchInput) (text string, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return h.knowledge.SearchTool(ctx, caller.AccountID, caller.AgentID, in.Query, in.Limit)
+// checkOrigin refuses requests of web pages that could reach this server in the name of its
+// user: those of other sites, and those whose site resolves to this machine (DNS rebinding).
+// Faults: Forbidden.
+func (h *Handler) checkOrigin(r *http.Request) error {
+	origin := r.Header.Get("Origin")
+	if origin != "" && (!isLoopbackOrigin(origin) || !isLoopbackHost(r.Host)) {
+		return fault.New(fault.Forbidden, "Web pages cannot use MCP here. Use a client that runs outside of a page, or one whose page and server are both on this machine.")
+	}
+	if arrivesAtLoopback(r) && !isLoopbackHost(r.Host) && (h.settings.BehindProxy == nil || !h.settings.BehindProxy(r)) {
+		return fault.New(fault.Forbidden, "The header Host does not name this machine. Call the server as localhost; a proxy in front of it must be named with --trusted-proxies.")
+	}
+	return nil
+}
+
+// errCancelled is why a call ends that its client has cancelled.
+var errCancelled = errors.New("the client cancelled the call") //nolint:gochecknoglobals // a value to compare with
+
+// pathOf splits the pattern of a route.
+func pathOf(pattern string) (method, path string) {
+	method, path, _ = strings.Cut(pattern, " ")
+	return method, path
 }

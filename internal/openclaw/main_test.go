@@ -113,7 +113,7 @@ func bootGateway() (*realGateway, error) {
 		ID:       "test",
 		Token:    vault.NewSecret(gatewayToken),
 		Model:    openclaw.Model{Provider: findProvider(provider.Anthropic), URL: model.URL(), Token: vault.NewSecret(modelToken)},
-		MCP:      &openclaw.MCP{URL: r.tools.URL + "/mcp", Token: vault.NewSecret(toolsToken)},
+		MCP:      &openclaw.MCP{URL: r.tools.URL + "/tools", Token: vault.NewSecret(toolsToken)},
 		Telegram: &openclaw.Telegram{Token: vault.NewSecret("1:bot"), URL: r.bot.URL},
 		Env:      map[string]vault.Secret{"GREETING": vault.NewSecret("hello from the environment")},
 	}

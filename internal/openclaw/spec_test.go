@@ -22,7 +22,7 @@ func fullAgent() openclaw.Agent {
 	return openclaw.Agent{
 		ID:       "11111111-2222-3333-4444-555555555555",
 		Model:    openclaw.Model{Provider: findProvider(provider.OpenAI), ID: "weird-${HOME}", URL: "http://127.0.0.1:4001/", Token: vault.NewSecret("tok-model")},
-		MCP:      &openclaw.MCP{URL: "http://127.0.0.1:4002/mcp", Token: vault.NewSecret("tok-mcp")},
+		MCP:      &openclaw.MCP{URL: "http://127.0.0.1:4002/tools", Token: vault.NewSecret("tok-mcp")},
 		Telegram: &openclaw.Telegram{Token: vault.NewSecret("tok-telegram"), AllowFrom: []string{"42", "${PATH}"}, URL: "http://127.0.0.1:4003"},
 		Slack:    &openclaw.Slack{BotToken: vault.NewSecret("tok-slack-bot"), AppToken: vault.NewSecret("tok-slack-app")},
 		Env:      map[string]vault.Secret{"CRM_KEY": vault.NewSecret("tok-crm")},

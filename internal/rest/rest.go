@@ -200,8 +200,10 @@ func (a *API) routeOf(r *http.Request) string {
 	if pattern == "" {
 		_, pattern = a.mux.Handler(r)
 	}
-	_, path, _ := strings.Cut(pattern, " ")
-	return path
+	if _, path, ok := strings.Cut(pattern, " "); ok {
+		return path
+	}
+	return strings.TrimSuffix(pattern, "/") // of any method; or that of no route
 }
 
 // recoverPanic turns a panic of a handler into a 500. If the response has begun it

@@ -1,4 +1,4 @@
-package mcp
+package agenttools
 
 import (
 	"bytes"
@@ -37,7 +37,7 @@ func TestRequestsTakeMemoryOfTheirAgent(t *testing.T) {
 	h := New(Settings{Memory: memory})
 	caller := gateway.Caller{AccountID: "acct_1", AgentID: "a1"}
 	request := func(size int64) *http.Request {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/mcp", strings.NewReader("{}"))
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/tools", strings.NewReader("{}"))
 		r.ContentLength = size
 		return r
 	}

@@ -1,0 +1,3 @@
+module agento.host/agento/client
+
+go 1.25.0

@@ -13,6 +13,11 @@
 #           root, and criu, which scripts/needs.sh gets
 #   restore the pages for operators with live gateways, restores of living installations, and
 #           restores that are killed
+#   examples  every example of the reference in every language; make test runs all in curl, and one of
+#           each kind in the others
+#   generators  the linters of the OpenAPI document, and the quick start with the clients of four generators
+#   screens the reference in Chromium, at 390 and 1440 pixels, light and dark; the pictures are in a temporary
+#           directory, or in $SCREENS_DIR
 #   fuzz    every fuzz test; make test runs their corpora alone
 set -eu
 
@@ -45,9 +50,18 @@ suspend() {
 
 restore() { AGENTO_CHAOS=1 go test -timeout 20m -p 1 -v -run 'ChaosRestore|ChaosOperatorPages|CrashOfARestore' ./cmd/agento; }
 
+examples() { AGENTO_CHAOS=1 go test -count=1 -timeout 20m -v -run '^TestExamples' ./internal/api; }
+
+generators() { AGENTO_CHAOS=1 go test -count=1 -timeout 29m -v -run GeneratedClients ./internal/api; }
+
+screens() {
+	command -v chromium >/dev/null || { echo "no chromium: on Debian, apt-get install chromium" >&2; exit 1; }
+	AGENTO_CHAOS=1 go test -count=1 -timeout 10m -v -run Screens ./internal/api
+}
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor restore suspend fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend examples generators screens fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

@@ -79,9 +79,15 @@ func (code) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 	})
 }
 
-// breakable returns a name, a path or a line of code as HTML that breaks between its words:
-// a browser would break it anywhere, or nowhere.
+// unbroken is the length of names that fit on a line of every screen.
+const unbroken = 28
+
+// breakable returns a name, a path or a line of code as HTML. A long one breaks between its
+// words: a browser would break it anywhere, or nowhere.
 func breakable(name string) template.HTML {
+	if len(name) <= unbroken {
+		return template.HTML(html.EscapeString(name)) //nolint:gosec // escaped
+	}
 	var b strings.Builder
 	last, isPath := rune(0), strings.Contains(name, "/")
 	for i, r := range name {
@@ -132,7 +138,7 @@ func (g guide) Contents() []link {
 	var all []link
 	for _, s := range g.sections {
 		if s.level == 2 {
-			all = append(all, link{"#" + s.anchor, s.title})
+			all = append(all, link{Address: "#" + s.anchor, Title: s.title})
 		}
 	}
 	return all

@@ -2,7 +2,6 @@ package reference
 
 import (
 	"bytes"
-	"cmp"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -44,17 +43,17 @@ type file struct {
 	content     []byte
 }
 
-// Handler serves the pages of a site below /docs. It renders them when they are first
+// Handler serves the pages of a site below /docs. It renders each when it is first
 // requested.
 func Handler(site func() Site) http.HandlerFunc {
-	rendered := sync.OnceValue(func() map[string]file { return Render(site()) })
+	files := sync.OnceValue(func() map[string]func() file { return render(site()) })
 	return func(w http.ResponseWriter, r *http.Request) {
-		f, ok := rendered()[strings.TrimSuffix(r.URL.Path, "/")]
+		read, ok := files()[strings.TrimSuffix(r.URL.Path, "/")]
 		status := http.StatusOK
 		if !ok {
-			f, status = rendered()["/docs/missing"], http.StatusNotFound
+			read, status = files()["/docs/missing"], http.StatusNotFound
 		}
-		h := w.Header()
+		f, h := read(), w.Header()
 		h.Set("Content-Type", f.contentType)
 		h.Set("Content-Security-Policy", contentSecurityPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -80,32 +79,38 @@ type shelf struct {
 	Links []link
 }
 
-type link struct{ Address, Title string }
+type link struct {
+	Address, Title string
 
-// Render returns the files of the site by address.
-func Render(site Site) map[string]file {
-	guides, all := readGuides()
-	files := map[string]file{}
-	show := func(address string, p page) {
-		p.Site, p.Address, p.Shelves = site, address, guides
-		var out bytes.Buffer
-		if err := pageTemplate.Execute(&out, p); err != nil {
-			panic(fmt.Sprintf("render %s: %v", address, err)) // a mistake in the template, which every test finds
-		}
-		files[address] = file{"text/html; charset=utf-8", out.Bytes()}
+	name string // of a guide
+}
+
+// render returns the files of the site by address.
+func render(site Site) map[string]func() file {
+	listed, guides := readGuides()
+	files := map[string]func() file{}
+	show := func(address string, make func() page) {
+		files[address] = sync.OnceValue(func() file {
+			p := make()
+			p.Site, p.Address, p.Shelves = site, address, listed
+			var out bytes.Buffer
+			if err := pageTemplate.Execute(&out, p); err != nil {
+				panic(fmt.Sprintf("render %s: %v", address, err)) // a mistake in the template, which every test finds
+			}
+			return file{"text/html; charset=utf-8", out.Bytes()}
+		})
 	}
-	for name, g := range all {
-		show("/docs/guides/"+name, page{Title: g.title, Guide: &g})
+	for name, read := range guides {
+		show("/docs/guides/"+name, func() page { g := read(); return page{Title: g.title, Guide: &g} })
 	}
-	first := all[start]
-	show("/docs", page{Title: first.title, Guide: &first, IsStart: true})
+	show("/docs", func() page { g := guides[start](); return page{Title: g.title, Guide: &g, IsStart: true} })
 	for i := range site.Groups {
-		show(site.Groups[i].Address(), page{Title: site.Groups[i].Name, Group: &site.Groups[i]})
+		show(site.Groups[i].Address(), func() page { return page{Title: site.Groups[i].Name, Group: &site.Groups[i]} })
 	}
-	show("/docs/missing", page{Title: "Not found", Missing: true})
-	files["/docs/style.css"] = readFile("style.css", "text/css; charset=utf-8")
-	files["/docs/script.js"] = readFile("script.js", "text/javascript; charset=utf-8")
-	files["/docs/search.json"] = file{"application/json", searchIndex(site, guides, all)}
+	show("/docs/missing", func() page { return page{Title: "Not found", Missing: true} })
+	files["/docs/style.css"] = func() file { return readFile("style.css", "text/css; charset=utf-8") }
+	files["/docs/script.js"] = func() file { return readFile("script.js", "text/javascript; charset=utf-8") }
+	files["/docs/search.json"] = sync.OnceValue(func() file { return file{"application/json", searchIndex(site, listed, guides)} })
 	return files
 }
 
@@ -117,15 +122,15 @@ func readFile(name, contentType string) file {
 	return file{contentType, content}
 }
 
-// readGuides returns the guides as the contents list them, and by name.
-func readGuides() ([]shelf, map[string]guide) {
+// readGuides returns the guides as the contents list them, and by name what renders each.
+func readGuides() ([]shelf, map[string]func() guide) {
 	known := map[string]bool{}
 	for _, s := range shelves() {
 		for _, name := range s.Names {
 			known[name] = true
 		}
 	}
-	all := map[string]guide{}
+	guides := map[string]func() guide{}
 	var listed []shelf
 	for _, s := range shelves() {
 		now := shelf{Title: s.Title}
@@ -134,17 +139,17 @@ func readGuides() ([]shelf, map[string]guide) {
 			if err != nil {
 				panic(err) // the page is missing, which every test finds
 			}
-			g := readGuide(name, source, func(name string) bool { return known[name] })
-			all[name] = g
-			address := "/docs/guides/" + name
+			guides[name] = sync.OnceValue(func() guide { return readGuide(name, source, func(name string) bool { return known[name] }) })
+			first, _, _ := strings.Cut(string(source), "\n")
+			l := link{Address: "/docs/guides/" + name, Title: strings.TrimPrefix(first, "# "), name: name}
 			if name == start {
-				address = "/docs"
+				l.Address = "/docs"
 			}
-			now.Links = append(now.Links, link{address, g.title})
+			now.Links = append(now.Links, l)
 		}
 		listed = append(listed, now)
 	}
-	return listed, all
+	return listed, guides
 }
 
 // found is an entry of the search index.
@@ -158,21 +163,17 @@ type found struct {
 // maxFoundText is how much of a section is searched, in bytes.
 const maxFoundText = 600
 
-func searchIndex(site Site, guides []shelf, all map[string]guide) []byte {
+func searchIndex(site Site, listed []shelf, guides map[string]func() guide) []byte {
 	var index []found
 	for _, g := range site.Groups {
 		for _, o := range g.Operations {
 			index = append(index, found{Title: o.Summary, Place: o.Method + " " + o.Path, Address: g.Address() + "#" + o.ID, Text: o.ID + " " + o.Text + " " + names(o.Parameters) + names(o.Body)})
 		}
 	}
-	for _, s := range guides {
+	for _, s := range listed {
 		for _, l := range s.Links {
-			name := cmp.Or(strings.TrimPrefix(l.Address, "/docs/guides/"), start)
-			if l.Address == "/docs" {
-				name = start
-			}
-			for _, section := range all[name].sections {
-				index = append(index, found{Title: section.title, Place: all[name].title, Address: l.Address + "#" + section.anchor, Text: section.text[:min(len(section.text), maxFoundText)]})
+			for _, section := range guides[l.name]().sections {
+				index = append(index, found{Title: section.title, Place: l.Title, Address: l.Address + "#" + section.anchor, Text: section.text[:min(len(section.text), maxFoundText)]})
 			}
 		}
 	}

@@ -94,6 +94,12 @@ func describeNulls(schemas huma.Registry) {
 			object.Properties[name] = &huma.Schema{Description: p.Description, AnyOf: []*huma.Schema{{Ref: p.Ref}, {Type: "null"}}}
 		case f.Type.Kind() == reflect.Pointer:
 			p.Nullable = true
+			if len(p.Enum) > 0 {
+				p.Enum = append(p.Enum, nil)
+			}
+			if values, ok := p.Extensions["enum"].([]any); ok {
+				p.Extensions["enum"] = append(values, nil)
+			}
 		}
 	})
 }

@@ -230,10 +230,14 @@ func (a *API) typeOf(schema *huma.Schema) string {
 
 // enumOf returns the values that a schema allows; none: any.
 func enumOf(schema *huma.Schema) []any {
-	if values, ok := schema.Extensions["enum"].([]any); ok {
-		return values
+	values := schema.Enum
+	if described, ok := schema.Extensions["enum"].([]any); ok {
+		values = described
 	}
-	return schema.Enum
+	if schema.Nullable && len(values) > 0 {
+		return slices.DeleteFunc(slices.Clone(values), func(v any) bool { return v == nil })
+	}
+	return values
 }
 
 // bounds returns how long or how large values may be, in words.

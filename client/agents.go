@@ -84,7 +84,7 @@ type CreateAgentRequest struct {
 	Name       string         `json:"name" doc:"Display name, one line." bounds:"1..100"`
 	Region     string         `json:"region,omitempty" absent:"create the agent in eu" enum:"us,eu" doc:"Region of the servers that the agent may run on. Default: eu."`
 	Secrets    Secrets        `json:"secrets,omitempty" doc:"Keys of model providers, tokens of channels, and environment variables. One of anthropicApiKey, openaiApiKey and googleApiKey is required, unless the swarm has one."`
-	Config     map[string]any `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode, selfEdit, egress, keepAwake; other keys are kept and returned."`
+	Config     map[string]any `json:"config,omitempty" doc:"Configuration: llmProvider, model, baseUrl, maxOutputTokens, channels, sharedMode, keepAwake, selfEdit, limits, egress; other keys are kept and returned. At most 100 keys and 64 KiB. See [Configuration](/docs/guides/agents#configuration)."`
 	SoulMD     string         `json:"soulMd,omitempty" absent:"start with the default" doc:"First SOUL.md: how the agent thinks and speaks." bounds:"..20000"`
 	WorkflowMD string         `json:"workflowMd,omitempty" absent:"start with the default" doc:"First WORKFLOW.md: the role and procedures of the agent, at most 128 KiB."`
 	SwarmID    string         `json:"swarmId,omitempty" absent:"create the agent outside of any swarm" doc:"Id of the swarm to put the agent in, which shares its provider keys and knowledge."`
@@ -104,7 +104,7 @@ type CreatedAgent struct {
 type UpdateAgentRequest struct {
 	Name      Optional[string] `json:"name,omitzero" empty:"true" doc:"New display name." bounds:"..100"`
 	AvatarURL Optional[string] `json:"avatarUrl,omitzero" absent:"keep the image" doc:"Avatar image URL, or null to remove it."`
-	Config    map[string]any   `json:"config,omitempty" doc:"Config fields to merge; null removes a field."`
+	Config    map[string]any   `json:"config,omitempty" doc:"Keys of the configuration to merge; null removes a key. See [Configuration](/docs/guides/agents#configuration)."`
 	SwarmID   Optional[string] `json:"swarmId,omitzero" absent:"keep the swarm" doc:"Swarm to join, or null to leave."`
 	// Secrets are set in the same transaction; the keys among them are for the endpoint
 	// that the agent calls after it.

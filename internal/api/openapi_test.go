@@ -45,6 +45,12 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 		t.Errorf("the name of the key's header is: %v", v)
 	}
 	checkRefs(t, root, root)
+	for method, path := range map[string]string{"POST": "/v1/agents/{id}/chat/messages", "GET": "/v1/agents/{id}/chat/turns/{turnId}/stream"} {
+		op, _ := operation(root, path, method)
+		if text, _ := at(op, "responses.200.headers.X-Turn-Id.description"); text == nil {
+			t.Errorf("%s %s: the header X-Turn-Id is not described", method, path)
+		}
+	}
 	for place, want := range map[string]string{
 		"AgentSummary.properties.swarm":      `{"anyOf":[{"$ref":"#/components/schemas/SwarmRef"},{"type":"null"}],"description":"The swarm that the agent belongs to; null: none."}`,
 		"Secrets.properties.googleApiKey":    `{"description":"Google Gemini API key.","minLength":1,"type":"string"}`,

@@ -187,6 +187,9 @@ func (a *API) describeResponses(r Route) {
 	if r.takesIdempotencyKey() {
 		success.Headers = headerRefs(idempotencyReplayed)
 	}
+	for name, text := range r.AnswerHeaders {
+		success.Headers[name] = &huma.Header{Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
 	if own["Content-Type"] != nil { // the handler chooses CSV
 		success.Content["text/csv"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 		delete(own, "Content-Type")

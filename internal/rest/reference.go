@@ -68,6 +68,9 @@ func (a *API) reference(r Route) reference.Operation {
 		out.Answers = []reference.Answer{{Name: "Answer " + status, Text: "A file of the type `" + r.download + "`."}}
 	case r.IsStream():
 		out.Answers = a.eventsOf(success.Content["text/event-stream"].Schema)
+		for _, name := range slices.Sorted(maps.Keys(r.AnswerHeaders)) {
+			out.Answers[0].Fields = append(out.Answers[0].Fields, reference.Field{Name: name, In: "header", Type: huma.TypeString, Text: r.AnswerHeaders[name]})
+		}
 	case media != nil:
 		out.Answers = []reference.Answer{{Name: "Answer " + status, Fields: answered(a.fields(media.Schema))}}
 		out.Example = indent(r.Doc.Answer)

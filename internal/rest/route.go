@@ -47,6 +47,10 @@ type Route struct {
 	Events     []any
 	EventsName string
 
+	// AnswerHeaders are headers of a successful response, beside those that every response
+	// has, and what they say.
+	AnswerHeaders map[string]string
+
 	// Reopen returns the stream of an earlier request with the same Idempotency-Key, from
 	// its first event. header is that of its Stream. A POST that answers with a stream
 	// needs it.

@@ -117,7 +117,7 @@ type goPackage struct {
 
 func packages(t *testing.T) []goPackage {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", module+"/client/...", "./cmd/...", "./internal/...").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", module+"/client/...", "./cmd/...", "./docs/...", "./internal/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,45 +9,45 @@ import (
 
 // Account is the caller's account with its plan and usage.
 type Account struct {
-	ID    string       `json:"id"`
-	Name  string       `json:"name"`
-	Plan  Plan         `json:"plan"`
-	Usage AccountUsage `json:"usage"`
+	ID    string       `json:"id" doc:"Id of the account." example:"acct_abc123"`
+	Name  string       `json:"name" doc:"Name of the account." example:"My Company"`
+	Plan  Plan         `json:"plan" doc:"The plan of the account."`
+	Usage AccountUsage `json:"usage" doc:"What the account has now."`
 }
 
 // Plan sets the limits and features of an account.
 type Plan struct {
-	ID       string          `json:"id"`
-	Name     string          `json:"name"`
-	Status   string          `json:"status"`
-	Limits   PlanLimits      `json:"limits"`
-	Features map[string]bool `json:"features"`
+	ID       string          `json:"id" doc:"Id of the plan." example:"plan_pro"`
+	Name     string          `json:"name" doc:"Name of the plan." example:"Pro"`
+	Status   string          `json:"status" doc:"State of the plan: active." example:"active"`
+	Limits   PlanLimits      `json:"limits" doc:"Limits of the plan."`
+	Features map[string]bool `json:"features" doc:"Features by name: api_access, swarms, knowledge, custom_skills, clawhub. One that is missing or false is not included."`
 }
 
 // PlanLimits are the limits of a plan; 2147483647 means no limit.
 type PlanLimits struct {
-	MaxAgents         int `json:"maxAgents"`
-	MaxSkillsPerAgent int `json:"maxSkillsPerAgent"`
+	MaxAgents         int `json:"maxAgents" doc:"Number of agents that the account may have."`
+	MaxSkillsPerAgent int `json:"maxSkillsPerAgent" doc:"Number of skills that each agent may have."`
 
 	StorageBytes int64 `json:"storageBytes" doc:"Bytes of documents, messages, knowledge and skills; 9007199254740991 means no limit."`
 }
 
 // AccountUsage is what an account has.
 type AccountUsage struct {
-	Agents        int `json:"agents"`
-	RunningAgents int `json:"runningAgents"`
+	Agents        int `json:"agents" doc:"Number of agents."`
+	RunningAgents int `json:"runningAgents" doc:"Those of the agents that run."`
 
 	StorageBytes int64 `json:"storageBytes" doc:"Bytes of documents, messages, knowledge and skills."`
 }
 
 // AuditEvent is one change in the audit log.
 type AuditEvent struct {
-	ID     string         `json:"id"`
+	ID     string         `json:"id" doc:"Number of the change. Later changes have higher ones."`
 	Actor  string         `json:"actor" doc:"Who made the change: the id of an API key, or agent, system, operator."`
-	Action string         `json:"action" example:"agent.created"`
-	Target string         `json:"target" example:"agent/a1b2c3d4-e5f6-7890-abcd-ef1234567890"`
-	Data   map[string]any `json:"data"`
-	At     Time           `json:"at"`
+	Action string         `json:"action" example:"agent.created" doc:"What was done." example:"agent.created"`
+	Target string         `json:"target" example:"agent/a1b2c3d4-e5f6-7890-abcd-ef1234567890" doc:"What was changed: agent/ID, swarm/ID, key/ID or account/ID."`
+	Data   map[string]any `json:"data" doc:"Details of the change. Never a secret."`
+	At     Time           `json:"at" doc:"When it was made."`
 }
 
 // Account returns the caller's account.

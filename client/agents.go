@@ -20,43 +20,48 @@ const (
 	Errored      AgentStatus = "error"
 )
 
+// AgentStatuses returns all statuses of an agent.
+func AgentStatuses() []AgentStatus {
+	return []AgentStatus{Provisioning, Starting, Running, Stopping, Stopped, Errored}
+}
+
 // AgentSummary is one row of the list of agents.
 type AgentSummary struct {
-	ID        string      `json:"id"`
-	Name      string      `json:"name"`
-	Status    AgentStatus `json:"status"`
-	Region    string      `json:"region"`
-	Image     string      `json:"image"`
-	Swarm     *SwarmRef   `json:"swarm"`
-	CreatedAt Time        `json:"createdAt"`
-	StartedAt *Time       `json:"startedAt"`
-	StoppedAt *Time       `json:"stoppedAt"`
+	ID        string      `json:"id" doc:"Id of the agent, a UUID." example:"a1b2c3d4-e5f6-7890-abcd-ef1234567890"`
+	Name      string      `json:"name" doc:"Display name." example:"My Assistant"`
+	Status    AgentStatus `json:"status" doc:"Whether the agent runs."`
+	Region    string      `json:"region" doc:"Region of the servers that the agent may run on." values:"us,eu" example:"eu"`
+	Image     string      `json:"image" doc:"Version of OpenClaw that the agent runs." example:"openclaw/openclaw:latest"`
+	Swarm     *SwarmRef   `json:"swarm" doc:"The swarm that the agent belongs to; null: none."`
+	CreatedAt Time        `json:"createdAt" doc:"When the agent was created."`
+	StartedAt *Time       `json:"startedAt" doc:"When the agent last became running; null: never."`
+	StoppedAt *Time       `json:"stoppedAt" doc:"When the agent was last stopped; null while it has not been stopped since its last start."`
 }
 
 // SwarmRef names the swarm of an agent.
 type SwarmRef struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-	Slug string `json:"slug"`
+	ID   string `json:"id" doc:"Id of the swarm, a UUID."`
+	Name string `json:"name" doc:"Name of the swarm." example:"Growth"`
+	Slug string `json:"slug" doc:"Slug of the swarm." example:"growth"`
 }
 
 // Agent is one agent, without its secrets.
 type Agent struct {
-	ID            string         `json:"id"`
-	Name          string         `json:"name"`
-	Status        AgentStatus    `json:"status"`
-	Region        string         `json:"region"`
-	Image         string         `json:"image"`
-	AvatarURL     *string        `json:"avatarUrl"`
-	Config        map[string]any `json:"config"`
-	WorkflowMD    string         `json:"workflowMd"`
-	Swarm         *SwarmRef      `json:"swarm"`
-	CreatedAt     Time           `json:"createdAt"`
-	StartedAt     *Time          `json:"startedAt"`
-	StoppedAt     *Time          `json:"stoppedAt"`
-	LastError     *string        `json:"lastError"`
-	ErrorCategory *string        `json:"errorCategory"`
-	NeedsRestart  bool           `json:"needsRestart"`
+	ID            string         `json:"id" doc:"Id of the agent, a UUID." example:"a1b2c3d4-e5f6-7890-abcd-ef1234567890"`
+	Name          string         `json:"name" doc:"Display name." example:"My Assistant"`
+	Status        AgentStatus    `json:"status" doc:"Whether the agent runs."`
+	Region        string         `json:"region" doc:"Region of the servers that the agent may run on." values:"us,eu" example:"eu"`
+	Image         string         `json:"image" doc:"Version of OpenClaw that the agent runs." example:"openclaw/openclaw:latest"`
+	AvatarURL     *string        `json:"avatarUrl" doc:"Address of an image; null: none."`
+	Config        map[string]any `json:"config" doc:"Configuration: the keys of the guide Agents, and keys of yours. It has no secrets."`
+	WorkflowMD    string         `json:"workflowMd" doc:"Content of WORKFLOW.md: the role and procedures of the agent."`
+	Swarm         *SwarmRef      `json:"swarm" doc:"The swarm that the agent belongs to; null: none."`
+	CreatedAt     Time           `json:"createdAt" doc:"When the agent was created."`
+	StartedAt     *Time          `json:"startedAt" doc:"When the agent last became running; null: never."`
+	StoppedAt     *Time          `json:"stoppedAt" doc:"When the agent was last stopped; null while it has not been stopped since its last start."`
+	LastError     *string        `json:"lastError" doc:"What is wrong, and what to do, as a sentence; null: nothing."`
+	ErrorCategory *string        `json:"errorCategory" doc:"Where the cause of lastError is; null without one." values:"credentials,model,channel,config,capacity,disk,runtime,record" example:"credentials"`
+	NeedsRestart  bool           `json:"needsRestart" doc:"True while the running gateway does not have the current configuration: restart the agent."`
 	NeedsKey      bool           `json:"needsKey" doc:"True if the agent has no key that may be sent where its model calls go. lastError says what to do."`
 	// Channels are those that the agent has a token for, by name.
 	Channels map[string]Channel `json:"channels" doc:"The channels that the agent has a token for: telegram, slack."`
@@ -69,73 +74,78 @@ type Channel struct {
 	Since  *Time   `json:"since" doc:"When the gateway was first seen in this state; null if it was not."`
 }
 
+// Secrets are secrets by name: anthropicApiKey, openaiApiKey, googleApiKey,
+// telegramBotToken, slackBotToken, slackAppToken, and UPPER_CASE names that become
+// environment variables of the agent.
+type Secrets map[string]string
+
 // CreateAgentRequest creates an agent.
 type CreateAgentRequest struct {
-	Name       string            `json:"name" doc:"Agent display name (1-100 characters)."`
-	Region     string            `json:"region,omitempty" absent:"create the agent in eu" enum:"us,eu" doc:"us or eu. Default: eu."`
-	Secrets    map[string]string `json:"secrets,omitempty" doc:"LLM credentials and channel tokens: anthropicApiKey, openaiApiKey, googleApiKey (at least one of these), telegramBotToken, slackBotToken, slackAppToken, and UPPER_CASE names that become environment variables of the agent."`
-	Config     map[string]any    `json:"config,omitempty" doc:"llmProvider, model, baseUrl, channels, sharedMode, selfEdit, egress, keepAwake; other keys are kept and returned."`
-	SoulMD     string            `json:"soulMd,omitempty" absent:"start with the default" doc:"Initial SOUL.md: the agent's personality."`
-	WorkflowMD string            `json:"workflowMd,omitempty" absent:"start with the default" doc:"Initial WORKFLOW.md: the agent's role and procedures."`
-	SwarmID    string            `json:"swarmId,omitempty" absent:"create the agent outside of any swarm" doc:"Swarm to put the agent in."`
+	Name       string         `json:"name" doc:"Display name, one line." bounds:"1..100"`
+	Region     string         `json:"region,omitempty" absent:"create the agent in eu" enum:"us,eu" doc:"Region of the servers that the agent may run on. Default: eu."`
+	Secrets    Secrets        `json:"secrets,omitempty" doc:"Keys of model providers, tokens of channels, and environment variables. One of anthropicApiKey, openaiApiKey and googleApiKey is required, unless the swarm has one."`
+	Config     map[string]any `json:"config,omitempty" doc:"Configuration: llmProvider, model, baseUrl, maxOutputTokens, channels, sharedMode, keepAwake, selfEdit, limits, egress; other keys are kept and returned. At most 100 keys and 64 KiB. See [Configuration](/docs/guides/agents#configuration)."`
+	SoulMD     string         `json:"soulMd,omitempty" absent:"start with the default" doc:"First SOUL.md: how the agent thinks and speaks." bounds:"..20000"`
+	WorkflowMD string         `json:"workflowMd,omitempty" absent:"start with the default" doc:"First WORKFLOW.md: the role and procedures of the agent, at most 128 KiB."`
+	SwarmID    string         `json:"swarmId,omitempty" absent:"create the agent outside of any swarm" doc:"Id of the swarm to put the agent in, which shares its provider keys and knowledge."`
 }
 
 // CreatedAgent is the result of CreateAgent.
 type CreatedAgent struct {
-	ID        string      `json:"id"`
-	Name      string      `json:"name"`
-	Status    AgentStatus `json:"status"`
-	Region    string      `json:"region"`
-	CreatedAt Time        `json:"createdAt"`
-	StartedAt *Time       `json:"startedAt"`
+	ID        string      `json:"id" doc:"Id of the new agent, a UUID." example:"a1b2c3d4-e5f6-7890-abcd-ef1234567890"`
+	Name      string      `json:"name" doc:"Display name."`
+	Status    AgentStatus `json:"status" doc:"running; with Prefer: respond-async, provisioning."`
+	Region    string      `json:"region" doc:"Region of the servers that the agent may run on." values:"us,eu"`
+	CreatedAt Time        `json:"createdAt" doc:"When the agent was created."`
+	StartedAt *Time       `json:"startedAt" doc:"When it became running; null if it has not yet."`
 }
 
 // UpdateAgentRequest changes an agent; absent fields stay as they are.
 type UpdateAgentRequest struct {
-	Name      Optional[string] `json:"name,omitzero" empty:"true" doc:"New display name."`
+	Name      Optional[string] `json:"name,omitzero" empty:"true" doc:"New display name." bounds:"..100"`
 	AvatarURL Optional[string] `json:"avatarUrl,omitzero" absent:"keep the image" doc:"Avatar image URL, or null to remove it."`
-	Config    map[string]any   `json:"config,omitempty" doc:"Config fields to merge; null removes a field."`
+	Config    map[string]any   `json:"config,omitempty" doc:"Keys of the configuration to merge; null removes a key. See [Configuration](/docs/guides/agents#configuration)."`
 	SwarmID   Optional[string] `json:"swarmId,omitzero" absent:"keep the swarm" doc:"Swarm to join, or null to leave."`
 	// Secrets are set in the same transaction; the keys among them are for the endpoint
 	// that the agent calls after it.
-	Secrets map[string]string `json:"secrets,omitempty" doc:"Secrets to set, by name, such as the key for a new config.baseUrl."`
+	Secrets Secrets `json:"secrets,omitempty" doc:"Secrets to set, by name, such as the key for a new config.baseUrl."`
 }
 
 // UpdatedAgent is the result of UpdateAgent.
 type UpdatedAgent struct {
-	ID           string      `json:"id"`
-	Name         string      `json:"name"`
-	Status       AgentStatus `json:"status"`
-	NeedsRestart bool        `json:"needsRestart"`
+	ID           string      `json:"id" doc:"Id of the agent."`
+	Name         string      `json:"name" doc:"Display name."`
+	Status       AgentStatus `json:"status" doc:"Whether the agent runs."`
+	NeedsRestart bool        `json:"needsRestart" doc:"True if the running gateway needs a restart to get the change."`
 	NeedsKey     bool        `json:"needsKey" doc:"True if the agent has no key that may be sent where its model calls go: send it with PUT /v1/agents/{id}/secrets."`
 }
 
 // StartedAgent is the result of StartAgent and RestartAgent.
 type StartedAgent struct {
-	ID        string      `json:"id"`
-	Status    AgentStatus `json:"status"`
-	StartedAt *Time       `json:"startedAt"`
+	ID        string      `json:"id" doc:"Id of the agent."`
+	Status    AgentStatus `json:"status" doc:"running."`
+	StartedAt *Time       `json:"startedAt" doc:"When it became running."`
 }
 
 // StoppedAgent is the result of StopAgent.
 type StoppedAgent struct {
-	ID        string      `json:"id"`
-	Status    AgentStatus `json:"status"`
-	StoppedAt *Time       `json:"stoppedAt"`
+	ID        string      `json:"id" doc:"Id of the agent."`
+	Status    AgentStatus `json:"status" doc:"stopped."`
+	StoppedAt *Time       `json:"stoppedAt" doc:"When it was stopped."`
 }
 
 // Deleted is the result of a deletion by id.
 type Deleted struct {
-	ID      string `json:"id"`
-	Deleted bool   `json:"deleted"`
+	ID      string `json:"id" doc:"Id of what was deleted."`
+	Deleted bool   `json:"deleted" doc:"True."`
 }
 
 // LiveStatus is the current state of an agent and its gateway, as Source reports it.
 type LiveStatus struct {
-	Status          AgentStatus `json:"status"`
-	ContainerStatus string      `json:"containerStatus" doc:"running, asleep, frozen, exited or gone"`
+	Status          AgentStatus `json:"status" doc:"Whether the agent runs."`
+	ContainerStatus string      `json:"containerStatus" doc:"State of the gateway: running, asleep, frozen, exited or gone." example:"running"`
 	Live            bool        `json:"live" doc:"True if the gateway's process runs, or the agent sleeps: a message wakes it."`
-	Resources       *Resources  `json:"resources"`
+	Resources       *Resources  `json:"resources" doc:"What the gateway uses; null while it does not run."`
 	KeptAwake       string      `json:"keptAwake,omitempty" doc:"Why the agent does not sleep when nobody uses it, where agents sleep. Left out if it may."`
 	WokeAt          *Time       `json:"wokeAt,omitempty" doc:"When the agent was last awake again after it had slept. Left out if it has never slept."`
 	WakeMs          int64       `json:"wakeMs,omitempty" doc:"How long that took, in milliseconds."`
@@ -144,32 +154,32 @@ type LiveStatus struct {
 
 // Resources is the resource usage of a gateway.
 type Resources struct {
-	MemoryUsage string `json:"memoryUsage" example:"128MiB / 512MiB"`
-	CPUPercent  string `json:"cpuPercent" example:"2.35%"`
+	MemoryUsage string `json:"memoryUsage" example:"128MiB / 512MiB" doc:"Memory that is used, and its limit."`
+	CPUPercent  string `json:"cpuPercent" example:"2.35%" doc:"Share of one processor core."`
 }
 
 // AgentSecrets lists the names of an agent's secrets. No request returns the values.
 type AgentSecrets struct {
-	Secrets []string          `json:"secrets" example:"anthropicApiKey"`
+	Secrets []string          `json:"secrets" example:"anthropicApiKey" doc:"Names of the secrets that the agent has."`
 	Origins map[string]string `json:"origins" doc:"By name, of the keys of model providers: the scheme, host and port that the key is sent to, and nowhere else."`
 }
 
 // SecretsRequest sets and deletes secrets of an agent or a swarm. Names may be
 // spelled in two ways: anthropicApiKey, anthropic_api_key.
 type SecretsRequest struct {
-	Secrets       map[string]string `json:"secrets,omitempty" doc:"Secrets to set, by name."`
-	DeleteSecrets []string          `json:"deleteSecrets,omitempty" doc:"Names of secrets to remove."`
+	Secrets       Secrets  `json:"secrets,omitempty" doc:"Secrets to set, by name. Names may be spelled in two ways: anthropicApiKey, anthropic_api_key."`
+	DeleteSecrets []string `json:"deleteSecrets,omitempty" doc:"Names of secrets to remove."`
 }
 
 // SecretsUpdated is the result of SetSecrets.
 type SecretsUpdated struct {
-	Updated      bool `json:"updated"`
-	NeedsRestart bool `json:"needsRestart"`
+	Updated      bool `json:"updated" doc:"True."`
+	NeedsRestart bool `json:"needsRestart" doc:"True if the running gateway needs a restart to get the change. Keys of model providers need none."`
 }
 
 // TokensRotated is the result of RotateTokens.
 type TokensRotated struct {
-	ID           string `json:"id"`
+	ID           string `json:"id" doc:"Id of the agent."`
 	Generation   int64  `json:"generation" doc:"Counts the agent's tokens: every start of its gateway and every rotation makes new ones."`
 	NeedsRestart bool   `json:"needsRestart" doc:"True if the running gateway could not be given its tokens yet. It is tried again; if it stays so, restart the agent."`
 }

@@ -13,25 +13,25 @@ const archiveType = "application/gzip"
 
 // ImportedAgent is an agent that was imported. It is stopped, and has no secrets.
 type ImportedAgent struct {
-	ID        string      `json:"id"`
-	Name      string      `json:"name"`
-	Status    AgentStatus `json:"status"`
-	Region    string      `json:"region"`
-	CreatedAt Time        `json:"createdAt"`
+	ID        string      `json:"id" doc:"Id of the new agent, a UUID."`
+	Name      string      `json:"name" doc:"Display name."`
+	Status    AgentStatus `json:"status" doc:"stopped."`
+	Region    string      `json:"region" doc:"Region of the servers that the agent may run on." values:"us,eu"`
+	CreatedAt Time        `json:"createdAt" doc:"When the agent was imported."`
 
 	NeedsKey bool            `json:"needsKey" doc:"true: an archive holds no secrets. Set a key for the model that the agent calls before you start it."`
 	BaseURL  *string         `json:"baseUrl" doc:"Where the archive makes the agent send its model calls, with the key that you set. Null: to its provider."`
 	Secrets  []string        `json:"secrets" doc:"Names of the secrets that the exported agent had."`
-	Imported ArchiveContents `json:"imported"`
+	Imported ArchiveContents `json:"imported" doc:"How much of each kind was imported."`
 }
 
 // ArchiveContents is how much of each kind was imported.
 type ArchiveContents struct {
 	Documents int `json:"documents" doc:"Versions of documents."`
-	Skills    int `json:"skills"`
+	Skills    int `json:"skills" doc:"Skills that are installed."`
 	Knowledge int `json:"knowledge" doc:"Texts of knowledge; one of several sources counts for each."`
-	Sessions  int `json:"sessions"`
-	Messages  int `json:"messages"`
+	Sessions  int `json:"sessions" doc:"Sessions of chats and channels."`
+	Messages  int `json:"messages" doc:"Messages of the sessions."`
 }
 
 // ArchiveQuery says what of an agent is exported or imported.

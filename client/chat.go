@@ -19,12 +19,12 @@ type ChatContext any
 
 // ChatRequest is one message to an agent.
 type ChatRequest struct {
-	Message   string `json:"message" doc:"The message to send to the agent."`
+	Message   string `json:"message" doc:"The message to send to the agent." bounds:"1..200000"`
 	SessionID string `json:"sessionId,omitempty" absent:"use the default session" doc:"Chat session. Without it, the default session of the peer, or of the API key if there is no peer."`
 	// PeerID is sent unless it is empty. Without a peer the message may be the owner's, so
 	// check an id that could be empty.
-	PeerID  string      `json:"peerId,omitempty" absent:"speak for the API key itself" doc:"Your end user. Peers never share sessions or memory."`
-	Context ChatContext `json:"context,omitempty" absent:"give none" doc:"Context of this conversation for the agent: a string, or an object of key-value pairs. At most 2000 characters after formatting."`
+	PeerID  string      `json:"peerId,omitempty" absent:"speak for the API key itself" doc:"Your end user, such as the id of a customer. Peers never share sessions or memory." bounds:"..256"`
+	Context ChatContext `json:"context,omitempty" absent:"give none" doc:"Context of this conversation for the agent: a string, or an object of key-value pairs. At most 2000 characters after formatting. It is not stored in the history."`
 	// OnDisconnect is continue or cancel; empty means continue.
 	OnDisconnect string `json:"onDisconnect,omitempty" enum:"continue,cancel" doc:"What happens to the turn when you close the connection: continue (default) or cancel."`
 }
@@ -52,23 +52,23 @@ type ChatEvent struct {
 
 // ChatTurn is one message with its answer.
 type ChatTurn struct {
-	ID         string         `json:"id"`
-	SessionID  string         `json:"sessionId"`
-	State      string         `json:"state" enum:"queued,running,done,failed,cancelled"`
+	ID         string         `json:"id" doc:"Id of the turn." example:"turn_abc123"`
+	SessionID  string         `json:"sessionId" doc:"The session that the message belongs to." example:"sess_abc123"`
+	State      string         `json:"state" enum:"queued,running,done,failed,cancelled" doc:"queued: earlier messages of the session are being answered; running; done; failed: see error; cancelled."`
 	StopReason *string        `json:"stopReason" doc:"Why the turn ended: completed, length (the model's answer reached its maximum length), refusal (the model refused), filter (a filter of the provider ended the answer), limit (the turn reached a limit), truncated (the answer was longer than 1 MiB), cancelled, error, interrupted (the server stopped) or expired (no server ran for ten minutes)."`
 	Text       *string        `json:"text,omitempty" doc:"The answer so far. Only in the response for one turn."`
-	Usage      ChatUsage      `json:"usage"`
-	Error      *ChatTurnError `json:"error" doc:"Of a failed turn."`
-	CreatedAt  Time           `json:"createdAt"`
+	Usage      ChatUsage      `json:"usage" doc:"Tokens, requests and price of the turn."`
+	Error      *ChatTurnError `json:"error" doc:"Why the turn failed; null unless state is failed."`
+	CreatedAt  Time           `json:"createdAt" doc:"When the message was accepted."`
 	StartedAt  *Time          `json:"startedAt" doc:"Null while the turn is queued."`
-	EndedAt    *Time          `json:"endedAt"`
+	EndedAt    *Time          `json:"endedAt" doc:"When the turn ended; null until then."`
 }
 
 // ChatUsage is the number of tokens of a turn, as the provider counted them; 0 until the
 // turn has ended.
 type ChatUsage struct {
-	InputTokens  int64 `json:"inputTokens"`
-	OutputTokens int64 `json:"outputTokens"`
+	InputTokens  int64 `json:"inputTokens" doc:"Tokens that were sent to the model, cached or not."`
+	OutputTokens int64 `json:"outputTokens" doc:"Tokens that the model has written."`
 	// ReasoningTokens are those of OutputTokens that are no text of the answer.
 	ReasoningTokens int64 `json:"reasoningTokens" doc:"Those of the output tokens that the model has used to think, as far as that is known."`
 	// CacheReadTokens and CacheWriteTokens are those of InputTokens that the provider has read from its cache, and written to it.
@@ -79,49 +79,49 @@ type ChatUsage struct {
 
 // ChatTurnError is why a turn failed.
 type ChatTurnError struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
+	Code    string `json:"code" doc:"Code for programs." example:"upstream_error"`
+	Message string `json:"message" doc:"Sentence for people that says what to do."`
 }
 
 // ChatMessage is one message of a history.
 type ChatMessage struct {
-	ID        string  `json:"id"`
-	SessionID string  `json:"sessionId"`
+	ID        string  `json:"id" doc:"Id of the message. It is a cursor: pass it as before or after." example:"msg_abc123"`
+	SessionID string  `json:"sessionId" doc:"The session that the message belongs to." example:"sess_abc123"`
 	PeerID    *string `json:"peerId" doc:"The end user of the session, or who writes in the channel. Null without a peer."`
 	Channel   string  `json:"channel" doc:"api, or the channel of the session, such as telegram."`
-	Role      string  `json:"role" enum:"user,assistant"`
-	Content   string  `json:"content"`
-	Timestamp Time    `json:"timestamp"`
+	Role      string  `json:"role" enum:"user,assistant" doc:"user: who wrote to the agent; assistant: the agent."`
+	Content   string  `json:"content" doc:"Text of the message."`
+	Timestamp Time    `json:"timestamp" doc:"When it became visible: a message of yours when its turn began, an answer when it ended."`
 	Imported  bool    `json:"imported,omitempty" doc:"true for a message of a session that was imported: nobody vouches for who wrote it."`
 }
 
 // ChatSession is one session of an agent.
 type ChatSession struct {
-	ID            string  `json:"id"`
+	ID            string  `json:"id" doc:"Id of the session." example:"sess_abc123"`
 	Name          *string `json:"name" doc:"The name that you gave it, the name of the sender in a channel, or the beginning of the first message."`
 	Channel       string  `json:"channel" doc:"api, or the channel of the session, such as telegram."`
-	StartedAt     Time    `json:"startedAt"`
+	StartedAt     Time    `json:"startedAt" doc:"When the session was started."`
 	PeerID        *string `json:"peerId" doc:"The end user, or who writes in the channel. Null without a peer."`
-	MessageCount  int     `json:"messageCount"`
-	LastMessageAt *Time   `json:"lastMessageAt" doc:"Null if there are no messages."`
+	MessageCount  int     `json:"messageCount" doc:"Number of messages of both sides."`
+	LastMessageAt *Time   `json:"lastMessageAt" doc:"When the last message became visible; null if there are none."`
 	Imported      bool    `json:"imported,omitempty" doc:"true for a session that was imported with the agent. It can be read, and no message continues it."`
 }
 
 // NewSessionRequest starts a new session.
 type NewSessionRequest struct {
-	PeerID string `json:"peerId,omitempty" absent:"start a session of the API key itself" doc:"The end user who gets a new session."`
-	Name   string `json:"name,omitempty" absent:"give it the beginning of its first message" doc:"Name of the session, at most 100 characters. Without it, the session gets the beginning of its first message."`
+	PeerID string `json:"peerId,omitempty" absent:"start a session of the API key itself" doc:"The end user who gets a new session." bounds:"..256"`
+	Name   string `json:"name,omitempty" absent:"give it the beginning of its first message" doc:"Name of the session. Without it, the session gets the beginning of its first message." bounds:"..100"`
 }
 
 // UpdateSessionRequest changes a session.
 type UpdateSessionRequest struct {
-	Name Optional[string] `json:"name,omitzero" doc:"New name, at most 100 characters, or null: then the session has the beginning of its first message as its name."`
+	Name Optional[string] `json:"name,omitzero" doc:"New name, or null: then the session has the beginning of its first message as its name." bounds:"..100"`
 }
 
 // NewSession is the result of Client.NewSession.
 type NewSession struct {
-	ID        string `json:"id"`
-	StartedAt Time   `json:"startedAt"`
+	ID        string `json:"id" doc:"Id of the new session." example:"sess_def456"`
+	StartedAt Time   `json:"startedAt" doc:"When it was started."`
 }
 
 // Chat sends a message and yields the events of the agent's answer as they arrive. A

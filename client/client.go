@@ -32,20 +32,20 @@ type Client struct {
 
 // Data is the envelope of one value.
 type Data[T any] struct {
-	Data T `json:"data"`
+	Data T `json:"data" doc:"The result."`
 }
 
 // List is the envelope of a list.
 type List[T any] struct {
-	Data       []T        `json:"data"`
-	Pagination Pagination `json:"pagination"`
+	Data       []T        `json:"data" doc:"The rows of this page."`
+	Pagination Pagination `json:"pagination" doc:"Where the page is in the whole list."`
 }
 
 // Pagination is the position of a page in the whole list.
 type Pagination struct {
-	Total  int `json:"total"`
-	Limit  int `json:"limit"`
-	Offset int `json:"offset"`
+	Total  int `json:"total" doc:"Number of rows on all pages."`
+	Limit  int `json:"limit" doc:"Number of rows that a page can have. Never 0."`
+	Offset int `json:"offset" doc:"Number of rows before this page."`
 
 	HasMore bool    `json:"hasMore" doc:"Whether there are more rows after this page; in a history, before the page, and after it if you asked with after."`
 	Before  *string `json:"before,omitempty" doc:"Of a history: pass it as before to get the messages before this page."`
@@ -54,21 +54,21 @@ type Pagination struct {
 
 // CursorList is the envelope of a list that is paged by a cursor.
 type CursorList[T any] struct {
-	Data       []T    `json:"data"`
-	Pagination Cursor `json:"pagination"`
+	Data       []T    `json:"data" doc:"The rows of this page."`
+	Pagination Cursor `json:"pagination" doc:"Where the next page begins."`
 }
 
 // Cursor is the position of the next page.
 type Cursor struct {
 	NextOffset *string `json:"nextOffset" doc:"Pass it as offset to get the next page. Null on the last page."`
-	HasMore    bool    `json:"hasMore"`
+	HasMore    bool    `json:"hasMore" doc:"Whether there is another page."`
 }
 
 // Error is an error that the server answered.
 type Error struct {
 	Status    int               `json:"-"`
-	Code      string            `json:"code" example:"unauthorized"`
-	Message   string            `json:"message" example:"Invalid or missing API key"`
+	Code      string            `json:"code" example:"unauthorized" doc:"Code for programs. It does not change." values:"invalid_request,unauthorized,forbidden,plan_limit,not_found,conflict,idempotency_conflict,agent_not_running,payload_too_large,unsupported_media_type,rate_limited,internal_error,upstream_error,upstream_timeout,unavailable"`
+	Message   string            `json:"message" example:"Invalid or missing API key" doc:"Sentence for people that says what to do."`
 	RequestID string            `json:"requestId" doc:"Id of the request in the server's log."`
 	Details   map[string]string `json:"details,omitempty" doc:"The problem of each field, or what you need for another attempt."`
 
@@ -90,7 +90,7 @@ func (e *Error) Error() string {
 
 // ErrorEnvelope is the body of every error.
 type ErrorEnvelope struct {
-	Error *Error `json:"error" nullable:"false"`
+	Error *Error `json:"error" nullable:"false" doc:"What went wrong."`
 }
 
 // call sends in as JSON, unless it is nil, and decodes the response.

@@ -9,8 +9,8 @@ import (
 
 // KnowledgeChunk is a text to ingest.
 type KnowledgeChunk struct {
-	Text     string         `json:"text" doc:"Chunk text content, at most 4000 characters."`
-	Source   string         `json:"source" doc:"Source identifier, such as a filename."`
+	Text     string         `json:"text" doc:"Text of the chunk." bounds:"1..4000"`
+	Source   string         `json:"source" doc:"Where the text is from, such as a file name."`
 	Metadata map[string]any `json:"metadata,omitempty" doc:"Key-value metadata, such as {\"type\": \"faq\"}."`
 }
 
@@ -18,15 +18,15 @@ type KnowledgeChunk struct {
 type KnowledgeIngest struct {
 	SwarmID       string           `json:"swarmId,omitempty" absent:"name an agent instead" doc:"Target swarm. Provide either swarmId or agentId."`
 	AgentID       string           `json:"agentId,omitempty" absent:"name a swarm instead" doc:"Target agent. If the agent belongs to a swarm, entries are stored in the swarm."`
-	Chunks        []KnowledgeChunk `json:"chunks" doc:"Text chunks to ingest, 1 to 100."`
+	Chunks        []KnowledgeChunk `json:"chunks" doc:"Texts to ingest." bounds:"1..100"`
 	ReplaceSource bool             `json:"replaceSource,omitempty" doc:"Replace the contents of every source that the chunks name. Other entries of these sources are deleted, or left to the other sources that have them."`
 }
 
 // KnowledgeIngested is the result of IngestKnowledge.
 type KnowledgeIngested struct {
-	Stored  int                `json:"stored"`
-	Skipped int                `json:"skipped"`
-	Total   int                `json:"total"`
+	Stored  int                `json:"stored" doc:"Number of chunks that were stored."`
+	Skipped int                `json:"skipped" doc:"Number of chunks that the knowledge base had already."`
+	Total   int                `json:"total" doc:"Number of chunks of the request."`
 	Deleted *int               `json:"deleted,omitempty" doc:"Number of entries that replaceSource deleted or left to other sources. Only present with replaceSource."`
 	DryRun  bool               `json:"dryRun,omitempty" doc:"True if the request changed nothing."`
 	Details []KnowledgeOutcome `json:"details,omitempty" doc:"One entry per chunk, in order. Only with explain=true."`
@@ -35,7 +35,7 @@ type KnowledgeIngested struct {
 // KnowledgeOutcome is the result of one chunk.
 type KnowledgeOutcome struct {
 	Index        int      `json:"index" doc:"Index of the chunk in the request, starting at 0."`
-	Status       string   `json:"status" enum:"stored,skipped"`
+	Status       string   `json:"status" enum:"stored,skipped" doc:"Whether the chunk was stored, or skipped as a duplicate."`
 	ID           *string  `json:"id,omitempty" doc:"Id of the stored entry. Not present in a dry run."`
 	MatchedID    *string  `json:"matchedId,omitempty" doc:"Id of the entry that this chunk duplicates."`
 	MatchedIndex *int     `json:"matchedIndex,omitempty" doc:"Index of the earlier chunk of this request that this chunk duplicates."`
@@ -45,13 +45,13 @@ type KnowledgeOutcome struct {
 
 // KnowledgeEntry is one entry of a knowledge base.
 type KnowledgeEntry struct {
-	ID        string         `json:"id"`
-	Text      string         `json:"text"`
-	Source    string         `json:"source"`
+	ID        string         `json:"id" doc:"Id of the entry, a UUID."`
+	Text      string         `json:"text" doc:"Text of the entry."`
+	Source    string         `json:"source" doc:"Where the text is from." example:"docs/intro.md"`
 	Type      *string        `json:"type" doc:"The entry's metadata.type, if it has one."`
-	Metadata  map[string]any `json:"metadata,omitempty"`
-	CreatedAt Time           `json:"createdAt"`
-	UpdatedAt Time           `json:"updatedAt"`
+	Metadata  map[string]any `json:"metadata,omitempty" doc:"Metadata that the chunk was stored with."`
+	CreatedAt Time           `json:"createdAt" doc:"When the entry was stored."`
+	UpdatedAt Time           `json:"updatedAt" doc:"When its sources or metadata last changed."`
 }
 
 // KnowledgeFound is an entry that a search found.
@@ -64,7 +64,7 @@ type KnowledgeFound struct {
 
 // KnowledgeDeleted is the result of DeleteKnowledge.
 type KnowledgeDeleted struct {
-	Deleted bool `json:"deleted"`
+	Deleted bool `json:"deleted" doc:"True."`
 	Count   int  `json:"count" doc:"Number of deleted entries; of a source, the number that it had."`
 }
 

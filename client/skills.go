@@ -9,83 +9,83 @@ import (
 
 // Skill is a skill of the marketplace, as the list shows it.
 type Skill struct {
-	ID            string  `json:"id" example:"web-search"`
-	Name          string  `json:"name" example:"Web Search"`
-	Description   string  `json:"description"`
-	Author        string  `json:"author" example:"agento"`
-	Category      string  `json:"category" example:"productivity"`
+	ID            string  `json:"id" example:"web-search" doc:"Id of the skill."`
+	Name          string  `json:"name" example:"Web Search" doc:"Display name."`
+	Description   string  `json:"description" doc:"What the skill is for."`
+	Author        string  `json:"author" example:"agento" doc:"Who made it."`
+	Category      string  `json:"category" example:"productivity" doc:"Category of the marketplace."`
 	InstallCount  int     `json:"installCount" doc:"Number of agents that have the skill now."`
-	LatestVersion string  `json:"latestVersion" example:"1.2.0"`
+	LatestVersion string  `json:"latestVersion" example:"1.2.0" doc:"Latest version."`
 	SecurityScore *int    `json:"securityScore" minimum:"0" maximum:"100" doc:"From 0 to 100, at most 60 unless nothing in the skill can make an agent run, read or send anything. Null for a community skill that has not been downloaded yet."`
 	Verdict       *string `json:"verdict" example:"runs code: read it" doc:"What the skill can make an agent do. Null if it has no score."`
-	TrustLevel    string  `json:"trustLevel" enum:"verified,clawhub,custom"`
+	TrustLevel    string  `json:"trustLevel" enum:"verified,clawhub,custom" doc:"verified: curated by the operator; clawhub: of the community registry; custom: of your account."`
 }
 
 // SkillDetails is one skill with its findings.
 type SkillDetails struct {
-	ID                  string         `json:"id"`
-	Name                string         `json:"name"`
-	Description         string         `json:"description"`
-	EnhancedDescription string         `json:"enhancedDescription"`
-	Author              string         `json:"author"`
-	Category            string         `json:"category"`
-	Tags                []string       `json:"tags"`
-	InstallCount        int            `json:"installCount"`
-	LatestVersion       string         `json:"latestVersion"`
+	ID                  string         `json:"id" doc:"Id of the skill."`
+	Name                string         `json:"name" doc:"Display name."`
+	Description         string         `json:"description" doc:"What the skill is for."`
+	EnhancedDescription string         `json:"enhancedDescription" doc:"Longer description."`
+	Author              string         `json:"author" doc:"Who made it."`
+	Category            string         `json:"category" doc:"Category of the marketplace."`
+	Tags                []string       `json:"tags" doc:"Words to find the skill by."`
+	InstallCount        int            `json:"installCount" doc:"Number of agents that have the skill now."`
+	LatestVersion       string         `json:"latestVersion" doc:"Latest version."`
 	SecurityScore       int            `json:"securityScore" minimum:"0" maximum:"100" doc:"At most 60 unless nothing in the skill can make an agent run, read or send anything."`
 	Verdict             string         `json:"verdict" example:"runs code: read it" doc:"What the skill can make an agent do."`
-	UseCases            []string       `json:"useCases"`
+	UseCases            []string       `json:"useCases" doc:"Examples of what it is for."`
 	ToolCount           int            `json:"toolCount" doc:"Number of the agent's tools that the skill uses."`
-	Tools               []string       `json:"tools"`
+	Tools               []string       `json:"tools" doc:"Tools of the agent that the skill uses."`
 	Hosts               []string       `json:"hosts" doc:"Hosts that the skill says it connects to."`
-	TrustLevel          string         `json:"trustLevel" enum:"verified,clawhub,custom"`
+	TrustLevel          string         `json:"trustLevel" enum:"verified,clawhub,custom" doc:"verified: curated by the operator; clawhub: of the community registry; custom: of your account."`
 	Versions            []string       `json:"versions,omitempty" doc:"Versions of a custom skill, highest first."`
 	Findings            []SkillFinding `json:"findings" doc:"Findings of the security scan, most severe first."`
 }
 
 // SkillFinding is one finding of the security scan.
 type SkillFinding struct {
-	Rule     string `json:"rule" example:"net-pipe-shell"`
-	Severity string `json:"severity" enum:"critical,high,medium,low,info"`
-	File     string `json:"file"`
+	Rule     string `json:"rule" example:"net-pipe-shell" doc:"Name of the rule."`
+	Severity string `json:"severity" enum:"critical,high,medium,low,info" doc:"How severe it is."`
+	File     string `json:"file" doc:"File in the skill."`
 	Line     int    `json:"line" doc:"Line number, starting at 1. 0 means the whole file."`
-	Message  string `json:"message"`
+	Message  string `json:"message" doc:"What the rule has found, as a sentence."`
 	Excerpt  string `json:"excerpt,omitempty" doc:"The text that the rule matched. Invisible characters are shown as escapes."`
 }
 
 // UploadSkillRequest adds a version of a skill to the account's own catalog.
 type UploadSkillRequest struct {
-	ID                  string      `json:"id" minLength:"1" maxLength:"64" pattern:"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$" doc:"Lower-case letters, digits and hyphens."`
-	Name                string      `json:"name" minLength:"1" maxLength:"100" doc:"Message for people. It says what to do."`
+	ID                  string      `json:"id" minLength:"1" maxLength:"64" pattern:"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$" doc:"Id of the skill: lower-case letters, digits and hyphens."`
+	Name                string      `json:"name" minLength:"1" maxLength:"100" doc:"Display name."`
 	Version             string      `json:"version" minLength:"5" maxLength:"64" doc:"Semantic version, higher than all earlier versions." example:"1.0.0"`
 	SkillMD             string      `json:"skillMd" minLength:"1" maxLength:"256000" doc:"SKILL.md in OpenClaw's format: frontmatter with name and description, then instructions."`
 	Files               []SkillFile `json:"files,omitempty" maxItems:"255" doc:"Helper files; 2 MiB together with SKILL.md."`
-	Author              string      `json:"author,omitempty" maxLength:"100"`
-	Category            string      `json:"category,omitempty" maxLength:"50"`
-	Tags                []string    `json:"tags,omitempty" maxItems:"50"`
+	Author              string      `json:"author,omitempty" maxLength:"100" doc:"Who made the skill."`
+	Category            string      `json:"category,omitempty" maxLength:"50" doc:"Category of the skill."`
+	Tags                []string    `json:"tags,omitempty" maxItems:"50" doc:"Words to find the skill by."`
 	Description         string      `json:"description,omitempty" maxLength:"1024" doc:"Taken from SKILL.md if absent."`
-	EnhancedDescription string      `json:"enhancedDescription,omitempty" maxLength:"8000"`
-	UseCases            []string    `json:"useCases,omitempty" maxItems:"50"`
-	Tools               []string    `json:"tools,omitempty" maxItems:"50"`
+	EnhancedDescription string      `json:"enhancedDescription,omitempty" maxLength:"8000" doc:"Longer description."`
+	UseCases            []string    `json:"useCases,omitempty" maxItems:"50" doc:"Examples of what the skill is for."`
+	Tools               []string    `json:"tools,omitempty" maxItems:"50" doc:"Tools of the agent that the skill uses."`
 	Hosts               []string    `json:"hosts,omitempty" maxItems:"50" doc:"Hosts that the skill connects to. Taken from SKILL.md if absent." example:"[\"api.example.com\"]"`
 }
 
 // SkillFile is a helper file of a skill.
 type SkillFile struct {
 	Path     string `json:"path" minLength:"1" maxLength:"240" doc:"Path relative to the skill's folder, with slashes." example:"scripts/report.mjs"`
-	Content  string `json:"content" empty:"true"`
+	Content  string `json:"content" empty:"true" doc:"Content of the file."`
 	Encoding string `json:"encoding,omitempty" enum:"utf8,base64" doc:"Encoding of content: utf8 (default) or base64."`
 }
 
 // AgentSkill is a skill that is installed on an agent.
 type AgentSkill struct {
-	ID               string `json:"id" example:"as_abc123"`
-	SkillID          string `json:"skillId" example:"web-search"`
-	Name             string `json:"name" example:"Web Search"`
-	InstalledVersion string `json:"installedVersion" example:"1.2.0"`
-	TrustLevel       string `json:"trustLevel" enum:"verified,clawhub,custom"`
-	IsEnabled        bool   `json:"isEnabled"`
-	InstalledAt      Time   `json:"installedAt"`
+	ID               string `json:"id" example:"as_abc123" doc:"Id of the installation."`
+	SkillID          string `json:"skillId" example:"web-search" doc:"Id of the skill."`
+	Name             string `json:"name" example:"Web Search" doc:"Display name."`
+	InstalledVersion string `json:"installedVersion" example:"1.2.0" doc:"Version that is installed."`
+	TrustLevel       string `json:"trustLevel" enum:"verified,clawhub,custom" doc:"verified: curated by the operator; clawhub: of the community registry; custom: of your account."`
+	IsEnabled        bool   `json:"isEnabled" doc:"True if the agent can use the skill."`
+	InstalledAt      Time   `json:"installedAt" doc:"When it was installed."`
 	SecurityScore    int    `json:"securityScore" doc:"Score when the skill was installed."`
 	Source           string `json:"source" doc:"Source of upgrades."`
 }
@@ -105,12 +105,12 @@ type UpdateAgentSkillRequest struct {
 
 // ChangedSkill is the result of InstallSkill and UpdateAgentSkill.
 type ChangedSkill struct {
-	ID               string `json:"id"`
-	SkillID          string `json:"skillId"`
-	Name             string `json:"name"`
-	InstalledVersion string `json:"installedVersion"`
-	TrustLevel       string `json:"trustLevel" enum:"verified,clawhub,custom"`
-	IsEnabled        bool   `json:"isEnabled"`
+	ID               string `json:"id" doc:"Id of the installation."`
+	SkillID          string `json:"skillId" doc:"Id of the skill."`
+	Name             string `json:"name" doc:"Display name."`
+	InstalledVersion string `json:"installedVersion" doc:"Version that is installed."`
+	TrustLevel       string `json:"trustLevel" enum:"verified,clawhub,custom" doc:"verified: curated by the operator; clawhub: of the community registry; custom: of your account."`
+	IsEnabled        bool   `json:"isEnabled" doc:"True if the agent can use the skill."`
 	NeedsRestart     bool   `json:"needsRestart" doc:"True if a running agent must be restarted to use the change. Otherwise its next turn uses it."`
 	// HostsToAdd is absent if the agent may connect to every host that the skill declares.
 	HostsToAdd []string `json:"hostsToAdd,omitempty" doc:"Hosts that the skill declares and the agent may not connect to: add them to config.egress."`
@@ -118,9 +118,9 @@ type ChangedSkill struct {
 
 // UninstalledSkill is the result of UninstallSkill.
 type UninstalledSkill struct {
-	SkillID      string `json:"skillId"`
-	Uninstalled  bool   `json:"uninstalled"`
-	NeedsRestart bool   `json:"needsRestart"`
+	SkillID      string `json:"skillId" doc:"Id of the skill."`
+	Uninstalled  bool   `json:"uninstalled" doc:"True."`
+	NeedsRestart bool   `json:"needsRestart" doc:"True if a running agent must be restarted to lose the skill. Otherwise its next turn is without it."`
 }
 
 // SkillQuery filters the marketplace; an empty field does not filter.

@@ -20,7 +20,7 @@ type Usage struct {
 	Group            *string `json:"group" doc:"The day such as 2026-02-10, the beginning of the hour, the id of the agent, swarm, peer, session or key, or the model such as anthropic/claude-sonnet-5. Null for calls that belong to none."`
 	Name             *string `json:"name" doc:"Name of the agent or swarm, or label of the key, while it exists."`
 	InputTokens      int64   `json:"inputTokens" doc:"All tokens that were sent, cached or not."`
-	OutputTokens     int64   `json:"outputTokens"`
+	OutputTokens     int64   `json:"outputTokens" doc:"Tokens that the model has written."`
 	ReasoningTokens  int64   `json:"reasoningTokens" doc:"Those of the output tokens that the model has used to think, as far as the provider tells them apart."`
 	CacheReadTokens  int64   `json:"cacheReadTokens" doc:"Those of the input tokens that the provider has read from its cache."`
 	CacheWriteTokens int64   `json:"cacheWriteTokens" doc:"Those of the input tokens that the provider has written to its cache."`

@@ -13,21 +13,21 @@ type Personality struct {
 	SoulMD          string `json:"soulMd" doc:"SOUL.md: how the agent thinks and speaks."`
 	IdentityMD      string `json:"identityMd" doc:"IDENTITY.md: the agent's name and other facts."`
 	SoulMDHash      string `json:"soulMdHash" doc:"SHA-256 of SOUL.md in hex. Pass it as expectedHash to replace exactly this content."`
-	SoulMDUpdatedAt Time   `json:"soulMdUpdatedAt"`
+	SoulMDUpdatedAt Time   `json:"soulMdUpdatedAt" doc:"When SOUL.md was last changed."`
 }
 
 // SetPersonalityRequest replaces SOUL.md.
 type SetPersonalityRequest struct {
-	SoulMD       string `json:"soulMd" doc:"New SOUL.md, at most 20000 characters."`
-	ExpectedHash string `json:"expectedHash,omitempty" absent:"replace the content whatever it is" doc:"SHA-256 of the current content. A mismatch returns 409 with currentHash in details."`
+	SoulMD       string `json:"soulMd" doc:"New SOUL.md." bounds:"1..20000"`
+	ExpectedHash string `json:"expectedHash,omitempty" absent:"replace the content whatever it is" doc:"SHA-256 of the current content in hex. A mismatch returns 409 with currentHash in details."`
 }
 
 // PersonalityUpdated is the result of SetPersonality and RestorePersonality.
 type PersonalityUpdated struct {
-	SoulMD          string `json:"soulMd"`
-	SoulMDHash      string `json:"soulMdHash"`
-	SoulMDUpdatedAt Time   `json:"soulMdUpdatedAt"`
-	NeedsRestart    bool   `json:"needsRestart"`
+	SoulMD          string `json:"soulMd" doc:"Content of SOUL.md."`
+	SoulMDHash      string `json:"soulMdHash" doc:"SHA-256 of SOUL.md in hex."`
+	SoulMDUpdatedAt Time   `json:"soulMdUpdatedAt" doc:"When SOUL.md was changed."`
+	NeedsRestart    bool   `json:"needsRestart" doc:"True if the running gateway needs a restart to get the change. Its next turn usually has it without one."`
 }
 
 // Workflow is the role and the procedures of an agent.
@@ -35,7 +35,7 @@ type Workflow struct {
 	WorkflowMD string   `json:"workflowMd" doc:"WORKFLOW.md: the agent's role and procedures."`
 	Rules      []string `json:"rules" doc:"File names in rules/, with .md." example:"example-new-request.md"`
 	Hash       string   `json:"workflowMdHash" doc:"SHA-256 of WORKFLOW.md in hex."`
-	UpdatedAt  Time     `json:"workflowMdUpdatedAt"`
+	UpdatedAt  Time     `json:"workflowMdUpdatedAt" doc:"When WORKFLOW.md was last changed."`
 }
 
 // SetWorkflowRequest replaces WORKFLOW.md.
@@ -46,13 +46,13 @@ type SetWorkflowRequest struct {
 
 // WorkflowUpdated is the result of SetWorkflow and RestoreWorkflow.
 type WorkflowUpdated struct {
-	WorkflowMD   string `json:"workflowMd"`
-	NeedsRestart bool   `json:"needsRestart"`
+	WorkflowMD   string `json:"workflowMd" doc:"Content of WORKFLOW.md."`
+	NeedsRestart bool   `json:"needsRestart" doc:"True if the running gateway needs a restart to get the change."`
 }
 
 // Rules lists an agent's rules.
 type Rules struct {
-	Rules []RuleSummary `json:"rules"`
+	Rules []RuleSummary `json:"rules" doc:"The rules of the agent, by name."`
 }
 
 // RuleSummary is one row of the list of rules.
@@ -64,7 +64,7 @@ type RuleSummary struct {
 // Rule is a procedure that the agent reads when it needs it.
 type Rule struct {
 	Name    string `json:"name" doc:"Rule name without .md."`
-	Content string `json:"content"`
+	Content string `json:"content" doc:"Markdown of the rule."`
 	Hash    string `json:"hash" doc:"SHA-256 of the content in hex."`
 }
 
@@ -76,45 +76,45 @@ type PutRuleRequest struct {
 
 // RulePut is the result of PutRule and RestoreRule.
 type RulePut struct {
-	Name         string `json:"name"`
-	NeedsRestart bool   `json:"needsRestart"`
+	Name         string `json:"name" doc:"Rule name without .md."`
+	NeedsRestart bool   `json:"needsRestart" doc:"True if the running gateway needs a restart to get the change."`
 }
 
 // RuleDeleted is the result of DeleteRule.
 type RuleDeleted struct {
-	Name         string `json:"name"`
-	Deleted      bool   `json:"deleted"`
-	NeedsRestart bool   `json:"needsRestart"`
+	Name         string `json:"name" doc:"Rule name without .md."`
+	Deleted      bool   `json:"deleted" doc:"True."`
+	NeedsRestart bool   `json:"needsRestart" doc:"True if the running gateway needs a restart to get the change."`
 }
 
 // DocumentVersion is one version of SOUL.md, WORKFLOW.md or a rule.
 type DocumentVersion struct {
 	Version      int64   `json:"version" doc:"Version number, starting at 1."`
-	Current      bool    `json:"current"`
+	Current      bool    `json:"current" doc:"True for the version that the agent has."`
 	Deleted      bool    `json:"deleted" doc:"True if this version marks the deletion of the rule."`
 	SetAside     bool    `json:"setAside" doc:"True for an edit of the agent that did not become current: the API wrote a newer version meanwhile, or config.selfEdit is review. It becomes current only if it is approved or restored."`
 	Review       *string `json:"review" enum:"pending,approved,rejected" doc:"State of an edit that needs approval; null for other versions."`
 	RestoredFrom *int64  `json:"restoredFrom" doc:"The version whose content was restored."`
 	Actor        string  `json:"actor" doc:"Who wrote the version: the id of an API key, or agent."`
-	CreatedAt    Time    `json:"createdAt"`
+	CreatedAt    Time    `json:"createdAt" doc:"When the version was written."`
 	Size         int64   `json:"size" doc:"Size in bytes."`
 	Hash         string  `json:"hash" doc:"SHA-256 of the content in hex."`
-	Content      *string `json:"content,omitempty" doc:"Not included in lists."`
+	Content      *string `json:"content,omitempty" doc:"Content of the version. Not included in lists."`
 }
 
 // PendingEdit is an edit of an agent that waits for approval.
 type PendingEdit struct {
 	Document  string `json:"document" doc:"Path in the workspace." example:"SOUL.md"`
-	Version   int64  `json:"version"`
-	CreatedAt Time   `json:"createdAt"`
+	Version   int64  `json:"version" doc:"Version number of the edit: approve or reject it by this number."`
+	CreatedAt Time   `json:"createdAt" doc:"When the agent made the edit."`
 	Size      int64  `json:"size" doc:"Size in bytes."`
 	Hash      string `json:"hash" doc:"SHA-256 of the content in hex."`
 }
 
 // IdentityUpdated is the result of changing IDENTITY.md.
 type IdentityUpdated struct {
-	IdentityMD   string `json:"identityMd"`
-	NeedsRestart bool   `json:"needsRestart"`
+	IdentityMD   string `json:"identityMd" doc:"Content of IDENTITY.md."`
+	NeedsRestart bool   `json:"needsRestart" doc:"True if the running gateway needs a restart to get the change."`
 }
 
 // VersionsQuery selects a page of versions. The zero value is the first page.

@@ -17,6 +17,11 @@
 #           connections, and with a real gateway
 #   mcp     the official conformance suite of MCP, from npm, against /v1/mcp
 #   clients the built TypeScript client with Node 20 and Deno, both from npm
+#   examples  every example of the reference in every language; make test runs all in curl, and one of
+#           each kind in the others
+#   generators  the linters of the OpenAPI document, and the quick start with the clients of four generators
+#   screens the reference in Chromium, at 390 and 1440 pixels, light and dark; the pictures are in a temporary
+#           directory, or in $SCREENS_DIR
 #   fuzz    every fuzz test; make test runs their corpora alone
 set -eu
 
@@ -78,9 +83,18 @@ clients() {
 	rm -rf "$dir"
 }
 
+examples() { AGENTO_CHAOS=1 go test -count=1 -timeout 20m -v -run '^TestExamples' ./internal/api; }
+
+generators() { AGENTO_CHAOS=1 go test -count=1 -timeout 29m -v -run GeneratedClients ./internal/api; }
+
+screens() {
+	command -v chromium >/dev/null || { echo "no chromium: on Debian, apt-get install chromium" >&2; exit 1; }
+	AGENTO_CHAOS=1 go test -count=1 -timeout 10m -v -run Screens ./internal/api
+}
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor restore suspend openai mcp clients fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend openai mcp clients examples generators screens fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

@@ -7,6 +7,9 @@ set -eu
 command -v go >/dev/null || { echo "agento needs Go 1.26 or newer: https://go.dev/dl" >&2; exit 1; }
 wants=""
 command -v npm >/dev/null || wants="npm"
+if [ "${1:-}" = test ]; then # the examples of the reference run in Python too
+	command -v python3 >/dev/null || wants="$wants python3"
+fi
 if [ "$(uname)" = Linux ]; then
 	command -v bwrap >/dev/null || wants="$wants bubblewrap"
 	command -v setpriv >/dev/null || wants="$wants util-linux"

@@ -33,6 +33,8 @@ type serveFlags struct {
 	backupFlags
 	Listen                string         `help:"Address of the API." default:"127.0.0.1:8080"`
 	Seal                  bool           `help:"Seal texts and older logs of agents with their data keys. What is stored stays as it is." default:"true" negatable:""`
+	PublicURL             string         `help:"Address at which clients reach the API, such as https://api.example.com: for the OpenAPI document." name:"public-url" placeholder:"URL"`
+	Lenient               bool           `help:"Ignore query parameters that the API does not know, in place of refusing the request."`
 	TrustedProxies        []netip.Prefix `help:"Networks of your own proxies, as CIDRs separated by commas. Their X-Forwarded-For names the client." placeholder:"CIDR,..."`
 	RuntimeDir            string         `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
 	Lean                  bool           `help:"Run gateways with a third less memory. They boot a third slower."`

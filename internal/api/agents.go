@@ -19,7 +19,7 @@ import (
 
 // AgentID is the part of a path that names an agent.
 type AgentID struct {
-	ID identity.AgentID `path:"id" doc:"Agent UUID."`
+	ID identity.AgentID `path:"id" doc:"Id of the agent, a UUID." example:"a1b2c3d4-e5f6-7890-abcd-ef1234567890"`
 }
 
 type createAgentInput struct {

@@ -30,6 +30,31 @@ data: {"type":"done","stopReason":"end","sessionId":"sess_abc123","usage":{"inpu
 
 `
 
+// chatText, chatDone and chatFailed describe the events of an answer: client.ChatEvent has
+// the fields of all of them.
+type chatText struct {
+	Type    string `json:"type" enum:"text" doc:"text: a piece of the answer."`
+	Content string `json:"content" doc:"The text that follows what came before."`
+}
+
+type chatDone struct {
+	Type       string            `json:"type" enum:"done" doc:"done: the answer is complete. It is the last event."`
+	StopReason string            `json:"stopReason" values:"end,length,refusal,filter,limit" doc:"Why the answer ended: end, the model had said everything; length, it reached its maximum length; refusal, the model refused; filter, a filter of the provider ended it; limit, the turn reached one of its limits."`
+	SessionID  string            `json:"sessionId" doc:"The session that the message belongs to."`
+	Usage      *client.ChatUsage `json:"usage,omitempty" doc:"What the turn has used. Left out if it has called no model."`
+}
+
+type chatFailed struct {
+	Type       string            `json:"type" enum:"error" doc:"error: the answer is incomplete. It is the last event."`
+	Code       string            `json:"code" doc:"Code for programs, as in other errors." example:"upstream_error"`
+	Message    string            `json:"message" doc:"Sentence for people that says what to do."`
+	StopReason string            `json:"stopReason,omitempty" values:"cancelled,interrupted" doc:"Of a turn that did not fail, but was ended by somebody."`
+	Usage      *client.ChatUsage `json:"usage,omitempty" doc:"What the turn has used. Left out if it has called no model."`
+}
+
+// chatEvents are the events of an answer.
+func chatEvents() []any { return []any{chatText{}, chatDone{}, chatFailed{}} }
+
 // turnHeader names the turn that a stream belongs to.
 const turnHeader = "X-Turn-Id"
 
@@ -117,7 +142,7 @@ func (s *Server) turnStream(t chat.Turn, after int64, left func(context.Context)
 // TurnID is the turn in the path of a request.
 type TurnID struct {
 	AgentID
-	TurnID identity.TurnID `path:"turnId"`
+	TurnID identity.TurnID `path:"turnId" doc:"Id of the turn: the header X-Turn-Id of the stream." example:"turn_abc123"`
 }
 
 type turnStreamInput struct {
@@ -268,7 +293,7 @@ func sessionJSON(v chat.Session) client.ChatSession {
 
 type renameSessionInput struct {
 	AgentID
-	SessionID identity.SessionID `path:"sessionId"`
+	SessionID identity.SessionID `path:"sessionId" doc:"Id of the session." example:"sess_abc123"`
 	Body      client.UpdateSessionRequest
 }
 

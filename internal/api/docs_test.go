@@ -15,7 +15,7 @@ import (
 
 // pages returns the pages that docs/ must have.
 func pages() []string {
-	return []string{"README", "accounts", "agents", "changes", "chat", "errors", "idempotency", "knowledge", "limits", "logs", "mcp", "network", "openai", "secrets", "skills", "swarms", "workspace"}
+	return []string{"README", "quickstart", "authentication", "streams", "paging", "widgets", "accounts", "agents", "changes", "chat", "errors", "idempotency", "knowledge", "limits", "logs", "mcp", "network", "openai", "secrets", "skills", "swarms", "workspace"}
 }
 
 // TestDocumentationCommandsSucceed runs every command of every page in docs/ as a
@@ -46,6 +46,38 @@ func TestDocumentationCommandsSucceed(t *testing.T) {
 	for _, name := range pages() {
 		if !found[name] {
 			t.Errorf("docs/%s.md is missing", name)
+		}
+	}
+}
+
+// TestProgramsOfGuidesSucceed runs the programs of the pages that teach how to read streams
+// and lists.
+func TestProgramsOfGuidesSucceed(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("reader", "")
+	agent := who.newAgent("My Assistant")
+	for _, name := range []string{"streams", "paging"} {
+		text, err := os.ReadFile("../../docs/" + name + ".md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, language := range []struct{ fence, extension, command string }{{"javascript", ".mjs", "node"}, {"python", ".py", "python3"}} {
+			_, block, found := strings.Cut(string(text), "```"+language.fence+"\n")
+			block, _, whole := strings.Cut(block, "\n```")
+			if !found || !whole {
+				t.Errorf("docs/%s.md has no program in %s", name, language.fence)
+				continue
+			}
+			file := filepath.Join(t.TempDir(), name+language.extension)
+			if err := os.WriteFile(file, []byte(block), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			program := exec.CommandContext(t.Context(), language.command, file)
+			program.Env = append(os.Environ(), "AGENTO_URL="+env.url, "AGENTO_API_KEY="+who.key, "AGENT="+agent)
+			out, err := program.CombinedOutput()
+			if want := map[string]string{"streams": "done", "paging": "agent.created"}[name]; err != nil || !strings.Contains(string(out), want) {
+				t.Errorf("the program in %s of docs/%s.md: %v, printed %s", language.fence, name, err, out)
+			}
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // KeyID is the part of a path that names an API key.
 type KeyID struct {
-	ID identity.KeyID `path:"id" doc:"Id of the API key."`
+	ID identity.KeyID `path:"id" doc:"Id of the API key." example:"key_abc123"`
 }
 
 type listKeysInput struct {

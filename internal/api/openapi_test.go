@@ -2,13 +2,18 @@ package api_test
 
 import (
 	"encoding/json"
+	"html"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 
+	"agento.host/agento/client"
 	"agento.host/agento/internal/api"
 )
 
@@ -36,16 +41,22 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 		}
 		checkOperation(t, root, row.Method+" "+row.Path, row, op.(map[string]any))
 	}
-	if v, _ := at(root, "components.securitySchemes.key.name"); v != "X-Api-Key" {
+	if v, _ := at(root, "components.securitySchemes.apiKey.name"); v != "X-Api-Key" {
 		t.Errorf("the name of the key's header is: %v", v)
 	}
 	checkRefs(t, root, root)
+	for method, path := range map[string]string{"POST": "/v1/agents/{id}/chat/messages", "GET": "/v1/agents/{id}/chat/turns/{turnId}/stream"} {
+		op, _ := operation(root, path, method)
+		if text, _ := at(op, "responses.200.headers.X-Turn-Id.description"); text == nil {
+			t.Errorf("%s %s: the header X-Turn-Id is not described", method, path)
+		}
+	}
 	for place, want := range map[string]string{
-		"AgentSummary.properties.swarm":      `{"anyOf":[{"$ref":"#/components/schemas/SwarmRef"},{"type":"null"}]}`,
-		"AgentSummary.properties.region":     `{"type":"string"}`,
-		"ErrorEnvelope.properties.error":     `{"$ref":"#/components/schemas/Error"}`,
-		"ListAgentSummary.properties.data":   `{"items":{"$ref":"#/components/schemas/AgentSummary"},"type":"array"}`,
-		"UpdateAgentRequest.properties.name": `{"description":"New display name.","type":["string","null"]}`,
+		"AgentSummary.properties.swarm":      `{"anyOf":[{"$ref":"#/components/schemas/SwarmRef"},{"type":"null"}],"description":"The swarm that the agent belongs to; null: none."}`,
+		"Secrets.properties.googleApiKey":    `{"description":"Google Gemini API key.","minLength":1,"type":"string"}`,
+		"ErrorEnvelope.properties.error":     `{"$ref":"#/components/schemas/ErrorBody","description":"What went wrong."}`,
+		"AgentSummaryList.properties.data":   `{"description":"The rows of this page.","items":{"$ref":"#/components/schemas/AgentSummary"},"type":"array"}`,
+		"UpdateAgentRequest.properties.name": `{"description":"New display name.","maxLength":100,"type":["string","null"]}`,
 	} {
 		if got := doc.field("components.schemas." + place); got != want {
 			t.Errorf("%s is described as %s, want %s", place, got, want)
@@ -67,7 +78,7 @@ func TestOpenAPIForConcurrentFirstRequests(t *testing.T) {
 				server.ServeHTTP(out, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
 				_, contentType, _ := strings.Cut(path, ".")
 				contentType = contentType[strings.LastIndex(contentType, ".")+1:]
-				if out.Code != http.StatusOK || !strings.Contains(out.Body.String(), "get-agents-id-chat-messages") || out.Header().Get("Content-Type") != "application/openapi+"+contentType {
+				if out.Code != http.StatusOK || !strings.Contains(out.Body.String(), "listMessages") || out.Header().Get("Content-Type") != "application/openapi+"+contentType {
 					t.Errorf("%s: %d %v %.100s", path, out.Code, out.Header(), out.Body)
 				}
 			})
@@ -166,24 +177,176 @@ func checkRefs(t *testing.T, root, node any) {
 	}
 }
 
-func TestReferencePageListsEveryRoute(t *testing.T) {
+// TestReference reads every page of the reference: each route is on one, every link has a
+// target, nothing is inline, and the only scripts and styles are the server's own files.
+func TestReference(t *testing.T) {
 	env := newEnv(t, options{})
-	page := (&caller{env: env}).do("GET", "/docs", nil).expect(200)
-	if dir := os.Getenv("OPENAPI_DIR"); dir != "" {
-		if err := os.WriteFile(dir+"/docs.html", []byte(page.body), 0o600); err != nil {
-			t.Fatal(err)
+	anonymous := &caller{env: env}
+	pages := map[string]string{}
+	for next := []string{"/docs"}; len(next) > 0; next = next[1:] {
+		if pages[next[0]] != "" {
+			continue
+		}
+		page := anonymous.do("GET", next[0], nil).expect(200)
+		pages[next[0]] = page.body
+		if strings.HasPrefix(next[0], "/openapi") {
+			continue
+		}
+		if policy := page.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+			t.Errorf("%s: Content-Security-Policy: %s", next[0], policy)
+		}
+		if !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") {
+			continue
+		}
+		for _, inline := range []string{"<script>", "<style", " style=", " onclick=", "javascript:"} {
+			if strings.Contains(page.body, inline) {
+				t.Errorf("%s contains %s", next[0], inline)
+			}
+		}
+		for _, m := range reference.FindAllStringSubmatch(page.body, -1) {
+			if address, _, _ := strings.Cut(m[1], "#"); strings.HasPrefix(address, "/") {
+				next = append(next, address)
+			}
 		}
 	}
-	for _, row := range env.server.Table() {
-		if !strings.Contains(page.body, "<code>"+row.Path+"</code>") {
-			t.Errorf("the page lacks %s", row.Path)
+	for address, page := range pages {
+		for _, m := range reference.FindAllStringSubmatch(page, -1) {
+			to, anchor, ok := strings.Cut(html.UnescapeString(m[1]), "#")
+			if to == "" {
+				to = address
+			}
+			if target := pages[to]; ok && strings.HasPrefix(to, "/") && !strings.Contains(target, ` id="`+anchor+`"`) {
+				t.Errorf("%s links to %s, which is not there", address, m[1])
+			}
 		}
 	}
-	if strings.Contains(page.body, "<script") || page.header.Get("Content-Security-Policy") == "" {
-		t.Error("the page must need no scripts")
+	for _, e := range env.server.Examples() {
+		found := false
+		for _, page := range pages {
+			found = found || strings.Contains(page, ` id="`+e.ID+`"`)
+		}
+		if !found {
+			t.Errorf("no page shows %s", e.ID)
+		}
 	}
-	var v any
-	if json.Unmarshal([]byte(page.body), &v) == nil {
-		t.Error("the page is JSON")
+	var index []struct{ T, A string }
+	if err := json.Unmarshal([]byte(anonymous.do("GET", "/docs/search.json", nil).expect(200).body), &index); err != nil || len(index) < 200 {
+		t.Errorf("the search knows %d places: %v", len(index), err)
+	}
+	for _, entry := range index {
+		to, anchor, _ := strings.Cut(entry.A, "#")
+		if !strings.Contains(pages[to], ` id="`+anchor+`"`) {
+			t.Errorf("the search leads to %s, which is not there", entry.A)
+		}
+	}
+	anonymous.do("GET", "/docs/none", nil).expect(404)
+}
+
+// reference finds the addresses that a page refers to.
+var reference = regexp.MustCompile(`(?:href|src)="([^"]*)"`)
+
+// TestBrowserIsLedToTheReference: a person who opens the server's address finds the
+// reference, a program gets JSON.
+func TestBrowserIsLedToTheReference(t *testing.T) {
+	env := newEnv(t, options{})
+	for accept, want := range map[string]int{"text/html,application/xhtml+xml,*/*;q=0.8": http.StatusFound, "*/*": http.StatusNotFound, "application/json": http.StatusNotFound} {
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		req.Header.Set("Accept", accept)
+		out := httptest.NewRecorder()
+		env.server.ServeHTTP(out, req)
+		if out.Code != want || (want == http.StatusFound && out.Header().Get("Location") != "/docs") || (want == http.StatusNotFound && !json.Valid(out.Body.Bytes())) {
+			t.Errorf("Accept %s: %d %v %s", accept, out.Code, out.Header(), out.Body)
+		}
+	}
+}
+
+// TestDocumentIsMadeForPeopleAndGenerators: everything has a description, ids of operations
+// are words, objects of answers are open and those of requests closed, and no schema belongs
+// to both.
+func TestDocumentIsMadeForPeopleAndGenerators(t *testing.T) {
+	root := (&caller{env: newEnv(t, options{})}).do("GET", "/openapi.json", nil).expect(200).json()
+	paths, _ := at(root, "paths")
+	sent, answered := map[string]bool{}, map[string]bool{}
+	for path, item := range paths.(map[string]any) {
+		for method, op := range item.(map[string]any) {
+			op := op.(map[string]any)
+			name := method + " " + path
+			if id, _ := op["operationId"].(string); !regexp.MustCompile(`^[a-z]+([A-Z][a-z]+)+$`).MatchString(id) {
+				t.Errorf("%s has the id %q", name, id)
+			}
+			if text, _ := op["description"].(string); !strings.Contains(text, ".") {
+				t.Errorf("%s has no description", name)
+			}
+			parameters, _ := op["parameters"].([]any)
+			for _, p := range parameters {
+				if p := p.(map[string]any); p["description"] == nil || p["description"] == "" {
+					t.Errorf("%s: the parameter %v has no description", name, p["name"])
+				}
+			}
+			refs(root, op["requestBody"], sent)
+			refs(root, op["responses"], answered)
+		}
+	}
+	schemas, _ := at(root, "components.schemas")
+	for name, schema := range schemas.(map[string]any) {
+		properties, _ := schema.(map[string]any)["properties"].(map[string]any)
+		for field, p := range properties {
+			if text, _ := p.(map[string]any)["description"].(string); text == "" {
+				t.Errorf("%s.%s has no description: give its field the tag doc", name, field)
+			}
+		}
+		closed := schema.(map[string]any)["additionalProperties"] == false
+		switch {
+		case sent[name] && answered[name]:
+			t.Errorf("%s is sent and answered: it cannot be open and closed", name)
+		case closed == answered[name] && properties != nil && name != "Secrets":
+			t.Errorf("%s: sent %t, answered %t, closed %t", name, sent[name], answered[name], closed)
+		}
+	}
+}
+
+// refs adds the names of the schemas that a node refers to, also in the schemas themselves.
+func refs(root, node any, all map[string]bool) {
+	switch node := node.(type) {
+	case map[string]any:
+		if ref, ok := node["$ref"].(string); ok {
+			name, isSchema := strings.CutPrefix(ref, "#/components/schemas/")
+			if isSchema && all[name] {
+				return
+			}
+			if isSchema {
+				all[name] = true
+			}
+			refs(root, follow(root, node), all)
+			return
+		}
+		for _, v := range node {
+			refs(root, v, all)
+		}
+	case []any:
+		for _, v := range node {
+			refs(root, v, all)
+		}
+	}
+}
+
+// TestChatEventsAreDescribed: the described events of an answer have the fields of
+// client.ChatEvent, all of them and no other.
+func TestChatEventsAreDescribed(t *testing.T) {
+	described := map[string]reflect.Type{}
+	for _, e := range api.ChatEvents() {
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(e)) {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			described[name] = f.Type
+		}
+	}
+	sent := map[string]reflect.Type{}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[client.ChatEvent]()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "-" {
+			sent[name] = f.Type
+		}
+	}
+	if !maps.Equal(described, sent) {
+		t.Errorf("described: %v\nsent: %v", described, sent)
 	}
 }

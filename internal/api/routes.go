@@ -64,7 +64,7 @@ func (s *Server) routes() []route {
 		row("POST /v1/agents/{id}/restart", access.AgentsWrite, needsAPI, "Restart an agent", s.restartAgent, notFound, conflict, upstream, timeout),
 		row("GET /v1/agents/{id}/status", access.AgentsRead, needsAPI, "Get the live status of an agent", s.agentStatus, notFound),
 
-		streamRow("POST /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Send a message and stream the answer", chatExample, s.sendMessage, notFound, conflict, upstream, timeout).upTo(maxChatBody).reopens(s.reopenTurn),
+		streamRow("POST /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Send a message and stream the answer", chatExample, s.sendMessage, notFound, conflict, upstream, timeout).upTo(maxChatBody).reopens(s.reopenTurn).sends("ChatEvent", chatEvents()).tells(turnHeader, "Id of the turn: follow it after a broken connection, or cancel it."),
 		row("GET /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Read the history", s.history, notFound).answers(maxAnswer),
 		row("GET /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "List sessions", s.listSessions, notFound),
 		row("POST /v1/agents/{id}/chat/sessions", access.Chat, needsAPI, "Start a new session", s.newSession, notFound, conflict).checksReplay(s.checkNewSessionReplay),
@@ -104,7 +104,7 @@ func (s *Server) routes() []route {
 		row("PATCH /v1/agents/{id}/chat/sessions/{sessionId}", access.Chat, needsAPI, "Name a session", s.renameSession, notFound, conflict),
 		row("GET /v1/agents/{id}/chat/turns", access.Chat, needsAPI, "List turns", s.listTurns, notFound),
 		row("GET /v1/agents/{id}/chat/turns/{turnId}", access.Chat, needsAPI, "Get a turn", s.getTurn, notFound).answers(maxAnswer),
-		streamRow("GET /v1/agents/{id}/chat/turns/{turnId}/stream", access.Chat, needsAPI, "Follow the answer of a turn", chatExample, s.followTurn, notFound, conflict, upstream, timeout).answers(largeAnswer),
+		streamRow("GET /v1/agents/{id}/chat/turns/{turnId}/stream", access.Chat, needsAPI, "Follow the answer of a turn", chatExample, s.followTurn, notFound, conflict, upstream, timeout).answers(largeAnswer).sends("ChatEvent", chatEvents()).tells(turnHeader, "Id of the turn: follow it after a broken connection, or cancel it."),
 		row("POST /v1/agents/{id}/chat/turns/{turnId}/cancel", access.Chat, needsAPI, "Cancel a turn", s.cancelTurn, notFound).checksReplay(s.checkTurnReplay),
 		row("GET /v1/agents/{id}/personality/versions", access.AgentsRead, needsAPI, "List versions of SOUL.md", s.personalityVersions, notFound),
 		row("GET /v1/agents/{id}/personality/versions/{n}", access.AgentsRead, needsAPI, "Read a version of SOUL.md", s.personalityVersion, notFound),
@@ -190,6 +190,18 @@ func (r route) reopens(f func(*http.Request, http.Header) (*rest.Stream, error))
 	return r
 }
 
+// sends sets the types of the events of a stream, of which name is one.
+func (r route) sends(name string, events []any) route {
+	r.EventsName, r.Events = name, events
+	return r
+}
+
+// tells sets a header of a successful response, and what it says.
+func (r route) tells(header, text string) route {
+	r.AnswerHeaders = map[string]string{header: text}
+	return r
+}
+
 // checksReplay sets what checks whether the caller may have the response to an equal,
 // earlier request.
 func (r route) checksReplay(f func(*http.Request, rest.Response) error) route {
@@ -229,11 +241,12 @@ func (r route) check(c rest.Check) route {
 
 // restRoutes returns the table for package rest.
 func (s *Server) restRoutes() []rest.Route {
-	table := s.routes()
+	table, docs := s.routes(), docs()
 	routes := make([]rest.Route, len(table))
 	for i, r := range table {
 		r.Authorize = func(ctx context.Context) error { return s.authorize(ctx, callerOf(ctx), r) }
 		routes[i] = r.Route
+		routes[i].Doc = docs[r.Method+" "+r.Path]
 	}
 	return routes
 }

@@ -22,7 +22,7 @@ func (s *Server) listRules(ctx context.Context, who access.Principal, in *AgentI
 
 // RuleName is the part of a path that names a rule.
 type RuleName struct {
-	Name string `path:"name" doc:"Rule name, with or without .md: 1 to 64 letters, digits, hyphens and underscores."`
+	Name string `path:"name" doc:"Rule name, with or without .md: 1 to 64 letters, digits, hyphens and underscores." example:"new-request"`
 }
 
 type ruleInput struct {

@@ -65,6 +65,8 @@ type Settings struct {
 	Completed func(Completed)             // is called at the end of each request; nil: nobody is told
 	Degraded  func() []Degradation        // what does not work although the server serves
 	Version   string
+	PublicURL string        // the address that clients use; empty: not known
+	Lenient   bool          // ignore query parameters that a route does not know
 	Heartbeat time.Duration // between the comments on a silent stream; 0 means 15 s
 	Log       *slog.Logger
 }
@@ -132,7 +134,7 @@ func New(s Settings) *Server {
 	}
 	srv.http = rest.New(rest.Settings{
 		Completed: completed,
-		Version:   s.Version, Heartbeat: s.Heartbeat, Log: s.Log, Explain: database.Explain, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
+		Version:   s.Version, PublicURL: s.PublicURL, Lenient: s.Lenient, Tags: tags(), Heartbeat: s.Heartbeat, Log: s.Log, Explain: database.Explain, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
 		WhileAllowed: func(ctx context.Context) (context.Context, context.CancelFunc) {
 			return srv.access.WhileValid(ctx, callerOf(ctx))
 		},

@@ -45,7 +45,7 @@ func (s *Server) browseSkills(ctx context.Context, who access.Principal, in *bro
 
 // SkillID is the part of a path that names a skill.
 type SkillID struct {
-	ID string `path:"id" doc:"Skill identifier."`
+	ID string `path:"id" doc:"Id of the skill." example:"csv-analysis"`
 }
 
 type getSkillInput struct {
@@ -100,7 +100,12 @@ func filesOf(in client.UploadSkillRequest) (map[string][]byte, error) {
 	return files, problems.Err()
 }
 
-func (s *Server) deleteSkill(ctx context.Context, who access.Principal, in *SkillID) (*reply[client.Deleted], error) {
+// UploadedSkillID is the part of a path that names a skill of the account's own catalog.
+type UploadedSkillID struct {
+	ID string `path:"id" doc:"Id of the skill." example:"order-status"`
+}
+
+func (s *Server) deleteSkill(ctx context.Context, who access.Principal, in *UploadedSkillID) (*reply[client.Deleted], error) {
 	if err := s.skills.Delete(ctx, who.Actor(), in.ID); err != nil {
 		return nil, err
 	}
@@ -138,7 +143,7 @@ func (s *Server) installSkill(ctx context.Context, who access.Principal, in *ins
 // AgentSkillID is the part of a path that names a skill of an agent.
 type AgentSkillID struct {
 	AgentID
-	SkillID string `path:"skillId" doc:"Skill identifier, or the installation's id."`
+	SkillID string `path:"skillId" doc:"Id of the skill, or of the installation." example:"csv-analysis"`
 }
 
 type updateAgentSkillInput struct {

@@ -14,7 +14,7 @@ import (
 
 // SwarmID is the part of a path that names a swarm.
 type SwarmID struct {
-	ID identity.SwarmID `path:"id" doc:"Swarm UUID."`
+	ID identity.SwarmID `path:"id" doc:"Id of the swarm, a UUID." example:"b2c3d4e5-f6a1-4890-abcd-ef1234567890"`
 }
 
 func (s *Server) listSwarms(ctx context.Context, who access.Principal, _ *struct{}) (*reply[[]client.Swarm], error) {

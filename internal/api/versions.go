@@ -18,7 +18,7 @@ type VersionsPage struct {
 // VersionID is the input of a route of one version of a document.
 type VersionID struct {
 	AgentID
-	Number int64 `path:"n" minimum:"1" doc:"Version number."`
+	Number int64 `path:"n" minimum:"1" doc:"Version number." example:"1"`
 }
 
 func (s *Server) documentVersions(ctx context.Context, who access.Principal, in VersionsPage, d workspace.Document) (*cursorReply[client.DocumentVersion], error) {

@@ -233,7 +233,7 @@ func notEmpty(s *huma.Schema) {
 // parameterRules returns the rules of the parameters of an input, by name.
 func parameterRules(input reflect.Type) map[string]fieldRule {
 	rules := map[string]fieldRule{}
-	for _, f := range reflect.VisibleFields(input) {
+	for _, f := range inputFields(input) {
 		for _, place := range []string{"query", "header"} {
 			if name := f.Tag.Get(place); name != "" {
 				rules[name] = ruleOf(f)
@@ -248,7 +248,7 @@ func parameterRules(input reflect.Type) map[string]fieldRule {
 func (a *API) checkRequest(rules map[string]fieldRule) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		req, w := humago.Unwrap(ctx)
-		err := checkParameters(req, ctx.Operation().Parameters, rules)
+		err := a.checkParameters(req, ctx.Operation().Parameters, rules)
 		if coding := contentCoding(req); err == nil && coding != "" && ctx.Operation().RequestBody != nil {
 			w.Header().Set("Accept-Encoding", "identity")
 			err = fault.New(fault.UnsupportedType, "The body has the Content-Encoding %.40q: send it as it is, without this header.", coding)
@@ -290,12 +290,25 @@ func contentCoding(req *http.Request) string {
 
 // checkParameters returns what is wrong with parameters before they are parsed.
 // Faults: Invalid.
-func checkParameters(req *http.Request, parameters []*huma.Param, rules map[string]fieldRule) error {
+func (a *API) checkParameters(req *http.Request, parameters []*huma.Param, rules map[string]fieldRule) error {
 	query, err := url.ParseQuery(req.URL.RawQuery)
 	if err != nil { // the parameters that cannot be read would be absent
 		return fault.New(fault.Invalid, "The query of the URL cannot be read: write %% as %%25 and ; as %%3B, and separate parameters with &.")
 	}
 	problems := fault.Fields{}
+	var known []string
+	for _, p := range parameters {
+		if p.In == "query" {
+			known = append(known, p.Name)
+		}
+	}
+	if !a.lenient {
+		for name := range query {
+			if !slices.Contains(known, name) {
+				problems.Add(name, "%s", unknownParameter(known))
+			}
+		}
+	}
 	for _, p := range parameters {
 		values := query[p.Name]
 		if p.In == "header" {
@@ -316,4 +329,40 @@ func checkParameters(req *http.Request, parameters []*huma.Param, rules map[stri
 		}
 	}
 	return problems.Err()
+}
+
+// unknownParameter returns the problem of a query parameter that is none of those known.
+func unknownParameter(known []string) string {
+	if len(known) == 0 {
+		return "is not a parameter of this request, which has none: remove it"
+	}
+	return "is not a parameter of this request: remove it, or use one of " + strings.Join(known, ", ")
+}
+
+// inputFields returns the fields of an input and of the structs in it, also those that a
+// field of the same name hides.
+func inputFields(input reflect.Type) []reflect.StructField {
+	var all []reflect.StructField
+	for f := range input.Fields() {
+		if f.Anonymous && f.Type.Kind() == reflect.Struct {
+			all = append(all, inputFields(f.Type)...)
+		} else {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// describeParameters documents the rules of parameters that services check.
+func describeParameters(a *API, op huma.Operation, input reflect.Type) {
+	for _, p := range a.operationOf(op.Method, op.Path).Parameters {
+		for _, f := range inputFields(input) {
+			if f.Tag.Get(p.In) == p.Name {
+				describeBounds(p.Schema, f.Tag)
+				if p.Example == nil && len(p.Schema.Examples) > 0 {
+					p.Example = p.Schema.Examples[0]
+				}
+			}
+		}
+	}
 }

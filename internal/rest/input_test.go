@@ -83,7 +83,7 @@ func TestEmptyParametersAreRefused(t *testing.T) {
 		"session=a&session=b": {"session": "must be given once"},
 		"color=&limit=":       {"color": "must not be empty: leave it out", "limit": "must not be empty: leave it out"},
 		"session=a&limit=1":   nil,
-		"Session=a":           {"Session": "is not a parameter of this request: remove it"},
+		"Session=a":           {"Session": "is not a parameter of this request: remove it, or use one of session, color, limit"},
 	} {
 		checkDetails(t, query, send(t, api, http.MethodPost, "/v1/every?"+query, strings.NewReader(`{"name":"a","title":"t"}`)), want)
 	}

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -18,15 +19,23 @@ import (
 
 // config returns huma's configuration, with the parts of the OpenAPI document that
 // all routes share. Bodies are encoded by appendJSON, or by encoding/json.
-func config(version string, appendJSON func([]byte, any) ([]byte, bool)) huma.Config {
-	c := huma.DefaultConfig("agento", version)
-	c.Info.Description = "Manage agents, send chat messages, stream logs, and install skills from any language. Authenticate with an X-Api-Key header."
+func config(s Settings) huma.Config {
+	c := huma.DefaultConfig("agento", semanticVersion(s.Version))
+	c.Info.Description = "Manage agents, send chat messages, stream logs, and install skills from any language. Authenticate with an X-Api-Key header. The reference with guides and examples is at /docs."
+	c.Info.Contact = &huma.Contact{Name: "agento", URL: "https://agento.host"}
+	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
+	c.Servers = []*huma.Server{{URL: cmp.Or(strings.TrimSuffix(s.PublicURL, "/"), "/"), Description: "This server."}}
+	for _, t := range s.Tags {
+		c.Tags = append(c.Tags, &huma.Tag{Name: t.Name, Description: t.Text})
+	}
+	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // serveDescription and serveReference serve them
 	c.CreateHooks = nil                                   // they would add a $schema field to every body of the contract
-	c.RejectUnknownQueryParameters = true
-	c.Formats = map[string]huma.Format{"application/json": {Marshal: writeJSON(appendJSON), Unmarshal: readJSON}, CSV: {Marshal: writeCSV}}
-	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "apiKey", In: "header", Name: "X-Api-Key"}, "bearer": {Type: "http", Scheme: "bearer"}}
-	c.Security = []map[string][]string{{"key": {}}, {"bearer": {}}}
+	c.RejectUnknownQueryParameters = false                // checkParameters does it, and names the known ones
+	c.Formats = map[string]huma.Format{"application/json": {Marshal: writeJSON(s.AppendJSON), Unmarshal: readJSON}, CSV: {Marshal: writeCSV}}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"apiKey": {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An API key of the account: ak_live_ and 32 hexadecimal digits. Each operation names the scope that the key needs."}}
+	c.Components.SecuritySchemes["bearer"] = &huma.SecurityScheme{Type: "http", Scheme: "bearer", Description: "The same key, as clients of OpenAI's API send it."}
+	c.Security = []map[string][]string{{"apiKey": {}}, {"bearer": {}}}
 	registerTypes(c.Components.Schemas)
 	c.Components.Headers = headers()
 	c.Components.Responses = errorResponses(c.Components.Schemas)
@@ -63,6 +72,8 @@ func registerTypes(schemas huma.Registry) {
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.Optional[string]](), reflect.TypeFor[*string]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.ChatContext](), reflect.TypeFor[textOrObject]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.Time](), reflect.TypeFor[timestamp]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[client.AgentStatus](), reflect.TypeFor[agentStatus]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[client.Secrets](), reflect.TypeFor[secrets]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[humaError](), reflect.TypeFor[client.ErrorEnvelope]())
 }
 
@@ -73,32 +84,32 @@ func schemaOf[T any](schemas huma.Registry) *huma.Schema {
 // describeNulls describes which fields may be null. huma knows it of simple types
 // only, and takes every list to be nullable.
 func describeNulls(schemas huma.Registry) {
-	for name, schema := range schemas.Map() {
-		t := schemas.TypeFromRef("#/components/schemas/" + name)
-		if t == nil || t.Kind() != reflect.Struct {
-			continue
-		}
-		for f := range t.Fields() {
-			field, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-			p := schema.Properties[field]
-			switch {
-			case p == nil || strings.Contains(options, "omitempty") || f.Tag.Get("nullable") == "false":
-			case f.Type.Kind() == reflect.Slice:
-				p.Nullable = false
-			case f.Type.Kind() == reflect.Pointer && p.Ref != "":
-				schema.Properties[field] = &huma.Schema{AnyOf: []*huma.Schema{p, {Type: "null"}}}
-			case f.Type.Kind() == reflect.Pointer:
-				p.Nullable = true
+	eachField(schemas, func(object *huma.Schema, name string, f reflect.StructField) {
+		p := object.Properties[name]
+		_, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case strings.Contains(options, "omitempty") || f.Tag.Get("nullable") == "false":
+		case f.Type.Kind() == reflect.Slice:
+			p.Nullable = false
+		case f.Type.Kind() == reflect.Pointer && p.Ref != "":
+			object.Properties[name] = &huma.Schema{Description: p.Description, AnyOf: []*huma.Schema{{Ref: p.Ref}, {Type: "null"}}}
+		case f.Type.Kind() == reflect.Pointer:
+			p.Nullable = true
+			if len(p.Enum) > 0 {
+				p.Enum = append(p.Enum, nil)
+			}
+			if values, ok := p.Extensions["enum"].([]any); ok {
+				p.Extensions["enum"] = append(values, nil)
 			}
 		}
-	}
+	})
 }
 
 type textOrObject struct{}
 
 // Schema implements huma.SchemaProvider.
 func (textOrObject) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeObject, AdditionalProperties: true}}}
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeObject, AdditionalProperties: true}}, Examples: []any{map[string]any{"name": "Alice", "plan": "Pro"}}}
 }
 
 type timestamp string
@@ -159,10 +170,13 @@ func errorResponses(schemas huma.Registry) map[string]*huma.Response {
 		if status == http.StatusTooManyRequests {
 			r.Headers = headerRefs("Retry-After")
 		}
-		all[strconv.Itoa(status)] = r
+		all[responseName(status)] = r
 	}
 	return all
 }
+
+// responseName names the response of an error status, as generated types are named.
+func responseName(status int) string { return strings.ReplaceAll(http.StatusText(status), " ", "") }
 
 // describeResponses replaces huma's guess of a route's responses by what they are.
 func (a *API) describeResponses(r Route) {
@@ -174,18 +188,31 @@ func (a *API) describeResponses(r Route) {
 	if r.takesIdempotencyKey() {
 		success.Headers = headerRefs(idempotencyReplayed)
 	}
+	for name, text := range r.AnswerHeaders {
+		success.Headers[name] = &huma.Header{Description: text, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
 	if own["Content-Type"] != nil { // the handler chooses CSV
 		success.Content["text/csv"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 		delete(own, "Content-Type")
 		maps.Copy(success.Headers, own)
 	}
+	if media := success.Content["application/json"]; media != nil && r.Doc.Answer != "" {
+		media.Example = exampleBody(r.Doc.Answer)
+	}
 	if r.IsStream() {
-		success.Description = "A stream of server-sent events."
-		success.Content = map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}, Example: r.example}}
+		success.Description = "A stream of server-sent events. The schema is that of the data of one event. Lines that begin with a colon are comments.\n\n```text\n" + strings.TrimSpace(r.example) + "\n```"
+		success.Content = map[string]*huma.MediaType{"text/event-stream": {Schema: describeEvents(a.huma.OpenAPI().Components.Schemas, r.EventsName, r.Events)}}
+	} else if !r.IsDownload() {
+		success.Description = "Success."
 	}
 	if r.IsDownload() {
-		success.Description = "A file."
+		success.Description = "A file, sent while it is written."
 		success.Content = map[string]*huma.MediaType{r.download: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}
+	}
+	if op.RequestBody != nil {
+		if media := op.RequestBody.Content["application/json"]; media != nil && r.Doc.Body != "" {
+			media.Example = exampleBody(r.Doc.Body)
+		}
 	}
 	op.Responses = map[string]*huma.Response{status: success}
 	if r.Async {
@@ -193,7 +220,7 @@ func (a *API) describeResponses(r Route) {
 	}
 	for _, status := range slices.Concat(r.ownErrors(op), r.Errors) {
 		code := strconv.Itoa(status)
-		op.Responses[code] = &huma.Response{Ref: "#/components/responses/" + code}
+		op.Responses[code] = &huma.Response{Ref: "#/components/responses/" + responseName(status)}
 	}
 }
 

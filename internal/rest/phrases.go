@@ -99,8 +99,6 @@ func translateProblem(message string) string {
 		return "is not a field of this request: remove it"
 	case "required query parameter is missing":
 		return "is required"
-	case "unknown query parameter":
-		return "is not a parameter of this request: remove it"
 	case "expected boolean", "invalid boolean":
 		return "must be true or false"
 	case "expected integer", "invalid integer":

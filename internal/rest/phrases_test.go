@@ -62,7 +62,7 @@ func TestEachTranslatedPhrase(t *testing.T) {
 		{body: `{}`, field: "name", wants: "is required"}, // expected required property … to be present
 		{body: `{"name":"abc","rows":[{}]}`, field: "rows[0].text", wants: "is required"},
 		{body: `{"name":"abc","extra":1}`, field: "extra", wants: "is not a field of this request: remove it"},
-		{query: "page=2", body: `{"name":"abc"}`, field: "page", wants: "is not a parameter of this request: remove it"},
+		{query: "page=2", body: `{"name":"abc"}`, field: "page", wants: "is not a parameter of this request: remove it, or use one of color, since, limit, all"},
 		{body: `{"name":"abc","on":1}`, field: "on", wants: "must be true or false"},                        // expected boolean
 		{query: "all=maybe", body: `{"name":"abc"}`, field: "all", wants: "must be true or false"},          // invalid boolean
 		{body: `{"name":"abc","count":1.5}`, field: "count", wants: "must be a whole number"},               // expected integer

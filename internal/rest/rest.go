@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -28,6 +29,9 @@ import (
 // Settings of an API.
 type Settings struct {
 	Version   string
+	PublicURL string        // the address that clients use, without a slash at its end; empty: not known
+	Tags      []Tag         // the groups of routes, in the order of the reference
+	Lenient   bool          // ignore query parameters that a route does not know
 	Heartbeat time.Duration // between the comments on a silent stream; 0 means 15 s
 	Log       *slog.Logger
 
@@ -97,6 +101,9 @@ type API struct {
 	holdStream   func(context.Context) (func(), error)
 	completed    func(Completed)
 	trustsTrace  func(*http.Request) bool
+	tags         []Tag
+	lenient      bool
+	version      string
 
 	foreign []Foreign
 
@@ -110,7 +117,7 @@ type API struct {
 // New returns an API that serves routes and their description.
 func New(s Settings, routes []Route) *API {
 	configureHuma()
-	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, holdMemory: s.HoldMemory, holdStream: s.HoldStream, completed: s.Completed, trustsTrace: s.TrustsTrace, foreign: s.Foreign, mux: http.NewServeMux(), rules: map[*huma.Schema]fieldRule{}}
+	a := &API{heartbeat: s.Heartbeat, log: s.Log, authenticate: s.Authenticate, idempotent: s.Idempotent, explain: s.Explain, draining: s.Draining, whileAllowed: s.WhileAllowed, holdMemory: s.HoldMemory, holdStream: s.HoldStream, completed: s.Completed, trustsTrace: s.TrustsTrace, foreign: s.Foreign, mux: http.NewServeMux(), rules: map[*huma.Schema]fieldRule{}, tags: s.Tags, lenient: s.Lenient, version: s.Version}
 	if a.heartbeat == 0 {
 		a.heartbeat = defaultHeartbeat
 	}
@@ -148,18 +155,23 @@ func New(s Settings, routes []Route) *API {
 		}
 	}
 	a.mux.HandleFunc("/", a.noRoute)
-	a.huma = humago.New(a.mux, config(s.Version, s.AppendJSON))
+	a.huma = humago.New(a.mux, config(s))
 	for _, r := range routes {
 		r.register(a, r.operation(a))
 		a.describeResponses(r)
 	}
-	describeNulls(a.huma.OpenAPI().Components.Schemas)
-	readFieldRules(a.huma.OpenAPI().Components.Schemas, a.rules)
+	schemas := a.huma.OpenAPI().Components.Schemas
+	eachField(schemas, func(object *huma.Schema, name string, f reflect.StructField) {
+		describeBounds(object.Properties[name], f.Tag)
+	})
+	describeNulls(schemas)
+	a.openAnswers()
+	readFieldRules(schemas, a.rules)
 	for _, o := range a.operations {
 		o.describeEmpty(a.operationOf(o.method, o.path))
 	}
 	a.serveDescription()
-	a.serveReference(s.Version, routes)
+	a.serveReference(routes)
 	return a
 }
 
@@ -261,6 +273,11 @@ func RequestID(ctx context.Context) string {
 // noRoute answers requests for a path that no route has, or with a method that the
 // path's routes do not take.
 func (a *API) noRoute(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/" && r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
+		w.Header().Set("Vary", "Accept")
+		http.Redirect(w, r, "/docs", http.StatusFound) // a person with a browser
+		return
+	}
 	allowed := a.allowedMethods(r)
 	if len(allowed) == 0 {
 		a.writeError(w, r, fault.New(fault.NotFound, "There is no %s. /docs lists every route.", r.URL.Path))

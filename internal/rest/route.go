@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -41,6 +40,16 @@ type Route struct {
 	Errors       []int                       // error statuses, beside those that this package answers itself
 	Authorize    func(context.Context) error // called before the request is decoded; nil allows everyone
 	Check        Check                       // called with a body of type Checked
+	Doc          Doc
+
+	// Events are values of the types of a stream's events, whose field Type has the tag enum
+	// with its value; EventsName names one of them. None: the events are lines of text.
+	Events     []any
+	EventsName string
+
+	// AnswerHeaders are headers of a successful response, beside those that every response
+	// has, and what they say.
+	AnswerHeaders map[string]string
 
 	// Reopen returns the stream of an earlier request with the same Idempotency-Key, from
 	// its first event. header is that of its Stream. A POST that answers with a stream
@@ -94,6 +103,7 @@ func register[I, O any](a *API, op huma.Operation, handle func(context.Context, 
 	}
 	o := &operation{API: a.huma, method: op.Method, path: op.Path, rules: a.rules}
 	a.operations = append(a.operations, o)
+	defer describeParameters(a, op, reflect.TypeFor[I]())
 	op.Middlewares = append(op.Middlewares, a.checkRequest(parameterRules(reflect.TypeFor[I]())))
 	huma.Register(o, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
@@ -117,11 +127,11 @@ func (r Route) IsStream() bool { return r.example != "" }
 
 func (r Route) operation(a *API) huma.Operation {
 	op := huma.Operation{
-		OperationID:     operationID(r.Method, r.Path),
+		OperationID:     cmp.Or(r.Doc.ID, operationID(r.Method, r.Path)),
 		Method:          r.Method,
 		Path:            r.Path,
 		Summary:         r.Summary,
-		Tags:            []string{tag(r.Path)},
+		Tags:            []string{tagOf(a.tags, r.Path)},
 		MaxBodyBytes:    defaultMaxBody,
 		BodyReadTimeout: bodyStallTime,
 		DefaultStatus:   r.Status,
@@ -130,9 +140,7 @@ func (r Route) operation(a *API) huma.Operation {
 	if r.MaxBody > 0 {
 		op.MaxBodyBytes = r.MaxBody
 	}
-	if r.Scope != "" {
-		op.Description = "Scope: " + r.Scope
-	}
+	op.Description = strings.TrimSpace(r.Doc.Text + "\n\n" + r.scopeText())
 	if r.takesIdempotencyKey() {
 		describeIdempotencyKey(&op)
 	}
@@ -220,17 +228,16 @@ func isName(text string) bool {
 	return len(text) <= maxName && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
 }
 
-// operationID returns an id such as get-agents-id-chat-messages.
+// operationID returns the id of a route without a Doc, such as get-agents-id-chat-messages.
 func operationID(method, path string) string {
 	words := strings.NewReplacer("/v1/", "", "{", "", "}", "", "/", "-").Replace(path)
 	return strings.ToLower(method) + "-" + words
 }
 
-// tag returns the resource that a path belongs to.
-func tag(path string) string {
-	parts := strings.Split(strings.TrimPrefix(path, "/v1/"), "/")
-	if parts[0] == "agents" && len(parts) > 2 && !slices.Contains([]string{"start", "stop", "restart", "status"}, parts[2]) {
-		return parts[2]
+// scopeText says what the key of a request needs.
+func (r Route) scopeText() string {
+	if r.Scope == "" {
+		return "Any valid key may call it."
 	}
-	return parts[0]
+	return "Needs the scope `" + r.Scope + "`."
 }

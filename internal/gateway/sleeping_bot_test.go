@@ -198,6 +198,20 @@ func TestWhatAGatewayDoesNotTakeIsTriedLater(t *testing.T) {
 	c.take(1, 2)
 }
 
+// A wake that somebody has withdrawn, such as a caller of the API who waited for room, is asked for
+// again.
+func TestAWithdrawnWakeIsAskedForAgain(t *testing.T) {
+	c := newChat(t)
+	c.Exec(`CREATE TRIGGER withdrawn AFTER UPDATE OF wake_wanted ON agents WHEN new.wake_wanted > 0 AND new.region = '' BEGIN
+		UPDATE agents SET wake_wanted = 0, region = 'withdrawn' WHERE id = new.id;
+	END`)
+	c.Exec(`UPDATE agents SET region = ''`)
+	c.telegram.Write(1, 42, "Eve", "hello")
+	c.Until(c.agent.ID, isAwake)
+	c.take(1)
+	c.CheckCount(1, `SELECT count(*) FROM agents WHERE region = 'withdrawn'`)
+}
+
 // Messages of the API and of Telegram at once are one wake.
 func TestMessagesOfAllKindsAreOneWake(t *testing.T) {
 	c := newChat(t)

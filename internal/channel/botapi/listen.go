@@ -169,7 +169,7 @@ func (p *Proxy) wakeFor(ctx context.Context, bot Bot, full bool) (asked bool, er
 		return false, nil
 	}
 	now := time.Now()
-	tries := p.listeners.triesOf(bot.Agent).Next(found.waking, now)
+	tries := p.listeners.triesOf(bot.Agent).Next(found.waking, bot.Wakes, now)
 	if err := p.sleepers.WakeAt(ctx, bot.Agent, tries.At); err != nil {
 		return false, err
 	}

@@ -33,7 +33,8 @@ import (
 //	AGENTO_BENCH_AWAKE   time of each half of BenchmarkSleepNeighbours (2m)
 //	AGENTO_BENCH_FLEET   agents of BenchmarkSleepFleet (as many as fit into the memory, 60 at most)
 //	AGENTO_BENCH_PAUSE   between two messages to the fleet (5s)
-//	AGENTO_BENCH_TIME    the longest time of a benchmark after its agents were created (10m)
+//	AGENTO_BENCH_TIME    the longest time of a benchmark after its agents were created (10m, and 20m for
+//	                     BenchmarkSleepCycles)
 
 func benchNumber(b *testing.B, name string, otherwise int) int {
 	b.Helper()
@@ -101,9 +102,9 @@ func (d *dormitory) create(name string, keepAwake bool) string {
 	return a.ID
 }
 
-// begin begins the time of the benchmark.
-func (d *dormitory) begin() {
-	d.deadline = time.Now().Add(benchTime(d.b, "AGENTO_BENCH_TIME", 10*time.Minute))
+// begin begins the time of the benchmark, which is usual unless the environment says otherwise.
+func (d *dormitory) begin(usual time.Duration) {
+	d.deadline = time.Now().Add(benchTime(d.b, "AGENTO_BENCH_TIME", usual))
 }
 
 func (d *dormitory) hasTime() bool { return time.Now().Before(d.deadline) }
@@ -285,7 +286,7 @@ func BenchmarkSleepWake(b *testing.B) {
 	for b.Loop() {
 		d := newDormitory(b)
 		id := d.create("ada", false)
-		d.begin()
+		d.begin(10 * time.Minute)
 		cold := median(d.colds(id))
 		var totals, wakes []time.Duration
 		for n := 0; n < benchNumber(b, "AGENTO_BENCH_WAKES", 20) && d.hasTime(); n++ {
@@ -321,7 +322,7 @@ func BenchmarkSleepCycles(b *testing.B) {
 		d := newDormitory(b)
 		id := d.create("ada", false)
 		firstToken(b, d.api(), id)
-		d.begin()
+		d.begin(20 * time.Minute)
 		var checkpoint, disk int64
 		var open int
 		var began time.Duration
@@ -445,7 +446,7 @@ func BenchmarkSleepFleet(b *testing.B) {
 			ids = append(ids, d.create(fmt.Sprintf("agent-%d", n), false))
 		}
 		d.untilAsleep(ids[len(ids)-1])
-		d.begin()
+		d.begin(10 * time.Minute)
 		random := rand.New(rand.NewPCG(15, uint64(size)))
 		began, cpu, written := time.Now(), d.machineCPU(), d.written()
 		least := d.available()

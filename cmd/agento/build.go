@@ -205,9 +205,6 @@ func (r *resources) state(ctx context.Context) (metrics.State, error) {
 	}
 	if r.reconciler != nil {
 		s.WaitingForMemory, s.WaitingForBoot = r.reconciler.Waiting()
-		for _, bytes := range r.reconciler.Memory().Checkpoints {
-			s.Checkpoints += bytes
-		}
 	}
 	if err != nil {
 		return s, err

@@ -79,7 +79,7 @@ func (m *Manager) ResolveBot(ctx context.Context, id identity.AgentID, token vau
 
 // botOf returns the bot of an agent that has one. Faults: Conflict, as of botapi.Resolver.
 func (m *Manager) botOf(ctx context.Context, a agent.Agent, c credentials, placeholder vault.Secret) (botapi.Bot, error) {
-	bot := botapi.Bot{Account: a.AccountID, Agent: a.ID, Gateway: a.GatewayGeneration}
+	bot := botapi.Bot{Account: a.AccountID, Agent: a.ID, Gateway: a.GatewayGeneration, Wakes: a.Sleep.Wakes}
 	if !c.own.HasClaim(provider.TelegramToken) {
 		if ok, err := m.claimBot(ctx, a); err != nil {
 			return botapi.Bot{}, err

@@ -17,6 +17,7 @@ import (
 	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/channel/botapi"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/openclaw/openclawtest"
 	"agento.host/agento/internal/vault"
 )
@@ -197,6 +198,20 @@ func TestWhatAGatewayDoesNotTakeIsTriedLater(t *testing.T) {
 	c.take(1, 2)
 }
 
+// A wake that somebody has withdrawn, such as a caller of the API who waited for room, is asked for
+// again.
+func TestAWithdrawnWakeIsAskedForAgain(t *testing.T) {
+	c := newChat(t)
+	c.Exec(`CREATE TRIGGER withdrawn AFTER UPDATE OF wake_wanted ON agents WHEN new.wake_wanted > 0 AND new.region = '' BEGIN
+		UPDATE agents SET wake_wanted = 0, region = 'withdrawn' WHERE id = new.id;
+	END`)
+	c.Exec(`UPDATE agents SET region = ''`)
+	c.telegram.Write(1, 42, "Eve", "hello")
+	c.Until(c.agent.ID, isAwake)
+	c.take(1)
+	c.CheckCount(1, `SELECT count(*) FROM agents WHERE region = 'withdrawn'`)
+}
+
 // Messages of the API and of Telegram at once are one wake.
 func TestMessagesOfAllKindsAreOneWake(t *testing.T) {
 	c := newChat(t)
@@ -268,6 +283,26 @@ func TestFailuresShowWhileTheAgentSleeps(t *testing.T) {
 	c.telegram.Write(1, 42, "Eve", "hello")
 	c.Until(c.agent.ID, isAwake)
 	c.take(1)
+}
+
+// What reads an agent's channels connects to a gateway that runs, and wakes none.
+func TestConnectAwakeWakesNobody(t *testing.T) {
+	c := newChat(t)
+	if _, err := c.Gateways.ConnectAwake(c.Context(), c.agent.ID); !fault.Is(err, fault.NotRunning) {
+		t.Errorf("asleep: %v", err)
+	}
+	if now := c.Find(c.agent.ID); !now.IsAsleep() || !now.NextWake().IsZero() {
+		t.Errorf("it wakes: %+v", now.Sleep)
+	}
+	if _, err := c.Turn(c.agent.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Gateways.ConnectAwake(c.Context(), c.agent.ID); err != nil {
+		t.Errorf("awake: %v", err)
+	}
+	if _, err := c.Gateways.ConnectAwake(c.Context(), "unknown"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("unknown: %v", err)
+	}
 }
 
 // An agent whose gateway has not connected to Telegram, as that of a token that is new to it, stays

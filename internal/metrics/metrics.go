@@ -31,7 +31,6 @@ var (
 type State struct {
 	Agents           map[string]int // by status
 	States           map[string]int // agents by state: awake, asleep or frozen if they run, otherwise their status
-	Checkpoints      int64          // bytes of the checkpoints of agents that sleep
 	WaitingForMemory int            // agents whose gateways do not fit
 	WaitingForBoot   int            // agents whose gateways wait for their turn to boot
 	LastBackup       time.Time      // when the last good backup ended; zero: there is none
@@ -221,7 +220,6 @@ type stateCollector struct {
 var (
 	agentsDesc  = prometheus.NewDesc("agento_agents", "Agents by their status.", []string{"status"}, nil)
 	statesDesc  = prometheus.NewDesc("agento_agent_states", "Agents by their state: awake, asleep or frozen if they run, otherwise their status.", []string{"state"}, nil)
-	keptDesc    = prometheus.NewDesc("agento_checkpoint_bytes", "Size of the checkpoints of agents that sleep.", nil, nil)
 	waitingDesc = prometheus.NewDesc("agento_agents_waiting", "Agents whose gateways wait for memory, or for their turn to boot.", []string{"for"}, nil)
 )
 
@@ -231,7 +229,6 @@ var backupDesc = prometheus.NewDesc("agento_backup_age_seconds", "Time since the
 func (c *stateCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- agentsDesc
 	out <- statesDesc
-	out <- keptDesc
 	out <- waitingDesc
 	out <- backupDesc
 }
@@ -251,7 +248,6 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 	for state, n := range s.States {
 		out <- prometheus.MustNewConstMetric(statesDesc, prometheus.GaugeValue, float64(n), state)
 	}
-	out <- prometheus.MustNewConstMetric(keptDesc, prometheus.GaugeValue, float64(s.Checkpoints))
 	if !s.LastBackup.IsZero() {
 		out <- prometheus.MustNewConstMetric(backupDesc, prometheus.GaugeValue, time.Since(s.LastBackup).Seconds())
 	}

@@ -26,7 +26,7 @@ func scrape(t *testing.T, m *metrics.Metrics) string {
 
 func TestMetricsAreCounted(t *testing.T) {
 	m := metrics.New(metrics.Settings{Version: "v1", State: func(context.Context) (metrics.State, error) {
-		return metrics.State{Agents: map[string]int{"running": 3}, States: map[string]int{"asleep": 2}, Checkpoints: 5, WaitingForMemory: 1, WaitingForBoot: 2, LastBackup: time.Now().Add(-time.Hour)}, nil
+		return metrics.State{Agents: map[string]int{"running": 3}, States: map[string]int{"asleep": 2}, WaitingForMemory: 1, WaitingForBoot: 2, LastBackup: time.Now().Add(-time.Hour)}, nil
 	}})
 	m.Request("GET", "/v1/agents/{id}", 200, 3*time.Millisecond)
 	m.Request("INVENTED", "", 404, time.Millisecond)
@@ -53,7 +53,6 @@ func TestMetricsAreCounted(t *testing.T) {
 		`agento_wake_seconds_bucket{kind="checkpoint",le="0.75"} 1`,
 		`agento_suspend_seconds_count{result="busy"} 1`,
 		`agento_agent_states{state="asleep"} 2`,
-		`agento_checkpoint_bytes 5`,
 		`agento_model_calls_total{provider="anthropic",status="200"} 1`,
 		`agento_model_calls_total{provider="anthropic",status="0"} 1`,
 		`agento_model_first_byte_seconds_count{provider="anthropic"} 1`,

@@ -128,22 +128,27 @@ func NextWake(w Wakes) time.Time { return w.Message }
 // Tries are the wakes for messages that a gateway was woken for and has not taken.
 type Tries struct {
 	Newest int64     // the number of the newest of the messages
+	Wakes  int64     // how often the agent had been woken before the last try
 	Count  int       // how often the agent was woken for them
 	At     time.Time // when it is, or was, woken last
 }
 
-// Next returns the tries with the next wake: at once for a message that is new, and otherwise after
-// a pause that doubles with each wake. One that is still to come is not replaced.
-func (t Tries) Next(newest int64, now time.Time) Tries {
+// Next returns the tries with the next wake, of an agent that has been woken so often: at once for a
+// message that is new, or if the last try did not wake the agent, and otherwise after a pause that
+// doubles with each wake. One that is still to come is not replaced.
+func (t Tries) Next(newest, wakes int64, now time.Time) Tries {
 	switch {
 	case t.Count == 0 || newest != t.Newest:
-		return Tries{Newest: newest, Count: 1, At: now}
+		return Tries{Newest: newest, Wakes: wakes, Count: 1, At: now}
 	case t.At.After(now):
+		return t
+	case wakes == t.Wakes: // what it waited for, such as room, did not come
+		t.At = now
 		return t
 	}
 	at := t.At.Add(min(retry<<min(t.Count-1, 10), maxRetry))
 	if at.Before(now) {
 		at = now
 	}
-	return Tries{Newest: newest, Count: t.Count + 1, At: at}
+	return Tries{Newest: newest, Wakes: wakes, Count: t.Count + 1, At: at}
 }

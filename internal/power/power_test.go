@@ -208,24 +208,27 @@ func TestNextWake(t *testing.T) {
 // TestTries: a message that is new wakes at once, and one that was not taken later and later.
 func TestTries(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	tries := power.Tries{}.Next(7, now)
+	tries := power.Tries{}.Next(7, 0, now)
 	if !tries.At.Equal(now) {
 		t.Errorf("the first wake is at %s", tries.At)
 	}
-	for _, pause := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 32 * time.Minute, time.Hour, time.Hour} {
-		last := tries.At
-		tries = tries.Next(7, last.Add(time.Second))
+	if again := tries.Next(7, 0, now.Add(time.Second)); !again.At.Equal(now.Add(time.Second)) || again.Count != 1 {
+		t.Errorf("a wake that did not come about: %+v", again)
+	}
+	for i, pause := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 32 * time.Minute, time.Hour, time.Hour} {
+		last, wakes := tries.At, int64(i+1)
+		tries = tries.Next(7, wakes, last.Add(time.Second))
 		if got := tries.At.Sub(last); got != pause {
-			t.Errorf("after %d wakes the next one comes after %s, want %s", tries.Count-1, got, pause)
+			t.Errorf("after %d wakes the next one comes after %s, want %s", wakes, got, pause)
 		}
-		if again := tries.Next(7, last.Add(2*time.Second)); again != tries {
+		if again := tries.Next(7, wakes, last.Add(2*time.Second)); again != tries {
 			t.Errorf("a wake that is to come was replaced: %+v", again)
 		}
 	}
-	if late := tries.Next(7, tries.At.Add(24*time.Hour)); !late.At.Equal(tries.At.Add(24 * time.Hour)) {
+	if late := tries.Next(7, 9, tries.At.Add(24*time.Hour)); !late.At.Equal(tries.At.Add(24 * time.Hour)) {
 		t.Errorf("a wake that is due is at %s", late.At)
 	}
-	if newer := tries.Next(8, now.Add(time.Second)); !newer.At.Equal(now.Add(time.Second)) || newer.Count != 1 {
+	if newer := tries.Next(8, 9, now.Add(time.Second)); !newer.At.Equal(now.Add(time.Second)) || newer.Count != 1 {
 		t.Errorf("another message: %+v", newer)
 	}
 }

@@ -147,9 +147,12 @@ func (p *Proxy) listen(ctx context.Context, id identity.AgentID) {
 			}
 		}
 		if err != nil && ctx.Err() == nil {
-			p.log.ErrorContext(ctx, "the messages of a bot cannot be kept while its agent sleeps; it is tried again", "agent", id, "error", err)
+			if !s.failed { // once, not at every try
+				p.log.ErrorContext(ctx, "the messages of a bot cannot be kept while its agent sleeps; it is tried again", "agent", id, "error", err)
+			}
 			s.pause(ctx, listenPause)
 		}
+		s.failed = err != nil
 	}
 }
 
@@ -161,17 +164,32 @@ func (p *Proxy) wakeFor(ctx context.Context, bot Bot, full bool) (asked bool, er
 	if err != nil {
 		return false, err
 	}
-	l := p.listeners
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if found.waking < 0 && !full && !found.isFull() {
-		delete(l.wakes, bot.Agent)
+		p.listeners.setTries(bot.Agent, power.Tries{})
 		return false, nil
 	}
 	now := time.Now()
-	tries := l.wakes[bot.Agent].Next(found.waking, now)
-	l.wakes[bot.Agent] = tries
-	return !tries.At.After(now), p.sleepers.WakeAt(ctx, bot.Agent, tries.At)
+	tries := p.listeners.triesOf(bot.Agent).Next(found.waking, bot.Wakes, now)
+	if err := p.sleepers.WakeAt(ctx, bot.Agent, tries.At); err != nil {
+		return false, err
+	}
+	p.listeners.setTries(bot.Agent, tries)
+	return !tries.At.After(now), nil
+}
+
+func (l *listeners) triesOf(id identity.AgentID) power.Tries {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.wakes[id]
+}
+
+// setTries keeps the tries of an agent; the zero Tries are none.
+func (l *listeners) setTries(id identity.AgentID, t power.Tries) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wakes[id] = t; t.Count == 0 {
+		delete(l.wakes, id)
+	}
 }
 
 // session is what is known while an agent sleeps.
@@ -182,6 +200,7 @@ type session struct {
 	number  string // of the bot
 	offset  int64  // confirms what is kept; 0: that is done
 	full    bool   // an update could not be kept
+	failed  bool   // the last try has failed
 }
 
 // pause waits for a change, or for a time.

@@ -44,6 +44,7 @@ type Bot struct {
 	Gateway     int64        // agent.Agent.GatewayGeneration
 	Token       vault.Secret // Telegram's
 	Placeholder vault.Secret // what the gateway has in its place
+	Wakes       int64        // how often the agent was woken
 }
 
 // number returns the bot's number, with which its tokens begin.

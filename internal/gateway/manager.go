@@ -73,6 +73,7 @@ type Manager struct {
 
 	activity       *activity
 	waits          *waits
+	notSuspended   sync.Map // reasons that were logged, by text
 	homes          *homeLocks
 	digests        *digestCache
 	secretsVersion atomic.Int64

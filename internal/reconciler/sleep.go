@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -172,6 +173,11 @@ func (r *Reconciler) admitWake(ctx context.Context, a *agent.Agent, s runtime.St
 // awake saves that an agent is awake.
 func (r *Reconciler) awake(ctx context.Context, a agent.Agent, began time.Time) (next, error) {
 	a = woken(a, began, time.Now())
+	now, err := r.store.FindByID(ctx, r.db, a.ID)
+	if err != nil {
+		return next{}, fmt.Errorf("read agent: %w", err)
+	}
+	a.SpecDigest = now.SpecDigest // it has got its secrets
 	if err := r.store.SaveStatus(ctx, a, "agent.woke"); err != nil {
 		return next{}, err
 	}

@@ -9,7 +9,7 @@
 #           another account are timed; with real gateways
 #   gvisor  the process driver's tests, the conformance suite among them, and a real gateway,
 #           with --sandbox gvisor; needs root, and bin/runsc, which make gvisor builds
-#   suspend a real gateway sleeps and wakes many times, and its server is killed on the way; needs
+#   suspend a real gateway sleeps and wakes many times, suspended and frozen, and its server is killed on the way; needs
 #           root, and criu, which scripts/needs.sh gets
 #   restore the pages for operators with live gateways, restores of living installations, and
 #           restores that are killed
@@ -49,7 +49,7 @@ gvisor() {
 
 suspend() {
 	[ "$(id -u)" = 0 ] || { echo "criu needs root" >&2; exit 1; }
-	AGENTO_CHAOS=1 go test -count=1 -timeout 29m -p 1 -v -run 'Sleeping' ./cmd/agento
+	AGENTO_CHAOS=1 go test -count=1 -timeout 29m -p 1 -v -run 'Sleeping|Frozen' ./cmd/agento
 }
 
 restore() { AGENTO_CHAOS=1 go test -timeout 20m -p 1 -v -run 'ChaosRestore|ChaosOperatorPages|CrashOfARestore' ./cmd/agento; }

@@ -270,15 +270,18 @@ func (s *scratch) firstWords(ctx context.Context) (took time.Duration, err error
 func (s *scratch) remove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, scratchTimeout/5)
 	defer cancel()
-	var err error
 	if s.server != nil && s.agent != "" {
-		_, err = s.api.DeleteAgent(ctx, s.agent)
+		_, _ = s.api.DeleteAgent(ctx, s.agent) // otherwise its gateway is stopped below
 	}
-	err = errors.Join(err, s.stop())
-	found, e := process.Gateways(filepath.Join(s.data, agentsDir))
-	if len(found) == 0 {
-		return e
+	err := s.stop()
+	agents := filepath.Join(s.data, agentsDir)
+	if _, e := os.Stat(agents); e != nil {
+		return err // the server has not started
 	}
-	stop := gatewaysStop{dataFlags: dataFlags{Data: s.data}, All: true}
-	return errors.Join(err, e, stop.Run(ctx, &terminal{out: io.Discard, err: io.Discard}))
+	found, e := process.Gateways(agents)
+	if len(found) > 0 {
+		stop := gatewaysStop{dataFlags: dataFlags{Data: s.data}, All: true}
+		e = errors.Join(e, stop.Run(ctx, &terminal{out: io.Discard, err: io.Discard}))
+	}
+	return errors.Join(err, e)
 }

@@ -209,3 +209,79 @@ func TestSleepingGatewayOfABot(t *testing.T) {
 		t.Errorf("gateways: %+v", found)
 	}
 }
+
+// TestFrozenGateway: a real gateway is frozen and thawed, with its history and its tools, and goes on
+// after its server was killed around a freeze or a thaw. make chaos-suspend runs it.
+func TestFrozenGateway(t *testing.T) {
+	if os.Getenv("AGENTO_CHAOS") == "" {
+		t.Skip("make chaos-suspend runs it")
+	}
+	t.Setenv("AGENTO_SLEEP", "freeze")
+	t.Setenv("AGENTO_LINGER", "5s")
+	in := newInstallation(t, "acme")
+	in.start()
+	agent, err := in.client("acme").CreateAgent(t.Context(), in.newAgent("ada"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	untilFrozen := func() {
+		t.Helper()
+		waitUntil(t, "the agent is frozen", func() bool {
+			s, err := in.client("acme").AgentStatus(t.Context(), agent.ID)
+			return err == nil && s.ContainerStatus == "frozen"
+		})
+	}
+	firstToken(t, in.client("acme"), agent.ID)
+	first := in.gateways()[0].Place
+	var thaws []time.Duration
+	for n := range 5 {
+		untilFrozen()
+		calls := in.model.Count()
+		thaws = append(thaws, firstToken(t, in.client("acme"), agent.ID))
+		call, err := in.model.Wait(t.Context(), calls+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("life-%d", n-1); n > 0 && !strings.Contains(string(call.Body), want) {
+			t.Errorf("life %d: the model does not get %q", n, want)
+		}
+		if text := send(t, in.client("acme"), agent.ID, client.ChatRequest{Message: fmt.Sprintf("echo life-%d", n)}); text != fmt.Sprintf("life-%d", n) {
+			t.Errorf("life %d answers %q", n, text)
+		}
+	}
+	if out := execute(t, in.client("acme"), agent.ID, "echo $((40+2))"); !strings.Contains(out, "42") {
+		t.Errorf("exec: %s", out)
+	}
+	slices.Sort(thaws)
+	t.Logf("message to first token frozen: %.2f to %.2f s", thaws[0].Seconds(), thaws[len(thaws)-1].Seconds())
+	for n := range 4 { // around a freeze, which takes some ten milliseconds after the linger
+		killed(t, in, agent.ID, n)
+		time.Sleep(5*time.Second + time.Duration(n)*100*time.Millisecond)
+		in.kill()
+		in.start()
+		killed(t, in, agent.ID, n)
+	}
+	for n := range 3 { // around a thaw
+		untilFrozen()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range in.client("acme").Chat(t.Context(), agent.ID, client.ChatRequest{Message: "echo lost with the server"}) {
+				continue // it ends with the crash
+			}
+		}()
+		time.Sleep(time.Duration(n) * 30 * time.Millisecond)
+		in.kill()
+		<-done
+		in.start()
+		killed(t, in, agent.ID, n)
+	}
+	if place := in.gateways()[0].Place; place != first {
+		t.Error("the gateway was started anew")
+	}
+	untilFrozen()
+	if _, err := in.client("acme").DeleteAgent(t.Context(), agent.ID); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "nothing is left", func() bool { return len(in.gateways()) == 0 })
+}

@@ -76,6 +76,7 @@ type Manager struct {
 
 	activity       *activity
 	waits          *waits
+	notSuspended   sync.Map // reasons that were logged, by text
 	homes          *homeLocks
 	digests        *digestCache
 	secretsVersion atomic.Int64

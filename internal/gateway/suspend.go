@@ -123,9 +123,9 @@ func (m *Manager) Suspend(ctx context.Context, a agent.Agent, prepared func(susp
 func (m *Manager) putToSleep(ctx context.Context, a agent.Agent) (agent.Power, error) {
 	why := error(&runtime.SuspendError{Missing: "the driver cannot suspend gateways"})
 	if s, ok := m.driver.(runtime.Suspender); ok {
-		why = s.CheckSuspend()
-		if why == nil {
+		if why = s.CheckSuspend(); why == nil {
 			why = s.Suspend(ctx, a.Place, a.ID)
+			m.logNotSuspended(ctx, a, why)
 		}
 		if why == nil {
 			return agent.PowerAsleep, nil
@@ -143,6 +143,17 @@ func (m *Manager) putToSleep(ctx context.Context, a agent.Agent) (agent.Power, e
 		return "", errors.Join(why, err)
 	}
 	return agent.PowerFrozen, nil
+}
+
+// logNotSuspended logs why a gateway alone cannot be suspended, once for each reason.
+func (m *Manager) logNotSuspended(ctx context.Context, a agent.Agent, err error) {
+	cannot := (*runtime.SuspendError)(nil)
+	if !errors.As(err, &cannot) {
+		return
+	}
+	if _, told := m.notSuspended.LoadOrStore(cannot.Missing, true); !told {
+		m.log.WarnContext(ctx, "a gateway cannot be suspended", "agent", a.ID, "missing", cannot.Missing, "fix", cannot.Fix, "cause", cannot.Cause)
+	}
 }
 
 // letGoOn resumes or thaws a gateway, of which phase is the state.

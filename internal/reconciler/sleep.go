@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -185,6 +186,11 @@ func (r *Reconciler) awake(ctx context.Context, a agent.Agent, began time.Time, 
 		kind = WakeFromFreeze
 	}
 	a = woken(a, began, time.Now())
+	now, err := r.store.FindByID(ctx, r.db, a.ID)
+	if err != nil {
+		return next{}, fmt.Errorf("read agent: %w", err)
+	}
+	a.SpecDigest = now.SpecDigest // it has got its secrets
 	if err := r.store.SaveStatus(ctx, a, "agent.woke"); err != nil {
 		return next{}, err
 	}

@@ -201,6 +201,7 @@ func TestFrozen(t *testing.T) {
 		if text, err := e.Turn(a.ID); err != nil || text != "I am at "+string(a.Place) {
 			t.Errorf("%q, %v", text, err)
 		}
+		time.Sleep(10 * time.Second) // a health check gives the gateway nothing that it has
 		now := e.Find(a.ID)
 		if !isAwake(now) || now.Sleep.WokeAt.IsZero() || e.Driver.Starts(a.ID) != 1 || e.Driver.Thaws(a.ID) != 1 || e.Scripts.SecretReloads.Load() != 1 {
 			t.Errorf("%+v, %d starts, %d thaws, %d times read its secrets", now, e.Driver.Starts(a.ID), e.Driver.Thaws(a.ID), e.Scripts.SecretReloads.Load())

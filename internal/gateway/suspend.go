@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
@@ -130,6 +132,17 @@ func (m *Manager) Continue(ctx context.Context, a agent.Agent) error {
 	return m.continueWork(limited, a, a.Sleep.Suspension)
 }
 
+// resumeFilled resumes the gateway of an agent and fills its home meanwhile. The gateway has none of the
+// files open that are written, and takes no work before its suspension ends. The caller holds the
+// lock of the home.
+func (m *Manager) resumeFilled(ctx context.Context, a agent.Agent) error {
+	m.drop(a.ID)
+	var all errgroup.Group
+	all.Go(func() error { return m.writeWholeHome(ctx, a) })
+	all.Go(func() error { return m.driver.(runtime.Suspender).Resume(ctx, a.Place, a.ID) })
+	return all.Wait()
+}
+
 // Wake resumes the suspended gateway of an agent, or goes on with one that was resumed already.
 // When it returns nil, the gateway has what has changed meanwhile in its home and its secrets,
 // and has answered. Otherwise the caller starts another gateway.
@@ -139,18 +152,13 @@ func (m *Manager) Wake(ctx context.Context, a agent.Agent, resumed bool) error {
 		return err
 	}
 	defer open(false)
-	if !resumed {
-		if err := m.Prepare(ctx, a); err != nil {
-			return err
-		}
-	}
 	unlock, err := m.homes.lock(ctx, a.ID)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	if !resumed {
-		if err := m.driver.(runtime.Suspender).Resume(ctx, a.Place, a.ID); err != nil {
+		if err := m.resumeFilled(ctx, a); err != nil {
 			return err
 		}
 	}

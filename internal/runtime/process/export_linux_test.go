@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"path/filepath"
+	"time"
 
 	"agento.host/agento/internal/identity"
 )
@@ -47,3 +48,16 @@ func CheckpointFiles(d *Driver, id identity.AgentID) []string {
 
 // Checkpoints lists the agents of which there are valid checkpoints.
 func Checkpoints(d *Driver) []identity.AgentID { return d.checkpoints.ids() }
+
+// AgeProbe makes the last test of the sandbox a minute older.
+func AgeProbe(d *Driver) {
+	d.isolation.mu.Lock()
+	defer d.isolation.mu.Unlock()
+	d.isolation.tested = d.isolation.tested.Add(-time.Minute)
+}
+
+// ProbeSandbox tests the sandbox unless that was done a moment ago.
+func ProbeSandbox(d *Driver) error {
+	_, err := d.probe()
+	return err
+}

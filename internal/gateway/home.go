@@ -82,6 +82,11 @@ func (m *Manager) fillHome(ctx context.Context, a agent.Agent) error {
 		return err
 	}
 	defer unlock()
+	return m.writeWholeHome(ctx, a)
+}
+
+// writeWholeHome is fillHome for a caller who holds the lock of the home.
+func (m *Manager) writeWholeHome(ctx context.Context, a agent.Agent) error {
 	d, err := m.desiredHome(ctx, a)
 	if err != nil {
 		return err

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/identity"
@@ -213,6 +215,17 @@ func (m *Manager) endSuspension(ctx context.Context, a agent.Agent) error {
 	return err
 }
 
+// goOnFilled resumes or thaws the gateway of an agent, of which phase is the state, and fills its
+// home meanwhile. The gateway has none of the files open that are written, and takes no work before
+// its suspension ends. The caller holds the lock of the home.
+func (m *Manager) goOnFilled(ctx context.Context, a agent.Agent, phase runtime.Phase) error {
+	m.drop(a.ID)
+	var all errgroup.Group
+	all.Go(func() error { return m.writeWholeHome(ctx, a) })
+	all.Go(func() error { return m.letGoOn(ctx, a, phase) })
+	return all.Wait()
+}
+
 // Wake resumes or thaws the gateway of an agent that sleeps, of which phase is the state, or goes on
 // with one that runs already. When it returns nil, the gateway has what has changed meanwhile in its home and its secrets,
 // and has answered. Otherwise the caller starts another gateway.
@@ -225,19 +238,15 @@ func (m *Manager) Wake(ctx context.Context, a agent.Agent, phase runtime.Phase) 
 	}
 	defer open(false)
 	steps.end("door")
-	if phase != runtime.Running {
-		if err := m.Prepare(ctx, a); err != nil {
-			return err
-		}
-		steps.end("home")
-	}
 	unlock, err := m.homes.lock(ctx, a.ID)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := m.letGoOn(ctx, a, phase); err != nil {
-		return err
+	if phase != runtime.Running {
+		if err := m.goOnFilled(ctx, a, phase); err != nil {
+			return err
+		}
 	}
 	steps.end("processes")
 	limited, cancel := context.WithTimeout(ctx, wakeTimeout)

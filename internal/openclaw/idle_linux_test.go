@@ -2,11 +2,13 @@ package openclaw_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"agento.host/agento/internal/openclaw/install"
 )
 
 // processTree returns a process and its descendants.
@@ -209,5 +213,40 @@ func TestEntriesShareNoState(t *testing.T) {
 	}
 	if started := stop(); started >= 2*rounds {
 		t.Errorf("%d turns of two entries in turn started %d workers", 2*rounds, started)
+	}
+}
+
+// TestWatchersSeeWhatIsTheirs: a change of the child with the name of the directory that is watched
+// is none of the directory, and everything else is seen.
+func TestWatchersSeeWhatIsTheirs(t *testing.T) {
+	rt, err := install.Install(t.Context(), install.Settings{Progress: os.Stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := rt.Command(false)
+	preload := command[slices.Index(command, "--import")+1]
+	const script = `
+import fs from "node:fs";
+import { setTimeout } from "node:timers/promises";
+const root = process.argv[1], seen = [];
+fs.mkdirSync(root + "/state");
+fs.watch(root, (event, name) => seen.push(name));
+fs.chmodSync(root + "/state", 0o700);
+fs.writeFileSync(root + "/file", "");
+while (!seen.includes("file")) await setTimeout(1);
+if (seen.includes("state")) console.log("a change of the child is seen");
+fs.rmdirSync(root + "/state");
+while (!seen.includes("state")) await setTimeout(1); // what is gone is seen
+process.exit();
+`
+	root := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, command[0], "--import", preload, "--input-type=module", "--eval", script, "--", root).CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("%v: %s", err, out)
 	}
 }

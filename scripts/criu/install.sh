@@ -34,7 +34,9 @@ loader=$(cd "$temp/criu/root" && find usr/lib* -name 'ld-linux-*.so.*' | head -n
 libraries=$(cd "$temp/criu/root" && dirname "$(find usr/lib -name 'libc.so.6' | head -n 1)")
 cat >"$temp/criu/criu" <<EOF
 #!/bin/sh
-dir=\$(dirname "\$(readlink -f "\$0")")
+# Every suspend and every wake runs this: it starts no other program but for a symbolic link.
+case \$0 in */*) dir=\${0%/*} ;; *) dir=. ;; esac
+[ ! -L "\$0" ] || dir=\$(dirname "\$(readlink -f "\$0")")
 exec "\$dir/root/$loader" --preload "\$dir/compat.so" --library-path "\$dir/root/$libraries" "\$dir/root/usr/sbin/criu" "\$@"
 EOF
 chmod 755 "$temp/criu/criu"

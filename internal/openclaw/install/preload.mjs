@@ -1,4 +1,6 @@
+import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
+import path from "node:path";
 import perfHooks from "node:perf_hooks";
 import { isMainThread } from "node:worker_threads";
 
@@ -26,9 +28,25 @@ function stopSweeps() {
     set(callback, callback?.name === "sweepActivePlacements" ? 2 ** 31 - 1 : delay, ...args);
 }
 
+// Its watcher of skills takes a change of the directory "state" in its state directory, of the same
+// name, for one of the state directory: it then watches anew and reads all skills. A database
+// worker sets the mode of that directory some times a minute.
+function watchOnlyRoot() {
+  const watch = fs.watch;
+  fs.watch = (root, ...rest) => {
+    const listener = rest.at(-1);
+    if (typeof root !== "string" || typeof listener !== "function") return watch(root, ...rest);
+    return watch(root, ...rest.slice(0, -1), (event, name) => {
+      const isChild = name === path.basename(root) && fs.existsSync(path.join(root, name));
+      if (!isChild) listener(event, name);
+    });
+  };
+}
+
 if (isMainThread) {
   keepWorkers();
   stopMonitor();
   stopSweeps();
+  watchOnlyRoot();
   syncBuiltinESMExports();
 }

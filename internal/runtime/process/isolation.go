@@ -62,6 +62,16 @@ func (d *Driver) probe() (sandbox, error) {
 	return b, err
 }
 
+// testedSandbox returns the sandbox as the last regular test found it, and tests it only if that
+// failed: a gateway that is restored has the mounts of its checkpoint, and waits for nothing.
+// Errors: *runtime.IsolationError.
+func (d *Driver) testedSandbox() (sandbox, error) {
+	if b, tested, err := d.isolation.last(); err == nil && !tested.IsZero() {
+		return b, nil
+	}
+	return d.probe()
+}
+
 // probeRegularly repeats the test of the sandbox until ctx ends.
 func (d *Driver) probeRegularly(ctx context.Context) {
 	for {

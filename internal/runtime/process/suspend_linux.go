@@ -482,7 +482,7 @@ func (d *Driver) restore(ctx context.Context, a agent, rec record, c checkpoint,
 	if err := c.fits(a, d.criu.machine()); err != nil {
 		return err
 	}
-	b, err := d.probe()
+	b, err := d.testedSandbox()
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -170,7 +169,7 @@ func pieces(line string) []string {
 	}
 }
 
-var blobPattern = regexp.MustCompile(`[A-Za-z0-9+/_-]{64,}={0,2}`)
+var blobPattern = literal(`[A-Za-z0-9+/_-]{64,}={0,2}`)
 
 // scanBlobs reports long encoded text and scans what it decodes to, one level deep.
 func (s *scanner) scanBlobs(name, text string) {
@@ -179,7 +178,7 @@ func (s *scanner) scanBlobs(name, text string) {
 		if len(line) < 64 {
 			continue
 		}
-		for _, at := range blobPattern.FindAllStringIndex(line, -1) {
+		for _, at := range blobPattern.get().FindAllStringIndex(line, -1) {
 			if left == 0 {
 				s.add("encoded-blob", High, name, i+1, "The file has too many encoded blobs to scan all of them.", "")
 				return

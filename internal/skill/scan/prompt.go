@@ -3,7 +3,6 @@ package scan
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -46,7 +45,7 @@ var promptRules = []rule{
 }
 
 var (
-	commentPattern  = regexp.MustCompile(`(?s)<!--(.*?)-->`)
+	commentPattern  = literal(`(?s)<!--(.*?)-->`)
 	downloadPattern = re(`\b(curl|wget)\b[^|;&]*\s(-o|-O|--output|>)`)
 	chmodPattern    = re(`\bchmod\s+(-\S+\s+)*([ugoa]*\+[rwxs]*x|[0-7]?7[0-7]{2})`)
 	sendPattern     = re(`\bcurl\b.*\s(-d|--data\S*|-F|--form|-T|-X\s*(POST|PUT)|--request\s*(POST|PUT))\b|\bmethod\s*:\s*["'](POST|PUT)|\brequests\.(post|put)\(|\baxios\.(post|put)\(|\bsendbeacon\(|\burlopen\(.*data|\bnc\s+\S+\s+\d+|\bhttp\.request\(`)
@@ -57,10 +56,10 @@ const maxLine = 4000
 
 // scanCombinations reports commands that are dangerous only together in one file.
 func (s *scanner) scanCombinations(name, lower string) {
-	if downloadPattern.MatchString(lower) && chmodPattern.MatchString(lower) {
+	if downloadPattern.get().MatchString(lower) && chmodPattern.get().MatchString(lower) {
 		s.add("download-execute", High, name, 0, "It downloads a program and makes it executable.", "")
 	}
-	if s.hasMatched(name, "credential-read", "env-dump") && sendPattern.MatchString(lower) {
+	if s.hasMatched(name, "credential-read", "env-dump") && sendPattern.get().MatchString(lower) {
 		s.add("exfiltration", Critical, name, 0, "It reads credentials and sends data away.", "")
 	}
 }
@@ -81,7 +80,7 @@ func (s *scanner) scanWhole(name, lower string) {
 
 // scanComments reports comments that a rendered page does not show but a model reads.
 func (s *scanner) scanComments(name, text string) {
-	for _, at := range commentPattern.FindAllStringSubmatchIndex(text, maxPerRule+1) {
+	for _, at := range commentPattern.get().FindAllStringSubmatchIndex(text, maxPerRule+1) {
 		inside := strings.TrimSpace(text[at[2]:at[3]])
 		if len(strings.Fields(inside)) < 6 {
 			continue

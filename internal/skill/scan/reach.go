@@ -3,7 +3,6 @@ package scan
 import (
 	_ "embed" // for inert.txt
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -99,9 +98,9 @@ func hasExtension(name string, extensions ...string) bool {
 }
 
 var (
-	codeText    = regexp.MustCompile("(?i)```|~~~|[$\\\\{}]|&&|\\S\\s*\\|\\s*\\w+\\s*$|\\w\\(|^#!|^( {4}|\\t)\\S|\\b(exec|execute|eval|shell|bash|zsh|sh|powershell|cmd|python[0-9.]*|node|perl|ruby|php|awk|sed|sudo|script|scripts|command|commands|terminal|binary|program|process|compile|install)\\b")
-	codeSpan    = regexp.MustCompile(`[|;&><(){}]|\s-|^\./`)
-	networkText = regexp.MustCompile(`(?i)[a-z][a-z0-9+.-]*://|\bwww\.|\bmailto:|\b[a-z0-9-]+\.(com|org|net|io|dev|app|me|co|ai|de|cn|ru|uk|eu|info|site|xyz)\b|\b(\d{1,3}\.){3}\d{1,3}\b|\b(web_?fetch|fetch|http|https|url|urls|curl|wget|webhook|download|upload|socket|api|internet|online|website|e-?mail)\b`)
+	codeText    = literal("(?i)```|~~~|[$\\\\{}]|&&|\\S\\s*\\|\\s*\\w+\\s*$|\\w\\(|^#!|^( {4}|\\t)\\S|\\b(exec|execute|eval|shell|bash|zsh|sh|powershell|cmd|python[0-9.]*|node|perl|ruby|php|awk|sed|sudo|script|scripts|command|commands|terminal|binary|program|process|compile|install)\\b")
+	codeSpan    = literal(`[|;&><(){}]|\s-|^\./`)
+	networkText = literal(`(?i)[a-z][a-z0-9+.-]*://|\bwww\.|\bmailto:|\b[a-z0-9-]+\.(com|org|net|io|dev|app|me|co|ai|de|cn|ru|uk|eu|info|site|xyz)\b|\b(\d{1,3}\.){3}\d{1,3}\b|\b(web_?fetch|fetch|http|https|url|urls|curl|wget|webhook|download|upload|socket|api|internet|online|website|e-?mail)\b`)
 )
 
 // textReach returns the reach of a text: none, if every word of it is one of inert.txt.
@@ -114,9 +113,9 @@ func textReach(text string, limit int) (reach Reach, line int, at string) {
 	reach = Instructions
 	for i, l := range strings.Split(text[:min(len(text), limit)], "\n") {
 		switch {
-		case codeText.MatchString(l) || hasCodeSpan(l):
+		case codeText.get().MatchString(l) || hasCodeSpan(l):
 			return Code, i + 1, l
-		case reach == Instructions && networkText.MatchString(l):
+		case reach == Instructions && networkText.get().MatchString(l):
 			reach, line, at = Network, i+1, l
 		case line == 0 && !isInert(l):
 			line, at = i+1, l
@@ -129,7 +128,7 @@ func textReach(text string, limit int) (reach Reach, line int, at string) {
 func hasCodeSpan(line string) bool {
 	for i, span := range strings.Split(line, "`") {
 		isAddress := strings.Contains(span, "://") && !strings.ContainsAny(span, " |;")
-		if i%2 == 1 && !isAddress && codeSpan.MatchString(span) {
+		if i%2 == 1 && !isAddress && codeSpan.get().MatchString(span) {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package scan
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // rule matches dangerous lines. Every line that re matches contains at least one of the
@@ -12,8 +13,8 @@ type rule struct {
 	severity Severity
 	message  string
 	hints    []string
-	re       *regexp.Regexp
-	unless   *regexp.Regexp // matched text that this matches too is harmless
+	re       *pattern
+	unless   *pattern // matched text that this matches too is harmless
 }
 
 // hasHint reports whether lower-case text contains a hint of the rule.
@@ -29,10 +30,10 @@ func (r *rule) hasHint(lower string) bool {
 // find returns the start and end of the first match in a line; nil if there is none.
 func (r *rule) find(line string) []int {
 	if r.unless == nil {
-		return r.re.FindStringIndex(line)
+		return r.re.get().FindStringIndex(line)
 	}
-	for _, at := range r.re.FindAllStringIndex(line, 20) {
-		if !r.unless.MatchString(line[at[0]:at[1]]) {
+	for _, at := range r.re.get().FindAllStringIndex(line, 20) {
+		if !r.unless.get().MatchString(line[at[0]:at[1]]) {
 			return at
 		}
 	}
@@ -57,7 +58,16 @@ const shells = `(sudo\s+(-\S+\s+)*)?(\S*/)?((ba|z|da|k|a|fi)?sh|python[0-9.]*|no
 
 func words(s string) []string { return strings.Fields(s) }
 
-func re(s string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + s) }
+// pattern is a regular expression that is compiled when it is used: every start of this program
+// would take 8 ms longer otherwise.
+type pattern struct{ get func() *regexp.Regexp }
+
+// re returns the pattern of an expression that ignores case.
+func re(s string) *pattern { return literal(`(?i)` + s) }
+
+func literal(s string) *pattern {
+	return &pattern{sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(s) })}
+}
 
 // codeRules match dangerous commands, code and addresses.
 var codeRules = []rule{

@@ -153,7 +153,7 @@ func TestOpenAIModels(t *testing.T) {
 	if n := len(env.gateways.allTurns()); n != 0 {
 		t.Errorf("%d turns", n)
 	}
-	woken, err := database.One(t.Context(), env.db, database.Scalar[bool], `SELECT wake_wanted <> 0 OR power <> 'asleep' FROM agents WHERE id = $1`, twin2)
+	woken, err := database.One(t.Context(), env.db, database.Scalar[bool], `SELECT wake_wanted <> 0 FROM agents WHERE id = $1`, twin2)
 	if err != nil || woken {
 		t.Errorf("the agent that sleeps was woken: %t, %v", woken, err)
 	}

@@ -79,7 +79,7 @@ func TestOpenAIClientsWithARealGateway(t *testing.T) {
 		before := in.model.Count()
 		got := clients.Ask("openai-7", clienttest.Request{Model: "ada:task", Conversation: "chore", Messages: []clienttest.Message{{Role: "user", Content: "echo A title of Plum-chore"}}})
 		call, err := in.model.Wait(openAITimeout(t), before+1)
-		if err != nil || got.Text != "A title of Plum-chore" || len(call.Tools) != 0 || strings.Contains(call.System, "SOUL.md") {
+		if err != nil || got.Text != "A title of Plum-chore" || len(call.Tools) != 0 || strings.Contains(call.System, "You speak with one person") {
 			t.Errorf("got %+v, %v; the model has %d tools", got, err, len(call.Tools))
 		}
 		assertNoFile(t, in, "Plum-chore")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/database"
 )
 
 const completions = "/openai/v1/chat/completions"
@@ -110,6 +111,7 @@ func TestOpenAIModels(t *testing.T) {
 	ada, twin1, twin2 := mine.newAgent("Ada"), mine.newAgent("Twin"), mine.newAgent("Twin")
 	foreign := other.newAgent("Foreign")
 	mine.do("POST", "/v1/agents/"+twin1+"/stop", nil).expect(200)
+	env.execute(`UPDATE agents SET power = 'asleep' WHERE id = $1`, twin2)
 	me := mine.bearer()
 	list := me.ask("GET", "/openai/v1/models", nil).expect(200)
 	var models struct {
@@ -136,7 +138,7 @@ func TestOpenAIModels(t *testing.T) {
 	if models.Object != "list" || !slices.Equal(ids, want) {
 		t.Errorf("models %s %v, want %v", models.Object, ids, want)
 	}
-	for _, name := range []string{ada, "Ada", ada + ":task", "Ada:task", twin1} {
+	for _, name := range []string{ada, "Ada", ada + ":task", "Ada:task", twin1, twin2} {
 		if r := me.ask("GET", "/openai/v1/models/"+name, nil).expect(200); r.field("id") != name || r.field("object") != "model" {
 			t.Errorf("%s: %s", name, r.body)
 		}
@@ -150,6 +152,10 @@ func TestOpenAIModels(t *testing.T) {
 	}
 	if n := len(env.gateways.allTurns()); n != 0 {
 		t.Errorf("%d turns", n)
+	}
+	woken, err := database.One(t.Context(), env.db, database.Scalar[bool], `SELECT wake_wanted <> 0 FROM agents WHERE id = $1`, twin2)
+	if err != nil || woken {
+		t.Errorf("the agent that sleeps was woken: %t, %v", woken, err)
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 const (
 	MaxImages         = 8
 	MaxImageBytes     = 10 << 20 // of one, before it is encoded
+	maxImages         = 18 << 20 // of all, as data URLs: a gateway takes requests of 20 MB
 	maxConversation   = 256      // characters of a name
 	comparedMessages  = 50       // of the past, the last ones
 	maxIdempotencyKey = 255      // bytes
@@ -103,6 +104,8 @@ func (p Prompt) check(a agent.Agent) error {
 		fields.Add("messages", "must have at most %d characters in the roles system and developer", maxMessage)
 	case len(p.Images) > MaxImages:
 		fields.Add("messages", "must have at most %d images in the last message, it has %d", MaxImages, len(p.Images))
+	case size(p.Images) > maxImages:
+		fields.Add("messages", "must have images of at most %d bytes together in the last message, they have %d", maxImages, size(p.Images))
 	case len(p.Images) > 0 && !openclaw.TakesImages(a.Config.Model()):
 		fields.Add("messages", "must have no images: the agent's model %q takes none", a.Config.Model())
 	}
@@ -174,6 +177,23 @@ func (s *Service) StartPrompt(ctx context.Context, caller Caller, agentID identi
 	return reading, nil
 }
 
+func size(texts []string) (n int) {
+	for _, t := range texts {
+		n += len(t)
+	}
+	return n
+}
+
+// newestImages returns the images of a past and of a message, without the oldest if they are too
+// many.
+func newestImages(past, message []string) []string {
+	all := slices.Concat(past, message)
+	for len(all) > MaxImages || size(all) > maxImages {
+		all = all[1:]
+	}
+	return all
+}
+
 // insertPrompt stores a prompt as a new turn of its session.
 func (s *Service) insertPrompt(ctx context.Context, tx *database.Tx, caller Caller, a agent.Agent, p Prompt, names requestNames) (Turn, Session, error) {
 	session, past, err := s.sessionOf(ctx, tx, caller, a, p)
@@ -183,8 +203,10 @@ func (s *Service) insertPrompt(ctx context.Context, tx *database.Tx, caller Call
 	t := Turn{
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, SessionID: session.ID, CreatedAt: now(), onDisconnect: cancelOnDisconnect, oneShot: session.oneShot,
 	}
-	images := append(past.images, p.Images...)
-	images = images[max(0, len(images)-MaxImages):]
+	images := p.Images
+	if openclaw.TakesImages(a.Config.Model()) {
+		images = newestImages(past.images, p.Images)
+	}
 	t.hasInput = past.text != "" || len(images) > 0
 	if caller.Kind == identity.Key {
 		t.key = identity.KeyID(caller.ID)

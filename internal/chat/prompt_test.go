@@ -437,6 +437,7 @@ func TestPromptIsChecked(t *testing.T) {
 		"a long context":      {a, Prompt{System: long + "x", Message: "x"}, "messages"},
 		"NUL":                 {a, Prompt{System: "\x00", Message: "x"}, "messages"},
 		"many images":         {a, Prompt{Message: "x", Images: slices.Repeat([]string{"data:"}, MaxImages+1)}, "messages"},
+		"large images":        {a, Prompt{Message: "x", Images: []string{strings.Repeat("x", maxImages), "x"}}, "messages"},
 		"no eyes":             {blind, Prompt{Message: "x", Images: []string{"data:"}}, "messages"},
 		"a blank peer":        {a, Prompt{Message: "x", PeerID: " "}, "peerId"},
 		"a long name":         {a, Prompt{Message: "x", Conversation: strings.Repeat("x", maxConversation+1)}, "conversation"},
@@ -448,6 +449,13 @@ func TestPromptIsChecked(t *testing.T) {
 		if f := fault.From(err); f.Code != fault.Invalid || f.Details[c.field] == "" || len(f.Details) != 1 {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	// Of images that were said before, the newest are shown, if the model has eyes.
+	seen := []Said{{Role: "user", Text: "[image]", Images: []string{"old", strings.Repeat("x", maxImages), "new"}}}
+	env.ask(blind, Prompt{Past: seen, Message: "x"})
+	env.ask(a, Prompt{Past: seen, Message: "x", Images: []string{"last"}})
+	if got := env.gateways.received(); got[0].Images != "" || got[1].Images != "new last" {
+		t.Errorf("images %q and %q", got[0].Images, got[1].Images)
 	}
 	// What is not said to the agent may be long.
 	env.ask(a, Prompt{Conversation: "c1", Message: "one"})

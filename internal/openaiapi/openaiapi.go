@@ -19,8 +19,8 @@ import (
 // prefix begins the paths. A client has it as its base URL.
 const prefix = "/openai/v1/"
 
-// maxBody has room for as many images as a message may have, if they are not all of the greatest
-// size, and for the longest texts.
+// maxBody has room for the images and the texts that a message may have, and for some that were said
+// before.
 const maxBody = 24 << 20
 
 // maxAnswer is what a response takes of the caller's memory.

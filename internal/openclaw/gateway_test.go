@@ -572,6 +572,8 @@ func TestGatewayKeepsNothingOfAOneShotTurn(t *testing.T) {
 			if err != nil || slices.Contains(keys, key) {
 				t.Errorf("sessions %v, %v", keys, err)
 			}
+			assertLacks(t, "the output", g.Log(), "one-shot-words-of-"+string(entry))
+			assertContains(t, "the output", g.Log(), `"subsystem"`)
 			assertNowhere(t, g.Home, "one-shot-words-of-"+string(entry), "CONTEXT-OF-ONE-SHOT", strings.TrimPrefix(pixel, "data:image/png;base64,"))
 		})
 	}

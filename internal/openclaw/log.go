@@ -18,9 +18,9 @@ const (
 // that are not OpenClaw's JSON (its first boot prints some, Node prints its crashes)
 // stay as they are, without colours.
 //
-// OpenClaw prints the answer to each turn, whatever its log level is. It does so
-// without a subsystem, which all other lines below a warning have. LogLine hides the
-// message of such a line, and a line that is a part of JSON, as after a rotation.
+// OpenClaw prints the answer to each turn, whatever its log level is, without a
+// subsystem, which all other lines below a warning have. Package install leaves these
+// lines out; LogLine hides the message of one that is older, or comes nevertheless, and a line that is a part of JSON, as after a rotation.
 func LogLine(line string) string {
 	var entry struct {
 		Time, Level, Subsystem, Message string

@@ -43,7 +43,20 @@ function watchOnlyRoot() {
   };
 }
 
+// It prints the answer to each turn, whatever its log level is: as a line without a subsystem, which
+// all other lines below a warning have.
+function hideAnswers() {
+  const answer = /^\{"time":"[^"]*","level":"info","message":/;
+  for (const name of ["log", "info"]) {
+    const print = console[name];
+    console[name] = (...args) => {
+      if (args.length !== 1 || !answer.test(args[0])) print.apply(console, args);
+    };
+  }
+}
+
 if (isMainThread) {
+  hideAnswers();
   keepWorkers();
   stopMonitor();
   stopSweeps();

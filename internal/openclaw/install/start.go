@@ -14,8 +14,8 @@ import (
 var start string
 
 // preload is a module that Node loads into the gateway before OpenClaw. It stops what an idle
-// gateway spends processor time on without any use, and keeps what its two entries have
-// prepared. OpenClaw has no setting for any of it. Where another version does it
+// gateway spends processor time on without any use, keeps what its entries have
+// prepared, and leaves answers out of its output. OpenClaw has no setting for any of it. Where another version does it
 // in another way, the module changes nothing. OpenClaw's workers do not load it.
 //
 //go:embed preload.mjs

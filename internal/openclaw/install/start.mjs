@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 
-for (const entry of ["main", "guest"]) {
+for (const entry of ["main", "guest", "task"]) {
   const file = `${process.env.OPENCLAW_STATE_DIR}/agents/${entry}/agent/openclaw-agent.sqlite`;
   if (!existsSync(file)) continue;
   try {

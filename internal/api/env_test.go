@@ -346,7 +346,9 @@ func (env *testEnv) newKey(account identity.AccountID, scopes access.Scopes, rat
 }
 
 // client returns the Go client of this caller.
-func (c *caller) client() *client.Client { return &client.Client{URL: c.env.url, APIKey: c.key, Retries: -1} }
+func (c *caller) client() *client.Client {
+	return &client.Client{URL: c.env.url, APIKey: c.key, Retries: -1}
+}
 
 // do sends a request. body is JSON text, a value to encode as JSON, or nil.
 func (c *caller) do(method, path string, body any, headers ...string) *response {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"agento.host/agento/client"
 )
@@ -37,7 +38,8 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Println("listening on", listener.Addr())
-	log.Fatal(http.Serve(listener, nil))
+	server := http.Server{ReadHeaderTimeout: 10 * time.Second}
+	log.Fatal(server.Serve(listener))
 }
 
 // answer returns the whole answer to one message of a user, who has a conversation of its own.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"agento.host/agento/client"
 )
@@ -45,5 +46,6 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Println("listening on", listener.Addr())
-	log.Fatal(http.Serve(listener, nil))
+	server := http.Server{ReadHeaderTimeout: 10 * time.Second}
+	log.Fatal(server.Serve(listener))
 }

@@ -295,7 +295,7 @@ func TestClientREADME(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(strings.TrimPrefix(blocks[3], "go\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sh := exec.CommandContext(t.Context(), "sh", "-euc", strings.ReplaceAll(strings.TrimPrefix(blocks[1], "sh\n"), "/path/to/agento", root)+"go run .") //nolint:gosec // the commands of the page
+	sh := exec.CommandContext(t.Context(), "sh", "-euc", strings.ReplaceAll(strings.TrimPrefix(blocks[1], "sh\n"), "/path/to/agento", root)+"go run .")
 	sh.Dir = dir
 	sh.Env = append(os.Environ(), "AGENTO_URL="+env.url, "AGENTO_API_KEY="+who.key)
 	if out, err := sh.CombinedOutput(); err != nil || !strings.Contains(string(out), "You said: What can you do?") {

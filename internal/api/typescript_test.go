@@ -45,7 +45,7 @@ func runNode(ctx context.Context, t *testing.T, env []string, args ...string) *e
 	if err != nil {
 		t.Fatal("no Node of agento: run agento install")
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(strings.TrimSpace(string(dir)), "node"), args...) //nolint:gosec // a program of this repository
+	cmd := exec.CommandContext(ctx, filepath.Join(strings.TrimSpace(string(dir)), "node"), args...)
 	cmd.Env = append(os.Environ(), env...)
 	return cmd
 }
@@ -126,7 +126,7 @@ func TestTypeScriptRuntimes(t *testing.T) {
 			agent := who.newAgent("A")
 			env.driver.Print(identity.AgentID(agent), "a line")
 			env.gateways.setScript(waitOrEcho)
-			cmd := exec.CommandContext(t.Context(), command[0], command[1:]...) //nolint:gosec // a program that the script has installed
+			cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 			cmd.Dir, cmd.Env = dir, append(os.Environ(), env.nodeEnv(who, agent)...)
 			out, err := cmd.CombinedOutput()
 			if err != nil {

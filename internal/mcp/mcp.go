@@ -143,15 +143,16 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	var m message
 	_ = json.Unmarshal(body, &m) // the library says what is wrong with it
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
+	connection := r.Context()
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(connection))
 	defer cancel(nil)
 	endsTurn := r.Header.Get(versionHeader) >= connectionEndsCall
-	defer context.AfterFunc(r.Context(), func() {
+	defer context.AfterFunc(connection, func() {
 		if endsTurn || !named {
-			cancel(r.Context().Err())
+			cancel(connection.Err())
 			return
 		}
-		time.AfterFunc(cancelDelay, func() { cancel(r.Context().Err()) })
+		time.AfterFunc(cancelDelay, func() { cancel(connection.Err()) })
 	})()
 	switch {
 	case m.Method == "initialize":
@@ -164,7 +165,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) error {
 		defer h.calls.add(callID{session, string(m.ID)}, cancel)()
 	}
 	in := &request{ctx: ctx, endsTurn: endsTurn}
-	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, in))
+	r = r.WithContext(context.WithValue(connection, requestKey{}, in))
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	h.http.ServeHTTP(w, r)
 	return nil

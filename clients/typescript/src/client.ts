@@ -223,7 +223,7 @@ export class Agento {
 		if (method === "POST" && (call.idempotencyKey !== undefined || this.#retries > 0)) {
 			headers.set("Idempotency-Key", call.idempotencyKey ?? crypto.randomUUID());
 		}
-		const init: RequestInit = { method, headers, redirect: "error" }; // a redirect would take the key elsewhere
+		const init: RequestInit = { method, headers, redirect: "manual" }; // following it would take the key elsewhere
 		if (call.body instanceof Uint8Array || call.body instanceof Blob) {
 			headers.set("Content-Type", "application/gzip");
 			init.body = call.body as BodyInit;

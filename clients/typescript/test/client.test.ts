@@ -1,5 +1,8 @@
 // Runs against a real server: TestTypeScriptClient in internal/api starts it.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 import { Agento, AgentoError } from "../src/index.ts";
 
@@ -73,8 +76,8 @@ test("a stream that breaks goes on, and its turn is one", async () => {
 });
 
 test("a stream that cannot go on fails", async () => {
-	const once = new Agento({ url: env("AGENTO_CUT_URL"), apiKey: env("AGENTO_API_KEY"), retries: 0 });
-	await assert.rejects(once.ask(agent, { message: "Hello", peerId: "once" }));
+	const single = new Agento({ url: env("AGENTO_CUT_URL"), apiKey: env("AGENTO_API_KEY"), retries: 0 });
+	await assert.rejects(single.ask(agent, { message: "Hello", peerId: "once" }));
 });
 
 test("a turn ends with its signal, if it is to", async () => {
@@ -181,6 +184,15 @@ test("requests are repeated where that is safe", async () => {
 		assert.equal(keys.size, 1);
 		assert.equal(keys.has(null), method === "patch");
 	}
+});
+
+test("a redirect is an error, and nothing follows it", async () => {
+	const elsewhere = createServer((_, response) => response.writeHead(307, { Location: `${url}/v1/account` }).end()).listen(0, "127.0.0.1");
+	await once(elsewhere, "listening");
+	const { port } = elsewhere.address() as AddressInfo;
+	const client = new Agento({ url: `http://127.0.0.1:${port}`, apiKey: env("AGENTO_API_KEY") });
+	await assert.rejects(client.get("/v1/account"), (error: unknown) => error instanceof AgentoError && error.code === "foreign_answer");
+	elsewhere.close();
 });
 
 test("a key of the caller makes a repetition the same request", async () => {

@@ -27,10 +27,10 @@ func TestSamplesOfABodyThatNeedsQuotes(t *testing.T) {
 
 func TestBreakable(t *testing.T) {
 	for name, want := range map[string]string{
-		"peerId":                                   "peerId",
-		"<b>":                                      "&lt;b&gt;",
-		"/v1/agents/{id}/chat/turns/{turnId}":      "/<wbr>v1/<wbr>agents/<wbr>{id}/<wbr>chat/<wbr>turns/<wbr>{turnId}",
-		"aVeryLongNameThatNoScreenHasRoomFor":      "a<wbr>Very<wbr>Long<wbr>Name<wbr>That<wbr>No<wbr>Screen<wbr>Has<wbr>Room<wbr>For",
+		"peerId":                              "peerId",
+		"<b>":                                 "&lt;b&gt;",
+		"/v1/agents/{id}/chat/turns/{turnId}": "/<wbr>v1/<wbr>agents/<wbr>{id}/<wbr>chat/<wbr>turns/<wbr>{turnId}",
+		"aVeryLongNameThatNoScreenHasRoomFor": "a<wbr>Very<wbr>Long<wbr>Name<wbr>That<wbr>No<wbr>Screen<wbr>Has<wbr>Room<wbr>For",
 		"A_VERY_LONG_NAME_OF_A_CONFIGURATION_FILE": "A_<wbr>VERY_<wbr>LONG_<wbr>NAME_<wbr>OF_<wbr>A_<wbr>CONFIGURATION_<wbr>FILE",
 	} {
 		if got := string(breakable(name)); got != want {

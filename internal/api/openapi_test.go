@@ -376,12 +376,12 @@ func TestDescribedBoundsHold(t *testing.T) {
 			} else if n, ok := bounds["maximum"].(float64); ok {
 				tooMuch = int64(n) + 1
 			} else if n, ok := bounds["maxItems"].(float64); ok {
-				tooMuch = slices.Repeat([]any{"chat"}, int(n)+1)
-				if name == "chunks" {
-					tooMuch = slices.Repeat([]any{map[string]any{"text": "a", "source": "a"}}, int(n)+1)
-				} else if name == "files" {
-					tooMuch = slices.Repeat([]any{map[string]any{"path": "a", "content": "a"}}, int(n)+1)
+				items := map[string]any{"chunks": map[string]any{"text": "a", "source": "a"}, "files": map[string]any{"path": "a", "content": "a"}}
+				item := items[name]
+				if item == nil {
+					item = "chat"
 				}
+				tooMuch = slices.Repeat([]any{item}, int(n)+1)
 			} else {
 				continue
 			}

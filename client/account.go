@@ -44,7 +44,7 @@ type AccountUsage struct {
 type AuditEvent struct {
 	ID     string         `json:"id" doc:"Number of the change. Later changes have higher ones."`
 	Actor  string         `json:"actor" doc:"Who made the change: the id of an API key, or agent, system, operator."`
-	Action string         `json:"action" example:"agent.created" doc:"What was done." example:"agent.created"`
+	Action string         `json:"action" doc:"What was done." example:"agent.created"`
 	Target string         `json:"target" example:"agent/a1b2c3d4-e5f6-7890-abcd-ef1234567890" doc:"What was changed: agent/ID, swarm/ID, key/ID or account/ID."`
 	Data   map[string]any `json:"data" doc:"Details of the change. Never a secret."`
 	At     Time           `json:"at" doc:"When it was made."`

@@ -55,7 +55,7 @@ type ChatTurn struct {
 	ID         string         `json:"id" doc:"Id of the turn." example:"turn_abc123"`
 	SessionID  string         `json:"sessionId" doc:"The session that the message belongs to." example:"sess_abc123"`
 	State      string         `json:"state" enum:"queued,running,done,failed,cancelled" doc:"queued: earlier messages of the session are being answered; running; done; failed: see error; cancelled."`
-	StopReason *string        `json:"stopReason" doc:"Why the turn ended: completed, length (the model's answer reached its maximum length), refusal (the model refused), filter (a filter of the provider ended the answer), limit (the turn reached a limit), truncated (the answer was longer than 1 MiB), cancelled, error, interrupted (the server stopped) or expired (no server ran for ten minutes)."`
+	StopReason *string        `json:"stopReason" doc:"Why the turn ended: completed, length (the model's answer reached its maximum length), refusal (the model refused), filter (a filter of the provider ended the answer), limit (the turn reached a limit), truncated (the answer was longer than 1 MiB), cancelled, error, interrupted (the server stopped) or expired (no server ran for ten minutes). Null until the turn ends." values:"completed,length,refusal,filter,limit,truncated,cancelled,error,interrupted,expired"`
 	Text       *string        `json:"text,omitempty" doc:"The answer so far. Only in the response for one turn."`
 	Usage      ChatUsage      `json:"usage" doc:"Tokens, requests and price of the turn."`
 	Error      *ChatTurnError `json:"error" doc:"Why the turn failed; null unless state is failed."`

@@ -10,8 +10,8 @@ import (
 // KnowledgeChunk is a text to ingest.
 type KnowledgeChunk struct {
 	Text     string         `json:"text" doc:"Text of the chunk." bounds:"1..4000"`
-	Source   string         `json:"source" doc:"Where the text is from, such as a file name."`
-	Metadata map[string]any `json:"metadata,omitempty" doc:"Key-value metadata, such as {\"type\": \"faq\"}."`
+	Source   string         `json:"source" doc:"Where the text is from, such as a file name." bounds:"1..1000"`
+	Metadata map[string]any `json:"metadata,omitempty" doc:"Key-value metadata, such as {\"type\": \"faq\"}. At most 16 KiB of JSON."`
 }
 
 // KnowledgeIngest stores chunks. Set either SwarmID or AgentID.

@@ -262,6 +262,9 @@ func newServer(ctx context.Context, f serveFlags, dev devSettings, t *terminal) 
 	if _, err := f.schedule(); err != nil { // before anything is made
 		return nil, err
 	}
+	if err := f.checkPublicURL(); err != nil {
+		return nil, err
+	}
 	r, err := openResources(ctx, f, dev, t)
 	if err != nil {
 		return nil, err

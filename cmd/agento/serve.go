@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -62,6 +63,18 @@ type serveFlags struct {
 	Prices                string         `help:"Prices of models, as a YAML file, in place of the built-in ones for the same models. See docs/usage.md." type:"path"`
 	Activate              bool           `help:"Activate a restored installation: its original must not run from now on." env:"-"`
 	LogLevel              string         `help:"Log level: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+}
+
+// checkPublicURL returns nil if the public URL is the beginning of addresses.
+func (f serveFlags) checkPublicURL() error {
+	if f.PublicURL == "" {
+		return nil
+	}
+	u, err := url.Parse(f.PublicURL)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return usageError("--public-url must be an address such as https://api.example.com, without a query")
+	}
+	return nil
 }
 
 // turnFlags are the limits of a turn. 0 means no limit.

@@ -47,3 +47,14 @@ func TestTrustedProxiesAreNetworks(t *testing.T) {
 		t.Errorf("by default %v are trusted, %v", c.Serve.TrustedProxies, err)
 	}
 }
+
+func TestPublicURLIsAnAddress(t *testing.T) {
+	for address, ok := range map[string]bool{
+		"": true, "https://api.example.com": true, "http://127.0.0.1:8080/": true, "https://example.com/agento": true,
+		"api.example.com": false, "ftp://example.com": false, "https://": false, "https://user@example.com": false, "https://example.com?a=b": false, "https://example.com#a": false,
+	} {
+		if err := (serveFlags{PublicURL: address}).checkPublicURL(); (err == nil) != ok {
+			t.Errorf("--public-url %s: %v", address, err)
+		}
+	}
+}

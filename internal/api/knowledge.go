@@ -105,7 +105,7 @@ func (s *Server) deleteKnowledge(ctx context.Context, who access.Principal, in *
 
 type searchKnowledgeInput struct {
 	KnowledgeTarget
-	Question string `query:"q" required:"true" doc:"The question."`
+	Question string `query:"q" required:"true" bounds:"1..2000" doc:"The question."`
 	Limit    int    `query:"limit" default:"10" minimum:"1" maximum:"50" doc:"Maximum number of entries."`
 }
 

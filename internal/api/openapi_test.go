@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -348,5 +349,81 @@ func TestChatEventsAreDescribed(t *testing.T) {
 	}
 	if !maps.Equal(described, sent) {
 		t.Errorf("described: %v\nsent: %v", described, sent)
+	}
+}
+
+// TestDescribedBoundsHold sends more than the document allows in every field of every body:
+// the response names the field.
+func TestDescribedBoundsHold(t *testing.T) {
+	env := newEnv(t, options{})
+	mine := env.newFixture("mine")
+	root := (&caller{env: env}).do("GET", "/openapi.json", nil).expect(200).json()
+	checked := 0
+	for _, row := range env.server.Table() {
+		op, _ := operation(root, row.Path, row.Method)
+		content, _ := at(op, "requestBody.content")
+		media, _ := content.(map[string]any)
+		described, ok := media["application/json"].(map[string]any)
+		if !ok {
+			continue
+		}
+		properties, _ := at(follow(root, described["schema"]), "properties")
+		for name, p := range properties.(map[string]any) {
+			bounds := follow(root, p).(map[string]any)
+			var tooMuch any
+			if n, ok := bounds["maxLength"].(float64); ok {
+				tooMuch = strings.Repeat("a", int(n)+1)
+			} else if n, ok := bounds["maximum"].(float64); ok {
+				tooMuch = int64(n) + 1
+			} else if n, ok := bounds["maxItems"].(float64); ok {
+				items := map[string]any{"chunks": map[string]any{"text": "a", "source": "a"}, "files": map[string]any{"path": "a", "content": "a"}}
+				item := items[name]
+				if item == nil {
+					item = "chat"
+				}
+				tooMuch = slices.Repeat([]any{item}, int(n)+1)
+			} else {
+				continue
+			}
+			var body map[string]any
+			if err := json.Unmarshal([]byte(mine.body(row).(string)), &body); err != nil {
+				t.Fatal(err)
+			}
+			body[name] = tooMuch
+			a := mine.do(row.Method, mine.path(row), body).expectError(http.StatusBadRequest, "invalid_request")
+			if a.field("error.details."+name) == "" {
+				t.Errorf("%s with too much in %s: %s", a.request, name, a.body)
+			}
+			checked++
+		}
+	}
+	if checked < 30 {
+		t.Errorf("only %d bounds were found", checked)
+	}
+}
+
+// TestErrorCodesAreDescribed: the document and docs/errors.md have every code of a fault.
+func TestErrorCodesAreDescribed(t *testing.T) {
+	source, err := os.ReadFile("../fault/fault.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guide, err := os.ReadFile("../../docs/errors.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := (&caller{env: newEnv(t, options{})}).do("GET", "/openapi.json", nil).expect(200).json()
+	described, _ := at(root, "components.schemas.ErrorBody.properties.code.enum")
+	codes := regexp.MustCompile(`Code\s+= "([a-z_]+)"`).FindAllStringSubmatch(string(source), -1)
+	if values, _ := described.([]any); len(codes) < 10 || len(values) != len(codes) {
+		t.Errorf("%d codes, %d are described: the tag values of client.Error has them", len(codes), len(values))
+	}
+	for _, code := range codes {
+		if !slices.Contains(described.([]any), any(code[1])) {
+			t.Errorf("%s is missing in the tag values of client.Error", code[1])
+		}
+		if !strings.Contains(string(guide), "`"+code[1]+"`") {
+			t.Errorf("docs/errors.md lacks %s", code[1])
+		}
 	}
 }

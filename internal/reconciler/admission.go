@@ -25,16 +25,23 @@ type admission struct {
 
 	mu      sync.Mutex
 	rooms   map[identity.AgentID]int64 // what the gateways with room are expected to use; guarded by mu
-	kept    map[identity.AgentID]int64 // what the checkpoints of agents take that sleep; guarded by mu
-	used    int64                      // the sum of rooms and kept; guarded by mu
+	kept    map[identity.AgentID]kept  // what the checkpoints of agents take that sleep; guarded by mu
+	used    int64                      // the sum of rooms and of the memory of kept; guarded by mu
 	frees   float64                    // the share of its room that a suspend of a gateway has freed at least; guarded by mu
 	booting int                        // slots that are taken; guarded by mu
 	forRoom *fairQueue                 // guarded by mu
 	forSlot *fairQueue                 // guarded by mu
 }
 
+// kept is what the checkpoint of an agent takes.
+type kept struct {
+	memory int64
+	disk   int64     // 0: it is in memory
+	used   time.Time // when the agent was used last, as far as its record says
+}
+
 func newAdmission(memory int64, slots int) *admission {
-	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]int64{}, frees: 1, forRoom: newFairQueue(), forSlot: newFairQueue()}
+	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]kept{}, frees: 1, forRoom: newFairQueue(), forSlot: newFairQueue()}
 }
 
 // takeRoom waits until there is room for an agent's gateway, and takes it. It calls
@@ -175,7 +182,7 @@ func (m *admission) measured(id identity.AgentID, bytes int64, first bool) (expe
 func (m *admission) leave(id identity.AgentID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.used -= m.kept[id]
+	m.used -= m.kept[id].memory
 	delete(m.kept, id)
 	if bytes, ok := m.rooms[id]; ok {
 		m.used -= bytes
@@ -184,19 +191,19 @@ func (m *admission) leave(id identity.AgentID) {
 	}
 }
 
-// suspended counts the checkpoint of an agent, bytes large, in place of its gateway; 0: it has none.
-// It reports whether that is new.
-func (m *admission) suspended(id identity.AgentID, bytes int64) (changed bool) {
+// suspended counts the checkpoint of an agent in place of its gateway; one without bytes says that
+// there is none. It reports whether that is new.
+func (m *admission) suspended(id identity.AgentID, c kept) (changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if room := m.rooms[id]; room > 0 {
-		m.frees = min(m.frees, max(1-float64(bytes)/float64(room), 0)) // after a restart of the server the checkpoint is compressed already
+		m.frees = min(m.frees, max(1-float64(c.memory)/float64(room), 0)) // after a restart of the server the checkpoint is compressed already
 	}
-	m.used += bytes - m.kept[id] - m.rooms[id]
-	changed = m.kept[id] != bytes
+	m.used += c.memory - m.kept[id].memory - m.rooms[id]
+	changed = m.kept[id].memory != c.memory || m.kept[id].disk != c.disk
 	delete(m.rooms, id)
-	m.kept[id] = bytes
-	if bytes == 0 {
+	m.kept[id] = c
+	if c.memory == 0 && c.disk == 0 {
 		delete(m.kept, id)
 	}
 	m.grant()
@@ -207,14 +214,14 @@ func (m *admission) suspended(id identity.AgentID, bytes int64) (changed bool) {
 func (m *admission) resumed(id identity.AgentID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.used -= m.kept[id]
+	m.used -= m.kept[id].memory
 	delete(m.kept, id)
 	m.grant()
 }
 
 // missing returns how much less must be used before bytes more fit; what gateways and checkpoints
 // use; and the share of its room that a suspend frees.
-func (m *admission) missing(bytes int64) (missing int64, rooms, kept map[identity.AgentID]int64, frees float64) {
+func (m *admission) missing(bytes int64) (missing int64, rooms map[identity.AgentID]int64, asleep map[identity.AgentID]kept, frees float64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.used + bytes - m.memory, maps.Clone(m.rooms), maps.Clone(m.kept), m.frees

@@ -49,7 +49,10 @@ type Driver struct {
 type script struct {
 	failPlace, failStart    failures
 	failSuspend, failResume failures
-	checkpointBytes         int64  // what each checkpoint takes
+	failMove                failures
+	checkpointBytes         int64  // what each checkpoint takes, of the memory or of the disk
+	diskBudget              int64  // what checkpoints may take of the disk; 0: they stay in memory
+	diskFull                int64  // of that, what the disk has no room for
 	noSuspend               string // why gateways cannot be suspended; empty: they can
 	missing                 string // for isolation; empty: nothing
 	startDelay              time.Duration
@@ -80,6 +83,7 @@ type agent struct {
 	hung    bool            // guarded by mu
 
 	suspended bool         // the last gateway can be resumed; guarded by mu
+	stored    int64        // what its checkpoint takes of the disk; 0: it is in memory; guarded by mu
 	disk      runtime.Disk // guarded by mu
 }
 
@@ -220,7 +224,7 @@ func (d *Driver) start(ctx context.Context, a *agent, place runtime.Place, s run
 	}
 	g := newGateway(d, a, place, s)
 	a.mu.Lock()
-	a.place, a.gateway, a.suspended = place, g, false
+	a.place, a.gateway, a.suspended, a.stored = place, g, false, 0
 	a.mu.Unlock()
 	d.mu.Lock()
 	d.starts[s.ID]++
@@ -275,7 +279,7 @@ func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID,
 func (a *agent) stop(code int) {
 	a.mu.Lock()
 	g := a.running()
-	a.suspended = false
+	a.suspended, a.stored = false, 0
 	a.mu.Unlock()
 	if g != nil {
 		l := g.current()
@@ -308,7 +312,11 @@ func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.Age
 		return gone, nil
 	}
 	if a.suspended {
-		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: checkpoint, Disk: a.disk}, nil
+		s := runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: checkpoint, StoredBytes: a.stored, Disk: a.disk}
+		if a.stored > 0 {
+			s.MemoryBytes = 0
+		}
+		return s, nil
 	}
 	s := a.gateway.state(a.memory, a.cpu, a.hung)
 	s.Disk = a.disk
@@ -461,7 +469,7 @@ func (a *agent) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.log.close()
-	a.log, a.gateway, a.place, a.places, a.owner, a.suspended = newLogLines(), nil, "", nil, runtime.Own, false
+	a.log, a.gateway, a.place, a.places, a.owner, a.suspended, a.stored = newLogLines(), nil, "", nil, runtime.Own, false, 0
 }
 
 func (a *agent) currentLog() *logLines {

@@ -9,7 +9,8 @@
 #           another account are timed; with real gateways
 #   gvisor  the process driver's tests, the conformance suite among them, and a real gateway,
 #           with --sandbox gvisor; needs root, and bin/runsc, which make gvisor builds
-#   suspend a real gateway sleeps and wakes many times, suspended and frozen, and its server is killed on the way; needs
+#   suspend a real gateway sleeps and wakes many times, from memory and from the disk, and frozen, and its
+#           server is killed on the way, criu too; the disk is full in a move, and the memory in a dump; needs
 #           root, and criu, which scripts/needs.sh gets
 #   restore the pages for operators with live gateways, restores of living installations, and
 #           restores that are killed
@@ -49,6 +50,7 @@ gvisor() {
 
 suspend() {
 	[ "$(id -u)" = 0 ] || { echo "criu needs root" >&2; exit 1; }
+	go test $race -count=3 -timeout 10m -run 'CRIUFails|KilledInSuspend|KilledInMove|NoRoomForAMove|MemoryFullInADump|ResumeDuringAMove|CheckpointOnDisk' ./internal/runtime/process
 	AGENTO_CHAOS=1 go test -count=1 -timeout 29m -p 1 -v -run 'Sleeping|Frozen' ./cmd/agento
 }
 

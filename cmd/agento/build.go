@@ -209,6 +209,12 @@ func (r *resources) state(ctx context.Context) (metrics.State, error) {
 	if err != nil {
 		return s, err
 	}
+	use, err := checkpointUse(r.driver)(ctx)
+	if err != nil {
+		return s, err
+	}
+	s.CheckpointCounts = map[string]int{"fresh": use.Fresh.Count, "compressed": use.Compressed.Count, "disk": use.OnDisk.Count}
+	s.CheckpointBytes = map[string]int64{"fresh": use.Fresh.Bytes, "compressed": use.Compressed.Bytes, "disk": use.OnDisk.Bytes}
 	_, good, err := backup.Last(ctx, r.db)
 	s.LastBackup = good.Ended
 	return s, err
@@ -357,7 +363,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
-		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall, Linger: f.linger()},
+		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall, Linger: f.linger(), DiskAfter: f.CheckpointDiskAfter},
 		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
 		Asleep:   func(a agent.Agent) { bots.Listen(a.ID, a.Lease.Holder) },
 		Woke:     func(w reconciler.Wake) { r.metrics.Wake(string(w.Kind), w.Took) },
@@ -426,7 +432,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	commands := admin.New(admin.Settings{
 		Accounts: accounts, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
-		Examine: examineGateways(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events), Backup: makeBackup(backups),
+		Examine: examineGateways(r.driver), Checkpoints: checkpointUse(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events), Backup: makeBackup(backups),
 		Top: topSources{db: r.db, records: agentRecords, accounts: accounts, status: status, memory: reconcile.Memory}.top,
 	})
 	return &server{

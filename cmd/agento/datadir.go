@@ -267,6 +267,9 @@ func (d dataFlags) adminSettings(db *database.DB, key *vault.Vault, log *slog.Lo
 		},
 		Describe: describeInstallation(db), Activate: activateInstallation(db, events),
 		Secrets: secrets, Collectors: d.collectors(), Reembed: reembed(db, events, secrets), Backup: d.backupHere(db),
+		Checkpoints: func(context.Context) (admin.Checkpoints, error) {
+			return checkpointsOf(process.CheckpointUse(process.Settings{Dir: filepath.Join(d.Data, agentsDir), Installation: db.Installation()}))
+		},
 		Examine: func(ctx context.Context) ([]admin.Examined, error) {
 			isolation, err := db.ReadIsolation(ctx)
 			if err != nil {

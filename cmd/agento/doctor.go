@@ -58,7 +58,7 @@ func (c doctorCommand) Run(ctx context.Context, t *terminal) error {
 	found := append([]finding{c.openclaw()}, machine()...)
 	found = append(append(found, c.data(), c.database(ctx)), c.secrets(ctx)...)
 	found = append(found, c.resources(ctx)...)
-	found = append(found, slices.Concat(c.installation(ctx), c.plans(ctx), c.gateways(), c.quarantine(ctx), c.unknown(), []finding{c.lastBackup(ctx)})...)
+	found = append(found, slices.Concat(c.installation(ctx), c.plans(ctx), c.gateways(), c.quarantine(ctx), c.unknown(), c.checkpoints(ctx), []finding{c.lastBackup(ctx)})...)
 	bad := countBad(found)
 	if err := c.show(t, found); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/process"
@@ -155,5 +156,24 @@ func TestDoctorExaminesRunningGateways(t *testing.T) {
 	}
 	if err := os.WriteFile(path, record, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDoctorShowsCheckpoints: how many in which form, and that those on the disk can be read.
+func TestDoctorShowsCheckpoints(t *testing.T) {
+	if f := checkpointFinding(admin.Checkpoints{}); !f.OK || f.Warning || f.State != "none" {
+		t.Errorf("%+v", f)
+	}
+	use := admin.Checkpoints{
+		Fresh: admin.CheckpointForm{Count: 1, Bytes: 2 << 20}, Compressed: admin.CheckpointForm{Count: 3, Bytes: 4 << 20},
+		OnDisk: admin.CheckpointForm{Count: 5, Bytes: 6 << 20}, Budget: 7 << 20,
+	}
+	f := checkpointFinding(use)
+	if want := "in memory 1 as they were made, 2.0 MiB, and 3 compressed, 4.0 MiB; on the disk 5, 6.0 MiB; on the disk they may take 7.0 MiB"; f.State != want || f.Warning || !f.OK || f.Fix != "" {
+		t.Errorf("%+v", f)
+	}
+	use.Plain = true
+	if f := checkpointFinding(use); !f.OK || !f.Warning || !strings.Contains(f.State, "not sealed") || !strings.Contains(f.Fix, "--checkpoint-encryption auto") {
+		t.Errorf("%+v", f)
 	}
 }

@@ -49,6 +49,7 @@ type serveFlags struct {
 	Boots                 int            `help:"Gateways that may boot at the same time." default:"2"`
 	Sleep                 string         `help:"Whether agents that nobody uses sleep: auto suspends their gateways, or freezes them where the machine cannot do that; freeze freezes them; off. A message wakes them." enum:"auto,freeze,off" default:"off"`
 	Linger                time.Duration  `help:"How long an agent stays awake after its last answer, with --sleep auto or freeze." default:"25s"`
+	CheckpointDiskAfter   time.Duration  `help:"How long after its last answer the checkpoint of an agent that sleeps moves from memory to the disk; earlier, if others need the memory." default:"5m"`
 	BootStall             time.Duration  `help:"How long a gateway that boots may do nothing before it is ended." default:"20s"`
 	AllowPrivateEndpoints bool           `help:"Allow loopback and private addresses in config.baseUrl of agents."`
 	EgressPrivate         []netip.Prefix `help:"Private ranges that agents may connect to if their config.egress names what is there, as CIDRs separated by commas." placeholder:"CIDR,..."`

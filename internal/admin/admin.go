@@ -143,6 +143,21 @@ type Collector struct {
 	Remove func(ctx context.Context, name string) error // no error if it is gone
 }
 
+// Checkpoints are what the checkpoints of sleeping agents take, by their form.
+type Checkpoints struct {
+	Fresh      CheckpointForm `json:"fresh"`      // in memory
+	Compressed CheckpointForm `json:"compressed"` // in memory
+	OnDisk     CheckpointForm `json:"onDisk"`
+	Budget     int64          `json:"budget"` // bytes of the disk; 0: all stay in memory
+	Plain      bool           `json:"plain"`  // those on the disk are not sealed
+}
+
+// CheckpointForm is what the checkpoints of one form take.
+type CheckpointForm struct {
+	Count int   `json:"count"`
+	Bytes int64 `json:"bytes"`
+}
+
 // Examined is the result of one check of a running gateway.
 type Examined struct {
 	Agent string `json:"agent"`
@@ -242,6 +257,8 @@ type Settings struct {
 	Activate   func(ctx context.Context) error // ends that the installation is quiet
 	Reembed    func(ctx context.Context, in Reembed, progress func(Reembedded)) (Reembedded, error)
 	Backup     func(ctx context.Context, in Backup, progress func(BackupProgress)) (BackedUp, error)
+
+	Checkpoints func(ctx context.Context) (Checkpoints, error)
 }
 
 type server struct{ Settings }
@@ -272,6 +289,8 @@ func New(s Settings) http.Handler {
 		"DELETE /garbage": h.removeGarbage,
 		"GET /gateways":   h.examineGateways,
 		"GET /top":        h.top,
+
+		"GET /checkpoints": h.checkpoints,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -395,6 +414,8 @@ func (s *server) examineGateways(r *http.Request) (any, error) {
 	found, err := s.Examine(r.Context())
 	return append([]Examined{}, found...), err
 }
+
+func (s *server) checkpoints(r *http.Request) (any, error) { return s.Checkpoints(r.Context()) }
 
 // reembedLine is a line of the response to a Reembed. The last one has Failure or is
 // Ended.

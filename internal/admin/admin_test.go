@@ -42,6 +42,9 @@ func newHandler(t *testing.T) http.Handler {
 		Examine: func(context.Context) ([]admin.Examined, error) {
 			return []admin.Examined{{Agent: "ada", Check: "user", State: "1", OK: true}}, nil
 		},
+		Checkpoints: func(context.Context) (admin.Checkpoints, error) {
+			return admin.Checkpoints{OnDisk: admin.CheckpointForm{Count: 2, Bytes: 7}, Budget: 9, Plain: true}, nil
+		},
 		Describe: func(context.Context) (admin.Installation, error) { return admin.Installation{ID: "inst_test"}, nil },
 		Collectors: []admin.Collector{{
 			Kind: "copy",
@@ -133,6 +136,8 @@ func calls(t *testing.T, c *admin.Client) (results []string) {
 	add("enable", d.State, err)
 	_, err = c.ChangeAccount(ctx, a.ID, admin.AccountChange{State: "gone"})
 	add("another state", nil, err)
+	use, err := c.Checkpoints(ctx)
+	add("checkpoints", use, err)
 	plans, err := c.Plans(ctx)
 	add("plans", fmt.Sprint(plans.All, plans.Problem), err)
 	k, err := c.CreateKey(ctx, a.Name, admin.NewKey{Label: "x", Scopes: []string{"chat"}, RateLimit: 7})

@@ -190,6 +190,11 @@ func (c *Client) Examine(ctx context.Context) (all []Examined, err error) {
 	return all, c.call(ctx, http.MethodGet, "/gateways", nil, &all)
 }
 
+// Checkpoints returns what the checkpoints of sleeping agents take.
+func (c *Client) Checkpoints(ctx context.Context) (use Checkpoints, err error) {
+	return use, c.call(ctx, http.MethodGet, "/checkpoints", nil, &use)
+}
+
 // Secrets lists the secrets that the installation can have.
 func (c *Client) Secrets(ctx context.Context) (all []Secret, err error) {
 	return all, c.call(ctx, http.MethodGet, "/secrets", nil, &all)

@@ -145,6 +145,10 @@ func TestProtections(t *testing.T) {
 				t.Fatal(err)
 			}
 			e.change("one")
+			checkpoints := filepath.Join(e.src.Data, "checkpoints") // of gateways: they stay on this machine
+			if err := errors.Join(os.Mkdir(checkpoints, 0o700), os.WriteFile(filepath.Join(checkpoints, "one"), []byte("memory"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
 			c.to.URL = e.to
 			made := e.backup(c.to)
 			if made.State() != backup.Complete || made.Installation != e.src.DB.Installation() || !made.MasterKey.Included || len(made.Agents) != 2 || made.Schema == 0 {
@@ -158,6 +162,9 @@ func TestProtections(t *testing.T) {
 			dir := e.unpack(s, "")
 			e.check(dir, "one", "SOUL.md", "I am one")
 			e.check(dir, "two", "SOUL.md", "I am two")
+			if _, err := os.Stat(filepath.Join(dir, "checkpoints")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("checkpoints were restored: %v", err)
+			}
 			e.check(dir, "one", "../installation", made.Installation+"\n")
 			if got, err := os.ReadFile(filepath.Join(dir, "catalog", "skill.md")); err != nil || string(got) != "a skill" {
 				t.Errorf("the catalog: %q, %v", got, err)

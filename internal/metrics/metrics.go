@@ -34,6 +34,8 @@ type State struct {
 	WaitingForMemory int            // agents whose gateways do not fit
 	WaitingForBoot   int            // agents whose gateways wait for their turn to boot
 	LastBackup       time.Time      // when the last good backup ended; zero: there is none
+	CheckpointCounts map[string]int // of agents that sleep, by form
+	CheckpointBytes  map[string]int64
 }
 
 // Settings configure New.
@@ -223,6 +225,11 @@ var (
 	waitingDesc = prometheus.NewDesc("agento_agents_waiting", "Agents whose gateways wait for memory, or for their turn to boot.", []string{"for"}, nil)
 )
 
+var (
+	checkpointsDesc     = prometheus.NewDesc("agento_checkpoints", "Checkpoints of agents that sleep, by form.", []string{"form"}, nil)
+	checkpointBytesDesc = prometheus.NewDesc("agento_checkpoints_bytes", "What the checkpoints of a form take, of the memory or of the disk.", []string{"form"}, nil)
+)
+
 var backupDesc = prometheus.NewDesc("agento_backup_age_seconds", "Time since the last backup that succeeded. Without one there is no value.", nil, nil)
 
 // Describe implements prometheus.Collector.
@@ -231,6 +238,8 @@ func (c *stateCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- statesDesc
 	out <- waitingDesc
 	out <- backupDesc
+	out <- checkpointsDesc
+	out <- checkpointBytesDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -250,6 +259,10 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	if !s.LastBackup.IsZero() {
 		out <- prometheus.MustNewConstMetric(backupDesc, prometheus.GaugeValue, time.Since(s.LastBackup).Seconds())
+	}
+	for form, n := range s.CheckpointCounts {
+		out <- prometheus.MustNewConstMetric(checkpointsDesc, prometheus.GaugeValue, float64(n), form)
+		out <- prometheus.MustNewConstMetric(checkpointBytesDesc, prometheus.GaugeValue, float64(s.CheckpointBytes[form]), form)
 	}
 	for what, n := range map[string]int{"memory": s.WaitingForMemory, "boot": s.WaitingForBoot} {
 		out <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(n), what)

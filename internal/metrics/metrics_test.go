@@ -26,7 +26,8 @@ func scrape(t *testing.T, m *metrics.Metrics) string {
 
 func TestMetricsAreCounted(t *testing.T) {
 	m := metrics.New(metrics.Settings{Version: "v1", State: func(context.Context) (metrics.State, error) {
-		return metrics.State{Agents: map[string]int{"running": 3}, States: map[string]int{"asleep": 2}, WaitingForMemory: 1, WaitingForBoot: 2, LastBackup: time.Now().Add(-time.Hour)}, nil
+		return metrics.State{Agents: map[string]int{"running": 3}, States: map[string]int{"asleep": 2}, WaitingForMemory: 1, WaitingForBoot: 2, LastBackup: time.Now().Add(-time.Hour),
+			CheckpointCounts: map[string]int{"disk": 4}, CheckpointBytes: map[string]int64{"disk": 5}}, nil
 	}})
 	m.Request("GET", "/v1/agents/{id}", 200, 3*time.Millisecond)
 	m.Request("INVENTED", "", 404, time.Millisecond)
@@ -64,6 +65,8 @@ func TestMetricsAreCounted(t *testing.T) {
 		`agento_agents_waiting{for="memory"} 1`,
 		`agento_build_info{version="v1"} 1`,
 		`agento_backup_age_seconds 360`,
+		`agento_checkpoints{form="disk"} 4`,
+		`agento_checkpoints_bytes{form="disk"} 5`,
 		`process_open_fds`, `go_goroutines`,
 	} {
 		if !strings.Contains(text, want) {

@@ -20,10 +20,12 @@ type mechanism struct {
 	gateway       float64 // memory of one that is awake
 	pinned        float64 // memory that is used once
 	fresh, packed float64 // a checkpoint at first, and after packAfter
-	disk          float64 // for all checkpoints; 0: they lie in memory
+	disk          float64 // for checkpoints that leave the memory; 0: they are given up
 	wake          work    // from a fresh checkpoint to the first token
 	unpack        work    // more than that from a packed one
+	fetch         work    // more than that from one on the disk
 	suspend, pack work
+	move          work // of a packed checkpoint to the disk
 	noCold        bool // agents without a checkpoint wake like others
 }
 
@@ -50,21 +52,23 @@ var (
 	turn       = work{0.1, 0.19}   // sleep-lab.md G: 0.10-0.35 s, 0.13-0.25 CPU-s
 	sleepyTurn = work{2.15, 2.8}   // sleep-lab.md A: 1.7-2.6 s, 2.8 CPU-s
 
-	// inMemory is what the process driver does.
+	// inMemory is what the process driver does with --checkpoint-budget -1.
 	inMemory = mechanism{
 		gateway: 1077,             // sleep-lab.md G
-		fresh:   930, packed: 233, // criu-lab.md: 867-1,004; operations.md: a quarter after a minute
-		wake:    work{0.58, 0.61},          // criu-lab.md, n = 8
-		unpack:  work{0.5, 0.5},            // internal/runtime/process/compact.go
-		suspend: work{0.55, 0.42},          // criu-lab.md, n = 8
-		pack:    work{wall: 1.3, cpu: 1.3}, // internal/runtime/process/compact.go
+		fresh:   930, packed: 180, // criu-lab.md: 867-1,004; docs/checkpoints.md: 202 of 1,120
+		wake:    work{0.58, 0.61}, // criu-lab.md, n = 8
+		unpack:  work{0.65, 1.3},  // docs/checkpoints.md: 1.5 CPU-s for 1,120 MB, on two cores
+		suspend: work{0.55, 0.42}, // criu-lab.md, n = 8
+		pack:    work{3, 3},       // docs/checkpoints.md: 3.7 CPU-s for 1,120 MB
 	}
-	// onDisk writes whole compressed checkpoints to a disk. It is not built.
-	onDisk = mechanism{
-		gateway: 1077, fresh: 930, packed: 160, disk: 80_000, // sleep-lab.md G
-		wake: work{0.58, 0.61}, unpack: work{0.52, 0.39}, // sleep-lab.md G: 1.1 s, 1.0 CPU-s in all
-		suspend: work{0.55, 0.42}, pack: work{1.3, 1.3},
-	}
+	// onDisk is what it does without that, on a file system of 250 GB.
+	onDisk = func() mechanism {
+		m := inMemory
+		m.disk = 50_000            // a fifth of the file system
+		m.fetch = work{0.15, 0.15} // docs/checkpoints.md: 1.65 CPU-s in place of 1.5
+		m.move = work{0.5, 0.3}    // of 180 MB: assumed
+		return m
+	}()
 	// fromBase starts every wake from one warmed gateway. It is not built, and needs a criu that is
 	// not packaged.
 	fromBase = mechanism{
@@ -98,7 +102,9 @@ type simulated struct {
 	kind       int     // of the start
 	turns      int     // that run
 	used       float64 // when it was used last
-	checkpoint float64 // MB; 0: none
+	checkpoint float64 // MB in memory; 0: none there
+	onDisk     float64 // MB of it there; 0: none
+	moves      bool    // it is moving to the disk, or is to
 	room       bool
 	failures   int     // suspends in a row for which there was no memory
 	failed     float64 // when the last one was
@@ -154,7 +160,9 @@ type machine struct {
 	rate   float64  // cores that the jobs want
 
 	rooms    int     // gateways that exist
-	stored   float64 // MB of checkpoints
+	stored   float64 // MB of checkpoints in memory
+	onDisk   float64 // MB of those on the disk
+	moves    []int   // agents whose checkpoints are to move there, in their order
 	dumping  float64 // MB of checkpoints that are being written
 	boots    int
 	forRoom  []int
@@ -277,11 +285,7 @@ func (m *machine) runUntil(end float64) {
 
 // memory is what gateways and checkpoints are counted for.
 func (m *machine) memory() float64 {
-	used := m.strategy.links.pinned + float64(m.rooms)*m.strategy.links.gateway
-	if m.strategy.links.disk == 0 {
-		used += m.stored
-	}
-	return used
+	return m.strategy.links.pinned + float64(m.rooms)*m.strategy.links.gateway + m.stored
 }
 
 func (m *machine) missing() float64 { return m.memory() + m.strategy.links.gateway - budget }
@@ -289,10 +293,7 @@ func (m *machine) missing() float64 { return m.memory() + m.strategy.links.gatew
 func (m *machine) fits() bool { return m.rooms == 0 || m.missing() <= 0 }
 
 func (m *machine) measure() {
-	used := m.memory()
-	if m.strategy.links.disk == 0 {
-		used += m.dumping
-	}
+	used := m.memory() + m.dumping
 	if m.counts() {
 		m.result.peak = max(m.result.peak, used)
 	}
@@ -406,11 +407,7 @@ func idOf(agent int) identity.AgentID { return identity.AgentID(strconv.Itoa(age
 
 func (m *machine) gateway(agent int) power.Gateway {
 	a, links := &m.agents[agent], m.strategy.links
-	g := power.Gateway{ID: idOf(agent), Used: m.time(a.used), Busy: a.turns > 0, Failures: a.failures, Failed: m.time(a.failed), Frees: int64(links.gateway)}
-	if links.disk == 0 {
-		g.Frees -= int64(links.fresh)
-	}
-	return g
+	return power.Gateway{ID: idOf(agent), Used: m.time(a.used), Busy: a.turns > 0, Failures: a.failures, Failed: m.time(a.failed), Frees: int64(links.gateway - links.fresh)}
 }
 
 func (m *machine) suspend(agent int) {
@@ -418,7 +415,7 @@ func (m *machine) suspend(agent int) {
 	if a.turns > 0 || a.state != awake {
 		m.problem("agent %d is suspended with %d turns in state %d", agent, a.turns, a.state)
 	}
-	if links.disk == 0 && links.fresh > 0 && m.memory()+m.dumping+links.gateway+system > free {
+	if links.fresh > 0 && m.memory()+m.dumping+links.gateway+system > free {
 		a.failures++
 		a.failed = m.now
 		if m.counts() {
@@ -442,6 +439,9 @@ func (m *machine) suspend(agent int) {
 			m.kept = append(m.kept, agent)
 			life := a.life
 			m.after(packAfter, func() { m.pack(agent, life) })
+			if links.disk > 0 {
+				m.after(m.strategy.DiskAfter.Seconds(), func() { m.moveDue(agent, life) })
+			}
 			m.keepBudget()
 		}
 		if len(a.pending) > 0 { // came meanwhile
@@ -456,25 +456,86 @@ func (m *machine) suspend(agent int) {
 	})
 }
 
-// keepBudget gives checkpoints up that are too much for the memory or the disk.
+// keepBudget makes checkpoints leave that are too much for the memory.
 func (m *machine) keepBudget() {
-	over := m.memory() - budget
-	if m.strategy.links.disk > 0 {
-		over = m.stored - m.strategy.links.disk
+	if over := m.memory() - budget; over > 0 {
+		m.leaveMemory(power.Leave(int64(over)+1, m.checkpoints()))
 	}
-	if over > 0 {
-		m.discard(power.GiveUp(int64(over)+1, m.checkpoints()))
+}
+
+// leaveMemory moves checkpoints to the disk, and gives those up that have no room there.
+func (m *machine) leaveMemory(ids []identity.AgentID) {
+	for _, id := range ids {
+		if agent := indexOf(id); !m.move(agent) {
+			m.drop(agent)
+		}
+	}
+}
+
+// move has a checkpoint moved to the disk, if there is room. One moves at a time.
+func (m *machine) move(agent int) bool {
+	a := &m.agents[agent]
+	if m.strategy.links.disk == 0 {
+		return false
+	}
+	if a.moves {
+		return true
+	}
+	coming := float64(len(m.moves)) * m.strategy.links.packed
+	giveUp, ok := power.Store(m.checkpoint(agent), int64(m.strategy.links.disk-m.onDisk-coming), m.checkpoints())
+	m.discard(giveUp)
+	if !ok {
+		return false
+	}
+	a.moves = true
+	m.moves = append(m.moves, agent)
+	if len(m.moves) == 1 {
+		m.moveFirst()
+	}
+	return true
+}
+
+// moveFirst moves the checkpoint that is to move first, and then the others.
+func (m *machine) moveFirst() {
+	if len(m.moves) == 0 {
+		return
+	}
+	agent := m.moves[0]
+	a, links := &m.agents[agent], m.strategy.links
+	life, w := a.life, links.move
+	if a.checkpoint == links.fresh {
+		w = work{w.wall + links.pack.wall, w.cpu + links.pack.cpu}
+	}
+	m.run(w, func() {
+		m.moves = m.moves[1:]
+		if a.moves && a.life == life {
+			m.stored -= a.checkpoint
+			a.checkpoint, a.onDisk, a.moves = 0, links.packed, false
+			m.onDisk += a.onDisk
+			if m.onDisk > links.disk {
+				m.problem("%.0f MB are on the disk", m.onDisk)
+			}
+			m.grant()
+		}
+		m.moveFirst()
+	})
+}
+
+// moveDue moves the checkpoint of a life that goes on, if there is room for it.
+func (m *machine) moveDue(agent, life int) {
+	if a := &m.agents[agent]; a.life == life && a.checkpoint > 0 && a.state == asleep {
+		m.move(agent)
 	}
 }
 
 // pack compresses the checkpoint of a life that goes on.
 func (m *machine) pack(agent, life int) {
 	a, links := &m.agents[agent], m.strategy.links
-	if a.life != life || a.checkpoint == 0 || a.state != asleep {
+	if a.life != life || a.checkpoint == 0 || a.moves || a.state != asleep {
 		return
 	}
 	m.run(links.pack, func() {
-		if a.life == life && a.checkpoint == links.fresh && a.state == asleep {
+		if a.life == life && a.checkpoint == links.fresh && !a.moves && a.state == asleep {
 			m.stored += links.packed - links.fresh
 			a.checkpoint = links.packed
 			m.grant()
@@ -486,10 +547,15 @@ func (m *machine) pack(agent, life int) {
 func (m *machine) checkpoints() (all []power.Checkpoint) {
 	for _, agent := range m.kept {
 		if a := &m.agents[agent]; a.state == asleep {
-			all = append(all, power.Checkpoint{ID: idOf(agent), Used: m.time(a.used), Bytes: int64(a.checkpoint)})
+			all = append(all, m.checkpoint(agent))
 		}
 	}
 	return all
+}
+
+func (m *machine) checkpoint(agent int) power.Checkpoint {
+	a := &m.agents[agent]
+	return power.Checkpoint{ID: idOf(agent), Used: m.time(a.used), Bytes: int64(a.checkpoint), Stored: int64(a.onDisk)}
 }
 
 // discard removes checkpoints.
@@ -511,7 +577,8 @@ func indexOf(id identity.AgentID) int {
 func (m *machine) drop(agent int) {
 	a := &m.agents[agent]
 	m.stored -= a.checkpoint
-	a.checkpoint = 0
+	m.onDisk -= a.onDisk
+	a.checkpoint, a.onDisk, a.moves = 0, 0, false
 	a.life++
 	m.kept = slices.DeleteFunc(m.kept, func(other int) bool { return other == agent })
 }
@@ -541,25 +608,21 @@ func (m *machine) makeRoom() {
 	if m.strategy.alwaysOn || missing <= 1 {
 		return
 	}
-	if m.strategy.links.disk > 0 { // giving up what is on the disk frees no memory
-		m.suspendAll(missing, nil)
-		return
-	}
 	m.suspendAll(missing, m.checkpoints())
 	m.grant()
 }
 
 func (m *machine) suspendAll(missing int64, checkpoints []power.Checkpoint) {
 	if m.strategy.noRoom {
-		m.discard(power.GiveUp(missing, checkpoints))
+		m.leaveMemory(power.Leave(missing, checkpoints))
 		return
 	}
 	var gateways []power.Gateway
 	for _, agent := range m.awake {
 		gateways = append(gateways, m.gateway(agent))
 	}
-	ids, giveUp := m.strategy.MakeRoom(missing, gateways, checkpoints, m.time(m.now))
-	m.discard(giveUp)
+	ids, leave := m.strategy.MakeRoom(missing, gateways, checkpoints, m.time(m.now))
+	m.leaveMemory(leave)
 	for _, id := range ids {
 		m.suspend(indexOf(id))
 	}
@@ -590,14 +653,18 @@ func (m *machine) begin(agent int) {
 	m.rooms++
 	m.keepBudget()
 	m.measure()
-	if a.checkpoint == 0 && !links.noCold {
+	if a.checkpoint == 0 && a.onDisk == 0 && !links.noCold {
 		a.state = queued
 		m.forSlot = append(m.forSlot, agent)
 		return
 	}
 	w := links.wake
-	if a.checkpoint > 0 && a.checkpoint < links.fresh {
+	a.moves = false
+	if a.checkpoint < links.fresh {
 		w = work{w.wall + links.unpack.wall, w.cpu + links.unpack.cpu}
+	}
+	if a.onDisk > 0 {
+		w = work{w.wall + links.fetch.wall, w.cpu + links.fetch.cpu}
 	}
 	if m.random.Float64() < slowTail { // all of it system time
 		slow := 1.2 + 2.2*m.random.Float64()
@@ -610,7 +677,7 @@ func (m *machine) start(agent int, w work, kind int) {
 	a := &m.agents[agent]
 	a.state, a.kind = starting, kind
 	m.run(w, func() {
-		if a.checkpoint > 0 {
+		if a.checkpoint+a.onDisk > 0 {
 			m.drop(agent)
 		}
 		if kind == byCold {

@@ -1,5 +1,6 @@
-// Package power decides which gateways are suspended, which checkpoints are given up and when
-// agents wake. It has no state and no clock: whoever calls it says what there is, and what time it is.
+// Package power decides which gateways are suspended, which checkpoints are in memory, on a disk or
+// given up, and when agents wake. It has no state and no clock: whoever calls it says what there is,
+// and what time it is.
 package power
 
 import (
@@ -19,7 +20,8 @@ const (
 
 // Policy says when gateways are suspended.
 type Policy struct {
-	Linger time.Duration // for which a gateway stays awake after its last use; 0: nothing is suspended
+	Linger    time.Duration // for which a gateway stays awake after its last use; 0: nothing is suspended
+	DiskAfter time.Duration // after its last use, a checkpoint moves to the disk if there is room
 }
 
 // Gateway is the gateway of an agent that is awake. The zero value is one of which nothing is known
@@ -36,9 +38,10 @@ type Gateway struct {
 
 // Checkpoint is what is kept of a gateway that is suspended.
 type Checkpoint struct {
-	ID    identity.AgentID
-	Used  time.Time // when the gateway was used last; zero: not known, so long ago
-	Bytes int64
+	ID     identity.AgentID
+	Used   time.Time // when the gateway was used last; zero: not known, so long ago
+	Bytes  int64     // that it takes of the memory; 0: it is on the disk
+	Stored int64     // that it takes of the disk
 }
 
 // MaySuspend reports whether a gateway can be suspended at all now, whether or not it is due.
@@ -65,11 +68,16 @@ func (g Gateway) retryAt() time.Time {
 	return g.Failed.Add(min(retry<<min(g.Failures-1, 10), maxRetry))
 }
 
+// MoveIn returns after how long a checkpoint moves to the disk that is not used meanwhile; 0: now.
+func (p Policy) MoveIn(c Checkpoint, now time.Time) time.Duration {
+	return max(p.DiskAfter-now.Sub(c.Used), 0)
+}
+
 // MakeRoom returns what frees bytes of memory, as far as possible: gateways to suspend and
-// checkpoints to give up. A suspend comes first, since it costs the least: the idle gateway that was
-// used longest ago. As long as that is not enough, checkpoints follow, those used longest ago first,
-// and then the other idle gateways.
-func (p Policy) MakeRoom(bytes int64, awake []Gateway, asleep []Checkpoint, now time.Time) (suspend, giveUp []identity.AgentID) {
+// checkpoints that leave the memory. A suspend comes first, since it costs the least: the idle
+// gateway that was used longest ago. As long as that is not enough, checkpoints follow, those used
+// longest ago first, and then the other idle gateways. See Store for where the checkpoints go.
+func (p Policy) MakeRoom(bytes int64, awake []Gateway, asleep []Checkpoint, now time.Time) (suspend, leave []identity.AgentID) {
 	idle := slices.DeleteFunc(slices.Clone(awake), func(g Gateway) bool { return !p.MaySuspend(g, now) })
 	slices.SortFunc(idle, func(a, b Gateway) int { return longestAgo(a.Used, b.Used, a.ID, b.ID) })
 	for i, g := range idle {
@@ -79,28 +87,54 @@ func (p Policy) MakeRoom(bytes int64, awake []Gateway, asleep []Checkpoint, now 
 		suspend = append(suspend, g.ID)
 		bytes -= g.Frees
 		if i == 0 {
-			giveUp = GiveUp(bytes, asleep)
-			bytes -= total(giveUp, asleep)
+			leave = Leave(bytes, asleep)
+			bytes -= total(leave, asleep)
 		}
 	}
 	if len(idle) == 0 {
-		giveUp = GiveUp(bytes, asleep)
+		leave = Leave(bytes, asleep)
 	}
-	return suspend, giveUp
+	return suspend, leave
 }
 
-// GiveUp returns which checkpoints are given up to free bytes: those used longest ago.
-func GiveUp(bytes int64, asleep []Checkpoint) (giveUp []identity.AgentID) {
-	oldest := slices.DeleteFunc(slices.Clone(asleep), func(c Checkpoint) bool { return c.Bytes <= 0 })
+// Leave returns which checkpoints leave the memory to free bytes of it: those used longest ago.
+func Leave(bytes int64, asleep []Checkpoint) []identity.AgentID {
+	return longestUnused(bytes, asleep, func(c Checkpoint) int64 { return c.Bytes })
+}
+
+// GiveUp returns which checkpoints are given up to free bytes of the disk: those used longest ago.
+func GiveUp(bytes int64, asleep []Checkpoint) []identity.AgentID {
+	return longestUnused(bytes, asleep, func(c Checkpoint) int64 { return c.Stored })
+}
+
+// Store reports whether a checkpoint that leaves the memory can move to the disk, where room bytes
+// are left, and which checkpoints there are given up for it: those used longest ago, and none that
+// was used later than the one that comes. On the disk that takes at most as much as in memory. If it
+// cannot move, it is the one to give up.
+func Store(c Checkpoint, room int64, asleep []Checkpoint) (giveUp []identity.AgentID, ok bool) {
+	older := slices.DeleteFunc(slices.Clone(asleep), func(other Checkpoint) bool { return !other.Used.Before(c.Used) })
+	missing := c.Bytes - room
+	for _, other := range older {
+		missing -= other.Stored
+	}
+	if missing > 0 {
+		return nil, false
+	}
+	return GiveUp(c.Bytes-room, older), true
+}
+
+// longestUnused returns the checkpoints used longest ago whose sizes have so many bytes.
+func longestUnused(bytes int64, asleep []Checkpoint, size func(Checkpoint) int64) (ids []identity.AgentID) {
+	oldest := slices.DeleteFunc(slices.Clone(asleep), func(c Checkpoint) bool { return size(c) <= 0 })
 	slices.SortFunc(oldest, func(a, b Checkpoint) int { return longestAgo(a.Used, b.Used, a.ID, b.ID) })
 	for _, c := range oldest {
 		if bytes <= 0 {
 			break
 		}
-		giveUp = append(giveUp, c.ID)
-		bytes -= c.Bytes
+		ids = append(ids, c.ID)
+		bytes -= size(c)
 	}
-	return giveUp
+	return ids
 }
 
 func total(ids []identity.AgentID, of []Checkpoint) (bytes int64) {

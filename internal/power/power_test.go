@@ -14,7 +14,7 @@ import (
 const linger = 25 * time.Second
 
 var (
-	policy = power.Policy{Linger: linger}
+	policy = power.Policy{Linger: linger, DiskAfter: 5 * time.Minute}
 	noon   = time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 )
 
@@ -230,5 +230,78 @@ func TestTries(t *testing.T) {
 	}
 	if newer := tries.Next(8, 9, now.Add(time.Second)); !newer.At.Equal(now.Add(time.Second)) || newer.Count != 1 {
 		t.Errorf("another message: %+v", newer)
+	}
+}
+
+// TestStore has what moves to the disk, and what is given up for it.
+func TestStore(t *testing.T) {
+	ago := func(minutes int) time.Time { return noon.Add(-time.Duration(minutes) * time.Minute) }
+	asleep := []power.Checkpoint{
+		{ID: "memory", Used: ago(90), Bytes: 10}, {ID: "hour", Used: ago(60), Stored: 5}, {ID: "day", Used: ago(1440), Stored: 5}, {ID: "new", Used: ago(1), Stored: 5},
+	}
+	for _, c := range []struct {
+		bytes, room int64
+		used        time.Time
+		giveUp      []identity.AgentID
+		ok          bool
+	}{
+		{5, 5, ago(10), nil, true},
+		{5, 0, ago(10), []identity.AgentID{"day"}, true},
+		{7, 1, ago(10), []identity.AgentID{"day", "hour"}, true},
+		{5, -5, ago(10), []identity.AgentID{"day", "hour"}, true}, // more is used than may be
+		{5, -6, ago(10), nil, false},
+		{11, 0, ago(10), nil, false}, // the one that was used later stays
+		{6, 0, ago(100), nil, false}, // it is older than another one that it would need
+		{5, 0, ago(2000), nil, false},
+		{5, 5, time.Time{}, nil, true},
+	} {
+		giveUp, ok := power.Store(power.Checkpoint{ID: "it", Used: c.used, Bytes: c.bytes}, c.room, asleep)
+		if ok != c.ok || !slices.Equal(giveUp, c.giveUp) {
+			t.Errorf("%d bytes for %d: give up %v, %t", c.bytes, c.room, giveUp, ok)
+		}
+	}
+	if ids := power.GiveUp(6, asleep); !slices.Equal(ids, []identity.AgentID{"day", "hour"}) {
+		t.Errorf("given up: %v", ids)
+	}
+	if ids := power.Leave(1, asleep); !slices.Equal(ids, []identity.AgentID{"memory"}) {
+		t.Errorf("leave the memory: %v", ids)
+	}
+	for used, want := range map[time.Time]time.Duration{ago(0): 5 * time.Minute, ago(4): time.Minute, ago(5): 0, ago(600): 0, {}: 0, ago(-60): 65 * time.Minute} {
+		if got := policy.MoveIn(power.Checkpoint{Used: used}, noon); got != want {
+			t.Errorf("used at %s it moves in %s", used, got)
+		}
+	}
+}
+
+// TestStoreProperties holds for whatever there is: a checkpoint that moves fits, and nothing is given
+// up for it that was used later, or that is not needed.
+func TestStoreProperties(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	for range 20_000 {
+		asleep := make([]power.Checkpoint, random.IntN(8))
+		for i := range asleep {
+			asleep[i] = power.Checkpoint{ID: identity.AgentID(fmt.Sprint("s", i)), Used: randomTime(random), Stored: random.Int64N(4)}
+		}
+		c, room := power.Checkpoint{ID: "it", Used: randomTime(random), Bytes: 1 + random.Int64N(8)}, random.Int64N(10)-5
+		giveUp, ok := power.Store(c, room, asleep)
+		freed, possible, last := int64(0), int64(0), int64(0)
+		for _, s := range asleep {
+			if s.Used.Before(c.Used) {
+				possible += s.Stored
+			}
+			if !slices.Contains(giveUp, s.ID) {
+				continue
+			}
+			freed += s.Stored
+			if s.ID == giveUp[len(giveUp)-1] {
+				last = s.Stored
+			}
+			if !s.Used.Before(c.Used) || s.Stored == 0 {
+				t.Fatalf("%+v is given up for %+v", s, c)
+			}
+		}
+		if ok != (room+possible >= c.Bytes) || ok && room+freed < c.Bytes || len(giveUp) > 0 && (!ok || room+freed-last >= c.Bytes) {
+			t.Fatalf("%+v with %d bytes left: give up %v of %+v, %t", c, room, giveUp, asleep, ok)
+		}
 	}
 }

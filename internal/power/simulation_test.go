@@ -25,12 +25,12 @@ func strategies() []strategy {
 		return strategy{name: fmt.Sprintf("fixed, %d min", minutes), links: inMemory, Policy: power.Policy{Linger: linger}, noRoom: true}
 	}
 	return []strategy{
-		{name: "agento", links: inMemory, Policy: policy},
-		{name: "agento, --linger 1m", links: inMemory, Policy: power.Policy{Linger: time.Minute}},
+		{name: "agento", links: onDisk, Policy: policy},
+		{name: "agento, --linger 1m", links: onDisk, Policy: power.Policy{Linger: time.Minute, DiskAfter: policy.DiskAfter}},
+		{name: "agento, nothing on the disk", links: inMemory, Policy: policy},
 		{name: "LRU", links: inMemory, Policy: power.Policy{Linger: 1000 * time.Hour}},
 		fixed(1), fixed(5), fixed(15),
 		{name: "always on", links: inMemory, alwaysOn: true},
-		{name: "agento, checkpoints on disk *", links: onDisk, Policy: policy},
 		{name: "agento, base checkpoint *", links: fromBase, Policy: policy},
 	}
 }

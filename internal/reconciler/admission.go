@@ -27,17 +27,24 @@ type admission struct {
 
 	mu      sync.Mutex
 	rooms   map[identity.AgentID]int64 // what the gateways with room are expected to use; guarded by mu
-	kept    map[identity.AgentID]int64 // what the checkpoints and frozen processes of agents take that sleep; guarded by mu
-	frozen  map[identity.AgentID]bool  // those of kept that are frozen: it is a part of their room; guarded by mu
-	used    int64                      // the sum of rooms and kept; guarded by mu
+	kept    map[identity.AgentID]kept  // what agents take that sleep; guarded by mu
+	used    int64                      // the sum of rooms and of the memory of kept; guarded by mu
 	frees   float64                    // the share of its room that a suspend of a gateway has freed at least; guarded by mu
 	booting int                        // slots that are taken; guarded by mu
 	forRoom *fairQueue                 // guarded by mu
 	forSlot *fairQueue                 // guarded by mu
 }
 
+// kept is what an agent takes that sleeps: its checkpoint, or its frozen processes.
+type kept struct {
+	memory int64
+	frozen bool      // it is a part of the room of a gateway
+	disk   int64     // 0: it is in memory
+	used   time.Time // when the agent was used last, as far as its record says
+}
+
 func newAdmission(memory int64, slots int) *admission {
-	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]int64{}, frozen: map[identity.AgentID]bool{}, frees: 1, forRoom: newFairQueue(), forSlot: newFairQueue()}
+	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]kept{}, frees: 1, forRoom: newFairQueue(), forSlot: newFairQueue()}
 }
 
 // takeRoom waits until there is room for an agent's gateway, and takes it. It calls
@@ -79,11 +86,11 @@ func (r *Reconciler) Memory() Memory {
 	for _, bytes := range r.admission.rooms {
 		m.Gateways += bytes
 	}
-	for id, bytes := range r.admission.kept {
-		if r.admission.frozen[id] {
-			m.Gateways += bytes
+	for id, k := range r.admission.kept {
+		if k.frozen {
+			m.Gateways += k.memory
 		} else {
-			m.Checkpoints[id] = bytes
+			m.Checkpoints[id] = k.memory
 		}
 	}
 	return m
@@ -149,7 +156,7 @@ func (m *admission) wait(ctx context.Context, q *fairQueue, w *waiter, onWait fu
 // grant serves those that need not wait any longer. The caller holds mu.
 func (m *admission) grant() {
 	for w := m.forRoom.take(m.hasRoom); w != nil; w = m.forRoom.take(m.hasRoom) {
-		if m.frozen[w.id] {
+		if m.kept[w.id].frozen {
 			m.dropKept(w.id)
 		}
 		m.set(w.id, w.bytes)
@@ -168,24 +175,23 @@ func (m *admission) grant() {
 // hasRoom reports whether one more gateway fits. One alone always does: a machine that is too
 // small for what is expected may suffice for what is used. The caller holds mu.
 func (m *admission) hasRoom(w *waiter) bool {
-	alone := len(m.rooms) == 0 && m.used == m.kept[w.id]
+	alone := len(m.rooms) == 0 && m.used == m.kept[w.id].memory
 	return m.memory == 0 || alone || m.used+m.more(w.id, w.bytes) <= m.memory
 }
 
 // more returns how much more than now is used if an agent gets room of so many bytes. The caller
 // holds mu.
 func (m *admission) more(id identity.AgentID, bytes int64) int64 {
-	if m.frozen[id] {
-		return bytes - m.kept[id]
+	if k := m.kept[id]; k.frozen {
+		return bytes - k.memory
 	}
 	return bytes
 }
 
 // dropKept counts nothing of an agent that sleeps. The caller holds mu.
 func (m *admission) dropKept(id identity.AgentID) {
-	m.used -= m.kept[id]
+	m.used -= m.kept[id].memory
 	delete(m.kept, id)
-	delete(m.frozen, id)
 }
 
 func (m *admission) set(id identity.AgentID, bytes int64) {
@@ -233,23 +239,20 @@ func (m *admission) leave(id identity.AgentID) {
 	}
 }
 
-// sleeps counts what an agent that sleeps takes in place of the room of its gateway: its checkpoint,
-// bytes large, or its frozen processes; 0: nothing. It reports whether that is new.
-func (m *admission) sleeps(id identity.AgentID, bytes int64, frozen bool) (changed bool) {
+// sleeps counts what an agent that sleeps takes in place of the room of its gateway; without bytes it
+// takes nothing. It reports whether that is new.
+func (m *admission) sleeps(id identity.AgentID, k kept) (changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if room := m.rooms[id]; room > 0 && !frozen { // who needs the room of frozen processes ends them
-		m.frees = min(m.frees, max(1-float64(bytes)/float64(room), 0)) // after a restart of the server the checkpoint is compressed already
+	if room := m.rooms[id]; room > 0 && !k.frozen { // who needs the room of frozen processes ends them
+		m.frees = min(m.frees, max(1-float64(k.memory)/float64(room), 0)) // after a restart of the server the checkpoint is compressed already
 	}
-	changed = m.kept[id] != bytes
+	changed = m.kept[id].memory != k.memory || m.kept[id].disk != k.disk
 	m.dropKept(id)
-	m.used += bytes - m.rooms[id]
+	m.used += k.memory - m.rooms[id]
 	delete(m.rooms, id)
-	if bytes > 0 {
-		m.kept[id] = bytes
-	}
-	if frozen {
-		m.frozen[id] = true
+	if k.memory > 0 || k.disk > 0 {
+		m.kept[id] = k
 	}
 	m.grant()
 	return changed
@@ -263,9 +266,9 @@ func (m *admission) resumed(id identity.AgentID) {
 	m.grant()
 }
 
-// missing returns how much less must be used before bytes more fit, for an agent; what gateways,
-// checkpoints and frozen processes use; and the share of its room that a suspend frees.
-func (m *admission) missing(id identity.AgentID, bytes int64) (missing int64, rooms, kept map[identity.AgentID]int64, frees float64) {
+// missing returns how much less must be used before bytes more fit, for an agent; what gateways use,
+// and agents that sleep; and the share of its room that a suspend frees.
+func (m *admission) missing(id identity.AgentID, bytes int64) (missing int64, rooms map[identity.AgentID]int64, asleep map[identity.AgentID]kept, frees float64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.used + m.more(id, bytes) - m.memory, maps.Clone(m.rooms), maps.Clone(m.kept), m.frees

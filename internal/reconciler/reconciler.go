@@ -160,7 +160,7 @@ type Reconciler struct {
 	running sync.WaitGroup             // what Run has started
 
 	uses      map[identity.AgentID]power.Gateway // what is known of gateways that run, and of suspends that failed; guarded by mu
-	evictions map[identity.AgentID]bool          // agents that should make room; guarded by mu
+	evictions map[identity.AgentID]eviction      // agents that should make room; guarded by mu
 
 	reported     string    // the unknown agents that were logged last; used by the search for orphans only
 	renewed      time.Time // when the leases were last renewed; guarded by mu
@@ -219,7 +219,7 @@ func New(s Settings) *Reconciler {
 		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, asleep: s.Asleep, woke: s.Woke, slept: s.Slept, booted: s.Booted, holder: uuid.NewString(),
 		admission: newAdmission(s.Memory, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
-		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]bool{},
+		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]eviction{},
 	}
 }
 
@@ -249,6 +249,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 	r.running.Go(func() { r.renewRegularly(ctx) })
 	r.running.Go(func() { r.collectOrphansRegularly(ctx) })
+	r.running.Go(func() { r.keepDiskRegularly(ctx) })
 	for {
 		select {
 		case <-ctx.Done():

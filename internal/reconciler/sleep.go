@@ -24,37 +24,134 @@ const (
 	// resumeTimeout bounds a wake, after which the gateway is started anew. Source: 0.6-3.5 s,
 	// and the deadlines of the driver and of the gateway.
 	resumeTimeout = 40 * time.Second
+	// moveInterval is the pause between two looks at a checkpoint that moves to the disk. Source: a
+	// move takes 1 to 3 s.
+	moveInterval = 2 * time.Second
+	// diskInterval is the pause between two looks at the disk of checkpoints. Source: what they leave
+	// free lasts so long while an agent fills the disk.
+	diskInterval = 5 * time.Second
 )
 
-// doze leaves an agent alone that sleeps, until a message wants it. It removes the agent's
-// checkpoint, or ends its frozen processes, if another one needs the room.
+// eviction is what an agent is told that should make room.
+type eviction int
+
+const (
+	leaveMemory eviction = iota + 1 // suspend the gateway, or move its checkpoint to the disk
+	leaveDisk                       // give up the checkpoint that is there
+)
+
+// doze leaves an agent alone that sleeps, until a message wants it. Its checkpoint moves to the disk
+// when it was not used for a while, or at once if another agent needs the memory, and is given up
+// if there is no room for it; its frozen processes end if another one needs the memory.
 func (r *Reconciler) doze(ctx context.Context, a agent.Agent, s runtime.State) (next, error) {
-	frozen := s.Phase == runtime.Frozen
-	if !s.Sleeps() {
-		s.MemoryBytes = 0
+	var k kept
+	if s.Sleeps() {
+		k = kept{memory: s.MemoryBytes, frozen: s.Phase == runtime.Frozen, disk: s.StoredBytes, used: latest(a.StartedAt, a.Sleep.WokeAt)}
 	}
-	changed := r.admission.sleeps(a.ID, s.MemoryBytes, frozen)
+	changed := r.admission.sleeps(a.ID, k)
 	r.keepBudget()
-	power := agent.PowerAsleep
-	if frozen {
-		power = agent.PowerFrozen
+	sleeps := agent.PowerAsleep
+	if k.frozen {
+		sleeps = agent.PowerFrozen
 	}
-	if a.Power != power || a.ObservedGeneration != a.Generation || a.ErrorCategory == agent.CategoryCapacity {
-		return next{}, r.saveAsleep(ctx, a, power)
+	if a.Power != sleeps || a.ObservedGeneration != a.Generation || a.ErrorCategory == agent.CategoryCapacity {
+		return next{}, r.saveAsleep(ctx, a, sleeps)
 	}
 	r.asleep(a)
-	if r.takeEviction(a.ID) && s.MemoryBytes > 0 {
-		r.log.InfoContext(ctx, "an agent that sleeps makes room: its next message starts its gateway anew", "agent", a.ID)
-		return next{}, r.stopGateway(ctx, a)
-	}
-	rest := asleepInterval
-	if changed && !frozen {
-		rest = compactionInterval
+	rest := next{after: asleepInterval}
+	if changed && !k.frozen {
+		rest.after = compactionInterval
 	}
 	if wake := a.NextWake(); !wake.IsZero() {
-		rest = min(rest, time.Until(wake))
+		rest.after = min(rest.after, time.Until(wake))
 	}
-	return next{after: rest}, nil
+	return r.keepOrMove(ctx, a, k, rest)
+}
+
+// keepOrMove leaves what an agent takes that sleeps where it is, or makes it take less. rest is the
+// next step if nothing is to be done.
+func (r *Reconciler) keepOrMove(ctx context.Context, a agent.Agent, k kept, rest next) (next, error) {
+	c, wanted := r.checkpoint(a.ID, k), r.takeEviction(a.ID)
+	moveIn := r.policy().MoveIn(c, time.Now())
+	switch {
+	case c.Bytes == 0 && c.Stored == 0 || c.Stored > 0 && wanted != leaveDisk || k.frozen && wanted != leaveMemory:
+		return rest, nil
+	case c.Stored > 0 || k.frozen:
+		return next{}, r.giveUp(ctx, a)
+	case wanted != leaveMemory && moveIn > 0:
+		return next{after: min(rest.after, moveIn)}, nil
+	}
+	moves, err := r.moveToDisk(ctx, a, c)
+	switch {
+	case err != nil:
+		return next{}, err
+	case moves:
+		return next{after: moveInterval}, nil
+	case wanted == leaveMemory:
+		return next{}, r.giveUp(ctx, a)
+	}
+	return rest, nil
+}
+
+// giveUp removes the checkpoint of an agent, or ends its frozen processes. The agent sleeps on.
+func (r *Reconciler) giveUp(ctx context.Context, a agent.Agent) error {
+	r.log.InfoContext(ctx, "an agent that sleeps makes room: its next message starts its gateway anew", "agent", a.ID)
+	return r.stopGateway(ctx, a)
+}
+
+// moveToDisk moves a checkpoint to the disk. It returns true if that is under way, or begins when
+// others there have made room.
+func (r *Reconciler) moveToDisk(ctx context.Context, a agent.Agent, c power.Checkpoint) (bool, error) {
+	d, ok := r.driver.(runtime.Suspender)
+	if !ok {
+		return false, nil
+	}
+	room, err := d.DiskRoom(ctx)
+	if err != nil {
+		return false, err
+	}
+	_, _, asleep, _ := r.admission.missing("", 0)
+	giveUp, ok := power.Store(c, room, r.checkpoints(asleep))
+	if !ok || len(giveUp) > 0 {
+		r.evict(giveUp, leaveDisk)
+		return ok, nil
+	}
+	err = d.MoveToDisk(ctx, a.Place, a.ID)
+	switch {
+	case errors.Is(err, runtime.ErrNoDiskRoom), errors.Is(err, runtime.ErrNoCheckpoint):
+		return false, nil
+	case err != nil && ctx.Err() == nil:
+		r.log.WarnContext(ctx, "the checkpoint of an agent cannot be moved to the disk", "agent", a.ID, "error", err)
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// keepDiskRegularly gives checkpoints on the disk up when they use too much of it, or others do,
+// until ctx ends.
+func (r *Reconciler) keepDiskRegularly(ctx context.Context) {
+	d, ok := r.driver.(runtime.Suspender)
+	if !ok {
+		return
+	}
+	ticks := time.NewTicker(diskInterval)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+		}
+		room, err := d.DiskRoom(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				r.log.WarnContext(ctx, "looking for the room of checkpoints failed", "error", err)
+			}
+			continue
+		}
+		_, _, asleep, _ := r.admission.missing("", 0)
+		r.evict(power.GiveUp(-room, r.checkpoints(asleep)), leaveDisk)
+	}
 }
 
 // saveAsleep saves how an agent sleeps, which the last server may not have done.
@@ -86,7 +183,7 @@ func (r *Reconciler) linger(ctx context.Context, a agent.Agent) (next, error) {
 		return rest, nil
 	}
 	g, policy, now := r.useOf(a), r.policy(), time.Now()
-	if !policy.IsDue(g, r.takeEviction(a.ID), now) {
+	if !policy.IsDue(g, r.takeEviction(a.ID) == leaveMemory, now) {
 		if left := policy.Left(g, now); left > 0 {
 			rest.after = min(rest.after, left)
 		}
@@ -219,7 +316,9 @@ func woken(a agent.Agent, began, now time.Time) agent.Agent {
 }
 
 // policy decides what sleeps.
-func (r *Reconciler) policy() power.Policy { return power.Policy{Linger: r.timing.Linger} }
+func (r *Reconciler) policy() power.Policy {
+	return power.Policy{Linger: r.timing.Linger, DiskAfter: r.timing.DiskAfter}
+}
 
 // useOf returns what the policy wants to know of the gateway of an agent, and remembers it for
 // makeRoom. What keeps the gateway awake is asked for anew.
@@ -249,8 +348,8 @@ func latest(a, b time.Time) time.Time {
 // makeRoom makes room for the gateway of an agent that waits for bytes, as far as it can: it tells
 // the agents that the policy names.
 func (r *Reconciler) makeRoom(id identity.AgentID, bytes int64) {
-	missing, rooms, kept, frees := r.admission.missing(id, bytes)
-	delete(kept, id)
+	missing, rooms, asleep, frees := r.admission.missing(id, bytes)
+	delete(asleep, id)
 	r.mu.Lock()
 	known := maps.Clone(r.uses)
 	r.mu.Unlock()
@@ -264,42 +363,51 @@ func (r *Reconciler) makeRoom(id identity.AgentID, bytes int64) {
 		g.Frees = int64(frees * float64(room))
 		awake = append(awake, g)
 	}
-	suspend, giveUp := r.policy().MakeRoom(missing, awake, r.checkpoints(kept), time.Now())
-	r.evict(suspend)
-	r.evict(giveUp)
+	suspend, leave := r.policy().MakeRoom(missing, awake, r.checkpoints(asleep), time.Now())
+	r.evict(suspend, leaveMemory)
+	r.evict(leave, leaveMemory)
 }
 
-// keepBudget gives checkpoints up if they and the gateways use too much: one gateway always gets
-// room, and its checkpoint can be the one that does not fit.
+// keepBudget makes checkpoints leave the memory if they and the gateways use too much: one gateway
+// always gets room, and its checkpoint can be the one that does not fit.
 func (r *Reconciler) keepBudget() {
 	if r.admission.memory == 0 {
 		return
 	}
-	over, _, kept, _ := r.admission.missing("", 0)
-	r.evict(power.GiveUp(over, r.checkpoints(kept)))
+	over, _, asleep, _ := r.admission.missing("", 0)
+	r.evict(power.Leave(over, r.checkpoints(asleep)), leaveMemory)
 }
 
 // checkpoints returns what the policy wants to know of checkpoints.
-func (r *Reconciler) checkpoints(kept map[identity.AgentID]int64) (asleep []power.Checkpoint) {
-	for id, bytes := range kept {
-		last, _ := r.gateways.LastUse(id)
-		asleep = append(asleep, power.Checkpoint{ID: id, Used: last, Bytes: bytes})
+func (r *Reconciler) checkpoints(asleep map[identity.AgentID]kept) (all []power.Checkpoint) {
+	for id, k := range asleep {
+		all = append(all, r.checkpoint(id, k))
 	}
-	return asleep
+	return all
+}
+
+func (r *Reconciler) checkpoint(id identity.AgentID, k kept) power.Checkpoint {
+	c := power.Checkpoint{ID: id, Bytes: k.memory, Stored: k.disk}
+	if c.Stored > 0 {
+		c.Bytes = 0 // what is left in memory is little, and stays
+	}
+	last, _ := r.gateways.LastUse(id)
+	c.Used = latest(k.used, last)
+	return c
 }
 
 // evict tells agents that they should make room.
-func (r *Reconciler) evict(ids []identity.AgentID) {
+func (r *Reconciler) evict(ids []identity.AgentID, e eviction) {
 	for _, id := range ids {
 		r.mu.Lock()
-		r.evictions[id] = true
+		r.evictions[id] = e
 		r.mu.Unlock()
 		r.events.Notify(event.ReconcileTopic(id))
 	}
 }
 
-// takeEviction reports whether an agent should make room, once.
-func (r *Reconciler) takeEviction(id identity.AgentID) bool {
+// takeEviction returns how an agent should make room, once; 0: it need not.
+func (r *Reconciler) takeEviction(id identity.AgentID) eviction {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wanted := r.evictions[id]

@@ -17,6 +17,7 @@ type Timing struct {
 	LeaseDuration    time.Duration // 10 s: for which an agent is held
 	RenewInterval    time.Duration // 3 s: between renewals of the leases
 	Linger           time.Duration // none: for which an agent stays awake after its last turn; zero: agents do not sleep
+	DiskAfter        time.Duration // 5 m: after its last turn, the checkpoint of an agent moves to the disk
 	OrphanInterval   time.Duration // 10 m: between searches for gateways of no agent
 }
 
@@ -36,6 +37,7 @@ func (t Timing) withDefaults() Timing {
 	setDefault(&t.HealthInterval, 20*time.Second)
 	setDefault(&t.LeaseDuration, 10*time.Second)
 	setDefault(&t.RenewInterval, 3*time.Second)
+	setDefault(&t.DiskAfter, 5*time.Minute)
 	setDefault(&t.OrphanInterval, 10*time.Minute)
 	if t.MaxFailures == 0 {
 		t.MaxFailures = 5

@@ -163,6 +163,34 @@ type Suspender interface {
 	// twice. If it fails, no gateway runs. Errors: ErrNoCheckpoint, if there is none, or
 	// none that fits the machine and the home any more.
 	Resume(ctx context.Context, place Place, id identity.AgentID) error
+
+	// MoveToDisk moves the checkpoint of a suspended gateway from memory to a disk, from where a
+	// resume takes longer. It returns when that is under way; Inspect says when it is done. Until
+	// then the checkpoint is in memory, and whatever fails leaves it there. A Resume does not wait
+	// for it. If the last move of the checkpoint has failed, MoveToDisk returns why, once.
+	// Errors: ErrNoCheckpoint; ErrNoDiskRoom.
+	MoveToDisk(ctx context.Context, place Place, id identity.AgentID) error
+
+	// DiskRoom returns how many bytes of checkpoints can be added on the disk; a negative number
+	// says how many are too much.
+	DiskRoom(ctx context.Context) (bytes int64, err error)
+
+	// Checkpoints returns what the checkpoints of all agents take.
+	Checkpoints(ctx context.Context) (CheckpointUse, error)
+}
+
+// CheckpointUse is what checkpoints take, by their form.
+type CheckpointUse struct {
+	Fresh, Compressed CheckpointForm // in memory
+	OnDisk            CheckpointForm
+	Budget            int64 // bytes that those on the disk may take together; 0: all stay in memory
+	Plain             bool  // whoever reads the disk reads those that are there
+}
+
+// CheckpointForm is what the checkpoints of one form take.
+type CheckpointForm struct {
+	Count int
+	Bytes int64
 }
 
 // Freezer is implemented by drivers that can let the processes of a running gateway stand still, and
@@ -392,7 +420,8 @@ type State struct {
 	OverDisk    bool      // if Exited: ended because the agent's files exceeded a limit
 	Disk        Disk      // what the agent's files used when they were last measured; zero: not measured yet
 	StartedAt   time.Time // if Running
-	MemoryBytes int64     // resident memory, including all children, also if Frozen; if Suspended, what its checkpoint takes
+	MemoryBytes int64     // resident memory, including all children, also if Frozen; if Suspended, what its checkpoint takes of the memory
+	StoredBytes int64     // if Suspended: what its checkpoint takes of the disk; 0: it is in memory
 	MemoryLimit int64     // 0: none
 	CPU         time.Duration
 	Processes   int64
@@ -429,6 +458,8 @@ var (
 	ErrNotRunning = errors.New("the gateway is not running")
 	// ErrNoCheckpoint means that a gateway cannot be resumed: it has to be started.
 	ErrNoCheckpoint = errors.New("there is no checkpoint of the gateway that can be used")
+	// ErrNoDiskRoom means that there is no room for a checkpoint on the disk.
+	ErrNoDiskRoom = errors.New("there is no room for a checkpoint on the disk")
 	// ErrForeign means that what the driver has of an agent belongs to another
 	// installation, or that nothing says whose it is.
 	ErrForeign = errors.New("it is not known to be this installation's own")

@@ -50,7 +50,10 @@ type Driver struct {
 type script struct {
 	failPlace, failStart    failures
 	failSuspend, failResume failures
-	checkpointBytes         int64  // what each checkpoint takes
+	failMove                failures
+	checkpointBytes         int64  // what each checkpoint takes, of the memory or of the disk
+	diskBudget              int64  // what checkpoints may take of the disk; 0: they stay in memory
+	diskFull                int64  // of that, what the disk has no room for
 	noSuspend               string // why gateways cannot be suspended; empty: they can
 	failFreeze, failThaw    failures
 	noFreeze                string // why gateways cannot be frozen; empty: they can
@@ -84,6 +87,7 @@ type agent struct {
 
 	suspended bool         // the last gateway can be resumed; guarded by mu
 	frozen    bool         // the gateway that runs is frozen; guarded by mu
+	stored    int64        // what its checkpoint takes of the disk; 0: it is in memory; guarded by mu
 	disk      runtime.Disk // guarded by mu
 }
 
@@ -228,7 +232,7 @@ func (d *Driver) start(ctx context.Context, a *agent, place runtime.Place, s run
 	}
 	g := newGateway(d, a, place, s)
 	a.mu.Lock()
-	a.place, a.gateway, a.suspended, a.frozen = place, g, false, false
+	a.place, a.gateway, a.suspended, a.frozen, a.stored = place, g, false, false, 0
 	a.mu.Unlock()
 	d.mu.Lock()
 	d.starts[s.ID]++
@@ -286,7 +290,7 @@ func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID,
 func (a *agent) stop(code int) {
 	a.mu.Lock()
 	g := a.running()
-	a.suspended, a.frozen = false, false
+	a.suspended, a.frozen, a.stored = false, false, 0
 	a.mu.Unlock()
 	if g != nil {
 		l := g.current()
@@ -326,7 +330,11 @@ func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.Age
 		return gone, nil
 	}
 	if a.suspended {
-		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: checkpoint, Disk: a.disk}, nil
+		s := runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: checkpoint, StoredBytes: a.stored, Disk: a.disk}
+		if a.stored > 0 {
+			s.MemoryBytes = 0
+		}
+		return s, nil
 	}
 	s := a.gateway.state(a.memory, a.cpu, a.hung)
 	s.Disk = a.disk
@@ -482,8 +490,8 @@ func (a *agent) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.log.close()
-	a.log, a.gateway, a.place, a.places, a.owner, a.suspended = newLogLines(), nil, "", nil, runtime.Own, false
-	a.frozen = false
+	a.log, a.gateway, a.place, a.places, a.owner = newLogLines(), nil, "", nil, runtime.Own
+	a.suspended, a.frozen, a.stored = false, false, 0
 }
 
 func (a *agent) currentLog() *logLines {

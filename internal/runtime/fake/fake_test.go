@@ -31,6 +31,8 @@ func open(t *testing.T) *fake.Driver {
 func TestContract(t *testing.T) {
 	runtimetest.Run(t, func(t *testing.T) runtimetest.Env {
 		d := open(t)
+		d.SetCheckpointMemory(1 << 20)
+		d.SetCheckpointDisk(1<<30, 0)
 		return runtimetest.Env{
 			Driver: d, Restart: func(*testing.T) runtime.Driver { return d },
 			SetOwner: func(_ *testing.T, id identity.AgentID, owner runtime.Owner) { d.SetOwner(id, owner) },

@@ -11,15 +11,23 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
 )
 
 // checkpointStore has the checkpoints of suspended gateways: in each the memory of a process, with
 // the agent's secrets and conversations. So they are where only root can read, on a memory
-// file system, which a reboot empties and no backup has.
+// file system, which a reboot empties and no backup has. One that is not used for a while moves to
+// a disk, and leaves here the key that it is sealed with.
+//
+// A checkpoint is a directory. At first it has the files that criu has written. When it has an
+// index, they are in the pack that the index is of, here or on the disk; what else there is then
+// was left by a server that was killed.
 type checkpointStore struct {
-	dir string // on a memory file system; a directory for each agent
+	dir  string // on a memory file system; a directory for each agent
+	disk checkpointDisk
 }
 
 // checkpoint is one that was taken out of the store.
@@ -33,7 +41,8 @@ type checkpointMeta struct {
 	Nonce     string               `json:"nonce"` // of the start that it continues
 	Machine   string               `json:"machine"`
 	Home      fileID               `json:"home"`
-	Files     map[string]fileState `json:"files"` // the gateway has open, by their paths in the sandbox
+	Files     map[string]fileState `json:"files"`     // the gateway has open, by their paths in the sandbox
+	Libraries map[string]fileState `json:"libraries"` // of the system, by their paths
 	Mounts    []mount              `json:"mounts"`
 	Options   map[string]string    `json:"options"` // of all mounts
 	Skeleton  []skeletonEntry      `json:"skeleton"`
@@ -72,18 +81,18 @@ type external struct {
 
 const (
 	metaName      = "agento.json"
-	dumpSuffix    = ".new"    // of a directory that criu writes to
+	dumpSuffix    = newSuffix // of a directory that criu writes to
 	takenSuffix   = ".used"   // of one that was taken
 	memoryReserve = 512 << 20 // for everything else
 )
 
 // openCheckpointStore returns the store beside the secrets. Without a memory file system there is
 // none. Every program knows it, so that what it stops or removes leaves no checkpoint.
-func openCheckpointStore(secrets secretStore) checkpointStore {
+func openCheckpointStore(secrets secretStore, disk checkpointDisk) checkpointStore {
 	if !secrets.inMemory {
 		return checkpointStore{}
 	}
-	return checkpointStore{dir: secrets.dir + ".checkpoints"}
+	return checkpointStore{dir: secrets.dir + ".checkpoints", disk: disk}
 }
 
 // ids lists the agents of which there are valid checkpoints.
@@ -95,13 +104,28 @@ func (s checkpointStore) ids() []identity.AgentID {
 
 func (s checkpointStore) dirOf(id identity.AgentID) string { return filepath.Join(s.dir, string(id)) }
 
+// index returns the index of the pack of an agent's checkpoint. Errors: fs.ErrNotExist, if the
+// checkpoint is as criu has written it, or if there is none.
+func (s checkpointStore) index(id identity.AgentID) (packIndex, error) {
+	dir, err := os.OpenRoot(s.dirOf(id))
+	if err != nil {
+		return packIndex{}, err
+	}
+	defer func() { _ = dir.Close() }()
+	return readIndex(dir)
+}
+
 // checkRoom refuses a checkpoint for which there is no memory.
 func (s checkpointStore) checkRoom(bytes int64) error {
 	available, err := availableMemory()
 	if err != nil {
 		return err
 	}
-	if available < bytes+memoryReserve {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(s.dir), &fs); err != nil {
+		return err
+	}
+	if min(available-memoryReserve, freeBytes(fs)) < bytes {
 		return &runtime.SuspendError{Missing: "the machine has no memory left for its checkpoint"}
 	}
 	return nil
@@ -163,12 +187,50 @@ func (s checkpointStore) take(ctx context.Context, id identity.AgentID, nonce st
 		err = runtime.ErrNoCheckpoint
 	}
 	if err == nil {
-		err = expand(ctx, c.dir)
+		err = s.expand(ctx, id, c.dir)
 	}
 	if err != nil {
-		return c, errors.Join(err, c.discard())
+		return c, errors.Join(err, c.discard(), s.disk.remove(id))
 	}
 	return c, nil
+}
+
+// expand makes the files of a checkpoint that was taken as criu has written them. Nothing of its
+// pack is left.
+func (s checkpointStore) expand(ctx context.Context, id identity.AgentID, path string) error {
+	dir, err := os.OpenRoot(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	x, err := readIndex(dir)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	var pack *os.File
+	if x.Disk {
+		pack, err = os.Open(s.disk.path(id))
+	} else {
+		pack, err = dir.Open(packName)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return runtime.ErrNoCheckpoint
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pack.Close() }()
+	if err := s.checkRoom(x.size()); err != nil {
+		return fmt.Errorf("%w: %w", runtime.ErrNoCheckpoint, err)
+	}
+	// From here on nobody else can use it, whatever happens to this server.
+	if err := errors.Join(dir.Remove(indexName), s.disk.remove(id)); err != nil {
+		return err
+	}
+	if err := unpack(ctx, x, pack, dir); err != nil {
+		return fmt.Errorf("unpack a checkpoint: %w", err)
+	}
+	return ignoreMissing(dir.Remove(packName))
 }
 
 func (c checkpoint) discard() error { return os.RemoveAll(c.dir) }
@@ -178,7 +240,33 @@ func (s checkpointStore) remove(id identity.AgentID) error {
 	if s.dir == "" {
 		return nil
 	}
-	return errors.Join(os.RemoveAll(s.dirOf(id)), os.RemoveAll(s.dirOf(id)+dumpSuffix), os.RemoveAll(s.dirOf(id)+takenSuffix))
+	return errors.Join(os.RemoveAll(s.dirOf(id)), os.RemoveAll(s.dirOf(id)+dumpSuffix), os.RemoveAll(s.dirOf(id)+takenSuffix), s.disk.remove(id))
+}
+
+// stored returns how much of a disk the checkpoint of an agent takes; 0: it is in memory.
+func (s checkpointStore) stored(id identity.AgentID) int64 {
+	bytes := s.disk.size(id)
+	if bytes == 0 {
+		return 0
+	}
+	if x, err := s.index(id); err != nil || !x.Disk {
+		return 0 // it is being moved
+	}
+	return bytes
+}
+
+// size returns how much memory the checkpoint of an agent takes.
+func (s checkpointStore) size(id identity.AgentID) (bytes int64) {
+	entries, err := os.ReadDir(s.dirOf(id))
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			bytes += info.Size()
+		}
+	}
+	return bytes
 }
 
 // fits returns ErrNoCheckpoint unless the machine and the home are those of the checkpoint.
@@ -188,6 +276,11 @@ func (c checkpoint) fits(a agent, machine string) error {
 	}
 	if id, err := identify(a.home); err != nil || id != c.meta.Home {
 		return errors.Join(fmt.Errorf("%w: the home is another one", runtime.ErrNoCheckpoint), err)
+	}
+	for path, want := range c.meta.Libraries {
+		if got, err := stateOf(path); err != nil || got != want {
+			return errors.Join(fmt.Errorf("%w: %s has changed", runtime.ErrNoCheckpoint, path), err)
+		}
 	}
 	for path, want := range c.meta.Files {
 		got, err := stateOf(filepath.Join(a.home, path))

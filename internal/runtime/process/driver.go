@@ -33,7 +33,7 @@ type Driver struct {
 	canFreeze func() error // tests it once
 
 	checkpoints checkpointStore
-	compaction  compaction
+	compaction  *compaction
 
 	hasDiscarded atomic.Bool // there may be something for purgeDiscarded
 	purging      sync.Mutex  // held while discarded directories are purged: two purges of one would disturb each other
@@ -54,7 +54,7 @@ func New(s Settings) (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{
-		settings: s, users: findUserRange(),
+		settings: s, users: findUserRange(), compaction: newCompaction(),
 		locks: map[identity.AgentID]*agentLock{}, logs: map[identity.AgentID]*gatewayLog{},
 		disks: map[identity.AgentID]diskUse{}, supervised: map[identity.AgentID]bool{}, children: map[int]bool{}, reported: map[string]bool{},
 	}
@@ -68,7 +68,7 @@ func New(s Settings) (*Driver, error) {
 	if d.secrets, err = openSecretStore(s.RunDir, s.Dir, name); err != nil {
 		return nil, err
 	}
-	d.criu, d.checkpoints = findCRIU(s), openCheckpointStore(d.secrets)
+	d.criu, d.checkpoints = findCRIU(s), openCheckpointStore(d.secrets, newCheckpointDisk(s))
 	MarkCloseOnExec()
 	_, probeErr := d.probe()
 	d.cgroup = noCgroup{cause: "they are switched off"}
@@ -199,7 +199,7 @@ func (d *Driver) state(a agent, rec record) runtime.State {
 		}
 		return s
 	case d.isSuspended(a, rec):
-		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: d.checkpoints.size(a.id), Disk: d.disk(a.id).used}
+		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: d.checkpoints.size(a.id), StoredBytes: d.checkpoints.stored(a.id), Disk: d.disk(a.id).used}
 	case rec.Nonce != "" && a.shimRan(rec):
 		code := a.exitCode(rec)
 		oom := rec.OOMKilled || mayBeKilled(code) && d.cgroup.oomKilled(rec.Groups)

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -102,4 +103,57 @@ func AgeProbe(d *Driver) {
 func ProbeSandbox(d *Driver) error {
 	_, err := d.probe()
 	return err
+}
+
+// Move moves the checkpoint of an agent to the disk now.
+func Move(ctx context.Context, d *Driver, id identity.AgentID) error { return d.move(ctx, id) }
+
+// StoredCheckpoint returns the path of an agent's checkpoint on the disk.
+func StoredCheckpoint(d *Driver, id identity.AgentID) string { return d.checkpoints.disk.path(id) }
+
+// CheckpointDir returns the directory of all checkpoints in memory.
+func CheckpointDir(d *Driver) string { return d.checkpoints.dir }
+
+// StoredCheckpoints lists the files on the disk.
+func StoredCheckpoints(d *Driver) []string {
+	files, _ := filepath.Glob(filepath.Join(d.checkpoints.disk.dir, "*"))
+	return files
+}
+
+// SetDiskReserve sets what checkpoints leave free of the disk.
+func SetDiskReserve(d *Driver, bytes int64) { d.checkpoints.disk.reserve = bytes }
+
+// MachineParts returns what a checkpoint must fit.
+func MachineParts(criu string, s Settings) map[string]string { return machineParts(criu, s) }
+
+// The steps of a move after which a server can be killed.
+const (
+	MoveWritten = iota // to a temporary name
+	MoveRenamed        // not valid yet
+	MoveValid          // the checkpoint in memory is still there
+	MoveTaken          // resumed, but not ended
+)
+
+// LeaveMove leaves behind what a server does that is killed while it moves a checkpoint to the disk,
+// or takes it from there.
+func LeaveMove(ctx context.Context, d *Driver, id identity.AgentID, step int) error {
+	dir, err := os.OpenRoot(d.checkpoints.dirOf(id))
+	if err != nil {
+		return err
+	}
+	x := packIndex{Disk: true, Key: newKey()}
+	disk := d.checkpoints.disk
+	if x.Files, err = disk.write(ctx, id, dir, nil, x.Key); err != nil {
+		return errors.Join(err, dir.Close())
+	}
+	if step >= MoveRenamed {
+		err = os.Rename(disk.path(id)+newSuffix, disk.path(id))
+	}
+	if step >= MoveValid {
+		err = errors.Join(err, writeIndex(dir, x))
+	}
+	if step >= MoveTaken {
+		err = errors.Join(err, os.Rename(d.checkpoints.dirOf(id), d.checkpoints.dirOf(id)+takenSuffix))
+	}
+	return errors.Join(err, dir.Close())
 }

@@ -67,7 +67,7 @@ func (d *Driver) start(ctx context.Context, a agent, place runtime.Place, s runt
 	if os.Getuid() == 0 && a.owner.UID == 0 {
 		return errors.New("the agent would be root")
 	}
-	if err := errors.Join(d.discardDir(ctx, a.path("trash")), d.checkpoints.remove(a.id), d.checkDisk(ctx, a, s.Limits)); err != nil {
+	if err := errors.Join(d.discardDir(ctx, a.path("trash")), d.removeCheckpoint(a.id), d.checkDisk(ctx, a, s.Limits)); err != nil {
 		return err
 	}
 	others, err := a.strangers()

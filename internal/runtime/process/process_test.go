@@ -116,7 +116,7 @@ func testContract(t *testing.T, change func(*process.Settings)) {
 
 // TestContractSandboxed runs gateways that can be suspended, if the machine can do that.
 func TestContractSandboxed(t *testing.T) {
-	testContract(t, func(s *process.Settings) { s.CRIU = process.DefaultCRIU() })
+	testContract(t, func(s *process.Settings) { s.CRIU, s.CheckpointBudget = process.DefaultCRIU(), 1<<30 })
 }
 
 func TestContractUnsandboxed(t *testing.T) {

@@ -26,18 +26,29 @@ const (
 
 // Flags are the command line flags of this driver.
 type Flags struct {
-	AgentTmp int64  `help:"Size limit of an agent's /tmp, and of its /dev/shm, in MiB. Both are in memory." default:"512"`
-	Sandbox  string `help:"What isolates agents: bubblewrap, or gvisor, which gives each agent a kernel of its own and costs memory and speed." enum:"bubblewrap,gvisor" default:"bubblewrap"`
+	AgentTmp             int64  `help:"Size limit of an agent's /tmp, and of its /dev/shm, in MiB. Both are in memory." default:"512"`
+	CheckpointEncryption string `help:"How checkpoints of sleeping agents lie on the disk: auto, sealed with keys that are only in memory; off, in clear." enum:"auto,off" default:"auto"`
+	CheckpointBudget     int64  `help:"Room for checkpoints of sleeping agents on the disk, in MiB; those of the agents used longest ago are given up for others. 0: a fifth of the file system of the data directory. -1: none, they stay in memory." default:"0"`
+
+	Sandbox string `help:"What isolates agents: bubblewrap, or gvisor, which gives each agent a kernel of its own and costs memory and speed." enum:"bubblewrap,gvisor" default:"bubblewrap"`
 }
 
 // Open returns a driver with the flags' settings.
 func (f Flags) Open(s runtime.Settings) (runtime.Driver, error) {
 	var criu string
+	var budget int64
 	if s.Suspend {
-		criu = DefaultCRIU()
+		criu, budget = DefaultCRIU(), max(0, f.CheckpointBudget<<20)
+		if f.CheckpointBudget == 0 {
+			budget = defaultBudget(s.Dir)
+		}
 	}
-	return New(Settings{CRIU: criu, Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, Sandbox: f.Sandbox, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log, LogKey: s.LogKey})
+	return New(Settings{CRIU: criu, CheckpointBudget: budget, PlainCheckpoints: f.CheckpointEncryption == encryptionOff, Installation: s.Installation, Dir: s.Dir, Command: s.Command, ReadOnly: s.ReadOnly, Sandbox: f.Sandbox, NoSandbox: s.Development, TempBytes: f.AgentTmp << 20, Log: s.Log, LogKey: s.LogKey})
 }
+
+// encryptionOff is the value of Flags.CheckpointEncryption with which checkpoints lie on the disk in
+// clear.
+const encryptionOff = "off"
 
 // DefaultCRIU returns the criu that scripts/needs.sh has unpacked, or else the name of the
 // machine's.
@@ -69,6 +80,9 @@ type Settings struct {
 	LogKeep      int           // rotated logs that are kept; 0: 23
 	ProbeTimeout time.Duration // how long a test of the sandbox may take; 0: 30 s
 	Log          *slog.Logger
+
+	CheckpointBudget int64 // bytes that checkpoints may use of the disk; 0: they stay in memory
+	PlainCheckpoints bool  // those on the disk are not sealed
 
 	LogKey func(context.Context, identity.AgentID) (vault.TextKey, error) // see runtime.Settings
 }

@@ -41,7 +41,7 @@ func (d *Driver) Stop(ctx context.Context, _ runtime.Place, id identity.AgentID,
 	defer d.lock(id)()
 	rec, err = a.record()
 	if err == nil && rec.Nonce == nonce { // it was not started again meanwhile
-		err = errors.Join(d.checkpoints.remove(a.id), d.cleanUp(ctx, a, rec))
+		err = errors.Join(d.removeCheckpoint(a.id), d.cleanUp(ctx, a, rec))
 	}
 	if err != nil {
 		return fmt.Errorf("stop %s: %w", id, err)
@@ -178,7 +178,7 @@ func (d *Driver) discard(ctx context.Context, a agent, do func() error) error {
 	if rec, err = a.record(); err != nil {
 		return err
 	}
-	if err := errors.Join(d.checkpoints.remove(a.id), d.cleanUp(ctx, a, rec)); err != nil {
+	if err := errors.Join(d.removeCheckpoint(a.id), d.cleanUp(ctx, a, rec)); err != nil {
 		return err
 	}
 	if err := do(); err != nil {

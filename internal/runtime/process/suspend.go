@@ -19,6 +19,9 @@ const (
 	// resumeTimeout bounds a restore: criu can wait for ever for a process that has failed.
 	// Source: 0.5 s, up to 3.5 s.
 	resumeTimeout = 12 * time.Second
+	// unpackTimeout bounds what comes before that for a checkpoint that is compressed. Source: 1 s;
+	// 7 s on a machine with ten times as much work as it can do.
+	unpackTimeout = 20 * time.Second
 )
 
 // Suspend implements runtime.Suspender. criu stops the processes and writes them to a
@@ -77,7 +80,7 @@ func (d *Driver) endSuspended(ctx context.Context, a agent, rec record) error {
 
 // undoSuspend makes the processes of a gateway go on that was not suspended.
 func (d *Driver) undoSuspend(a agent, rec record) error {
-	err := d.checkpoints.remove(a.id)
+	err := d.removeCheckpoint(a.id)
 	d.continueAll(d.processes(a, rec))
 	rec.Checkpoint = ""
 	return errors.Join(err, a.saveRecord(rec))
@@ -154,13 +157,15 @@ func (d *Driver) resume(ctx context.Context, a agent, place runtime.Place) error
 	}
 	defer func() { _ = lock.Close() }()
 
-	ctx, cancel := context.WithTimeout(ctx, resumeTimeout)
+	unpacking, cancel := context.WithTimeout(ctx, unpackTimeout)
 	defer cancel()
-	c, err := d.checkpoints.take(ctx, a.id, rec.Checkpoint)
+	c, err := d.checkpoints.take(unpacking, a.id, rec.Checkpoint)
 	if err != nil {
 		return err
 	}
 	defer d.discardLater(a.id, c)
+	ctx, cancel = context.WithTimeout(ctx, resumeTimeout)
+	defer cancel()
 	rec.Nonce, rec.At, rec.Checkpoint = rand.Text(), time.Now().UTC(), ""
 	if err := d.restore(ctx, a, rec, c, lock); err != nil {
 		_ = lock.Close()

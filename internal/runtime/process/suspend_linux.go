@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -63,34 +64,48 @@ func findCRIU(s Settings) criu {
 	return criu{path: path, machine: sync.OnceValue(func() string { return machineDigest(path, s) })}
 }
 
-// machineDigest returns a digest of the kernel, the processor, criu, the gateway's programs and
-// the filter of its system calls.
+// machineDigest returns a digest of everything that a checkpoint must fit besides the home.
 func machineDigest(criu string, s Settings) string {
 	sum := sha256.New()
+	parts := machineParts(criu, s)
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		_, _ = fmt.Fprintf(sum, "%s %q\n", name, parts[name])
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// machineParts returns what a checkpoint must fit: what runs gateways, and the walls around them.
+// The libraries that a gateway has mapped are in the checkpoint itself.
+func machineParts(criu string, s Settings) map[string]string {
+	parts := map[string]string{
+		"criu": stateText(criu), "sandbox": stateText(s.Bubblewrap) + fmt.Sprint(s.Sandbox, s.TempBytes),
+		"filter": string(seccompFilter()), "command": fmt.Sprint(s.Command), "runtime": "",
+	}
 	var u unix.Utsname
 	if err := unix.Uname(&u); err == nil {
-		sum.Write(u.Release[:])
-		sum.Write(u.Version[:])
-		sum.Write(u.Machine[:])
+		parts["kernel"] = string(u.Release[:]) + string(u.Version[:]) + string(u.Machine[:])
 	}
-	flags, found := "", false
 	_ = eachLine("/proc/cpuinfo", func(text string) {
-		if !found && (strings.HasPrefix(text, "flags") || strings.HasPrefix(text, "Features")) {
-			flags, found = text, true
+		if parts["processor"] == "" && (strings.HasPrefix(text, "flags") || strings.HasPrefix(text, "Features")) {
+			parts["processor"] = text
 		}
 	})
-	sum.Write([]byte(flags))
-	for _, path := range append([]string{criu, s.Bubblewrap}, s.programs()...) {
-		real, err := filepath.EvalSymlinks(path)
-		if err != nil {
-			real = path
-		}
-		state, _ := stateOf(real) // of a directory it changes with each new version
-		_, _ = fmt.Fprintf(sum, "%s %v\n", real, state)
+	for _, path := range append(s.programs(), s.Command...) { // a directory changes with each new version
+		parts["runtime"] += stateText(path)
 	}
-	_, _ = fmt.Fprintln(sum, s.Command)
-	sum.Write(seccompFilter())
-	return hex.EncodeToString(sum.Sum(nil))
+	return parts
+}
+
+// stateText returns a text that changes with a file, or with the one that is in its place.
+func stateText(path string) string {
+	if found, err := exec.LookPath(path); err == nil {
+		path = found
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	state, _ := stateOf(path)
+	return fmt.Sprintf("%s %+v\n", path, state)
 }
 
 // CheckSuspend implements runtime.Suspender.
@@ -169,6 +184,9 @@ func (d *Driver) dump(ctx context.Context, a agent, rec record, shim int) error 
 	}
 	// The processes are stopped, so the files are those of the checkpoint.
 	if meta.Files, err = openFiles(a, root); err != nil {
+		return err
+	}
+	if meta.Libraries, err = mappedLibraries(root); err != nil {
 		return err
 	}
 	return d.checkpoints.commit(a.id, dir, meta)
@@ -790,4 +808,26 @@ func firstError(log string) string {
 		}
 	})
 	return found
+}
+
+// mappedLibraries returns the states of the files of the system that processes have mapped, which
+// an update replaces.
+func mappedLibraries(root int) (map[string]fileState, error) {
+	files := map[string]fileState{}
+	for _, pid := range processTree(root) {
+		err := eachLine(procPath(pid, "maps"), func(text string) {
+			_, path, found := strings.Cut(text, "/")
+			path = "/" + path
+			if _, known := files[path]; !found || known || !isWithin(path, "/usr") {
+				return
+			}
+			if state, err := stateOf(path); err == nil {
+				files[path] = state
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
 }

@@ -42,6 +42,8 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 		{"the server is reached by the gateway's own listener", testNetwork},
 		{"a suspended gateway goes on", testSuspend},
 		{"a checkpoint is used once", testCheckpointOnce},
+		{"a checkpoint moves to the disk", testMoveToDisk},
+		{"a checkpoint on the disk ends with its agent", testStoredEnds},
 		{"a suspended gateway is stopped, started and removed", testSuspendedEnds},
 		{"secrets are replaced during a suspend", testSuspendedSecrets},
 		{"what cannot be suspended runs on", testSuspendErrors},

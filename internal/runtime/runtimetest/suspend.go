@@ -1,6 +1,7 @@
 package runtimetest
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -209,5 +210,144 @@ func testSuspendedServerRestart(t *testing.T, e Env) {
 	}
 	if got := At(t, d, g.ID, g.Place).Ask("/boot"); got != boot {
 		t.Error("the next server has started another gateway")
+	}
+}
+
+// storing returns the driver's optional interface, and runs the driver until end is called. The
+// test is skipped if checkpoints cannot be on a disk here.
+func storing(t *testing.T, d runtime.Driver) (s runtime.Suspender, end func()) {
+	t.Helper()
+	s = suspender(t, d)
+	use, err := s.Checkpoints(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if use.Budget == 0 {
+		t.Skip("the driver has no disk for checkpoints")
+	}
+	runner, ok := d.(runtime.Runner)
+	if !ok {
+		return s, func() {}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- runner.Run(ctx) }()
+	end = func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		done <- nil // for the next call
+	}
+	t.Cleanup(end)
+	return s, end
+}
+
+// store suspends a gateway and moves its checkpoint to the disk.
+func store(t *testing.T, d runtime.Driver, g *Gateway) {
+	t.Helper()
+	s := d.(runtime.Suspender)
+	if err := s.Suspend(t.Context(), g.Place, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	before, err := d.Inspect(t.Context(), g.Place, g.ID)
+	if err != nil || before.StoredBytes != 0 || before.MemoryBytes == 0 {
+		t.Fatalf("a checkpoint in memory: %+v, %v", before, err)
+	}
+	room, err := s.DiskRoom(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.MoveToDisk(t.Context(), g.Place, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	WaitUntil(t, "the checkpoint is on the disk", func() bool {
+		now, err := d.Inspect(t.Context(), g.Place, g.ID)
+		if err != nil || now.Phase != runtime.Suspended {
+			t.Fatalf("during the move: %+v, %v", now, err)
+		}
+		return now.StoredBytes > 0 && now.MemoryBytes < 1<<20
+	})
+	WaitUntil(t, "it takes room", func() bool {
+		left, err := s.DiskRoom(t.Context())
+		return err == nil && left < room
+	})
+	if use, err := s.Checkpoints(t.Context()); err != nil || use.OnDisk.Count == 0 || use.OnDisk.Bytes == 0 {
+		t.Errorf("%+v, %v", use, err)
+	}
+	if err := s.MoveToDisk(t.Context(), g.Place, g.ID); err != nil {
+		t.Errorf("a move of what is there: %v", err)
+	}
+}
+
+func testMoveToDisk(t *testing.T, e Env) {
+	s, end := storing(t, e.Driver)
+	g := Start(t, e.Driver, Spec(NewID()))
+	boot := g.Ask("/boot")
+	if err := s.MoveToDisk(t.Context(), g.Place, g.ID); !errors.Is(err, runtime.ErrNoCheckpoint) {
+		t.Errorf("a move without a checkpoint: %v", err)
+	}
+	for range 2 {
+		store(t, e.Driver, g)
+		if err := s.Resume(t.Context(), g.Place, g.ID); err != nil {
+			t.Fatal(err)
+		}
+		if got := g.Ask("/boot"); got != boot {
+			t.Fatal("the resumed gateway is another one")
+		}
+		if err := s.Resume(t.Context(), g.Place, g.ID); !errors.Is(err, runtime.ErrNoCheckpoint) {
+			t.Errorf("a second resume: %v", err)
+		}
+	}
+	store(t, e.Driver, g)
+	const changed = `{"word":"changed in its sleep"}`
+	if err := e.Driver.PutSecrets(t.Context(), g.Place, g.ID, []byte(changed)); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	d := e.Restart(t)
+	storing(t, d)
+	if now, err := d.Inspect(t.Context(), g.Place, g.ID); err != nil || now.Phase != runtime.Suspended || now.StoredBytes == 0 {
+		t.Fatalf("for the next server: %+v, %v", now, err)
+	}
+	if err := d.(runtime.Suspender).Resume(t.Context(), g.Place, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	resumed := At(t, d, g.ID, g.Place)
+	if got := resumed.Ask("/boot"); got != boot {
+		t.Error("the next server has started another gateway")
+	}
+	if got := resumed.Ask("/secrets"); got != changed {
+		t.Errorf("the resumed gateway has the secrets %s", got)
+	}
+}
+
+func testStoredEnds(t *testing.T, e Env) {
+	s, _ := storing(t, e.Driver)
+	spec := Spec(NewID())
+	g := Start(t, e.Driver, spec)
+	g.WaitReady()
+	for name, discard := range map[string]func() error{
+		"stop":  func() error { return e.Driver.Stop(t.Context(), g.Place, g.ID, 0) },
+		"start": func() error { return e.Driver.Start(t.Context(), g.Place, spec) },
+	} {
+		store(t, e.Driver, g)
+		if err := discard(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Resume(t.Context(), g.Place, g.ID); !errors.Is(err, runtime.ErrNoCheckpoint) {
+			t.Errorf("resume after %s: %v", name, err)
+		}
+		if err := e.Driver.Start(t.Context(), g.Place, spec); err != nil {
+			t.Fatal(err)
+		}
+		g.WaitReady()
+	}
+	store(t, e.Driver, g)
+	if err := e.Driver.Remove(t.Context(), g.Place, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	if use, err := s.Checkpoints(t.Context()); err != nil || use.OnDisk.Count != 0 {
+		t.Errorf("after Remove: %+v, %v", use, err)
 	}
 }

@@ -33,6 +33,7 @@ type readers struct {
 // readersOfTurn are guarded by readers.mu.
 type readersOfTurn struct {
 	count  int
+	joined int         // how often a reader has come after all had disconnected
 	grace  *time.Timer // ends the turn, if it has not ended; nil unless all readers have disconnected
 	ending bool        // the turn is being cancelled
 }
@@ -78,6 +79,7 @@ func (a *readers) join(s *Service, t Turn, said bool) *Reading {
 	case of.grace != nil:
 		of.grace.Stop()
 		of.grace = nil
+		of.joined++
 		a.abandoned--
 	}
 	of.count++
@@ -96,13 +98,14 @@ func (a *readers) leave(r *Reading, disconnected bool) {
 		return
 	}
 	a.abandoned++
-	of.grace = time.AfterFunc(readerGrace, func() { a.end(r, of) })
+	joined := of.joined
+	of.grace = time.AfterFunc(readerGrace, func() { a.end(r, of, joined) })
 }
 
-// end cancels a turn that nobody has joined.
-func (a *readers) end(r *Reading, of *readersOfTurn) {
+// end cancels a turn that nobody has joined since it had been joined so often.
+func (a *readers) end(r *Reading, of *readersOfTurn, joined int) {
 	a.mu.Lock()
-	if of.count > 0 || of.ending || of.grace == nil {
+	if of.joined != joined {
 		a.mu.Unlock()
 		return
 	}

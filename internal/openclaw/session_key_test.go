@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/provider"
 )
 
 func TestSessionKeyFormat(t *testing.T) {
@@ -70,4 +71,38 @@ func FuzzSessionKey(f *testing.F) {
 		}
 		_, _ = openclaw.ParseSessionKey(other)
 	})
+}
+
+// TestOneShotKey is one that OpenClaw keeps in memory only: agent:ENTRY:dashboard:incognito-… without
+// a further colon.
+func TestOneShotKey(t *testing.T) {
+	for _, entry := range []openclaw.Entry{openclaw.Guest, openclaw.Task} {
+		key := openclaw.OneShotKey(entry, "sess_1")
+		if want := "agent:" + string(entry) + ":dashboard:incognito-sess_1"; key != want {
+			t.Errorf("OneShotKey = %q, want %q", key, want)
+		}
+		got, ok := openclaw.ParseSessionKey(key)
+		if want := (openclaw.Session{Entry: entry, Channel: "api", Conversation: "sess_1"}); !ok || got != want {
+			t.Errorf("ParseSessionKey(%q) = %+v, %t", key, got, ok)
+		}
+		if key := openclaw.OneShotKey(entry, "a:B"); strings.Count(key, ":") != 3 {
+			t.Errorf("OneShotKey = %q", key)
+		}
+	}
+	for _, key := range []string{"agent:guest:dashboard:other", "agent:nobody:dashboard:incognito-a", "agent:guest:dashboard:incognito-a:b"} {
+		if v, ok := openclaw.ParseSessionKey(key); ok {
+			t.Errorf("ParseSessionKey(%q) = %+v", key, v)
+		}
+	}
+}
+
+func TestTakesImages(t *testing.T) {
+	for _, p := range provider.All() {
+		if !openclaw.TakesImages("") || !openclaw.TakesImages(p.DefaultModel) {
+			t.Errorf("the default model %s of %s takes no images", p.DefaultModel, p.Name)
+		}
+	}
+	if openclaw.TakesImages("gpt-3.5-turbo") {
+		t.Error("a model without eyes takes images")
+	}
 }

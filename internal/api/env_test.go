@@ -86,6 +86,7 @@ type options struct {
 	memory      int64          // that gateways may use together; 0: any
 	waiting     *budget.Budget // of messages that wait for gateways; nil: no limit
 	proxies     []netip.Prefix
+	publicURL   string
 	budgets     *budget.Server         // nil: no limits
 	log         *logtest.Buffer        // nil: a new one
 	monitor     bool                   // run the monitor of the database, which reserves room on its disk
@@ -185,7 +186,7 @@ func (env *testEnv) build(o options) {
 		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Archives: archives, Logs: runtime.Logs, Status: runtime.Status,
 		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.network, Idempotency: requests,
 		Usage:   usage.New(usage.Settings{DB: env.db, Agents: env.agentNames}),
-		Budgets: o.budgets, TrustedProxies: o.proxies,
+		Budgets: o.budgets, TrustedProxies: o.proxies, PublicURL: o.publicURL,
 		Ready: env.db.Health, Degraded: env.degraded, Version: "test", Heartbeat: o.heartbeat, Log: log,
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 
 	"agento.host/agento/internal/mcp"
 )
@@ -12,7 +13,11 @@ import (
 const mcpPath = "/v1/mcp"
 
 // newTools returns the tools. A tool without a route is a mistake in the program.
-func (s *Server) newTools(log *slog.Logger) *mcp.Handler {
+func (s *Server) newTools(publicURL string, log *slog.Logger) *mcp.Handler {
+	public, err := url.Parse(publicURL)
+	if err != nil {
+		public = &url.URL{} // refused at the start of the program
+	}
 	routes := map[string]route{}
 	for _, r := range s.routes() {
 		routes[r.Method+" "+r.Path] = r
@@ -27,6 +32,7 @@ func (s *Server) newTools(log *slog.Logger) *mcp.Handler {
 			return string(who.AccountID) + " " + string(who.KeyID)
 		},
 		BehindProxy: func(r *http.Request) bool { return s.clients.trusts(parseAddress(r.RemoteAddr)) },
+		PublicHost:  public.Host,
 		Version:     s.version, Log: log,
 	})
 	if err != nil {

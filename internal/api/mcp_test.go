@@ -328,18 +328,26 @@ func TestMCPIsNotForWebPages(t *testing.T) {
 	}
 }
 
-// TestMCPBehindAProxyOfThisMachine: a trusted proxy passes the name of the server on.
+// TestMCPBehindAProxyOfThisMachine: a proxy passes the name of the server on.
 func TestMCPBehindAProxyOfThisMachine(t *testing.T) {
-	env := newEnv(t, options{proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
-	req := env.newAccount("acme", "").mcpRequest(t.Context(), "get_account", nil)
-	req.Host = "agents.example.com"
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		t.Errorf("status %d", res.StatusCode)
+	for name, o := range map[string]options{
+		"trusted": {proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+		"public":  {publicURL: "https://agents.example.com"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := newEnv(t, o).newAccount("acme", "").mcpRequest(t.Context(), "get_account", nil)
+			req.Host = "agents.example.com"
+			req.Header.Set("Authorization", "Bearer "+req.Header.Get("X-Api-Key"))
+			req.Header.Del("X-Api-Key")
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != http.StatusOK {
+				t.Errorf("status %d", res.StatusCode)
+			}
+		})
 	}
 }
 

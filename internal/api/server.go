@@ -146,7 +146,7 @@ func New(s Settings) *Server {
 		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready, mcpPath: srv.serveMCP},
 	}, srv.restRoutes())
-	srv.tools = srv.newTools(s.Log)
+	srv.tools = srv.newTools(s.PublicURL, s.Log)
 	return srv
 }
 

@@ -37,6 +37,9 @@ type Settings struct {
 	Allows func(ctx context.Context, pattern string) error
 	// Caller names the caller of a request: no two have the same name.
 	Caller func(context.Context) string
+	// PublicHost is the host at which clients reach the server, as the header Host has it. Empty
+	// means that it is not known.
+	PublicHost string
 	// BehindProxy reports whether a request comes from a proxy that the operator trusts. Nil
 	// means that none does.
 	BehindProxy func(*http.Request) bool
@@ -206,10 +209,19 @@ func (h *Handler) checkOrigin(r *http.Request) error {
 	if origin != "" && (!isLoopbackOrigin(origin) || !isLoopbackHost(r.Host)) {
 		return fault.New(fault.Forbidden, "Web pages cannot use MCP here. Use a client that runs outside of a page, or one whose page and server are both on this machine.")
 	}
-	if arrivesAtLoopback(r) && !isLoopbackHost(r.Host) && (h.settings.BehindProxy == nil || !h.settings.BehindProxy(r)) {
-		return fault.New(fault.Forbidden, "The header Host does not name this machine. Call the server as localhost; a proxy in front of it must be named with --trusted-proxies.")
+	if arrivesAtLoopback(r) && !isLoopbackHost(r.Host) && !h.isPublic(r) {
+		return fault.New(fault.Forbidden, "The header Host does not name this machine. Call the server as localhost. If the name is that of a proxy in front of it, start the server with --public-url or --trusted-proxies.")
 	}
 	return nil
+}
+
+// isPublic reports whether a request comes through a proxy: it names the public address of the
+// server, or comes from a proxy that the operator trusts.
+func (h *Handler) isPublic(r *http.Request) bool {
+	if h.settings.PublicHost != "" && strings.EqualFold(r.Host, h.settings.PublicHost) {
+		return true
+	}
+	return h.settings.BehindProxy != nil && h.settings.BehindProxy(r)
 }
 
 // errCancelled is why a call ends that its client has cancelled.

@@ -538,27 +538,33 @@ func TestSleepWithoutLinger(t *testing.T) {
 
 // TestHoldOfASleepingAgent, for a backup: it wakes nothing, and a message waits until its end.
 func TestHoldOfASleepingAgent(t *testing.T) {
-	agenttest.InBubble(t, sleeping, func(t *testing.T, e *agenttest.Env) {
-		a := e.Create("ada")
-		e.Until(a.ID, isAsleep)
-		release, err := e.Gateways.Hold(e.Context(), a.ID)
-		e.Must(err)
-		var message sync.WaitGroup
-		message.Go(func() {
-			if text, err := e.Turn(a.ID); err != nil || text != "I am at "+string(a.Place) {
-				t.Errorf("%q, %v", text, err)
-			}
+	for name, why := range map[string]string{"asleep": "", "frozen": "for the test"} {
+		t.Run(name, func(t *testing.T) {
+			agenttest.InBubble(t, sleeping, func(t *testing.T, e *agenttest.Env) {
+				e.Driver.SetNoSuspend(why)
+				wakes := func(a agent.Agent) int { return e.Driver.Resumes(a.ID) + e.Driver.Thaws(a.ID) }
+				a := e.Create("ada")
+				e.Until(a.ID, func(a agent.Agent) bool { return string(a.Power) == name })
+				release, err := e.Gateways.Hold(e.Context(), a.ID)
+				e.Must(err)
+				var message sync.WaitGroup
+				message.Go(func() {
+					if text, err := e.Turn(a.ID); err != nil || text != "I am at "+string(a.Place) {
+						t.Errorf("%q, %v", text, err)
+					}
+				})
+				time.Sleep(2 * time.Second)
+				if n := wakes(a); n != 0 {
+					t.Errorf("%d wakes during the hold", n)
+				}
+				if _, err := release(); err != nil {
+					t.Error(err)
+				}
+				message.Wait()
+				if n := wakes(a); n != 1 {
+					t.Errorf("%d wakes", n)
+				}
+			})
 		})
-		time.Sleep(2 * time.Second)
-		if n := e.Driver.Resumes(a.ID); n != 0 {
-			t.Errorf("%d wakes during the hold", n)
-		}
-		if _, err := release(); err != nil {
-			t.Error(err)
-		}
-		message.Wait()
-		if n := e.Driver.Resumes(a.ID); n != 1 {
-			t.Errorf("%d wakes", n)
-		}
-	})
+	}
 }

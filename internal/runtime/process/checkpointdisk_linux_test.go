@@ -54,10 +54,10 @@ func checkResumes(t *testing.T, d *process.Driver, g *runtimetest.Gateway, boot 
 
 func checkNoCheckpoint(t *testing.T, d *process.Driver, g *runtimetest.Gateway) {
 	t.Helper()
-	inMemory, err := filepath.Glob(filepath.Join(process.CheckpointDir(d), string(g.ID)+"*"))
-	if err != nil || len(inMemory)+len(process.StoredCheckpoints(d)) > 0 {
-		t.Errorf("left: %v, %v, %v", inMemory, process.StoredCheckpoints(d), err)
-	}
+	runtimetest.WaitUntil(t, "the checkpoint is deleted, which no wake waits for", func() bool {
+		inMemory, err := filepath.Glob(filepath.Join(process.CheckpointDir(d), string(g.ID)+"*"))
+		return err == nil && len(inMemory)+len(process.StoredCheckpoints(d)) == 0
+	})
 	if err := d.Resume(t.Context(), g.Place, g.ID); !errors.Is(err, runtime.ErrNoCheckpoint) {
 		t.Errorf("resumed again: %v", err)
 	}

@@ -11,9 +11,12 @@ import (
 	"time"
 )
 
+// trip is what a server does with a request.
+type trip func(*http.Request) (*http.Response, error)
+
 // scripted is a server whose n-th response is answers[n]; the last one is repeated.
 type scripted struct {
-	answers  []func(*http.Request) (*http.Response, error)
+	answers  []trip
 	requests []*http.Request
 	bodies   []string
 	at       []time.Time
@@ -34,7 +37,7 @@ func (s *scripted) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.answers[n](r)
 }
 
-func answer(status int, body string, headers ...string) func(*http.Request) (*http.Response, error) {
+func answer(status int, body string, headers ...string) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		h := http.Header{"X-Request-Id": {"req_1"}}
 		for i := 0; i < len(headers); i += 2 {
@@ -44,7 +47,7 @@ func answer(status int, body string, headers ...string) func(*http.Request) (*ht
 	}
 }
 
-func refused(status int, code string, headers ...string) func(*http.Request) (*http.Response, error) {
+func refused(status int, code string, headers ...string) trip {
 	return answer(status, `{"error":{"code":"`+code+`","message":"m","requestId":"req_1"}}`, headers...)
 }
 
@@ -70,7 +73,7 @@ func TestRequestsAreRepeatedWhereThatIsSafe(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		call     func(*testing.T, *Client) error
-		first    func(*http.Request) (*http.Response, error)
+		first    trip
 		requests int
 	}{
 		"POST after a broken connection":  {create, broken, 2},
@@ -89,7 +92,7 @@ func TestRequestsAreRepeatedWhereThatIsSafe(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &scripted{answers: []func(*http.Request) (*http.Response, error){c.first, answer(200, swarm)}}
+				s := &scripted{answers: []trip{c.first, answer(200, swarm)}}
 				err := c.call(t, &Client{URL: "http://agento", HTTP: &http.Client{Transport: s}})
 				if len(s.requests) != c.requests || (err == nil) != (c.requests == 2) {
 					t.Fatalf("%d requests, %v", len(s.requests), err)
@@ -110,7 +113,7 @@ func TestRequestsAreRepeatedWhereThatIsSafe(t *testing.T) {
 
 func TestRetriesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &scripted{answers: []func(*http.Request) (*http.Response, error){refused(503, "unavailable", "X-Ratelimit-Remaining", "5")}}
+		s := &scripted{answers: []trip{refused(503, "unavailable", "X-Ratelimit-Remaining", "5")}}
 		c := &Client{URL: "http://agento", HTTP: &http.Client{Transport: s}}
 		_, err := c.CreateSwarm(t.Context(), CreateSwarmRequest{Name: "Growth"})
 		var e *Error
@@ -150,10 +153,10 @@ func TestStreamsGoOnByThemselves(t *testing.T) {
 		res.Body = body
 		return res, err
 	}
-	for name, first := range map[string]func(*http.Request) (*http.Response, error){"cut": answer(200, firstEvents, "X-Turn-Id", "turn_1"), "silent": silent} {
+	for name, first := range map[string]trip{"cut": answer(200, firstEvents, "X-Turn-Id", "turn_1"), "silent": silent} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &scripted{answers: []func(*http.Request) (*http.Response, error){first, broken, answer(200, lastEvents, "X-Turn-Id", "turn_1")}}
+				s := &scripted{answers: []trip{first, broken, answer(200, lastEvents, "X-Turn-Id", "turn_1")}}
 				c := &Client{URL: "http://agento", HTTP: &http.Client{Transport: s}}
 				var text string
 				for e, err := range c.Chat(t.Context(), "a", ChatRequest{Message: "Hi"}) {
@@ -176,7 +179,7 @@ func TestStreamsGoOnByThemselves(t *testing.T) {
 // TestStreamsThatCannotGoOnEnd with the reason, and name the turn.
 func TestStreamsThatCannotGoOnEnd(t *testing.T) {
 	for name, c := range map[string]struct {
-		then func(*http.Request) (*http.Response, error)
+		then trip
 		want func(error) bool
 	}{
 		"refused": {refused(404, "not_found"), func(err error) bool { return IsCode(err, "not_found") }},
@@ -184,7 +187,7 @@ func TestStreamsThatCannotGoOnEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &scripted{answers: []func(*http.Request) (*http.Response, error){answer(200, firstEvents, "X-Turn-Id", "turn_1"), c.then}}
+				s := &scripted{answers: []trip{answer(200, firstEvents, "X-Turn-Id", "turn_1"), c.then}}
 				var last ChatEvent
 				var failure error
 				for e, err := range (&Client{URL: "http://agento", HTTP: &http.Client{Transport: s}}).Chat(t.Context(), "a", ChatRequest{Message: "Hi"}) {

@@ -128,7 +128,7 @@ func (s *scratch) start(ctx context.Context, sleep string) error {
 	if s.runtimeDir != "" {
 		cmd.Args = append(cmd.Args, "--runtime-dir", s.runtimeDir)
 	}
-	cmd.Args[0] = os.Args[0] // the name can decide what the program is
+	cmd.Args[0] = os.Args[0]                                                                                  // the name can decide what the program is
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "AGENTO_") }) // the operator's settings are for another data directory
 	cmd.Stderr = s.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for this command, which cleans up

@@ -138,6 +138,9 @@ func (s *Service) StartPrompt(ctx context.Context, caller Caller, agentID identi
 	if err != nil {
 		return nil, err
 	}
+	if !p.Repeats && names.idempotencyKey == "" {
+		s.readers.awaitClosing(ctx, names.request)
+	}
 	if r, err := s.join(ctx, s.db, caller, a, p, names); r != nil || err != nil {
 		return r, err
 	}
@@ -162,7 +165,7 @@ func (s *Service) StartPrompt(ctx context.Context, caller Caller, agentID identi
 		if t, session, err = s.insertPrompt(ctx, tx, caller, a, p, names); err != nil {
 			return err
 		}
-		reading = s.readers.begin(s, t)
+		reading = s.readers.begin(s, t, names.request)
 		return nil
 	})
 	switch {

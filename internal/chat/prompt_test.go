@@ -336,6 +336,23 @@ func TestTurnWithoutReadersEndsAfterThreeSeconds(t *testing.T) {
 	})
 }
 
+// TestRepetitionBeforeTheConnectionIsClosed: the new request of a client that has given up comes
+// before the end of its connection.
+func TestRepetitionBeforeTheConnectionIsClosed(t *testing.T) {
+	inSynctest(t, func(t *testing.T, env *testEnv) {
+		a := env.createAgent("ada")
+		p := Prompt{Conversation: "c1", Message: "one", Request: []byte("r")}
+		r := env.prompt(a, p)
+		closed := time.AfterFunc(100*time.Millisecond, func() { r.Leave(true) })
+		defer closed.Stop()
+		again := env.prompt(a, p)
+		if again.Turn.ID != r.Turn.ID {
+			t.Error("the repetition has not joined the turn")
+		}
+		again.Leave(false)
+	})
+}
+
 // TestTurnThatEndsWithoutReadersIsJoined for three seconds: nobody has got its answer.
 func TestTurnThatEndsWithoutReadersIsJoined(t *testing.T) {
 	inSynctest(t, func(t *testing.T, env *testEnv) {

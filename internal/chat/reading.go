@@ -12,6 +12,11 @@ import (
 // request in this time if the connection broke.
 const readerGrace = 3 * time.Second
 
+// closingTime is how long an equal request waits for the connection of the one before it to be
+// closed: a client that gives up closes it and repeats the request at once, and a proxy between may
+// pass the new request on first.
+const closingTime = 250 * time.Millisecond
+
 // Reading is a request that reads the turn of a Prompt.
 type Reading struct {
 	Turn    Turn
@@ -32,6 +37,9 @@ type readers struct {
 
 // readersOfTurn are guarded by readers.mu.
 type readersOfTurn struct {
+	request string        // what equal requests have in common
+	closed  chan struct{} // closed when the reader that has started the turn leaves
+
 	count  int
 	joined int         // how often a reader has come after all had disconnected
 	grace  *time.Timer // ends the turn, if it has not ended; nil unless all readers have disconnected
@@ -41,11 +49,38 @@ type readersOfTurn struct {
 func newReaders() *readers { return &readers{byTurn: map[identity.TurnID]*readersOfTurn{}} }
 
 // begin returns the reading of the request that has started a turn.
-func (a *readers) begin(s *Service, t Turn) *Reading {
+func (a *readers) begin(s *Service, t Turn, request string) *Reading {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.byTurn[t.ID] = &readersOfTurn{count: 1}
+	a.byTurn[t.ID] = &readersOfTurn{request: request, closed: make(chan struct{}), count: 1}
 	return &Reading{Turn: t, service: s}
+}
+
+// awaitClosing waits for a moment if a request that is equal is being answered: its client may have
+// given up.
+func (a *readers) awaitClosing(ctx context.Context, request string) {
+	limited, cancel := context.WithTimeout(ctx, closingTime)
+	defer cancel()
+	for _, closed := range a.open(request) {
+		select {
+		case <-closed:
+			return
+		case <-limited.Done():
+			return
+		}
+	}
+}
+
+// open returns what is closed when the readers leave that have started turns with a request.
+func (a *readers) open(request string) (open []<-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, of := range a.byTurn {
+		if of.request == request && of.count > 0 {
+			open = append(open, of.closed)
+		}
+	}
+	return open
 }
 
 // left reports whether all readers of a turn have just disconnected.
@@ -74,7 +109,7 @@ func (a *readers) join(s *Service, t Turn, said bool) *Reading {
 	case of == nil && !said, of != nil && (of.ending || of.grace == nil && !said):
 		return nil
 	case of == nil:
-		of = &readersOfTurn{}
+		of = &readersOfTurn{closed: make(chan struct{})}
 		a.byTurn[t.ID] = of
 	case of.grace != nil:
 		of.grace.Stop()
@@ -90,6 +125,9 @@ func (a *readers) leave(r *Reading, disconnected bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	of := a.byTurn[r.Turn.ID]
+	if !r.joined {
+		close(of.closed)
+	}
 	if of.count--; of.count > 0 {
 		return
 	}

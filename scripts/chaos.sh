@@ -90,7 +90,7 @@ examples() { AGENTO_CHAOS=1 go test -count=1 -timeout 20m -v -run '^TestExamples
 generators() { AGENTO_CHAOS=1 go test -count=1 -timeout 29m -v -run GeneratedClients ./internal/api; }
 
 screens() {
-	command -v chromium >/dev/null || { echo "no chromium: on Debian, apt-get install chromium" >&2; exit 1; }
+	sh scripts/needs.sh screens
 	AGENTO_CHAOS=1 go test -count=1 -timeout 10m -v -run Screens ./internal/api
 }
 

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/ogen-go/ogen/ogenerrors"
+
 	"quickstart/api"
 )
 
@@ -15,6 +17,11 @@ type key struct{}
 
 func (key) ApiKey(context.Context, api.OperationName) (api.ApiKey, error) {
 	return api.ApiKey{APIKey: os.Getenv("AGENTO_API_KEY")}, nil
+}
+
+// Bearer is the other way to send the key: one of the two is enough.
+func (key) Bearer(context.Context, api.OperationName) (api.Bearer, error) {
+	return api.Bearer{}, ogenerrors.ErrSkipClientSecurity
 }
 
 func main() {

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -186,6 +187,9 @@ func (s *Service) finish(ctx context.Context, r *run, t Turn) {
 	var next Turn
 	var nextSession Session
 	err := s.db.GroupTx(ctx, "chat.finish", func(ctx context.Context, tx *database.Tx) (err error) {
+		if held, err := isHeld(ctx, tx, t, s.holder); err != nil || !held { // it was deleted with its agent
+			return cmp.Or(err, errNotHeld)
+		}
 		if seq, pieces := r.unstored(); len(pieces) > 0 {
 			held, err := s.appendPieces(ctx, tx, t, seq, pieces, t.EndedAt)
 			switch {

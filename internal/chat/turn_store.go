@@ -136,6 +136,15 @@ func claimNext(ctx context.Context, tx *database.Tx, session identity.SessionID,
 		session, holder, database.Millis(now.Add(leaseTime)), database.Millis(now))
 }
 
+// isHeld reports whether a turn exists and runs at holder.
+func isHeld(ctx context.Context, tx *database.Tx, t Turn, holder string) (bool, error) {
+	held, err := database.One(ctx, tx, database.Scalar[bool], `SELECT EXISTS (SELECT 1 FROM turns WHERE id = $1 AND state = 'running' AND holder = $2)`, t.ID, holder)
+	if err != nil {
+		return false, fmt.Errorf("look for the turn: %w", err)
+	}
+	return held, nil
+}
+
 // endHeldTurn stores the end of a turn. answer is the seq of its answer in messages. It
 // reports whether another turn of the session waits. Errors: sql.ErrNoRows, if holder does
 // not hold the turn any more; then it changes nothing.

@@ -308,6 +308,26 @@ func TestAgentDeletedDuringATurn(t *testing.T) {
 	}
 }
 
+// TestTurnWhoseRowsAreGone ends without an error of the database, also if all of its text is stored.
+func TestTurnWhoseRowsAreGone(t *testing.T) {
+	env := newTestEnv(t)
+	a := env.createAgent("ada")
+	script, pieces := controlledScript()
+	env.gateways.setScript(script)
+	started := env.begin(a, client.ChatRequest{Message: "Hello"})
+	turn := env.readAsync(env.timeout(), started)
+	pieces <- "I was "
+	env.waitForStored(started, "I was ")
+	env.must(env.db.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error { return DeleteAgent(ctx, tx, env.actor, a.ID) }))
+	close(pieces)
+	if err := <-turn; err == nil {
+		t.Error("the turn of a deleted agent succeeded")
+	}
+	if strings.Contains(env.log.String(), "level=ERROR") {
+		t.Errorf("the log:\n%s", env.log)
+	}
+}
+
 func TestModelCallsAreAttributedToPeerAndSession(t *testing.T) {
 	env := newTestEnv(t)
 	a := env.createAgent("ada")

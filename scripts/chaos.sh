@@ -9,9 +9,11 @@
 #           another account are timed; with real gateways
 #   gvisor  the process driver's tests, the conformance suite among them, and a real gateway,
 #           with --sandbox gvisor; needs root, and bin/runsc, which make gvisor builds
-#   suspend a real gateway sleeps and wakes many times, from memory and from the disk, and frozen, and its
-#           server is killed on the way, criu too; the disk is full in a move, and the memory in a dump; needs
-#           root, and criu, which scripts/needs.sh gets
+#   suspend a real gateway sleeps and wakes many times, and its server is killed on the way; a bot of
+#           Telegram wakes it; needs root, and criu, which scripts/needs.sh gets
+#   checkpoints  the same with checkpoints on the disk; criu is killed, too, the disk is full in a move, and
+#           the memory in a dump; needs root and criu
+#   freeze  a real gateway is frozen and thawed, and its server is killed on the way; doctor --wake
 #   restore the pages for operators with live gateways, restores of living installations, and
 #           restores that are killed
 #   openai  the real clients of OpenAI's API, which clients/tests/openai pins, with broken
@@ -28,6 +30,8 @@ set -eu
 
 race='-race -gcflags=modernc.org/sqlite/lib=-race=false' # see the Makefile
 
+needsRoot() { [ "$(id -u)" = 0 ] || { echo "$1 needs root" >&2; exit 1; }; }
+
 crash() {
 	go test $race -count=3 -timeout 25m -run 'Crash|Killed|AcrossServers' ./internal/reconciler ./internal/runtime/process/...
 	AGENTO_CHAOS=1 go test $race -count=2 -timeout 25m -p 1 -run 'Crash' ./cmd/agento
@@ -35,13 +39,13 @@ crash() {
 
 disk() {
 	go test $race -timeout 5m -run 'Disk|Inodes|Locked' ./internal/database ./internal/api
-	AGENTO_CHAOS=1 go test $race -timeout 20m -p 1 -v -run 'Disk' ./cmd/agento
+	AGENTO_CHAOS=1 go test $race -timeout 20m -p 1 -v -run 'Disk' -skip 'Sleeping' ./cmd/agento
 }
 
 walls() { AGENTO_CHAOS=1 go test -timeout 29m -p 1 -v -run 'Hogs' ./cmd/agento; }
 
 gvisor() {
-	[ "$(id -u)" = 0 ] || { echo "gVisor needs root" >&2; exit 1; }
+	needsRoot gVisor
 	[ -x bin/runsc ] || { echo "no bin/runsc: run make gvisor" >&2; exit 1; }
 	tests='GVisor|Contract|Network|AgentReaches|DialEnters|MemoryLimit|ShimKilled|NoSecret|Logs|Inherited|Remove|ServerKilled|HomeDescriptor|StalePid|Ownership|Quarantine'
 	PATH="$PWD/bin:$PATH" AGENTO_TEST_SANDBOX=gvisor go test $race -count=1 -timeout 20m -run "$tests" ./internal/runtime/process
@@ -49,10 +53,17 @@ gvisor() {
 }
 
 suspend() {
-	[ "$(id -u)" = 0 ] || { echo "criu needs root" >&2; exit 1; }
-	go test $race -count=3 -timeout 10m -run 'CRIUFails|KilledInSuspend|KilledInMove|NoRoomForAMove|MemoryFullInADump|ResumeDuringAMove|CheckpointOnDisk' ./internal/runtime/process
-	AGENTO_CHAOS=1 go test -count=1 -timeout 29m -p 1 -v -run 'Sleeping|Frozen' ./cmd/agento
+	needsRoot criu
+	AGENTO_CHAOS=1 go test -count=1 -timeout 29m -p 1 -v -run '^TestSleepingGateway$|SleepingGatewayOfABot' ./cmd/agento
 }
+
+checkpoints() {
+	needsRoot criu
+	go test $race -count=3 -timeout 10m -run 'CRIUFails|KilledInSuspend|KilledInMove|NoRoomForAMove|MemoryFullInADump|ResumeDuringAMove|CheckpointOnDisk' ./internal/runtime/process
+	AGENTO_CHAOS=1 go test -count=1 -timeout 25m -p 1 -v -run 'SleepingGateway(OnDisk|KilledOnDisk|OnFullDisk)' ./cmd/agento
+}
+
+freeze() { AGENTO_CHAOS=1 go test -count=1 -timeout 20m -p 1 -v -run 'FrozenGateway|DoctorMeasures' ./cmd/agento; }
 
 restore() { AGENTO_CHAOS=1 go test -timeout 20m -p 1 -v -run 'ChaosRestore|ChaosOperatorPages|CrashOfARestore' ./cmd/agento; }
 
@@ -96,7 +107,7 @@ screens() {
 
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor restore suspend openai mcp clients examples generators screens fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend checkpoints freeze openai mcp clients examples generators screens fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

@@ -92,7 +92,7 @@ func (a *storedAgent) check(t *testing.T, n int) {
 }
 
 // TestSleepingGatewayOnDisk: a real gateway wakes from a checkpoint on the disk that is not in the
-// page cache, many times over. make chaos-suspend runs it.
+// page cache, many times over. make chaos-checkpoints runs it.
 func TestSleepingGatewayOnDisk(t *testing.T) {
 	a := newStoredAgent(t, t.TempDir())
 	const wakes = 6
@@ -142,7 +142,7 @@ func TestSleepingGatewayOnDisk(t *testing.T) {
 }
 
 // TestSleepingGatewayKilledOnDisk: a real gateway goes on after its server was killed anywhere in a
-// move to the disk, or in a wake from there. make chaos-suspend runs it.
+// move to the disk, or in a wake from there. make chaos-checkpoints runs it.
 func TestSleepingGatewayKilledOnDisk(t *testing.T) {
 	a := newStoredAgent(t, t.TempDir())
 	// A move takes some seconds.
@@ -175,7 +175,7 @@ func TestSleepingGatewayKilledOnDisk(t *testing.T) {
 }
 
 // TestSleepingGatewayOnFullDisk: a checkpoint leaves the disk when others fill it, and none comes
-// there; no message is lost. make chaos-suspend runs it.
+// there; no message is lost. make chaos-checkpoints runs it.
 func TestSleepingGatewayOnFullDisk(t *testing.T) {
 	needsChaos(t)
 	disk := databasetest.NewDisk(t, "size=1800m")

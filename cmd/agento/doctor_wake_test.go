@@ -12,10 +12,10 @@ import (
 )
 
 // TestDoctorMeasuresSleepingGateways: with a server that runs, doctor --wake boots a gateway of its
-// own, measures each way that the machine has, and leaves nothing. make chaos-suspend runs it.
+// own, measures each way that the machine has, and leaves nothing. make chaos-freeze runs it.
 func TestDoctorMeasuresSleepingGateways(t *testing.T) {
 	if os.Getenv("AGENTO_CHAOS") == "" {
-		t.Skip("make chaos-suspend runs it")
+		t.Skip("make chaos-freeze runs it")
 	}
 	in := newInstallation(t, "acme")
 	in.start()

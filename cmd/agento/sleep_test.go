@@ -212,10 +212,10 @@ func TestSleepingGatewayOfABot(t *testing.T) {
 }
 
 // TestFrozenGateway: a real gateway is frozen and thawed, with its history and its tools, and goes on
-// after its server was killed around a freeze or a thaw. make chaos-suspend runs it.
+// after its server was killed around a freeze or a thaw. make chaos-freeze runs it.
 func TestFrozenGateway(t *testing.T) {
 	if os.Getenv("AGENTO_CHAOS") == "" {
-		t.Skip("make chaos-suspend runs it")
+		t.Skip("make chaos-freeze runs it")
 	}
 	t.Setenv("AGENTO_SLEEP", "freeze")
 	t.Setenv("AGENTO_LINGER", "5s")

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -108,18 +106,7 @@ func TestSleepingGatewayOnDisk(t *testing.T) {
 	place := a.gateways()[0].Place
 	for n := range wakes {
 		a.untilStored(t)
-		calls := a.model.Count()
-		wake = append(wake, firstToken(t, a.client("acme"), a.id))
-		call, err := a.model.Wait(t.Context(), calls+1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := fmt.Sprintf("life-%d", n-1); n > 0 && !strings.Contains(string(call.Body), want) {
-			t.Errorf("life %d: the model does not get %q", n, want)
-		}
-		if text := send(t, a.client("acme"), a.id, client.ChatRequest{Message: fmt.Sprintf("echo life-%d", n)}); text != fmt.Sprintf("life-%d", n) {
-			t.Errorf("life %d answers %q", n, text)
-		}
+		wake = append(wake, life(t, a.installation, a.id, n))
 	}
 	if a.gateways()[0].Place != place {
 		t.Error("the gateway was started anew")

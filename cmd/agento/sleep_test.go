@@ -56,20 +56,7 @@ func TestSleepingGateway(t *testing.T) {
 	first := in.gateways()[0].Place
 	for n := range wakes {
 		untilAsleep()
-		calls := in.model.Count()
-		wake = append(wake, firstToken(t, c, agent.ID))
-		call, err := in.model.Wait(t.Context(), calls+1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, want := range []string{"lighthouse keeper", fmt.Sprintf("life-%d", n-1)} {
-			if n > 0 && !strings.Contains(string(call.Body), want) {
-				t.Errorf("life %d: the model does not get %q", n, want)
-			}
-		}
-		if text := send(t, c, agent.ID, client.ChatRequest{Message: fmt.Sprintf("echo life-%d", n)}); text != fmt.Sprintf("life-%d", n) {
-			t.Errorf("life %d answers %q", n, text)
-		}
+		wake = append(wake, life(t, in, agent.ID, n, "lighthouse keeper"))
 		if n%5 == 4 {
 			if out := execute(t, c, agent.ID, "echo $((40+2))"); !strings.Contains(out, "42") {
 				t.Errorf("life %d: exec: %s", n, out)
@@ -134,6 +121,27 @@ func killed(t *testing.T, in *installation, id string, n int) {
 	if found := in.gateways(); len(found) != 1 || !found[0].Running {
 		t.Errorf("after a crash: %+v", found)
 	}
+}
+
+// life wakes an agent for the n-th time and returns how long its first token took. The model gets what
+// was said in the life before, and the texts of remembered.
+func life(t *testing.T, in *installation, id string, n int, remembered ...string) time.Duration {
+	t.Helper()
+	calls := in.model.Count()
+	took := firstToken(t, in.client("acme"), id)
+	call, err := in.model.Wait(t.Context(), calls+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range append(remembered, fmt.Sprintf("life-%d", n-1)) {
+		if n > 0 && !strings.Contains(string(call.Body), want) {
+			t.Errorf("life %d: the model does not get %q", n, want)
+		}
+	}
+	if text := send(t, in.client("acme"), id, client.ChatRequest{Message: fmt.Sprintf("echo life-%d", n)}); text != fmt.Sprintf("life-%d", n) {
+		t.Errorf("life %d answers %q", n, text)
+	}
+	return took
 }
 
 // TestSleepingGatewayOfABot: messages of Telegram wake an agent, and each is answered once, in order,
@@ -237,18 +245,7 @@ func TestFrozenGateway(t *testing.T) {
 	var thaws []time.Duration
 	for n := range 5 {
 		untilFrozen()
-		calls := in.model.Count()
-		thaws = append(thaws, firstToken(t, in.client("acme"), agent.ID))
-		call, err := in.model.Wait(t.Context(), calls+1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := fmt.Sprintf("life-%d", n-1); n > 0 && !strings.Contains(string(call.Body), want) {
-			t.Errorf("life %d: the model does not get %q", n, want)
-		}
-		if text := send(t, in.client("acme"), agent.ID, client.ChatRequest{Message: fmt.Sprintf("echo life-%d", n)}); text != fmt.Sprintf("life-%d", n) {
-			t.Errorf("life %d answers %q", n, text)
-		}
+		thaws = append(thaws, life(t, in, agent.ID, n))
 	}
 	if out := execute(t, in.client("acme"), agent.ID, "echo $((40+2))"); !strings.Contains(out, "42") {
 		t.Errorf("exec: %s", out)

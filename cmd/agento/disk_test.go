@@ -252,7 +252,10 @@ func TestDiskFull(t *testing.T) {
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	waitUntil(t, "the gateway is started again", func() bool { return gatewayPID(t, f.installation, f.ada) != pid })
+	waitUntil(t, "the gateway is started again", func() bool {
+		now, err := readGatewayPID(f.installation, f.ada)
+		return err == nil && now != pid
+	})
 	f.awaitStatus(f.ada, client.Running)
 	f.checkAnswers(f.ada)
 	f.checkHistory(f.ada)

@@ -4,42 +4,74 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/apitest"
+	"agento.host/agento/internal/identity"
 )
 
-// testEnv is a dashboard behind an HTTP server.
+// testEnv is a dashboard over the whole server with scripted gateways.
 type testEnv struct {
-	t      testing.TB
-	server *Server
-	url    string
+	*apitest.Env
+
+	t       testing.TB
+	pages   *Server
+	account identity.AccountID
 }
 
 // newEnv returns an environment that is closed at the end of the test.
-// TODO: over apitest; api is the API until then.
-func newEnv(t testing.TB, api http.Handler) *testEnv {
+func newEnv(t testing.TB) *testEnv {
 	t.Helper()
-	all := access.NewScopes(access.AgentsRead, access.AgentsWrite, access.Chat, access.ChatOwner, access.KnowledgeRead, access.KnowledgeWrite, access.Logs, access.Skills, access.SwarmsRead, access.SwarmsWrite, access.AccountAdmin)
-	s, err := New(Settings{
-		APIFor: func(Visitor) http.Handler { return api },
-		SignedIn: func(r *http.Request) (Visitor, error) {
-			if r.Header.Get("X-Test-Role") == "" {
-				return Visitor{}, nil
-			}
-			return Visitor{Name: "Ann", Email: "ann@example.com", Account: "acct_1", AccountName: "Acme", Role: r.Header.Get("X-Test-Role"), Scopes: all}, nil
-		},
-		Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
+	env := &testEnv{t: t}
+	env.Env = apitest.New(t, apitest.Options{Handler: func(e *apitest.Env) http.Handler {
+		var err error
+		env.pages, err = New(Settings{
+			APIFor: func(who Visitor) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					r = r.Clone(r.Context())
+					r.Header.Set(accountHeader, who.Account)
+					e.Server.Operator().ServeHTTP(w, r)
+				})
+			},
+			SignedIn: env.signedIn, Log: slog.New(slog.NewTextHandler(e.Log, nil)), Version: "test",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return env.pages.Before(e.Server)
+	}})
+	t.Cleanup(env.pages.Drain)
+	env.account = env.NewAccount("Acme", "")
+	return env
+}
+
+// signedIn is a stub of the sign-in sessions.
+func (env *testEnv) signedIn(r *http.Request) (Visitor, error) {
+	role := r.Header.Get("X-Test-Role")
+	if role == "" {
+		return Visitor{}, nil
 	}
-	web := httptest.NewServer(s)
-	t.Cleanup(func() { s.Drain(); web.Close() })
-	return &testEnv{t: t, server: s, url: web.URL}
+	return Visitor{Name: "Ann", Email: "ann@example.com", Account: string(env.account), AccountName: "Acme", Role: role, Scopes: scopesOf(role)}, nil
+}
+
+func scopesOf(role string) access.Scopes {
+	names := []access.Scope{access.AgentsRead, access.KnowledgeRead, access.SwarmsRead, access.Logs}
+	if role != "viewer" {
+		names = append(names, access.Chat, access.ChatOwner, access.AgentsWrite, access.KnowledgeWrite, access.Skills, access.SwarmsWrite)
+	}
+	if role == "owner" || role == "admin" {
+		names = append(names, access.AccountAdmin)
+	}
+	return access.NewScopes(names...)
+}
+
+// agent creates an agent that runs, and returns its id.
+func (env *testEnv) agent(name string) string {
+	env.t.Helper()
+	return string(env.NewAgent(env.Client(env.account), name))
 }
 
 // browser is what a person uses: it keeps cookies.
@@ -66,7 +98,7 @@ func (b *browser) get(path string) answer { return b.send(http.MethodGet, path, 
 
 // post sends a form, with the fields of view.Hidden.
 func (b *browser) post(path string, pairs ...string) answer {
-	form := url.Values{accountField: {"acct_1"}}
+	form := url.Values{accountField: {string(b.env.account)}, onceField: {newOnce()}}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		form.Add(pairs[i], pairs[i+1])
 	}
@@ -75,7 +107,7 @@ func (b *browser) post(path string, pairs ...string) answer {
 
 func (b *browser) send(method, path string, form url.Values) answer {
 	b.env.t.Helper()
-	req, err := http.NewRequestWithContext(b.env.t.Context(), method, b.env.url+root+path, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(b.env.t.Context(), method, b.env.URL+root+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		b.env.t.Fatal(err)
 	}

@@ -426,6 +426,10 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	pages, err := dashboard.New(dashboard.Settings{
 		// TODO: people, with the API as the person.
 		SignedIn: func(*http.Request) (dashboard.Visitor, error) { return dashboard.Visitor{}, nil }, APIFor: func(dashboard.Visitor) http.Handler { return http.NotFoundHandler() },
+		Events: events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
+			a, err := agentRecords.FindByID(ctx, r.db, id)
+			return a.AccountID, err
+		},
 		PublicURL: f.PublicURL, TrustedProxies: f.TrustedProxies, Version: version, Log: r.log,
 	})
 	if err != nil {
@@ -435,7 +439,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
 		requests.Run, channels.Run, bots.Run, backups.Run,
 	}
-	quietLoops := []func(context.Context) error{accounts.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
+	quietLoops := []func(context.Context) error{accounts.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}

@@ -29,7 +29,7 @@ func (s *Service) Bases(ctx context.Context, account identity.AccountID) ([]Base
 			b.AgentID = identity.AgentID(id)
 		}
 		return b, err
-	}, `SELECT s.kind, s.target_id, z.entries, z.bytes FROM knowledge_sizes z JOIN knowledge_scopes s ON s.number = z.scope
+	}, `SELECT s.kind, s.target_id, CAST(z.entries AS BIGINT), CAST(z.bytes AS BIGINT) FROM knowledge_sizes z JOIN knowledge_scopes s ON s.number = z.scope
 		WHERE z.account_id = $1 AND z.entries > 0 ORDER BY z.bytes DESC, s.number`, account)
 	if err != nil {
 		return nil, fmt.Errorf("list the knowledge bases: %w", err)

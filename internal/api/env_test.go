@@ -179,6 +179,7 @@ func (env *testEnv) build(o options) {
 	env.network = egress.NewManager(network)
 	env.loops = append(env.loops, env.network.Run)
 	skillService := env.newSkills(events, skills, runtime.Agents, log)
+	runtime.Agents.InstallSkillsWith(skillService.InstallVerified)
 	archives := agentarchive.New(agentarchive.Settings{
 		DB: env.db, Events: events, Agents: runtime.Agents, Documents: documents, Workspace: runtime.Workspace, Skills: skillService, Knowledge: base, Chat: conversations, Version: "test", Log: log,
 	})

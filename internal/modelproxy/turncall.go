@@ -71,7 +71,7 @@ type requestPart struct {
 }
 
 // read returns the text of the message, and whether it has the results of tools.
-func (m requestMessage) read() (text string, results bool) {
+func (m *requestMessage) read() (text string, results bool) {
 	if json.Unmarshal(m.Content, &text) != nil && m.Parts == nil {
 		_ = json.Unmarshal(m.Content, &m.Parts) // other content has no text
 	}
@@ -135,7 +135,7 @@ func toolResults(name provider.Name, body []byte) []string {
 }
 
 // results returns the results of tools in the message, whose text was read.
-func (m requestMessage) results(text string) (found []string) {
+func (m *requestMessage) results(text string) (found []string) {
 	switch m.Type {
 	case "function_call_output", "custom_tool_call_output":
 		return []string{plainText(m.Output)}

@@ -151,7 +151,11 @@ func New(s Settings) *Server {
 		TrustsTrace: func(r *http.Request) bool { return srv.clients.trusts(parseAddress(r.RemoteAddr)) },
 		Foreign: []rest.Foreign{openaiapi.New(openaiapi.Settings{
 			Agents: s.Agents, Chat: s.Chat, Draining: srv.draining, Authorize: srv.authorizeOpenAI,
-			Caller: func(ctx context.Context) chat.Caller { return chatCaller(callerOf(ctx)) },
+			Caller: func(ctx context.Context) chat.Caller {
+				c := chatCaller(callerOf(ctx))
+				c.Source = chat.FromOpenAI
+				return c
+			},
 		})},
 		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready, mcpPath: srv.serveMCP},

@@ -12,7 +12,7 @@ func TestTheListOfAgentsIsSortedAndHasDetails(t *testing.T) {
 	for _, name := range []string{"beta", "Alpha", "gamma"} {
 		owner.newAgent(name)
 	}
-	c := &client.Client{URL: env.url, APIKey: owner.key, Retries: -1}
+	c := &client.Client{URL: env.URL, APIKey: owner.key, Retries: -1}
 	page, err := c.ListAgents(t.Context(), client.AgentQuery{Sort: "name", Details: true, Limit: 2})
 	if err != nil {
 		t.Fatal(err)

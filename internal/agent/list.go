@@ -32,8 +32,8 @@ type Filter struct {
 	SwarmID identity.SwarmID   // empty: any or none
 	Search  string             // part of the name, in upper or lower case
 	Order   Order
-	Limit   int                // of one page; 0: none
-	Offset  int                // how many to skip
+	Limit   int // of one page; 0: none
+	Offset  int // how many to skip
 }
 
 // Order is how a list of agents is sorted. The zero Order is ByCreation.
@@ -60,7 +60,7 @@ func (o Order) columns() string {
 // Page is a part of a list of agents.
 type Page struct {
 	Agents []Summary
-	Total  int       // how many the filter selects on all pages
+	Total  int // how many the filter selects on all pages
 	Swarms map[identity.SwarmID]swarm.Swarm
 }
 

@@ -229,7 +229,7 @@ func (d *Driver) compact(ctx context.Context, id identity.AgentID, age time.Dura
 			return nil, errors.Join(err, dir.Remove(packName+newSuffix))
 		}
 		return func() error {
-			return errors.Join(dir.Rename(packName+newSuffix, packName), writeIndex(dir, packIndex{Files: files}))
+			return errors.Join(dir.Rename(packName+newSuffix, packName), writeIndex(dir, packIndex{Form: packForm, Files: files}))
 		}, nil
 	})
 }
@@ -241,7 +241,10 @@ func (d *Driver) move(ctx context.Context, id identity.AgentID) error {
 		if x != nil && x.Disk {
 			return nil, nil
 		}
-		written := packIndex{Disk: true}
+		written := packIndex{Disk: true, Form: packForm}
+		if x != nil {
+			written.Form = x.Form
+		}
 		if !disk.plain {
 			written.Key = newKey()
 		}

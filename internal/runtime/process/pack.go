@@ -150,7 +150,8 @@ func (s sealer) open(chunk []byte, number int, last bool) ([]byte, error) {
 type packer struct {
 	out     io.Writer
 	sealer  sealer
-	room    func(bytes int64) error // refuses so many bytes more; nil: it never does
+	room    func(bytes int64) error     // refuses so many bytes more; nil: it never does
+	wait    func(context.Context) error // makes way for others before each chunk; nil: it does not
 	written int64
 	checked int64
 	number  int
@@ -178,6 +179,14 @@ func (p *packer) write(chunk []byte, last bool) (int, error) {
 	return len(chunk), err
 }
 
+// next waits until the next chunk may be worked on. Errors: ctx's.
+func (p *packer) next(ctx context.Context) error {
+	if p.wait != nil {
+		return p.wait(ctx)
+	}
+	return ctx.Err()
+}
+
 // packFiles compresses the files of a checkpoint that criu has written, in packForm.
 func packFiles(ctx context.Context, dir *os.Root, p *packer) (files []packFile, err error) {
 	names, err := imagesIn(dir)
@@ -186,7 +195,7 @@ func packFiles(ctx context.Context, dir *os.Root, p *packer) (files []packFile, 
 	}
 	raw, packed := make([]byte, packChunk), make([]byte, s2.MaxEncodedLen(packChunk)+packSeal)
 	for i, name := range names {
-		f, err := packOne(ctx, dir, name, i == len(names)-1, func(chunk []byte, last bool) (int, error) {
+		f, err := packOne(ctx, dir, name, i == len(names)-1, p.next, func(chunk []byte, last bool) (int, error) {
 			return p.write(s2.Encode(packed[:cap(packed)], chunk), last)
 		}, raw)
 		if err != nil {
@@ -199,7 +208,7 @@ func packFiles(ctx context.Context, dir *os.Root, p *packer) (files []packFile, 
 
 // packOne cuts a file into chunks. An empty file has none, but for the last one of a pack, which
 // has its end.
-func packOne(ctx context.Context, dir *os.Root, name string, last bool, write func(chunk []byte, last bool) (int, error), buffer []byte) (packFile, error) {
+func packOne(ctx context.Context, dir *os.Root, name string, last bool, next func(context.Context) error, write func(chunk []byte, last bool) (int, error), buffer []byte) (packFile, error) {
 	f := packFile{Name: name}
 	in, err := dir.Open(name)
 	if err != nil {
@@ -211,7 +220,7 @@ func packOne(ctx context.Context, dir *os.Root, name string, last bool, write fu
 		return f, err
 	}
 	for f.Size < info.Size() || last && len(f.Chunks) == 0 {
-		if err := ctx.Err(); err != nil {
+		if err := next(ctx); err != nil {
 			return f, err
 		}
 		n, err := io.ReadFull(in, buffer[:min(int64(len(buffer)), info.Size()-f.Size)])
@@ -256,7 +265,7 @@ func repack(ctx context.Context, from packIndex, in io.Reader, p *packer) (files
 		files[i] = packFile{Name: f.Name, Size: f.Size}
 	}
 	for i, c := range chunks {
-		if err := ctx.Err(); err != nil {
+		if err := p.next(ctx); err != nil {
 			return nil, err
 		}
 		if cap(buffer) < c.length+64 {

@@ -124,6 +124,7 @@ func (d *Driver) Resume(ctx context.Context, place runtime.Place, id identity.Ag
 		return err
 	}
 	d.compaction.interrupt(id)
+	defer d.compaction.way.resume()()
 	defer d.lock(id)()
 	if err := d.resume(ctx, a, place); err != nil {
 		return fmt.Errorf("resume %s: %w", id, err)

@@ -33,7 +33,7 @@ type Ledger struct {
 
 	steady   int64   // the sum of gateways and kept
 	frees    float64 // the share of its memory that the suspend of a gateway has freed at least
-	suspends bool    // a gateway was seen whose suspend takes memory
+	suspends bool    // gateways are suspended, so far as is known
 }
 
 // gatewayClaim is what a gateway takes.
@@ -53,10 +53,11 @@ type Kept struct {
 // isFresh reports whether it can still be compressed, beside which it is kept for a while.
 func (k Kept) isFresh() bool { return !k.Frozen && k.Stored == 0 && k.Wake < k.Bytes }
 
-// NewLedger returns a ledger of which nothing is taken. With limit 0 everything fits.
-func NewLedger(limit int64) *Ledger {
+// NewLedger returns a ledger of which nothing is taken. With limit 0 everything fits. suspends says that
+// gateways are suspended: what that takes is expected to be as much as a gateway until it is known.
+func NewLedger(limit int64, suspends bool) *Ledger {
 	return &Ledger{
-		limit: limit, gateways: map[identity.AgentID]gatewayClaim{}, kept: map[identity.AgentID]Kept{}, fresh: map[identity.AgentID]int64{},
+		limit: limit, suspends: suspends, gateways: map[identity.AgentID]gatewayClaim{}, kept: map[identity.AgentID]Kept{}, fresh: map[identity.AgentID]int64{},
 		writing: map[identity.AgentID]int64{}, usedUp: map[identity.AgentID]int64{}, frees: 1,
 	}
 }
@@ -171,6 +172,9 @@ func (l *Ledger) Enter(id identity.AgentID, bytes int64) {
 		l.writing[id] = k.Wake
 	}
 	l.set(id, bytes)
+	if l.suspends {
+		l.ExpectSuspend(id, bytes)
+	}
 }
 
 // set changes what a gateway is expected to use.
@@ -193,24 +197,39 @@ func (l *Ledger) ExpectSuspend(id identity.AgentID, bytes int64) {
 	if g, ok := l.gateways[id]; ok {
 		g.suspend = bytes
 		l.gateways[id] = g
-		l.suspends = l.suspends || bytes > 0
 	}
 }
 
 // BeginSuspend counts the checkpoint of a gateway that is to be suspended, if it fits, or if nothing
-// can be done to make it fit. Otherwise it returns how many bytes are missing.
+// can be done to make it fit. Otherwise it returns how many bytes are missing when everything that is
+// under way has ended.
 func (l *Ledger) BeginSuspend(id identity.AgentID) (missing int64, ok bool) {
-	g := l.gateways[id]
-	if missing = l.missingToSuspend(g); missing > 0 {
-		_, few := l.reserve("", 0)
-		if l.moving() > 0 || !few && len(l.kept) > 0 {
-			return missing, false
-		}
+	if !l.CanSuspend(id) {
+		return max(l.missingToSuspend(l.gateways[id])-l.moving(), 0), false
 	}
-	if g.suspend > 0 {
-		l.writing[id] = g.suspend
+	if bytes := l.gateways[id].suspend; bytes > 0 {
+		l.writing[id] = bytes
 	}
 	return 0, true
+}
+
+// CanSuspend reports whether BeginSuspend counts the checkpoint of a gateway.
+func (l *Ledger) CanSuspend(id identity.AgentID) bool {
+	if l.missingToSuspend(l.gateways[id]) <= 0 {
+		return true
+	}
+	_, few := l.reserve("", 0)
+	return l.moving() == 0 && (few || !l.canLeave())
+}
+
+// canLeave reports whether there is something of an agent that sleeps that can leave the memory.
+func (l *Ledger) canLeave() bool {
+	for _, k := range l.kept {
+		if k.Bytes > 0 && k.Stored == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *Ledger) missingToSuspend(g gatewayClaim) int64 {
@@ -288,12 +307,12 @@ func (l *Ledger) Missing(id identity.AgentID, bytes int64) int64 {
 }
 
 // MissingSpare is Missing for the next gateway, whichever it is, so that it need not wait until another
-// one is suspended.
+// one is suspended. Where only few fit, nothing is kept free for it.
 func (l *Ledger) MissingSpare() int64 {
 	gateway, suspend := l.sizes("", 0)
 	_, few := l.reserve("", 0)
 	if few || gateway == 0 {
-		return l.Missing("", 0)
+		return 0
 	}
 	return l.Missing("", 0) + min(gateway+suspend, l.limit/spareShare)
 }

@@ -166,7 +166,7 @@ func TestLedgerHolds(t *testing.T) {
 	for _, limit := range []int64{6 * gatewayMB, 10_000, 17_000, 60_000} {
 		for seed := range uint64(20) {
 			t.Run(fmt.Sprintf("%d MB, %d", limit, seed), func(t *testing.T) {
-				m := &machineOfLedger{t: t, ledger: power.NewLedger(limit), random: rand.New(rand.NewPCG(seed, 15)), limit: limit, exact: seed%2 == 0, agents: map[identity.AgentID]*sleeper{}, done: map[string]int{}}
+				m := &machineOfLedger{t: t, ledger: power.NewLedger(limit, true), random: rand.New(rand.NewPCG(seed, 15)), limit: limit, exact: seed%2 == 0, agents: map[identity.AgentID]*sleeper{}, done: map[string]int{}}
 				var ids []identity.AgentID
 				for i := range 60 {
 					id := identity.AgentID(strconv.Itoa(i))
@@ -247,7 +247,7 @@ func (m *machineOfLedger) endAll(ids []identity.AgentID) {
 // TestLedgerLeavesAWayOut: with as many gateways as fit, each can still be suspended.
 func TestLedgerLeavesAWayOut(t *testing.T) {
 	const limit = 17_000
-	l := power.NewLedger(limit)
+	l := power.NewLedger(limit, true)
 	var ids []identity.AgentID
 	for i := range 100 {
 		id := identity.AgentID(strconv.Itoa(i))
@@ -273,7 +273,7 @@ func TestLedgerLeavesAWayOut(t *testing.T) {
 // TestLedgerOfAFewGateways: one alone always fits, and one suspend or wake at a time may take more
 // than there should be.
 func TestLedgerOfAFewGateways(t *testing.T) {
-	l := power.NewLedger(2500)
+	l := power.NewLedger(2500, true)
 	check := func(what string, got, want bool) {
 		t.Helper()
 		if got != want {
@@ -312,7 +312,7 @@ func TestLedgerOfAFewGateways(t *testing.T) {
 
 // TestLedgerSpare: room for the next wake is missing before it comes.
 func TestLedgerSpare(t *testing.T) {
-	l := power.NewLedger(17_000)
+	l := power.NewLedger(17_000, true)
 	n := 0
 	l.Sleep("packed", power.Kept{Bytes: 250, Wake: 900})
 	for ; l.MissingSpare() <= 0; n++ {
@@ -324,7 +324,7 @@ func TestLedgerSpare(t *testing.T) {
 	if !l.Fits("packed", 1000) || n < 12 {
 		t.Errorf("with %d gateways a wake does not fit: %d are missing", n, l.Missing("packed", 1000))
 	}
-	if any := power.NewLedger(0); !any.Fits("a", 1<<60) {
+	if any := power.NewLedger(0, true); !any.Fits("a", 1<<60) {
 		t.Error("there is no limit")
 	}
 }

@@ -47,6 +47,7 @@ import (
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/widget"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -64,6 +65,7 @@ type testEnv struct {
 	t        testing.TB
 	url      string
 	db       *database.DB
+	widgets  *widget.Service
 	access   *access.Service
 	agents   *agent.Service
 	swarms   *swarm.Service
@@ -150,6 +152,8 @@ func (env *testEnv) build(o options) {
 		Timing: reconciler.Timing{ReadyTimeout: waitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
 		Erasers: []reconciler.Eraser{chat.DeleteAgent, env.meter.DeleteAgent, skills.DeleteAgent, base.AgentDeleted, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
 			return env.network.DeleteAgent(ctx, tx, actor, id)
+		}, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
+			return env.widgets.DeleteAgent(ctx, tx, actor, id)
 		}},
 		Emptiers: []reconciler.Emptier{chat.EmptyAgent(env.db), base.EmptyAgent, env.meter.EmptyAgent},
 	})
@@ -163,6 +167,8 @@ func (env *testEnv) build(o options) {
 	}
 	env.loops = append(env.loops, states.Run)
 	conversations := chat.New(chat.Settings{DB: env.db, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Vault: secrets, Keys: env.access, Quota: env.access, Waiting: o.waiting, Log: log})
+	env.widgets = widget.New(widget.Settings{DB: env.db, Events: events, Vault: secrets, Agents: agent.NewStore(env.db, events), Accounts: env.access, Turns: conversations, Log: log})
+	env.loops = append(env.loops, env.widgets.Run)
 	requests := idempotency.New(idempotency.Settings{DB: env.db, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.t.Context()); err != nil {
 		env.t.Fatal(err)
@@ -184,7 +190,7 @@ func (env *testEnv) build(o options) {
 	})
 	env.server = api.New(api.Settings{
 		DB: env.db, Events: events, Access: env.access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Archives: archives, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.network, Idempotency: requests,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.network, Idempotency: requests, Widgets: env.widgets,
 		Usage:   usage.New(usage.Settings{DB: env.db, Agents: env.agentNames}),
 		Budgets: o.budgets, TrustedProxies: o.proxies, PublicURL: o.publicURL,
 		Ready: env.db.Health, Degraded: env.degraded, Version: "test", Heartbeat: o.heartbeat, Log: log,

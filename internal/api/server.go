@@ -33,6 +33,8 @@ import (
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/trace"
 	"agento.host/agento/internal/usage"
+	"agento.host/agento/internal/widget"
+	"agento.host/agento/internal/widget/door"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -53,6 +55,7 @@ type Settings struct {
 	Skills    *skill.Service
 	Network   *egress.Manager
 	Usage     *usage.Service
+	Widgets   *widget.Service
 
 	Idempotency *idempotency.Service
 
@@ -102,6 +105,7 @@ type Server struct {
 	skills    *skill.Service
 	network   *egress.Manager
 	usage     *usage.Service
+	widgets   *widget.Service
 	requests  *idempotency.Service
 	budgets   *budget.Server
 	clients   clientAddresses
@@ -119,7 +123,7 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, widgets: s.Widgets, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
 	}
 	if srv.budgets == nil {
 		srv.budgets = &budget.Server{}
@@ -129,6 +133,9 @@ func New(s Settings) *Server {
 	if s.Completed != nil {
 		completed = func(c rest.Completed) {
 			who := callerOf(c.Request.Context())
+			if v, ok := door.VisitorOf(c.Request.Context()); ok {
+				who.AccountID = v.Widget.AccountID
+			}
 			s.Completed(Completed{Completed: c, Account: who.AccountID, Key: who.KeyID})
 		}
 	}
@@ -136,15 +143,21 @@ func New(s Settings) *Server {
 		Completed: completed,
 		Version:   s.Version, PublicURL: s.PublicURL, Lenient: s.Lenient, Tags: tags(), Heartbeat: s.Heartbeat, Log: s.Log, Explain: database.Explain, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
 		WhileAllowed: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			if v, ok := door.VisitorOf(ctx); ok {
+				return srv.widgets.WhileValid(ctx, v)
+			}
 			return srv.access.WhileValid(ctx, callerOf(ctx))
 		},
 		TrustsTrace: func(r *http.Request) bool { return srv.clients.trusts(parseAddress(r.RemoteAddr)) },
 		Foreign: []rest.Foreign{openaiapi.New(openaiapi.Settings{
 			Agents: s.Agents, Chat: s.Chat, Draining: srv.draining, Authorize: srv.authorizeOpenAI,
 			Caller: func(ctx context.Context) chat.Caller { return chatCaller(callerOf(ctx)) },
-		})},
+		}), srv.widgetDoor()},
 		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
-		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready, mcpPath: srv.serveMCP},
+		Plain: map[string]func(http.ResponseWriter, *http.Request) error{
+			"GET /healthz": srv.health, "GET /readyz": srv.ready, mcpPath: srv.serveMCP,
+			door.ScriptPattern: door.ServeScript, door.FramePattern: door.ServeFrame(s.Widgets),
+		},
 	}, srv.restRoutes())
 	srv.tools = srv.newTools(s.PublicURL, s.Log)
 	return srv
@@ -247,17 +260,26 @@ func setRateLimit(h http.Header, d access.Decision) {
 // holdMemory takes bytes from the budget of the caller's account.
 // Faults: RateLimited; Unavailable.
 func (s *Server) holdMemory(ctx context.Context, bytes int64) (release func(), err error) {
-	return s.budgets.Memory.Acquire(ctx, string(callerOf(ctx).AccountID), bytes)
+	account := callerOf(ctx).AccountID
+	if v, ok := door.VisitorOf(ctx); ok {
+		account = v.Widget.AccountID
+	}
+	return s.budgets.Memory.Acquire(ctx, string(account), bytes)
 }
 
-// holdStream takes a stream of the caller's key and account. Faults: RateLimited.
+// holdStream takes a stream of the caller's key and account, or of a visitor and the widget, which
+// leave those of the account alone. Faults: RateLimited.
 func (s *Server) holdStream(ctx context.Context) (release func(), err error) {
 	who := callerOf(ctx)
-	key, err := s.budgets.KeyStreams.Acquire(ctx, string(who.KeyID), 1)
+	holder, group := string(who.KeyID), string(who.AccountID)
+	if v, ok := door.VisitorOf(ctx); ok {
+		holder, group = "visitor "+string(v.Widget.ID)+" "+v.PeerID, string(v.Widget.ID)
+	}
+	key, err := s.budgets.KeyStreams.Acquire(ctx, holder, 1)
 	if err != nil {
 		return nil, err
 	}
-	account, err := s.budgets.AccountStreams.Acquire(ctx, string(who.AccountID), 1)
+	account, err := s.budgets.AccountStreams.Acquire(ctx, group, 1)
 	if err != nil {
 		key()
 		return nil, err

@@ -79,15 +79,17 @@ func (s *Service) Identify(ctx context.Context, p Presented) (Visitor, error) {
 		return Visitor{}, fault.New(fault.Forbidden, "Pages of %.200s may not use this chat widget. Add that origin to the widget's allowed origins.", orNone(p.Origin))
 	}
 	v := Visitor{Widget: w, keyNumber: number}
-	if p.Visitor != "" {
+	if p.Token != "" {
+		if err := s.readSignedToken(ctx, &v, p.Token); err != nil {
+			return Visitor{}, err
+		}
+	}
+	if p.Visitor != "" && !v.namesPeer {
 		if v.PeerID, err = s.readVisitorToken(ctx, w, p.Visitor); err != nil {
 			return Visitor{}, err
 		}
 	}
-	if p.Token != "" {
-		err = s.readSignedToken(ctx, &v, p.Token)
-	}
-	return v, err
+	return v, nil
 }
 
 func orNone(origin string) string {

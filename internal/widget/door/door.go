@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,7 +100,7 @@ func (s *server) authenticate(w http.ResponseWriter, r *http.Request) (context.C
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.Widgets.Identify(r.Context(), widget.Presented{Key: r.Header.Get(keyHeader), Token: token, Visitor: r.Header.Get(visitorHeader), Origin: r.Header.Get("Origin")})
+	v, err := s.Widgets.Identify(r.Context(), widget.Presented{Key: r.Header.Get(keyHeader), Token: token, Visitor: r.Header.Get(visitorHeader), Origin: originOf(r)})
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +108,16 @@ func (s *server) authenticate(w http.ResponseWriter, r *http.Request) (context.C
 		return nil, err
 	}
 	return context.WithValue(r.Context(), visitorKey{}, v), nil
+}
+
+// originOf returns the origin of the page of a request; empty, if it is that of this server: that of
+// a frame, or of a website behind the same proxy.
+func originOf(r *http.Request) string {
+	origin := r.Header.Get("Origin")
+	if u, err := url.Parse(origin); r.Header.Get("Sec-Fetch-Site") == "same-origin" || err == nil && u.Host != "" && u.Host == r.Host {
+		return ""
+	}
+	return origin
 }
 
 func bearer(h http.Header) (string, error) {
@@ -135,7 +146,7 @@ func visitors(ctx context.Context) error {
 func peers(ctx context.Context) error {
 	v, ok := VisitorOf(ctx)
 	if !ok || v.PeerID == "" {
-		return fault.New(fault.Unauthorized, "This visitor is not known. Get a token with POST %svisits and send it in %s, or send one that your backend has signed.", Prefix, visitorHeader)
+		return fault.New(fault.Unauthorized, "This visitor is not known. Get a token with POST %svisits and send it in %s, or send one that your backend has signed.", Prefix, visitorHeader).With("token", "is missing")
 	}
 	return nil
 }
@@ -483,9 +494,6 @@ func sentence(text string) *rest.Stream {
 func hide(err error) error {
 	f := fault.From(err)
 	if err == nil || f.Code == fault.Invalid || f.Code == fault.Unauthorized || f.Code == fault.Internal {
-		return err
-	}
-	if f.Code == fault.Conflict && strings.Contains(f.Message, "cancelled") {
 		return err
 	}
 	shown := fault.New(f.Code, "I cannot answer at the moment. Please try again in a few minutes.").Because(err)

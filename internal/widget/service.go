@@ -82,6 +82,9 @@ func (s *Service) Create(ctx context.Context, actor identity.Actor, in NewWidget
 		ID: identity.WidgetID(newToken(idPrefix, 12)), AccountID: actor.AccountID, AgentID: in.AgentID, Name: in.Name, Key: newToken(KeyPrefix, keyBytes),
 		Origins: in.Origins, Theme: in.Theme, Greeting: in.Greeting, Limits: in.Limits, Enabled: true, CreatedBy: actor.String(), CreatedAt: now(),
 	}
+	if fault.IsBlank(string(in.AgentID)) {
+		return Widget{}, vault.Secret{}, fault.Fields{"agentId": "must be the id of an agent"}.Err()
+	}
 	w, err := w.normalize()
 	if err != nil {
 		return Widget{}, vault.Secret{}, err

@@ -68,7 +68,7 @@ func New(s Settings) rest.Foreign {
 			{Pattern: "GET " + Prefix + "messages", MaxAnswer: maxAnswer, Authorize: peers, Handle: v.history},
 			{Pattern: "POST " + Prefix + "messages", MaxBody: maxBody, Holds: true, Authorize: v.writers, Handle: v.send},
 			{Pattern: "GET " + Prefix + "turns/{id}/stream", Holds: true, Authorize: peers, Handle: v.follow},
-			{Pattern: "POST " + Prefix + "turns/{id}/cancel", Authorize: v.writers, Handle: v.cancel},
+			{Pattern: "POST " + Prefix + "turns/{id}/cancel", MaxBody: 1 << 10, Authorize: v.writers, Handle: v.cancel},
 		},
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
 )
@@ -33,7 +34,7 @@ type site struct {
 
 // newSite makes a widget for an agent.
 func (c *caller) newSite(agent string, settings ...string) *site {
-	c.env.t.Helper()
+	c.env.T.Helper()
 	more := ""
 	if len(settings) > 0 {
 		more = "," + strings.Join(settings, ",")
@@ -44,7 +45,7 @@ func (c *caller) newSite(agent string, settings ...string) *site {
 
 // ask sends a request of the page.
 func (p *site) ask(method, path string, body any, headers ...string) *response {
-	p.env.t.Helper()
+	p.env.T.Helper()
 	return p.do(method, "/widget/v1/"+path, body, append(p.headers(), headers...)...)
 }
 
@@ -71,14 +72,14 @@ func (p *site) as(peer string) *site {
 
 // sign returns a token with claims, and those that every token needs.
 func (p *site) sign(claims jwt.MapClaims) string {
-	p.env.t.Helper()
+	p.env.T.Helper()
 	all := jwt.MapClaims{"aud": p.id, "exp": time.Now().Add(10 * time.Minute).Unix()}
 	for name, v := range claims {
 		if all[name] = v; v == nil {
 			delete(all, name)
 		}
 	}
-	return signWith(p.env.t, jwt.SigningMethodHS256, []byte(p.secret), all)
+	return signWith(p.env.T, jwt.SigningMethodHS256, []byte(p.secret), all)
 }
 
 func signWith(t testing.TB, method jwt.SigningMethod, key any, claims jwt.Claims) string {
@@ -126,11 +127,11 @@ func TestWidgetVisitorChats(t *testing.T) {
 	if h := p.ask("GET", "messages?limit=1", nil).expect(200); h.field("data.*") != "1" || h.field("pagination.hasMore") != "true" {
 		t.Errorf("after another visit the history is %s", h.body)
 	}
-	if last := p.env.gateways.lastTurn(t); last.Entry != "openclaw/guest" {
+	if last := p.env.Gateways.LastTurn(t); last.Entry != "openclaw/guest" {
 		t.Errorf("a visitor speaks to %s", last.Entry)
 	}
-	waitUntil(t, "the tokens to be counted", func() bool {
-		n, err := p.env.db.QueryContext(t.Context(), `SELECT 1 FROM widget_turns`)
+	apitest.WaitUntil(t, "the tokens to be counted", func() bool {
+		n, err := p.env.DB.QueryContext(t.Context(), `SELECT 1 FROM widget_turns`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +207,7 @@ func TestWidgetTokens(t *testing.T) {
 			}
 		}
 	}
-	if n := len(p.env.gateways.allTurns()); n > 0 {
+	if n := len(p.env.Gateways.Turns()); n > 0 {
 		t.Errorf("%d turns were begun", n)
 	}
 
@@ -215,7 +216,7 @@ func TestWidgetTokens(t *testing.T) {
 		t.Errorf("%s", v.body)
 	}
 	p.ask("POST", "messages", `{"message":"Hello"}`).expect(200)
-	if got := p.env.gateways.lastTurn(t).Context; !strings.Contains(got, "name: Alice\nplan: Pro\nseats: 3") {
+	if got := p.env.Gateways.LastTurn(t).Context; !strings.Contains(got, "name: Alice\nplan: Pro\nseats: 3") {
 		t.Errorf("the agent is told %q", got)
 	}
 	if s := owner.do("GET", "/v1/agents/"+p.agent+"/chat/sessions?peerId="+peer, nil).expect(200); s.field("data.*") != "1" {
@@ -228,7 +229,7 @@ func TestWidgetTokens(t *testing.T) {
 	anonymous.ask("GET", "messages", nil).expect(401)
 	anonymous.visitor = anonymous.ask("POST", "visits", `{}`).expect(200).field("data.visitor")
 	anonymous.ask("POST", "messages", `{"message":"Hi"}`).expect(200)
-	if got := p.env.gateways.lastTurn(t); !strings.Contains(got.Context, "On the page of prices") || !strings.Contains(got.Session, "guest") {
+	if got := p.env.Gateways.LastTurn(t); !strings.Contains(got.Context, "On the page of prices") || !strings.Contains(got.Session, "guest") {
 		t.Errorf("the agent is told %+v", got)
 	}
 }
@@ -295,7 +296,7 @@ func TestWidgetPeersAreIsolated(t *testing.T) {
 // The key opens nothing but the door, and the door takes no other key.
 func TestWidgetKeyIsForTheDoorAlone(t *testing.T) {
 	p, owner := newWidgetEnv(t)
-	for _, row := range p.env.server.Table() {
+	for _, row := range p.env.Server.Table() {
 		for _, header := range []string{"X-Api-Key", "Authorization"} {
 			for _, key := range []string{p.wk, p.secret, p.as("alice").token} {
 				value := key
@@ -337,7 +338,7 @@ func TestWidgetCORS(t *testing.T) {
 		}
 	}
 	paths := []string{"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/widget/v2/messages", "/widget/frame/" + p.wk}
-	for _, row := range p.env.server.Table() {
+	for _, row := range p.env.Server.Table() {
 		paths = append(paths, strings.NewReplacer("{id}", p.agent, "{", "", "}", "").Replace(row.Path))
 	}
 	for _, path := range paths {
@@ -368,7 +369,7 @@ func TestWidgetOrigins(t *testing.T) {
 			t.Errorf("a page of %q: %d", origin, got)
 		}
 	}
-	if got := status(p.env.url); got != 200 {
+	if got := status(p.env.URL); got != 200 {
 		t.Errorf("a page of this server: %d", got)
 	}
 	owner.do("PATCH", "/v1/widgets/"+p.id, `{"origins":["https://*.example.com","http://localhost:3000"]}`).expect(200)
@@ -404,7 +405,7 @@ func TestWidgetLimits(t *testing.T) {
 	if !strings.Contains(a.body, "come back tomorrow") || !strings.Contains(a.body, `"stopReason":"limit"`) || a.header.Get("X-Turn-Id") != "" {
 		t.Errorf("%s", a.body)
 	}
-	if n := len(p.env.gateways.allTurns()); n != 3 {
+	if n := len(p.env.Gateways.Turns()); n != 3 {
 		t.Errorf("%d turns", n)
 	}
 	owner.do("PATCH", "/v1/widgets/"+p.id, `{"dailyMessages":1000,"dailyTokens":1}`).expect(200)
@@ -447,7 +448,7 @@ func TestWidgetLimits(t *testing.T) {
 // exec changes the database behind the server.
 func (env *testEnv) exec(t *testing.T, query string) {
 	t.Helper()
-	err := env.db.Tx(t.Context(), "api.test", func(ctx context.Context, tx *database.Tx) error {
+	err := env.DB.Tx(t.Context(), "api.test", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(ctx, query)
 		return err
 	})
@@ -465,8 +466,8 @@ func TestWidgetStreamsEnd(t *testing.T) {
 		"secret rotated": func(p *site, o *caller) { o.do("POST", "/v1/widgets/"+p.id+"/secret/rotate", nil).expect(200) },
 		"agent deleted":  func(p *site, o *caller) { o.do("DELETE", "/v1/agents/"+p.agent, nil).expect(200) },
 		"account disabled": func(p *site, o *caller) {
-			if err := o.env.access.Disable(o.env.t.Context(), identity.ByOperator(o.account)); err != nil {
-				o.env.t.Fatal(err)
+			if err := o.env.Access.Disable(o.env.T.Context(), identity.ByOperator(o.account)); err != nil {
+				o.env.T.Fatal(err)
 			}
 		},
 	}
@@ -475,7 +476,7 @@ func TestWidgetStreamsEnd(t *testing.T) {
 			t.Parallel()
 			p, owner := newWidgetEnv(t)
 			p = p.as("alice")
-			p.env.gateways.setScript(func(ctx context.Context, _ *turn, send sendFunc) {
+			p.env.Gateways.SetScript(func(ctx context.Context, _ *apitest.Turn, send apitest.Send) {
 				_ = send("One")
 				<-ctx.Done()
 			})
@@ -509,7 +510,7 @@ func TestWidgetStreamsEnd(t *testing.T) {
 func TestWidgetStreamEndsWithItsToken(t *testing.T) {
 	p, _ := newWidgetEnv(t)
 	p.token = p.sign(jwt.MapClaims{"peerId": "alice", "exp": time.Now().Add(2 * time.Second).Unix()})
-	p.env.gateways.setScript(func(ctx context.Context, _ *turn, send sendFunc) {
+	p.env.Gateways.SetScript(func(ctx context.Context, _ *apitest.Turn, send apitest.Send) {
 		_ = send("One")
 		<-ctx.Done()
 	})
@@ -553,7 +554,7 @@ func TestWidgetRotation(t *testing.T) {
 			t.Errorf("%s shows a signing secret: %s", path, a.body)
 		}
 	}
-	if strings.Contains(p.env.log.String(), "wks_") {
+	if strings.Contains(p.env.Log.String(), "wks_") {
 		t.Error("the log shows a signing secret")
 	}
 }
@@ -568,11 +569,11 @@ func TestWidgetIsRemovedWithItsAgentAndItsAccount(t *testing.T) {
 	if n := owner.env.countOf(t, `SELECT count(*) FROM widgets`); n != 1 {
 		t.Errorf("%d widgets are left", n)
 	}
-	if err := owner.env.access.DeleteAccount(t.Context(), identity.ByOperator(owner.account), "mine"); err != nil {
+	if err := owner.env.Access.DeleteAccount(t.Context(), identity.ByOperator(owner.account), "mine"); err != nil {
 		t.Fatal(err)
 	}
 	second.ask("POST", "visits", nil).expect(401)
-	waitUntil(t, "the account to be removed", func() bool {
+	apitest.WaitUntil(t, "the account to be removed", func() bool {
 		return owner.env.countOf(t, `SELECT (SELECT count(*) FROM widgets) + (SELECT count(*) FROM widget_days) + (SELECT count(*) FROM widget_turns) + (SELECT count(*) FROM secrets WHERE owner_id LIKE 'widget_%')`) == 0
 	})
 }
@@ -594,7 +595,7 @@ const identityOfNobody = "00000000-0000-4000-8000-000000000000"
 
 func (env *testEnv) countOf(t *testing.T, query string) (n int) {
 	t.Helper()
-	if err := env.db.QueryRowContext(t.Context(), query).Scan(&n); err != nil {
+	if err := env.DB.QueryRowContext(t.Context(), query).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n

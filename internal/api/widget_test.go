@@ -383,7 +383,7 @@ func TestWidgetOrigins(t *testing.T) {
 	}
 	// An empty list is nobody.
 	owner.do("PATCH", "/v1/widgets/"+p.id, `{"origins":[]}`).expect(200)
-	for _, origin := range []string{"", widgetOrigin, p.env.url} {
+	for _, origin := range []string{"", widgetOrigin, p.env.URL} {
 		if got := status(origin); got != 403 {
 			t.Errorf("without origins, a page of %q: %d", origin, got)
 		}

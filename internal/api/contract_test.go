@@ -70,7 +70,7 @@ func additions() map[string][]string {
 		"GET /v1/account data.plan.limits":      {"storageBytes"},
 		"GET /v1/account data.usage":            {"storageBytes"},
 		"GET /v1/account data.plan.features":    {"swarms", "knowledge", "custom_skills", "clawhub"},
-		"GET /v1/agents/{id}/skills data.[]":    {"source", "securityScore"},
+		"GET /v1/agents/{id}/skills data.[]":    {"source", "securityScore", "latestVersion"},
 		"GET /v1/skills data.[]":                {"trustLevel", "verdict"},
 		"GET /v1/skills/{id} data":              {"trustLevel", "verdict", "tools", "hosts", "findings"},
 		"GET /v1/knowledge data.[]":             {"metadata"},

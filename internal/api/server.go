@@ -59,6 +59,9 @@ type Settings struct {
 
 	Idempotency *idempotency.Service
 
+	// ReadFile reads files that callers send. Nil: in this process, which is for tests.
+	ReadFile ReadFile
+
 	Budgets *budget.Server // nil: callers have no limits but those of their keys and plans
 
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
@@ -108,6 +111,7 @@ type Server struct {
 	widgets   *widget.Service
 	requests  *idempotency.Service
 	budgets   *budget.Server
+	readFile  ReadFile
 	clients   clientAddresses
 	isReady   func(context.Context) error
 	degraded  func() []Degradation
@@ -124,6 +128,9 @@ func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
 		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, widgets: s.Widgets, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+	}
+	if srv.readFile = s.ReadFile; srv.readFile == nil {
+		srv.readFile = readHere
 	}
 	if srv.budgets == nil {
 		srv.budgets = &budget.Server{}

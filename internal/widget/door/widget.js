@@ -17,16 +17,16 @@ font:15px/1.5 var(--agento-font,system-ui,sans-serif);color:var(--fg);color-sche
 :focus-visible{outline:2px solid var(--c);outline-offset:2px}
 .l{position:fixed;bottom:20px;right:20px;z-index:2147483000;width:56px;height:56px;border-radius:50%;background:var(--c);color:var(--on);box-shadow:0 4px 16px #0004}
 .l::before{content:'';display:block;width:24px;height:24px;margin:auto;background:currentColor;clip-path:path('M4 3h16a2 2 0 0 1 2 2v10a2 2 0 0 1-2 2H9l-5 4v-4a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2z')}
-.p{position:fixed;bottom:88px;right:20px;z-index:2147483001;display:flex;flex-direction:column;width:min(400px,calc(100vw - 40px));height:min(620px,calc(100vh - 108px));background:var(--bg);border:1px solid var(--line);border-radius:14px;overflow:hidden;box-shadow:0 12px 40px #0003}
+.p{position:fixed;bottom:88px;right:20px;z-index:2147483001;display:flex;flex-direction:column;width:400px;max-width:90vw;height:620px;max-height:80vh;background:var(--bg);border:1px solid var(--line);border-radius:14px;overflow:hidden;box-shadow:0 12px 40px #0003}
 :host([data-position=left]) :is(.l,.p){right:auto;left:20px}[hidden]{display:none!important}
-:host([data-layout=page]) .p{inset:0;width:auto;height:auto;border:0;border-radius:0}:host([data-layout=page]) :is(.l,.x){display:none}
+:host([data-layout=page]) .p{inset:0;width:auto;height:auto;max-width:none;max-height:none;border:0;border-radius:0}:host([data-layout=page]) :is(.l,.x){display:none}
 .h{display:flex;align-items:center;gap:8px;padding:12px 16px;background:var(--c);color:var(--on)}.h b{flex:1;overflow-wrap:anywhere}.h :focus-visible{outline-color:var(--on)}
 .x{width:32px;height:32px;font-size:20px;line-height:1;border-radius:8px}
 .m{flex:1;overflow-y:auto;padding:16px;display:flex;flex-direction:column;gap:12px;overscroll-behavior:contain}
 .b{max-width:88%;align-self:flex-start;padding:8px 12px;border-radius:12px;background:var(--soft);overflow-wrap:anywhere}
 .u{align-self:flex-end;background:var(--c);color:var(--on);white-space:pre-wrap}.n{align-self:center;color:var(--dim);font-size:13px;text-align:center}
 .n button,.o{text-decoration:underline;padding:4px 8px}.o{align-self:center;font-size:13px}
-.b>:first-child{margin-top:0}.b>:last-child{margin-bottom:0}.b :is(p,ul,ol,pre,blockquote,h3,table){margin:0 0 8px}.b :is(ul,ol){padding-left:22px}.b h3{font-size:1em}.b a{color:inherit}.b hr{border:0;border-top:1px solid var(--line)}
+.b :is(p,ul,ol,pre,blockquote,h3){margin:0 0 8px}.b :last-child{margin-bottom:0}.b table{border-collapse:collapse}.w{margin-bottom:8px}.b :is(ul,ol){padding-left:22px}.b h3{font-size:1em}.b a{color:inherit}.b hr{border:0;border-top:1px solid var(--line)}
 .b blockquote{padding-left:10px;border-left:3px solid var(--line)}.b pre{overflow-x:auto;padding:8px 10px;border-radius:8px;background:var(--bg);font:13px/1.45 ui-monospace,monospace}.b code{font:13px ui-monospace,monospace}.b pre code{white-space:pre}
 .b td,.b th{border:1px solid var(--line);padding:2px 6px;text-align:left}.w{overflow-x:auto}
 .s{min-height:20px;padding:0 16px;color:var(--dim);font-size:13px}
@@ -34,7 +34,7 @@ font:15px/1.5 var(--agento-font,system-ui,sans-serif);color:var(--fg);color-sche
 .f textarea{flex:1;resize:none;max-height:140px;padding:8px 10px;border:1px solid var(--line);border-radius:10px;background:var(--bg)}
 .f button{height:40px;padding:0 14px;border-radius:10px;background:var(--c);color:var(--on)}.f button:disabled{opacity:.5;cursor:default}
 .v{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
-@media(max-width:480px){.p{inset:0!important;width:auto;height:auto;border:0;border-radius:0}.f textarea{font-size:16px}}
+@media(max-width:480px){.p{inset:0!important;width:auto;height:auto;max-width:none;max-height:none;border:0;border-radius:0}.f textarea{font-size:16px}}
 @media(prefers-reduced-motion:no-preference){.t::after{content:'';animation:b 1s steps(4) infinite}@keyframes b{25%{content:'.'}50%{content:'..'}75%{content:'...'}}}`;
 
 const el = (name, props, ...kids) => {

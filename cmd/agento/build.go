@@ -23,6 +23,7 @@ import (
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/agenttools"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/attention"
 	"agento.host/agento/internal/backup"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/channel"
@@ -47,6 +48,7 @@ import (
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/restore"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
@@ -417,10 +419,14 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	archives := agentarchive.New(agentarchive.Settings{
 		DB: r.db, Events: events, Agents: agents, Documents: documents, Workspace: documentEdits, Skills: skills, Knowledge: base, Chat: conversations, Version: version, Log: r.log,
 	})
+	waiting := attention.New(attention.Settings{DB: r.db, Events: events, Agents: agents, Access: accounts, Quarantined: func(context.Context) (int, error) {
+		found, err := process.ListQuarantine(filepath.Join(f.Data, agentsDir))
+		return len(found), err
+	}})
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Archives: archives, Logs: logs, Status: status, Chat: conversations,
-		Workspace: documentEdits, Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, Models: models, Budgets: budgets, TrustedProxies: f.TrustedProxies, PublicURL: f.PublicURL, Lenient: f.Lenient,
+		Workspace: documentEdits, Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, Models: models, Attention: waiting, Budgets: budgets, TrustedProxies: f.TrustedProxies, PublicURL: f.PublicURL, Lenient: f.Lenient,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
 		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts, backups), Version: version, Log: r.log, Completed: r.completed,
 	})

@@ -206,6 +206,7 @@ func newExampleRun(t *testing.T) *exampleRun {
 	o.turn = o.do("POST", "/v1/agents/"+o.agent+"/chat/messages", `{"message":"Hello!","peerId":"customer-42"}`).expect(200).header.Get("X-Turn-Id")
 	o.session = o.do("GET", "/v1/agents/"+o.agent+"/chat/sessions", nil).expect(200).field("data.0.id")
 	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).expect(201)
+	o.item = o.findSkill()
 	o.key = o.do("POST", "/v1/keys", `{"label":"Support widget","scopes":["chat"]}`).expect(201).field("data.id")
 	env.Meter.Record(t.Context(), usage.Call{
 		AccountID: o.account, AgentID: identity.AgentID(o.agent), PeerID: "customer-42", SessionID: identity.SessionID(o.session), Provider: provider.Anthropic, Model: "claude-sonnet-5", At: usageAt(),
@@ -244,7 +245,7 @@ func sampleOf(e api.Example, language string) string {
 
 // names returns the names of the examples, each followed by that of the run.
 func (r *exampleRun) names() []string {
-	return []string{exampleAgent, r.agent, exampleSwarm, r.swarm, "key_abc123", r.key, "turn_abc123", r.turn, "sess_abc123", r.session, "new-request", "owned"}
+	return []string{exampleAgent, r.agent, exampleSwarm, r.swarm, "key_abc123", r.key, "skill:as_abc123:1.0.0", r.item, "turn_abc123", r.turn, "sess_abc123", r.session, "new-request", "owned"}
 }
 
 // code returns an example with the names of the run.

@@ -35,6 +35,7 @@ func (s *Server) funcs(a assets) template.FuncMap {
 		"number": number,
 		"state":  stateOf,
 		"row":    rowState,
+		"deref":  deref,
 		"join":   strings.Join,
 		"lower":  strings.ToLower,
 	}
@@ -143,4 +144,19 @@ func number(n any) string {
 		text = text[:i] + "\u202f" + text[i:]
 	}
 	return sign + text
+}
+
+// deref returns what a pointer of the API's answers points to; nil for nil.
+func deref(p any) any {
+	switch p := p.(type) {
+	case *string:
+		if p != nil {
+			return *p
+		}
+	case *int64:
+		if p != nil {
+			return *p
+		}
+	}
+	return nil
 }

@@ -193,6 +193,10 @@ func (s *Server) For(caller func(context.Context) (access.Principal, error)) htt
 	})
 }
 
+// ClientAddress returns the address of the client that a request comes from, which trusted
+// proxies name. The zero Addr stands for all clients without an address.
+func (s *Server) ClientAddress(r *http.Request) netip.Addr { return s.clients.of(r) }
+
 // Drain ends every stream and makes /readyz answer 503, so that a graceful
 // shutdown does not wait for clients that never disconnect.
 func (s *Server) Drain() { s.drain() }

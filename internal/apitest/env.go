@@ -44,6 +44,7 @@ import (
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/usage"
+	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
 )
@@ -64,6 +65,7 @@ type Env struct {
 	Access    *access.Service
 	Agents    *agent.Service
 	Swarms    *swarm.Service
+	People    *user.Service
 	Runtime   *agenttest.Server // everything that runs agents
 	Driver    *fake.Driver
 	Gateways  *Gateways
@@ -180,7 +182,8 @@ func (env *Env) build(o Options) {
 	if err := requests.Recover(env.T.Context()); err != nil {
 		env.T.Fatal(err)
 	}
-	env.loops = append(env.loops, env.Access.Run, base.Run, conversations.Run, requests.Run, env.DB.Run)
+	env.People = user.New(user.Settings{DB: env.DB, Events: events, Access: env.Access, Vault: secrets, PublicURL: o.PublicURL, Log: log})
+	env.loops = append(env.loops, env.People.Run, env.Access.Run, base.Run, conversations.Run, requests.Run, env.DB.Run)
 	env.loops = append(env.loops, runtime.Loops()...)
 	if o.Monitor {
 		env.loops = append(env.loops, func(ctx context.Context) error { return env.DB.Monitor(ctx, log) })
@@ -207,7 +210,7 @@ func (env *Env) build(o Options) {
 	env.Server = api.New(api.Settings{
 		Models: models, Attention: env.Attention,
 		DB: env.DB, Events: events, Access: env.Access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Archives: archives, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.Network, Idempotency: requests,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.Network, Idempotency: requests, People: env.People,
 		Usage:   usage.New(usage.Settings{DB: env.DB, Agents: env.agentNames}),
 		Budgets: o.Budgets, TrustedProxies: o.Proxies, PublicURL: o.PublicURL,
 		Ready: env.DB.Health, Degraded: env.degraded, Version: "test", Heartbeat: o.Heartbeat, Log: log,

@@ -26,8 +26,10 @@ func (s *Server) funcs(a assets) template.FuncMap {
 			return s.outside.path("/assets/" + one.name), nil
 		},
 		// docs returns the address of a guide: docs "agents#configuration"
-		"docs":   func(guide string) string { return s.outside.base + "/docs/guides/" + guide },
-		"dict":   dict,
+		"docs": func(guide string) string { return s.outside.base + "/docs/guides/" + guide },
+		"dict": dict,
+		// query returns a parameter of an address, without the question mark.
+		"query":  func(name, value string) template.URL { return template.URL(encodeQuery(name, value)) }, //nolint:gosec // it is escaped
 		"list":   func(items ...any) []any { return items },
 		"moment": moment,
 		"bytes":  bytesText,

@@ -27,6 +27,7 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/mcp"
+	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/openaiapi"
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/skill"
@@ -55,8 +56,12 @@ type Settings struct {
 	Network   *egress.Manager
 	Usage     *usage.Service
 	People    *user.Service // nil: nobody signs in
+	Models    *modelproxy.Proxy // checks keys of model providers
 
 	Idempotency *idempotency.Service
+
+	// ReadFile reads files that callers send. Nil: in this process, which is for tests.
+	ReadFile ReadFile
 
 	Budgets *budget.Server // nil: callers have no limits but those of their keys and plans
 
@@ -106,8 +111,10 @@ type Server struct {
 	network   *egress.Manager
 	usage     *usage.Service
 	people    *user.Service
+	models    *modelproxy.Proxy
 	requests  *idempotency.Service
 	budgets   *budget.Server
+	readFile  ReadFile
 	clients   clientAddresses
 	isReady   func(context.Context) error
 	degraded  func() []Degradation
@@ -123,7 +130,10 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, people: s.People, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, people: s.People, models: s.Models, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+	}
+	if srv.readFile = s.ReadFile; srv.readFile == nil {
+		srv.readFile = readHere
 	}
 	if srv.budgets == nil {
 		srv.budgets = &budget.Server{}

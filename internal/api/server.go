@@ -55,7 +55,7 @@ type Settings struct {
 	Skills    *skill.Service
 	Network   *egress.Manager
 	Usage     *usage.Service
-	People    *user.Service // nil: nobody signs in
+	People    *user.Service     // nil: nobody signs in
 	Models    *modelproxy.Proxy // checks keys of model providers
 
 	Idempotency *idempotency.Service

@@ -17,6 +17,7 @@ type fixture struct {
 	*caller
 	agent, swarm, turn, session string
 	key                         string // the id of a key that the caller's key may change
+	member, invitation          string // a person other than the owner, who is in the swarm
 	entry                       string // of the agent's knowledge
 }
 
@@ -39,8 +40,17 @@ func (env *testEnv) newFixture(name string) fixture {
 	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).expect(200)
 	o.entry = o.do("GET", "/v1/knowledge?agentId="+o.agent, nil).expect(200).field("data.0.id")
 	o.key = o.do("POST", "/v1/keys", `{"label":"Owned by `+name+`","scopes":["chat"]}`).expect(201).field("data.id")
+	o.member, o.invitation = env.newFixturePeople(o.caller, name, o.swarm)
 	env.Driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
 	return o
+}
+
+// newFixturePeople makes a viewer who is a member of a swarm, and an invitation.
+func (env *testEnv) newFixturePeople(o *caller, name, swarm string) (member, invitation string) {
+	env.T.Helper()
+	member = string(env.NewPerson(o.account, name+"@example.com", access.Viewer).Session.Person.ID)
+	o.do("POST", "/v1/swarms/"+swarm+"/members", `{"userId":"`+member+`"}`).expect(200)
+	return member, o.do("POST", "/v1/members/invitations", `{"email":"waits-for-`+name+`@example.com","role":"viewer"}`).expect(201).field("data.id")
 }
 
 // path returns the path of a row with the ids of the fixture.
@@ -53,8 +63,12 @@ func (o fixture) path(row api.Row) string {
 		id = "csv-analysis"
 	case strings.HasPrefix(row.Path, "/v1/keys"):
 		id = o.key
+	case strings.HasPrefix(row.Path, "/v1/members/invitations"):
+		id = o.invitation
+	case strings.HasPrefix(row.Path, "/v1/members"):
+		id = o.member
 	}
-	path := strings.NewReplacer("{id}", id, "{turnId}", o.turn, "{sessionId}", o.session, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis", "{entryId}", o.entry).Replace(row.Path)
+	path := strings.NewReplacer("{id}", id, "{userId}", o.member, "{turnId}", o.turn, "{sessionId}", o.session, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis", "{entryId}", o.entry).Replace(row.Path)
 	switch row.Method + " " + row.Path {
 	case "GET /v1/knowledge", "GET /v1/knowledge/sources", "GET /v1/knowledge/{entryId}", "PATCH /v1/knowledge/{entryId}":
 		path += "?agentId=" + o.agent
@@ -119,6 +133,12 @@ func (o fixture) body(row api.Row) any {
 		return []byte("# Hello\n\nA file.")
 	case "PATCH /v1/knowledge/{entryId}":
 		return `{"metadata":{"type":"faq"}}`
+	case "PATCH /v1/members/{id}":
+		return `{"role":"developer"}`
+	case "POST /v1/members/invitations":
+		return `{"email":"somebody@example.com","role":"viewer"}`
+	case "POST /v1/swarms/{id}/members":
+		return `{"userId":"` + o.member + `"}`
 	case "POST /v1/knowledge/ingest":
 		return `{"agentId":"` + o.agent + `","chunks":[{"text":"Hello","source":"a.md"}]}`
 	case "PUT /v1/agents/{id}/secrets", "PUT /v1/swarms/{id}/secrets":
@@ -138,7 +158,7 @@ func belongsToAccount(row api.Row) bool {
 	if row.Path == "/v1/knowledge/bases" {
 		return false // a list of the caller's own
 	}
-	for _, place := range []string{"/v1/agents/{id}", "/v1/swarms/{id}", "/v1/keys/{id}", "/v1/knowledge"} {
+	for _, place := range []string{"/v1/agents/{id}", "/v1/swarms/{id}", "/v1/keys/{id}", "/v1/members/{id}", "/v1/members/invitations/{id}", "/v1/knowledge"} {
 		if strings.HasPrefix(row.Path, place) {
 			return true
 		}
@@ -194,8 +214,8 @@ func TestMissingFeatureIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := newEnv(t, options{Plans: plans})
-	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none"}
-	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none"}
+	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none", member: "none", invitation: "none"}
+	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none", member: "none", invitation: "none"}
 	for _, row := range env.Server.Table() {
 		if row.Scope == "" {
 			locked.do(row.Method, locked.path(row), locked.body(row)).expect(200)
@@ -225,7 +245,7 @@ func TestOtherAccountsGetNotFound(t *testing.T) {
 		if belongsToAccount(row) {
 			a.expectError(http.StatusNotFound, "not_found")
 		}
-		for _, known := range []string{mine.agent, mine.swarm, mine.key, "Owned by mine", string(mine.account)} {
+		for _, known := range []string{mine.agent, mine.swarm, mine.key, mine.member, mine.invitation, "mine@example.com", "Owned by mine", string(mine.account)} {
 			if strings.Contains(strings.ReplaceAll(a.body, mine.path(row), ""), known) && !onlyRepeatsID(a, mine) {
 				t.Errorf("%s shows %q to another account: %s", a.request, known, a.body)
 			}

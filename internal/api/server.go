@@ -55,8 +55,8 @@ type Settings struct {
 	Skills    *skill.Service
 	Network   *egress.Manager
 	Usage     *usage.Service
-	People    *user.Service     // nil: nobody signs in
 	Models    *modelproxy.Proxy // checks keys of model providers
+	People    *user.Service     // nil: nobody signs in
 
 	Idempotency *idempotency.Service
 
@@ -110,8 +110,8 @@ type Server struct {
 	skills    *skill.Service
 	network   *egress.Manager
 	usage     *usage.Service
-	people    *user.Service
 	models    *modelproxy.Proxy
+	people    *user.Service
 	requests  *idempotency.Service
 	budgets   *budget.Server
 	readFile  ReadFile
@@ -130,7 +130,7 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, people: s.People, models: s.Models, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, models: s.Models, people: s.People, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
 	}
 	if srv.readFile = s.ReadFile; srv.readFile == nil {
 		srv.readFile = readHere
@@ -158,7 +158,11 @@ func New(s Settings) *Server {
 		TrustsTrace: func(r *http.Request) bool { return srv.clients.trusts(parseAddress(r.RemoteAddr)) },
 		Foreign: []rest.Foreign{openaiapi.New(openaiapi.Settings{
 			Agents: s.Agents, Chat: s.Chat, Draining: srv.draining, Authorize: srv.authorizeOpenAI,
-			Caller: func(ctx context.Context) chat.Caller { return chatCaller(callerOf(ctx)) },
+			Caller: func(ctx context.Context) chat.Caller {
+				c := chatCaller(callerOf(ctx))
+				c.Source = chat.FromOpenAI
+				return c
+			},
 		})},
 		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready, mcpPath: srv.serveMCP},

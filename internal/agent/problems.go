@@ -27,7 +27,7 @@ type Problem struct {
 // Problems returns what is wrong with the agents of an account: at most one problem of each, and
 // one of each of its channels. Its number of queries does not grow with the number of agents.
 func (s *Service) Problems(ctx context.Context, account identity.AccountID) ([]Problem, error) {
-	agents, err := database.All(ctx, s.db, scanTroubled, `SELECT id, name, config, swarm_id, shown_status, shown_status <> status, desired_state, last_error, error_category, error_since, place,
+	agents, err := database.All(ctx, s.db, scanTroubled, `SELECT id, name, config, swarm_id, shown_status, shown_status <> status, desired_state, last_error, error_category, CASE WHEN typeof(error_since) = 'integer' THEN error_since ELSE 0 END, place,
 		CASE WHEN shown_status = status THEN gateway_generation ELSE 0 END
 		FROM agents WHERE account_id = $1 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account)
 	if err != nil {

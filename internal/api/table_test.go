@@ -50,14 +50,19 @@ func (env *testEnv) newFixture(name string) fixture {
 // that waits for a person.
 func (o fixture) findSkill() string {
 	o.env.T.Helper()
+	o.setScore(40)
+	return o.do("GET", "/v1/attention", nil).expect(200).field("data.0.id")
+}
+
+func (o fixture) setScore(score int) {
+	o.env.T.Helper()
 	err := o.env.DB.Tx(o.env.T.Context(), "test.score", func(ctx context.Context, tx *database.Tx) error {
-		_, err := database.Exec(ctx, tx, `UPDATE agent_skills SET score = 40 WHERE agent_id = $1`, o.agent)
+		_, err := database.Exec(ctx, tx, `UPDATE agent_skills SET score = $1 WHERE agent_id = $2`, score, o.agent)
 		return err
 	})
 	if err != nil {
 		o.env.T.Fatal(err)
 	}
-	return o.do("GET", "/v1/attention", nil).expect(200).field("data.0.id")
 }
 
 // path returns the path of a row with the ids of the fixture.

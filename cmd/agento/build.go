@@ -54,6 +54,7 @@ import (
 	"agento.host/agento/internal/skill/fetch"
 	"agento.host/agento/internal/skill/github"
 	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/textfile/confined"
 	"agento.host/agento/internal/trace"
 	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/vault"
@@ -426,13 +427,17 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Archives: archives, Logs: logs, Status: status, Chat: conversations,
-		Workspace: documentEdits, Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, Models: models, Attention: waiting, Budgets: budgets, TrustedProxies: f.TrustedProxies, PublicURL: f.PublicURL, Lenient: f.Lenient,
+		Workspace: documentEdits, Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, ReadFile: confined.New(confined.Settings{Log: r.log}).Read, Models: models, Attention: waiting, Budgets: budgets, TrustedProxies: f.TrustedProxies, PublicURL: f.PublicURL, Lenient: f.Lenient,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
 		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts, backups), Version: version, Log: r.log, Completed: r.completed,
 	})
 	pages, err := dashboard.New(dashboard.Settings{
 		// TODO: people, with the API as the person.
 		SignedIn: func(*http.Request) (dashboard.Visitor, error) { return dashboard.Visitor{}, nil }, APIFor: func(dashboard.Visitor) http.Handler { return http.NotFoundHandler() },
+		Events: events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
+			a, err := agentRecords.FindByID(ctx, r.db, id)
+			return a.AccountID, err
+		},
 		PublicURL: f.PublicURL, TrustedProxies: f.TrustedProxies, Version: version, Log: r.log,
 	})
 	if err != nil {
@@ -442,7 +447,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
 		requests.Run, channels.Run, bots.Run, backups.Run,
 	}
-	quietLoops := []func(context.Context) error{accounts.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
+	quietLoops := []func(context.Context) error{accounts.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}

@@ -52,6 +52,9 @@ import (
 	"net/netip"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/budget"
+	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
 )
 
 // Settings of a Server.
@@ -60,6 +63,10 @@ type Settings struct {
 	APIFor func(Visitor) http.Handler
 	// SignedIn returns who a request comes from.
 	SignedIn func(*http.Request) (Visitor, error)
+
+	Events *event.Log
+	// OwnerOf returns the account of an agent, or an error.
+	OwnerOf func(context.Context, identity.AgentID) (identity.AccountID, error)
 
 	PublicURL      string         // the address that people use; empty: not known
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and X-Forwarded-Proto are believed
@@ -74,6 +81,8 @@ type Server struct {
 	log       *slog.Logger
 	outside   outside
 	pages     pages
+	activity  *activity
+	streams   streams
 	table     []route
 	mux       *http.ServeMux
 	protected http.Handler
@@ -84,7 +93,7 @@ type Server struct {
 
 // New returns a Server.
 func New(settings Settings) (*Server, error) {
-	s := &Server{settings: settings, log: settings.Log}
+	s := &Server{settings: settings, log: settings.Log, activity: newActivity(settings.Events, settings.OwnerOf), streams: streams{open: map[string]int{}}}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	var err error
 	if s.outside, err = newOutside(settings.PublicURL, settings.TrustedProxies); err != nil {
@@ -103,11 +112,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.protected.ServeHTTP(w, s.outside.strip(r))
 }
 
+// Run follows what changes, for the pages that are open, until ctx ends.
+func (s *Server) Run(ctx context.Context) error { return s.activity.run(ctx) }
+
 // Drain ends every stream, so that a graceful shutdown does not wait for open pages.
 func (s *Server) Drain() { s.drain() }
 
 // contentSecurityPolicy allows what is served beside the pages, and nothing in them.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+// pageHeader tells a script that an answer is the dashboard's, not that of a proxy: a form
+// whose answer lacks it may have been done or not.
+const pageHeader = "X-Agento-Page"
 
 func setSecurityHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", contentSecurityPolicy)
@@ -116,6 +132,7 @@ func setSecurityHeaders(h http.Header) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
+	h.Set(pageHeader, "1")
 }
 
 // Visitor is who a request comes from. The zero Visitor is nobody.
@@ -130,9 +147,10 @@ type Visitor struct {
 
 // Before returns a handler that serves the dashboard, and everything else by another one.
 func (s *Server) Before(other http.Handler) http.Handler {
+	own := budget.TimedHandler(s)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.outside.owns(r.URL.Path) {
-			s.ServeHTTP(w, r)
+			own.ServeHTTP(w, r)
 			return
 		}
 		other.ServeHTTP(w, r)

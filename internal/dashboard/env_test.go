@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/identity"
 )
@@ -36,11 +38,16 @@ func newEnv(t testing.TB) *testEnv {
 					e.Server.Operator().ServeHTTP(w, r)
 				})
 			},
+			Events: e.Events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
+				a, err := agent.NewStore(e.DB, e.Events).FindByID(ctx, e.DB, id)
+				return a.AccountID, err
+			},
 			SignedIn: env.signedIn, Log: slog.New(slog.NewTextHandler(e.Log, nil)), Version: "test",
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
+		e.Loop(env.pages.Run)
 		return env.pages.Before(e.Server)
 	}})
 	t.Cleanup(env.pages.Drain)
@@ -107,14 +114,7 @@ func (b *browser) post(path string, pairs ...string) answer {
 
 func (b *browser) send(method, path string, form url.Values) answer {
 	b.env.t.Helper()
-	req, err := http.NewRequestWithContext(b.env.t.Context(), method, b.env.URL+root+path, strings.NewReader(form.Encode()))
-	if err != nil {
-		b.env.t.Fatal(err)
-	}
-	req.Header.Set("X-Test-Role", b.role)
-	if form != nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
+	req := b.request(b.env.t.Context(), method, path, form)
 	res, err := b.http.Do(req)
 	if err != nil {
 		b.env.t.Fatal(err)
@@ -125,6 +125,19 @@ func (b *browser) send(method, path string, form url.Values) answer {
 		b.env.t.Fatal(err)
 	}
 	return answer{b.env.t, res.StatusCode, res.Header, string(body)}
+}
+
+func (b *browser) request(ctx context.Context, method, path string, form url.Values) *http.Request {
+	b.env.t.Helper()
+	req, err := http.NewRequestWithContext(ctx, method, b.env.URL+root+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		b.env.t.Fatal(err)
+	}
+	req.Header.Set("X-Test-Role", b.role)
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	return req
 }
 
 // has fails the test unless the answer has the status and says all of the texts.

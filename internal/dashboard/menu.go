@@ -26,6 +26,14 @@ func (s *Server) menu(v *visit) []entry {
 	})
 }
 
+// personal returns the entries of the person in the top bar.
+func (s *Server) personal(v *visit) []entry {
+	return s.entries(v, "", [][2]string{
+		{"Profile", "/profile"},
+		{"Change account", "/accounts"},
+	})
+}
+
 // tabs returns the pages of an agent that the person can use.
 func (s *Server) tabs(v *visit, agent string) []entry {
 	return s.entries(v, agent, [][2]string{

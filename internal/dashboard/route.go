@@ -12,6 +12,10 @@ import (
 // routes returns every page and form of the dashboard. TestRolesOfPages walks it.
 func (s *Server) routes() []route {
 	return []route{
+		// Of every page.
+		page("GET /live", member(), s.live),
+		page("GET /palette", member(), s.palette),
+
 		// Agents.
 		page("GET /agents", has(access.AgentsRead), s.agentList),
 	}

@@ -94,7 +94,7 @@ func (v *visit) render(status int, name, title string, data any) error {
 func (v *visit) newView(title string, data any) *view {
 	return &view{
 		Title: title, Visitor: v.Visitor, Menu: v.server.menu(v), Notice: v.takeNotice(), Version: v.server.settings.Version,
-		Data: data, visit: v, once: newOnce(),
+		Live: v.moment, Data: data, visit: v, once: newOnce(),
 	}
 }
 

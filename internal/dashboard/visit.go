@@ -14,6 +14,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/inprocess"
 )
 
@@ -30,6 +31,7 @@ type visit struct {
 	w      http.ResponseWriter
 	r      *http.Request
 	once   string // of the form that was sent
+	moment string // which the page shows; see live.go
 }
 
 // accountField and onceField are the fields of view.Hidden.
@@ -45,6 +47,9 @@ func (s *Server) newVisit(w http.ResponseWriter, r *http.Request, row route) (*v
 	v := &visit{server: s, row: row, w: w, r: r}
 	who, err := s.settings.SignedIn(r)
 	v.Visitor = who
+	if who.Account != "" {
+		v.moment = s.activity.moment(identity.AccountID(who.Account)) // before anything is read
+	}
 	if who.Email == "" {
 		return v, err
 	}
@@ -180,6 +185,11 @@ func (t formTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set("Idempotency-Key", "form-"+hex.EncodeToString(sum.Sum(nil)[:16]))
 	return t.next.RoundTrip(r)
+}
+
+// whileValid returns a context that ends when the person's session, role or membership changes.
+func (v *visit) whileValid() (context.Context, context.CancelFunc) {
+	return context.WithCancel(v.Context()) // TODO: people
 }
 
 func newOnce() string { return rand.Text() }

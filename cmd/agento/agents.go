@@ -37,7 +37,8 @@ type agentsList struct {
 	Status string `help:"Only agents of this status." enum:",provisioning,starting,running,stopping,stopped,error" default:""`
 	Swarm  string `help:"Only agents of this swarm: its name, slug or id."`
 	Search string `help:"Only agents whose name contains this."`
-	Sort   string `help:"created (the newest first), name or lastUsed." enum:",created,name,lastUsed" default:""`
+	Model  string `help:"Only agents that call this model."`
+	Sort   string `help:"name, created, status, model, cost, lastMessage or memory; after a hyphen the reverse. Default: the newest first."`
 }
 
 // Run lists the agents.
@@ -46,7 +47,7 @@ func (c agentsList) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	q := client.AgentQuery{Status: client.AgentStatus(c.Status), Search: c.Search, Sort: c.Sort}
+	q := client.AgentQuery{Status: client.AgentStatus(c.Status), Search: c.Search, Model: c.Model, Sort: c.Sort}
 	if c.Swarm != "" {
 		if q.SwarmID, err = findSwarm(ctx, api, c.Swarm); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"strings"
 	"testing"
 
 	"agento.host/agento/internal/access"
@@ -62,4 +63,42 @@ func TestStartAndStopDoNotWaitForWhoAsksForIt(t *testing.T) {
 		t.Error(r.body)
 	}
 	apitest.WaitUntil(t, "the restart", func() bool { return status() == "running" })
+}
+
+func TestListsOfAgentsHaveWhatTheyAreAskedFor(t *testing.T) {
+	env := newEnv(t, options{})
+	who := env.newAccount("lists", "")
+	create := func(name, config string) string {
+		return who.do("POST", "/v1/agents", `{"name":"`+name+`","config":`+config+`,"secrets":{"anthropicApiKey":"sk-ant-test","openaiApiKey":"k"}}`).expect(201).field("data.id")
+	}
+	b, a := create("b", `{}`), create("a", `{"llmProvider":"openai"}`)
+	c := create("C", `{"model":"claude-x"}`)
+	who.do("POST", "/v1/agents/"+b+"/chat/messages", `{"message":"Hello"}`).expect(200)
+	names := func(query string) string {
+		r := who.do("GET", "/v1/agents?"+query, nil).expect(200)
+		var all []string
+		for _, id := range []string{"data.0.id", "data.1.id", "data.2.id"} {
+			if id := r.field(id); id != "" {
+				all = append(all, map[string]string{a: "a", b: "b", c: "c"}[id])
+			}
+		}
+		return strings.Join(all, " ")
+	}
+	for query, want := range map[string]string{
+		"": "c a b", "sort=name": "a b c", "sort=-name": "c b a", "sort=created": "b a c", "sort=-lastMessage&limit=1": "b", "sort=cost": "b a c", "sort=model&limit=1": "b",
+		"model=claude-x": "c", "model=gpt-5.6-terra": "a", "model=claude-sonnet-5": "b", "model=none": "",
+	} {
+		if got := names(query); got != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+	r := who.do("GET", "/v1/agents?sort=created&include=model,state,usage,lastMessage,memory", nil).expect(200)
+	if r.field("data.0.model") != "claude-sonnet-5" || r.field("data.0.power") != "awake" || r.field("data.0.lastMessageAt") == "" || r.field("data.0.costTodayMicros") != "0" || r.field("data.0.memoryBytes") == "" {
+		t.Error(r.body)
+	}
+	if plain := who.do("GET", "/v1/agents", nil).expect(200).body; strings.Contains(plain, "memoryBytes") || strings.Contains(plain, `"model"`) {
+		t.Error(plain)
+	}
+	who.do("GET", "/v1/agents?sort=age", nil).expectError(400, "invalid_request")
+	who.do("GET", "/v1/agents?include=everything", nil).expectError(400, "invalid_request")
 }

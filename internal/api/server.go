@@ -57,9 +57,9 @@ type Settings struct {
 	Skills    *skill.Service
 	Network   *egress.Manager
 	Usage     *usage.Service
-	Widgets   *widget.Service
 	Models    *modelproxy.Proxy // checks keys of model providers
 	People    *user.Service     // nil: nobody signs in
+	Widgets   *widget.Service
 
 	Idempotency *idempotency.Service
 
@@ -113,9 +113,9 @@ type Server struct {
 	skills    *skill.Service
 	network   *egress.Manager
 	usage     *usage.Service
-	widgets   *widget.Service
 	models    *modelproxy.Proxy
 	people    *user.Service
+	widgets   *widget.Service
 	requests  *idempotency.Service
 	budgets   *budget.Server
 	readFile  ReadFile
@@ -134,7 +134,7 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, widgets: s.Widgets, models: s.Models, people: s.People, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, models: s.Models, people: s.People, widgets: s.Widgets, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
 	}
 	if srv.readFile = s.ReadFile; srv.readFile == nil {
 		srv.readFile = readHere
@@ -157,11 +157,11 @@ func New(s Settings) *Server {
 		Completed: completed,
 		Version:   s.Version, PublicURL: s.PublicURL, Lenient: s.Lenient, Tags: tags(), Heartbeat: s.Heartbeat, Log: s.Log, Explain: database.Explain, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
 		WhileAllowed: func(ctx context.Context) (context.Context, context.CancelFunc) {
-			if v, ok := door.VisitorOf(ctx); ok {
-				return srv.widgets.WhileValid(ctx, v)
-			}
 			if who := callerOf(ctx); who.UserID != "" {
 				return srv.people.WhileValid(ctx, who)
+			}
+			if v, ok := door.VisitorOf(ctx); ok {
+				return srv.widgets.WhileValid(ctx, v)
 			}
 			return srv.access.WhileValid(ctx, callerOf(ctx))
 		},

@@ -34,9 +34,13 @@ func (s *Server) funcs(a assets) template.FuncMap {
 		"money":  money,
 		"number": number,
 		"state":  stateOf,
-		"row":    rowState,
-		"join":   strings.Join,
-		"lower":  strings.ToLower,
+		// Of keys and chat widgets.
+		"keyState":    keyState,
+		"rate":        rateText,
+		"widgetState": widgetState,
+		"row":         rowState,
+		"join":        strings.Join,
+		"lower":       strings.ToLower,
 	}
 }
 

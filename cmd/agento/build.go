@@ -28,6 +28,7 @@ import (
 	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/channel/botapi"
 	"agento.host/agento/internal/chat"
+	"agento.host/agento/internal/dashboard"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/event"
@@ -423,11 +424,23 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
 		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts, backups), Version: version, Log: r.log, Completed: r.completed,
 	})
+	pages, err := dashboard.New(dashboard.Settings{
+		// TODO: people, with the API as the person.
+		SignedIn: func(*http.Request) (dashboard.Visitor, error) { return dashboard.Visitor{}, nil }, APIFor: func(dashboard.Visitor) http.Handler { return http.NotFoundHandler() },
+		Events: events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
+			a, err := agentRecords.FindByID(ctx, r.db, id)
+			return a.AccountID, err
+		},
+		PublicURL: f.PublicURL, TrustedProxies: f.TrustedProxies, Version: version, Log: r.log,
+	})
+	if err != nil {
+		return nil, err
+	}
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
 		requests.Run, channels.Run, bots.Run, backups.Run,
 	}
-	quietLoops := []func(context.Context) error{accounts.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
+	quietLoops := []func(context.Context) error{accounts.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}
@@ -437,7 +450,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Top: topSources{db: r.db, records: agentRecords, accounts: accounts, status: status, memory: reconcile.Memory}.top,
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
+		resources: r, accounts: accounts, budgets: budgets, api: public, dashboard: pages, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
 	}, nil
 }
 

@@ -87,7 +87,7 @@ func TestTableStartsWithTheContract(t *testing.T) {
 	}
 	env := newEnv(t, options{})
 	answers := callEveryRoute(env)
-	for i, row := range env.server.Table()[:len(contract)] {
+	for i, row := range env.Server.Table()[:len(contract)] {
 		want, pattern := contract[i], row.Method+" "+row.Path
 		if row.Path != want.path {
 			t.Fatalf("row %d of the table is %s, the contract has %s there", i, pattern, want.path)
@@ -144,14 +144,14 @@ func compare(t *testing.T, pattern, place string, want, got any) {
 
 // callEveryRoute calls every route of the contract, in an order in which all succeed.
 func callEveryRoute(env *testEnv) map[string]*response {
-	env.t.Helper()
+	env.T.Helper()
 	who := env.newAccount("walker", "")
 	answers := map[string]*response{}
 	call := func(pattern, path string, body any) *response {
 		method, _, _ := strings.Cut(pattern, " ")
 		a := who.do(method, path, body)
 		if a.status/100 != 2 {
-			env.t.Fatalf("%s: %d %s", pattern, a.status, a.body)
+			env.T.Fatalf("%s: %d %s", pattern, a.status, a.body)
 		}
 		answers[pattern] = a
 		return a

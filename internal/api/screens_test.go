@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"agento.host/agento/internal/apitest"
 )
 
 // TestScreens looks at the pages of the reference in Chromium, as make chaos-screens: on a
@@ -33,7 +35,7 @@ func TestScreens(t *testing.T) {
 		for _, screen := range []struct{ width, height int }{{390, 844}, {1440, 900}} {
 			for _, theme := range []string{"light", "dark"} {
 				name := fmt.Sprintf("%s-%d-%s.png", strings.ReplaceAll(strings.Trim(page, "/"), "/", "-"), screen.width, theme)
-				b.show(env.url+page, screen.width, screen.height, theme)
+				b.show(env.URL+page, screen.width, screen.height, theme)
 				if wide := b.evaluate("document.documentElement.scrollWidth"); wide != float64(screen.width) {
 					t.Errorf("%s is %v wide on a screen of %d", page, wide, screen.width)
 				}
@@ -44,7 +46,7 @@ func TestScreens(t *testing.T) {
 			}
 		}
 	}
-	b.show(env.url+"/docs", 1440, 900, "light")
+	b.show(env.URL+"/docs", 1440, 900, "light")
 	b.evaluate("document.getElementById('search').value = 'cancel turn'; document.getElementById('search').dispatchEvent(new Event('input'))")
 	b.until("document.querySelector('#found a')?.getAttribute('href') == '/docs/api/chat#cancelTurn'")
 	b.save(filepath.Join(dir, "search-1440-light.png"))
@@ -52,7 +54,7 @@ func TestScreens(t *testing.T) {
 	if b.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)" {
 		t.Error("the switch does not make the page dark")
 	}
-	b.show(env.url+"/docs/api/chat", 1440, 900, "light")
+	b.show(env.URL+"/docs/api/chat", 1440, 900, "light")
 	if b.evaluate("document.documentElement.dataset.theme") != "dark" {
 		t.Error("the theme is not remembered")
 	}
@@ -189,7 +191,7 @@ func (b *browser) evaluate(expression string) any {
 // until waits until an expression is true in the page.
 func (b *browser) until(expression string) {
 	b.t.Helper()
-	waitUntil(b.t, expression, func() bool { return b.evaluate(expression) == true })
+	apitest.WaitUntil(b.t, expression, func() bool { return b.evaluate(expression) == true })
 }
 
 // maxPicture is how much of a page a picture has, in pixels from the top.

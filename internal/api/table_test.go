@@ -27,7 +27,7 @@ func fixtureSecrets() []string {
 
 // newFixture creates a fixture whose account has that name.
 func (env *testEnv) newFixture(name string) fixture {
-	env.t.Helper()
+	env.T.Helper()
 	o := fixture{caller: env.newAccount(name, "")}
 	o.swarm = o.do("POST", "/v1/swarms", `{"name":"Owned by `+name+`"}`).expect(201).field("data.id")
 	o.do("PUT", "/v1/swarms/"+o.swarm+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-swarm-owned"}}`).expect(200)
@@ -39,7 +39,7 @@ func (env *testEnv) newFixture(name string) fixture {
 	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).expect(200)
 	o.entry = o.do("GET", "/v1/knowledge?agentId="+o.agent, nil).expect(200).field("data.0.id")
 	o.key = o.do("POST", "/v1/keys", `{"label":"Owned by `+name+`","scopes":["chat"]}`).expect(201).field("data.id")
-	env.driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
+	env.Driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
 	return o
 }
 
@@ -71,7 +71,7 @@ func (o fixture) path(row api.Row) string {
 // propose lets the agent edit the document of a row, and returns the path of the row for
 // that edit.
 func (o fixture) propose(row api.Row) string {
-	o.env.t.Helper()
+	o.env.T.Helper()
 	o.do("PATCH", "/v1/agents/"+o.agent, `{"config":{"selfEdit":"review"}}`).expect(200)
 	names := map[string]string{"personality": "SOUL.md", "identity": "IDENTITY.md", "workflow": "WORKFLOW.md", "rules": "rules/owned.md"}
 	document := names[strings.Split(row.Path, "/")[4]]
@@ -82,7 +82,7 @@ func (o fixture) propose(row api.Row) string {
 			return strings.Replace(o.path(row), "/versions/1/", "/versions/"+edits.field(at+"version")+"/", 1)
 		}
 	}
-	o.env.t.Fatalf("%s does not wait: %s", document, edits.body)
+	o.env.T.Fatalf("%s does not wait: %s", document, edits.body)
 	return ""
 }
 
@@ -149,13 +149,13 @@ func belongsToAccount(row api.Row) bool {
 func TestRoutesNeedAKey(t *testing.T) {
 	env := newEnv(t, options{})
 	mine := env.newFixture("mine")
-	for i, row := range env.server.Table() {
+	for i, row := range env.Server.Table() {
 		for _, key := range []string{"", "not-a-key", "ak_live_00000000000000000000000000000000"} {
 			req := mine.request(t.Context(), row.Method, mine.path(row), mine.body(row))
 			req.Header.Set("X-Api-Key", key)
 			req.RemoteAddr = "192.0.2." + string(rune('0'+i%10)) + ":1" // unknown keys are rate-limited by address
 			out := httptest.NewRecorder()
-			env.server.ServeHTTP(out, req)
+			env.Server.ServeHTTP(out, req)
 			a := &response{t: t, request: row.Method + " " + row.Path, status: out.Code, header: out.Header(), body: out.Body.String()}
 			a.expectError(http.StatusUnauthorized, "unauthorized")
 			if a.field("error.message") != "Invalid or missing API key" || a.header.Get("X-RateLimit-Limit") != "30" || a.header.Get("X-RateLimit-Remaining") == "" || a.header.Get("X-RateLimit-Reset") == "" {
@@ -168,7 +168,7 @@ func TestRoutesNeedAKey(t *testing.T) {
 func TestMissingScopeIsNamed(t *testing.T) {
 	env := newEnv(t, options{})
 	mine := env.newFixture("mine")
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		if row.Scope == "" {
 			continue // any key has access
 		}
@@ -193,10 +193,10 @@ func TestMissingFeatureIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := newEnv(t, options{plans: plans})
+	env := newEnv(t, options{Plans: plans})
 	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none"}
 	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none"}
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		if row.Scope == "" {
 			locked.do(row.Method, locked.path(row), locked.body(row)).expect(200)
 			continue
@@ -219,7 +219,7 @@ func checkMissingFeature(t *testing.T, o fixture, row api.Row, feature string) {
 func TestOtherAccountsGetNotFound(t *testing.T) {
 	env := newEnv(t, options{})
 	mine, other := env.newFixture("mine"), env.newAccount("other", "")
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		a := other.do(row.Method, mine.path(row), mine.body(row))
 		checkRateLimitHeaders(t, a)
 		if belongsToAccount(row) {
@@ -247,7 +247,7 @@ func onlyRepeatsID(a *response, o fixture) bool {
 func TestNoRouteReturnsSecrets(t *testing.T) {
 	env := newEnv(t, options{})
 	mine := env.newFixture("mine")
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		if row.Method == http.MethodDelete || row.Stream || strings.HasSuffix(row.Path, "/stop") {
 			continue // the log stream is masked by the same code as the log
 		}
@@ -263,7 +263,7 @@ func TestNoRouteReturnsSecrets(t *testing.T) {
 		}
 	}
 	for _, secret := range fixtureSecrets() {
-		if strings.Contains(env.log.String(), secret) {
+		if strings.Contains(env.Log.String(), secret) {
 			t.Errorf("the server's log shows %q", secret)
 		}
 	}

@@ -17,8 +17,22 @@ import (
 	"agento.host/agento/internal/identity"
 )
 
+// AgentPrefix begins the topics of AgentTopic.
+const AgentPrefix = "agent/"
+
+// ActivityPrefix begins the topics of the activity of accounts: each event that is appended
+// also notifies ActivityPrefix + account + "/" + topic, so that who follows an account needs
+// not know whose each thing is. They have notifications only, no events.
+const ActivityPrefix = "activity/"
+
+// ParseActivity returns the account and the topic of a topic that begins with ActivityPrefix.
+func ParseActivity(t Topic) (identity.AccountID, Topic) {
+	account, topic, _ := strings.Cut(strings.TrimPrefix(string(t), ActivityPrefix), "/")
+	return identity.AccountID(account), Topic(topic)
+}
+
 // AgentTopic is the topic of an agent: its events, and its observed state.
-func AgentTopic(id identity.AgentID) Topic { return Topic("agent/" + string(id)) }
+func AgentTopic(id identity.AgentID) Topic { return Topic(AgentPrefix + string(id)) }
 
 // ReconcilePrefix begins the topics of ReconcileTopic.
 const ReconcilePrefix = "reconcile/"
@@ -66,6 +80,9 @@ func (l *Log) Append(ctx context.Context, tx *database.Tx, actor identity.Actor,
 		return fmt.Errorf("append event %s: %w", e.Kind, err)
 	}
 	l.NotifyAfterCommit(tx, e.Topic)
+	if actor.AccountID != "" {
+		l.NotifyAfterCommit(tx, Topic(ActivityPrefix+string(actor.AccountID)+"/"+string(e.Topic)))
+	}
 	return nil
 }
 

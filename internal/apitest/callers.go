@@ -44,6 +44,7 @@ func (env *Env) Client(account identity.AccountID) *client.Client {
 	_, secret := env.NewKey(account, AllScopes(env.T), access.MaxRateLimit)
 	return &client.Client{URL: env.URL, APIKey: secret, Retries: -1}
 }
+
 // NewAgent creates an agent and waits until it runs.
 func (env *Env) NewAgent(c *client.Client, name string) identity.AgentID {
 	env.T.Helper()

@@ -26,16 +26,19 @@ func (s *Server) funcs(a assets) template.FuncMap {
 			return s.outside.path("/assets/" + one.name), nil
 		},
 		// docs returns the address of a guide: docs "agents#configuration"
-		"docs":   func(guide string) string { return s.outside.base + "/docs/guides/" + guide },
-		"dict":   dict,
-		"list":   func(items ...any) []any { return items },
-		"moment": moment,
-		"bytes":  bytesText,
-		"money":  money,
-		"number": number,
-		"state":  stateOf,
-		"join":   strings.Join,
-		"lower":  strings.ToLower,
+		"docs":     func(guide string) string { return s.outside.base + "/docs/guides/" + guide },
+		"dict":     dict,
+		"list":     func(items ...any) []any { return items },
+		"moment":   moment,
+		"bytes":    bytesText,
+		"money":    money,
+		"number":   number,
+		"count":    count,
+		"metadata": metadataText,
+		"cut":      func(text string, n int) string { short, _ := cutText(text, n); return short },
+		"state":    stateOf,
+		"join":     strings.Join,
+		"lower":    strings.ToLower,
 	}
 }
 

@@ -11,14 +11,14 @@ import (
 
 // routes returns every page and form of the dashboard. TestRolesOfPages walks it.
 func (s *Server) routes() []route {
-	return []route{
+	return slices.Concat([]route{
 		// Of every page.
 		page("GET /live", member(), s.live),
 		page("GET /palette", member(), s.palette),
 
 		// Agents.
 		page("GET /agents", has(access.AgentsRead), s.agentList),
-	}
+	}, s.knowledgeRoutes())
 }
 
 // route is a page, or the target of a form.

@@ -27,8 +27,16 @@ type testEnv struct {
 // newEnv returns an environment that is closed at the end of the test.
 func newEnv(t testing.TB) *testEnv {
 	t.Helper()
+	env := newEnvWith(t, apitest.Options{})
+	env.account = env.NewAccount("Acme", "")
+	return env
+}
+
+// newEnvWith returns an environment without an account.
+func newEnvWith(t testing.TB, o apitest.Options) *testEnv {
+	t.Helper()
 	env := &testEnv{t: t}
-	env.Env = apitest.New(t, apitest.Options{Handler: func(e *apitest.Env) http.Handler {
+	o.Handler = func(e *apitest.Env) http.Handler {
 		var err error
 		env.pages, err = New(Settings{
 			APIFor: func(who Visitor) http.Handler {
@@ -49,9 +57,9 @@ func newEnv(t testing.TB) *testEnv {
 		}
 		e.Loop(env.pages.Run)
 		return env.pages.Before(e.Server)
-	}})
+	}
+	env.Env = apitest.New(t, o)
 	t.Cleanup(env.pages.Drain)
-	env.account = env.NewAccount("Acme", "")
 	return env
 }
 

@@ -208,7 +208,7 @@ func (s *Server) passThrough(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	to := r.Clone(r.Context())
-	to.URL.Path = strings.TrimPrefix(r.URL.Path, "/api")
+	to.URL.Path, to.URL.RawPath = strings.TrimPrefix(r.URL.Path, "/api"), strings.TrimPrefix(r.URL.RawPath, "/api")
 	to.Header.Del("Cookie")
 	w.Header().Del("Content-Security-Policy") // the API has headers of its own
 	s.settings.APIFor(who).ServeHTTP(w, to)

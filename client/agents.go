@@ -88,6 +88,7 @@ type CreateAgentRequest struct {
 	SoulMD     string         `json:"soulMd,omitempty" absent:"start with the default" doc:"First SOUL.md: how the agent thinks and speaks." bounds:"..20000"`
 	WorkflowMD string         `json:"workflowMd,omitempty" absent:"start with the default" doc:"First WORKFLOW.md: the role and procedures of the agent, at most 128 KiB."`
 	SwarmID    string         `json:"swarmId,omitempty" absent:"create the agent outside of any swarm" doc:"Id of the swarm to put the agent in, which shares its provider keys and knowledge."`
+	Starter    string         `json:"starter,omitempty" absent:"begin with the default documents" doc:"Id of a starter, of GET /v1/starters: the agent begins with its documents, rules and skills. soulMd and workflowMd have priority."`
 }
 
 // CreatedAgent is the result of CreateAgent.
@@ -123,14 +124,14 @@ type UpdatedAgent struct {
 // StartedAgent is the result of StartAgent and RestartAgent.
 type StartedAgent struct {
 	ID        string      `json:"id" doc:"Id of the agent."`
-	Status    AgentStatus `json:"status" doc:"running."`
-	StartedAt *Time       `json:"startedAt" doc:"When it became running."`
+	Status    AgentStatus `json:"status" doc:"running; with Prefer: respond-async, starting."`
+	StartedAt *Time       `json:"startedAt" doc:"When it became running; with Prefer: respond-async, when it last did."`
 }
 
 // StoppedAgent is the result of StopAgent.
 type StoppedAgent struct {
 	ID        string      `json:"id" doc:"Id of the agent."`
-	Status    AgentStatus `json:"status" doc:"stopped."`
+	Status    AgentStatus `json:"status" doc:"stopped; with Prefer: respond-async, stopping."`
 	StoppedAt *Time       `json:"stoppedAt" doc:"When it was stopped."`
 }
 
@@ -242,6 +243,21 @@ func (c *Client) DeleteAgent(ctx context.Context, id string) (Deleted, error) {
 // StartAgent starts an agent and waits until it runs.
 func (c *Client) StartAgent(ctx context.Context, id string) (StartedAgent, error) {
 	return data[StartedAgent](ctx, c, http.MethodPost, agentPath(id)+"/start", nil)
+}
+
+// BeginStart starts an agent and does not wait until it runs. Agent shows how far it is.
+func (c *Client) BeginStart(ctx context.Context, id string) (StartedAgent, error) {
+	return c.StartAgent(context.WithValue(ctx, respondAsync{}, true), id)
+}
+
+// BeginStop stops an agent and does not wait until it is stopped.
+func (c *Client) BeginStop(ctx context.Context, id string) (StoppedAgent, error) {
+	return c.StopAgent(context.WithValue(ctx, respondAsync{}, true), id)
+}
+
+// BeginRestart replaces the gateway of an agent and does not wait until the new one runs.
+func (c *Client) BeginRestart(ctx context.Context, id string) (StartedAgent, error) {
+	return c.RestartAgent(context.WithValue(ctx, respondAsync{}, true), id)
 }
 
 // StopAgent stops an agent.

@@ -393,6 +393,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
+	agents.InstallSkillsWith(skills.InstallVerified)
 	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Channels: channels, Limits: f.turnLimits(), Waiting: budgets.Waiting, Log: r.log, Ended: r.turnEnded})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
@@ -403,7 +404,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	models := modelproxy.New(modelproxy.Settings{
 		Resolver: gateways, Guard: guard.Through(proxy.OnlyFor(providerHosts()...)), Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall, Turn: conversations.ModelTurn, FromGateway: gateway.FromGateway,
-		Observe: func(x modelproxy.Exchange) { status.Observe(x); r.modelCall(x) }, Memory: budgets.AgentMemory, Log: r.log,
+		Observe: func(x modelproxy.Exchange) { status.Observe(x); r.modelCall(x) }, Memory: budgets.AgentMemory, Log: r.log, DemoKey: dev.key, DemoURL: dev.url,
 	})
 	r.closers = append(r.closers, func() error { models.Close(); return nil })
 	internal := http.NewServeMux()
@@ -419,7 +420,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Archives: archives, Logs: logs, Status: status, Chat: conversations,
-		Workspace: documentEdits, Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies, PublicURL: f.PublicURL, Lenient: f.Lenient,
+		Workspace: documentEdits, Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, Models: models, Budgets: budgets, TrustedProxies: f.TrustedProxies, PublicURL: f.PublicURL, Lenient: f.Lenient,
 		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
 		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts, backups), Version: version, Log: r.log, Completed: r.completed,
 	})

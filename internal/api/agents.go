@@ -102,40 +102,63 @@ func (s *Server) deleteAgent(ctx context.Context, who access.Principal, in *Agen
 	return one(client.Deleted{ID: string(in.ID), Deleted: true}), nil
 }
 
-func (s *Server) startAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
+// stateInput is a request to start, stop or restart an agent.
+type stateInput struct {
+	AgentID
+	Prefer string `header:"Prefer" absent:"wait until it is done" doc:"respond-async returns 202 at once."`
+}
+
+func (in *stateInput) waits() bool { return !strings.Contains(in.Prefer, "respond-async") }
+
+// stateReply answers 200 when the agent is in the desired state, 202 to a caller that does not wait.
+type stateReply[T any] struct {
+	Status int
+	Body   client.Data[T]
+}
+
+func (s *Server) startAgent(ctx context.Context, who access.Principal, in *stateInput) (*stateReply[client.StartedAgent], error) {
 	accepted, err := s.agents.Start(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.waitRunning(ctx, accepted)
-	if err != nil {
-		return nil, err
-	}
-	return one(startedJSON(a)), nil
+	return s.started(ctx, in, accepted)
 }
 
-func (s *Server) restartAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
+func (s *Server) restartAgent(ctx context.Context, who access.Principal, in *stateInput) (*stateReply[client.StartedAgent], error) {
 	accepted, err := s.agents.Restart(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
+	return s.started(ctx, in, accepted)
+}
+
+func (s *Server) started(ctx context.Context, in *stateInput, accepted agent.Accepted) (*stateReply[client.StartedAgent], error) {
+	if !in.waits() {
+		a := accepted.Agent
+		a.Status = accepted.NextStatus(client.Starting)
+		return &stateReply[client.StartedAgent]{http.StatusAccepted, client.Data[client.StartedAgent]{Data: startedJSON(a)}}, nil
+	}
 	a, err := s.waitRunning(ctx, accepted)
 	if err != nil {
 		return nil, err
 	}
-	return one(startedJSON(a)), nil
+	return &stateReply[client.StartedAgent]{http.StatusOK, client.Data[client.StartedAgent]{Data: startedJSON(a)}}, nil
 }
 
-func (s *Server) stopAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StoppedAgent], error) {
+func (s *Server) stopAgent(ctx context.Context, who access.Principal, in *stateInput) (*stateReply[client.StoppedAgent], error) {
 	accepted, err := s.agents.Stop(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.waitStopped(ctx, accepted)
-	if err != nil {
-		return nil, err
+	a, status := accepted.Agent, http.StatusAccepted
+	if a.Status = accepted.NextStatus(client.Stopping); in.waits() {
+		if a, err = s.waitStopped(ctx, accepted); err != nil {
+			return nil, err
+		}
+		status = http.StatusOK
 	}
-	return one(client.StoppedAgent{ID: string(a.ID), Status: a.Status, StoppedAt: client.NewTime(a.StoppedAt)}), nil
+	stopped := client.StoppedAgent{ID: string(a.ID), Status: a.Status, StoppedAt: client.NewTime(a.StoppedAt)}
+	return &stateReply[client.StoppedAgent]{status, client.Data[client.StoppedAgent]{Data: stopped}}, nil
 }
 
 func (s *Server) agentStatus(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.LiveStatus], error) {

@@ -57,6 +57,7 @@ func docs() map[string]rest.Doc {
 	const (
 		fromList = " The answer comes at once, from what is stored."
 		next     = " A running agent has the change in its next turn, without a restart."
+		noWait   = " With `Prefer: respond-async` it answers 202 at once."
 		atOnce   = " It answers when the change is stored."
 	)
 	all := map[string]rest.Doc{
@@ -65,9 +66,9 @@ func docs() map[string]rest.Doc {
 		"GET /v1/agents/{id}":          {ID: "getAgent", Text: "Returns one agent with its configuration, what is wrong with it, and whether it needs a restart." + fromList},
 		"PATCH /v1/agents/{id}":        {ID: "updateAgent", Text: "Changes the fields that the request has. `config` is merged: a key that is `null` is removed." + atOnce + " `needsRestart` says whether the running gateway needs a restart for it.", Body: `{"name":"Updated Assistant","config":{"model":"claude-haiku-4-5"}}`},
 		"DELETE /v1/agents/{id}":       {ID: "deleteAgent", Text: "Stops the agent and deletes it with its documents, history, knowledge, skills and secrets. It answers when everything is deleted, and cannot be undone."},
-		"POST /v1/agents/{id}/start":   {ID: "startAgent", Text: "Starts a stopped agent, and answers when it runs. An agent that runs already stays as it is. If there is no room for its gateway within 60 s, it answers 503, and the agent goes on waiting."},
-		"POST /v1/agents/{id}/stop":    {ID: "stopAgent", Text: "Stops an agent, and answers when its gateway has ended. Its files, history and secrets are kept. Running turns end."},
-		"POST /v1/agents/{id}/restart": {ID: "restartAgent", Text: "Replaces the gateway of an agent by a new one with the current configuration, secrets and skills, and answers when that runs."},
+		"POST /v1/agents/{id}/start":   {ID: "startAgent", Text: "Starts a stopped agent, and answers when it runs. An agent that runs already stays as it is. If there is no room for its gateway within 60 s, it answers 503, and the agent goes on waiting." + noWait},
+		"POST /v1/agents/{id}/stop":    {ID: "stopAgent", Text: "Stops an agent, and answers when its gateway has ended. Its files, history and secrets are kept. Running turns end." + noWait},
+		"POST /v1/agents/{id}/restart": {ID: "restartAgent", Text: "Replaces the gateway of an agent by a new one with the current configuration, secrets and skills, and answers when that runs." + noWait},
 		"GET /v1/agents/{id}/status":   {ID: "getAgentStatus", Text: "Returns the state of the gateway: whether its process runs, its memory and its share of a processor core. It answers from a report that is a few seconds old, or inspects the gateway."},
 		"GET /v1/agents/{id}/export":   {ID: "exportAgent", Text: "Sends the agent as one file: its configuration, documents with every version, skills, knowledge and sessions. It has no secrets. The key also needs the scopes of the parts that are in it: `skills`, `knowledge:read`, `chat`."},
 		"POST /v1/agents/import":       {ID: "importAgent", Text: "Makes a new agent of a file from an export, and answers when everything is stored. The agent is stopped and has no secrets: set a key, then start it. The key also needs the scopes of the parts: `skills`, `knowledge:write`, `chat`."},

@@ -59,9 +59,9 @@ func (s *Server) routes() []route {
 		row("GET /v1/agents/{id}", access.AgentsRead, needsAPI, "Get an agent", s.getAgent, notFound),
 		row("PATCH /v1/agents/{id}", access.AgentsWrite, needsAPI, "Update an agent", s.updateAgent, notFound, conflict),
 		row("DELETE /v1/agents/{id}", access.AgentsWrite, needsAPI, "Delete an agent", s.deleteAgent, notFound, timeout),
-		row("POST /v1/agents/{id}/start", access.AgentsWrite, needsAPI, "Start an agent", s.startAgent, notFound, conflict, upstream, timeout),
-		row(stopPattern, access.AgentsWrite, needsAPI, "Stop an agent", s.stopAgent, notFound, conflict, upstream, timeout),
-		row("POST /v1/agents/{id}/restart", access.AgentsWrite, needsAPI, "Restart an agent", s.restartAgent, notFound, conflict, upstream, timeout),
+		row("POST /v1/agents/{id}/start", access.AgentsWrite, needsAPI, "Start an agent", s.startAgent, notFound, conflict, upstream, timeout).async(),
+		row(stopPattern, access.AgentsWrite, needsAPI, "Stop an agent", s.stopAgent, notFound, conflict, upstream, timeout).async(),
+		row("POST /v1/agents/{id}/restart", access.AgentsWrite, needsAPI, "Restart an agent", s.restartAgent, notFound, conflict, upstream, timeout).async(),
 		row("GET /v1/agents/{id}/status", access.AgentsRead, needsAPI, "Get the live status of an agent", s.agentStatus, notFound),
 
 		streamRow("POST /v1/agents/{id}/chat/messages", access.Chat, needsAPI, "Send a message and stream the answer", chatExample, s.sendMessage, notFound, conflict, upstream, timeout).upTo(maxChatBody).reopens(s.reopenTurn).sends("ChatEvent", chatEvents()).tells(turnHeader, "Id of the turn: follow it after a broken connection, or cancel it."),

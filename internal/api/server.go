@@ -27,6 +27,7 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/mcp"
+	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/openaiapi"
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/skill"
@@ -53,6 +54,7 @@ type Settings struct {
 	Skills    *skill.Service
 	Network   *egress.Manager
 	Usage     *usage.Service
+	Models    *modelproxy.Proxy // checks keys of model providers
 
 	Idempotency *idempotency.Service
 
@@ -102,6 +104,7 @@ type Server struct {
 	skills    *skill.Service
 	network   *egress.Manager
 	usage     *usage.Service
+	models    *modelproxy.Proxy
 	requests  *idempotency.Service
 	budgets   *budget.Server
 	clients   clientAddresses
@@ -119,7 +122,7 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, models: s.Models, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
 	}
 	if srv.budgets == nil {
 		srv.budgets = &budget.Server{}

@@ -184,6 +184,7 @@ func (env *Env) build(o Options) {
 	env.Network = egress.NewManager(network)
 	env.loops = append(env.loops, env.Network.Run)
 	skillService := env.newSkills(events, skills, runtime.Agents, log)
+	runtime.Agents.InstallSkillsWith(skillService.InstallVerified)
 	archives := agentarchive.New(agentarchive.Settings{
 		DB: env.DB, Events: events, Agents: runtime.Agents, Documents: documents, Workspace: runtime.Workspace, Skills: skillService, Knowledge: base, Chat: conversations, Version: "test", Log: log,
 	})

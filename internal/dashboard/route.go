@@ -19,6 +19,14 @@ func (s *Server) routes() []route {
 
 		// Agents.
 		page("GET /agents", has(access.AgentsRead), s.agentList),
+		page("POST /agents", has(access.AgentsWrite), s.changeAgents),
+		page("GET /agents/new", has(access.AgentsWrite), s.newAgent),
+		page("POST /agents/new", has(access.AgentsWrite), s.createAgent),
+		page("GET /agents/{id}", has(access.AgentsRead), s.agentOverview),
+		page("POST /agents/{id}/start", has(access.AgentsWrite), s.startAgent),
+		page("POST /agents/{id}/restart", has(access.AgentsWrite), s.restartAgent),
+		page("POST /agents/{id}/stop", has(access.AgentsWrite), s.stopAgent),
+		page("POST /agents/{id}/delete", has(access.AgentsWrite), s.deleteAgent),
 	}
 }
 

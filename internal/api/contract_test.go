@@ -58,7 +58,7 @@ func additions() map[string][]string {
 		"GET /v1/agents/{id}/skills pagination": {"hasMore"},
 		"GET /v1/skills pagination":             {"hasMore"},
 
-		"GET /v1/agents/{id}/chat/messages data.[]":    {"id", "sessionId", "peerId", "channel"},
+		"GET /v1/agents/{id}/chat/messages data.[]":    {"id", "sessionId", "peerId", "channel", "turnId", "source"},
 		"GET /v1/agents/{id}/chat/messages pagination": {"hasMore", "before", "after"},
 		"GET /v1/agents/{id}/chat/sessions data.[]":    {"peerId", "messageCount", "lastMessageAt"},
 		"GET /v1/agents/{id}/chat/sessions pagination": {"hasMore"},
@@ -70,7 +70,7 @@ func additions() map[string][]string {
 		"GET /v1/account data.plan.limits":      {"storageBytes"},
 		"GET /v1/account data.usage":            {"storageBytes"},
 		"GET /v1/account data.plan.features":    {"swarms", "knowledge", "custom_skills", "clawhub"},
-		"GET /v1/agents/{id}/skills data.[]":    {"source", "securityScore"},
+		"GET /v1/agents/{id}/skills data.[]":    {"source", "securityScore", "latestVersion"},
 		"GET /v1/skills data.[]":                {"trustLevel", "verdict"},
 		"GET /v1/skills/{id} data":              {"trustLevel", "verdict", "tools", "hosts", "findings"},
 		"GET /v1/knowledge data.[]":             {"metadata"},

@@ -123,7 +123,10 @@ func (c *caller) do(method, path string, body any, headers ...string) *response 
 func (c *caller) request(ctx context.Context, method, path string, body any, headers ...string) *http.Request {
 	c.env.T.Helper()
 	text, isText := body.(string)
-	if body != nil && !isText {
+	content, isFile := body.([]byte)
+	if isFile {
+		text = string(content)
+	} else if body != nil && !isText {
 		encoded, err := json.Marshal(body)
 		if err != nil {
 			c.env.T.Fatal(err)
@@ -139,6 +142,8 @@ func (c *caller) request(ctx context.Context, method, path string, body any, hea
 	}
 	if strings.HasPrefix(text, "\x1f\x8b") {
 		req.Header.Set("Content-Type", agentarchive.ContentType)
+	} else if isFile {
+		req.Header.Set("Content-Type", "application/octet-stream")
 	} else if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/mcp"
 )
 
@@ -48,5 +49,5 @@ func (s *Server) serveMCP(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer release()
-	return s.tools.Serve(w, r)
+	return s.tools.Serve(w, r.WithContext(context.WithValue(r.Context(), sourceKey{}, chat.FromMCP)))
 }

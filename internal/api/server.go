@@ -58,6 +58,9 @@ type Settings struct {
 
 	Idempotency *idempotency.Service
 
+	// ReadFile reads files that callers send. Nil: in this process, which is for tests.
+	ReadFile ReadFile
+
 	Budgets *budget.Server // nil: callers have no limits but those of their keys and plans
 
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
@@ -107,6 +110,7 @@ type Server struct {
 	models    *modelproxy.Proxy
 	requests  *idempotency.Service
 	budgets   *budget.Server
+	readFile  ReadFile
 	clients   clientAddresses
 	isReady   func(context.Context) error
 	degraded  func() []Degradation
@@ -123,6 +127,9 @@ func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
 		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, models: s.Models, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+	}
+	if srv.readFile = s.ReadFile; srv.readFile == nil {
+		srv.readFile = readHere
 	}
 	if srv.budgets == nil {
 		srv.budgets = &budget.Server{}
@@ -144,7 +151,11 @@ func New(s Settings) *Server {
 		TrustsTrace: func(r *http.Request) bool { return srv.clients.trusts(parseAddress(r.RemoteAddr)) },
 		Foreign: []rest.Foreign{openaiapi.New(openaiapi.Settings{
 			Agents: s.Agents, Chat: s.Chat, Draining: srv.draining, Authorize: srv.authorizeOpenAI,
-			Caller: func(ctx context.Context) chat.Caller { return chatCaller(callerOf(ctx)) },
+			Caller: func(ctx context.Context) chat.Caller {
+				c := chatCaller(callerOf(ctx))
+				c.Source = chat.FromOpenAI
+				return c
+			},
 		})},
 		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
 		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready, mcpPath: srv.serveMCP},

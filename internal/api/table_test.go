@@ -17,6 +17,7 @@ type fixture struct {
 	*caller
 	agent, swarm, turn, session string
 	key                         string // the id of a key that the caller's key may change
+	entry                       string // of the agent's knowledge
 }
 
 // fixtureSecrets returns the secrets of a fixture. No response may contain them.
@@ -36,6 +37,7 @@ func (env *testEnv) newFixture(name string) fixture {
 	o.session = o.do("GET", "/v1/agents/"+o.agent+"/chat/sessions", nil).expect(200).field("data.0.id")
 	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).expect(201)
 	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).expect(200)
+	o.entry = o.do("GET", "/v1/knowledge?agentId="+o.agent, nil).expect(200).field("data.0.id")
 	o.key = o.do("POST", "/v1/keys", `{"label":"Owned by `+name+`","scopes":["chat"]}`).expect(201).field("data.id")
 	env.Driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
 	return o
@@ -52,12 +54,14 @@ func (o fixture) path(row api.Row) string {
 	case strings.HasPrefix(row.Path, "/v1/keys"):
 		id = o.key
 	}
-	path := strings.NewReplacer("{id}", id, "{turnId}", o.turn, "{sessionId}", o.session, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis").Replace(row.Path)
+	path := strings.NewReplacer("{id}", id, "{turnId}", o.turn, "{sessionId}", o.session, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis", "{entryId}", o.entry).Replace(row.Path)
 	switch row.Method + " " + row.Path {
-	case "GET /v1/knowledge":
+	case "GET /v1/knowledge", "GET /v1/knowledge/sources", "GET /v1/knowledge/{entryId}", "PATCH /v1/knowledge/{entryId}":
 		path += "?agentId=" + o.agent
 	case "DELETE /v1/knowledge":
 		path += "?source=owned&agentId=" + o.agent
+	case "POST /v1/knowledge/files":
+		path += "?filename=a.md&agentId=" + o.agent
 	case "GET /v1/knowledge/search":
 		path += "?q=owned&agentId=" + o.agent
 	}
@@ -111,6 +115,10 @@ func (o fixture) body(row api.Row) any {
 		return `{"label":"B"}`
 	case "POST /v1/keys/{id}/rotate":
 		return `{"graceSeconds":60}`
+	case "POST /v1/knowledge/files":
+		return []byte("# Hello\n\nA file.")
+	case "PATCH /v1/knowledge/{entryId}":
+		return `{"metadata":{"type":"faq"}}`
 	case "POST /v1/knowledge/ingest":
 		return `{"agentId":"` + o.agent + `","chunks":[{"text":"Hello","source":"a.md"}]}`
 	case "PUT /v1/agents/{id}/secrets", "PUT /v1/swarms/{id}/secrets":
@@ -127,6 +135,9 @@ func (o fixture) body(row api.Row) any {
 
 // belongsToAccount reports whether the path names a thing that belongs to an account.
 func belongsToAccount(row api.Row) bool {
+	if row.Path == "/v1/knowledge/bases" {
+		return false // a list of the caller's own
+	}
 	for _, place := range []string{"/v1/agents/{id}", "/v1/swarms/{id}", "/v1/keys/{id}", "/v1/knowledge"} {
 		if strings.HasPrefix(row.Path, place) {
 			return true
@@ -183,8 +194,8 @@ func TestMissingFeatureIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := newEnv(t, options{Plans: plans})
-	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none"}
-	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none"}
+	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none"}
+	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none"}
 	for _, row := range env.Server.Table() {
 		if row.Scope == "" {
 			locked.do(row.Method, locked.path(row), locked.body(row)).expect(200)

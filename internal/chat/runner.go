@@ -201,6 +201,9 @@ func (s *Service) finish(ctx context.Context, r *run, t Turn) {
 			}
 		}
 		answer, err := s.storeMessages(ctx, tx, t, r.wholeText(), t.EndedAt)
+		if err == nil {
+			err = s.storeSteps(ctx, tx, t, r)
+		}
 		if err != nil {
 			return err
 		}

@@ -84,6 +84,7 @@ type Turn struct {
 	CreatedAt    time.Time
 	StartedAt    time.Time // zero: not yet
 	EndedAt      time.Time // zero: not yet
+	Source       Source    // of the message; empty: not known
 
 	message      vault.Text // empty if the turn was read after its end; sealed as in the history
 	context      vault.Text // empty if the turn was read after its end
@@ -229,7 +230,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	}
 	t := Turn{
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, CreatedAt: now(),
-		onDisconnect: in.OnDisconnect,
+		onDisconnect: in.OnDisconnect, Source: caller.Source,
 	}
 	if caller.Kind == identity.Key {
 		t.key = identity.KeyID(caller.ID)

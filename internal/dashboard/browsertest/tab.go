@@ -277,11 +277,21 @@ func (tab *Tab) Save(path string) {
 	tab.t.Helper()
 	width, _ := tab.Eval("innerWidth").(float64)
 	height, _ := tab.Eval("Math.max(innerHeight, document.documentElement.scrollHeight)").(float64)
-	params := map[string]any{
+	tab.save(path, map[string]any{
 		"captureBeyondViewport": true, "clip": map[string]any{"x": 0, "y": 0, "width": width, "height": min(height, MaxPicture), "scale": 1},
-	}
+	})
+}
+
+// SaveScreen is Save for what the screen shows.
+func (tab *Tab) SaveScreen(path string) {
+	tab.t.Helper()
+	tab.save(path, map[string]any{})
+}
+
+func (tab *Tab) save(path string, params map[string]any) {
+	tab.t.Helper()
 	if strings.HasSuffix(path, ".webp") {
-		params["format"], params["quality"] = "webp", 80
+		params["format"], params["quality"] = "webp", 75
 	}
 	var picture struct{ Data string }
 	tab.call("Page.captureScreenshot", params, &picture)

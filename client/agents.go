@@ -36,6 +36,18 @@ type AgentSummary struct {
 	CreatedAt Time        `json:"createdAt" doc:"When the agent was created."`
 	StartedAt *Time       `json:"startedAt" doc:"When the agent last became running; null: never."`
 	StoppedAt *Time       `json:"stoppedAt" doc:"When the agent was last stopped; null while it has not been stopped since its last start."`
+
+	Details *AgentDetails `json:"details,omitempty" doc:"More of the agent, if the request asks for details."`
+}
+
+// AgentDetails are what a list of agents shows on request.
+type AgentDetails struct {
+	Model         string  `json:"model" doc:"The model that it calls; empty: a current model of the first provider that it has a key for." example:"claude-sonnet-5"`
+	LastUsedAt    *Time   `json:"lastUsedAt" doc:"When a message was last sent to it, to a minute; null: never."`
+	MemoryBytes   *int64  `json:"memoryBytes" doc:"Memory that its gateway uses, as of the last report; null while there is none, such as while it sleeps."`
+	Asleep        bool    `json:"asleep" doc:"True while it sleeps: a message wakes it."`
+	LastError     *string `json:"lastError" doc:"What is wrong, and what to do, as a sentence; null: nothing."`
+	ErrorCategory *string `json:"errorCategory" doc:"Where the cause of lastError is; null without one." values:"credentials,model,channel,config,capacity,disk,runtime,record" example:"credentials"`
 }
 
 // SwarmRef names the swarm of an agent.
@@ -190,6 +202,8 @@ type AgentQuery struct {
 	Status  AgentStatus // empty: any
 	SwarmID string      // empty: any or none
 	Search  string      // part of the name, in upper or lower case
+	Sort    string      // created, name or lastUsed; empty: created
+	Details bool        // each agent has its Details; Limit is then at most 200
 	Limit   int         // at most 1000; 0: none
 	Offset  int         // how many to skip
 }
@@ -199,6 +213,10 @@ func (q AgentQuery) values() url.Values {
 	set(v, "status", string(q.Status))
 	set(v, "swarmId", q.SwarmID)
 	set(v, "search", q.Search)
+	set(v, "sort", q.Sort)
+	if q.Details {
+		v.Set("details", "true")
+	}
 	if q.Limit > 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}

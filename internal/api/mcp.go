@@ -30,7 +30,7 @@ func (s *Server) newTools(publicURL string, log *slog.Logger) *mcp.Handler {
 		},
 		Caller: func(ctx context.Context) string {
 			who := callerOf(ctx)
-			return string(who.AccountID) + " " + string(who.KeyID)
+			return string(who.AccountID) + " " + who.Name()
 		},
 		BehindProxy: func(r *http.Request) bool { return s.clients.trusts(parseAddress(r.RemoteAddr)) },
 		PublicHost:  public.Host,

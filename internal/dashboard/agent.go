@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"agento.host/agento/client"
@@ -165,8 +166,8 @@ func (s *Server) changeAgents(v *visit) error {
 		failed = append(failed, err)
 	}
 	back := "/agents"
-	if query := v.Query("back"); query != "" {
-		back += "?" + query
+	if query, err := url.ParseQuery(v.Query("back")); err == nil && len(query) > 0 {
+		back += "?" + query.Encode()
 	}
 	return v.Redirect(back, bulkNotice(f.Value("do"), done, failed))
 }

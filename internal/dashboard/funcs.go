@@ -34,6 +34,7 @@ func (s *Server) funcs(a assets) template.FuncMap {
 		"money":  money,
 		"number": number,
 		"state":  stateOf,
+		"row":    rowState,
 		"join":   strings.Join,
 		"lower":  strings.ToLower,
 	}
@@ -82,16 +83,27 @@ func moment(at any, style ...string) template.HTML {
 }
 
 // bytesText returns a size as people read it.
-func bytesText(n int64) string {
+func bytesText(size any) string {
+	var n int64
+	switch size := size.(type) {
+	case int64:
+		n = size
+	case int:
+		n = int64(size)
+	case *int64:
+		if size != nil {
+			n = *size
+		}
+	}
 	const unit = 1024
 	if n < unit {
 		return fmt.Sprintf("%d B", n)
 	}
-	size, at := float64(n), -1
-	for size >= unit && at < 4 {
-		size, at = size/unit, at+1
+	large, at := float64(n), -1
+	for large >= unit && at < 4 {
+		large, at = large/unit, at+1
 	}
-	return strconv.FormatFloat(size, 'f', decimals(size), 64) + " " + []string{"KB", "MB", "GB", "TB", "PB"}[at]
+	return strconv.FormatFloat(large, 'f', decimals(large), 64) + " " + []string{"KB", "MB", "GB", "TB", "PB"}[at]
 }
 
 func decimals(n float64) int {

@@ -47,6 +47,15 @@ func (v *view) Link(pairs ...string) string {
 	return "?" + query.Encode()
 }
 
+// Back returns the parameters of the address as ?back, for a form that leads back to the same
+// view.
+func (v *view) Back() string {
+	if v.visit.r.URL.RawQuery == "" {
+		return ""
+	}
+	return "?" + url.Values{"back": {v.visit.r.URL.RawQuery}}.Encode()
+}
+
 // Param returns a parameter of the address.
 func (v *view) Param(name string) string { return v.visit.Query(name) }
 

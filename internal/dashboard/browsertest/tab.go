@@ -17,6 +17,7 @@ type Tab struct {
 	browser *Browser
 	target  string
 	session string
+	screen  Screen
 
 	mu       sync.Mutex
 	loads    int                 // how often a page was loaded; guarded by mu
@@ -141,6 +142,7 @@ func (tab *Tab) Dialogs() []string {
 // SetScreen changes what the page is shown on.
 func (tab *Tab) SetScreen(s Screen) {
 	tab.t.Helper()
+	tab.screen = s
 	tab.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": s.Width, "height": s.Height, "deviceScaleFactor": 1, "mobile": s.Width < 500}, nil)
 	tab.call("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": s.Theme}}}, nil)
 }
@@ -277,6 +279,10 @@ func (tab *Tab) Save(path string) {
 	tab.t.Helper()
 	width, _ := tab.Eval("innerWidth").(float64)
 	height, _ := tab.Eval("Math.max(innerHeight, document.documentElement.scrollHeight)").(float64)
+	whole := tab.screen // what stays at the edge of the screen is at the edge of the picture
+	whole.Height = int(min(height, MaxPicture))
+	defer tab.SetScreen(tab.screen)
+	tab.SetScreen(whole)
 	tab.save(path, map[string]any{
 		"captureBeyondViewport": true, "clip": map[string]any{"x": 0, "y": 0, "width": width, "height": min(height, MaxPicture), "scale": 1},
 	})

@@ -420,10 +420,33 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	})
 	started := make(chan struct{})
 	public := api.New(api.Settings{
-		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Archives: archives, Logs: logs, Status: status, Chat: conversations,
-		Workspace: documentEdits, Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, ReadFile: confined.New(confined.Settings{Log: r.log}).Read, Models: models, Budgets: budgets, TrustedProxies: f.TrustedProxies, PublicURL: f.PublicURL, Lenient: f.Lenient,
-		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
-		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts, backups), Version: version, Log: r.log, Completed: r.completed,
+		DB:             r.db,
+		Events:         events,
+		Access:         accounts,
+		Limiter:        access.NewLimiter(),
+		Agents:         agents,
+		Archives:       archives,
+		Logs:           logs,
+		Status:         status,
+		Chat:           conversations,
+		Workspace:      documentEdits,
+		Knowledge:      base,
+		Skills:         skills,
+		Network:        network,
+		Usage:          usageService(r.db, agents, swarmRecords, accounts),
+		Idempotency:    requests,
+		ReadFile:       confined.New(confined.Settings{Log: r.log}).Read,
+		Models:         models,
+		Budgets:        budgets,
+		TrustedProxies: f.TrustedProxies,
+		PublicURL:      f.PublicURL,
+		Lenient:        f.Lenient,
+		Swarms:         swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
+		Ready:          readiness(started, r.db, secrets),
+		Degraded:       services.degradation(r, accounts, backups),
+		Version:        version,
+		Log:            r.log,
+		Completed:      r.completed,
 	})
 	pages, err := dashboard.New(dashboard.Settings{
 		// TODO: people, with the API as the person.

@@ -49,6 +49,10 @@ test: ## Install what the tests need and run them all.
 fuzz: ## Every fuzz test, for so many inputs.
 	sh scripts/fuzz.sh $(FUZZ)
 
+pictures: ## Make the pictures of docs/dashboard.md anew.
+	sh scripts/needs.sh test
+	AGENTO_CHAOS=1 AGENTO_TOUR=$(CURDIR)/docs/dashboard $(GO) test -count=1 -timeout 5m -run TestChaosTour ./internal/dashboard
+
 chaos: gvisor ## What is too heavy for make test; make chaos-crash runs one subject.
 	sh scripts/needs.sh test
 	$(GO) run ./cmd/agento install

@@ -23,7 +23,7 @@ MODULES := . client training tools gvisor
 # Programs with the race detector end at once: the tests start hundreds of them.
 export GORACE = atexit_sleep_ms=0
 
-.PHONY: run test build gvisor check lint fmt tidy deadcode bench chaos fuzz model clients release clean
+.PHONY: run test build gvisor check lint fmt tidy deadcode bench chaos pictures fuzz model clients release clean
 
 run: ## Install what is missing, build, and start a server to try.
 	sh scripts/needs.sh run

@@ -23,6 +23,7 @@ import (
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/agenttools"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/attention"
 	"agento.host/agento/internal/backup"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/channel"
@@ -47,6 +48,7 @@ import (
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/restore"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
@@ -55,6 +57,7 @@ import (
 	"agento.host/agento/internal/textfile/confined"
 	"agento.host/agento/internal/trace"
 	"agento.host/agento/internal/usage"
+	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
 )
@@ -415,9 +418,14 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	internal.Handle(gateway.FormerToolsPath, tools)
 	internal.Handle(botapi.Prefix, bots)
 	documentEdits := workspace.New(documents, agents)
+	people := user.New(user.Settings{DB: r.db, Events: events, Access: accounts, Vault: secrets, PublicURL: f.PublicURL, Log: r.log})
 	archives := agentarchive.New(agentarchive.Settings{
 		DB: r.db, Events: events, Agents: agents, Documents: documents, Workspace: documentEdits, Skills: skills, Knowledge: base, Chat: conversations, Version: version, Log: r.log,
 	})
+	waiting := attention.New(attention.Settings{DB: r.db, Events: events, Agents: agents, Access: accounts, Quarantined: func(context.Context) (int, error) {
+		found, err := process.ListQuarantine(filepath.Join(f.Data, agentsDir))
+		return len(found), err
+	}})
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB:             r.db,
@@ -433,10 +441,12 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Knowledge:      base,
 		Skills:         skills,
 		Network:        network,
+		People:         people,
 		Usage:          usageService(r.db, agents, swarmRecords, accounts),
 		Idempotency:    requests,
 		ReadFile:       confined.New(confined.Settings{Log: r.log}).Read,
 		Models:         models,
+		Attention:      waiting,
 		Budgets:        budgets,
 		TrustedProxies: f.TrustedProxies,
 		PublicURL:      f.PublicURL,
@@ -449,8 +459,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Completed:      r.completed,
 	})
 	pages, err := dashboard.New(dashboard.Settings{
-		// TODO: people, with the API as the person.
-		SignedIn: func(*http.Request) (dashboard.Visitor, error) { return dashboard.Visitor{}, nil }, APIFor: func(dashboard.Visitor) http.Handler { return http.NotFoundHandler() },
+		API: public, People: people,
 		Events: events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
 			a, err := agentRecords.FindByID(ctx, r.db, id)
 			return a.AccountID, err
@@ -464,7 +473,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
 		requests.Run, channels.Run, bots.Run, backups.Run,
 	}
-	quietLoops := []func(context.Context) error{accounts.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
+	quietLoops := []func(context.Context) error{accounts.Run, people.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}

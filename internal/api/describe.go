@@ -27,6 +27,8 @@ func tags() []rest.Tag {
 		{Name: "Account", Text: "The account of the API key, with its plan and what it has.", Paths: []string{"/v1/account"}},
 		{Name: "Keys", Text: "API keys of the account: make, change, rotate and revoke them.", Paths: []string{"/v1/keys"}},
 		{Name: "Usage", Text: "Tokens, requests and money, by day, agent, peer, session, model or key.", Paths: []string{"/v1/usage", agent + "usage"}},
+		{Name: "Attention", Text: "What waits for a person, with the requests that repair it.", Paths: []string{"/v1/attention"}},
+		{Name: "Setup", Text: "Checks of provider keys, and ready-made agents.", Paths: []string{"/v1/providers", "/v1/starters"}},
 		{Name: "Audit", Text: "Every change that was made in the account.", Paths: []string{"/v1/audit"}},
 	}
 }
@@ -150,6 +152,10 @@ func docs() map[string]rest.Doc {
 		"DELETE /v1/keys/{id}":                                   {ID: "revokeKey", Text: "Revokes an API key for ever. Its requests are refused from then on; its streams end within three seconds."},
 		"GET /v1/usage":                                          {ID: "getUsage", Text: "Returns what the model calls of the account have used, in groups. `Accept: text/csv` returns a table." + fromList, Query: "by=model&from=2026-01-01"},
 		"GET /v1/agents/{id}/usage":                              {ID: "getAgentUsage", Text: "Returns what the model calls of an agent have used, in groups. `Accept: text/csv` returns a table." + fromList, Query: "by=day"},
+		"GET /v1/attention":                                      {ID: "listAttention", Text: "Lists what waits for a person, over all agents of the account, the worst first: agents in error, keys that are missing or refused, edits that wait for approval, limits of the plan that are near, channels in error, and skills with findings. Each item has the requests that repair it. An empty list means that nothing waits." + fromList, Query: "limit=20"},
+		"POST /v1/attention/{id}/dismiss":                        {ID: "dismissAttention", Text: "Makes an item not be listed any more, for everybody in the account. Items that have this among their actions can be dismissed: a near limit of the plan, until the next level, and a skill with findings, until its next version."},
+		"POST /v1/providers/check":                               {ID: "checkProvider", Text: "Asks a model provider for its list of models with a key, before an agent gets it. The answer is 200 also if the provider refuses the key, with the provider's own words. The key is sent to the provider alone, and is not stored. At most 20 checks a minute for an account.", Body: `{"provider":"anthropic","key":"sk-ant-placeholder"}`},
+		"GET /v1/starters":                                       {ID: "listStarters", Text: "Lists the ready-made agents that a new one can begin as: their documents, rules and skills." + fromList},
 		"GET /v1/audit":                                          {ID: "listAuditEvents", Text: "Lists the changes that were made in the account, newest first: who made each, when, and to what." + fromList, Query: "action=agent.created&limit=20"},
 	}
 	recorded := answers()

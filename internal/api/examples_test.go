@@ -207,6 +207,7 @@ func newExampleRun(t *testing.T) *exampleRun {
 	o.turn = o.do("POST", "/v1/agents/"+o.agent+"/chat/messages", `{"message":"Hello!","peerId":"customer-42"}`).expect(200).header.Get("X-Turn-Id")
 	o.session = o.do("GET", "/v1/agents/"+o.agent+"/chat/sessions", nil).expect(200).field("data.0.id")
 	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).expect(201)
+	o.item = o.findSkill()
 	o.entry = o.do("POST", "/v1/knowledge/ingest?explain=true", `{"agentId":"`+o.agent+`","chunks":[{"text":"Refunds are paid within 14 days.","source":"handbook.md"}]}`).expect(200).field("data.details.0.id")
 	o.key = o.do("POST", "/v1/keys", `{"label":"Support widget","scopes":["chat"]}`).expect(201).field("data.id")
 	env.Meter.Record(t.Context(), usage.Call{
@@ -250,7 +251,7 @@ func sampleOf(e api.Example, language string) string {
 
 // names returns the names of the examples, each followed by that of the run.
 func (r *exampleRun) names() []string {
-	return []string{exampleAgent, r.agent, exampleSwarm, r.swarm, "key_abc123", r.key, "turn_abc123", r.turn, "sess_abc123", r.session, exampleEntry, r.entry, "new-request", "owned"}
+	return []string{exampleAgent, r.agent, exampleSwarm, r.swarm, "key_abc123", r.key, "turn_abc123", r.turn, "sess_abc123", r.session, exampleEntry, r.entry, "skill:as_abc123:1.0.0", r.item, "new-request", "owned"}
 }
 
 // code returns an example with the names of the run.

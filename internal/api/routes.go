@@ -151,6 +151,10 @@ func (s *Server) routes() []route {
 		row(revokePattern, access.AccountAdmin, needsAPI, "Revoke an API key", s.revokeKey, notFound),
 		row("GET /v1/usage", access.AgentsRead, needsAPI, "Show what the account has used", s.accountUsage).answers(largeAnswer),
 		row("GET /v1/agents/{id}/usage", access.AgentsRead, needsAPI, "Show what an agent has used", s.agentUsage, notFound).answers(largeAnswer),
+		row("GET /v1/attention", access.AgentsRead, needsAPI, "List what waits for a person", s.listAttention).answers(largeAnswer),
+		row("POST /v1/attention/{id}/dismiss", access.AgentsWrite, needsAPI, "Dismiss what waits", s.dismissAttention, notFound, conflict),
+		row("POST /v1/providers/check", access.AgentsWrite, needsAPI, "Check a key of a model provider", s.checkProvider),
+		row("GET /v1/starters", access.AgentsRead, needsAPI, "List starters", s.listStarters),
 		row("GET /v1/audit", access.AgentsRead, needsAPI, "Read the audit log", s.audit).answers(largeAnswer),
 	}
 }

@@ -49,6 +49,10 @@ func TestChaosEveryPage(t *testing.T) {
 			for _, path := range w.pages(t) {
 				lookAt(t, tab, env.URL, path, w.secrets, filepath.Join(dir, name))
 			}
+			tab = b.Tab()
+			for _, path := range w.publicPages() {
+				lookAt(t, tab, env.URL, path, w.secrets, filepath.Join(dir, name))
+			}
 		})
 	}
 	t.Run("empty", func(t *testing.T) {
@@ -125,6 +129,7 @@ var unsafeInNames = regexp.MustCompile(`[^a-z0-9-]+`)
 // pictureName returns the name of the picture of a page.
 func pictureName(path string, s browsertest.Screen) string {
 	path = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`).ReplaceAllString(path, "ID")
+	path, _, _ = strings.Cut(path, "?token")
 	name := strings.Trim(unsafeInNames.ReplaceAllString(strings.ToLower(path), "-"), "-")
 	if name == "" {
 		name = "first"

@@ -78,6 +78,10 @@ func TestChaosHostileTexts(t *testing.T) {
 		for _, path := range w.pages(t) {
 			openHostile(t, tab, env.URL, path)
 		}
+		tab = b.Tab()
+		for _, path := range w.publicPages() {
+			openHostile(t, tab, env.URL, path)
+		}
 	}
 }
 
@@ -86,7 +90,8 @@ func TestChaosHostileAddresses(t *testing.T) {
 	needsChaos(t)
 	env := newEnv(t)
 	w := newWorld(t, env, plainTexts())
-	tab := env.open(browsertest.Start(t), "owner")
+	b := browsertest.Start(t)
+	tab := env.open(b, "owner")
 	for i, path := range w.pages(t) {
 		for j := range 2 {
 			query := url.Values{}
@@ -99,7 +104,11 @@ func TestChaosHostileAddresses(t *testing.T) {
 			}
 		}
 	}
+	nobody := b.Tab()
 	for _, payload := range shortPayloads {
+		for _, path := range []string{"/sign-in?next=", "/sign-in/code?next=", "/invitation?token=", "/reset?token=", "/first?token="} {
+			openHostile(t, nobody, env.URL, path+url.QueryEscape(payload))
+		}
 		openHostile(t, tab, env.URL, "/agents/"+url.PathEscape(payload))
 	}
 }

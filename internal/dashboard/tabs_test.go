@@ -47,8 +47,7 @@ func TestChaosTwentyTabs(t *testing.T) {
 	profile := browsertest.Start(t).Profile()
 	var tabs []*browsertest.Tab
 	for range 20 {
-		tab := profile.Tab()
-		tab.SetHeaders(map[string]string{"X-Test-Role": "owner"})
+		tab := env.openIn(profile, "owner")
 		tab.Open(env.URL + root + "/agents")
 		mark(tab)
 		tabs = append(tabs, tab)

@@ -62,8 +62,13 @@ func (s *Service) BeginTOTP(ctx context.Context, session Session, present vault.
 	if err != nil {
 		return TOTPSetup{}, fmt.Errorf("begin the second factor: %w", err)
 	}
-	link := url.URL{Scheme: "otpauth", Host: "totp", Path: "/agento:" + session.Person.Email, RawQuery: url.Values{"secret": {secret}, "issuer": {"agento"}}.Encode()}
-	return TOTPSetup{Secret: vault.NewSecret(secret), URL: vault.NewSecret(link.String())}, nil
+	return TOTPSetup{Secret: vault.NewSecret(secret), URL: vault.NewSecret(TOTPAddress(session.Person.Email, secret))}, nil
+}
+
+// TOTPAddress returns the address of a secret, which authenticator apps read as a QR code.
+func TOTPAddress(email, secret string) string {
+	link := url.URL{Scheme: "otpauth", Host: "totp", Path: "/agento:" + email, RawQuery: url.Values{"secret": {secret}, "issuer": {"agento"}}.Encode()}
+	return link.String()
 }
 
 // ConfirmTOTP puts the secret of BeginTOTP into force, if the code is of it, and returns the

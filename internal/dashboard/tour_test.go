@@ -39,8 +39,8 @@ func TestChaosTour(t *testing.T) {
 	} {
 		tab.SetScreen(picture.screen)
 		tab.Open(env.URL + root + picture.path)
-		if tab.Has(browsertest.CSS(".problem")) {
-			t.Errorf("%s: %s", picture.path, tab.Text())
+		if tab.Has(browsertest.CSS(".problem")) { // the page is missing
+			t.Errorf("%s: %v", picture.path, tab.Eval("document.querySelector('.problem').innerText"))
 			continue
 		}
 		tab.SaveScreen(filepath.Join(dir, picture.name+".webp"))

@@ -158,7 +158,7 @@ func (w *world) addPeople(t testing.TB) {
 		t.Fatal(err)
 	}
 	w.invitation = link.Token.Reveal()
-	if link, err = w.env.People.ResetLink(t.Context(), identity.ByOperator(""), "owner.0@example.com", false); err != nil {
+	if link, err = w.env.People.ResetLink(t.Context(), identity.ByOperator(""), "owner.3@example.com", false); err != nil {
 		t.Fatal(err)
 	}
 	w.reset = link.Token.Reveal()

@@ -98,7 +98,12 @@ func (tab *Tab) handle(m browserMessage) {
 	switch m.Method {
 	case "Page.loadEventFired":
 		tab.loads++
-	case "Log.entryAdded", "Runtime.exceptionThrown":
+	case "Log.entryAdded":
+		var said struct{ Entry struct{ Level string } }
+		if _ = json.Unmarshal(m.Params, &said); said.Entry.Level != "verbose" {
+			tab.problems = append(tab.problems, m.Method+" "+string(m.Params))
+		}
+	case "Runtime.exceptionThrown":
 		tab.problems = append(tab.problems, m.Method+" "+string(m.Params))
 	case "Runtime.consoleAPICalled":
 		var said struct{ Type string }

@@ -55,6 +55,11 @@ func (s *Server) routes() []route {
 		page("POST /agents/{id}/restart", has(access.AgentsWrite), s.restartAgent),
 		page("POST /agents/{id}/stop", has(access.AgentsWrite), s.stopAgent),
 		page("POST /agents/{id}/delete", has(access.AgentsWrite), s.deleteAgent),
+		page("GET /agents/{id}/chat", has(access.Chat), s.agentChat),
+		page("POST /agents/{id}/chat", has(access.Chat), s.sendChat),
+		page("POST /agents/{id}/chat/{session}/name", has(access.Chat), s.renameSession),
+		page("GET /agents/{id}/logs", has(access.Logs), s.agentLogs),
+		page("GET /agents/{id}/logs.txt", has(access.Logs), s.downloadLogs),
 	}
 }
 

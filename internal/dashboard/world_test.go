@@ -257,7 +257,7 @@ func (env *testEnv) openIn(p *browsertest.Profile, role access.Role) *browsertes
 		env.t.Fatal(err)
 	}
 	for _, c := range env.as(role).http.Jar.Cookies(address) {
-		tab.SetCookie(address.String(), c.Name, c.Value, "/")
+		tab.SetCookie(address.String(), c.Name, c.Value, root)
 	}
 	return tab
 }

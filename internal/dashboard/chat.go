@@ -91,7 +91,7 @@ func (v *visit) chatSessions(a client.Agent, data *chatPage) error {
 				return err
 			}
 			for _, one := range page.Data {
-				if strings.Contains(strings.ToLower(sessionName(one)+" "+deref(one.PeerID)+" "+one.Channel), search) {
+				if strings.Contains(strings.ToLower(sessionName(one)+" "+textOf(one.PeerID)+" "+one.Channel), search) {
 					data.Sessions = append(data.Sessions, one)
 				}
 			}
@@ -109,7 +109,7 @@ func (v *visit) chatSessions(a client.Agent, data *chatPage) error {
 	}
 	seen := map[string]bool{"": true}
 	for _, one := range data.Sessions {
-		if peer := deref(one.PeerID); !seen[peer] && one.Channel == "api" {
+		if peer := textOf(one.PeerID); !seen[peer] && one.Channel == "api" {
 			seen[peer] = true
 			data.Peers = append(data.Peers, peer)
 		}
@@ -117,7 +117,7 @@ func (v *visit) chatSessions(a client.Agent, data *chatPage) error {
 	return nil
 }
 
-func deref(s *string) string {
+func textOf(s *string) string {
 	if s == nil {
 		return ""
 	}
@@ -126,7 +126,7 @@ func deref(s *string) string {
 
 // sessionName returns what a session is called.
 func sessionName(s client.ChatSession) string {
-	if name := deref(s.Name); name != "" {
+	if name := textOf(s.Name); name != "" {
 		return name
 	}
 	return "Without a name"
@@ -138,7 +138,7 @@ func (v *visit) chatHistory(a client.Agent, data *chatPage, id string) error {
 	if err != nil {
 		return err
 	}
-	data.Session, data.Peer = found, deref(found.PeerID)
+	data.Session, data.Peer = found, textOf(found.PeerID)
 	switch {
 	case found.Imported:
 		data.ReadOnly = "This conversation was imported with the agent. It can be read; the agent does not remember it."
@@ -187,17 +187,17 @@ func (v *visit) chatItems(a client.Agent, messages []client.ChatMessage, turns [
 	}
 	for _, m := range messages {
 		if m.Role == "assistant" {
-			answered[deref(m.TurnID)] = true
+			answered[textOf(m.TurnID)] = true
 		}
 	}
 	var items []chatItem
 	last := time.Time{}
 	shown := map[string]bool{}
 	for _, m := range messages {
-		t := byID[deref(m.TurnID)]
+		t := byID[textOf(m.TurnID)]
 		item := chatItem{ChatMessage: m, Who: a.Name}
 		if m.Role == "user" {
-			if item.Who = deref(m.PeerID); item.Who == "" {
+			if item.Who = textOf(m.PeerID); item.Who == "" {
 				item.Who = "User"
 			}
 		} else {
@@ -235,13 +235,13 @@ func (v *visit) unanswered(a client.Agent, t client.ChatTurn) (chatItem, error) 
 		if err != nil {
 			return item, err
 		}
-		item.Turn, item.Open, item.Content = &whole, whole.EndedAt == nil, deref(whole.Text)
+		item.Turn, item.Open, item.Content = &whole, whole.EndedAt == nil, textOf(whole.Text)
 	}
 	return item, nil
 }
 
 // From returns the name of what a message came through; empty: it is not known.
-func (i chatItem) From() string { return sourceName(deref(i.Source)) }
+func (i chatItem) From() string { return sourceName(textOf(i.Source)) }
 
 // End says why the turn has ended, unless that is the ordinary end.
 func (i chatItem) End() string {
@@ -282,7 +282,7 @@ func sourceName(name string) string {
 
 // endOf says why a turn has ended, unless that is the ordinary end.
 func endOf(t client.ChatTurn) string {
-	switch deref(t.StopReason) {
+	switch textOf(t.StopReason) {
 	case "", "completed":
 		return ""
 	case "length":

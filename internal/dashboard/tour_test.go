@@ -28,7 +28,7 @@ func TestChaosTour(t *testing.T) {
 		{"agents", "/agents", tourScreen},
 		{"new-agent", "/agents/new", tourScreen},
 		{"agent", agent, tourScreen},
-		{"chat", agent + "/chat", tourScreen.Dark()},
+		{"chat", agent + "/chat?session=" + w.session, tourScreen.Dark()},
 		{"logs", agent + "/logs", tourScreen.Dark()},
 		{"personality", agent + "/personality", tourScreen},
 		{"network", agent + "/network", tourScreen},

@@ -225,6 +225,9 @@ func (w *world) pages(t testing.TB) (paths []string) {
 			paths = append(paths, "/agents/"+id)
 		}
 	}
+	if w.env.pages.has("GET /agents/{id}/chat") {
+		paths = append(paths, "/agents/"+w.agent+"/chat?session="+w.session, "/agents/"+w.stopped+"/chat", "/agents/"+w.broken+"/logs")
+	}
 	return append(paths, "/agents/none", "/there-is-no-such-page")
 }
 

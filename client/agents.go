@@ -36,6 +36,18 @@ type AgentSummary struct {
 	CreatedAt Time        `json:"createdAt" doc:"When the agent was created."`
 	StartedAt *Time       `json:"startedAt" doc:"When the agent last became running; null: never."`
 	StoppedAt *Time       `json:"stoppedAt" doc:"When the agent was last stopped; null while it has not been stopped since its last start."`
+
+	Details *AgentDetails `json:"details,omitempty" doc:"More of the agent, if the request asks for details."`
+}
+
+// AgentDetails are what a list of agents shows on request.
+type AgentDetails struct {
+	Model         string  `json:"model" doc:"The model that it calls; empty: a current model of the first provider that it has a key for." example:"claude-sonnet-5"`
+	LastUsedAt    *Time   `json:"lastUsedAt" doc:"When a message was last sent to it, to a minute; null: never."`
+	MemoryBytes   *int64  `json:"memoryBytes" doc:"Memory that its gateway uses, as of the last report; null while there is none, such as while it sleeps."`
+	Asleep        bool    `json:"asleep" doc:"True while it sleeps: a message wakes it."`
+	LastError     *string `json:"lastError" doc:"What is wrong, and what to do, as a sentence; null: nothing."`
+	ErrorCategory *string `json:"errorCategory" doc:"Where the cause of lastError is; null without one." values:"credentials,model,channel,config,capacity,disk,runtime,record" example:"credentials"`
 }
 
 // SwarmRef names the swarm of an agent.
@@ -88,6 +100,7 @@ type CreateAgentRequest struct {
 	SoulMD     string         `json:"soulMd,omitempty" absent:"start with the default" doc:"First SOUL.md: how the agent thinks and speaks." bounds:"..20000"`
 	WorkflowMD string         `json:"workflowMd,omitempty" absent:"start with the default" doc:"First WORKFLOW.md: the role and procedures of the agent, at most 128 KiB."`
 	SwarmID    string         `json:"swarmId,omitempty" absent:"create the agent outside of any swarm" doc:"Id of the swarm to put the agent in, which shares its provider keys and knowledge."`
+	Starter    string         `json:"starter,omitempty" absent:"begin with the default documents" doc:"Id of a starter, of GET /v1/starters: the agent begins with its documents, rules and skills. soulMd and workflowMd have priority."`
 }
 
 // CreatedAgent is the result of CreateAgent.
@@ -123,14 +136,14 @@ type UpdatedAgent struct {
 // StartedAgent is the result of StartAgent and RestartAgent.
 type StartedAgent struct {
 	ID        string      `json:"id" doc:"Id of the agent."`
-	Status    AgentStatus `json:"status" doc:"running."`
-	StartedAt *Time       `json:"startedAt" doc:"When it became running."`
+	Status    AgentStatus `json:"status" doc:"running; with Prefer: respond-async, starting."`
+	StartedAt *Time       `json:"startedAt" doc:"When it became running; with Prefer: respond-async, when it last did."`
 }
 
 // StoppedAgent is the result of StopAgent.
 type StoppedAgent struct {
 	ID        string      `json:"id" doc:"Id of the agent."`
-	Status    AgentStatus `json:"status" doc:"stopped."`
+	Status    AgentStatus `json:"status" doc:"stopped; with Prefer: respond-async, stopping."`
 	StoppedAt *Time       `json:"stoppedAt" doc:"When it was stopped."`
 }
 
@@ -189,6 +202,8 @@ type AgentQuery struct {
 	Status  AgentStatus // empty: any
 	SwarmID string      // empty: any or none
 	Search  string      // part of the name, in upper or lower case
+	Sort    string      // created, name or lastUsed; empty: created
+	Details bool        // each agent has its Details; Limit is then at most 200
 	Limit   int         // at most 1000; 0: none
 	Offset  int         // how many to skip
 }
@@ -198,6 +213,10 @@ func (q AgentQuery) values() url.Values {
 	set(v, "status", string(q.Status))
 	set(v, "swarmId", q.SwarmID)
 	set(v, "search", q.Search)
+	set(v, "sort", q.Sort)
+	if q.Details {
+		v.Set("details", "true")
+	}
 	if q.Limit > 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}
@@ -242,6 +261,21 @@ func (c *Client) DeleteAgent(ctx context.Context, id string) (Deleted, error) {
 // StartAgent starts an agent and waits until it runs.
 func (c *Client) StartAgent(ctx context.Context, id string) (StartedAgent, error) {
 	return data[StartedAgent](ctx, c, http.MethodPost, agentPath(id)+"/start", nil)
+}
+
+// BeginStart starts an agent and does not wait until it runs. Agent shows how far it is.
+func (c *Client) BeginStart(ctx context.Context, id string) (StartedAgent, error) {
+	return c.StartAgent(context.WithValue(ctx, respondAsync{}, true), id)
+}
+
+// BeginStop stops an agent and does not wait until it is stopped.
+func (c *Client) BeginStop(ctx context.Context, id string) (StoppedAgent, error) {
+	return c.StopAgent(context.WithValue(ctx, respondAsync{}, true), id)
+}
+
+// BeginRestart replaces the gateway of an agent and does not wait until the new one runs.
+func (c *Client) BeginRestart(ctx context.Context, id string) (StartedAgent, error) {
+	return c.RestartAgent(context.WithValue(ctx, respondAsync{}, true), id)
 }
 
 // StopAgent stops an agent.

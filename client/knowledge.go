@@ -68,6 +68,70 @@ type KnowledgeDeleted struct {
 	Count   int  `json:"count" doc:"Number of deleted entries; of a source, the number that it had."`
 }
 
+// KnowledgeDetails is one entry with all of its sources.
+type KnowledgeDetails struct {
+	KnowledgeEntry
+	Sources []KnowledgeSourceOf `json:"sources" doc:"Every source that has the text, the first one first."`
+}
+
+// KnowledgeSourceOf is a source of an entry.
+type KnowledgeSourceOf struct {
+	Source   string         `json:"source" doc:"Where the text is from."`
+	Metadata map[string]any `json:"metadata,omitempty" doc:"Metadata that this source gave the text."`
+}
+
+// KnowledgeChange changes an entry; absent fields stay as they are.
+type KnowledgeChange struct {
+	Text     *string         `json:"text,omitempty" doc:"Text of the entry, for all of its sources." bounds:"1..4000"`
+	Source   *string         `json:"source,omitempty" doc:"Its first source." bounds:"1..1000"`
+	Metadata *map[string]any `json:"metadata,omitempty" doc:"Metadata of the first source; {} removes them. At most 16 KiB of JSON."`
+}
+
+// KnowledgeBase is the knowledge base of an agent or a swarm, and how much it has.
+type KnowledgeBase struct {
+	AgentID *string `json:"agentId,omitempty" doc:"Agent whose own knowledge it is."`
+	SwarmID *string `json:"swarmId,omitempty" doc:"Swarm whose knowledge it is."`
+	Entries int     `json:"entries" doc:"Number of entries."`
+	Bytes   int64   `json:"bytes" doc:"Bytes of texts and metadata."`
+}
+
+// KnowledgeSource is a source of a knowledge base.
+type KnowledgeSource struct {
+	Source  string `json:"source" doc:"Where texts are from." example:"docs/intro.md"`
+	Entries int    `json:"entries" doc:"Number of entries that it has."`
+}
+
+// KnowledgeFile is the result of IngestFile.
+type KnowledgeFile struct {
+	FileName string               `json:"filename" doc:"Name of the file."`
+	Source   string               `json:"source" doc:"Source of the entries."`
+	Format   string               `json:"format" doc:"Format that the file was read in." values:"text,markdown,html,pdf,docx,csv,json"`
+	Stored   int                  `json:"stored" doc:"Number of chunks that were stored."`
+	Skipped  int                  `json:"skipped" doc:"Number of chunks that the knowledge base had already."`
+	Total    int                  `json:"total" doc:"Number of chunks that the file has."`
+	Deleted  *int                 `json:"deleted,omitempty" doc:"Number of entries that replaceSource deleted or left to other sources. Only present with replaceSource."`
+	DryRun   bool                 `json:"dryRun,omitempty" doc:"True if the request changed nothing."`
+	Chunks   []KnowledgeFileChunk `json:"chunks" doc:"One for each chunk, in order."`
+}
+
+// KnowledgeFileChunk is a chunk of a file, and what became of it.
+type KnowledgeFileChunk struct {
+	KnowledgeOutcome
+	Text          *string        `json:"text,omitempty" doc:"Text of the chunk. Only in a dry run."`
+	Metadata      map[string]any `json:"metadata,omitempty" doc:"Where in the file it is: heading, page, row or part. Only in a dry run."`
+	MatchedText   *string        `json:"matchedText,omitempty" doc:"Text of the entry or chunk that it duplicates. Only in a dry run."`
+	MatchedSource *string        `json:"matchedSource,omitempty" doc:"Source of that entry or chunk. Only in a dry run."`
+}
+
+// FileIngest says how a file is ingested.
+type FileIngest struct {
+	FileName      string // its extension says its format
+	Format        string // empty: by the name
+	Source        string // of the entries; empty: the name
+	ReplaceSource bool   // replace what the source has
+	DryRun        bool   // change nothing, and return the chunks
+}
+
 // KnowledgeTarget names the agent or swarm whose knowledge a request is about.
 type KnowledgeTarget struct{ AgentID, SwarmID string }
 
@@ -96,6 +160,42 @@ func (c *Client) IngestKnowledge(ctx context.Context, in KnowledgeIngest, o Inge
 	setTrue(q, "explain", o.Explain)
 	setTrue(q, "dryRun", o.DryRun)
 	return data[KnowledgeIngested](ctx, c, http.MethodPost, knowledgePath("/ingest", q), in)
+}
+
+// IngestFile reads a file and stores its chunks: sections, pages, rows or paragraphs.
+func (c *Client) IngestFile(ctx context.Context, t KnowledgeTarget, content []byte, in FileIngest) (KnowledgeFile, error) {
+	q := t.query()
+	set(q, "filename", in.FileName)
+	set(q, "format", in.Format)
+	set(q, "source", in.Source)
+	setTrue(q, "replaceSource", in.ReplaceSource)
+	setTrue(q, "dryRun", in.DryRun)
+	return data[KnowledgeFile](ctx, c, http.MethodPost, knowledgePath("/files", q), file{"application/octet-stream", content})
+}
+
+// KnowledgeBases returns the knowledge bases of the account that have entries.
+func (c *Client) KnowledgeBases(ctx context.Context) ([]KnowledgeBase, error) {
+	return data[[]KnowledgeBase](ctx, c, http.MethodGet, knowledgePath("/bases", nil), nil)
+}
+
+// KnowledgeSources returns one page of the sources of a knowledge base, by name.
+func (c *Client) KnowledgeSources(ctx context.Context, t KnowledgeTarget, in KnowledgeQuery) (CursorList[KnowledgeSource], error) {
+	q := t.query()
+	set(q, "offset", in.Offset)
+	if in.Limit != 0 {
+		q.Set("limit", strconv.Itoa(in.Limit))
+	}
+	return call[CursorList[KnowledgeSource]](ctx, c, http.MethodGet, knowledgePath("/sources", q), nil)
+}
+
+// KnowledgeEntry returns an entry with all of its sources.
+func (c *Client) KnowledgeEntry(ctx context.Context, t KnowledgeTarget, id string) (KnowledgeDetails, error) {
+	return data[KnowledgeDetails](ctx, c, http.MethodGet, knowledgePath("/"+url.PathEscape(id), t.query()), nil)
+}
+
+// EditKnowledge changes an entry.
+func (c *Client) EditKnowledge(ctx context.Context, t KnowledgeTarget, id string, in KnowledgeChange) (KnowledgeDetails, error) {
+	return data[KnowledgeDetails](ctx, c, http.MethodPatch, knowledgePath("/"+url.PathEscape(id), t.query()), in)
 }
 
 // Knowledge returns one page of entries, in the order in which they were stored.

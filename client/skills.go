@@ -88,6 +88,8 @@ type AgentSkill struct {
 	InstalledAt      Time   `json:"installedAt" doc:"When it was installed."`
 	SecurityScore    int    `json:"securityScore" doc:"Score when the skill was installed."`
 	Source           string `json:"source" doc:"Source of upgrades."`
+	// LatestVersion is nil if only another service knows it.
+	LatestVersion *string `json:"latestVersion" doc:"Latest version of a curated or uploaded skill. Null for others: an upgrade to latest asks their source."`
 }
 
 // InstallSkillRequest installs a skill on an agent.

@@ -25,6 +25,8 @@
 #   generators  the linters of the OpenAPI document, and the quick start with the clients of four generators
 #   screens the reference in Chromium, at 390 and 1440 pixels, light and dark; the pictures are in a temporary
 #           directory, or in $SCREENS_DIR
+#   dashboard  every page of the dashboard in Chromium: at 390 and 1440 pixels, light and dark, with axe-core, hostile
+#           texts, 20 tabs, proxies that buffer and servers that are restarted; pictures as above
 #   fuzz    every fuzz test; make test runs their corpora alone
 set -eu
 
@@ -100,14 +102,19 @@ examples() { AGENTO_CHAOS=1 go test -count=1 -timeout 20m -v -run '^TestExamples
 
 generators() { AGENTO_CHAOS=1 go test -count=1 -timeout 29m -v -run GeneratedClients ./internal/api; }
 
-screens() {
-	sh scripts/needs.sh screens
-	AGENTO_CHAOS=1 go test -count=1 -timeout 10m -v -run Screens ./internal/api
+screens() { AGENTO_CHAOS=1 go test -count=1 -timeout 10m -v -run Screens ./internal/api; }
+
+dashboard() {
+	dir=$(mktemp -d)
+	cp scripts/axe/package.json scripts/axe/package-lock.json "$dir"
+	npm ci --silent --prefix "$dir"
+	AGENTO_CHAOS=1 AGENTO_AXE="$dir" go test -count=1 -timeout 28m -v -run '^TestChaos' ./internal/dashboard
+	rm -rf "$dir"
 }
 
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor restore suspend checkpoints freeze openai mcp clients examples generators screens fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend checkpoints freeze openai mcp clients examples generators screens dashboard fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what running (needs.sh run), testing (needs.sh test) or pictures of agento (needs.sh screens) need, where it
+# Installs what running (needs.sh run) or testing (needs.sh test) needs, where it
 # is missing and this machine lets us. Says what to install by hand where it does not.
 # agento dev can run without a sandbox, the tests cannot.
 set -eu
@@ -7,11 +7,9 @@ set -eu
 command -v go >/dev/null || { echo "agento needs Go 1.26 or newer: https://go.dev/dl" >&2; exit 1; }
 wants=""
 command -v npm >/dev/null || wants="npm"
-if [ "${1:-}" = test ]; then # the examples of the reference run in Python too
+if [ "${1:-}" = test ]; then # the examples of the reference run in Python too, the dashboard in a browser
 	command -v python3 >/dev/null || wants="$wants python3"
-fi
-if [ "${1:-}" = screens ]; then
-	command -v chromium >/dev/null || wants="$wants chromium"
+	[ "$(uname)" != Linux ] || command -v chromium >/dev/null || wants="$wants chromium"
 fi
 if [ "$(uname)" = Linux ]; then
 	command -v bwrap >/dev/null || wants="$wants bubblewrap"

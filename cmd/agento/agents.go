@@ -118,7 +118,15 @@ func optionalTime(at *client.Time) any {
 	return formatTime(at.Time)
 }
 
-type agentsStart struct{ agentArg }
+// noWait is the flag of commands that wait for an agent.
+type noWait struct {
+	NoWait bool `help:"Do not wait until it is done."`
+}
+
+type agentsStart struct {
+	agentArg
+	noWait
+}
 
 // Run starts an agent.
 func (c agentsStart) Run(ctx context.Context, t *terminal) error {
@@ -126,14 +134,21 @@ func (c agentsStart) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	a, err := api.StartAgent(ctx, id)
+	change := api.StartAgent
+	if c.NoWait {
+		change = api.BeginStart
+	}
+	a, err := change(ctx, id)
 	if err != nil {
 		return err
 	}
 	return t.print(a, string(a.Status))
 }
 
-type agentsStop struct{ agentArg }
+type agentsStop struct {
+	agentArg
+	noWait
+}
 
 // Run stops an agent.
 func (c agentsStop) Run(ctx context.Context, t *terminal) error {
@@ -141,14 +156,21 @@ func (c agentsStop) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	a, err := api.StopAgent(ctx, id)
+	change := api.StopAgent
+	if c.NoWait {
+		change = api.BeginStop
+	}
+	a, err := change(ctx, id)
 	if err != nil {
 		return err
 	}
 	return t.print(a, string(a.Status))
 }
 
-type agentsRestart struct{ agentArg }
+type agentsRestart struct {
+	agentArg
+	noWait
+}
 
 // Run restarts an agent.
 func (c agentsRestart) Run(ctx context.Context, t *terminal) error {
@@ -156,7 +178,11 @@ func (c agentsRestart) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	a, err := api.RestartAgent(ctx, id)
+	change := api.RestartAgent
+	if c.NoWait {
+		change = api.BeginRestart
+	}
+	a, err := change(ctx, id)
 	if err != nil {
 		return err
 	}

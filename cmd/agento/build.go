@@ -28,6 +28,7 @@ import (
 	"agento.host/agento/internal/channel"
 	"agento.host/agento/internal/channel/botapi"
 	"agento.host/agento/internal/chat"
+	"agento.host/agento/internal/dashboard"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/event"
@@ -51,6 +52,7 @@ import (
 	"agento.host/agento/internal/skill/fetch"
 	"agento.host/agento/internal/skill/github"
 	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/textfile/confined"
 	"agento.host/agento/internal/trace"
 	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/vault"
@@ -392,6 +394,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
+	agents.InstallSkillsWith(skills.InstallVerified)
 	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Channels: channels, Limits: f.turnLimits(), Waiting: budgets.Waiting, Log: r.log, Ended: r.turnEnded})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
@@ -402,7 +405,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	models := modelproxy.New(modelproxy.Settings{
 		Resolver: gateways, Guard: guard.Through(proxy.OnlyFor(providerHosts()...)), Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall, Turn: conversations.ModelTurn, FromGateway: gateway.FromGateway,
-		Observe: func(x modelproxy.Exchange) { status.Observe(x); r.modelCall(x) }, Memory: budgets.AgentMemory, Log: r.log,
+		Observe: func(x modelproxy.Exchange) { status.Observe(x); r.modelCall(x) }, Memory: budgets.AgentMemory, Log: r.log, DemoKey: dev.key, DemoURL: dev.url,
 	})
 	r.closers = append(r.closers, func() error { models.Close(); return nil })
 	internal := http.NewServeMux()
@@ -417,16 +420,51 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	})
 	started := make(chan struct{})
 	public := api.New(api.Settings{
-		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Archives: archives, Logs: logs, Status: status, Chat: conversations,
-		Workspace: documentEdits, Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, Budgets: budgets, TrustedProxies: f.TrustedProxies, PublicURL: f.PublicURL, Lenient: f.Lenient,
-		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
-		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts, backups), Version: version, Log: r.log, Completed: r.completed,
+		DB:             r.db,
+		Events:         events,
+		Access:         accounts,
+		Limiter:        access.NewLimiter(),
+		Agents:         agents,
+		Archives:       archives,
+		Logs:           logs,
+		Status:         status,
+		Chat:           conversations,
+		Workspace:      documentEdits,
+		Knowledge:      base,
+		Skills:         skills,
+		Network:        network,
+		Usage:          usageService(r.db, agents, swarmRecords, accounts),
+		Idempotency:    requests,
+		ReadFile:       confined.New(confined.Settings{Log: r.log}).Read,
+		Models:         models,
+		Budgets:        budgets,
+		TrustedProxies: f.TrustedProxies,
+		PublicURL:      f.PublicURL,
+		Lenient:        f.Lenient,
+		Swarms:         swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
+		Ready:          readiness(started, r.db, secrets),
+		Degraded:       services.degradation(r, accounts, backups),
+		Version:        version,
+		Log:            r.log,
+		Completed:      r.completed,
 	})
+	pages, err := dashboard.New(dashboard.Settings{
+		// TODO: people, with the API as the person.
+		SignedIn: func(*http.Request) (dashboard.Visitor, error) { return dashboard.Visitor{}, nil }, APIFor: func(dashboard.Visitor) http.Handler { return http.NotFoundHandler() },
+		Events: events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
+			a, err := agentRecords.FindByID(ctx, r.db, id)
+			return a.AccountID, err
+		},
+		PublicURL: f.PublicURL, TrustedProxies: f.TrustedProxies, Version: version, Log: r.log,
+	})
+	if err != nil {
+		return nil, err
+	}
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
 		requests.Run, channels.Run, bots.Run, backups.Run,
 	}
-	quietLoops := []func(context.Context) error{accounts.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
+	quietLoops := []func(context.Context) error{accounts.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}
@@ -436,7 +474,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Top: topSources{db: r.db, records: agentRecords, accounts: accounts, status: status, memory: reconcile.Memory}.top,
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
+		resources: r, accounts: accounts, budgets: budgets, api: public, dashboard: pages, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
 	}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -252,7 +253,10 @@ func TestDiskFull(t *testing.T) {
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	waitUntil(t, "the gateway is started again", func() bool { return gatewayPID(t, f.installation, f.ada) != pid })
+	waitUntil(t, "the gateway is started again", func() bool {
+		now, err := readGatewayPID(f.installation, f.ada)
+		return err == nil && now != pid
+	})
 	f.awaitStatus(f.ada, client.Running)
 	f.checkAnswers(f.ada)
 	f.checkHistory(f.ada)
@@ -280,24 +284,52 @@ func TestDiskFull(t *testing.T) {
 	f.stop()
 }
 
-// undoLastMigration leaves the database as the program before 0073_knowledge_sources.sql
-// did, unless a start that was killed has left it so.
+// undoLastMigration leaves the database as the program before the newest migration did. A
+// start that was killed may have left it so already; then it is older than this program, and stays.
 func (f *fleet) undoLastMigration() {
 	f.t.Helper()
+	files, err := filepath.Glob("../../internal/database/migrations/*.sql")
+	if err != nil || len(files) == 0 {
+		f.t.Fatal("no migrations: ", err)
+	}
+	name := filepath.Base(files[len(files)-1])
+	text, err := os.ReadFile(files[len(files)-1])
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	undo := undoing(string(text))
+	if len(undo) == 0 {
+		f.t.Fatalf("%s makes nothing that this test can undo", name)
+	}
 	db := f.openDatabase()
 	defer func() { _ = db.Close() }()
 	var applied bool
-	err := db.QueryRowContext(f.t.Context(), `SELECT EXISTS (SELECT 1 FROM schema_migrations WHERE version = 73)`).Scan(&applied)
-	if err != nil || !applied {
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		return
-	}
-	if _, err := db.ExecContext(f.t.Context(), `BEGIN; DROP TRIGGER knowledge_sources_move; DROP TRIGGER knowledge_sources_first; DROP TABLE knowledge_sources;
-		DELETE FROM schema_migrations WHERE version = 73; COMMIT`); err != nil {
+	if err := db.QueryRowContext(f.t.Context(), `SELECT EXISTS (SELECT 1 FROM schema_migrations WHERE name = $1)`, name).Scan(&applied); err != nil {
 		f.t.Fatal(err)
 	}
+	if !applied {
+		return
+	}
+	statements := append([]string{"BEGIN"}, undo...)
+	statements = append(statements, fmt.Sprintf("DELETE FROM schema_migrations WHERE name = '%s'", name), "COMMIT")
+	if _, err := db.ExecContext(f.t.Context(), strings.Join(statements, ";")); err != nil {
+		f.t.Fatalf("undo %s: %v", name, err)
+	}
+}
+
+// undoing returns statements that remove what a migration has made, the last first.
+func undoing(migration string) []string {
+	made := regexp.MustCompile(`(?mi)^CREATE (?:UNIQUE )?(TABLE|INDEX|TRIGGER) (\w+)|^ALTER TABLE (\w+) ADD COLUMN (\w+)`)
+	var undo []string
+	for _, m := range made.FindAllStringSubmatch(migration, -1) {
+		if m[1] != "" {
+			undo = append(undo, "DROP "+m[1]+" IF EXISTS "+m[2]) // an index goes with its table
+		} else {
+			undo = append(undo, "ALTER TABLE "+m[3]+" DROP COLUMN "+m[4])
+		}
+	}
+	slices.Reverse(undo)
+	return undo
 }
 
 // shiftTimes adds to every time in the database, which is what a clock that was set back

@@ -452,15 +452,21 @@ func killedGateway(t *testing.T, in *installation, c *client.Client, id string) 
 // of its process group.
 func gatewayPID(t testing.TB, in *installation, id string) int {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(in.data, "agents", id, "pid"))
+	pid, err := readGatewayPID(in, id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var pid int
-	if _, err := fmt.Sscan(string(text), &pid); err != nil {
-		t.Fatal(err)
-	}
 	return pid
+}
+
+// readGatewayPID is gatewayPID for a moment at which a gateway may just be started, and has
+// no pid yet.
+func readGatewayPID(in *installation, id string) (pid int, err error) {
+	text, err := os.ReadFile(filepath.Join(in.data, "agents", id, "pid"))
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &pid)
+	}
+	return pid, err
 }
 
 func lifecycle(t *testing.T, in *installation, c *client.Client, id string) {

@@ -23,6 +23,11 @@ type knowledgeCommand struct {
 	Import  knowledgeImport  `cmd:"" help:"Import files and folders into a knowledge base."`
 	List    knowledgeList    `cmd:"" help:"List the entries of a knowledge base."`
 	Search  knowledgeSearch  `cmd:"" help:"Search a knowledge base."`
+	Upload  knowledgeUpload  `cmd:"" help:"Send a file to the server, which reads it and stores its pieces."`
+	Bases   knowledgeBases   `cmd:"" help:"List the knowledge bases of the account with what they have."`
+	Sources knowledgeSources `cmd:"" help:"List the sources of a knowledge base."`
+	Show    knowledgeShow    `cmd:"" help:"Show an entry with all of its sources."`
+	Edit    knowledgeEdit    `cmd:"" help:"Change an entry."`
 	Export  knowledgeExport  `cmd:"" help:"Write the entries of a knowledge base as JSON, which import reads."`
 	Delete  knowledgeDelete  `cmd:"" help:"Delete entries of a knowledge base."`
 	Reembed knowledgeReembed `cmd:"" help:"Embed every entry with another model. The server may be running, and the command can be interrupted and repeated."`

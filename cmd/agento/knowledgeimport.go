@@ -20,9 +20,9 @@ import (
 
 type knowledgeImport struct {
 	knowledgeOwner
-	Paths   []string `arg:"" name:"path" help:"Files and folders: Markdown and HTML by heading, PDF by page, CSV and JSON by row, other texts by paragraph. - is standard input, which needs --source."`
+	Paths   []string `arg:"" name:"path" help:"Files and folders: Markdown, HTML and Word documents by heading, PDF by page, CSV and JSON by row, other texts by paragraph. - is standard input, which needs --source."`
 	Source  string   `help:"Source of the entries. Default: the path of the file."`
-	Format  string   `help:"Format of the files. Default: by their names." enum:",text,markdown,html,pdf,csv,json" default:""`
+	Format  string   `help:"Format of the files. Default: by their names." enum:",text,markdown,html,pdf,docx,csv,json" default:""`
 	Replace bool     `help:"Replace what the knowledge base has of the same sources."`
 	DryRun  bool     `help:"Change nothing, and say what would be stored."`
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"agento.host/agento/internal/runtime/process"
+	"agento.host/agento/internal/textfile/confined"
 )
 
 // version is set by the linker.
@@ -138,6 +139,8 @@ func (t *terminal) run(ctx context.Context, args []string) error {
 		return shortHelp(parser, t.out)
 	case args[0] == completeCommand:
 		return complete(ctx, parser.Model.Node, args[1:], t.out)
+	case args[0] == confined.Command:
+		return confined.Main(ctx, args[1:], t.in, t.out)
 	case args[0] == "help":
 		args = append(slices.Clone(args[1:]), "--help")
 	default:

@@ -16,6 +16,7 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/budget"
+	"agento.host/agento/internal/dashboard"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/runtime"
@@ -164,6 +165,7 @@ type server struct {
 	accounts        *access.Service
 	budgets         *budget.Server
 	api             *api.Server
+	dashboard       *dashboard.Server
 	internalHandler http.Handler // the model proxy, the tools and the Bot API, which gateways call
 	drainInternal   func()       // ends calls that wait
 	calls           net.Listener // of the gateways
@@ -191,8 +193,9 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	} else {
 		start(s.loops)
 	}
-	public, internal, admin := s.httpServer(s.api), s.httpServer(budget.TimedHandler(refuseWhileQuiet(s.db, s.internalHandler))), s.httpServer(s.adminHandler)
+	public, internal, admin := s.httpServer(s.publicHandler()), s.httpServer(budget.TimedHandler(refuseWhileQuiet(s.db, s.internalHandler))), s.httpServer(s.adminHandler)
 	public.RegisterOnShutdown(s.api.Drain)
+	public.RegisterOnShutdown(s.dashboard.Drain)
 	group.Go(func() error { return serve(public, s.budgets.API.Listener(s.public)) })
 	internal.ConnContext = gateway.ConnContext
 	internal.RegisterOnShutdown(s.drainInternal)
@@ -218,6 +221,11 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 		public.Close(), internal.Close(), admin.Close(), metrics.Close())
 	stopLoops()
 	return errors.Join(err, group.Wait(), s.Close())
+}
+
+// publicHandler serves the API and the dashboard.
+func (s *server) publicHandler() http.Handler {
+	return s.dashboard.Before(s.api)
 }
 
 // startActivated calls start when the installation is not quiet any more, unless ctx ends

@@ -31,14 +31,36 @@ type Filter struct {
 	Status  client.AgentStatus // empty: any
 	SwarmID identity.SwarmID   // empty: any or none
 	Search  string             // part of the name, in upper or lower case
-	Limit   int                // of one page; 0: none
-	Offset  int                // how many to skip
+	Order   Order
+	Limit   int // of one page; 0: none
+	Offset  int // how many to skip
+}
+
+// Order is how a list of agents is sorted. The zero Order is ByCreation.
+type Order string
+
+// The orders.
+const (
+	ByCreation Order = ""         // the newest first
+	ByName     Order = "name"     // from A to Z
+	ByLastUse  Order = "lastUsed" // the one that was used last first
+)
+
+// columns returns the columns that a list is sorted by. The last ones make it the same each time.
+func (o Order) columns() string {
+	switch o {
+	case ByName:
+		return "search_name, id"
+	case ByLastUse:
+		return "last_used_at DESC, created_at DESC, id DESC"
+	}
+	return "created_at DESC, id DESC"
 }
 
 // Page is a part of a list of agents.
 type Page struct {
-	Agents []Summary // newest first
-	Total  int       // how many the filter selects on all pages
+	Agents []Summary
+	Total  int // how many the filter selects on all pages
 	Swarms map[identity.SwarmID]swarm.Swarm
 }
 
@@ -57,6 +79,29 @@ func (s *Service) List(ctx context.Context, account identity.AccountID, f Filter
 	}
 	p.Swarms, err = s.swarms.Names(ctx, s.db, account)
 	return p, err
+}
+
+// Records returns the records of agents of the account, by id, in one query. Those that are not
+// there, or are being deleted, are missing.
+func (s *Service) Records(ctx context.Context, account identity.AccountID, ids []identity.AgentID) (map[identity.AgentID]Agent, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	args, places := []any{account}, make([]string, len(ids))
+	for i, id := range ids {
+		args = append(args, id)
+		places[i] = "$" + strconv.Itoa(len(args))
+	}
+	rows, err := database.AllReadable(ctx, s.db, scan, damaged,
+		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND desired_state <> 'deleted' AND id IN (`+strings.Join(places, ", ")+`)`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read agents: %w", err)
+	}
+	byID := make(map[identity.AgentID]Agent, len(rows))
+	for i := range rows {
+		byID[rows[i].ID] = rows[i]
+	}
+	return byID, nil
 }
 
 // condition returns the condition of the filter, and its arguments. It leaves out what
@@ -97,7 +142,7 @@ func (s *Store) list(ctx context.Context, q database.Reader, account identity.Ac
 	n := len(args)
 	query := fmt.Sprintf(`SELECT coalesce(string_agg(line, $%[2]d), '') FROM (
 		SELECT concat_ws($%[3]d, id, name, shown_status, region, swarm_id, created_at, started_at, stopped_at) AS line
-		FROM agents WHERE %[1]s ORDER BY created_at DESC, id DESC LIMIT $%[4]d OFFSET $%[5]d) AS page`, condition, n+1, n+2, n+3, n+4)
+		FROM agents WHERE %[1]s ORDER BY %[6]s LIMIT $%[4]d OFFSET $%[5]d) AS page`, condition, n+1, n+2, n+3, n+4, f.Order.columns())
 	text, err := database.One(ctx, q, database.Scalar[string], query, append(args, rowSeparator, fieldSeparator, limit, f.Offset)...)
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
 )
@@ -11,17 +12,17 @@ import (
 // rowsOf returns how many rows each table has with the id of an account, without those that
 // have none.
 func (env *testEnv) rowsOf(account identity.AccountID) map[string]int {
-	env.t.Helper()
-	tables, err := database.All(env.t.Context(), env.db, database.Scalar[string],
+	env.T.Helper()
+	tables, err := database.All(env.T.Context(), env.DB, database.Scalar[string],
 		`SELECT t.name FROM sqlite_master t JOIN pragma_table_info(t.name) c ON c.name = 'account_id' WHERE t.type = 'table'`)
 	if err != nil {
-		env.t.Fatal(err)
+		env.T.Fatal(err)
 	}
 	rows := map[string]int{}
 	for _, table := range tables {
-		n, err := database.One(env.t.Context(), env.db, database.Scalar[int], fmt.Sprintf(`SELECT count(*) FROM %s WHERE account_id = $1`, table), account)
+		n, err := database.One(env.T.Context(), env.DB, database.Scalar[int], fmt.Sprintf(`SELECT count(*) FROM %s WHERE account_id = $1`, table), account)
 		if err != nil {
-			env.t.Fatal(err)
+			env.T.Fatal(err)
 		}
 		if n > 0 {
 			rows[table] = n
@@ -48,18 +49,18 @@ func TestNothingOfADeletedAccountIsLeft(t *testing.T) {
 		t.Fatalf("only %d tables have rows of the account", n)
 	}
 	before := env.rowsOf(other.account)
-	if err := env.access.DeleteAccount(t.Context(), identity.ByOperator(mine.account), "mine"); err != nil {
+	if err := env.Access.DeleteAccount(t.Context(), identity.ByOperator(mine.account), "mine"); err != nil {
 		t.Fatal(err)
 	}
 	mine.do("GET", "/v1/agents", nil).expectError(401, "unauthorized")
-	waitUntil(t, "the account to be removed", func() bool {
-		n, err := database.One(t.Context(), env.db, database.Scalar[int], `SELECT count(*) FROM accounts WHERE id = $1 AND removed_at > 0`, mine.account)
+	apitest.WaitUntil(t, "the account to be removed", func() bool {
+		n, err := database.One(t.Context(), env.DB, database.Scalar[int], `SELECT count(*) FROM accounts WHERE id = $1 AND removed_at > 0`, mine.account)
 		return err == nil && n == 1
 	})
 	if left := env.rowsOf(mine.account); len(left) > 0 {
 		t.Errorf("rows are left: %v", left)
 	}
-	if gw := env.driver.Gateway(identity.AgentID(second)); gw != nil {
+	if gw := env.Driver.Gateway(identity.AgentID(second)); gw != nil {
 		t.Error("a gateway is left")
 	}
 	if after := env.rowsOf(other.account); fmt.Sprint(after) != fmt.Sprint(before) {
@@ -74,16 +75,16 @@ func TestDisabledAccount(t *testing.T) {
 	env := newEnv(t, options{})
 	mine := env.newFixture("mine")
 	operator := identity.ByOperator(mine.account)
-	if err := env.access.Disable(t.Context(), operator); err != nil {
+	if err := env.Access.Disable(t.Context(), operator); err != nil {
 		t.Fatal(err)
 	}
 	mine.do("GET", "/v1/agents", nil).expectError(401, "unauthorized")
 	mine.do("GET", "/v1/account", nil).expectError(401, "unauthorized")
-	waitUntil(t, "the gateway to end", func() bool { return env.driver.RunningCount() == 0 })
-	if err := env.access.Enable(t.Context(), operator); err != nil {
+	apitest.WaitUntil(t, "the gateway to end", func() bool { return env.Driver.RunningCount() == 0 })
+	if err := env.Access.Enable(t.Context(), operator); err != nil {
 		t.Fatal(err)
 	}
-	waitUntil(t, "the agent to run", func() bool {
+	apitest.WaitUntil(t, "the agent to run", func() bool {
 		return mine.do("GET", "/v1/agents/"+mine.agent, nil).expect(200).field("data.status") == "running"
 	})
 	mine.do("POST", "/v1/agents/"+mine.agent+"/chat/messages", `{"message":"Hello"}`).expect(200)

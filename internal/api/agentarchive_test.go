@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
 )
@@ -91,19 +92,19 @@ func pack(archive []member) string { return packGzip(packTar(archive)) }
 
 // rows counts what an account has stored, by table.
 func (c *caller) rows() map[string]int {
-	c.env.t.Helper()
+	c.env.T.Helper()
 	counts := map[string]int{}
 	for _, table := range []string{"agents", "documents", "sessions", "messages", "message_numbers", "agent_skills", "skill_files", "skill_blobs", "agent_skill_paths", "knowledge_entries", "knowledge_sources", "data_keys", "secrets"} {
 		column := "account_id"
-		n, err := database.One(context.Background(), c.env.db, database.Scalar[int], `SELECT count(*) FROM `+table+` WHERE `+column+` = $1`, c.account)
+		n, err := database.One(context.Background(), c.env.DB, database.Scalar[int], `SELECT count(*) FROM `+table+` WHERE `+column+` = $1`, c.account)
 		if err != nil {
-			c.env.t.Fatal(err)
+			c.env.T.Fatal(err)
 		}
 		counts[table] = n
 	}
-	bytes, err := c.env.access.StoredBytes(context.Background(), c.account)
+	bytes, err := c.env.Access.StoredBytes(context.Background(), c.account)
 	if err != nil {
-		c.env.t.Fatal(err)
+		c.env.T.Fatal(err)
 	}
 	counts["bytes"] = int(bytes)
 	return counts
@@ -113,7 +114,7 @@ func (c *caller) rows() map[string]int {
 // the import, marked where nobody vouches for it, and without any secret.
 func TestExportedAgentIsImported(t *testing.T) {
 	env := newEnv(t, options{})
-	env.gateways.setScript(answerOnce("I answer with 1 < 2 & \u2028."))
+	env.Gateways.SetScript(apitest.AnswerOnce("I answer with 1 < 2 & \u2028."))
 	mine, other := env.newFixture("mine"), env.newAccount("other", "")
 	path := "/v1/agents/" + mine.agent
 	mine.do("PATCH", path, `{"swarmId":null,"avatarUrl":"https://example.com/a.png","config":{"model":"claude-x","big":12345678901234567890,"baseUrl":"https://models.example.com/v1"},"secrets":{"anthropicApiKey":"sk-ant-owned"}}`).expect(200)
@@ -436,7 +437,7 @@ func TestImportKeepsTheLimitsOfThePlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := newEnv(t, options{plans: plans})
+	env := newEnv(t, options{Plans: plans})
 	who := env.newAccount("acme", "")
 	long := replaced(newArchive(), "documents/000001.jsonl", "Work.", strings.Repeat("long", 2000))
 	who.do("POST", "/v1/agents/import", pack(long)).expectError(403, "plan_limit")
@@ -473,16 +474,16 @@ func TestImportIntoADeletedAccount(t *testing.T) {
 	go func() {
 		defer close(done)
 		if a := who.do("POST", "/v1/agents/import", slowArchive()); a.status != http.StatusUnauthorized && a.status != http.StatusNotFound {
-			t.Errorf("the import ended with %d %s\n%s", a.status, a.body, env.log)
+			t.Errorf("the import ended with %d %s\n%s", a.status, a.body, env.Log)
 		}
 	}()
-	waitUntil(t, "the first texts are stored", func() bool { return who.rows()["knowledge_entries"] > 0 })
-	if err := env.access.DeleteAccount(t.Context(), identity.ByOperator(who.account), "acme"); err != nil {
+	apitest.WaitUntil(t, "the first texts are stored", func() bool { return who.rows()["knowledge_entries"] > 0 })
+	if err := env.Access.DeleteAccount(t.Context(), identity.ByOperator(who.account), "acme"); err != nil {
 		t.Fatal(err)
 	}
-	waitClosed(t, "the import", done)
-	waitUntil(t, "the account is removed", func() bool {
-		n, err := database.One(t.Context(), env.db, database.Scalar[int], `SELECT count(*) FROM accounts WHERE id = $1 AND removed_at > 0`, who.account)
+	apitest.WaitClosed(t, "the import", done)
+	apitest.WaitUntil(t, "the account is removed", func() bool {
+		n, err := database.One(t.Context(), env.DB, database.Scalar[int], `SELECT count(*) FROM accounts WHERE id = $1 AND removed_at > 0`, who.account)
 		return err == nil && n == 1
 	})
 	if left := env.rowsOf(who.account); len(left) > 0 {
@@ -505,13 +506,13 @@ func TestImportThatItsClientLeaves(t *testing.T) {
 			t.Errorf("the import ended with %d before its client left", res.StatusCode)
 		}
 	}()
-	waitUntil(t, "the first texts are stored", func() bool { return who.rows()["knowledge_entries"] > 0 })
+	apitest.WaitUntil(t, "the first texts are stored", func() bool { return who.rows()["knowledge_entries"] > 0 })
 	if list := who.do("GET", "/v1/agents", nil).expect(200); list.field("pagination.total") != "0" {
 		t.Errorf("an agent is seen before its import has ended: %s", list.body)
 	}
 	cancel()
-	waitClosed(t, "the client", done)
-	waitUntil(t, "nothing is left", func() bool { return onlyZeros(who.rows()) })
+	apitest.WaitClosed(t, "the client", done)
+	apitest.WaitUntil(t, "nothing is left", func() bool { return onlyZeros(who.rows()) })
 }
 
 // TestImportThatTheServerLeaves: the next server removes what is left of it.
@@ -520,7 +521,7 @@ func TestImportThatTheServerLeaves(t *testing.T) {
 	who := env.newAccount("acme", "")
 	// What an import has stored when its process is killed.
 	id := who.do("POST", "/v1/agents/import", pack(newArchive())).expect(201).field("data.id")
-	if err := env.db.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
+	if err := env.DB.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE agents SET desired_state = 'deleted', generation = 1, observed_generation = 0 WHERE id = $1`, id)
 		return err
 	}); err != nil {
@@ -530,10 +531,10 @@ func TestImportThatTheServerLeaves(t *testing.T) {
 	if left := who.rows(); left["agents"] != 1 {
 		t.Fatalf("%v", left)
 	}
-	env.close()
-	next := newEnv(t, options{db: env.db, log: env.log})
+	env.Close()
+	next := newEnv(t, options{DB: env.DB, Log: env.Log})
 	moved := &caller{env: next, account: who.account, key: who.key}
-	waitUntil(t, "nothing is left", func() bool { return onlyZeros(moved.rows()) })
+	apitest.WaitUntil(t, "nothing is left", func() bool { return onlyZeros(moved.rows()) })
 }
 
 // TestExportOfDamagedTexts: what cannot be read is left out and counted.
@@ -542,7 +543,7 @@ func TestExportOfDamagedTexts(t *testing.T) {
 	mine := env.newFixture("mine")
 	path := "/v1/agents/" + mine.agent
 	mine.do("PUT", path+"/workflow", `{"workflowMd":"Second."}`).expect(200)
-	if err := env.db.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
+	if err := env.DB.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
 		for _, query := range []string{
 			`UPDATE documents SET content = x'01020304' WHERE agent_id = $1 AND name = 'WORKFLOW.md' AND version = 1`,
 			`UPDATE messages SET content = x'0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20' WHERE agent_id = $1 AND role = 'user'`,

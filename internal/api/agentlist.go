@@ -58,6 +58,9 @@ func appendAgent(b []byte, a *client.AgentSummary) []byte {
 	b = a.CreatedAt.AppendJSON(append(b, `,"createdAt":`...))
 	b = appendTime(append(b, `,"startedAt":`...), a.StartedAt)
 	b = appendTime(append(b, `,"stoppedAt":`...), a.StoppedAt)
+	if d := a.Details; d != nil {
+		b = appendAny(append(b, `,"details":`...), d)
+	}
 	return append(b, '}')
 }
 
@@ -72,16 +75,21 @@ func appendTime(b []byte, t *client.Time) []byte {
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			var out bytes.Buffer
-			e := json.NewEncoder(&out)
-			e.SetEscapeHTML(false)
-			if err := e.Encode(s); err != nil {
-				panic(err) // a string can always be encoded
-			}
-			return append(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
+			return appendAny(b, s)
 		}
 	}
 	b = append(b, '"')
 	b = append(b, s...)
 	return append(b, '"')
+}
+
+// appendAny is for texts, and for what has texts, numbers and times only.
+func appendAny(b []byte, v any) []byte {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // they can always be encoded
+	}
+	return append(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
 }

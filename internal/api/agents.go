@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -11,8 +12,10 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/channel"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/swarm"
 )
@@ -50,11 +53,20 @@ type listAgentsInput struct {
 	Status  string           `query:"status" enum:"provisioning,starting,running,stopping,stopped,error" doc:"Only agents of this status."`
 	SwarmID identity.SwarmID `query:"swarmId" absent:"list agents in any swarm and in none" doc:"Only agents of this swarm."`
 	Search  string           `query:"search" absent:"list agents of any name" maxLength:"100" doc:"Only agents whose name contains this text, in upper or lower case."`
+	Sort    string           `query:"sort" enum:"created,name,lastUsed" absent:"list the newest first" doc:"Order: created (the newest first), name (from A to Z), or lastUsed (the one that was used last first)."`
+	Details bool             `query:"details" absent:"list without details" doc:"Whether each agent has details. Then limit is needed, and is at most 200."`
 }
 
 func (s *Server) listAgents(ctx context.Context, who access.Principal, in *listAgentsInput) (*listReply[client.AgentSummary], error) {
+	if in.Details && (in.Limit == 0 || in.Limit > maxDetails) {
+		return nil, fault.Fields{"limit": fmt.Sprintf("must be from 1 to %d with details", maxDetails)}.Err()
+	}
+	order := agent.Order(in.Sort)
+	if in.Sort == "created" {
+		order = agent.ByCreation
+	}
 	p, err := s.agents.List(ctx, who.AccountID, agent.Filter{
-		Status: client.AgentStatus(in.Status), SwarmID: in.SwarmID, Search: in.Search, Limit: in.Limit, Offset: in.Offset,
+		Status: client.AgentStatus(in.Status), SwarmID: in.SwarmID, Search: in.Search, Order: order, Limit: in.Limit, Offset: in.Offset,
 	})
 	if err != nil {
 		return nil, err
@@ -63,11 +75,47 @@ func (s *Server) listAgents(ctx context.Context, who access.Principal, in *listA
 	for i := range p.Agents {
 		rows[i] = summaryJSON(&p.Agents[i], p.Swarms)
 	}
+	if in.Details {
+		if err := s.addDetails(ctx, who.AccountID, rows); err != nil {
+			return nil, err
+		}
+	}
 	limit := in.Limit
 	if limit == 0 {
 		limit = lengthAsLimit(rows)
 	}
 	return page(rows, p.Total, limit, in.Offset), nil
+}
+
+// maxDetails is how many rows of a list may have details.
+const maxDetails = 200
+
+// addDetails adds what a list does not show otherwise: from the records, and from the last
+// reports on the gateways.
+func (s *Server) addDetails(ctx context.Context, account identity.AccountID, rows []client.AgentSummary) error {
+	ids := make([]identity.AgentID, len(rows))
+	for i := range rows {
+		ids[i] = identity.AgentID(rows[i].ID)
+	}
+	records, err := s.agents.Records(ctx, account, ids)
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		a, ok := records[ids[i]]
+		if !ok {
+			continue // it was deleted just now
+		}
+		d := &client.AgentDetails{Model: a.Config.Model(), LastUsedAt: client.NewTime(a.LastUsedAt), Asleep: a.IsAsleep(), LastError: orNull(a.LastError), ErrorCategory: orNull(string(a.ErrorCategory))}
+		if p, known := provider.Find(a.Config.Provider()); known && d.Model == "" {
+			d.Model = p.DefaultModel
+		}
+		if r, recent := s.status.Recent(ctx, a); recent {
+			d.MemoryBytes = &r.MemoryBytes
+		}
+		rows[i].Details = d
+	}
+	return nil
 }
 
 func (s *Server) getAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Agent], error) {
@@ -102,40 +150,63 @@ func (s *Server) deleteAgent(ctx context.Context, who access.Principal, in *Agen
 	return one(client.Deleted{ID: string(in.ID), Deleted: true}), nil
 }
 
-func (s *Server) startAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
+// stateInput is a request to start, stop or restart an agent.
+type stateInput struct {
+	AgentID
+	Prefer string `header:"Prefer" absent:"wait until it is done" doc:"respond-async returns 202 at once."`
+}
+
+func (in *stateInput) waits() bool { return !strings.Contains(in.Prefer, "respond-async") }
+
+// stateReply answers 200 when the agent is in the desired state, 202 to a caller that does not wait.
+type stateReply[T any] struct {
+	Status int
+	Body   client.Data[T]
+}
+
+func (s *Server) startAgent(ctx context.Context, who access.Principal, in *stateInput) (*stateReply[client.StartedAgent], error) {
 	accepted, err := s.agents.Start(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.waitRunning(ctx, accepted)
-	if err != nil {
-		return nil, err
-	}
-	return one(startedJSON(a)), nil
+	return s.started(ctx, in, accepted)
 }
 
-func (s *Server) restartAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
+func (s *Server) restartAgent(ctx context.Context, who access.Principal, in *stateInput) (*stateReply[client.StartedAgent], error) {
 	accepted, err := s.agents.Restart(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
+	return s.started(ctx, in, accepted)
+}
+
+func (s *Server) started(ctx context.Context, in *stateInput, accepted agent.Accepted) (*stateReply[client.StartedAgent], error) {
+	if !in.waits() {
+		a := accepted.Agent
+		a.Status = accepted.NextStatus(client.Starting)
+		return &stateReply[client.StartedAgent]{http.StatusAccepted, client.Data[client.StartedAgent]{Data: startedJSON(a)}}, nil
+	}
 	a, err := s.waitRunning(ctx, accepted)
 	if err != nil {
 		return nil, err
 	}
-	return one(startedJSON(a)), nil
+	return &stateReply[client.StartedAgent]{http.StatusOK, client.Data[client.StartedAgent]{Data: startedJSON(a)}}, nil
 }
 
-func (s *Server) stopAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StoppedAgent], error) {
+func (s *Server) stopAgent(ctx context.Context, who access.Principal, in *stateInput) (*stateReply[client.StoppedAgent], error) {
 	accepted, err := s.agents.Stop(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.waitStopped(ctx, accepted)
-	if err != nil {
-		return nil, err
+	a, status := accepted.Agent, http.StatusAccepted
+	if a.Status = accepted.NextStatus(client.Stopping); in.waits() {
+		if a, err = s.waitStopped(ctx, accepted); err != nil {
+			return nil, err
+		}
+		status = http.StatusOK
 	}
-	return one(client.StoppedAgent{ID: string(a.ID), Status: a.Status, StoppedAt: client.NewTime(a.StoppedAt)}), nil
+	stopped := client.StoppedAgent{ID: string(a.ID), Status: a.Status, StoppedAt: client.NewTime(a.StoppedAt)}
+	return &stateReply[client.StoppedAgent]{status, client.Data[client.StoppedAgent]{Data: stopped}}, nil
 }
 
 func (s *Server) agentStatus(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.LiveStatus], error) {

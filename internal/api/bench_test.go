@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/identity"
@@ -91,16 +92,16 @@ func percentile(times []time.Duration, p int) time.Duration {
 
 // dialGateway returns a client of an agent's gateway that bypasses agento.
 func (env *testEnv) dialGateway(id identity.AgentID) *openclaw.Gateway {
-	env.t.Helper()
-	gw := env.driver.Gateway(id)
+	env.T.Helper()
+	gw := env.Driver.Gateway(id)
 	secrets, err := gw.Secrets()
 	var known struct{ GatewayToken string }
 	if err != nil || json.Unmarshal(secrets, &known) != nil {
-		env.t.Fatalf("the gateway's token: %v", err)
+		env.T.Fatalf("the gateway's token: %v", err)
 	}
-	dial := func(ctx context.Context) (net.Conn, error) { return env.driver.Dial(ctx, gw.Place, id) }
+	dial := func(ctx context.Context) (net.Conn, error) { return env.Driver.Dial(ctx, gw.Place, id) }
 	g := openclaw.NewGateway(dial, vault.NewSecret(known.GatewayToken))
-	env.t.Cleanup(g.Close)
+	env.T.Cleanup(g.Close)
 	return g
 }
 
@@ -123,19 +124,19 @@ func timeToFirstText(b *testing.B, g *openclaw.Gateway) time.Duration {
 }
 
 func (c *caller) timeToFirstText(id string) time.Duration {
-	c.env.t.Helper()
+	c.env.T.Helper()
 	return c.timeToFirst("/v1/agents/"+id+"/chat/messages", `{"message":"Hello"}`, `data: {"type":"text"`)
 }
 
 // timeToFirst returns when the first event of the response to a POST arrives, which must begin
 // with a text.
 func (c *caller) timeToFirst(path, body, text string) time.Duration {
-	c.env.t.Helper()
+	c.env.T.Helper()
 	req := c.request(context.Background(), "POST", path, body)
 	start := time.Now()
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		c.env.t.Fatal(err)
+		c.env.T.Fatal(err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	in := bufio.NewReader(res.Body)
@@ -145,10 +146,10 @@ func (c *caller) timeToFirst(path, body, text string) time.Duration {
 	}
 	first := time.Since(start)
 	if err != nil || !strings.HasPrefix(line, text) {
-		c.env.t.Fatalf("the first line is %q: %v", line, err)
+		c.env.T.Fatalf("the first line is %q: %v", line, err)
 	}
 	if _, err := io.Copy(io.Discard, in); err != nil {
-		c.env.t.Fatal(err)
+		c.env.T.Fatal(err)
 	}
 	return first
 }
@@ -191,10 +192,10 @@ func BenchmarkFiftyTurns(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = db.Close() })
-	env := newEnv(b, options{db: db})
+	env := newEnv(b, options{DB: db})
 	owner := env.newAccount("acme", "")
 	id := owner.newAgent("A")
-	env.gateways.setScript(func(_ context.Context, _ *turn, send sendFunc) {
+	env.Gateways.SetScript(func(_ context.Context, _ *apitest.Turn, send apitest.Send) {
 		for _, piece := range []string{"one ", "two ", "three"} {
 			_ = send(piece)
 		}
@@ -210,7 +211,7 @@ func BenchmarkFiftyTurns(b *testing.B) {
 			})
 		}
 		all.Wait()
-		env.gateways.resetTurns()
+		env.Gateways.ResetTurns()
 	}
 	size := func() float64 {
 		info, err := os.Stat(path + "-wal")
@@ -266,11 +267,11 @@ func BenchmarkStreams(b *testing.B) {
 
 // memoryOfChats pauses n chats in the middle, measures their memory and lets them end.
 func (env *testEnv) memoryOfChats(n int, chat func(i int) error, broken *atomic.Int64) (bytes float64) {
-	env.t.Helper()
+	env.T.Helper()
 	before := memoryInUse()
 	halfway := make(chan struct{}, n)
 	resume := make(chan struct{})
-	env.gateways.setScript(func(_ context.Context, t *turn, send sendFunc) {
+	env.Gateways.SetScript(func(_ context.Context, t *apitest.Turn, send apitest.Send) {
 		_ = send("one ")
 		halfway <- struct{}{}
 		<-resume
@@ -282,7 +283,7 @@ func (env *testEnv) memoryOfChats(n int, chat func(i int) error, broken *atomic.
 		all.Go(func() {
 			if err := chat(i); err != nil {
 				broken.Add(1)
-				env.t.Log(err)
+				env.T.Log(err)
 			}
 		})
 	}
@@ -292,7 +293,7 @@ func (env *testEnv) memoryOfChats(n int, chat func(i int) error, broken *atomic.
 	bytes = memoryInUse() - before
 	close(resume)
 	all.Wait()
-	env.gateways.resetTurns()
+	env.Gateways.ResetTurns()
 	return bytes
 }
 
@@ -337,10 +338,10 @@ func BenchmarkStart(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		env := newEnv(b, options{db: db})
+		env := newEnv(b, options{DB: db})
 		(&caller{env: env}).do("GET", "/readyz", nil).expect(200)
 		b.StopTimer()
-		env.close()
+		env.Close()
 		if err := db.Close(); err != nil {
 			b.Fatal(err)
 		}
@@ -354,7 +355,7 @@ func BenchmarkStart(b *testing.B) {
 func seedAgents(b *testing.B, path string, n int) {
 	b.Helper()
 	db := databasetest.Open(b, path)
-	env := newEnv(b, options{db: db})
+	env := newEnv(b, options{DB: db})
 	account := env.newAccount("stock", "").account
 	err := db.Tx(b.Context(), "api.test", func(ctx context.Context, tx *database.Tx) error {
 		for i := range n {
@@ -368,7 +369,7 @@ func seedAgents(b *testing.B, path string, n int) {
 		}
 		return nil
 	})
-	env.close()
+	env.Close()
 	if err := errors.Join(err, db.Close()); err != nil {
 		b.Fatal(err)
 	}
@@ -429,8 +430,8 @@ func envWithAgents(b *testing.B, n int) *keyPool {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = db.Close() }) // after the environment, which is closed first
-	env := newEnv(b, options{db: db})
-	account, err := env.access.Account(b.Context(), "stock")
+	env := newEnv(b, options{DB: db})
+	account, err := env.Access.Account(b.Context(), "stock")
 	if err != nil {
 		b.Fatal(err)
 	}

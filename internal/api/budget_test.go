@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/budget"
 )
 
@@ -16,7 +17,7 @@ import (
 func TestUnreadBodiesAndResponsesTakeMemory(t *testing.T) {
 	budgets := budget.NewServer(budget.ServerSettings{})
 	budgets.Memory = budget.New(budget.Settings{Total: 64 << 20, Each: 4 << 20, Wait: time.Second, Refusal: "Send fewer at once."})
-	env := newEnv(t, options{budgets: budgets})
+	env := newEnv(t, options{Budgets: budgets})
 	hog, other := env.newAccount("hog", ""), env.newAccount("other", "")
 	id := hog.newAgent("A")
 	body, stalled := io.Pipe()
@@ -30,7 +31,7 @@ func TestUnreadBodiesAndResponsesTakeMemory(t *testing.T) {
 			_ = res.Body.Close()
 		}
 	}()
-	waitUntil(t, "the hog is refused", func() bool { return hog.do("GET", "/v1/agents/"+id, nil).status == http.StatusTooManyRequests })
+	apitest.WaitUntil(t, "the hog is refused", func() bool { return hog.do("GET", "/v1/agents/"+id, nil).status == http.StatusTooManyRequests })
 	refused := hog.do("PATCH", "/v1/agents/"+id, `{"name":"B"}`).expectError(429, "rate_limited")
 	if refused.header.Get("Retry-After") == "" || !strings.Contains(refused.field("error.message"), "Send fewer at once. Try again") {
 		t.Errorf("%v %s", refused.header, refused.body)
@@ -38,14 +39,14 @@ func TestUnreadBodiesAndResponsesTakeMemory(t *testing.T) {
 	other.do("GET", "/v1/agents", nil).expect(200)
 	_ = stalled.CloseWithError(io.ErrUnexpectedEOF) // the client gives up
 	<-ended
-	waitUntil(t, "the memory is given back", func() bool { return hog.do("GET", "/v1/agents/"+id, nil).status == http.StatusOK })
+	apitest.WaitUntil(t, "the memory is given back", func() bool { return hog.do("GET", "/v1/agents/"+id, nil).status == http.StatusOK })
 }
 
 func TestStreamsOfAKeyAreLimited(t *testing.T) {
 	budgets := budget.NewServer(budget.ServerSettings{})
 	budgets.KeyStreams = budget.New(budget.Settings{Each: 2, Refusal: "Close some."})
 	budgets.AccountStreams = budget.New(budget.Settings{Each: 3, Refusal: "Close some."})
-	env := newEnv(t, options{budgets: budgets})
+	env := newEnv(t, options{Budgets: budgets})
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	path := "/v1/agents/" + id + "/logs/stream"
@@ -55,13 +56,13 @@ func TestStreamsOfAKeyAreLimited(t *testing.T) {
 	who.do("GET", path, nil).expectError(429, "rate_limited")
 	// Refused before the message is accepted.
 	who.do("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Hi"}`, "Idempotency-Key", "k").expectError(429, "rate_limited")
-	if turns := env.gateways.allTurns(); len(turns) > 0 {
+	if turns := env.Gateways.Turns(); len(turns) > 0 {
 		t.Errorf("%d turns", len(turns))
 	}
 	second.openStream("GET", path, nil)
 	second.do("GET", path, nil).expectError(429, "rate_limited") // of the account
 	first.close()
-	waitUntil(t, "a stream is given back", func() bool {
+	apitest.WaitUntil(t, "a stream is given back", func() bool {
 		return who.do("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Hi"}`, "Idempotency-Key", "k").status == 200
 	})
 }
@@ -69,7 +70,7 @@ func TestStreamsOfAKeyAreLimited(t *testing.T) {
 func TestConnectionsOfAKeyAreLimited(t *testing.T) {
 	budgets := budget.NewServer(budget.ServerSettings{})
 	budgets.API = budget.NewConnections(budget.ConnectionSettings{Holder: 2})
-	env := newEnv(t, options{budgets: budgets})
+	env := newEnv(t, options{Budgets: budgets})
 	who := env.newAccount("acme", "")
 	get := func() (status int, closed bool) {
 		c := &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}

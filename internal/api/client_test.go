@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/identity"
 )
 
@@ -49,7 +50,7 @@ func TestClientAgainstTheServer(t *testing.T) {
 		ok(err)
 		answer += e.Content
 	}
-	if answer != "You said: Hello" || env.gateways.lastTurn(t).Context != "plan: Pro" {
+	if answer != "You said: Hello" || env.Gateways.LastTurn(t).Context != "plan: Pro" {
 		t.Errorf("the answer is %q", answer)
 	}
 	sessions, err := c.Sessions(ctx, a.ID)
@@ -80,7 +81,7 @@ func TestClientAgainstTheServer(t *testing.T) {
 		t.Errorf("the session is %+v and listed as %+v", named, list)
 	}
 
-	env.driver.Print(identity.AgentID(a.ID), "a line")
+	env.Driver.Print(identity.AgentID(a.ID), "a line")
 	text, err := c.Logs(ctx, a.ID, 1)
 	ok(err)
 	for line, err := range c.FollowLogs(ctx, a.ID, 1) {
@@ -125,11 +126,11 @@ func TestClientReportsAnInterruptedAnswer(t *testing.T) {
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	script, _ := pausedAnswer("Let me ", "")
-	env.gateways.setScript(script)
+	env.Gateways.SetScript(script)
 	var last error
 	for e, err := range who.client().Chat(t.Context(), id, client.ChatRequest{Message: "Hello"}) {
 		if e.Type == "text" {
-			env.close() // in the middle of the answer
+			env.Close() // in the middle of the answer
 		}
 		if e.Type == "error" {
 			last = &client.Error{Code: e.Code}
@@ -218,9 +219,9 @@ func ids[T any](list iter.Seq2[T, error], id func(T) string) func(yield func(str
 // every stream after a number of events.
 func (env *testEnv) cuttingProxy(events int) string {
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		env.server.ServeHTTP(&cutWriter{ResponseWriter: w, left: events}, r)
+		env.Server.ServeHTTP(&cutWriter{ResponseWriter: w, left: events}, r)
 	}))
-	env.t.Cleanup(proxy.Close)
+	env.T.Cleanup(proxy.Close)
 	return proxy.URL
 }
 
@@ -249,7 +250,7 @@ func TestClientContinuesAStream(t *testing.T) {
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	next := make(chan struct{})
-	env.gateways.setScript(func(_ context.Context, _ *turn, send sendFunc) {
+	env.Gateways.SetScript(func(_ context.Context, _ *apitest.Turn, send apitest.Send) {
 		for _, piece := range []string{"one ", "two ", "three"} {
 			_ = send(piece)
 			<-next // so that the pieces are events of their own
@@ -269,7 +270,7 @@ func TestClientContinuesAStream(t *testing.T) {
 	if got := strings.Join(pieces, " "); got != "text:one  text:two  text:three done:" {
 		t.Errorf("the events are %q", got)
 	}
-	if n := len(env.gateways.allTurns()); n != 1 {
+	if n := len(env.Gateways.Turns()); n != 1 {
 		t.Errorf("%d turns", n)
 	}
 }
@@ -297,7 +298,7 @@ func TestClientREADME(t *testing.T) {
 	}
 	sh := exec.CommandContext(t.Context(), "sh", "-euc", strings.ReplaceAll(strings.TrimPrefix(blocks[1], "sh\n"), "/path/to/agento", root)+"go run .")
 	sh.Dir = dir
-	sh.Env = append(os.Environ(), "AGENTO_URL="+env.url, "AGENTO_API_KEY="+who.key)
+	sh.Env = append(os.Environ(), "AGENTO_URL="+env.URL, "AGENTO_API_KEY="+who.key)
 	if out, err := sh.CombinedOutput(); err != nil || !strings.Contains(string(out), "You said: What can you do?") {
 		t.Errorf("%v\n%s", err, out)
 	}

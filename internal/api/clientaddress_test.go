@@ -38,7 +38,7 @@ func TestUnknownKeysAreCountedByClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			env := newEnv(t, options{proxies: c.proxies})
+			env := newEnv(t, options{Proxies: c.proxies})
 			who := env.newAccount("acme", "")
 			send := func(remote string, forwarded []string, key string) int {
 				req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/agents", nil)
@@ -46,7 +46,7 @@ func TestUnknownKeysAreCountedByClient(t *testing.T) {
 				req.Header["X-Forwarded-For"] = forwarded
 				req.Header.Set("X-Api-Key", key)
 				out := httptest.NewRecorder()
-				env.server.ServeHTTP(out, req)
+				env.Server.ServeHTTP(out, req)
 				return out.Code
 			}
 			for i := 0; send(c.remote, c.forwarded, fmt.Sprintf("ak_live_%032x", i)) != http.StatusTooManyRequests; i++ {
@@ -61,8 +61,8 @@ func TestUnknownKeysAreCountedByClient(t *testing.T) {
 				t.Errorf("a valid key that is used for the first time gets %d", got)
 			}
 			untrusted := c.proxies == nil || c.remote == "198.51.100.1"
-			if warnings := strings.Count(env.log.String(), "X-Forwarded-For is ignored"); warnings != map[bool]int{true: 1}[untrusted] {
-				t.Errorf("%d warnings:\n%s", warnings, env.log)
+			if warnings := strings.Count(env.Log.String(), "X-Forwarded-For is ignored"); warnings != map[bool]int{true: 1}[untrusted] {
+				t.Errorf("%d warnings:\n%s", warnings, env.Log)
 			}
 		})
 	}

@@ -58,7 +58,7 @@ func additions() map[string][]string {
 		"GET /v1/agents/{id}/skills pagination": {"hasMore"},
 		"GET /v1/skills pagination":             {"hasMore"},
 
-		"GET /v1/agents/{id}/chat/messages data.[]":    {"id", "sessionId", "peerId", "channel"},
+		"GET /v1/agents/{id}/chat/messages data.[]":    {"id", "sessionId", "peerId", "channel", "turnId", "source"},
 		"GET /v1/agents/{id}/chat/messages pagination": {"hasMore", "before", "after"},
 		"GET /v1/agents/{id}/chat/sessions data.[]":    {"peerId", "messageCount", "lastMessageAt"},
 		"GET /v1/agents/{id}/chat/sessions pagination": {"hasMore"},
@@ -70,7 +70,7 @@ func additions() map[string][]string {
 		"GET /v1/account data.plan.limits":      {"storageBytes"},
 		"GET /v1/account data.usage":            {"storageBytes"},
 		"GET /v1/account data.plan.features":    {"swarms", "knowledge", "custom_skills", "clawhub"},
-		"GET /v1/agents/{id}/skills data.[]":    {"source", "securityScore"},
+		"GET /v1/agents/{id}/skills data.[]":    {"source", "securityScore", "latestVersion"},
 		"GET /v1/skills data.[]":                {"trustLevel", "verdict"},
 		"GET /v1/skills/{id} data":              {"trustLevel", "verdict", "tools", "hosts", "findings"},
 		"GET /v1/knowledge data.[]":             {"metadata"},
@@ -87,7 +87,7 @@ func TestTableStartsWithTheContract(t *testing.T) {
 	}
 	env := newEnv(t, options{})
 	answers := callEveryRoute(env)
-	for i, row := range env.server.Table()[:len(contract)] {
+	for i, row := range env.Server.Table()[:len(contract)] {
 		want, pattern := contract[i], row.Method+" "+row.Path
 		if row.Path != want.path {
 			t.Fatalf("row %d of the table is %s, the contract has %s there", i, pattern, want.path)
@@ -144,14 +144,14 @@ func compare(t *testing.T, pattern, place string, want, got any) {
 
 // callEveryRoute calls every route of the contract, in an order in which all succeed.
 func callEveryRoute(env *testEnv) map[string]*response {
-	env.t.Helper()
+	env.T.Helper()
 	who := env.newAccount("walker", "")
 	answers := map[string]*response{}
 	call := func(pattern, path string, body any) *response {
 		method, _, _ := strings.Cut(pattern, " ")
 		a := who.do(method, path, body)
 		if a.status/100 != 2 {
-			env.t.Fatalf("%s: %d %s", pattern, a.status, a.body)
+			env.T.Fatalf("%s: %d %s", pattern, a.status, a.body)
 		}
 		answers[pattern] = a
 		return a

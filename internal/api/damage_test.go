@@ -31,29 +31,29 @@ var selecting = []string{"documents.is_current", "custom_skills.deleted_at", "ac
 // decodedColumns returns every column with a time, a number, a truth value, JSON or a sealed
 // text of the tables that have rows.
 func (env *testEnv) decodedColumns() []column {
-	env.t.Helper()
+	env.T.Helper()
 	type info struct {
 		column
 		kind string
 	}
-	all, err := database.All(env.t.Context(), env.db, func(r database.Row) (i info, err error) { return i, r.Scan(&i.table, &i.name, &i.kind) },
+	all, err := database.All(env.T.Context(), env.DB, func(r database.Row) (i info, err error) { return i, r.Scan(&i.table, &i.name, &i.kind) },
 		`SELECT t.name, c.name, c.type FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND c.pk = 0`)
 	if err != nil {
-		env.t.Fatal(err)
+		env.T.Fatal(err)
 	}
 	var decoded []column
 	for _, i := range all {
 		if slices.Contains(strictTables, i.table) || slices.Contains(selecting, i.String()) || strings.HasPrefix(i.table, "knowledge_text") || strings.HasPrefix(i.table, "knowledge_parts") {
 			continue
 		}
-		isJSON, err := database.One(env.t.Context(), env.db, database.Scalar[bool],
+		isJSON, err := database.One(env.T.Context(), env.DB, database.Scalar[bool],
 			`SELECT EXISTS (SELECT 1 FROM `+i.table+` WHERE json_valid(`+i.name+`) AND substr(`+i.name+`, 1, 1) IN ('{', '['))`)
 		if err != nil {
-			env.t.Fatal(err)
+			env.T.Fatal(err)
 		}
-		isSealed, err := database.One(env.t.Context(), env.db, database.Scalar[bool], `SELECT EXISTS (SELECT 1 FROM `+i.table+` WHERE typeof(`+i.name+`) = 'blob')`)
+		isSealed, err := database.One(env.T.Context(), env.DB, database.Scalar[bool], `SELECT EXISTS (SELECT 1 FROM `+i.table+` WHERE typeof(`+i.name+`) = 'blob')`)
 		if err != nil {
-			env.t.Fatal(err)
+			env.T.Fatal(err)
 		}
 		if isJSON || isSealed && i.kind == "TEXT" || i.kind == "BIGINT" || i.kind == "BOOLEAN" {
 			decoded = append(decoded, i.column)
@@ -65,16 +65,16 @@ func (env *testEnv) decodedColumns() []column {
 // damage makes a column of one row of the table undecodable until repair is called. ok is
 // false if the table has no rows or a constraint prevents it.
 func (env *testEnv) damage(c column) (repair func(), ok bool) {
-	env.t.Helper()
+	env.T.Helper()
 	set := func(value any) (int64, error) {
 		var n int64
-		err := env.db.Tx(env.t.Context(), "api.damage", func(ctx context.Context, tx *database.Tx) (err error) {
+		err := env.DB.Tx(env.T.Context(), "api.damage", func(ctx context.Context, tx *database.Tx) (err error) {
 			n, err = database.Exec(ctx, tx, `UPDATE `+c.table+` SET `+c.name+` = $1 WHERE rowid = (SELECT min(rowid) FROM `+c.table+`)`, value)
 			return err
 		})
 		return n, err
 	}
-	before, err := database.One(env.t.Context(), env.db, database.Scalar[any], `SELECT `+c.name+` FROM `+c.table+` ORDER BY rowid LIMIT 1`)
+	before, err := database.One(env.T.Context(), env.DB, database.Scalar[any], `SELECT `+c.name+` FROM `+c.table+` ORDER BY rowid LIMIT 1`)
 	if err != nil {
 		return nil, false
 	}
@@ -87,7 +87,7 @@ func (env *testEnv) damage(c column) (repair func(), ok bool) {
 	}
 	return func() {
 		if _, err := set(before); err != nil {
-			env.t.Fatal(err)
+			env.T.Fatal(err)
 		}
 	}, true
 }
@@ -99,7 +99,7 @@ func TestDamagedRowFailsNothingElse(t *testing.T) {
 	mine := env.newFixture("mine")
 	mine.do("POST", "/v1/skills", `{"id":"own","name":"Own","version":"1.0.0","skillMd":"---\nname: own\ndescription: My own skill.\n---\nDo it."}`).expect(201)
 	mine.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+mine.agent+`","chunks":[{"text":"Owned by mine, with metadata","source":"owned","metadata":{"a":1}}]}`).expect(200)
-	starts := env.driver.Starts(identity.AgentID(mine.agent))
+	starts := env.Driver.Starts(identity.AgentID(mine.agent))
 	damaged := 0
 	for _, c := range env.decodedColumns() {
 		repair, ok := env.damage(c)
@@ -107,7 +107,7 @@ func TestDamagedRowFailsNothingElse(t *testing.T) {
 			continue
 		}
 		damaged++
-		for _, row := range env.server.Table() {
+		for _, row := range env.Server.Table() {
 			if row.Method != http.MethodGet || row.Stream {
 				continue
 			}
@@ -128,7 +128,7 @@ func TestDamagedRowFailsNothingElse(t *testing.T) {
 	if damaged < 30 {
 		t.Errorf("only %d columns were damaged", damaged)
 	}
-	if n := env.driver.Starts(identity.AgentID(mine.agent)); n != starts {
+	if n := env.Driver.Starts(identity.AgentID(mine.agent)); n != starts {
 		t.Errorf("the gateway was started %d times more", n-starts)
 	}
 	mine.do("POST", "/v1/agents/"+mine.agent+"/chat/messages", `{"message":"Hello"}`).expect(200)
@@ -170,7 +170,7 @@ func TestDamagedAgent(t *testing.T) {
 				t.Errorf("a message is answered with %d %s", a.status, a.body)
 			}
 			mine.do("POST", "/v1/agents/"+other+"/chat/messages", `{"message":"Hello"}`).expect(200)
-			if n := env.driver.Starts(identity.AgentID(mine.agent)); n != 1 {
+			if n := env.Driver.Starts(identity.AgentID(mine.agent)); n != 1 {
 				t.Errorf("the gateway was started %d times", n)
 			}
 
@@ -179,7 +179,7 @@ func TestDamagedAgent(t *testing.T) {
 			if n := env.count("agents"); n != 1 {
 				t.Errorf("%d agents are left", n)
 			}
-			if log := env.log.String(); strings.Count(log, "is damaged: repair it") > 1 {
+			if log := env.Log.String(); strings.Count(log, "is damaged: repair it") > 1 {
 				t.Errorf("logged more than once:\n%s", log)
 			}
 		})
@@ -187,10 +187,10 @@ func TestDamagedAgent(t *testing.T) {
 }
 
 func (env *testEnv) count(table string) int {
-	env.t.Helper()
-	n, err := database.One(env.t.Context(), env.db, database.Scalar[int], fmt.Sprintf(`SELECT count(*) FROM %s`, table))
+	env.T.Helper()
+	n, err := database.One(env.T.Context(), env.DB, database.Scalar[int], fmt.Sprintf(`SELECT count(*) FROM %s`, table))
 	if err != nil {
-		env.t.Fatal(err)
+		env.T.Fatal(err)
 	}
 	return n
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 	"agento.host/agento/internal/identity"
@@ -18,19 +19,19 @@ func TestDeletingAnAgentRemovesItsData(t *testing.T) {
 	mine := env.newFixture("mine")
 	mine.do("PATCH", "/v1/agents/"+mine.agent, `{"swarmId":null}`).expect(200)
 	mine.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+mine.agent+`","chunks":[{"text":"Its own.","source":"own"}]}`).expect(200)
-	home := env.driver.Gateway(identity.AgentID(mine.agent)).HomeDir()
-	if n := countRows(t, env.db, mine.agent); n < 5 {
+	home := env.Driver.Gateway(identity.AgentID(mine.agent)).HomeDir()
+	if n := countRows(t, env.DB, mine.agent); n < 5 {
 		t.Fatalf("only %d rows belong to the agent: the test counts the wrong tables", n)
 	}
 	mine.do("DELETE", "/v1/agents/"+mine.agent, nil).expect(200)
-	if n := countRows(t, env.db, mine.agent); n != 0 {
+	if n := countRows(t, env.DB, mine.agent); n != 0 {
 		t.Errorf("%d rows of a deleted agent are left", n)
 	}
 	if _, err := os.Stat(home); !os.IsNotExist(err) {
 		t.Errorf("its home %s is left: %v", filepath.Base(home), err)
 	}
-	if env.driver.RunningCount() != 0 {
-		t.Errorf("these gateways are still running: %v", env.driver.Running())
+	if env.Driver.RunningCount() != 0 {
+		t.Errorf("these gateways are still running: %v", env.Driver.Running())
 	}
 	// The data of the swarm stays.
 	mine.do("GET", "/v1/swarms/"+mine.swarm+"/secrets", nil).expect(200)
@@ -46,9 +47,9 @@ func TestDeletedIsErased(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
 	db := databasetest.Open(t, path)
 	t.Cleanup(func() { _ = db.Close() })
-	plain := newVault(t)
+	plain := apitest.NewVault(t)
 	plain.LeaveTextsPlain()
-	env := newEnv(t, options{db: db, vault: plain})
+	env := newEnv(t, options{DB: db, Vault: plain})
 	stays, mine := env.newFixture("stays"), env.newAccount("mine", "")
 	swarm := mine.do("POST", "/v1/swarms", `{"name":"Doomed"}`).expect(201).field("data.id")
 	mine.do("PUT", "/v1/swarms/"+swarm+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-doomed"}}`).expect(200)
@@ -79,7 +80,7 @@ func TestDeletedIsErased(t *testing.T) {
 	mine.do("DELETE", "/v1/swarms/"+swarm, nil).expect(200)
 	mine.do("DELETE", "/v1/skills/own", nil).expect(200)
 	for _, text := range texts {
-		waitUntil(t, fmt.Sprintf("%q is erased", text), func() bool { return countInFiles(t, path, text) == 0 })
+		apitest.WaitUntil(t, fmt.Sprintf("%q is erased", text), func() bool { return countInFiles(t, path, text) == 0 })
 	}
 	stays.do("GET", "/v1/agents/"+stays.agent, nil).expect(200)
 	if n := stays.do("GET", "/v1/knowledge/search?q=owned&swarmId="+stays.swarm, nil).expect(200).field("data.*"); n != "1" {
@@ -92,7 +93,7 @@ func TestSealedTextsAreInNoFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agento.db")
 	db := databasetest.Open(t, path)
 	t.Cleanup(func() { _ = db.Close() })
-	env := newEnv(t, options{db: db})
+	env := newEnv(t, options{DB: db})
 	mine := env.newAccount("mine", "")
 	agent := mine.newAgent("A")
 	mine.do("POST", "/v1/agents/"+agent+"/chat/messages", `{"message":"plum-message","context":"plum-context"}`).expect(200)

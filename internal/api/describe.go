@@ -19,7 +19,7 @@ func tags() []rest.Tag {
 		{Name: "Chat", Text: "Send messages and read the answers as a stream; turns, sessions and the history.", Paths: []string{agent + "chat"}},
 		{Name: "Documents", Text: "The documents that make an agent what it is: SOUL.md, IDENTITY.md, WORKFLOW.md and rules, with all their versions.", Paths: []string{agent + "personality", agent + "identity", agent + "workflow", agent + "rules", agent + "edits"}},
 		{Name: "Secrets", Text: "Keys of model providers, tokens of channels and environment variables of an agent. Values are never returned.", Paths: []string{agent + "secrets", agent + "tokens", "/v1/swarms/{id}/secrets"}},
-		{Name: "Knowledge", Text: "Texts that agents search: ingest, list, search and delete them.", Paths: []string{"/v1/knowledge"}},
+		{Name: "Knowledge", Text: "Texts that agents search: ingest them, also from files, list, search, change and delete them.", Paths: []string{"/v1/knowledge"}},
 		{Name: "Skills", Text: "The marketplace of skills, the skills of your account, and those of an agent.", Paths: []string{"/v1/skills", agent + "skills"}},
 		{Name: "Swarms", Text: "Groups of agents that share knowledge and provider keys.", Paths: []string{"/v1/swarms"}},
 		{Name: "Logs", Text: "Read and follow the log of an agent.", Paths: []string{agent + "logs"}},
@@ -57,6 +57,7 @@ func docs() map[string]rest.Doc {
 	const (
 		fromList = " The answer comes at once, from what is stored."
 		next     = " A running agent has the change in its next turn, without a restart."
+		noWait   = " With `Prefer: respond-async` it answers 202 at once."
 		atOnce   = " It answers when the change is stored."
 	)
 	all := map[string]rest.Doc{
@@ -65,9 +66,9 @@ func docs() map[string]rest.Doc {
 		"GET /v1/agents/{id}":          {ID: "getAgent", Text: "Returns one agent with its configuration, what is wrong with it, and whether it needs a restart." + fromList},
 		"PATCH /v1/agents/{id}":        {ID: "updateAgent", Text: "Changes the fields that the request has. `config` is merged: a key that is `null` is removed." + atOnce + " `needsRestart` says whether the running gateway needs a restart for it.", Body: `{"name":"Updated Assistant","config":{"model":"claude-haiku-4-5"}}`},
 		"DELETE /v1/agents/{id}":       {ID: "deleteAgent", Text: "Stops the agent and deletes it with its documents, history, knowledge, skills and secrets. It answers when everything is deleted, and cannot be undone."},
-		"POST /v1/agents/{id}/start":   {ID: "startAgent", Text: "Starts a stopped agent, and answers when it runs. An agent that runs already stays as it is. If there is no room for its gateway within 60 s, it answers 503, and the agent goes on waiting."},
-		"POST /v1/agents/{id}/stop":    {ID: "stopAgent", Text: "Stops an agent, and answers when its gateway has ended. Its files, history and secrets are kept. Running turns end."},
-		"POST /v1/agents/{id}/restart": {ID: "restartAgent", Text: "Replaces the gateway of an agent by a new one with the current configuration, secrets and skills, and answers when that runs."},
+		"POST /v1/agents/{id}/start":   {ID: "startAgent", Text: "Starts a stopped agent, and answers when it runs. An agent that runs already stays as it is. If there is no room for its gateway within 60 s, it answers 503, and the agent goes on waiting." + noWait},
+		"POST /v1/agents/{id}/stop":    {ID: "stopAgent", Text: "Stops an agent, and answers when its gateway has ended. Its files, history and secrets are kept. Running turns end." + noWait},
+		"POST /v1/agents/{id}/restart": {ID: "restartAgent", Text: "Replaces the gateway of an agent by a new one with the current configuration, secrets and skills, and answers when that runs." + noWait},
 		"GET /v1/agents/{id}/status":   {ID: "getAgentStatus", Text: "Returns the state of the gateway: whether its process runs, its memory and its share of a processor core. It answers from a report that is a few seconds old, or inspects the gateway."},
 		"GET /v1/agents/{id}/export":   {ID: "exportAgent", Text: "Sends the agent as one file: its configuration, documents with every version, skills, knowledge and sessions. It has no secrets. The key also needs the scopes of the parts that are in it: `skills`, `knowledge:read`, `chat`."},
 		"POST /v1/agents/import":       {ID: "importAgent", Text: "Makes a new agent of a file from an export, and answers when everything is stored. The agent is stopped and has no secrets: set a key, then start it. The key also needs the scopes of the parts: `skills`, `knowledge:write`, `chat`."},
@@ -101,6 +102,11 @@ func docs() map[string]rest.Doc {
 		"POST /v1/knowledge/ingest":                              {ID: "ingestKnowledge", Text: "Embeds texts and stores them in the knowledge of an agent, or of a swarm. Texts that it has already, but for white space and the like, are skipped. It answers when all are stored.", Body: `{"agentId":"a1b2c3d4-e5f6-7890-abcd-ef1234567890","chunks":[{"text":"Orders are shipped within two days.","source":"faq.md","metadata":{"type":"faq"}}]}`},
 		"GET /v1/knowledge":                                      {ID: "listKnowledge", Text: "Lists the entries of an agent or a swarm, in the order in which they were stored." + fromList, Query: "agentId=a1b2c3d4-e5f6-7890-abcd-ef1234567890&limit=20"},
 		"GET /v1/knowledge/search":                               {ID: "searchKnowledge", Text: "Searches by words and by meaning, as the agent itself does with its tool. The best entries come first.", Query: "agentId=a1b2c3d4-e5f6-7890-abcd-ef1234567890&q=When+are+orders+shipped%3F&limit=3"},
+		"POST /v1/knowledge/files":                               {ID: "ingestKnowledgeFile", Text: "Reads a file, cuts it at its headings, pages, rows or paragraphs, and stores the chunks that the knowledge does not have yet. With `dryRun=true` it changes nothing and returns the chunks, each with the entry that it duplicates. The body is the file; it is read in a process that has 90 s and 512 MiB. It answers when all is stored.", Query: "agentId=a1b2c3d4-e5f6-7890-abcd-ef1234567890&filename=handbook.md&dryRun=true", Upload: "handbook.md"},
+		"GET /v1/knowledge/bases":                                {ID: "listKnowledgeBases", Text: "Lists the knowledge bases of the account that have entries, the largest first: those of swarms, and those that agents have of their own." + fromList},
+		"GET /v1/knowledge/sources":                              {ID: "listKnowledgeSources", Text: "Lists the sources of an agent's or a swarm's knowledge by name, with the number of entries of each." + fromList, Query: "agentId=a1b2c3d4-e5f6-7890-abcd-ef1234567890&limit=20"},
+		"GET /v1/knowledge/{entryId}":                            {ID: "getKnowledgeEntry", Text: "Returns one entry with every source that has it." + fromList, Query: "agentId=a1b2c3d4-e5f6-7890-abcd-ef1234567890"},
+		"PATCH /v1/knowledge/{entryId}":                          {ID: "updateKnowledgeEntry", Text: "Changes the text of an entry for all of its sources, its first source, or the metadata of that. It keeps its id. A text that another entry has already is refused with 409, which names that in `details.matchedId`." + atOnce, Query: "agentId=a1b2c3d4-e5f6-7890-abcd-ef1234567890", Body: `{"text":"Refunds are paid within ten days."}`},
 		"DELETE /v1/knowledge":                                   {ID: "deleteKnowledge", Text: "Deletes the entries of a source, one entry, or with `all=true&confirm=true` all of them. It answers when they are deleted.", Query: "agentId=a1b2c3d4-e5f6-7890-abcd-ef1234567890&source=faq.md"},
 		"GET /v1/account":                                        {ID: "getAccount", Text: "Returns the account of the API key with its plan and what it has." + fromList},
 		"GET /v1/agents/{id}/secrets":                            {ID: "listSecrets", Text: "Lists the names of the secrets of an agent, and where the keys of providers are sent." + fromList},

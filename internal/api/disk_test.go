@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 )
@@ -15,7 +16,7 @@ import (
 // Idempotency-Key, and every write answers 503 with what to do.
 func TestLockedDatabase(t *testing.T) {
 	dir := t.TempDir()
-	env := newEnv(t, options{db: databasetest.OpenIn(t, dir)})
+	env := newEnv(t, options{DB: databasetest.OpenIn(t, dir)})
 	who := env.newAccount("acme", "plan_self_hosted")
 	ada, bob := who.newAgent("ada"), who.newAgent("bob")
 	(&caller{env: env}).do("GET", "/readyz", nil).expect(200)
@@ -30,11 +31,11 @@ func TestLockedDatabase(t *testing.T) {
 			t.Error("there is no Retry-After")
 		}
 	}
-	waitUntil(t, "the server is not ready", func() bool { return who.do("GET", "/readyz", nil).status != 200 })
+	apitest.WaitUntil(t, "the server is not ready", func() bool { return who.do("GET", "/readyz", nil).status != 200 })
 	check(who.do("GET", "/readyz", nil))
 	check(who.do("POST", "/v1/agents/"+ada+"/stop", nil))
 	check(who.post("/v1/agents/"+bob+"/stop", "k", ""))
-	if n := env.driver.RunningCount(); n != 0 {
+	if n := env.Driver.RunningCount(); n != 0 {
 		t.Errorf("%d gateways run", n)
 	}
 	check(who.do("DELETE", "/v1/agents/"+ada, nil))
@@ -44,7 +45,7 @@ func TestLockedDatabase(t *testing.T) {
 	who.do("GET", "/v1/agents", nil).expect(200)
 	who.do("GET", "/healthz", nil).expect(200)
 	unlock()
-	waitUntil(t, "the server is ready", func() bool { return who.do("GET", "/readyz", nil).status == 200 })
+	apitest.WaitUntil(t, "the server is ready", func() bool { return who.do("GET", "/readyz", nil).status == 200 })
 	who.post("/v1/agents/"+bob+"/stop", "k", "").expect(200)
 	who.do("POST", "/v1/agents/"+ada+"/stop", nil).expect(200)
 	who.do("DELETE", "/v1/agents/"+ada, nil).expect(200)
@@ -54,18 +55,18 @@ func TestLockedDatabase(t *testing.T) {
 // with what to do.
 func TestFullDisk(t *testing.T) {
 	disk := databasetest.NewDisk(t, "size=64m")
-	env := newEnv(t, options{db: databasetest.OpenIn(t, disk.Dir), monitor: true})
+	env := newEnv(t, options{DB: databasetest.OpenIn(t, disk.Dir), Monitor: true})
 	who := env.newAccount("acme", "plan_self_hosted")
 	ada, bob := who.newAgent("ada"), who.newAgent("bob")
 	if a := who.do("GET", "/readyz", nil).expect(200); a.field("status") != "degraded" || a.field("degraded.0.name") != "disk" || a.field("degraded.0.message") != a.field("message") {
 		t.Errorf("a disk of 64 MiB is %s", a.body)
 	}
-	waitUntil(t, "room is reserved", func() bool {
+	apitest.WaitUntil(t, "room is reserved", func() bool {
 		files, err := filepath.Glob(filepath.Join(disk.Dir, "reserve", "*"))
 		return err == nil && len(files) == 32
 	})
 	disk.Fill()
-	waitUntil(t, "the disk is full", func() bool { // SQLite overwrites its WAL first
+	apitest.WaitUntil(t, "the disk is full", func() bool { // SQLite overwrites its WAL first
 		text := rand.Text() + strings.Repeat("x", 30_000)
 		r := who.do("PUT", "/v1/agents/"+ada+"/workflow", map[string]string{"workflowMd": text})
 		if r.status == http.StatusOK {

@@ -39,7 +39,7 @@ func TestDocumentationCommandsSucceed(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			env := newEnv(t, options{heartbeat: 10 * time.Millisecond})
+			env := newEnv(t, options{Heartbeat: 10 * time.Millisecond})
 			runCommands(t, env, commands)
 		})
 	}
@@ -73,7 +73,7 @@ func TestProgramsOfGuidesSucceed(t *testing.T) {
 				t.Fatal(err)
 			}
 			program := exec.CommandContext(t.Context(), language.command, file)
-			program.Env = append(os.Environ(), "AGENTO_URL="+env.url, "AGENTO_API_KEY="+who.key, "AGENT="+agent)
+			program.Env = append(os.Environ(), "AGENTO_URL="+env.URL, "AGENTO_API_KEY="+who.key, "AGENT="+agent)
 			out, err := program.CombinedOutput()
 			if want := map[string]string{"streams": "done", "paging": "agent.created"}[name]; err != nil || !strings.Contains(string(out), want) {
 				t.Errorf("the program in %s of docs/%s.md: %v, printed %s", language.fence, name, err, out)
@@ -88,13 +88,13 @@ func runCommands(t *testing.T, env *testEnv, commands []string) {
 	agent := who.newAgent("My Assistant")
 	swarm := who.do("POST", "/v1/swarms", `{"name":"Readers"}`).expect(201).field("data.id")
 	for i := range 20 {
-		env.driver.Print(identity.AgentID(agent), fmt.Sprintf(`{"time":"2026-02-10T14:00:%02dZ","level":"info","subsystem":"gateway","message":"Line %d"}`, i, i))
+		env.Driver.Print(identity.AgentID(agent), fmt.Sprintf(`{"time":"2026-02-10T14:00:%02dZ","level":"info","subsystem":"gateway","message":"Line %d"}`, i, i))
 	}
 	// curl fails on an error status, and the shell with it.
 	script := "set -eu\ncurl() { command curl --fail-with-body --show-error --max-time 60 \"$@\"; }\n" + strings.Join(commands, "\n")
 	sh := exec.CommandContext(t.Context(), "sh")
 	sh.Stdin = strings.NewReader(script)
-	sh.Env = append(os.Environ(), "AGENTO_URL="+env.url, "AGENTO_API_KEY="+who.key, "AGENT="+agent, "SWARM="+swarm)
+	sh.Env = append(os.Environ(), "AGENTO_URL="+env.URL, "AGENTO_API_KEY="+who.key, "AGENT="+agent, "SWARM="+swarm)
 	var out bytes.Buffer
 	sh.Stdout, sh.Stderr = &out, &out
 	if err := sh.Run(); err != nil {

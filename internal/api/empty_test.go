@@ -30,7 +30,7 @@ func TestEmptyIsNotAbsent(t *testing.T) {
 	mine := env.newFixture("mine")
 	root := (&caller{env: env}).do("GET", "/openapi.json", nil).expect(200).json()
 	fields, parameters := 0, 0
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		described, ok := operation(root, row.Path, row.Method)
 		if !ok {
 			t.Fatalf("%s %s is not described", row.Method, row.Path)
@@ -70,7 +70,7 @@ func (o fixture) checkEmptyParameter(row api.Row, p map[string]any) int {
 	path, query, _ := strings.Cut(o.path(row), "?")
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		o.env.t.Fatal(err)
+		o.env.T.Fatal(err)
 	}
 	for _, empty := range emptyTexts() {
 		var a *response
@@ -88,7 +88,7 @@ func (o fixture) checkEmptyParameter(row api.Row, p map[string]any) int {
 		}
 		problem := a.expectError(http.StatusBadRequest, "invalid_request").field("error.details." + name)
 		if problem == "" || (!required && name != "Idempotency-Key" && !strings.Contains(problem, "leave it out")) {
-			o.env.t.Errorf("%s with %s %q: %s", a.request, name, empty, a.body)
+			o.env.T.Errorf("%s with %s %q: %s", a.request, name, empty, a.body)
 		}
 	}
 	return 1
@@ -125,7 +125,7 @@ func (w emptyWalk) object(schema, object map[string]any) {
 			for _, empty := range emptyTexts() {
 				problem := w.refuse(place, place, empty, set)
 				if !slices.Contains(required, any(name)) && described["enum"] == nil && name != "name" && !strings.Contains(problem, "leave it out") {
-					w.env.t.Errorf("%s %s: %s with %q: %s", w.row.Method, w.row.Path, place, empty, problem)
+					w.env.T.Errorf("%s %s: %s with %q: %s", w.row.Method, w.row.Path, place, empty, problem)
 				}
 			}
 		}
@@ -161,7 +161,7 @@ func (w emptyWalk) list(place string, items map[string]any, set func(any)) {
 // refuse sets a field to v, sends the body and returns what the response says of the field,
 // which must be wrong. path is empty for the body itself.
 func (w emptyWalk) refuse(path, detail string, v any, set func(any)) string {
-	w.env.t.Helper()
+	w.env.T.Helper()
 	set(v)
 	var body any = w.body
 	if path == "" {
@@ -169,14 +169,14 @@ func (w emptyWalk) refuse(path, detail string, v any, set func(any)) string {
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
-		w.env.t.Fatal(err)
+		w.env.T.Fatal(err)
 	}
 	a := w.do(w.row.Method, w.path(w.row), string(text)).expectError(http.StatusBadRequest, "invalid_request")
 	details, _ := at(a.json(), "error.details")
 	problems, _ := details.(map[string]any)
 	problem, _ := problems[detail].(string)
 	if problem == "" {
-		w.env.t.Errorf("%s with %s = %q: %s", a.request, detail, v, a.body)
+		w.env.T.Errorf("%s with %s = %q: %s", a.request, detail, v, a.body)
 	}
 	return problem
 }
@@ -185,7 +185,7 @@ func (w emptyWalk) refuse(path, detail string, v any, set func(any)) string {
 func TestEmptyNamesInPaths(t *testing.T) {
 	env := newEnv(t, options{})
 	mine := env.newFixture("mine")
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		for _, part := range strings.Split(row.Path, "/") {
 			if !strings.HasPrefix(part, "{") {
 				continue

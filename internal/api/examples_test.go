@@ -37,6 +37,7 @@ const exampleTimeout = 60 * time.Second
 const (
 	exampleAgent = "a1b2c3d4-e5f6-7890-abcd-ef1234567890"
 	exampleSwarm = "b2c3d4e5-f6a1-4890-abcd-ef1234567890"
+	exampleEntry = "0198c3b2-5d7e-7a10-9c4f-2b1d3e5f7a90"
 	exampleKey   = "ak_live_a1b2c3d4e5f6a1b2c3d4e5f6a1b2c3d4"
 )
 
@@ -44,7 +45,7 @@ const (
 func TestEveryRouteHasAnExample(t *testing.T) {
 	env := newEnv(t, options{})
 	seen := map[string]string{}
-	for _, e := range env.server.Examples() {
+	for _, e := range env.Server.Examples() {
 		pattern := e.Method + " " + e.Path
 		other, isTaken := seen[e.ID]
 		seen[e.ID] = pattern
@@ -197,7 +198,7 @@ func newExampleRun(t *testing.T) *exampleRun {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := newEnv(t, options{plans: plans})
+	env := newEnv(t, options{Plans: plans})
 	o := fixture{caller: env.newAccount("My Company", "")}
 	o.swarm = o.do("POST", "/v1/swarms", `{"name":"Sales"}`).expect(201).field("data.id")
 	o.do("PUT", "/v1/swarms/"+o.swarm+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-placeholder"}}`).expect(200)
@@ -206,19 +207,24 @@ func newExampleRun(t *testing.T) *exampleRun {
 	o.turn = o.do("POST", "/v1/agents/"+o.agent+"/chat/messages", `{"message":"Hello!","peerId":"customer-42"}`).expect(200).header.Get("X-Turn-Id")
 	o.session = o.do("GET", "/v1/agents/"+o.agent+"/chat/sessions", nil).expect(200).field("data.0.id")
 	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).expect(201)
+	o.entry = o.do("POST", "/v1/knowledge/ingest?explain=true", `{"agentId":"`+o.agent+`","chunks":[{"text":"Refunds are paid within 14 days.","source":"handbook.md"}]}`).expect(200).field("data.details.0.id")
 	o.key = o.do("POST", "/v1/keys", `{"label":"Support widget","scopes":["chat"]}`).expect(201).field("data.id")
-	env.meter.Record(t.Context(), usage.Call{
+	env.Meter.Record(t.Context(), usage.Call{
 		AccountID: o.account, AgentID: identity.AgentID(o.agent), PeerID: "customer-42", SessionID: identity.SessionID(o.session), Provider: provider.Anthropic, Model: "claude-sonnet-5", At: usageAt(),
 		Tokens: usage.Tokens{Input: 172, Output: 46, CacheRead: 640},
 	})
-	env.driver.Print(identity.AgentID(o.agent), `{"time":"2026-02-10T14:00:05Z","level":"info","subsystem":"gateway","message":"Agent started"}`)
-	return &exampleRun{fixture: o, t: t, dir: t.TempDir()}
+	env.Driver.Print(identity.AgentID(o.agent), `{"time":"2026-02-10T14:00:05Z","level":"info","subsystem":"gateway","message":"Agent started"}`)
+	run := &exampleRun{fixture: o, t: t, dir: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(run.dir, "handbook.md"), []byte("Refunds are paid within 14 days.\n\n# Office\n\nIt is open from Monday to Friday.\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return run
 }
 
 // examples returns the examples in an order in which each finds what it names: those that
 // delete it come last, and the agent at the very end.
 func (r *exampleRun) examples() []api.Example {
-	all := r.env.server.Examples()
+	all := r.env.Server.Examples()
 	slices.SortStableFunc(all, func(x, y api.Example) int { return cmp.Compare(lateness(x), lateness(y)) })
 	return all
 }
@@ -244,7 +250,7 @@ func sampleOf(e api.Example, language string) string {
 
 // names returns the names of the examples, each followed by that of the run.
 func (r *exampleRun) names() []string {
-	return []string{exampleAgent, r.agent, exampleSwarm, r.swarm, "key_abc123", r.key, "turn_abc123", r.turn, "sess_abc123", r.session, "new-request", "owned"}
+	return []string{exampleAgent, r.agent, exampleSwarm, r.swarm, "key_abc123", r.key, "turn_abc123", r.turn, "sess_abc123", r.session, exampleEntry, r.entry, "new-request", "owned"}
 }
 
 // code returns an example with the names of the run.
@@ -275,7 +281,7 @@ func (r *exampleRun) execute(e api.Example, language string, command ...string) 
 	defer cancel()
 	c := exec.CommandContext(ctx, command[0], command[1:]...)
 	c.Dir = r.dir
-	c.Env = append(os.Environ(), "AGENTO_URL="+r.env.url, "AGENTO_API_KEY="+r.caller.key, "EXAMPLE_PATH="+path, "EXAMPLE_AGENT="+r.agent)
+	c.Env = append(os.Environ(), "AGENTO_URL="+r.env.URL, "AGENTO_API_KEY="+r.caller.key, "EXAMPLE_PATH="+path, "EXAMPLE_AGENT="+r.agent)
 	c.WaitDelay = time.Second
 	var printed, problems bytes.Buffer
 	c.Stderr = &problems

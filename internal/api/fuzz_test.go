@@ -21,7 +21,7 @@ import (
 func FuzzEveryRoute(f *testing.F) {
 	env := newEnv(f, options{})
 	z := &fuzzEnv{fixture: env.newFixture("fuzz")}
-	table := env.server.Table()
+	table := env.Server.Table()
 	for i, row := range table {
 		text, _ := z.body(row).(string)
 		f.Add(uint(i), "owned", "", []byte(text))
@@ -31,7 +31,7 @@ func FuzzEveryRoute(f *testing.F) {
 		f.Add(uint(1), "%00", "tail=-1&limit=9999999999999999999&a[b]=c&;&%zz", []byte(text))
 	}
 	f.Fuzz(func(t *testing.T, n uint, name, query string, body []byte) {
-		env.t = t // failures are reported to this run
+		env.T = t // failures are reported to this run
 		z.check(t, table[n%uint(len(table))], name, query, body)
 	})
 }
@@ -42,7 +42,7 @@ func TestWrongTypesNeverCauseInternalErrors(t *testing.T) {
 	env := newEnv(t, options{})
 	z := &fuzzEnv{fixture: env.newFixture("typed")}
 	wrong := []any{nil, true, -1, 1.5, 1e300, "", "x", "\x00", strings.Repeat("x", 300), []any{}, []any{nil, 1}, map[string]any{}, map[string]any{"": nil, "a": []any{}}}
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		text, ok := z.body(row).(string)
 		if !ok || !json.Valid([]byte(text)) {
 			continue // no body, or a file
@@ -99,7 +99,7 @@ func (z *fuzzEnv) check(t *testing.T, row api.Row, name, query string, body []by
 	t.Helper()
 	a := z.send(t, row, name, query, body)
 	if a.status >= 500 && !slices.Contains([]int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, a.status) {
-		t.Errorf("%s: %d %s\n%s", a.request, a.status, a.body, z.env.log)
+		t.Errorf("%s: %d %s\n%s", a.request, a.status, a.body, z.env.Log)
 	}
 	if a.status >= 400 {
 		a.expectError(a.status, a.field("error.code"))
@@ -147,7 +147,7 @@ func (z *fuzzEnv) send(t *testing.T, row api.Row, name, query string, body []byt
 		if row.Stream && row.Method == http.MethodGet {
 			out.cancel = cancel
 		}
-		z.env.server.ServeHTTP(out, req)
+		z.env.Server.ServeHTTP(out, req)
 		cancel()
 		if out.Code == http.StatusTooManyRequests {
 			z.caller = z.env.newKey(z.account, access.AllScopes(), access.MaxRateLimit)

@@ -15,7 +15,7 @@ func TestGeneratedClients(t *testing.T) {
 	env := newEnv(t, options{})
 	who := env.newAccount("generated", "")
 	run := exec.CommandContext(t.Context(), "sh", "../../scripts/openapi/run.sh")
-	run.Env = append(os.Environ(), "AGENTO_URL="+env.url, "AGENTO_API_KEY="+who.key, "GOFLAGS=")
+	run.Env = append(os.Environ(), "AGENTO_URL="+env.URL, "AGENTO_API_KEY="+who.key, "GOFLAGS=")
 	run.Stdout, run.Stderr = os.Stdout, os.Stderr
 	if err := run.Run(); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ type ownersChat struct{ agent, session, turn string }
 const ownersText = "the safe is behind the painting"
 
 func (c *caller) newOwnersChat() ownersChat {
-	c.env.t.Helper()
+	c.env.T.Helper()
 	o := ownersChat{agent: c.newAgent("A")}
 	chat := "/v1/agents/" + o.agent + "/chat"
 	o.turn = c.do("POST", chat+"/messages", map[string]string{"message": ownersText}).expect(200).header.Get("X-Turn-Id")
@@ -59,7 +59,7 @@ func (o ownersChat) requests(t *testing.T, row string) (naming, plain []string) 
 
 // send sends a request of a path and, after a space, a body.
 func (c *caller) send(method, request string) *response {
-	c.env.t.Helper()
+	c.env.T.Helper()
 	path, body, ok := strings.Cut(request, " ")
 	if !ok {
 		return c.do(method, path, nil)
@@ -80,7 +80,7 @@ func TestGuestKeysDoNotReachTheOwnersChat(t *testing.T) {
 	}
 	for name, scopes := range map[string][]access.Scope{"chat alone": {access.Chat}, "all but agents:write": others} {
 		guest := env.newKey(who.account, access.NewScopes(scopes...), access.MaxRateLimit)
-		for _, row := range env.server.Table() {
+		for _, row := range env.Server.Table() {
 			if row.Scope != access.Chat {
 				continue
 			}
@@ -88,7 +88,7 @@ func TestGuestKeysDoNotReachTheOwnersChat(t *testing.T) {
 			for _, request := range naming {
 				guest.send(row.Method, request).expectError(http.StatusNotFound, "not_found")
 			}
-			env.gateways.resetTurns()
+			env.Gateways.ResetTurns()
 			for _, request := range plain {
 				a := guest.send(row.Method, request).expect(200)
 				for _, hidden := range []string{ownersText, o.session, o.turn} {
@@ -97,7 +97,7 @@ func TestGuestKeysDoNotReachTheOwnersChat(t *testing.T) {
 					}
 				}
 			}
-			for _, turn := range env.gateways.allTurns() {
+			for _, turn := range env.Gateways.Turns() {
 				if turn.Entry != "openclaw/guest" || !strings.HasPrefix(turn.Session, "agent:guest:") {
 					t.Errorf("%s: %q is answered by %s in %s", name, turn.Message, turn.Entry, turn.Session)
 				}
@@ -121,7 +121,7 @@ func TestOwnersKeysReachTheOwnersChat(t *testing.T) {
 	o := who.newOwnersChat()
 	for _, scope := range []access.Scope{access.ChatOwner, access.AgentsWrite} {
 		owner := env.newKey(who.account, access.NewScopes(access.Chat, scope), access.MaxRateLimit)
-		for _, row := range env.server.Table() {
+		for _, row := range env.Server.Table() {
 			if row.Scope != access.Chat {
 				continue
 			}
@@ -131,7 +131,7 @@ func TestOwnersKeysReachTheOwnersChat(t *testing.T) {
 			}
 		}
 		owner.send("POST", "/v1/agents/"+o.agent+`/chat/messages {"message":"It is me."}`).expect(200)
-		if turn := env.gateways.lastTurn(t); turn.Entry != "openclaw/main" {
+		if turn := env.Gateways.LastTurn(t); turn.Entry != "openclaw/main" {
 			t.Errorf("%s: the message is answered by %s", scope, turn.Entry)
 		}
 	}
@@ -161,7 +161,7 @@ func TestKeyThatBecomesAGuest(t *testing.T) {
 	}
 	session := who.do("GET", chat+"/sessions", nil).expect(200).field("data.0.id")
 
-	err := env.db.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
+	err := env.DB.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE keys SET scopes = 'chat' WHERE id = $1`, who.keyID)
 		return err
 	})
@@ -174,7 +174,7 @@ func TestKeyThatBecomesAGuest(t *testing.T) {
 		}
 	}
 	who.do("POST", chat+"/messages", `{"message":"Hello"}`).expect(200)
-	if turn := env.gateways.lastTurn(t); turn.Entry != "openclaw/guest" || strings.HasSuffix(turn.Session, session) {
+	if turn := env.Gateways.LastTurn(t); turn.Entry != "openclaw/guest" || strings.HasSuffix(turn.Session, session) {
 		t.Errorf("the first message as a guest is answered by %s in %s", turn.Entry, turn.Session)
 	}
 	if a := who.do("GET", chat+"/sessions", nil).expect(200); a.field("data.*") != "1" || a.field("data.0.id") == session {

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/logtest"
 )
@@ -52,7 +53,7 @@ func TestHogMatrix(t *testing.T) {
 	} {
 		t.Run(h.name, func(t *testing.T) {
 			log := &logtest.Buffer{}
-			env := newEnv(t, options{log: log, budgets: budget.NewServer(budget.ServerSettings{Descriptors: 2048, Log: slog.New(slog.NewTextHandler(log, nil))})})
+			env := newEnv(t, options{Log: log, Budgets: budget.NewServer(budget.ServerSettings{Descriptors: 2048, Log: slog.New(slog.NewTextHandler(log, nil))})})
 			testHog(t, env, h)
 		})
 	}
@@ -83,8 +84,8 @@ func testHog(t *testing.T, env *testEnv, h hog) {
 		var running sync.WaitGroup
 		running.Go(func() { h.run(ctx, who, agents) })
 		if h.named { // it has all that it gets
-			waitUntil(t, "the log names the hog", func() bool {
-				log := env.log.String()
+			apitest.WaitUntil(t, "the log names the hog", func() bool {
+				log := env.Log.String()
 				return strings.Contains(log, "holder="+string(who.account)) || strings.Contains(log, "holder="+string(who.keyID)) || strings.Contains(log, "holder="+hogAddress)
 			})
 		}
@@ -210,7 +211,7 @@ const hogAddress = "127.0.0.2"
 
 // hogDescriptors opens connections and sends nothing.
 func hogDescriptors(ctx context.Context, who *caller, _ []string) {
-	u, err := url.Parse(who.env.url)
+	u, err := url.Parse(who.env.URL)
 	if err != nil {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/vault"
@@ -12,7 +13,7 @@ import (
 func TestInstallationSecretsAreHiddenFromAccounts(t *testing.T) {
 	env := newEnv(t, options{})
 	who := env.newAccount("acme", "")
-	in := vault.NewInstallation(env.db, newVault(t), event.NewLog(env.db))
+	in := vault.NewInstallation(env.DB, apitest.NewVault(t), event.NewLog(env.DB))
 	if err := in.Set(t.Context(), identity.ByOperator(vault.InstallationAccount), vault.EmbedderAPIKey, vault.NewSecret("placeholder-key")); err != nil {
 		t.Fatal(err)
 	}

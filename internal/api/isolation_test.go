@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/identity"
 )
 
@@ -15,7 +16,7 @@ func TestAgentsCannotBeIsolated(t *testing.T) {
 	who := env.newAccount("acme", "plan_self_hosted")
 	ada, bob, eve := who.newAgent("ada"), who.newAgent("bob"), who.newAgent("eve")
 	who.do("POST", "/v1/agents/"+bob+"/stop", nil).expect(200)
-	env.driver.SetMissing("bubblewrap is not installed")
+	env.Driver.SetMissing("bubblewrap is not installed")
 	refused := func(r *response) {
 		t.Helper()
 		r.expectError(http.StatusServiceUnavailable, "unavailable")
@@ -45,20 +46,20 @@ func TestAgentsCannotBeIsolated(t *testing.T) {
 		t.Errorf("the agent that ran is %s", got)
 	}
 	who.do("GET", "/v1/agents/"+ada+"/chat/messages", nil).expect(200)
-	if env.driver.RunningCount() != 2 {
-		t.Errorf("%d gateways run", env.driver.RunningCount())
+	if env.Driver.RunningCount() != 2 {
+		t.Errorf("%d gateways run", env.Driver.RunningCount())
 	}
 
 	// A gateway that ends waits, and is not in error however often it was tried.
-	env.driver.Kill(identity.AgentID(eve), 1)
-	waitUntil(t, "the reason is shown", func() bool {
+	env.Driver.Kill(identity.AgentID(eve), 1)
+	apitest.WaitUntil(t, "the reason is shown", func() bool {
 		return strings.Contains(who.do("GET", "/v1/agents/"+eve, nil).expect(200).field("data.lastError"), "bubblewrap is not installed")
 	})
 	who.do("POST", "/v1/agents/"+ada+"/stop", nil).expect(200)
 	who.do("DELETE", "/v1/agents/"+ada, nil).expect(200)
 
-	env.driver.SetMissing("")
-	waitUntil(t, "the gateway has been started again", func() bool {
+	env.Driver.SetMissing("")
+	apitest.WaitUntil(t, "the gateway has been started again", func() bool {
 		return who.do("GET", "/v1/agents/"+eve, nil).expect(200).field("data.status") == "running"
 	})
 	who.do("POST", "/v1/agents/"+bob+"/start", nil).expect(200)

@@ -145,7 +145,7 @@ func TestReplayedKeyIsTheSame(t *testing.T) {
 	if again.body != first.body {
 		t.Errorf("%s %s", first.body, again.body)
 	}
-	if err := env.access.RevokeKey(t.Context(), identity.ByOperator(rich.account), rich.keyID); err != nil {
+	if err := env.Access.RevokeKey(t.Context(), identity.ByOperator(rich.account), rich.keyID); err != nil {
 		t.Fatal(err)
 	}
 	rich.post("/v1/keys", "k", `{"scopes":["chat"]}`).expectError(401, "unauthorized")

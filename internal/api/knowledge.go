@@ -130,3 +130,77 @@ func entryJSON(e knowledge.Entry) client.KnowledgeEntry {
 		CreatedAt: client.Time{Time: e.CreatedAt}, UpdatedAt: client.Time{Time: e.UpdatedAt},
 	}
 }
+
+// EntryID is the part of a path that names an entry.
+type EntryID struct {
+	EntryID string `path:"entryId" doc:"Id of the entry, a UUID." example:"0198c3b2-5d7e-7a10-9c4f-2b1d3e5f7a90"`
+}
+
+type getKnowledgeEntryInput struct {
+	EntryID
+	KnowledgeTarget
+}
+
+func (s *Server) getKnowledgeEntry(ctx context.Context, who access.Principal, in *getKnowledgeEntryInput) (*reply[client.KnowledgeDetails], error) {
+	d, err := s.knowledge.Get(ctx, who.AccountID, in.target(), in.EntryID.EntryID)
+	if err != nil {
+		return nil, err
+	}
+	return one(entryDetailsJSON(d)), nil
+}
+
+type editKnowledgeInput struct {
+	EntryID
+	KnowledgeTarget
+	Body client.KnowledgeChange
+}
+
+func (s *Server) editKnowledge(ctx context.Context, who access.Principal, in *editKnowledgeInput) (*reply[client.KnowledgeDetails], error) {
+	d, err := s.knowledge.Edit(ctx, who.Actor(), knowledge.EditRequest{Target: in.target(), ID: in.EntryID.EntryID, Text: in.Body.Text, Source: in.Body.Source, Metadata: in.Body.Metadata})
+	if err != nil {
+		return nil, err
+	}
+	return one(entryDetailsJSON(d)), nil
+}
+
+func entryDetailsJSON(d knowledge.Details) client.KnowledgeDetails {
+	out := client.KnowledgeDetails{KnowledgeEntry: entryJSON(d.Entry), Sources: []client.KnowledgeSourceOf{{Source: d.Source, Metadata: d.Metadata}}}
+	for _, f := range d.Further {
+		out.Sources = append(out.Sources, client.KnowledgeSourceOf{Source: f.Source, Metadata: f.Metadata})
+	}
+	return out
+}
+
+func (s *Server) knowledgeBases(ctx context.Context, who access.Principal, _ *struct{}) (*reply[[]client.KnowledgeBase], error) {
+	all, err := s.knowledge.Bases(ctx, who.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]client.KnowledgeBase, len(all))
+	for i, b := range all {
+		rows[i] = client.KnowledgeBase{AgentID: orNull(string(b.AgentID)), SwarmID: orNull(string(b.SwarmID)), Entries: b.Entries, Bytes: b.Bytes}
+	}
+	return one(rows), nil
+}
+
+type knowledgeSourcesInput struct {
+	KnowledgeTarget
+	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"100" doc:"Maximum number of sources."`
+	Offset string `query:"offset" absent:"begin with the first page" doc:"Pagination cursor: nextOffset of the previous page."`
+}
+
+func (s *Server) knowledgeSources(ctx context.Context, who access.Principal, in *knowledgeSourcesInput) (*cursorReply[client.KnowledgeSource], error) {
+	all, more, err := s.knowledge.Sources(ctx, who.AccountID, knowledge.SourceRequest{Target: in.target(), Limit: in.Limit, After: in.Offset})
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]client.KnowledgeSource, len(all))
+	next := ""
+	for i, v := range all {
+		rows[i] = client.KnowledgeSource{Source: v.Name, Entries: v.Entries}
+	}
+	if more {
+		next = all[len(all)-1].Name
+	}
+	return cursorPage(rows, next), nil
+}

@@ -60,7 +60,7 @@ func TestUnknownKeysAreRateLimitedByAddress(t *testing.T) {
 		req.RemoteAddr = address + ":4711"
 		req.Header.Set("X-Api-Key", key)
 		out := httptest.NewRecorder()
-		env.server.ServeHTTP(out, req)
+		env.Server.ServeHTTP(out, req)
 		return &response{t: t, request: "GET /v1/agents from " + address, status: out.Code, header: out.Header(), body: out.Body.String()}
 	}
 	refused := 0
@@ -153,7 +153,7 @@ func TestReadDeadlineOfBodies(t *testing.T) {
 		req := httptest.NewRequestWithContext(t.Context(), method, path, c.body)
 		req.Header.Set("X-Api-Key", c.key)
 		out := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
-		env.server.ServeHTTP(out, req)
+		env.Server.ServeHTTP(out, req)
 		if stays := len(out.read) > 0 && !out.read[len(out.read)-1].IsZero(); stays != c.stays {
 			t.Errorf("%s: %d, read deadlines %v", request, out.Code, out.read)
 		}
@@ -165,7 +165,7 @@ func TestPlanLimitHoldsForConcurrentCreates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := newEnv(t, options{plans: plans})
+	env := newEnv(t, options{Plans: plans})
 	who := env.newAccount("small", "plan_small")
 	statuses := make(chan int, 20)
 	var all sync.WaitGroup

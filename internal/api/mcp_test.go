@@ -18,6 +18,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/identity"
 )
 
@@ -34,7 +35,7 @@ func (t withKey) RoundTrip(r *http.Request) (*http.Response, error) {
 // tools returns a session of MCP with the key of the caller.
 func (c *caller) tools(t *testing.T, o *mcp.ClientOptions) *mcp.ClientSession {
 	t.Helper()
-	transport := &mcp.StreamableClientTransport{Endpoint: c.env.url + "/v1/mcp", HTTPClient: &http.Client{Transport: withKey{c.key}}, MaxRetries: -1}
+	transport := &mcp.StreamableClientTransport{Endpoint: c.env.URL + "/v1/mcp", HTTPClient: &http.Client{Transport: withKey{c.key}}, MaxRetries: -1}
 	session, err := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, o).Connect(t.Context(), transport, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +107,7 @@ func TestToolsManageAnAgent(t *testing.T) {
 	if text := do("list_messages", map[string]any{"agentId": agent, "sessionId": about.SessionID})[0]; strings.Count(text, `"role":"user"`) != 2 {
 		t.Errorf("the history is %s", text)
 	}
-	env.driver.Print(identity.AgentID(agent), "a line")
+	env.Driver.Print(identity.AgentID(agent), "a line")
 	if text := do("read_logs", map[string]any{"agentId": agent, "tail": 1})[0]; !strings.Contains(text, "a line") {
 		t.Errorf("the log is %s", text)
 	}
@@ -185,7 +186,7 @@ func TestChatToolReportsProgressAndIsCancelled(t *testing.T) {
 	env := newEnv(t, options{})
 	who := env.newAccount("acme", "")
 	agent := who.newAgent("A")
-	env.gateways.setScript(func(ctx context.Context, _ *turn, send sendFunc) {
+	env.Gateways.SetScript(func(ctx context.Context, _ *apitest.Turn, send apitest.Send) {
 		_ = send("The beginning")
 		<-ctx.Done()
 	})
@@ -195,7 +196,7 @@ func TestChatToolReportsProgressAndIsCancelled(t *testing.T) {
 			o := &mcp.ClientOptions{ProgressNotificationHandler: func(_ context.Context, r *mcp.ProgressNotificationClientRequest) { progress <- r.Params.Message }}
 			s := who.tools(t, o)
 			if version != "" {
-				transport := &mcp.StreamableClientTransport{Endpoint: env.url + "/v1/mcp", HTTPClient: &http.Client{Transport: withKey{who.key}}, MaxRetries: -1}
+				transport := &mcp.StreamableClientTransport{Endpoint: env.URL + "/v1/mcp", HTTPClient: &http.Client{Transport: withKey{who.key}}, MaxRetries: -1}
 				old, err := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, o).Connect(t.Context(), transport, &mcp.ClientSessionOptions{ProtocolVersion: version})
 				if err != nil {
 					t.Fatal(err)
@@ -218,7 +219,7 @@ func TestChatToolReportsProgressAndIsCancelled(t *testing.T) {
 				t.Errorf("the progress is %q", text)
 			}
 			cancel()
-			waitUntil(t, "the end of the turn", func() bool {
+			apitest.WaitUntil(t, "the end of the turn", func() bool {
 				return who.do("GET", "/v1/agents/"+agent+"/chat/turns?limit=1", nil).expect(200).field("data.0.state") == "cancelled"
 			})
 		})
@@ -232,7 +233,7 @@ func TestChatToolGoesOnWithoutItsClient(t *testing.T) {
 	who := env.newAccount("acme", "")
 	agent := who.newAgent("A")
 	begun, release := make(chan struct{}), make(chan struct{})
-	env.gateways.setScript(func(_ context.Context, _ *turn, send sendFunc) {
+	env.Gateways.SetScript(func(_ context.Context, _ *apitest.Turn, send apitest.Send) {
 		close(begun)
 		<-release
 		_ = send("The end")
@@ -251,7 +252,7 @@ func TestChatToolGoesOnWithoutItsClient(t *testing.T) {
 	cancel()
 	call.Wait()
 	close(release)
-	waitUntil(t, "the end of the turn", func() bool {
+	apitest.WaitUntil(t, "the end of the turn", func() bool {
 		return who.do("GET", "/v1/agents/"+agent+"/chat/turns?limit=1", nil).expect(200).field("data.0.state") == "done"
 	})
 }
@@ -268,7 +269,7 @@ func TestAnotherKeyCancelsNothing(t *testing.T) {
 	who := env.newAccount("acme", "")
 	agent := who.newAgent("A")
 	begun, release := make(chan struct{}), make(chan struct{})
-	env.gateways.setScript(func(_ context.Context, _ *turn, send sendFunc) {
+	env.Gateways.SetScript(func(_ context.Context, _ *apitest.Turn, send apitest.Send) {
 		close(begun)
 		<-release
 		_ = send("The end")
@@ -331,8 +332,8 @@ func TestMCPIsNotForWebPages(t *testing.T) {
 // TestMCPBehindAProxyOfThisMachine: a proxy passes the name of the server on.
 func TestMCPBehindAProxyOfThisMachine(t *testing.T) {
 	for name, o := range map[string]options{
-		"trusted": {proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
-		"public":  {publicURL: "https://agents.example.com"},
+		"trusted": {Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+		"public":  {PublicURL: "https://agents.example.com"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req := newEnv(t, o).newAccount("acme", "").mcpRequest(t.Context(), "get_account", nil)
@@ -396,7 +397,7 @@ func TestMCPConformance(t *testing.T) {
 	who := env.newAccount("acme", "")
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("X-Api-Key", who.key) // the suite has no way to send it
-		env.server.ServeHTTP(w, r)
+		env.Server.ServeHTTP(w, r)
 	}))
 	defer front.Close()
 	for _, scenario := range []string{"server-initialize", "ping", "tools-list", "server-sse-multiple-streams", "dns-rebinding-protection"} {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/egress/egresstest"
 	"agento.host/agento/internal/identity"
@@ -24,20 +25,20 @@ import (
 func newNetwork(t *testing.T) (*testEnv, *egresstest.Net, *caller) {
 	t.Helper()
 	n := egresstest.New(t)
-	env := newEnv(t, options{network: func(s *egress.Settings) { n.Adjust(s) }})
+	env := newEnv(t, options{Network: func(s *egress.Settings) { n.Adjust(s) }})
 	return env, n, env.newAccount("mine", "")
 }
 
 func (c *caller) newAgentOf(body string) string {
-	c.env.t.Helper()
+	c.env.T.Helper()
 	return c.do("POST", "/v1/agents", body).expect(201).field("data.id")
 }
 
 func (c *caller) network(agent string) client.Network {
-	c.env.t.Helper()
-	n, err := c.client().Network(c.env.t.Context(), agent)
+	c.env.T.Helper()
+	n, err := c.client().Network(c.env.T.Context(), agent)
 	if err != nil {
-		c.env.t.Fatal(err)
+		c.env.T.Fatal(err)
 	}
 	return n
 }
@@ -83,7 +84,7 @@ func TestEgressPolicyOfAnAgent(t *testing.T) {
 func TestPolicyChangesAtOnceAndRefusalsAreEvents(t *testing.T) {
 	env, n, mine := newNetwork(t)
 	id := mine.newAgentOf(`{"name":"A","secrets":{"anthropicApiKey":"sk-ant-test"},"config":{"egress":["other.example.com"]}}`)
-	n.Attach(env.network, identity.AgentID(id))
+	n.Attach(env.Network, identity.AgentID(id))
 	if a := n.Query("api.example.com", dnsmessage.TypeA); a.RCode != dnsmessage.RCodeNameError {
 		t.Errorf("a name that is not on the list: %+v", a)
 	}
@@ -97,7 +98,7 @@ func TestPolicyChangesAtOnceAndRefusalsAreEvents(t *testing.T) {
 		t.Errorf("the audit log: %s", audit.body)
 	}
 	mine.do("PATCH", "/v1/agents/"+id, `{"config":{"egress":["other.example.com","api.example.com"]}}`).expect(200)
-	waitUntil(t, "an answer", func() bool { return n.Query("api.example.com", dnsmessage.TypeA).Addr.IsValid() })
+	apitest.WaitUntil(t, "an answer", func() bool { return n.Query("api.example.com", dnsmessage.TypeA).Addr.IsValid() })
 }
 
 // A shared agent reaches Slack, its WebSocket and its files, and nothing else.
@@ -119,7 +120,7 @@ func TestSharedAgentReachesSlackOnly(t *testing.T) {
 		n.Host(name, egresstest.Public)
 	}
 	id := mine.newAgentOf(`{"name":"A","secrets":{"anthropicApiKey":"sk-ant-test","slackBotToken":"xoxb-1","slackAppToken":"xapp-1"},"config":{"sharedMode":true}}`)
-	n.Attach(env.network, identity.AgentID(id))
+	n.Attach(env.Network, identity.AgentID(id))
 
 	agent := &http.Client{Transport: &http.Transport{
 		DialTLSContext: func(_ context.Context, _, address string) (net.Conn, error) {
@@ -158,7 +159,7 @@ func TestSharedAgentReachesSlackOnly(t *testing.T) {
 	}
 	// Calls of the Bot API go through the server, so the agent needs no way to Telegram.
 	mine.do("PATCH", "/v1/agents/"+id, `{"secrets":{"telegramBotToken":"1:bot"},"config":{"channels":{"slack":false}}}`).expect(200)
-	waitUntil(t, "the end of Slack, which is disabled now", func() bool { return n.Query("slack.com", dnsmessage.TypeA).RCode == dnsmessage.RCodeNameError })
+	apitest.WaitUntil(t, "the end of Slack, which is disabled now", func() bool { return n.Query("slack.com", dnsmessage.TypeA).RCode == dnsmessage.RCodeNameError })
 	if a := n.Query("api.telegram.org", dnsmessage.TypeA); a.RCode != dnsmessage.RCodeNameError {
 		t.Errorf("api.telegram.org: %+v", a)
 	}

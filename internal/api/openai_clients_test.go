@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/openaiapi/clienttest"
 	"agento.host/agento/internal/openclaw/install"
 )
@@ -24,8 +25,8 @@ type memory struct {
 
 var nameIsTold = regexp.MustCompile(`My name is (\w+)`)
 
-// answer is an agentScript.
-func (m *memory) answer(ctx context.Context, t *turn, send sendFunc) {
+// answer is an apitest.Script.
+func (m *memory) answer(ctx context.Context, t *apitest.Turn, send apitest.Send) {
 	m.mu.Lock()
 	m.told[t.Session] += t.Message + "\n"
 	told := m.told[t.Session]
@@ -56,11 +57,11 @@ func TestOpenAIClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := newEnv(t, options{heartbeat: 100 * time.Millisecond}) // some in each answer
+	env := newEnv(t, options{Heartbeat: 100 * time.Millisecond}) // some in each answer
 	mine := env.newAccount("mine", "")
 	agent := mine.newAgent("Ada")
-	breaker := clienttest.NewBreaker(t, env.url)
-	all := clienttest.New(t, runtime.Node, env.url+"/openai/v1", mine.key)
+	breaker := clienttest.NewBreaker(t, env.URL)
+	all := clienttest.New(t, runtime.Node, env.URL+"/openai/v1", mine.key)
 	for _, client := range clients {
 		t.Run(client, func(t *testing.T) {
 			c := &openAIClient{t: t, env: env, mine: mine, agent: agent, Clients: all, broken: all.At(breaker.URL + "/openai/v1"), breaker: breaker, name: client}
@@ -85,10 +86,10 @@ type openAIClient struct {
 
 // remembers tells a name and asks for it, with the history that the client keeps.
 func (c *openAIClient) remembers(t *testing.T) {
-	c.env.gateways.setScript((&memory{pause: 250 * time.Millisecond, told: map[string]string{}}).answer)
+	c.env.Gateways.SetScript((&memory{pause: 250 * time.Millisecond, told: map[string]string{}}).answer)
 	for _, stream := range []bool{false, true} {
 		for _, conversation := range []string{"", fmt.Sprintf("%s %t", c.name, stream)} {
-			c.env.gateways.resetTurns()
+			c.env.Gateways.ResetTurns()
 			r := clienttest.Request{Model: "Ada", Stream: stream, Helper: stream && conversation == "", Conversation: conversation, Messages: []clienttest.Message{{Role: "user", Content: "My name is Xenia."}}}
 			first := c.Ask(c.name, r)
 			r.Messages = append(r.Messages, clienttest.Message{Role: "assistant", Content: first.Text}, clienttest.Message{Role: "user", Content: "What is my name?"})
@@ -96,7 +97,7 @@ func (c *openAIClient) remembers(t *testing.T) {
 			if first.Text != "Noted, thanks." || second.Text != "Your name is Xenia" || second.Finish != "stop" {
 				t.Errorf("stream %t, conversation %q: got %+v and %+v", stream, conversation, first, second)
 			}
-			turns := c.env.gateways.allTurns()
+			turns := c.env.Gateways.Turns()
 			if len(turns) != 2 {
 				t.Fatalf("stream %t, conversation %q: %d model calls", stream, conversation, len(turns))
 			}
@@ -113,15 +114,15 @@ func (c *openAIClient) remembers(t *testing.T) {
 
 // fails asks for what fails for good: there is one request.
 func (c *openAIClient) fails(t *testing.T) {
-	c.env.gateways.setScript(answerOnce(failurePrefix + "the model is overloaded"))
+	c.env.Gateways.SetScript(apitest.AnswerOnce(apitest.FailurePrefix + "the model is overloaded"))
 	for _, stream := range []bool{false, true} {
-		c.env.gateways.resetTurns()
+		c.env.Gateways.ResetTurns()
 		c.breaker.Break("")
 		got := c.broken.Ask(c.name, clienttest.Request{Model: c.agent, Stream: stream, Messages: []clienttest.Message{{Role: "user", Content: "hello"}}})
 		if got.Error == "" || got.Status != 502 && !strings.Contains(got.Error, "overloaded") {
 			t.Errorf("stream %t: got %+v", stream, got)
 		}
-		requests, turns := c.breaker.Requests(), len(c.env.gateways.allTurns())
+		requests, turns := c.breaker.Requests(), len(c.env.Gateways.Turns())
 		t.Logf("stream %t: status %d, %d requests, %d model calls", stream, got.Status, requests, turns)
 		if readsShouldRetry(c.name) && (requests != 1 || turns != 1) {
 			t.Errorf("stream %t: %d requests and %d model calls", stream, requests, turns)
@@ -135,7 +136,7 @@ func readsShouldRetry(client string) bool { return client != "ai" && client != "
 // repeats breaks the first request of each kind: the client, or the program that uses it, repeats
 // it, and there is one model call and one message.
 func (c *openAIClient) repeats(t *testing.T) {
-	c.env.gateways.setScript((&memory{pause: 1200 * time.Millisecond, told: map[string]string{}}).answer)
+	c.env.Gateways.SetScript((&memory{pause: 1200 * time.Millisecond, told: map[string]string{}}).answer)
 	for _, b := range []struct {
 		how     clienttest.Breakage
 		stream  bool
@@ -150,7 +151,7 @@ func (c *openAIClient) repeats(t *testing.T) {
 			if b.how == clienttest.Stall && c.name == "ai" {
 				t.Skip("the AI SDK has no timeout of its own")
 			}
-			c.env.gateways.resetTurns()
+			c.env.Gateways.ResetTurns()
 			r := clienttest.Request{Model: c.agent, Stream: b.stream, Conversation: fmt.Sprintf("%s %s %t %d", c.name, b.how, b.stream, time.Now().UnixNano()), Timeout: b.timeout, Again: b.byHand, Messages: []clienttest.Message{{Role: "user", Content: "What is my name?"}}}
 			c.breaker.Break(b.how)
 			got := c.broken.Ask(c.name, r)
@@ -163,7 +164,7 @@ func (c *openAIClient) repeats(t *testing.T) {
 			if n := c.breaker.Requests(); n < 2 {
 				t.Errorf("%d requests", n)
 			}
-			turns := c.env.gateways.allTurns()
+			turns := c.env.Gateways.Turns()
 			if len(turns) != 1 {
 				t.Fatalf("%d model calls", len(turns))
 			}

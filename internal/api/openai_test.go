@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/database"
 )
 
@@ -30,7 +31,7 @@ type bearer struct {
 
 // ask sends a request with the key, and other headers.
 func (b *bearer) ask(method, path string, body any, headers ...string) *response {
-	b.env.t.Helper()
+	b.env.T.Helper()
 	return b.do(method, path, body, append([]string{"Authorization", "Bearer " + b.key}, headers...)...)
 }
 
@@ -150,10 +151,10 @@ func TestOpenAIModels(t *testing.T) {
 	if r := env.newAccount("empty", "").bearer().ask("GET", "/openai/v1/models", nil).expect(200); strings.TrimSpace(r.body) != `{"data":[],"object":"list"}` {
 		t.Errorf("without agents: %s", r.body)
 	}
-	if n := len(env.gateways.allTurns()); n != 0 {
+	if n := len(env.Gateways.Turns()); n != 0 {
 		t.Errorf("%d turns", n)
 	}
-	woken, err := database.One(t.Context(), env.db, database.Scalar[bool], `SELECT wake_wanted <> 0 FROM agents WHERE id = $1`, twin2)
+	woken, err := database.One(t.Context(), env.DB, database.Scalar[bool], `SELECT wake_wanted <> 0 FROM agents WHERE id = $1`, twin2)
 	if err != nil || woken {
 		t.Errorf("the agent that sleeps was woken: %t, %v", woken, err)
 	}
@@ -210,10 +211,10 @@ func TestOpenAIErrors(t *testing.T) {
 	if r := limited.ask("GET", "/openai/v1/models", nil).expectOpenAIError(429, "rate_limit_error", "rate_limit_exceeded", false); r.header.Get("Retry-After") == "" || r.header.Get("X-RateLimit-Limit") != "1" {
 		t.Errorf("headers %v", r.header)
 	}
-	env.gateways.setScript(answerOnce(failurePrefix + "overloaded"))
+	env.Gateways.SetScript(apitest.AnswerOnce(apitest.FailurePrefix + "overloaded"))
 	me.ask("POST", completions, hello).expectOpenAIError(502, "server_error", "upstream_error", true)
 	me.ask("POST", completions, withParam(hello, "stream", true)).expectOpenAIError(502, "server_error", "upstream_error", true)
-	if n := len(env.gateways.allTurns()); n != 2 {
+	if n := len(env.Gateways.Turns()); n != 2 {
 		t.Errorf("%d turns, want those of the last two requests", n)
 	}
 	quiet := mine.do("GET", "/v1/agents", nil).expect(200)
@@ -313,9 +314,9 @@ func TestOpenAIStreamThatFails(t *testing.T) {
 	env := newEnv(t, options{})
 	mine := env.newAccount("mine", "")
 	agent := mine.newAgent("Ada")
-	env.gateways.setScript(func(_ context.Context, _ *turn, send sendFunc) {
+	env.Gateways.SetScript(func(_ context.Context, _ *apitest.Turn, send apitest.Send) {
 		_ = send("half an")
-		_ = send(failurePrefix + "overloaded")
+		_ = send(apitest.FailurePrefix + "overloaded")
 	})
 	r := mine.bearer().ask("POST", completions, withParam(said(agent, "hello"), "stream", true)).expect(200)
 	all := chunks(t, r.body)
@@ -330,18 +331,18 @@ func TestOpenAIStreamThatFails(t *testing.T) {
 
 // TestOpenAISignsOfLife are comments of one line, also before the first chunk.
 func TestOpenAISignsOfLife(t *testing.T) {
-	env := newEnv(t, options{heartbeat: 10 * time.Millisecond})
+	env := newEnv(t, options{Heartbeat: 10 * time.Millisecond})
 	mine := env.newAccount("mine", "")
 	agent := mine.newAgent("Ada")
 	gate := make(chan struct{})
-	env.gateways.setScript(func(_ context.Context, _ *turn, send sendFunc) {
+	env.Gateways.SetScript(func(_ context.Context, _ *apitest.Turn, send apitest.Send) {
 		<-gate
 		_ = send("one")
 		<-gate
 		_ = send("two")
 	})
 	me := mine.bearer()
-	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), apitest.WaitTimeout)
 	defer cancel()
 	res, err := http.DefaultClient.Do(me.request(ctx, "POST", completions, withParam(said(agent, "hello"), "stream", true), "Authorization", "Bearer "+me.key))
 	if err != nil {
@@ -386,7 +387,7 @@ func TestOpenAIConversations(t *testing.T) {
 	session := func(request map[string]any, headers ...string) string {
 		t.Helper()
 		me.ask("POST", completions, request, headers...).expect(200)
-		return env.gateways.lastTurn(t).Session
+		return env.Gateways.LastTurn(t).Session
 	}
 	hello := said(agent, "hello")
 	c1 := session(hello, "X-Agento-Conversation", "c1", "X-OpenWebUI-Chat-Id", "other", "X-Conversation-Id", "other")
@@ -399,7 +400,7 @@ func TestOpenAIConversations(t *testing.T) {
 			t.Errorf("%s names the session %s, want %s", name, got, c1)
 		}
 	}
-	if got := env.gateways.lastTurn(t); got.Message != "hello" || got.Entry != "openclaw/main" {
+	if got := env.Gateways.LastTurn(t); got.Message != "hello" || got.Entry != "openclaw/main" {
 		t.Errorf("the turn is %+v", got)
 	}
 	peer := session(withParam(hello, "user", "ana"), "X-Agento-Conversation", "c1")
@@ -411,24 +412,24 @@ func TestOpenAIConversations(t *testing.T) {
 	}
 	byDefault := session(withParam(hello, "user", "ana"))
 	mine.do("POST", "/v1/agents/"+agent+"/chat/messages", map[string]any{"message": "native", "peerId": "ana"}).expect(200)
-	if got := env.gateways.lastTurn(t).Session; got != byDefault {
+	if got := env.Gateways.LastTurn(t).Session; got != byDefault {
 		t.Errorf("the peer's default session is %s here and %s there", byDefault, got)
 	}
 	once := session(withParam(said(agent, "My name is X", "Noted.", "What is my name?"), "temperature", 0.2))
-	if got := env.gateways.lastTurn(t); got.Entry != "openclaw/guest" || !strings.Contains(got.Message, "User: My name is X\nYou: Noted.\n") || !strings.HasSuffix(got.Message, "\n\nWhat is my name?") {
+	if got := env.Gateways.LastTurn(t); got.Entry != "openclaw/guest" || !strings.Contains(got.Message, "User: My name is X\nYou: Noted.\n") || !strings.HasSuffix(got.Message, "\n\nWhat is my name?") {
 		t.Errorf("the one-shot turn is %+v", got)
 	}
 	if again := session(said(agent, "My name is X", "Noted.", "What is my name?")); again == once {
 		t.Error("two one-shot turns have a session")
 	}
 	session(said(agent+":task", "A title, please"), "X-OpenWebUI-Chat-Id", "c1", "X-OpenWebUI-User-Id", "ana")
-	if got := env.gateways.lastTurn(t); got.Entry != "openclaw/task" {
+	if got := env.Gateways.LastTurn(t); got.Entry != "openclaw/task" {
 		t.Errorf("the chore is %+v", got)
 	}
 	system := []any{map[string]any{"role": "system", "content": "one"}, map[string]any{"role": "developer", "content": []any{map[string]any{"type": "text", "text": "two"}}},
 		map[string]any{"role": "user", "content": []any{map[string]any{"type": "text", "text": "look"}, map[string]any{"type": "image_url", "image_url": map[string]any{"url": png}}, map[string]any{"type": "text", "text": "here"}}}}
 	session(map[string]any{"model": agent, "messages": system}, "X-Agento-Conversation", "c2")
-	if got := env.gateways.lastTurn(t); got.Context != "one\n\ntwo" || got.Message != "look\n[image]\nhere" || got.Images != 1 {
+	if got := env.Gateways.LastTurn(t); got.Context != "one\n\ntwo" || got.Message != "look\n[image]\nhere" || got.Images != 1 {
 		t.Errorf("the turn is %+v", got)
 	}
 	list := mine.do("GET", "/v1/agents/"+agent+"/chat/sessions", nil).expect(200)
@@ -446,7 +447,7 @@ func TestOpenAIRetries(t *testing.T) {
 			agent := mine.newAgent("Ada")
 			me := mine.bearer()
 			gate := make(chan struct{})
-			env.gateways.setScript(func(ctx context.Context, _ *turn, send sendFunc) {
+			env.Gateways.SetScript(func(ctx context.Context, _ *apitest.Turn, send apitest.Send) {
 				_ = send("one ")
 				select {
 				case <-gate:
@@ -465,7 +466,7 @@ func TestOpenAIRetries(t *testing.T) {
 					_ = res.Body.Close()
 				}
 			}()
-			waitUntil(t, "the turn runs", func() bool { return len(env.gateways.allTurns()) == 1 })
+			apitest.WaitUntil(t, "the turn runs", func() bool { return len(env.Gateways.Turns()) == 1 })
 			cancel()
 			<-gone
 			answer := make(chan *response)
@@ -477,7 +478,7 @@ func TestOpenAIRetries(t *testing.T) {
 			if stream && (!strings.Contains(r.body, `"content":"one `) || !strings.Contains(r.body, "two")) || !stream && r.field("choices.0.message.content") != "one two" {
 				t.Errorf("the retry got %s", r.body)
 			}
-			if n := len(env.gateways.allTurns()); n != 1 {
+			if n := len(env.Gateways.Turns()); n != 1 {
 				t.Errorf("%d turns", n)
 			}
 			history := mine.do("GET", "/v1/agents/"+agent+"/chat/messages", nil).expect(200)
@@ -494,14 +495,14 @@ func TestOpenAIDisconnect(t *testing.T) {
 	mine := env.newAccount("mine", "")
 	agent := mine.newAgent("Ada")
 	me := mine.bearer()
-	env.gateways.setScript(func(ctx context.Context, _ *turn, send sendFunc) {
+	env.Gateways.SetScript(func(ctx context.Context, _ *apitest.Turn, send apitest.Send) {
 		_ = send("kept")
 		<-ctx.Done()
 	})
 	for _, stream := range []bool{false, true} {
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan struct{})
-		env.gateways.resetTurns()
+		env.Gateways.ResetTurns()
 		go func() {
 			defer close(gone)
 			res, err := http.DefaultClient.Do(me.request(ctx, "POST", completions, withParam(said(agent, "hello"), "stream", stream), "Authorization", "Bearer "+me.key, "X-Agento-Conversation", fmt.Sprint(stream)))
@@ -510,15 +511,15 @@ func TestOpenAIDisconnect(t *testing.T) {
 				_ = res.Body.Close()
 			}
 		}()
-		waitUntil(t, "the turn runs", func() bool { return len(env.gateways.allTurns()) == 1 })
+		apitest.WaitUntil(t, "the turn runs", func() bool { return len(env.Gateways.Turns()) == 1 })
 		cancel()
 		<-gone
 		left := time.Now()
-		waitClosed(t, "the model call ends", env.gateways.lastTurn(t).ended)
+		apitest.WaitClosed(t, "the model call ends", env.Gateways.LastTurn(t).Ended)
 		if took := time.Since(left); took < 2*time.Second {
 			t.Errorf("the turn ended %v after its reader had left", took)
 		}
-		waitUntil(t, "the turn is cancelled", func() bool {
+		apitest.WaitUntil(t, "the turn is cancelled", func() bool {
 			return mine.do("GET", "/v1/agents/"+agent+"/chat/turns?limit=1", nil).expect(200).field("data.0.state") == "cancelled"
 		})
 	}
@@ -535,10 +536,10 @@ func TestOpenAIConversationOfAnotherKey(t *testing.T) {
 	agent := mine.newAgent("Ada")
 	guest := env.newKey(mine.account, access.NewScopes(access.Chat), access.MaxRateLimit)
 	mine.bearer().ask("POST", completions, said(agent, "hello"), "X-Agento-Conversation", "c1").expect(200)
-	first := env.gateways.lastTurn(t)
+	first := env.Gateways.LastTurn(t)
 	guest.bearer().ask("POST", completions, said(agent, "hello"), "X-Agento-Conversation", "c1", "X-Stainless-Retry-Count", "1", "Idempotency-Key", "k").expect(200)
-	second := env.gateways.lastTurn(t)
-	if first.Session == second.Session || second.Entry != "openclaw/guest" || len(env.gateways.allTurns()) != 2 {
+	second := env.Gateways.LastTurn(t)
+	if first.Session == second.Session || second.Entry != "openclaw/guest" || len(env.Gateways.Turns()) != 2 {
 		t.Errorf("the turns are %+v and %+v", first, second)
 	}
 }

@@ -30,7 +30,7 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 		}
 	}
 	root := doc.json()
-	table := env.server.Table()
+	table := env.Server.Table()
 	for _, row := range table {
 		op, ok := at(root, "paths."+row.Path+"."+strings.ToLower(row.Method))
 		if !ok {
@@ -221,7 +221,7 @@ func TestReference(t *testing.T) {
 			}
 		}
 	}
-	for _, e := range env.server.Examples() {
+	for _, e := range env.Server.Examples() {
 		found := false
 		for _, page := range pages {
 			found = found || strings.Contains(page, ` id="`+e.ID+`"`)
@@ -254,7 +254,7 @@ func TestBrowserIsLedToTheReference(t *testing.T) {
 		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 		req.Header.Set("Accept", accept)
 		out := httptest.NewRecorder()
-		env.server.ServeHTTP(out, req)
+		env.Server.ServeHTTP(out, req)
 		if out.Code != want || (want == http.StatusFound && out.Header().Get("Location") != "/docs") || (want == http.StatusNotFound && !json.Valid(out.Body.Bytes())) {
 			t.Errorf("Accept %s: %d %v %s", accept, out.Code, out.Header(), out.Body)
 		}
@@ -359,7 +359,7 @@ func TestDescribedBoundsHold(t *testing.T) {
 	mine := env.newFixture("mine")
 	root := (&caller{env: env}).do("GET", "/openapi.json", nil).expect(200).json()
 	checked := 0
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		op, _ := operation(root, row.Path, row.Method)
 		content, _ := at(op, "requestBody.content")
 		media, _ := content.(map[string]any)

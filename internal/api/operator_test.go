@@ -8,15 +8,16 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/apitest"
 )
 
 // TestOperatorActsForAnAccount: without a key, in the account that the request names, and
 // in its audit log as operator. The public address knows no operator.
 func TestOperatorActsForAnAccount(t *testing.T) {
 	env := newEnv(t, options{})
-	local := httptest.NewServer(env.server.Operator())
+	local := httptest.NewServer(env.Server.Operator())
 	defer local.Close()
-	operator := &caller{env: &testEnv{t: t, url: local.URL}}
+	operator := &caller{env: &testEnv{&apitest.Env{T: t, URL: local.URL}}}
 	operator.do("GET", "/v1/agents", nil).expectError(404, "not_found")
 	acme := env.newAccount("acme", "")
 	operator.do("GET", "/v1/account", nil).expect(200) // there is only one

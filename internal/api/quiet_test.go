@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
 )
@@ -14,11 +15,11 @@ import (
 // An installation that was restored can be read, and keys of it revoked. Nothing else is
 // changed until it is activated.
 func TestQuietInstallationIsReadOnly(t *testing.T) {
-	path, secrets := filepath.Join(t.TempDir(), "agento.db"), newVault(t)
+	path, secrets := filepath.Join(t.TempDir(), "agento.db"), apitest.NewVault(t)
 	db := databasetest.Open(t, path)
-	env := newEnv(t, options{db: db, vault: secrets})
+	env := newEnv(t, options{DB: db, Vault: secrets})
 	mine := env.newFixture("mine")
-	env.close()
+	env.Close()
 	inTx(t, db, func(ctx context.Context, tx *database.Tx) error {
 		_, err := database.MakeRestored(ctx, tx, time.Now())
 		return err
@@ -28,9 +29,9 @@ func TestQuietInstallationIsReadOnly(t *testing.T) {
 	}
 	db = databasetest.Open(t, path)
 	t.Cleanup(func() { _ = db.Close() })
-	env = newEnv(t, options{db: db, vault: secrets})
+	env = newEnv(t, options{DB: db, Vault: secrets})
 	mine.env, mine.caller = env, &caller{env: env, account: mine.account, key: mine.caller.key}
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		switch {
 		case row.Stream && row.Method == "GET":
 		case row.Method == "GET":

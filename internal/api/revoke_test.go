@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
@@ -15,14 +16,14 @@ import (
 func TestStreamsEndWithTheirKey(t *testing.T) {
 	ways := map[string]func(*testEnv, *caller) error{
 		"by this server": func(env *testEnv, who *caller) error {
-			return env.access.RevokeKey(t.Context(), identity.ByOperator(who.account), who.keyID)
+			return env.Access.RevokeKey(t.Context(), identity.ByOperator(who.account), who.keyID)
 		},
 		"by another process": func(env *testEnv, who *caller) error {
-			other := access.New(access.Settings{DB: env.db, Events: event.NewLog(env.db)})
+			other := access.New(access.Settings{DB: env.DB, Events: event.NewLog(env.DB)})
 			return other.RevokeKey(t.Context(), identity.ByOperator(who.account), who.keyID)
 		},
 		"as it loses the scope": func(env *testEnv, who *caller) error {
-			return env.db.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
+			return env.DB.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
 				_, err := tx.ExecContext(ctx, `UPDATE keys SET scopes = 'agents:read' WHERE id = $1`, who.keyID)
 				return err
 			})
@@ -36,10 +37,10 @@ func TestStreamsEndWithTheirKey(t *testing.T) {
 			id := rich.newAgent("A")
 			who := env.newKey(rich.account, access.NewScopes(access.Chat, access.Logs), access.MaxRateLimit)
 			script, resume := pausedAnswer("I was about to ", "say this.")
-			env.gateways.setScript(script)
+			env.Gateways.SetScript(script)
 			turns := "/v1/agents/" + id + "/chat/turns/"
 			chat := who.chat(id, "Hello").expect(textEvent("I was about to "))
-			sent := env.gateways.lastTurn(t)
+			sent := env.Gateways.LastTurn(t)
 			turn := turns + chat.header.Get("X-Turn-Id")
 			again := who.openStream("GET", turn+"/stream", nil).expect(textEvent("I was about to "))
 			log := who.openStream("GET", "/v1/agents/"+id+"/logs/stream?tail=0", nil)
@@ -58,12 +59,12 @@ func TestStreamsEndWithTheirKey(t *testing.T) {
 			}
 			log.expect("EOF")
 			if name != "as it loses the scope" {
-				waitClosed(t, "the gateway's request to end", sent.ended)
-				waitUntil(t, "the turn to be cancelled", func() bool {
+				apitest.WaitClosed(t, "the gateway's request to end", sent.Ended)
+				apitest.WaitUntil(t, "the turn to be cancelled", func() bool {
 					return rich.do("GET", turn, nil).expect(200).field("data.state") == "cancelled"
 				})
 			}
-			env.driver.Print(identity.AgentID(id), `{"time":"2026-02-10T14:01:00Z","level":"warn","message":"still here"}`)
+			env.Driver.Print(identity.AgentID(id), `{"time":"2026-02-10T14:01:00Z","level":"warn","message":"still here"}`)
 			beside.expect("data: 2026-02-10T14:01:00.000Z [warn] still here")
 			resume()
 			others.expect(textEvent("say this.")).expect(doneEvent)

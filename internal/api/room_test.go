@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/identity"
 )
@@ -14,7 +15,7 @@ import (
 // TestNoRoom: requests that need a gateway wait and answer 503, a creation leaves nothing
 // behind, and an agent that waits starts by itself.
 func TestNoRoom(t *testing.T) {
-	env := newEnv(t, options{memory: 1300 << 20, roomTimeout: 300 * time.Millisecond})
+	env := newEnv(t, options{Memory: 1300 << 20, RoomTimeout: 300 * time.Millisecond})
 	who := env.newAccount("acme", "plan_self_hosted")
 	ada := who.newAgent("ada")
 	audit := func() string { return who.do("GET", "/v1/audit", nil).expect(200).body }
@@ -34,7 +35,7 @@ func TestNoRoom(t *testing.T) {
 	if now := audit(); now != events {
 		t.Errorf("the refused creations left events: %s", now)
 	}
-	if found, err := env.driver.List(t.Context()); err != nil || len(found) != 1 {
+	if found, err := env.Driver.List(t.Context()); err != nil || len(found) != 1 {
 		t.Errorf("the driver has %+v, %v", found, err)
 	}
 
@@ -43,7 +44,7 @@ func TestNoRoom(t *testing.T) {
 	if status := r.field("data.status"); status != "provisioning" {
 		t.Errorf("it is %s", status)
 	}
-	waitUntil(t, "the agent waits", func() bool {
+	apitest.WaitUntil(t, "the agent waits", func() bool {
 		return who.do("GET", "/v1/agents/"+bob, nil).expect(200).field("data.errorCategory") == "capacity"
 	})
 	refused(who.do("POST", "/v1/agents/"+bob+"/start", nil))
@@ -55,11 +56,11 @@ func TestNoRoom(t *testing.T) {
 	}
 
 	who.do("POST", "/v1/agents/"+ada+"/stop", nil).expect(200)
-	waitUntil(t, "the waiting agent runs", func() bool {
+	apitest.WaitUntil(t, "the waiting agent runs", func() bool {
 		return who.do("GET", "/v1/agents/"+bob, nil).expect(200).field("data.status") == "running"
 	})
 	got = who.do("GET", "/v1/agents/"+bob, nil).expect(200)
-	if !strings.Contains(got.body, `"lastError":null,"errorCategory":null`) || env.driver.Starts(identity.AgentID(ada)) != 1 {
+	if !strings.Contains(got.body, `"lastError":null,"errorCategory":null`) || env.Driver.Starts(identity.AgentID(ada)) != 1 {
 		t.Errorf("%s", got.body)
 	}
 	who.do("DELETE", "/v1/agents/"+bob, nil).expect(200)
@@ -74,20 +75,20 @@ func TestMessageWaitsForRoomToWake(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			env := newEnv(t, options{
-				memory: 1300 << 20, roomTimeout: 3 * time.Second, heartbeat: heartbeat, waiting: budget.New(budget.Settings{Each: 16 << 10, Refusal: "Too many messages wait."}),
+				Memory: 1300 << 20, RoomTimeout: 3 * time.Second, Heartbeat: heartbeat, Waiting: budget.New(budget.Settings{Each: 16 << 10, Refusal: "Too many messages wait."}),
 			})
 			who := env.newAccount("acme", "plan_self_hosted")
 			ada := who.newAgent("ada")
 			status := func(want string) {
 				t.Helper()
-				waitUntil(t, "the agent is "+want, func() bool {
+				apitest.WaitUntil(t, "the agent is "+want, func() bool {
 					return who.do("GET", "/v1/agents/"+ada+"/status", nil).expect(200).field("data.containerStatus") == want
 				})
 				if got := who.do("GET", "/v1/agents/"+ada, nil).expect(200).field("data.status"); got != "running" {
 					t.Errorf("an agent that is %s has the status %s", want, got)
 				}
 			}
-			if err := env.driver.Suspend(t.Context(), env.driver.Gateway(identity.AgentID(ada)).Place, identity.AgentID(ada)); err != nil {
+			if err := env.Driver.Suspend(t.Context(), env.Driver.Gateway(identity.AgentID(ada)).Place, identity.AgentID(ada)); err != nil {
 				t.Fatal(err)
 			}
 			status("asleep")

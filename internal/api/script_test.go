@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/identity"
 )
 
@@ -52,7 +53,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			runScript(t, newEnv(t, options{plans: plans}), file)
+			runScript(t, newEnv(t, options{Plans: plans}), file)
 		})
 	}
 }
@@ -167,7 +168,7 @@ func (p *scriptRunner) step(line string) {
 		path, text, _ := strings.Cut(second, " ")
 		p.env.editHome(first, path, unescape(text))
 	case "prints":
-		p.env.driver.Print(identity.AgentID(first), second)
+		p.env.Driver.Print(identity.AgentID(first), second)
 	case "gateway":
 		p.script(first, second)
 	default:
@@ -191,9 +192,9 @@ func (p *scriptRunner) request(method, rest string) {
 // script sets the answer of the gateways.
 func (p *scriptRunner) script(what, text string) {
 	if what == "fails" {
-		text = failurePrefix + text
+		text = apitest.FailurePrefix + text
 	}
-	p.env.gateways.setScript(answerOnce(unescape(text)))
+	p.env.Gateways.SetScript(apitest.AnswerOnce(unescape(text)))
 }
 
 func (p *scriptRunner) verify(word, rest string) {
@@ -214,7 +215,7 @@ func (p *scriptRunner) verify(word, rest string) {
 			p.fail("there is no %s", first)
 		}
 	case "until":
-		waitUntil(p.t, p.where+": "+rest, func() bool {
+		apitest.WaitUntil(p.t, p.where+": "+rest, func() bool {
 			p.last = p.again()
 			return p.matches(p.last.field(first), second)
 		})
@@ -223,10 +224,10 @@ func (p *scriptRunner) verify(word, rest string) {
 	case "header":
 		p.check("the header "+first, p.last.header.Get(first), second)
 	case "log":
-		p.check("the server's log", p.env.log.String(), rest)
+		p.check("the server's log", p.env.Log.String(), rest)
 	case "home":
 		path, check, _ := strings.Cut(second, " ")
-		p.check("the file "+path, readHome(p.env.driver.Gateway(identity.AgentID(first)), path), check)
+		p.check("the file "+path, apitest.ReadHome(p.env.Driver.Gateway(identity.AgentID(first)), path), check)
 	case "turn":
 		p.check("the turn's "+first, p.turn(first), second)
 	default:
@@ -236,7 +237,7 @@ func (p *scriptRunner) verify(word, rest string) {
 
 func (p *scriptRunner) turn(field string) string {
 	p.t.Helper()
-	t := p.env.gateways.lastTurn(p.t)
+	t := p.env.Gateways.LastTurn(p.t)
 	switch field {
 	case "agent":
 		return t.Agent

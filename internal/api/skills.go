@@ -117,11 +117,15 @@ func (s *Server) listAgentSkills(ctx context.Context, who access.Principal, in *
 	if err != nil {
 		return nil, err
 	}
+	latest, err := s.skills.Latest(ctx, who.AccountID, all)
+	if err != nil {
+		return nil, err
+	}
 	rows := make([]client.AgentSkill, len(all))
 	for i, v := range all {
 		rows[i] = client.AgentSkill{
 			ID: v.ID, SkillID: v.SkillID, Name: v.Name, InstalledVersion: v.Version, TrustLevel: string(v.Trust), IsEnabled: v.Enabled,
-			InstalledAt: client.Time{Time: v.InstalledAt}, SecurityScore: v.Score, Source: v.Source,
+			InstalledAt: client.Time{Time: v.InstalledAt}, SecurityScore: v.Score, Source: v.Source, LatestVersion: orNull(latest[v.ID]),
 		}
 	}
 	return whole(rows), nil

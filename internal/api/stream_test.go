@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/identity"
 )
 
@@ -29,24 +30,24 @@ type eventStream struct {
 
 // openStream sends a request and returns as soon as the response has begun.
 func (c *caller) openStream(method, path string, body any) *eventStream {
-	c.env.t.Helper()
+	c.env.T.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	res, err := http.DefaultClient.Do(c.request(ctx, method, path, body)) //nolint:bodyclose // eventStream.close does
 	if err != nil {
 		cancel()
-		c.env.t.Fatalf("%s %s: %v", method, path, err)
+		c.env.T.Fatalf("%s %s: %v", method, path, err)
 	}
-	e := &eventStream{t: c.env.t, res: res, in: bufio.NewReader(res.Body), cancel: cancel, header: res.Header}
-	c.env.t.Cleanup(e.close)
+	e := &eventStream{t: c.env.T, res: res, in: bufio.NewReader(res.Body), cancel: cancel, header: res.Header}
+	c.env.T.Cleanup(e.close)
 	if res.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(res.Body)
-		c.env.t.Fatalf("%s %s: %d %s", method, path, res.StatusCode, text)
+		c.env.T.Fatalf("%s %s: %d %s", method, path, res.StatusCode, text)
 	}
 	return e
 }
 
 func (c *caller) chat(agentID, message string) *eventStream {
-	c.env.t.Helper()
+	c.env.T.Helper()
 	return c.openStream("POST", "/v1/agents/"+agentID+"/chat/messages", map[string]string{"message": message})
 }
 
@@ -103,10 +104,10 @@ func textEvent(text string) string { return fmt.Sprintf(`data: {"type":"text","c
 const doneEvent = `data: {"type":"done","stopReason":"end"}`
 
 // pausedAnswer returns a script that sends a piece, waits for resume and sends another.
-func pausedAnswer(first, second string) (script func(context.Context, *turn, sendFunc), resume func()) {
+func pausedAnswer(first, second string) (script func(context.Context, *apitest.Turn, apitest.Send), resume func()) {
 	c := make(chan struct{})
 	var once sync.Once
-	return func(ctx context.Context, _ *turn, send sendFunc) {
+	return func(ctx context.Context, _ *apitest.Turn, send apitest.Send) {
 		if first != "" && send(first) != nil {
 			return
 		}
@@ -123,7 +124,7 @@ func TestChatStreamsTextAsItArrives(t *testing.T) {
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	script, resume := pausedAnswer("I am ", "thinking.")
-	env.gateways.setScript(script)
+	env.Gateways.SetScript(script)
 	e := who.chat(id, "Hello").expect(textEvent("I am ")) // before the gateway sends the rest
 	resume()
 	e.expect(textEvent("thinking.")).expect(doneEvent).expect("EOF")
@@ -135,18 +136,18 @@ func TestChatStreamsTextAsItArrives(t *testing.T) {
 }
 
 func TestSilentStreamSendsHeartbeats(t *testing.T) {
-	env := newEnv(t, options{heartbeat: time.Millisecond})
+	env := newEnv(t, options{Heartbeat: time.Millisecond})
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	script, resume := pausedAnswer("", "At last.")
-	env.gateways.setScript(script)
+	env.Gateways.SetScript(script)
 	e := who.chat(id, "Hello").expect(": boot").expect(": boot")
 	resume()
 	e.expect(textEvent("At last.")).expect(doneEvent)
 
 	// Once the stream has begun, a failure is an event, even if no text was sent.
-	script, resume = pausedAnswer("", failurePrefix+"The model is on fire.")
-	env.gateways.setScript(script)
+	script, resume = pausedAnswer("", apitest.FailurePrefix+"The model is on fire.")
+	env.Gateways.SetScript(script)
 	e = who.chat(id, "Hello").expect(": boot")
 	resume()
 	e.expect(`data: {"type":"error","code":"upstream_error","message":"The model is on fire."}`).expect("EOF")
@@ -156,34 +157,34 @@ func TestFailureAfterTheFirstTextIsAnEvent(t *testing.T) {
 	env := newEnv(t, options{})
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
-	env.gateways.setScript(func(_ context.Context, _ *turn, send sendFunc) {
+	env.Gateways.SetScript(func(_ context.Context, _ *apitest.Turn, send apitest.Send) {
 		_ = send("Let me ")
-		_ = send(failurePrefix + "The model is on fire.")
+		_ = send(apitest.FailurePrefix + "The model is on fire.")
 	})
 	who.chat(id, "Hello").expect(textEvent("Let me ")).
 		expect(`data: {"type":"error","code":"upstream_error","message":"The model is on fire."}`).expect("EOF")
 
 	// The death of the gateway is an event too; the agent restarts by itself.
 	script, _ := pausedAnswer("Let me ", "")
-	env.gateways.setScript(script)
+	env.Gateways.SetScript(script)
 	e := who.chat(id, "Hello").expect(textEvent("Let me "))
-	env.driver.Kill(identity.AgentID(id), 137)
+	env.Driver.Kill(identity.AgentID(id), 137)
 	if got := e.next(); !strings.HasPrefix(got, `data: {"type":"error","code":"unavailable"`) {
 		t.Errorf("after the gateway's death the stream sends %q", got)
 	}
-	env.gateways.setScript(echo)
-	waitUntil(t, "the agent to answer again", func() bool {
+	env.Gateways.SetScript(apitest.Echo)
+	apitest.WaitUntil(t, "the agent to answer again", func() bool {
 		a := who.do("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Back?"}`)
 		return a.status == http.StatusOK && strings.Contains(a.body, "Back?")
 	})
 }
 
 func TestMessagesOfOneSessionAreAnsweredInOrder(t *testing.T) {
-	env := newEnv(t, options{heartbeat: time.Millisecond})
+	env := newEnv(t, options{Heartbeat: time.Millisecond})
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	script, resume := pausedAnswer("", "done")
-	env.gateways.setScript(script)
+	env.Gateways.SetScript(script)
 	var streams []*eventStream
 	for i, message := range []string{"first", "second", "third"} {
 		waits := ": queue"
@@ -192,18 +193,18 @@ func TestMessagesOfOneSessionAreAnsweredInOrder(t *testing.T) {
 		}
 		streams = append(streams, who.chat(id, message).expect(waits)) // it waits for its turn now
 	}
-	if n := len(env.gateways.allTurns()); n != 1 {
+	if n := len(env.Gateways.Turns()); n != 1 {
 		t.Errorf("%d messages of one session are at the gateway concurrently", n)
 	}
 	// A message of another peer does not wait for them.
 	other := who.openStream("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"aside","peerId":"p"}`).expect(": boot")
-	waitUntil(t, "the other peer's message to reach the gateway", func() bool { return len(env.gateways.allTurns()) == 2 })
+	apitest.WaitUntil(t, "the other peer's message to reach the gateway", func() bool { return len(env.Gateways.Turns()) == 2 })
 	resume()
 	for _, e := range append(streams, other) {
 		e.expect(textEvent("done")).expect(doneEvent)
 	}
 	var order []string
-	for _, turn := range env.gateways.allTurns() {
+	for _, turn := range env.Gateways.Turns() {
 		order = append(order, turn.Message)
 	}
 	if got := strings.Join(order, " "); got != "first aside second third" {
@@ -216,16 +217,16 @@ func TestDisconnectingCancelsTheTurnOnRequest(t *testing.T) {
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	script, _ := pausedAnswer("I was about to ", "")
-	env.gateways.setScript(script)
+	env.Gateways.SetScript(script)
 	e := who.openStream("POST", "/v1/agents/"+id+"/chat/messages", `{"message":"Hello","onDisconnect":"cancel"}`).expect(textEvent("I was about to "))
-	turn := env.gateways.lastTurn(t)
+	turn := env.Gateways.LastTurn(t)
 	e.close()
-	waitClosed(t, "the gateway's request to end", turn.ended)
-	waitUntil(t, "the text so far to be saved", func() bool {
+	apitest.WaitClosed(t, "the gateway's request to end", turn.Ended)
+	apitest.WaitUntil(t, "the text so far to be saved", func() bool {
 		return strings.Contains(who.do("GET", "/v1/agents/"+id+"/chat/messages", nil).body, "I was about to ")
 	})
-	if strings.Contains(env.log.String(), "level=ERROR") {
-		t.Errorf("a client that disconnects was logged as an error of the server:\n%s", env.log)
+	if strings.Contains(env.Log.String(), "level=ERROR") {
+		t.Errorf("a client that disconnects was logged as an error of the server:\n%s", env.Log)
 	}
 }
 
@@ -277,7 +278,7 @@ func TestTurnGoesOnWithoutItsReader(t *testing.T) {
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	script, resume := pausedAnswer("I am ", "thinking.")
-	env.gateways.setScript(script)
+	env.Gateways.SetScript(script)
 	first := who.chat(id, "Hello").expect(textEvent("I am "))
 	first.close()
 	turn := "/v1/agents/" + id + "/chat/turns/" + first.header.Get("X-Turn-Id")
@@ -294,11 +295,11 @@ func TestCancellingATurnEndsItsStream(t *testing.T) {
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	script, _ := pausedAnswer("I was about to ", "")
-	env.gateways.setScript(script)
+	env.Gateways.SetScript(script)
 	e := who.chat(id, "Hello").expect(textEvent("I was about to "))
 	began := time.Now()
 	cancelled := who.do("POST", "/v1/agents/"+id+"/chat/turns/"+e.header.Get("X-Turn-Id")+"/cancel", nil).expect(200)
-	waitClosed(t, "the gateway's request to end", env.gateways.lastTurn(t).ended)
+	apitest.WaitClosed(t, "the gateway's request to end", env.Gateways.LastTurn(t).Ended)
 	if took := time.Since(began); cancelled.field("data.state") != "cancelled" || took > time.Second {
 		t.Errorf("after %v: %s", took, cancelled.body)
 	}
@@ -310,10 +311,10 @@ func TestDrainEndsStreams(t *testing.T) {
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	script, _ := pausedAnswer("One moment", "")
-	env.gateways.setScript(script)
+	env.Gateways.SetScript(script)
 	chat := who.chat(id, "Hello").expect(textEvent("One moment"))
 	log := who.openStream("GET", "/v1/agents/"+id+"/logs/stream", nil)
-	env.server.Drain()
+	env.Server.Drain()
 	chat.expect(`data: {"type":"error","code":"unavailable","message":"The server is shutting down. Try again in a moment."}`).expect("EOF")
 	log.expect("EOF")
 	who.do("GET", "/readyz", nil).expectError(http.StatusServiceUnavailable, "unavailable")
@@ -325,16 +326,16 @@ func TestDrainAnswersWaitingRequests(t *testing.T) {
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	who.do("POST", "/v1/agents/"+id+"/stop", nil).expect(200)
-	env.driver.DelayStart(time.Hour)
+	env.Driver.DelayStart(time.Hour)
 	got := make(chan *response, 1)
 	go func() { got <- who.do("POST", "/v1/agents/"+id+"/start", nil) }()
-	waitUntil(t, "the agent to be starting", func() bool {
+	apitest.WaitUntil(t, "the agent to be starting", func() bool {
 		return strings.Contains(who.do("GET", "/v1/agents/"+id, nil).body, `"status":"starting"`)
 	})
-	env.server.Drain()
+	env.Server.Drain()
 	(<-got).expectError(http.StatusServiceUnavailable, "unavailable")
 	who.do("GET", "/v1/agents/"+id, nil).expect(200)
-	env.driver.DelayStart(0)
+	env.Driver.DelayStart(0)
 }
 
 func TestLogStreamSurvivesRestarts(t *testing.T) {
@@ -342,13 +343,13 @@ func TestLogStreamSurvivesRestarts(t *testing.T) {
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
 	for i := range 5 {
-		env.driver.Print(identity.AgentID(id), fmt.Sprintf(`{"time":"2026-02-10T14:00:0%dZ","level":"info","subsystem":"gateway","message":"line %d with sk-ant-test"}`, i, i))
+		env.Driver.Print(identity.AgentID(id), fmt.Sprintf(`{"time":"2026-02-10T14:00:0%dZ","level":"info","subsystem":"gateway","message":"line %d with sk-ant-test"}`, i, i))
 	}
 	e := who.openStream("GET", "/v1/agents/"+id+"/logs/stream?tail=2", nil).
 		expect("data: 2026-02-10T14:00:03.000Z [info] gateway: line 3 with [secret]").
 		expect("data: 2026-02-10T14:00:04.000Z [info] gateway: line 4 with [secret]")
 	who.do("POST", "/v1/agents/"+id+"/restart", nil).expect(200)
-	env.driver.Print(identity.AgentID(id), `{"time":"2026-02-10T14:01:00Z","level":"warn","message":"afresh"}`)
+	env.Driver.Print(identity.AgentID(id), `{"time":"2026-02-10T14:01:00Z","level":"warn","message":"afresh"}`)
 	e.expect("data: 2026-02-10T14:01:00.000Z [warn] afresh")
 	if e.header.Get("Content-Type") != "text/event-stream; charset=utf-8" || e.header.Get("X-RateLimit-Limit") == "" {
 		t.Errorf("the log's headers: %v", e.header)
@@ -365,10 +366,10 @@ func TestLogStreamSurvivesRestarts(t *testing.T) {
 var lost = regexp.MustCompile(`^data: .*?(\d+) lines were lost`)
 
 func TestSlowLogReaderDoesNotDelayOthers(t *testing.T) {
-	env := newEnv(t, options{heartbeat: time.Hour})
+	env := newEnv(t, options{Heartbeat: time.Hour})
 	who := env.newAccount("acme", "")
 	id := who.newAgent("A")
-	env.driver.Print(identity.AgentID(id), "first") // a reader that has received it also receives everything that follows
+	env.Driver.Print(identity.AgentID(id), "first") // a reader that has received it also receives everything that follows
 	slow := openUnread(t, who, "/v1/agents/"+id+"/logs/stream?tail=1")
 	fast := who.openStream("GET", "/v1/agents/"+id+"/logs/stream?tail=1", nil)
 	countLines(slow, "first")
@@ -381,9 +382,9 @@ func TestSlowLogReaderDoesNotDelayOthers(t *testing.T) {
 		seen <- n
 	}()
 	for i := range lines {
-		env.driver.Print(identity.AgentID(id), fmt.Sprintf("%d %s", i, padding))
+		env.Driver.Print(identity.AgentID(id), fmt.Sprintf("%d %s", i, padding))
 	}
-	env.driver.Print(identity.AgentID(id), "last")
+	env.Driver.Print(identity.AgentID(id), "last")
 	if n := <-seen; n != lines+1 {
 		t.Errorf("the fast reader received or missed %d lines, want %d", n, lines+1)
 	}
@@ -396,7 +397,7 @@ func TestSlowLogReaderDoesNotDelayOthers(t *testing.T) {
 // openUnread opens a stream whose events are not read.
 func openUnread(t *testing.T, who *caller, path string) *bufio.Reader {
 	t.Helper()
-	u, err := url.Parse(who.env.url)
+	u, err := url.Parse(who.env.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

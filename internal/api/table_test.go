@@ -17,6 +17,7 @@ type fixture struct {
 	*caller
 	agent, swarm, turn, session string
 	key                         string // the id of a key that the caller's key may change
+	entry                       string // of the agent's knowledge
 }
 
 // fixtureSecrets returns the secrets of a fixture. No response may contain them.
@@ -26,7 +27,7 @@ func fixtureSecrets() []string {
 
 // newFixture creates a fixture whose account has that name.
 func (env *testEnv) newFixture(name string) fixture {
-	env.t.Helper()
+	env.T.Helper()
 	o := fixture{caller: env.newAccount(name, "")}
 	o.swarm = o.do("POST", "/v1/swarms", `{"name":"Owned by `+name+`"}`).expect(201).field("data.id")
 	o.do("PUT", "/v1/swarms/"+o.swarm+"/secrets", `{"secrets":{"anthropicApiKey":"sk-ant-swarm-owned"}}`).expect(200)
@@ -36,8 +37,9 @@ func (env *testEnv) newFixture(name string) fixture {
 	o.session = o.do("GET", "/v1/agents/"+o.agent+"/chat/sessions", nil).expect(200).field("data.0.id")
 	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).expect(201)
 	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).expect(200)
+	o.entry = o.do("GET", "/v1/knowledge?agentId="+o.agent, nil).expect(200).field("data.0.id")
 	o.key = o.do("POST", "/v1/keys", `{"label":"Owned by `+name+`","scopes":["chat"]}`).expect(201).field("data.id")
-	env.driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
+	env.Driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
 	return o
 }
 
@@ -52,12 +54,14 @@ func (o fixture) path(row api.Row) string {
 	case strings.HasPrefix(row.Path, "/v1/keys"):
 		id = o.key
 	}
-	path := strings.NewReplacer("{id}", id, "{turnId}", o.turn, "{sessionId}", o.session, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis").Replace(row.Path)
+	path := strings.NewReplacer("{id}", id, "{turnId}", o.turn, "{sessionId}", o.session, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis", "{entryId}", o.entry).Replace(row.Path)
 	switch row.Method + " " + row.Path {
-	case "GET /v1/knowledge":
+	case "GET /v1/knowledge", "GET /v1/knowledge/sources", "GET /v1/knowledge/{entryId}", "PATCH /v1/knowledge/{entryId}":
 		path += "?agentId=" + o.agent
 	case "DELETE /v1/knowledge":
 		path += "?source=owned&agentId=" + o.agent
+	case "POST /v1/knowledge/files":
+		path += "?filename=a.md&agentId=" + o.agent
 	case "GET /v1/knowledge/search":
 		path += "?q=owned&agentId=" + o.agent
 	}
@@ -67,7 +71,7 @@ func (o fixture) path(row api.Row) string {
 // propose lets the agent edit the document of a row, and returns the path of the row for
 // that edit.
 func (o fixture) propose(row api.Row) string {
-	o.env.t.Helper()
+	o.env.T.Helper()
 	o.do("PATCH", "/v1/agents/"+o.agent, `{"config":{"selfEdit":"review"}}`).expect(200)
 	names := map[string]string{"personality": "SOUL.md", "identity": "IDENTITY.md", "workflow": "WORKFLOW.md", "rules": "rules/owned.md"}
 	document := names[strings.Split(row.Path, "/")[4]]
@@ -78,7 +82,7 @@ func (o fixture) propose(row api.Row) string {
 			return strings.Replace(o.path(row), "/versions/1/", "/versions/"+edits.field(at+"version")+"/", 1)
 		}
 	}
-	o.env.t.Fatalf("%s does not wait: %s", document, edits.body)
+	o.env.T.Fatalf("%s does not wait: %s", document, edits.body)
 	return ""
 }
 
@@ -111,6 +115,10 @@ func (o fixture) body(row api.Row) any {
 		return `{"label":"B"}`
 	case "POST /v1/keys/{id}/rotate":
 		return `{"graceSeconds":60}`
+	case "POST /v1/knowledge/files":
+		return []byte("# Hello\n\nA file.")
+	case "PATCH /v1/knowledge/{entryId}":
+		return `{"metadata":{"type":"faq"}}`
 	case "POST /v1/knowledge/ingest":
 		return `{"agentId":"` + o.agent + `","chunks":[{"text":"Hello","source":"a.md"}]}`
 	case "PUT /v1/agents/{id}/secrets", "PUT /v1/swarms/{id}/secrets":
@@ -127,6 +135,9 @@ func (o fixture) body(row api.Row) any {
 
 // belongsToAccount reports whether the path names a thing that belongs to an account.
 func belongsToAccount(row api.Row) bool {
+	if row.Path == "/v1/knowledge/bases" {
+		return false // a list of the caller's own
+	}
 	for _, place := range []string{"/v1/agents/{id}", "/v1/swarms/{id}", "/v1/keys/{id}", "/v1/knowledge"} {
 		if strings.HasPrefix(row.Path, place) {
 			return true
@@ -138,13 +149,13 @@ func belongsToAccount(row api.Row) bool {
 func TestRoutesNeedAKey(t *testing.T) {
 	env := newEnv(t, options{})
 	mine := env.newFixture("mine")
-	for i, row := range env.server.Table() {
+	for i, row := range env.Server.Table() {
 		for _, key := range []string{"", "not-a-key", "ak_live_00000000000000000000000000000000"} {
 			req := mine.request(t.Context(), row.Method, mine.path(row), mine.body(row))
 			req.Header.Set("X-Api-Key", key)
 			req.RemoteAddr = "192.0.2." + string(rune('0'+i%10)) + ":1" // unknown keys are rate-limited by address
 			out := httptest.NewRecorder()
-			env.server.ServeHTTP(out, req)
+			env.Server.ServeHTTP(out, req)
 			a := &response{t: t, request: row.Method + " " + row.Path, status: out.Code, header: out.Header(), body: out.Body.String()}
 			a.expectError(http.StatusUnauthorized, "unauthorized")
 			if a.field("error.message") != "Invalid or missing API key" || a.header.Get("X-RateLimit-Limit") != "30" || a.header.Get("X-RateLimit-Remaining") == "" || a.header.Get("X-RateLimit-Reset") == "" {
@@ -157,7 +168,7 @@ func TestRoutesNeedAKey(t *testing.T) {
 func TestMissingScopeIsNamed(t *testing.T) {
 	env := newEnv(t, options{})
 	mine := env.newFixture("mine")
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		if row.Scope == "" {
 			continue // any key has access
 		}
@@ -182,10 +193,10 @@ func TestMissingFeatureIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := newEnv(t, options{plans: plans})
-	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none"}
-	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none"}
-	for _, row := range env.server.Table() {
+	env := newEnv(t, options{Plans: plans})
+	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none"}
+	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none"}
+	for _, row := range env.Server.Table() {
 		if row.Scope == "" {
 			locked.do(row.Method, locked.path(row), locked.body(row)).expect(200)
 			continue
@@ -208,7 +219,7 @@ func checkMissingFeature(t *testing.T, o fixture, row api.Row, feature string) {
 func TestOtherAccountsGetNotFound(t *testing.T) {
 	env := newEnv(t, options{})
 	mine, other := env.newFixture("mine"), env.newAccount("other", "")
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		a := other.do(row.Method, mine.path(row), mine.body(row))
 		checkRateLimitHeaders(t, a)
 		if belongsToAccount(row) {
@@ -236,7 +247,7 @@ func onlyRepeatsID(a *response, o fixture) bool {
 func TestNoRouteReturnsSecrets(t *testing.T) {
 	env := newEnv(t, options{})
 	mine := env.newFixture("mine")
-	for _, row := range env.server.Table() {
+	for _, row := range env.Server.Table() {
 		if row.Method == http.MethodDelete || row.Stream || strings.HasSuffix(row.Path, "/stop") {
 			continue // the log stream is masked by the same code as the log
 		}
@@ -252,7 +263,7 @@ func TestNoRouteReturnsSecrets(t *testing.T) {
 		}
 	}
 	for _, secret := range fixtureSecrets() {
-		if strings.Contains(env.log.String(), secret) {
+		if strings.Contains(env.Log.String(), secret) {
 			t.Errorf("the server's log shows %q", secret)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/identity"
 )
 
@@ -56,19 +57,19 @@ func (env *testEnv) nodeEnv(who *caller, agent string) []string {
 	guest := env.newKey(who.account, access.NewScopes(access.Chat), access.MaxRateLimit)
 	slow := env.newKey(who.account, access.AllScopes(), 1)
 	return []string{
-		"AGENTO_URL=" + env.url, "AGENTO_API_KEY=" + who.key, "AGENTO_AGENT=" + agent,
+		"AGENTO_URL=" + env.URL, "AGENTO_API_KEY=" + who.key, "AGENTO_AGENT=" + agent,
 		"AGENTO_GUEST_KEY=" + guest.key, "AGENTO_SLOW_KEY=" + slow.key, "AGENTO_CUT_URL=" + env.cuttingProxy(1),
 	}
 }
 
 // waitOrEcho never ends its answer to "wait".
-func waitOrEcho(ctx context.Context, turn *turn, send sendFunc) {
+func waitOrEcho(ctx context.Context, turn *apitest.Turn, send apitest.Send) {
 	if turn.Message == "wait" {
 		_ = send("Waiting")
 		<-ctx.Done()
 		return
 	}
-	echo(ctx, turn, send)
+	apitest.Echo(ctx, turn, send)
 }
 
 // TestTypeScriptClient runs the tests of the TypeScript client against this server.
@@ -76,8 +77,8 @@ func TestTypeScriptClient(t *testing.T) {
 	env := newEnv(t, options{})
 	who := env.newAccount("acme", "")
 	agent := who.newAgent("A")
-	env.driver.Print(identity.AgentID(agent), "a line")
-	env.gateways.setScript(waitOrEcho)
+	env.Driver.Print(identity.AgentID(agent), "a line")
+	env.Gateways.SetScript(waitOrEcho)
 	out, err := runNode(t.Context(), t, env.nodeEnv(who, agent), "--test", "../../clients/typescript/test/client.test.ts").CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
@@ -124,8 +125,8 @@ func TestTypeScriptRuntimes(t *testing.T) {
 			env := newEnv(t, options{})
 			who := env.newAccount("acme", "")
 			agent := who.newAgent("A")
-			env.driver.Print(identity.AgentID(agent), "a line")
-			env.gateways.setScript(waitOrEcho)
+			env.Driver.Print(identity.AgentID(agent), "a line")
+			env.Gateways.SetScript(waitOrEcho)
 			cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 			cmd.Dir, cmd.Env = dir, append(os.Environ(), env.nodeEnv(who, agent)...)
 			out, err := cmd.CombinedOutput()

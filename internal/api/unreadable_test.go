@@ -6,32 +6,33 @@ import (
 	"strings"
 	"testing"
 
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
 )
 
 // execute runs a statement on the database, as an operator could.
 func (env *testEnv) execute(statement string, args ...any) {
-	env.t.Helper()
-	err := env.db.Tx(env.t.Context(), "api.execute", func(ctx context.Context, tx *database.Tx) error {
+	env.T.Helper()
+	err := env.DB.Tx(env.T.Context(), "api.execute", func(ctx context.Context, tx *database.Tx) error {
 		_, err := tx.ExecContext(ctx, statement, args...)
 		return err
 	})
 	if err != nil {
-		env.t.Fatal(err)
+		env.T.Fatal(err)
 	}
 }
 
 // awaitError waits until an agent is in error, and returns its lastError.
 func (c *caller) awaitError(agent string) string {
-	c.env.t.Helper()
+	c.env.T.Helper()
 	var a *response
-	waitUntil(c.env.t, "the agent to be in error", func() bool {
+	apitest.WaitUntil(c.env.T, "the agent to be in error", func() bool {
 		a = c.do("GET", "/v1/agents/"+agent, nil).expect(200)
 		return a.field("data.status") == "error"
 	})
 	if a.field("data.errorCategory") != "record" {
-		c.env.t.Errorf("the category is %s", a.field("data.errorCategory"))
+		c.env.T.Errorf("the category is %s", a.field("data.errorCategory"))
 	}
 	return a.field("data.lastError")
 }
@@ -58,7 +59,7 @@ func TestUnreadableSecrets(t *testing.T) {
 				path := "/v1/agents/" + mine.agent + "/secrets"
 				a := mine.do("PUT", path, `{"secrets":{"anthropicApiKey":"sk-ant-owned"}}`).expectError(http.StatusConflict, "conflict")
 				if !strings.Contains(a.body, "MY_PASSWORD") {
-					mine.env.t.Errorf("the conflict does not name what is lost: %s", a.body)
+					mine.env.T.Errorf("the conflict does not name what is lost: %s", a.body)
 				}
 				mine.do("PUT", path, `{"secrets":{"anthropicApiKey":"sk-ant-owned"},"deleteSecrets":["MY_PASSWORD"]}`).expect(200)
 			},
@@ -86,7 +87,7 @@ func TestUnreadableSecrets(t *testing.T) {
 					t.Errorf("lastError is %q, want %q", shown, want)
 				}
 			}
-			for _, row := range env.server.Table() {
+			for _, row := range env.Server.Table() {
 				if row.Method != http.MethodGet || row.Stream || strings.HasSuffix(row.Path, "/logs") {
 					continue
 				}
@@ -110,7 +111,7 @@ func TestUnreadableSecrets(t *testing.T) {
 			env.execute(c.damage, mine.agent, mine.swarm)
 			mine.do("DELETE", agent, nil).expect(200)
 			mine.do("DELETE", "/v1/swarms/"+mine.swarm, nil).expect(200)
-			if n := env.driver.Starts(identity.AgentID(other)); n != 1 {
+			if n := env.Driver.Starts(identity.AgentID(other)); n != 1 {
 				t.Errorf("the other agent was started %d times", n)
 			}
 		})

@@ -22,7 +22,7 @@ func usageAt() time.Time {
 // record counts the calls of a test: those of two agents, hours, peers, sessions, models, keys and
 // swarms, of which one model has no price.
 func (env *testEnv) record(account identity.AccountID, agents ...string) (all []usage.Sum) {
-	env.t.Helper()
+	env.T.Helper()
 	for i := range 12 {
 		c := usage.Call{
 			AccountID: account, AgentID: identity.AgentID(agents[i%len(agents)]), SwarmID: []identity.SwarmID{"", "swarm-1"}[i/2%2], PeerID: []string{"", "=1+1", "eve"}[i%3],
@@ -30,7 +30,7 @@ func (env *testEnv) record(account identity.AccountID, agents ...string) (all []
 			At: usageAt().Add(time.Duration(i) * 25 * time.Minute), Estimated: i == 7,
 			Tokens: usage.Tokens{Input: int64(100 + i), Output: int64(10 + i), Reasoning: int64(i), CacheRead: int64(1000 * i), CacheWrite: 7},
 		}
-		all = append(all, env.meter.Record(env.t.Context(), c))
+		all = append(all, env.Meter.Record(env.T.Context(), c))
 	}
 	return all
 }

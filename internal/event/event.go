@@ -17,8 +17,22 @@ import (
 	"agento.host/agento/internal/identity"
 )
 
+// AgentPrefix begins the topics of AgentTopic.
+const AgentPrefix = "agent/"
+
+// ActivityPrefix begins the topics of the activity of accounts: each event that is appended
+// also notifies ActivityPrefix + account + "/" + topic, so that who follows an account needs
+// not know whose each thing is. They have notifications only, no events.
+const ActivityPrefix = "activity/"
+
+// ParseActivity returns the account and the topic of a topic that begins with ActivityPrefix.
+func ParseActivity(t Topic) (identity.AccountID, Topic) {
+	account, topic, _ := strings.Cut(strings.TrimPrefix(string(t), ActivityPrefix), "/")
+	return identity.AccountID(account), Topic(topic)
+}
+
 // AgentTopic is the topic of an agent: its events, and its observed state.
-func AgentTopic(id identity.AgentID) Topic { return Topic("agent/" + string(id)) }
+func AgentTopic(id identity.AgentID) Topic { return Topic(AgentPrefix + string(id)) }
 
 // ReconcilePrefix begins the topics of ReconcileTopic.
 const ReconcilePrefix = "reconcile/"
@@ -29,6 +43,11 @@ func ReconcileTopic(id identity.AgentID) Topic { return Topic(ReconcilePrefix + 
 
 // SwarmTopic is the topic of a swarm.
 func SwarmTopic(id identity.SwarmID) Topic { return Topic("swarm/" + string(id)) }
+
+// ChatTopic is the topic of the conversations of an agent in the activity of its account: a turn
+// was accepted, has begun or has ended, or a message of a channel was saved. It has notifications
+// only, no events.
+func ChatTopic(id identity.AgentID) Topic { return Topic("chat/" + string(id)) }
 
 // Event is one thing that happened in the account of its actor.
 type Event struct {
@@ -66,7 +85,15 @@ func (l *Log) Append(ctx context.Context, tx *database.Tx, actor identity.Actor,
 		return fmt.Errorf("append event %s: %w", e.Kind, err)
 	}
 	l.NotifyAfterCommit(tx, e.Topic)
+	if actor.AccountID != "" {
+		l.NotifyActivity(tx, actor.AccountID, e.Topic)
+	}
 	return nil
+}
+
+// NotifyActivity notifies who follows an account of a topic, after the transaction is committed.
+func (l *Log) NotifyActivity(tx *database.Tx, account identity.AccountID, t Topic) {
+	l.NotifyAfterCommit(tx, Topic(ActivityPrefix+string(account)+"/"+string(t)))
 }
 
 // Repeated returns the first event that the actor's request has appended. ok is false if

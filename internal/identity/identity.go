@@ -16,6 +16,15 @@ type AgentID string
 // SwarmID is the id of a swarm: a UUID.
 type SwarmID string
 
+// UserID is the id of a person who can sign in: user_….
+type UserID string
+
+// UserPrefix begins the id of every user.
+const UserPrefix = "user_"
+
+// SignInID is the id of a sign-in session, which has nothing to do with chats: as_….
+type SignInID string
+
 // SessionID is the id of a chat session: sess_….
 type SessionID string
 
@@ -58,6 +67,11 @@ func ByKey(account AccountID, key KeyID) Actor {
 	return Actor{AccountID: account, Kind: Key, ID: string(key)}
 }
 
+// ByUser returns the actor of what a person does who is signed in.
+func ByUser(account AccountID, user UserID) Actor {
+	return Actor{AccountID: account, Kind: User, ID: string(user)}
+}
+
 // ByAgent returns an agent as the actor of a change that it makes itself.
 func ByAgent(account AccountID, agent AgentID) Actor {
 	return Actor{AccountID: account, Kind: Agent, ID: string(agent)}
@@ -84,7 +98,7 @@ func ParseActor(account AccountID, text string) Actor {
 	switch kind := Kind(text); {
 	case kind == Agent, kind == System, kind == Operator:
 		return Actor{AccountID: account, Kind: kind}
-	case strings.HasPrefix(text, "user_"):
+	case strings.HasPrefix(text, UserPrefix):
 		return Actor{AccountID: account, Kind: User, ID: text}
 	}
 	return Actor{AccountID: account, Kind: Key, ID: text}

@@ -53,6 +53,9 @@ type Outcome struct {
 	MatchedIndex int
 	Similarity   float64 // cosine; 1 for an identical text
 	Reason       string  // why it was skipped, if the request asks
+
+	// MatchedText and MatchedSource are those of what the chunk duplicates.
+	MatchedText, MatchedSource string
 }
 
 // maxIngestAttempts is how often Ingest starts again because the scope changed
@@ -210,15 +213,19 @@ func (in IngestRequest) validate() error {
 		prefix := fmt.Sprintf("chunks[%d].", i)
 		checkText(fields, prefix+"text", c.Text, MaxText)
 		checkText(fields, prefix+"source", c.Source, MaxSource)
-		if text, err := encodeMetadata(c.Metadata); err != nil {
-			fields.Add(prefix+"metadata", "must be a JSON object")
-		} else if len(text) > MaxMetadata {
-			fields.Add(prefix+"metadata", "must take at most %d bytes as JSON", MaxMetadata)
-		} else if strings.Contains(text, `\u0000`) {
-			fields.Add(prefix+"metadata", "must not contain the character U+0000")
-		}
+		checkMetadata(fields, prefix+"metadata", c.Metadata)
 	}
 	return fields.Err()
+}
+
+func checkMetadata(fields fault.Fields, name string, m map[string]any) {
+	if text, err := encodeMetadata(m); err != nil {
+		fields.Add(name, "must be a JSON object")
+	} else if len(text) > MaxMetadata {
+		fields.Add(name, "must take at most %d bytes as JSON", MaxMetadata)
+	} else if strings.Contains(text, `\u0000`) {
+		fields.Add(name, "must not contain the character U+0000")
+	}
 }
 
 func checkText(fields fault.Fields, name, text string, limit int) {

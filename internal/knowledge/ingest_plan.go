@@ -60,17 +60,16 @@ func (s *Service) planIngest(ctx context.Context, space vectorSpace, in IngestRe
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	for i, c := range in.Chunks {
 		o := Outcome{MatchedIndex: -1}
-		matchedText := ""
 		if e, ok := kept[sourceKey(c.Source, c.Text)]; ok {
-			o.MatchedID, o.Similarity, matchedText = e.ID, 1, e.Text
+			o.MatchedID, o.Similarity, o.MatchedText, o.MatchedSource = e.ID, 1, e.Text, e.Source
 			p.matched = append(p.matched, e.ID)
 			p.changeMetadata(e, c.Metadata, now)
 		} else if d, ok := owners.choose(duplicates[i], c.Source); ok {
-			o.MatchedID, o.Similarity, matchedText = d.id, d.cosine, d.text
+			o.MatchedID, o.Similarity, o.MatchedText, o.MatchedSource = d.id, d.cosine, d.text, d.source
 			p.matched = append(p.matched, d.id)
 			p.share(owners, d.id, c, now)
 		} else if j, cosine := p.findAdded(owners, claims, vectors, in.Chunks, i); j >= 0 {
-			o.MatchedID, o.MatchedIndex, o.Similarity, matchedText = p.add[j].ID, p.chunks[j], cosine, p.add[j].Text
+			o.MatchedID, o.MatchedIndex, o.Similarity, o.MatchedText, o.MatchedSource = p.add[j].ID, p.chunks[j], cosine, p.add[j].Text, p.add[j].Source
 			p.share(owners, p.add[j].ID, c, now)
 		} else {
 			id, err := uuid.NewV7()
@@ -84,7 +83,7 @@ func (s *Service) planIngest(ctx context.Context, space vectorSpace, in IngestRe
 			owners[o.ID] = []string{c.Source}
 		}
 		if in.Explain && !o.Stored {
-			o.Reason = skipReason(c.Text, matchedText)
+			o.Reason = skipReason(c.Text, o.MatchedText)
 		}
 		p.result.Outcomes = append(p.result.Outcomes, o)
 	}

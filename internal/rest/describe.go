@@ -23,6 +23,7 @@ type Doc struct {
 	// The example request: its query, one header as "Name: value", and its body as JSON. The
 	// values of its path are the examples of the parameters.
 	Query, Header, Body string
+	Upload              string // the name of the file that a body of another type is; empty: that of an archive
 
 	// Answer is the body of the response to the example: JSON, or the text of a stream.
 	Answer string

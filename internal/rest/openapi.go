@@ -216,7 +216,7 @@ func (a *API) describeResponses(r Route) {
 	}
 	op.Responses = map[string]*huma.Response{status: success}
 	if r.Async {
-		op.Responses["202"] = &huma.Response{Description: "With Prefer: respond-async, at once; status is provisioning.", Headers: success.Headers, Content: success.Content}
+		op.Responses["202"] = &huma.Response{Description: "With Prefer: respond-async, at once: status says how far it is.", Headers: success.Headers, Content: success.Content}
 	}
 	for _, status := range slices.Concat(r.ownErrors(op), r.Errors) {
 		code := strconv.Itoa(status)

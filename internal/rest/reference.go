@@ -300,7 +300,7 @@ func exampleRequest(r Route, op *huma.Operation) reference.Request {
 	}
 	if op.RequestBody != nil && op.RequestBody.Content["application/json"] == nil {
 		for contentType := range op.RequestBody.Content {
-			out.Upload, out.UploadType = archiveName, contentType
+			out.Upload, out.UploadType = cmp.Or(r.Doc.Upload, archiveName), contentType
 		}
 	}
 	return out

@@ -1,5 +1,5 @@
 // Package textfile reads the texts of files, in pieces that a knowledge base takes: the
-// sections of Markdown and HTML, the pages of PDF, the rows of tables, and paragraphs.
+// sections of Markdown, HTML and Word documents, the pages of PDF, the rows of tables, and paragraphs.
 package textfile
 
 import (
@@ -22,6 +22,7 @@ const (
 	Markdown Format = "markdown"
 	HTML     Format = "html"
 	PDF      Format = "pdf"
+	DOCX     Format = "docx"
 	CSV      Format = "csv"
 	JSON     Format = "json" // also with an object a line
 )
@@ -31,7 +32,7 @@ var extensions = map[string]Format{
 	".txt": Text, ".text": Text, ".rst": Text, ".adoc": Text, ".org": Text,
 	".md": Markdown, ".markdown": Markdown, ".mdx": Markdown,
 	".html": HTML, ".htm": HTML, ".xhtml": HTML,
-	".pdf": PDF,
+	".pdf": PDF, ".docx": DOCX,
 	".csv": CSV, ".tsv": CSV,
 	".json": JSON, ".jsonl": JSON, ".ndjson": JSON,
 }
@@ -61,6 +62,8 @@ func Read(ctx context.Context, content []byte, format Format, limit int) ([]Piec
 		pieces, err = readPDF(ctx, content)
 	case HTML:
 		pieces, err = readHTML(content)
+	case DOCX:
+		pieces, err = readDocx(content)
 	default:
 		var text string
 		if text, err = decode(content); err == nil {
@@ -181,7 +184,7 @@ func prefixOf(s string, limit int) string {
 
 // Formats returns the names of all formats.
 func Formats() []string {
-	all := []string{string(Text), string(Markdown), string(HTML), string(PDF), string(CSV), string(JSON)}
+	all := []string{string(Text), string(Markdown), string(HTML), string(PDF), string(DOCX), string(CSV), string(JSON)}
 	slices.Sort(all)
 	return all
 }

@@ -1,0 +1,134 @@
+package dashboard
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"agento.host/agento/internal/dashboard/browsertest"
+)
+
+// needsChaos skips a test outside make chaos-dashboard.
+func needsChaos(t *testing.T) {
+	t.Helper()
+	if os.Getenv("AGENTO_CHAOS") == "" {
+		t.Skip("it is long: make chaos-dashboard")
+	}
+}
+
+// picturesDir is where pictures go: SCREENS_DIR, or a temporary directory, which stays for those who look at them.
+func picturesDir(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("SCREENS_DIR"); dir != "" {
+		return dir
+	}
+	dir, err := os.MkdirTemp("", "agento-dashboard-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the pictures are in %s", dir)
+	return dir
+}
+
+// TestChaosEveryPage looks at every page of the table in Chromium: on a phone and on a desk, light and dark.
+func TestChaosEveryPage(t *testing.T) {
+	needsChaos(t)
+	dir := picturesDir(t)
+	b := browsertest.Start(t)
+	for name, say := range map[string]texts{"filled": plainTexts(), "long": longTexts()} {
+		t.Run(name, func(t *testing.T) {
+			env := newEnv(t)
+			w := newWorld(t, env, say)
+			tab := env.open(b, "owner")
+			for _, path := range w.pages(t) {
+				lookAt(t, tab, env.URL, path, w.secrets, filepath.Join(dir, name))
+			}
+		})
+	}
+	t.Run("empty", func(t *testing.T) {
+		env := newEnv(t)
+		empty := &world{env: env}
+		tab := env.open(b, "owner")
+		for _, r := range env.pages.table {
+			if path, isGet := strings.CutPrefix(r.pattern, "GET "); isGet && !strings.Contains(path, "{") {
+				if html, _ := empty.isPage(t, path); html {
+					lookAt(t, tab, env.URL, path, nil, filepath.Join(dir, "empty"))
+				}
+			}
+		}
+	})
+}
+
+var unsafeInNames = regexp.MustCompile(`[^a-z0-9-]+`)
+
+// pictureName returns the name of the picture of a page.
+func pictureName(path string, s browsertest.Screen) string {
+	path = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`).ReplaceAllString(path, "ID")
+	name := strings.Trim(unsafeInNames.ReplaceAllString(strings.ToLower(path), "-"), "-")
+	if name == "" {
+		name = "first"
+	}
+	return fmt.Sprintf("%s-%s.png", name, s)
+}
+
+// lookAt opens a page on every screen, and checks what must hold for every page.
+func lookAt(t *testing.T, tab *browsertest.Tab, base, path string, secrets []string, dir string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]bool{} // one complaint for a page, not for each screen
+	complain := func(screen browsertest.Screen, format string, args ...any) {
+		t.Helper()
+		text := fmt.Sprintf(format, args...)
+		if !told[text] {
+			t.Errorf("%s on %s: %s", path, screen, text)
+		}
+		told[text] = true
+	}
+	for _, screen := range browsertest.Screens() {
+		tab.SetScreen(screen)
+		tab.ForgetRequests()
+		tab.Open(base + root + path)
+		tab.Eval("document.fonts.ready.then(() => 0)")
+		if wide := tab.Eval("document.documentElement.scrollWidth"); wide != float64(screen.Width) {
+			complain(screen, "it is %v wide: %v", wide, tab.Eval(widest))
+		}
+		for _, p := range tab.Problems() {
+			if !strings.Contains(p, "Failed to load resource") || !strings.Contains(p, root+path+`"`) { // the page of an error has its status
+				complain(screen, "the browser says: %s", p)
+			}
+		}
+		for _, d := range tab.Dialogs() {
+			complain(screen, "a dialog: %s", d)
+		}
+		for _, u := range tab.Elsewhere(base) {
+			complain(screen, "a request to %s", u)
+		}
+		for _, cut := range tab.Eval(cutLabels).([]any) {
+			complain(screen, "cut without a way to read it: %v", cut)
+		}
+		all := fmt.Sprint(tab.Eval("document.documentElement.outerHTML + JSON.stringify(localStorage) + JSON.stringify(sessionStorage) + location.href"))
+		for _, secret := range secrets {
+			if strings.Contains(all, secret) {
+				complain(screen, "it has the secret %q", secret)
+			}
+		}
+		for _, f := range tab.Axe() {
+			complain(screen, "axe: %s", f)
+		}
+		tab.Save(filepath.Join(dir, pictureName(path, screen)))
+	}
+}
+
+// widest names the elements that make a page wider than the screen.
+const widest = `[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 0.5 && !e.closest('.quiet, .skip')).slice(-3).map(e => e.outerHTML.slice(0, 150)).join('\n')`
+
+// cutLabels lists the texts that are cut and that nobody can read whole.
+const cutLabels = `[...document.querySelectorAll('body *')].filter(e => {
+	const style = getComputedStyle(e);
+	return e.checkVisibility() && style.overflowX == 'hidden' && e.scrollWidth > e.clientWidth + 1 && e.innerText?.trim() && !e.closest('.quiet, .skip') && !e.closest('[title]');
+}).map(e => e.outerHTML.slice(0, 200))`

@@ -1,0 +1,118 @@
+package dashboard
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"agento.host/agento/internal/access"
+)
+
+// routes returns every page and form of the dashboard. TestRolesOfPages walks it.
+func (s *Server) routes() []route {
+	return []route{
+		// Of every page.
+		page("GET /live", member(), s.live),
+		page("GET /palette", member(), s.palette),
+
+		// Agents.
+		page("GET /agents", has(access.AgentsRead), s.agentList),
+		page("POST /agents", has(access.AgentsWrite), s.changeAgents),
+		page("GET /agents/new", has(access.AgentsWrite), s.newAgent),
+		page("POST /agents/new", has(access.AgentsWrite), s.createAgent),
+		page("GET /agents/{id}", has(access.AgentsRead), s.agentOverview),
+		page("POST /agents/{id}/start", has(access.AgentsWrite), s.startAgent),
+		page("POST /agents/{id}/restart", has(access.AgentsWrite), s.restartAgent),
+		page("POST /agents/{id}/stop", has(access.AgentsWrite), s.stopAgent),
+		page("POST /agents/{id}/delete", has(access.AgentsWrite), s.deleteAgent),
+	}
+}
+
+// route is a page, or the target of a form.
+type route struct {
+	pattern string // method and path below /app
+	need    need
+	handle  func(*visit) error
+}
+
+func page(pattern string, n need, handle func(*visit) error) route { return route{pattern, n, handle} }
+
+// need is what a person must be to use a route. The API has the last word: a need only saves
+// people from pages that would be refused.
+type need struct {
+	who   audience
+	scope access.Scope // that the person's role in the account gives
+}
+
+type audience int
+
+const (
+	everybody audience = iota // also who is not signed in
+	people                    // who is signed in, in an account or not
+	members                   // of an account, with the scope, if there is one
+	operators                 // of the installation
+)
+
+func anybody() need               { return need{who: everybody} }
+func signedIn() need              { return need{who: people} }
+func member() need                { return need{who: members} }
+func has(scope access.Scope) need { return need{who: members, scope: scope} }
+func operator() need              { return need{who: operators} }
+func (n need) met(v Visitor) bool {
+	switch n.who {
+	case everybody:
+		return true
+	case people:
+		return v.Email != ""
+	case members:
+		return v.Account != "" && (n.scope == "" || v.Scopes.Has(n.scope))
+	case operators:
+		return v.Operator
+	}
+	return false
+}
+
+func (s *Server) newMux() *http.ServeMux {
+	mux := http.NewServeMux()
+	for _, r := range s.table {
+		method, path, _ := strings.Cut(r.pattern, " ")
+		if strings.HasSuffix(path, "/") {
+			path += "{$}"
+		}
+		mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, req *http.Request) { s.serve(w, req, r) })
+	}
+	mux.Handle("GET /assets/{file}", http.HandlerFunc(s.pages.assets.serve))
+	mux.HandleFunc("/api/v1/", s.passThrough)
+	mux.HandleFunc("/", s.missing)
+	return mux
+}
+
+// has reports whether the table has a route.
+func (s *Server) has(pattern string) bool {
+	return slices.ContainsFunc(s.table, func(r route) bool { return r.pattern == pattern })
+}
+
+// needOf returns the need of a route of the table.
+func (s *Server) needOf(pattern string) need {
+	i := slices.IndexFunc(s.table, func(r route) bool { return r.pattern == pattern })
+	if i < 0 {
+		panic(fmt.Sprintf("the dashboard has no route %s", pattern))
+	}
+	return s.table[i].need
+}
+
+// serve takes every request to a page through: who is it, may they, is it the account that
+// the page was made for, handle, report.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, row route) {
+	v, err := s.newVisit(w, r, row)
+	if err == nil {
+		err = v.allowed()
+	}
+	if err == nil {
+		err = row.handle(v)
+	}
+	if err != nil {
+		s.fail(v, err)
+	}
+}

@@ -1,0 +1,36 @@
+package skill
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"agento.host/agento/internal/identity"
+)
+
+// Latest returns the latest versions of installed skills, by the id of the installation, as
+// far as they are known here: those of the catalog and of the account's uploads. Only their
+// service knows those of the registry and of GitHub.
+func (s *Service) Latest(ctx context.Context, account identity.AccountID, installed []Installed) (map[string]string, error) {
+	latest := map[string]string{}
+	for _, i := range installed {
+		if p, ok := s.catalog.Find(i.SkillID); ok && i.Trust == Verified {
+			latest[i.ID] = p.Version
+		}
+	}
+	if !slices.ContainsFunc(installed, func(i Installed) bool { return i.Trust == Custom }) {
+		return latest, nil
+	}
+	uploads, err := latestUploads(ctx, s.store.db, account)
+	if err != nil {
+		return nil, fmt.Errorf("list custom skills: %w", err)
+	}
+	for _, u := range uploads {
+		for _, i := range installed {
+			if i.Trust == Custom && i.SkillID == u.manifest.ID {
+				latest[i.ID] = u.manifest.Version
+			}
+		}
+	}
+	return latest, nil
+}

@@ -56,6 +56,7 @@ import (
 	"agento.host/agento/internal/trace"
 	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/widget"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -332,7 +333,8 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		DB: r.db, Events: events, Scopes: knowledge.NewScopes(r.db, agentRecords, swarmRecords), Embedder: embedder, Quota: accounts, Log: r.log,
 	})
 
-	var agents *agent.Service // the policies of the networks are theirs, and they need the gateways
+	var widgets *widget.Service // they need the conversations
+	var agents *agent.Service   // the policies of the networks are theirs, and they need the gateways
 	networkSettings, err := f.network(r, events)
 	if err != nil {
 		return nil, err
@@ -366,7 +368,9 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall, Linger: f.linger(), DiskAfter: f.CheckpointDiskAfter},
-		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
+		Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
+			return widgets.DeleteAgent(ctx, tx, actor, id)
+		}},
 		Asleep:   func(a agent.Agent) { bots.Listen(a.ID, a.Lease.Holder) },
 		Woke:     func(w reconciler.Wake) { r.metrics.Wake(string(w.Kind), w.Took) },
 		Slept:    func(s reconciler.Sleep) { r.metrics.Suspend(string(s.Result), s.Took) },
@@ -396,6 +400,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	agents.InstallSkillsWith(skills.InstallVerified)
 	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Channels: channels, Limits: f.turnLimits(), Waiting: budgets.Waiting, Log: r.log, Ended: r.turnEnded})
+	widgets = widget.New(widget.Settings{DB: r.db, Events: events, Vault: secrets, Agents: agentRecords, Accounts: accounts, Turns: conversations, Log: r.log})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}
@@ -435,6 +440,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Network:        network,
 		Usage:          usageService(r.db, agents, swarmRecords, accounts),
 		Idempotency:    requests,
+		Widgets:        widgets,
 		ReadFile:       confined.New(confined.Settings{Log: r.log}).Read,
 		Models:         models,
 		Budgets:        budgets,
@@ -462,7 +468,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, channels.Run, bots.Run, backups.Run,
+		requests.Run, channels.Run, bots.Run, backups.Run, widgets.Run,
 	}
 	quietLoops := []func(context.Context) error{accounts.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {

@@ -87,6 +87,7 @@ type commands struct {
 	Skills      skillsCommand      `cmd:"" group:"agents" help:"Browse skills and install them on agents."`
 	Knowledge   knowledgeCommand   `cmd:"" group:"agents" help:"Import texts into knowledge bases, search and delete them."`
 	Swarms      swarmsCommand      `cmd:"" group:"agents" help:"Manage swarms, which share knowledge and keys."`
+	Widgets     widgetsCommand     `cmd:"" group:"agents" help:"Manage chat widgets: agents on websites."`
 	Account     accountCommand     `cmd:"" group:"agents" help:"Show the account with its plan and use."`
 	Usage       usageCommand       `cmd:"" group:"agents" help:"Show tokens, requests and money by day, hour, agent, swarm, peer, session, model or key."`
 	Audit       auditCommand       `cmd:"" group:"agents" help:"List who changed what."`

@@ -41,6 +41,7 @@ import (
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/widget"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -57,6 +58,7 @@ type Env struct {
 	Access   *access.Service
 	Agents   *agent.Service
 	Swarms   *swarm.Service
+	Widgets  *widget.Service
 	Runtime  *agenttest.Server // everything that runs agents
 	Driver   *fake.Driver
 	Gateways *Gateways
@@ -155,6 +157,8 @@ func (env *Env) build(o Options) {
 		Timing: reconciler.Timing{ReadyTimeout: WaitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
 		Erasers: []reconciler.Eraser{chat.DeleteAgent, env.Meter.DeleteAgent, skills.DeleteAgent, base.AgentDeleted, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
 			return env.Network.DeleteAgent(ctx, tx, actor, id)
+		}, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
+			return env.Widgets.DeleteAgent(ctx, tx, actor, id)
 		}},
 		Emptiers: []reconciler.Emptier{chat.EmptyAgent(env.DB), base.EmptyAgent, env.Meter.EmptyAgent},
 	})
@@ -168,6 +172,8 @@ func (env *Env) build(o Options) {
 	}
 	env.loops = append(env.loops, states.Run)
 	conversations := chat.New(chat.Settings{DB: env.DB, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Vault: secrets, Keys: env.Access, Quota: env.Access, Waiting: o.Waiting, Log: log})
+	env.Widgets = widget.New(widget.Settings{DB: env.DB, Events: events, Vault: secrets, Agents: agent.NewStore(env.DB, events), Accounts: env.Access, Turns: conversations, Log: log})
+	env.loops = append(env.loops, env.Widgets.Run)
 	requests := idempotency.New(idempotency.Settings{DB: env.DB, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.T.Context()); err != nil {
 		env.T.Fatal(err)
@@ -190,7 +196,7 @@ func (env *Env) build(o Options) {
 	})
 	env.Server = api.New(api.Settings{
 		DB: env.DB, Events: events, Access: env.Access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Archives: archives, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.Network, Idempotency: requests,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.Network, Idempotency: requests, Widgets: env.Widgets,
 		Usage:   usage.New(usage.Settings{DB: env.DB, Agents: env.agentNames}),
 		Budgets: o.Budgets, TrustedProxies: o.Proxies, PublicURL: o.PublicURL,
 		Ready: env.DB.Health, Degraded: env.degraded, Version: "test", Heartbeat: o.Heartbeat, Log: log,

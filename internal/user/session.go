@@ -142,7 +142,7 @@ func (s Session) actor() identity.Actor { return identity.ByUser("", s.Person.ID
 
 // Sessions lists the sessions of a person, the one that was used last first.
 func (s *Service) Sessions(ctx context.Context, id identity.UserID) ([]Session, error) {
-	all, err := database.All(ctx, s.db, scanSession, sessionQuery+` WHERE s.user_id = $1 ORDER BY s.used_at DESC, s.id`, id)
+	all, err := database.AllReadable(ctx, s.db, scanSession, damagedSession, sessionQuery+` WHERE s.user_id = $1 ORDER BY s.used_at DESC, s.id`, id)
 	if err != nil {
 		return nil, fmt.Errorf("list the sessions of %s: %w", id, err)
 	}
@@ -302,10 +302,15 @@ func scanSession(r database.Row) (Session, error) {
 	return x, err
 }
 
+// damagedSession refuses a session some of whose columns cannot be decoded: it may have ended.
+func damagedSession(x *Session, _ error) (row string, keep bool) {
+	return "session " + string(x.ID), false
+}
+
 // findSession returns the session that a condition names. Faults: Unauthorized. A row that
 // cannot be decoded is refused, too.
 func (s *Service) findSession(ctx context.Context, q database.Reader, condition string, args ...any) (Session, error) {
-	session, err := database.OneReadable(ctx, q, scanSession, func(x *Session, _ error) (string, bool) { return "session " + string(x.ID), false }, sessionQuery+` WHERE `+condition, args...)
+	session, err := database.OneReadable(ctx, q, scanSession, damagedSession, sessionQuery+` WHERE `+condition, args...)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && !session.valid(now()) {
 		return Session{}, signedOut()
 	}

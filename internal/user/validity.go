@@ -147,7 +147,7 @@ func (s *Service) sessionsOf(ctx context.Context, open []*openStream) (map[ident
 		for i := range batch {
 			places[i] = fmt.Sprintf("$%d", i+1)
 		}
-		found, err := database.AllReadable(ctx, s.db, scanSession, func(x *Session, _ error) (string, bool) { return "session " + string(x.ID), false },
+		found, err := database.AllReadable(ctx, s.db, scanSession, damagedSession,
 			sessionQuery+` WHERE s.id IN (`+strings.Join(places, ", ")+`)`, batch...)
 		if err != nil {
 			return nil, fmt.Errorf("look up sessions: %w", err)

@@ -276,6 +276,17 @@ func endSessions(ctx context.Context, tx *database.Tx, id identity.UserID, but i
 	return int(n), nil
 }
 
+// EndAllSessions ends every session and every link of an installation that was restored from a
+// backup: since then, some of them may have been ended in the original. People stay.
+func EndAllSessions(ctx context.Context, tx *database.Tx) error {
+	for _, table := range []string{"sign_ins", "sign_in_challenges", "sign_in_tries"} {
+		if _, err := database.Exec(ctx, tx, `DELETE FROM `+table); err != nil {
+			return fmt.Errorf("end all sessions: %w", err)
+		}
+	}
+	return endLinks(ctx, tx, `kind <> $2`, "")
+}
+
 // valid reports whether the session has not ended by itself.
 func (s Session) valid(at time.Time) bool {
 	return at.Before(s.ExpiresAt) && at.Before(s.UsedAt.Add(SessionIdle))

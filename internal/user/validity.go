@@ -49,7 +49,9 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-flush.C:
 			s.flush(ctx)
 		case <-sweep.C:
-			s.sweep(ctx)
+			if !s.db.IsQuiet() { // which removes nothing
+				s.sweep(ctx)
+			}
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlushTimeout)
 			defer cancel()

@@ -32,7 +32,7 @@ func shelves() []struct {
 		Names []string
 	}{
 		{"Start", []string{start, "authentication", "streams", "paging", "errors", "idempotency", "limits", "widgets"}},
-		{"Guides", []string{"agents", "chat", "channels", "secrets", "workspace", "knowledge", "skills", "swarms", "logs", "network", "accounts", "usage", "openai", "mcp", "cli"}},
+		{"Guides", []string{"agents", "chat", "channels", "secrets", "workspace", "knowledge", "skills", "swarms", "logs", "network", "accounts", "people", "usage", "openai", "mcp", "cli"}},
 		{"Operate", []string{"operations", "sleep", "checkpoints", "sleep-simulation", "security", "backup", "upgrade", "move", "openclaw", "changes"}},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // AgentStatus is the status of an agent.
@@ -36,6 +37,14 @@ type AgentSummary struct {
 	CreatedAt Time        `json:"createdAt" doc:"When the agent was created."`
 	StartedAt *Time       `json:"startedAt" doc:"When the agent last became running; null: never."`
 	StoppedAt *Time       `json:"stoppedAt" doc:"When the agent was last stopped; null while it has not been stopped since its last start."`
+
+	// What AgentQuery.Include adds.
+	Model           *string `json:"model,omitempty" doc:"With include=model: the model that the agent calls; empty if it has no key yet." example:"claude-sonnet-5"`
+	Power           string  `json:"power,omitempty" doc:"With include=state: how much of a running agent is in memory. asleep and frozen: a message wakes it." values:"awake,asleep,frozen" example:"awake"`
+	LastError       string  `json:"lastError,omitempty" doc:"With include=state: what is wrong, and what to do. Left out if nothing is."`
+	CostTodayMicros *int64  `json:"costTodayMicros,omitempty" doc:"With include=usage: the price of its model calls since midnight UTC, in millionths of a US dollar, without calls of unknown price."`
+	LastMessageAt   *Time   `json:"lastMessageAt,omitempty" doc:"With include=lastMessage: when the newest message of its sessions was stored. Left out if it has none."`
+	MemoryBytes     *int64  `json:"memoryBytes,omitempty" doc:"With include=memory: what its gateway was last measured to use; 0: it was not measured."`
 }
 
 // SwarmRef names the swarm of an agent.
@@ -88,6 +97,7 @@ type CreateAgentRequest struct {
 	SoulMD     string         `json:"soulMd,omitempty" absent:"start with the default" doc:"First SOUL.md: how the agent thinks and speaks." bounds:"..20000"`
 	WorkflowMD string         `json:"workflowMd,omitempty" absent:"start with the default" doc:"First WORKFLOW.md: the role and procedures of the agent, at most 128 KiB."`
 	SwarmID    string         `json:"swarmId,omitempty" absent:"create the agent outside of any swarm" doc:"Id of the swarm to put the agent in, which shares its provider keys and knowledge."`
+	Starter    string         `json:"starter,omitempty" absent:"begin with the default documents" doc:"Id of a starter, of GET /v1/starters: the agent begins with its documents, rules and skills. soulMd and workflowMd have priority."`
 }
 
 // CreatedAgent is the result of CreateAgent.
@@ -123,14 +133,14 @@ type UpdatedAgent struct {
 // StartedAgent is the result of StartAgent and RestartAgent.
 type StartedAgent struct {
 	ID        string      `json:"id" doc:"Id of the agent."`
-	Status    AgentStatus `json:"status" doc:"running."`
-	StartedAt *Time       `json:"startedAt" doc:"When it became running."`
+	Status    AgentStatus `json:"status" doc:"running; with Prefer: respond-async, starting."`
+	StartedAt *Time       `json:"startedAt" doc:"When it became running; with Prefer: respond-async, when it last did."`
 }
 
 // StoppedAgent is the result of StopAgent.
 type StoppedAgent struct {
 	ID        string      `json:"id" doc:"Id of the agent."`
-	Status    AgentStatus `json:"status" doc:"stopped."`
+	Status    AgentStatus `json:"status" doc:"stopped; with Prefer: respond-async, stopping."`
 	StoppedAt *Time       `json:"stoppedAt" doc:"When it was stopped."`
 }
 
@@ -189,6 +199,9 @@ type AgentQuery struct {
 	Status  AgentStatus // empty: any
 	SwarmID string      // empty: any or none
 	Search  string      // part of the name, in upper or lower case
+	Model   string      // that the agent calls; empty: any
+	Sort    string      // name, created, status, model, cost, lastMessage or memory; after a hyphen the reverse. Empty: newest first
+	Include []string    // fields to add: model, state, usage, lastMessage, memory
 	Limit   int         // at most 1000; 0: none
 	Offset  int         // how many to skip
 }
@@ -198,6 +211,9 @@ func (q AgentQuery) values() url.Values {
 	set(v, "status", string(q.Status))
 	set(v, "swarmId", q.SwarmID)
 	set(v, "search", q.Search)
+	set(v, "model", q.Model)
+	set(v, "sort", q.Sort)
+	set(v, "include", strings.Join(q.Include, ","))
 	if q.Limit > 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}
@@ -242,6 +258,21 @@ func (c *Client) DeleteAgent(ctx context.Context, id string) (Deleted, error) {
 // StartAgent starts an agent and waits until it runs.
 func (c *Client) StartAgent(ctx context.Context, id string) (StartedAgent, error) {
 	return data[StartedAgent](ctx, c, http.MethodPost, agentPath(id)+"/start", nil)
+}
+
+// BeginStart starts an agent and does not wait until it runs. Agent shows how far it is.
+func (c *Client) BeginStart(ctx context.Context, id string) (StartedAgent, error) {
+	return c.StartAgent(context.WithValue(ctx, respondAsync{}, true), id)
+}
+
+// BeginStop stops an agent and does not wait until it is stopped.
+func (c *Client) BeginStop(ctx context.Context, id string) (StoppedAgent, error) {
+	return c.StopAgent(context.WithValue(ctx, respondAsync{}, true), id)
+}
+
+// BeginRestart replaces the gateway of an agent and does not wait until the new one runs.
+func (c *Client) BeginRestart(ctx context.Context, id string) (StartedAgent, error) {
+	return c.RestartAgent(context.WithValue(ctx, respondAsync{}, true), id)
 }
 
 // StopAgent stops an agent.

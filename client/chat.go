@@ -57,11 +57,23 @@ type ChatTurn struct {
 	State      string         `json:"state" enum:"queued,running,done,failed,cancelled" doc:"queued: earlier messages of the session are being answered; running; done; failed: see error; cancelled."`
 	StopReason *string        `json:"stopReason" doc:"Why the turn ended: completed, length (the model's answer reached its maximum length), refusal (the model refused), filter (a filter of the provider ended the answer), limit (the turn reached a limit), truncated (the answer was longer than 1 MiB), cancelled, error, interrupted (the server stopped) or expired (no server ran for ten minutes). Null until the turn ends." values:"completed,length,refusal,filter,limit,truncated,cancelled,error,interrupted,expired"`
 	Text       *string        `json:"text,omitempty" doc:"The answer so far. Only in the response for one turn."`
+	Steps      []ChatStep     `json:"steps,omitempty" doc:"The calls of tools so far. Only in the response for one turn. Of an interrupted turn, and of turns from before this field, they are not known."`
+	Source     *string        `json:"source" doc:"Through what the message came: api, dashboard, openai, mcp, widget or operator (the socket of the data directory). Null if it is not known." example:"api"`
 	Usage      ChatUsage      `json:"usage" doc:"Tokens, requests and price of the turn."`
 	Error      *ChatTurnError `json:"error" doc:"Why the turn failed; null unless state is failed."`
 	CreatedAt  Time           `json:"createdAt" doc:"When the message was accepted."`
 	StartedAt  *Time          `json:"startedAt" doc:"Null while the turn is queued."`
 	EndedAt    *Time          `json:"endedAt" doc:"When the turn ended; null until then."`
+}
+
+// ChatStep is a call of a tool by the model.
+type ChatStep struct {
+	Name      string `json:"name" doc:"Name of the tool." example:"memory_search"`
+	Input     string `json:"input" doc:"What the model called it with, as JSON. At most 8 KB of it."`
+	Output    string `json:"output" doc:"What the tool returned. At most 8 KB of it."`
+	Cut       bool   `json:"cut,omitempty" doc:"true if input or output was longer."`
+	StartedAt Time   `json:"startedAt" doc:"When the model called it."`
+	EndedAt   *Time  `json:"endedAt" doc:"When the model was told the output; null until then."`
 }
 
 // ChatUsage is the number of tokens of a turn, as the provider counted them; 0 until the
@@ -89,6 +101,8 @@ type ChatMessage struct {
 	SessionID string  `json:"sessionId" doc:"The session that the message belongs to." example:"sess_abc123"`
 	PeerID    *string `json:"peerId" doc:"The end user of the session, or who writes in the channel. Null without a peer."`
 	Channel   string  `json:"channel" doc:"api, or the channel of the session, such as telegram."`
+	TurnID    *string `json:"turnId" doc:"The turn that the message belongs to; null for a message of a channel." example:"turn_abc123"`
+	Source    *string `json:"source" doc:"Through what the message came: api, dashboard, openai, mcp, widget, operator (the socket of the data directory), or the channel, such as telegram. Null if it is not known." example:"api"`
 	Role      string  `json:"role" enum:"user,assistant" doc:"user: who wrote to the agent; assistant: the agent."`
 	Content   string  `json:"content" doc:"Text of the message."`
 	Timestamp Time    `json:"timestamp" doc:"When it became visible: a message of yours when its turn began, an answer when it ended."`

@@ -27,6 +27,8 @@ type agentsCommand struct {
 	Approve      agentsApprove      `cmd:"" help:"List an agent's edits of its documents that wait for approval, or approve one."`
 	Status       agentsStatus       `cmd:"" help:"Show the current state of an agent's gateway."`
 	Network      agentsNetwork      `cmd:"" help:"Show where an agent may connect to, and where it has connected to."`
+	Starters     agentsStarters     `cmd:"" help:"List the ready-made agents that a new one can begin as."`
+	CheckKey     agentsCheckKey     `cmd:"" help:"Ask a model provider whether it accepts a key."`
 	RotateTokens agentsRotateTokens `cmd:"" help:"Replace the tokens of an agent's gateway, which may be awake."`
 }
 
@@ -35,6 +37,8 @@ type agentsList struct {
 	Status string `help:"Only agents of this status." enum:",provisioning,starting,running,stopping,stopped,error" default:""`
 	Swarm  string `help:"Only agents of this swarm: its name, slug or id."`
 	Search string `help:"Only agents whose name contains this."`
+	Model  string `help:"Only agents that call this model."`
+	Sort   string `help:"name, created, status, model, cost, lastMessage or memory; after a hyphen the reverse. Default: the newest first."`
 }
 
 // Run lists the agents.
@@ -43,7 +47,7 @@ func (c agentsList) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	q := client.AgentQuery{Status: client.AgentStatus(c.Status), Search: c.Search}
+	q := client.AgentQuery{Status: client.AgentStatus(c.Status), Search: c.Search, Model: c.Model, Sort: c.Sort}
 	if c.Swarm != "" {
 		if q.SwarmID, err = findSwarm(ctx, api, c.Swarm); err != nil {
 			return err
@@ -118,7 +122,15 @@ func optionalTime(at *client.Time) any {
 	return formatTime(at.Time)
 }
 
-type agentsStart struct{ agentArg }
+// noWait is the flag of commands that wait for an agent.
+type noWait struct {
+	NoWait bool `help:"Do not wait until it is done."`
+}
+
+type agentsStart struct {
+	agentArg
+	noWait
+}
 
 // Run starts an agent.
 func (c agentsStart) Run(ctx context.Context, t *terminal) error {
@@ -126,14 +138,21 @@ func (c agentsStart) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	a, err := api.StartAgent(ctx, id)
+	change := api.StartAgent
+	if c.NoWait {
+		change = api.BeginStart
+	}
+	a, err := change(ctx, id)
 	if err != nil {
 		return err
 	}
 	return t.print(a, string(a.Status))
 }
 
-type agentsStop struct{ agentArg }
+type agentsStop struct {
+	agentArg
+	noWait
+}
 
 // Run stops an agent.
 func (c agentsStop) Run(ctx context.Context, t *terminal) error {
@@ -141,14 +160,21 @@ func (c agentsStop) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	a, err := api.StopAgent(ctx, id)
+	change := api.StopAgent
+	if c.NoWait {
+		change = api.BeginStop
+	}
+	a, err := change(ctx, id)
 	if err != nil {
 		return err
 	}
 	return t.print(a, string(a.Status))
 }
 
-type agentsRestart struct{ agentArg }
+type agentsRestart struct {
+	agentArg
+	noWait
+}
 
 // Run restarts an agent.
 func (c agentsRestart) Run(ctx context.Context, t *terminal) error {
@@ -156,7 +182,11 @@ func (c agentsRestart) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	a, err := api.RestartAgent(ctx, id)
+	change := api.RestartAgent
+	if c.NoWait {
+		change = api.BeginRestart
+	}
+	a, err := change(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/agenttools"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/attention"
 	"agento.host/agento/internal/backup"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/channel"
@@ -47,6 +48,7 @@ import (
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/restore"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
@@ -55,7 +57,9 @@ import (
 	"agento.host/agento/internal/textfile/confined"
 	"agento.host/agento/internal/trace"
 	"agento.host/agento/internal/usage"
+	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/widget"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -332,7 +336,8 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		DB: r.db, Events: events, Scopes: knowledge.NewScopes(r.db, agentRecords, swarmRecords), Embedder: embedder, Quota: accounts, Log: r.log,
 	})
 
-	var agents *agent.Service // the policies of the networks are theirs, and they need the gateways
+	var widgets *widget.Service // they need the conversations
+	var agents *agent.Service   // the policies of the networks are theirs, and they need the gateways
 	networkSettings, err := f.network(r, events)
 	if err != nil {
 		return nil, err
@@ -366,7 +371,9 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall, Linger: f.linger(), DiskAfter: f.CheckpointDiskAfter},
-		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
+		Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
+			return widgets.DeleteAgent(ctx, tx, actor, id)
+		}},
 		Asleep:   func(a agent.Agent) { bots.Listen(a.ID, a.Lease.Holder) },
 		Woke:     func(w reconciler.Wake) { r.metrics.Wake(string(w.Kind), w.Took) },
 		Slept:    func(s reconciler.Sleep) { r.metrics.Suspend(string(s.Result), s.Took) },
@@ -394,7 +401,9 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
+	agents.InstallSkillsWith(skills.InstallVerified)
 	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Channels: channels, Limits: f.turnLimits(), Waiting: budgets.Waiting, Log: r.log, Ended: r.turnEnded})
+	widgets = widget.New(widget.Settings{DB: r.db, Events: events, Vault: secrets, Agents: agentRecords, Accounts: accounts, Turns: conversations, Log: r.log})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}
@@ -404,7 +413,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	models := modelproxy.New(modelproxy.Settings{
 		Resolver: gateways, Guard: guard.Through(proxy.OnlyFor(providerHosts()...)), Meter: meter, Attribute: conversations.Attribute, Check: conversations.CheckModelCall, Turn: conversations.ModelTurn, FromGateway: gateway.FromGateway,
-		Observe: func(x modelproxy.Exchange) { status.Observe(x); r.modelCall(x) }, Memory: budgets.AgentMemory, Log: r.log,
+		Observe: func(x modelproxy.Exchange) { status.Observe(x); r.modelCall(x) }, Memory: budgets.AgentMemory, Log: r.log, DemoKey: dev.key, DemoURL: dev.url,
 	})
 	r.closers = append(r.closers, func() error { models.Close(); return nil })
 	internal := http.NewServeMux()
@@ -414,19 +423,49 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	internal.Handle(gateway.FormerToolsPath, tools)
 	internal.Handle(botapi.Prefix, bots)
 	documentEdits := workspace.New(documents, agents)
+	people := user.New(user.Settings{DB: r.db, Events: events, Access: accounts, Vault: secrets, PublicURL: f.PublicURL, Log: r.log})
 	archives := agentarchive.New(agentarchive.Settings{
 		DB: r.db, Events: events, Agents: agents, Documents: documents, Workspace: documentEdits, Skills: skills, Knowledge: base, Chat: conversations, Version: version, Log: r.log,
 	})
+	waiting := attention.New(attention.Settings{DB: r.db, Events: events, Agents: agents, Access: accounts, Quarantined: func(context.Context) (int, error) {
+		found, err := process.ListQuarantine(filepath.Join(f.Data, agentsDir))
+		return len(found), err
+	}})
 	started := make(chan struct{})
 	public := api.New(api.Settings{
-		DB: r.db, Events: events, Access: accounts, Limiter: access.NewLimiter(), Agents: agents, Archives: archives, Logs: logs, Status: status, Chat: conversations,
-		Workspace: documentEdits, Knowledge: base, Skills: skills, Network: network, Usage: usageService(r.db, agents, swarmRecords, accounts), Idempotency: requests, ReadFile: confined.New(confined.Settings{Log: r.log}).Read, Budgets: budgets, TrustedProxies: f.TrustedProxies, PublicURL: f.PublicURL, Lenient: f.Lenient,
-		Swarms: swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
-		Ready:  readiness(started, r.db, secrets), Degraded: services.degradation(r, accounts, backups), Version: version, Log: r.log, Completed: r.completed,
+		DB:             r.db,
+		Events:         events,
+		Access:         accounts,
+		Limiter:        access.NewLimiter(),
+		Agents:         agents,
+		Archives:       archives,
+		Logs:           logs,
+		Status:         status,
+		Chat:           conversations,
+		Workspace:      documentEdits,
+		Knowledge:      base,
+		Skills:         skills,
+		Network:        network,
+		People:         people,
+		Usage:          usageService(r.db, agents, swarmRecords, accounts),
+		Idempotency:    requests,
+		Widgets:        widgets,
+		ReadFile:       confined.New(confined.Settings{Log: r.log}).Read,
+		Models:         models,
+		Attention:      waiting,
+		Budgets:        budgets,
+		TrustedProxies: f.TrustedProxies,
+		PublicURL:      f.PublicURL,
+		Lenient:        f.Lenient,
+		Swarms:         swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
+		Ready:          readiness(started, r.db, secrets),
+		Degraded:       services.degradation(r, accounts, backups),
+		Version:        version,
+		Log:            r.log,
+		Completed:      r.completed,
 	})
 	pages, err := dashboard.New(dashboard.Settings{
-		// TODO: people, with the API as the person.
-		SignedIn: func(*http.Request) (dashboard.Visitor, error) { return dashboard.Visitor{}, nil }, APIFor: func(dashboard.Visitor) http.Handler { return http.NotFoundHandler() },
+		API: public, People: people,
 		Events: events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
 			a, err := agentRecords.FindByID(ctx, r.db, id)
 			return a.AccountID, err
@@ -438,9 +477,9 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, channels.Run, bots.Run, backups.Run,
+		requests.Run, channels.Run, bots.Run, backups.Run, widgets.Run,
 	}
-	quietLoops := []func(context.Context) error{accounts.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
+	quietLoops := []func(context.Context) error{accounts.Run, people.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}

@@ -87,8 +87,10 @@ type commands struct {
 	Skills      skillsCommand      `cmd:"" group:"agents" help:"Browse skills and install them on agents."`
 	Knowledge   knowledgeCommand   `cmd:"" group:"agents" help:"Import texts into knowledge bases, search and delete them."`
 	Swarms      swarmsCommand      `cmd:"" group:"agents" help:"Manage swarms, which share knowledge and keys."`
+	Widgets     widgetsCommand     `cmd:"" group:"agents" help:"Manage chat widgets: agents on websites."`
 	Account     accountCommand     `cmd:"" group:"agents" help:"Show the account with its plan and use."`
 	Usage       usageCommand       `cmd:"" group:"agents" help:"Show tokens, requests and money by day, hour, agent, swarm, peer, session, model or key."`
+	Attention   attentionCommand   `cmd:"" group:"agents" help:"List what waits for you: agents in error, refused keys, edits to approve, near limits."`
 	Audit       auditCommand       `cmd:"" group:"agents" help:"List who changed what."`
 
 	Serve        serveCommand        `cmd:"" group:"server" help:"Run the control plane."`

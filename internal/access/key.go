@@ -321,6 +321,19 @@ func (s *Service) grantor(ctx context.Context, tx *database.Tx, actor identity.A
 	return &own, Principal{Scopes: own.Scopes}.Require(AccountAdmin)
 }
 
+// KeyScopes returns the scopes that the key has which the actor is. Faults: Unauthorized, if the
+// key has ended since it was authenticated; Forbidden, if it lacks AccountAdmin.
+func (s *Service) KeyScopes(ctx context.Context, tx *database.Tx, actor identity.Actor) (Scopes, error) {
+	own, err := s.grantor(ctx, tx, actor)
+	if err != nil {
+		return Scopes{}, err
+	}
+	if own == nil {
+		return Scopes{}, fault.New(fault.Forbidden, "Only an API key has scopes of its own.")
+	}
+	return own.Scopes, nil
+}
+
 // apply returns the key with the changes made.
 func (k Key) apply(c KeyChanges) Key {
 	if c.Label != nil {

@@ -61,6 +61,18 @@ func (s *Service) Await(ctx context.Context, r Accepted) (Agent, error) {
 	return a, nil
 }
 
+// NextStatus returns the status of the agent for a caller that does not wait: change while the
+// request is carried out, otherwise the one that the agent has.
+func (r Accepted) NextStatus(change client.AgentStatus) client.AgentStatus {
+	if r.ObservedGeneration >= r.Target && isFinal(r.Status) {
+		return r.Status
+	}
+	if r.Status == client.Provisioning && change == client.Starting {
+		return r.Status
+	}
+	return change
+}
+
 // isFinal reports whether nothing is in progress. An agent that crashed and is
 // starting again is not final.
 func isFinal(s client.AgentStatus) bool {

@@ -24,6 +24,14 @@ type Summary struct {
 	CreatedAt time.Time
 	StartedAt time.Time
 	StoppedAt time.Time
+
+	// What the filter includes; zero otherwise.
+	Model         string // that the agent calls
+	Power         Power
+	LastError     string
+	CostToday     int64     // of its model calls since midnight UTC, in millionths of a dollar
+	LastMessageAt time.Time // zero: there is no message
+	MemoryBytes   int64     // that its gateway was last measured to use; 0: it was not measured
 }
 
 // Filter selects agents of an account. The zero value selects all of them.
@@ -31,13 +39,16 @@ type Filter struct {
 	Status  client.AgentStatus // empty: any
 	SwarmID identity.SwarmID   // empty: any or none
 	Search  string             // part of the name, in upper or lower case
-	Limit   int                // of one page; 0: none
-	Offset  int                // how many to skip
+	Model   string             // that the agent calls; empty: any
+	Sort    Sort               // empty: newest first
+	Include Include
+	Limit   int // of one page; 0: none
+	Offset  int // how many to skip
 }
 
 // Page is a part of a list of agents.
 type Page struct {
-	Agents []Summary // newest first
+	Agents []Summary // in the order of the filter
 	Total  int       // how many the filter selects on all pages
 	Swarms map[identity.SwarmID]swarm.Swarm
 }
@@ -65,13 +76,16 @@ func (f Filter) condition(account identity.AccountID) (condition string, args []
 	condition, args = `account_id = $1 AND desired_state <> 'deleted'`, []any{account}
 	add := func(comparison string, v any) {
 		args = append(args, v)
-		condition += fmt.Sprintf(" AND "+comparison, len(args))
+		condition += " AND " + fmt.Sprintf(comparison, len(args))
 	}
 	if f.Status != "" {
 		add(`shown_status = $%d`, f.Status)
 	}
 	if f.SwarmID != "" {
 		add(`swarm_id = $%d`, f.SwarmID)
+	}
+	if f.Model != "" {
+		add(modelColumn+` = $%d`, f.Model)
 	}
 	if f.Search != "" {
 		quoted := strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(strings.ToLower(f.Search))
@@ -96,29 +110,29 @@ func (s *Store) list(ctx context.Context, q database.Reader, account identity.Ac
 	condition, args := f.condition(account)
 	n := len(args)
 	query := fmt.Sprintf(`SELECT coalesce(string_agg(line, $%[2]d), '') FROM (
-		SELECT concat_ws($%[3]d, id, name, shown_status, region, swarm_id, created_at, started_at, stopped_at) AS line
-		FROM agents WHERE %[1]s ORDER BY created_at DESC, id DESC LIMIT $%[4]d OFFSET $%[5]d) AS page`, condition, n+1, n+2, n+3, n+4)
+		SELECT concat_ws($%[3]d, id, name, shown_status, region, swarm_id, created_at, started_at, stopped_at%[6]s) AS line
+		FROM agents WHERE %[1]s ORDER BY %[7]s LIMIT $%[4]d OFFSET $%[5]d) AS page`, condition, n+1, n+2, n+3, n+4, f.Include.columns(), f.Sort.order())
 	text, err := database.One(ctx, q, database.Scalar[string], query, append(args, rowSeparator, fieldSeparator, limit, f.Offset)...)
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)
 	}
-	return parseSummaries(text), nil
+	return parseSummaries(text, f.Include), nil
 }
 
-func parseSummaries(text string) []Summary {
+func parseSummaries(text string, in Include) []Summary {
 	if text == "" {
 		return []Summary{}
 	}
 	all := make([]Summary, 0, strings.Count(text, rowSeparator)+1)
 	for row := range strings.SplitSeq(text, rowSeparator) {
-		all = append(all, parseSummary(row))
+		all = append(all, parseSummary(row, in))
 	}
 	return all
 }
 
 // parseSummary returns the zero time for a time that cannot be decoded. The status of
 // such an agent is error.
-func parseSummary(row string) Summary {
+func parseSummary(row string, in Include) Summary {
 	next := func() (field string) {
 		field, row, _ = strings.Cut(row, fieldSeparator)
 		return field
@@ -129,6 +143,7 @@ func parseSummary(row string) Summary {
 			*t = database.Time(ms)
 		}
 	}
+	in.parse(&v, next)
 	return v
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/starter"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
@@ -103,6 +105,21 @@ type Service struct {
 	turnLimits  modelturn.Limits
 	demoKey     vault.Secret
 	waitTimeout time.Duration
+
+	installSkills SkillInstaller
+}
+
+// SkillInstaller installs verified skills on a new agent, in the transaction that creates it.
+// Faults: Conflict, if the catalog lacks one; PlanLimit.
+type SkillInstaller func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID, skills []string) error
+
+// InstallSkillsWith sets what installs the skills of starters. It is called once, before the
+// first request: the service of skills needs this one.
+func (s *Service) InstallSkillsWith(f SkillInstaller) { s.installSkills = f }
+
+// noSkills is the SkillInstaller of a service that was given none.
+func noSkills(context.Context, *database.Tx, identity.Actor, identity.AgentID, []string) error {
+	return errors.New("no skills can be installed on new agents")
 }
 
 // New returns the service.
@@ -113,6 +130,7 @@ func New(s Settings) *Service {
 	return &Service{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms, channels: s.Channels,
 		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, turnLimits: s.TurnLimits, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
+		installSkills: noSkills,
 	}
 }
 
@@ -234,9 +252,17 @@ func (s *Service) create(ctx context.Context, actor identity.Actor, a Agent, sec
 			return err
 		}
 		s.events.NotifyAfterCommit(tx, event.ReconcileTopic(a.ID))
-		return s.appendEvent(ctx, tx, actor, a.ID, "agent.created", map[string]any{"name": a.Name, "region": a.Region})
+		return s.appendEvent(ctx, tx, actor, a.ID, "agent.created", createdData(a, in))
 	})
 	return Accepted{a, a.Generation}, err
+}
+
+func createdData(a Agent, in client.CreateAgentRequest) map[string]any {
+	data := map[string]any{"name": a.Name, "region": a.Region}
+	if in.Starter != "" {
+		data["starter"] = in.Starter
+	}
+	return data
 }
 
 // CheckNew returns everything that is wrong with a request for a new agent.
@@ -250,6 +276,9 @@ func (s *Service) CheckNew(ctx context.Context, account identity.AccountID, in c
 func (s *Service) newAgent(account identity.AccountID, in client.CreateAgentRequest) (Agent, client.CreateAgentRequest) {
 	if len(in.Secrets) == 0 && !s.demoKey.Empty() {
 		in.Secrets = map[string]string{string(provider.AnthropicKey): s.demoKey.Reveal()}
+	}
+	if from, ok := starter.Find(in.Starter); ok {
+		in.SoulMD, in.WorkflowMD = cmp.Or(in.SoulMD, from.SoulMD), cmp.Or(in.WorkflowMD, from.WorkflowMD)
 	}
 	if in.Region == "" {
 		in.Region = DefaultRegion
@@ -269,6 +298,7 @@ func (s *Service) checkNew(ctx context.Context, a Agent, in client.CreateAgentRe
 	secrets := parseSecrets(problems, in.Secrets)
 	checkKeys(problems, a.Config, in.Secrets)
 	workspace.CheckNew(problems, in.SoulMD, in.WorkflowMD)
+	starter.Check(problems, in.Starter)
 	names := secretNames{}
 	if a.SwarmID != "" {
 		exists, err := s.checkSwarm(ctx, s.db, problems, a)
@@ -350,7 +380,15 @@ func (s *Service) insert(ctx context.Context, tx *database.Tx, actor identity.Ac
 	if err := s.vault.Put(ctx, tx, a.AccountID, vault.OfAgent(a.ID), bound); err != nil {
 		return claimFault(a.AccountID, err)
 	}
-	return s.workspace.Init(ctx, tx, actor, a.ID, a.Name, in.SoulMD, in.WorkflowMD)
+	from, _ := starter.Find(in.Starter)
+	rules := make([]workspace.NewRule, len(from.Rules))
+	for i, r := range from.Rules {
+		rules[i] = workspace.NewRule(r)
+	}
+	if err := s.workspace.Init(ctx, tx, actor, a.ID, a.Name, in.SoulMD, in.WorkflowMD, rules); err != nil || len(from.Skills) == 0 {
+		return err
+	}
+	return s.installSkills(ctx, tx, actor, a.ID, from.Skills)
 }
 
 // ListWithChannels returns the running agents that are awake, of every account, that are

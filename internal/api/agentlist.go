@@ -58,7 +58,30 @@ func appendAgent(b []byte, a *client.AgentSummary) []byte {
 	b = a.CreatedAt.AppendJSON(append(b, `,"createdAt":`...))
 	b = appendTime(append(b, `,"startedAt":`...), a.StartedAt)
 	b = appendTime(append(b, `,"stoppedAt":`...), a.StoppedAt)
-	return append(b, '}')
+	return append(appendIncluded(b, a), '}')
+}
+
+// appendIncluded encodes the fields that are left out without a value.
+func appendIncluded(b []byte, a *client.AgentSummary) []byte {
+	if a.Model != nil {
+		b = appendString(append(b, `,"model":`...), *a.Model)
+	}
+	if a.Power != "" {
+		b = appendString(append(b, `,"power":`...), a.Power)
+	}
+	if a.LastError != "" {
+		b = appendString(append(b, `,"lastError":`...), a.LastError)
+	}
+	if a.CostTodayMicros != nil {
+		b = strconv.AppendInt(append(b, `,"costTodayMicros":`...), *a.CostTodayMicros, 10)
+	}
+	if a.LastMessageAt != nil {
+		b = a.LastMessageAt.AppendJSON(append(b, `,"lastMessageAt":`...))
+	}
+	if a.MemoryBytes != nil {
+		b = strconv.AppendInt(append(b, `,"memoryBytes":`...), *a.MemoryBytes, 10)
+	}
+	return b
 }
 
 func appendTime(b []byte, t *client.Time) []byte {

@@ -50,11 +50,21 @@ type listAgentsInput struct {
 	Status  string           `query:"status" enum:"provisioning,starting,running,stopping,stopped,error" doc:"Only agents of this status."`
 	SwarmID identity.SwarmID `query:"swarmId" absent:"list agents in any swarm and in none" doc:"Only agents of this swarm."`
 	Search  string           `query:"search" absent:"list agents of any name" maxLength:"100" doc:"Only agents whose name contains this text, in upper or lower case."`
+	Model   string           `query:"model" absent:"list agents of any model" maxLength:"128" doc:"Only agents that call this model."`
+	Sort    string           `query:"sort" absent:"get the newest first" enum:"name,-name,created,-created,status,-status,model,-model,cost,-cost,lastMessage,-lastMessage,memory,-memory" doc:"Order of the list; after a hyphen the reverse. Default: -created."`
+	Include []string         `query:"include" enum:"model,state,usage,lastMessage,memory" doc:"Fields to add, separated by commas: model; state adds power and lastError; usage adds costTodayMicros; lastMessage adds lastMessageAt; memory adds memoryBytes."`
+}
+
+func (in *listAgentsInput) include() agent.Include {
+	has := func(name string) bool { return slices.Contains(in.Include, name) }
+	return agent.Include{Model: has("model"), State: has("state"), Usage: has("usage"), LastMessage: has("lastMessage"), Memory: has("memory")}
 }
 
 func (s *Server) listAgents(ctx context.Context, who access.Principal, in *listAgentsInput) (*listReply[client.AgentSummary], error) {
+	include := in.include()
 	p, err := s.agents.List(ctx, who.AccountID, agent.Filter{
 		Status: client.AgentStatus(in.Status), SwarmID: in.SwarmID, Search: in.Search, Limit: in.Limit, Offset: in.Offset,
+		Model: in.Model, Sort: agent.Sort(in.Sort), Include: include,
 	})
 	if err != nil {
 		return nil, err
@@ -62,6 +72,7 @@ func (s *Server) listAgents(ctx context.Context, who access.Principal, in *listA
 	rows := make([]client.AgentSummary, len(p.Agents))
 	for i := range p.Agents {
 		rows[i] = summaryJSON(&p.Agents[i], p.Swarms)
+		addIncluded(&rows[i], &p.Agents[i], include)
 	}
 	limit := in.Limit
 	if limit == 0 {
@@ -102,40 +113,63 @@ func (s *Server) deleteAgent(ctx context.Context, who access.Principal, in *Agen
 	return one(client.Deleted{ID: string(in.ID), Deleted: true}), nil
 }
 
-func (s *Server) startAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
+// stateInput is a request to start, stop or restart an agent.
+type stateInput struct {
+	AgentID
+	Prefer string `header:"Prefer" absent:"wait until it is done" doc:"respond-async returns 202 at once."`
+}
+
+func (in *stateInput) waits() bool { return !strings.Contains(in.Prefer, "respond-async") }
+
+// stateReply answers 200 when the agent is in the desired state, 202 to a caller that does not wait.
+type stateReply[T any] struct {
+	Status int
+	Body   client.Data[T]
+}
+
+func (s *Server) startAgent(ctx context.Context, who access.Principal, in *stateInput) (*stateReply[client.StartedAgent], error) {
 	accepted, err := s.agents.Start(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.waitRunning(ctx, accepted)
-	if err != nil {
-		return nil, err
-	}
-	return one(startedJSON(a)), nil
+	return s.started(ctx, in, accepted)
 }
 
-func (s *Server) restartAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StartedAgent], error) {
+func (s *Server) restartAgent(ctx context.Context, who access.Principal, in *stateInput) (*stateReply[client.StartedAgent], error) {
 	accepted, err := s.agents.Restart(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
+	return s.started(ctx, in, accepted)
+}
+
+func (s *Server) started(ctx context.Context, in *stateInput, accepted agent.Accepted) (*stateReply[client.StartedAgent], error) {
+	if !in.waits() {
+		a := accepted.Agent
+		a.Status = accepted.NextStatus(client.Starting)
+		return &stateReply[client.StartedAgent]{http.StatusAccepted, client.Data[client.StartedAgent]{Data: startedJSON(a)}}, nil
+	}
 	a, err := s.waitRunning(ctx, accepted)
 	if err != nil {
 		return nil, err
 	}
-	return one(startedJSON(a)), nil
+	return &stateReply[client.StartedAgent]{http.StatusOK, client.Data[client.StartedAgent]{Data: startedJSON(a)}}, nil
 }
 
-func (s *Server) stopAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.StoppedAgent], error) {
+func (s *Server) stopAgent(ctx context.Context, who access.Principal, in *stateInput) (*stateReply[client.StoppedAgent], error) {
 	accepted, err := s.agents.Stop(ctx, who.Actor(), in.ID)
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.waitStopped(ctx, accepted)
-	if err != nil {
-		return nil, err
+	a, status := accepted.Agent, http.StatusAccepted
+	if a.Status = accepted.NextStatus(client.Stopping); in.waits() {
+		if a, err = s.waitStopped(ctx, accepted); err != nil {
+			return nil, err
+		}
+		status = http.StatusOK
 	}
-	return one(client.StoppedAgent{ID: string(a.ID), Status: a.Status, StoppedAt: client.NewTime(a.StoppedAt)}), nil
+	stopped := client.StoppedAgent{ID: string(a.ID), Status: a.Status, StoppedAt: client.NewTime(a.StoppedAt)}
+	return &stateReply[client.StoppedAgent]{status, client.Data[client.StoppedAgent]{Data: stopped}}, nil
 }
 
 func (s *Server) agentStatus(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.LiveStatus], error) {
@@ -200,6 +234,25 @@ func summaryJSON(a *agent.Summary, swarms map[identity.SwarmID]swarm.Swarm) clie
 	}
 	row.Swarm = swarmRef(swarms[a.SwarmID])
 	return row
+}
+
+// addIncluded adds what a list includes beside the records.
+func addIncluded(row *client.AgentSummary, a *agent.Summary, in agent.Include) {
+	if in.Model {
+		row.Model = &a.Model
+	}
+	if in.State {
+		row.Power, row.LastError = string(a.Power), a.LastError
+	}
+	if in.Usage {
+		row.CostTodayMicros = &a.CostToday
+	}
+	if in.LastMessage {
+		row.LastMessageAt = client.NewTime(a.LastMessageAt)
+	}
+	if in.Memory {
+		row.MemoryBytes = &a.MemoryBytes
+	}
 }
 
 func agentJSON(v agent.View) client.Agent {

@@ -60,8 +60,28 @@ const turnHeader = "X-Turn-Id"
 
 // chatCaller returns the caller as package chat knows it.
 func chatCaller(who access.Principal) chat.Caller {
-	return chat.Caller{Actor: who.Actor(), Owner: who.ChatsAsOwner()}
+	c := chat.Caller{Actor: who.Actor(), Owner: who.ChatsAsOwner(), Source: chat.FromAPI}
+	switch c.Kind {
+	case identity.User:
+		c.Source = chat.FromDashboard
+	case identity.Operator:
+		c.Source = chat.FromOperator
+	}
+	return c
 }
+
+// sender returns the caller of a request that sends a message.
+func sender(ctx context.Context, who access.Principal) chat.Caller {
+	c := chatCaller(who)
+	if source, ok := ctx.Value(sourceKey{}).(chat.Source); ok {
+		c.Source = source
+	}
+	return c
+}
+
+// sourceKey is the context key of the source of messages, of a request that does not come from
+// the caller itself.
+type sourceKey struct{}
 
 type chatInput struct {
 	AgentID
@@ -69,7 +89,7 @@ type chatInput struct {
 }
 
 func (s *Server) sendMessage(ctx context.Context, who access.Principal, in *chatInput) (*rest.Stream, error) {
-	turn, err := s.chat.Start(ctx, chatCaller(who), in.ID, in.Body)
+	turn, err := s.chat.Start(ctx, sender(ctx, who), in.ID, in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +184,15 @@ func (s *Server) getTurn(ctx context.Context, who access.Principal, in *TurnID) 
 	if err != nil {
 		return nil, err
 	}
-	return one(turnJSON(turn, &text)), nil
+	steps, err := s.chat.Steps(ctx, turn)
+	if err != nil {
+		return nil, err
+	}
+	out := turnJSON(turn, &text)
+	for _, v := range steps {
+		out.Steps = append(out.Steps, client.ChatStep{Name: v.Name, Input: v.Input, Output: v.Output, Cut: v.Cut, StartedAt: client.Time{Time: v.Began}, EndedAt: client.NewTime(v.Ended)})
+	}
+	return one(out), nil
 }
 
 func (s *Server) cancelTurn(ctx context.Context, who access.Principal, in *TurnID) (*reply[client.ChatTurn], error) {
@@ -205,7 +233,7 @@ func (s *Server) listTurns(ctx context.Context, who access.Principal, in *turnsI
 // turnJSON returns a turn, with its text unless that is nil.
 func turnJSON(t chat.Turn, text *string) client.ChatTurn {
 	out := client.ChatTurn{
-		ID: string(t.ID), SessionID: string(t.SessionID), State: string(t.State), StopReason: orNull(t.StopReason), Text: text,
+		ID: string(t.ID), SessionID: string(t.SessionID), State: string(t.State), StopReason: orNull(t.StopReason), Text: text, Source: orNull(string(t.Source)),
 		Usage:     usageJSON(t.Usage),
 		CreatedAt: client.Time{Time: t.CreatedAt}, StartedAt: client.NewTime(t.StartedAt), EndedAt: client.NewTime(t.EndedAt),
 	}
@@ -248,7 +276,7 @@ func (s *Server) history(ctx context.Context, who access.Principal, in *historyI
 	for i, m := range found.Messages {
 		rows[i] = client.ChatMessage{
 			ID: string(m.ID), SessionID: string(m.SessionID), PeerID: orNull(m.PeerID), Channel: m.Channel,
-			Role: m.Role, Content: m.Content, Timestamp: client.Time{Time: m.At}, Imported: m.Imported,
+			TurnID: orNull(string(m.TurnID)), Source: orNull(string(m.Source)), Role: m.Role, Content: m.Content, Timestamp: client.Time{Time: m.At}, Imported: m.Imported,
 		}
 	}
 	out := page(rows, found.Total, in.Limit, in.Offset)

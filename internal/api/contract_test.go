@@ -58,7 +58,7 @@ func additions() map[string][]string {
 		"GET /v1/agents/{id}/skills pagination": {"hasMore"},
 		"GET /v1/skills pagination":             {"hasMore"},
 
-		"GET /v1/agents/{id}/chat/messages data.[]":    {"id", "sessionId", "peerId", "channel"},
+		"GET /v1/agents/{id}/chat/messages data.[]":    {"id", "sessionId", "peerId", "channel", "turnId", "source"},
 		"GET /v1/agents/{id}/chat/messages pagination": {"hasMore", "before", "after"},
 		"GET /v1/agents/{id}/chat/sessions data.[]":    {"peerId", "messageCount", "lastMessageAt"},
 		"GET /v1/agents/{id}/chat/sessions pagination": {"hasMore"},

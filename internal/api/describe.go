@@ -26,7 +26,10 @@ func tags() []rest.Tag {
 		{Name: "Network", Text: "Where an agent may connect to, and where it has connected to.", Paths: []string{agent + "network"}},
 		{Name: "Account", Text: "The account of the API key, with its plan and what it has.", Paths: []string{"/v1/account"}},
 		{Name: "Keys", Text: "API keys of the account: make, change, rotate and revoke them.", Paths: []string{"/v1/keys"}},
+		{Name: "Widgets", Text: "Chat widgets: agents on websites, with their keys, signing secrets and limits.", Paths: []string{"/v1/widgets"}},
 		{Name: "Usage", Text: "Tokens, requests and money, by day, agent, peer, session, model or key.", Paths: []string{"/v1/usage", agent + "usage"}},
+		{Name: "Attention", Text: "What waits for a person, with the requests that repair it.", Paths: []string{"/v1/attention"}},
+		{Name: "Setup", Text: "Checks of provider keys, and ready-made agents.", Paths: []string{"/v1/providers", "/v1/starters"}},
 		{Name: "Audit", Text: "Every change that was made in the account.", Paths: []string{"/v1/audit"}},
 	}
 }
@@ -57,6 +60,7 @@ func docs() map[string]rest.Doc {
 	const (
 		fromList = " The answer comes at once, from what is stored."
 		next     = " A running agent has the change in its next turn, without a restart."
+		noWait   = " With `Prefer: respond-async` it answers 202 at once."
 		atOnce   = " It answers when the change is stored."
 	)
 	all := map[string]rest.Doc{
@@ -65,9 +69,9 @@ func docs() map[string]rest.Doc {
 		"GET /v1/agents/{id}":          {ID: "getAgent", Text: "Returns one agent with its configuration, what is wrong with it, and whether it needs a restart." + fromList},
 		"PATCH /v1/agents/{id}":        {ID: "updateAgent", Text: "Changes the fields that the request has. `config` is merged: a key that is `null` is removed." + atOnce + " `needsRestart` says whether the running gateway needs a restart for it.", Body: `{"name":"Updated Assistant","config":{"model":"claude-haiku-4-5"}}`},
 		"DELETE /v1/agents/{id}":       {ID: "deleteAgent", Text: "Stops the agent and deletes it with its documents, history, knowledge, skills and secrets. It answers when everything is deleted, and cannot be undone."},
-		"POST /v1/agents/{id}/start":   {ID: "startAgent", Text: "Starts a stopped agent, and answers when it runs. An agent that runs already stays as it is. If there is no room for its gateway within 60 s, it answers 503, and the agent goes on waiting."},
-		"POST /v1/agents/{id}/stop":    {ID: "stopAgent", Text: "Stops an agent, and answers when its gateway has ended. Its files, history and secrets are kept. Running turns end."},
-		"POST /v1/agents/{id}/restart": {ID: "restartAgent", Text: "Replaces the gateway of an agent by a new one with the current configuration, secrets and skills, and answers when that runs."},
+		"POST /v1/agents/{id}/start":   {ID: "startAgent", Text: "Starts a stopped agent, and answers when it runs. An agent that runs already stays as it is. If there is no room for its gateway within 60 s, it answers 503, and the agent goes on waiting." + noWait},
+		"POST /v1/agents/{id}/stop":    {ID: "stopAgent", Text: "Stops an agent, and answers when its gateway has ended. Its files, history and secrets are kept. Running turns end." + noWait},
+		"POST /v1/agents/{id}/restart": {ID: "restartAgent", Text: "Replaces the gateway of an agent by a new one with the current configuration, secrets and skills, and answers when that runs." + noWait},
 		"GET /v1/agents/{id}/status":   {ID: "getAgentStatus", Text: "Returns the state of the gateway: whether its process runs, its memory and its share of a processor core. It answers from a report that is a few seconds old, or inspects the gateway."},
 		"GET /v1/agents/{id}/export":   {ID: "exportAgent", Text: "Sends the agent as one file: its configuration, documents with every version, skills, knowledge and sessions. It has no secrets. The key also needs the scopes of the parts that are in it: `skills`, `knowledge:read`, `chat`."},
 		"POST /v1/agents/import":       {ID: "importAgent", Text: "Makes a new agent of a file from an export, and answers when everything is stored. The agent is stopped and has no secrets: set a key, then start it. The key also needs the scopes of the parts: `skills`, `knowledge:write`, `chat`."},
@@ -147,8 +151,19 @@ func docs() map[string]rest.Doc {
 		"PATCH /v1/keys/{id}":                                    {ID: "updateKey", Text: "Changes an API key. It holds from the next request of that key on; a stream ends if the key has lost its scope.", Body: `{"label":"Support","rateLimit":120}`},
 		"POST /v1/keys/{id}/rotate":                              {ID: "rotateKey", Text: "Gives an API key a new secret, which only this response has. The former one is valid for `graceSeconds` more." + atOnce, Body: `{"graceSeconds":3600}`},
 		"DELETE /v1/keys/{id}":                                   {ID: "revokeKey", Text: "Revokes an API key for ever. Its requests are refused from then on; its streams end within three seconds."},
+		"GET /v1/widgets":                                        {ID: "listWidgets", Text: "Lists the chat widgets of the account, newest first. Signing secrets are not shown." + fromList, Query: "limit=50"},
+		"POST /v1/widgets":                                       {ID: "createWidget", Text: "Makes a chat widget. Only this response has its signing secret, with which your backend signs tokens that say who a visitor is." + atOnce, Body: `{"name":"Support","agentId":"a1b2c3d4-e5f6-7890-abcd-ef1234567890","origins":["https://www.example.com"],"greeting":"Hello! How can I help?","dailyMessages":1000}`},
+		"GET /v1/widgets/{id}":                                   {ID: "getWidget", Text: "Returns a chat widget with what it has used by day." + fromList},
+		"PATCH /v1/widgets/{id}":                                 {ID: "updateWidget", Text: "Changes a chat widget. It holds from the next request of a visitor on; open streams of a widget that is disabled end within three seconds.", Body: `{"theme":{"color":"#0f766e","mode":"dark"},"enabled":true}`},
+		"DELETE /v1/widgets/{id}":                                {ID: "deleteWidget", Text: "Deletes a chat widget with its signing secret. Its open streams end within three seconds; the conversations stay in the history of the agent."},
+		"POST /v1/widgets/{id}/rotate":                           {ID: "rotateWidgetKey", Text: "Gives a chat widget another key, which the pages of your website then need. The former one is valid for `graceSeconds` more." + atOnce, Body: `{"graceSeconds":86400}`},
+		"POST /v1/widgets/{id}/secret/rotate":                    {ID: "rotateWidgetSecret", Text: "Gives a chat widget another signing secret, which only this response has. Tokens that the former one has signed are valid for `graceSeconds` more." + atOnce, Body: `{"graceSeconds":3600}`},
 		"GET /v1/usage":                                          {ID: "getUsage", Text: "Returns what the model calls of the account have used, in groups. `Accept: text/csv` returns a table." + fromList, Query: "by=model&from=2026-01-01"},
 		"GET /v1/agents/{id}/usage":                              {ID: "getAgentUsage", Text: "Returns what the model calls of an agent have used, in groups. `Accept: text/csv` returns a table." + fromList, Query: "by=day"},
+		"GET /v1/attention":                                      {ID: "listAttention", Text: "Lists what waits for a person, over all agents of the account, the worst first: agents in error, keys that are missing or refused, edits that wait for approval, limits of the plan that are near, channels in error, and skills with findings. Each item has the requests that repair it. An empty list means that nothing waits." + fromList, Query: "limit=20"},
+		"POST /v1/attention/{id}/dismiss":                        {ID: "dismissAttention", Text: "Makes an item not be listed any more, for everybody in the account. Items that have this among their actions can be dismissed: a near limit of the plan, until the next level, and a skill with findings, until its next version."},
+		"POST /v1/providers/check":                               {ID: "checkProvider", Text: "Asks a model provider for its list of models with a key, before an agent gets it. The answer is 200 also if the provider refuses the key, with the provider's own words. The key is sent to the provider alone, and is not stored. At most 20 checks a minute for an account.", Body: `{"provider":"anthropic","key":"sk-ant-placeholder"}`},
+		"GET /v1/starters":                                       {ID: "listStarters", Text: "Lists the ready-made agents that a new one can begin as: their documents, rules and skills." + fromList},
 		"GET /v1/audit":                                          {ID: "listAuditEvents", Text: "Lists the changes that were made in the account, newest first: who made each, when, and to what." + fromList, Query: "action=agent.created&limit=20"},
 	}
 	recorded := answers()

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/mcp"
 )
 
@@ -29,7 +30,7 @@ func (s *Server) newTools(publicURL string, log *slog.Logger) *mcp.Handler {
 		},
 		Caller: func(ctx context.Context) string {
 			who := callerOf(ctx)
-			return string(who.AccountID) + " " + string(who.KeyID)
+			return string(who.AccountID) + " " + who.Name()
 		},
 		BehindProxy: func(r *http.Request) bool { return s.clients.trusts(parseAddress(r.RemoteAddr)) },
 		PublicHost:  public.Host,
@@ -48,5 +49,5 @@ func (s *Server) serveMCP(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer release()
-	return s.tools.Serve(w, r)
+	return s.tools.Serve(w, r.WithContext(context.WithValue(r.Context(), sourceKey{}, chat.FromMCP)))
 }

@@ -17,6 +17,7 @@ import (
 	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
+	"agento.host/agento/internal/attention"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
@@ -27,12 +28,16 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/mcp"
+	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/openaiapi"
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/trace"
 	"agento.host/agento/internal/usage"
+	"agento.host/agento/internal/user"
+	"agento.host/agento/internal/widget"
+	"agento.host/agento/internal/widget/door"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -53,6 +58,10 @@ type Settings struct {
 	Skills    *skill.Service
 	Network   *egress.Manager
 	Usage     *usage.Service
+	Models    *modelproxy.Proxy // checks keys of model providers
+	People    *user.Service     // nil: nobody signs in
+	Widgets   *widget.Service
+	Attention *attention.Service
 
 	Idempotency *idempotency.Service
 
@@ -79,6 +88,7 @@ type Completed struct {
 	rest.Completed
 	Account identity.AccountID // empty: the caller is not known
 	Key     identity.KeyID
+	User    identity.UserID // the person who has called, without a key
 }
 
 // Degradation is a part of the installation that does not work although the server serves.
@@ -105,6 +115,10 @@ type Server struct {
 	skills    *skill.Service
 	network   *egress.Manager
 	usage     *usage.Service
+	models    *modelproxy.Proxy
+	people    *user.Service
+	widgets   *widget.Service
+	attention *attention.Service
 	requests  *idempotency.Service
 	budgets   *budget.Server
 	readFile  ReadFile
@@ -123,7 +137,7 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, models: s.Models, people: s.People, widgets: s.Widgets, attention: s.Attention, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
 	}
 	if srv.readFile = s.ReadFile; srv.readFile == nil {
 		srv.readFile = readHere
@@ -136,22 +150,38 @@ func New(s Settings) *Server {
 	if s.Completed != nil {
 		completed = func(c rest.Completed) {
 			who := callerOf(c.Request.Context())
-			s.Completed(Completed{Completed: c, Account: who.AccountID, Key: who.KeyID})
+			if v, ok := door.VisitorOf(c.Request.Context()); ok {
+				who.AccountID = v.Widget.AccountID
+			}
+			s.Completed(Completed{Completed: c, Account: who.AccountID, Key: who.KeyID, User: who.UserID})
 		}
 	}
 	srv.http = rest.New(rest.Settings{
 		Completed: completed,
 		Version:   s.Version, PublicURL: s.PublicURL, Lenient: s.Lenient, Tags: tags(), Heartbeat: s.Heartbeat, Log: s.Log, Explain: database.Explain, Authenticate: srv.authenticate, Idempotent: srv.idempotent, Draining: srv.draining,
 		WhileAllowed: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			if who := callerOf(ctx); who.UserID != "" {
+				return srv.people.WhileValid(ctx, who)
+			}
+			if v, ok := door.VisitorOf(ctx); ok {
+				return srv.widgets.WhileValid(ctx, v)
+			}
 			return srv.access.WhileValid(ctx, callerOf(ctx))
 		},
 		TrustsTrace: func(r *http.Request) bool { return srv.clients.trusts(parseAddress(r.RemoteAddr)) },
 		Foreign: []rest.Foreign{openaiapi.New(openaiapi.Settings{
 			Agents: s.Agents, Chat: s.Chat, Draining: srv.draining, Authorize: srv.authorizeOpenAI,
-			Caller: func(ctx context.Context) chat.Caller { return chatCaller(callerOf(ctx)) },
-		})},
+			Caller: func(ctx context.Context) chat.Caller {
+				c := chatCaller(callerOf(ctx))
+				c.Source = chat.FromOpenAI
+				return c
+			},
+		}), srv.widgetDoor()},
 		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
-		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready, mcpPath: srv.serveMCP},
+		Plain: map[string]func(http.ResponseWriter, *http.Request) error{
+			"GET /healthz": srv.health, "GET /readyz": srv.ready, mcpPath: srv.serveMCP,
+			door.ScriptPattern: door.ServeScript, door.FramePattern: door.ServeFrame(s.Widgets),
+		},
 	}, srv.restRoutes())
 	srv.tools = srv.newTools(s.PublicURL, s.Log)
 	return srv
@@ -174,6 +204,22 @@ func (s *Server) Operator() http.Handler {
 		s.http.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), operator{}, true)))
 	})
 }
+
+// other is the context key of what authenticates the requests of For.
+type other struct{}
+
+// For returns the API for callers that are authenticated otherwise than by a key, such as people
+// who are signed in: caller returns the caller of a request, or a fault, from its context. All
+// rules and limits are those of the API.
+func (s *Server) For(caller func(context.Context) (access.Principal, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.http.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), other{}, caller)))
+	})
+}
+
+// ClientAddress returns the address of the client that a request comes from, which trusted
+// proxies name. The zero Addr stands for all clients without an address.
+func (s *Server) ClientAddress(r *http.Request) netip.Addr { return s.clients.of(r) }
 
 // Drain ends every stream and makes /readyz answer 503, so that a graceful
 // shutdown does not wait for clients that never disconnect.
@@ -207,6 +253,13 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.C
 		who, err := s.access.OperatorOf(r.Context(), r.Header.Get(AccountHeader))
 		return context.WithValue(r.Context(), principal{}, who), err
 	}
+	if caller, ok := r.Context().Value(other{}).(func(context.Context) (access.Principal, error)); ok {
+		who, err := caller(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		return s.admit(w, r, who)
+	}
 	addr := s.clients.of(r)
 	presented, err := presentedKey(r.Header)
 	if err != nil {
@@ -219,10 +272,19 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (context.C
 	if err != nil {
 		return nil, err
 	}
-	trace.Annotate(r.Context(), trace.String("agento.account.id", string(who.AccountID)), trace.String("agento.key.id", string(who.KeyID)))
-	d := s.limiter.Allow(who.KeyID, who.RateLimit, time.Now())
+	return s.admit(w, r, who)
+}
+
+// admit counts a request of a caller against its limits.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, who access.Principal) (context.Context, error) {
+	name := trace.String("agento.key.id", string(who.KeyID))
+	if who.UserID != "" {
+		name = trace.String("agento.user.id", string(who.UserID))
+	}
+	trace.Annotate(r.Context(), trace.String("agento.account.id", string(who.AccountID)), name)
+	d := s.limiter.Allow(identity.KeyID(who.Name()), who.RateLimit, time.Now())
 	setRateLimit(w.Header(), d)
-	if err := budget.Claim(r.Context(), string(who.KeyID), string(who.AccountID)); err != nil {
+	if err := budget.Claim(r.Context(), who.Name(), string(who.AccountID)); err != nil {
 		w.Header().Set("Connection", "close")
 		return nil, err
 	}
@@ -254,17 +316,26 @@ func setRateLimit(h http.Header, d access.Decision) {
 // holdMemory takes bytes from the budget of the caller's account.
 // Faults: RateLimited; Unavailable.
 func (s *Server) holdMemory(ctx context.Context, bytes int64) (release func(), err error) {
-	return s.budgets.Memory.Acquire(ctx, string(callerOf(ctx).AccountID), bytes)
+	account := callerOf(ctx).AccountID
+	if v, ok := door.VisitorOf(ctx); ok {
+		account = v.Widget.AccountID
+	}
+	return s.budgets.Memory.Acquire(ctx, string(account), bytes)
 }
 
-// holdStream takes a stream of the caller's key and account. Faults: RateLimited.
+// holdStream takes a stream of the caller's key and account, or of a visitor and the widget, which
+// leave those of the account alone. Faults: RateLimited.
 func (s *Server) holdStream(ctx context.Context) (release func(), err error) {
 	who := callerOf(ctx)
-	key, err := s.budgets.KeyStreams.Acquire(ctx, string(who.KeyID), 1)
+	holder, group := who.Name(), string(who.AccountID)
+	if v, ok := door.VisitorOf(ctx); ok {
+		holder, group = "visitor "+string(v.Widget.ID)+" "+v.PeerID, string(v.Widget.ID)
+	}
+	key, err := s.budgets.KeyStreams.Acquire(ctx, holder, 1)
 	if err != nil {
 		return nil, err
 	}
-	account, err := s.budgets.AccountStreams.Acquire(ctx, string(who.AccountID), 1)
+	account, err := s.budgets.AccountStreams.Acquire(ctx, group, 1)
 	if err != nil {
 		key()
 		return nil, err

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,8 @@ import (
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/apitest"
+	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
 )
 
@@ -16,7 +19,9 @@ import (
 type fixture struct {
 	*caller
 	agent, swarm, turn, session string
+	item                        string // the id of what waits for a person
 	key                         string // the id of a key that the caller's key may change
+	widget                      string
 	entry                       string // of the agent's knowledge
 }
 
@@ -36,11 +41,27 @@ func (env *testEnv) newFixture(name string) fixture {
 	o.turn = o.do("POST", "/v1/agents/"+o.agent+"/chat/messages", `{"message":"Owned by `+name+`"}`).expect(200).header.Get("X-Turn-Id")
 	o.session = o.do("GET", "/v1/agents/"+o.agent+"/chat/sessions", nil).expect(200).field("data.0.id")
 	o.do("POST", "/v1/agents/"+o.agent+"/skills", `{"skillId":"csv-analysis","trustLevel":"verified"}`).expect(201)
+	o.item = o.findSkill()
 	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).expect(200)
 	o.entry = o.do("GET", "/v1/knowledge?agentId="+o.agent, nil).expect(200).field("data.0.id")
 	o.key = o.do("POST", "/v1/keys", `{"label":"Owned by `+name+`","scopes":["chat"]}`).expect(201).field("data.id")
+	o.widget = o.do("POST", "/v1/widgets", `{"name":"Owned by `+name+`","agentId":"`+o.agent+`","origins":["https://owned.example"]}`).expect(201).field("data.id")
 	env.Driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
 	return o
+}
+
+// findSkill makes the scan of the agent's skill one with findings, and returns the id under which
+// that waits for a person.
+func (o fixture) findSkill() string {
+	o.env.T.Helper()
+	err := o.env.DB.Tx(o.env.T.Context(), "test.score", func(ctx context.Context, tx *database.Tx) error {
+		_, err := database.Exec(ctx, tx, `UPDATE agent_skills SET score = 40 WHERE agent_id = $1`, o.agent)
+		return err
+	})
+	if err != nil {
+		o.env.T.Fatal(err)
+	}
+	return o.do("GET", "/v1/attention", nil).expect(200).field("data.0.id")
 }
 
 // path returns the path of a row with the ids of the fixture.
@@ -53,6 +74,10 @@ func (o fixture) path(row api.Row) string {
 		id = "csv-analysis"
 	case strings.HasPrefix(row.Path, "/v1/keys"):
 		id = o.key
+	case strings.HasPrefix(row.Path, "/v1/widgets"):
+		id = o.widget
+	case strings.HasPrefix(row.Path, "/v1/attention"):
+		id = o.item
 	}
 	path := strings.NewReplacer("{id}", id, "{turnId}", o.turn, "{sessionId}", o.session, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis", "{entryId}", o.entry).Replace(row.Path)
 	switch row.Method + " " + row.Path {
@@ -111,9 +136,15 @@ func (o fixture) body(row api.Row) any {
 		return `{"name":"A"}`
 	case "POST /v1/keys":
 		return `{"scopes":["chat"]}`
+	case "POST /v1/providers/check":
+		return `{"provider":"anthropic","key":"` + apitest.DemoKey + `"}`
 	case "PATCH /v1/keys/{id}":
 		return `{"label":"B"}`
-	case "POST /v1/keys/{id}/rotate":
+	case "POST /v1/widgets":
+		return `{"name":"A","agentId":"` + o.agent + `"}`
+	case "PATCH /v1/widgets/{id}":
+		return `{"name":"B"}`
+	case "POST /v1/keys/{id}/rotate", "POST /v1/widgets/{id}/rotate", "POST /v1/widgets/{id}/secret/rotate":
 		return `{"graceSeconds":60}`
 	case "POST /v1/knowledge/files":
 		return []byte("# Hello\n\nA file.")
@@ -138,7 +169,7 @@ func belongsToAccount(row api.Row) bool {
 	if row.Path == "/v1/knowledge/bases" {
 		return false // a list of the caller's own
 	}
-	for _, place := range []string{"/v1/agents/{id}", "/v1/swarms/{id}", "/v1/keys/{id}", "/v1/knowledge"} {
+	for _, place := range []string{"/v1/agents/{id}", "/v1/swarms/{id}", "/v1/keys/{id}", "/v1/widgets/{id}", "/v1/attention/{id}", "/v1/knowledge"} {
 		if strings.HasPrefix(row.Path, place) {
 			return true
 		}
@@ -194,8 +225,8 @@ func TestMissingFeatureIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := newEnv(t, options{Plans: plans})
-	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none"}
-	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none"}
+	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none", item: "none", widget: "none"}
+	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none", item: "none", widget: "none"}
 	for _, row := range env.Server.Table() {
 		if row.Scope == "" {
 			locked.do(row.Method, locked.path(row), locked.body(row)).expect(200)
@@ -225,7 +256,7 @@ func TestOtherAccountsGetNotFound(t *testing.T) {
 		if belongsToAccount(row) {
 			a.expectError(http.StatusNotFound, "not_found")
 		}
-		for _, known := range []string{mine.agent, mine.swarm, mine.key, "Owned by mine", string(mine.account)} {
+		for _, known := range []string{mine.agent, mine.swarm, mine.key, mine.widget, "Owned by mine", string(mine.account)} {
 			if strings.Contains(strings.ReplaceAll(a.body, mine.path(row), ""), known) && !onlyRepeatsID(a, mine) {
 				t.Errorf("%s shows %q to another account: %s", a.request, known, a.body)
 			}

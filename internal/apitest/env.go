@@ -22,10 +22,12 @@ import (
 	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/attention"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
+	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/gateway"
@@ -34,37 +36,47 @@ import (
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/logtest"
+	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime/fake"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/usage"
+	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/widget"
 	"agento.host/agento/internal/workspace"
 )
+
+// DemoKey is a key of a model provider that POST /v1/providers/check accepts: it is that of a scripted model.
+const DemoKey = "sk-ant-placeholder"
 
 // WaitTimeout is how long a test waits for a condition.
 const WaitTimeout = 30 * time.Second
 
 // Env is a whole agento server. Its fields are what the server is made of; tests change the world through them.
 type Env struct {
-	T        testing.TB
-	URL      string // of the HTTP server
-	DB       *database.DB
-	Vault    *vault.Vault
-	Events   *event.Log
-	Access   *access.Service
-	Agents   *agent.Service
-	Swarms   *swarm.Service
-	Runtime  *agenttest.Server // everything that runs agents
-	Driver   *fake.Driver
-	Gateways *Gateways
-	Network  *egress.Manager
-	Meter    *usage.Meter
-	Server   *api.Server
-	Log      *logtest.Buffer
-	Close    func() // as a shutdown; also called at the end of the test
+	T         testing.TB
+	URL       string // of the HTTP server
+	DB        *database.DB
+	Vault     *vault.Vault
+	Events    *event.Log
+	Access    *access.Service
+	Agents    *agent.Service
+	Swarms    *swarm.Service
+	People    *user.Service
+	Widgets   *widget.Service
+	Runtime   *agenttest.Server // everything that runs agents
+	Driver    *fake.Driver
+	Gateways  *Gateways
+	Network   *egress.Manager
+	Meter     *usage.Meter
+	Attention *attention.Service
+	Server    *api.Server
+	Log       *logtest.Buffer
+	Close     func() // as a shutdown; also called at the end of the test
 
 	loops []func(context.Context) error
 }
@@ -155,6 +167,8 @@ func (env *Env) build(o Options) {
 		Timing: reconciler.Timing{ReadyTimeout: WaitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
 		Erasers: []reconciler.Eraser{chat.DeleteAgent, env.Meter.DeleteAgent, skills.DeleteAgent, base.AgentDeleted, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
 			return env.Network.DeleteAgent(ctx, tx, actor, id)
+		}, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
+			return env.Widgets.DeleteAgent(ctx, tx, actor, id)
 		}},
 		Emptiers: []reconciler.Emptier{chat.EmptyAgent(env.DB), base.EmptyAgent, env.Meter.EmptyAgent},
 	})
@@ -168,11 +182,14 @@ func (env *Env) build(o Options) {
 	}
 	env.loops = append(env.loops, states.Run)
 	conversations := chat.New(chat.Settings{DB: env.DB, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Vault: secrets, Keys: env.Access, Quota: env.Access, Waiting: o.Waiting, Log: log})
+	env.Widgets = widget.New(widget.Settings{DB: env.DB, Events: events, Vault: secrets, Agents: agent.NewStore(env.DB, events), Accounts: env.Access, Turns: conversations, Log: log})
+	env.loops = append(env.loops, env.Widgets.Run)
 	requests := idempotency.New(idempotency.Settings{DB: env.DB, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.T.Context()); err != nil {
 		env.T.Fatal(err)
 	}
-	env.loops = append(env.loops, env.Access.Run, base.Run, conversations.Run, requests.Run, env.DB.Run)
+	env.People = user.New(user.Settings{DB: env.DB, Events: events, Access: env.Access, Vault: secrets, PublicURL: o.PublicURL, Log: log})
+	env.loops = append(env.loops, env.People.Run, env.Access.Run, base.Run, conversations.Run, requests.Run, env.DB.Run)
 	env.loops = append(env.loops, runtime.Loops()...)
 	if o.Monitor {
 		env.loops = append(env.loops, func(ctx context.Context) error { return env.DB.Monitor(ctx, log) })
@@ -184,12 +201,22 @@ func (env *Env) build(o Options) {
 	env.Network = egress.NewManager(network)
 	env.loops = append(env.loops, env.Network.Run)
 	skillService := env.newSkills(events, skills, runtime.Agents, log)
+	runtime.Agents.InstallSkillsWith(skillService.InstallVerified)
 	archives := agentarchive.New(agentarchive.Settings{
 		DB: env.DB, Events: events, Agents: runtime.Agents, Documents: documents, Workspace: runtime.Workspace, Skills: skillService, Knowledge: base, Chat: conversations, Version: "test", Log: log,
 	})
+	model, err := devmodel.Start(devmodel.Settings{})
+	if err != nil {
+		env.T.Fatal(err)
+	}
+	env.T.Cleanup(func() { _ = model.Close() })
+	models := modelproxy.New(modelproxy.Settings{Guard: netguard.Guard{Trusted: []netip.AddrPort{model.Addr()}}, DemoKey: vault.NewSecret(DemoKey), DemoURL: model.URL(), Log: log})
+	env.T.Cleanup(models.Close)
+	env.Attention = attention.New(attention.Settings{DB: env.DB, Events: events, Agents: runtime.Agents, Access: env.Access})
 	env.Server = api.New(api.Settings{
+		Models: models, Attention: env.Attention,
 		DB: env.DB, Events: events, Access: env.Access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Archives: archives, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.Network, Idempotency: requests,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.Network, Idempotency: requests, People: env.People, Widgets: env.Widgets,
 		Usage:   usage.New(usage.Settings{DB: env.DB, Agents: env.agentNames}),
 		Budgets: o.Budgets, TrustedProxies: o.Proxies, PublicURL: o.PublicURL,
 		Ready: env.DB.Health, Degraded: env.degraded, Version: "test", Heartbeat: o.Heartbeat, Log: log,

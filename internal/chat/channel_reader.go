@@ -12,6 +12,7 @@ import (
 
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
+	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/identity"
@@ -242,6 +243,7 @@ func (c *ChannelReader) save(ctx context.Context, a agent.Agent, lease readerLea
 		if held, err := lease.isHeld(ctx, tx, now()); err != nil || !held {
 			return cmp.Or(err, errReaderLost)
 		}
+		c.chat.events.NotifyActivity(tx, account, event.ChatTopic(agentID))
 		texts, err := c.chat.textKey(ctx, tx, account, agentID)
 		if err != nil {
 			return err

@@ -31,8 +31,23 @@ const (
 // and messages, do not exist for it.
 type Caller struct {
 	identity.Actor
-	Owner bool
+	Owner  bool
+	Source Source // of the messages that it sends
 }
+
+// Source is through what a message came.
+type Source string
+
+// The sources of messages that are sent with the API in some form. Those of a channel have
+// its name.
+const (
+	FromAPI       Source = "api"
+	FromDashboard Source = "dashboard"
+	FromOpenAI    Source = "openai"
+	FromMCP       Source = "mcp"
+	FromWidget    Source = "widget"
+	FromOperator  Source = "operator" // on the socket of the data directory
+)
 
 // visible returns the entry whose sessions exist for the caller; empty means every entry.
 func (c Caller) visible() openclaw.Entry {
@@ -75,8 +90,10 @@ type Message struct {
 	SessionID identity.SessionID
 	PeerID    string // empty: none
 	Channel   string
-	Imported  bool   // see Session.Imported
-	Role      string // user or assistant
+	TurnID    identity.TurnID // empty: it belongs to none
+	Source    Source          // empty: not known
+	Imported  bool            // see Session.Imported
+	Role      string          // user or assistant
 	Content   string
 	At        time.Time
 }

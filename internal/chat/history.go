@@ -133,6 +133,13 @@ func newMessageID(session identity.SessionID, number int64) identity.MessageID {
 	return identity.MessageID(messagePrefix + strings.TrimPrefix(string(session), sessionPrefix) + "_" + strconv.FormatInt(number, 10))
 }
 
+// SessionOf returns the session that a message belongs to; ok is false if the id is none of a
+// message.
+func SessionOf(id identity.MessageID) (session identity.SessionID, ok bool) {
+	session, _, ok = parseMessageID(id)
+	return session, ok
+}
+
 // parseMessageID returns what newMessageID made an id of. ok is false for any other text.
 func parseMessageID(id identity.MessageID) (session identity.SessionID, number int64, ok bool) {
 	rest, ok := strings.CutPrefix(string(id), messagePrefix)
@@ -170,13 +177,13 @@ func listMessages(ctx context.Context, q database.Reader, key vault.TextKey, cal
 		order = "ASC"
 	}
 	rows, err := database.AllReadable(ctx, q, scanMessageWith(key), damagedMessage,
-		`SELECT page.session_id, turn_id, role, gateway_id, content, at, page.number, peer_id, channel, imported, found FROM (
+		`SELECT page.session_id, turn_id, role, gateway_id, content, at, page.number, peer_id, channel, imported, coalesce(turns.source, ''), found FROM (
 			SELECT *, sum(octet_length(content) - CASE typeof(content) WHEN 'blob' THEN $7 ELSE 0 END) OVER page AS bytes, row_number() OVER page AS place, count(*) OVER () AS found FROM (
 				SELECT session_id, coalesce(turn_id, '') AS turn_id, role, coalesce(gateway_id, '') AS gateway_id, content, at, number`+ended+r.condition("number")+`
 				UNION ALL SELECT session_id, id, 'user', '', message, started_at, message_number`+running+r.condition("message_number")+`
 				ORDER BY number `+order+` LIMIT $8 + 1 OFFSET $9) AS nearest
 			WINDOW page AS (ORDER BY number `+order+`)
-		 ) AS page JOIN sessions ON sessions.id = page.session_id WHERE place <= $8 AND (bytes <= $10 OR place = 1) ORDER BY page.number`,
+		 ) AS page JOIN sessions ON sessions.id = page.session_id LEFT JOIN turns ON turns.id = page.turn_id WHERE place <= $8 AND (bytes <= $10 OR place = 1) ORDER BY page.number`,
 		append(args[:len(args):len(args)], vault.TextOverhead, query.Limit, query.Offset, maxHistory)...)
 	if err != nil {
 		return HistoryPage{}, err
@@ -195,16 +202,18 @@ func listMessages(ctx context.Context, q database.Reader, key vault.TextKey, cal
 func scanMessageWith(key vault.TextKey) func(database.Row) (listedMessage, error) {
 	return func(r database.Row) (listedMessage, error) {
 		var m listedMessage
-		var turn identity.TurnID
 		var gatewayID string
 		var content vault.Text
 		var at, number int64
-		err := r.Scan(&m.SessionID, &turn, &m.Role, &gatewayID, &content, &at, &number, &m.PeerID, &m.Channel, &m.Imported, &m.found)
+		err := r.Scan(&m.SessionID, &m.TurnID, &m.Role, &gatewayID, &content, &at, &number, &m.PeerID, &m.Channel, &m.Imported, &m.Source, &m.found)
+		if m.Channel != apiChannel {
+			m.Source = Source(m.Channel)
+		}
 		m.At, m.ID = database.Time(at), newMessageID(m.SessionID, number)
 		if err != nil {
 			return m, err
 		}
-		m.Content, err = openColumn(key, "content", content, messagePlace(m.SessionID, turn, m.Role, gatewayID)...)
+		m.Content, err = openColumn(key, "content", content, messagePlace(m.SessionID, m.TurnID, m.Role, gatewayID)...)
 		return m, err
 	}
 }

@@ -93,6 +93,7 @@ func (s *Service) takeOver(ctx context.Context, tx *database.Tx, t Turn, end fun
 	if err != nil {
 		return t, err
 	}
+	s.notify(tx, t)
 	ok, err := endAbandonedTurn(ctx, tx, ended, answer, alive)
 	if err != nil {
 		return t, err
@@ -177,6 +178,7 @@ func (s *Service) cancelOfEndedKeys(ctx context.Context) error {
 func (s *Service) endQueued(ctx context.Context, t Turn) error {
 	var ended bool
 	err := s.db.Tx(ctx, "chat.end_queued", func(ctx context.Context, tx *database.Tx) (err error) {
+		s.notify(tx, t)
 		ended, err = endQueuedTurn(ctx, tx, t)
 		return err
 	})

@@ -204,7 +204,7 @@ func (s *Service) insertPrompt(ctx context.Context, tx *database.Tx, caller Call
 		return Turn{}, session, err
 	}
 	t := Turn{
-		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, SessionID: session.ID, CreatedAt: now(), onDisconnect: cancelOnDisconnect, oneShot: session.oneShot,
+		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, SessionID: session.ID, CreatedAt: now(), onDisconnect: cancelOnDisconnect, oneShot: session.oneShot, Source: caller.Source,
 	}
 	images := p.Images
 	if openclaw.TakesImages(a.Config.Model()) {

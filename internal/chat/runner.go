@@ -187,6 +187,7 @@ func (s *Service) finish(ctx context.Context, r *run, t Turn) {
 	var next Turn
 	var nextSession Session
 	err := s.db.GroupTx(ctx, "chat.finish", func(ctx context.Context, tx *database.Tx) (err error) {
+		s.notify(tx, t)
 		if held, err := isHeld(ctx, tx, t, s.holder); err != nil || !held { // it was deleted with its agent
 			return cmp.Or(err, errNotHeld)
 		}
@@ -201,6 +202,9 @@ func (s *Service) finish(ctx context.Context, r *run, t Turn) {
 			}
 		}
 		answer, err := s.storeMessages(ctx, tx, t, r.wholeText(), t.EndedAt)
+		if err == nil {
+			err = s.storeSteps(ctx, tx, t, r)
+		}
 		if err != nil {
 			return err
 		}

@@ -137,6 +137,7 @@ func EmptyAgent(db *database.DB) func(context.Context, identity.AccountID, ident
 			`DELETE FROM messages WHERE seq IN (SELECT seq FROM messages WHERE account_id = $1 AND agent_id = $2 LIMIT $3)`,
 			`DELETE FROM turn_pieces WHERE (turn_id, seq) IN (
 				SELECT p.turn_id, p.seq FROM turns t JOIN turn_pieces p ON p.turn_id = t.id WHERE t.account_id = $1 AND t.agent_id = $2 LIMIT $3)`,
+			`DELETE FROM turn_steps WHERE turn_id IN (SELECT turn_id FROM turn_steps WHERE account_id = $1 AND agent_id = $2 LIMIT $3)`,
 		} {
 			for n := int64(emptiedRows); n == emptiedRows; {
 				err := db.Tx(ctx, "chat.empty_agent", func(ctx context.Context, tx *database.Tx) (err error) {
@@ -157,6 +158,7 @@ func DeleteAgent(ctx context.Context, tx *database.Tx, actor identity.Actor, age
 	for _, query := range []string{
 		`DELETE FROM messages WHERE account_id = $1 AND agent_id = $2`,
 		`DELETE FROM turn_pieces WHERE turn_id IN (SELECT id FROM turns WHERE account_id = $1 AND agent_id = $2)`,
+		`DELETE FROM turn_steps WHERE account_id = $1 AND agent_id = $2`,
 		`DELETE FROM turn_inputs WHERE turn_id IN (SELECT id FROM turns WHERE account_id = $1 AND agent_id = $2)`,
 		`DELETE FROM turn_requests WHERE turn_id IN (SELECT id FROM turns WHERE account_id = $1 AND agent_id = $2)`,
 		`DELETE FROM turns WHERE account_id = $1 AND agent_id = $2`,

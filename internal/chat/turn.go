@@ -84,6 +84,7 @@ type Turn struct {
 	CreatedAt    time.Time
 	StartedAt    time.Time // zero: not yet
 	EndedAt      time.Time // zero: not yet
+	Source       Source    // of the message; empty: not known
 
 	message      vault.Text // empty if the turn was read after its end; sealed as in the history
 	context      vault.Text // empty if the turn was read after its end
@@ -229,7 +230,7 @@ func (s *Service) Start(ctx context.Context, caller Caller, agentID identity.Age
 	}
 	t := Turn{
 		ID: newTurnID(), AccountID: a.AccountID, AgentID: a.ID, CreatedAt: now(),
-		onDisconnect: in.OnDisconnect,
+		onDisconnect: in.OnDisconnect, Source: caller.Source,
 	}
 	if caller.Kind == identity.Key {
 		t.key = identity.KeyID(caller.ID)
@@ -361,8 +362,16 @@ func (s *Service) findStarted(ctx context.Context, q database.Reader, caller Cal
 	return t, true, err
 }
 
+// notify tells who follows the account that a turn was stored, has begun or has ended.
+func (s *Service) notify(tx *database.Tx, t Turn) {
+	if !t.oneShot {
+		s.events.NotifyActivity(tx, t.AccountID, event.ChatTopic(t.AgentID))
+	}
+}
+
 // insertTurn stores a new turn. Faults: RateLimited.
 func (s *Service) insertTurn(ctx context.Context, tx *database.Tx, t Turn) (_ Turn, err error) {
+	s.notify(tx, t)
 	if t.messageNumber, err = nextMessageNumber(ctx, tx, t.AccountID, t.AgentID); err != nil {
 		return t, err
 	}
@@ -506,6 +515,7 @@ func (s *Service) cancelStored(ctx context.Context, t Turn) (Turn, error) {
 	err := s.db.Tx(ctx, "chat.cancel_stored", func(ctx context.Context, tx *database.Tx) error {
 		if t.State == Queued {
 			end := t.ended(Cancelled, stopCancelled, 0, now())
+			s.notify(tx, end)
 			ok, err := endQueuedTurn(ctx, tx, end)
 			if ok {
 				cancelled = end

@@ -22,13 +22,13 @@ import (
 )
 
 const turnColumns = `id, account_id, agent_id, session_id, message, context, on_disconnect, state, last_seq, input_tokens, output_tokens,
-	reasoning_tokens, cache_read_tokens, cache_write_tokens, requests, estimated_requests, unpriced_requests, cost_micros, key_id, stop_reason, error_code, error_message, created_at, started_at, ended_at, message_number, one_shot, has_input`
+	reasoning_tokens, cache_read_tokens, cache_write_tokens, requests, estimated_requests, unpriced_requests, cost_micros, key_id, stop_reason, error_code, error_message, created_at, started_at, ended_at, message_number, one_shot, has_input, source`
 
 func scanTurn(r database.Row) (Turn, error) {
 	var t Turn
 	var created, started, ended int64
 	err := r.Scan(&t.ID, &t.AccountID, &t.AgentID, &t.SessionID, &t.message, &t.context, &t.onDisconnect, &t.State, &t.LastSeq, &t.InputTokens, &t.OutputTokens,
-		&t.ReasoningTokens, &t.CacheReadTokens, &t.CacheWriteTokens, &t.Requests, &t.EstimatedRequests, &t.UnpricedRequests, &t.CostMicros, &t.key, &t.StopReason, &t.ErrorCode, &t.ErrorMessage, &created, &started, &ended, &t.messageNumber, &t.oneShot, &t.hasInput)
+		&t.ReasoningTokens, &t.CacheReadTokens, &t.CacheWriteTokens, &t.Requests, &t.EstimatedRequests, &t.UnpricedRequests, &t.CostMicros, &t.key, &t.StopReason, &t.ErrorCode, &t.ErrorMessage, &created, &started, &ended, &t.messageNumber, &t.oneShot, &t.hasInput, &t.Source)
 	t.CreatedAt, t.StartedAt, t.EndedAt = database.Time(created), database.Time(started), database.Time(ended)
 	return t, err
 }
@@ -40,13 +40,13 @@ func damagedTurn(t *Turn, _ error) (row string, keep bool) { return "turn " + st
 // session has no other turn that waits or runs, otherwise queued.
 func insertTurn(ctx context.Context, tx *database.Tx, t Turn, holder string) (State, error) {
 	state, err := database.One(ctx, tx, database.Scalar[State],
-		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, created_at, key_id, state, holder, lease_until, started_at, message_number, one_shot, has_input)
+		`INSERT INTO turns (id, account_id, agent_id, session_id, message, context, on_disconnect, created_at, key_id, state, holder, lease_until, started_at, message_number, one_shot, has_input, source)
 		 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $11,
 			CASE WHEN busy THEN 'queued' ELSE 'running' END, CASE WHEN busy THEN '' ELSE $9 END, CASE WHEN busy THEN 0 ELSE $10 END, CASE WHEN busy THEN 0 ELSE $8 END,
-			CASE WHEN busy THEN 0 ELSE $12 END, $13, $14
+			CASE WHEN busy THEN 0 ELSE $12 END, $13, $14, $15
 		 FROM (SELECT EXISTS (SELECT 1 FROM turns WHERE session_id = $4 AND state IN ('queued', 'running')) AS busy) AS open
 		 RETURNING state`,
-		t.ID, t.AccountID, t.AgentID, t.SessionID, t.message, t.context, t.onDisconnect, database.Millis(t.CreatedAt), holder, database.Millis(t.CreatedAt.Add(leaseTime)), t.key, t.messageNumber, t.oneShot, t.hasInput)
+		t.ID, t.AccountID, t.AgentID, t.SessionID, t.message, t.context, t.onDisconnect, database.Millis(t.CreatedAt), holder, database.Millis(t.CreatedAt.Add(leaseTime)), t.key, t.messageNumber, t.oneShot, t.hasInput, t.Source)
 	if err != nil {
 		return "", fmt.Errorf("insert turn: %w", err)
 	}
@@ -118,7 +118,7 @@ func (s *Service) answerOf(ctx context.Context, q database.Reader, t Turn) (stri
 		return "", err
 	}
 	m, err := database.OneReadable(ctx, q, scanMessageWith(key), func(*listedMessage, error) (string, bool) { return "answer of turn " + string(t.ID), true },
-		`SELECT session_id, turn_id, role, '', content, at, number, '', '', FALSE, 0 FROM messages WHERE seq = (SELECT answer_seq FROM turns WHERE id = $1) AND turn_id = $1`, t.ID)
+		`SELECT session_id, turn_id, role, '', content, at, number, '', '', FALSE, '', 0 FROM messages WHERE seq = (SELECT answer_seq FROM turns WHERE id = $1) AND turn_id = $1`, t.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}

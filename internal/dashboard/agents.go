@@ -1,31 +1,45 @@
 package dashboard
 
 import (
-	"strconv"
-
 	"agento.host/agento/client"
+	"agento.host/agento/internal/access"
 )
 
 // agentPage is the data of the list of agents.
 type agentPage struct {
 	Agents   []client.AgentSummary
 	Statuses []client.AgentStatus
+	Swarms   []choice
+	Sorts    []choice
 	Pages    pager
+	Filtered bool
 }
 
 // agentsPerPage keeps the page below 100 KB.
 const agentsPerPage = 50
 
 func (s *Server) agentList(v *visit) error {
-	p := v.page(agentsPerPage)
+	data := agentPage{Statuses: client.AgentStatuses(), Pages: v.page(agentsPerPage)}
+	data.Sorts = []choice{{"", "newest first"}, {"name", "name"}, {"status", "state"}, {"model", "model"}, {"-memory", "most memory first"}, {"-lastMessage", "last message first"}, {"-cost", "highest cost first"}}
+	data.Filtered = v.Query("search") != "" || v.Query("status") != "" || v.Query("swarm") != ""
 	found, err := v.API.ListAgents(v.Context(), client.AgentQuery{
-		Search: v.Query("search"), Status: client.AgentStatus(v.Query("status")), SwarmID: v.Query("swarm"), Limit: p.Size, Offset: p.Offset(),
+		Search: v.Query("search"), Status: client.AgentStatus(v.Query("status")), SwarmID: v.Query("swarm"), Sort: v.Query("sort"), Include: []string{"model", "state", "usage", "lastMessage", "memory"},
+		Limit: data.Pages.Size, Offset: data.Pages.Offset(),
 	})
 	if err != nil {
 		return err
 	}
-	p.Total = found.Pagination.Total
-	return v.Render("agents", "Agents", agentPage{Agents: found.Data, Statuses: client.AgentStatuses(), Pages: p})
+	data.Agents, data.Pages.Total = found.Data, found.Pagination.Total
+	if v.Can(access.SwarmsRead) {
+		swarms, err := v.API.ListSwarms(v.Context())
+		if err != nil && !client.IsCode(err, "plan_limit") {
+			return err
+		}
+		for _, one := range swarms {
+			data.Swarms = append(data.Swarms, choice{one.ID, one.Name})
+		}
+	}
+	return v.Render("agents", "Agents", data)
 }
 
 // state is what people are told of the status of an agent.
@@ -53,41 +67,14 @@ func stateOf(status client.AgentStatus) state {
 	return state{string(status), "off"}
 }
 
-// pager is a page of a list. The partial template "pager" shows it.
-type pager struct {
-	Page, Size, Total int // Page counts from 1
-}
-
-// page returns the page that the address names, of a list with size rows on each.
-func (v *visit) page(size int) pager {
-	n, err := strconv.Atoi(v.Query("page"))
-	if err != nil {
-		n = 1
+// rowState returns the state of an agent in a list, which also knows whether it sleeps or has
+// trouble.
+func rowState(a client.AgentSummary) state {
+	switch {
+	case a.Status == client.Running && a.LastError != "":
+		return state{"running, with trouble", "warn"}
+	case a.Status == client.Running && a.Power != "" && a.Power != "awake":
+		return state{"asleep until a message", "good"}
 	}
-	return pager{Page: max(n, 1), Size: size}
-}
-
-// Offset is how many rows are before the page.
-func (p pager) Offset() int { return (p.Page - 1) * p.Size }
-
-// From and To are the numbers of the first and the last row.
-func (p pager) From() int { return min(p.Offset()+1, p.Total) }
-
-// To is the number of the last row.
-func (p pager) To() int { return min(p.Offset()+p.Size, p.Total) }
-
-// Previous and Next are the numbers of the pages around this one; empty: there is none.
-func (p pager) Previous() string {
-	if p.Page <= 1 {
-		return ""
-	}
-	return strconv.Itoa(p.Page - 1)
-}
-
-// Next is the number of the next page; empty: there is none.
-func (p pager) Next() string {
-	if p.To() >= p.Total {
-		return ""
-	}
-	return strconv.Itoa(p.Page + 1)
+	return stateOf(a.Status)
 }

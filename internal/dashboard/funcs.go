@@ -26,19 +26,20 @@ func (s *Server) funcs(a assets) template.FuncMap {
 			return s.outside.path("/assets/" + one.name), nil
 		},
 		// docs returns the address of a guide: docs "agents#configuration"
-		"docs":     func(guide string) string { return s.outside.base + "/docs/guides/" + guide },
-		"dict":     dict,
-		"list":     func(items ...any) []any { return items },
-		"moment":   moment,
-		"bytes":    bytesText,
-		"money":    money,
-		"number":   number,
-		"count":    count,
-		"metadata": metadataText,
-		"cut":      func(text string, n int) string { short, _ := cutText(text, n); return short },
-		"state":    stateOf,
-		"join":     strings.Join,
-		"lower":    strings.ToLower,
+		"docs": func(guide string) string { return s.outside.base + "/docs/guides/" + guide },
+		"dict": dict,
+		// query returns a parameter of an address, without the question mark.
+		"query":  func(name, value string) template.URL { return template.URL(encodeQuery(name, value)) }, //nolint:gosec // it is escaped
+		"list":   func(items ...any) []any { return items },
+		"moment": moment,
+		"bytes":  bytesText,
+		"money":  money,
+		"number": number,
+		"state":  stateOf,
+		"row":    rowState,
+		"deref":  deref,
+		"join":   strings.Join,
+		"lower":  strings.ToLower,
 	}
 }
 
@@ -85,16 +86,27 @@ func moment(at any, style ...string) template.HTML {
 }
 
 // bytesText returns a size as people read it.
-func bytesText(n int64) string {
+func bytesText(size any) string {
+	var n int64
+	switch size := size.(type) {
+	case int64:
+		n = size
+	case int:
+		n = int64(size)
+	case *int64:
+		if size != nil {
+			n = *size
+		}
+	}
 	const unit = 1024
 	if n < unit {
 		return fmt.Sprintf("%d B", n)
 	}
-	size, at := float64(n), -1
-	for size >= unit && at < 4 {
-		size, at = size/unit, at+1
+	large, at := float64(n), -1
+	for large >= unit && at < 4 {
+		large, at = large/unit, at+1
 	}
-	return strconv.FormatFloat(size, 'f', decimals(size), 64) + " " + []string{"KB", "MB", "GB", "TB", "PB"}[at]
+	return strconv.FormatFloat(large, 'f', decimals(large), 64) + " " + []string{"KB", "MB", "GB", "TB", "PB"}[at]
 }
 
 func decimals(n float64) int {
@@ -134,4 +146,19 @@ func number(n any) string {
 		text = text[:i] + "\u202f" + text[i:]
 	}
 	return sign + text
+}
+
+// deref returns what a pointer of the API's answers points to; nil for nil.
+func deref(p any) any {
+	switch p := p.(type) {
+	case *string:
+		if p != nil {
+			return *p
+		}
+	case *int64:
+		if p != nil {
+			return *p
+		}
+	}
+	return nil
 }

@@ -36,12 +36,11 @@ func (b *browser) upload(path string, files map[string]string, pairs ...string) 
 	if err := w.Close(); err != nil {
 		b.env.t.Fatal(err)
 	}
-	query := url.Values{accountField: {string(b.env.account)}, onceField: {newOnce()}}
+	query := url.Values{accountField: {string(b.account)}, onceField: {newOnce()}}
 	req, err := http.NewRequestWithContext(b.env.t.Context(), http.MethodPost, b.env.URL+root+path+"?"+query.Encode(), &body)
 	if err != nil {
 		b.env.t.Fatal(err)
 	}
-	req.Header.Set("X-Test-Role", b.role)
 	req.Header.Set("Content-Type", w.FormDataContentType())
 	res, err := b.http.Do(req)
 	if err != nil {

@@ -7,18 +7,54 @@ import (
 	"strings"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/user"
 )
 
 // routes returns every page and form of the dashboard. TestRolesOfPages walks it.
 func (s *Server) routes() []route {
-	return slices.Concat([]route{
+	return []route{
+		// Signing in.
+		page("GET /sign-in", anybody(), s.signInForm),
+		page("POST /sign-in", anybody(), s.signInSend),
+		page("GET /sign-in/code", anybody(), s.codeForm),
+		page("POST /sign-in/code", anybody(), s.codeSend),
+		page("POST /sign-out", signedIn(), s.signOut),
+		page("GET /first", anybody(), s.linkForm(user.First)),
+		page("POST /first", anybody(), s.useLink(user.First)),
+		page("GET /invitation", anybody(), s.linkForm(user.Invite)),
+		page("POST /invitation", anybody(), s.useLink(user.Invite)),
+		page("GET /reset", anybody(), s.linkForm(user.Reset)),
+		page("POST /reset", anybody(), s.useLink(user.Reset)),
+
+		// The person.
+		page("GET /accounts", signedIn(), s.chooseAccount),
+		page("POST /accounts/{account}", signedIn(), s.switchAccount),
+		page("GET /profile", signedIn(), s.profile),
+		page("POST /profile/name", signedIn(), s.rename),
+		page("POST /profile/password", signedIn(), s.changePassword),
+		page("POST /profile/sessions/{session}/end", signedIn(), s.endSession),
+		page("POST /profile/sessions/end-others", signedIn(), s.endOtherSessions),
+		page("GET /profile/second-factor", signedIn(), s.secondFactor),
+		page("POST /profile/second-factor", signedIn(), s.beginSecondFactor),
+		page("POST /profile/second-factor/confirm", signedIn(), s.confirmSecondFactor),
+		page("POST /profile/second-factor/codes", signedIn(), s.newRecoveryCodes),
+		page("POST /profile/second-factor/remove", signedIn(), s.removeSecondFactor),
+
 		// Of every page.
 		page("GET /live", member(), s.live),
 		page("GET /palette", member(), s.palette),
 
 		// Agents.
 		page("GET /agents", has(access.AgentsRead), s.agentList),
-	}, s.knowledgeRoutes())
+		page("POST /agents", has(access.AgentsWrite), s.changeAgents),
+		page("GET /agents/new", has(access.AgentsWrite), s.newAgent),
+		page("POST /agents/new", has(access.AgentsWrite), s.createAgent),
+		page("GET /agents/{id}", has(access.AgentsRead), s.agentOverview),
+		page("POST /agents/{id}/start", has(access.AgentsWrite), s.startAgent),
+		page("POST /agents/{id}/restart", has(access.AgentsWrite), s.restartAgent),
+		page("POST /agents/{id}/stop", has(access.AgentsWrite), s.stopAgent),
+		page("POST /agents/{id}/delete", has(access.AgentsWrite), s.deleteAgent),
+	}
 }
 
 // route is a page, or the target of a form.

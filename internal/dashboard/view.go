@@ -54,6 +54,15 @@ func (v *view) Path(below string) string { return v.visit.server.outside.path(be
 // Percent returns a share from 0 to 1.
 func (v *view) Percent(share float64) string { return fmt.Sprintf("%.0f %%", 100*share) }
 
+// Back returns the parameters of the address as ?back, for a form that leads back to the same
+// view.
+func (v *view) Back() string {
+	if v.visit.r.URL.RawQuery == "" {
+		return ""
+	}
+	return "?" + url.Values{"back": {v.visit.r.URL.RawQuery}}.Encode()
+}
+
 // Param returns a parameter of the address.
 func (v *view) Param(name string) string { return v.visit.Query(name) }
 
@@ -100,7 +109,7 @@ func (v *visit) render(status int, name, title string, data any) error {
 
 func (v *visit) newView(title string, data any) *view {
 	return &view{
-		Title: title, Visitor: v.Visitor, Menu: v.server.menu(v), Notice: v.takeNotice(), Version: v.server.settings.Version,
+		Title: title, Visitor: v.Visitor, Menu: v.server.menu(v), Notice: v.takeNotice(), Version: v.server.version,
 		Live: v.moment, Data: data, visit: v, once: newOnce(),
 	}
 }

@@ -90,12 +90,14 @@ const (
 	LockDocuments LockKind = "documents" // versions of a document count up; the agent
 	LockKeys      LockKind = "keys"      // the number of keys, and what each of them may
 	LockKnowledge LockKind = "knowledge" // numbers and duplicates of a knowledge base; the agent or swarm
+	LockMembers   LockKind = "members"   // the owners of an account, and how many people it has
 	LockRequest   LockKind = "request"   // one execution per idempotency key; the actor and the key
 	LockSession   LockKind = "session"   // one first session per caller of an agent; the agent
 	LockSkills    LockKind = "skills"    // slots and names of an agent's skills; the agent
 	LockSwarm     LockKind = "swarm"     // agents join no swarm that is being deleted; the swarm
 	LockSwarms    LockKind = "swarms"    // the number of swarms, and their slugs
 	LockUploads   LockKind = "uploads"   // quota and versions of uploaded skills
+	LockWidgets   LockKind = "widgets"   // the number of chat widgets
 )
 
 // ErrNested is the error of a transaction that is started inside another one. It would

@@ -44,6 +44,11 @@ func ReconcileTopic(id identity.AgentID) Topic { return Topic(ReconcilePrefix + 
 // SwarmTopic is the topic of a swarm.
 func SwarmTopic(id identity.SwarmID) Topic { return Topic("swarm/" + string(id)) }
 
+// ChatTopic is the topic of the conversations of an agent in the activity of its account: a turn
+// was accepted, has begun or has ended, or a message of a channel was saved. It has notifications
+// only, no events.
+func ChatTopic(id identity.AgentID) Topic { return Topic("chat/" + string(id)) }
+
 // Event is one thing that happened in the account of its actor.
 type Event struct {
 	Number int64          // counts the events of the account from 1
@@ -81,9 +86,14 @@ func (l *Log) Append(ctx context.Context, tx *database.Tx, actor identity.Actor,
 	}
 	l.NotifyAfterCommit(tx, e.Topic)
 	if actor.AccountID != "" {
-		l.NotifyAfterCommit(tx, Topic(ActivityPrefix+string(actor.AccountID)+"/"+string(e.Topic)))
+		l.NotifyActivity(tx, actor.AccountID, e.Topic)
 	}
 	return nil
+}
+
+// NotifyActivity notifies who follows an account of a topic, after the transaction is committed.
+func (l *Log) NotifyActivity(tx *database.Tx, account identity.AccountID, t Topic) {
+	l.NotifyAfterCommit(tx, Topic(ActivityPrefix+string(account)+"/"+string(t)))
 }
 
 // Repeated returns the first event that the actor's request has appended. ok is false if

@@ -16,6 +16,15 @@ type AgentID string
 // SwarmID is the id of a swarm: a UUID.
 type SwarmID string
 
+// UserID is the id of a person who can sign in: user_….
+type UserID string
+
+// UserPrefix begins the id of every user.
+const UserPrefix = "user_"
+
+// SignInID is the id of a sign-in session, which has nothing to do with chats: as_….
+type SignInID string
+
 // SessionID is the id of a chat session: sess_….
 type SessionID string
 
@@ -24,6 +33,9 @@ type RequestID string
 
 // TurnID is the id of a turn of a chat: turn_….
 type TurnID string
+
+// WidgetID is the id of a chat widget: widget_….
+type WidgetID string
 
 // MessageID is the id of a message of a chat: msg_….
 type MessageID string
@@ -36,6 +48,7 @@ const (
 	Key      Kind = "key"      // an API key
 	User     Kind = "user"     // a person who is signed in
 	Agent    Kind = "agent"    // an agent, by its own tools or its own edits
+	Widget   Kind = "widget"   // a visitor of a website with a chat widget
 	System   Kind = "system"   // the server
 	Operator Kind = "operator" // the person who runs the installation
 )
@@ -46,7 +59,7 @@ const (
 type Actor struct {
 	AccountID AccountID
 	Kind      Kind
-	ID        string // of the key, user or agent; empty for the system and operators
+	ID        string // of the key, user, agent or widget; empty for the system and operators
 
 	// Request is the request that makes the change, if it has an idempotency key;
 	// otherwise it is empty. See event.Log.Repeated.
@@ -58,9 +71,19 @@ func ByKey(account AccountID, key KeyID) Actor {
 	return Actor{AccountID: account, Kind: Key, ID: string(key)}
 }
 
+// ByUser returns the actor of what a person does who is signed in.
+func ByUser(account AccountID, user UserID) Actor {
+	return Actor{AccountID: account, Kind: User, ID: string(user)}
+}
+
 // ByAgent returns an agent as the actor of a change that it makes itself.
 func ByAgent(account AccountID, agent AgentID) Actor {
 	return Actor{AccountID: account, Kind: Agent, ID: string(agent)}
+}
+
+// ByWidget returns the actor of a request of a visitor of a chat widget.
+func ByWidget(account AccountID, widget WidgetID) Actor {
+	return Actor{AccountID: account, Kind: Widget, ID: string(widget)}
 }
 
 // BySystem returns the server as an actor in an account.
@@ -69,10 +92,10 @@ func BySystem(account AccountID) Actor { return Actor{AccountID: account, Kind: 
 // ByOperator returns the operator as an actor in an account.
 func ByOperator(account AccountID) Actor { return Actor{AccountID: account, Kind: Operator} }
 
-// String returns the actor as the audit log shows it: the id of a key or a user, and
-// otherwise the kind.
+// String returns the actor as the audit log shows it: the id of a key, a user or a
+// widget, and otherwise the kind.
 func (a Actor) String() string {
-	if a.Kind == Key || a.Kind == User {
+	if a.Kind == Key || a.Kind == User || a.Kind == Widget {
 		return a.ID
 	}
 	return string(a.Kind)
@@ -84,8 +107,10 @@ func ParseActor(account AccountID, text string) Actor {
 	switch kind := Kind(text); {
 	case kind == Agent, kind == System, kind == Operator:
 		return Actor{AccountID: account, Kind: kind}
-	case strings.HasPrefix(text, "user_"):
+	case strings.HasPrefix(text, UserPrefix):
 		return Actor{AccountID: account, Kind: User, ID: text}
+	case strings.HasPrefix(text, "widget_"):
+		return Actor{AccountID: account, Kind: Widget, ID: text}
 	}
 	return Actor{AccountID: account, Kind: Key, ID: text}
 }

@@ -66,6 +66,9 @@ type Settings struct {
 	// called. Nil means that there is no limit.
 	Memory *budget.Budget
 	Log    *slog.Logger
+	// DemoKey is a key that Check sends to DemoURL: that of the scripted model.
+	DemoKey vault.Secret
+	DemoURL string
 }
 
 // TurnFunc returns the turn of an agent that a call belongs to by the session key of the
@@ -107,6 +110,9 @@ type Proxy struct {
 	transport   *http.Transport
 	mux         *http.ServeMux
 	buffers     buffers
+	guard       netguard.Guard // of Check
+	demoKey     vault.Secret
+	demoURL     string
 }
 
 // New returns a proxy. The caller closes it after its server.
@@ -114,6 +120,7 @@ func New(s Settings) *Proxy {
 	p := &Proxy{
 		resolver: s.Resolver, meter: s.Meter, attribute: s.Attribute, check: s.Check, turn: s.Turn, fromGateway: s.FromGateway, observe: s.Observe, memory: s.Memory, log: s.Log,
 		transport: s.Guard.Transport(), mux: http.NewServeMux(),
+		guard: s.Guard, demoKey: s.DemoKey, demoURL: s.DemoURL,
 	}
 	if p.attribute == nil {
 		p.attribute = func(key string) (string, identity.SessionID) { return "", identity.SessionID(key) }

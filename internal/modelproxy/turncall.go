@@ -24,6 +24,9 @@ func (x *exchange) beginCall(w http.ResponseWriter, r *http.Request, session str
 		x.proxy.log.InfoContext(r.Context(), "a program of an agent has called the model", "account", x.upstream.AccountID, "agent", x.upstream.AgentID)
 		return true
 	}
+	if turn.AwaitsResults() {
+		turn.Results(toolResults(x.api.Name, body))
+	}
 	call, final := turn.Begin()
 	if call == nil {
 		x.answerWith(w, r, body, final)
@@ -57,16 +60,18 @@ type requestMessage struct {
 	Type    string          `json:"type"`
 	Content json.RawMessage `json:"content"`
 	Parts   []requestPart   `json:"parts"`
+	Output  json.RawMessage `json:"output"`
 }
 
 type requestPart struct {
 	Type     string          `json:"type"`
 	Text     string          `json:"text"`
+	Content  json.RawMessage `json:"content"`
 	Response json.RawMessage `json:"functionResponse"`
 }
 
 // read returns the text of the message, and whether it has the results of tools.
-func (m requestMessage) read() (text string, results bool) {
+func (m *requestMessage) read() (text string, results bool) {
 	if json.Unmarshal(m.Content, &text) != nil && m.Parts == nil {
 		_ = json.Unmarshal(m.Content, &m.Parts) // other content has no text
 	}
@@ -81,19 +86,7 @@ func (m requestMessage) read() (text string, results bool) {
 // answersTools reports whether a request goes on with a run: it ends with the results of tools,
 // after which OpenClaw may have added a message of its own.
 func answersTools(name provider.Name, body []byte) bool {
-	var request struct {
-		Messages []json.RawMessage `json:"messages"`
-		Input    json.RawMessage   `json:"input"`
-		Contents []json.RawMessage `json:"contents"`
-	}
-	if json.Unmarshal(body, &request) != nil {
-		return false
-	}
-	all := append(request.Messages, request.Contents...)
-	if name == provider.OpenAI && len(all) == 0 && json.Unmarshal(request.Input, &all) != nil {
-		return false // a text
-	}
-	for _, raw := range slices.Backward(all) {
+	for _, raw := range slices.Backward(messagesOf(name, body)) {
 		var m requestMessage
 		if json.Unmarshal(raw, &m) != nil {
 			return false
@@ -104,4 +97,76 @@ func answersTools(name provider.Name, body []byte) bool {
 		}
 	}
 	return false
+}
+
+// messagesOf returns the messages of a request; none if they cannot be read.
+func messagesOf(name provider.Name, body []byte) []json.RawMessage {
+	var request struct {
+		Messages []json.RawMessage `json:"messages"`
+		Input    json.RawMessage   `json:"input"`
+		Contents []json.RawMessage `json:"contents"`
+	}
+	if json.Unmarshal(body, &request) != nil {
+		return nil
+	}
+	all := append(request.Messages, request.Contents...)
+	if name == provider.OpenAI && len(all) == 0 && json.Unmarshal(request.Input, &all) != nil {
+		return nil // a text
+	}
+	return all
+}
+
+// toolResults returns the results of tools with which a request ends, in their order.
+func toolResults(name provider.Name, body []byte) []string {
+	var found [][]string // of each message, the last one first
+	for _, raw := range slices.Backward(messagesOf(name, body)) {
+		var m requestMessage
+		if json.Unmarshal(raw, &m) != nil {
+			break
+		}
+		text, results := m.read()
+		if !results && (m.Role != "user" || openclaw.UserText(text) != "") {
+			break
+		}
+		found = append(found, m.results(text))
+	}
+	slices.Reverse(found)
+	return slices.Concat(found...)
+}
+
+// results returns the results of tools in the message, whose text was read.
+func (m *requestMessage) results(text string) (found []string) {
+	switch m.Type {
+	case "function_call_output", "custom_tool_call_output":
+		return []string{plainText(m.Output)}
+	}
+	if m.Role == "tool" {
+		return []string{text}
+	}
+	for _, p := range m.Parts {
+		switch {
+		case p.Type == "tool_result":
+			found = append(found, plainText(p.Content))
+		case p.Response != nil:
+			var r struct {
+				Response json.RawMessage `json:"response"`
+			}
+			_ = json.Unmarshal(p.Response, &r) // otherwise it has no text
+			found = append(found, string(r.Response))
+		}
+	}
+	return found
+}
+
+// plainText returns a text that is a string, or the texts of a list of parts.
+func plainText(raw json.RawMessage) string {
+	var text string
+	var parts []requestPart
+	if json.Unmarshal(raw, &text) == nil || json.Unmarshal(raw, &parts) != nil {
+		return text
+	}
+	for _, p := range parts {
+		text += p.Text
+	}
+	return text
 }

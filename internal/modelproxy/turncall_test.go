@@ -1,6 +1,11 @@
 package modelproxy
 
-import "testing"
+import (
+	"slices"
+	"testing"
+
+	"agento.host/agento/internal/provider"
+)
 
 func TestReasonOfAnError(t *testing.T) {
 	for name, c := range map[string]struct{ body, want string }{
@@ -19,6 +24,27 @@ func TestReasonOfAnError(t *testing.T) {
 	} {
 		if got := parseError([]byte(c.body)).reason(); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestResultsOfTools(t *testing.T) {
+	for name, c := range map[string]struct {
+		provider provider.Name
+		body     string
+		want     []string
+	}{
+		"anthropic": {provider.Anthropic, `{"messages":[{"role":"user","content":[{"type":"tool_result","content":"old"}]},{"role":"assistant","content":[]},
+			{"role":"user","content":[{"type":"tool_result","content":"a"},{"type":"tool_result","content":[{"type":"text","text":"b"},{"type":"image"},{"type":"text","text":"c"}]}]},
+			{"role":"user","content":[{"type":"text","text":"<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nx\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"}]}]}`, []string{"a", "bc"}},
+		"chat":      {provider.OpenAI, `{"messages":[{"role":"user","content":"q"},{"role":"tool","content":"a"},{"role":"tool","content":[{"type":"text","text":"b"}]}]}`, []string{"a", "b"}},
+		"responses": {provider.OpenAI, `{"input":[{"role":"user","content":"q"},{"type":"function_call_output","output":"a"},{"type":"custom_tool_call_output","output":[{"type":"output_text","text":"b"}]}]}`, []string{"a", "b"}},
+		"google":    {provider.Google, `{"contents":[{"role":"user","parts":[{"functionResponse":{"name":"f","response":{"a":1}}}]}]}`, []string{`{"a":1}`}},
+		"none":      {provider.Anthropic, `{"messages":[{"role":"user","content":"q"}]}`, nil},
+		"no JSON":   {provider.Anthropic, `{`, nil},
+	} {
+		if got := toolResults(c.provider, []byte(c.body)); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q", name, got)
 		}
 	}
 }

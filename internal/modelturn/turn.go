@@ -63,6 +63,7 @@ type Turn struct {
 	truncated bool   // guarded by mu
 	opaque    bool   // an answer could not be read; guarded by mu
 	usage     Usage  // guarded by mu
+	steps     []Step // guarded by mu
 }
 
 // Usage is what calls have used, as the provider counts it.
@@ -125,8 +126,10 @@ func (t *Turn) Begin() (call *Call, final string) {
 	}
 	c := &Call{turn: t, done: make(chan struct{})}
 	if p := t.current; p != nil {
+		t.dropStepsLocked(p)
 		c.retried, c.broken = p.repeatedText()
 	}
+	c.steps = len(t.steps)
 	t.current = c
 	t.spent.modelCalls++
 	return c, ""
@@ -295,6 +298,7 @@ type Call struct {
 	begun   bool            // some text was sent
 	content int             // all text and arguments, in bytes
 	ended   bool
+	steps   int     // how many there were before the call
 	failure *Result // if the call was given up, why
 	result  Result
 
@@ -385,6 +389,7 @@ func (c *Call) ToolCall(name, arguments string) {
 		return
 	}
 	c.content += len(arguments)
+	t.addStepLocked(name, arguments)
 	t.spent.toolCalls++
 	if tool := name + "\x00" + canonical(arguments); tool == t.lastTool {
 		t.spent.equalToolCalls++

@@ -142,6 +142,7 @@ func (a Agent) env() map[string]vault.Secret {
 		"DO_NOT_TRACK":                 "1",
 		"NODE_OPTIONS":                 "--disable-sigusr1", // for its helper processes: SIGUSR1 would open their inspectors
 		"NODE_DISABLE_COMPILE_CACHE":   "1",                 // the cache would be in the agent's /tmp, which is empty at each start, and in memory
+		"MALLOC_ARENA_MAX":             "2",                 // each of its many threads would get an arena, and a checkpoint saves what is free in them
 		envHome:                        runtime.HomePath,
 		envSecrets:                     runtime.SecretsPath,
 		envModel:                       strings.TrimRight(a.Model.URL, "/"),
@@ -175,7 +176,7 @@ func ReservedEnv(name string) bool {
 	switch name {
 	case "PATH", "HOME", "TMPDIR", "TMP", "TEMP", "SHELL", "USER", "LOGNAME", "PWD", "ENV", "IFS", "TZ",
 		"UID", "EUID", "GROUPS", "PPID", "OPTIND", "LINENO", "RANDOM", "SECONDS", "HISTCMD", "DIRSTACK", "FUNCNAME", "SHELLOPTS",
-		"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "DO_NOT_TRACK",
+		"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "DO_NOT_TRACK", "MALLOC_ARENA_MAX",
 		"OPENAI_API_KEY", "OPENAI_API_KEYS", "OPENAI_BASE_URL", "GEMINI_API_KEY", "GEMINI_API_KEYS", "GOOGLE_API_KEY",
 		"GOOGLE_APPLICATION_CREDENTIALS", "TELEGRAM_BOT_TOKEN", "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "SLACK_USER_TOKEN":
 		return true

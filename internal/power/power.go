@@ -29,6 +29,7 @@ type Policy struct {
 type Gateway struct {
 	ID        identity.AgentID
 	Used      time.Time // when its last turn ended, or it started or woke if that was later; zero: not known
+	Woke      time.Time // when it woke last, for a message that it may not have got yet; zero: not known
 	Busy      bool      // it has work
 	KeepAwake bool      // it must not be suspended
 	Failures  int       // how many suspends have failed since the last one that did not

@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/power"
 )
 
 // defaultMemoryBytes is what a gateway is expected to use until that was measured: 1.1
@@ -22,36 +23,30 @@ const defaultMemoryBytes = 11 << 30 / 10
 // gateways that run, boot or are about to boot have room, which is memory. Those that boot
 // have a slot too. Accounts are served in turn.
 type admission struct {
-	memory int64 // that gateways may use together; 0: any
-	slots  int
+	slots int
 
 	mu      sync.Mutex
-	rooms   map[identity.AgentID]int64 // what the gateways with room are expected to use; guarded by mu
-	kept    map[identity.AgentID]kept  // what agents take that sleep; guarded by mu
-	used    int64                      // the sum of rooms and of the memory of kept; guarded by mu
-	frees   float64                    // the share of its room that a suspend of a gateway has freed at least; guarded by mu
-	booting int                        // slots that are taken; guarded by mu
-	forRoom *fairQueue                 // guarded by mu
-	forSlot *fairQueue                 // guarded by mu
+	ledger  *power.Ledger                  // of gateways with room, and of agents that sleep; guarded by mu
+	used    map[identity.AgentID]time.Time // when agents that sleep were used last, as far as their records say; guarded by mu
+	booting int                            // slots that are taken; guarded by mu
+	forRoom *fairQueue                     // guarded by mu
+	forSlot *fairQueue                     // guarded by mu
+
+	forSuspend []identity.AgentID        // gateways whose suspends wait for memory; guarded by mu
+	again      func(id identity.AgentID) // is called when one of them fits
 }
 
-// kept is what an agent takes that sleeps: its checkpoint, or its frozen processes.
-type kept struct {
-	memory int64
-	frozen bool      // it is a part of the room of a gateway
-	disk   int64     // 0: it is in memory
-	used   time.Time // when the agent was used last, as far as its record says
-}
-
-func newAdmission(memory int64, slots int) *admission {
-	return &admission{memory: memory, slots: slots, rooms: map[identity.AgentID]int64{}, kept: map[identity.AgentID]kept{}, frees: 1, forRoom: newFairQueue(), forSlot: newFairQueue()}
+// newAdmission returns one of gateways and checkpoints that may use so much memory together; 0: any.
+// suspends says that gateways are suspended; again is called when one fits whose suspend was refused.
+func newAdmission(memory int64, slots int, suspends bool, again func(id identity.AgentID)) *admission {
+	return &admission{slots: slots, ledger: power.NewLedger(memory, suspends), used: map[identity.AgentID]time.Time{}, forRoom: newFairQueue(), forSlot: newFairQueue(), again: again}
 }
 
 // takeRoom waits until there is room for an agent's gateway, and takes it. It calls
 // onWait before it waits, and again while it waits. An agent that has room keeps it. Errors: onWait's, ctx's.
 func (m *admission) takeRoom(ctx context.Context, account identity.AccountID, id identity.AgentID, bytes int64, onWait func() error) error {
 	m.mu.Lock()
-	if _, ok := m.rooms[id]; ok {
+	if _, ok := m.ledger.Gateway(id); ok {
 		m.mu.Unlock()
 		return nil
 	}
@@ -82,15 +77,15 @@ type Memory struct {
 func (r *Reconciler) Memory() Memory {
 	r.admission.mu.Lock()
 	defer r.admission.mu.Unlock()
-	m := Memory{Budget: r.admission.memory, Checkpoints: map[identity.AgentID]int64{}}
-	for _, bytes := range r.admission.rooms {
+	m := Memory{Budget: r.admission.ledger.Limit(), Checkpoints: map[identity.AgentID]int64{}}
+	for _, bytes := range r.admission.ledger.Gateways() {
 		m.Gateways += bytes
 	}
-	for id, k := range r.admission.kept {
-		if k.frozen {
-			m.Gateways += k.memory
+	for id, k := range r.admission.ledger.Asleep() {
+		if k.Frozen {
+			m.Gateways += k.Bytes
 		} else {
-			m.Checkpoints[id] = k.memory
+			m.Checkpoints[id] = k.Bytes
 		}
 	}
 	return m
@@ -155,11 +150,14 @@ func (m *admission) wait(ctx context.Context, q *fairQueue, w *waiter, onWait fu
 
 // grant serves those that need not wait any longer. The caller holds mu.
 func (m *admission) grant() {
-	for w := m.forRoom.take(m.hasRoom); w != nil; w = m.forRoom.take(m.hasRoom) {
-		if m.kept[w.id].frozen {
-			m.dropKept(w.id)
-		}
-		m.set(w.id, w.bytes)
+	// A suspend comes first: without one there may be no room for anybody.
+	if len(m.forSuspend) > 0 && m.ledger.CanSuspend(m.forSuspend[0]) {
+		m.again(m.forSuspend[0])
+		m.forSuspend = m.forSuspend[1:]
+	}
+	fits := func(w *waiter) bool { return m.ledger.Fits(w.id, w.bytes) }
+	for w := m.forRoom.take(fits); w != nil; w = m.forRoom.take(fits) {
+		m.ledger.Enter(w.id, w.bytes)
 		close(w.granted)
 	}
 	for m.booting < m.slots {
@@ -172,41 +170,21 @@ func (m *admission) grant() {
 	}
 }
 
-// hasRoom reports whether one more gateway fits. One alone always does: a machine that is too
-// small for what is expected may suffice for what is used. The caller holds mu.
-func (m *admission) hasRoom(w *waiter) bool {
-	alone := len(m.rooms) == 0 && m.used == m.kept[w.id].memory
-	return m.memory == 0 || alone || m.used+m.more(w.id, w.bytes) <= m.memory
-}
-
-// more returns how much more than now is used if an agent gets room of so many bytes. The caller
-// holds mu.
-func (m *admission) more(id identity.AgentID, bytes int64) int64 {
-	if k := m.kept[id]; k.frozen {
-		return bytes - k.memory
-	}
-	return bytes
-}
-
-// dropKept counts nothing of an agent that sleeps. The caller holds mu.
-func (m *admission) dropKept(id identity.AgentID) {
-	m.used -= m.kept[id].memory
-	delete(m.kept, id)
-}
-
-func (m *admission) set(id identity.AgentID, bytes int64) {
-	m.used += bytes - m.rooms[id]
-	m.rooms[id] = bytes
-}
-
 // occupy gives room to a gateway that runs already, whether or not it fits.
 func (m *admission) occupy(id identity.AgentID, bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.rooms[id]; !ok {
-		m.dropKept(id)
-		m.set(id, bytes)
+	if _, ok := m.ledger.Gateway(id); !ok {
+		m.ledger.Leave(id)
+		m.ledger.Enter(id, bytes)
 	}
+}
+
+// suspends says how much memory the suspend of a gateway takes in addition.
+func (m *admission) suspends(id identity.AgentID, bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ledger.ExpectSuspend(id, bytes)
 }
 
 // measured changes what a gateway is expected to use. At first that becomes what was
@@ -215,14 +193,14 @@ func (m *admission) occupy(id identity.AgentID, bytes int64) {
 func (m *admission) measured(id identity.AgentID, bytes int64, first bool) (expected int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	before, ok := m.rooms[id]
+	before, ok := m.ledger.Gateway(id)
 	if !ok || bytes <= 0 {
 		return before
 	}
 	if bytes < before && !first {
 		bytes = before - (before-bytes)/8
 	}
-	m.set(id, bytes)
+	m.ledger.Expect(id, bytes)
 	m.grant()
 	return bytes
 }
@@ -231,47 +209,127 @@ func (m *admission) measured(id identity.AgentID, bytes int64, first bool) (expe
 func (m *admission) leave(id identity.AgentID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.dropKept(id)
-	if bytes, ok := m.rooms[id]; ok {
-		m.used -= bytes
-		delete(m.rooms, id)
-		m.grant()
-	}
+	m.ledger.Leave(id)
+	delete(m.used, id)
+	m.grant()
 }
 
 // sleeps counts what an agent that sleeps takes in place of the room of its gateway; without bytes it
 // takes nothing. It reports whether that is new.
-func (m *admission) sleeps(id identity.AgentID, k kept) (changed bool) {
+func (m *admission) sleeps(id identity.AgentID, k power.Kept, used time.Time) (changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if room := m.rooms[id]; room > 0 && !k.frozen { // who needs the room of frozen processes ends them
-		m.frees = min(m.frees, max(1-float64(k.memory)/float64(room), 0)) // after a restart of the server the checkpoint is compressed already
-	}
-	changed = m.kept[id].memory != k.memory || m.kept[id].disk != k.disk
-	m.dropKept(id)
-	m.used += k.memory - m.rooms[id]
-	delete(m.rooms, id)
-	if k.memory > 0 || k.disk > 0 {
-		m.kept[id] = k
-	}
+	changed = m.ledger.Sleep(id, k)
+	m.used[id] = used
 	m.grant()
 	return changed
 }
 
-// resumed counts no checkpoint of an agent any more.
-func (m *admission) resumed(id identity.AgentID) {
+// beginSuspend takes the memory for the checkpoint of a gateway, until sleeps or end is called.
+// Otherwise it returns how much is missing.
+func (m *admission) beginSuspend(id identity.AgentID) (end func(), missing int64, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.dropKept(id)
-	m.grant()
+	if missing, ok = m.ledger.BeginSuspend(id); !ok && !slices.Contains(m.forSuspend, id) {
+		m.forSuspend = append(m.forSuspend, id)
+	} else if ok {
+		m.forSuspend = without(m.forSuspend, id)
+	}
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.ledger.EndSuspend(id)
+		m.grant()
+	}, missing, ok
 }
 
-// missing returns how much less must be used before bytes more fit, for an agent; what gateways use,
-// and agents that sleep; and the share of its room that a suspend frees.
-func (m *admission) missing(id identity.AgentID, bytes int64) (missing int64, rooms map[identity.AgentID]int64, asleep map[identity.AgentID]kept, frees float64) {
+// resumed counts the checkpoint of an agent that has room now until deleted is called.
+func (m *admission) resumed(id identity.AgentID) (deleted func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.used + m.more(id, bytes) - m.memory, maps.Clone(m.rooms), maps.Clone(m.kept), m.frees
+	end := m.ledger.UseUp(id)
+	m.grant()
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		end()
+		m.grant()
+	}
+}
+
+// missing returns how much less must be used before bytes more fit, for an agent; without bytes, how
+// much less than now.
+func (m *admission) missing(id identity.AgentID, bytes int64) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ledger.Missing(id, bytes)
+}
+
+// missingForMany is missing with the agents that wait too, for so many of them as soon have room one
+// after the other. waiting are all of them.
+func (m *admission) missingForMany(id identity.AgentID, bytes int64) (missing int64, waiting map[identity.AgentID]bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	waiting = m.forRoom.ids()
+	waiting[id] = true
+	return m.ledger.Missing(id, bytes) + int64(min(len(waiting), waitersAhead)-1)*bytes, waiting
+}
+
+// waitersAhead is for how many agents that wait room is made at the same time: what makes it takes
+// seconds, and is wasted if they do not wait any more then.
+const waitersAhead = 3
+
+// waiting returns the agents that wait for room.
+func (m *admission) waiting() map[identity.AgentID]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.forRoom.ids()
+}
+
+// unlimited reports whether everything has room.
+func (m *admission) unlimited() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ledger.Limit() == 0
+}
+
+// missingSpare returns how much less must be used for the next wake to have room at once.
+func (m *admission) missingSpare() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ledger.MissingSpare()
+}
+
+// gateways returns those that are not being suspended yet, and what their suspends free.
+func (m *admission) gateways() map[identity.AgentID]int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := m.ledger.Gateways()
+	for id, bytes := range all {
+		if all[id] = int64(m.ledger.Frees() * float64(bytes)); m.ledger.IsSuspending(id) {
+			delete(all, id)
+		}
+	}
+	return all
+}
+
+// checkpoints returns those of agents that sleep, and their frozen processes.
+func (m *admission) checkpoints() (all []power.Checkpoint) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, k := range m.ledger.Asleep() {
+		all = append(all, checkpointOf(id, k, m.used[id]))
+	}
+	return all
+}
+
+// checkpointOf returns what the policy wants to know of a checkpoint.
+func checkpointOf(id identity.AgentID, k power.Kept, used time.Time) power.Checkpoint {
+	c := power.Checkpoint{ID: id, Bytes: k.Bytes, Stored: k.Stored, Used: used}
+	if c.Stored > 0 {
+		c.Bytes = 0 // what is left in memory is little, and stays
+	}
+	return c
 }
 
 // Reserve implements agent.Admission.

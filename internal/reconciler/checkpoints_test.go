@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -172,3 +173,77 @@ func TestCheckpointCannotMove(t *testing.T) {
 		}
 	})
 }
+
+// TestBurst: messages to forty agents that sleep at once. Each is answered, and gateways and
+// checkpoints never use more than they may. Before and after it there is room for the next wake.
+func TestBurst(t *testing.T) {
+	const (
+		agents   = 40
+		gateway  = 11 << 30 / 10
+		image    = 1 << 30
+		memory   = 15 * gateway
+		isEnough = gateway + image // for a suspend, or the next wake
+	)
+	adjust := func(s *agenttest.Settings) { s.Timing.Linger, s.Memory = linger, memory }
+	agenttest.InBubble(t, adjust, func(t *testing.T, e *agenttest.Env) {
+		e.Driver.SetCheckpointMemory(image)
+		e.Driver.SetCheckpointDisk(1<<40, 0)
+		var ids []identity.AgentID
+		for range agents {
+			ids = append(ids, createAs(e, agenttest.Account, "a"))
+		}
+		for _, id := range ids {
+			e.UntilHours(id, isAsleep)
+		}
+		used := func() (bytes int64) {
+			for _, id := range ids {
+				switch s, err := e.Driver.Inspect(t.Context(), e.Find(id).Place, id); {
+				case err != nil:
+					t.Error(err)
+				case s.Phase == runtime.Running:
+					bytes += gateway
+				default:
+					bytes += s.MemoryBytes
+				}
+			}
+			return bytes
+		}
+		time.Sleep(moveTime)
+		if left := memory - used(); left < isEnough {
+			t.Errorf("%d MiB are left for the next wake", left>>20)
+		}
+		done := make(chan struct{})
+		var peak int64
+		var watch, messages sync.WaitGroup
+		watch.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(100 * time.Millisecond):
+					peak = max(peak, used())
+				}
+			}
+		})
+		for _, id := range ids {
+			messages.Go(func() {
+				if text, err := e.TurnFor(10*time.Minute, id); err != nil || !strings.HasPrefix(text, "I am at ") {
+					t.Errorf("%q, %v", text, err)
+				}
+			})
+		}
+		messages.Wait()
+		time.Sleep(moveTime)
+		close(done)
+		watch.Wait()
+		if peak > memory || peak < memory/2 {
+			t.Errorf("%d MiB of %d were used", peak>>20, int64(memory)>>20)
+		}
+		if left := memory - used(); left < isEnough {
+			t.Errorf("afterwards %d MiB are left for the next wake", left>>20)
+		}
+	})
+}
+
+// moveTime is longer than checkpoints take until they are on the disk that have to leave the memory.
+const moveTime = 10 * time.Second

@@ -33,6 +33,17 @@ func (q *fairQueue) len() (n int) {
 	return n
 }
 
+// ids returns the agents that wait.
+func (q *fairQueue) ids() map[identity.AgentID]bool {
+	all := map[identity.AgentID]bool{}
+	for _, waiting := range q.waiters {
+		for _, w := range waiting {
+			all[w.id] = true
+		}
+	}
+	return all
+}
+
 func (q *fairQueue) push(w *waiter) {
 	if len(q.waiters[w.account]) == 0 {
 		q.accounts = append(q.accounts, w.account)

@@ -161,6 +161,7 @@ type Reconciler struct {
 
 	uses      map[identity.AgentID]power.Gateway // what is known of gateways that run, and of suspends that failed; guarded by mu
 	evictions map[identity.AgentID]eviction      // agents that should make room; guarded by mu
+	told      map[identity.AgentID]telling       // when they were told so last; guarded by mu
 
 	reported     string    // the unknown agents that were logged last; used by the search for orphans only
 	renewed      time.Time // when the leases were last renewed; guarded by mu
@@ -218,9 +219,15 @@ func New(s Settings) *Reconciler {
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
 		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, asleep: s.Asleep, woke: s.Woke, slept: s.Slept, booted: s.Booted, holder: uuid.NewString(),
-		admission: newAdmission(s.Memory, s.MaxBoots), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
-		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]eviction{},
+		admission: newAdmission(s.Memory, s.MaxBoots, suspends(s), func(id identity.AgentID) { s.Events.Notify(event.ReconcileTopic(id)) }), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
+		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]eviction{}, told: map[identity.AgentID]telling{},
 	}
+}
+
+// suspends reports whether gateways are suspended when they are not used.
+func suspends(s Settings) bool {
+	d, ok := s.Driver.(runtime.Suspender)
+	return ok && s.Timing.Linger > 0 && d.CheckSuspend() == nil
 }
 
 // Run reconciles every agent until ctx ends, and returns when all loops have ended.

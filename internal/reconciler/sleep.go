@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"agento.host/agento/internal/agent"
@@ -26,7 +27,12 @@ const (
 	resumeTimeout = 40 * time.Second
 	// moveInterval is the pause between two looks at a checkpoint that moves to the disk. Source: a
 	// move takes 1 to 3 s.
-	moveInterval = 2 * time.Second
+	moveInterval = time.Second / 2
+	// tellInterval is the pause before an agent is told again to make room.
+	tellInterval = 2 * time.Second
+	// messageTime is how long the message that a gateway was woken for takes at most until it has it, on a
+	// busy machine. Source: 20 ms.
+	messageTime = 5 * time.Second
 	// diskInterval is the pause between two looks at the disk of checkpoints. Source: what they leave
 	// free lasts so long while an agent fills the disk.
 	diskInterval = 5 * time.Second
@@ -44,14 +50,14 @@ const (
 // when it was not used for a while, or at once if another agent needs the memory, and is given up
 // if there is no room for it; its frozen processes end if another one needs the memory.
 func (r *Reconciler) doze(ctx context.Context, a agent.Agent, s runtime.State) (next, error) {
-	var k kept
+	var k power.Kept
 	if s.Sleeps() {
-		k = kept{memory: s.MemoryBytes, frozen: s.Phase == runtime.Frozen, disk: s.StoredBytes, used: latest(a.StartedAt, a.Sleep.WokeAt)}
+		k = power.Kept{Bytes: s.MemoryBytes, Frozen: s.Phase == runtime.Frozen, Wake: s.ExtraBytes, Stored: s.StoredBytes}
 	}
-	changed := r.admission.sleeps(a.ID, k)
-	r.keepBudget()
+	changed := r.admission.sleeps(a.ID, k, latest(a.StartedAt, a.Sleep.WokeAt))
+	r.keepRoom()
 	sleeps := agent.PowerAsleep
-	if k.frozen {
+	if k.Frozen {
 		sleeps = agent.PowerFrozen
 	}
 	if a.Power != sleeps || a.ObservedGeneration != a.Generation || a.ErrorCategory == agent.CategoryCapacity {
@@ -59,7 +65,7 @@ func (r *Reconciler) doze(ctx context.Context, a agent.Agent, s runtime.State) (
 	}
 	r.asleep(a)
 	rest := next{after: asleepInterval}
-	if changed && !k.frozen {
+	if !k.Frozen && (changed || k.Wake < k.Bytes) {
 		rest.after = compactionInterval
 	}
 	if wake := a.NextWake(); !wake.IsZero() {
@@ -70,13 +76,13 @@ func (r *Reconciler) doze(ctx context.Context, a agent.Agent, s runtime.State) (
 
 // keepOrMove leaves what an agent takes that sleeps where it is, or makes it take less. rest is the
 // next step if nothing is to be done.
-func (r *Reconciler) keepOrMove(ctx context.Context, a agent.Agent, k kept, rest next) (next, error) {
-	c, wanted := r.checkpoint(a.ID, k), r.takeEviction(a.ID)
+func (r *Reconciler) keepOrMove(ctx context.Context, a agent.Agent, k power.Kept, rest next) (next, error) {
+	c, wanted := r.lastUsed(checkpointOf(a.ID, k, latest(a.StartedAt, a.Sleep.WokeAt))), r.takeEviction(a.ID)
 	moveIn := r.policy().MoveIn(c, time.Now())
 	switch {
-	case c.Bytes == 0 && c.Stored == 0 || c.Stored > 0 && wanted != leaveDisk || k.frozen && wanted != leaveMemory:
+	case c.Bytes == 0 && c.Stored == 0 || c.Stored > 0 && wanted != leaveDisk || k.Frozen && wanted != leaveMemory:
 		return rest, nil
-	case c.Stored > 0 || k.frozen:
+	case c.Stored > 0 || k.Frozen:
 		return next{}, r.giveUp(ctx, a)
 	case wanted != leaveMemory && moveIn > 0:
 		return next{after: min(rest.after, moveIn)}, nil
@@ -110,8 +116,7 @@ func (r *Reconciler) moveToDisk(ctx context.Context, a agent.Agent, c power.Chec
 	if err != nil {
 		return false, err
 	}
-	_, _, asleep, _ := r.admission.missing("", 0)
-	giveUp, ok := power.Store(c, room, r.checkpoints(asleep))
+	giveUp, ok := power.Store(c, room, r.checkpoints())
 	if !ok || len(giveUp) > 0 {
 		r.evict(giveUp, leaveDisk)
 		return ok, nil
@@ -149,8 +154,7 @@ func (r *Reconciler) keepDiskRegularly(ctx context.Context) {
 			}
 			continue
 		}
-		_, _, asleep, _ := r.admission.missing("", 0)
-		r.evict(power.GiveUp(-room, r.checkpoints(asleep)), leaveDisk)
+		r.evict(power.GiveUp(-room, r.checkpoints()), leaveDisk)
 	}
 }
 
@@ -205,6 +209,15 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 	if err := r.checkLease(ctx, a); err != nil {
 		return next{}, err
 	}
+	end, missing, ok := r.admission.beginSuspend(a.ID)
+	if !ok {
+		r.evict(power.Leave(missing, r.checkpoints()), leaveMemory)
+		r.mu.Lock()
+		r.evictions[a.ID] = leaveMemory // for the next step, whether or not the gateway lingers
+		r.mu.Unlock()
+		rest.after = min(rest.after, roomInterval)
+		return rest, nil
+	}
 	began := time.Now()
 	err := r.gateways.Suspend(ctx, a, func(suspension string) error {
 		a.Sleep.Suspension = suspension
@@ -215,18 +228,22 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 	})
 	ended := func(result SleepResult) { r.slept(Sleep{Agent: a.ID, Result: result, Took: time.Since(began)}) }
 	switch {
-	case err == nil:
+	case err == nil: // the next step counts the checkpoint
 		ended(SleepDone)
 		r.forgetUse(a.ID)
+		r.takeEviction(a.ID) // it has made room
 		r.log.InfoContext(ctx, "an agent sleeps", "agent", a.ID, "power", a.Power, "seconds", time.Since(began).Seconds())
 		return next{}, nil
 	case errors.Is(err, agent.ErrOutdated) || ctx.Err() != nil:
+		end()
 		return next{}, err
 	case errors.Is(err, gateway.ErrBusy):
+		end()
 		ended(SleepBusy)
 		rest.after = min(rest.after, r.timing.Linger)
 		return rest, nil
 	}
+	end()
 	ended(SleepFailed)
 	failed := r.changeUse(a.ID, func(g *power.Gateway) { g.Failures, g.Failed = g.Failures+1, time.Now() })
 	if failed.Failures == 1 {
@@ -246,15 +263,16 @@ func (r *Reconciler) wake(ctx context.Context, a agent.Agent, s runtime.State) (
 	} else if err != nil {
 		return next{}, err
 	}
-	r.admission.resumed(a.ID)
-	r.keepBudget()
 	if err := r.checkLease(ctx, a); err != nil {
 		return next{}, err
 	}
+	deleted := r.admission.resumed(a.ID)
+	r.keepRoom()
 	if s.Sleeps() || s.Phase == runtime.Running {
 		limited, cancel := context.WithTimeout(ctx, resumeTimeout)
 		defer cancel()
 		err := r.gateways.Wake(limited, a, s.Phase)
+		r.running.Go(func() { r.awaitDiscard(ctx, a.ID, deleted) })
 		if err == nil {
 			return r.awake(ctx, a, began, s.Phase)
 		}
@@ -262,8 +280,23 @@ func (r *Reconciler) wake(ctx context.Context, a agent.Agent, s runtime.State) (
 			return next{}, ctx.Err()
 		}
 		r.log.WarnContext(ctx, "an agent could not be resumed: its gateway is started anew", "agent", a.ID, "error", err)
+	} else {
+		deleted()
 	}
 	return r.boot(ctx, a)
+}
+
+// awaitDiscard calls deleted when the checkpoint of an agent that was woken takes no memory any more.
+func (r *Reconciler) awaitDiscard(ctx context.Context, id identity.AgentID, deleted func()) {
+	defer deleted()
+	if d, ok := r.driver.(runtime.Suspender); ok {
+		// The step that has woken it ends before the files are deleted.
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), resumeTimeout)
+		defer cancel()
+		if err := d.AwaitDiscard(limited, id); err != nil {
+			r.log.WarnContext(ctx, "a checkpoint that was used is not deleted yet", "agent", id, "error", err)
+		}
+	}
 }
 
 // admitWake waits until there is room for the gateway of an agent that is to wake. One that runs
@@ -291,6 +324,7 @@ func (r *Reconciler) awake(ctx context.Context, a agent.Agent, began time.Time, 
 	if err := r.store.SaveStatus(ctx, a, "agent.woke"); err != nil {
 		return next{}, err
 	}
+	r.useOf(a) // it makes room for others as soon as it has answered
 	r.woke(Wake{Agent: a.ID, Kind: kind, Took: a.Sleep.WakeTook})
 	r.log.InfoContext(ctx, "an agent is awake", "agent", a.ID, "seconds", time.Since(began).Seconds())
 	return next{after: r.nextCheck(), place: a.Place}, nil
@@ -324,7 +358,7 @@ func (r *Reconciler) policy() power.Policy {
 // makeRoom. What keeps the gateway awake is asked for anew.
 func (r *Reconciler) useOf(a agent.Agent) power.Gateway {
 	return r.inUse(r.changeUse(a.ID, func(g *power.Gateway) {
-		g.ID, g.Used, g.KeepAwake = a.ID, latest(a.StartedAt, a.Sleep.WokeAt), false
+		g.ID, g.Used, g.Woke, g.KeepAwake = a.ID, latest(a.StartedAt, a.Sleep.WokeAt), a.Sleep.WokeAt, false
 	}))
 }
 
@@ -334,7 +368,7 @@ func (r *Reconciler) inUse(g power.Gateway) power.Gateway {
 	if !g.Used.IsZero() {
 		g.Used = latest(g.Used, last)
 	}
-	g.Busy = busy
+	g.Busy = busy || last.Before(g.Woke) && time.Since(g.Woke) < messageTime
 	return g
 }
 
@@ -348,62 +382,92 @@ func latest(a, b time.Time) time.Time {
 // makeRoom makes room for the gateway of an agent that waits for bytes, as far as it can: it tells
 // the agents that the policy names.
 func (r *Reconciler) makeRoom(id identity.AgentID, bytes int64) {
-	missing, rooms, asleep, frees := r.admission.missing(id, bytes)
-	delete(asleep, id)
+	missing, waiting := r.admission.missingForMany(id, bytes)
+	if !r.free(missing, waiting) { // those of others that wait are all that there is
+		r.free(r.admission.missing(id, bytes), map[identity.AgentID]bool{id: true})
+	}
+}
+
+// free frees memory, as far as it can, but that of some agents. It reports whether there is some.
+func (r *Reconciler) free(missing int64, but map[identity.AgentID]bool) bool {
+	asleep := slices.DeleteFunc(r.checkpoints(), func(c power.Checkpoint) bool { return but[c.ID] })
+	suspend, leave := r.policy().MakeRoom(missing, r.awakeGateways(), asleep, time.Now())
+	r.evict(suspend, leaveMemory)
+	r.evict(leave, leaveMemory)
+	return len(suspend)+len(leave) > 0
+}
+
+// awakeGateways returns what the policy wants to know of gateways that do not boot.
+func (r *Reconciler) awakeGateways() (all []power.Gateway) {
+	rooms := r.admission.gateways()
 	r.mu.Lock()
 	known := maps.Clone(r.uses)
 	r.mu.Unlock()
-	var awake []power.Gateway
-	for id, room := range rooms {
-		g, ok := known[id]
-		if !ok {
-			continue // it boots
+	for id, frees := range rooms {
+		if g, ok := known[id]; ok {
+			g = r.inUse(g)
+			g.Frees = frees
+			all = append(all, g)
 		}
-		g = r.inUse(g)
-		g.Frees = int64(frees * float64(room))
-		awake = append(awake, g)
-	}
-	suspend, leave := r.policy().MakeRoom(missing, awake, r.checkpoints(asleep), time.Now())
-	r.evict(suspend, leaveMemory)
-	r.evict(leave, leaveMemory)
-}
-
-// keepBudget makes checkpoints leave the memory if they and the gateways use too much: one gateway
-// always gets room, and its checkpoint can be the one that does not fit.
-func (r *Reconciler) keepBudget() {
-	if r.admission.memory == 0 {
-		return
-	}
-	over, _, asleep, _ := r.admission.missing("", 0)
-	r.evict(power.Leave(over, r.checkpoints(asleep)), leaveMemory)
-}
-
-// checkpoints returns what the policy wants to know of checkpoints.
-func (r *Reconciler) checkpoints(asleep map[identity.AgentID]kept) (all []power.Checkpoint) {
-	for id, k := range asleep {
-		all = append(all, r.checkpoint(id, k))
 	}
 	return all
 }
 
-func (r *Reconciler) checkpoint(id identity.AgentID, k kept) power.Checkpoint {
-	c := power.Checkpoint{ID: id, Bytes: k.memory, Stored: k.disk}
-	if c.Stored > 0 {
-		c.Bytes = 0 // what is left in memory is little, and stays
+// keepRoom makes checkpoints leave the memory if they and the gateways use too much: one gateway
+// always gets room, and its checkpoint can be the one that does not fit. And it makes room for the
+// next wake, so that this need not wait.
+func (r *Reconciler) keepRoom() {
+	if r.timing.Linger == 0 || r.admission.unlimited() {
+		return
 	}
-	last, _ := r.gateways.LastUse(id)
-	c.Used = latest(k.used, last)
+	if over := r.admission.missing("", 0); over > 0 {
+		r.evict(power.Leave(over, r.checkpoints()), leaveMemory)
+		return
+	}
+	if missing := r.admission.missingSpare(); missing > 0 {
+		r.free(missing, r.admission.waiting())
+	}
+}
+
+// checkpoints returns what the policy wants to know of checkpoints.
+func (r *Reconciler) checkpoints() []power.Checkpoint {
+	all := r.admission.checkpoints()
+	for i, c := range all {
+		all[i] = r.lastUsed(c)
+	}
+	return all
+}
+
+// lastUsed adds the turns of a gateway to what is known of its checkpoint.
+func (r *Reconciler) lastUsed(c power.Checkpoint) power.Checkpoint {
+	last, _ := r.gateways.LastUse(c.ID)
+	c.Used = latest(c.Used, last)
 	return c
 }
 
-// evict tells agents that they should make room.
+// evict tells agents that they should make room. What they were just told they are about to do.
 func (r *Reconciler) evict(ids []identity.AgentID, e eviction) {
 	for _, id := range ids {
-		r.mu.Lock()
-		r.evictions[id] = e
-		r.mu.Unlock()
-		r.events.Notify(event.ReconcileTopic(id))
+		if r.tellEviction(id, e) {
+			r.events.Notify(event.ReconcileTopic(id))
+		}
 	}
+}
+
+func (r *Reconciler) tellEviction(id identity.AgentID, e eviction) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := r.told[id]; last.eviction == e && time.Since(last.at) < tellInterval {
+		return false
+	}
+	r.evictions[id], r.told[id] = e, telling{e, time.Now()}
+	return true
+}
+
+// telling is when an agent was told last to make room.
+type telling struct {
+	eviction eviction
+	at       time.Time
 }
 
 // takeEviction returns how an agent should make room, once; 0: it need not.
@@ -430,4 +494,5 @@ func (r *Reconciler) forgetUse(id identity.AgentID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.uses, id)
+	delete(r.told, id)
 }

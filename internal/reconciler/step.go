@@ -99,6 +99,7 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 		return r.rest(ctx, a, r.discard(ctx, a))
 	case actCheck:
 		r.admission.occupy(a.ID, r.expect(o.state.MemoryBytes))
+		r.admission.suspends(a.ID, o.state.ExtraBytes)
 		r.saveMeasured(ctx, a, o.state.MemoryBytes)
 		return r.checkHealth(ctx, a)
 	case actAdopt:

@@ -70,6 +70,7 @@ func (a *API) serveDescription() {
 // registerTypes describes the wire types that have their own JSON form.
 func registerTypes(schemas huma.Registry) {
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.Optional[string]](), reflect.TypeFor[*string]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[client.Optional[int64]](), reflect.TypeFor[*int64]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.ChatContext](), reflect.TypeFor[textOrObject]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.Time](), reflect.TypeFor[timestamp]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.AgentStatus](), reflect.TypeFor[agentStatus]())
@@ -216,7 +217,7 @@ func (a *API) describeResponses(r Route) {
 	}
 	op.Responses = map[string]*huma.Response{status: success}
 	if r.Async {
-		op.Responses["202"] = &huma.Response{Description: "With Prefer: respond-async, at once; status is provisioning.", Headers: success.Headers, Content: success.Content}
+		op.Responses["202"] = &huma.Response{Description: "With Prefer: respond-async, at once: status says how far it is.", Headers: success.Headers, Content: success.Content}
 	}
 	for _, status := range slices.Concat(r.ownErrors(op), r.Errors) {
 		code := strconv.Itoa(status)

@@ -171,6 +171,10 @@ type Suspender interface {
 	// Errors: ErrNoCheckpoint; ErrNoDiskRoom.
 	MoveToDisk(ctx context.Context, place Place, id identity.AgentID) error
 
+	// AwaitDiscard waits until the checkpoint that the last Resume has used up takes no memory any
+	// more, which Resume does not wait for. Errors: ctx's.
+	AwaitDiscard(ctx context.Context, id identity.AgentID) error
+
 	// DiskRoom returns how many bytes of checkpoints can be added on the disk; a negative number
 	// says how many are too much.
 	DiskRoom(ctx context.Context) (bytes int64, err error)
@@ -422,6 +426,7 @@ type State struct {
 	StartedAt   time.Time // if Running
 	MemoryBytes int64     // resident memory, including all children, also if Frozen; if Suspended, what its checkpoint takes of the memory
 	StoredBytes int64     // if Suspended: what its checkpoint takes of the disk; 0: it is in memory
+	ExtraBytes  int64     // memory that a suspend, if Running, or a resume, if Suspended, takes for a while beside MemoryBytes, at most
 	MemoryLimit int64     // 0: none
 	CPU         time.Duration
 	Processes   int64

@@ -83,6 +83,24 @@ func customID(skillID string) string {
 	return strings.Trim(slugify(skillID), "-")
 }
 
+// InstallVerified installs skills of the catalog on a new agent, in the caller's transaction.
+// Faults: Conflict, if the catalog has no such skill; PlanLimit.
+func (s *Service) InstallVerified(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID, ids []string) error {
+	for _, id := range ids {
+		p, err := s.fromCatalog(Order{SkillID: id, Trust: Verified})
+		if fault.Is(err, fault.NotFound) {
+			return fault.New(fault.Conflict, "The catalog of this installation has no skill %s, which the starter needs. Create the agent without a starter, or ask the operator.", quote(id))
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.Import(ctx, tx, actor, agent, p, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Import stores a prepared skill in an agent that is being imported. Faults: Conflict, if the
 // archive has it twice; PlanLimit.
 func (s *Service) Import(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID, p Package, enabled bool) error {

@@ -48,9 +48,12 @@ func NewStore(db *database.DB, events *event.Log, v *vault.Vault) *Store {
 	return &Store{db: db, events: events, vault: v}
 }
 
+// NewRule is a rule of a new agent. It is valid: it comes from a starter.
+type NewRule struct{ Name, Content string }
+
 // Init writes the first version of a new agent's documents. An empty soulMD or
 // workflowMD is replaced by a default. The agent's data key must exist. Faults: Invalid, as CheckNew reports.
-func (s *Store) Init(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID, name, soulMD, workflowMD string) error {
+func (s *Store) Init(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID, name, soulMD, workflowMD string, rules []NewRule) error {
 	fields := fault.Fields{}
 	CheckNew(fields, soulMD, workflowMD)
 	if err := fields.Err(); err != nil {
@@ -60,6 +63,13 @@ func (s *Store) Init(ctx context.Context, tx *database.Tx, actor identity.Actor,
 		Soul:     orDefault(soulMD, defaultSoul),
 		Identity: newIdentity(name),
 		Workflow: orDefault(workflowMD, defaultWorkflow),
+	}
+	for _, r := range rules {
+		d, err := RuleDocument(r.Name)
+		if err != nil {
+			return err
+		}
+		first[d] = r.Content
 	}
 	for doc, content := range first {
 		if _, err := s.insertVersion(ctx, tx, change{actor: actor, agent: agent, doc: doc, content: content}); err != nil {

@@ -90,7 +90,7 @@ func initAgent(t testing.TB, s *env, account identity.AccountID, agent identity.
 		if err := s.vault.Put(t.Context(), tx, account, vault.OfAgent(agent), nil); err != nil {
 			return err
 		}
-		return s.store.Init(t.Context(), tx, identity.ByKey(account, key), agent, "My Assistant", "", "")
+		return s.store.Init(t.Context(), tx, identity.ByKey(account, key), agent, "My Assistant", "", "", nil)
 	})
 }
 
@@ -159,7 +159,7 @@ func TestInitWritesDefaults(t *testing.T) {
 func TestInitNamesEveryInvalidField(t *testing.T) {
 	s := newEnv(t)
 	err := s.db.Tx(t.Context(), "workspace.test", func(ctx context.Context, tx *database.Tx) error {
-		return s.store.Init(t.Context(), tx, actor, "agent-2", "x", "a\x00b", strings.Repeat("x", workspace.MaxWorkflowBytes+1))
+		return s.store.Init(t.Context(), tx, actor, "agent-2", "x", "a\x00b", strings.Repeat("x", workspace.MaxWorkflowBytes+1), nil)
 	})
 	f := wantFault(t, err, fault.Invalid)
 	if len(f.Details) != 2 || f.Details["soulMd"] == "" || f.Details["workflowMd"] == "" {

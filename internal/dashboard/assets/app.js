@@ -189,6 +189,10 @@ const agento = (() => {
     const page = new DOMParser().parseFromString(text, "text/html");
     enhance(page);
     for (const d of document.querySelectorAll("dialog:modal")) d.close();
+    for (const typed of document.querySelectorAll("input[data-kept]")) { // a key need not be typed again for another field
+      const now = page.getElementById(typed.id);
+      if (now) now.value = typed.value;
+    }
     document.getElementById("main").replaceWith(document.adoptNode(page.getElementById("main")));
     document.title = page.title;
     const first = document.querySelector("main [aria-invalid], main .notice.bad, main .problem h1, main h1");

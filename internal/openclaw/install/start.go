@@ -25,11 +25,15 @@ var preload string
 // password, to everything in the network of the gateway.
 const noInspector = "--disable-sigusr1"
 
+// smallNursery makes Node collect young objects at 4 MiB in place of 16, in each of its workers too, so
+// that a gateway has less memory that a checkpoint must save.
+const smallNursery = "--max-semi-space-size=4"
+
 // startFlags make Node run the start script with the arguments of a second Node, which
 // becomes the gateway.
 func startFlags() []string {
 	return []string{
 		noInspector, "--disable-warning=ExperimentalWarning", "--input-type=module", "--eval", start, "--",
-		noInspector, "--import", "data:text/javascript;base64," + base64.StdEncoding.EncodeToString([]byte(preload)),
+		noInspector, smallNursery, "--import", "data:text/javascript;base64," + base64.StdEncoding.EncodeToString([]byte(preload)),
 	}
 }

@@ -338,8 +338,11 @@ func (d *Driver) Inspect(_ context.Context, place runtime.Place, id identity.Age
 	}
 	s := a.gateway.state(a.memory, a.cpu, a.hung)
 	s.Disk = a.disk
-	if s.Phase == runtime.Running && a.frozen {
+	switch {
+	case s.Phase == runtime.Running && a.frozen:
 		s.Phase = runtime.Frozen
+	case s.Phase == runtime.Running:
+		s.ExtraBytes = checkpoint
 	}
 	s.OverDisk = s.Phase == runtime.Exited && a.disk.Exceeds(a.gateway.Spec.Limits)
 	return s, nil

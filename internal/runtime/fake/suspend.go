@@ -114,6 +114,9 @@ func (d *Driver) MoveToDisk(ctx context.Context, place runtime.Place, id identit
 	return nil
 }
 
+// AwaitDiscard implements runtime.Suspender.
+func (d *Driver) AwaitDiscard(ctx context.Context, _ identity.AgentID) error { return ctx.Err() }
+
 // DiskRoom implements runtime.Suspender.
 func (d *Driver) DiskRoom(ctx context.Context) (int64, error) {
 	use, err := d.Checkpoints(ctx)

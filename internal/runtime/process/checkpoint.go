@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -26,8 +28,9 @@ import (
 // index, they are in the pack that the index is of, here or on the disk; what else there is then
 // was left by a server that was killed.
 type checkpointStore struct {
-	dir  string // on a memory file system; a directory for each agent
-	disk checkpointDisk
+	dir      string // on a memory file system; a directory for each agent
+	disk     checkpointDisk
+	promised *atomic.Int64 // bytes that are being written by those who have asked for room
 }
 
 // checkpoint is one that was taken out of the store.
@@ -92,7 +95,7 @@ func openCheckpointStore(secrets secretStore, disk checkpointDisk) checkpointSto
 	if !secrets.inMemory {
 		return checkpointStore{}
 	}
-	return checkpointStore{dir: secrets.dir + ".checkpoints", disk: disk}
+	return checkpointStore{dir: secrets.dir + ".checkpoints", disk: disk, promised: &atomic.Int64{}}
 }
 
 // ids lists the agents of which there are valid checkpoints.
@@ -115,20 +118,23 @@ func (s checkpointStore) index(id identity.AgentID) (packIndex, error) {
 	return readIndex(dir)
 }
 
-// checkRoom refuses a checkpoint for which there is no memory.
-func (s checkpointStore) checkRoom(bytes int64) error {
+// takeRoom promises memory for the files of a checkpoint until done is called, when they are written.
+// It refuses what the machine does not have beside what it has promised to others.
+func (s checkpointStore) takeRoom(bytes int64) (done func(), err error) {
 	available, err := availableMemory()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(filepath.Dir(s.dir), &fs); err != nil {
-		return err
+		return nil, err
 	}
-	if min(available-memoryReserve, freeBytes(fs)) < bytes {
-		return &runtime.SuspendError{Missing: "the machine has no memory left for its checkpoint"}
+	// What of a promise is written already counts twice, for the second that it takes.
+	if promised := s.promised.Add(bytes); min(available-memoryReserve, freeBytes(fs)) < promised {
+		s.promised.Add(-bytes)
+		return nil, &runtime.SuspendError{Missing: "the machine has no memory left for its checkpoint"}
 	}
-	return nil
+	return sync.OnceFunc(func() { s.promised.Add(-bytes) }), nil
 }
 
 // begin makes the directory that criu writes to.
@@ -220,9 +226,11 @@ func (s checkpointStore) expand(ctx context.Context, id identity.AgentID, path s
 		return err
 	}
 	defer func() { _ = pack.Close() }()
-	if err := s.checkRoom(x.size()); err != nil {
+	written, err := s.takeRoom(x.size())
+	if err != nil {
 		return fmt.Errorf("%w: %w", runtime.ErrNoCheckpoint, err)
 	}
+	defer written()
 	// From here on nobody else can use it, whatever happens to this server.
 	if err := errors.Join(dir.Remove(indexName), s.disk.remove(id)); err != nil {
 		return err
@@ -267,6 +275,17 @@ func (s checkpointStore) size(id identity.AgentID) (bytes int64) {
 		}
 	}
 	return bytes
+}
+
+// state returns how a suspended gateway is.
+func (s checkpointStore) state(id identity.AgentID) runtime.State {
+	st := runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: s.size(id), StoredBytes: s.stored(id)}
+	if x, err := s.index(id); err == nil {
+		st.ExtraBytes = x.size()
+	} else {
+		st.ExtraBytes = st.MemoryBytes / packRatio // it can be compressed before the wake
+	}
+	return st
 }
 
 // fits returns ErrNoCheckpoint unless the machine and the home are those of the checkpoint.

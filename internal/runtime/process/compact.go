@@ -22,17 +22,18 @@ const (
 	compactAfter = time.Minute
 	// tidyInterval is the pause between two searches for what could not be deleted of the disk.
 	tidyInterval = 10 * time.Minute
-	// packRatio is how many times smaller a checkpoint is when it is compressed. Source: docs/checkpoints.md.
-	packRatio = 5
+	// packRatio is how many times smaller a checkpoint is at least when it is compressed. Source: docs/checkpoints.md.
+	packRatio = 3
 	// compactInterval is the pause between two searches for checkpoints to compress.
 	compactInterval = 5 * time.Second
 )
 
 // compaction is the work on checkpoints of gateways that are suspended: compression, and moves to
-// the disk. It is done on one at a time, without the agent's lock, which is taken only to make the
-// result valid.
+// the disk. It is done on one at a time, makes way for gateways that are resumed and for turns, and
+// does not have the agent's lock, which is taken only to make the result valid.
 type compaction struct {
 	more chan struct{} // has an element if a move is wanted
+	way  way
 
 	mu     sync.Mutex
 	id     identity.AgentID           // of the checkpoint that is worked on; guarded by mu; empty: none
@@ -42,7 +43,7 @@ type compaction struct {
 }
 
 func newCompaction() *compaction {
-	return &compaction{more: make(chan struct{}, 1), failed: map[identity.AgentID]error{}}
+	return &compaction{more: make(chan struct{}, 1), way: way{busy: processorsWanted}, failed: map[identity.AgentID]error{}}
 }
 
 // begin returns the context of the work on a checkpoint.
@@ -165,6 +166,7 @@ func (d *Driver) compactRegularly(ctx context.Context) {
 	if d.checkpoints.dir == "" {
 		return
 	}
+	lowerPriority()
 	if err := d.tidyCheckpoints(); err != nil {
 		d.settings.Log.ErrorContext(ctx, "removing what is left of checkpoints failed", "error", err)
 	}
@@ -224,12 +226,12 @@ func (d *Driver) compact(ctx context.Context, id identity.AgentID, age time.Dura
 		if err != nil {
 			return nil, err
 		}
-		files, err := packFiles(ctx, dir, &packer{out: out})
+		files, err := packFiles(ctx, dir, &packer{out: out, wait: d.compaction.way.waiter()})
 		if err = errors.Join(err, out.Close()); err != nil {
 			return nil, errors.Join(err, dir.Remove(packName+newSuffix))
 		}
 		return func() error {
-			return errors.Join(dir.Rename(packName+newSuffix, packName), writeIndex(dir, packIndex{Files: files}))
+			return errors.Join(dir.Rename(packName+newSuffix, packName), writeIndex(dir, packIndex{Form: packForm, Files: files}))
 		}, nil
 	})
 }
@@ -241,11 +243,14 @@ func (d *Driver) move(ctx context.Context, id identity.AgentID) error {
 		if x != nil && x.Disk {
 			return nil, nil
 		}
-		written := packIndex{Disk: true}
+		written := packIndex{Disk: true, Form: packForm}
+		if x != nil {
+			written.Form = x.Form
+		}
 		if !disk.plain {
 			written.Key = newKey()
 		}
-		if written.Files, err = disk.write(ctx, id, dir, x, written.Key); err != nil {
+		if written.Files, err = disk.write(ctx, id, dir, x, written.Key, d.compaction.way.waiter()); err != nil {
 			return nil, errors.Join(err, ignoreMissing(os.Remove(disk.path(id)+newSuffix)))
 		}
 		return func() error {
@@ -262,8 +267,8 @@ func (d *Driver) move(ctx context.Context, id identity.AgentID) error {
 }
 
 // write writes a checkpoint, which is packed already if x is not nil, to a pack that is not valid
-// yet, and waits until the disk has it.
-func (c checkpointDisk) write(ctx context.Context, id identity.AgentID, dir *os.Root, x *packIndex, key []byte) (files []packFile, err error) {
+// yet, and waits until the disk has it. It calls wait before each chunk.
+func (c checkpointDisk) write(ctx context.Context, id identity.AgentID, dir *os.Root, x *packIndex, key []byte, wait func(context.Context) error) (files []packFile, err error) {
 	s, err := newSealer(key)
 	if err != nil {
 		return nil, err
@@ -273,7 +278,7 @@ func (c checkpointDisk) write(ctx context.Context, id identity.AgentID, dir *os.
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	p := &packer{out: out, sealer: s, room: c.checkRoom}
+	p := &packer{out: out, sealer: s, room: c.checkRoom, wait: wait}
 	if x == nil {
 		files, err = packFiles(ctx, dir, p)
 	} else {

@@ -39,12 +39,13 @@ type Driver struct {
 	purging      sync.Mutex  // held while discarded directories are purged: two purges of one would disturb each other
 
 	mu         sync.Mutex
-	locks      map[identity.AgentID]*agentLock  // guarded by mu
-	logs       map[identity.AgentID]*gatewayLog // guarded by mu
-	reported   map[string]bool                  // the strangers that were logged, by nonce; guarded by mu
-	disks      map[identity.AgentID]diskUse     // guarded by mu
-	supervised map[identity.AgentID]bool        // the agents that Run maintains; guarded by mu
-	children   map[int]bool                     // our child processes not yet reaped; guarded by mu
+	locks      map[identity.AgentID]*agentLock    // guarded by mu
+	logs       map[identity.AgentID]*gatewayLog   // guarded by mu
+	reported   map[string]bool                    // the strangers that were logged, by nonce; guarded by mu
+	disks      map[identity.AgentID]diskUse       // guarded by mu
+	supervised map[identity.AgentID]bool          // the agents that Run maintains; guarded by mu
+	children   map[int]bool                       // our child processes not yet reaped; guarded by mu
+	discards   map[identity.AgentID]chan struct{} // checkpoints that are being deleted after their resume; guarded by mu
 }
 
 // New returns a driver for this machine. It tests what the machine supports and
@@ -56,7 +57,7 @@ func New(s Settings) (*Driver, error) {
 	d := &Driver{
 		settings: s, users: findUserRange(), compaction: newCompaction(),
 		locks: map[identity.AgentID]*agentLock{}, logs: map[identity.AgentID]*gatewayLog{},
-		disks: map[identity.AgentID]diskUse{}, supervised: map[identity.AgentID]bool{}, children: map[int]bool{}, reported: map[string]bool{},
+		disks: map[identity.AgentID]diskUse{}, supervised: map[identity.AgentID]bool{}, children: map[int]bool{}, discards: map[identity.AgentID]chan struct{}{}, reported: map[string]bool{},
 	}
 	if err := removeUnfinishedDirs(s.Dir); err != nil {
 		return nil, err
@@ -199,7 +200,9 @@ func (d *Driver) state(a agent, rec record) runtime.State {
 		}
 		return s
 	case d.isSuspended(a, rec):
-		return runtime.State{Phase: runtime.Suspended, ExitCode: -1, MemoryBytes: d.checkpoints.size(a.id), StoredBytes: d.checkpoints.stored(a.id), Disk: d.disk(a.id).used}
+		s := d.checkpoints.state(a.id)
+		s.Disk = d.disk(a.id).used
+		return s
 	case rec.Nonce != "" && a.shimRan(rec):
 		code := a.exitCode(rec)
 		oom := rec.OOMKilled || mayBeKilled(code) && d.cgroup.oomKilled(rec.Groups)
@@ -219,6 +222,9 @@ func (d *Driver) runningState(a agent, rec record) runtime.State {
 	}
 	s.MemoryBytes, s.CPU, s.Processes = u.memory, u.cpu, u.processes
 	s.LoggedAt, s.Disk = a.loggedAt(), d.disk(a.id).used
+	if rec.Suspendable && d.CheckSuspend() == nil {
+		s.ExtraBytes = s.MemoryBytes
+	}
 	return s
 }
 

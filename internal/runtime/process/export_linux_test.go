@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/klauspost/compress/s2"
+
 	"agento.host/agento/internal/identity"
 )
 
@@ -120,6 +122,20 @@ func StoredCheckpoints(d *Driver) []string {
 	return files
 }
 
+// ReadStored returns what whoever reads the disk and knows the chunks of a pack can read of it.
+func ReadStored(d *Driver, id identity.AgentID) (clear []byte, err error) {
+	x, err := d.checkpoints.index(id)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(d.checkpoints.disk.path(id))
+	for _, c := range x.chunks() {
+		raw, _ := s2.Decode(nil, data[c.at:c.at+int64(c.length)])
+		clear = append(clear, raw...)
+	}
+	return clear, err
+}
+
 // SetDiskReserve sets what checkpoints leave free of the disk.
 func SetDiskReserve(d *Driver, bytes int64) { d.checkpoints.disk.reserve = bytes }
 
@@ -141,9 +157,9 @@ func LeaveMove(ctx context.Context, d *Driver, id identity.AgentID, step int) er
 	if err != nil {
 		return err
 	}
-	x := packIndex{Disk: true, Key: newKey()}
+	x := packIndex{Disk: true, Form: packForm, Key: newKey()}
 	disk := d.checkpoints.disk
-	if x.Files, err = disk.write(ctx, id, dir, nil, x.Key); err != nil {
+	if x.Files, err = disk.write(ctx, id, dir, nil, x.Key, nil); err != nil {
 		return errors.Join(err, dir.Close())
 	}
 	if step >= MoveRenamed {

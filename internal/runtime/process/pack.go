@@ -16,7 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/compress/s2"
 
 	"agento.host/agento/internal/runtime"
 )
@@ -32,6 +32,12 @@ const (
 	indexName  = "pack.json" // makes a pack valid
 	newSuffix  = ".new"      // of what is being written
 	packKeyLen = 32
+	packSeal   = 16 // bytes by which a chunk grows when it is sealed
+
+	// packForm is how chunks are compressed. What another server has left in another form is not
+	// read: its gateways have other arguments, so its checkpoints do not fit anyway.
+	// Source: the table of docs/checkpoints.md.
+	packForm = "s2"
 )
 
 // packIndex is what a pack is read with. A pack has the files of a checkpoint, cut into chunks, in
@@ -40,6 +46,7 @@ const (
 type packIndex struct {
 	Key   []byte     `json:"key,omitempty"`  // of this pack alone, which seals its chunks; empty: they are plain
 	Disk  bool       `json:"disk,omitempty"` // the pack is on the disk; else it is beside the index
+	Form  string     `json:"form,omitempty"` // how its chunks are compressed
 	Files []packFile `json:"files"`
 }
 
@@ -143,7 +150,8 @@ func (s sealer) open(chunk []byte, number int, last bool) ([]byte, error) {
 type packer struct {
 	out     io.Writer
 	sealer  sealer
-	room    func(bytes int64) error // refuses so many bytes more; nil: it never does
+	room    func(bytes int64) error     // refuses so many bytes more; nil: it never does
+	wait    func(context.Context) error // makes way for others before each chunk; nil: it does not
 	written int64
 	checked int64
 	number  int
@@ -171,22 +179,24 @@ func (p *packer) write(chunk []byte, last bool) (int, error) {
 	return len(chunk), err
 }
 
-// packFiles compresses the files of a checkpoint that criu has written.
+// next waits until the next chunk may be worked on. Errors: ctx's.
+func (p *packer) next(ctx context.Context) error {
+	if p.wait != nil {
+		return p.wait(ctx)
+	}
+	return ctx.Err()
+}
+
+// packFiles compresses the files of a checkpoint that criu has written, in packForm.
 func packFiles(ctx context.Context, dir *os.Root, p *packer) (files []packFile, err error) {
 	names, err := imagesIn(dir)
 	if err != nil {
 		return nil, err
 	}
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = encoder.Close() }()
-	raw, packed := make([]byte, packChunk), make([]byte, 0, packChunk+packChunk/8)
+	raw, packed := make([]byte, packChunk), make([]byte, s2.MaxEncodedLen(packChunk)+packSeal)
 	for i, name := range names {
-		f, err := packOne(ctx, dir, name, i == len(names)-1, func(chunk []byte, last bool) (int, error) {
-			packed = encoder.EncodeAll(chunk, packed[:0])
-			return p.write(packed, last)
+		f, err := packOne(ctx, dir, name, i == len(names)-1, p.next, func(chunk []byte, last bool) (int, error) {
+			return p.write(s2.Encode(packed[:cap(packed)], chunk), last)
 		}, raw)
 		if err != nil {
 			return nil, err
@@ -198,7 +208,7 @@ func packFiles(ctx context.Context, dir *os.Root, p *packer) (files []packFile, 
 
 // packOne cuts a file into chunks. An empty file has none, but for the last one of a pack, which
 // has its end.
-func packOne(ctx context.Context, dir *os.Root, name string, last bool, write func(chunk []byte, last bool) (int, error), buffer []byte) (packFile, error) {
+func packOne(ctx context.Context, dir *os.Root, name string, last bool, next func(context.Context) error, write func(chunk []byte, last bool) (int, error), buffer []byte) (packFile, error) {
 	f := packFile{Name: name}
 	in, err := dir.Open(name)
 	if err != nil {
@@ -210,7 +220,7 @@ func packOne(ctx context.Context, dir *os.Root, name string, last bool, write fu
 		return f, err
 	}
 	for f.Size < info.Size() || last && len(f.Chunks) == 0 {
-		if err := ctx.Err(); err != nil {
+		if err := next(ctx); err != nil {
 			return f, err
 		}
 		n, err := io.ReadFull(in, buffer[:min(int64(len(buffer)), info.Size()-f.Size)])
@@ -255,7 +265,7 @@ func repack(ctx context.Context, from packIndex, in io.Reader, p *packer) (files
 		files[i] = packFile{Name: f.Name, Size: f.Size}
 	}
 	for i, c := range chunks {
-		if err := ctx.Err(); err != nil {
+		if err := p.next(ctx); err != nil {
 			return nil, err
 		}
 		if cap(buffer) < c.length+64 {
@@ -280,15 +290,13 @@ var errDamaged = fmt.Errorf("%w: it is damaged", runtime.ErrNoCheckpoint)
 // unpack writes the files of a pack to a directory as criu has written them. It works on several
 // chunks at once: more than there are processors, as some wait for the disk.
 func unpack(ctx context.Context, x packIndex, in *os.File, dir *os.Root) error {
+	if x.Form != packForm {
+		return fmt.Errorf("%w: another server has compressed it", runtime.ErrNoCheckpoint)
+	}
 	s, err := newSealer(x.Key)
 	if err != nil {
 		return err
 	}
-	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(packChunk))
-	if err != nil {
-		return err
-	}
-	defer decoder.Close()
 	files := make([]*os.File, len(x.Files))
 	defer func() {
 		for _, f := range files {
@@ -311,7 +319,7 @@ func unpack(ctx context.Context, x packIndex, in *os.File, dir *os.Root) error {
 	for range 2 * goruntime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			var packed []byte
-			raw := make([]byte, 0, packChunk)
+			raw := make([]byte, packChunk)
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
 				if i >= len(chunks) {
@@ -321,7 +329,7 @@ func unpack(ctx context.Context, x packIndex, in *os.File, dir *os.Root) error {
 				if cap(packed) < c.length {
 					packed = make([]byte, c.length+c.length/4)
 				}
-				if err := unpackChunk(in, c, s, decoder, packed[:c.length], raw, i, i == len(chunks)-1, x.Files[c.file], files[c.file]); err != nil {
+				if err := unpackChunk(in, c, s, packed[:c.length], raw, i, i == len(chunks)-1, x.Files[c.file], files[c.file]); err != nil {
 					cancel(err)
 				}
 			}
@@ -331,7 +339,7 @@ func unpack(ctx context.Context, x packIndex, in *os.File, dir *os.Root) error {
 	return context.Cause(ctx)
 }
 
-func unpackChunk(in io.ReaderAt, c chunkAt, s sealer, d *zstd.Decoder, packed, raw []byte, number int, last bool, f packFile, out io.WriterAt) error {
+func unpackChunk(in io.ReaderAt, c chunkAt, s sealer, packed, raw []byte, number int, last bool, f packFile, out io.WriterAt) error {
 	if _, err := in.ReadAt(packed, c.at); errors.Is(err, io.EOF) {
 		return errDamaged
 	} else if err != nil {
@@ -341,7 +349,11 @@ func unpackChunk(in io.ReaderAt, c chunkAt, s sealer, d *zstd.Decoder, packed, r
 	if err != nil {
 		return errDamaged
 	}
-	if raw, err = d.DecodeAll(packed, raw[:0]); err != nil || int64(len(raw)) != min(packChunk, f.Size-c.offset) {
+	length := min(packChunk, f.Size-c.offset)
+	if n, err := s2.DecodedLen(packed); err != nil || int64(n) != length {
+		return errDamaged
+	}
+	if raw, err = s2.Decode(raw, packed); err != nil {
 		return errDamaged
 	}
 	_, err = out.WriteAt(raw, c.offset)

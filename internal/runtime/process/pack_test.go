@@ -11,6 +11,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/klauspost/compress/s2"
+
 	"agento.host/agento/internal/runtime"
 )
 
@@ -25,7 +27,7 @@ type packTest struct {
 // newPack packs files of several sizes. If repacked is true, they were in a plain pack before.
 func newPack(t *testing.T, sizes []int, key []byte, repacked bool) packTest {
 	t.Helper()
-	p := packTest{t: t, files: map[string][]byte{}, index: packIndex{Key: key}}
+	p := packTest{t: t, files: map[string][]byte{}, index: packIndex{Form: packForm, Key: key}}
 	random := rand.New(rand.NewPCG(1, 2))
 	dir := openRoot(t)
 	for i, size := range sizes {
@@ -117,8 +119,10 @@ func TestPack(t *testing.T) {
 						t.Errorf("%v: %s has %d bytes, not %d", sizes, name, len(files[name]), len(want))
 					}
 				}
-				if len(key) > 0 && bytes.Contains(p.data, []byte{0x28, 0xb5, 0x2f, 0xfd}) { // begins what zstd writes
-					t.Errorf("%v: it is not sealed", sizes)
+				for name, want := range p.files {
+					if len(key) > 0 && len(want) > 64 && bytes.Contains(p.data, s2.Encode(nil, want[:min(len(want), packChunk)])[:32]) {
+						t.Errorf("%v: %s is not sealed", sizes, name)
+					}
 				}
 			}
 		}
@@ -140,6 +144,11 @@ func TestPackChanged(t *testing.T) {
 			x.Files[0].Chunks = slices.Clone(x.Files[0].Chunks)
 			x.Files[0].Chunks[0], x.Files[0].Chunks[1] = second, first
 			return x, slices.Concat(p.data[first:first+second], p.data[:first], p.data[first+second:])
+		},
+		"of another form": func() (packIndex, []byte) {
+			x := p.index
+			x.Form = ""
+			return x, p.data
 		},
 		"the end is missing": func() (packIndex, []byte) {
 			x := p.index

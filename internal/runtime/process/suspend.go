@@ -50,9 +50,11 @@ func (d *Driver) suspend(ctx context.Context, a agent, rec record, shim int) err
 	if !rec.Suspendable {
 		return &runtime.SuspendError{Missing: "it was started without being prepared for it", Fix: "restart the agent"}
 	}
-	if err := d.checkpoints.checkRoom(d.runningState(a, rec).MemoryBytes); err != nil {
+	written, err := d.checkpoints.takeRoom(d.runningState(a, rec).MemoryBytes)
+	if err != nil {
 		return err
 	}
+	defer written()
 	// The record comes first: whoever finds it after a crash ends what has begun.
 	rec.Checkpoint = rec.Nonce
 	if err := a.saveRecord(rec); err != nil {
@@ -124,6 +126,7 @@ func (d *Driver) Resume(ctx context.Context, place runtime.Place, id identity.Ag
 		return err
 	}
 	d.compaction.interrupt(id)
+	defer d.compaction.way.resume()()
 	defer d.lock(id)()
 	if err := d.resume(ctx, a, place); err != nil {
 		return fmt.Errorf("resume %s: %w", id, err)
@@ -179,12 +182,38 @@ func (d *Driver) resume(ctx context.Context, a agent, place runtime.Place) error
 // discardLater deletes a checkpoint that was taken, without delaying its agent: freeing 1 GB takes
 // 0.1 to 0.5 s. It holds the lock of the agent meanwhile, which the caller holds now.
 func (d *Driver) discardLater(id identity.AgentID, c checkpoint) {
+	done := make(chan struct{})
+	d.mu.Lock()
+	d.discards[id] = done
+	d.mu.Unlock()
 	go func() {
 		defer d.lock(id)()
 		if err := c.discard(); err != nil {
 			d.settings.Log.Warn("deleting a checkpoint failed", "agent", id, "error", err)
 		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		close(done)
+		if d.discards[id] == done {
+			delete(d.discards, id)
+		}
 	}()
+}
+
+// AwaitDiscard implements runtime.Suspender.
+func (d *Driver) AwaitDiscard(ctx context.Context, id identity.AgentID) error {
+	d.mu.Lock()
+	done := d.discards[id]
+	d.mu.Unlock()
+	if done == nil {
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // read returns the secrets of an agent.

@@ -295,6 +295,12 @@ func testMoveToDisk(t *testing.T, e Env) {
 		if got := g.Ask("/boot"); got != boot {
 			t.Fatal("the resumed gateway is another one")
 		}
+		if err := s.AwaitDiscard(t.Context(), g.ID); err != nil {
+			t.Error(err)
+		}
+		if use, err := s.Checkpoints(t.Context()); err != nil || use.Fresh.Count+use.Compressed.Count+use.OnDisk.Count > 0 {
+			t.Errorf("after the checkpoint is deleted: %+v, %v", use, err)
+		}
 		if err := s.Resume(t.Context(), g.Place, g.ID); !errors.Is(err, runtime.ErrNoCheckpoint) {
 			t.Errorf("a second resume: %v", err)
 		}

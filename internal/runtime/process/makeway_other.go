@@ -1,0 +1,7 @@
+//go:build !linux
+
+package process
+
+func lowerPriority() {}
+
+func processorsWanted() bool { return false }

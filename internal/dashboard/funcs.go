@@ -40,6 +40,10 @@ func (s *Server) funcs(a assets) template.FuncMap {
 		"deref":  deref,
 		"join":   strings.Join,
 		"lower":  strings.ToLower,
+		// Of keys and chat widgets.
+		"keyState":    keyState,
+		"rate":        rateText,
+		"widgetState": widgetState,
 	}
 }
 

@@ -20,6 +20,8 @@ func (s *Server) swarmRoutes() []route {
 		page("POST /swarms/{id}/delete", has(access.SwarmsWrite), s.deleteSwarm),
 		page("POST /swarms/{id}/agents", has(access.AgentsWrite), s.addToSwarm),
 		page("POST /swarms/{id}/agents/{agent}/remove", has(access.AgentsWrite), s.removeFromSwarm),
+		page("POST /swarms/{id}/members", has(access.SwarmsWrite), s.addSwarmMember),
+		page("POST /swarms/{id}/members/{member}/remove", has(access.SwarmsWrite), s.removeSwarmMember),
 		page("POST /swarms/{id}/secrets", has(access.SwarmsWrite), s.setSwarmSecret),
 		page("POST /swarms/{id}/secrets/{name}/delete", has(access.SwarmsWrite), s.deleteSwarmSecret),
 	}
@@ -62,6 +64,8 @@ type swarmPage struct {
 	Swarm     client.SwarmDetails
 	Others    []client.AgentSummary // that could be put into it
 	Knowledge client.KnowledgeBase
+	Members   []client.SwarmMember
+	People    []client.Member // of the account, who are not members
 	Secrets   []sharedSecret
 	Providers []choice
 	Form      *form // of the secret
@@ -106,6 +110,16 @@ func (s *Server) showSwarm(v *visit, secret, edit *form) error {
 	for _, name := range secrets.Secrets {
 		p.Secrets = append(p.Secrets, sharedSecret{name, providerTitle(name), secrets.Origins[name]})
 	}
+	members, err := v.API.ListSwarmMembers(v.Context(), w.ID)
+	if err != nil {
+		return err
+	}
+	p.Members = members.Data
+	if v.Can(access.SwarmsWrite) {
+		if p.People, err = peopleOutside(v, p.Members); err != nil {
+			return err
+		}
+	}
 	if v.Can(access.KnowledgeRead) {
 		if p.Knowledge, err = s.sizeOf(v, owner{Target: client.KnowledgeTarget{SwarmID: w.ID}}); err != nil {
 			return err
@@ -127,6 +141,36 @@ func (s *Server) showSwarm(v *visit, secret, edit *form) error {
 func (s *Server) agentsOutside(v *visit, swarm string) ([]client.AgentSummary, error) {
 	found, err := v.API.ListAgents(v.Context(), client.AgentQuery{Sort: "name", Limit: maxOptions})
 	return slices.DeleteFunc(found.Data, func(a client.AgentSummary) bool { return a.Swarm != nil && a.Swarm.ID == swarm }), err
+}
+
+// peopleOutside returns the people of the account who are not members of a swarm, if the
+// person may see them.
+func peopleOutside(v *visit, members []client.SwarmMember) ([]client.Member, error) {
+	all, err := v.API.ListMembers(v.Context())
+	if isForbidden(err) {
+		return nil, nil
+	}
+	return slices.DeleteFunc(all.Data, func(m client.Member) bool {
+		return slices.ContainsFunc(members, func(one client.SwarmMember) bool { return one.ID == m.ID })
+	}), err
+}
+
+func (s *Server) addSwarmMember(v *visit) error {
+	id := v.Form().Value("person")
+	if id == "" {
+		return fault.New(fault.Invalid, "Choose a person.")
+	}
+	if _, err := v.API.AddSwarmMember(v.Context(), v.Arg("id"), client.AddSwarmMemberRequest{UserID: id}); err != nil {
+		return err
+	}
+	return v.Redirect(path("/swarms/%s", v.Arg("id")), good("The person was added."))
+}
+
+func (s *Server) removeSwarmMember(v *visit) error {
+	if _, err := v.API.RemoveSwarmMember(v.Context(), v.Arg("id"), v.Arg("member")); err != nil {
+		return err
+	}
+	return v.Redirect(path("/swarms/%s", v.Arg("id")), good("The person was removed from the swarm, and stays in the account."))
 }
 
 // deletesText says what the deletion of a swarm does.

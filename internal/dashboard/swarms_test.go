@@ -20,6 +20,13 @@ func TestSwarms(t *testing.T) {
 	b.get("/agents/"+id+"/knowledge").has(200, "what you see and add here is the knowledge of the swarm")
 	b.post(swarm+"/agents", "agent", "").has(400, "Choose an agent")
 
+	// Members.
+	owner := env.as("owner")
+	person := owner.get(swarm).has(200, "Nobody yet", "Add a person").find(`<option value="(user_[^"]+)">Person of developer`)
+	owner.post(swarm+"/members", "person", person).next(owner).has(200, "The person was added", "developer@example.com")
+	owner.post(swarm+"/members/"+person+"/remove").next(owner).has(200, "was removed from the swarm", "Nobody yet")
+	owner.post(swarm+"/members", "person", "").has(400, "Choose a person")
+
 	// Keys are never shown.
 	const key = "sk-ant-a-key-of-the-swarm"
 	page = b.post(swarm+"/secrets", "provider", "anthropicApiKey", "key", key).next(b).has(200, "The key for Anthropic is set", `<span class="badge good">set</span>`)

@@ -59,8 +59,8 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
-// hostileTexts are texts that make a careless parser slow, or a careless page unsafe.
-const hostileTexts = `(() => {
+// hostileMarkdown are texts that make a careless parser slow, or a careless page unsafe.
+const hostileMarkdown = `(() => {
 	const r = (s, n) => s.repeat(n), tick = String.fromCharCode(96);
 	return { "[": r("[", 2e4), "[](": r("[](", 14e3), "[](b)": r("[](", 14e3) + ")", "[a](b": r("[a](b", 8e3), ">": r(">", 2e4), "> ": r("> ", 1e4), "- ": r("- ", 1e4), "*": r("*", 2e4), "*a": r("*a ", 14e3), "*a_": r("*a _b ", 8e3),
 		"a*": r("a*", 1e4), backticks: Array.from({length: 600}, (_, i) => r(tick, i + 1)).join(" "), "~": r("~~a", 14e3), "<": r("<http://", 6e3), "|": r("|", 2e4), "|-": "a|b\n" + r("|-", 1e4) + "\n", "|a": r("|a", 6e3) + "\n" + r("|-", 6e3) + "\n" + r("|a", 6e3) + "\n",
@@ -74,7 +74,7 @@ const hostileTexts = `(() => {
 func TestChaosHostileMarkdown(t *testing.T) {
 	needsChaos(t)
 	tab := markdownTab(t)
-	tab.Eval(`globalThis.hostile = ` + hostileTexts + `;
+	tab.Eval(`globalThis.hostile = ` + hostileMarkdown + `;
 		const tags = new Set("P BR STRONG EM DEL CODE A BDI H3 H4 H5 H6 UL OL LI BLOCKQUOTE HR DIV SPAN BUTTON PRE TABLE THEAD TBODY TR TH TD".split(" "));
 		const attributes = new Set("href rel target class dir start type tabindex data-copy-code".split(" "));
 		globalThis.check = (name, make) => {

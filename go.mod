@@ -48,6 +48,8 @@ require (
 	modernc.org/sqlite v1.62.0
 )
 
+require rsc.io/qr v0.2.0 // indirect
+
 require (
 	agento.host/agento/client v0.0.0
 	cel.dev/expr v0.25.3 // indirect

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // AgentStatus is the status of an agent.
@@ -37,17 +38,13 @@ type AgentSummary struct {
 	StartedAt *Time       `json:"startedAt" doc:"When the agent last became running; null: never."`
 	StoppedAt *Time       `json:"stoppedAt" doc:"When the agent was last stopped; null while it has not been stopped since its last start."`
 
-	Details *AgentDetails `json:"details,omitempty" doc:"More of the agent, if the request asks for details."`
-}
-
-// AgentDetails are what a list of agents shows on request.
-type AgentDetails struct {
-	Model         string  `json:"model" doc:"The model that it calls; empty: a current model of the first provider that it has a key for." example:"claude-sonnet-5"`
-	LastUsedAt    *Time   `json:"lastUsedAt" doc:"When a message was last sent to it, to a minute; null: never."`
-	MemoryBytes   *int64  `json:"memoryBytes" doc:"Memory that its gateway uses, as of the last report; null while there is none, such as while it sleeps."`
-	Asleep        bool    `json:"asleep" doc:"True while it sleeps: a message wakes it."`
-	LastError     *string `json:"lastError" doc:"What is wrong, and what to do, as a sentence; null: nothing."`
-	ErrorCategory *string `json:"errorCategory" doc:"Where the cause of lastError is; null without one." values:"credentials,model,channel,config,capacity,disk,runtime,record" example:"credentials"`
+	// What AgentQuery.Include adds.
+	Model           *string `json:"model,omitempty" doc:"With include=model: the model that the agent calls; empty if it has no key yet." example:"claude-sonnet-5"`
+	Power           string  `json:"power,omitempty" doc:"With include=state: how much of a running agent is in memory. asleep and frozen: a message wakes it." values:"awake,asleep,frozen" example:"awake"`
+	LastError       string  `json:"lastError,omitempty" doc:"With include=state: what is wrong, and what to do. Left out if nothing is."`
+	CostTodayMicros *int64  `json:"costTodayMicros,omitempty" doc:"With include=usage: the price of its model calls since midnight UTC, in millionths of a US dollar, without calls of unknown price."`
+	LastMessageAt   *Time   `json:"lastMessageAt,omitempty" doc:"With include=lastMessage: when the newest message of its sessions was stored. Left out if it has none."`
+	MemoryBytes     *int64  `json:"memoryBytes,omitempty" doc:"With include=memory: what its gateway was last measured to use; 0: it was not measured."`
 }
 
 // SwarmRef names the swarm of an agent.
@@ -202,8 +199,9 @@ type AgentQuery struct {
 	Status  AgentStatus // empty: any
 	SwarmID string      // empty: any or none
 	Search  string      // part of the name, in upper or lower case
-	Sort    string      // created, name or lastUsed; empty: created
-	Details bool        // each agent has its Details; Limit is then at most 200
+	Model   string      // that the agent calls; empty: any
+	Sort    string      // name, created, status, model, cost, lastMessage or memory; after a hyphen the reverse. Empty: newest first
+	Include []string    // fields to add: model, state, usage, lastMessage, memory
 	Limit   int         // at most 1000; 0: none
 	Offset  int         // how many to skip
 }
@@ -213,10 +211,9 @@ func (q AgentQuery) values() url.Values {
 	set(v, "status", string(q.Status))
 	set(v, "swarmId", q.SwarmID)
 	set(v, "search", q.Search)
+	set(v, "model", q.Model)
 	set(v, "sort", q.Sort)
-	if q.Details {
-		v.Set("details", "true")
-	}
+	set(v, "include", strings.Join(q.Include, ","))
 	if q.Limit > 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}

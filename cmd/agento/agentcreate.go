@@ -28,6 +28,7 @@ type agentsCreate struct {
 	Soul     string   `help:"File with the agent's personality, SOUL.md; - is standard input." placeholder:"FILE"`
 	Workflow string   `help:"File with the agent's role and procedures, WORKFLOW.md; - is standard input." placeholder:"FILE"`
 	Swarm    string   `help:"Swarm to put it in: its name, slug or id."`
+	Starter  string   `help:"Begin as a ready-made agent: agento agents starters lists them."`
 	NoWait   bool     `help:"Do not wait until it runs."`
 }
 
@@ -62,7 +63,7 @@ func (c agentsCreate) Run(ctx context.Context, t *terminal) error {
 
 func (c agentsCreate) request(ctx context.Context, t *terminal, api *client.Client) (in client.CreateAgentRequest, err error) {
 	input := &inputs{in: t.in}
-	in = client.CreateAgentRequest{Name: c.Name, Region: c.Region}
+	in = client.CreateAgentRequest{Name: c.Name, Region: c.Region, Starter: c.Starter}
 	if in.Secrets, err = input.secrets(c.Secret); err != nil {
 		return in, err
 	}

@@ -27,6 +27,8 @@ type agentsCommand struct {
 	Approve      agentsApprove      `cmd:"" help:"List an agent's edits of its documents that wait for approval, or approve one."`
 	Status       agentsStatus       `cmd:"" help:"Show the current state of an agent's gateway."`
 	Network      agentsNetwork      `cmd:"" help:"Show where an agent may connect to, and where it has connected to."`
+	Starters     agentsStarters     `cmd:"" help:"List the ready-made agents that a new one can begin as."`
+	CheckKey     agentsCheckKey     `cmd:"" help:"Ask a model provider whether it accepts a key."`
 	RotateTokens agentsRotateTokens `cmd:"" help:"Replace the tokens of an agent's gateway, which may be awake."`
 }
 
@@ -35,6 +37,8 @@ type agentsList struct {
 	Status string `help:"Only agents of this status." enum:",provisioning,starting,running,stopping,stopped,error" default:""`
 	Swarm  string `help:"Only agents of this swarm: its name, slug or id."`
 	Search string `help:"Only agents whose name contains this."`
+	Model  string `help:"Only agents that call this model."`
+	Sort   string `help:"name, created, status, model, cost, lastMessage or memory; after a hyphen the reverse. Default: the newest first."`
 }
 
 // Run lists the agents.
@@ -43,7 +47,7 @@ func (c agentsList) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	q := client.AgentQuery{Status: client.AgentStatus(c.Status), Search: c.Search}
+	q := client.AgentQuery{Status: client.AgentStatus(c.Status), Search: c.Search, Model: c.Model, Sort: c.Sort}
 	if c.Swarm != "" {
 		if q.SwarmID, err = findSwarm(ctx, api, c.Swarm); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -23,6 +24,7 @@ import (
 	"agento.host/agento/internal/agentstatus"
 	"agento.host/agento/internal/agenttools"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/attention"
 	"agento.host/agento/internal/backup"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/channel"
@@ -47,6 +49,7 @@ import (
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/restore"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/clawhub"
 	"agento.host/agento/internal/skill/fetch"
@@ -55,6 +58,7 @@ import (
 	"agento.host/agento/internal/textfile/confined"
 	"agento.host/agento/internal/trace"
 	"agento.host/agento/internal/usage"
+	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/widget"
 	"agento.host/agento/internal/workspace"
@@ -229,7 +233,7 @@ func (r *resources) completed(c api.Completed) {
 	r.metrics.Request(method, c.Route, c.Status, c.Duration)
 	if r.requests != nil {
 		r.requests.Write(accesslog.Line{
-			Method: method, Route: c.Route, Status: c.Status, Duration: c.Duration, Account: string(c.Account), Key: string(c.Key), Request: c.ID,
+			Method: method, Route: c.Route, Status: c.Status, Duration: c.Duration, Account: string(c.Account), Key: cmp.Or(string(c.Key), string(c.User)), Request: c.ID,
 		})
 	}
 }
@@ -318,6 +322,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	} else if problem != "" {
 		r.log.WarnContext(ctx, problem)
 	}
+	people := user.New(user.Settings{DB: r.db, Events: events, Access: accounts, Vault: secrets, PublicURL: f.linkBase(r.public.Addr()), Log: r.log})
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events, secrets), swarm.NewStore(r.db), agent.NewStore(r.db, events)
 	channelStates := channel.NewStore(r.db, events)
 	channels := channel.NewRecorder(channelStates, r.log)
@@ -423,6 +428,10 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	archives := agentarchive.New(agentarchive.Settings{
 		DB: r.db, Events: events, Agents: agents, Documents: documents, Workspace: documentEdits, Skills: skills, Knowledge: base, Chat: conversations, Version: version, Log: r.log,
 	})
+	waiting := attention.New(attention.Settings{DB: r.db, Events: events, Agents: agents, Access: accounts, Quarantined: func(context.Context) (int, error) {
+		found, err := process.ListQuarantine(filepath.Join(f.Data, agentsDir))
+		return len(found), err
+	}})
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB:             r.db,
@@ -438,16 +447,18 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Knowledge:      base,
 		Skills:         skills,
 		Network:        network,
+		People:         people,
 		Usage:          usageService(r.db, agents, swarmRecords, accounts),
 		Idempotency:    requests,
 		Widgets:        widgets,
 		ReadFile:       confined.New(confined.Settings{Log: r.log}).Read,
 		Models:         models,
+		Attention:      waiting,
 		Budgets:        budgets,
 		TrustedProxies: f.TrustedProxies,
 		PublicURL:      f.PublicURL,
 		Lenient:        f.Lenient,
-		Swarms:         swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
+		Swarms:         swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Members: people, Knowledge: base, URLs: guard}),
 		Ready:          readiness(started, r.db, secrets),
 		Degraded:       services.degradation(r, accounts, backups),
 		Version:        version,
@@ -455,8 +466,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Completed:      r.completed,
 	})
 	pages, err := dashboard.New(dashboard.Settings{
-		// TODO: people, with the API as the person.
-		SignedIn: func(*http.Request) (dashboard.Visitor, error) { return dashboard.Visitor{}, nil }, APIFor: func(dashboard.Visitor) http.Handler { return http.NotFoundHandler() },
+		API: public, People: people,
 		Events: events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
 			a, err := agentRecords.FindByID(ctx, r.db, id)
 			return a.AccountID, err
@@ -470,17 +480,17 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
 		requests.Run, channels.Run, bots.Run, backups.Run, widgets.Run,
 	}
-	quietLoops := []func(context.Context) error{accounts.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
+	quietLoops := []func(context.Context) error{accounts.Run, people.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}
 	commands := admin.New(admin.Settings{
-		Accounts: accounts, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
+		Accounts: accounts, People: people, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 		Examine: examineGateways(r.driver), Checkpoints: checkpointUse(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events), Backup: makeBackup(backups),
 		Top: topSources{db: r.db, records: agentRecords, accounts: accounts, status: status, memory: reconcile.Memory}.top,
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, dashboard: pages, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
+		resources: r, accounts: accounts, people: people, budgets: budgets, api: public, dashboard: pages, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
 	}, nil
 }
 

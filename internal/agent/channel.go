@@ -59,19 +59,28 @@ func (s *Service) showChannels(ctx context.Context, q database.Reader, v *View, 
 	return nil
 }
 
+// tokenProblem returns what is wrong with the tokens of a channel that the agent has one for;
+// empty: nothing.
+func (a Agent) tokenProblem(name channel.Name, has func(provider.SecretName) bool, unclaimed []provider.SecretName) string {
+	for _, token := range channelTokens[name] {
+		if !has(token) {
+			return fmt.Sprintf("Slack needs two tokens, and the agent has no %s: set it with PUT /v1/agents/%s/secrets and restart the agent. Or remove the other one with deleteSecrets.", token, a.ID)
+		}
+		if slices.Contains(unclaimed, token) {
+			return TokenTaken(a.ID, token)
+		}
+	}
+	return ""
+}
+
 // channelState returns the state of a channel that the agent has a token for.
 func (v *View) channelState(name channel.Name, own Origins, unclaimed []provider.SecretName, reported map[channel.Name]channel.State) channel.State {
 	failed := func(text string) channel.State { return channel.State{Status: channel.Failed, Error: text} }
 	if !v.Config.channelEnabled(string(name)) {
 		return channel.State{Status: channel.Disabled}
 	}
-	for _, token := range channelTokens[name] {
-		if _, ok := own[token]; !ok {
-			return failed(fmt.Sprintf("Slack needs two tokens, and the agent has no %s: set it with PUT /v1/agents/%s/secrets and restart the agent. Or remove the other one with deleteSecrets.", token, v.ID))
-		}
-		if slices.Contains(unclaimed, token) {
-			return failed(TokenTaken(v.ID, token))
-		}
+	if text := v.tokenProblem(name, func(n provider.SecretName) bool { _, ok := own[n]; return ok }, unclaimed); text != "" {
+		return failed(text)
 	}
 	state, ok := reported[name]
 	switch {

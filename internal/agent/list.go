@@ -24,6 +24,14 @@ type Summary struct {
 	CreatedAt time.Time
 	StartedAt time.Time
 	StoppedAt time.Time
+
+	// What the filter includes; zero otherwise.
+	Model         string // that the agent calls
+	Power         Power
+	LastError     string
+	CostToday     int64     // of its model calls since midnight UTC, in millionths of a dollar
+	LastMessageAt time.Time // zero: there is no message
+	MemoryBytes   int64     // that its gateway was last measured to use; 0: it was not measured
 }
 
 // Filter selects agents of an account. The zero value selects all of them.
@@ -31,36 +39,17 @@ type Filter struct {
 	Status  client.AgentStatus // empty: any
 	SwarmID identity.SwarmID   // empty: any or none
 	Search  string             // part of the name, in upper or lower case
-	Order   Order
+	Model   string             // that the agent calls; empty: any
+	Sort    Sort               // empty: newest first
+	Include Include
 	Limit   int // of one page; 0: none
 	Offset  int // how many to skip
 }
 
-// Order is how a list of agents is sorted. The zero Order is ByCreation.
-type Order string
-
-// The orders.
-const (
-	ByCreation Order = ""         // the newest first
-	ByName     Order = "name"     // from A to Z
-	ByLastUse  Order = "lastUsed" // the one that was used last first
-)
-
-// columns returns the columns that a list is sorted by. The last ones make it the same each time.
-func (o Order) columns() string {
-	switch o {
-	case ByName:
-		return "search_name, id"
-	case ByLastUse:
-		return "last_used_at DESC, created_at DESC, id DESC"
-	}
-	return "created_at DESC, id DESC"
-}
-
 // Page is a part of a list of agents.
 type Page struct {
-	Agents []Summary
-	Total  int // how many the filter selects on all pages
+	Agents []Summary // in the order of the filter
+	Total  int       // how many the filter selects on all pages
 	Swarms map[identity.SwarmID]swarm.Swarm
 }
 
@@ -81,42 +70,22 @@ func (s *Service) List(ctx context.Context, account identity.AccountID, f Filter
 	return p, err
 }
 
-// Records returns the records of agents of the account, by id, in one query. Those that are not
-// there, or are being deleted, are missing.
-func (s *Service) Records(ctx context.Context, account identity.AccountID, ids []identity.AgentID) (map[identity.AgentID]Agent, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	args, places := []any{account}, make([]string, len(ids))
-	for i, id := range ids {
-		args = append(args, id)
-		places[i] = "$" + strconv.Itoa(len(args))
-	}
-	rows, err := database.AllReadable(ctx, s.db, scan, damaged,
-		`SELECT `+columns+` FROM agents WHERE account_id = $1 AND desired_state <> 'deleted' AND id IN (`+strings.Join(places, ", ")+`)`, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read agents: %w", err)
-	}
-	byID := make(map[identity.AgentID]Agent, len(rows))
-	for i := range rows {
-		byID[rows[i].ID] = rows[i]
-	}
-	return byID, nil
-}
-
 // condition returns the condition of the filter, and its arguments. It leaves out what
 // selects every agent, so that a long list is not compared with it row by row.
 func (f Filter) condition(account identity.AccountID) (condition string, args []any) {
 	condition, args = `account_id = $1 AND desired_state <> 'deleted'`, []any{account}
 	add := func(comparison string, v any) {
 		args = append(args, v)
-		condition += fmt.Sprintf(" AND "+comparison, len(args))
+		condition += " AND " + fmt.Sprintf(comparison, len(args))
 	}
 	if f.Status != "" {
 		add(`shown_status = $%d`, f.Status)
 	}
 	if f.SwarmID != "" {
 		add(`swarm_id = $%d`, f.SwarmID)
+	}
+	if f.Model != "" {
+		add(modelColumn+` = $%d`, f.Model)
 	}
 	if f.Search != "" {
 		quoted := strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(strings.ToLower(f.Search))
@@ -141,29 +110,29 @@ func (s *Store) list(ctx context.Context, q database.Reader, account identity.Ac
 	condition, args := f.condition(account)
 	n := len(args)
 	query := fmt.Sprintf(`SELECT coalesce(string_agg(line, $%[2]d), '') FROM (
-		SELECT concat_ws($%[3]d, id, name, shown_status, region, swarm_id, created_at, started_at, stopped_at) AS line
-		FROM agents WHERE %[1]s ORDER BY %[6]s LIMIT $%[4]d OFFSET $%[5]d) AS page`, condition, n+1, n+2, n+3, n+4, f.Order.columns())
+		SELECT concat_ws($%[3]d, id, name, shown_status, region, swarm_id, created_at, started_at, stopped_at%[6]s) AS line
+		FROM agents WHERE %[1]s ORDER BY %[7]s LIMIT $%[4]d OFFSET $%[5]d) AS page`, condition, n+1, n+2, n+3, n+4, f.Include.columns(), f.Sort.order())
 	text, err := database.One(ctx, q, database.Scalar[string], query, append(args, rowSeparator, fieldSeparator, limit, f.Offset)...)
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)
 	}
-	return parseSummaries(text), nil
+	return parseSummaries(text, f.Include), nil
 }
 
-func parseSummaries(text string) []Summary {
+func parseSummaries(text string, in Include) []Summary {
 	if text == "" {
 		return []Summary{}
 	}
 	all := make([]Summary, 0, strings.Count(text, rowSeparator)+1)
 	for row := range strings.SplitSeq(text, rowSeparator) {
-		all = append(all, parseSummary(row))
+		all = append(all, parseSummary(row, in))
 	}
 	return all
 }
 
 // parseSummary returns the zero time for a time that cannot be decoded. The status of
 // such an agent is error.
-func parseSummary(row string) Summary {
+func parseSummary(row string, in Include) Summary {
 	next := func() (field string) {
 		field, row, _ = strings.Cut(row, fieldSeparator)
 		return field
@@ -174,6 +143,7 @@ func parseSummary(row string) Summary {
 			*t = database.Time(ms)
 		}
 	}
+	in.parse(&v, next)
 	return v
 }
 

@@ -58,10 +58,30 @@ func appendAgent(b []byte, a *client.AgentSummary) []byte {
 	b = a.CreatedAt.AppendJSON(append(b, `,"createdAt":`...))
 	b = appendTime(append(b, `,"startedAt":`...), a.StartedAt)
 	b = appendTime(append(b, `,"stoppedAt":`...), a.StoppedAt)
-	if d := a.Details; d != nil {
-		b = appendAny(append(b, `,"details":`...), d)
+	return append(appendIncluded(b, a), '}')
+}
+
+// appendIncluded encodes the fields that are left out without a value.
+func appendIncluded(b []byte, a *client.AgentSummary) []byte {
+	if a.Model != nil {
+		b = appendString(append(b, `,"model":`...), *a.Model)
 	}
-	return append(b, '}')
+	if a.Power != "" {
+		b = appendString(append(b, `,"power":`...), a.Power)
+	}
+	if a.LastError != "" {
+		b = appendString(append(b, `,"lastError":`...), a.LastError)
+	}
+	if a.CostTodayMicros != nil {
+		b = strconv.AppendInt(append(b, `,"costTodayMicros":`...), *a.CostTodayMicros, 10)
+	}
+	if a.LastMessageAt != nil {
+		b = a.LastMessageAt.AppendJSON(append(b, `,"lastMessageAt":`...))
+	}
+	if a.MemoryBytes != nil {
+		b = strconv.AppendInt(append(b, `,"memoryBytes":`...), *a.MemoryBytes, 10)
+	}
+	return b
 }
 
 func appendTime(b []byte, t *client.Time) []byte {
@@ -75,21 +95,16 @@ func appendTime(b []byte, t *client.Time) []byte {
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return appendAny(b, s)
+			var out bytes.Buffer
+			e := json.NewEncoder(&out)
+			e.SetEscapeHTML(false)
+			if err := e.Encode(s); err != nil {
+				panic(err) // a string can always be encoded
+			}
+			return append(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
 		}
 	}
 	b = append(b, '"')
 	b = append(b, s...)
 	return append(b, '"')
-}
-
-// appendAny is for texts, and for what has texts, numbers and times only.
-func appendAny(b []byte, v any) []byte {
-	var out bytes.Buffer
-	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // they can always be encoded
-	}
-	return append(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
 }

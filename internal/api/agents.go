@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -12,10 +11,8 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/channel"
-	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/openclaw"
-	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/rest"
 	"agento.host/agento/internal/swarm"
 )
@@ -53,20 +50,21 @@ type listAgentsInput struct {
 	Status  string           `query:"status" enum:"provisioning,starting,running,stopping,stopped,error" doc:"Only agents of this status."`
 	SwarmID identity.SwarmID `query:"swarmId" absent:"list agents in any swarm and in none" doc:"Only agents of this swarm."`
 	Search  string           `query:"search" absent:"list agents of any name" maxLength:"100" doc:"Only agents whose name contains this text, in upper or lower case."`
-	Sort    string           `query:"sort" enum:"created,name,lastUsed" absent:"list the newest first" doc:"Order: created (the newest first), name (from A to Z), or lastUsed (the one that was used last first)."`
-	Details bool             `query:"details" absent:"list without details" doc:"Whether each agent has details. Then limit is needed, and is at most 200."`
+	Model   string           `query:"model" absent:"list agents of any model" maxLength:"128" doc:"Only agents that call this model."`
+	Sort    string           `query:"sort" absent:"get the newest first" enum:"name,-name,created,-created,status,-status,model,-model,cost,-cost,lastMessage,-lastMessage,memory,-memory" doc:"Order of the list; after a hyphen the reverse. Default: -created."`
+	Include []string         `query:"include" enum:"model,state,usage,lastMessage,memory" doc:"Fields to add, separated by commas: model; state adds power and lastError; usage adds costTodayMicros; lastMessage adds lastMessageAt; memory adds memoryBytes."`
+}
+
+func (in *listAgentsInput) include() agent.Include {
+	has := func(name string) bool { return slices.Contains(in.Include, name) }
+	return agent.Include{Model: has("model"), State: has("state"), Usage: has("usage"), LastMessage: has("lastMessage"), Memory: has("memory")}
 }
 
 func (s *Server) listAgents(ctx context.Context, who access.Principal, in *listAgentsInput) (*listReply[client.AgentSummary], error) {
-	if in.Details && (in.Limit == 0 || in.Limit > maxDetails) {
-		return nil, fault.Fields{"limit": fmt.Sprintf("must be from 1 to %d with details", maxDetails)}.Err()
-	}
-	order := agent.Order(in.Sort)
-	if in.Sort == "created" {
-		order = agent.ByCreation
-	}
+	include := in.include()
 	p, err := s.agents.List(ctx, who.AccountID, agent.Filter{
-		Status: client.AgentStatus(in.Status), SwarmID: in.SwarmID, Search: in.Search, Order: order, Limit: in.Limit, Offset: in.Offset,
+		Status: client.AgentStatus(in.Status), SwarmID: in.SwarmID, Search: in.Search, Limit: in.Limit, Offset: in.Offset,
+		Model: in.Model, Sort: agent.Sort(in.Sort), Include: include,
 	})
 	if err != nil {
 		return nil, err
@@ -74,48 +72,13 @@ func (s *Server) listAgents(ctx context.Context, who access.Principal, in *listA
 	rows := make([]client.AgentSummary, len(p.Agents))
 	for i := range p.Agents {
 		rows[i] = summaryJSON(&p.Agents[i], p.Swarms)
-	}
-	if in.Details {
-		if err := s.addDetails(ctx, who.AccountID, rows); err != nil {
-			return nil, err
-		}
+		addIncluded(&rows[i], &p.Agents[i], include)
 	}
 	limit := in.Limit
 	if limit == 0 {
 		limit = lengthAsLimit(rows)
 	}
 	return page(rows, p.Total, limit, in.Offset), nil
-}
-
-// maxDetails is how many rows of a list may have details.
-const maxDetails = 200
-
-// addDetails adds what a list does not show otherwise: from the records, and from the last
-// reports on the gateways.
-func (s *Server) addDetails(ctx context.Context, account identity.AccountID, rows []client.AgentSummary) error {
-	ids := make([]identity.AgentID, len(rows))
-	for i := range rows {
-		ids[i] = identity.AgentID(rows[i].ID)
-	}
-	records, err := s.agents.Records(ctx, account, ids)
-	if err != nil {
-		return err
-	}
-	for i := range rows {
-		a, ok := records[ids[i]]
-		if !ok {
-			continue // it was deleted just now
-		}
-		d := &client.AgentDetails{Model: a.Config.Model(), LastUsedAt: client.NewTime(a.LastUsedAt), Asleep: a.IsAsleep(), LastError: orNull(a.LastError), ErrorCategory: orNull(string(a.ErrorCategory))}
-		if p, known := provider.Find(a.Config.Provider()); known && d.Model == "" {
-			d.Model = p.DefaultModel
-		}
-		if r, recent := s.status.Recent(ctx, a); recent {
-			d.MemoryBytes = &r.MemoryBytes
-		}
-		rows[i].Details = d
-	}
-	return nil
 }
 
 func (s *Server) getAgent(ctx context.Context, who access.Principal, in *AgentID) (*reply[client.Agent], error) {
@@ -271,6 +234,25 @@ func summaryJSON(a *agent.Summary, swarms map[identity.SwarmID]swarm.Swarm) clie
 	}
 	row.Swarm = swarmRef(swarms[a.SwarmID])
 	return row
+}
+
+// addIncluded adds what a list includes beside the records.
+func addIncluded(row *client.AgentSummary, a *agent.Summary, in agent.Include) {
+	if in.Model {
+		row.Model = &a.Model
+	}
+	if in.State {
+		row.Power, row.LastError = string(a.Power), a.LastError
+	}
+	if in.Usage {
+		row.CostTodayMicros = &a.CostToday
+	}
+	if in.LastMessage {
+		row.LastMessageAt = client.NewTime(a.LastMessageAt)
+	}
+	if in.Memory {
+		row.MemoryBytes = &a.MemoryBytes
+	}
 }
 
 func agentJSON(v agent.View) client.Agent {

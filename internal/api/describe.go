@@ -27,7 +27,10 @@ func tags() []rest.Tag {
 		{Name: "Account", Text: "The account of the API key, with its plan and what it has.", Paths: []string{"/v1/account"}},
 		{Name: "Keys", Text: "API keys of the account: make, change, rotate and revoke them.", Paths: []string{"/v1/keys"}},
 		{Name: "Widgets", Text: "Chat widgets: agents on websites, with their keys, signing secrets and limits.", Paths: []string{"/v1/widgets"}},
+		{Name: "Members", Text: "The people of the account: their roles, and invitations.", Paths: []string{"/v1/members"}},
 		{Name: "Usage", Text: "Tokens, requests and money, by day, agent, peer, session, model or key.", Paths: []string{"/v1/usage", agent + "usage"}},
+		{Name: "Attention", Text: "What waits for a person, with the requests that repair it.", Paths: []string{"/v1/attention"}},
+		{Name: "Setup", Text: "Checks of provider keys, and ready-made agents.", Paths: []string{"/v1/providers", "/v1/starters"}},
 		{Name: "Audit", Text: "Every change that was made in the account.", Paths: []string{"/v1/audit"}},
 	}
 }
@@ -156,8 +159,22 @@ func docs() map[string]rest.Doc {
 		"DELETE /v1/widgets/{id}":                                {ID: "deleteWidget", Text: "Deletes a chat widget with its signing secret. Its open streams end within three seconds; the conversations stay in the history of the agent."},
 		"POST /v1/widgets/{id}/rotate":                           {ID: "rotateWidgetKey", Text: "Gives a chat widget another key, which the pages of your website then need. The former one is valid for `graceSeconds` more." + atOnce, Body: `{"graceSeconds":86400}`},
 		"POST /v1/widgets/{id}/secret/rotate":                    {ID: "rotateWidgetSecret", Text: "Gives a chat widget another signing secret, which only this response has. Tokens that the former one has signed are valid for `graceSeconds` more." + atOnce, Body: `{"graceSeconds":3600}`},
+		"GET /v1/members":                                        {ID: "listMembers", Text: "Lists the people of the account with their roles, owners first." + fromList},
+		"GET /v1/members/{id}":                                   {ID: "getMember", Text: "Returns a person of the account." + fromList},
+		"PATCH /v1/members/{id}":                                 {ID: "updateMember", Text: "Changes what a person may do in the account, from the next request on. The person's streams end. An admin manages everybody but owners; the last owner stays one.", Body: `{"role":"admin"}`},
+		"DELETE /v1/members/{id}":                                {ID: "removeMember", Text: "Removes a person from the account, and from its swarms. The person's streams end. The last owner cannot be removed."},
+		"GET /v1/members/invitations":                            {ID: "listInvitations", Text: "Lists the invitations of the account that wait, newest first." + fromList},
+		"POST /v1/members/invitations":                           {ID: "createInvitation", Text: "Invites somebody to the account: makes a link that can be used once, for seven days. Only this response has the link; agento sends no e-mail. An older invitation of the same address ends." + atOnce, Body: `{"email":"grace@example.com","role":"developer"}`},
+		"DELETE /v1/members/invitations/{id}":                    {ID: "revokeInvitation", Text: "Ends an invitation that waits." + atOnce},
+		"GET /v1/swarms/{id}/members":                            {ID: "listSwarmMembers", Text: "Lists the people who are members of a swarm. Membership says who cares for its agents, and gives no rights." + fromList},
+		"POST /v1/swarms/{id}/members":                           {ID: "addSwarmMember", Text: "Adds a person of the account to a swarm, and returns everybody in it. Adding somebody again changes nothing." + atOnce, Body: `{"userId":"user_abc123"}`},
+		"DELETE /v1/swarms/{id}/members/{userId}":                {ID: "removeSwarmMember", Text: "Removes a person from a swarm." + atOnce},
 		"GET /v1/usage":                                          {ID: "getUsage", Text: "Returns what the model calls of the account have used, in groups. `Accept: text/csv` returns a table." + fromList, Query: "by=model&from=2026-01-01"},
 		"GET /v1/agents/{id}/usage":                              {ID: "getAgentUsage", Text: "Returns what the model calls of an agent have used, in groups. `Accept: text/csv` returns a table." + fromList, Query: "by=day"},
+		"GET /v1/attention":                                      {ID: "listAttention", Text: "Lists what waits for a person, over all agents of the account, the worst first: agents in error, keys that are missing or refused, edits that wait for approval, limits of the plan that are near, channels in error, and skills with findings. Each item has the requests that repair it. An empty list means that nothing waits." + fromList, Query: "limit=20"},
+		"POST /v1/attention/{id}/dismiss":                        {ID: "dismissAttention", Text: "Makes an item not be listed any more, for everybody in the account. Items that have this among their actions can be dismissed: a near limit of the plan, until the next level, and a skill with findings, until its next version."},
+		"POST /v1/providers/check":                               {ID: "checkProvider", Text: "Asks a model provider for its list of models with a key, before an agent gets it. The answer is 200 also if the provider refuses the key, with the provider's own words. The key is sent to the provider alone, and is not stored. At most 20 checks a minute for an account.", Body: `{"provider":"anthropic","key":"sk-ant-placeholder"}`},
+		"GET /v1/starters":                                       {ID: "listStarters", Text: "Lists the ready-made agents that a new one can begin as: their documents, rules and skills." + fromList},
 		"GET /v1/audit":                                          {ID: "listAuditEvents", Text: "Lists the changes that were made in the account, newest first: who made each, when, and to what." + fromList, Query: "action=agent.created&limit=20"},
 	}
 	recorded := answers()

@@ -17,6 +17,7 @@ import (
 	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/agentlog"
 	"agento.host/agento/internal/agentstatus"
+	"agento.host/agento/internal/attention"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
@@ -60,6 +61,7 @@ type Settings struct {
 	Models    *modelproxy.Proxy // checks keys of model providers
 	People    *user.Service     // nil: nobody signs in
 	Widgets   *widget.Service
+	Attention *attention.Service
 
 	Idempotency *idempotency.Service
 
@@ -116,6 +118,7 @@ type Server struct {
 	models    *modelproxy.Proxy
 	people    *user.Service
 	widgets   *widget.Service
+	attention *attention.Service
 	requests  *idempotency.Service
 	budgets   *budget.Server
 	readFile  ReadFile
@@ -134,7 +137,7 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, models: s.Models, people: s.People, widgets: s.Widgets, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, models: s.Models, people: s.People, widgets: s.Widgets, attention: s.Attention, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
 	}
 	if srv.readFile = s.ReadFile; srv.readFile == nil {
 		srv.readFile = readHere
@@ -213,6 +216,10 @@ func (s *Server) For(caller func(context.Context) (access.Principal, error)) htt
 		s.http.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), other{}, caller)))
 	})
 }
+
+// ClientAddress returns the address of the client that a request comes from, which trusted
+// proxies name. The zero Addr stands for all clients without an address.
+func (s *Server) ClientAddress(r *http.Request) netip.Addr { return s.clients.of(r) }
 
 // Drain ends every stream and makes /readyz answer 503, so that a graceful
 // shutdown does not wait for clients that never disconnect.

@@ -22,10 +22,12 @@ import (
 	"agento.host/agento/internal/agentarchive"
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/api"
+	"agento.host/agento/internal/attention"
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/chat"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/database/databasetest"
+	"agento.host/agento/internal/devmodel"
 	"agento.host/agento/internal/egress"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/gateway"
@@ -34,39 +36,47 @@ import (
 	"agento.host/agento/internal/knowledge"
 	"agento.host/agento/internal/knowledge/embed"
 	"agento.host/agento/internal/logtest"
+	"agento.host/agento/internal/modelproxy"
+	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime/fake"
 	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/swarm"
 	"agento.host/agento/internal/usage"
+	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/widget"
 	"agento.host/agento/internal/workspace"
 )
+
+// DemoKey is a key of a model provider that POST /v1/providers/check accepts: it is that of a scripted model.
+const DemoKey = "sk-ant-placeholder"
 
 // WaitTimeout is how long a test waits for a condition.
 const WaitTimeout = 30 * time.Second
 
 // Env is a whole agento server. Its fields are what the server is made of; tests change the world through them.
 type Env struct {
-	T        testing.TB
-	URL      string // of the HTTP server
-	DB       *database.DB
-	Vault    *vault.Vault
-	Events   *event.Log
-	Access   *access.Service
-	Agents   *agent.Service
-	Swarms   *swarm.Service
-	Widgets  *widget.Service
-	Runtime  *agenttest.Server // everything that runs agents
-	Driver   *fake.Driver
-	Gateways *Gateways
-	Network  *egress.Manager
-	Meter    *usage.Meter
-	Server   *api.Server
-	Log      *logtest.Buffer
-	Close    func() // as a shutdown; also called at the end of the test
+	T         testing.TB
+	URL       string // of the HTTP server
+	DB        *database.DB
+	Vault     *vault.Vault
+	Events    *event.Log
+	Access    *access.Service
+	Agents    *agent.Service
+	Swarms    *swarm.Service
+	People    *user.Service
+	Widgets   *widget.Service
+	Runtime   *agenttest.Server // everything that runs agents
+	Driver    *fake.Driver
+	Gateways  *Gateways
+	Network   *egress.Manager
+	Meter     *usage.Meter
+	Attention *attention.Service
+	Server    *api.Server
+	Log       *logtest.Buffer
+	Close     func() // as a shutdown; also called at the end of the test
 
 	loops []func(context.Context) error
 }
@@ -151,8 +161,8 @@ func (env *Env) build(o Options) {
 	}
 	env.Meter = usage.NewMeter(env.DB, prices, log)
 	runtime, err := agenttest.NewServer(agenttest.Settings{
-		Documents: documents,
-		DB:        env.DB, Driver: env.Driver, Log: log, Events: events, Vault: secrets, Access: env.Access, SwarmRows: swarms, Knowledge: base,
+		Documents: documents, PublicURL: o.PublicURL,
+		DB: env.DB, Driver: env.Driver, Log: log, Events: events, Vault: secrets, Access: env.Access, SwarmRows: swarms, Knowledge: base,
 		Tools: true, MaxBoots: 64, Memory: o.Memory, RoomTimeout: o.RoomTimeout, Contributors: []gateway.HomeContributor{skills},
 		Timing: reconciler.Timing{ReadyTimeout: WaitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
 		Erasers: []reconciler.Eraser{chat.DeleteAgent, env.Meter.DeleteAgent, skills.DeleteAgent, base.AgentDeleted, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
@@ -165,7 +175,7 @@ func (env *Env) build(o Options) {
 	if err != nil {
 		env.T.Fatal(err)
 	}
-	env.Agents, env.Swarms, env.Runtime = runtime.Agents, runtime.Swarms, runtime
+	env.Agents, env.Swarms, env.People, env.Runtime = runtime.Agents, runtime.Swarms, runtime.People, runtime
 	states := accountstate.New(accountstate.Settings{DB: env.DB, Events: events, Accounts: env.Access, Agents: runtime.Agents, Log: log})
 	if err := states.Recover(env.T.Context()); err != nil {
 		env.T.Fatal(err)
@@ -178,7 +188,7 @@ func (env *Env) build(o Options) {
 	if err := requests.Recover(env.T.Context()); err != nil {
 		env.T.Fatal(err)
 	}
-	env.loops = append(env.loops, env.Access.Run, base.Run, conversations.Run, requests.Run, env.DB.Run)
+	env.loops = append(env.loops, env.Access.Run, env.People.Run, base.Run, conversations.Run, requests.Run, env.DB.Run)
 	env.loops = append(env.loops, runtime.Loops()...)
 	if o.Monitor {
 		env.loops = append(env.loops, func(ctx context.Context) error { return env.DB.Monitor(ctx, log) })
@@ -194,9 +204,18 @@ func (env *Env) build(o Options) {
 	archives := agentarchive.New(agentarchive.Settings{
 		DB: env.DB, Events: events, Agents: runtime.Agents, Documents: documents, Workspace: runtime.Workspace, Skills: skillService, Knowledge: base, Chat: conversations, Version: "test", Log: log,
 	})
+	model, err := devmodel.Start(devmodel.Settings{})
+	if err != nil {
+		env.T.Fatal(err)
+	}
+	env.T.Cleanup(func() { _ = model.Close() })
+	models := modelproxy.New(modelproxy.Settings{Guard: netguard.Guard{Trusted: []netip.AddrPort{model.Addr()}}, DemoKey: vault.NewSecret(DemoKey), DemoURL: model.URL(), Log: log})
+	env.T.Cleanup(models.Close)
+	env.Attention = attention.New(attention.Settings{DB: env.DB, Events: events, Agents: runtime.Agents, Access: env.Access})
 	env.Server = api.New(api.Settings{
+		Models: models, Attention: env.Attention,
 		DB: env.DB, Events: events, Access: env.Access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Archives: archives, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.Network, Idempotency: requests, Widgets: env.Widgets,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.Network, Idempotency: requests, People: env.People, Widgets: env.Widgets,
 		Usage:   usage.New(usage.Settings{DB: env.DB, Agents: env.agentNames}),
 		Budgets: o.Budgets, TrustedProxies: o.Proxies, PublicURL: o.PublicURL,
 		Ready: env.DB.Health, Degraded: env.degraded, Version: "test", Heartbeat: o.Heartbeat, Log: log,

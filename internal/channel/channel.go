@@ -102,3 +102,23 @@ func (s *Store) save(ctx context.Context, r Report, now time.Time) error {
 	}
 	return nil
 }
+
+// ListFailed returns the stored reports of failed channels of an account, of whatever gateway.
+func (s *Store) ListFailed(ctx context.Context, q database.Reader, account identity.AccountID) ([]FailedReport, error) {
+	all, err := database.All(ctx, q, func(r database.Row) (f FailedReport, err error) {
+		var since int64
+		err = r.Scan(&f.Agent, &f.Gateway, &f.Channel, &f.Status, &f.Error, &since)
+		f.Account, f.Since = account, database.Time(since)
+		return f, err
+	}, `SELECT agent_id, gateway_generation, channel, status, error, since FROM channel_states WHERE account_id = $1 AND status = $2`, account, Failed)
+	if err != nil {
+		return nil, fmt.Errorf("read the states of channels: %w", err)
+	}
+	return all, nil
+}
+
+// FailedReport is a report of a channel that is not connected, and since when.
+type FailedReport struct {
+	Report
+	Since time.Time
+}

@@ -1,8 +1,6 @@
 package dashboard
 
 import (
-	"time"
-
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 )
@@ -10,7 +8,6 @@ import (
 // agentPage is the data of the list of agents.
 type agentPage struct {
 	Agents   []client.AgentSummary
-	Costs    map[string]*int64 // by agent: today's, in millionths of a US dollar
 	Statuses []client.AgentStatus
 	Swarms   []choice
 	Sorts    []choice
@@ -18,33 +15,21 @@ type agentPage struct {
 	Filtered bool
 }
 
-// Cost returns what an agent has cost today.
-func (p agentPage) Cost(id string) string {
-	micros, used := p.Costs[id]
-	if !used {
-		return money(int64(0))
-	}
-	return money(micros)
-}
-
 // agentsPerPage keeps the page below 100 KB.
 const agentsPerPage = 50
 
 func (s *Server) agentList(v *visit) error {
-	data := agentPage{Statuses: client.AgentStatuses(), Pages: v.page(agentsPerPage), Costs: map[string]*int64{}}
-	data.Sorts = []choice{{"", "newest first"}, {"name", "by name"}, {"lastUsed", "last used first"}}
+	data := agentPage{Statuses: client.AgentStatuses(), Pages: v.page(agentsPerPage)}
+	data.Sorts = []choice{{"", "newest first"}, {"name", "name"}, {"status", "state"}, {"model", "model"}, {"-memory", "most memory first"}, {"-lastMessage", "last message first"}, {"-cost", "highest cost first"}}
 	data.Filtered = v.Query("search") != "" || v.Query("status") != "" || v.Query("swarm") != ""
 	found, err := v.API.ListAgents(v.Context(), client.AgentQuery{
-		Search: v.Query("search"), Status: client.AgentStatus(v.Query("status")), SwarmID: v.Query("swarm"), Sort: v.Query("sort"), Details: true,
+		Search: v.Query("search"), Status: client.AgentStatus(v.Query("status")), SwarmID: v.Query("swarm"), Sort: v.Query("sort"), Include: []string{"model", "state", "usage", "lastMessage", "memory"},
 		Limit: data.Pages.Size, Offset: data.Pages.Offset(),
 	})
 	if err != nil {
 		return err
 	}
 	data.Agents, data.Pages.Total = found.Data, found.Pagination.Total
-	if err := data.addCosts(v); err != nil {
-		return err
-	}
 	if v.Can(access.SwarmsRead) {
 		swarms, err := v.API.ListSwarms(v.Context())
 		if err != nil && !client.IsCode(err, "plan_limit") {
@@ -56,23 +41,6 @@ func (s *Server) agentList(v *visit) error {
 	}
 	return v.Render("agents", "Agents", data)
 }
-
-// addCosts adds what the agents of the account have cost today, of those that were used.
-func (p *agentPage) addCosts(v *visit) error {
-	today := client.Time{Time: time.Now().UTC().Truncate(24 * time.Hour)}
-	for u, err := range v.API.AllUsage(v.Context(), client.UsageQuery{From: &today, By: "agent", Limit: maxUsageRows}) {
-		if err != nil {
-			return err
-		}
-		if u.Group != nil {
-			p.Costs[*u.Group] = u.CostMicros
-		}
-	}
-	return nil
-}
-
-// maxUsageRows is the largest page of the API's usage.
-const maxUsageRows = 1000
 
 // state is what people are told of the status of an agent.
 type state struct {
@@ -99,18 +67,14 @@ func stateOf(status client.AgentStatus) state {
 	return state{string(status), "off"}
 }
 
-// rowState returns the state of an agent in a list, which also knows whether it sleeps, waits
-// or has trouble.
+// rowState returns the state of an agent in a list, which also knows whether it sleeps or has
+// trouble.
 func rowState(a client.AgentSummary) state {
-	d := a.Details
 	switch {
-	case d == nil:
-	case a.Status == client.Running && d.LastError != nil:
+	case a.Status == client.Running && a.LastError != "":
 		return state{"running, with trouble", "warn"}
-	case a.Status == client.Running && d.Asleep:
+	case a.Status == client.Running && a.Power != "" && a.Power != "awake":
 		return state{"asleep until a message", "good"}
-	case d.ErrorCategory != nil && *d.ErrorCategory == "capacity":
-		return state{"waits for room", "warn"}
 	}
 	return stateOf(a.Status)
 }

@@ -11,5 +11,5 @@ func TestTheListOfAgents(t *testing.T) {
 	id := env.agent("<b>Support</b>")
 	env.as("viewer").get("/agents").has(http.StatusOK, "&lt;b&gt;Support", `href="/app/agents/`+id+`"`, "running")
 	env.as("viewer").get("/agents?search=sales").has(http.StatusOK, "No agent matches")
-	env.as("").get("/agents").has(http.StatusUnauthorized)
+	env.as("").get("/agents").leads("/sign-in?" + encodeQuery("next", "/agents"))
 }

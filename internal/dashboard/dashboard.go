@@ -55,15 +55,13 @@ import (
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/user"
 )
 
 // Settings of a Server.
 type Settings struct {
-	// APIFor returns the public API for a person who is signed in.
-	APIFor func(Visitor) http.Handler
-	// SignedIn returns who a request comes from.
-	SignedIn func(*http.Request) (Visitor, error)
-
+	API    API // what the pages do everything through
+	People *user.Service
 	Events *event.Log
 	// OwnerOf returns the account of an agent, or an error.
 	OwnerOf func(context.Context, identity.AgentID) (identity.AccountID, error)
@@ -74,10 +72,21 @@ type Settings struct {
 	Log            *slog.Logger
 }
 
+// API is the public API.
+type API interface {
+	// For returns it for callers that are authenticated otherwise than by a key.
+	For(caller func(context.Context) (access.Principal, error)) http.Handler
+	// ClientAddress returns where a request comes from.
+	ClientAddress(*http.Request) netip.Addr
+}
+
 // Server serves the dashboard. It is an http.Handler for the paths from /app on, with or
 // without the path of the public URL before them.
 type Server struct {
-	settings  Settings
+	api       API
+	asPerson  http.Handler // the API, for the person of the session in the request's context
+	people    *user.Service
+	version   string
 	log       *slog.Logger
 	outside   outside
 	pages     pages
@@ -93,7 +102,8 @@ type Server struct {
 
 // New returns a Server.
 func New(settings Settings) (*Server, error) {
-	s := &Server{settings: settings, log: settings.Log, activity: newActivity(settings.Events, settings.OwnerOf), streams: streams{open: map[string]int{}}}
+	s := &Server{api: settings.API, people: settings.People, version: settings.Version, log: settings.Log, activity: newActivity(settings.Events, settings.OwnerOf), streams: streams{open: map[string]int{}}}
+	s.asPerson = s.api.For(s.caller)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	var err error
 	if s.outside, err = newOutside(settings.PublicURL, settings.TrustedProxies); err != nil {
@@ -133,16 +143,6 @@ func setSecurityHeaders(h http.Header) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
 	h.Set(pageHeader, "1")
-}
-
-// Visitor is who a request comes from. The zero Visitor is nobody.
-type Visitor struct {
-	Name, Email string
-	Account     string // the id of the account of the session; empty: in none
-	AccountName string
-	Role        string
-	Scopes      access.Scopes
-	Operator    bool
 }
 
 // Before returns a handler that serves the dashboard, and everything else by another one.

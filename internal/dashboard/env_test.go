@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"strings"
 	"testing"
@@ -22,27 +23,25 @@ type testEnv struct {
 	t       testing.TB
 	pages   *Server
 	account identity.AccountID
+
+	browsers map[string]*browser // by role
 }
 
 // newEnv returns an environment that is closed at the end of the test.
-func newEnv(t testing.TB) *testEnv {
+func newEnv(t testing.TB) *testEnv { return newEnvAt(t, "") }
+
+// newEnvAt is newEnv for a public URL.
+func newEnvAt(t testing.TB, publicURL string) *testEnv {
 	t.Helper()
-	env := &testEnv{t: t}
-	env.Env = apitest.New(t, apitest.Options{Handler: func(e *apitest.Env) http.Handler {
+	env := &testEnv{t: t, browsers: map[string]*browser{}}
+	env.Env = apitest.New(t, apitest.Options{PublicURL: publicURL, Handler: func(e *apitest.Env) http.Handler {
 		var err error
 		env.pages, err = New(Settings{
-			APIFor: func(who Visitor) http.Handler {
-				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					r = r.Clone(r.Context())
-					r.Header.Set(accountHeader, who.Account)
-					e.Server.Operator().ServeHTTP(w, r)
-				})
-			},
-			Events: e.Events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
+			API: e.Server, People: e.People, Events: e.Events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
 				a, err := agent.NewStore(e.DB, e.Events).FindByID(ctx, e.DB, id)
 				return a.AccountID, err
 			},
-			SignedIn: env.signedIn, Log: slog.New(slog.NewTextHandler(e.Log, nil)), Version: "test",
+			PublicURL: publicURL, Log: slog.New(slog.NewTextHandler(e.Log, nil)), Version: "test",
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -55,25 +54,8 @@ func newEnv(t testing.TB) *testEnv {
 	return env
 }
 
-// signedIn is a stub of the sign-in sessions.
-func (env *testEnv) signedIn(r *http.Request) (Visitor, error) {
-	role := r.Header.Get("X-Test-Role")
-	if role == "" {
-		return Visitor{}, nil
-	}
-	return Visitor{Name: "Ann", Email: "ann@example.com", Account: string(env.account), AccountName: "Acme", Role: role, Scopes: scopesOf(role)}, nil
-}
-
-func scopesOf(role string) access.Scopes {
-	names := []access.Scope{access.AgentsRead, access.KnowledgeRead, access.SwarmsRead, access.Logs}
-	if role != "viewer" {
-		names = append(names, access.Chat, access.ChatOwner, access.AgentsWrite, access.KnowledgeWrite, access.Skills, access.SwarmsWrite)
-	}
-	if role == "owner" || role == "admin" {
-		names = append(names, access.AccountAdmin)
-	}
-	return access.NewScopes(names...)
-}
+// testPassword is that of everybody in tests.
+const testPassword = "correct horse battery staple"
 
 // agent creates an agent that runs, and returns its id.
 func (env *testEnv) agent(name string) string {
@@ -83,14 +65,47 @@ func (env *testEnv) agent(name string) string {
 
 // browser is what a person uses: it keeps cookies.
 type browser struct {
-	env  *testEnv
-	role string
-	http *http.Client
+	env     *testEnv
+	email   string
+	account identity.AccountID // of the pages that it has open
+	http    *http.Client
 }
 
-// as returns the browser of a person with a role in the account of the environment.
-func (env *testEnv) as(role string) *browser {
-	return &browser{env: env, role: role, http: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+// newBrowser returns the browser of somebody who is not signed in.
+func (env *testEnv) newBrowser() *browser {
+	env.t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		env.t.Fatal(err)
+	}
+	return &browser{env: env, account: env.account, http: &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+// as returns the browser of a person with a role in the account of the environment, who is
+// signed in; "" is nobody.
+func (env *testEnv) as(role access.Role) *browser {
+	env.t.Helper()
+	if role == "" {
+		return env.newBrowser()
+	}
+	b, ok := env.browsers[string(role)]
+	if !ok {
+		b = env.newBrowser()
+		b.join(role, string(role)+"@example.com")
+		env.browsers[string(role)] = b
+	}
+	return b
+}
+
+// join makes a new person a member of the account, by an invitation.
+func (b *browser) join(role access.Role, email string) {
+	b.env.t.Helper()
+	_, link, err := b.env.People.Invite(b.env.t.Context(), identity.ByOperator(b.env.account), email, role)
+	if err != nil {
+		b.env.t.Fatal(err)
+	}
+	b.email = email
+	b.post("/invitation?"+encodeQuery("token", link.Token.Reveal()), "name", "Person of "+string(role), "password", testPassword).leads("/")
 }
 
 // answer is what a browser has got.
@@ -105,7 +120,7 @@ func (b *browser) get(path string) answer { return b.send(http.MethodGet, path, 
 
 // post sends a form, with the fields of view.Hidden.
 func (b *browser) post(path string, pairs ...string) answer {
-	form := url.Values{accountField: {string(b.env.account)}, onceField: {newOnce()}}
+	form := url.Values{accountField: {string(b.account)}, onceField: {newOnce()}}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		form.Add(pairs[i], pairs[i+1])
 	}
@@ -133,7 +148,6 @@ func (b *browser) request(ctx context.Context, method, path string, form url.Val
 	if err != nil {
 		b.env.t.Fatal(err)
 	}
-	req.Header.Set("X-Test-Role", b.role)
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
@@ -150,6 +164,15 @@ func (a answer) has(status int, texts ...string) answer {
 		if !strings.Contains(a.Body, text) {
 			a.t.Errorf("the page lacks %q: %s", text, a.Body)
 		}
+	}
+	return a
+}
+
+// leads fails the test unless the answer leads to a page below /app.
+func (a answer) leads(to string) answer {
+	a.t.Helper()
+	if location := a.Header.Get("Location"); a.Status != http.StatusSeeOther || location != root+to {
+		a.t.Fatalf("got %d to %q, want 303 to %s: %s", a.Status, location, root+to, a.Body)
 	}
 	return a
 }

@@ -26,21 +26,24 @@ func (s *Server) funcs(a assets) template.FuncMap {
 			return s.outside.path("/assets/" + one.name), nil
 		},
 		// docs returns the address of a guide: docs "agents#configuration"
-		"docs":   func(guide string) string { return s.outside.base + "/docs/guides/" + guide },
-		"dict":   dict,
+		"docs": func(guide string) string { return s.outside.base + "/docs/guides/" + guide },
+		"dict": dict,
+		// query returns a parameter of an address, without the question mark.
+		"query":  func(name, value string) template.URL { return template.URL(encodeQuery(name, value)) }, //nolint:gosec // it is escaped
 		"list":   func(items ...any) []any { return items },
 		"moment": moment,
 		"bytes":  bytesText,
 		"money":  money,
 		"number": number,
 		"state":  stateOf,
+		"row":    rowState,
+		"deref":  deref,
+		"join":   strings.Join,
+		"lower":  strings.ToLower,
 		// Of keys and chat widgets.
 		"keyState":    keyState,
 		"rate":        rateText,
 		"widgetState": widgetState,
-		"row":         rowState,
-		"join":        strings.Join,
-		"lower":       strings.ToLower,
 	}
 }
 
@@ -147,4 +150,19 @@ func number(n any) string {
 		text = text[:i] + "\u202f" + text[i:]
 	}
 	return sign + text
+}
+
+// deref returns what a pointer of the API's answers points to; nil for nil.
+func deref(p any) any {
+	switch p := p.(type) {
+	case *string:
+		if p != nil {
+			return *p
+		}
+	case *int64:
+		if p != nil {
+			return *p
+		}
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/fault"
@@ -23,12 +24,20 @@ func (s *Server) fail(v *visit, err error) {
 	if v.r.Context().Err() != nil {
 		return // the browser has gone
 	}
+	switch {
+	case errors.Is(err, errSecondFactor):
+		_ = v.Redirect("/profile/second-factor", silent()) // never fails
+		return
+	case errors.Is(err, errNoAccount):
+		_ = v.Redirect("/accounts", silent()) // as above
+		return
+	}
 	p := problemOf(err)
 	if p.Status == http.StatusInternalServerError {
 		s.log.ErrorContext(v.r.Context(), "a page failed", "page", v.row.pattern, "error", err)
 	}
-	if p.Status == http.StatusUnauthorized && s.has("GET /sign-in") {
-		s.toSignIn(v)
+	if p.Status == http.StatusUnauthorized {
+		s.toSignIn(v, err)
 		return
 	}
 	if err := v.render(p.Status, "problem", p.Title, p); err != nil {
@@ -101,6 +110,10 @@ func titleOf(status int) string {
 
 // missing answers a path that is no page.
 func (s *Server) missing(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		http.Redirect(w, r, s.outside.path("/agents"), http.StatusSeeOther)
+		return
+	}
 	s.serve(w, r, page(r.Method+" "+r.URL.Path, need{who: everybody}, func(*visit) error {
 		return fault.New(fault.NotFound, "There is no such page.")
 	}))
@@ -121,7 +134,15 @@ func writeError(w http.ResponseWriter, err error) {
 	_ = json.NewEncoder(w).Encode(client.ErrorEnvelope{Error: &client.Error{Code: string(f.Code), Message: f.Message, Details: f.Details}}) // fails if the client has gone
 }
 
-// toSignIn leads to the sign-in page.
-func (s *Server) toSignIn(v *visit) {
-	http.Redirect(v.w, v.r, s.outside.path("/sign-in"), http.StatusSeeOther)
+// toSignIn leads to the sign-in page, and back to this one afterwards. Scripts are told so.
+func (s *Server) toSignIn(v *visit, err error) {
+	if v.r.Header.Get(accountHeader) != "" || v.r.Header.Get("X-Agento-Live") != "" {
+		writeError(v.w, err)
+		return
+	}
+	to := "/sign-in"
+	if v.r.Method == http.MethodGet && v.row.pattern != "GET /" {
+		to += "?" + url.Values{"next": {v.r.URL.RequestURI()}}.Encode()
+	}
+	_ = v.Redirect(to, silent()) // never fails
 }

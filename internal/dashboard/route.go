@@ -7,11 +7,39 @@ import (
 	"strings"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/user"
 )
 
 // routes returns every page and form of the dashboard. TestRolesOfPages walks it.
 func (s *Server) routes() []route {
 	return []route{
+		// Signing in.
+		page("GET /sign-in", anybody(), s.signInForm),
+		page("POST /sign-in", anybody(), s.signInSend),
+		page("GET /sign-in/code", anybody(), s.codeForm),
+		page("POST /sign-in/code", anybody(), s.codeSend),
+		page("POST /sign-out", signedIn(), s.signOut),
+		page("GET /first", anybody(), s.linkForm(user.First)),
+		page("POST /first", anybody(), s.useLink(user.First)),
+		page("GET /invitation", anybody(), s.linkForm(user.Invite)),
+		page("POST /invitation", anybody(), s.useLink(user.Invite)),
+		page("GET /reset", anybody(), s.linkForm(user.Reset)),
+		page("POST /reset", anybody(), s.useLink(user.Reset)),
+
+		// The person.
+		page("GET /accounts", signedIn(), s.chooseAccount),
+		page("POST /accounts/{account}", signedIn(), s.switchAccount),
+		page("GET /profile", signedIn(), s.profile),
+		page("POST /profile/name", signedIn(), s.rename),
+		page("POST /profile/password", signedIn(), s.changePassword),
+		page("POST /profile/sessions/{session}/end", signedIn(), s.endSession),
+		page("POST /profile/sessions/end-others", signedIn(), s.endOtherSessions),
+		page("GET /profile/second-factor", signedIn(), s.secondFactor),
+		page("POST /profile/second-factor", signedIn(), s.beginSecondFactor),
+		page("POST /profile/second-factor/confirm", signedIn(), s.confirmSecondFactor),
+		page("POST /profile/second-factor/codes", signedIn(), s.newRecoveryCodes),
+		page("POST /profile/second-factor/remove", signedIn(), s.removeSecondFactor),
+
 		// Of every page.
 		page("GET /live", member(), s.live),
 		page("GET /palette", member(), s.palette),
@@ -26,6 +54,11 @@ func (s *Server) routes() []route {
 		page("POST /agents/{id}/restart", has(access.AgentsWrite), s.restartAgent),
 		page("POST /agents/{id}/stop", has(access.AgentsWrite), s.stopAgent),
 		page("POST /agents/{id}/delete", has(access.AgentsWrite), s.deleteAgent),
+		page("GET /agents/{id}/chat", has(access.Chat), s.agentChat),
+		page("POST /agents/{id}/chat", has(access.Chat), s.sendChat),
+		page("POST /agents/{id}/chat/{session}/name", has(access.Chat), s.renameSession),
+		page("GET /agents/{id}/logs", has(access.Logs), s.agentLogs),
+		page("GET /agents/{id}/logs.txt", has(access.Logs), s.downloadLogs),
 
 		// Chat widgets.
 		page("GET /widgets", has(access.AgentsRead), s.widgetList),

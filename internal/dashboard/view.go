@@ -102,7 +102,7 @@ func (v *visit) render(status int, name, title string, data any) error {
 
 func (v *visit) newView(title string, data any) *view {
 	return &view{
-		Title: title, Visitor: v.Visitor, Menu: v.server.menu(v), Notice: v.takeNotice(), Version: v.server.settings.Version,
+		Title: title, Visitor: v.Visitor, Menu: v.server.menu(v), Notice: v.takeNotice(), Version: v.server.version,
 		Live: v.moment, Data: data, visit: v, once: newOnce(),
 	}
 }

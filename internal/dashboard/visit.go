@@ -45,15 +45,14 @@ const accountHeader = "X-Agento-Account"
 
 func (s *Server) newVisit(w http.ResponseWriter, r *http.Request, row route) (*visit, error) {
 	v := &visit{server: s, row: row, w: w, r: r}
-	who, err := s.settings.SignedIn(r)
+	who, err := s.visitorOf(r)
 	v.Visitor = who
 	if who.Account != "" {
 		v.moment = s.activity.moment(identity.AccountID(who.Account)) // before anything is read
 	}
-	if who.Email == "" {
-		return v, err
+	if who.Email != "" {
+		v.API = &client.Client{URL: "http://agento", Retries: -1, HTTP: &http.Client{Transport: formTransport{v, inprocess.Transport{Handler: s.asPerson}}}}
 	}
-	v.API = &client.Client{URL: "http://agento", Retries: -1, HTTP: &http.Client{Transport: formTransport{v, inprocess.Transport{Handler: s.settings.APIFor(who)}}}}
 	return v, err
 }
 
@@ -65,6 +64,9 @@ const maxForm = 1 << 20
 func (v *visit) allowed() error {
 	if v.row.need.who != everybody && v.Email == "" {
 		return fault.New(fault.Unauthorized, "Sign in first.")
+	}
+	if n := v.row.need.who; (n == members || n == operators) && v.session.Person.MustSetUpTOTP() {
+		return errSecondFactor
 	}
 	if !v.row.need.met(v.Visitor) {
 		return v.lacks()
@@ -85,13 +87,19 @@ func (v *visit) allowed() error {
 	return nil
 }
 
+// The faults that lead to the page where they are repaired.
+var (
+	errSecondFactor = fault.New(fault.Forbidden, "Operators need a second factor: set it up first.")
+	errNoAccount    = fault.New(fault.Forbidden, "Choose an account first.")
+)
+
 // lacks returns the fault of a person whose role does not have what the route needs.
 func (v *visit) lacks() error {
 	switch {
 	case v.row.need.who == operators:
 		return fault.New(fault.NotFound, "There is no such page.")
 	case v.Account == "":
-		return fault.New(fault.Forbidden, "Choose an account first.")
+		return errNoAccount
 	}
 	return fault.New(fault.Forbidden, "Your role in this account, %s, does not include this. An owner or admin of the account can change your role.", v.Role)
 }
@@ -168,6 +176,7 @@ type formTransport struct {
 }
 
 func (t formTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.WithContext(context.WithValue(r.Context(), sessionKey{}, t.v.session))
 	if r.Method != http.MethodPost || t.v.once == "" || r.Header.Get("Idempotency-Key") != "" {
 		return t.next.RoundTrip(r)
 	}
@@ -187,29 +196,31 @@ func (t formTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.next.RoundTrip(r)
 }
 
-// whileValid returns a context that ends when the person's session, role or membership changes.
-func (v *visit) whileValid() (context.Context, context.CancelFunc) {
-	return context.WithCancel(v.Context()) // TODO: people
-}
-
 func newOnce() string { return rand.Text() }
 
 // passThrough serves the public API for the scripts of pages, as the person.
 func (s *Server) passThrough(w http.ResponseWriter, r *http.Request) {
-	who, err := s.settings.SignedIn(r)
+	who, err := s.visitorOf(r)
 	if err == nil && who.Email == "" {
 		err = fault.New(fault.Unauthorized, "Sign in first.")
 	}
+	to := r.Clone(context.WithValue(r.Context(), sessionKey{}, who.session))
+	account := r.Header.Get(accountHeader)
+	if query := r.URL.Query(); account == "" && r.Method == http.MethodGet { // a link has no headers, such as to a download
+		account = query.Get(accountField)
+		query.Del(accountField)
+		to.URL.RawQuery = query.Encode()
+	}
 	if err == nil {
-		err = sameAccount(who, r.Header.Get(accountHeader))
+		err = sameAccount(who, account)
 	}
 	if err != nil {
 		writeError(w, err)
 		return
 	}
-	to := r.Clone(r.Context())
 	to.URL.Path = strings.TrimPrefix(r.URL.Path, "/api")
 	to.Header.Del("Cookie")
-	w.Header().Del("Content-Security-Policy") // the API has headers of its own
-	s.settings.APIFor(who).ServeHTTP(w, to)
+	to.Header.Del(accountHeader)
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+	s.asPerson.ServeHTTP(w, to)
 }

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/dashboard/browsertest"
 	"agento.host/agento/internal/identity"
@@ -204,26 +206,25 @@ func (w *world) pages(t testing.TB) (paths []string) {
 // isPage reports whether a path answers with HTML, and what it answers with.
 func (w *world) isPage(t testing.TB, path string) (bool, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.env.URL+root+path, nil)
-	if err != nil {
-		t.Fatal(err)
+	res := w.env.as(access.Owner).get(path)
+	if res.Status >= http.StatusInternalServerError {
+		t.Errorf("GET %s answers %d", path, res.Status)
 	}
-	req.Header.Set("X-Test-Role", "owner")
-	res, err := http.DefaultTransport.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	if res.StatusCode >= http.StatusInternalServerError {
-		t.Errorf("GET %s answers %d", path, res.StatusCode)
-	}
-	return strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"), fmt.Sprint(res.StatusCode, " ", res.Header.Get("Content-Type"))
+	kind := res.Header.Get("Content-Type")
+	return strings.HasPrefix(kind, "text/html"), fmt.Sprint(res.Status, " ", kind)
 }
 
 // open returns a tab in which a person with a role is signed in.
-func (env *testEnv) open(b *browsertest.Browser, role string) *browsertest.Tab {
+func (env *testEnv) open(b *browsertest.Browser, role access.Role) *browsertest.Tab {
 	env.t.Helper()
 	tab := b.Tab()
-	tab.SetHeaders(map[string]string{"X-Test-Role": role})
+	at, err := url.Parse(env.URL)
+	if err != nil {
+		env.t.Fatal(err)
+	}
+	at.Path = root
+	for _, c := range env.as(role).http.Jar.Cookies(at) {
+		tab.SetCookie(env.URL, c.Name, c.Value, root)
+	}
 	return tab
 }

@@ -62,8 +62,13 @@ func (s *Service) BeginTOTP(ctx context.Context, session Session, present vault.
 	if err != nil {
 		return TOTPSetup{}, fmt.Errorf("begin the second factor: %w", err)
 	}
-	link := url.URL{Scheme: "otpauth", Host: "totp", Path: "/agento:" + session.Person.Email, RawQuery: url.Values{"secret": {secret}, "issuer": {"agento"}}.Encode()}
-	return TOTPSetup{Secret: vault.NewSecret(secret), URL: vault.NewSecret(link.String())}, nil
+	return TOTPSetup{Secret: vault.NewSecret(secret), URL: vault.NewSecret(TOTPAddress(session.Person.Email, secret))}, nil
+}
+
+// TOTPAddress returns the address of a secret, which authenticator apps read as a QR code.
+func TOTPAddress(email, secret string) string {
+	link := url.URL{Scheme: "otpauth", Host: "totp", Path: "/agento:" + email, RawQuery: url.Values{"secret": {secret}, "issuer": {"agento"}}.Encode()}
+	return link.String()
 }
 
 // ConfirmTOTP puts the secret of BeginTOTP into force, if the code is of it, and returns the
@@ -89,7 +94,7 @@ func (s *Service) ConfirmTOTP(ctx context.Context, session Session, code string)
 		if step == 0 {
 			return fault.Fields{"code": "is wrong: check the clock of your phone, and type the code that the app shows now"}.Err()
 		}
-		if err := s.vault.ShredOfUser(ctx, tx, p.ID); err != nil {
+		if err := vault.ShredUser(ctx, tx, p.ID); err != nil {
 			return err
 		}
 		if err := s.vault.PutOfUser(ctx, tx, p.ID, totpSecret, secret); err != nil {
@@ -174,7 +179,7 @@ func (s *Service) withCode(ctx context.Context, session Session, kind, code stri
 
 // removeTOTP removes the second factor of a person.
 func (s *Service) removeTOTP(ctx context.Context, tx *database.Tx, p Person) error {
-	if err := s.vault.ShredOfUser(ctx, tx, p.ID); err != nil {
+	if err := vault.ShredUser(ctx, tx, p.ID); err != nil {
 		return err
 	}
 	if _, err := database.Exec(ctx, tx, `DELETE FROM recovery_codes WHERE user_id = $1`, p.ID); err != nil {

@@ -3,6 +3,7 @@ package dashboard
 import (
 	"fmt"
 	"net/http"
+	urlpath "path"
 	"slices"
 	"strings"
 
@@ -12,7 +13,7 @@ import (
 
 // routes returns every page and form of the dashboard. TestRolesOfPages walks it.
 func (s *Server) routes() []route {
-	return []route{
+	return slices.Concat([]route{
 		// Signing in.
 		page("GET /sign-in", anybody(), s.signInForm),
 		page("POST /sign-in", anybody(), s.signInSend),
@@ -80,7 +81,7 @@ func (s *Server) routes() []route {
 		page("POST /keys/{id}", has(access.AccountAdmin), s.changeKey),
 		page("POST /keys/{id}/rotate", has(access.AccountAdmin), s.rotateKey),
 		page("POST /keys/{id}/revoke", has(access.AccountAdmin), s.revokeKey),
-	}
+	}, s.knowledgeRoutes())
 }
 
 // route is a page, or the target of a form.
@@ -140,6 +141,18 @@ func (s *Server) newMux() *http.ServeMux {
 	mux.HandleFunc("/api/v1/", s.passThrough)
 	mux.HandleFunc("/", s.missing)
 	return mux
+}
+
+// clean answers requests for paths such as //x itself: the mux would redirect them to an address
+// without what is before the path here.
+func (s *Server) clean(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.EscapedPath(); urlpath.Clean(p) != p && urlpath.Clean(p)+"/" != p {
+			s.missing(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // has reports whether the table has a route.

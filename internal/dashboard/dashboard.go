@@ -92,6 +92,7 @@ type Server struct {
 	pages     pages
 	activity  *activity
 	streams   streams
+	shelf     shelf
 	table     []route
 	mux       *http.ServeMux
 	protected http.Handler

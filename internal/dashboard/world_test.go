@@ -26,6 +26,7 @@ type world struct {
 
 	agent, stopped, broken string // ids of agents: one that runs, with everything; one that was stopped; one in error
 	swarm, key, session    string
+	widget                 string
 	skill, rule            string
 	invitation, reset      string   // tokens of links
 	secrets                []string // that no page may show
@@ -111,6 +112,9 @@ func newWorld(t testing.TB, env *testEnv, say texts) *world {
 	must(err)
 	w.key, w.secrets = key.ID, append(w.secrets, key.Secret)
 	w.secrets = append(w.secrets, w.api.APIKey)
+	chat, err := w.api.CreateWidget(ctx, client.CreateWidgetRequest{Name: say.name("Shop chat"), AgentID: w.agent, Origins: []string{"https://shop.example"}, Greeting: client.Some(say.name("Hello"))})
+	must(err)
+	w.widget, w.secrets = chat.ID, append(w.secrets, chat.Secret)
 	for _, peer := range []string{"customer-1", say.name("peer"), ""} {
 		for _, err := range w.api.Chat(ctx, w.agent, client.ChatRequest{Message: say.long("When do you open?"), PeerID: peer, Context: say.name("context")}) {
 			must(err)
@@ -188,7 +192,7 @@ func (w *world) breakAgent(t testing.TB, id string) {
 // arguments are the parts of paths that name something, for the pages of a world.
 func (w *world) arguments(pattern string) map[string]string {
 	id := w.agent
-	for prefix, other := range map[string]string{"/swarms/": w.swarm, "/keys/": w.key, "/skills/": w.skill} {
+	for prefix, other := range map[string]string{"/swarms/": w.swarm, "/keys/": w.key, "/widgets/": w.widget, "/skills/": w.skill} {
 		if strings.HasPrefix(pattern, prefix) {
 			id = other
 		}

@@ -27,6 +27,8 @@ type world struct {
 	agent, stopped, broken string // ids of agents: one that runs, with everything; one that was stopped; one in error
 	swarm, key, session    string
 	widget                 string
+	entry                  string            // of the knowledge of agent and swarm
+	files                  map[string]string // texts that wait to be added, by the beginning of the path
 	skill, rule            string
 	invitation, reset      string   // tokens of links
 	secrets                []string // that no page may show
@@ -105,6 +107,13 @@ func newWorld(t testing.TB, env *testEnv, say texts) *world {
 		}
 		_, err = w.api.IngestKnowledge(ctx, target, client.IngestOptions{})
 		must(err)
+	}
+	known, err := w.api.Knowledge(ctx, client.KnowledgeTarget{AgentID: w.agent}, client.KnowledgeQuery{})
+	must(err)
+	w.entry, w.files = known.Data[0].ID, map[string]string{}
+	for prefix, id := range map[string]string{"/agents/": w.agent, "/swarms/": w.swarm} {
+		shelved := env.as(access.Owner).post(prefix+id+"/knowledge/text", "source", say.name("text"), "text", say.long("A text")+say.long("Opening hours 1"))
+		_, w.files[prefix], _ = strings.Cut(shelved.Header.Get("Location"), "/check/")
 	}
 	_, err = w.api.InstallSkill(ctx, w.agent, client.InstallSkillRequest{SkillID: w.skill, TrustLevel: "verified"})
 	must(err)
@@ -197,7 +206,12 @@ func (w *world) arguments(pattern string) map[string]string {
 			id = other
 		}
 	}
+	files := w.files["/agents/"]
+	if strings.HasPrefix(pattern, "/swarms/") {
+		files = w.files["/swarms/"]
+	}
 	return map[string]string{
+		"{entry}": w.entry, "{files}": files,
 		"{id}": id, "{rule}": w.rule, "{name}": w.rule, "{n}": "1", "{version}": "1", "{session}": w.session, "{sessionId}": w.session, "{skill}": w.skill, "{skillId}": w.skill,
 	}
 }

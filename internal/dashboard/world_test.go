@@ -112,8 +112,9 @@ func newWorld(t testing.TB, env *testEnv, say texts) *world {
 	must(err)
 	w.entry, w.files = known.Data[0].ID, map[string]string{}
 	for prefix, id := range map[string]string{"/agents/": w.agent, "/swarms/": w.swarm} {
-		shelved := env.as(access.Owner).post(prefix+id+"/knowledge/text", "source", say.name("text"), "text", say.long("A text")+say.long("Opening hours 1"))
-		_, w.files[prefix], _ = strings.Cut(shelved.Header.Get("Location"), "/check/")
+		name := strings.ReplaceAll(say.name("new"), `"`, "%22") // as browsers write it
+		checked := env.as(access.Owner).upload(prefix+id+"/knowledge/files", map[string]string{name + ".md": say.long("Opening hours 1") + say.long("New"), "broken.docx": "x"})
+		_, w.files[prefix], _ = strings.Cut(checked.Header.Get("Location"), "/check/")
 	}
 	_, err = w.api.InstallSkill(ctx, w.agent, client.InstallSkillRequest{SkillID: w.skill, TrustLevel: "verified"})
 	must(err)
@@ -252,16 +253,17 @@ func (w *world) pages(t testing.TB) (paths []string) {
 // isPage reports whether a path answers with HTML, and what it answers with.
 func (w *world) isPage(t testing.TB, path string) (bool, string) {
 	t.Helper()
-	b := w.env.as("owner")
+	b := w.env.as(access.Owner)
 	res, err := b.http.Do(b.request(t.Context(), http.MethodGet, path, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = res.Body.Close()
+	_ = res.Body.Close() // unread: it may be a stream
 	if res.StatusCode >= http.StatusInternalServerError {
 		t.Errorf("GET %s answers %d", path, res.StatusCode)
 	}
-	return strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"), fmt.Sprint(res.StatusCode, " ", res.Header.Get("Content-Type"))
+	kind := res.Header.Get("Content-Type")
+	return strings.HasPrefix(kind, "text/html"), fmt.Sprint(res.StatusCode, " ", kind)
 }
 
 // open returns a tab in which a person with a role is signed in.

@@ -128,7 +128,7 @@ var unsafeInNames = regexp.MustCompile(`[^a-z0-9-]+`)
 
 // pictureName returns the name of the picture of a page.
 func pictureName(path string, s browsertest.Screen) string {
-	path = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`).ReplaceAllString(path, "ID")
+	path = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|(sess|key|turn|user|wk|widget)_[0-9A-Za-z]+`).ReplaceAllString(path, "ID")
 	path, _, _ = strings.Cut(path, "?token")
 	name := strings.Trim(unsafeInNames.ReplaceAllString(strings.ToLower(path), "-"), "-")
 	if name == "" {

@@ -92,6 +92,7 @@ type Server struct {
 	pages     pages
 	activity  *activity
 	streams   streams
+	shelf     shelf
 	table     []route
 	mux       *http.ServeMux
 	protected http.Handler
@@ -112,7 +113,7 @@ func New(settings Settings) (*Server, error) {
 	s.table = s.routes()
 	s.pages = newPages(s)
 	s.mux = s.newMux()
-	s.protected, err = s.outside.protect(s.mux, http.HandlerFunc(s.crossOrigin))
+	s.protected, err = s.outside.protect(s.clean(s.mux), http.HandlerFunc(s.crossOrigin))
 	return s, err
 }
 

@@ -33,24 +33,32 @@ func newEnv(t testing.TB) *testEnv { return newEnvAt(t, "") }
 // newEnvAt is newEnv for a public URL.
 func newEnvAt(t testing.TB, publicURL string) *testEnv {
 	t.Helper()
+	env := newEnvWith(t, apitest.Options{PublicURL: publicURL})
+	env.account = env.NewAccount("Acme", "")
+	return env
+}
+
+// newEnvWith returns an environment without an account.
+func newEnvWith(t testing.TB, o apitest.Options) *testEnv {
+	t.Helper()
 	env := &testEnv{t: t, browsers: map[string]*browser{}}
-	env.Env = apitest.New(t, apitest.Options{PublicURL: publicURL, Handler: func(e *apitest.Env) http.Handler {
+	o.Handler = func(e *apitest.Env) http.Handler {
 		var err error
 		env.pages, err = New(Settings{
 			API: e.Server, People: e.People, Events: e.Events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
 				a, err := agent.NewStore(e.DB, e.Events).FindByID(ctx, e.DB, id)
 				return a.AccountID, err
 			},
-			PublicURL: publicURL, Log: slog.New(slog.NewTextHandler(e.Log, nil)), Version: "test",
+			PublicURL: o.PublicURL, Log: slog.New(slog.NewTextHandler(e.Log, nil)), Version: "test",
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		e.Loop(env.pages.Run)
 		return env.pages.Before(e.Server)
-	}})
+	}
+	env.Env = apitest.New(t, o)
 	t.Cleanup(env.pages.Drain)
-	env.account = env.NewAccount("Acme", "")
 	return env
 }
 

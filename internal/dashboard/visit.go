@@ -227,7 +227,7 @@ func (s *Server) passThrough(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	to.URL.Path = strings.TrimPrefix(r.URL.Path, "/api")
+	to.URL.Path, to.URL.RawPath = strings.TrimPrefix(r.URL.Path, "/api"), strings.TrimPrefix(r.URL.RawPath, "/api")
 	to.Header.Del("Cookie")
 	to.Header.Del(accountHeader)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")

@@ -110,7 +110,7 @@ func New(settings Settings) (*Server, error) {
 	if s.outside, err = newOutside(settings.PublicURL, settings.TrustedProxies); err != nil {
 		return nil, err
 	}
-	s.table = s.routes()
+	s.table = append(s.routes(), s.contentRoutes()...)
 	s.pages = newPages(s)
 	s.mux = s.newMux()
 	s.protected, err = s.outside.protect(s.clean(s.mux), http.HandlerFunc(s.crossOrigin))

@@ -325,7 +325,7 @@ func (v *visit) sentFiles() (files []sentFile, fields url.Values, err error) {
 		if err != nil {
 			return nil, nil, unreadable(err)
 		}
-		switch name := fileName(part); {
+		switch name := pathOf(part); {
 		case part.FileName() == "" && part.FormName() != "files":
 			fields.Add(part.FormName(), string(content))
 		case name == "": // no file was chosen
@@ -345,8 +345,8 @@ func unreadable(err error) error {
 	return fault.New(fault.Invalid, "The files could not be read: the connection may have ended.").Because(err)
 }
 
-// fileName returns the name of a file with the path that its folder gives it.
-func fileName(part *multipart.Part) string {
+// pathOf returns the name of a file with the path that its folder gives it.
+func pathOf(part *multipart.Part) string {
 	_, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
 	if err != nil {
 		return ""

@@ -13,7 +13,7 @@ import (
 
 // routes returns every page and form of the dashboard. TestRolesOfPages walks it.
 func (s *Server) routes() []route {
-	return slices.Concat([]route{
+	return []route{
 		// Signing in.
 		page("GET /sign-in", anybody(), s.signInForm),
 		page("POST /sign-in", anybody(), s.signInSend),
@@ -81,7 +81,7 @@ func (s *Server) routes() []route {
 		page("POST /keys/{id}", has(access.AccountAdmin), s.changeKey),
 		page("POST /keys/{id}/rotate", has(access.AccountAdmin), s.rotateKey),
 		page("POST /keys/{id}/revoke", has(access.AccountAdmin), s.revokeKey),
-	}, s.knowledgeRoutes())
+	}
 }
 
 // route is a page, or the target of a form.

@@ -25,6 +25,7 @@ type world struct {
 	texts texts
 
 	agent, stopped, broken string // ids of agents: one that runs, with everything; one that was stopped; one in error
+	entry, files           string // of the knowledge of the agent
 	swarm, key, session    string
 	widget                 string
 	skill, rule            string
@@ -106,6 +107,12 @@ func newWorld(t testing.TB, env *testEnv, say texts) *world {
 		_, err = w.api.IngestKnowledge(ctx, target, client.IngestOptions{})
 		must(err)
 	}
+	known, err := w.api.Knowledge(ctx, client.KnowledgeTarget{AgentID: w.agent}, client.KnowledgeQuery{Limit: 1})
+	must(err)
+	w.entry = known.Data[0].ID
+	checked := env.as(access.Owner).upload("/agents/"+w.agent+"/knowledge/files", map[string]string{say.name("new") + ".md": say.long("Opening hours 1") + say.long("New"), "broken.docx": "x"})
+	w.files = checked.Header.Get("Location")
+	w.files = w.files[strings.LastIndex(w.files, "/")+1:]
 	_, err = w.api.InstallSkill(ctx, w.agent, client.InstallSkillRequest{SkillID: w.skill, TrustLevel: "verified"})
 	must(err)
 	key, err := w.api.CreateKey(ctx, client.CreateKeyRequest{Label: say.name("Shop"), Scopes: []string{"chat"}})
@@ -198,7 +205,7 @@ func (w *world) arguments(pattern string) map[string]string {
 		}
 	}
 	return map[string]string{
-		"{id}": id, "{rule}": w.rule, "{name}": w.rule, "{n}": "1", "{version}": "1", "{session}": w.session, "{sessionId}": w.session, "{skill}": w.skill, "{skillId}": w.skill,
+		"{id}": id, "{rule}": w.rule, "{name}": w.rule, "{n}": "1", "{version}": "1", "{session}": w.session, "{sessionId}": w.session, "{skill}": w.skill, "{skillId}": w.skill, "{entry}": w.entry, "{files}": w.files,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/user"
 )
@@ -119,6 +120,9 @@ type addSwarmMemberInput struct {
 }
 
 func (s *Server) addSwarmMember(ctx context.Context, who access.Principal, in *addSwarmMemberInput) (*listReply[client.SwarmMember], error) {
+	if fault.IsBlank(in.Body.UserID) {
+		return nil, fault.Fields{"userId": "must be the id of a person"}.Err()
+	}
 	if err := s.people.AddToSwarm(ctx, who.Actor(), in.ID, identity.UserID(in.Body.UserID)); err != nil {
 		return nil, err
 	}

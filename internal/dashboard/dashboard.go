@@ -113,7 +113,7 @@ func New(settings Settings) (*Server, error) {
 	s.table = append(s.routes(), s.contentRoutes()...)
 	s.pages = newPages(s)
 	s.mux = s.newMux()
-	s.protected, err = s.outside.protect(s.mux, http.HandlerFunc(s.crossOrigin))
+	s.protected, err = s.outside.protect(s.clean(s.mux), http.HandlerFunc(s.crossOrigin))
 	return s, err
 }
 

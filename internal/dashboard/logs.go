@@ -110,14 +110,14 @@ func (s *Server) downloadLogs(v *visit) error {
 		return err
 	}
 	v.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	v.w.Header().Set("Content-Disposition", `attachment; filename="`+fileName(v.Arg("id"))+`.log"`)
+	v.w.Header().Set("Content-Disposition", `attachment; filename="`+headerText(v.Arg("id"))+`.log"`)
 	v.w.WriteHeader(http.StatusOK)
 	_, _ = v.w.Write([]byte(text)) // fails if the browser has gone
 	return nil
 }
 
-// fileName returns a text as it can stand in a header.
-func fileName(text string) string {
+// headerText returns a text as it can stand in a header.
+func headerText(text string) string {
 	return strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
 			return c

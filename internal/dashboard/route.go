@@ -3,6 +3,7 @@ package dashboard
 import (
 	"fmt"
 	"net/http"
+	urlpath "path"
 	"slices"
 	"strings"
 
@@ -140,6 +141,18 @@ func (s *Server) newMux() *http.ServeMux {
 	mux.HandleFunc("/api/v1/", s.passThrough)
 	mux.HandleFunc("/", s.missing)
 	return mux
+}
+
+// clean answers requests for paths such as //x itself: the mux would redirect them to an address
+// without what is before the path here.
+func (s *Server) clean(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.EscapedPath(); urlpath.Clean(p) != p && urlpath.Clean(p)+"/" != p {
+			s.missing(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // has reports whether the table has a route.

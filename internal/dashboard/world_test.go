@@ -29,6 +29,7 @@ type world struct {
 	swarm, key, session    string
 	widget                 string
 	skill, rule            string
+	invitation, reset      string   // tokens of links
 	secrets                []string // that no page may show
 }
 
@@ -145,10 +146,38 @@ func newWorld(t testing.TB, env *testEnv, say texts) *world {
 		env.Driver.Print(identity.AgentID(w.agent), string(line))
 	}
 	env.Driver.Print(identity.AgentID(w.agent), say.long("no JSON"))
+	w.addPeople(t)
 	env.EditHome(identity.AgentID(w.agent), "workspace/SOUL.md", say.long("Soul that the agent wants"))
 	_, err = w.api.PendingEdits(ctx, w.agent) // reads the home
 	must(err)
 	return w
+}
+
+// addPeople makes members of each role, one of whom has no account of an agento yet.
+func (w *world) addPeople(t testing.TB) {
+	t.Helper()
+	for i, role := range access.Roles() {
+		email := fmt.Sprintf("%s.%d@example.com", role, i)
+		_, link, err := w.env.People.Invite(t.Context(), identity.ByOperator(w.env.account), email, role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.env.newBrowser().post("/invitation?"+encodeQuery("token", link.Token.Reveal()), "name", w.texts.name("Person"), "password", testPassword).leads("/")
+	}
+	_, link, err := w.env.People.Invite(t.Context(), identity.ByOperator(w.env.account), "new.person.with.a.long.address@department.of.things.example.com", access.Viewer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.invitation = link.Token.Reveal()
+	if link, err = w.env.People.ResetLink(t.Context(), identity.ByOperator(""), "owner.3@example.com", false); err != nil {
+		t.Fatal(err)
+	}
+	w.reset = link.Token.Reveal()
+}
+
+// publicPages are the paths of the pages for people who are not signed in.
+func (w *world) publicPages() []string {
+	return []string{"/sign-in", "/sign-in?next=%2Fagents", "/invitation?" + encodeQuery("token", w.invitation), "/reset?" + encodeQuery("token", w.reset), "/first?token=none", "/reset?token=none"}
 }
 
 // breakAgent lets the gateway of an agent end until the agent is in error.
@@ -185,7 +214,7 @@ func (w *world) pages(t testing.TB) (paths []string) {
 	t.Helper()
 	for _, r := range w.env.pages.table {
 		path, isGet := strings.CutPrefix(r.pattern, "GET ")
-		if !isGet {
+		if !isGet || r.need.who == everybody {
 			continue
 		}
 		arguments := w.arguments(path)
@@ -207,31 +236,43 @@ func (w *world) pages(t testing.TB) (paths []string) {
 			paths = append(paths, "/agents/"+id)
 		}
 	}
+	if w.env.pages.has("GET /agents/{id}/chat") {
+		paths = append(paths, "/agents/"+w.agent+"/chat?session="+w.session, "/agents/"+w.stopped+"/chat", "/agents/"+w.broken+"/logs")
+	}
 	return append(paths, "/agents/none", "/there-is-no-such-page")
 }
 
 // isPage reports whether a path answers with HTML, and what it answers with.
 func (w *world) isPage(t testing.TB, path string) (bool, string) {
 	t.Helper()
-	res := w.env.as(access.Owner).get(path)
-	if res.Status >= http.StatusInternalServerError {
-		t.Errorf("GET %s answers %d", path, res.Status)
+	b := w.env.as(access.Owner)
+	res, err := b.http.Do(b.request(t.Context(), http.MethodGet, path, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close() // unread: it may be a stream
+	if res.StatusCode >= http.StatusInternalServerError {
+		t.Errorf("GET %s answers %d", path, res.StatusCode)
 	}
 	kind := res.Header.Get("Content-Type")
-	return strings.HasPrefix(kind, "text/html"), fmt.Sprint(res.Status, " ", kind)
+	return strings.HasPrefix(kind, "text/html"), fmt.Sprint(res.StatusCode, " ", kind)
 }
 
 // open returns a tab in which a person with a role is signed in.
 func (env *testEnv) open(b *browsertest.Browser, role access.Role) *browsertest.Tab {
 	env.t.Helper()
-	tab := b.Tab()
-	at, err := url.Parse(env.URL)
+	return env.openIn(b.Profile(), role)
+}
+
+func (env *testEnv) openIn(p *browsertest.Profile, role access.Role) *browsertest.Tab {
+	env.t.Helper()
+	tab := p.Tab()
+	address, err := url.Parse(env.URL + root + "/")
 	if err != nil {
 		env.t.Fatal(err)
 	}
-	at.Path = root
-	for _, c := range env.as(role).http.Jar.Cookies(at) {
-		tab.SetCookie(env.URL, c.Name, c.Value, root)
+	for _, c := range env.as(role).http.Jar.Cookies(address) {
+		tab.SetCookie(address.String(), c.Name, c.Value, root)
 	}
 	return tab
 }

@@ -630,7 +630,9 @@
     tools(article);
   }
 
-  if (short.matches) document.getElementById("session-list").open = false;
+  const showSessions = () => { document.getElementById("session-list").open = !short.matches; };
+  short.addEventListener("change", showSessions);
+  showSessions();
   for (const article of list.querySelectorAll(".message")) enhance(article);
   for (const article of list.querySelectorAll(".message.open")) openTurn({ id: article.dataset.turn, state: article.dataset.state });
   if (chat.dataset.past === undefined && list.childElementCount > 1) { grown(); requestAnimationFrame(grown); }

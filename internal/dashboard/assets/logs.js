@@ -11,7 +11,8 @@
   const state = document.getElementById("log-state"), form = document.getElementById("log-filters");
   const pauseButton = document.getElementById("pause"), newLines = document.getElementById("new-lines");
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const clock = new Intl.DateTimeFormat("sv-SE", { month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
+  const two = (n) => String(n).padStart(2, "0");
+  const clock = (d) => `${two(d.getMonth() + 1)}-${two(d.getDate())} ${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}.${String(d.getMilliseconds()).padStart(3, "0")}`;
   const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 
   // Lines. The format and the ranks are those of logs.go.
@@ -33,7 +34,7 @@
     const li = element("li", { class: known.includes(line.level) ? line.level : null });
     if (line.at) {
       const date = new Date(line.at);
-      li.append(element("time", { datetime: line.at, title: `${full.format(date)} (${zone})` }, clock.format(date)), " ");
+      li.append(element("time", { datetime: line.at, title: `${full.format(date)} (${zone})` }, clock(date)), " ");
     }
     if (line.level) li.append(element("span", { class: "level" }, line.level), " ");
     li.append(element("span", { class: "line" }, line.text));
@@ -96,7 +97,7 @@
   let connection = "connecting";
   function tell() {
     const text = paused ? `Paused${held ? `: ${new Intl.NumberFormat().format(held)} new ${held === 1 ? "line" : "lines"}` : ""}.`
-      : connection === "open" ? `Follows the log. Times are of ${zone}.` : connection === "lost" ? "The connection is lost. It is tried again." : "";
+      : connection === "open" ? `Follows the log. Times are in ${zone}.` : connection === "lost" ? "The connection is lost. It is tried again." : "";
     if (text && state.textContent !== text) state.textContent = text;
   }
 

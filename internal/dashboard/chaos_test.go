@@ -130,6 +130,7 @@ var unsafeInNames = regexp.MustCompile(`[^a-z0-9-]+`)
 func pictureName(path string, s browsertest.Screen) string {
 	path = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|(sess|key|turn|user|wk|widget)_[0-9A-Za-z]+`).ReplaceAllString(path, "ID")
 	path, _, _ = strings.Cut(path, "?token")
+	path = regexp.MustCompile(`/check/[A-Z0-9]+`).ReplaceAllString(path, "/check")
 	name := strings.Trim(unsafeInNames.ReplaceAllString(strings.ToLower(path), "-"), "-")
 	if name == "" {
 		name = "first"

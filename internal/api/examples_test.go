@@ -233,6 +233,8 @@ func (r *exampleRun) examples() []api.Example {
 
 func lateness(e api.Example) int {
 	switch {
+	case strings.HasSuffix(e.ID, "Attention"): // other examples change the skill that it is about
+		return -1
 	case e.ID == "deleteAgent":
 		return 2
 	case e.Method == "DELETE":

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -232,7 +233,7 @@ func (r *resources) completed(c api.Completed) {
 	r.metrics.Request(method, c.Route, c.Status, c.Duration)
 	if r.requests != nil {
 		r.requests.Write(accesslog.Line{
-			Method: method, Route: c.Route, Status: c.Status, Duration: c.Duration, Account: string(c.Account), Key: string(c.Key), Request: c.ID,
+			Method: method, Route: c.Route, Status: c.Status, Duration: c.Duration, Account: string(c.Account), Key: cmp.Or(string(c.Key), string(c.User)), Request: c.ID,
 		})
 	}
 }
@@ -321,6 +322,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	} else if problem != "" {
 		r.log.WarnContext(ctx, problem)
 	}
+	people := user.New(user.Settings{DB: r.db, Events: events, Access: accounts, Vault: secrets, PublicURL: f.linkBase(r.public.Addr()), Log: r.log})
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events, secrets), swarm.NewStore(r.db), agent.NewStore(r.db, events)
 	channelStates := channel.NewStore(r.db, events)
 	channels := channel.NewRecorder(channelStates, r.log)
@@ -423,7 +425,6 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	internal.Handle(gateway.FormerToolsPath, tools)
 	internal.Handle(botapi.Prefix, bots)
 	documentEdits := workspace.New(documents, agents)
-	people := user.New(user.Settings{DB: r.db, Events: events, Access: accounts, Vault: secrets, PublicURL: f.PublicURL, Log: r.log})
 	archives := agentarchive.New(agentarchive.Settings{
 		DB: r.db, Events: events, Agents: agents, Documents: documents, Workspace: documentEdits, Skills: skills, Knowledge: base, Chat: conversations, Version: version, Log: r.log,
 	})
@@ -457,7 +458,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		TrustedProxies: f.TrustedProxies,
 		PublicURL:      f.PublicURL,
 		Lenient:        f.Lenient,
-		Swarms:         swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
+		Swarms:         swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Members: people, Knowledge: base, URLs: guard}),
 		Ready:          readiness(started, r.db, secrets),
 		Degraded:       services.degradation(r, accounts, backups),
 		Version:        version,
@@ -484,12 +485,12 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		loops = append(loops, d.Run)
 	}
 	commands := admin.New(admin.Settings{
-		Accounts: accounts, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
+		Accounts: accounts, People: people, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 		Examine: examineGateways(r.driver), Checkpoints: checkpointUse(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events), Backup: makeBackup(backups),
 		Top: topSources{db: r.db, records: agentRecords, accounts: accounts, status: status, memory: reconcile.Memory}.top,
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, dashboard: pages, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
+		resources: r, accounts: accounts, people: people, budgets: budgets, api: public, dashboard: pages, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
 	}, nil
 }
 

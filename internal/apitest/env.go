@@ -161,8 +161,8 @@ func (env *Env) build(o Options) {
 	}
 	env.Meter = usage.NewMeter(env.DB, prices, log)
 	runtime, err := agenttest.NewServer(agenttest.Settings{
-		Documents: documents,
-		DB:        env.DB, Driver: env.Driver, Log: log, Events: events, Vault: secrets, Access: env.Access, SwarmRows: swarms, Knowledge: base,
+		Documents: documents, PublicURL: o.PublicURL,
+		DB: env.DB, Driver: env.Driver, Log: log, Events: events, Vault: secrets, Access: env.Access, SwarmRows: swarms, Knowledge: base,
 		Tools: true, MaxBoots: 64, Memory: o.Memory, RoomTimeout: o.RoomTimeout, Contributors: []gateway.HomeContributor{skills},
 		Timing: reconciler.Timing{ReadyTimeout: WaitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
 		Erasers: []reconciler.Eraser{chat.DeleteAgent, env.Meter.DeleteAgent, skills.DeleteAgent, base.AgentDeleted, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
@@ -175,7 +175,7 @@ func (env *Env) build(o Options) {
 	if err != nil {
 		env.T.Fatal(err)
 	}
-	env.Agents, env.Swarms, env.Runtime = runtime.Agents, runtime.Swarms, runtime
+	env.Agents, env.Swarms, env.People, env.Runtime = runtime.Agents, runtime.Swarms, runtime.People, runtime
 	states := accountstate.New(accountstate.Settings{DB: env.DB, Events: events, Accounts: env.Access, Agents: runtime.Agents, Log: log})
 	if err := states.Recover(env.T.Context()); err != nil {
 		env.T.Fatal(err)
@@ -188,8 +188,7 @@ func (env *Env) build(o Options) {
 	if err := requests.Recover(env.T.Context()); err != nil {
 		env.T.Fatal(err)
 	}
-	env.People = user.New(user.Settings{DB: env.DB, Events: events, Access: env.Access, Vault: secrets, PublicURL: o.PublicURL, Log: log})
-	env.loops = append(env.loops, env.People.Run, env.Access.Run, base.Run, conversations.Run, requests.Run, env.DB.Run)
+	env.loops = append(env.loops, env.Access.Run, env.People.Run, base.Run, conversations.Run, requests.Run, env.DB.Run)
 	env.loops = append(env.loops, runtime.Loops()...)
 	if o.Monitor {
 		env.loops = append(env.loops, func(ctx context.Context) error { return env.DB.Monitor(ctx, log) })

@@ -92,6 +92,7 @@ type Server struct {
 	pages     pages
 	activity  *activity
 	streams   streams
+	shelf     shelf
 	table     []route
 	mux       *http.ServeMux
 	protected http.Handler
@@ -109,10 +110,10 @@ func New(settings Settings) (*Server, error) {
 	if s.outside, err = newOutside(settings.PublicURL, settings.TrustedProxies); err != nil {
 		return nil, err
 	}
-	s.table = s.routes()
+	s.table = append(s.routes(), s.contentRoutes()...)
 	s.pages = newPages(s)
 	s.mux = s.newMux()
-	s.protected, err = s.outside.protect(s.mux, http.HandlerFunc(s.crossOrigin))
+	s.protected, err = s.outside.protect(s.clean(s.mux), http.HandlerFunc(s.crossOrigin))
 	return s, err
 }
 

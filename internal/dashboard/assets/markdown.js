@@ -598,5 +598,5 @@
     return r;
   }
 
-  globalThis.agento = Object.assign(globalThis.agento ?? {}, { markdown: { Renderer, render } });
+  agento.markdown = { Renderer, render };
 })();

@@ -259,7 +259,9 @@ func (s *server) visit(w http.ResponseWriter, r *http.Request, body []byte) (*re
 	return nil, nil //nolint:nilnil // the response is written
 }
 
-func callerOf(v widget.Visitor) chat.Caller { return chat.Caller{Actor: v.Actor(), Source: chat.FromWidget} }
+func callerOf(v widget.Visitor) chat.Caller {
+	return chat.Caller{Actor: v.Actor(), Source: chat.FromWidget}
+}
 
 // message is one of the history.
 type message struct {

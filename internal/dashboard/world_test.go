@@ -253,17 +253,16 @@ func (w *world) pages(t testing.TB) (paths []string) {
 // isPage reports whether a path answers with HTML, and what it answers with.
 func (w *world) isPage(t testing.TB, path string) (bool, string) {
 	t.Helper()
-	b := w.env.as(access.Owner)
+	b := w.env.as("owner")
 	res, err := b.http.Do(b.request(t.Context(), http.MethodGet, path, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = res.Body.Close() // unread: it may be a stream
+	_ = res.Body.Close()
 	if res.StatusCode >= http.StatusInternalServerError {
 		t.Errorf("GET %s answers %d", path, res.StatusCode)
 	}
-	kind := res.Header.Get("Content-Type")
-	return strings.HasPrefix(kind, "text/html"), fmt.Sprint(res.StatusCode, " ", kind)
+	return strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"), fmt.Sprint(res.StatusCode, " ", res.Header.Get("Content-Type"))
 }
 
 // open returns a tab in which a person with a role is signed in.

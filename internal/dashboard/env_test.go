@@ -31,19 +31,25 @@ type testEnv struct {
 func newEnv(t testing.TB) *testEnv { return newEnvAt(t, "") }
 
 // newEnvAt is newEnv for a public URL.
-func newEnvAt(t testing.TB, publicURL string) *testEnv {
+func newEnvAt(t testing.TB, publicURL string) *testEnv { return newEnvWith(t, publicURL, nil) }
+
+// newEnvWith is newEnvAt for a dashboard whose settings are changed; nil: they are not.
+func newEnvWith(t testing.TB, publicURL string, change func(*apitest.Env, *Settings)) *testEnv {
 	t.Helper()
 	env := &testEnv{t: t, browsers: map[string]*browser{}}
 	env.Env = apitest.New(t, apitest.Options{PublicURL: publicURL, Handler: func(e *apitest.Env) http.Handler {
-		var err error
-		env.pages, err = New(Settings{
+		settings := Settings{
 			API: e.Server, People: e.People, Events: e.Events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
 				a, err := agent.NewStore(e.DB, e.Events).FindByID(ctx, e.DB, id)
 				return a.AccountID, err
 			},
 			PublicURL: publicURL, Log: slog.New(slog.NewTextHandler(e.Log, nil)), Version: "test",
-		})
-		if err != nil {
+		}
+		if change != nil {
+			change(e, &settings)
+		}
+		var err error
+		if env.pages, err = New(settings); err != nil {
 			t.Fatal(err)
 		}
 		e.Loop(env.pages.Run)

@@ -33,7 +33,7 @@ func shelves() []struct {
 	}{
 		{"Start", []string{start, "authentication", "streams", "paging", "errors", "idempotency", "limits", "widgets"}},
 		{"Guides", []string{"agents", "chat", "channels", "secrets", "workspace", "knowledge", "skills", "swarms", "logs", "network", "accounts", "usage", "openai", "mcp", "cli"}},
-		{"Operate", []string{"operations", "sleep", "checkpoints", "sleep-simulation", "security", "backup", "upgrade", "move", "openclaw", "changes"}},
+		{"Operate", []string{"operations", "sleep", "checkpoints", "sleep-simulation", "security", "oidc", "backup", "upgrade", "move", "openclaw", "changes"}},
 	}
 }
 

@@ -18,7 +18,7 @@ GATEWAY := ./internal/openclaw/... ./cmd/agento/...
 
 # The modules of this repository whose go.mod must be tidy. They have go.mod files of their own, so
 # that ./... of the first one does not name the packages of the others.
-MODULES := . client training tools gvisor
+MODULES := . client training tools gvisor clients/tests/oidc
 
 # Programs with the race detector end at once: the tests start hundreds of them.
 export GORACE = atexit_sleep_ms=0
@@ -69,6 +69,7 @@ check: fmt tidy lint deadcode ## What must hold before the tests: format, vet, l
 	$(GO) vet -C client ./...
 	$(GO) vet -C training ./...
 	$(GO) vet -C clients/tests/openai/go ./...
+	$(GO) vet -C clients/tests/oidc ./...
 	$(GO) mod verify >/dev/null
 
 fmt:

@@ -26,7 +26,8 @@
 #   screens the reference in Chromium, at 390 and 1440 pixels, light and dark; the pictures are in a temporary
 #           directory, or in $SCREENS_DIR
 #   dashboard  every page of the dashboard in Chromium: at 390 and 1440 pixels, light and dark, with axe-core, hostile
-#           texts, 20 tabs, proxies that buffer and servers that are restarted; pictures as above
+#           texts, 20 tabs, proxies that buffer and servers that are restarted; sign-in by a real OpenID provider;
+#           pictures as above
 #   widget  the chat widget in Chromium, in a page of another origin with a strict policy: lost connections, tokens, an
 #           input method, hostile texts, axe-core; pictures as above
 #   fuzz    every fuzz test; make test runs their corpora alone
@@ -110,7 +111,7 @@ dashboard() {
 	dir=$(mktemp -d)
 	cp scripts/axe/package.json scripts/axe/package-lock.json "$dir"
 	npm ci --silent --prefix "$dir"
-	AGENTO_CHAOS=1 AGENTO_AXE="$dir" go test -count=1 -timeout 28m -v -run '^TestChaos' ./internal/dashboard
+	AGENTO_CHAOS=1 AGENTO_AXE="$dir" go test -count=1 -timeout 28m -v -run '^TestChaos|^TestOIDC' ./internal/dashboard
 	rm -rf "$dir"
 }
 

@@ -432,6 +432,10 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		found, err := process.ListQuarantine(filepath.Join(f.Data, agentsDir))
 		return len(found), err
 	}})
+	openID, err := f.provider(r.db, services, guard.Through(proxy), installationSecrets, r.log)
+	if err != nil {
+		return nil, err
+	}
 	started := make(chan struct{})
 	public := api.New(api.Settings{
 		DB:             r.db,
@@ -460,13 +464,13 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		Lenient:        f.Lenient,
 		Swarms:         swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Members: people, Knowledge: base, URLs: guard}),
 		Ready:          readiness(started, r.db, secrets),
-		Degraded:       services.degradation(r, accounts, backups),
+		Degraded:       services.degradation(r, accounts, backups, openID),
 		Version:        version,
 		Log:            r.log,
 		Completed:      r.completed,
 	})
 	pages, err := dashboard.New(dashboard.Settings{
-		API: public, People: people,
+		API: public, People: people, OpenID: openID,
 		Events: events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
 			a, err := agentRecords.FindByID(ctx, r.db, id)
 			return a.AccountID, err
@@ -481,6 +485,9 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		requests.Run, channels.Run, bots.Run, backups.Run, widgets.Run,
 	}
 	quietLoops := []func(context.Context) error{accounts.Run, people.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
+	if openID != nil {
+		quietLoops = append(quietLoops, openID.Run)
+	}
 	if d, ok := r.driver.(runtime.Runner); ok {
 		loops = append(loops, d.Run)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"agento.host/agento/internal/api"
 	"agento.host/agento/internal/backup"
 	"agento.host/agento/internal/netguard"
+	"agento.host/agento/internal/oidc"
 	"agento.host/agento/internal/provider"
 )
 
@@ -100,19 +102,21 @@ const (
 	embedderService = "embedder"
 	registryService = "registry"
 	githubService   = "github"
+	oidcService     = "oidc"
 )
 
 func services() []api.Degradation {
 	return []api.Degradation{
 		{Name: embedderService, Message: "The last call of the embedding service failed: knowledge cannot be ingested or searched while it does. The server's log has the cause."},
 		{Name: registryService, Message: "The last call of the community skill registry failed. The server's log has the cause."},
+		{Name: oidcService, Message: "The last call of the OpenID provider failed: people sign in with passwords while it does. The server's log has the cause."},
 		{Name: githubService, Message: "The last call of GitHub failed: skills cannot be installed from it while it does. The server's log has the cause."},
 	}
 }
 
 // degradation returns what does not work although the server serves: its own parts first,
 // then the services that it calls.
-func (d *dependencies) degradation(r *resources, accounts *access.Service, backups *backup.Service) func() []api.Degradation {
+func (d *dependencies) degradation(r *resources, accounts *access.Service, backups *backup.Service, openID *oidc.Provider) func() []api.Degradation {
 	return func() []api.Degradation {
 		var all []api.Degradation
 		if r.db.IsQuiet() {
@@ -134,7 +138,14 @@ func (d *dependencies) degradation(r *resources, accounts *access.Service, backu
 		if r.reports != nil && r.reports.HasFailed() {
 			all = append(all, api.Degradation{Name: "redis", Message: "Redis does not answer: each server knows the live status of its own agents only."})
 		}
-		return append(all, d.degraded()...)
+		failed := d.degraded()
+		if openID != nil {
+			if problem := openID.Problem(); problem != "" { // says more than that the last call failed
+				failed = slices.DeleteFunc(failed, func(s api.Degradation) bool { return s.Name == oidcService })
+				all = append(all, api.Degradation{Name: oidcService, Message: problem})
+			}
+		}
+		return append(all, failed...)
 	}
 }
 

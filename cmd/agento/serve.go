@@ -34,6 +34,7 @@ type serveFlags struct {
 	driverFlags
 	turnFlags
 	backupFlags
+	oidcFlags
 	Listen                string         `help:"Address of the API." default:"127.0.0.1:8080"`
 	Seal                  bool           `help:"Seal texts and older logs of agents with their data keys. What is stored stays as it is." default:"true" negatable:""`
 	PublicURL             string         `help:"Address at which clients reach the API, such as https://api.example.com: for the OpenAPI document, and for links that people get." name:"public-url" placeholder:"URL"`

@@ -56,6 +56,7 @@ import (
 	"agento.host/agento/internal/budget"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/oidc"
 	"agento.host/agento/internal/user"
 )
 
@@ -63,6 +64,7 @@ import (
 type Settings struct {
 	API    API // what the pages do everything through
 	People *user.Service
+	OpenID *oidc.Provider // by which people sign in, too; nil: there is none
 	Events *event.Log
 	// OwnerOf returns the account of an agent, or an error.
 	OwnerOf func(context.Context, identity.AgentID) (identity.AccountID, error)
@@ -87,6 +89,7 @@ type Server struct {
 	api       API
 	asPerson  http.Handler // the API, for the person of the session in the request's context
 	people    *user.Service
+	openID    *oidc.Provider // nil: there is none
 	version   string
 	log       *slog.Logger
 	outside   outside
@@ -104,14 +107,14 @@ type Server struct {
 
 // New returns a Server.
 func New(settings Settings) (*Server, error) {
-	s := &Server{api: settings.API, people: settings.People, version: settings.Version, log: settings.Log, activity: newActivity(settings.Events, settings.OwnerOf), streams: streams{open: map[string]int{}}}
+	s := &Server{api: settings.API, people: settings.People, openID: settings.OpenID, version: settings.Version, log: settings.Log, activity: newActivity(settings.Events, settings.OwnerOf), streams: streams{open: map[string]int{}}}
 	s.asPerson = s.api.For(s.caller)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	var err error
 	if s.outside, err = newOutside(settings.PublicURL, settings.TrustedProxies); err != nil {
 		return nil, err
 	}
-	s.table = slices.Concat(s.routes(), s.needsRoutes(), s.contentRoutes(), s.documentRoutes(), s.setupRoutes(), s.auditRoutes(), s.accountRoutes())
+	s.table = slices.Concat(s.routes(), s.needsRoutes(), s.contentRoutes(), s.documentRoutes(), s.setupRoutes(), s.auditRoutes(), s.accountRoutes(), s.oidcRoutes())
 	s.pages = newPages(s)
 	s.mux = s.newMux()
 	s.protected, err = s.outside.protect(s.clean(s.mux), http.HandlerFunc(s.crossOrigin))

@@ -38,20 +38,23 @@ func newEnvAt(t testing.TB, publicURL string) *testEnv {
 	return env
 }
 
-// newEnvWith returns an environment without an account.
-func newEnvWith(t testing.TB, o apitest.Options) *testEnv {
+// newEnvWith returns an environment without an account, whose settings some functions change.
+func newEnvWith(t testing.TB, o apitest.Options, changes ...func(*apitest.Env, *Settings)) *testEnv {
 	t.Helper()
 	env := &testEnv{t: t, browsers: map[string]*browser{}}
 	o.Handler = func(e *apitest.Env) http.Handler {
-		var err error
-		env.pages, err = New(Settings{
+		settings := Settings{
 			API: e.Server, People: e.People, Events: e.Events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
 				a, err := agent.NewStore(e.DB, e.Events).FindByID(ctx, e.DB, id)
 				return a.AccountID, err
 			},
 			PublicURL: o.PublicURL, Log: slog.New(slog.NewTextHandler(e.Log, nil)), Version: "test",
-		})
-		if err != nil {
+		}
+		for _, change := range changes {
+			change(e, &settings)
+		}
+		var err error
+		if env.pages, err = New(settings); err != nil {
 			t.Fatal(err)
 		}
 		e.Loop(env.pages.Run)

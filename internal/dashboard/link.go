@@ -17,6 +17,9 @@ type linkPage struct {
 	SignedIn bool // the person joins as who is signed in
 	Other    bool // somebody else is signed in than the invited person
 	Action   string
+
+	OpenID       string // the name of the OpenID provider; empty: there is none
+	OpenIDAction string
 }
 
 func linkPath(kind user.LinkKind, token string) string {
@@ -39,7 +42,7 @@ func (s *Server) showLink(v *visit, kind user.LinkKind, token string, f *form) e
 	if err != nil {
 		return err
 	}
-	data := linkPage{Form: f, Kind: kind, Info: info, SignedIn: v.Email != "", Action: linkPath(kind, token)}
+	data := linkPage{Form: f, Kind: kind, Info: info, SignedIn: v.Email != "", Action: linkPath(kind, token), OpenID: s.openIDName(), OpenIDAction: "/oidc" + linkPath(kind, token)}
 	data.Other = kind == user.Invite && data.SignedIn && v.Email != info.Email
 	if !data.SignedIn && info.Exists && kind == user.Invite {
 		http.SetCookie(v.w, s.cookie(v.r, linkCookie, string(kind)+" "+token, shortly))

@@ -21,6 +21,9 @@ type profilePage struct {
 	Sessions []user.Session
 	Current  identity.SignInID
 	Codes    int // recovery codes that are left
+
+	OpenID     string // the name of the OpenID provider; empty: there is none
+	Identities []user.Identity
 }
 
 func (s *Server) profile(v *visit) error {
@@ -29,7 +32,11 @@ func (s *Server) profile(v *visit) error {
 
 func (s *Server) showProfile(v *visit, name, password *form) error {
 	data := profilePage{Person: v.session.Person, Name: name, Password: password, Current: v.session.ID}
+	data.OpenID = s.openIDName()
 	var err error
+	if data.Identities, err = s.people.Identities(v.Context(), v.ID); err != nil {
+		return err
+	}
 	if data.Sessions, err = s.people.Sessions(v.Context(), v.ID); err != nil {
 		return err
 	}

@@ -19,15 +19,16 @@ const shortly = 600
 
 // signInPage is the data of the sign-in pages.
 type signInPage struct {
-	Form *form
-	Next string
+	Form   *form
+	Next   string
+	OpenID string // the name of the OpenID provider; empty: there is none
 }
 
 func (s *Server) signInForm(v *visit) error {
 	if v.Email != "" {
 		return v.Redirect(v.next(), silent())
 	}
-	return v.Render("signin", "Sign in", signInPage{Form: newForm(), Next: v.Query("next")})
+	return v.Render("signin", "Sign in", signInPage{Form: newForm(), Next: v.Query("next"), OpenID: s.openIDName()})
 }
 
 // next returns the page below /app that the person wanted to see.
@@ -43,7 +44,7 @@ func (s *Server) signInSend(v *visit) error {
 	in, err := s.people.SignIn(v.Context(), f.Value("email"), f.secret("password"), v.client())
 	if f.Refused(err) {
 		f.Forget("password")
-		return v.RenderRefused("signin", "Sign in", signInPage{Form: f, Next: v.Query("next")})
+		return v.RenderRefused("signin", "Sign in", signInPage{Form: f, Next: v.Query("next"), OpenID: s.openIDName()})
 	}
 	if err != nil {
 		return err

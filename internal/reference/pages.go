@@ -33,9 +33,8 @@ func shelves() []struct {
 		Names []string
 	}{
 		{"Start", []string{start, "authentication", "streams", "paging", "errors", "idempotency", "limits", "widgets"}},
-		{"Guides", []string{"dashboard", "agents", "chat", "channels", "secrets", "workspace", "knowledge", "skills", "swarms", "logs", "network", "accounts", "usage", "openai", "mcp", "cli"}},
-		{"Guides", []string{"agents", "chat", "channels", "secrets", "workspace", "knowledge", "skills", "swarms", "logs", "network", "accounts", "people", "usage", "openai", "mcp", "cli"}},
-		{"Operate", []string{"operations", "sleep", "checkpoints", "sleep-simulation", "security", "backup", "upgrade", "move", "openclaw", "changes"}},
+		{"Guides", []string{"dashboard", "agents", "chat", "channels", "secrets", "workspace", "knowledge", "skills", "swarms", "logs", "network", "accounts", "people", "usage", "openai", "mcp", "cli"}},
+		{"Operate", []string{"operations", "sleep", "checkpoints", "sleep-simulation", "security", "oidc", "backup", "upgrade", "move", "openclaw", "changes"}},
 	}
 }
 

@@ -61,6 +61,8 @@ type NewPerson struct {
 	Email    string // of First; that of an invitation is in the link
 	Name     string
 	Password vault.Secret
+
+	external *External // who signs in by this, without a password; nil: with the password
 }
 
 // storedLink is a row.
@@ -181,6 +183,11 @@ func (s *Service) join(ctx context.Context, kind LinkKind, token string, session
 			if err := insertPerson(ctx, tx, p, hash); err != nil {
 				return err
 			}
+			if in.external != nil {
+				if err := s.linkNew(ctx, tx, p, *in.external); err != nil {
+					return err
+				}
+			}
 		} else if _, err := s.findSession(ctx, tx, `s.id = $1`, session.ID); err != nil {
 			return err
 		}
@@ -196,7 +203,11 @@ func (s *Service) join(ctx context.Context, kind LinkKind, token string, session
 			return err
 		}
 		if session.ID == "" {
-			signedIn, err = s.startSession(ctx, tx, p, l.account, ByLink, c)
+			method := ByLink
+			if in.external != nil {
+				method = ByOIDC
+			}
+			signedIn, err = s.startSession(ctx, tx, p, l.account, method, c)
 			return err
 		}
 		if _, err := database.Exec(ctx, tx, `UPDATE sign_ins SET in_account = $1 WHERE id = $2`, l.account, session.ID); err != nil {
@@ -220,12 +231,17 @@ func (s *Service) newPerson(ctx context.Context, in NewPerson) (p Person, hash s
 	}
 	name := strings.TrimSpace(in.Name)
 	checkName(wrong, name)
-	checkPassword(wrong, in.Password, email)
+	if in.external == nil {
+		checkPassword(wrong, in.Password, email)
+	}
 	if err := wrong.Err(); err != nil {
 		return Person{}, "", err
 	}
-	hash, err = s.hasher.hash(ctx, in.Password)
-	return Person{ID: identity.UserID(newID(identity.UserPrefix)), Email: email, Name: name, Password: true, CreatedAt: now()}, hash, err
+	p = Person{ID: identity.UserID(newID(identity.UserPrefix)), Email: email, Name: name, Password: in.external == nil, CreatedAt: now()}
+	if p.Password {
+		hash, err = s.hasher.hash(ctx, in.Password)
+	}
+	return p, hash, err
 }
 
 // ResetLink makes a link with which a person sets a new password, and ends older ones. Until it

@@ -28,6 +28,9 @@ const EmbedderAPIKey provider.SecretName = "EMBEDDER_API_KEY"
 // GitHubToken is a token of GitHub's API, with which skills are downloaded.
 const GitHubToken provider.SecretName = "GITHUB_TOKEN"
 
+// OIDCClientSecret is the secret by which the installation is known to the OpenID provider.
+const OIDCClientSecret provider.SecretName = "OIDC_CLIENT_SECRET"
+
 // MaxInstallationSecret is the longest secret of the installation, in bytes.
 const MaxInstallationSecret = 8 << 10
 
@@ -35,6 +38,7 @@ const MaxInstallationSecret = 8 << 10
 var installationSecrets = []InstallationSecret{
 	{Name: EmbedderAPIKey, Use: "key of the embedding service (--embedder openai)"},
 	{Name: GitHubToken, Use: "token of GitHub, for skills that are installed from it; every account can install what it can read"},
+	{Name: OIDCClientSecret, Use: "secret of this installation at the OpenID provider (--oidc-issuer); a provider that knows it without one needs none"},
 }
 
 // InstallationSecret describes a secret of the installation, without its value.

@@ -54,7 +54,7 @@ func TestInstallationSecretIsSetReplacedAndDeleted(t *testing.T) {
 			t.Fatalf("after %q: %v", value, err)
 		}
 		all, err := server.List(t.Context())
-		if err != nil || len(all) != 2 || all[0].Name != vault.EmbedderAPIKey || all[0].SetAt.IsZero() != (value == "") {
+		if err != nil || len(all) != 3 || all[0].Name != vault.EmbedderAPIKey || all[0].SetAt.IsZero() != (value == "") {
 			t.Fatalf("after %q: %+v, %v", value, all, err)
 		}
 	}

@@ -44,6 +44,9 @@ func (s *Server) funcs(a assets) template.FuncMap {
 		"keyState":    keyState,
 		"rate":        rateText,
 		"widgetState": widgetState,
+		"count":       count,
+		"metadata":    metadataText,
+		"cut":         func(text string, n int) string { short, _ := cutText(text, n); return short },
 	}
 }
 

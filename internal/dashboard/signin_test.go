@@ -222,3 +222,37 @@ func TestProfile(t *testing.T) {
 	env.newBrowser().signInAs("viewer@example.com", "another horse battery").leads("/agents?status=running")
 	env.browsers = map[string]*browser{}
 }
+
+// TestOperatorsNeedTheSecondFactor before anything else.
+func TestOperatorsNeedTheSecondFactor(t *testing.T) {
+	env := newEnv(t)
+	_, link, err := env.People.AddOperator(t.Context(), identity.ByOperator(""), "op@example.com", "Op")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := env.newBrowser()
+	b.post("/reset?"+encodeQuery("token", link.Token.Reveal()), "password", testPassword).leads("/sign-in")
+	b.post("/sign-in", "email", "op@example.com", "password", testPassword).leads("/")
+	b.get("/agents").leads("/profile/second-factor")
+	b.get("/profile/second-factor").has(http.StatusOK, "Nothing else can be done")
+}
+
+// TestCookiesBehindTLS can be set by this host only, for all of its paths.
+func TestCookiesBehindTLS(t *testing.T) {
+	env := newEnvAt(t, "https://agents.example/tools")
+	_, link, err := env.People.Invite(t.Context(), identity.ByOperator(env.account), "ann@example.com", access.Viewer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := env.newBrowser().post("/invitation?"+encodeQuery("token", link.Token.Reveal()), "password", testPassword)
+	found := false
+	for _, c := range in.Header.Values("Set-Cookie") {
+		if !strings.Contains(c, "; Secure") || !strings.Contains(c, "; HttpOnly") || !strings.Contains(c, "; SameSite=Lax") {
+			t.Error(c)
+		}
+		found = found || strings.HasPrefix(c, "__Host-agento_session=") && strings.Contains(c, "; Path=/;")
+	}
+	if !found {
+		t.Error(in.Header)
+	}
+}

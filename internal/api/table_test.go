@@ -56,13 +56,7 @@ func (env *testEnv) newFixture(name string) fixture {
 // that waits for a person.
 func (o fixture) findSkill() string {
 	o.env.T.Helper()
-	err := o.env.DB.Tx(o.env.T.Context(), "test.score", func(ctx context.Context, tx *database.Tx) error {
-		_, err := database.Exec(ctx, tx, `UPDATE agent_skills SET score = 40 WHERE agent_id = $1`, o.agent)
-		return err
-	})
-	if err != nil {
-		o.env.T.Fatal(err)
-	}
+	o.setScore(40)
 	return o.do("GET", "/v1/attention", nil).expect(200).field("data.0.id")
 }
 
@@ -72,6 +66,17 @@ func (env *testEnv) newFixturePeople(o *caller, name, swarm string) (member, inv
 	member = string(env.NewPerson(o.account, name+"@example.com", access.Viewer).Session.Person.ID)
 	o.do("POST", "/v1/swarms/"+swarm+"/members", `{"userId":"`+member+`"}`).expect(200)
 	return member, o.do("POST", "/v1/members/invitations", `{"email":"waits-for-`+name+`@example.com","role":"viewer"}`).expect(201).field("data.id")
+}
+
+func (o fixture) setScore(score int) {
+	o.env.T.Helper()
+	err := o.env.DB.Tx(o.env.T.Context(), "test.score", func(ctx context.Context, tx *database.Tx) error {
+		_, err := database.Exec(ctx, tx, `UPDATE agent_skills SET score = $1 WHERE agent_id = $2`, score, o.agent)
+		return err
+	})
+	if err != nil {
+		o.env.T.Fatal(err)
+	}
 }
 
 // path returns the path of a row with the ids of the fixture.

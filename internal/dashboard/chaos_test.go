@@ -128,8 +128,9 @@ var unsafeInNames = regexp.MustCompile(`[^a-z0-9-]+`)
 
 // pictureName returns the name of the picture of a page.
 func pictureName(path string, s browsertest.Screen) string {
-	path = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`).ReplaceAllString(path, "ID")
+	path = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|(sess|key|turn|user|wk|widget)_[0-9A-Za-z]+`).ReplaceAllString(path, "ID")
 	path, _, _ = strings.Cut(path, "?token")
+	path = regexp.MustCompile(`/check/[A-Z0-9]+`).ReplaceAllString(path, "/check")
 	name := strings.Trim(unsafeInNames.ReplaceAllString(strings.ToLower(path), "-"), "-")
 	if name == "" {
 		name = "first"
@@ -200,3 +201,55 @@ const cutLabels = `[...document.querySelectorAll('body *')].filter(e => {
 	const style = getComputedStyle(e);
 	return e.checkVisibility() && style.overflowX == 'hidden' && e.scrollWidth > e.clientWidth + 1 && e.innerText?.trim() && !e.closest('.quiet, .skip') && !e.closest('[title]');
 }).map(e => e.outerHTML.slice(0, 200))`
+
+// TestChaosSecretsShownOnce makes a key and a chat widget as a person does, and looks at the pages that show a secret once.
+func TestChaosSecretsShownOnce(t *testing.T) {
+	needsChaos(t)
+	dir := filepath.Join(picturesDir(t), "once")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	env := newEnv(t)
+	env.agent("Support")
+	tab := env.open(browsertest.Start(t), "owner")
+	look := func(name string) {
+		t.Helper()
+		for _, screen := range browsertest.Screens() {
+			tab.SetScreen(screen)
+			tab.Save(filepath.Join(dir, fmt.Sprintf("%s-%s.png", name, screen)))
+			if wide := tab.Eval("document.documentElement.scrollWidth"); wide != float64(screen.Width) {
+				t.Errorf("%s on %s is %v wide", name, screen, wide)
+			}
+			for _, f := range tab.Axe() {
+				t.Errorf("%s on %s: axe: %s", name, screen, f)
+			}
+		}
+		tab.SetScreen(browsertest.Desk)
+		for _, p := range tab.Problems() {
+			t.Errorf("%s: the browser says: %s", name, p)
+		}
+		if kept := fmt.Sprint(tab.Eval("JSON.stringify([{...localStorage}, {...sessionStorage}, location.href])")); strings.Contains(kept, "ak_live_") || strings.Contains(kept, "wks_") {
+			t.Errorf("%s keeps a secret: %s", name, kept)
+		}
+	}
+	tab.Open(env.URL + root + "/keys/new")
+	tab.Fill(browsertest.Label("Purpose"), "Shop")
+	tab.Click(browsertest.Button("Create the key"))
+	tab.UntilText("This is the only time")
+	look("key")
+	tab.Navigates(func() { tab.Click(browsertest.Link("I have copied the key")) })
+	tab.UntilText("Change it")
+	if strings.Contains(tab.Text(), "This is the only time") {
+		t.Error("the key is shown again")
+	}
+
+	tab.Open(env.URL + root + "/widgets/new")
+	tab.Fill(browsertest.Label("Name"), "Shop chat")
+	tab.Fill(browsertest.Label("Greeting"), "Welcome")
+	if got := tab.Get(browsertest.CSS(".stage .they"), "function() { return this.textContent }"); got != "Welcome" {
+		t.Errorf("the preview says %v", got)
+	}
+	tab.Click(browsertest.Button("Create the widget"))
+	tab.UntilText("Put this tag into your pages")
+	look("widget")
+}

@@ -117,3 +117,51 @@ func TestChatStops(t *testing.T) {
 	tab.UntilText("You said: Hello")
 	noProblems(t, tab)
 }
+
+// TestChaosChatGoesOn after a lost connection, where it was, and repeats nothing.
+func TestChaosChatGoesOn(t *testing.T) {
+	needsChaos(t)
+	env := newEnv(t)
+	id := env.agent("Ada")
+	pieces := make(chan string, 10)
+	env.Gateways.SetScript(func(ctx context.Context, _ *apitest.Turn, send apitest.Send) {
+		for p := range pieces {
+			if send(p) != nil {
+				return
+			}
+		}
+	})
+	line := browsertest.NewLine(t, env.URL)
+	tab := env.open(browsertest.Start(t), "owner")
+	tab.Open(line.URL + root + "/agents/" + id + "/chat")
+	tab.Fill(browsertest.Label("Message to Ada"), "Hello")
+	tab.Click(browsertest.Button("Send"))
+	pieces <- "One, two, "
+	tab.UntilText("One, two,")
+	line.Cut()
+	tab.UntilText("The connection is lost. It goes on where it was")
+	pieces <- "three, "
+	line.Mend(env.URL)
+	tab.UntilText("One, two, three,")
+	pieces <- "four."
+	close(pieces)
+	tab.Until(`document.querySelector(".message.assistant .text").textContent === "One, two, three, four."`)
+	tab.Until(`document.querySelector("details.steps-of") !== null`)
+
+	// The connection is lost before the answer: nobody knows, until the server is asked.
+	env.Gateways.SetScript(apitest.Echo)
+	line.Cut()
+	tab.Fill(browsertest.Label("Message to Ada"), "Are you there?")
+	tab.Click(browsertest.Button("Send"))
+	tab.UntilText("it is not known whether the message has arrived")
+	line.Mend(env.URL)
+	tab.UntilText("The message has not arrived.")
+	if n := len(env.Gateways.Turns()); n != 1 {
+		t.Fatalf("%d messages have arrived", n)
+	}
+	tab.Click(browsertest.Button("Send it again"))
+	tab.UntilText("You said: Are you there?")
+	if n := len(env.Gateways.Turns()); n != 2 {
+		t.Errorf("%d messages have arrived", n)
+	}
+}

@@ -129,3 +129,14 @@ func TestTheChatSaysWhyAnAnswerEnded(t *testing.T) {
 	}
 	env.as("developer").get("/agents/"+id+"/chat").has(http.StatusOK, "The agent does not run (stopped)", `id="start-agent"`)
 }
+
+// TestScriptsOfTheChatAreSmall: at most 40 KB are transferred.
+func TestScriptsOfTheChatAreSmall(t *testing.T) {
+	bytes := 0
+	for _, name := range []string{"theme.js", "app.js", "live.js", "markdown.js", "chat.js"} {
+		bytes += len(readAssets().byName[name].compressed)
+	}
+	if bytes > 40<<10 {
+		t.Errorf("%d bytes", bytes)
+	}
+}

@@ -32,7 +32,6 @@ func TestChaosDropKnowledge(t *testing.T) {
 	tab.Drop(browsertest.CSS("#drop"), second, again, broken)
 	tab.UntilText("0 new entries, 1 duplicate.")
 	tab.UntilText("no Word document")
-	tab.Click(browsertest.CSS("#dropped details summary"))
 	tab.UntilText("In the knowledge, from policy.md")
 	tab.SetOffline(true)
 	tab.Click(browsertest.Button("Add faq.csv"))

@@ -118,6 +118,7 @@ func openHostile(t *testing.T, tab *browsertest.Tab, base, path string) {
 	t.Helper()
 	tab.ForgetRequests()
 	tab.Open(base + root + path)
+	path = path[:min(len(path), 150)] // of the complaints
 	tab.Eval(`for (const d of document.querySelectorAll('details')) d.open = true; new Promise(done => setTimeout(done, 50))`)
 	for _, d := range tab.Dialogs() {
 		t.Errorf("%s opens a dialog: %s", path, d)
@@ -140,7 +141,7 @@ func openHostile(t *testing.T, tab *browsertest.Tab, base, path string) {
 
 // traces lists the elements that no page has, unless somebody's text was taken as HTML, and links that run.
 const traces = `[
-	...document.querySelectorAll('.xss, iframe, object, embed, base, math, video, audio, meta[http-equiv=refresh], script:not([src]), style, [onerror], [onload], [onfocus], [ontoggle], [onclick], [style]'),
+	...document.querySelectorAll('.xss, iframe, object, embed, base, math, video, audio, meta[http-equiv=refresh], script:not([src]), style, [onerror], [onload], [onfocus], [ontoggle], [onclick]'),
 	...[...document.querySelectorAll('img, source, link[href], use, image')].filter(e => { const u = e.src || e.href?.baseVal || e.href || ''; return u && !u.startsWith('data:') && new URL(u, location).origin != location.origin }),
 	...[...document.querySelectorAll('a[href], form[action], [formaction]')].filter(e => {
 		const u = new URL(e.getAttribute('href') ?? e.getAttribute('formaction') ?? e.getAttribute('action'), location);
@@ -164,7 +165,7 @@ func (w *world) moreNames(t *testing.T) {
 		_, err = w.api.IngestKnowledge(ctx, client.KnowledgeIngest{SwarmID: w.swarm, Chunks: []client.KnowledgeChunk{{Text: payload + fmt.Sprint(" ", i), Source: payload, Metadata: map[string]any{"type": payload, payload: payload}}}}, client.IngestOptions{})
 		errs = append(errs, err)
 		_, err = w.api.UploadSkill(ctx, client.UploadSkillRequest{
-			ID: fmt.Sprint("hostile-", i), Name: payload, Version: "1.0.0", Author: payload, Category: payload[:min(len(payload), 40)], Tags: []string{payload}, EnhancedDescription: longPayload(),
+			ID: fmt.Sprint("hostile-", i), Name: payload, Version: "1.0.0", Author: payload, Category: payload[:min(len(payload), 40)], Tags: []string{payload}, EnhancedDescription: strings.Join(shortPayloads, " "),
 			UseCases: []string{payload}, Tools: []string{payload},
 			SkillMD: fmt.Sprintf("---\nname: hostile-%d\ndescription: %q\n---\n%s", i, payload, longPayload()),
 		})

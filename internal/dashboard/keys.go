@@ -111,6 +111,9 @@ func (s *Server) createKey(v *visit) error {
 	if f.Value("label") == "" {
 		f.Wrong("label", "Say what the key is for, such as the name of the server that will have it.")
 	}
+	if len(f.All("scope")) == 0 {
+		f.Wrong("scope", "Choose at least one.")
+	}
 	in := client.CreateKeyRequest{Label: f.Value("label"), Scopes: f.All("scope"), RateLimit: keyRate(f), ExpiresAt: keyEnd(f)}
 	if !f.Valid() {
 		return v.RenderRefused("keynew", "New API key", keyPage{Form: f, Scopes: keyScopes(), Ends: keyEnds()})
@@ -188,11 +191,10 @@ func formOfKey(k client.Key) *form {
 }
 
 func changedEnds(k client.Key) []choice {
-	same := "never, as now"
-	if k.ExpiresAt != nil {
-		same = "as now: " + k.ExpiresAt.UTC().Format("2006-01-02 15:04") + " UTC"
+	if k.ExpiresAt == nil {
+		return append([]choice{{"same", "never, as now"}}, keyEnds()[1:]...)
 	}
-	return append([]choice{{"same", same}}, keyEnds()...)
+	return append([]choice{{"same", "as now: " + k.ExpiresAt.UTC().Format("2006-01-02 15:04") + " UTC"}}, keyEnds()...)
 }
 
 func (s *Server) changeKey(v *visit) error {

@@ -276,8 +276,8 @@ func baseRows(bases []client.KnowledgeBase, swarms []client.Swarm, agents []clie
 }
 
 // count returns a number with what it counts.
-func count(n int, one, many string) string {
-	if n == 1 {
+func count(n any, one, many string) string {
+	if fmt.Sprint(n) == "1" {
 		return "1 " + one
 	}
 	return number(n) + " " + many

@@ -22,9 +22,9 @@ func TestSwarms(t *testing.T) {
 
 	// Members.
 	owner := env.as("owner")
-	person := owner.get(swarm).has(200, "Nobody yet", "Add a person").find(`<option value="(user_[^"]+)">Person of developer`)
-	owner.post(swarm+"/members", "person", person).next(owner).has(200, "The person was added", "developer@example.com")
-	owner.post(swarm+"/members/"+person+"/remove").next(owner).has(200, "was removed from the swarm", "Nobody yet")
+	person := owner.get(swarm).has(200, "developer@example.com", "Add a person").find(`<option value="(user_[^"]+)">Person of owner`)
+	owner.post(swarm+"/members", "person", person).next(owner).has(200, "The person was added", "owner@example.com · owner")
+	owner.post(swarm+"/members/"+person+"/remove").next(owner).has(200, "was removed from the swarm", "Add a person")
 	owner.post(swarm+"/members", "person", "").has(400, "Choose a person")
 
 	// Keys are never shown.

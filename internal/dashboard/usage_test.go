@@ -28,6 +28,8 @@ func TestUsagePages(t *testing.T) {
 	record(now.AddDate(0, 0, -3), "claude-haiku-4-5", "bob", 2_000_000)
 	record(now.AddDate(0, 0, -60), "claude-haiku-4-5", "bob", 5_000_000)
 
+	env.Meter.Record(t.Context(), usage.Call{AccountID: env.account, AgentID: identity.AgentID(id), Provider: provider.Anthropic, Model: "nobody-knows-it", At: now, Tokens: usage.Tokens{Input: 0, Output: 0}})
+	b.get("/usage").has(200, "The price of 1 call is not known")
 	page := b.get("/usage").has(200, "3\u202f000\u202f000", "<svg", "Model calls", shortDay(now.Format(dayForm)))
 	if n := strings.Count(page.Body, "<rect"); n != 2 {
 		t.Errorf("the chart has %d bars", n)

@@ -100,6 +100,7 @@ func (v *visit) readForm() error {
 var (
 	errSecondFactor = fault.New(fault.Forbidden, "Operators need a second factor: set it up first.")
 	errNoAccount    = fault.New(fault.Forbidden, "Choose an account first.")
+	errNoPage       = fault.New(fault.NotFound, "There is no such page.")
 )
 
 // lacks returns the fault of a person whose role does not have what the route needs.

@@ -25,9 +25,10 @@ type world struct {
 	texts texts
 
 	agent, stopped, broken string // ids of agents: one that runs, with everything; one that was stopped; one in error
-	entry, files           string // of the knowledge of the agent
 	swarm, key, session    string
 	widget                 string
+	entry                  string            // of the knowledge of agent and swarm
+	files                  map[string]string // texts that wait to be added, by the beginning of the path
 	skill, rule            string
 	invitation, reset      string   // tokens of links
 	secrets                []string // that no page may show
@@ -107,12 +108,14 @@ func newWorld(t testing.TB, env *testEnv, say texts) *world {
 		_, err = w.api.IngestKnowledge(ctx, target, client.IngestOptions{})
 		must(err)
 	}
-	known, err := w.api.Knowledge(ctx, client.KnowledgeTarget{AgentID: w.agent}, client.KnowledgeQuery{Limit: 1})
+	known, err := w.api.Knowledge(ctx, client.KnowledgeTarget{AgentID: w.agent}, client.KnowledgeQuery{})
 	must(err)
-	w.entry = known.Data[0].ID
-	checked := env.as(access.Owner).upload("/agents/"+w.agent+"/knowledge/files", map[string]string{say.name("new") + ".md": say.long("Opening hours 1") + say.long("New"), "broken.docx": "x"})
-	w.files = checked.Header.Get("Location")
-	w.files = w.files[strings.LastIndex(w.files, "/")+1:]
+	w.entry, w.files = known.Data[0].ID, map[string]string{}
+	for prefix, id := range map[string]string{"/agents/": w.agent, "/swarms/": w.swarm} {
+		name := strings.ReplaceAll(say.name("new"), `"`, "%22") // as browsers write it
+		checked := env.as(access.Owner).upload(prefix+id+"/knowledge/files", map[string]string{name + ".md": say.long("Opening hours 1") + say.long("New"), "broken.docx": "x"})
+		_, w.files[prefix], _ = strings.Cut(checked.Header.Get("Location"), "/check/")
+	}
 	_, err = w.api.InstallSkill(ctx, w.agent, client.InstallSkillRequest{SkillID: w.skill, TrustLevel: "verified"})
 	must(err)
 	key, err := w.api.CreateKey(ctx, client.CreateKeyRequest{Label: say.name("Shop"), Scopes: []string{"chat"}})
@@ -204,8 +207,13 @@ func (w *world) arguments(pattern string) map[string]string {
 			id = other
 		}
 	}
+	files := w.files["/agents/"]
+	if strings.HasPrefix(pattern, "/swarms/") {
+		files = w.files["/swarms/"]
+	}
 	return map[string]string{
-		"{id}": id, "{rule}": w.rule, "{name}": w.rule, "{n}": "1", "{version}": "1", "{session}": w.session, "{sessionId}": w.session, "{skill}": w.skill, "{skillId}": w.skill, "{entry}": w.entry, "{files}": w.files,
+		"{entry}": w.entry, "{files}": files,
+		"{id}": id, "{rule}": w.rule, "{name}": w.rule, "{n}": "1", "{version}": "1", "{session}": w.session, "{sessionId}": w.session, "{skill}": w.skill, "{skillId}": w.skill,
 	}
 }
 

@@ -60,7 +60,7 @@
     const r = item.result, known = r.chunks.filter((c) => c.status === "skipped"), fresh = r.chunks.filter((c) => c.status === "stored");
     const parts = [element("p", {}, `${count(r.stored, "new entry", "new entries")}, ${count(r.skipped, "duplicate", "duplicates")}${r.deleted ? `, ${count(r.deleted, "old entry", "old entries")} replaced` : ""}.`)];
     if (known.length) {
-      const d = element("details", { class: "more" }, element("summary", {}, "Already there"));
+      const d = element("details", { class: "more", open: known.length <= 5 }, element("summary", {}, "Already there"));
       for (const c of known.slice(0, 20)) {
         d.append(element("div", { class: "columns-2 pair" },
           element("div", {}, element("p", { class: "soft" }, "In the file"), element("p", { class: "text" }, cut(c.text))),

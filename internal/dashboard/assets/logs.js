@@ -128,15 +128,14 @@
   // that are here already are left out. Where they do not meet, lines are missing.
 
   async function follow() {
-    for (let tries = 0, first = true; ;) {
+    for (let tries = 0; ;) {
       try {
         const abort = new AbortController();
         const res = await api(`/agents/${agent}/logs/stream?tail=${firstTail}`, { raw: true, signal: abort.signal });
         connection = "open";
         tell();
         tries = 0;
-        await read(res, abort, first);
-        first = false;
+        await read(res, abort);
       } catch (e) {
         if (e.status === 401) return;
         if (e.status && e.status < 500 && e.status !== 429) { state.textContent = e.message; return; }
@@ -150,11 +149,11 @@
     }
   }
 
-  async function read(res, abort, first) {
+  let served = true; // the list has the first paint of the server
+  async function read(res, abort) {
     // What was seen before the break; null: nothing has to be left out.
-    let seen = first || lines.length === 0 ? null : lines.filter((l) => !l.gap).slice(-overlap).map((l) => l.raw);
+    let seen = lines.length === 0 ? null : lines.filter((l) => !l.gap).slice(-overlap).map((l) => l.raw);
     let again = [], settle;
-    if (first) { lines = []; waiting = []; }
     const meet = () => {
       clearTimeout(settle);
       if (!seen) return;
@@ -165,7 +164,7 @@
       for (const raw of fresh) add(parse(raw));
     };
     const reader = res.body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = "", fresh = first;
+    let rest = "";
     for (;;) {
       const silence = setTimeout(() => { abort.abort(); reader.cancel().catch(() => {}); }, 60000);
       const { value, done } = await reader.read().finally(() => clearTimeout(silence));
@@ -175,7 +174,7 @@
       for (const part of parts) {
         if (!part.startsWith("data: ")) continue;
         const raw = part.slice(6);
-        if (fresh) { list.replaceChildren(); fresh = false; } // the first paint of the server
+        if (served) { list.replaceChildren(); served = false; }
         if (!seen) { add(parse(raw)); continue; }
         again.push(raw);
         clearTimeout(settle);

@@ -41,6 +41,20 @@ func (s *Service) StoredBytes(ctx context.Context, account identity.AccountID) (
 	return got.bytes, nil
 }
 
+// StoredBytesOfAll returns StoredBytes of every account that has stored something. It is for the
+// operator.
+func (s *Service) StoredBytesOfAll(ctx context.Context) (map[identity.AccountID]int64, error) {
+	all, err := database.AllReadable(ctx, s.db, scanStored, damagedStored, `SELECT account_id, '', bytes FROM account_storage`)
+	if err != nil {
+		return nil, fmt.Errorf("read the storage of the accounts: %w", err)
+	}
+	bytes := make(map[identity.AccountID]int64, len(all))
+	for _, v := range all {
+		bytes[v.account] = v.bytes
+	}
+	return bytes, nil
+}
+
 // stored is what an account has stored.
 type stored struct {
 	account identity.AccountID

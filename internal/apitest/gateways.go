@@ -177,6 +177,7 @@ func (t *Turn) read(gw *fake.Gateway, r *http.Request) {
 	t.Injected = ReadHome(gw, "workspace/injected/AGENTS.md")
 }
 
+// ReadHome returns a file of a gateway's home; empty if there is none.
 func ReadHome(gw *fake.Gateway, path string) string {
 	text, err := os.ReadFile(filepath.Join(gw.HomeDir(), path))
 	if err != nil {

@@ -68,6 +68,8 @@ type Settings struct {
 	Events *event.Log
 	// OwnerOf returns the account of an agent, or an error.
 	OwnerOf func(context.Context, identity.AgentID) (identity.AccountID, error)
+	// Installation reads what operators see; nil: there are no pages for them.
+	Installation func(context.Context) (Installation, error)
 
 	PublicURL      string         // the address that people use; empty: not known
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and X-Forwarded-Proto are believed
@@ -86,20 +88,21 @@ type API interface {
 // Server serves the dashboard. It is an http.Handler for the paths from /app on, with or
 // without the path of the public URL before them.
 type Server struct {
-	api       API
-	asPerson  http.Handler // the API, for the person of the session in the request's context
-	people    *user.Service
-	openID    *oidc.Provider // nil: there is none
-	version   string
-	log       *slog.Logger
-	outside   outside
-	pages     pages
-	activity  *activity
-	streams   streams
-	shelf     shelf
-	table     []route
-	mux       *http.ServeMux
-	protected http.Handler
+	api          API
+	asPerson     http.Handler // the API, for the person of the session in the request's context
+	people       *user.Service
+	openID       *oidc.Provider // nil: there is none
+	installation func(context.Context) (Installation, error)
+	version      string
+	log          *slog.Logger
+	outside      outside
+	pages        pages
+	activity     *activity
+	streams      streams
+	shelf        shelf
+	table        []route
+	mux          *http.ServeMux
+	protected    http.Handler
 
 	draining context.Context // ends when the server shuts down
 	drain    context.CancelFunc
@@ -107,7 +110,7 @@ type Server struct {
 
 // New returns a Server.
 func New(settings Settings) (*Server, error) {
-	s := &Server{api: settings.API, people: settings.People, openID: settings.OpenID, version: settings.Version, log: settings.Log, activity: newActivity(settings.Events, settings.OwnerOf), streams: streams{open: map[string]int{}}}
+	s := &Server{api: settings.API, people: settings.People, openID: settings.OpenID, installation: settings.Installation, version: settings.Version, log: settings.Log, activity: newActivity(settings.Events, settings.OwnerOf), streams: streams{open: map[string]int{}}}
 	s.asPerson = s.api.For(s.caller)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	var err error

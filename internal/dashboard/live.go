@@ -32,6 +32,12 @@ const (
 	maxOwners = 100_000
 )
 
+// installation is what operators follow, in place of an account. It has one topic.
+const (
+	installation  identity.AccountID = ""
+	operatorTopic event.Topic        = "operator"
+)
+
 // activity follows what changes in each account, in an order with numbers, and tells the open
 // pages. It knows topics only: what has changed, a page reads anew.
 type activity struct {
@@ -69,12 +75,14 @@ func (a *activity) run(ctx context.Context) error {
 			for _, t := range events.Take() {
 				id, topic := event.ParseActivity(t)
 				a.changed(id, topic)
+				a.changed(installation, operatorTopic)
 			}
 		case <-agents.Ready(): // observed states change without an event
 			for _, t := range agents.Take() {
 				if id := a.owner(ctx, identity.AgentID(t.ID())); id != "" {
 					a.changed(id, t)
 				}
+				a.changed(installation, operatorTopic)
 			}
 		}
 	}
@@ -139,17 +147,21 @@ func (a *activity) moment(id identity.AccountID) string {
 
 func (a *activity) format(number int64) string { return a.epoch + "-" + strconv.FormatInt(number, 10) }
 
-// watch returns a channel that receives when something changes in an account.
-func (a *activity) watch(id identity.AccountID) (changed <-chan struct{}, stop func()) {
+// watch returns a channel that receives when something changes in one of the accounts.
+func (a *activity) watch(ids ...identity.AccountID) (changed <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	c <- struct{}{} // there may be something already
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.account(id).watchers[c] = struct{}{}
+	for _, id := range ids {
+		a.account(id).watchers[c] = struct{}{}
+	}
 	return c, func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		delete(a.account(id).watchers, c)
+		for _, id := range ids {
+			delete(a.account(id).watchers, c)
+		}
 	}
 }
 
@@ -174,6 +186,17 @@ func (a *activity) after(id identity.AccountID, from string) (topics []event.Top
 	return topics, now, false
 }
 
+// news is after for a person: of the account of the session and, for operators, of the
+// installation.
+func (a *activity) news(who Visitor, from string) (topics []event.Topic, now string, all bool) {
+	topics, now, all = a.after(identity.AccountID(who.Account), from)
+	if who.Operator && who.Account != "" {
+		more, _, everything := a.after(installation, from)
+		topics, all = append(topics, more...), all || everything
+	}
+	return topics, now, all
+}
+
 // live is the stream of an open page: what changes in the account of the session, by topic.
 // One is enough for all pages of a browser. It ends when the person's rights change, and
 // begins where the last one has ended, by ?from. With ?once it ends after the first news, or at
@@ -187,8 +210,11 @@ func (s *Server) live(v *visit) error {
 		return err
 	}
 	defer release()
-	id := identity.AccountID(v.Account)
-	changed, stop := s.activity.watch(id)
+	ids := []identity.AccountID{identity.AccountID(v.Account)}
+	if v.Operator {
+		ids = append(ids, installation)
+	}
+	changed, stop := s.activity.watch(ids...)
 	defer stop()
 	h := v.w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -209,7 +235,7 @@ func (s *Server) live(v *visit) error {
 				return nil
 			}
 		case <-changed:
-			topics, now, all := s.activity.after(id, from)
+			topics, now, all := s.activity.news(v.Visitor, from)
 			switch {
 			case all:
 				out.send("reset", now, []event.Topic{})

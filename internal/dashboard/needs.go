@@ -49,9 +49,10 @@ func (s *Server) needs(v *visit) error {
 	data := needsPage{Total: found.Pagination.Total}
 	for _, item := range found.Data {
 		one := waitingItem{AttentionItem: item, Class: "warn", Word: kindWord(item.Kind)}
-		if item.Severity == "error" {
+		switch item.Severity {
+		case "error":
 			one.Class = "bad"
-		} else if item.Severity == "review" {
+		case "review":
 			one.Class = "busy"
 		}
 		one.Where = s.pageOfItem(item)

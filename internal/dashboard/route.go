@@ -42,7 +42,7 @@ func (s *Server) routes() []route {
 		page("POST /profile/second-factor/remove", signedIn(), s.removeSecondFactor),
 
 		// Of every page.
-		page("GET /live", member(), s.live),
+		page("GET /live", follower(), s.live),
 		page("GET /palette", member(), s.palette),
 
 		// Agents.
@@ -72,6 +72,11 @@ func (s *Server) routes() []route {
 		page("POST /widgets/{id}/rotate", has(access.AgentsWrite), s.rotateWidgetKey),
 		page("POST /widgets/{id}/secret", has(access.AgentsWrite), s.rotateWidgetSecret),
 		page("POST /widgets/{id}/delete", has(access.AgentsWrite), s.deleteWidget),
+
+		// The installation.
+		page("GET /operator", operator(), s.operatorOverview),
+		page("GET /operator/accounts", operator(), s.operatorAccounts),
+		page("GET /operator/gateways", operator(), s.operatorGateways),
 
 		// API keys.
 		page("GET /keys", has(access.AccountAdmin), s.keyList),
@@ -106,6 +111,7 @@ const (
 	everybody audience = iota // also who is not signed in
 	people                    // who is signed in, in an account or not
 	members                   // of an account, with the scope, if there is one
+	followers                 // of an account, and operators
 	operators                 // of the installation
 )
 
@@ -113,6 +119,7 @@ func anybody() need               { return need{who: everybody} }
 func signedIn() need              { return need{who: people} }
 func member() need                { return need{who: members} }
 func has(scope access.Scope) need { return need{who: members, scope: scope} }
+func follower() need              { return need{who: followers} }
 func operator() need              { return need{who: operators} }
 func (n need) met(v Visitor) bool {
 	switch n.who {
@@ -122,6 +129,8 @@ func (n need) met(v Visitor) bool {
 		return v.Email != ""
 	case members:
 		return v.Account != "" && (n.scope == "" || v.Scopes.Has(n.scope))
+	case followers:
+		return v.Account != "" || v.Operator
 	case operators:
 		return v.Operator
 	}

@@ -44,9 +44,8 @@ func (s *shelf) put(v *visit, what any, bytes int) string {
 			delete(s.items, name)
 		}
 	}
-	for own := bytes; ; {
-		all, oldest := bytes, ""
-		own = bytes
+	for {
+		all, own, oldest := bytes, bytes, ""
 		for name, i := range s.items {
 			all += i.bytes
 			if i.owner != owner {

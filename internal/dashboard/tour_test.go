@@ -13,7 +13,7 @@ import (
 func TestChaosTour(t *testing.T) {
 	needsChaos(t)
 	dir := cmp.Or(os.Getenv("AGENTO_TOUR"), filepath.Join(picturesDir(t), "tour"))
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // they are published
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	env := newEnv(t)

@@ -47,7 +47,7 @@ func (s *Server) newVisit(w http.ResponseWriter, r *http.Request, row route) (*v
 	v := &visit{server: s, row: row, w: w, r: r}
 	who, err := s.visitorOf(r)
 	v.Visitor = who
-	if who.Account != "" {
+	if follower().met(who) {
 		v.moment = s.activity.moment(identity.AccountID(who.Account)) // before anything is read
 	}
 	if who.Email != "" {
@@ -65,7 +65,7 @@ func (v *visit) allowed() error {
 	if v.row.need.who != everybody && v.Email == "" {
 		return fault.New(fault.Unauthorized, "Sign in first.")
 	}
-	if n := v.row.need.who; (n == members || n == operators) && v.session.Person.MustSetUpTOTP() {
+	if n := v.row.need.who; (n == members || n == followers || n == operators) && v.session.Person.MustSetUpTOTP() {
 		return errSecondFactor
 	}
 	if err := v.readForm(); err != nil {

@@ -80,7 +80,7 @@ var errTooLarge = fmt.Errorf("the document has a part of more than %d MiB, or on
 // readPart reads a part of a document. What the archive says of its size is not believed.
 func readPart(f *zip.File, read func(*xml.Decoder) error) error {
 	limit := int64(maxDocxPart)
-	if rated := int64(f.CompressedSize64) * maxDocxRatio; rated >= 0 && rated < limit { //nolint:gosec // a size that does not fit is negative
+	if rated := int64(f.CompressedSize64) * maxDocxRatio; rated >= 0 && rated < limit {
 		limit = max(rated, minDocxRated)
 	}
 	r, err := f.Open()

@@ -91,7 +91,7 @@ func (r *Reader) Read(ctx context.Context, account string, content []byte, forma
 	}
 	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	cmd := exec.CommandContext(limited, program[0], append(program[1:], string(format), strconv.Itoa(limit))...) //nolint:gosec // this program
+	cmd := exec.CommandContext(limited, program[0], append(program[1:], string(format), strconv.Itoa(limit))...)
 	cmd.Stdin, cmd.Dir, cmd.WaitDelay = bytes.NewReader(content), "/", time.Second
 	cmd.Env = []string{"GOMAXPROCS=1", "GOTRACEBACK=none"}
 	confine(cmd)

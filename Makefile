@@ -23,7 +23,7 @@ MODULES := . client training tools gvisor clients/tests/oidc
 # Programs with the race detector end at once: the tests start hundreds of them.
 export GORACE = atexit_sleep_ms=0
 
-.PHONY: run test build gvisor check lint fmt tidy deadcode bench chaos fuzz model clients release clean
+.PHONY: run test build gvisor check lint fmt tidy deadcode bench chaos pictures fuzz model clients release clean
 
 run: ## Install what is missing, build, and start a server to try.
 	sh scripts/needs.sh run
@@ -48,6 +48,10 @@ test: ## Install what the tests need and run them all.
 
 fuzz: ## Every fuzz test, for so many inputs.
 	sh scripts/fuzz.sh $(FUZZ)
+
+pictures: ## Make the pictures of docs/dashboard.md anew.
+	sh scripts/needs.sh test
+	AGENTO_CHAOS=1 AGENTO_TOUR=$(CURDIR)/docs/dashboard $(GO) test -count=1 -timeout 5m -run TestChaosTour ./internal/dashboard
 
 chaos: gvisor ## What is too heavy for make test; make chaos-crash runs one subject.
 	sh scripts/needs.sh test

@@ -42,12 +42,14 @@ type AccountUsage struct {
 
 // AuditEvent is one change in the audit log.
 type AuditEvent struct {
-	ID     string         `json:"id" doc:"Number of the change. Later changes have higher ones."`
-	Actor  string         `json:"actor" doc:"Who made the change: the id of an API key, or agent, system, operator."`
-	Action string         `json:"action" doc:"What was done." example:"agent.created"`
-	Target string         `json:"target" example:"agent/a1b2c3d4-e5f6-7890-abcd-ef1234567890" doc:"What was changed: agent/ID, swarm/ID, key/ID or account/ID."`
-	Data   map[string]any `json:"data" doc:"Details of the change. Never a secret."`
-	At     Time           `json:"at" doc:"When it was made."`
+	ID         string         `json:"id" doc:"Number of the change. Later changes have higher ones."`
+	Actor      string         `json:"actor" doc:"Who made the change: the id of a person or an API key, or agent, system, operator."`
+	ActorName  *string        `json:"actorName,omitempty" doc:"Name or e-mail address of the person who made the change; absent for others, and for people who were removed altogether."`
+	Action     string         `json:"action" doc:"What was done." example:"agent.created"`
+	Target     string         `json:"target" example:"agent/a1b2c3d4-e5f6-7890-abcd-ef1234567890" doc:"What was changed: agent/ID, swarm/ID, key/ID, user/ID, invitation/ID or account/ID."`
+	TargetName *string        `json:"targetName,omitempty" doc:"Name or e-mail address of the person who was changed; absent for others."`
+	Data       map[string]any `json:"data" doc:"Details of the change. Never a secret."`
+	At         Time           `json:"at" doc:"When it was made."`
 }
 
 // Account returns the caller's account.

@@ -15,7 +15,7 @@ type Swarm struct {
 	Description *string `json:"description" doc:"Short description; null: none."`
 	Icon        *string `json:"icon" doc:"Emoji or icon string; null: none."`
 	AgentCount  int     `json:"agentCount" doc:"Number of agents in the swarm."`
-	MemberCount int     `json:"memberCount" doc:"Number of people in the account. It is 1, the owner."`
+	MemberCount int     `json:"memberCount" doc:"Number of people who are members of the swarm."`
 	CreatedAt   Time    `json:"createdAt" doc:"When the swarm was created."`
 	UpdatedAt   Time    `json:"updatedAt" doc:"When the swarm was last changed."`
 }
@@ -28,7 +28,7 @@ type SwarmDetails struct {
 	Description *string      `json:"description" doc:"Short description; null: none."`
 	Icon        *string      `json:"icon" doc:"Emoji or icon string; null: none."`
 	AgentCount  int          `json:"agentCount" doc:"Number of agents in the swarm."`
-	MemberCount int          `json:"memberCount" doc:"Number of people in the account. It is 1, the owner."`
+	MemberCount int          `json:"memberCount" doc:"Number of people who are members of the swarm."`
 	Agents      []SwarmAgent `json:"agents" doc:"The agents of the swarm."`
 	CreatedAt   Time         `json:"createdAt" doc:"When the swarm was created."`
 	UpdatedAt   Time         `json:"updatedAt" doc:"When the swarm was last changed."`

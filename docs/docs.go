@@ -7,3 +7,9 @@ import "embed"
 //
 //go:embed *.md
 var Pages embed.FS
+
+// Pictures are what pages show: of the page NAME.md, in the directory NAME. Those of the dashboard are made by make
+// pictures.
+//
+//go:embed dashboard/*.webp
+var Pictures embed.FS

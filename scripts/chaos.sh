@@ -28,6 +28,8 @@
 #   dashboard  every page of the dashboard in Chromium: at 390 and 1440 pixels, light and dark, with axe-core, hostile
 #           texts, 20 tabs, proxies that buffer and servers that are restarted; sign-in by a real OpenID provider;
 #           pictures as above
+#   widget  the chat widget in Chromium, in a page of another origin with a strict policy: lost connections, tokens, an
+#           input method, hostile texts, axe-core; pictures as above
 #   fuzz    every fuzz test; make test runs their corpora alone
 set -eu
 
@@ -113,9 +115,17 @@ dashboard() {
 	rm -rf "$dir"
 }
 
+widget() {
+	dir=$(mktemp -d)
+	cp scripts/axe/package.json scripts/axe/package-lock.json "$dir"
+	npm ci --silent --prefix "$dir"
+	AGENTO_CHAOS=1 AGENTO_AXE="$dir" go test -count=1 -timeout 15m -v -run '^TestChaos' ./internal/widget/door
+	rm -rf "$dir"
+}
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor restore suspend checkpoints freeze openai mcp clients examples generators screens dashboard fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend checkpoints freeze openai mcp clients examples generators screens dashboard widget fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -59,6 +60,7 @@ import (
 	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/widget"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -231,7 +233,7 @@ func (r *resources) completed(c api.Completed) {
 	r.metrics.Request(method, c.Route, c.Status, c.Duration)
 	if r.requests != nil {
 		r.requests.Write(accesslog.Line{
-			Method: method, Route: c.Route, Status: c.Status, Duration: c.Duration, Account: string(c.Account), Key: string(c.Key), Request: c.ID,
+			Method: method, Route: c.Route, Status: c.Status, Duration: c.Duration, Account: string(c.Account), Key: cmp.Or(string(c.Key), string(c.User)), Request: c.ID,
 		})
 	}
 }
@@ -320,6 +322,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	} else if problem != "" {
 		r.log.WarnContext(ctx, problem)
 	}
+	people := user.New(user.Settings{DB: r.db, Events: events, Access: accounts, Vault: secrets, PublicURL: f.linkBase(r.public.Addr()), Log: r.log})
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events, secrets), swarm.NewStore(r.db), agent.NewStore(r.db, events)
 	channelStates := channel.NewStore(r.db, events)
 	channels := channel.NewRecorder(channelStates, r.log)
@@ -335,7 +338,8 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		DB: r.db, Events: events, Scopes: knowledge.NewScopes(r.db, agentRecords, swarmRecords), Embedder: embedder, Quota: accounts, Log: r.log,
 	})
 
-	var agents *agent.Service // the policies of the networks are theirs, and they need the gateways
+	var widgets *widget.Service // they need the conversations
+	var agents *agent.Service   // the policies of the networks are theirs, and they need the gateways
 	networkSettings, err := f.network(r, events)
 	if err != nil {
 		return nil, err
@@ -369,7 +373,9 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
 		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall, Linger: f.linger(), DiskAfter: f.CheckpointDiskAfter},
-		Erasers:  []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent},
+		Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
+			return widgets.DeleteAgent(ctx, tx, actor, id)
+		}},
 		Asleep:   func(a agent.Agent) { bots.Listen(a.ID, a.Lease.Holder) },
 		Woke:     func(w reconciler.Wake) { r.metrics.Wake(string(w.Kind), w.Took) },
 		Slept:    func(s reconciler.Sleep) { r.metrics.Suspend(string(s.Result), s.Took) },
@@ -399,6 +405,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	agents.InstallSkillsWith(skills.InstallVerified)
 	conversations := chat.New(chat.Settings{DB: r.db, Events: events, Agents: agents, Gateways: gateways, Vault: secrets, Keys: accounts, Quota: accounts, Channels: channels, Limits: f.turnLimits(), Waiting: budgets.Waiting, Log: r.log, Ended: r.turnEnded})
+	widgets = widget.New(widget.Settings{DB: r.db, Events: events, Vault: secrets, Agents: agentRecords, Accounts: accounts, Turns: conversations, Log: r.log})
 	if err := conversations.Recover(ctx); err != nil {
 		return nil, err
 	}
@@ -418,7 +425,6 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	internal.Handle(gateway.FormerToolsPath, tools)
 	internal.Handle(botapi.Prefix, bots)
 	documentEdits := workspace.New(documents, agents)
-	people := user.New(user.Settings{DB: r.db, Events: events, Access: accounts, Vault: secrets, PublicURL: f.PublicURL, Log: r.log})
 	archives := agentarchive.New(agentarchive.Settings{
 		DB: r.db, Events: events, Agents: agents, Documents: documents, Workspace: documentEdits, Skills: skills, Knowledge: base, Chat: conversations, Version: version, Log: r.log,
 	})
@@ -448,6 +454,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		People:         people,
 		Usage:          usageService(r.db, agents, swarmRecords, accounts),
 		Idempotency:    requests,
+		Widgets:        widgets,
 		ReadFile:       confined.New(confined.Settings{Log: r.log}).Read,
 		Models:         models,
 		Attention:      waiting,
@@ -455,7 +462,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		TrustedProxies: f.TrustedProxies,
 		PublicURL:      f.PublicURL,
 		Lenient:        f.Lenient,
-		Swarms:         swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Knowledge: base, URLs: guard}),
+		Swarms:         swarm.New(swarm.Settings{Store: swarmRecords, Events: events, Vault: secrets, Agents: agents, Members: people, Knowledge: base, URLs: guard}),
 		Ready:          readiness(started, r.db, secrets),
 		Degraded:       services.degradation(r, accounts, backups, openID),
 		Version:        version,
@@ -475,7 +482,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, channels.Run, bots.Run, backups.Run,
+		requests.Run, channels.Run, bots.Run, backups.Run, widgets.Run,
 	}
 	quietLoops := []func(context.Context) error{accounts.Run, people.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if openID != nil {
@@ -485,12 +492,12 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		loops = append(loops, d.Run)
 	}
 	commands := admin.New(admin.Settings{
-		Accounts: accounts, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
+		Accounts: accounts, People: people, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 		Examine: examineGateways(r.driver), Checkpoints: checkpointUse(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events), Backup: makeBackup(backups),
 		Top: topSources{db: r.db, records: agentRecords, accounts: accounts, status: status, memory: reconcile.Memory}.top,
 	})
 	return &server{
-		resources: r, accounts: accounts, budgets: budgets, api: public, dashboard: pages, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
+		resources: r, accounts: accounts, people: people, budgets: budgets, api: public, dashboard: pages, internalHandler: internal, drainInternal: bots.Drain, calls: gateways.Calls(), adminHandler: commands, loops: loops, quietLoops: quietLoops, recover: states.Recover, started: started,
 	}, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime/process"
+	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
 )
 
@@ -260,8 +261,9 @@ func (d dataFlags) adminSettings(db *database.DB, key *vault.Vault, log *slog.Lo
 	}
 	events := event.NewLog(db)
 	secrets := vault.NewInstallation(db, key, events)
+	accounts := access.New(access.Settings{DB: db, Events: events, Plans: plans, Log: log})
 	return admin.Settings{
-		Accounts: access.New(access.Settings{DB: db, Events: events, Plans: plans, Log: log}),
+		Accounts: accounts, People: user.New(user.Settings{DB: db, Events: events, Access: accounts, Log: log}),
 		AgentUsage: func(ctx context.Context, account identity.AccountID) (agents, running int, err error) {
 			return agent.NewStore(db, events).Usage(ctx, db, account)
 		},

@@ -52,7 +52,7 @@ func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	key, err := s.createDevKey(ctx)
+	account, key, err := s.createDevKey(ctx)
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
@@ -61,7 +61,8 @@ func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
 		end = "Ctrl-C stops the server. Agents keep running, and the next start with this --data takes them over."
 	}
 	err = s.run(ctx, func() error {
-		return errors.Join(s.printQuiet(ctx, c.serveFlags, t), printWelcome(t, s.public.Addr().String(), key, end))
+		owner, err := s.firstLink(ctx, account) // now, because it lasts a quarter of an hour
+		return errors.Join(err, s.printQuiet(ctx, c.serveFlags, t), printWelcome(t, s.public.Addr().String(), key, owner, end))
 	})
 	if !temporary {
 		return err
@@ -70,16 +71,16 @@ func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
 }
 
 // createDevKey creates a key of the account named dev, and the account if it is missing.
-func (s *server) createDevKey(ctx context.Context) (vault.Secret, error) {
+func (s *server) createDevKey(ctx context.Context) (identity.AccountID, vault.Secret, error) {
 	account, err := s.accounts.Account(ctx, "dev")
 	if fault.Is(err, fault.NotFound) {
 		account, err = s.accounts.CreateAccount(ctx, identity.ByOperator(""), "dev", "")
 	}
 	if err != nil {
-		return vault.Secret{}, err
+		return "", vault.Secret{}, err
 	}
 	_, key, err := s.accounts.CreateKey(ctx, identity.ByOperator(account.ID), access.NewKey{Label: "dev", Scopes: access.AllScopes(), RateLimit: access.DefaultRateLimit})
-	return key, err
+	return account.ID, key, err
 }
 
 // removeAgents removes every gateway and home of the data directory.
@@ -91,12 +92,16 @@ func (s *server) removeAgents(ctx context.Context) error {
 	return err
 }
 
-func printWelcome(t *terminal, address string, key vault.Secret, end string) error {
+func printWelcome(t *terminal, address string, key, owner vault.Secret, end string) error {
+	dashboard := ""
+	if !owner.Empty() {
+		dashboard = "\nThe dashboard: open this link within 15 minutes and become the owner of the account, once:\n\n  " + owner.Reveal() + "\n"
+	}
 	_, err := fmt.Fprintf(t.out, `
 agento runs at http://%[1]s with API key %[2]s
 
   export AGENTO_URL=http://%[1]s AGENTO_API_KEY=%[2]s
-
+%[5]s
 Create an agent (10 to 30 s: a real OpenClaw gateway boots), keep its id, and chat:
 
   AGENT=$(curl -s $AGENTO_URL/v1/agents -H "X-Api-Key: $AGENTO_API_KEY" -H 'Content-Type: application/json' -d '{"name":"My Assistant","secrets":{"anthropicApiKey":"%[3]s"}}' | sed 's/.*"id":"\([^"]*\)".*/\1/')
@@ -107,6 +112,6 @@ The key %[3]s talks to the scripted model inside agento. Put a real provider key
 in its place and the agent talks to the real model. The API is described at http://%[1]s/docs.
 %[4]s
 
-`, address, key.Reveal(), demoKey, end)
+`, address, key.Reveal(), demoKey, end, dashboard)
 	return err
 }

@@ -1,5 +1,5 @@
 // Command agento is a self-hosted control plane for OpenClaw agents. serve and dev run
-// the server; accounts, plans, keys, installation, backup, gc and doctor work on the data directory,
+// the server; accounts, plans, keys, users, installation, backup, gc and doctor work on the data directory,
 // through the socket of its server if one runs; migrate and gateways work on it alone; the
 // other commands call a running server through its API.
 package main
@@ -87,6 +87,7 @@ type commands struct {
 	Skills      skillsCommand      `cmd:"" group:"agents" help:"Browse skills and install them on agents."`
 	Knowledge   knowledgeCommand   `cmd:"" group:"agents" help:"Import texts into knowledge bases, search and delete them."`
 	Swarms      swarmsCommand      `cmd:"" group:"agents" help:"Manage swarms, which share knowledge and keys."`
+	Widgets     widgetsCommand     `cmd:"" group:"agents" help:"Manage chat widgets: agents on websites."`
 	Account     accountCommand     `cmd:"" group:"agents" help:"Show the account with its plan and use."`
 	Usage       usageCommand       `cmd:"" group:"agents" help:"Show tokens, requests and money by day, hour, agent, swarm, peer, session, model or key."`
 	Attention   attentionCommand   `cmd:"" group:"agents" help:"List what waits for you: agents in error, refused keys, edits to approve, near limits."`
@@ -97,6 +98,7 @@ type commands struct {
 	Accounts     accountsCommand     `cmd:"" group:"server" help:"Create, show, change, disable and delete accounts."`
 	Plans        plansCommand        `cmd:"" group:"server" help:"List plans, and check a plans file."`
 	Keys         keysCommand         `cmd:"" group:"server" help:"Create, list, change, rotate and revoke API keys."`
+	Users        usersCommand        `cmd:"" group:"server" help:"Invite people, list and remove them, reset passwords, make operators."`
 	Installation installationCommand `cmd:"" group:"server" help:"Manage what belongs to no account."`
 	Restore      restoreCommand      `cmd:"" group:"server" help:"Make a data directory from a backup: a new installation, which is quiet until it is activated."`
 	Activate     activateCommand     `cmd:"" group:"server" help:"Let a restored installation act, once its original does not any more."`

@@ -20,6 +20,7 @@ import (
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/modelturn"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/user"
 )
 
 // shutdownTimeout is how long requests may take to finish after the signal to stop.
@@ -36,7 +37,7 @@ type serveFlags struct {
 	oidcFlags
 	Listen                string         `help:"Address of the API." default:"127.0.0.1:8080"`
 	Seal                  bool           `help:"Seal texts and older logs of agents with their data keys. What is stored stays as it is." default:"true" negatable:""`
-	PublicURL             string         `help:"Address at which clients reach the API, such as https://api.example.com: for the OpenAPI document." name:"public-url" placeholder:"URL"`
+	PublicURL             string         `help:"Address at which clients reach the API, such as https://api.example.com: for the OpenAPI document, and for links that people get." name:"public-url" placeholder:"URL"`
 	Lenient               bool           `help:"Ignore query parameters that the API does not know, in place of refusing the request."`
 	TrustedProxies        []netip.Prefix `help:"Networks of your own proxies, as CIDRs separated by commas. Their X-Forwarded-For names the client." placeholder:"CIDR,..."`
 	RuntimeDir            string         `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
@@ -80,6 +81,20 @@ func (f serveFlags) checkPublicURL() error {
 	return nil
 }
 
+// linkBase returns the address that links for people begin with, which a browser on this machine
+// reaches if no public URL is known.
+func (f serveFlags) linkBase(listens net.Addr) string {
+	if f.PublicURL != "" {
+		return f.PublicURL
+	}
+	addr, err := netip.ParseAddrPort(listens.String())
+	if err != nil || addr.Addr().IsUnspecified() {
+		_, port, _ := net.SplitHostPort(listens.String())
+		return "http://localhost:" + port
+	}
+	return "http://" + addr.String()
+}
+
 // turnFlags are the limits of a turn. 0 means no limit.
 type turnFlags struct {
 	TurnModelCalls     int64         `help:"Model calls that one message to an agent may cause; 0 means no limit." default:"40"`
@@ -117,7 +132,7 @@ func (c serveCommand) Run(ctx context.Context, t *terminal) error {
 	}
 	s.warnOfPlainHTTP(c.TrustedProxies)
 	return s.run(ctx, func() error {
-		return errors.Join(s.printQuiet(ctx, c.serveFlags, t), s.printStart(ctx, c.serveFlags, t))
+		return errors.Join(s.printQuiet(ctx, c.serveFlags, t), s.printStart(ctx, c.serveFlags, t), s.hintFirstOwner(ctx, c.serveFlags, t))
 	})
 }
 
@@ -164,6 +179,7 @@ func (s *server) warnOfPlainHTTP(proxies []netip.Prefix) {
 type server struct {
 	*resources
 	accounts        *access.Service
+	people          *user.Service
 	budgets         *budget.Server
 	api             *api.Server
 	dashboard       *dashboard.Server

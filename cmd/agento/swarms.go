@@ -16,6 +16,7 @@ type swarmsCommand struct {
 	Get     swarmsGet     `cmd:"" help:"Show a swarm with its agents."`
 	Update  swarmsUpdate  `cmd:"" help:"Change the name, description or icon of a swarm."`
 	Delete  swarmsDelete  `cmd:"" help:"Delete a swarm with its knowledge and keys. Its agents are kept."`
+	Members swarmsMembers `cmd:"" help:"List, add and remove the people of a swarm."`
 	Secrets swarmsSecrets `cmd:"" help:"Set, delete and list the keys that a swarm shares."`
 }
 

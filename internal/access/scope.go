@@ -100,6 +100,9 @@ func (s Scopes) Has(scope Scope) bool {
 // Empty reports whether the set has no scope.
 func (s Scopes) Empty() bool { return s.bits == 0 }
 
+// With returns the set with another scope in it.
+func (s Scopes) With(scope Scope) Scopes { return Scopes{s.bits | NewScopes(scope).bits} }
+
 // Without returns the scopes of the set that another one lacks.
 func (s Scopes) Without(others Scopes) Scopes { return Scopes{s.bits &^ others.bits} }
 

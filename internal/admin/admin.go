@@ -1,5 +1,5 @@
 // Package admin is what the operator's commands do with an installation: accounts, API
-// keys, secrets of the installation, and garbage. It is an HTTP API without
+// keys, people, secrets of the installation, and garbage. It is an HTTP API without
 // authentication. A running server serves it on a Unix socket in its data directory,
 // which only the server's own user and root can use. Without a server, a command calls
 // the same handlers in its own process, so that both give the same results.
@@ -19,6 +19,7 @@ import (
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
 )
 
@@ -247,6 +248,7 @@ type Top struct {
 // Settings configure New.
 type Settings struct {
 	Accounts   *access.Service
+	People     *user.Service
 	API        http.Handler // the public API for the operator; nil: there is no server
 	AgentUsage func(ctx context.Context, account identity.AccountID) (agents, running int, err error)
 	Secrets    *vault.Installation
@@ -282,6 +284,8 @@ func New(s Settings) http.Handler {
 		"PATCH /keys":     h.editKey,
 		"POST /rotate":    h.rotateKey,
 		"DELETE /keys":    h.revokeKey,
+		"GET /users":      h.listUsers,
+		"DELETE /users":   h.removeUser,
 		"GET /secrets":    h.listSecrets,
 		"PUT /secrets":    h.setSecret,
 		"DELETE /secrets": h.deleteSecret,
@@ -289,6 +293,14 @@ func New(s Settings) http.Handler {
 		"DELETE /garbage": h.removeGarbage,
 		"GET /gateways":   h.examineGateways,
 		"GET /top":        h.top,
+
+		"GET /users/invitations":    h.listInvitations,
+		"POST /users/invitations":   h.inviteUser,
+		"DELETE /users/invitations": h.revokeInvitation,
+		"PATCH /users":              h.setRole,
+		"POST /users/resets":        h.resetUser,
+		"POST /users/first-link":    h.firstLink,
+		"POST /users/operators":     h.addOperator,
 
 		"GET /checkpoints": h.checkpoints,
 	} {

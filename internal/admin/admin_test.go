@@ -22,6 +22,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
 )
 
@@ -35,8 +36,10 @@ func newHandler(t *testing.T) http.Handler {
 	}
 	events := event.NewLog(db)
 	garbage := map[string]bool{"old": true, "older": true}
+	accounts := access.New(access.Settings{DB: db, Events: events})
 	return admin.New(admin.Settings{
-		Accounts:   access.New(access.Settings{DB: db, Events: events}),
+		Accounts:   accounts,
+		People:     user.New(user.Settings{DB: db, Events: events, Access: accounts, Vault: key, PublicURL: "https://agents.example.com"}),
 		Secrets:    vault.NewInstallation(db, key, events),
 		AgentUsage: func(context.Context, identity.AccountID) (agents, running int, err error) { return 3, 2, nil },
 		Examine: func(context.Context) ([]admin.Examined, error) {
@@ -136,6 +139,31 @@ func calls(t *testing.T, c *admin.Client) (results []string) {
 	add("enable", d.State, err)
 	_, err = c.ChangeAccount(ctx, a.ID, admin.AccountChange{State: "gone"})
 	add("another state", nil, err)
+	withoutToken := func(l admin.Link) string {
+		base, token, _ := strings.Cut(l.URL, "token=")
+		return fmt.Sprint(l.For, l.Account, l.Role, base, len(token), time.Until(l.ExpiresAt).Round(time.Minute))
+	}
+	link, err := c.FirstLink(ctx, "")
+	add("first link", withoutToken(link), err)
+	link, err = c.InviteUser(ctx, a.ID, admin.NewUser{Email: "Ada@example.com", Role: "owner"})
+	add("invite", withoutToken(link), err)
+	waiting, err := c.Invitations(ctx, a.Name)
+	add("invitations", fmt.Sprint(len(waiting), waiting[0].Email, waiting[0].CreatedBy), err)
+	add("revoke", nil, c.RevokeInvitation(ctx, a.ID, waiting[0].ID))
+	link, err = c.AddOperator(ctx, admin.NewUser{Email: "op@example.com", Name: "Op"})
+	add("operator", withoutToken(link), err)
+	_, err = c.AddOperator(ctx, admin.NewUser{Email: "op"})
+	add("no operator", nil, err)
+	link, err = c.ResetUser(ctx, "op@example.com", true)
+	add("reset", withoutToken(link), err)
+	people, err := c.Users(ctx)
+	add("users", fmt.Sprint(len(people), people[0].Email, people[0].Name, people[0].Operator, people[0].Accounts), err)
+	_, err = c.SetRole(ctx, a.ID, people[0].ID, "admin")
+	add("set a role of nobody", err != nil, nil)
+	_, err = c.RemoveUser(ctx, people[0].ID, a.ID)
+	add("remove nobody", err != nil, nil)
+	gone, err := c.RemoveUser(ctx, "op@example.com", "")
+	add("remove", gone.Email, err)
 	use, err := c.Checkpoints(ctx)
 	add("checkpoints", use, err)
 	plans, err := c.Plans(ctx)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 
@@ -183,6 +184,58 @@ func (c *Client) RotateKey(ctx context.Context, account, key string, grace time.
 // RevokeKey revokes a key of an account.
 func (c *Client) RevokeKey(ctx context.Context, account, key string) error {
 	return c.call(ctx, http.MethodDelete, "/keys?"+url.Values{"account": {account}, "key": {key}}.Encode(), nil, nil)
+}
+
+// Users lists everybody who can sign in, by e-mail address.
+func (c *Client) Users(ctx context.Context) (all []User, err error) {
+	return all, c.call(ctx, http.MethodGet, "/users", nil, &all)
+}
+
+// InviteUser invites somebody to an account, which is given by its id or name. Only this result
+// has the link.
+func (c *Client) InviteUser(ctx context.Context, account string, in NewUser) (l Link, err error) {
+	return l, c.call(ctx, http.MethodPost, "/users/invitations?"+url.Values{"account": {account}}.Encode(), in, &l)
+}
+
+// Invitations lists the invitations of an account that wait, newest first.
+func (c *Client) Invitations(ctx context.Context, account string) (all []Invitation, err error) {
+	return all, c.call(ctx, http.MethodGet, "/users/invitations?"+url.Values{"account": {account}}.Encode(), nil, &all)
+}
+
+// RevokeInvitation ends an invitation of an account.
+func (c *Client) RevokeInvitation(ctx context.Context, account, id string) error {
+	return c.call(ctx, http.MethodDelete, "/users/invitations?"+url.Values{"account": {account}, "invitation": {id}}.Encode(), nil, nil)
+}
+
+// SetRole changes what a person, who is given by its id or e-mail address, may do in an account.
+func (c *Client) SetRole(ctx context.Context, account, user, role string) (u User, err error) {
+	return u, c.call(ctx, http.MethodPatch, "/users?"+url.Values{"account": {account}, "user": {user}, "role": {role}}.Encode(), nil, &u)
+}
+
+// ResetUser makes a link with which a person, who is given by its id or e-mail address, sets a new
+// password. secondFactor also removes the second factor.
+func (c *Client) ResetUser(ctx context.Context, user string, secondFactor bool) (l Link, err error) {
+	return l, c.call(ctx, http.MethodPost, "/users/resets?"+url.Values{"user": {user}, "secondFactor": {strconv.FormatBool(secondFactor)}}.Encode(), nil, &l)
+}
+
+// RemoveUser removes a person from an account; with an empty account, altogether.
+func (c *Client) RemoveUser(ctx context.Context, user, account string) (u User, err error) {
+	v := url.Values{"user": {user}}
+	if account != "" {
+		v.Set("account", account)
+	}
+	return u, c.call(ctx, http.MethodDelete, "/users?"+v.Encode(), nil, &u)
+}
+
+// FirstLink makes the link for the first owner of an account: the one that is named, the only one,
+// or a new one if there is none.
+func (c *Client) FirstLink(ctx context.Context, account string) (l Link, err error) {
+	return l, c.call(ctx, http.MethodPost, "/users/first-link?"+url.Values{"account": {account}}.Encode(), nil, &l)
+}
+
+// AddOperator makes somebody an operator. The link is empty if the person can sign in already.
+func (c *Client) AddOperator(ctx context.Context, in NewUser) (l Link, err error) {
+	return l, c.call(ctx, http.MethodPost, "/users/operators", in, &l)
 }
 
 // Examine checks what every running gateway really has.

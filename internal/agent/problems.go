@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"agento.host/agento/client"
@@ -11,6 +12,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/provider"
+	"agento.host/agento/internal/vault"
 )
 
 // Problem is something that is wrong with an agent and that a person can repair.
@@ -27,19 +29,22 @@ type Problem struct {
 // Problems returns what is wrong with the agents of an account: at most one problem of each, and
 // one of each of its channels. Its number of queries does not grow with the number of agents.
 func (s *Service) Problems(ctx context.Context, account identity.AccountID) ([]Problem, error) {
-	agents, err := database.All(ctx, s.db, scanTroubled, `SELECT id, name, config, swarm_id, shown_status, shown_status <> status, desired_state, last_error, error_category, error_since, place,
+	agents, err := database.All(ctx, s.db, scanTroubled, `SELECT id, name, config, swarm_id, shown_status, shown_status <> status, desired_state, last_error, error_category, CASE WHEN typeof(error_since) = 'integer' THEN error_since ELSE 0 END, place,
 		CASE WHEN shown_status = status THEN gateway_generation ELSE 0 END
-		FROM agents WHERE account_id = $1 AND desired_state <> 'deleted' ORDER BY created_at DESC, id DESC`, account)
+		FROM agents WHERE account_id = $1 AND desired_state <> 'deleted' AND (shown_status = 'error' OR desired_state = 'running' AND (last_error <> '' OR NOT `+hasUsableKey+` OR `+hasChannel+`)) ORDER BY created_at DESC, id DESC`, account)
 	if err != nil {
 		return nil, fmt.Errorf("read the states of agents: %w", err)
 	}
-	secrets, err := s.namedSecrets(ctx, account)
+	secrets, err := s.secretsOf(ctx, account, agents)
 	if err != nil {
 		return nil, err
 	}
 	failing, err := s.failingChannels(ctx, account)
 	if err != nil {
 		return nil, err
+	}
+	if len(agents) == 0 {
+		return nil, nil
 	}
 	configs := map[string]Config{} // most agents have the same one
 	var all []Problem
@@ -138,34 +143,65 @@ type ownedSecrets struct {
 
 func (o ownedSecrets) has(n provider.SecretName) bool { _, ok := o.origins[n]; return ok }
 
-// namedSecrets returns the keys and tokens of all agents and swarms of an account, by owner.
-func (s *Service) namedSecrets(ctx context.Context, account identity.AccountID) (map[string]ownedSecrets, error) {
-	type row struct {
-		owner   string
-		name    provider.SecretName
-		origin  provider.Origin
-		claimed bool
+// hasUsableKey is true of most agents that have a key for what they call: it saves looking at their
+// configs. hasChannel is true of those that have a token of a channel.
+var hasUsableKey, hasChannel = func() (string, string) {
+	var keys []string
+	for _, p := range provider.All() {
+		own, err := p.Origin("")
+		if err != nil {
+			panic(err) // it is a constant
+		}
+		keys = append(keys, fmt.Sprintf(`s.name = '%s' AND s.origin = '%s' AND coalesce(json_extract(config, '$.llmProvider'), '%s') = '%s'`, p.Secret, own, p.Name, p.Name))
 	}
-	rows, err := database.All(ctx, s.db, func(r database.Row) (v row, err error) { return v, r.Scan(&v.owner, &v.name, &v.origin, &v.claimed) },
-		`SELECT owner_id, name, origin, claim <> '' FROM secrets WHERE account_id = $1 AND name IN ($2, $3, $4, $5, $6, $7)`, account,
-		provider.AnthropicKey, provider.OpenAIKey, provider.GoogleKey, provider.TelegramToken, provider.SlackBotToken, provider.SlackAppToken)
-	if err != nil {
-		return nil, fmt.Errorf("read origins of secrets: %w", err)
-	}
+	const ofAgent = `EXISTS (SELECT 1 FROM secrets s WHERE s.account_id = agents.account_id AND s.owner_id = agents.id AND `
+	usable := `CASE WHEN json_valid(config) AND json_extract(config, '$.baseUrl') IS NULL THEN ` + ofAgent + `(` + strings.Join(keys, ` OR `) + `)) ELSE FALSE END`
+	return usable, ofAgent + fmt.Sprintf(`s.name IN ('%s', '%s', '%s'))`, provider.TelegramToken, provider.SlackBotToken, provider.SlackAppToken)
+}()
+
+// secretsOf returns what is known of the secrets of agents and of their swarms, by owner.
+func (s *Service) secretsOf(ctx context.Context, account identity.AccountID, agents []troubled) (map[string]ownedSecrets, error) {
 	all := map[string]ownedSecrets{}
-	for _, v := range rows {
-		o := all[v.owner]
-		if o.origins == nil {
-			o.origins = Origins{}
+	var owners []vault.OwnerID
+	for i := range agents {
+		owners = append(owners, vault.OfAgent(agents[i].ID))
+		if swarm := agents[i].SwarmID; swarm != "" {
+			owners = append(owners, vault.OfSwarm(swarm))
 		}
-		o.origins[v.name] = v.origin
-		if v.name.IsExclusive() && !v.claimed {
+	}
+	slices.Sort(owners)
+	for some := range slices.Chunk(slices.Compact(owners), maxOwners) {
+		found, err := s.vault.Origins(ctx, s.db, account, some...)
+		if err != nil {
+			return nil, err
+		}
+		for owner, origins := range found {
+			all[string(owner)] = ownedSecrets{origins: origins}
+		}
+	}
+	if len(owners) == 0 {
+		return all, nil
+	}
+	type row struct {
+		owner string
+		name  provider.SecretName
+	}
+	unclaimed, err := database.All(ctx, s.db, func(r database.Row) (v row, err error) { return v, r.Scan(&v.owner, &v.name) },
+		`SELECT owner_id, name FROM secrets WHERE account_id = $1 AND claim = '' AND name IN ($2, $3, $4)`, account, provider.TelegramToken, provider.SlackBotToken, provider.SlackAppToken)
+	if err != nil {
+		return nil, fmt.Errorf("list unclaimed secrets: %w", err)
+	}
+	for _, v := range unclaimed {
+		if o, ok := all[v.owner]; ok && v.name.IsExclusive() {
 			o.unclaimed = append(o.unclaimed, v.name)
+			all[v.owner] = o
 		}
-		all[v.owner] = o
 	}
 	return all, nil
 }
+
+// maxOwners is how many owners a query names.
+const maxOwners = 1000
 
 // reportedChannel is a channel that a gateway cannot connect to.
 type reportedChannel struct {

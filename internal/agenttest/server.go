@@ -23,6 +23,7 @@ import (
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/swarm"
+	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
 )
@@ -58,6 +59,7 @@ type Settings struct {
 	Note         func(text string) error // of the reconciler
 	Woke         func(reconciler.Wake)   // of the reconciler
 	Slept        func(reconciler.Sleep)  // of the reconciler
+	PublicURL    string                  // of links for people; empty: they are paths
 	TelegramURL  string                  // of a Bot API server; empty: nobody asks it for the messages of agents that sleep
 }
 
@@ -68,6 +70,7 @@ type Server struct {
 	Vault      *vault.Vault
 	Documents  *workspace.Store
 	Workspace  *workspace.Service
+	People     *user.Service
 	Swarms     *swarm.Service
 	Store      *agent.Store
 	Gateways   *gateway.Manager
@@ -125,10 +128,12 @@ func NewServer(s Settings) (*Server, error) {
 		statusSettings.WhyAwake = gateways.WhyAwake
 	}
 	status := agentstatus.New(statusSettings)
+	people := user.New(user.Settings{DB: s.DB, Events: s.Events, Access: s.Access, Vault: s.Vault, PublicURL: s.PublicURL, Log: s.Log})
 	return &Server{
-		DB: s.DB, Events: s.Events, Vault: s.Vault, Documents: s.Documents, Store: store, Gateways: gateways, Logs: logs, Reconciler: reconcile,
+		People: people,
+		DB:     s.DB, Events: s.Events, Vault: s.Vault, Documents: s.Documents, Store: store, Gateways: gateways, Logs: logs, Reconciler: reconcile,
 		Agents: agents, Channels: channels, Status: status, Bots: bots, Workspace: workspace.New(s.Documents, agents),
-		Swarms: swarm.New(swarm.Settings{Store: s.SwarmRows, Events: s.Events, Vault: s.Vault, Agents: agents, Knowledge: s.Knowledge, URLs: s.URLs}),
+		Swarms: swarm.New(swarm.Settings{Store: s.SwarmRows, Events: s.Events, Vault: s.Vault, Agents: agents, Members: people, Knowledge: s.Knowledge, URLs: s.URLs}),
 	}, nil
 }
 

@@ -3,16 +3,19 @@ package api
 import (
 	"context"
 	"strconv"
+	"strings"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/event"
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/user"
 )
 
 type auditInput struct {
-	Target string `query:"target" doc:"Only changes of this object, such as agent/ID, swarm/ID or key/ID."`
+	Target string `query:"target" doc:"Only changes of this object, such as agent/ID, swarm/ID, user/ID or key/ID."`
 	Action string `query:"action" doc:"Only changes of this kind, such as agent.created."`
-	Actor  string `query:"actor" doc:"Only changes by this actor: the id of an API key, or agent, system, operator."`
+	Actor  string `query:"actor" doc:"Only changes by this actor: the id of a person or an API key, or agent, system, operator."`
 	Since  string `query:"since" doc:"Only changes at or after this time: an ISO 8601 date or date and time, in UTC unless it has an offset." example:"2026-02-10T14:00:00.000Z"`
 	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"200" doc:"Maximum number of changes."`
 	Offset string `query:"offset" absent:"begin with the first page" doc:"Pagination cursor from a previous response."`
@@ -38,9 +41,28 @@ func (s *Server) audit(ctx context.Context, who access.Principal, in *auditInput
 		found = found[:in.Limit]
 		next = found[in.Limit-1].Number
 	}
+	names, err := s.namesIn(ctx, found)
+	if err != nil {
+		return nil, err
+	}
 	rows := make([]client.AuditEvent, len(found))
 	for i, e := range found {
-		rows[i] = client.AuditEvent{ID: strconv.FormatInt(e.Number, 10), Actor: e.Actor.String(), Action: e.Kind, Target: string(e.Topic), Data: e.Data, At: client.Time{Time: e.At}}
+		actor, target := names[identity.UserID(e.Actor.ID)], names[identity.UserID(e.Topic.ID())]
+		rows[i] = client.AuditEvent{ActorName: orNull(actor), TargetName: orNull(target), ID: strconv.FormatInt(e.Number, 10), Actor: e.Actor.String(), Action: e.Kind, Target: string(e.Topic), Data: e.Data, At: client.Time{Time: e.At}}
 	}
 	return cursorPage(rows, cursor(next)), nil
+}
+
+// namesIn returns what to call the people of events.
+func (s *Server) namesIn(ctx context.Context, events []event.Event) (map[identity.UserID]string, error) {
+	var ids []identity.UserID
+	for _, e := range events {
+		if e.Actor.Kind == identity.User {
+			ids = append(ids, identity.UserID(e.Actor.ID))
+		}
+		if strings.HasPrefix(string(e.Topic), user.TopicPrefix) {
+			ids = append(ids, identity.UserID(e.Topic.ID()))
+		}
+	}
+	return s.people.Names(ctx, ids)
 }

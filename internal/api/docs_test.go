@@ -82,6 +82,33 @@ func TestProgramsOfGuidesSucceed(t *testing.T) {
 	}
 }
 
+// TestWidgetTokensOfTheGuide runs the programs of the guide that sign a token, and presents it.
+func TestWidgetTokensOfTheGuide(t *testing.T) {
+	p, _ := newWidgetEnv(t)
+	text, err := os.ReadFile("../../docs/widgets.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, language := range []struct{ fence, extension, command string }{{"javascript", ".mjs", "node"}, {"python", ".py", "python3"}} {
+		_, block, _ := strings.Cut(string(text), "```"+language.fence+"\n")
+		block, _, _ = strings.Cut(block, "\n```")
+		file := filepath.Join(t.TempDir(), "token"+language.extension)
+		if err := os.WriteFile(file, []byte(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		program := exec.CommandContext(t.Context(), language.command, file)
+		program.Env = append(os.Environ(), "AGENTO_WIDGET="+p.id, "AGENTO_WIDGET_SECRET="+p.secret)
+		out, err := program.CombinedOutput()
+		if err != nil {
+			t.Fatalf("the program in %s: %v, printed %s", language.fence, err, out)
+		}
+		p.token = strings.TrimSpace(string(out))
+		if v := p.ask("POST", "visits", nil).expect(200); v.field("data.name") != "Alice" || v.field("data.visitor") != "" {
+			t.Errorf("the token of the program in %s is that of %s", language.fence, v.body)
+		}
+	}
+}
+
 func runCommands(t *testing.T, env *testEnv, commands []string) {
 	t.Helper()
 	who := env.newAccount("reader", "")

@@ -210,6 +210,8 @@ func newExampleRun(t *testing.T) *exampleRun {
 	o.item = o.findSkill()
 	o.entry = o.do("POST", "/v1/knowledge/ingest?explain=true", `{"agentId":"`+o.agent+`","chunks":[{"text":"Refunds are paid within 14 days.","source":"handbook.md"}]}`).expect(200).field("data.details.0.id")
 	o.key = o.do("POST", "/v1/keys", `{"label":"Support widget","scopes":["chat"]}`).expect(201).field("data.id")
+	o.widget = o.do("POST", "/v1/widgets", `{"name":"Support","agentId":"`+o.agent+`","origins":["https://www.example.com"],"greeting":"Hello! How can I help?"}`).expect(201).field("data.id")
+	o.member, o.invitation = env.newFixturePeople(o.caller, "ada", o.swarm)
 	env.Meter.Record(t.Context(), usage.Call{
 		AccountID: o.account, AgentID: identity.AgentID(o.agent), PeerID: "customer-42", SessionID: identity.SessionID(o.session), Provider: provider.Anthropic, Model: "claude-sonnet-5", At: usageAt(),
 		Tokens: usage.Tokens{Input: 172, Output: 46, CacheRead: 640},
@@ -232,6 +234,10 @@ func (r *exampleRun) examples() []api.Example {
 
 func lateness(e api.Example) int {
 	switch {
+	case strings.HasSuffix(e.ID, "Attention"): // other examples change the skill that it is about
+		return -1
+	case e.ID == "removeSwarmMember": // before its swarm and its member are deleted
+		return 0
 	case e.ID == "deleteAgent":
 		return 2
 	case e.Method == "DELETE":
@@ -251,7 +257,7 @@ func sampleOf(e api.Example, language string) string {
 
 // names returns the names of the examples, each followed by that of the run.
 func (r *exampleRun) names() []string {
-	return []string{exampleAgent, r.agent, exampleSwarm, r.swarm, "key_abc123", r.key, "turn_abc123", r.turn, "sess_abc123", r.session, exampleEntry, r.entry, "skill:as_abc123:1.0.0", r.item, "new-request", "owned"}
+	return []string{exampleAgent, r.agent, exampleSwarm, r.swarm, "key_abc123", r.key, "widget_abc123", r.widget, "user_abc123", r.member, "link_abc123", r.invitation, "turn_abc123", r.turn, "sess_abc123", r.session, exampleEntry, r.entry, "skill:as_abc123:1.0.0", r.item, "new-request", "owned"}
 }
 
 // code returns an example with the names of the run.
@@ -307,6 +313,9 @@ func (r *exampleRun) execute(e api.Example, language string, command ...string) 
 	if err != nil {
 		r.t.Errorf("%s in %s: %v\n%s%s\n%s", e.ID, language, err, printed.String(), problems.String(), r.code(e, language))
 	}
+	if e.ID == "dismissAttention" {
+		r.setScore(60) // that of its scan, which other examples show
+	}
 	return printed.String()
 }
 
@@ -330,8 +339,11 @@ var generated = []struct {
 	shown   string
 }{
 	{regexp.MustCompile(`ak_live_[0-9a-f]{32}`), exampleKey},
+	{regexp.MustCompile(`wk_[0-9a-f]{32}`), "wk_a1b2c3d4e5f6a1b2c3d4e5f6a1b2c3d4"},
+	{regexp.MustCompile(`wks_[0-9a-f]{64}`), "wks_a1b2c3d4e5f6a1b2c3d4e5f6a1b2c3d4a1b2c3d4e5f6a1b2c3d4e5f6a1b2c3d4"},
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), exampleAgent},
-	{regexp.MustCompile(`\b(acct|key|turn|sess|msg|as|req|idem)_[0-9A-Za-z_]{9,}`), `${1}_abc123`},
+	{regexp.MustCompile(`\b(acct|key|widget|user|link|turn|sess|msg|as|req|idem)_[0-9A-Za-z_]{9,}`), `${1}_abc123`},
+	{regexp.MustCompile(`token=[0-9A-Za-z_-]{43}`), `token=…`},
 	{regexp.MustCompile(`"(?:20[0-9]{2})-[0-9-]+T[0-9:.]+Z"`), `"2026-02-10T14:00:00.000Z"`},
 	{regexp.MustCompile(`"memoryUsage":"[^"]*","cpuPercent":"[^"]*"`), `"memoryUsage":"412MiB / 3072MiB","cpuPercent":"2.35%"`},
 	{regexp.MustCompile(`"20[0-9]{2}-[0-9]{2}-[0-9]{2}"`), `"2026-02-10"`},

@@ -36,6 +36,8 @@ import (
 	"agento.host/agento/internal/trace"
 	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/user"
+	"agento.host/agento/internal/widget"
+	"agento.host/agento/internal/widget/door"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -58,6 +60,7 @@ type Settings struct {
 	Usage     *usage.Service
 	Models    *modelproxy.Proxy // checks keys of model providers
 	People    *user.Service     // nil: nobody signs in
+	Widgets   *widget.Service
 	Attention *attention.Service
 
 	Idempotency *idempotency.Service
@@ -114,6 +117,7 @@ type Server struct {
 	usage     *usage.Service
 	models    *modelproxy.Proxy
 	people    *user.Service
+	widgets   *widget.Service
 	attention *attention.Service
 	requests  *idempotency.Service
 	budgets   *budget.Server
@@ -133,7 +137,7 @@ type Server struct {
 func New(s Settings) *Server {
 	srv := &Server{
 		db: s.DB, events: s.Events, access: s.Access, limiter: s.Limiter, agents: s.Agents, archives: s.Archives, agentLogs: s.Logs, status: s.Status, chat: s.Chat, workspace: s.Workspace,
-		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, models: s.Models, people: s.People, attention: s.Attention, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
+		swarms: s.Swarms, knowledge: s.Knowledge, skills: s.Skills, network: s.Network, usage: s.Usage, models: s.Models, people: s.People, widgets: s.Widgets, attention: s.Attention, requests: s.Idempotency, budgets: s.Budgets, clients: clientAddresses{proxies: s.TrustedProxies, log: s.Log}, isReady: s.Ready, degraded: s.Degraded, version: s.Version,
 	}
 	if srv.readFile = s.ReadFile; srv.readFile == nil {
 		srv.readFile = readHere
@@ -146,6 +150,9 @@ func New(s Settings) *Server {
 	if s.Completed != nil {
 		completed = func(c rest.Completed) {
 			who := callerOf(c.Request.Context())
+			if v, ok := door.VisitorOf(c.Request.Context()); ok {
+				who.AccountID = v.Widget.AccountID
+			}
 			s.Completed(Completed{Completed: c, Account: who.AccountID, Key: who.KeyID, User: who.UserID})
 		}
 	}
@@ -155,6 +162,9 @@ func New(s Settings) *Server {
 		WhileAllowed: func(ctx context.Context) (context.Context, context.CancelFunc) {
 			if who := callerOf(ctx); who.UserID != "" {
 				return srv.people.WhileValid(ctx, who)
+			}
+			if v, ok := door.VisitorOf(ctx); ok {
+				return srv.widgets.WhileValid(ctx, v)
 			}
 			return srv.access.WhileValid(ctx, callerOf(ctx))
 		},
@@ -166,9 +176,12 @@ func New(s Settings) *Server {
 				c.Source = chat.FromOpenAI
 				return c
 			},
-		})},
+		}), srv.widgetDoor()},
 		HoldMemory: srv.holdMemory, HoldStream: srv.holdStream, AppendJSON: appendJSON,
-		Plain: map[string]func(http.ResponseWriter, *http.Request) error{"GET /healthz": srv.health, "GET /readyz": srv.ready, mcpPath: srv.serveMCP},
+		Plain: map[string]func(http.ResponseWriter, *http.Request) error{
+			"GET /healthz": srv.health, "GET /readyz": srv.ready, mcpPath: srv.serveMCP,
+			door.ScriptPattern: door.ServeScript, door.FramePattern: door.ServeFrame(s.Widgets),
+		},
 	}, srv.restRoutes())
 	srv.tools = srv.newTools(s.PublicURL, s.Log)
 	return srv
@@ -303,17 +316,26 @@ func setRateLimit(h http.Header, d access.Decision) {
 // holdMemory takes bytes from the budget of the caller's account.
 // Faults: RateLimited; Unavailable.
 func (s *Server) holdMemory(ctx context.Context, bytes int64) (release func(), err error) {
-	return s.budgets.Memory.Acquire(ctx, string(callerOf(ctx).AccountID), bytes)
+	account := callerOf(ctx).AccountID
+	if v, ok := door.VisitorOf(ctx); ok {
+		account = v.Widget.AccountID
+	}
+	return s.budgets.Memory.Acquire(ctx, string(account), bytes)
 }
 
-// holdStream takes a stream of the caller's key and account. Faults: RateLimited.
+// holdStream takes a stream of the caller's key and account, or of a visitor and the widget, which
+// leave those of the account alone. Faults: RateLimited.
 func (s *Server) holdStream(ctx context.Context) (release func(), err error) {
 	who := callerOf(ctx)
-	key, err := s.budgets.KeyStreams.Acquire(ctx, who.Name(), 1)
+	holder, group := who.Name(), string(who.AccountID)
+	if v, ok := door.VisitorOf(ctx); ok {
+		holder, group = "visitor "+string(v.Widget.ID)+" "+v.PeerID, string(v.Widget.ID)
+	}
+	key, err := s.budgets.KeyStreams.Acquire(ctx, holder, 1)
 	if err != nil {
 		return nil, err
 	}
-	account, err := s.budgets.AccountStreams.Acquire(ctx, string(who.AccountID), 1)
+	account, err := s.budgets.AccountStreams.Acquire(ctx, group, 1)
 	if err != nil {
 		key()
 		return nil, err

@@ -21,6 +21,8 @@ type fixture struct {
 	agent, swarm, turn, session string
 	item                        string // the id of what waits for a person
 	key                         string // the id of a key that the caller's key may change
+	widget                      string
+	member, invitation          string // a person other than the owner, who is in the swarm
 	entry                       string // of the agent's knowledge
 }
 
@@ -44,6 +46,8 @@ func (env *testEnv) newFixture(name string) fixture {
 	o.do("POST", "/v1/knowledge/ingest", `{"agentId":"`+o.agent+`","chunks":[{"text":"Owned by `+name+`","source":"owned"}]}`).expect(200)
 	o.entry = o.do("GET", "/v1/knowledge?agentId="+o.agent, nil).expect(200).field("data.0.id")
 	o.key = o.do("POST", "/v1/keys", `{"label":"Owned by `+name+`","scopes":["chat"]}`).expect(201).field("data.id")
+	o.widget = o.do("POST", "/v1/widgets", `{"name":"Owned by `+name+`","agentId":"`+o.agent+`","origins":["https://owned.example"]}`).expect(201).field("data.id")
+	o.member, o.invitation = env.newFixturePeople(o.caller, name, o.swarm)
 	env.Driver.Print(identity.AgentID(o.agent), "the key is sk-ant-owned, the password an-owned-password")
 	return o
 }
@@ -52,14 +56,27 @@ func (env *testEnv) newFixture(name string) fixture {
 // that waits for a person.
 func (o fixture) findSkill() string {
 	o.env.T.Helper()
+	o.setScore(40)
+	return o.do("GET", "/v1/attention", nil).expect(200).field("data.0.id")
+}
+
+// newFixturePeople makes a viewer who is a member of a swarm, and an invitation.
+func (env *testEnv) newFixturePeople(o *caller, name, swarm string) (member, invitation string) {
+	env.T.Helper()
+	member = string(env.NewPerson(o.account, name+"@example.com", access.Viewer).Session.Person.ID)
+	o.do("POST", "/v1/swarms/"+swarm+"/members", `{"userId":"`+member+`"}`).expect(200)
+	return member, o.do("POST", "/v1/members/invitations", `{"email":"waits-for-`+name+`@example.com","role":"viewer"}`).expect(201).field("data.id")
+}
+
+func (o fixture) setScore(score int) {
+	o.env.T.Helper()
 	err := o.env.DB.Tx(o.env.T.Context(), "test.score", func(ctx context.Context, tx *database.Tx) error {
-		_, err := database.Exec(ctx, tx, `UPDATE agent_skills SET score = 40 WHERE agent_id = $1`, o.agent)
+		_, err := database.Exec(ctx, tx, `UPDATE agent_skills SET score = $1 WHERE agent_id = $2`, score, o.agent)
 		return err
 	})
 	if err != nil {
 		o.env.T.Fatal(err)
 	}
-	return o.do("GET", "/v1/attention", nil).expect(200).field("data.0.id")
 }
 
 // path returns the path of a row with the ids of the fixture.
@@ -72,10 +89,16 @@ func (o fixture) path(row api.Row) string {
 		id = "csv-analysis"
 	case strings.HasPrefix(row.Path, "/v1/keys"):
 		id = o.key
+	case strings.HasPrefix(row.Path, "/v1/widgets"):
+		id = o.widget
 	case strings.HasPrefix(row.Path, "/v1/attention"):
 		id = o.item
+	case strings.HasPrefix(row.Path, "/v1/members/invitations"):
+		id = o.invitation
+	case strings.HasPrefix(row.Path, "/v1/members"):
+		id = o.member
 	}
-	path := strings.NewReplacer("{id}", id, "{turnId}", o.turn, "{sessionId}", o.session, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis", "{entryId}", o.entry).Replace(row.Path)
+	path := strings.NewReplacer("{id}", id, "{userId}", o.member, "{turnId}", o.turn, "{sessionId}", o.session, "{name}", "owned", "{n}", "1", "{skillId}", "csv-analysis", "{entryId}", o.entry).Replace(row.Path)
 	switch row.Method + " " + row.Path {
 	case "GET /v1/knowledge", "GET /v1/knowledge/sources", "GET /v1/knowledge/{entryId}", "PATCH /v1/knowledge/{entryId}":
 		path += "?agentId=" + o.agent
@@ -136,12 +159,22 @@ func (o fixture) body(row api.Row) any {
 		return `{"provider":"anthropic","key":"` + apitest.DemoKey + `"}`
 	case "PATCH /v1/keys/{id}":
 		return `{"label":"B"}`
-	case "POST /v1/keys/{id}/rotate":
+	case "POST /v1/widgets":
+		return `{"name":"A","agentId":"` + o.agent + `"}`
+	case "PATCH /v1/widgets/{id}":
+		return `{"name":"B"}`
+	case "POST /v1/keys/{id}/rotate", "POST /v1/widgets/{id}/rotate", "POST /v1/widgets/{id}/secret/rotate":
 		return `{"graceSeconds":60}`
 	case "POST /v1/knowledge/files":
 		return []byte("# Hello\n\nA file.")
 	case "PATCH /v1/knowledge/{entryId}":
 		return `{"metadata":{"type":"faq"}}`
+	case "PATCH /v1/members/{id}":
+		return `{"role":"developer"}`
+	case "POST /v1/members/invitations":
+		return `{"email":"somebody@example.com","role":"viewer"}`
+	case "POST /v1/swarms/{id}/members":
+		return `{"userId":"` + o.member + `"}`
 	case "POST /v1/knowledge/ingest":
 		return `{"agentId":"` + o.agent + `","chunks":[{"text":"Hello","source":"a.md"}]}`
 	case "PUT /v1/agents/{id}/secrets", "PUT /v1/swarms/{id}/secrets":
@@ -161,7 +194,7 @@ func belongsToAccount(row api.Row) bool {
 	if row.Path == "/v1/knowledge/bases" {
 		return false // a list of the caller's own
 	}
-	for _, place := range []string{"/v1/agents/{id}", "/v1/swarms/{id}", "/v1/keys/{id}", "/v1/attention/{id}", "/v1/knowledge"} {
+	for _, place := range []string{"/v1/agents/{id}", "/v1/swarms/{id}", "/v1/keys/{id}", "/v1/widgets/{id}", "/v1/attention/{id}", "/v1/members/{id}", "/v1/members/invitations/{id}", "/v1/knowledge"} {
 		if strings.HasPrefix(row.Path, place) {
 			return true
 		}
@@ -217,8 +250,8 @@ func TestMissingFeatureIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := newEnv(t, options{Plans: plans})
-	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none", item: "none"}
-	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none", item: "none"}
+	locked := fixture{caller: env.newAccount("locked", "plan_locked"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none", item: "none", member: "none", invitation: "none", widget: "none"}
+	small := fixture{caller: env.newAccount("small", "plan_small"), agent: "none", swarm: "none", turn: "none", session: "none", key: "none", entry: "none", item: "none", member: "none", invitation: "none", widget: "none"}
 	for _, row := range env.Server.Table() {
 		if row.Scope == "" {
 			locked.do(row.Method, locked.path(row), locked.body(row)).expect(200)
@@ -248,7 +281,7 @@ func TestOtherAccountsGetNotFound(t *testing.T) {
 		if belongsToAccount(row) {
 			a.expectError(http.StatusNotFound, "not_found")
 		}
-		for _, known := range []string{mine.agent, mine.swarm, mine.key, "Owned by mine", string(mine.account)} {
+		for _, known := range []string{mine.agent, mine.swarm, mine.key, mine.widget, mine.member, mine.invitation, "mine@example.com", "Owned by mine", string(mine.account)} {
 			if strings.Contains(strings.ReplaceAll(a.body, mine.path(row), ""), known) && !onlyRepeatsID(a, mine) {
 				t.Errorf("%s shows %q to another account: %s", a.request, known, a.body)
 			}

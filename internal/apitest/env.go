@@ -46,6 +46,7 @@ import (
 	"agento.host/agento/internal/usage"
 	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/widget"
 	"agento.host/agento/internal/workspace"
 )
 
@@ -66,6 +67,7 @@ type Env struct {
 	Agents    *agent.Service
 	Swarms    *swarm.Service
 	People    *user.Service
+	Widgets   *widget.Service
 	Runtime   *agenttest.Server // everything that runs agents
 	Driver    *fake.Driver
 	Gateways  *Gateways
@@ -159,31 +161,34 @@ func (env *Env) build(o Options) {
 	}
 	env.Meter = usage.NewMeter(env.DB, prices, log)
 	runtime, err := agenttest.NewServer(agenttest.Settings{
-		Documents: documents,
-		DB:        env.DB, Driver: env.Driver, Log: log, Events: events, Vault: secrets, Access: env.Access, SwarmRows: swarms, Knowledge: base,
+		Documents: documents, PublicURL: o.PublicURL,
+		DB: env.DB, Driver: env.Driver, Log: log, Events: events, Vault: secrets, Access: env.Access, SwarmRows: swarms, Knowledge: base,
 		Tools: true, MaxBoots: 64, Memory: o.Memory, RoomTimeout: o.RoomTimeout, Contributors: []gateway.HomeContributor{skills},
 		Timing: reconciler.Timing{ReadyTimeout: WaitTimeout, StopGrace: time.Second, Backoff: time.Millisecond, HealthInterval: 50 * time.Millisecond},
 		Erasers: []reconciler.Eraser{chat.DeleteAgent, env.Meter.DeleteAgent, skills.DeleteAgent, base.AgentDeleted, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
 			return env.Network.DeleteAgent(ctx, tx, actor, id)
+		}, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
+			return env.Widgets.DeleteAgent(ctx, tx, actor, id)
 		}},
 		Emptiers: []reconciler.Emptier{chat.EmptyAgent(env.DB), base.EmptyAgent, env.Meter.EmptyAgent},
 	})
 	if err != nil {
 		env.T.Fatal(err)
 	}
-	env.Agents, env.Swarms, env.Runtime = runtime.Agents, runtime.Swarms, runtime
+	env.Agents, env.Swarms, env.People, env.Runtime = runtime.Agents, runtime.Swarms, runtime.People, runtime
 	states := accountstate.New(accountstate.Settings{DB: env.DB, Events: events, Accounts: env.Access, Agents: runtime.Agents, Log: log})
 	if err := states.Recover(env.T.Context()); err != nil {
 		env.T.Fatal(err)
 	}
 	env.loops = append(env.loops, states.Run)
 	conversations := chat.New(chat.Settings{DB: env.DB, Events: events, Agents: runtime.Agents, Gateways: runtime.Gateways, Vault: secrets, Keys: env.Access, Quota: env.Access, Waiting: o.Waiting, Log: log})
+	env.Widgets = widget.New(widget.Settings{DB: env.DB, Events: events, Vault: secrets, Agents: agent.NewStore(env.DB, events), Accounts: env.Access, Turns: conversations, Log: log})
+	env.loops = append(env.loops, env.Widgets.Run)
 	requests := idempotency.New(idempotency.Settings{DB: env.DB, Events: events, Vault: secrets, Log: log})
 	if err := requests.Recover(env.T.Context()); err != nil {
 		env.T.Fatal(err)
 	}
-	env.People = user.New(user.Settings{DB: env.DB, Events: events, Access: env.Access, Vault: secrets, PublicURL: o.PublicURL, Log: log})
-	env.loops = append(env.loops, env.People.Run, env.Access.Run, base.Run, conversations.Run, requests.Run, env.DB.Run)
+	env.loops = append(env.loops, env.Access.Run, env.People.Run, base.Run, conversations.Run, requests.Run, env.DB.Run)
 	env.loops = append(env.loops, runtime.Loops()...)
 	if o.Monitor {
 		env.loops = append(env.loops, func(ctx context.Context) error { return env.DB.Monitor(ctx, log) })
@@ -210,7 +215,7 @@ func (env *Env) build(o Options) {
 	env.Server = api.New(api.Settings{
 		Models: models, Attention: env.Attention,
 		DB: env.DB, Events: events, Access: env.Access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Archives: archives, Logs: runtime.Logs, Status: runtime.Status,
-		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.Network, Idempotency: requests, People: env.People,
+		Chat: conversations, Workspace: runtime.Workspace, Swarms: runtime.Swarms, Knowledge: base, Skills: skillService, Network: env.Network, Idempotency: requests, People: env.People, Widgets: env.Widgets,
 		Usage:   usage.New(usage.Settings{DB: env.DB, Agents: env.agentNames}),
 		Budgets: o.Budgets, TrustedProxies: o.Proxies, PublicURL: o.PublicURL,
 		Ready: env.DB.Health, Degraded: env.degraded, Version: "test", Heartbeat: o.Heartbeat, Log: log,

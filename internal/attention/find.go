@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/agent"
@@ -64,9 +65,9 @@ func agentItem(p agent.Problem) Item {
 
 // edits returns the edits of agents that wait for approval, the oldest first.
 func (s *Service) edits(ctx context.Context, account identity.AccountID) ([]Item, error) {
-	all, err := database.All(ctx, s.DB, scanEdit, `SELECT a.id, a.name, r.name, r.version, d.created_at
+	all, err := database.All(ctx, s.DB, scanEdit, `SELECT a.id, a.name, r.name, r.version, CASE WHEN typeof(d.created_at) = 'integer' THEN d.created_at ELSE 0 END
 		FROM document_reviews r JOIN documents d USING (account_id, agent_id, name, version) JOIN agents a ON a.account_id = r.account_id AND a.id = r.agent_id
-		WHERE r.account_id = $1 AND r.state = 'pending' AND a.desired_state <> 'deleted' ORDER BY d.created_at LIMIT $2`, account, maxFound)
+		WHERE r.account_id = $1 AND r.state = 'pending' AND typeof(r.version) = 'integer' AND a.desired_state <> 'deleted' ORDER BY d.created_at LIMIT $2`, account, maxFound)
 	if err != nil {
 		return nil, fmt.Errorf("list the edits that wait: %w", err)
 	}
@@ -81,10 +82,18 @@ func scanEdit(r database.Row) (Item, error) {
 	}
 	item.ID = fmt.Sprintf("edit:%s:%s:%d", item.AgentID, item.Subject, version)
 	item.Sentence = fmt.Sprintf("The agent has changed its %s. Approve the change, or reject it.", item.Subject)
-	item.Since = database.Time(at)
+	item.Since = sinceOf(at)
 	path := fmt.Sprintf("%s%s/%s/versions/%d", agentsPath, item.AgentID, documentPath(workspace.Document(item.Subject)), version)
 	item.Actions = []Action{post("Approve", path+"/approve"), post("Reject", path+"/reject")}
 	return item, nil
+}
+
+// sinceOf returns the zero time for one that is not known.
+func sinceOf(ms int64) time.Time {
+	if ms <= 0 {
+		return time.Time{}
+	}
+	return database.Time(ms)
 }
 
 // documentPath returns the part of the API's paths that names a document.
@@ -165,9 +174,9 @@ func bytesText(n int64) string {
 // skills returns the installed skills whose score shows findings: without any, a skill that can
 // do something has the score scan.MaxScore.
 func (s *Service) skills(ctx context.Context, account identity.AccountID) ([]Item, error) {
-	all, err := database.All(ctx, s.DB, scanSkill, `SELECT a.id, a.name, k.id, k.skill_id, k.name, k.version, k.score, k.updated_at
+	all, err := database.All(ctx, s.DB, scanSkill, `SELECT a.id, a.name, k.id, k.skill_id, k.name, k.version, k.score, CASE WHEN typeof(k.updated_at) = 'integer' THEN k.updated_at ELSE 0 END
 		FROM agent_skills k JOIN agents a ON a.account_id = k.account_id AND a.id = k.agent_id
-		WHERE k.account_id = $1 AND k.score < $2 AND k.is_enabled AND a.desired_state <> 'deleted' ORDER BY k.score, k.id LIMIT $3`, account, scan.MaxScore, maxFound)
+		WHERE k.account_id = $1 AND k.score < $2 AND typeof(k.score) = 'integer' AND k.is_enabled AND a.desired_state <> 'deleted' ORDER BY k.score, k.id LIMIT $3`, account, scan.MaxScore, maxFound)
 	if err != nil {
 		return nil, fmt.Errorf("list skills with findings: %w", err)
 	}
@@ -184,7 +193,7 @@ func scanSkill(r database.Row) (Item, error) {
 	item.ID = fmt.Sprintf("skill:%s:%s", id, version)
 	item.Subject = skillID
 	item.Sentence = fmt.Sprintf("The skill %s, version %s, has findings: its security score is %d of 100. Read them, and uninstall the skill if you do not trust it.", strings.TrimSpace(name), version, score)
-	item.Since = database.Time(at)
+	item.Since = sinceOf(at)
 	item.Actions = []Action{{Name: "Uninstall", Method: http.MethodDelete, Path: agentsPath + string(item.AgentID) + "/skills/" + id}}
 	return item.dismissible(), nil
 }

@@ -133,6 +133,13 @@ func newMessageID(session identity.SessionID, number int64) identity.MessageID {
 	return identity.MessageID(messagePrefix + strings.TrimPrefix(string(session), sessionPrefix) + "_" + strconv.FormatInt(number, 10))
 }
 
+// SessionOf returns the session that a message belongs to; ok is false if the id is none of a
+// message.
+func SessionOf(id identity.MessageID) (session identity.SessionID, ok bool) {
+	session, _, ok = parseMessageID(id)
+	return session, ok
+}
+
 // parseMessageID returns what newMessageID made an id of. ok is false for any other text.
 func parseMessageID(id identity.MessageID) (session identity.SessionID, number int64, ok bool) {
 	rest, ok := strings.CutPrefix(string(id), messagePrefix)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"agento.host/agento/client"
@@ -79,10 +80,14 @@ func bootSteps(v *visit, a client.Agent, live *client.LiveStatus) ([]step, error
 	if len(placed.Data) > 0 {
 		at = 1
 	}
-	if live != nil && live.Live {
-		at = 2
+	category := ""
+	if a.ErrorCategory != nil {
+		category = *a.ErrorCategory
 	}
-	waits := a.ErrorCategory != nil && *a.ErrorCategory == "capacity"
+	if live != nil && live.Live || a.Status == client.Errored && at == 1 && !slices.Contains([]string{"capacity", "disk", "record"}, category) {
+		at = 2 // what failed otherwise is the gateway
+	}
+	waits := category == "capacity"
 	texts := []string{"A place with room for it is chosen", "Its files are written", "Its gateway boots: 15 to 30 seconds", "It answers"}
 	if waits {
 		texts[0] = "It waits for room: it starts by itself when another agent stops"

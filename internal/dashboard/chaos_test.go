@@ -1,6 +1,8 @@
 package dashboard
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +11,7 @@ import (
 	"testing"
 
 	"agento.host/agento/internal/dashboard/browsertest"
+	"agento.host/agento/internal/database"
 )
 
 // needsChaos skips a test outside make chaos-dashboard.
@@ -46,6 +49,10 @@ func TestChaosEveryPage(t *testing.T) {
 			for _, path := range w.pages(t) {
 				lookAt(t, tab, env.URL, path, w.secrets, filepath.Join(dir, name))
 			}
+			tab = b.Tab()
+			for _, path := range w.publicPages() {
+				lookAt(t, tab, env.URL, path, w.secrets, filepath.Join(dir, name))
+			}
 		})
 	}
 	t.Run("empty", func(t *testing.T) {
@@ -62,11 +69,68 @@ func TestChaosEveryPage(t *testing.T) {
 	})
 }
 
+// TestChaosManyAgents looks at the pages that list agents, with 1,000 of them.
+func TestChaosManyAgents(t *testing.T) {
+	needsChaos(t)
+	dir := filepath.Join(picturesDir(t), "many")
+	env := newEnv(t)
+	w := newWorld(t, env, plainTexts())
+	w.copyAgents(t, w.stopped, 1000)
+	tab := env.open(browsertest.Start(t), "owner")
+	for _, path := range w.pages(t) {
+		if !strings.Contains(path, w.agent) || strings.HasSuffix(path, w.agent) {
+			lookAt(t, tab, env.URL, path, w.secrets, dir)
+		}
+	}
+	lookAt(t, tab, env.URL, "/agents?page=21", w.secrets, dir)
+	tab.Press("Control+k")
+	tab.Until("document.querySelector('#palette[open]') != null")
+	tab.Type("agent 0777")
+	tab.Until("document.querySelector('#palette li[aria-selected=true]')?.innerText.includes('Agent 0777')")
+	tab.Navigates(func() { tab.Press("Enter") })
+	if !strings.HasSuffix(tab.URL(), "000000000777") {
+		t.Errorf("the palette leads to %s", tab.URL())
+	}
+}
+
+// copyAgents makes copies of the row of an agent that is at rest: a thousand real ones take minutes.
+func (w *world) copyAgents(t *testing.T, id string, n int) {
+	t.Helper()
+	db := w.env.DB
+	rows, err := db.QueryContext(t.Context(), `SELECT name FROM pragma_table_info('agents') WHERE name NOT IN ('id', 'name', 'search_name', 'created_at')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var columns []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		columns = append(columns, name)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(columns, ", ")
+	err = db.Tx(t.Context(), "test", func(ctx context.Context, tx *database.Tx) error {
+		_, err := tx.ExecContext(ctx, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+			INSERT INTO agents (id, name, search_name, created_at, `+all+`)
+			SELECT printf('00000000-0000-7000-8000-%012d', i), printf('Agent %04d', i), printf('agent %04d', i), created_at + i, `+all+` FROM agents, n WHERE id = $2`, n, id)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 var unsafeInNames = regexp.MustCompile(`[^a-z0-9-]+`)
 
 // pictureName returns the name of the picture of a page.
 func pictureName(path string, s browsertest.Screen) string {
-	path = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`).ReplaceAllString(path, "ID")
+	path = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|(sess|key|turn|user|wk|widget)_[0-9A-Za-z]+`).ReplaceAllString(path, "ID")
+	path, _, _ = strings.Cut(path, "?token")
+	path = regexp.MustCompile(`/check/[A-Z0-9]+`).ReplaceAllString(path, "/check")
 	name := strings.Trim(unsafeInNames.ReplaceAllString(strings.ToLower(path), "-"), "-")
 	if name == "" {
 		name = "first"
@@ -89,11 +153,16 @@ func lookAt(t *testing.T, tab *browsertest.Tab, base, path string, secrets []str
 		}
 		told[text] = true
 	}
-	for _, screen := range browsertest.Screens() {
+	for i, screen := range browsertest.Screens() {
 		tab.SetScreen(screen)
 		tab.ForgetRequests()
+		tab.SetCache(i > 0)
 		tab.Open(base + root + path)
-		tab.Eval("document.fonts.ready.then(() => 0)")
+		if i == 0 {
+			if all, scripts := tab.Transferred("Document", "Stylesheet", "Script", "Image", "Font"), tab.Transferred("Script"); all > 100<<10 || scripts > 40<<10 {
+				complain(screen, "%d bytes are transferred, %d of scripts", all, scripts)
+			}
+		}
 		if wide := tab.Eval("document.documentElement.scrollWidth"); wide != float64(screen.Width) {
 			complain(screen, "it is %v wide: %v", wide, tab.Eval(widest))
 		}
@@ -132,3 +201,55 @@ const cutLabels = `[...document.querySelectorAll('body *')].filter(e => {
 	const style = getComputedStyle(e);
 	return e.checkVisibility() && style.overflowX == 'hidden' && e.scrollWidth > e.clientWidth + 1 && e.innerText?.trim() && !e.closest('.quiet, .skip') && !e.closest('[title]');
 }).map(e => e.outerHTML.slice(0, 200))`
+
+// TestChaosSecretsShownOnce makes a key and a chat widget as a person does, and looks at the pages that show a secret once.
+func TestChaosSecretsShownOnce(t *testing.T) {
+	needsChaos(t)
+	dir := filepath.Join(picturesDir(t), "once")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	env := newEnv(t)
+	env.agent("Support")
+	tab := env.open(browsertest.Start(t), "owner")
+	look := func(name string) {
+		t.Helper()
+		for _, screen := range browsertest.Screens() {
+			tab.SetScreen(screen)
+			tab.Save(filepath.Join(dir, fmt.Sprintf("%s-%s.png", name, screen)))
+			if wide := tab.Eval("document.documentElement.scrollWidth"); wide != float64(screen.Width) {
+				t.Errorf("%s on %s is %v wide", name, screen, wide)
+			}
+			for _, f := range tab.Axe() {
+				t.Errorf("%s on %s: axe: %s", name, screen, f)
+			}
+		}
+		tab.SetScreen(browsertest.Desk)
+		for _, p := range tab.Problems() {
+			t.Errorf("%s: the browser says: %s", name, p)
+		}
+		if kept := fmt.Sprint(tab.Eval("JSON.stringify([{...localStorage}, {...sessionStorage}, location.href])")); strings.Contains(kept, "ak_live_") || strings.Contains(kept, "wks_") {
+			t.Errorf("%s keeps a secret: %s", name, kept)
+		}
+	}
+	tab.Open(env.URL + root + "/keys/new")
+	tab.Fill(browsertest.Label("Purpose"), "Shop")
+	tab.Click(browsertest.Button("Create the key"))
+	tab.UntilText("This is the only time")
+	look("key")
+	tab.Navigates(func() { tab.Click(browsertest.Link("I have copied the key")) })
+	tab.UntilText("Change it")
+	if strings.Contains(tab.Text(), "This is the only time") {
+		t.Error("the key is shown again")
+	}
+
+	tab.Open(env.URL + root + "/widgets/new")
+	tab.Fill(browsertest.Label("Name"), "Shop chat")
+	tab.Fill(browsertest.Label("Greeting"), "Welcome")
+	if got := tab.Get(browsertest.CSS(".stage .they"), "function() { return this.textContent }"); got != "Welcome" {
+		t.Errorf("the preview says %v", got)
+	}
+	tab.Click(browsertest.Button("Create the widget"))
+	tab.UntilText("Put this tag into your pages")
+	look("widget")
+}

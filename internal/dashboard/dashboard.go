@@ -50,6 +50,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/budget"
@@ -95,6 +96,7 @@ type Server struct {
 	pages     pages
 	activity  *activity
 	streams   streams
+	shelf     shelf
 	table     []route
 	mux       *http.ServeMux
 	protected http.Handler
@@ -112,10 +114,10 @@ func New(settings Settings) (*Server, error) {
 	if s.outside, err = newOutside(settings.PublicURL, settings.TrustedProxies); err != nil {
 		return nil, err
 	}
-	s.table = append(s.routes(), s.oidcRoutes()...)
+	s.table = slices.Concat(s.routes(), s.needsRoutes(), s.contentRoutes(), s.documentRoutes(), s.setupRoutes(), s.auditRoutes(), s.accountRoutes(), s.oidcRoutes())
 	s.pages = newPages(s)
 	s.mux = s.newMux()
-	s.protected, err = s.outside.protect(s.mux, http.HandlerFunc(s.crossOrigin))
+	s.protected, err = s.outside.protect(s.clean(s.mux), http.HandlerFunc(s.crossOrigin))
 	return s, err
 }
 

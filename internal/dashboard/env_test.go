@@ -31,21 +31,26 @@ type testEnv struct {
 func newEnv(t testing.TB) *testEnv { return newEnvAt(t, "") }
 
 // newEnvAt is newEnv for a public URL.
-func newEnvAt(t testing.TB, publicURL string) *testEnv { return newEnvWith(t, publicURL, nil) }
+func newEnvAt(t testing.TB, publicURL string) *testEnv {
+	t.Helper()
+	env := newEnvWith(t, apitest.Options{PublicURL: publicURL})
+	env.account = env.NewAccount("Acme", "")
+	return env
+}
 
-// newEnvWith is newEnvAt for a dashboard whose settings are changed; nil: they are not.
-func newEnvWith(t testing.TB, publicURL string, change func(*apitest.Env, *Settings)) *testEnv {
+// newEnvWith returns an environment without an account, whose settings some functions change.
+func newEnvWith(t testing.TB, o apitest.Options, changes ...func(*apitest.Env, *Settings)) *testEnv {
 	t.Helper()
 	env := &testEnv{t: t, browsers: map[string]*browser{}}
-	env.Env = apitest.New(t, apitest.Options{PublicURL: publicURL, Handler: func(e *apitest.Env) http.Handler {
+	o.Handler = func(e *apitest.Env) http.Handler {
 		settings := Settings{
 			API: e.Server, People: e.People, Events: e.Events, OwnerOf: func(ctx context.Context, id identity.AgentID) (identity.AccountID, error) {
 				a, err := agent.NewStore(e.DB, e.Events).FindByID(ctx, e.DB, id)
 				return a.AccountID, err
 			},
-			PublicURL: publicURL, Log: slog.New(slog.NewTextHandler(e.Log, nil)), Version: "test",
+			PublicURL: o.PublicURL, Log: slog.New(slog.NewTextHandler(e.Log, nil)), Version: "test",
 		}
-		if change != nil {
+		for _, change := range changes {
 			change(e, &settings)
 		}
 		var err error
@@ -54,9 +59,9 @@ func newEnvWith(t testing.TB, publicURL string, change func(*apitest.Env, *Setti
 		}
 		e.Loop(env.pages.Run)
 		return env.pages.Before(e.Server)
-	}})
+	}
+	env.Env = apitest.New(t, o)
 	t.Cleanup(env.pages.Drain)
-	env.account = env.NewAccount("Acme", "")
 	return env
 }
 
@@ -124,6 +129,21 @@ type answer struct {
 
 func (b *browser) get(path string) answer { return b.send(http.MethodGet, path, nil) }
 
+// outsider returns the browser of a person who is signed in, and in no account.
+func (env *testEnv) outsider(email string) *browser {
+	env.t.Helper()
+	b := env.newBrowser()
+	b.join(access.Viewer, email)
+	p, err := env.People.Person(env.t.Context(), email)
+	if err == nil {
+		err = env.People.RemoveMember(env.t.Context(), identity.ByOperator(env.account), p.ID)
+	}
+	if err != nil {
+		env.t.Fatal(err)
+	}
+	return b
+}
+
 // post sends a form, with the fields of view.Hidden.
 func (b *browser) post(path string, pairs ...string) answer {
 	form := url.Values{accountField: {string(b.account)}, onceField: {newOnce()}}
@@ -135,7 +155,12 @@ func (b *browser) post(path string, pairs ...string) answer {
 
 func (b *browser) send(method, path string, form url.Values) answer {
 	b.env.t.Helper()
-	req := b.request(b.env.t.Context(), method, path, form)
+	return b.do(b.request(b.env.t.Context(), method, path, form))
+}
+
+// do sends a request.
+func (b *browser) do(req *http.Request) answer {
+	b.env.t.Helper()
 	res, err := b.http.Do(req)
 	if err != nil {
 		b.env.t.Fatal(err)
@@ -150,7 +175,7 @@ func (b *browser) send(method, path string, form url.Values) answer {
 
 func (b *browser) request(ctx context.Context, method, path string, form url.Values) *http.Request {
 	b.env.t.Helper()
-	req, err := http.NewRequestWithContext(ctx, method, b.env.URL+root+path, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, method, b.env.URL+b.env.pages.outside.path(path), strings.NewReader(form.Encode()))
 	if err != nil {
 		b.env.t.Fatal(err)
 	}
@@ -177,7 +202,7 @@ func (a answer) has(status int, texts ...string) answer {
 // leads fails the test unless the answer leads to a page below /app.
 func (a answer) leads(to string) answer {
 	a.t.Helper()
-	if location := a.Header.Get("Location"); a.Status != http.StatusSeeOther || location != root+to {
+	if location := a.Header.Get("Location"); a.Status != http.StatusSeeOther || !strings.HasSuffix(location, root+to) {
 		a.t.Fatalf("got %d to %q, want 303 to %s: %s", a.Status, location, root+to, a.Body)
 	}
 	return a

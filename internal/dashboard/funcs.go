@@ -40,6 +40,13 @@ func (s *Server) funcs(a assets) template.FuncMap {
 		"deref":  deref,
 		"join":   strings.Join,
 		"lower":  strings.ToLower,
+		// Of keys and chat widgets.
+		"keyState":    keyState,
+		"rate":        rateText,
+		"widgetState": widgetState,
+		"count":       count,
+		"metadata":    metadataText,
+		"cut":         func(text string, n int) string { short, _ := cutText(text, n); return short },
 	}
 }
 

@@ -176,7 +176,8 @@ func (a *activity) after(id identity.AccountID, from string) (topics []event.Top
 
 // live is the stream of an open page: what changes in the account of the session, by topic.
 // One is enough for all pages of a browser. It ends when the person's rights change, and
-// begins where the last one has ended, by ?from.
+// begins where the last one has ended, by ?from. With ?once it ends after the first news, or at
+// the first heartbeat: proxies that keep responses until they are whole deliver that.
 func (s *Server) live(v *visit) error {
 	ctx, cancel := v.whileValid()
 	defer cancel()
@@ -194,7 +195,7 @@ func (s *Server) live(v *visit) error {
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	out := &stream{w: v.w, ctl: http.NewResponseController(v.w)}
-	from := v.Query("from")
+	from, once := v.Query("from"), v.Query("once") != ""
 	out.write(": open\n\n")
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
@@ -204,6 +205,9 @@ func (s *Server) live(v *visit) error {
 			return nil
 		case <-beat.C:
 			out.write(": \n\n")
+			if once {
+				return nil
+			}
 		case <-changed:
 			topics, now, all := s.activity.after(id, from)
 			switch {
@@ -211,6 +215,9 @@ func (s *Server) live(v *visit) error {
 				out.send("reset", now, []event.Topic{})
 			case len(topics) > 0:
 				out.send("changed", now, topics)
+			}
+			if once && (all || len(topics) > 0) {
+				return nil
 			}
 			from = now
 			pause(ctx, gather)

@@ -50,6 +50,14 @@ func until(t *testing.T, r *bufio.Reader, text string) (id string) {
 	}
 }
 
+// waitForEnd reads until the stream ends.
+func waitForEnd(t *testing.T, r io.Reader) {
+	t.Helper()
+	if _, err := io.ReadAll(r); err != nil {
+		t.Errorf("the stream does not end: %v", err)
+	}
+}
+
 func TestAPageIsToldWhatChangesInItsAccount(t *testing.T) {
 	env := newEnv(t)
 	b := env.as("viewer")

@@ -29,9 +29,10 @@ type oidcEnv struct {
 func newOIDCEnv(t *testing.T) *oidcEnv {
 	t.Helper()
 	e := &oidcEnv{issuer: oidctest.New(t)}
-	e.testEnv = newEnvWith(t, "", func(in *apitest.Env, s *Settings) {
+	e.testEnv = newEnvWith(t, apitest.Options{}, func(in *apitest.Env, s *Settings) {
 		s.OpenID = newProvider(t, in, e.issuer.URL, oidctest.ClientID, oidctest.ClientSecret, "https://agents.example.com"+OpenIDCallback)
 	})
+	e.account = e.NewAccount("Acme", "")
 	apitest.WaitUntil(t, "the configuration of the provider is read", func() bool { return e.pages.openID.Problem() == "" })
 	return e
 }

@@ -72,9 +72,10 @@ func TestOIDCWithARealProvider(t *testing.T) {
 	needsChaos(t)
 	address, to := newProxy(t)
 	issuer := startProvider(t, address+OpenIDCallback)
-	env := newEnvWith(t, address, func(in *apitest.Env, s *Settings) {
+	env := newEnvWith(t, apitest.Options{PublicURL: address}, func(in *apitest.Env, s *Settings) {
 		s.OpenID = newProvider(t, in, issuer, "web", "secret", address+OpenIDCallback)
 	})
+	env.account = env.NewAccount("Acme", "")
 	to(env.URL)
 	apitest.WaitUntil(t, "the configuration of the provider is read", func() bool { return env.pages.openID.Problem() == "" })
 	b := browsertest.Start(t)

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -40,18 +41,19 @@ func (o outside) path(below string) string { return o.base + root + below }
 // strip returns a request whose path is below root. A proxy may pass the path of the public
 // URL, or strip it.
 func (o outside) strip(r *http.Request) *http.Request {
-	below, ok := strings.CutPrefix(r.URL.Path, o.base+root)
-	if !ok {
-		below = strings.TrimPrefix(r.URL.Path, root)
-	}
 	u := *r.URL
-	u.Path, u.RawPath = below, ""
-	if below == "" {
-		u.Path = "/"
-	}
+	u.Path, u.RawPath = o.below(r.URL.Path), o.below(r.URL.EscapedPath()) // a name in the path may have a slash
 	out := r.WithContext(r.Context())
 	out.URL = &u
 	return out
+}
+
+func (o outside) below(path string) string {
+	below, ok := strings.CutPrefix(path, o.base+root)
+	if !ok {
+		below = strings.TrimPrefix(path, root)
+	}
+	return cmp.Or(below, "/")
 }
 
 // protect refuses unsafe requests that come from pages of other origins. Behind a proxy that

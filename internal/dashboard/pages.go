@@ -32,7 +32,7 @@ type pages struct {
 // newPages panics if a template is wrong, which every test finds.
 func newPages(s *Server) pages {
 	p := pages{assets: readAssets(), templates: map[string]*template.Template{}}
-	base := template.Must(template.New("base.html").Funcs(s.funcs(p.assets)).ParseFS(templateFiles, "templates/base.html", "templates/parts.html"))
+	base := template.Must(template.New("base.html").Funcs(s.funcs(p.assets)).Funcs(contentFuncs()).ParseFS(templateFiles, "templates/base.html", "templates/parts.html"))
 	files, err := templateFiles.ReadDir("templates")
 	if err != nil {
 		panic(err) // they are embedded

@@ -3,6 +3,7 @@ package dashboard
 import (
 	"fmt"
 	"net/http"
+	urlpath "path"
 	"slices"
 	"strings"
 
@@ -54,6 +55,32 @@ func (s *Server) routes() []route {
 		page("POST /agents/{id}/restart", has(access.AgentsWrite), s.restartAgent),
 		page("POST /agents/{id}/stop", has(access.AgentsWrite), s.stopAgent),
 		page("POST /agents/{id}/delete", has(access.AgentsWrite), s.deleteAgent),
+		page("GET /agents/{id}/chat", has(access.Chat), s.agentChat),
+		page("POST /agents/{id}/chat", has(access.Chat), s.sendChat),
+		page("POST /agents/{id}/chat/{session}/name", has(access.Chat), s.renameSession),
+		page("GET /agents/{id}/logs", has(access.Logs), s.agentLogs),
+		page("GET /agents/{id}/logs.txt", has(access.Logs), s.downloadLogs),
+
+		// Chat widgets.
+		page("GET /widgets", has(access.AgentsRead), s.widgetList),
+		page("GET /widgets/new", has(access.AgentsWrite), s.newWidget),
+		page("POST /widgets/new", has(access.AgentsWrite), s.createWidget),
+		page("GET /widgets/{id}", has(access.AgentsRead), s.showWidget),
+		page("POST /widgets/{id}", has(access.AgentsWrite), s.changeWidget),
+		page("POST /widgets/{id}/enable", has(access.AgentsWrite), s.enableWidget),
+		page("POST /widgets/{id}/disable", has(access.AgentsWrite), s.disableWidget),
+		page("POST /widgets/{id}/rotate", has(access.AgentsWrite), s.rotateWidgetKey),
+		page("POST /widgets/{id}/secret", has(access.AgentsWrite), s.rotateWidgetSecret),
+		page("POST /widgets/{id}/delete", has(access.AgentsWrite), s.deleteWidget),
+
+		// API keys.
+		page("GET /keys", has(access.AccountAdmin), s.keyList),
+		page("GET /keys/new", has(access.AccountAdmin), s.newKey),
+		page("POST /keys/new", has(access.AccountAdmin), s.createKey),
+		page("GET /keys/{id}", has(access.AccountAdmin), s.showKey),
+		page("POST /keys/{id}", has(access.AccountAdmin), s.changeKey),
+		page("POST /keys/{id}/rotate", has(access.AccountAdmin), s.rotateKey),
+		page("POST /keys/{id}/revoke", has(access.AccountAdmin), s.revokeKey),
 	}
 }
 
@@ -114,6 +141,18 @@ func (s *Server) newMux() *http.ServeMux {
 	mux.HandleFunc("/api/v1/", s.passThrough)
 	mux.HandleFunc("/", s.missing)
 	return mux
+}
+
+// clean answers requests for paths such as //x itself: the mux would redirect them to an address
+// without what is before the path here.
+func (s *Server) clean(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.EscapedPath(); urlpath.Clean(p) != p && urlpath.Clean(p)+"/" != p {
+			s.missing(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // has reports whether the table has a route.

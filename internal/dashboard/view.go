@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"bytes"
+	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -55,6 +56,12 @@ func (v *view) Back() string {
 	}
 	return "?" + url.Values{"back": {v.visit.r.URL.RawQuery}}.Encode()
 }
+
+// Path returns the address of a path below /app that a handler has made.
+func (v *view) Path(below string) string { return v.visit.server.outside.path(below) }
+
+// Percent returns a share from 0 to 1.
+func (v *view) Percent(share float64) string { return fmt.Sprintf("%.0f %%", 100*share) }
 
 // Param returns a parameter of the address.
 func (v *view) Param(name string) string { return v.visit.Query(name) }

@@ -68,9 +68,18 @@ func (v *visit) allowed() error {
 	if n := v.row.need.who; (n == members || n == operators) && v.session.Person.MustSetUpTOTP() {
 		return errSecondFactor
 	}
+	if err := v.readForm(); err != nil {
+		return err
+	}
 	if !v.row.need.met(v.Visitor) {
 		return v.lacks()
 	}
+	return nil
+}
+
+// readForm reads what was sent to a route that changes something.
+// Faults: Invalid; Conflict, if the page was made for another account.
+func (v *visit) readForm() error {
 	if v.r.Method == http.MethodGet || v.r.Method == http.MethodHead {
 		return nil
 	}
@@ -81,7 +90,7 @@ func (v *visit) allowed() error {
 		}
 	}
 	v.once = v.hidden(onceField)
-	if v.row.need.who == members {
+	if v.row.need.who == members && v.Account != "" {
 		return sameAccount(v.Visitor, v.hidden(accountField))
 	}
 	return nil
@@ -91,6 +100,7 @@ func (v *visit) allowed() error {
 var (
 	errSecondFactor = fault.New(fault.Forbidden, "Operators need a second factor: set it up first.")
 	errNoAccount    = fault.New(fault.Forbidden, "Choose an account first.")
+	errNoPage       = fault.New(fault.NotFound, "There is no such page.")
 )
 
 // lacks returns the fault of a person whose role does not have what the route needs.
@@ -218,7 +228,7 @@ func (s *Server) passThrough(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	to.URL.Path = strings.TrimPrefix(r.URL.Path, "/api")
+	to.URL.Path, to.URL.RawPath = strings.TrimPrefix(r.URL.Path, "/api"), strings.TrimPrefix(r.URL.RawPath, "/api")
 	to.Header.Del("Cookie")
 	to.Header.Del(accountHeader)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/dashboard/browsertest"
 	"agento.host/agento/internal/identity"
@@ -24,7 +26,11 @@ type world struct {
 
 	agent, stopped, broken string // ids of agents: one that runs, with everything; one that was stopped; one in error
 	swarm, key, session    string
+	widget                 string
+	entry                  string            // of the knowledge of agent and swarm
+	files                  map[string]string // texts that wait to be added, by the beginning of the path
 	skill, rule            string
+	invitation, reset      string   // tokens of links
 	secrets                []string // that no page may show
 }
 
@@ -102,12 +108,23 @@ func newWorld(t testing.TB, env *testEnv, say texts) *world {
 		_, err = w.api.IngestKnowledge(ctx, target, client.IngestOptions{})
 		must(err)
 	}
+	known, err := w.api.Knowledge(ctx, client.KnowledgeTarget{AgentID: w.agent}, client.KnowledgeQuery{})
+	must(err)
+	w.entry, w.files = known.Data[0].ID, map[string]string{}
+	for prefix, id := range map[string]string{"/agents/": w.agent, "/swarms/": w.swarm} {
+		name := strings.ReplaceAll(say.name("new"), `"`, "%22") // as browsers write it
+		checked := env.as(access.Owner).upload(prefix+id+"/knowledge/files", map[string]string{name + ".md": say.long("Opening hours 1") + say.long("New"), "broken.docx": "x"})
+		_, w.files[prefix], _ = strings.Cut(checked.Header.Get("Location"), "/check/")
+	}
 	_, err = w.api.InstallSkill(ctx, w.agent, client.InstallSkillRequest{SkillID: w.skill, TrustLevel: "verified"})
 	must(err)
 	key, err := w.api.CreateKey(ctx, client.CreateKeyRequest{Label: say.name("Shop"), Scopes: []string{"chat"}})
 	must(err)
 	w.key, w.secrets = key.ID, append(w.secrets, key.Secret)
 	w.secrets = append(w.secrets, w.api.APIKey)
+	chat, err := w.api.CreateWidget(ctx, client.CreateWidgetRequest{Name: say.name("Shop chat"), AgentID: w.agent, Origins: []string{"https://shop.example"}, Greeting: client.Some(say.name("Hello"))})
+	must(err)
+	w.widget, w.secrets = chat.ID, append(w.secrets, chat.Secret)
 	for _, peer := range []string{"customer-1", say.name("peer"), ""} {
 		for _, err := range w.api.Chat(ctx, w.agent, client.ChatRequest{Message: say.long("When do you open?"), PeerID: peer, Context: say.name("context")}) {
 			must(err)
@@ -132,10 +149,38 @@ func newWorld(t testing.TB, env *testEnv, say texts) *world {
 		env.Driver.Print(identity.AgentID(w.agent), string(line))
 	}
 	env.Driver.Print(identity.AgentID(w.agent), say.long("no JSON"))
+	w.addPeople(t)
 	env.EditHome(identity.AgentID(w.agent), "workspace/SOUL.md", say.long("Soul that the agent wants"))
 	_, err = w.api.PendingEdits(ctx, w.agent) // reads the home
 	must(err)
 	return w
+}
+
+// addPeople makes members of each role, one of whom has no account of an agento yet.
+func (w *world) addPeople(t testing.TB) {
+	t.Helper()
+	for i, role := range access.Roles() {
+		email := fmt.Sprintf("%s.%d@example.com", role, i)
+		_, link, err := w.env.People.Invite(t.Context(), identity.ByOperator(w.env.account), email, role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.env.newBrowser().post("/invitation?"+encodeQuery("token", link.Token.Reveal()), "name", w.texts.name("Person"), "password", testPassword).leads("/")
+	}
+	_, link, err := w.env.People.Invite(t.Context(), identity.ByOperator(w.env.account), "new.person.with.a.long.address@department.of.things.example.com", access.Viewer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.invitation = link.Token.Reveal()
+	if link, err = w.env.People.ResetLink(t.Context(), identity.ByOperator(""), "owner.3@example.com", false); err != nil {
+		t.Fatal(err)
+	}
+	w.reset = link.Token.Reveal()
+}
+
+// publicPages are the paths of the pages for people who are not signed in.
+func (w *world) publicPages() []string {
+	return []string{"/sign-in", "/sign-in?next=%2Fagents", "/invitation?" + encodeQuery("token", w.invitation), "/reset?" + encodeQuery("token", w.reset), "/first?token=none", "/reset?token=none"}
 }
 
 // breakAgent lets the gateway of an agent end until the agent is in error.
@@ -157,12 +202,17 @@ func (w *world) breakAgent(t testing.TB, id string) {
 // arguments are the parts of paths that name something, for the pages of a world.
 func (w *world) arguments(pattern string) map[string]string {
 	id := w.agent
-	for prefix, other := range map[string]string{"/swarms/": w.swarm, "/keys/": w.key, "/skills/": w.skill} {
+	for prefix, other := range map[string]string{"/swarms/": w.swarm, "/keys/": w.key, "/widgets/": w.widget, "/skills/": w.skill} {
 		if strings.HasPrefix(pattern, prefix) {
 			id = other
 		}
 	}
+	files := w.files["/agents/"]
+	if strings.HasPrefix(pattern, "/swarms/") {
+		files = w.files["/swarms/"]
+	}
 	return map[string]string{
+		"{entry}": w.entry, "{files}": files,
 		"{id}": id, "{rule}": w.rule, "{name}": w.rule, "{n}": "1", "{version}": "1", "{session}": w.session, "{sessionId}": w.session, "{skill}": w.skill, "{skillId}": w.skill,
 	}
 }
@@ -172,7 +222,7 @@ func (w *world) pages(t testing.TB) (paths []string) {
 	t.Helper()
 	for _, r := range w.env.pages.table {
 		path, isGet := strings.CutPrefix(r.pattern, "GET ")
-		if !isGet {
+		if !isGet || r.need.who == everybody {
 			continue
 		}
 		arguments := w.arguments(path)
@@ -194,18 +244,17 @@ func (w *world) pages(t testing.TB) (paths []string) {
 			paths = append(paths, "/agents/"+id)
 		}
 	}
+	if w.env.pages.has("GET /agents/{id}/chat") {
+		paths = append(paths, "/agents/"+w.agent+"/chat?session="+w.session, "/agents/"+w.stopped+"/chat", "/agents/"+w.broken+"/logs")
+	}
 	return append(paths, "/agents/none", "/there-is-no-such-page")
 }
 
 // isPage reports whether a path answers with HTML, and what it answers with.
 func (w *world) isPage(t testing.TB, path string) (bool, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.env.URL+root+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("X-Test-Role", "owner")
-	res, err := http.DefaultTransport.RoundTrip(req)
+	b := w.env.as("owner")
+	res, err := b.http.Do(b.request(t.Context(), http.MethodGet, path, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,9 +266,20 @@ func (w *world) isPage(t testing.TB, path string) (bool, string) {
 }
 
 // open returns a tab in which a person with a role is signed in.
-func (env *testEnv) open(b *browsertest.Browser, role string) *browsertest.Tab {
+func (env *testEnv) open(b *browsertest.Browser, role access.Role) *browsertest.Tab {
 	env.t.Helper()
-	tab := b.Tab()
-	tab.SetHeaders(map[string]string{"X-Test-Role": role})
+	return env.openIn(b.Profile(), role)
+}
+
+func (env *testEnv) openIn(p *browsertest.Profile, role access.Role) *browsertest.Tab {
+	env.t.Helper()
+	tab := p.Tab()
+	address, err := url.Parse(env.URL + root + "/")
+	if err != nil {
+		env.t.Fatal(err)
+	}
+	for _, c := range env.as(role).http.Jar.Cookies(address) {
+		tab.SetCookie(address.String(), c.Name, c.Value, root)
+	}
 	return tab
 }

@@ -97,6 +97,7 @@ const (
 	LockSwarm     LockKind = "swarm"     // agents join no swarm that is being deleted; the swarm
 	LockSwarms    LockKind = "swarms"    // the number of swarms, and their slugs
 	LockUploads   LockKind = "uploads"   // quota and versions of uploaded skills
+	LockWidgets   LockKind = "widgets"   // the number of chat widgets
 )
 
 // ErrNested is the error of a transaction that is started inside another one. It would

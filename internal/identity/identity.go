@@ -34,6 +34,9 @@ type RequestID string
 // TurnID is the id of a turn of a chat: turn_….
 type TurnID string
 
+// WidgetID is the id of a chat widget: widget_….
+type WidgetID string
+
 // MessageID is the id of a message of a chat: msg_….
 type MessageID string
 
@@ -45,6 +48,7 @@ const (
 	Key      Kind = "key"      // an API key
 	User     Kind = "user"     // a person who is signed in
 	Agent    Kind = "agent"    // an agent, by its own tools or its own edits
+	Widget   Kind = "widget"   // a visitor of a website with a chat widget
 	System   Kind = "system"   // the server
 	Operator Kind = "operator" // the person who runs the installation
 )
@@ -55,7 +59,7 @@ const (
 type Actor struct {
 	AccountID AccountID
 	Kind      Kind
-	ID        string // of the key, user or agent; empty for the system and operators
+	ID        string // of the key, user, agent or widget; empty for the system and operators
 
 	// Request is the request that makes the change, if it has an idempotency key;
 	// otherwise it is empty. See event.Log.Repeated.
@@ -77,16 +81,21 @@ func ByAgent(account AccountID, agent AgentID) Actor {
 	return Actor{AccountID: account, Kind: Agent, ID: string(agent)}
 }
 
+// ByWidget returns the actor of a request of a visitor of a chat widget.
+func ByWidget(account AccountID, widget WidgetID) Actor {
+	return Actor{AccountID: account, Kind: Widget, ID: string(widget)}
+}
+
 // BySystem returns the server as an actor in an account.
 func BySystem(account AccountID) Actor { return Actor{AccountID: account, Kind: System} }
 
 // ByOperator returns the operator as an actor in an account.
 func ByOperator(account AccountID) Actor { return Actor{AccountID: account, Kind: Operator} }
 
-// String returns the actor as the audit log shows it: the id of a key or a user, and
-// otherwise the kind.
+// String returns the actor as the audit log shows it: the id of a key, a user or a
+// widget, and otherwise the kind.
 func (a Actor) String() string {
-	if a.Kind == Key || a.Kind == User {
+	if a.Kind == Key || a.Kind == User || a.Kind == Widget {
 		return a.ID
 	}
 	return string(a.Kind)
@@ -100,6 +109,8 @@ func ParseActor(account AccountID, text string) Actor {
 		return Actor{AccountID: account, Kind: kind}
 	case strings.HasPrefix(text, UserPrefix):
 		return Actor{AccountID: account, Kind: User, ID: text}
+	case strings.HasPrefix(text, "widget_"):
+		return Actor{AccountID: account, Kind: Widget, ID: text}
 	}
 	return Actor{AccountID: account, Kind: Key, ID: text}
 }

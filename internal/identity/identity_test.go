@@ -12,6 +12,7 @@ func TestParseActorReversesString(t *testing.T) {
 		identity.ByKey("acct_1", "key_1"),
 		{AccountID: "acct_1", Kind: identity.User, ID: "user_1"},
 		{AccountID: "acct_1", Kind: identity.Agent},
+		identity.ByWidget("acct_1", "widget_1"),
 		identity.BySystem("acct_1"),
 		identity.ByOperator(""),
 	} {

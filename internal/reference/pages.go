@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"net/http"
 	"strings"
 	"sync"
@@ -32,7 +33,7 @@ func shelves() []struct {
 		Names []string
 	}{
 		{"Start", []string{start, "authentication", "streams", "paging", "errors", "idempotency", "limits", "widgets"}},
-		{"Guides", []string{"agents", "chat", "channels", "secrets", "workspace", "knowledge", "skills", "swarms", "logs", "network", "accounts", "usage", "openai", "mcp", "cli"}},
+		{"Guides", []string{"dashboard", "agents", "chat", "channels", "secrets", "workspace", "knowledge", "skills", "swarms", "logs", "network", "accounts", "people", "usage", "openai", "mcp", "cli"}},
 		{"Operate", []string{"operations", "sleep", "checkpoints", "sleep-simulation", "security", "oidc", "backup", "upgrade", "move", "openclaw", "changes"}},
 	}
 }
@@ -111,7 +112,22 @@ func render(site Site) map[string]func() file {
 	files["/docs/style.css"] = func() file { return readFile("style.css", "text/css; charset=utf-8") }
 	files["/docs/script.js"] = func() file { return readFile("script.js", "text/javascript; charset=utf-8") }
 	files["/docs/search.json"] = sync.OnceValue(func() file { return file{"application/json", searchIndex(site, listed, guides)} })
+	pictures, err := fs.Glob(docs.Pictures, "*/*.webp")
+	if err != nil {
+		panic(err) // the pattern is right
+	}
+	for _, name := range pictures {
+		files["/docs/guides/"+name] = func() file { return readPicture(name) }
+	}
 	return files
+}
+
+func readPicture(name string) file {
+	content, err := docs.Pictures.ReadFile(name)
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	return file{"image/webp", content}
 }
 
 func readFile(name, contentType string) file {

@@ -17,6 +17,9 @@ type Foreign struct {
 	Prefix string // of its paths, such as /openai/v1/
 	Routes []ForeignRoute
 
+	// Authenticate takes the place of that of the Settings. Nil means that one.
+	Authenticate func(http.ResponseWriter, *http.Request) (context.Context, error)
+
 	// Fail writes an error in the form of the API, before anything else was written.
 	Fail func(w http.ResponseWriter, f *fault.Fault, status int)
 }

@@ -70,6 +70,7 @@ func (a *API) serveDescription() {
 // registerTypes describes the wire types that have their own JSON form.
 func registerTypes(schemas huma.Registry) {
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.Optional[string]](), reflect.TypeFor[*string]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[client.Optional[int64]](), reflect.TypeFor[*int64]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.ChatContext](), reflect.TypeFor[textOrObject]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.Time](), reflect.TypeFor[timestamp]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[client.AgentStatus](), reflect.TypeFor[agentStatus]())

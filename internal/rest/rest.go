@@ -192,8 +192,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.completed(c)
 	}()
 	defer a.recoverPanic(out, r)
-	if strings.HasPrefix(r.URL.Path, "/v1/") || a.foreignOf(r) != nil {
-		ctx, err := a.authenticate(out, r)
+	if authenticate := a.authenticationOf(r); authenticate != nil {
+		ctx, err := authenticate(out, r)
 		if ctx != nil {
 			r = r.WithContext(ctx)
 		}
@@ -203,6 +203,18 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	a.mux.ServeHTTP(out, r)
+}
+
+// authenticationOf returns what authenticates a request; nil, if nobody needs to know the caller.
+func (a *API) authenticationOf(r *http.Request) func(http.ResponseWriter, *http.Request) (context.Context, error) {
+	foreign := a.foreignOf(r)
+	switch {
+	case foreign != nil && foreign.Authenticate != nil:
+		return foreign.Authenticate
+	case foreign != nil, strings.HasPrefix(r.URL.Path, "/v1/"):
+		return a.authenticate
+	}
+	return nil
 }
 
 // routeOf returns the pattern of a request's route, without its method. A request that was

@@ -24,6 +24,7 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime/home"
 	"agento.host/agento/internal/runtime/process"
+	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
 )
 
@@ -356,7 +357,7 @@ func (r *run) changeRecords(ctx context.Context) (err error) {
 		if r.result.Installation, err = database.MakeRestored(ctx, tx, r.result.Backup.At); err != nil {
 			return err
 		}
-		if err := errors.Join(vault.RaiseAllTokens(ctx, tx), agents.ForgetGateways(ctx, tx, reason)); err != nil {
+		if err := errors.Join(vault.RaiseAllTokens(ctx, tx), agents.ForgetGateways(ctx, tx, reason), user.EndAllSessions(ctx, tx)); err != nil {
 			return err
 		}
 		data := map[string]any{"backup": r.result.Backup.ID, "backupAt": r.result.Backup.At.UTC(), "original": r.result.Original}

@@ -9,13 +9,16 @@ import (
 )
 
 // Latest returns the latest versions of installed skills, by the id of the installation, as
-// far as they are known here: those of the catalog and of the account's uploads. Only their
-// service knows those of the registry and of GitHub.
+// far as they are known here: those of the catalog and of the account's uploads. A version with
+// the same files is no later one. Only their service knows those of the registry and of GitHub.
 func (s *Service) Latest(ctx context.Context, account identity.AccountID, installed []Installed) (map[string]string, error) {
 	latest := map[string]string{}
 	for _, i := range installed {
 		if p, ok := s.catalog.Find(i.SkillID); ok && i.Trust == Verified {
 			latest[i.ID] = p.Version
+			if p.Digest == i.digest {
+				latest[i.ID] = i.Version
+			}
 		}
 	}
 	if !slices.ContainsFunc(installed, func(i Installed) bool { return i.Trust == Custom }) {
@@ -29,6 +32,9 @@ func (s *Service) Latest(ctx context.Context, account identity.AccountID, instal
 		for _, i := range installed {
 			if i.Trust == Custom && i.SkillID == u.manifest.ID {
 				latest[i.ID] = u.manifest.Version
+				if u.digest == i.digest { // an upgrade would change nothing
+					latest[i.ID] = i.Version
+				}
 			}
 		}
 	}

@@ -28,6 +28,15 @@ type Agents interface {
 	SwarmNeedsRestart(ctx context.Context, account identity.AccountID, swarm identity.SwarmID) (bool, error)
 }
 
+// Members are the people of swarms.
+type Members interface {
+	// CountBySwarm counts the people of an account's swarms. Swarms without people may be
+	// missing.
+	CountBySwarm(ctx context.Context, q database.Reader, account identity.AccountID) (map[identity.SwarmID]int, error)
+	// SwarmCreated adds the actor, if it is a person, to the swarm that it has created.
+	SwarmCreated(ctx context.Context, tx *database.Tx, actor identity.Actor, swarm identity.SwarmID) error
+}
+
 // Knowledge moves the knowledge of deleted swarms.
 type Knowledge interface {
 	// PassOn moves a swarm's knowledge to the agents that are in it, in many short
@@ -46,6 +55,7 @@ type Settings struct {
 	Events    *event.Log
 	Vault     *vault.Vault
 	Agents    Agents
+	Members   Members
 	Knowledge Knowledge
 	URLs      URLChecker // checks the endpoints of secrets
 }
@@ -56,13 +66,14 @@ type Service struct {
 	events    *event.Log
 	vault     *vault.Vault
 	agents    Agents
+	members   Members
 	knowledge Knowledge
 	urls      URLChecker
 }
 
 // New returns a Service.
 func New(s Settings) *Service {
-	return &Service{store: s.Store, events: s.Events, vault: s.Vault, agents: s.Agents, knowledge: s.Knowledge, urls: s.URLs}
+	return &Service{store: s.Store, events: s.Events, vault: s.Vault, agents: s.Agents, members: s.Members, knowledge: s.Knowledge, urls: s.URLs}
 }
 
 // List returns an account's swarms, newest first.
@@ -71,12 +82,8 @@ func (s *Service) List(ctx context.Context, account identity.AccountID) ([]Swarm
 	if err != nil {
 		return nil, err
 	}
-	counts, err := s.countAgents(ctx, account)
-	if err != nil {
+	if err := s.count(ctx, account, all); err != nil {
 		return nil, err
-	}
-	for i := range all {
-		all[i].AgentCount = counts[all[i].ID]
 	}
 	return all, nil
 }
@@ -91,7 +98,11 @@ func (s *Service) Get(ctx context.Context, account identity.AccountID, id identi
 	if err != nil {
 		return Details{}, fmt.Errorf("list agents of swarm %s: %w", id, err)
 	}
-	sw.AgentCount = len(agents)
+	members, err := s.members.CountBySwarm(ctx, s.store.db, account)
+	if err != nil {
+		return Details{}, err
+	}
+	sw.AgentCount, sw.MemberCount = len(agents), members[id]
 	return Details{Swarm: sw, Agents: agents}, nil
 }
 
@@ -102,7 +113,7 @@ func (s *Service) Get(ctx context.Context, account identity.AccountID, id identi
 func (s *Service) Create(ctx context.Context, actor identity.Actor, name, description, icon string) (Swarm, error) {
 	now := database.Time(database.Millis(time.Now()))
 	sw := Swarm{
-		ID: identity.SwarmID(uuid.Must(uuid.NewV7()).String()), AccountID: actor.AccountID, MemberCount: memberCount, CreatedAt: now, UpdatedAt: now,
+		ID: identity.SwarmID(uuid.Must(uuid.NewV7()).String()), AccountID: actor.AccountID, CreatedAt: now, UpdatedAt: now,
 		Name: strings.TrimSpace(name), Description: strings.TrimSpace(description), Icon: strings.TrimSpace(icon),
 	}
 	if err := sw.validate(); err != nil {
@@ -121,9 +132,17 @@ func (s *Service) Create(ctx context.Context, actor identity.Actor, name, descri
 		if sw, err = insert(ctx, tx, sw); err != nil {
 			return err
 		}
-		return s.appendEvent(ctx, tx, actor, sw.ID, "swarm.created", map[string]any{"name": sw.Name, "slug": sw.Slug})
+		if err := s.appendEvent(ctx, tx, actor, sw.ID, "swarm.created", map[string]any{"name": sw.Name, "slug": sw.Slug}); err != nil {
+			return err
+		}
+		return s.members.SwarmCreated(ctx, tx, actor, sw.ID)
 	})
-	return sw, err
+	if err != nil {
+		return Swarm{}, err
+	}
+	one := []Swarm{sw}
+	err = s.count(ctx, actor.AccountID, one)
+	return one[0], err
 }
 
 // Update changes a swarm's name, description or icon. The slug stays as it is.
@@ -150,12 +169,9 @@ func (s *Service) Update(ctx context.Context, actor identity.Actor, id identity.
 	if err != nil {
 		return Swarm{}, err
 	}
-	counts, err := s.countAgents(ctx, actor.AccountID)
-	if err != nil {
-		return Swarm{}, err
-	}
-	sw.AgentCount = counts[id]
-	return sw, nil
+	one := []Swarm{sw}
+	err = s.count(ctx, actor.AccountID, one)
+	return one[0], err
 }
 
 // Delete deletes a swarm with its secrets. Its agents leave the swarm and keep its
@@ -213,12 +229,20 @@ func (s *Service) agentsIn(ctx context.Context, q database.Reader, account ident
 	return ids, err
 }
 
-func (s *Service) countAgents(ctx context.Context, account identity.AccountID) (map[identity.SwarmID]int, error) {
-	counts, err := s.agents.CountBySwarm(ctx, s.store.db, account)
+// count sets how many agents and people each swarm of an account has.
+func (s *Service) count(ctx context.Context, account identity.AccountID, swarms []Swarm) error {
+	agents, err := s.agents.CountBySwarm(ctx, s.store.db, account)
 	if err != nil {
-		return nil, fmt.Errorf("count agents by swarm: %w", err)
+		return fmt.Errorf("count agents by swarm: %w", err)
 	}
-	return counts, nil
+	members, err := s.members.CountBySwarm(ctx, s.store.db, account)
+	if err != nil {
+		return err
+	}
+	for i := range swarms {
+		swarms[i].AgentCount, swarms[i].MemberCount = agents[swarms[i].ID], members[swarms[i].ID]
+	}
+	return nil
 }
 
 func (s *Service) appendEvent(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.SwarmID, kind string, data map[string]any) error {

@@ -38,7 +38,7 @@ func (s *Store) Names(ctx context.Context, q database.Reader, account identity.A
 const columns = `id, account_id, name, slug, description, icon, created_at, updated_at`
 
 func scan(r database.Row) (Swarm, error) {
-	sw := Swarm{MemberCount: memberCount}
+	var sw Swarm
 	var created, updated int64
 	err := r.Scan(&sw.ID, &sw.AccountID, &sw.Name, &sw.Slug, &sw.Description, &sw.Icon, &created, &updated)
 	sw.CreatedAt, sw.UpdatedAt = database.Time(created), database.Time(updated)

@@ -56,10 +56,6 @@ const (
 	MaxSwarms      = 1000
 )
 
-// memberCount is the number of people in an account, which is its owner: API keys are
-// for machines.
-const memberCount = 1
-
 // apply applies the changes and returns the names of the fields that are different now.
 func (sw *Swarm) apply(c Changes) []string {
 	changed := []string{}

@@ -76,6 +76,17 @@ func (k *knowledge) SwarmDeleted(ctx context.Context, tx *database.Tx, _ identit
 	return k.deleted(ctx, tx, id, agents)
 }
 
+// members is a swarm.Members that has nobody.
+type members struct{}
+
+func (members) CountBySwarm(context.Context, database.Reader, identity.AccountID) (map[identity.SwarmID]int, error) {
+	return nil, nil
+}
+
+func (members) SwarmCreated(context.Context, *database.Tx, identity.Actor, identity.SwarmID) error {
+	return nil
+}
+
 // env is a Service with everything that it uses. It has two accounts.
 type env struct {
 	*swarm.Service
@@ -96,7 +107,7 @@ func newEnv(t testing.TB) *env {
 	}
 	e := &env{store: swarm.NewStore(db), db: db, events: event.NewLog(db), vault: v, agents: &agents{}, knowledge: &knowledge{}}
 	e.Service = swarm.New(swarm.Settings{
-		Store: e.store, Events: e.events, Vault: v, Agents: e.agents, Knowledge: e.knowledge, URLs: netguard.Guard{},
+		Store: e.store, Events: e.events, Vault: v, Agents: e.agents, Members: members{}, Knowledge: e.knowledge, URLs: netguard.Guard{},
 	})
 	exec(t, e, `CREATE TABLE test_agents (account_id TEXT, id TEXT, swarm_id TEXT)`)
 	for _, id := range []identity.AccountID{account, other} {
@@ -144,7 +155,7 @@ func ptr(s string) *string { return &s }
 func TestCreateGetAndList(t *testing.T) {
 	s := newEnv(t)
 	w := must[swarm.Swarm](t)(s.Create(t.Context(), actor, " Growth ", "Agents focused on growth.", "🚀"))
-	if w.Name != "Growth" || w.Slug != "growth" || w.Icon != "🚀" || w.AgentCount != 0 || w.MemberCount != 1 || w.CreatedAt.IsZero() || !w.UpdatedAt.Equal(w.CreatedAt) {
+	if w.Name != "Growth" || w.Slug != "growth" || w.Icon != "🚀" || w.AgentCount != 0 || w.MemberCount != 0 || w.CreatedAt.IsZero() || !w.UpdatedAt.Equal(w.CreatedAt) {
 		t.Errorf("%+v", w)
 	}
 	exec(t, s, `INSERT INTO test_agents VALUES ($1, 'agent-1', $2)`, account, w.ID)

@@ -50,8 +50,10 @@ func (s *Service) Invite(ctx context.Context, actor identity.Actor, email string
 		if err := s.checkManages(ctx, tx, actor, role); err != nil {
 			return err
 		}
-		_, repeated, err := s.events.Repeated(ctx, tx, actor)
-		if err != nil {
+		if created, ok, err := s.events.Repeated(ctx, tx, actor); err != nil {
+			return err
+		} else if ok {
+			in, l, err = s.replaceToken(ctx, tx, actor, created.Topic.ID())
 			return err
 		}
 		if err := checkInvitable(ctx, tx, actor.AccountID, email); err != nil {
@@ -67,9 +69,7 @@ func (s *Service) Invite(ctx context.Context, actor identity.Actor, email string
 		if err != nil {
 			return err
 		}
-		if in = stored.invitation(); repeated {
-			return nil
-		}
+		in = stored.invitation()
 		return s.appendEvent(ctx, tx, actor, invitationTopic(in.ID), "invitation.created", map[string]any{"email": email, "role": role})
 	})
 	if err != nil {
@@ -98,7 +98,7 @@ func checkInvitable(ctx context.Context, tx *database.Tx, account identity.Accou
 
 // Invitations lists the invitations of an account that wait, newest first.
 func (s *Service) Invitations(ctx context.Context, account identity.AccountID) ([]Invitation, error) {
-	links, err := database.All(ctx, s.db, scanLink, `SELECT `+linkColumns+` FROM user_links
+	links, err := database.AllReadable(ctx, s.db, scanLink, damagedLink, `SELECT `+linkColumns+` FROM user_links
 		WHERE account_id = $1 AND kind = $2 AND used_at = 0 AND ended_at = 0 AND expires_at > $3 ORDER BY created_at DESC, id`, account, Invite, database.Millis(now()))
 	if err != nil {
 		return nil, fmt.Errorf("list the invitations of account %s: %w", account, err)
@@ -110,15 +110,32 @@ func (s *Service) Invitations(ctx context.Context, account identity.AccountID) (
 	return all, nil
 }
 
+// replaceToken gives an invitation that waits another link, in place of one that nobody has got.
+func (s *Service) replaceToken(ctx context.Context, tx *database.Tx, actor identity.Actor, id string) (Invitation, Link, error) {
+	l, err := waiting(ctx, tx, actor.AccountID, id)
+	if err != nil {
+		return Invitation{}, Link{}, err
+	}
+	token := newToken()
+	_, err = database.Exec(ctx, tx, `UPDATE user_links SET hash = $1 WHERE id = $2`, hashOf(token.Reveal()), id)
+	return l.invitation(), s.linkOf(l, token), err
+}
+
+// waiting returns an invitation that waits. Faults: NotFound.
+func waiting(ctx context.Context, q database.Reader, account identity.AccountID, id string) (storedLink, error) {
+	l, err := database.One(ctx, q, scanLink, `SELECT `+linkColumns+` FROM user_links WHERE account_id = $1 AND kind = $2 AND id = $3 AND used_at = 0 AND ended_at = 0 AND expires_at > $4`,
+		account, Invite, id, database.Millis(now()))
+	if errors.Is(err, sql.ErrNoRows) {
+		return storedLink{}, fault.New(fault.NotFound, "There is no invitation %q that waits in this account.", id)
+	}
+	return l, err
+}
+
 // RevokeInvitation ends an invitation of the actor's account. Faults: Forbidden, as of SetRole;
 // NotFound, also if it was used or has ended.
 func (s *Service) RevokeInvitation(ctx context.Context, actor identity.Actor, id string) error {
 	err := s.db.Tx(database.UseReserve(ctx), "user.revoke_invitation", func(ctx context.Context, tx *database.Tx) error {
-		l, err := database.One(ctx, tx, scanLink, `SELECT `+linkColumns+` FROM user_links WHERE account_id = $1 AND kind = $2 AND id = $3 AND used_at = 0 AND ended_at = 0 AND expires_at > $4`,
-			actor.AccountID, Invite, id, database.Millis(now()))
-		if errors.Is(err, sql.ErrNoRows) {
-			return fault.New(fault.NotFound, "There is no invitation %q that waits in this account.", id)
-		}
+		l, err := waiting(ctx, tx, actor.AccountID, id)
 		if err != nil {
 			return err
 		}

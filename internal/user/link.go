@@ -332,10 +332,14 @@ func (s *Service) storeLink(ctx context.Context, tx *database.Tx, actor identity
 	if err != nil {
 		return Link{}, fmt.Errorf("store link: %w", err)
 	}
+	return s.linkOf(l, token), nil
+}
+
+func (s *Service) linkOf(l storedLink, token vault.Secret) Link {
 	return Link{
 		Kind: l.kind, Token: token, ExpiresAt: l.expiresAt,
 		URL: vault.NewSecret(s.publicURL + LinkPath + string(l.kind) + "?" + url.Values{"token": {token.Reveal()}}.Encode()),
-	}, nil
+	}
 }
 
 const linkColumns = `id, kind, account_id, COALESCE(user_id, ''), email, role, created_by, created_at, expires_at`
@@ -347,6 +351,9 @@ func scanLink(r database.Row) (storedLink, error) {
 	l.createdAt, l.expiresAt = database.Time(created), database.Time(expires)
 	return l, err
 }
+
+// damagedLink keeps a link some of whose columns cannot be decoded in lists: it can be revoked.
+func damagedLink(l *storedLink, _ error) (row string, keep bool) { return "link " + l.id, true }
 
 // openLink returns a link that can be used now. Faults: NotFound.
 func (s *Service) openLink(ctx context.Context, q database.Reader, kind LinkKind, token string) (storedLink, error) {

@@ -184,6 +184,9 @@ func (s *Service) checkManages(ctx context.Context, tx *database.Tx, actor ident
 		if err != nil {
 			return err
 		}
+		if scopes.Has(access.AgentsWrite) && scopes.Has(access.Chat) {
+			scopes = scopes.With(access.ChatOwner) // see access.Principal.ChatsAsOwner
+		}
 		for _, role := range roles {
 			if lacks := role.Scopes().Without(scopes); role == access.Owner || !lacks.Empty() || !scopes.Has(access.AccountAdmin) {
 				return fault.New(fault.Forbidden, "This API key manages only people whose role has no more rights than it has, and no owners: %s has %s.", role, role.Scopes()).With("role", string(role))

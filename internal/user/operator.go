@@ -9,6 +9,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/vault"
 )
 
 // AddOperator makes somebody an operator, who is outside every account, and returns a link with
@@ -76,7 +77,7 @@ func (s *Service) Remove(ctx context.Context, actor identity.Actor, idOrEmail st
 		if err := s.appendOwn(ctx, tx, actor, p.ID, "user.removed", map[string]any{"email": p.Email}); err != nil {
 			return err
 		}
-		if err := s.vault.ShredOfUser(ctx, tx, p.ID); err != nil {
+		if err := vault.ShredUser(ctx, tx, p.ID); err != nil {
 			return err
 		}
 		if _, err := database.Exec(ctx, tx, `DELETE FROM swarm_members WHERE user_id = $1`, p.ID); err != nil {

@@ -42,15 +42,18 @@ const (
 type hasher struct {
 	running chan struct{}
 	waiting *atomic.Int64
+	memory  uint32 // of a new hash, in KiB
 	nobody  string // the hash of a password that nobody has
 }
 
-func newHasher() hasher {
+func newHasher(memory uint32) hasher {
 	salt := make([]byte, argonSalt)
 	_, _ = rand.Read(salt)
 	key := make([]byte, argonKey) // no password gives it, and checking it costs the same
 	_, _ = rand.Read(key)
-	return hasher{running: make(chan struct{}, maxHashes), waiting: new(atomic.Int64), nobody: encode(salt, key)}
+	h := hasher{running: make(chan struct{}, maxHashes), waiting: new(atomic.Int64), memory: memory}
+	h.nobody = h.encode(salt, key)
+	return h
 }
 
 // acquire waits until one more hash may be made. Faults: Unavailable.
@@ -77,7 +80,7 @@ func (h hasher) hash(ctx context.Context, password vault.Secret) (string, error)
 	defer release()
 	salt := make([]byte, argonSalt)
 	_, _ = rand.Read(salt)
-	return encode(salt, argon2.IDKey(normal(password), salt, argonTime, argonMemory, argonThreads, argonKey)), nil
+	return h.encode(salt, argon2.IDKey(normal(password), salt, argonTime, h.memory, argonThreads, argonKey)), nil
 }
 
 // check reports whether a hash is that of a password. An empty hash, which is nobody's, takes
@@ -102,9 +105,9 @@ func (h hasher) check(ctx context.Context, hash string, password vault.Secret) (
 // normal returns a password as every keyboard and system writes it.
 func normal(password vault.Secret) []byte { return norm.NFKC.Bytes([]byte(password.Reveal())) }
 
-func encode(salt, key []byte) string {
+func (h hasher) encode(salt, key []byte) string {
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads, b64.EncodeToString(salt), b64.EncodeToString(key))
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, h.memory, argonTime, argonThreads, b64.EncodeToString(salt), b64.EncodeToString(key))
 }
 
 // decode parses a hash. The error does not repeat it.

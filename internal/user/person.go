@@ -95,6 +95,25 @@ func (s *Service) Memberships(ctx context.Context, id identity.UserID) ([]Member
 	return all, nil
 }
 
+// AllMemberships returns the accounts of everybody, by name. It is for the operator.
+func (s *Service) AllMemberships(ctx context.Context) (map[identity.UserID][]Membership, error) {
+	type row struct {
+		user identity.UserID
+		Membership
+	}
+	rows, err := database.All(ctx, s.db, func(r database.Row) (x row, err error) {
+		return x, r.Scan(&x.user, &x.AccountID, &x.Account, &x.Role, &x.Disabled)
+	}, `SELECT m.user_id, a.id, a.name, m.role, a.disabled_at <> 0 FROM memberships m JOIN accounts a ON a.id = m.account_id WHERE a.deleted_at = 0 ORDER BY a.name`)
+	if err != nil {
+		return nil, fmt.Errorf("list memberships: %w", err)
+	}
+	all := map[identity.UserID][]Membership{}
+	for _, x := range rows {
+		all[x.user] = append(all[x.user], x.Membership)
+	}
+	return all, nil
+}
+
 // Names returns what to call people: those of the ids that exist.
 func (s *Service) Names(ctx context.Context, ids []identity.UserID) (map[identity.UserID]string, error) {
 	names := make(map[identity.UserID]string, len(ids))

@@ -142,7 +142,7 @@ func (s Session) actor() identity.Actor { return identity.ByUser("", s.Person.ID
 
 // Sessions lists the sessions of a person, the one that was used last first.
 func (s *Service) Sessions(ctx context.Context, id identity.UserID) ([]Session, error) {
-	all, err := database.All(ctx, s.db, scanSession, sessionQuery+` WHERE s.user_id = $1 ORDER BY s.used_at DESC, s.id`, id)
+	all, err := database.AllReadable(ctx, s.db, scanSession, damagedSession, sessionQuery+` WHERE s.user_id = $1 ORDER BY s.used_at DESC, s.id`, id)
 	if err != nil {
 		return nil, fmt.Errorf("list the sessions of %s: %w", id, err)
 	}
@@ -276,6 +276,17 @@ func endSessions(ctx context.Context, tx *database.Tx, id identity.UserID, but i
 	return int(n), nil
 }
 
+// EndAllSessions ends every session and every link of an installation that was restored from a
+// backup: since then, some of them may have been ended in the original. People stay.
+func EndAllSessions(ctx context.Context, tx *database.Tx) error {
+	for _, table := range []string{"sign_ins", "sign_in_challenges", "sign_in_tries"} {
+		if _, err := database.Exec(ctx, tx, `DELETE FROM `+table); err != nil {
+			return fmt.Errorf("end all sessions: %w", err)
+		}
+	}
+	return endLinks(ctx, tx, `kind <> $2`, "")
+}
+
 // valid reports whether the session has not ended by itself.
 func (s Session) valid(at time.Time) bool {
 	return at.Before(s.ExpiresAt) && at.Before(s.UsedAt.Add(SessionIdle))
@@ -302,10 +313,15 @@ func scanSession(r database.Row) (Session, error) {
 	return x, err
 }
 
+// damagedSession refuses a session some of whose columns cannot be decoded: it may have ended.
+func damagedSession(x *Session, _ error) (row string, keep bool) {
+	return "session " + string(x.ID), false
+}
+
 // findSession returns the session that a condition names. Faults: Unauthorized. A row that
 // cannot be decoded is refused, too.
 func (s *Service) findSession(ctx context.Context, q database.Reader, condition string, args ...any) (Session, error) {
-	session, err := database.OneReadable(ctx, q, scanSession, func(x *Session, _ error) (string, bool) { return "session " + string(x.ID), false }, sessionQuery+` WHERE `+condition, args...)
+	session, err := database.OneReadable(ctx, q, scanSession, damagedSession, sessionQuery+` WHERE `+condition, args...)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && !session.valid(now()) {
 		return Session{}, signedOut()
 	}

@@ -63,12 +63,27 @@ func (s *Service) AddToSwarm(ctx context.Context, actor identity.Actor, swarm id
 		if err != nil {
 			return err
 		}
-		return s.JoinSwarm(ctx, tx, actor, swarm, m)
+		return s.joinSwarm(ctx, tx, actor, swarm, m)
 	})
 }
 
-// JoinSwarm adds a member to a swarm, in the transaction of the caller.
-func (s *Service) JoinSwarm(ctx context.Context, tx *database.Tx, actor identity.Actor, swarm identity.SwarmID, m Member) error {
+// SwarmCreated adds the person who has created a swarm to it, in the transaction of that. Other
+// actors are no members.
+func (s *Service) SwarmCreated(ctx context.Context, tx *database.Tx, actor identity.Actor, swarm identity.SwarmID) error {
+	if actor.Kind != identity.User {
+		return nil
+	}
+	m, err := findMember(ctx, tx, actor.AccountID, identity.UserID(actor.ID))
+	if fault.Is(err, fault.NotFound) {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	return s.joinSwarm(ctx, tx, actor, swarm, m)
+}
+
+func (s *Service) joinSwarm(ctx context.Context, tx *database.Tx, actor identity.Actor, swarm identity.SwarmID, m Member) error {
 	if n, err := database.One(ctx, tx, database.Scalar[int], `SELECT COUNT(*) FROM swarms WHERE account_id = $1 AND id = $2`, actor.AccountID, swarm); err != nil {
 		return err
 	} else if n == 0 {

@@ -94,7 +94,7 @@ func (s *Service) ConfirmTOTP(ctx context.Context, session Session, code string)
 		if step == 0 {
 			return fault.Fields{"code": "is wrong: check the clock of your phone, and type the code that the app shows now"}.Err()
 		}
-		if err := s.vault.ShredOfUser(ctx, tx, p.ID); err != nil {
+		if err := vault.ShredUser(ctx, tx, p.ID); err != nil {
 			return err
 		}
 		if err := s.vault.PutOfUser(ctx, tx, p.ID, totpSecret, secret); err != nil {
@@ -179,7 +179,7 @@ func (s *Service) withCode(ctx context.Context, session Session, kind, code stri
 
 // removeTOTP removes the second factor of a person.
 func (s *Service) removeTOTP(ctx context.Context, tx *database.Tx, p Person) error {
-	if err := s.vault.ShredOfUser(ctx, tx, p.ID); err != nil {
+	if err := vault.ShredUser(ctx, tx, p.ID); err != nil {
 		return err
 	}
 	if _, err := database.Exec(ctx, tx, `DELETE FROM recovery_codes WHERE user_id = $1`, p.ID); err != nil {

@@ -96,7 +96,7 @@ func New(s Settings) *Service {
 	}
 	return &Service{
 		db: s.DB, events: s.Events, access: s.Access, vault: s.Vault, publicURL: strings.TrimRight(s.PublicURL, "/"), log: log,
-		hasher: newHasher(), addresses: access.NewLimiter(),
+		hasher: newHasher(argonMemory), addresses: access.NewLimiter(),
 	}
 }
 

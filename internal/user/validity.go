@@ -49,7 +49,9 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-flush.C:
 			s.flush(ctx)
 		case <-sweep.C:
-			s.sweep(ctx)
+			if !s.db.IsQuiet() { // which removes nothing
+				s.sweep(ctx)
+			}
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlushTimeout)
 			defer cancel()
@@ -147,7 +149,7 @@ func (s *Service) sessionsOf(ctx context.Context, open []*openStream) (map[ident
 		for i := range batch {
 			places[i] = fmt.Sprintf("$%d", i+1)
 		}
-		found, err := database.AllReadable(ctx, s.db, scanSession, func(x *Session, _ error) (string, bool) { return "session " + string(x.ID), false },
+		found, err := database.AllReadable(ctx, s.db, scanSession, damagedSession,
 			sessionQuery+` WHERE s.id IN (`+strings.Join(places, ", ")+`)`, batch...)
 		if err != nil {
 			return nil, fmt.Errorf("look up sessions: %w", err)

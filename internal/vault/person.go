@@ -24,7 +24,7 @@ func (v *Vault) ReadOfUser(ctx context.Context, q database.Reader, user identity
 	return all[name], err
 }
 
-// ShredOfUser deletes a person's secrets with their data key.
-func (v *Vault) ShredOfUser(ctx context.Context, tx *database.Tx, user identity.UserID) error {
-	return v.shred(ctx, tx, InstallationAccount, ofUser(user))
+// ShredUser deletes a person's secrets with their data key. It needs no master key.
+func ShredUser(ctx context.Context, tx *database.Tx, user identity.UserID) error {
+	return (&Vault{}).shred(ctx, tx, InstallationAccount, ofUser(user))
 }

@@ -93,27 +93,37 @@
 
   let controller = null, delay = 0, wanted = false;
 
+  // A proxy that keeps responses until they are whole delivers nothing of a stream. Then the
+  // server is asked for streams that end with the first news.
+  let buffered = false;
+
   async function follow() {
     controller = new AbortController();
-    const mine = controller;
+    const mine = controller, once = buffered;
+    // A stream without a heartbeat for so long is dead, whatever the browser thinks.
+    let timer = once ? setTimeout(() => mine.abort(), 45000) : setTimeout(() => { buffered = true; mine.abort(); }, 5000);
+    let began = 0, whole = false;
     try {
-      const res = await fetch(base() + "/live?from=" + encodeURIComponent(moment), { signal: mine.signal, headers: { Accept: "text/event-stream", "X-Agento-Account": account() } });
+      const res = await fetch(base() + "/live?from=" + encodeURIComponent(moment) + (once ? "&once=1" : ""), { signal: mine.signal, headers: { Accept: "text/event-stream", "X-Agento-Account": account() } });
       if (res.status === 401) { tell({ end: "sign-in" }); signIn(); return; }
       if (res.status === 409 || res.status === 403 || res.status === 404) { tell({ end: "reload" }); location.reload(); return; }
       if (!res.ok || !res.body) throw new Error(String(res.status));
-      delay = 0;
-      lost(false);
       const reader = res.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let text = "";;) {
-        // A stream without a heartbeat for so long is dead, whatever the browser thinks.
-        const timer = setTimeout(() => mine.abort(), 45000);
-        const { value, done } = await reader.read().finally(() => clearTimeout(timer));
+        const { value, done } = await reader.read();
+        clearTimeout(timer);
         if (done) break;
+        timer = setTimeout(() => mine.abort(), 45000);
+        if (began === 0) { began = Date.now(); delay = 0; lost(false); }
         text += value;
         for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) read(text.slice(0, end));
       }
+      whole = once && began > 0;
+      if (whole && Date.now() - began > 1000) buffered = false; // it came in pieces
     } catch { /* it is tried again */ }
+    clearTimeout(timer);
     if (!wanted || mine !== controller) return;
+    if (whole || buffered !== once) { setTimeout(() => { if (wanted && mine === controller) follow(); }, 200); return; }
     lost(true);
     delay = Math.min(delay * 2 || 500, 30000);
     setTimeout(() => { if (wanted && mine === controller) follow(); }, delay * (0.5 + Math.random()));

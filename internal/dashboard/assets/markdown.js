@@ -6,7 +6,8 @@
 "use strict";
 (() => {
   const maxDepth = 12; // of lists and quotes in each other; what is deeper is text
-  const maxPart = 4096; // of a paragraph that is rendered anew, and of a line that is waited for
+  const maxPart = 2048; // of a paragraph that is rendered anew, and of a line that is waited for
+  const maxLines = 512; // of a paragraph of several lines
   const maxColumns = 40;
   const codeLines = 50; // in one element of a code block, so that the browser lays out few of them anew
 
@@ -205,7 +206,8 @@
   }
 
   // emphasis makes elements of what delimiters enclose. Its time is linear: each node is moved at most
-  // once for each of at most maxDepth levels, and a search that found nothing is not made again.
+  // once for each of at most maxDepth levels, and a search that found nothing is not made again. What
+  // would be deeper stays text.
   function emphasis(doc, parts) {
     const done = [], open = []; // open: places of runs in done that can open
     const nothingBelow = new Map();
@@ -227,21 +229,22 @@
           break;
         }
         const place = open[at], o = done[place];
+        let depth = 1;
+        for (let i = place + 1; i < done.length; i++) depth = Math.max(depth, 1 + (done[i].emphasisDepth ?? 0));
+        if (depth > maxDepth) {
+          open.length = 0;
+          nothingBelow.clear();
+          break;
+        }
         const n = o.count >= 2 && p.count >= 2 ? 2 : 1;
-        const inner = done.splice(place + 1).map((d) => (d.char ? doc.createTextNode(d.char.repeat(d.count)) : d));
+        const e = doc.createElement(p.char === "~" ? "del" : n === 2 ? "strong" : "em");
+        e.emphasisDepth = depth;
+        for (const d of done.splice(place + 1)) e.appendChild(d.char ? doc.createTextNode(d.char.repeat(d.count)) : d);
+        done.push(e);
         open.length = at + 1;
         for (const [k, v] of nothingBelow) if (v > at) nothingBelow.set(k, at);
-        const depth = 1 + inner.reduce((most, d) => Math.max(most, d.emphasisDepth ?? 0), 0);
         o.count -= n;
         p.count -= n;
-        if (depth > maxDepth) {
-          done.push(doc.createTextNode(p.char.repeat(n)), ...inner, doc.createTextNode(p.char.repeat(n)));
-        } else {
-          const e = doc.createElement(p.char === "~" ? "del" : n === 2 ? "strong" : "em");
-          e.emphasisDepth = depth;
-          for (const d of inner) e.appendChild(d);
-          done.push(e);
-        }
         if (o.count === 0) {
           done.splice(place, 1);
           open.pop();
@@ -505,9 +508,12 @@
 
     // shorten ends the first part of a long paragraph, so that what is rendered anew stays short.
     shorten() {
-      while (this.leaf.text.length > maxPart) {
-        const text = this.leaf.text, n = cutBefore(text, maxPart - 1024);
-        this.leaf.text = text.slice(0, n);
+      for (;;) {
+        const text = this.leaf.text;
+        let n = text.length > 2 * maxLines && text.includes("\n") ? cutBefore(text, text.length - 1, "\n") : 0;
+        if (!n && text.length > maxPart) n = cutBefore(text, maxPart * 3 / 4);
+        if (!n) return;
+        this.leaf.text = text.slice(0, n).trimEnd();
         this.leaf.dirty = true;
         this.paragraph();
         this.leaf.el.setAttribute("class", "continued");
@@ -582,10 +588,24 @@
     }
   }
 
-  // cutBefore returns a place of at most n at which a text can be cut: after white space, or at least not in a
-  // character.
-  function cutBefore(text, n) {
-    for (let i = n; i > n - 512; i--) if (isSpace(text[i])) return i + 1 > n ? i : i + 1;
+  // cutBefore returns a place of at most n at which a text can be cut: after white space where nothing
+  // is emphasized if there is one, or at least not in a character. If it must be at a newline, 0
+  // means that there is none.
+  function cutBefore(text, n, newline) {
+    const open = { "*": 0, _: 0, "`": 0, "~": 0 };
+    let links = 0, good = 0, any = 0;
+    for (let i = 0; i < n; i++) {
+      const c = text[i];
+      if (c in open) open[c] ^= 1;
+      else if (c === "[") links++;
+      else if (c === "]" && links) links--;
+      else if (newline ? c === newline : isSpace(c)) {
+        any = i + 1;
+        if (!links && !open["*"] && !open._ && !open["`"] && !open["~"]) good = i + 1;
+      }
+    }
+    if (good > n / 4 || newline) return good;
+    if (any > n / 4) return any;
     const c = text.charCodeAt(n - 1);
     return c >= 0xd800 && c < 0xdc00 ? n - 1 : n;
   }
@@ -598,5 +618,5 @@
     return r;
   }
 
-  globalThis.agento = Object.assign(globalThis.agento ?? {}, { markdown: { Renderer, render } });
+  agento.markdown = { Renderer, render };
 })();

@@ -154,7 +154,7 @@ func (tab *Tab) middle(target Target) (x, y float64) {
 			await new Promise(done => setTimeout(done, 20));
 			const r = this.getClientRects()[0] ?? this.getBoundingClientRect();
 			const now = this.getBoundingClientRect();
-			const x = r.x + r.width / 2, y = r.y + r.height / 2, top = document.elementFromPoint(x, y);
+			const x = r.x + r.width / 2, y = r.y + r.height / 2, top = this.getRootNode().elementFromPoint(x, y); // of its shadow tree, if it is in one
 			const hit = top && (this.contains(top) || top.contains(this) || top.closest('label')?.control == this);
 			return r.width && before.x == now.x && before.y == now.y && hit ? [x, y] : null;
 		}`).([]any)

@@ -17,6 +17,7 @@ type Tab struct {
 	browser *Browser
 	target  string
 	session string
+	screen  Screen
 
 	mu       sync.Mutex
 	loads    int                 // how often a page was loaded; guarded by mu
@@ -97,7 +98,12 @@ func (tab *Tab) handle(m browserMessage) {
 	switch m.Method {
 	case "Page.loadEventFired":
 		tab.loads++
-	case "Log.entryAdded", "Runtime.exceptionThrown":
+	case "Log.entryAdded":
+		var said struct{ Entry struct{ Level string } }
+		if _ = json.Unmarshal(m.Params, &said); said.Entry.Level != "verbose" {
+			tab.problems = append(tab.problems, m.Method+" "+string(m.Params))
+		}
+	case "Runtime.exceptionThrown":
 		tab.problems = append(tab.problems, m.Method+" "+string(m.Params))
 	case "Runtime.consoleAPICalled":
 		var said struct{ Type string }
@@ -141,6 +147,7 @@ func (tab *Tab) Dialogs() []string {
 // SetScreen changes what the page is shown on.
 func (tab *Tab) SetScreen(s Screen) {
 	tab.t.Helper()
+	tab.screen = s
 	tab.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": s.Width, "height": s.Height, "deviceScaleFactor": 1, "mobile": s.Width < 500}, nil)
 	tab.call("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": s.Theme}}}, nil)
 }
@@ -277,11 +284,25 @@ func (tab *Tab) Save(path string) {
 	tab.t.Helper()
 	width, _ := tab.Eval("innerWidth").(float64)
 	height, _ := tab.Eval("Math.max(innerHeight, document.documentElement.scrollHeight)").(float64)
-	params := map[string]any{
+	whole := tab.screen // what stays at the edge of the screen is at the edge of the picture
+	whole.Height = int(min(height, MaxPicture))
+	defer tab.SetScreen(tab.screen)
+	tab.SetScreen(whole)
+	tab.save(path, map[string]any{
 		"captureBeyondViewport": true, "clip": map[string]any{"x": 0, "y": 0, "width": width, "height": min(height, MaxPicture), "scale": 1},
-	}
+	})
+}
+
+// SaveScreen is Save for what the screen shows.
+func (tab *Tab) SaveScreen(path string) {
+	tab.t.Helper()
+	tab.save(path, map[string]any{})
+}
+
+func (tab *Tab) save(path string, params map[string]any) {
+	tab.t.Helper()
 	if strings.HasSuffix(path, ".webp") {
-		params["format"], params["quality"] = "webp", 80
+		params["format"], params["quality"] = "webp", 75
 	}
 	var picture struct{ Data string }
 	tab.call("Page.captureScreenshot", params, &picture)

@@ -101,9 +101,11 @@ func (p *Provider) Run(ctx context.Context) error {
 	retry := firstRetry
 	for {
 		pause := discoverAgain
-		if err := p.discover(ctx); ctx.Err() != nil {
-			return nil
-		} else if err != nil {
+		err := p.discover(ctx)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the server ends
+		}
+		if err != nil {
 			p.s.Log.WarnContext(ctx, "the configuration of the OpenID provider cannot be read", "issuer", p.s.Issuer, "error", err)
 			pause, retry = retry, min(2*retry, lastRetry)
 		} else {

@@ -307,11 +307,11 @@ func forbidden(field, format string, args ...any) error {
 
 // grantor returns the record of the key that the actor is, nil if it is none: others may give
 // every right. Faults: Forbidden; Unauthorized, if the key has ended since it was authenticated.
-func (s *Service) grantor(ctx context.Context, tx *database.Tx, actor identity.Actor) (*Key, error) {
+func (s *Service) grantor(ctx context.Context, q database.Reader, actor identity.Actor) (*Key, error) {
 	if actor.Kind != identity.Key {
 		return nil, nil
 	}
-	own, err := findKey(ctx, tx, actor.AccountID, identity.KeyID(actor.ID))
+	own, err := findKey(ctx, q, actor.AccountID, identity.KeyID(actor.ID))
 	if fault.Is(err, fault.NotFound) || err == nil && (!own.RevokedAt.IsZero() || ended(own.ExpiresAt, now())) {
 		return nil, unauthorized()
 	}
@@ -323,8 +323,8 @@ func (s *Service) grantor(ctx context.Context, tx *database.Tx, actor identity.A
 
 // KeyScopes returns the scopes that the key has which the actor is. Faults: Unauthorized, if the
 // key has ended since it was authenticated; Forbidden, if it lacks AccountAdmin.
-func (s *Service) KeyScopes(ctx context.Context, tx *database.Tx, actor identity.Actor) (Scopes, error) {
-	own, err := s.grantor(ctx, tx, actor)
+func (s *Service) KeyScopes(ctx context.Context, q database.Reader, actor identity.Actor) (Scopes, error) {
+	own, err := s.grantor(ctx, q, actor)
 	if err != nil {
 		return Scopes{}, err
 	}

@@ -1,11 +1,11 @@
 package dashboard
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"agento.host/agento/client"
@@ -14,7 +14,7 @@ import (
 
 // overview is the data of the first page of an agent.
 type overview struct {
-	Live     *client.LiveStatus // nil: it is not known, or the agent is at rest
+	Live     *client.LiveStatus // nil: it is not known, or the agent does not run
 	Steps    []step             // of a start that goes on, or has failed; empty: there is none
 	Log      string             // the end of the log of a failed start
 	Today    *client.Usage      // nil: nothing was used today
@@ -33,12 +33,10 @@ func (s *Server) agentOverview(v *visit) error {
 		return err
 	}
 	data := overview{}
-	if isBusy(a.Status) || a.Status == client.Running {
-		if live, err := v.API.AgentStatus(v.Context(), a.ID); err == nil {
-			data.Live = &live
-		}
+	if a.Status == client.Running {
+		data.Live = reported(v, a.ID)
 	}
-	if data.Steps, err = bootSteps(v, a, data.Live); err != nil {
+	if data.Steps, err = bootSteps(v, a); err != nil {
 		return err
 	}
 	if a.Status == client.Errored && v.Can(access.Logs) {
@@ -62,12 +60,23 @@ func (s *Server) agentOverview(v *visit) error {
 	return v.RenderAgent("agent", a, "Overview", data)
 }
 
-func isBusy(s client.AgentStatus) bool {
-	return s == client.Provisioning || s == client.Starting || s == client.Stopping
+// reportTime is how long a page waits for the state of a gateway. A report is there at once; to
+// examine the gateway takes longer, and nobody waits for that.
+const reportTime = 10 * time.Millisecond
+
+// reported returns what was last reported of a gateway; nil: there is no report.
+func reported(v *visit, id string) *client.LiveStatus {
+	ctx, cancel := context.WithTimeout(v.Context(), reportTime)
+	defer cancel()
+	live, err := v.API.AgentStatus(ctx, id)
+	if err != nil {
+		return nil
+	}
+	return &live
 }
 
 // bootSteps returns the steps of a start, as far as it is.
-func bootSteps(v *visit, a client.Agent, live *client.LiveStatus) ([]step, error) {
+func bootSteps(v *visit, a client.Agent) ([]step, error) {
 	starting := a.Status == client.Provisioning || a.Status == client.Starting
 	if !starting && a.Status != client.Errored {
 		return nil, nil
@@ -76,20 +85,10 @@ func bootSteps(v *visit, a client.Agent, live *client.LiveStatus) ([]step, error
 	if err != nil {
 		return nil, err
 	}
-	at := 0
-	if len(placed.Data) > 0 {
-		at = 1
-	}
-	category := ""
-	if a.ErrorCategory != nil {
-		category = *a.ErrorCategory
-	}
-	if live != nil && live.Live || a.Status == client.Errored && at == 1 && !slices.Contains([]string{"capacity", "disk", "record"}, category) {
-		at = 2 // what failed otherwise is the gateway
-	}
-	waits := category == "capacity"
-	texts := []string{"A place with room for it is chosen", "Its files are written", "Its gateway boots: 15 to 30 seconds", "It answers"}
-	if waits {
+	at := min(len(placed.Data), 1)
+	texts := []string{"A place with room for it is chosen", "Its files are written, and its gateway boots: 15 to 30 seconds", "It answers"}
+	if a.ErrorCategory != nil && *a.ErrorCategory == "capacity" {
+		at = 0
 		texts[0] = "It waits for room: it starts by itself when another agent stops"
 	}
 	steps := make([]step, len(texts))

@@ -109,11 +109,14 @@ func bytesText(size any) string {
 	if n < unit {
 		return fmt.Sprintf("%d B", n)
 	}
-	large, at := float64(n), -1
-	for large >= unit && at < 4 {
-		large, at = large/unit, at+1
+	large, name := float64(n), "B"
+	for _, next := range []string{"KB", "MB", "GB", "TB", "PB"} {
+		if large < unit {
+			break
+		}
+		large, name = large/unit, next
 	}
-	return strconv.FormatFloat(large, 'f', decimals(large), 64) + " " + []string{"KB", "MB", "GB", "TB", "PB"}[at]
+	return strconv.FormatFloat(large, 'f', decimals(large), 64) + " " + name
 }
 
 func decimals(n float64) int {

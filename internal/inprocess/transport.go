@@ -5,6 +5,7 @@ package inprocess
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -52,7 +53,7 @@ func (t Transport) serve(w *response, r *http.Request) {
 		var err error
 		if p := recover(); p != nil {
 			err = io.ErrUnexpectedEOF
-			if p != http.ErrAbortHandler {
+			if e, ok := p.(error); !ok || !errors.Is(e, http.ErrAbortHandler) {
 				err = fmt.Errorf("panic in %s %s: %v\n%s", r.Method, r.URL.Path, p, debug.Stack())
 			}
 			w.start(http.StatusInternalServerError)

@@ -355,7 +355,7 @@ func scanLink(r database.Row) (storedLink, error) {
 // damagedLink keeps a link some of whose columns cannot be decoded in lists: it can be revoked.
 func damagedLink(l *storedLink, _ error) (row string, keep bool) { return "link " + l.id, true }
 
-// openLink returns a link that can be used now. Faults: NotFound.
+// openLink returns a link that can be used now. An invitation needs somebody who may make it now, too. Faults: NotFound.
 func (s *Service) openLink(ctx context.Context, q database.Reader, kind LinkKind, token string) (storedLink, error) {
 	l, err := database.One(ctx, q, scanLink,
 		`SELECT `+linkColumns+` FROM user_links WHERE hash = $1 AND kind = $2 AND used_at = 0 AND ended_at = 0 AND expires_at > $3
@@ -366,7 +366,15 @@ func (s *Service) openLink(ctx context.Context, q database.Reader, kind LinkKind
 	if err != nil {
 		return storedLink{}, fmt.Errorf("find link: %w", err)
 	}
-	return l, nil
+	if l.kind != Invite {
+		return l, nil
+	}
+	// Whoever was removed, lowered or revoked since has left no way in.
+	err = s.checkManages(ctx, q, identity.ParseActor(l.account, l.createdBy), l.role)
+	if fault.Is(err, fault.Forbidden) || fault.Is(err, fault.Unauthorized) {
+		return storedLink{}, fault.New(fault.NotFound, "This invitation has ended, because whoever made it may not invite any more. Ask for another one.")
+	}
+	return l, err
 }
 
 // useLink uses a link up.

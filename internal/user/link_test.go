@@ -364,7 +364,7 @@ func TestDeletedAccountsLeaveNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, table := range []string{"memberships", "user_links", "swarm_members"} {
-		if n := must(database.One(t.Context(), e.db, database.Scalar[int], `SELECT COUNT(*) FROM `+table))(t); n != 0 { //nolint:gosec // a table of ours
+		if n := must(database.One(t.Context(), e.db, database.Scalar[int], `SELECT COUNT(*) FROM `+table))(t); n != 0 {
 			t.Errorf("%d rows of %s", n, table)
 		}
 	}
@@ -418,4 +418,49 @@ func TestStreamsEnd(t *testing.T) {
 	if unchanged.Err() != nil || !errors.Is(page.Err(), context.Canceled) {
 		t.Error(unchanged.Err(), page.Err())
 	}
+}
+
+// Who is removed, lowered or revoked leaves no way in.
+func TestInvitationsEndWithWhoMadeThem(t *testing.T) {
+	e := newEnv(t)
+	e.join(e.account, "owner@example.com", access.Owner)
+	for name, end := range map[string]func(id identity.UserID) error{
+		"lowered": func(id identity.UserID) error {
+			_, err := e.SetRole(t.Context(), e.operator(), id, access.Viewer)
+			return err
+		},
+		"removed": func(id identity.UserID) error { return e.RemoveMember(t.Context(), e.operator(), id) },
+		"removed altogether": func(id identity.UserID) error {
+			_, err := e.Remove(t.Context(), identity.ByOperator(""), string(id))
+			return err
+		},
+	} {
+		admin := e.join(e.account, strings.ReplaceAll(name, " ", "-")+"@example.com", access.Admin).Session.Person.ID
+		_, link, err := e.Invite(t.Context(), identity.ByUser(e.account, admin), "second-"+string(admin)+"@example.com", access.Developer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		must(e.Inspect(t.Context(), Invite, link.Token.Reveal()))(t)
+		if err := end(admin); err != nil {
+			t.Fatal(err)
+		}
+		_, err = e.UseInvitation(t.Context(), link.Token.Reveal(), Session{}, newPerson(""), client())
+		if !fault.Is(err, fault.NotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	k, _, err := e.access.CreateKey(t.Context(), e.operator(), access.NewKey{Scopes: access.AllScopes().With(access.AccountAdmin), RateLimit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, link, err := e.Invite(t.Context(), identity.ByKey(e.account, k.ID), "of-a-key@example.com", access.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(e.Inspect(t.Context(), Invite, link.Token.Reveal()))(t)
+	if err := e.access.RevokeKey(t.Context(), e.operator(), k.ID); err != nil {
+		t.Fatal(err)
+	}
+	_, err = e.Inspect(t.Context(), Invite, link.Token.Reveal())
+	wantFault(t, err, fault.NotFound)
 }

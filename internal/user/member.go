@@ -95,7 +95,7 @@ func (s *Service) SetRole(ctx context.Context, actor identity.Actor, id identity
 }
 
 // RemoveMember removes a person from the actor's account, and from its swarms. The person's
-// streams in the account end. Everybody may leave by removing itself.
+// streams in the account and its invitations end. Everybody may leave by removing itself.
 // Faults: as of SetRole.
 func (s *Service) RemoveMember(ctx context.Context, actor identity.Actor, id identity.UserID) error {
 	return s.changeMember(ctx, actor, "user.remove_member", id, func(ctx context.Context, tx *database.Tx, m Member) error {
@@ -110,6 +110,9 @@ func (s *Service) RemoveMember(ctx context.Context, actor identity.Actor, id ide
 			}
 		}
 		if _, err := database.Exec(ctx, tx, `DELETE FROM memberships WHERE account_id = $1 AND user_id = $2`, actor.AccountID, id); err != nil {
+			return err
+		}
+		if err := endLinks(ctx, tx, `kind = $2 AND account_id = $3 AND created_by = $4`, Invite, actor.AccountID, id); err != nil {
 			return err
 		}
 		return s.appendEvent(ctx, tx, actor, Topic(id), "member.removed", map[string]any{"email": m.Email, "role": m.Role})
@@ -165,13 +168,13 @@ func (s *Service) addMember(ctx context.Context, tx *database.Tx, actor identity
 
 // checkManages returns nil if the actor may manage people with each of the roles, now.
 // Faults: Forbidden; Unauthorized, if the actor has ended since it was authenticated.
-func (s *Service) checkManages(ctx context.Context, tx *database.Tx, actor identity.Actor, roles ...access.Role) error {
+func (s *Service) checkManages(ctx context.Context, q database.Reader, actor identity.Actor, roles ...access.Role) error {
 	own := access.Owner
 	switch actor.Kind {
 	case identity.Operator, identity.System:
 		return nil
 	case identity.User:
-		m, err := findMember(ctx, tx, actor.AccountID, identity.UserID(actor.ID))
+		m, err := findMember(ctx, q, actor.AccountID, identity.UserID(actor.ID))
 		if fault.Is(err, fault.NotFound) {
 			return fault.New(fault.Forbidden, "You are not in this account any more.")
 		}
@@ -180,7 +183,7 @@ func (s *Service) checkManages(ctx context.Context, tx *database.Tx, actor ident
 		}
 		own = m.Role
 	case identity.Key:
-		scopes, err := s.access.KeyScopes(ctx, tx, actor)
+		scopes, err := s.access.KeyScopes(ctx, q, actor)
 		if err != nil {
 			return err
 		}

@@ -98,7 +98,7 @@ func (h hasher) check(ctx context.Context, hash string, password vault.Secret) (
 	if err != nil {
 		return false, err
 	}
-	got := argon2.IDKey(normal(password), salt, time, memory, argonThreads, uint32(len(key))) //nolint:gosec // decode bounds it
+	got := argon2.IDKey(normal(password), salt, time, memory, argonThreads, uint32(len(key))) // decode bounds it
 	return subtle.ConstantTimeCompare(got, key) == 1, nil
 }
 

@@ -20,8 +20,8 @@ import (
 
 // The secrets of a widget in the vault.
 const (
-	signingSecret         provider.SecretName = "widget_signing_secret"          //nolint:gosec // a name
-	previousSigningSecret provider.SecretName = "widget_previous_signing_secret" //nolint:gosec // a name
+	signingSecret         provider.SecretName = "widget_signing_secret"
+	previousSigningSecret provider.SecretName = "widget_previous_signing_secret"
 )
 
 // Agents finds agents. Faults: NotFound.

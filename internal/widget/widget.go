@@ -34,9 +34,10 @@ const (
 	MaxWidgets = 100
 	// DefaultDailyMessages is the limit of messages of a widget for which none is set.
 	DefaultDailyMessages = 500
-	// MaxDailyMessages and MaxDailyTokens bound the limits of a day.
+	// MaxDailyMessages bounds the limit of messages of a day.
 	MaxDailyMessages = 1_000_000
-	MaxDailyTokens   = 1_000_000_000_000
+	// MaxDailyTokens bounds that of tokens.
+	MaxDailyTokens = 1_000_000_000_000
 	// MaxGrace is how long a former key or signing secret may stay valid.
 	MaxGrace = 30 * 24 * time.Hour
 

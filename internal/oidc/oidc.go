@@ -103,7 +103,7 @@ func (p *Provider) Run(ctx context.Context) error {
 		pause := discoverAgain
 		err := p.discover(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the server stops
+			return nil //nolint:nilerr // the server ends
 		}
 		if err != nil {
 			p.s.Log.WarnContext(ctx, "the configuration of the OpenID provider cannot be read", "issuer", p.s.Issuer, "error", err)

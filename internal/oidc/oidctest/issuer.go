@@ -132,7 +132,7 @@ func (i *Issuer) authorize(w http.ResponseWriter, r *http.Request) {
 	i.codes[code] = issued{challenge: q.Get("code_challenge"), nonce: q.Get("nonce"), redirect: q.Get("redirect_uri")}
 	i.mu.Unlock()
 	back.RawQuery = url.Values{"code": {code}, "state": {q.Get("state")}, "iss": {i.URL}}.Encode()
-	http.Redirect(w, r, back.String(), http.StatusFound) //nolint:gosec // a test asks for it
+	http.Redirect(w, r, back.String(), http.StatusFound) //nolint:gosec // a test's own address
 }
 
 func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {

@@ -67,7 +67,7 @@ type SwarmMember struct {
 
 // AddSwarmMemberRequest adds a person of the account to a swarm.
 type AddSwarmMemberRequest struct {
-	UserID string `json:"userId" doc:"Id of the person, who is a member of the account." bounds:"1..100" example:"user_abc123"`
+	UserID string `json:"userId" doc:"Id of the person, who is a member of the account." example:"user_abc123"`
 }
 
 // ListMembers lists the people of the account, owners first.

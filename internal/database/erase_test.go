@@ -86,7 +86,7 @@ func TestErasedContentIsInNoFile(t *testing.T) {
 	go func() { ended <- db.Run(ctx) }()
 	tx(t, db, func(_ context.Context, tx *database.Tx) error { tx.Erase(); return nil },
 		`DELETE FROM secrets WHERE owner_id = 'doomed'`, `DELETE FROM documents WHERE agent_id = 'doomed'`, `DELETE FROM knowledge_entries WHERE account_id = 'doomed'`,
-		`DELETE FROM account_storage WHERE account_id = 'doomed'`) // it has the id
+		`DELETE FROM account_storage WHERE account_id = 'doomed'`, `DELETE FROM knowledge_sizes WHERE account_id = 'doomed'`) // they have the id
 	left := func() (texts, pages int) {
 		pages, err := database.One(t.Context(), db, database.Scalar[int], `PRAGMA freelist_count`)
 		if err != nil {

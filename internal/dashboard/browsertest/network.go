@@ -136,9 +136,3 @@ func (tab *Tab) SetCookie(address, name, value, path string) {
 	tab.t.Helper()
 	tab.call("Network.setCookie", map[string]any{"url": address, "name": name, "value": value, "path": path, "httpOnly": true}, nil)
 }
-
-// SetHeaders sets headers that every request of the tab has.
-func (tab *Tab) SetHeaders(headers map[string]string) {
-	tab.t.Helper()
-	tab.call("Network.setExtraHTTPHeaders", map[string]any{"headers": headers}, nil)
-}

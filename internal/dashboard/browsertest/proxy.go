@@ -104,13 +104,6 @@ func (l *Line) Mend(address string) {
 	l.down = false
 }
 
-// Open returns how many connections of browsers are open.
-func (l *Line) Open() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.open) / 2
-}
-
 // NewBufferingProxy returns the address of a proxy that collects responses before it passes them on: each time that it
 // has size bytes, and at the end.
 func NewBufferingProxy(t testing.TB, address string, size int) string {

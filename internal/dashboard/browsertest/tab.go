@@ -182,12 +182,6 @@ func (tab *Tab) Reload() {
 	tab.load("reload", func() { tab.call("Page.reload", nil, nil) })
 }
 
-// Back goes to the page before.
-func (tab *Tab) Back() {
-	tab.t.Helper()
-	tab.load("back", func() { tab.Eval("history.back()") })
-}
-
 // Navigates does what makes the browser load another page, and waits until that is loaded.
 func (tab *Tab) Navigates(do func()) {
 	tab.t.Helper()

@@ -197,8 +197,8 @@ func (s *Service) findDuplicates(ctx context.Context, space vectorSpace, vectors
 	all := make([][]duplicate, len(vectors))
 	for i, matches := range found {
 		for _, m := range matches {
-			if c, ok := candidates[m.seq]; ok && c.claim == claims[i] {
-				all[i] = append(all[i], duplicate{c, m.cosine}) //nolint:gosec // there is one of found for each vector
+			if c, ok := candidates[m.seq]; ok && c.claim == claims[i] { //nolint:gosec // there is one of found for each vector
+				all[i] = append(all[i], duplicate{c, m.cosine})
 			}
 		}
 	}

@@ -55,7 +55,7 @@ func TestTryDump(t *testing.T) {
 		t.Skip("this criu needs no library")
 	}
 	bare := filepath.Join(t.TempDir(), "criu")
-	without := strings.NewReplacer(`--preload "$dir/compat.so"`, "", `dir=$(dirname "$(readlink -f "$0")")`, "dir="+filepath.Dir(path)).Replace(string(script))
+	without := strings.NewReplacer(`--preload "$dir/compat.so"`, "", "$dir/", filepath.Dir(path)+"/").Replace(string(script))
 	if err := os.WriteFile(bare, []byte(without), 0o700); err != nil {
 		t.Fatal(err)
 	}

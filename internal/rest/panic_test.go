@@ -56,6 +56,27 @@ func TestPanicStopsTheHeartbeats(t *testing.T) {
 	})
 }
 
+// TestClientThatHasGoneIsNoPanic: huma panics when the response cannot be written, which is no
+// fault of the server.
+func TestClientThatHasGoneIsNoPanic(t *testing.T) {
+	var log logtest.Buffer
+	api := newAPI(rest.Settings{Log: slog.New(slog.NewTextHandler(&log, nil))}, rest.NewRoute("GET /v1/thing", "Thing", func(context.Context, *struct{}) (*output, error) { return &output{}, nil }))
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // a panic's value
+			t.Errorf("panic: %v", p)
+		}
+		if strings.Contains(log.String(), "panicked") {
+			t.Errorf("the log says: %s", log.String())
+		}
+	}()
+	api.ServeHTTP(gone{httptest.NewRecorder()}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/thing", nil))
+}
+
+// gone is the response to a client that does not read it.
+type gone struct{ *httptest.ResponseRecorder }
+
+func (gone) Write([]byte) (int, error) { return 0, context.Canceled }
+
 // TestErrAbortHandlerBreaksTheConnection: a handler that stops in the middle must
 // not leave half a response that looks complete.
 func TestErrAbortHandlerBreaksTheConnection(t *testing.T) {

@@ -238,7 +238,7 @@ func (a *API) recoverPanic(out *responseWriter, r *http.Request) {
 	if p == nil {
 		return
 	}
-	if p != http.ErrAbortHandler { //nolint:errorlint // a panic's value, not a wrapped error
+	if p != http.ErrAbortHandler && !out.gone { //nolint:errorlint // a panic's value, not a wrapped error
 		a.log.ErrorContext(r.Context(), "a handler panicked", "request", RequestID(r.Context()), "panic", p, "stack", string(debug.Stack()))
 	}
 	if out.begun || p == http.ErrAbortHandler { //nolint:errorlint // as above
@@ -251,6 +251,7 @@ func (a *API) recoverPanic(out *responseWriter, r *http.Request) {
 type responseWriter struct {
 	http.ResponseWriter
 	begun  bool
+	gone   bool // a write has failed, because the client does not read any more; huma panics then
 	status int
 }
 
@@ -267,7 +268,9 @@ func (w *responseWriter) Write(b []byte) (int, error) {
 	if w.begun = true; w.status < http.StatusOK {
 		w.status = http.StatusOK
 	}
-	return w.ResponseWriter.Write(b)
+	n, err := w.ResponseWriter.Write(b)
+	w.gone = w.gone || err != nil
+	return n, err
 }
 
 // Unwrap lets http.ResponseController reach the connection.

@@ -162,10 +162,12 @@ const agento = (() => {
       res = await fetch(action, { method: "POST", headers: { "X-Agento-Form": "1" }, body: form.enctype === "multipart/form-data" ? data : new URLSearchParams(data) });
       text = await res.text();
     } catch { res = undefined; }
-    delete form.dataset.sending;
-    button?.removeAttribute("aria-busy");
+    const to = res?.headers.get("X-Agento-Location");
+    if (!to) { // otherwise the form stays as sent until the page is left; live.js waits meanwhile
+      delete form.dataset.sending;
+      button?.removeAttribute("aria-busy");
+    }
     if (!res || !res.headers.has("X-Agento-Page")) { unknown(button); return; }
-    const to = res.headers.get("X-Agento-Location");
     if (to) {
       if (!to.includes("/sign-in")) forgetDraft(form);
       const before = location.href.split("#")[0];
@@ -202,7 +204,9 @@ const agento = (() => {
 
   // Drafts of forms with data-draft survive navigation, in this tab. Secrets never do.
   const draftName = (form) => "agento-draft " + body().dataset.account + " " + location.pathname + " " + form.dataset.draft;
-  const kept = (field) => field.name && field.name !== "account" && field.name !== "once" && !["password", "hidden", "file", "submit", "button"].includes(field.type) && field.dataset.secret === undefined && field.autocomplete !== "off";
+  // A hidden field is part of a draft with data-drafted: the digest of what the draft was made from, so that a change
+  // of somebody else meanwhile is a conflict.
+  const kept = (field) => field.name && field.name !== "account" && field.name !== "once" && !["password", "file", "submit", "button"].includes(field.type) && (field.type !== "hidden" || field.dataset.drafted !== undefined) && field.dataset.secret === undefined && field.autocomplete !== "off";
   function saveDraft(form) {
     const draft = {};
     for (const f of form.elements) if (kept(f) && (f.type !== "radio" || f.checked)) draft[f.name] = f.type === "checkbox" ? f.checked : f.value;

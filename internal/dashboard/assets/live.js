@@ -28,7 +28,11 @@
     setTimeout(refresh, Math.max(0, last + 500 - Date.now()));
   }
 
+  // What a form that is being sent changes may be this very page, which is about to be left.
+  const sending = () => document.querySelector("form[data-sending]") !== null;
+
   async function refresh() {
+    if (sending()) { setTimeout(refresh, 200); return; }
     const topics = waiting;
     waiting = null;
     last = Date.now();
@@ -38,7 +42,7 @@
       if (res.ok) {
         const page = new DOMParser().parseFromString(await res.text(), "text/html");
         if (page.body.dataset.account === account()) show(page, topics);
-      } else if (res.status === 404 || res.status === 403) location.reload(); // what the page shows is gone
+      } else if ((res.status === 404 || res.status === 403) && !sending()) location.reload(); // what the page shows is gone
     } catch { waiting = topics; } // the stream is lost too, and comes back with everything since
     running = false;
     if (waiting && navigator.onLine) setTimeout(soon, 1000);

@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"agento.host/agento/internal/budget"
@@ -31,9 +32,10 @@ const Command = "__read-text"
 const (
 	maxCPU     = 60 * time.Second
 	maxTime    = 90 * time.Second // also if other programs use the processors
-	maxMemory  = 512 << 20
-	softMemory = 384 << 20 // from which on the collector works harder
+	maxMemory  = 512 << 20        // beside what it has at the beginning
+	softMemory = 384 << 20        // from which on the collector works harder
 	maxOutput  = 32 << 20
+	maxSaid    = 4 << 10 // of why it ended
 )
 
 // maxReads is how many files are read at the same time, one of each account.
@@ -47,6 +49,7 @@ type Reader struct {
 	program []string
 	reads   *budget.Budget
 	timeout time.Duration
+	log     *slog.Logger
 }
 
 // Settings of a Reader.
@@ -61,7 +64,10 @@ func New(s Settings) *Reader {
 	if s.Timeout == 0 {
 		s.Timeout = maxTime
 	}
-	return &Reader{program: s.Program, timeout: s.Timeout, reads: budget.New(budget.Settings{
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Reader{program: s.Program, timeout: s.Timeout, log: s.Log, reads: budget.New(budget.Settings{
 		Resource: "reading of files", Total: maxReads, Each: 1, Wait: readWait, Log: s.Log, Refusal: "Too many files of this account wait to be read. Send one after the other.",
 	})}
 }
@@ -96,7 +102,8 @@ func (r *Reader) Read(ctx context.Context, account string, content []byte, forma
 	cmd.Env = []string{"GOMAXPROCS=1", "GOTRACEBACK=none"}
 	confine(cmd)
 	out := &limitedBuffer{left: maxOutput, full: cancel}
-	cmd.Stdout = out
+	said := &limitedBuffer{left: maxSaid, full: func() {}}
+	cmd.Stdout, cmd.Stderr = out, said
 	runtime.LockOSThread() // the process ends with the thread that has started it
 	err = cmd.Run()
 	runtime.UnlockOSThread()
@@ -110,6 +117,11 @@ func (r *Reader) Read(ctx context.Context, account string, content []byte, forma
 	}
 	var ended *exec.ExitError
 	if errors.As(err, &ended) {
+		cause, _, _ := strings.Cut(said.text.String(), "\n")
+		if ended.ExitCode() == 1 { // Main has failed before it has read anything
+			return nil, fmt.Errorf("read a file in a process of its own: %s", cause)
+		}
+		r.log.WarnContext(ctx, "the process that reads a file has ended", "account", account, "format", format, "bytes", len(content), "state", ended.String(), "cause", cause)
 		return nil, refused("The file takes more memory or time to read than it may. Divide it, or save it in another format.")
 	}
 	if err != nil {

@@ -109,6 +109,14 @@ func TestProcessesThatMisbehaveEnd(t *testing.T) {
 	}
 }
 
+// TestReaderThatCannotBegin: it is not the file that is wrong.
+func TestReaderThatCannotBegin(t *testing.T) {
+	_, err := confined.New(confined.Settings{Program: []string{"sh", "-c", "echo no limits here >&2; exit 1"}}).Read(t.Context(), "acct", []byte("x"), textfile.Text, 100)
+	if err == nil || fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "no limits here") {
+		t.Error(err)
+	}
+}
+
 // TestReaderOpensNothing: what takes over the reader of a file reaches no file and no network.
 func TestReaderOpensNothing(t *testing.T) {
 	pieces, err := reader(t, "open", 0).Read(t.Context(), "acct", []byte("x"), textfile.Text, 100)

@@ -479,7 +479,8 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 			db: r.db, accounts: accounts, top: topSources{db: r.db, records: agentRecords, accounts: accounts, status: status, memory: reconcile.Memory},
 			waiting: reconcile.Waiting, quarantine: quarantinedIn(f.Data), backupEvery: f.BackupEvery,
 		}.read,
-		PublicURL: f.PublicURL, TrustedProxies: f.TrustedProxies, Version: version, Log: r.log,
+		OperatorNeeds: operatorNeeds(waiting),
+		PublicURL:     f.PublicURL, TrustedProxies: f.TrustedProxies, Version: version, Log: r.log,
 	})
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/attention"
 	"agento.host/agento/internal/backup"
 	"agento.host/agento/internal/dashboard"
 	"agento.host/agento/internal/database"
@@ -119,6 +120,18 @@ func quarantinedIn(data string) func(context.Context) ([]dashboard.Quarantined, 
 		all := make([]dashboard.Quarantined, len(found))
 		for i, q := range found {
 			all[i] = dashboard.Quarantined{Name: filepath.Base(q.Path), Since: q.Since}
+		}
+		return all, err
+	}
+}
+
+// operatorNeeds returns a function that lists what waits for operators.
+func operatorNeeds(waiting *attention.Service) func(context.Context) ([]dashboard.OperatorNeed, error) {
+	return func(ctx context.Context) ([]dashboard.OperatorNeed, error) {
+		found, err := waiting.Operator(ctx)
+		all := make([]dashboard.OperatorNeed, len(found))
+		for i, item := range found {
+			all[i] = dashboard.OperatorNeed{ID: item.ID, Kind: string(item.Kind), Urgent: item.Severity == attention.Error, Sentence: item.Sentence, Since: item.Since}
 		}
 		return all, err
 	}

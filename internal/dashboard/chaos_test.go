@@ -55,6 +55,13 @@ func TestChaosEveryPage(t *testing.T) {
 			}
 		})
 	}
+	t.Run("operator", func(t *testing.T) {
+		env := newOperatorEnv(t)
+		tab := env.operator(t).openIn(b.Profile())
+		for _, path := range []string{"/operator", "/operator/accounts", "/operator/gateways", "/operator/accounts?search=none", "/profile"} {
+			lookAt(t, tab, env.URL, path, nil, filepath.Join(dir, "operator"))
+		}
+	})
 	t.Run("empty", func(t *testing.T) {
 		env := newEnv(t)
 		empty := &world{env: env}
@@ -129,11 +136,14 @@ var unsafeInNames = regexp.MustCompile(`[^a-z0-9-]+`)
 // pictureName returns the name of the picture of a page.
 func pictureName(path string, s browsertest.Screen) string {
 	path = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|(sess|key|turn|user|wk|widget)_[0-9A-Za-z]+`).ReplaceAllString(path, "ID")
-	path, _, _ = strings.Cut(path, "?token")
+	path, token, has := strings.Cut(path, "?token")
+	if has && token == "=none" {
+		path += "-unknown"
+	}
 	path = regexp.MustCompile(`/check/[A-Z0-9]+`).ReplaceAllString(path, "/check")
 	name := strings.Trim(unsafeInNames.ReplaceAllString(strings.ToLower(path), "-"), "-")
 	if name == "" {
-		name = "first"
+		name = "needs-you"
 	}
 	return fmt.Sprintf("%s-%s.png", name, s)
 }

@@ -70,6 +70,8 @@ type Settings struct {
 	OwnerOf func(context.Context, identity.AgentID) (identity.AccountID, error)
 	// Installation reads what operators see; nil: there are no pages for them.
 	Installation func(context.Context) (Installation, error)
+	// OperatorNeeds reads what waits for operators; set if Installation is.
+	OperatorNeeds func(context.Context) ([]OperatorNeed, error)
 
 	PublicURL      string         // the address that people use; empty: not known
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and X-Forwarded-Proto are believed
@@ -93,6 +95,7 @@ type Server struct {
 	people       *user.Service
 	openID       *oidc.Provider // nil: there is none
 	installation func(context.Context) (Installation, error)
+	waiting      func(context.Context) ([]OperatorNeed, error)
 	version      string
 	log          *slog.Logger
 	outside      outside
@@ -110,7 +113,7 @@ type Server struct {
 
 // New returns a Server.
 func New(settings Settings) (*Server, error) {
-	s := &Server{api: settings.API, people: settings.People, openID: settings.OpenID, installation: settings.Installation, version: settings.Version, log: settings.Log, activity: newActivity(settings.Events, settings.OwnerOf), streams: streams{open: map[string]int{}}}
+	s := &Server{api: settings.API, people: settings.People, openID: settings.OpenID, installation: settings.Installation, waiting: settings.OperatorNeeds, version: settings.Version, log: settings.Log, activity: newActivity(settings.Events, settings.OwnerOf), streams: streams{open: map[string]int{}}}
 	s.asPerson = s.api.For(s.caller)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	var err error

@@ -21,8 +21,9 @@ func (s *Server) needsRoutes() []route {
 
 // needsPage is the data of the first page.
 type needsPage struct {
-	Items []waitingItem
-	Total int
+	Items    []waitingItem
+	Total    int
+	Operator []OperatorNeed // for people who are operators, too
 }
 
 // waitingItem is one thing that waits.
@@ -64,6 +65,11 @@ func (s *Server) needs(v *visit) error {
 			one.Actions = append(one.Actions, needAction{a.Name, link, strconv.Itoa(i)})
 		}
 		data.Items = append(data.Items, one)
+	}
+	if v.Operator && s.waiting != nil {
+		if data.Operator, err = s.waiting(v.Context()); err != nil {
+			return err
+		}
 	}
 	return v.Render("needs", "Needs you", data)
 }

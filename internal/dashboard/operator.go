@@ -75,9 +75,18 @@ type Backup struct {
 	Bytes, StoredBytes              int64
 }
 
+// OperatorNeed is something that waits for operators.
+type OperatorNeed struct {
+	ID, Kind string
+	Urgent   bool // something does not work
+	Sentence string
+	Since    time.Time // zero: not known
+}
+
 // operatorPage is the data of the operator's pages.
 type operatorPage struct {
 	Installation
+	Needs  []OperatorNeed
 	States []stateCount
 	Pages  pager
 	View   string
@@ -125,6 +134,9 @@ func rowsOf[T any](p *pager, all []T) []T {
 func (s *Server) operatorOverview(v *visit) error {
 	p, err := v.operated("")
 	if err != nil {
+		return err
+	}
+	if p.Needs, err = s.waiting(v.Context()); err != nil {
 		return err
 	}
 	return v.Render("operator", "Operator", p)

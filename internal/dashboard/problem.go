@@ -28,6 +28,9 @@ func (s *Server) fail(v *visit, err error) {
 	case errors.Is(err, errSecondFactor):
 		_ = v.Redirect("/profile/second-factor", silent()) // never fails
 		return
+	case errors.Is(err, errNoAccount) && v.Operator && v.row.pattern == "GET /": // their first page
+		_ = v.Redirect("/operator", silent()) // as above
+		return
 	case errors.Is(err, errNoAccount):
 		_ = v.Redirect("/accounts", silent()) // as above
 		return

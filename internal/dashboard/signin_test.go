@@ -117,7 +117,7 @@ func TestTheSecondFactor(t *testing.T) {
 }
 
 // totp returns the code of a secret, some steps from now.
-func totp(t *testing.T, secret string, steps int64) string {
+func totp(t testing.TB, secret string, steps int64) string {
 	t.Helper()
 	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(secret)
 	if err != nil {

@@ -273,12 +273,18 @@ func (env *testEnv) open(b *browsertest.Browser, role access.Role) *browsertest.
 
 func (env *testEnv) openIn(p *browsertest.Profile, role access.Role) *browsertest.Tab {
 	env.t.Helper()
+	return env.as(role).openIn(p)
+}
+
+// openIn returns a tab in which the person of the browser is signed in.
+func (b *browser) openIn(p *browsertest.Profile) *browsertest.Tab {
+	b.env.t.Helper()
 	tab := p.Tab()
-	address, err := url.Parse(env.URL + root + "/")
+	address, err := url.Parse(b.env.URL + root + "/")
 	if err != nil {
-		env.t.Fatal(err)
+		b.env.t.Fatal(err)
 	}
-	for _, c := range env.as(role).http.Jar.Cookies(address) {
+	for _, c := range b.http.Jar.Cookies(address) {
 		tab.SetCookie(address.String(), c.Name, c.Value, root)
 	}
 	return tab

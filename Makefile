@@ -10,7 +10,8 @@ FUZZ    ?= 2000x
 # SQLite's engine is C that was translated to Go: the race detector finds nothing of ours in it, and
 # makes its tests several times slower. A package with generic functions must not be named here: the
 # linker could take its uninstrumented ones of sync for all, and races that are none are reported.
-RACE := -race -gcflags=modernc.org/sqlite/lib=-race=false
+# make check vets, so that the tests need not.
+RACE := -race -vet=off -gcflags=modernc.org/sqlite/lib=-race=false
 
 # Tests of these packages boot real gateways, each about 1 GB and 30 s: one
 # package at a time, so that never more than two boot at once.

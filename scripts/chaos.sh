@@ -64,13 +64,13 @@ suspend() {
 
 checkpoints() {
 	needsRoot criu
-	go test $race -count=3 -timeout 10m -run 'CRIUFails|KilledInSuspend|KilledInMove|NoRoomForAMove|MemoryFullInADump|ResumeDuringAMove|CheckpointOnDisk' ./internal/runtime/process
+	go test $race -count=3 -timeout 10m -run 'CRIUFails|KilledInSuspend|KilledInMove|NoRoomForAMove|MemoryFullInADump|ResumeDuringAMove' ./internal/runtime/process
 	AGENTO_CHAOS=1 go test -count=1 -timeout 25m -p 1 -v -run 'SleepingGateway(OnDisk|KilledOnDisk|OnFullDisk)' ./cmd/agento
 }
 
 freeze() { AGENTO_CHAOS=1 go test -count=1 -timeout 20m -p 1 -v -run 'FrozenGateway|DoctorMeasures' ./cmd/agento; }
 
-restore() { AGENTO_CHAOS=1 go test -timeout 20m -p 1 -v -run 'ChaosRestore|ChaosOperatorPages|CrashOfARestore' ./cmd/agento; }
+restore() { AGENTO_CHAOS=1 go test -timeout 20m -p 1 -v -run 'ChaosRestore|ChaosCopy|ChaosOperatorPages|CrashOfARestore' ./cmd/agento; }
 
 openai() {
 	AGENTO_CHAOS=1 go test -count=1 -timeout 15m -v -run 'OpenAIClients' ./internal/api

@@ -12,10 +12,11 @@ import (
 	"agento.host/agento/internal/runtime/process"
 )
 
-// TestCopyOfALivingInstallation: the data directory is copied while a gateway lives, and
+// TestChaosCopyOfALivingInstallation: the data directory is copied while a gateway lives, and
 // both servers run. The original adopts its gateway, the copy starts its own, and each
 // writes to its own home.
-func TestCopyOfALivingInstallation(t *testing.T) {
+func TestChaosCopyOfALivingInstallation(t *testing.T) {
+	needsChaos(t)
 	in := newInstallation(t, "acme")
 	in.start()
 	ada, err := in.client("acme").CreateAgent(t.Context(), in.newAgent("ada"))

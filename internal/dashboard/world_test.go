@@ -247,6 +247,7 @@ func (w *world) pages(t testing.TB) (paths []string) {
 	if w.env.pages.has("GET /agents/{id}/chat") {
 		paths = append(paths, "/agents/"+w.agent+"/chat?session="+w.session, "/agents/"+w.stopped+"/chat", "/agents/"+w.broken+"/logs")
 	}
+	paths = append(paths, "/skills/show?id="+w.skill+"&agent="+w.agent)
 	return append(paths, "/agents/none", "/there-is-no-such-page")
 }
 

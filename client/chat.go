@@ -121,6 +121,14 @@ type ChatSession struct {
 	Imported      bool    `json:"imported,omitempty" doc:"true for a session that was imported with the agent. It can be read, and no message continues it."`
 }
 
+// RecentSession is a session in the list of all agents.
+type RecentSession struct {
+	ChatSession
+
+	AgentID   string `json:"agentId" doc:"Id of the agent." example:"0198c5f1-7b1e-7c7a-9d6e-0242ac120002"`
+	AgentName string `json:"agentName" doc:"Name of the agent."`
+}
+
 // NewSessionRequest starts a new session.
 type NewSessionRequest struct {
 	PeerID string `json:"peerId,omitempty" absent:"start a session of the API key itself" doc:"The end user who gets a new session." bounds:"..256"`
@@ -371,6 +379,16 @@ func (c *Client) SessionPage(ctx context.Context, agentID string, q SessionQuery
 	setNumber(v, "limit", q.Limit)
 	setNumber(v, "offset", q.Offset)
 	return call[List[ChatSession]](ctx, c, http.MethodGet, agentPath(agentID)+"/chat/sessions?"+v.Encode(), nil)
+}
+
+// RecentSessions returns a page of the sessions of all agents, the one with the newest
+// message first.
+func (c *Client) RecentSessions(ctx context.Context, q SessionQuery) (List[RecentSession], error) {
+	v := url.Values{}
+	set(v, "peerId", q.PeerID)
+	setNumber(v, "limit", q.Limit)
+	setNumber(v, "offset", q.Offset)
+	return call[List[RecentSession]](ctx, c, http.MethodGet, "/v1/sessions?"+v.Encode(), nil)
 }
 
 // UpdateSession changes a session.

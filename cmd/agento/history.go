@@ -14,7 +14,38 @@ type sessionsCommand struct {
 	List sessionsList `cmd:"" help:"List the most recent sessions of an agent."`
 	New  sessionsNew  `cmd:"" help:"Start a new session."`
 
+	Recent sessionsRecent `cmd:"" help:"List the sessions of all agents, the one with the newest message first."`
 	Rename sessionsRename `cmd:"" help:"Give a session another name."`
+}
+
+type sessionsRecent struct {
+	remote
+
+	Peer string `help:"Only sessions of this end user."`
+}
+
+// Run lists the sessions of all agents.
+func (c sessionsRecent) Run(ctx context.Context, t *terminal) error {
+	api, err := c.client(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := api.RecentSessions(ctx, client.SessionQuery{PeerID: c.Peer})
+	if err != nil {
+		return err
+	}
+	if t.json {
+		return t.printJSON(found.Data)
+	}
+	rows := make([]map[string]any, len(found.Data))
+	for i, s := range found.Data {
+		last := s.StartedAt
+		if s.LastMessageAt != nil {
+			last = *s.LastMessageAt
+		}
+		rows[i] = map[string]any{"agent": s.AgentName, "id": s.ID, "name": deref(s.Name), "peer": deref(s.PeerID), "messages": s.MessageCount, "last": formatTime(last.Time)}
+	}
+	return t.table(rows, "agent", "id", "name", "peer", "messages", "last")
 }
 
 type sessionsList struct{ agentArg }

@@ -94,6 +94,7 @@ var apiRoutes = []apiRoute{
 	{"GET /v1/audit", "audit"},
 	{"GET /v1/attention", "attention"},
 	{"POST /v1/attention/{id}/dismiss", "attention --dismiss {id}"},
+	{"GET /v1/sessions", "sessions recent"},
 	{"GET /v1/starters", "agents starters"},
 	{"POST /v1/providers/check", "agents check-key"},
 	{"GET /v1/usage", "usage"},

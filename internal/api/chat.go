@@ -312,6 +312,24 @@ func (s *Server) listSessions(ctx context.Context, who access.Principal, in *lis
 	return page(rows, total, in.Limit, in.Offset), nil
 }
 
+type recentSessionsInput struct {
+	PeerID string `query:"peerId" absent:"list the sessions of every peer" doc:"Only sessions of this peer."`
+	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"100" doc:"Maximum number of sessions, counted from the one with the newest message."`
+	Offset int    `query:"offset" minimum:"0" doc:"How many sessions to skip, counted from the one with the newest message."`
+}
+
+func (s *Server) recentSessions(ctx context.Context, who access.Principal, in *recentSessionsInput) (*listReply[client.RecentSession], error) {
+	sessions, total, err := s.chat.RecentSessions(ctx, chatCaller(who), chat.SessionQuery{Peer: in.PeerID, Offset: in.Offset, Limit: in.Limit})
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]client.RecentSession, len(sessions))
+	for i, v := range sessions {
+		rows[i] = client.RecentSession{ChatSession: sessionJSON(v), AgentID: string(v.AgentID), AgentName: v.AgentName}
+	}
+	return page(rows, total, in.Limit, in.Offset), nil
+}
+
 func sessionJSON(v chat.Session) client.ChatSession {
 	return client.ChatSession{
 		ID: string(v.ID), Name: orNull(v.Name), Channel: v.Channel, StartedAt: client.Time{Time: v.StartedAt},

@@ -16,7 +16,7 @@ func tags() []rest.Tag {
 	agent := "/v1/agents/{id}/"
 	return []rest.Tag{
 		{Name: "Agents", Text: "Create, configure, start, stop, watch, export, import and delete agents.", Paths: []string{"/v1/agents"}},
-		{Name: "Chat", Text: "Send messages and read the answers as a stream; turns, sessions and the history.", Paths: []string{agent + "chat"}},
+		{Name: "Chat", Text: "Send messages and read the answers as a stream; turns, sessions and the history.", Paths: []string{agent + "chat", "/v1/sessions"}},
 		{Name: "Documents", Text: "The documents that make an agent what it is: SOUL.md, IDENTITY.md, WORKFLOW.md and rules, with all their versions.", Paths: []string{agent + "personality", agent + "identity", agent + "workflow", agent + "rules", agent + "edits"}},
 		{Name: "Secrets", Text: "Keys of model providers, tokens of channels and environment variables of an agent. Values are never returned.", Paths: []string{agent + "secrets", agent + "tokens", "/v1/swarms/{id}/secrets"}},
 		{Name: "Knowledge", Text: "Texts that agents search: ingest them, also from files, list, search, change and delete them.", Paths: []string{"/v1/knowledge"}},
@@ -174,6 +174,7 @@ func docs() map[string]rest.Doc {
 		"GET /v1/attention":                                      {ID: "listAttention", Text: "Lists what waits for a person, over all agents of the account, the worst first: agents in error, keys that are missing or refused, edits that wait for approval, limits of the plan that are near, channels in error, and skills with findings. Each item has the requests that repair it. An empty list means that nothing waits." + fromList, Query: "limit=20"},
 		"POST /v1/attention/{id}/dismiss":                        {ID: "dismissAttention", Text: "Makes an item not be listed any more, for everybody in the account. Items that have this among their actions can be dismissed: a near limit of the plan, until the next level, and a skill with findings, until its next version."},
 		"POST /v1/providers/check":                               {ID: "checkProvider", Text: "Asks a model provider for its list of models with a key, before an agent gets it. The answer is 200 also if the provider refuses the key, with the provider's own words. The key is sent to the provider alone, and is not stored. At most 20 checks a minute for an account.", Body: `{"provider":"anthropic","key":"sk-ant-placeholder"}`},
+		"GET /v1/sessions":                                       {ID: "listRecentSessions", Text: "Lists the sessions of all agents, the one with the newest message first." + fromList, Query: "peerId=customer-42&limit=1"},
 		"GET /v1/starters":                                       {ID: "listStarters", Text: "Lists the ready-made agents that a new one can begin as: their documents, rules and skills." + fromList},
 		"GET /v1/audit":                                          {ID: "listAuditEvents", Text: "Lists the changes that were made in the account, newest first: who made each, when, and to what." + fromList, Query: "action=agent.created&limit=20"},
 	}

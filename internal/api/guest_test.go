@@ -39,6 +39,8 @@ func (o ownersChat) requests(t *testing.T, row string) (naming, plain []string) 
 		naming, plain = []string{chat + "/messages" + ofSession}, []string{chat + "/messages", chat + "/messages?after=start", chat + "/messages?peerId=alice"}
 	case "GET /v1/agents/{id}/chat/sessions":
 		plain = []string{chat + "/sessions", chat + "/sessions?peerId=alice"}
+	case "GET /v1/sessions":
+		plain = []string{"/v1/sessions", "/v1/sessions?peerId=alice"}
 	case "POST /v1/agents/{id}/chat/sessions":
 		plain = []string{chat + "/sessions", chat + `/sessions {"peerId":"bob"}`}
 	case "PATCH /v1/agents/{id}/chat/sessions/{sessionId}":

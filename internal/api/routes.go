@@ -171,6 +171,7 @@ func (s *Server) routes() []route {
 		row("GET /v1/attention", access.AgentsRead, needsAPI, "List what waits for a person", s.listAttention).answers(largeAnswer),
 		row("POST /v1/attention/{id}/dismiss", access.AgentsWrite, needsAPI, "Dismiss what waits", s.dismissAttention, notFound, conflict),
 		row("POST /v1/providers/check", access.AgentsWrite, needsAPI, "Check a key of a model provider", s.checkProvider),
+		row("GET /v1/sessions", access.Chat, needsAPI, "List the sessions of all agents", s.recentSessions),
 		row("GET /v1/starters", access.AgentsRead, needsAPI, "List starters", s.listStarters),
 		row("GET /v1/audit", access.AgentsRead, needsAPI, "Read the audit log", s.audit).answers(largeAnswer),
 	}

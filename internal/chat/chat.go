@@ -75,10 +75,11 @@ type Session struct {
 	Imported   bool // its texts come from an archive; see ImportSession
 	StartedAt  time.Time
 
-	// Only of sessions that Service.Sessions, FindSession or RenameSession returned:
+	// Only of sessions that Service.Sessions, RecentSessions, FindSession or RenameSession returned:
 	Name          string // given by a caller or the channel, otherwise the beginning of the first message; empty if there is none
 	MessageCount  int
 	LastMessageAt time.Time // zero: there is none
+	AgentName     string    // only of RecentSessions
 
 	name, title vault.Text // as they are stored
 	oneShot     bool       // it serves a single turn, and is in no list

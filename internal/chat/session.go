@@ -282,13 +282,18 @@ func scanListedSessionWith(key vault.TextKey) func(database.Row) (Session, error
 		if err != nil {
 			return s, err
 		}
-		column, text := "name", s.name
-		if text.IsEmpty() {
-			column, text = "title", s.title
-		}
-		s.Name, err = openColumn(key, column, text, sessionPlace(s.ID, column)...)
-		return s, err
+		return s, s.openName(key)
 	}
+}
+
+// openName sets the name of a session that was read.
+func (s *Session) openName(key vault.TextKey) (err error) {
+	column, text := "name", s.name
+	if text.IsEmpty() {
+		column, text = "title", s.title
+	}
+	s.Name, err = openColumn(key, column, text, sessionPlace(s.ID, column)...)
+	return err
 }
 
 // listSessions returns the sessions that a query selects, newest first, and how many there

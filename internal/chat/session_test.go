@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/fault"
@@ -181,6 +182,50 @@ func TestSessionsAreListedInTheOrderOfTheirStart(t *testing.T) {
 	if err != nil || total != 1 || len(of) != 1 || of[0].PeerID != "7" {
 		t.Errorf("the sessions of a peer: %+v of %d, %v", of, total, err)
 	}
+}
+
+// TestRecentSessionsAreThoseOfAllAgents: the one with the newest message is the first. Guests
+// see those of guests, and nobody those of a deleted agent.
+func TestRecentSessionsAreThoseOfAllAgents(t *testing.T) {
+	env := newTestEnv(t)
+	ada, bob, eve := env.createAgent("ada"), env.createAgent("bob"), env.createAgent("eve")
+	at := time.Now().UTC().Truncate(time.Millisecond)
+	start := func(a agent.Agent, peer string, messageAt time.Time) {
+		t.Helper()
+		v := newSession(env.caller, a, peer)
+		v.StartedAt = at
+		env.must(env.db.Tx(t.Context(), "chat.test", func(ctx context.Context, tx *database.Tx) error {
+			if err := insertSession(ctx, tx, v); err != nil || messageAt.IsZero() {
+				return err
+			}
+			_, err := tx.ExecContext(ctx, `UPDATE sessions SET last_message_at = $1 WHERE id = $2`, messageAt.UnixMilli(), v.ID)
+			return err
+		}))
+	}
+	start(ada, "old", at.Add(time.Minute))
+	start(bob, "", at.Add(time.Hour)) // without a peer, it is the owner's
+	start(ada, "guest", at.Add(2*time.Minute))
+	start(bob, "silent", time.Time{})
+	start(eve, "deleted", at.Add(2*time.Hour))
+	_, err := env.agents.Delete(env.timeout(), env.actor, eve.ID)
+	env.must(err)
+
+	check := func(caller Caller, query SessionQuery, total int, want ...string) {
+		t.Helper()
+		found, n, err := env.RecentSessions(t.Context(), caller, query)
+		env.must(err)
+		var peers []string
+		for _, v := range found {
+			peers = append(peers, v.AgentName+" "+v.PeerID)
+		}
+		wantEqual(t, "the sessions", peers, want...)
+		wantEqual(t, "how many", []int{n}, total)
+	}
+	check(env.caller, SessionQuery{Limit: 10}, 4, "bob ", "ada guest", "ada old", "bob silent")
+	check(env.caller, SessionQuery{Limit: 2, Offset: 1}, 4, "ada guest", "ada old")
+	check(env.caller, SessionQuery{Limit: 10, Peer: "old"}, 1, "ada old")
+	check(Caller{Actor: env.actor}, SessionQuery{Limit: 10}, 3, "ada guest", "ada old", "bob silent")
+	check(Caller{Actor: identity.ByKey("acct_other", "key_9"), Owner: true}, SessionQuery{Limit: 10}, 0)
 }
 
 func TestStoppedAgentIsNotRunning(t *testing.T) {

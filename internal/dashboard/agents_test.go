@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/event"
@@ -103,6 +104,11 @@ func TestThePaletteFindsPagesAndAgents(t *testing.T) {
 	find("").has(http.StatusOK, `"/app/agents"`, `"title":"Support"`)
 	find("supp").has(http.StatusOK, "/app/agents/"+id)
 	find("support over").has(http.StatusOK, "Support · Overview")
+	other := env.agent("Research")
+	env.ask(other, client.ChatRequest{Message: "Where is my parcel?", PeerID: "customer-9"})
+	for _, words := range []string{"my parcel", "customer-9"} { // of any agent, wherever the person is
+		find(words).has(http.StatusOK, "Where is my parcel?", "session of Research · customer-9", "/app/agents/"+other+"/chat?session=")
+	}
 	find("profile").has(http.StatusOK, `"/app/profile"`)
 	if got := find("zzz").has(http.StatusOK); got.Body != "[]\n" {
 		t.Error(got.Body)

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"agento.host/agento/client"
@@ -68,10 +69,8 @@ func (s *Server) targets(v *visit, q string) ([]target, error) {
 			}
 		}
 	}
-	if id := v.Query("agent"); id != "" && q != "" {
-		if a, err := v.API.Agent(v.Context(), id); err == nil {
-			found = append(found, s.sessionsOf(v, client.AgentSummary{ID: a.ID, Name: a.Name}, q)...)
-		}
+	if q != "" {
+		found = append(found, s.recentSessions(v, q, found)...)
 	}
 	return found, nil
 }
@@ -109,16 +108,41 @@ func (s *Server) sessionsOf(v *visit, a client.AgentSummary, word string) []targ
 	}
 	var found []target
 	for _, c := range page.Data {
-		name, peer := c.ID, ""
-		if c.Name != nil {
-			name = *c.Name
-		}
-		if c.PeerID != nil {
-			peer = " · " + *c.PeerID
-		}
-		if strings.Contains(strings.ToLower(name+peer+" "+c.ID), word) {
-			found = append(found, target{name, "session of " + a.Name + peer, s.outside.path(path("/agents/%s/chat", a.ID)) + "?session=" + c.ID})
+		if t := s.sessionTarget(c, a.ID, a.Name); strings.Contains(strings.ToLower(t.Title+" "+valueOf(c.PeerID)+" "+c.ID), word) {
+			found = append(found, t)
 		}
 	}
 	return found
+}
+
+// recentSessions returns the sessions of all agents, of those with the newest messages, whose
+// name, peer or id has the words, without those that were found already.
+func (s *Server) recentSessions(v *visit, words string, known []target) []target {
+	if !v.Can(access.Chat) || !s.has("GET /agents/{id}/chat") {
+		return nil
+	}
+	page, err := v.API.RecentSessions(v.Context(), client.SessionQuery{Limit: maxSessions})
+	if err != nil {
+		return nil // the plan has no chat: there is nothing to go to
+	}
+	var found []target
+	for _, c := range page.Data {
+		t := s.sessionTarget(c.ChatSession, c.AgentID, c.AgentName)
+		if strings.Contains(strings.ToLower(t.Title+" "+valueOf(c.PeerID)+" "+c.ID), words) && !slices.Contains(known, t) {
+			found = append(found, t)
+		}
+	}
+	return found
+}
+
+func (s *Server) sessionTarget(c client.ChatSession, agent, name string) target {
+	peer := ""
+	if c.PeerID != nil {
+		peer = " · " + *c.PeerID
+	}
+	title := c.ID
+	if c.Name != nil {
+		title = *c.Name
+	}
+	return target{title, "session of " + name + peer, s.outside.path(path("/agents/%s/chat", agent)) + "?session=" + c.ID}
 }

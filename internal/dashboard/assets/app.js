@@ -271,7 +271,7 @@ const agento = (() => {
       const mine = ++asked;
       let found;
       try {
-        const res = await fetch(base() + "/palette?" + new URLSearchParams({ q: input.value, agent: location.pathname.slice(base().length).match(/^\/agents\/([0-9a-f-]{36})/)?.[1] ?? "" }), { headers: { "X-Agento-Account": body().dataset.account } });
+        const res = await fetch(base() + "/palette?" + new URLSearchParams({ q: input.value }), { headers: { "X-Agento-Account": body().dataset.account } });
         if (res.status === 401) { signIn(); return; }
         if (!res.ok) throw new Error(String(res.status));
         found = await res.json();

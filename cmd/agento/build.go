@@ -397,7 +397,9 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err := states.Recover(ctx); err != nil {
 		return nil, err
 	}
-	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports(), WhyAwake: whyAwake(f, gateways)})
+	status := agentstatus.New(agentstatus.Settings{DB: r.db, Store: agentRecords, Driver: r.driver, Logs: logs, Log: r.log, Shared: r.sharedReports(), WhyAwake: whyAwake(f, gateways), Moved: func(id identity.AgentID) {
+		events.Notify(event.AgentTopic(id))
+	}})
 
 	catalog, skills, err := buildSkills(ctx, r, f, events, skillRecords, accounts, agents, budgets.Scans, services, guard.Through(proxy), installationSecrets)
 	if err != nil {

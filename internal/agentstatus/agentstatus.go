@@ -43,6 +43,9 @@ type Settings struct {
 	// WhyAwake returns why an agent does not sleep, as a clause; empty: it may. Nil: agents do not
 	// sleep.
 	WhyAwake func(context.Context, agent.Agent) (string, error)
+	// Moved is told about each agent whose gateway uses much more or less than when it was told
+	// last, for those who show that. Nil: nobody is told.
+	Moved func(identity.AgentID)
 }
 
 // Service reports the status of agents.
@@ -53,6 +56,7 @@ type Service struct {
 	logs     *agentlog.Service
 	log      *slog.Logger
 	interval time.Duration
+	moved    func(identity.AgentID)
 	reports  []namedReports // in the order in which they are read
 	results  *modelResults
 	whyAwake func(context.Context, agent.Agent) (string, error) // may be nil
@@ -75,7 +79,7 @@ func New(s Settings) *Service {
 	}
 	return &Service{
 		db: s.DB, store: s.Store, driver: s.Driver, logs: s.Logs, log: s.Log, whyAwake: s.WhyAwake,
-		interval: s.Interval, reports: reports, results: newModelResults(),
+		interval: s.Interval, moved: s.Moved, reports: reports, results: newModelResults(),
 	}
 }
 

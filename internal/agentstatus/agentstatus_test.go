@@ -13,6 +13,7 @@ import (
 	"agento.host/agento/client"
 	"agento.host/agento/internal/agent"
 	"agento.host/agento/internal/agenttest"
+	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
@@ -65,6 +66,40 @@ func TestStatusFromMemory(t *testing.T) {
 		e.Until(a.ID, func(now agent.Agent) bool { return now.Status == client.Running && now.Place != a.Place })
 		if live := status(t, e, a.ID); live.Source != "runtime" {
 			t.Errorf("a report on the gateway before: %+v", live)
+		}
+	})
+}
+
+// TestMovedUseIsTold once, to those who follow the agent.
+func TestMovedUseIsTold(t *testing.T) {
+	agenttest.InBubble(t, nil, func(t *testing.T, e *agenttest.Env) {
+		a := e.Create("ada")
+		e.Driver.SetUsage(a.ID, 64<<20, 0)
+		time.Sleep(time.Minute)
+		news, stop := e.Events.Subscribe(event.AgentTopic(a.ID))
+		defer stop()
+		told := func() bool {
+			time.Sleep(11 * time.Second) // two rounds
+			select {
+			case <-news:
+				return true
+			default:
+				return false
+			}
+		}
+		if told() {
+			t.Error("told although nothing moves")
+		}
+		e.Driver.SetUsage(a.ID, 66<<20, 0)
+		if told() {
+			t.Error("told of a small change")
+		}
+		e.Driver.SetUsage(a.ID, 96<<20, 0)
+		if !told() {
+			t.Error("not told of half as much again")
+		}
+		if told() {
+			t.Error("told twice")
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ const (
 type sampler struct {
 	service *Service
 	last    map[identity.AgentID]sample // of the round before
+	told    map[identity.AgentID]Report // that Settings.Moved was told about
 }
 
 // sample is the state of a gateway at one time.
@@ -83,10 +85,38 @@ func (s *sampler) round(ctx context.Context, ttl time.Duration) error {
 		}
 	}
 	s.last = samples
+	defer s.tell(reports)
 	for _, to := range s.service.reports {
 		err = errors.Join(err, to.Put(ctx, reports, ttl))
 	}
 	return err
+}
+
+// tell tells Settings.Moved which agents' gateways use much more or less.
+func (s *sampler) tell(reports map[identity.AgentID]Report) {
+	if s.service.moved == nil {
+		return
+	}
+	told := make(map[identity.AgentID]Report, len(reports))
+	for id, now := range reports {
+		before, ok := s.told[id]
+		if told[id] = before; ok && !now.movedFrom(before) {
+			continue
+		}
+		told[id] = now
+		s.service.moved(id)
+	}
+	s.told = told
+}
+
+// What is worth to be told: an eighth of the memory, or a quarter of a core.
+const (
+	movedMemory = 8
+	movedCPU    = 25
+)
+
+func (r Report) movedFrom(before Report) bool {
+	return max(r.MemoryBytes-before.MemoryBytes, before.MemoryBytes-r.MemoryBytes) > before.MemoryBytes/movedMemory || math.Abs(r.CPU-before.CPU) > movedCPU
 }
 
 // sampleAll samples gateways by agent. Those that cannot be inspected are not in the

@@ -123,7 +123,7 @@ func NewServer(s Settings) (*Server, error) {
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Access: s.Access, Workspace: s.Documents, Swarms: s.SwarmRows,
 		Channels: channelStates, Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: s.Log, URLs: s.URLs, DemoKey: s.DemoKey,
 	})
-	statusSettings := agentstatus.Settings{DB: s.DB, Store: store, Driver: s.Driver, Logs: logs, Log: s.Log, Shared: s.Shared, Interval: s.Interval}
+	statusSettings := agentstatus.Settings{DB: s.DB, Store: store, Driver: s.Driver, Logs: logs, Log: s.Log, Shared: s.Shared, Interval: s.Interval, Moved: func(id identity.AgentID) { s.Events.Notify(event.AgentTopic(id)) }}
 	if s.Timing.Linger > 0 {
 		statusSettings.WhyAwake = gateways.WhyAwake
 	}

@@ -194,8 +194,8 @@ func (m *admission) measured(id identity.AgentID, bytes int64, first bool) (expe
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before, ok := m.ledger.Gateway(id)
-	if !ok || bytes <= 0 {
-		return before
+	if !ok {
+		return 0
 	}
 	if bytes < before && !first {
 		bytes = before - (before-bytes)/8
@@ -450,8 +450,12 @@ const (
 	noSlotToWakeText = "The server starts as many gateways at a time as it may, and this agent waits for its turn. Send the message again in a moment."
 )
 
-// saveMeasured keeps what a gateway uses for the next start, unless it is about what is kept.
+// saveMeasured keeps what a gateway uses for the next start, unless it is about what is kept, or
+// not known: 0.
 func (r *Reconciler) saveMeasured(ctx context.Context, a agent.Agent, bytes int64) {
+	if bytes <= 0 {
+		return
+	}
 	saved, err := r.store.Memory(ctx, r.db, a.ID)
 	if err == nil {
 		expected := r.admission.measured(a.ID, bytes, saved == 0)

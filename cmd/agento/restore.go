@@ -22,7 +22,7 @@ type restoreCommand struct {
 	Data          string `help:"Data directory to make; it must be missing or empty." default:"${data}" type:"path"`
 	MasterKeyFile string `help:"File of the master key, if it is not in the backup. AGENTO_MASTER_KEY gives the key itself." type:"path"`
 	MasterKey     string `hidden:""` // only from the environment; see refuseKeyArgument
-	RevokeKeys    bool   `help:"Revoke every API key that the backup holds." env:"-"`
+	RevokeKeys    bool   `help:"Revoke every API key that the backup holds, and disable every chat widget." env:"-"`
 }
 
 // Run restores a backup and says what is to be done next.

@@ -19,6 +19,7 @@ import (
 	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/widget"
 )
 
 const widgetOrigin = "https://shop.example"
@@ -454,6 +455,19 @@ func (env *testEnv) exec(t *testing.T, query string) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWidgetsOfARestoredInstallation answer nobody if the restore has disabled them.
+func TestWidgetsOfARestoredInstallation(t *testing.T) {
+	p, owner := newWidgetEnv(t)
+	p.ask("POST", "visits", `{}`).expect(200)
+	if err := p.env.DB.Tx(t.Context(), "api.test", widget.DisableAll); err != nil {
+		t.Fatal(err)
+	}
+	p.ask("POST", "visits", `{}`).expectError(401, "unauthorized")
+	if enabled := owner.do("GET", "/v1/widgets/"+p.id, nil).expect(200).field("data.enabled"); enabled != "false" {
+		t.Errorf("enabled: %s", enabled)
 	}
 }
 

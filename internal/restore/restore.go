@@ -26,6 +26,7 @@ import (
 	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
+	"agento.host/agento/internal/widget"
 )
 
 // Names in a data directory.
@@ -58,7 +59,7 @@ type Settings struct {
 	// Key is the master key, if it is not in the backup. An empty File is the one in the data
 	// directory.
 	Key        vault.KeySource
-	RevokeKeys bool // revoke every API key
+	RevokeKeys bool // revoke every API key, and disable every chat widget
 	Log        *slog.Logger
 
 	step func(name string) // in tests: called after each step
@@ -359,6 +360,11 @@ func (r *run) changeRecords(ctx context.Context) (err error) {
 		}
 		if err := errors.Join(vault.RaiseAllTokens(ctx, tx), agents.ForgetGateways(ctx, tx, reason), user.EndAllSessions(ctx, tx)); err != nil {
 			return err
+		}
+		if r.RevokeKeys {
+			if err := widget.DisableAll(ctx, tx); err != nil {
+				return err
+			}
 		}
 		data := map[string]any{"backup": r.result.Backup.ID, "backupAt": r.result.Backup.At.UTC(), "original": r.result.Original}
 		return events.Append(ctx, tx, identity.ByOperator(""), event.Event{Topic: topic, Kind: "installation.restored", Data: data})

@@ -106,6 +106,15 @@ func (s *Service) remove(ctx context.Context, tx *database.Tx, account identity.
 	return err
 }
 
+// DisableAll disables every widget of an installation that was restored from a backup: since
+// then, some may have been deleted in the original, or have got other secrets.
+func DisableAll(ctx context.Context, tx *database.Tx) error {
+	if _, err := database.Exec(ctx, tx, `UPDATE widgets SET enabled = false`); err != nil {
+		return fmt.Errorf("disable all widgets: %w", err)
+	}
+	return nil
+}
+
 // DeleteAgent deletes the widgets of an agent that is being deleted.
 func (s *Service) DeleteAgent(ctx context.Context, tx *database.Tx, actor identity.Actor, agent identity.AgentID) error {
 	ids, err := database.All(ctx, tx, database.Scalar[identity.WidgetID], `SELECT id FROM widgets WHERE account_id = $1 AND agent_id = $2`, actor.AccountID, agent)

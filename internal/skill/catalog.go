@@ -56,10 +56,20 @@ type Problem struct {
 // is left out, logged and listed by Problems. Errors: the operator's directory cannot be
 // read.
 func NewCatalog(ctx context.Context, s CatalogSettings) (*Catalog, error) {
-	c := &Catalog{dir: s.Dir, log: s.Log, builtIn: map[string]Package{}}
+	c := &Catalog{dir: s.Dir, log: s.Log}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	var err error
+	if c.builtIn, err = builtIn(); err != nil {
+		return nil, err
+	}
+	return c, c.Reload(ctx)
+}
+
+// builtIn returns the skills of this program by id. They are scanned once.
+var builtIn = sync.OnceValues(func() (map[string]Package, error) {
+	all := map[string]Package{}
 	for folder, err := range folders(catalog.Files()) {
 		if err != nil {
 			return nil, fmt.Errorf("read built-in skills: %w", err)
@@ -69,10 +79,10 @@ func NewCatalog(ctx context.Context, s CatalogSettings) (*Catalog, error) {
 			return nil, fmt.Errorf("built-in skill %s: %w", folder, err)
 		}
 		p.Source = "built-in"
-		c.builtIn[p.ID] = p
+		all[p.ID] = p
 	}
-	return c, c.Reload(ctx)
-}
+	return all, nil
+})
 
 // All returns every verified skill, ordered by name.
 func (c *Catalog) All() []Package {

@@ -24,7 +24,7 @@ MODULES := . client training tools gvisor clients/tests/oidc
 # Programs with the race detector end at once: the tests start hundreds of them.
 export GORACE = atexit_sleep_ms=0
 
-.PHONY: run test build gvisor check lint fmt tidy deadcode bench chaos pictures fuzz model clients release clean
+.PHONY: run test test-gateways test-rest build gvisor check lint fmt tidy deadcode bench chaos pictures fuzz model clients release clean
 
 run: ## Install what is missing, build, and start a server to try.
 	sh scripts/needs.sh run
@@ -41,8 +41,13 @@ test: ## Install what the tests need and run them all.
 	sh scripts/needs.sh test
 	$(GO) run ./cmd/agento install
 	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /internal/openclaw -e /cmd/agento)
-	GO="$(GO)" sh scripts/norace.sh
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-gateways test-rest # the first mostly waits for gateways
+
+test-gateways:
 	$(GO) test $(RACE) -timeout 20m -p 1 $(GATEWAY)
+
+test-rest:
+	GO="$(GO)" sh scripts/norace.sh
 	$(GO) test -C client -race -timeout 5m ./...
 	$(GO) test -C training -race -timeout 15m .
 	$(GO) test -C training -timeout 15m ./quality # 1,400 searches; -race makes them 25 times slower

@@ -225,6 +225,9 @@ func (s *server) run(ctx context.Context, onStart func() error) error {
 	}
 	close(s.started)
 	err := onStart()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil // it was told to stop while it said that it had started
+	}
 	if err == nil {
 		select {
 		case <-ctx.Done():

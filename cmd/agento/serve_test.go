@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/alecthomas/kong"
@@ -21,6 +25,38 @@ func TestServeCreatesTheDataDirectory(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(in.data, "master.key")); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestStopRightAfterTheStart is a clean stop: what is printed at the start asks the database.
+func TestStopRightAfterTheStart(t *testing.T) {
+	in := newInstallation(t)
+	ctx, stop := context.WithCancel(t.Context())
+	said := &stopAt{text: "agento listens on", stop: stop}
+	if err := run(ctx, []string{"serve", "--data=" + in.data, "--listen=127.0.0.1:0"}, io.Discard, said); err != nil {
+		t.Error(err)
+	}
+	if ctx.Err() == nil {
+		t.Errorf("it did not start: %s", said.all.String())
+	}
+}
+
+// stopAt calls stop when a text is written.
+type stopAt struct {
+	text string
+	stop func()
+	mu   sync.Mutex
+	all  strings.Builder // guarded by mu
+}
+
+// Write implements io.Writer.
+func (s *stopAt) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all.Write(p)
+	if strings.Contains(s.all.String(), s.text) {
+		s.stop()
+	}
+	return len(p), nil
 }
 
 func TestTrustedProxiesAreNetworks(t *testing.T) {

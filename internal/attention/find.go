@@ -200,11 +200,15 @@ func scanSkill(r database.Row) (Item, error) {
 
 func backupItem(newest, good backup.Result) Item {
 	item := Item{ID: "backup:" + newest.ID, Kind: Backup, Severity: Error, Subject: newest.Destination, Since: newest.Ended}
+	ended := "is " + newest.State
+	if newest.State == "failed" {
+		ended = "has failed"
+	}
 	last := "There is no good one."
 	if good.ID != "" {
 		last = "The last good one is of " + good.Ended.UTC().Format("2006-01-02 15:04 UTC") + "."
 	}
-	item.Sentence = fmt.Sprintf("The last backup is %s: %s. %s", newest.State, strings.TrimSuffix(newest.Problem, "."), last)
+	item.Sentence = fmt.Sprintf("The last backup %s: %s. %s", ended, strings.TrimSuffix(newest.Problem, "."), last)
 	return item
 }
 

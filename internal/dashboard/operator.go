@@ -232,6 +232,18 @@ func (operatorPage) BytesLimit(n int64) string {
 	return bytesText(n)
 }
 
+// Every returns how often a backup is made, such as 24h or 1h30m.
+func (p operatorPage) Every() string {
+	text := p.BackupEvery.String()
+	if short, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = short + "m"
+	}
+	if short, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = short + "h"
+	}
+	return text
+}
+
 // Millis returns a duration as people read it.
 func (operatorPage) Millis(d time.Duration) string {
 	if d == 0 {

@@ -36,7 +36,7 @@ func testInstallation(context.Context) (Installation, error) {
 }
 
 func testOperatorNeeds(context.Context) ([]OperatorNeed, error) {
-	return []OperatorNeed{{ID: "backup:b2", Kind: "backup", Urgent: true, Sentence: "The last backup is failed: the disk is full.", Since: time.Now()}}, nil
+	return []OperatorNeed{{ID: "backup:b2", Kind: "backup", Urgent: true, Sentence: "The last backup has failed: the disk is full.", Since: time.Now()}}, nil
 }
 
 // newOperatorEnv is newEnv with pages for operators.
@@ -75,7 +75,7 @@ func TestPagesOfTheOperator(t *testing.T) {
 	env := newOperatorEnv(t)
 	b := env.operator(t)
 	b.get("/").leads("/operator")
-	b.get("/operator").has(200, "The last backup is failed: the disk is full.", "agent-lost", "Gateways by state", "?state=asleep", "2 <span", "every 24h").without("<b>& Co")
+	b.get("/operator").has(200, "The last backup has failed: the disk is full.", "agent-lost", "Gateways by state", "?state=asleep", "2 <span", "every 24h").without("<b>& Co")
 	b.get("/operator/accounts").has(200, "Acme &lt;b&gt;", "Globex", "no limit", "channels", "default")
 	b.get("/operator/accounts?search=GLOB").has(200, "Globex").without("acct_1</span>")
 	b.get("/operator/accounts?plan=team").has(200, "Only accounts with the plan").without("acct_1</span>")

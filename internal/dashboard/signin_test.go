@@ -93,7 +93,7 @@ func TestTheSecondFactor(t *testing.T) {
 	}
 	b.post("/profile/second-factor/confirm", "secret", secret[1], "code", "000000").has(http.StatusUnprocessableEntity, "data:image/png;base64,", secret[1])
 	codes := b.post("/profile/second-factor/confirm", "secret", secret[1], "code", totp(t, secret[1], 0)).has(http.StatusOK, "shown once")
-	recovery := regexp.MustCompile(`<pre class="code">(\S+)`).FindStringSubmatch(codes.Body)
+	recovery := regexp.MustCompile(`<pre class="code wrapped">(\S+)`).FindStringSubmatch(codes.Body)
 	if recovery == nil {
 		t.Fatal(codes.Body)
 	}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"agento.host/agento/client"
 	"agento.host/agento/internal/access"
@@ -59,8 +58,12 @@ func (s *Server) events(v *visit) error {
 
 func (s *Server) auditOf(v *visit, target string) (auditPage, error) {
 	q := client.AuditQuery{Target: target, Action: v.Query("action"), Actor: v.Query("actor"), Limit: 50, Offset: v.Query("after")}
-	if day, err := time.Parse(time.DateOnly, v.Query("since")); err == nil {
-		q.Since = &client.Time{Time: day}
+	if since := v.Query("since"); since != "" {
+		at, err := parseMoment(since)
+		if err != nil {
+			return auditPage{}, err
+		}
+		q.Since = &client.Time{Time: at}
 	}
 	found, err := v.API.Audit(v.Context(), q)
 	if err != nil {

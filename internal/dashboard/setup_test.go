@@ -30,6 +30,8 @@ func TestAgentIsSetUpOnItsPages(t *testing.T) {
 	b.get(at+"/events").has(200, "agent: created", "Person of owner")
 	b.get("/audit?action=agent.created").has(200, "agent: created")
 	b.get("/audit?action=agent.nothing").has(200, "No change is like that")
+	b.get("/audit?since=2026-02-30").has(400, "is no day")
+	b.get("/audit?since=2026-02-10").has(200, `value="2026-02-10"`)
 	b.get("/account").has(200, "owner@example.com")
 	b.get("/").has(200, "Needs you")
 	b.post("/account/invitations", "email", "grace@example.com", "role", "viewer").has(200, "grace@example.com is invited", "/app/invitation?token=")

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"agento.host/agento/client"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/dashboard/browsertest"
 )
 
@@ -103,5 +104,41 @@ func TestDashboardJourney(t *testing.T) {
 	for _, p := range tab.Problems() {
 		t.Errorf("the browser says: %s", p)
 	}
+	operatorSeesNoContent(t, in, b)
 	in.stop()
+}
+
+// operatorSeesNoContent signs an operator in, with the second factor that operators need, and
+// looks for what is in the account on the pages of the installation.
+func operatorSeesNoContent(t *testing.T, in *installation, b *browsertest.Browser) {
+	t.Helper()
+	link := regexp.MustCompile(`/app/reset\?token=\S+`).FindString(in.run("users", "operator", "add", "op@example.com"))
+	tab := b.Profile().Tab()
+	tab.Open(in.url + link)
+	tab.Fill(browsertest.Label("Password"), "a sentence for operators")
+	tab.Navigates(func() { tab.Click(browsertest.Button("Set the password")) })
+	tab.Fill(browsertest.Label("E-mail address"), "op@example.com")
+	tab.Fill(browsertest.Label("Password"), "a sentence for operators")
+	tab.Navigates(func() { tab.Click(browsertest.Button("Sign in")) })
+	tab.UntilText("Nothing else can be done before it is set up")
+	tab.Fill(browsertest.Label("Your password"), "a sentence for operators")
+	tab.Click(browsertest.Button("Begin"))
+	tab.UntilText("Scan the picture")
+	secret, _ := tab.Eval(`document.querySelector("input[name=secret]").value`).(string)
+	tab.Fill(browsertest.Label("Code"), apitest.TOTP(t, secret, 0))
+	tab.Click(browsertest.Button("Switch it on"))
+	tab.UntilText("These codes are shown once")
+	for page, want := range map[string]string{"": "Queue of boots", "/accounts": "acme", "/gateways": "awake"} {
+		tab.Open(in.url + "/app/operator" + page)
+		tab.UntilText(want)
+		html, _ := tab.Eval("document.documentElement.outerHTML").(string)
+		for _, content := range []string{"Support", "welcome aboard", "Refund", "sk-ant", "Web shop", "ada@example.com"} {
+			if strings.Contains(html, content) {
+				t.Errorf("the operator's page %q has %q", page, content)
+			}
+		}
+	}
+	for _, p := range tab.Problems() {
+		t.Errorf("the browser says to the operator: %s", p)
+	}
 }

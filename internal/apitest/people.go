@@ -1,7 +1,14 @@
 package apitest
 
 import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base32"
+	"encoding/binary"
+	"fmt"
 	"net/netip"
+	"testing"
+	"time"
 
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/identity"
@@ -25,4 +32,18 @@ func (env *Env) NewPerson(account identity.AccountID, email string, role access.
 		env.T.Fatal(err)
 	}
 	return in
+}
+
+// TOTP returns the code of a secret in base32, some steps of 30 s from now.
+func TOTP(t testing.TB, secret string, steps int64) string {
+	t.Helper()
+	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := hmac.New(sha1.New, key)
+	_ = binary.Write(mac, binary.BigEndian, time.Now().Unix()/30+steps)
+	sum := mac.Sum(nil)
+	at := sum[len(sum)-1] & 15
+	return fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[at:])&0x7fffffff)%1_000_000)
 }

@@ -66,7 +66,7 @@ func (env *testEnv) operator(t testing.TB) *browser {
 	if secret == nil {
 		t.Fatal(setup.Body)
 	}
-	b.post("/profile/second-factor/confirm", "secret", secret[1], "code", totp(t, secret[1], 0)).has(http.StatusOK)
+	b.post("/profile/second-factor/confirm", "secret", secret[1], "code", apitest.TOTP(t, secret[1], 0)).has(http.StatusOK)
 	return b
 }
 

@@ -1,18 +1,13 @@
 package dashboard
 
 import (
-	"crypto/hmac"
-	"crypto/sha1"
-	"encoding/base32"
-	"encoding/binary"
-	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"agento.host/agento/internal/access"
+	"agento.host/agento/internal/apitest"
 	"agento.host/agento/internal/identity"
 )
 
@@ -92,7 +87,7 @@ func TestTheSecondFactor(t *testing.T) {
 		t.Fatal(setup.Body)
 	}
 	b.post("/profile/second-factor/confirm", "secret", secret[1], "code", "000000").has(http.StatusUnprocessableEntity, "data:image/png;base64,", secret[1])
-	codes := b.post("/profile/second-factor/confirm", "secret", secret[1], "code", totp(t, secret[1], 0)).has(http.StatusOK, "shown once")
+	codes := b.post("/profile/second-factor/confirm", "secret", secret[1], "code", apitest.TOTP(t, secret[1], 0)).has(http.StatusOK, "shown once")
 	recovery := regexp.MustCompile(`<pre class="code wrapped">(\S+)`).FindStringSubmatch(codes.Body)
 	if recovery == nil {
 		t.Fatal(codes.Body)
@@ -107,27 +102,13 @@ func TestTheSecondFactor(t *testing.T) {
 	third := env.newBrowser()
 	third.signInAs("ann@example.com", testPassword)
 	third.post("/sign-in/code", "code", recovery[1]).has(http.StatusUnprocessableEntity) // it was used
-	third.post("/sign-in/code", "code", totp(t, secret[1], 1)).leads("/")
+	third.post("/sign-in/code", "code", apitest.TOTP(t, secret[1], 1)).leads("/")
 	page := third.get("/profile").has(http.StatusOK, "9 recovery codes", "End all others")
 	if strings.Contains(page.Body, secret[1]) {
 		t.Error("the profile shows the secret")
 	}
 	third.post("/profile/sessions/end-others").leads("/profile")
 	again.get("/agents").leads("/sign-in?next=%2Fagents")
-}
-
-// totp returns the code of a secret, some steps from now.
-func totp(t testing.TB, secret string, steps int64) string {
-	t.Helper()
-	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mac := hmac.New(sha1.New, key)
-	_ = binary.Write(mac, binary.BigEndian, time.Now().Unix()/30+steps)
-	sum := mac.Sum(nil)
-	at := sum[len(sum)-1] & 15
-	return fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[at:])&0x7fffffff)%1_000_000)
 }
 
 func TestInvitations(t *testing.T) {

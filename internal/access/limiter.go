@@ -83,7 +83,7 @@ func (d Decision) Err() error {
 	if d.OK {
 		return nil
 	}
-	return rateLimited(d.RetryAfter, "This API key has used up its requests for now. Slow down")
+	return rateLimited(d.RetryAfter, "All requests that are allowed in a minute are used up. Slow down")
 }
 
 // ResetUnix returns Reset for the X-RateLimit-Reset header. It is rounded up, so that

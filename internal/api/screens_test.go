@@ -23,6 +23,8 @@ func TestScreens(t *testing.T) {
 		if dir, err = os.MkdirTemp("", "agento-screens-"); err != nil { // stays for those who look at it
 			t.Fatal(err)
 		}
+	} else if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
 	}
 	env := newEnv(t, options{})
 	tab := browsertest.Start(t).Tab()

@@ -42,7 +42,7 @@ func BenchmarkPages(b *testing.B) {
 	env.addAgents(1000)
 	id := env.agent("Support")
 	who := env.as(access.Owner)
-	for _, path := range []string{"/agents", "/agents?sort=-cost&page=3", "/agents?search=number+99", "/agents/" + id, "/agents/new", "/palette?q=number", "/profile"} {
+	for _, path := range []string{"/", "/knowledge", "/skills", "/swarms", "/keys", "/widgets", "/usage", "/audit", "/account", "/agents", "/agents?sort=-cost&page=3", "/agents?search=number+99", "/agents/" + id, "/agents/new", "/palette?q=number", "/profile"} {
 		b.Run(strings.ReplaceAll(path, id, "ID"), func(b *testing.B) {
 			var times []time.Duration
 			for range b.N {

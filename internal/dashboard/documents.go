@@ -158,7 +158,7 @@ type version struct {
 	Author string
 }
 
-// authors returns the names of people by id, as far as the person may know them.
+// authors returns the names of people and keys by id, as far as the person may know them.
 func authors(v *visit) map[string]string {
 	names := map[string]string{"agent": "the agent", "system": "the server", "operator": "the operator"}
 	if people, err := v.API.ListMembers(v.Context()); err == nil { // who may not know them sees ids
@@ -166,6 +166,14 @@ func authors(v *visit) map[string]string {
 			if names[m.ID] = m.Email; m.Name != nil {
 				names[m.ID] = *m.Name
 			}
+		}
+	}
+	if !v.Can(access.AccountAdmin) {
+		return names
+	}
+	if keys, err := v.API.ListKeys(v.Context(), 0, 0); err == nil { // as above
+		for _, k := range keys.Data {
+			names[k.ID] = "key " + k.Label
 		}
 	}
 	return names

@@ -27,7 +27,7 @@ func TestAgentIsSetUpOnItsPages(t *testing.T) {
 	b.get(at+"/settings").has(200, "Grace", "claude-sonnet-5")
 	b.post(at+"/network", "egress", "list", "hosts", "api.example.com").leads(at + "/network")
 	b.get(at+"/network").has(200, "api.example.com")
-	b.get(at+"/events").has(200, "agent: created", "Person of owner")
+	b.get(at+"/events").has(200, "agent: created", "Person of owner", "key test")
 	b.get("/audit?action=agent.created").has(200, "agent: created")
 	b.get("/audit?action=agent.nothing").has(200, "No change is like that")
 	b.get("/audit?since=2026-02-30").has(400, "is no day")

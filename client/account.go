@@ -47,7 +47,7 @@ type AuditEvent struct {
 	ActorName  *string        `json:"actorName,omitempty" doc:"Name or e-mail address of the person who made the change; absent for others, and for people who were removed altogether."`
 	Action     string         `json:"action" doc:"What was done." example:"agent.created"`
 	Target     string         `json:"target" example:"agent/a1b2c3d4-e5f6-7890-abcd-ef1234567890" doc:"What was changed: agent/ID, swarm/ID, key/ID, user/ID, invitation/ID or account/ID."`
-	TargetName *string        `json:"targetName,omitempty" doc:"Name or e-mail address of the person who was changed; absent for others."`
+	TargetName *string        `json:"targetName,omitempty" doc:"Name of the agent, or name or e-mail address of the person, that was changed; absent for others, and for what was deleted."`
 	Data       map[string]any `json:"data" doc:"Details of the change. Never a secret."`
 	At         Time           `json:"at" doc:"When it was made."`
 }

@@ -419,6 +419,11 @@ func (s *Service) Find(ctx context.Context, account identity.AccountID, id ident
 	return s.store.Find(ctx, s.db, account, id)
 }
 
+// Names returns the names of those of some agents that the account has.
+func (s *Service) Names(ctx context.Context, account identity.AccountID, ids []identity.AgentID) (map[identity.AgentID]string, error) {
+	return s.store.Names(ctx, s.db, account, ids)
+}
+
 // View returns an agent with what its reader is shown beside the record.
 // Faults: NotFound.
 func (s *Service) View(ctx context.Context, account identity.AccountID, id identity.AgentID) (View, error) {

@@ -151,6 +151,28 @@ func (s *Store) CountBySwarm(ctx context.Context, q database.Reader, account ide
 	return counts, err
 }
 
+// Names returns the names of those of some agents that an account has.
+func (s *Store) Names(ctx context.Context, q database.Reader, account identity.AccountID, ids []identity.AgentID) (map[identity.AgentID]string, error) {
+	names := map[identity.AgentID]string{}
+	if len(ids) == 0 {
+		return names, nil
+	}
+	type row struct {
+		id   identity.AgentID
+		name string
+	}
+	args, places := []any{account}, make([]string, len(ids))
+	for i, id := range ids {
+		args, places[i] = append(args, id), fmt.Sprintf("$%d", i+2)
+	}
+	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.id, &v.name) },
+		`SELECT id, name FROM agents WHERE account_id = $1 AND desired_state <> 'deleted' AND id IN (`+strings.Join(places, ", ")+`)`, args...)
+	for _, v := range rows {
+		names[v.id] = v.name
+	}
+	return names, err
+}
+
 // ListToReconcile returns the ids of the agents, of every account, that the reconciler
 // must check after a start.
 func (s *Store) ListToReconcile(ctx context.Context, q database.Reader) ([]identity.AgentID, error) {

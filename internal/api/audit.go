@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,28 +43,40 @@ func (s *Server) audit(ctx context.Context, who access.Principal, in *auditInput
 		found = found[:in.Limit]
 		next = found[in.Limit-1].Number
 	}
-	names, err := s.namesIn(ctx, found)
+	people, agents, err := s.namesIn(ctx, who.AccountID, found)
 	if err != nil {
 		return nil, err
 	}
 	rows := make([]client.AuditEvent, len(found))
 	for i, e := range found {
-		actor, target := names[identity.UserID(e.Actor.ID)], names[identity.UserID(e.Topic.ID())]
+		actor, target := people[identity.UserID(e.Actor.ID)], people[identity.UserID(e.Topic.ID())]
+		if strings.HasPrefix(string(e.Topic), event.AgentPrefix) {
+			target = agents[identity.AgentID(e.Topic.ID())]
+		}
 		rows[i] = client.AuditEvent{ActorName: orNull(actor), TargetName: orNull(target), ID: strconv.FormatInt(e.Number, 10), Actor: e.Actor.String(), Action: e.Kind, Target: string(e.Topic), Data: e.Data, At: client.Time{Time: e.At}}
 	}
 	return cursorPage(rows, cursor(next)), nil
 }
 
-// namesIn returns what to call the people of events.
-func (s *Server) namesIn(ctx context.Context, events []event.Event) (map[identity.UserID]string, error) {
-	var ids []identity.UserID
+// namesIn returns what to call the people and agents of events.
+func (s *Server) namesIn(ctx context.Context, account identity.AccountID, events []event.Event) (map[identity.UserID]string, map[identity.AgentID]string, error) {
+	var people []identity.UserID
+	agents := map[identity.AgentID]bool{}
 	for _, e := range events {
 		if e.Actor.Kind == identity.User {
-			ids = append(ids, identity.UserID(e.Actor.ID))
+			people = append(people, identity.UserID(e.Actor.ID))
 		}
-		if strings.HasPrefix(string(e.Topic), user.TopicPrefix) {
-			ids = append(ids, identity.UserID(e.Topic.ID()))
+		switch {
+		case strings.HasPrefix(string(e.Topic), user.TopicPrefix):
+			people = append(people, identity.UserID(e.Topic.ID()))
+		case strings.HasPrefix(string(e.Topic), event.AgentPrefix):
+			agents[identity.AgentID(e.Topic.ID())] = true
 		}
 	}
-	return s.people.Names(ctx, ids)
+	names, err := s.people.Names(ctx, people)
+	if err != nil {
+		return nil, nil, err
+	}
+	named, err := s.agents.Names(ctx, account, slices.Collect(maps.Keys(agents)))
+	return names, named, err
 }

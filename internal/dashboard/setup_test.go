@@ -28,7 +28,7 @@ func TestAgentIsSetUpOnItsPages(t *testing.T) {
 	b.post(at+"/network", "egress", "list", "hosts", "api.example.com").leads(at + "/network")
 	b.get(at+"/network").has(200, "api.example.com")
 	b.get(at+"/events").has(200, "agent: created", "Person of owner", "key test")
-	b.get("/audit?action=agent.created").has(200, "agent: created")
+	b.get("/audit?action=agent.created").has(200, "agent: created", ">Grace</a>")
 	b.get("/audit?action=agent.nothing").has(200, "No change is like that")
 	b.get("/audit?since=2026-02-30").has(400, "is no day")
 	b.get("/audit?since=2026-02-10").has(200, `value="2026-02-10"`)

@@ -430,7 +430,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	archives := agentarchive.New(agentarchive.Settings{
 		DB: r.db, Events: events, Agents: agents, Documents: documents, Workspace: documentEdits, Skills: skills, Knowledge: base, Chat: conversations, Version: version, Log: r.log,
 	})
-	waiting := attention.New(attention.Settings{DB: r.db, Events: events, Agents: agents, Access: accounts, Quarantined: func(context.Context) (int, error) {
+	waiting := attention.New(attention.Settings{DB: r.db, Events: events, Agents: agents, Access: accounts, Skills: skills, Quarantined: func(context.Context) (int, error) {
 		found, err := process.ListQuarantine(filepath.Join(f.Data, agentsDir))
 		return len(found), err
 	}})

@@ -211,7 +211,7 @@ func (env *Env) build(o Options) {
 	env.T.Cleanup(func() { _ = model.Close() })
 	models := modelproxy.New(modelproxy.Settings{Guard: netguard.Guard{Trusted: []netip.AddrPort{model.Addr()}}, DemoKey: vault.NewSecret(DemoKey), DemoURL: model.URL(), Log: log})
 	env.T.Cleanup(models.Close)
-	env.Attention = attention.New(attention.Settings{DB: env.DB, Events: events, Agents: runtime.Agents, Access: env.Access})
+	env.Attention = attention.New(attention.Settings{DB: env.DB, Events: events, Agents: runtime.Agents, Access: env.Access, Skills: skillService})
 	env.Server = api.New(api.Settings{
 		Models: models, Attention: env.Attention,
 		DB: env.DB, Events: events, Access: env.Access, Limiter: access.NewLimiter(), Agents: runtime.Agents, Archives: archives, Logs: runtime.Logs, Status: runtime.Status,

@@ -16,6 +16,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/skill"
 )
 
 // Kind says what an item is about, and with it how a person repairs it.
@@ -30,7 +31,7 @@ const (
 	Channel     Kind = "channel"  // it is not connected to a channel
 	Edit        Kind = "edit"     // its edit of a document waits for approval
 	PlanLimit   Kind = "plan"     // the account comes near a limit of its plan
-	Skill       Kind = "skill"    // a skill has findings
+	Skill       Kind = "skill"    // a skill has findings, or a later version
 	Backup      Kind = "backup"   // for operators: the last backup failed
 	Quarantine  Kind = "quarantine"
 )
@@ -74,6 +75,7 @@ type Settings struct {
 	Events *event.Log
 	Agents *agent.Service
 	Access *access.Service
+	Skills *skill.Service
 	// Quarantined counts the homes in quarantine; nil: there is no quarantine.
 	Quarantined func(context.Context) (int, error)
 }
@@ -88,7 +90,7 @@ func New(s Settings) *Service { return &Service{s} }
 // people of the account may see.
 func (s *Service) List(ctx context.Context, account identity.AccountID) ([]Item, error) {
 	all := []Item{}
-	for _, find := range []func(context.Context, identity.AccountID) ([]Item, error){s.agents, s.edits, s.limits, s.skills} {
+	for _, find := range []func(context.Context, identity.AccountID) ([]Item, error){s.agents, s.edits, s.limits, s.skills, s.updates} {
 		found, err := find(ctx, account)
 		if err != nil {
 			return nil, err

@@ -13,6 +13,7 @@ import (
 	"agento.host/agento/internal/backup"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/skill"
 	"agento.host/agento/internal/skill/scan"
 	"agento.host/agento/internal/workspace"
 )
@@ -196,6 +197,37 @@ func scanSkill(r database.Row) (Item, error) {
 	item.Since = sinceOf(at)
 	item.Actions = []Action{{Name: "Uninstall", Method: http.MethodDelete, Path: agentsPath + string(item.AgentID) + "/skills/" + id}}
 	return item.dismissible(), nil
+}
+
+// updates returns the skills of which there is a later version.
+func (s *Service) updates(ctx context.Context, account identity.AccountID) ([]Item, error) {
+	found, err := s.Skills.Updates(ctx, account, maxFound)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	ids := make([]identity.AgentID, len(found))
+	for i, u := range found {
+		ids[i] = u.Agent
+	}
+	names, err := s.Agents.Names(ctx, account, ids)
+	if err != nil {
+		return nil, err
+	}
+	var all []Item
+	for _, u := range found {
+		if name, ok := names[u.Agent]; ok {
+			all = append(all, updateItem(u, name))
+		}
+	}
+	return all, nil
+}
+
+func updateItem(u skill.Update, agentName string) Item {
+	return Item{
+		ID: fmt.Sprintf("update:%s:%s", u.ID, u.Latest), Kind: Skill, Severity: Review, AgentID: u.Agent, AgentName: agentName, Subject: u.SkillID,
+		Sentence: fmt.Sprintf("The skill %s has a later version: %s, in place of %s. Read what the scan finds in it, then update.", strings.TrimSpace(u.Name), u.Latest, u.Version),
+		Actions:  []Action{input("Update", http.MethodPatch, agentsPath+string(u.Agent)+"/skills/"+u.ID)},
+	}.dismissible()
 }
 
 func backupItem(newest, good backup.Result) Item {

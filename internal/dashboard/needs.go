@@ -122,6 +122,8 @@ func (s *Server) pageOfAction(item client.AttentionItem, a client.AttentionActio
 		return s.outside.path(agent + "/channels")
 	case strings.HasSuffix(a.Path, "/secrets"):
 		return s.outside.path(agent + "/secrets")
+	case a.Method == http.MethodPatch && item.Kind == "skill":
+		return s.outside.path(agent + "/skills")
 	case a.Method == http.MethodPatch:
 		return s.outside.path(agent + "/settings")
 	}

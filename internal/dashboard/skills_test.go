@@ -51,10 +51,14 @@ func TestSkills(t *testing.T) {
 	}
 	good["greet/SKILL.md"] += "Be polite.\n"
 	b.upload("/skills/upload", good, "version", "1.1.0").next(b).has(200, "Greet 1.1.0")
+	b.get("/").has(200, "The skill Greet has a later version: 1.1.0", `class="button" href="/app/agents/`+id+`/skills">Update</a>`, "Dismiss")
 	one = "/agents/" + id + "/skills/" + b.get("/agents/"+id+"/skills").has(200, "version 1.1.0 available").find(`id="s-(as_[A-Za-z0-9]+)"`)
 	page = b.post(one, "do", "upgrade").next(b).has(200, "1.1.0 is up to date")
 	if strings.Contains(page.Body, "available") {
 		t.Error("the update is still offered")
+	}
+	if strings.Contains(b.get("/").Body, "later version") {
+		t.Error("the update waits after it was made")
 	}
 	env.as("viewer").get("/skills").has(403)
 }

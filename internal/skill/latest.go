@@ -40,3 +40,30 @@ func (s *Service) Latest(ctx context.Context, account identity.AccountID, instal
 	}
 	return latest, nil
 }
+
+// Update is an installed skill of which there is a later version.
+type Update struct {
+	Installed
+	Agent  identity.AgentID
+	Latest string
+}
+
+// Updates returns the installed skills of all agents of an account of which Latest knows a later
+// version, at most limit.
+func (s *Service) Updates(ctx context.Context, account identity.AccountID, limit int) ([]Update, error) {
+	installed, err := s.store.ListEnabled(ctx, s.store.db, account)
+	if err != nil {
+		return nil, err
+	}
+	latest, err := s.Latest(ctx, account, installed)
+	if err != nil {
+		return nil, err
+	}
+	var all []Update
+	for _, i := range installed {
+		if v, ok := latest[i.ID]; ok && v != i.Version && len(all) < limit {
+			all = append(all, Update{Installed: i, Agent: i.agent, Latest: v})
+		}
+	}
+	return all, nil
+}

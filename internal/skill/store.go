@@ -108,6 +108,12 @@ func listInstalled(ctx context.Context, q database.Reader, account identity.Acco
 		`SELECT `+installedColumns+` FROM agent_skills WHERE account_id = $1 AND agent_id = $2 ORDER BY installed_at, id`, account, agent)
 }
 
+// ListEnabled returns the skills of all agents of an account that are switched on.
+func (s *Store) ListEnabled(ctx context.Context, q database.Reader, account identity.AccountID) ([]Installed, error) {
+	return database.AllReadable(ctx, q, scanInstalled, damagedInstalled,
+		`SELECT `+installedColumns+` FROM agent_skills WHERE account_id = $1 AND is_enabled ORDER BY installed_at, id`, account)
+}
+
 // findInstalled finds a skill of an agent by the skill's id, the installation's id or
 // the GitHub address of its source. Errors: sql.ErrNoRows.
 func findInstalled(ctx context.Context, q database.Reader, account identity.AccountID, agent identity.AgentID, name string) (Installed, error) {

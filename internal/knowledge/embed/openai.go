@@ -222,7 +222,7 @@ func (e *refusedError) Unwrap() error { return e.cause }
 // fault returns the fault for an error, and nil for nil.
 func (o *OpenAI) fault(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil {
-		return cmp.Or(err, ctx.Err())
+		return ctx.Err() // whatever a service has answered to a caller that has left
 	}
 	var temporary *temporaryError
 	switch {

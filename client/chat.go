@@ -381,10 +381,19 @@ func (c *Client) SessionPage(ctx context.Context, agentID string, q SessionQuery
 	return call[List[ChatSession]](ctx, c, http.MethodGet, agentPath(agentID)+"/chat/sessions?"+v.Encode(), nil)
 }
 
+// RecentSessionQuery filters the sessions of all agents.
+type RecentSessionQuery struct {
+	Search string // part of the name, the peer or the id
+	PeerID string
+	Limit  int // 0: the server's default
+	Offset int // how many sessions to skip
+}
+
 // RecentSessions returns a page of the sessions of all agents, the one with the newest
 // message first.
-func (c *Client) RecentSessions(ctx context.Context, q SessionQuery) (List[RecentSession], error) {
+func (c *Client) RecentSessions(ctx context.Context, q RecentSessionQuery) (List[RecentSession], error) {
 	v := url.Values{}
+	set(v, "search", q.Search)
 	set(v, "peerId", q.PeerID)
 	setNumber(v, "limit", q.Limit)
 	setNumber(v, "offset", q.Offset)

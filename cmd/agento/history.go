@@ -21,7 +21,8 @@ type sessionsCommand struct {
 type sessionsRecent struct {
 	remote
 
-	Peer string `help:"Only sessions of this end user."`
+	Search string `help:"Only sessions whose name, end user or id contains this."`
+	Peer   string `help:"Only sessions of this end user."`
 }
 
 // Run lists the sessions of all agents.
@@ -30,7 +31,7 @@ func (c sessionsRecent) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	found, err := api.RecentSessions(ctx, client.SessionQuery{PeerID: c.Peer})
+	found, err := api.RecentSessions(ctx, client.RecentSessionQuery{Search: c.Search, PeerID: c.Peer})
 	if err != nil {
 		return err
 	}

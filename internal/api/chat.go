@@ -313,13 +313,14 @@ func (s *Server) listSessions(ctx context.Context, who access.Principal, in *lis
 }
 
 type recentSessionsInput struct {
+	Search string `query:"search" absent:"list all" doc:"Only sessions whose name, peer or id contains this text, in any case, among the newest 5,000." maxLength:"200"`
 	PeerID string `query:"peerId" absent:"list the sessions of every peer" doc:"Only sessions of this peer."`
 	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"100" doc:"Maximum number of sessions, counted from the one with the newest message."`
 	Offset int    `query:"offset" minimum:"0" doc:"How many sessions to skip, counted from the one with the newest message."`
 }
 
 func (s *Server) recentSessions(ctx context.Context, who access.Principal, in *recentSessionsInput) (*listReply[client.RecentSession], error) {
-	sessions, total, err := s.chat.RecentSessions(ctx, chatCaller(who), chat.SessionQuery{Peer: in.PeerID, Offset: in.Offset, Limit: in.Limit})
+	sessions, total, err := s.chat.RecentSessions(ctx, chatCaller(who), chat.SessionQuery{Search: in.Search, Peer: in.PeerID, Offset: in.Offset, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}

@@ -51,6 +51,7 @@ func newSession(caller Caller, a agent.Agent, peer string) Session {
 // SessionQuery selects sessions of an agent, and a page of them.
 type SessionQuery struct {
 	Peer   string // empty: those of all peers and keys
+	Search string // only of RecentSessions: part of the name, the peer or the id; empty: any
 	Offset int    // how many to skip
 	Limit  int
 }

@@ -224,6 +224,10 @@ func TestRecentSessionsAreThoseOfAllAgents(t *testing.T) {
 	check(env.caller, SessionQuery{Limit: 10}, 4, "bob ", "ada guest", "ada old", "bob silent")
 	check(env.caller, SessionQuery{Limit: 2, Offset: 1}, 4, "ada guest", "ada old")
 	check(env.caller, SessionQuery{Limit: 10, Peer: "old"}, 1, "ada old")
+	check(env.caller, SessionQuery{Limit: 10, Search: "OLD"}, 1, "ada old")
+	check(env.caller, SessionQuery{Limit: 2, Offset: 1, Search: "sess_"}, 4, "ada guest", "ada old")
+	check(env.caller, SessionQuery{Limit: 2, Offset: 9, Search: "sess_"}, 4)
+	check(Caller{Actor: env.actor}, SessionQuery{Limit: 10, Search: "nobody"}, 0)
 	check(Caller{Actor: env.actor}, SessionQuery{Limit: 10}, 3, "ada guest", "ada old", "bob silent")
 	check(Caller{Actor: identity.ByKey("acct_other", "key_9"), Owner: true}, SessionQuery{Limit: 10}, 0)
 }

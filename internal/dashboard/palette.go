@@ -115,20 +115,19 @@ func (s *Server) sessionsOf(v *visit, a client.AgentSummary, word string) []targ
 	return found
 }
 
-// recentSessions returns the sessions of all agents, of those with the newest messages, whose
-// name, peer or id has the words, without those that were found already.
+// recentSessions returns the sessions of all agents whose name, peer or id has the words, without
+// those that were found already.
 func (s *Server) recentSessions(v *visit, words string, known []target) []target {
 	if !v.Can(access.Chat) || !s.has("GET /agents/{id}/chat") {
 		return nil
 	}
-	page, err := v.API.RecentSessions(v.Context(), client.SessionQuery{Limit: maxSessions})
+	page, err := v.API.RecentSessions(v.Context(), client.RecentSessionQuery{Search: words, Limit: maxTargets})
 	if err != nil {
 		return nil // the plan has no chat: there is nothing to go to
 	}
 	var found []target
 	for _, c := range page.Data {
-		t := s.sessionTarget(c.ChatSession, c.AgentID, c.AgentName)
-		if strings.Contains(strings.ToLower(t.Title+" "+valueOf(c.PeerID)+" "+c.ID), words) && !slices.Contains(known, t) {
+		if t := s.sessionTarget(c.ChatSession, c.AgentID, c.AgentName); !slices.Contains(known, t) {
 			found = append(found, t)
 		}
 	}

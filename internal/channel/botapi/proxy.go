@@ -234,6 +234,11 @@ const maxError = 64 << 10
 
 // forward makes a call of a gateway with the bot's token, and passes the answer on.
 func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, bot Bot, method string) {
+	// The answer may come while the transport looks for the end of a long request. Without this the
+	// answer's first byte would close the request's body, which breaks the answer off.
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+		p.log.DebugContext(r.Context(), "a long file may have to be sent to Telegram again", "agent", bot.Agent, "error", err)
+	}
 	res, err := p.call(bot, r)
 	if err != nil {
 		p.disconnect(r, bot, err)

@@ -322,6 +322,53 @@ func TestADeadTokenShowsAtTheFirstCall(t *testing.T) {
 	w.until("getMe", failedWith("does not know the bot's token"))
 }
 
+// TestAnAnswerBeforeTheEndOfTheRequestIsWhole: Telegram answers while the end of a long request is still
+// looked for.
+func TestAnAnswerBeforeTheEndOfTheRequestIsWhole(t *testing.T) {
+	text := strings.Repeat("x", 300<<10)
+	telegram := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprintf(w, `{"ok":true,"result":%q}`, text)
+	}))
+	defer telegram.Close()
+	w := newWorldAt(t, openclawtest.NewTelegram(), telegram.URL)
+	defer w.bot.Close()
+	began := make(chan struct{})
+	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		r.Body = &lateEnd{ReadCloser: r.Body, wait: began}
+		w.proxy.ServeHTTP(rw, r)
+	}))
+	defer front.Close()
+	res, err := http.Post(front.URL+botapi.Path("a1")+"/bot"+placeholder+"/sendDocument", "application/octet-stream", strings.NewReader(strings.Repeat("y", 256<<10)))
+	close(began)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if data, err := io.ReadAll(res.Body); err != nil || !strings.Contains(string(data), text) {
+		t.Errorf("%d bytes of the answer: %v", len(data), err)
+	}
+}
+
+// lateEnd is a body that says only after a while that it has ended.
+type lateEnd struct {
+	io.ReadCloser
+	wait chan struct{}
+	read int64
+}
+
+func (l *lateEnd) Read(p []byte) (int, error) {
+	if l.read == 256<<10 {
+		<-l.wait
+		return l.ReadCloser.Read(p)
+	}
+	n, err := l.ReadCloser.Read(p)
+	if l.read += int64(n); n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
 func TestANewTokenIsUsedFromTheNextCallOn(t *testing.T) {
 	w := newWorld(t)
 	if status, _, _ := w.call("getMe", ""); status != http.StatusOK {

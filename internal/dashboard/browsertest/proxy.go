@@ -117,6 +117,9 @@ func NewBufferingProxy(t testing.TB, address string, size int) string {
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		held := &bufferingWriter{w: w, size: size}
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil { // an answer must not close the request's body
+			t.Error(err)
+		}
 		proxy.ServeHTTP(held, r)
 		_, _ = w.Write(held.held)
 	}))

@@ -53,6 +53,11 @@ func NewBreaker(t testing.TB, server string) *Breaker {
 			b.breakRequest(w, r, how)
 			return
 		}
+		// Without it the first byte of an answer closes the request's body, which the transport may
+		// be about to read once more: it would break the answer off.
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
 		forward.ServeHTTP(w, r)
 	}))
 	t.Cleanup(b.server.Close)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,7 +103,9 @@ func (a *attachment) start() {
 				return
 			}
 		}
-		a.group.Go(func() { a.serveDNS(a.network.DNS) })
+		if a.network.DNS != nil {
+			a.group.Go(func() { a.serveDNS(a.network.DNS) })
+		}
 		a.accept(a.network.Out)
 	})
 }
@@ -161,7 +164,9 @@ func (a *attachment) close() {
 	a.starting.Unlock()
 	a.cancel()
 	_ = a.network.Out.Close()
-	_ = a.network.DNS.Close()
+	if a.network.DNS != nil {
+		_ = a.network.DNS.Close()
+	}
 	a.reset(func(*flow) bool { return true })
 	a.group.Wait()
 }
@@ -245,6 +250,19 @@ func (a *attachment) destinationOf(to netip.AddrPort) (destination, error) {
 		return destination{name: name, port: to.Port()}, nil
 	}
 	return destination{addr: to.Addr(), port: to.Port()}, &refusal{reason: UnknownAddress, detail: "no name has the address " + to.Addr().String()}
+}
+
+// named returns the destination that an agent has named to a proxy. The error is a refusal for what is
+// neither a name nor an address.
+func (a *attachment) named(host string, port uint16) (destination, error) {
+	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return a.destinationOf(netip.AddrPortFrom(addr.WithZone(""), port))
+	}
+	d := destination{name: canonicalHost(host), port: port}
+	if !isName(d.name) {
+		return destination{name: quote(host), port: port}, &refusal{reason: UnknownAddress, detail: quote(host) + " is not the name of a host"}
+	}
+	return d, nil
 }
 
 // check returns a refusal if the policy does not allow a destination.

@@ -51,14 +51,18 @@ func (f *flow) copyBoth(remote *net.TCPConn) {
 }
 
 // prepare sets what a connection may cost. It works without that, so errors are ignored.
-func prepare(c *net.TCPConn, buffer int) {
+func prepare(conn net.Conn, buffer int) {
+	c, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
 	_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive})
 	_ = c.SetReadBuffer(buffer)
 	_ = c.SetWriteBuffer(buffer)
 }
 
 // endOf passes on the end of a direction.
-func (f *flow) endOf(err error, to *net.TCPConn) {
+func (f *flow) endOf(err error, to inside) {
 	if err == nil {
 		err = to.CloseWrite()
 	}
@@ -160,7 +164,7 @@ func isTimeout(err error) bool {
 }
 
 // pump copies until src ends.
-func (f *flow) pump(dst, src *net.TCPConn, count func(int)) error {
+func (f *flow) pump(dst, src net.Conn, count func(int)) error {
 	r, err := newReader(src)
 	if err != nil {
 		return err
@@ -194,16 +198,17 @@ func (a *attachment) getBuffer(large bool) *[]byte {
 }
 
 func (a *attachment) putBuffer(buf *[]byte) {
-	if len(*buf) == bufferSize {
+	switch len(*buf) {
+	case bufferSize:
 		buffers.Put(buf)
-		return
+	case largeSize:
+		a.large.Add(-1)
+		largeBuffers.Put(buf)
 	}
-	a.large.Add(-1)
-	largeBuffers.Put(buf)
 }
 
 // transfer writes b, no faster than the agent may.
-func (f *flow) transfer(dst *net.TCPConn, b []byte, count func(int)) error {
+func (f *flow) transfer(dst net.Conn, b []byte, count func(int)) error {
 	now := time.Now()
 	f.touch(now)
 	if limit, cost := f.a.bytes, max(len(b), minCost); limit != nil && !limit.AllowN(now, cost) {
@@ -218,17 +223,26 @@ func (f *flow) transfer(dst *net.TCPConn, b []byte, count func(int)) error {
 }
 
 // reader reads from a connection without holding a buffer while nothing is there.
-type reader struct{ raw syscall.RawConn }
-
-func newReader(c *net.TCPConn) (reader, error) {
-	raw, err := c.SyscallConn()
-	return reader{raw}, err
+type reader interface {
+	// read waits for bytes and returns them in a buffer that the caller gives back with
+	// putBuffer. n is 0 at the end, and then there is no buffer. large asks for a large buffer
+	// if bytes are there already.
+	read(a *attachment, large bool) (buf *[]byte, n int, err error)
 }
 
-// read waits for bytes and returns them in a buffer that the caller gives back with
-// putBuffer. n is 0 at the end, and then there is no buffer. large asks for a large buffer
-// if bytes are there already.
-func (r reader) read(a *attachment, large bool) (buf *[]byte, n int, err error) {
+func newReader(c net.Conn) (reader, error) {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return &streamReader{c: c, small: newBuffer(smallSize)}, nil
+	}
+	raw, err := t.SyscallConn()
+	return socketReader{raw}, err
+}
+
+// socketReader reads from a socket.
+type socketReader struct{ raw syscall.RawConn }
+
+func (r socketReader) read(a *attachment, large bool) (buf *[]byte, n int, err error) {
 	failed := r.raw.Read(func(fd uintptr) (done bool) {
 		buf = a.getBuffer(large)
 		if n, err = ignoringEINTR(int(fd), *buf); n > 0 {
@@ -251,4 +265,31 @@ func ignoringEINTR(fd int, b []byte) (int, error) {
 			return n, err
 		}
 	}
+}
+
+// smallSize is what a streamReader holds while it waits.
+const smallSize = 2 << 10
+
+// streamReader reads from a connection that is no socket. It waits with a small buffer of its own,
+// and reads with those that all share while its connection has more.
+type streamReader struct {
+	c     net.Conn
+	small *[]byte
+	more  bool // the last read has filled its buffer
+}
+
+func (r *streamReader) read(a *attachment, large bool) (buf *[]byte, n int, err error) {
+	if buf = r.small; r.more {
+		buf = a.getBuffer(large)
+	}
+	n, err = r.c.Read(*buf)
+	r.more = n == len(*buf)
+	if n > 0 {
+		return buf, n, nil // an error comes again
+	}
+	a.putBuffer(buf)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return nil, 0, err
 }

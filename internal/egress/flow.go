@@ -27,11 +27,18 @@ const (
 	acceptRetry = 50 * time.Millisecond
 )
 
+// inside is the agent's end of a connection: an Outgoing, or a *net.TCPConn that the kernel has
+// redirected.
+type inside interface {
+	net.Conn
+	CloseWrite() error
+}
+
 // flow is one connection of an agent to the outside.
 type flow struct {
 	a      *attachment
 	to     destination
-	client *net.TCPConn
+	client inside
 	cancel context.CancelFunc // ends the dial
 
 	in, out atomic.Int64 // bytes since takeBytes
@@ -58,7 +65,7 @@ func (a *attachment) accept(l net.Listener) {
 				return
 			}
 		}
-		client, ok := c.(*net.TCPConn)
+		client, ok := c.(inside)
 		if !ok {
 			_ = c.Close()
 			continue
@@ -68,14 +75,13 @@ func (a *attachment) accept(l net.Listener) {
 }
 
 // admit serves a connection unless it is refused at once.
-func (a *attachment) admit(c *net.TCPConn) {
-	to, err := a.m.original(c)
-	if err != nil {
+func (a *attachment) admit(c inside) {
+	d, err := a.whereTo(c)
+	if err != nil && refusalOf(err) == nil {
 		a.warn("the destination of an agent's connection is not known", "error", err)
 		abort(c)
 		return
 	}
-	d, err := a.destinationOf(to)
 	if err == nil {
 		err = a.check(a.currentPolicy(), d)
 	}
@@ -88,10 +94,43 @@ func (a *attachment) admit(c *net.TCPConn) {
 	}
 	if err != nil {
 		a.refuse(d, refusalOf(err))
+		_ = f.answer(err) // refusing has no error
 		f.reset()
 		return
 	}
 	a.group.Go(func() { f.serve(dialing) })
+}
+
+// whereTo returns where a connection goes. Errors: a refusal, for what is no destination.
+func (a *attachment) whereTo(c inside) (destination, error) {
+	switch c := c.(type) {
+	case Outgoing:
+		return a.named(c.Destination())
+	case *net.TCPConn:
+		to, err := a.m.original(c)
+		if err != nil {
+			return destination{}, err
+		}
+		return a.destinationOf(to)
+	}
+	return destination{}, errors.New("it is neither redirected nor of a proxy")
+}
+
+// answer tells an agent that has named its destination whether the connection is made.
+func (f *flow) answer(err error) error {
+	o, ok := f.client.(Outgoing)
+	switch {
+	case !ok:
+		return nil
+	case err == nil:
+		return o.Accept()
+	}
+	text := "The connection could not be made."
+	if r := refusalOf(err); r != nil {
+		text = "The connection is not allowed: " + r.detail + "."
+	}
+	o.Refuse(text)
+	return nil
 }
 
 // add adds an open connection. The error is a refusal if there are too many.
@@ -113,8 +152,10 @@ func (a *attachment) add(f *flow) error {
 }
 
 // abort closes a connection so that the other side gets a reset at once.
-func abort(c *net.TCPConn) {
-	_ = c.SetLinger(0)
+func abort(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
 	_ = c.Close()
 }
 
@@ -162,10 +203,15 @@ func (f *flow) serve(dialing context.Context) {
 		} else {
 			a.countDestination(f.to, Destination{Failed: 1, LastAt: time.Now().UTC()})
 		}
+		_ = f.answer(err) // refusing has no error
 		f.reset()
 		return
 	}
 	if !f.connect(remote) {
+		return
+	}
+	if err := f.answer(nil); err != nil {
+		f.reset()
 		return
 	}
 	now := time.Now()

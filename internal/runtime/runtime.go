@@ -105,7 +105,8 @@ type Network struct {
 
 	// Out gets every other TCP connection to a route that the agent opens, whatever its
 	// destination, which is the SO_ORIGINAL_DST of the connection. DNS gets the agent's queries. Both are nil if
-	// gateways use the machine's own network, in development.
+	// gateways use the machine's own network, in development. If agents reach the outside through a
+	// proxy only, DNS alone is nil, and the connections are egress.Outgoing.
 	Out net.Listener
 	DNS net.PacketConn
 
@@ -120,7 +121,10 @@ type Network struct {
 func (n *Network) Close() error {
 	listeners := []io.Closer{n.Server}
 	if n.Out != nil {
-		listeners = append(listeners, n.Out, n.DNS)
+		listeners = append(listeners, n.Out)
+	}
+	if n.DNS != nil {
+		listeners = append(listeners, n.DNS)
 	}
 	var err error
 	for _, l := range listeners {

@@ -71,7 +71,7 @@ func (s *Service) reserve(ctx context.Context, actor identity.Actor, a Agent, se
 	}
 	limited, cancel := s.store.withRoomTimeout(ctx)
 	defer cancel()
-	err := s.admission.Reserve(limited, a.AccountID, a.ID)
+	err := s.admission.Reserve(limited, a.AccountID, a.ID, a.Region)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return noRoom()
 	}

@@ -51,11 +51,11 @@ type Stopper interface {
 	StopUnrecorded(ctx context.Context, a Agent, record func(context.Context) error) error
 }
 
-// Admission gives the gateways of agents room on the server.
+// Admission gives the gateways of agents room on a server of their region.
 type Admission interface {
 	// Reserve waits until there is room for the gateway of a new agent, and takes it.
 	// Errors: ctx's.
-	Reserve(ctx context.Context, account identity.AccountID, id identity.AgentID) error
+	Reserve(ctx context.Context, account identity.AccountID, id identity.AgentID, region string) error
 	// Release gives the room of an agent back that was not created.
 	Release(id identity.AgentID)
 }

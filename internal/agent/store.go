@@ -207,20 +207,27 @@ func (s *Store) ListGateways(ctx context.Context, q database.Reader) (map[identi
 	return places, err
 }
 
-// ListMemory returns what the gateways that may run were measured to use, by agent; 0: it
-// was not measured.
-func (s *Store) ListMemory(ctx context.Context, q database.Reader) (map[identity.AgentID]int64, error) {
-	type row struct {
-		id    identity.AgentID
-		bytes int64
+// ListMemory returns what the gateways that may run were measured to use.
+func (s *Store) ListMemory(ctx context.Context, q database.Reader) ([]Measured, error) {
+	return database.All(ctx, q, func(r database.Row) (v Measured, err error) { return v, r.Scan(&v.ID, &v.Server, &v.Bytes) },
+		`SELECT id, server, CAST(memory_bytes AS BIGINT) FROM agents WHERE `+toReconcile+` AND place <> ''`)
+}
+
+// Measured is what the gateway of an agent was measured to use; 0: it was not measured.
+type Measured struct {
+	ID     identity.AgentID
+	Server string
+	Bytes  int64
+}
+
+// ServerOf returns the server where an agent's home is; empty, if it has none, or if there is no such
+// agent.
+func (s *Store) ServerOf(ctx context.Context, q database.Reader, id identity.AgentID) (string, error) {
+	server, err := database.One(ctx, q, database.Scalar[string], `SELECT server FROM agents WHERE id = $1`, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
 	}
-	rows, err := database.All(ctx, q, func(r database.Row) (v row, err error) { return v, r.Scan(&v.id, &v.bytes) },
-		`SELECT id, CAST(memory_bytes AS BIGINT) FROM agents WHERE `+toReconcile+` AND place <> ''`)
-	measured := make(map[identity.AgentID]int64, len(rows))
-	for _, v := range rows {
-		measured[v.id] = v.bytes
-	}
-	return measured, err
+	return server, err
 }
 
 // Memory returns what an agent's last gateway was measured to use; 0: it was not measured.

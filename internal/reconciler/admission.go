@@ -333,8 +333,12 @@ func checkpointOf(id identity.AgentID, k power.Kept, used time.Time) power.Check
 }
 
 // Reserve implements agent.Admission.
-func (r *Reconciler) Reserve(ctx context.Context, account identity.AccountID, id identity.AgentID) error {
+func (r *Reconciler) Reserve(ctx context.Context, account identity.AccountID, id identity.AgentID, region string) error {
 	bytes := r.expect(0)
+	server, err := r.chooseServer(ctx, id, region, "", bytes, func() error { return nil })
+	if err != nil || server != r.server {
+		return err
+	}
 	return r.admission.takeRoom(ctx, account, id, bytes, func() error {
 		r.makeRoom(id, bytes)
 		return nil
@@ -342,7 +346,7 @@ func (r *Reconciler) Reserve(ctx context.Context, account identity.AccountID, id
 }
 
 // Release implements agent.Admission.
-func (r *Reconciler) Release(id identity.AgentID) { r.admission.leave(id) }
+func (r *Reconciler) Release(id identity.AgentID) { r.leave(id) }
 
 // expect returns what a gateway is expected to use, of which measured is what it has used
 // before, or 0.
@@ -362,8 +366,8 @@ func (r *Reconciler) occupyAll(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list the memory of gateways: %w", err)
 	}
-	for id, bytes := range measured {
-		r.admission.occupy(id, r.expect(bytes))
+	for _, m := range measured {
+		r.occupy(agent.Agent{ID: m.ID, Server: m.Server}, m.Bytes)
 	}
 	return nil
 }
@@ -384,6 +388,12 @@ func (r *Reconciler) admit(ctx context.Context, a *agent.Agent) error {
 		text = noRoomToWakeText
 	}
 	note := r.noteWait(ctx, a, text)
+	if a.Server, err = r.chooseServer(ctx, a.ID, a.Region, a.Server, bytes, note); err != nil {
+		return err
+	}
+	if !r.isHere(*a) {
+		return r.waited(ctx, a)
+	}
 	err = r.admission.takeRoom(ctx, a.AccountID, a.ID, bytes, func() error {
 		r.makeRoom(a.ID, bytes)
 		return note()
@@ -401,7 +411,7 @@ func (r *Reconciler) takeSlot(ctx context.Context, a *agent.Agent) (release func
 	if a.IsAsleep() {
 		note = r.noteWait(ctx, a, noSlotToWakeText)
 	}
-	if release, err = r.admission.takeSlot(ctx, a.AccountID, a.ID, r.timing.SlotTimeout, note); err != nil {
+	if release, err = r.slotsOf(a.Server).takeSlot(ctx, a.AccountID, a.ID, r.timing.SlotTimeout, note); err != nil {
 		return nil, err
 	}
 	if err := r.waited(ctx, a); err != nil {
@@ -458,7 +468,10 @@ func (r *Reconciler) saveMeasured(ctx context.Context, a agent.Agent, bytes int6
 	}
 	saved, err := r.store.Memory(ctx, r.db, a.ID)
 	if err == nil {
-		expected := r.admission.measured(a.ID, bytes, saved == 0)
+		expected := bytes
+		if r.isHere(a) {
+			expected = r.admission.measured(a.ID, bytes, saved == 0)
+		}
 		if difference := expected - saved; expected == 0 || max(difference, -difference) <= saved/8 {
 			return
 		}

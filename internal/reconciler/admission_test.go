@@ -35,7 +35,7 @@ func TestReservedRoomIsGivenBack(t *testing.T) {
 		if _, err := e.Agents.CreateWithRoom(t.Context(), e.Actor, agenttest.NewAgent("ada")); err == nil {
 			t.Fatal("it was created without documents")
 		}
-		if err := e.Reconciler.Reserve(e.Context(), agenttest.Account, "another"); err != nil {
+		if err := e.Reconciler.Reserve(e.Context(), agenttest.Account, "another", "eu"); err != nil {
 			t.Error(err)
 		}
 	})

@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,10 +151,14 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 	if err != nil {
 		return specFailure(err)
 	}
+	a.Server = cmp.Or(a.Server, r.server)
+	if spec.Epoch = a.Generation; r.pool != nil {
+		spec.Server = a.Server
+	}
 	if a.Place, err = r.driver.Place(ctx, spec); err != nil {
 		return asFailure(err)
 	}
-	a.Server, a.GatewayGeneration, a.SpecDigest, a.Sleep.Suspension = r.server, a.Generation, digest, ""
+	a.GatewayGeneration, a.SpecDigest, a.Sleep.Suspension = a.Generation, digest, ""
 	if err := r.store.SaveStatus(ctx, *a, "agent.placed"); err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (r *Reconciler) renew(ctx context.Context) error {
 // takeAll takes the leases of all agents that have something to do and are free.
 func (r *Reconciler) takeAll(ctx context.Context) error {
 	if r.exclusive {
-		if err := r.store.EndLeases(ctx, r.server); err != nil {
+		if err := r.store.EndLeases(ctx); err != nil {
 			return err
 		}
 	}

@@ -81,7 +81,8 @@ type Settings struct {
 	// Booted is called after each boot. It must not block. Nil means that nobody is told.
 	Booted func(Boot)
 
-	Server    string // where the homes are that the driver makes; empty: "local"
+	Pool      Pool   // chooses servers, for a driver over several; nil: there is one
+	Server    string // the name of the machine of this process, among those of Pool; empty: "local"
 	Exclusive bool   // no other process uses the database, so the leases of those before have ended
 	MaxBoots  int    // gateways that may boot at once; 0: 2
 	Memory    int64  // that gateways may use together; 0: any
@@ -151,8 +152,10 @@ type Reconciler struct {
 	woke      func(Wake)
 	slept     func(Sleep)
 	booted    func(Boot)
-	holder    string // the name of this process in leases
-	admission *admission
+	holder    string     // the name of this process in leases
+	admission *admission // of the gateways on this machine
+	pool      Pool       // nil: all are on this machine
+	maxBoots  int
 
 	mu      sync.Mutex
 	loops   map[identity.AgentID]*loop // guarded by mu
@@ -162,6 +165,7 @@ type Reconciler struct {
 	uses      map[identity.AgentID]power.Gateway // what is known of gateways that run, and of suspends that failed; guarded by mu
 	evictions map[identity.AgentID]eviction      // agents that should make room; guarded by mu
 	told      map[identity.AgentID]telling       // when they were told so last; guarded by mu
+	slots     map[string]*admission              // which gateways may boot on other servers; guarded by mu
 
 	reported     string    // the unknown agents that were logged last; used by the search for orphans only
 	renewed      time.Time // when the leases were last renewed; guarded by mu
@@ -219,7 +223,7 @@ func New(s Settings) *Reconciler {
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, workspace: s.Workspace, driver: s.Driver, gateways: s.Gateways,
 		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, asleep: s.Asleep, woke: s.Woke, slept: s.Slept, booted: s.Booted, holder: uuid.NewString(),
-		admission: newAdmission(s.Memory, s.MaxBoots, suspends(s), func(id identity.AgentID) { s.Events.Notify(event.ReconcileTopic(id)) }), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
+		admission: newAdmission(s.Memory, s.MaxBoots, suspends(s), func(id identity.AgentID) { s.Events.Notify(event.ReconcileTopic(id)) }), pool: s.Pool, maxBoots: s.MaxBoots, slots: map[string]*admission{}, loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
 		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]eviction{}, told: map[identity.AgentID]telling{},
 	}
 }

@@ -54,8 +54,13 @@ func (r *Reconciler) doze(ctx context.Context, a agent.Agent, s runtime.State) (
 	if s.Sleeps() {
 		k = power.Kept{Bytes: s.MemoryBytes, Frozen: s.Phase == runtime.Frozen, Wake: s.ExtraBytes, Stored: s.StoredBytes}
 	}
-	changed := r.admission.sleeps(a.ID, k, latest(a.StartedAt, a.Sleep.WokeAt))
-	r.keepRoom()
+	changed := false
+	if r.isHere(a) {
+		changed = r.admission.sleeps(a.ID, k, latest(a.StartedAt, a.Sleep.WokeAt))
+		r.keepRoom()
+	} else {
+		r.occupy(a, s.MemoryBytes)
+	}
 	sleeps := agent.PowerAsleep
 	if k.Frozen {
 		sleeps = agent.PowerFrozen
@@ -209,7 +214,10 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 	if err := r.checkLease(ctx, a); err != nil {
 		return next{}, err
 	}
-	end, missing, ok := r.admission.beginSuspend(a.ID)
+	end, missing, ok := func() {}, int64(0), true
+	if r.isHere(a) {
+		end, missing, ok = r.admission.beginSuspend(a.ID)
+	}
 	if !ok {
 		r.evict(power.Leave(missing, r.checkpoints()), leaveMemory)
 		r.mu.Lock()
@@ -266,8 +274,11 @@ func (r *Reconciler) wake(ctx context.Context, a agent.Agent, s runtime.State) (
 	if err := r.checkLease(ctx, a); err != nil {
 		return next{}, err
 	}
-	deleted := r.admission.resumed(a.ID)
-	r.keepRoom()
+	deleted := func() {}
+	if r.isHere(a) {
+		deleted = r.admission.resumed(a.ID)
+		r.keepRoom()
+	}
 	if s.Sleeps() || s.Phase == runtime.Running {
 		limited, cancel := context.WithTimeout(ctx, resumeTimeout)
 		defer cancel()
@@ -303,7 +314,7 @@ func (r *Reconciler) awaitDiscard(ctx context.Context, id identity.AgentID, dele
 // has room. Errors: errWithdrawn.
 func (r *Reconciler) admitWake(ctx context.Context, a *agent.Agent, s runtime.State) error {
 	if s.Phase == runtime.Running {
-		r.admission.occupy(a.ID, r.expect(s.MemoryBytes))
+		r.occupy(*a, s.MemoryBytes)
 		return r.waited(ctx, a)
 	}
 	return r.admit(ctx, a)

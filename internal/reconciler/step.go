@@ -19,7 +19,7 @@ import (
 func (r *Reconciler) step(ctx context.Context, l *loop) (next, error) {
 	a, err := r.store.FindByID(ctx, r.db, l.id)
 	if errors.Is(err, sql.ErrNoRows) {
-		r.admission.leave(l.id)
+		r.leave(l.id)
 		return next{park: true}, nil
 	}
 	if err != nil {
@@ -77,7 +77,7 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 	switch act.kind {
 	case actWait:
 		if a.Lease.Holder != r.holder { // the other server counts its gateway
-			r.admission.leave(a.ID)
+			r.leave(a.ID)
 		}
 		return next{after: act.after}, nil
 	case actLease:
@@ -87,7 +87,7 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 	case actRemove:
 		err := r.remove(ctx, a)
 		if err == nil {
-			r.admission.leave(a.ID)
+			r.leave(a.ID)
 			r.forgetUse(a.ID)
 		}
 		return next{park: true}, err
@@ -98,12 +98,14 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 	case actDiscard:
 		return r.rest(ctx, a, r.discard(ctx, a))
 	case actCheck:
-		r.admission.occupy(a.ID, r.expect(o.state.MemoryBytes))
-		r.admission.suspends(a.ID, o.state.ExtraBytes)
+		r.occupy(a, o.state.MemoryBytes)
+		if r.isHere(a) {
+			r.admission.suspends(a.ID, o.state.ExtraBytes)
+		}
 		r.saveMeasured(ctx, a, o.state.MemoryBytes)
 		return r.checkHealth(ctx, a)
 	case actAdopt:
-		r.admission.occupy(a.ID, r.expect(o.state.MemoryBytes))
+		r.occupy(a, o.state.MemoryBytes)
 		began := time.Now()
 		_, _ = r.attach(ctx, a) // is repeated by checkHealth
 		return r.finishBoot(ctx, a, began, r.awaitReady(ctx, a))
@@ -127,7 +129,7 @@ func (r *Reconciler) do(ctx context.Context, a agent.Agent, o observation, act a
 // notification. It returns err instead, if that is not nil.
 func (r *Reconciler) rest(ctx context.Context, a agent.Agent, err error) (next, error) {
 	if err == nil {
-		r.admission.leave(a.ID)
+		r.leave(a.ID)
 		r.forgetUse(a.ID)
 	}
 	if err == nil && a.Lease.Holder == r.holder {

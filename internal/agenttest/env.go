@@ -50,7 +50,7 @@ type Env struct {
 func New(t testing.TB, adjust func(*Settings)) *Env {
 	t.Helper()
 	e := &Env{t: t, DB: databasetest.New(t), Actor: identity.ByKey(Account, "key_1"), Scripts: &Scripts{}, Adjust: adjust}
-	e.Driver = fake.New(fake.Settings{Dir: t.TempDir(), Handler: e.Scripts.handler})
+	e.Driver = fake.New(fake.Settings{Dir: t.TempDir(), Handler: e.Scripts.Handler})
 	t.Cleanup(e.Driver.Close)
 	e.Exec(`INSERT INTO accounts (id, name, plan_id, created_at) VALUES ($1, $1, 'plan_self_hosted', 1)`, Account)
 	e.StartServer()

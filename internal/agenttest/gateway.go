@@ -27,8 +27,8 @@ type Scripts struct {
 	Suspended     atomic.Bool // the last one that was asked is suspended
 }
 
-// handler is the HTTP server of a gateway. It answers every turn with its place.
-func (s *Scripts) handler(g *fake.Gateway) http.Handler {
+// Handler is the HTTP server of a gateway. It answers every turn with its place.
+func (s *Scripts) Handler(g *fake.Gateway) http.Handler {
 	mux := http.NewServeMux()
 	suspended := &atomic.Bool{}
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {

@@ -46,9 +46,10 @@ type Settings struct {
 	DemoURL      string
 	Tools        bool
 	Limits       runtime.Limits
-	Exclusive    bool          // no other server uses the database
-	MaxBoots     int           // 0: 4
-	Memory       int64         // that gateways may use together; 0: any
+	Exclusive    bool  // no other server uses the database
+	MaxBoots     int   // 0: 4
+	Memory       int64 // that gateways may use together; 0: any
+	Pool         reconciler.Pool
 	RoomTimeout  time.Duration // of agent.Store
 	Timing       reconciler.Timing
 	Shared       agentstatus.Reports
@@ -116,7 +117,7 @@ func NewServer(s Settings) (*Server, error) {
 	logs := agentlog.New(agentlog.Settings{DB: s.DB, Store: store, Gateways: gateways, Driver: s.Driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: s.DB, Store: store, Events: s.Events, Vault: s.Vault, Workspace: s.Documents, Driver: s.Driver,
-		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Emptiers: s.Emptiers, Note: s.Note, Log: s.Log, Exclusive: s.Exclusive, MaxBoots: cmp.Or(s.MaxBoots, 4), Memory: s.Memory, Timing: s.Timing,
+		Gateways: gateways, Logs: logs, Erasers: s.Erasers, Emptiers: s.Emptiers, Note: s.Note, Log: s.Log, Exclusive: s.Exclusive, MaxBoots: cmp.Or(s.MaxBoots, 4), Memory: s.Memory, Pool: s.Pool, Timing: s.Timing,
 		Asleep: asleep, Woke: s.Woke, Slept: s.Slept,
 	})
 	agents := agent.New(agent.Settings{

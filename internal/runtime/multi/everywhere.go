@@ -64,7 +64,7 @@ func (d *Driver) List(ctx context.Context) ([]runtime.Found, error) {
 		}
 		for _, f := range found {
 			if f.Place != "" {
-				f.Place = placeOn(server, f.Place)
+				f.Place = PlaceOn(server, f.Place)
 			}
 			all = append(all, f)
 		}

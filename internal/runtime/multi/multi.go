@@ -57,8 +57,8 @@ func New(s Settings) *Driver {
 // so that those stay valid that were stored before there were other servers.
 const placePrefix = "server/"
 
-// placeOn returns the place of a server's driver as one of this driver.
-func placeOn(server string, inner runtime.Place) runtime.Place {
+// PlaceOn returns the place of a server's driver as one of this driver.
+func PlaceOn(server string, inner runtime.Place) runtime.Place {
 	if server == Local {
 		return inner
 	}
@@ -132,7 +132,7 @@ func (d *Driver) Place(ctx context.Context, s runtime.Spec) (runtime.Place, erro
 	if err != nil {
 		return "", err
 	}
-	return placeOn(server, inner), nil
+	return PlaceOn(server, inner), nil
 }
 
 // CheckIsolation implements runtime.Driver: it returns nil if gateways can be isolated on some server.

@@ -162,6 +162,7 @@ type Reconciler struct {
 	uses      map[identity.AgentID]power.Gateway // what is known of gateways that run, and of suspends that failed; guarded by mu
 	evictions map[identity.AgentID]eviction      // agents that should make room; guarded by mu
 	told      map[identity.AgentID]telling       // when they were told so last; guarded by mu
+	moves     map[identity.AgentID]bool          // checkpoints whose move to the disk has begun; guarded by mu
 
 	reported     string    // the unknown agents that were logged last; used by the search for orphans only
 	renewed      time.Time // when the leases were last renewed; guarded by mu
@@ -220,7 +221,7 @@ func New(s Settings) *Reconciler {
 		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, asleep: s.Asleep, woke: s.Woke, slept: s.Slept, booted: s.Booted, holder: uuid.NewString(),
 		admission: newAdmission(s.Memory, s.MaxBoots, suspends(s), func(id identity.AgentID) { s.Events.Notify(event.ReconcileTopic(id)) }), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
-		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]eviction{}, told: map[identity.AgentID]telling{},
+		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]eviction{}, told: map[identity.AgentID]telling{}, moves: map[identity.AgentID]bool{},
 	}
 }
 

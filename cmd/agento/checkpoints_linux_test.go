@@ -169,17 +169,22 @@ func TestSleepingGatewayOnFullDisk(t *testing.T) {
 	a := newStoredAgent(t, filepath.Join(disk.Dir, "data"))
 	a.untilStored(t)
 	ballast := filepath.Join(disk.Dir, "others")
-	fill := func(bytes int64) {
+	fillBut := func(left int64) {
+		var now unix.Statfs_t
+		err := unix.Statfs(disk.Dir, &now)
+		if err != nil {
+			t.Fatal(err)
+		}
 		f, err := os.Create(ballast)
 		if err == nil {
-			err = unix.Fallocate(int(f.Fd()), 0, 0, bytes)
+			err = unix.Fallocate(int(f.Fd()), 0, 0, int64(now.Bavail)*now.Bsize-left)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = f.Close()
 	}
-	fill(1 << 30)
+	fillBut(300 << 20) // less than checkpoints leave to others, and more than everything else needs
 	waitUntil(t, "the checkpoint has left the disk", func() bool { return a.onDisk(t) == 0 })
 	a.check(t, 1) // by a new gateway
 	a.untilAsleep(t)

@@ -25,7 +25,8 @@ func (s *Server) oidcRoutes() []route {
 	return []route{
 		page("GET /oidc/start", anybody(), s.oidcStart),
 		page("GET /oidc/callback", anybody(), s.oidcCallback),
-		page("POST /oidc/invitation", anybody(), s.oidcInvitation),
+		page("POST /oidc/invitation", anybody(), s.oidcJoin(user.Invite, oidc.Invitation)),
+		page("POST /oidc/first", anybody(), s.oidcJoin(user.First, oidc.First)),
 		page("POST /oidc/link", signedIn(), s.oidcLink),
 		page("POST /oidc/{identity}/remove", signedIn(), s.oidcRemove),
 	}
@@ -99,23 +100,28 @@ func (s *Server) oidcLink(v *visit) error {
 	return v.continueAt(begun)
 }
 
-// oidcInvitation begins to accept an invitation by an identity.
-func (s *Server) oidcInvitation(v *visit) error {
-	token := v.Query("token")
-	if _, err := s.people.Inspect(v.Context(), user.Invite, token); err != nil {
-		return err
+// oidcJoin begins to use a link of a kind by an identity.
+func (s *Server) oidcJoin(kind user.LinkKind, purpose oidc.Purpose) func(*visit) error {
+	return func(v *visit) error {
+		token, email := v.Query("token"), v.Form().Value("email")
+		if _, err := s.people.Inspect(v.Context(), kind, token); err != nil {
+			return err
+		}
+		if v.Email != "" {
+			return v.Redirect(linkPath(kind, token), silent())
+		}
+		if _, err := user.NormalizeEmail(email); kind == user.First && err != nil {
+			return v.Redirect(linkPath(kind, token), bad("Type your e-mail address first, such as ada@example.com."))
+		}
+		begun, err := v.beginVisit(oidc.Visit{Purpose: purpose, Token: vault.NewSecret(token), Email: email})
+		if words, ok := wordsOf(err); ok {
+			return v.Redirect(linkPath(kind, token), bad(words))
+		}
+		if err != nil {
+			return err
+		}
+		return v.continueAt(begun)
 	}
-	if v.Email != "" {
-		return v.Redirect(linkPath(user.Invite, token), silent())
-	}
-	begun, err := v.beginVisit(oidc.Visit{Purpose: oidc.Invitation, Token: vault.NewSecret(token)})
-	if words, ok := wordsOf(err); ok {
-		return v.Redirect(linkPath(user.Invite, token), bad(words))
-	}
-	if err != nil {
-		return err
-	}
-	return v.continueAt(begun)
 }
 
 // oidcCallback is where the provider leads back to.
@@ -137,7 +143,9 @@ func (s *Server) oidcCallback(v *visit) error {
 	case visit.Purpose == oidc.Link:
 		return s.oidcLinked(v, visit, who)
 	case visit.Purpose == oidc.Invitation:
-		return s.oidcInvited(v, visit, who)
+		return s.oidcJoined(v, user.Invite, visit, who)
+	case visit.Purpose == oidc.First:
+		return s.oidcJoined(v, user.First, visit, who)
 	}
 	in, err := s.people.SignInExternal(v.Context(), who, v.client())
 	if err != nil {
@@ -161,28 +169,32 @@ func (s *Server) oidcLinked(v *visit, visit oidc.Visit, who user.External) error
 	return v.Redirect("/profile", good("From now on you can also sign in with "+s.openIDName()+"."))
 }
 
-// oidcInvited makes a new person of an identity, or signs in the one that it belongs to, who then
-// accepts the invitation.
-func (s *Server) oidcInvited(v *visit, visit oidc.Visit, who user.External) error {
+// oidcJoined makes a new person of an identity, or signs in the one that it belongs to, who then
+// uses the link.
+func (s *Server) oidcJoined(v *visit, kind user.LinkKind, visit oidc.Visit, who user.External) error {
 	token := visit.Token.Reveal()
 	in, err := s.people.SignInExternal(v.Context(), who, v.client())
 	if err == nil {
 		if in.NeedsCode() {
-			http.SetCookie(v.w, s.cookie(v.r, linkCookie, string(user.Invite)+" "+token, shortly))
+			http.SetCookie(v.w, s.cookie(v.r, linkCookie, string(kind)+" "+token, shortly))
 			return v.signedIn(in)
 		}
 		v.signIn(in)
-		return v.Redirect(linkPath(user.Invite, token), silent())
+		return v.Redirect(linkPath(kind, token), silent())
 	}
 	if !fault.Is(err, fault.Forbidden) {
 		return v.notSignedIn(err)
 	}
-	in, err = s.people.UseInvitationExternal(v.Context(), token, who, v.client())
+	if kind == user.First {
+		in, err = s.people.UseFirstExternal(v.Context(), token, visit.Email, who, v.client())
+	} else {
+		in, err = s.people.UseInvitationExternal(v.Context(), token, who, v.client())
+	}
 	if fault.Is(err, fault.NotFound) {
 		return err
 	}
 	if words, ok := wordsOf(err); ok {
-		return v.Redirect(linkPath(user.Invite, token), bad(words))
+		return v.Redirect(linkPath(kind, token), bad(words))
 	}
 	if err != nil {
 		return err

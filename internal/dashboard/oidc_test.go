@@ -201,6 +201,42 @@ func TestOIDCSecondFactor(t *testing.T) {
 	}
 }
 
+// TestOIDCFirstOwner: the first owner of an account needs no password either.
+func TestOIDCFirstOwner(t *testing.T) {
+	e := newOIDCEnv(t)
+	account := e.NewAccount("New", "")
+	link, err := e.People.FirstLink(t.Context(), identity.ByOperator(account))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := linkPath(user.First, link.Token.Reveal())
+	e.issuer.Say(map[string]any{"sub": "founder", "email": "other@example.com", "name": "The Founder"})
+	b := e.newBrowser()
+	b.get(path).has(200, "Become the owner with Acme &amp; Co")
+	e.says(b, b.post("/oidc"+path, "email", "nothing"), path, "Type your e-mail address first")
+	b.get(e.callback(b.post("/oidc"+path, "email", "Founder@Example.com").goOn())).leads("/")
+	b.get("/profile").has(200, "founder@example.com", "The Founder")
+	if p, err := e.People.Person(t.Context(), "founder@example.com"); err != nil || p.Password {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if a := b.get(path); a.Status != http.StatusNotFound {
+		t.Errorf("the link can be used again: %d", a.Status)
+	}
+	again := e.newBrowser()
+	e.signIn(again).leads("/") // by the identity
+
+	// An identity that somebody has signs in, and uses the link as who it is.
+	link, err = e.People.FirstLink(t.Context(), identity.ByOperator(e.NewAccount("Another", "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = linkPath(user.First, link.Token.Reveal())
+	known := e.newBrowser()
+	known.get(e.callback(known.post("/oidc"+path, "email", "founder@example.com").goOn())).leads(path)
+	known.get(path).has(200, "You are signed in as", "founder@example.com")
+	known.post(path).leads("/")
+}
+
 // TestOIDCInvitation: a new person joins without a password. An identity that is known signs in first.
 func TestOIDCInvitation(t *testing.T) {
 	e := newOIDCEnv(t)

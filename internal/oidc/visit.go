@@ -40,13 +40,15 @@ const (
 	SignIn     Purpose = "sign-in"
 	Link       Purpose = "link"       // an identity to the person who is signed in
 	Invitation Purpose = "invitation" // a new person joins an account by it
+	First      Purpose = "first"      // a new person becomes the first owner of an account by it
 )
 
 // Visit is a visit to the provider.
 type Visit struct {
 	Purpose Purpose
 	Session identity.SignInID // of Link
-	Token   vault.Secret      // of Invitation: that of the link
+	Token   vault.Secret      // of Invitation and First: that of the link
+	Email   string            // of First: the person's, who has typed it
 	Next    string            // the page to lead to afterwards; empty: the first one
 }
 
@@ -61,6 +63,7 @@ type browserPart struct {
 	State    string `json:"s"`
 	Verifier string `json:"v"` // of PKCE
 	Token    string `json:"t,omitempty"`
+	Email    string `json:"e,omitempty"`
 	Next     string `json:"n,omitempty"`
 }
 
@@ -74,7 +77,7 @@ func (p *Provider) Begin(ctx context.Context, v Visit) (Begun, error) {
 	if err != nil {
 		return Begun{}, err
 	}
-	part := browserPart{State: rand.Text(), Verifier: oauth2.GenerateVerifier(), Token: v.Token.Reveal(), Next: v.Next}
+	part := browserPart{State: rand.Text(), Verifier: oauth2.GenerateVerifier(), Token: v.Token.Reveal(), Email: v.Email, Next: v.Next}
 	data, err := json.Marshal(part)
 	if err != nil {
 		return Begun{}, err
@@ -157,7 +160,7 @@ func (p *Provider) take(ctx context.Context, cookie, state string) (v Visit, par
 	if err != nil {
 		return Visit{}, part, "", fmt.Errorf("end a visit to the OpenID provider: %w", err)
 	}
-	v.Token, v.Next = vault.NewSecret(part.Token), part.Next
+	v.Token, v.Email, v.Next = vault.NewSecret(part.Token), part.Email, part.Next
 	return v, part, nonce, nil
 }
 

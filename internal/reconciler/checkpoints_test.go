@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/fake"
 )
 
 // checkpointBytes is what a checkpoint takes in these tests.
@@ -247,3 +249,39 @@ func TestBurst(t *testing.T) {
 
 // moveTime is longer than checkpoints take until they are on the disk that have to leave the memory.
 const moveTime = 10 * time.Second
+
+// slowMoves is a driver whose moves to the disk end when the test says so.
+type slowMoves struct{ *fake.Driver }
+
+func (d slowMoves) MoveToDisk(context.Context, runtime.Place, identity.AgentID) error { return nil }
+
+// TestMoveThatEndsOnAFullDisk: others fill the disk while a checkpoint moves there. It arrives, is known
+// to be there, and is given up.
+func TestMoveThatEndsOnAFullDisk(t *testing.T) {
+	adjust := func(s *agenttest.Settings) {
+		s.Timing.Linger, s.Timing.DiskAfter = linger, time.Millisecond
+		if d, ok := s.Driver.(*fake.Driver); ok {
+			s.Driver = slowMoves{d}
+		}
+	}
+	agenttest.InBubble(t, adjust, func(t *testing.T, e *agenttest.Env) {
+		const disk = 1 << 30
+		e.Driver.SetCheckpointMemory(disk / 4)
+		e.Driver.SetCheckpointDisk(disk, 0)
+		a := e.Create("ada")
+		e.Until(a.ID, isAsleep)
+		time.Sleep(time.Second) // the move has begun
+		e.Driver.SetCheckpointDisk(disk, disk)
+		time.Sleep(moveTime) // steps see that there is no room, and no end of the move
+		e.Driver.SetCheckpointDisk(disk, 0)
+		e.Must(e.Driver.MoveToDisk(t.Context(), a.Place, a.ID))
+		e.Driver.SetCheckpointDisk(disk, disk)
+		time.Sleep(moveTime)
+		if s, err := e.Driver.Inspect(t.Context(), a.Place, a.ID); err != nil || s.StoredBytes > 0 {
+			t.Errorf("%d bytes are on a full disk, %v", s.StoredBytes, err)
+		}
+		if _, err := e.Turn(a.ID); err != nil {
+			t.Error(err)
+		}
+	})
+}

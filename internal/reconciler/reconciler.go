@@ -166,6 +166,7 @@ type Reconciler struct {
 	evictions map[identity.AgentID]eviction      // agents that should make room; guarded by mu
 	told      map[identity.AgentID]telling       // when they were told so last; guarded by mu
 	slots     map[string]*admission              // which gateways may boot on other servers; guarded by mu
+	moves     map[identity.AgentID]bool          // checkpoints whose move to the disk has begun; guarded by mu
 
 	reported     string    // the unknown agents that were logged last; used by the search for orphans only
 	renewed      time.Time // when the leases were last renewed; guarded by mu
@@ -225,6 +226,8 @@ func New(s Settings) *Reconciler {
 		server: s.Server, exclusive: s.Exclusive, asleep: s.Asleep, woke: s.Woke, slept: s.Slept, booted: s.Booted, holder: uuid.NewString(),
 		admission: newAdmission(s.Memory, s.MaxBoots, suspends(s), func(id identity.AgentID) { s.Events.Notify(event.ReconcileTopic(id)) }), pool: s.Pool, maxBoots: s.MaxBoots, slots: map[string]*admission{}, loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
 		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]eviction{}, told: map[identity.AgentID]telling{},
+		admission: newAdmission(s.Memory, s.MaxBoots, suspends(s), func(id identity.AgentID) { s.Events.Notify(event.ReconcileTopic(id)) }), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
+		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]eviction{}, told: map[identity.AgentID]telling{}, moves: map[identity.AgentID]bool{},
 	}
 }
 

@@ -84,12 +84,15 @@ func (r *Reconciler) doze(ctx context.Context, a agent.Agent, s runtime.State) (
 func (r *Reconciler) keepOrMove(ctx context.Context, a agent.Agent, k power.Kept, rest next) (next, error) {
 	c, wanted := r.lastUsed(checkpointOf(a.ID, k, latest(a.StartedAt, a.Sleep.WokeAt))), r.takeEviction(a.ID)
 	moveIn := r.policy().MoveIn(c, time.Now())
+	if c.Stored > 0 || c.Bytes == 0 {
+		r.setMoving(a.ID, false)
+	}
 	switch {
 	case c.Bytes == 0 && c.Stored == 0 || c.Stored > 0 && wanted != leaveDisk || k.Frozen && wanted != leaveMemory:
 		return rest, nil
 	case c.Stored > 0 || k.Frozen:
 		return next{}, r.giveUp(ctx, a)
-	case wanted != leaveMemory && moveIn > 0:
+	case wanted != leaveMemory && moveIn > 0 && !r.isMoving(a.ID):
 		return next{after: min(rest.after, moveIn)}, nil
 	}
 	moves, err := r.moveToDisk(ctx, a, c)
@@ -117,16 +120,19 @@ func (r *Reconciler) moveToDisk(ctx context.Context, a agent.Agent, c power.Chec
 	if !ok {
 		return false, nil
 	}
-	room, err := d.DiskRoom(ctx)
-	if err != nil {
-		return false, err
+	if !r.isMoving(a.ID) { // one that is under way ends, even if there is no room any more
+		room, err := d.DiskRoom(ctx)
+		if err != nil {
+			return false, err
+		}
+		giveUp, ok := power.Store(c, room, r.checkpoints())
+		if !ok || len(giveUp) > 0 {
+			r.evict(giveUp, leaveDisk)
+			return ok, nil
+		}
 	}
-	giveUp, ok := power.Store(c, room, r.checkpoints())
-	if !ok || len(giveUp) > 0 {
-		r.evict(giveUp, leaveDisk)
-		return ok, nil
-	}
-	err = d.MoveToDisk(ctx, a.Place, a.ID)
+	err := d.MoveToDisk(ctx, a.Place, a.ID)
+	r.setMoving(a.ID, err == nil)
 	switch {
 	case errors.Is(err, runtime.ErrNoDiskRoom), errors.Is(err, runtime.ErrNoCheckpoint):
 		return false, nil
@@ -135,6 +141,24 @@ func (r *Reconciler) moveToDisk(ctx context.Context, a agent.Agent, c power.Chec
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// isMoving reports whether the move of an agent's checkpoint to the disk has begun, and is not known to
+// have ended.
+func (r *Reconciler) isMoving(id identity.AgentID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.moves[id]
+}
+
+func (r *Reconciler) setMoving(id identity.AgentID, moving bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if moving {
+		r.moves[id] = true
+	} else {
+		delete(r.moves, id)
+	}
 }
 
 // keepDiskRegularly gives checkpoints on the disk up when they use too much of it, or others do,
@@ -265,6 +289,7 @@ func (r *Reconciler) sleep(ctx context.Context, a agent.Agent, rest next) (next,
 func (r *Reconciler) wake(ctx context.Context, a agent.Agent, s runtime.State) (next, error) {
 	began := time.Now()
 	r.takeEviction(a.ID) // it was used longest ago no more
+	r.setMoving(a.ID, false)
 	a.ObservedGeneration = a.Generation
 	if err := r.admitWake(ctx, &a, s); errors.Is(err, errWithdrawn) {
 		return r.sleepOn(ctx, a)
@@ -506,4 +531,5 @@ func (r *Reconciler) forgetUse(id identity.AgentID) {
 	defer r.mu.Unlock()
 	delete(r.uses, id)
 	delete(r.told, id)
+	delete(r.moves, id)
 }

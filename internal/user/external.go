@@ -201,6 +201,13 @@ func (s *Service) UseInvitationExternal(ctx context.Context, token string, x Ext
 	return s.join(ctx, Invite, token, Session{}, NewPerson{Name: shown(x.Name), external: &x}, c)
 }
 
+// UseFirstExternal makes a new person, who signs in by an identity and has no password, the first owner
+// of the account of a link. The e-mail address is what the person has typed; the provider's is not looked
+// at. It uses the link up in the same transaction. Faults: as of UseFirst.
+func (s *Service) UseFirstExternal(ctx context.Context, token, email string, x External, c Client) (SignedIn, error) {
+	return s.join(ctx, First, token, Session{}, NewPerson{Email: email, Name: shown(x.Name), external: &x}, c)
+}
+
 // CheckPresent checks the password of the person of a session before a change of how it signs in. A
 // person without one has none to give. Faults: Forbidden, if it is wrong; RateLimited.
 func (s *Service) CheckPresent(ctx context.Context, session Session, password vault.Secret) error {

@@ -82,6 +82,9 @@ func (l *line) connect(a *attempt) {
 		l.current, l.since, l.last, l.next = a.conn, time.Now(), nil, time.Time{}
 	}
 	l.mu.Unlock()
+	if changed := (*HostKeyError)(nil); errors.As(a.err, &changed) {
+		l.link.hostKeyChanged(changed, a.err)
+	}
 	close(a.done)
 	if a.conn == nil {
 		return
@@ -100,14 +103,10 @@ func (l *line) connect(a *attempt) {
 // failed plans the next attempt. Only the first failure after a time without any is logged:
 // the server's state has it from then on. l.mu is held.
 func (l *line) failed(err error) {
-	changed := (*HostKeyError)(nil)
-	switch {
-	case l.final != nil:
+	if l.final != nil {
 		return
-	case errors.As(err, &changed):
-		l.final = err
-		l.link.s.Log.Error("the host key of a server has changed: nothing is done with the server until its operator has confirmed the new one", "server", l.link.s.Name, "error", err)
-	case l.failures == 0:
+	}
+	if changed := (*HostKeyError)(nil); l.failures == 0 && !errors.As(err, &changed) {
 		l.link.s.Log.Warn("the connection to a server failed: it is tried again", "server", l.link.s.Name, "error", err)
 	}
 	l.failures++
@@ -132,17 +131,30 @@ func (l *line) pause() time.Duration {
 	return time.Until(l.next)
 }
 
-// close ends the connection for good.
-func (l *line) close(err error) {
+// hostKeyChanged ends everything with the server.
+func (l *Link) hostKeyChanged(changed *HostKeyError, err error) {
+	if !l.stop(err) {
+		return
+	}
+	l.s.Log.Error("the host key of a server has changed: nothing is done with the server until its operator has confirmed the new one", "server", l.s.Name, "error", err)
+	if l.s.HostKeyChanged != nil {
+		l.s.HostKeyChanged(changed)
+	}
+}
+
+// close ends the connection for good. It reports whether nothing else had before.
+func (l *line) close(err error) bool {
 	l.mu.Lock()
-	if l.final == nil {
-		l.final = err
+	first := l.final == nil
+	if first {
+		l.final, l.last = err, err
 	}
 	c := l.current
 	l.mu.Unlock()
 	if c != nil {
 		c.end(err)
 	}
+	return first
 }
 
 func (l *line) dial(ctx context.Context, network, address string) (net.Conn, error) {

@@ -34,6 +34,10 @@ type Settings struct {
 	// LoggedIn is called after each login, with the key that the server has accepted. May be nil.
 	LoggedIn func(used ssh.PublicKey)
 
+	// HostKeyChanged is called once, when the server has shown another host key than it may
+	// have. Nothing is done with the server from then on. May be nil.
+	HostKeyChanged func(*HostKeyError)
+
 	Log *slog.Logger // nil: none
 
 	ConnectTimeout   time.Duration // of the TCP connection
@@ -92,10 +96,16 @@ func New(s Settings) *Link {
 // Close ends both connections, and waits until nothing of the link runs.
 func (l *Link) Close() error {
 	l.end()
-	l.main.close(ErrClosed)
-	l.copies.close(ErrClosed)
+	l.stop(ErrClosed)
 	l.work.Wait()
 	return nil
+}
+
+// stop ends both connections for good. The first reason stays. It reports whether it was the first.
+func (l *Link) stop(reason error) bool {
+	first := l.main.close(reason)
+	l.copies.close(reason)
+	return first
 }
 
 // Run keeps the server connected until ctx ends or the server's host key has changed.
@@ -121,6 +131,13 @@ func (l *Link) Run(ctx context.Context) error {
 		pause.Stop()
 	}
 	return nil
+}
+
+// Connect returns when the server is connected, without opening anything. Errors:
+// *HostKeyError, *LoginError, ErrClosed.
+func (l *Link) Connect(ctx context.Context) error {
+	_, err := l.main.get(ctx)
+	return err
 }
 
 // DialContext connects to a socket ("unix") or a port ("tcp") of the server. It waits for

@@ -13,25 +13,21 @@ import (
 	"agento.host/agento/internal/pool/sshlink"
 )
 
-// A server is up if its engine has answered lately: a connection alone shows only that sshd
-// lives.
-const (
-	pingEvery = 15 * time.Second
-	upFor     = 3 * pingEvery
-
-	storeEvery = 10 * time.Minute // that the engine has answered
-)
+// storeEvery is how often it is stored that an engine answers.
+const storeEvery = 10 * time.Minute
 
 // Status is what is known of a server at the moment.
 type Status struct {
 	sshlink.State
 	EngineAt    time.Time // when its engine has answered last, since this process began; zero: it has not
 	EngineError error     // of the last call of the engine; nil: it has answered
+	upFor       time.Duration
 }
 
-// Up reports whether agents can be placed on the server.
+// Up reports whether agents can be placed on the server: its engine has answered lately. A
+// connection alone shows only that sshd lives.
 func (s Status) Up() bool {
-	return s.Connected && s.EngineError == nil && time.Since(s.EngineAt) < upFor
+	return s.Connected && s.EngineError == nil && time.Since(s.EngineAt) < s.upFor
 }
 
 // Links keeps the servers of the pool connected, whatever happens to their records.
@@ -148,7 +144,7 @@ func (s *Service) ping(ctx context.Context, k *kept) {
 				stored = time.Now()
 			}
 		}
-		pause := time.NewTimer(pingPause(err))
+		pause := time.NewTimer(s.pingPause(err))
 		select {
 		case <-ctx.Done():
 			pause.Stop()
@@ -159,11 +155,11 @@ func (s *Service) ping(ctx context.Context, k *kept) {
 }
 
 // pingPause is shorter while the engine does not answer, so that its return is noticed.
-func pingPause(err error) time.Duration {
+func (s *Service) pingPause(err error) time.Duration {
 	if err != nil {
-		return time.Second
+		return min(time.Second, s.PingEvery)
 	}
-	return pingEvery
+	return s.PingEvery
 }
 
 // Link returns the link to a server. Faults: Unavailable, if there is none, because the server
@@ -191,7 +187,7 @@ func (l *Links) Status(name string) (s Status, ok bool) {
 	if s.EngineAt.IsZero() && s.EngineError == nil {
 		s.EngineError = errNotAsked
 	}
-	s.State = k.link.State()
+	s.State, s.upFor = k.link.State(), 3*l.service.PingEvery
 	return s, true
 }
 

@@ -225,8 +225,6 @@ func New(s Settings) *Reconciler {
 		logs: s.Logs, erasers: s.Erasers, emptiers: s.Emptiers, note: s.Note, log: s.Log, timing: s.Timing.withDefaults(),
 		server: s.Server, exclusive: s.Exclusive, asleep: s.Asleep, woke: s.Woke, slept: s.Slept, booted: s.Booted, holder: uuid.NewString(),
 		admission: newAdmission(s.Memory, s.MaxBoots, suspends(s), func(id identity.AgentID) { s.Events.Notify(event.ReconcileTopic(id)) }), pool: s.Pool, maxBoots: s.MaxBoots, slots: map[string]*admission{}, loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
-		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]eviction{}, told: map[identity.AgentID]telling{},
-		admission: newAdmission(s.Memory, s.MaxBoots, suspends(s), func(id identity.AgentID) { s.Events.Notify(event.ReconcileTopic(id)) }), loops: map[identity.AgentID]*loop{}, halts: map[identity.AgentID]*halt{},
 		uses: map[identity.AgentID]power.Gateway{}, evictions: map[identity.AgentID]eviction{}, told: map[identity.AgentID]telling{}, moves: map[identity.AgentID]bool{},
 	}
 }

@@ -52,6 +52,8 @@ require (
 	rsc.io/qr v0.2.0
 )
 
+require github.com/hashicorp/yamux v0.1.2
+
 require (
 	agento.host/agento/client v0.0.0
 	cel.dev/expr v0.25.3 // indirect

@@ -53,7 +53,10 @@ func (m *Manager) Attach(ctx context.Context, a agent.Agent) (opened bool, err e
 	case m.wayOut != nil && n.Out != nil:
 		m.wayOut.Attach(a.ID, egress.Network{Out: n.Out, DNS: n.DNS, SetRoutes: n.SetRoutes})
 	case n.Out != nil: // nobody would accept
-		_, _ = n.Out.Close(), n.DNS.Close()
+		_ = n.Out.Close()
+		if n.DNS != nil {
+			_ = n.DNS.Close()
+		}
 	}
 	m.mu.Lock()
 	m.networks[a.ID] = &network{n, a.Place}

@@ -28,7 +28,7 @@ type Settings struct {
 	Dir          string // the records of all agents; created if missing
 	Server       string // the name of the pool server in places; empty: this machine
 
-	Host string                                  // the engine: unix:///path or tcp://host:port
+	Host string                                  // the engine: unix:///path or tcp://host:port; empty: DefaultHost
 	Dial func(context.Context) (net.Conn, error) // connects to the engine instead; nil: Host is used
 
 	Image   string   // that agents run
@@ -55,6 +55,9 @@ type Driver struct {
 	samplers map[identity.AgentID]*sampler // guarded by mu
 }
 
+// DefaultHost is where an engine listens that was installed with its defaults.
+const DefaultHost = "unix:///var/run/docker.sock"
+
 const (
 	defaultTempBytes = 512 << 20
 	defaultLogBytes  = 10 << 20
@@ -71,6 +74,9 @@ func New(s Settings) (*Driver, error) {
 	}
 	if s.LogMaxBytes == 0 {
 		s.LogMaxBytes = defaultLogBytes
+	}
+	if s.Host == "" {
+		s.Host = DefaultHost
 	}
 	switch {
 	case s.Dir == "":

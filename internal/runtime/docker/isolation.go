@@ -120,7 +120,7 @@ func (d *Driver) checkImage(ctx context.Context) error {
 }
 
 func (d *Driver) noImage(cause error) error {
-	return &runtime.IsolationError{Missing: fmt.Sprintf("the container engine does not have the image %s: load it with \"agento image load\"", d.settings.Image), Cause: cause}
+	return &runtime.IsolationError{Missing: fmt.Sprintf("the container engine does not have the image %s: load it with \"agento image build --load\"", d.settings.Image), Cause: cause}
 }
 
 // explainCreate returns the error of a call that creates a container, with what to do about it.

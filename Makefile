@@ -24,7 +24,7 @@ MODULES := . client training tools gvisor clients/tests/oidc
 # Programs with the race detector end at once: the tests start hundreds of them.
 export GORACE = atexit_sleep_ms=0
 
-.PHONY: run test test-gateways test-rest build gvisor check lint fmt tidy deadcode bench chaos pictures fuzz model clients release clean
+.PHONY: run test test-gateways test-rest build gvisor image image-lock check lint fmt tidy deadcode bench chaos pictures fuzz model clients release clean
 
 run: ## Install what is missing, build, and start a server to try.
 	sh scripts/needs.sh run
@@ -36,6 +36,13 @@ build:
 
 gvisor: ## Build runsc, for --sandbox gvisor; its module is pinned by gvisor/go.sum.
 	CGO_ENABLED=0 $(GO) build -C gvisor -trimpath -ldflags "-s -w" -o ../bin/runsc gvisor.dev/gvisor/runsc
+
+image: build ## The image that agents run in, with its relay, in the container engine of $DOCKER_HOST.
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/agento-relay ./cmd/agento-relay
+	$(BINARY) image build --load
+
+image-lock: ## Pin the present Debian packages of the image; needs apt-get.
+	$(GO) run ./internal/runtime/image/relock internal/runtime/image/lock/debian.lock
 
 test: ## Install what the tests need and run them all.
 	sh scripts/needs.sh test

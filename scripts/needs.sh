@@ -14,6 +14,11 @@ fi
 if [ "$(uname)" = Linux ]; then
 	command -v bwrap >/dev/null || wants="$wants bubblewrap"
 	command -v setpriv >/dev/null || wants="$wants util-linux"
+	# Without root no Docker engine can run for the tests, which are skipped then.
+	if [ "${1:-}" = test ] && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
+		command -v dockerd >/dev/null || wants="$wants docker.io"
+		command -v busybox >/dev/null || wants="$wants busybox-static"
+	fi
 fi
 # Without criu agents do not sleep, and its tests are skipped: that is no failure.
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ]; then

@@ -45,7 +45,6 @@ import (
 	"agento.host/agento/internal/modelproxy"
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/openclaw"
-	"agento.host/agento/internal/openclaw/install"
 	"agento.host/agento/internal/pool"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/restore"
@@ -149,13 +148,13 @@ func openResources(ctx context.Context, f serveFlags, dev devSettings, t *termin
 	if err := f.decideIsolation(ctx, r.db, dev); err != nil {
 		return nil, err
 	}
-	openClaw, err := install.Install(ctx, install.Settings{Dir: f.RuntimeDir, Progress: t.err})
+	command, readOnly, err := f.command(ctx, t)
 	if err != nil {
-		return nil, fmt.Errorf("install the agent runtime: %w", err)
+		return nil, err
 	}
-	agents := filepath.Join(f.Data, agentsDir)
+	agents := f.driverDir()
 	r.driver, err = f.open(runtime.Settings{
-		Installation: r.db.Installation(), Dir: agents, Command: openClaw.Command(f.Lean), ReadOnly: openClaw.Dirs, Log: r.log,
+		Installation: r.db.Installation(), Dir: agents, Command: command, ReadOnly: readOnly, Log: r.log,
 		Development: dev.unsandboxed, LogKey: r.logKey, Suspend: f.Sleep == sleepAuto,
 	})
 	if err != nil {

@@ -27,7 +27,7 @@ func (c devCommand) Run(ctx context.Context, t *terminal) (err error) {
 	missing := c.checkIsolation()
 	switch isolation := (*runtime.IsolationError)(nil); {
 	case missing == nil:
-	case !errors.As(missing, &isolation), c.Process.Sandbox == process.GVisor: // who asks for more gets no less
+	case !errors.As(missing, &isolation), c.Process.Sandbox == process.GVisor, c.Runtime == runtimeDocker: // who asks for more gets no less
 		return missing
 	case os.Getuid() == 0:
 		return becomeOrdinaryUser()

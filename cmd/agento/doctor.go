@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -160,8 +161,9 @@ func (c doctorCommand) openclaw() finding {
 // machine returns what each driver finds on this machine.
 func machine() []finding {
 	var found []finding
-	for _, kind := range (driverFlags{}).kinds() {
-		for _, c := range kind.Check() {
+	kinds := (driverFlags{}).kinds()
+	for _, name := range slices.Sorted(maps.Keys(kinds)) {
+		for _, c := range kinds[name].Check() {
 			found = append(found, finding{Part: c.Name, State: c.State, OK: c.OK, Fix: c.Fix})
 		}
 	}

@@ -1,17 +1,27 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
+	"path/filepath"
 
+	"agento.host/agento/internal/openclaw/install"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/docker"
+	"agento.host/agento/internal/runtime/image"
 	"agento.host/agento/internal/runtime/process"
 )
 
 // driverFlags choose the driver that runs gateways. Each driver brings its own flags.
 type driverFlags struct {
-	Runtime string        `help:"What runs gateways." enum:"process" default:"process"`
+	Runtime string        `help:"What runs gateways: process, as processes of this machine in a sandbox; docker, in containers of a Docker engine or of Podman." enum:"process,docker" default:"process"`
 	Process process.Flags `embed:""`
+	Docker  docker.Flags  `embed:""`
 }
+
+// runtimeDocker is the value of --runtime with which agents run in containers.
+const runtimeDocker = "docker"
 
 // driverKind makes and checks one kind of driver. The flags of each driver implement
 // it.
@@ -27,7 +37,9 @@ type driverKind interface {
 
 // kinds returns the drivers by the values of --runtime.
 func (f driverFlags) kinds() map[string]driverKind {
-	return map[string]driverKind{"process": f.Process}
+	inContainers := f.Docker
+	inContainers.Image = cmp.Or(inContainers.Image, image.DefaultReference)
+	return map[string]driverKind{"process": f.Process, runtimeDocker: inContainers}
 }
 
 func (f driverFlags) kind() (driverKind, error) {
@@ -55,8 +67,37 @@ func (f driverFlags) checkIsolation() error {
 	return kind.CheckIsolation()
 }
 
+// command returns what starts a gateway, and what it may read of this machine. The runtime of agents
+// is installed if they run on this machine; an image has its own.
+func (f serveFlags) command(ctx context.Context, t *terminal) (command, readOnly []string, err error) {
+	if f.Runtime == runtimeDocker {
+		return image.Runtime().Command(f.Lean), nil, nil
+	}
+	openClaw, err := install.Install(ctx, install.Settings{Dir: f.RuntimeDir, Progress: t.err})
+	if err != nil {
+		return nil, nil, fmt.Errorf("install the agent runtime: %w", err)
+	}
+	return openClaw.Command(f.Lean), openClaw.Dirs, nil
+}
+
+// containersDir is the directory of the data directory with the records of agents that run in containers.
+const containersDir = "containers"
+
+// driverDir returns what the driver stores in. Homes of agents that run in containers are in the engine.
+func (f serveFlags) driverDir() string {
+	if f.Runtime == runtimeDocker {
+		return filepath.Join(f.Data, containersDir)
+	}
+	return filepath.Join(f.Data, agentsDir)
+}
+
 // sandboxName returns what isolates agents, for people.
-func (f driverFlags) sandboxName() string { return f.Process.Sandbox }
+func (f driverFlags) sandboxName() string {
+	if f.Runtime == runtimeDocker {
+		return "containers"
+	}
+	return f.Process.Sandbox
+}
 
 // minReserve is the least memory that is left to the server and the machine.
 const minReserve = 512 << 20

@@ -17,6 +17,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"agento.host/agento/internal/runtime/image"
 	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/textfile/confined"
 )
@@ -111,6 +112,7 @@ type commands struct {
 	GC           gcCommand           `cmd:"" group:"server" name:"gc" help:"Remove what is kept until you remove it: older copies of the database, files of agents in quarantine."`
 	Doctor       doctorCommand       `cmd:"" group:"server" help:"Show what is installed, what is missing and how to fix it."`
 	Install      installCommand      `cmd:"" group:"server" help:"Install the pinned agent runtime."`
+	Image        imageCommand        `cmd:"" group:"server" help:"Make the container image that agents run in."`
 
 	Completion completionCommand `cmd:"" group:"other" help:"Print what makes a shell complete the commands."`
 	Version    versionCommand    `cmd:"" group:"other" help:"Print the version."`
@@ -182,7 +184,7 @@ func newParser(c *commands, stdout, stderr io.Writer, exit func(int)) (*kong.Kon
 			{Key: "server", Title: "The server and its data directory:"},
 			{Key: "other", Title: "Other:"},
 		}),
-		kong.DefaultEnvars("AGENTO"), kong.Vars{"data": defaultData(), "version": "agento " + version},
+		kong.DefaultEnvars("AGENTO"), kong.Vars{"data": defaultData(), "version": "agento " + version, "debianMirror": image.DefaultMirror},
 		kong.Exit(exit))
 }
 

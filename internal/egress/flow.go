@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"agento.host/agento/internal/runtime"
 )
 
 const (
@@ -27,7 +29,7 @@ const (
 	acceptRetry = 50 * time.Millisecond
 )
 
-// inside is the agent's end of a connection: an Outgoing, or a *net.TCPConn that the kernel has
+// inside is the agent's end of a connection: a runtime.Outgoing, or a *net.TCPConn that the kernel has
 // redirected.
 type inside interface {
 	net.Conn
@@ -104,7 +106,7 @@ func (a *attachment) admit(c inside) {
 // whereTo returns where a connection goes. Errors: a refusal, for what is no destination.
 func (a *attachment) whereTo(c inside) (destination, error) {
 	switch c := c.(type) {
-	case Outgoing:
+	case runtime.Outgoing:
 		return a.named(c.Destination())
 	case *net.TCPConn:
 		to, err := a.m.original(c)
@@ -118,7 +120,7 @@ func (a *attachment) whereTo(c inside) (destination, error) {
 
 // answer tells an agent that has named its destination whether the connection is made.
 func (f *flow) answer(err error) error {
-	o, ok := f.client.(Outgoing)
+	o, ok := f.client.(runtime.Outgoing)
 	switch {
 	case !ok:
 		return nil

@@ -19,26 +19,13 @@ import (
 // Network is the way into the network of one agent.
 type Network struct {
 	// Out accepts the connections that the agent opens: to local addresses, as *net.TCPConn of
-	// IPv4, or through a proxy, as Outgoing.
+	// IPv4, or through a proxy, as runtime.Outgoing.
 	Out net.Listener
 	// DNS gets the agent's queries. nil: there are none, as proxies get names.
 	DNS net.PacketConn
 	// SetRoutes makes the IPv4 ranges local and no others. Connections to other addresses
 	// fail in connect. nil: routes never change.
 	SetRoutes func(ctx context.Context, local []netip.Prefix) error
-}
-
-// Outgoing is a connection that an agent opens through a proxy, to which it has named the
-// destination. It waits for Accept or Refuse.
-type Outgoing interface {
-	net.Conn
-	CloseWrite() error
-	// Destination returns a name or an address, as the agent has written it.
-	Destination() (host string, port uint16)
-	// Accept tells the agent that the connection is made. What follows is copied.
-	Accept() error
-	// Refuse tells the agent that it is not, and why, in a sentence.
-	Refuse(reason string)
 }
 
 // Limits are the limits of each agent.

@@ -19,9 +19,9 @@ import (
 	"agento.host/agento/internal/runtime/multi"
 )
 
-// pool is a pool of two servers beside the machine of the process: "b", in the region us, has room for
-// so many agents. It implements reconciler.Pool and multi.Servers.
-type pool struct {
+// servers are a pool of two servers beside the machine of the process: "b", in the region us, has room for
+// so many agents. They implement reconciler.Pool and multi.Servers.
+type servers struct {
 	store *agent.Store
 	db    *database.DB
 	b     *fake.Driver
@@ -32,7 +32,7 @@ type pool struct {
 	lost bool                        // b cannot be reached; guarded by mu
 }
 
-func (p *pool) Place(_ context.Context, id identity.AgentID, region, home string, _ int64) (string, error) {
+func (p *servers) Place(_ context.Context, id identity.AgentID, region, home string, _ int64) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	server := home
@@ -51,25 +51,25 @@ func (p *pool) Place(_ context.Context, id identity.AgentID, region, home string
 	return server, nil
 }
 
-func (p *pool) Take(id identity.AgentID, server string, _ int64) {
+func (p *servers) Take(id identity.AgentID, server string, _ int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.has[id] = server
 }
 
-func (p *pool) Release(id identity.AgentID) {
+func (p *servers) Release(id identity.AgentID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.has, id)
 }
 
-func (p *pool) holders() int {
+func (p *servers) holders() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.has)
 }
 
-func (p *pool) lose(lost bool) {
+func (p *servers) lose(lost bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lost = lost
@@ -77,7 +77,7 @@ func (p *pool) lose(lost bool) {
 
 var errLost = errors.New("the server cannot be reached")
 
-func (p *pool) Driver(context.Context, string) (runtime.Driver, error) {
+func (p *servers) Driver(context.Context, string) (runtime.Driver, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.lost {
@@ -86,16 +86,16 @@ func (p *pool) Driver(context.Context, string) (runtime.Driver, error) {
 	return p.b, nil
 }
 
-func (p *pool) Names(context.Context) ([]string, error) { return []string{"b"}, nil }
+func (p *servers) Names(context.Context) ([]string, error) { return []string{"b"}, nil }
 
-func (p *pool) HomeOf(ctx context.Context, id identity.AgentID) (string, error) {
+func (p *servers) HomeOf(ctx context.Context, id identity.AgentID) (string, error) {
 	return p.store.ServerOf(ctx, p.db, id)
 }
 
 // withPool runs a test in a bubble, with a pool.
-func withPool(t *testing.T, room int, f func(t *testing.T, e *agenttest.Env, p *pool)) {
+func withPool(t *testing.T, room int, f func(t *testing.T, e *agenttest.Env, p *servers)) {
 	t.Helper()
-	p := &pool{room: room, has: map[identity.AgentID]string{}}
+	p := &servers{room: room, has: map[identity.AgentID]string{}}
 	agenttest.InBubble(t, func(s *agenttest.Settings) {
 		if p.b == nil {
 			p.b = fake.New(fake.Settings{Dir: t.TempDir(), Handler: (&agenttest.Scripts{}).Handler})
@@ -118,7 +118,7 @@ func inRegion(name, region string) client.CreateAgentRequest {
 // TestAgentsStayOnTheServerOfTheirHome: an agent's gateways run where its home is, also after a stop,
 // and after a restart of the process.
 func TestAgentsStayOnTheServerOfTheirHome(t *testing.T) {
-	withPool(t, 2, func(t *testing.T, e *agenttest.Env, p *pool) {
+	withPool(t, 2, func(t *testing.T, e *agenttest.Env, p *servers) {
 		here, there := e.CreateFrom(inRegion("here", "eu")), e.CreateFrom(inRegion("there", "us"))
 		if here.Server != multi.Local || there.Server != "b" {
 			t.Fatalf("%q, %q", here.Server, there.Server)
@@ -163,7 +163,7 @@ func TestAgentsStayOnTheServerOfTheirHome(t *testing.T) {
 // TestFullPool: an agent whose region has no room waits, says so, and starts when there is some; a
 // caller that waits for the creation hears it.
 func TestFullPool(t *testing.T) {
-	withPool(t, 1, func(t *testing.T, e *agenttest.Env, p *pool) {
+	withPool(t, 1, func(t *testing.T, e *agenttest.Env, p *servers) {
 		first := e.CreateFrom(inRegion("first", "us"))
 		accepted, err := e.Agents.Create(e.Context(), e.Actor, inRegion("second", "us"))
 		e.Must(err)
@@ -187,7 +187,7 @@ func TestFullPool(t *testing.T) {
 // TestLostServerKeepsItsAgents: an agent whose server cannot be reached keeps its status and its place:
 // nothing is known of its gateway, which may run.
 func TestLostServerKeepsItsAgents(t *testing.T) {
-	withPool(t, 1, func(t *testing.T, e *agenttest.Env, p *pool) {
+	withPool(t, 1, func(t *testing.T, e *agenttest.Env, p *servers) {
 		a := e.CreateFrom(inRegion("ada", "us"))
 		p.lose(true)
 		time.Sleep(10 * time.Minute)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/runtime/home"
 	"agento.host/agento/internal/vault"
 )
 
@@ -104,15 +105,16 @@ type Network struct {
 	FromGateway func(net.Conn) bool
 
 	// Out gets every other TCP connection to a route that the agent opens, whatever its
-	// destination, which is the SO_ORIGINAL_DST of the connection. DNS gets the agent's queries. Both are nil if
-	// gateways use the machine's own network, in development. If agents reach the outside through a
-	// proxy only, DNS alone is nil, and the connections are egress.Outgoing.
+	// destination, which is the SO_ORIGINAL_DST of the connection. If DNS is nil, the agent's
+	// programs name the destination to a proxy instead, and connections of Out are Outgoing.
+	// DNS gets the agent's queries. Both are nil if gateways use the machine's own network, in
+	// development.
 	Out net.Listener
 	DNS net.PacketConn
 
 	// SetRoutes replaces the IPv4 networks to which the agent can connect: connections to
 	// them come to Out, all others fail at once. There are none before the first call of
-	// a gateway's life. Nil if Out is.
+	// a gateway's life. Nil if DNS is: then every connection comes to Out.
 	SetRoutes func(ctx context.Context, routes []netip.Prefix) error
 }
 
@@ -133,6 +135,23 @@ func (n *Network) Close() error {
 		}
 	}
 	return err
+}
+
+// Outgoing is a connection of an agent to the outside that names where it goes. Nothing can be
+// read from it or written to it before Accept has returned nil. Closing it without an answer
+// tells the agent that the proxy has failed.
+type Outgoing interface {
+	net.Conn
+	// CloseWrite tells the agent that nothing more will be written. Reads go on.
+	CloseWrite() error
+	// Destination returns where the agent wants to connect: a name or an IP address, neither of
+	// which was looked up or judged, and a port.
+	Destination() (host string, port uint16)
+	// Accept answers that the connection is made.
+	Accept() error
+	// Refuse answers that it is not made, with a reason for the agent to read, and closes the
+	// connection.
+	Refuse(reason string) error
 }
 
 // Watcher is implemented by drivers that can report the end of a gateway at once.
@@ -369,12 +388,7 @@ type Home interface {
 }
 
 // Entry is a file or directory of a Home.
-type Entry struct {
-	Name    string
-	Dir     bool
-	Size    int64
-	ModTime time.Time
-}
+type Entry = home.Entry
 
 // Spec describes a gateway. In Args, in the values of Env and in Files the driver replaces
 // HomePath, Port, SecretsPath and ServerAddr by the values that hold inside the
@@ -475,5 +489,5 @@ var (
 	// installation, or that nothing says whose it is.
 	ErrForeign = errors.New("it is not known to be this installation's own")
 	// ErrTooLarge means that a file is larger than the limit.
-	ErrTooLarge = errors.New("file too large")
+	ErrTooLarge = home.ErrTooLarge
 )

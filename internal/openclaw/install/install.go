@@ -118,7 +118,7 @@ func Install(ctx context.Context, s Settings) (Runtime, error) {
 func (s Settings) versionDir() (string, error) {
 	base := s.Dir
 	if base == "" {
-		cache, err := cacheDir()
+		cache, err := CacheDir()
 		if err != nil {
 			return "", fmt.Errorf("find the user's cache folder: %w", err)
 		}
@@ -131,9 +131,9 @@ func (s Settings) versionDir() (string, error) {
 	return filepath.Join(base, versionKey()), nil
 }
 
-// cacheDir returns agento's cache folder: the one that systemd gives a service, or the
+// CacheDir returns agento's cache folder: the one that systemd gives a service, or the
 // user's. A service may have no environment that names the user's.
-func cacheDir() (string, error) {
+func CacheDir() (string, error) {
 	if dir := os.Getenv("CACHE_DIRECTORY"); dir != "" {
 		return dir, nil
 	}

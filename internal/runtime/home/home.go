@@ -1,6 +1,7 @@
 // Package home is an agent's directory on a local disk. The agent is hostile.
 // Whatever links, pipes or deep trees it creates there, the server reads and writes
-// nothing outside of the directory, never blocks, and can always delete it.
+// nothing outside of the directory, never blocks, and can always delete it. It imports
+// nothing of the server, so that small programs can have it.
 package home
 
 import (
@@ -15,11 +16,21 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
-
-	"agento.host/agento/internal/runtime"
 )
+
+// ErrTooLarge means that a file, or a directory, is larger than the limit.
+var ErrTooLarge = errors.New("file too large")
+
+// Entry is a file or directory of a home.
+type Entry struct {
+	Name    string
+	Dir     bool
+	Size    int64
+	ModTime time.Time
+}
 
 // maxEntries limits what ReadDir returns, so that an agent cannot fill the server's
 // memory with names.
@@ -94,7 +105,7 @@ func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("read %s: %w", name, runtime.ErrTooLarge)
+		return nil, fmt.Errorf("read %s: %w", name, ErrTooLarge)
 	}
 	return data, nil
 }
@@ -225,7 +236,7 @@ func (d *Dir) chown(name string) error {
 
 // ReadDir implements runtime.Home. It returns ErrTooLarge for a directory of more
 // than 100,000 entries.
-func (d *Dir) ReadDir(name string) ([]runtime.Entry, error) {
+func (d *Dir) ReadDir(name string) ([]Entry, error) {
 	if err := d.ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -249,14 +260,14 @@ func (d *Dir) ReadDir(name string) ([]runtime.Entry, error) {
 		return nil, err
 	}
 	if len(names) > maxEntries {
-		return nil, fmt.Errorf("list %s: %w", name, runtime.ErrTooLarge)
+		return nil, fmt.Errorf("list %s: %w", name, ErrTooLarge)
 	}
 	slices.Sort(names)
 	return d.entries(name, names), d.ctx.Err()
 }
 
-func (d *Dir) entries(dir string, names []string) []runtime.Entry {
-	out := make([]runtime.Entry, 0, len(names))
+func (d *Dir) entries(dir string, names []string) []Entry {
+	out := make([]Entry, 0, len(names))
 	for _, n := range names {
 		if d.ctx.Err() != nil {
 			break
@@ -265,7 +276,7 @@ func (d *Dir) entries(dir string, names []string) []runtime.Entry {
 		if err != nil {
 			continue // the agent has deleted it meanwhile
 		}
-		out = append(out, runtime.Entry{Name: n, Dir: st.IsDir(), Size: st.Size(), ModTime: st.ModTime()})
+		out = append(out, Entry{Name: n, Dir: st.IsDir(), Size: st.Size(), ModTime: st.ModTime()})
 	}
 	return out
 }

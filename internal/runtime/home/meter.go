@@ -8,9 +8,14 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"agento.host/agento/internal/runtime"
 )
+
+// Used is what the files of an agent use. It is what runtime.Disk is, which says more.
+type Used struct {
+	Bytes  int64
+	Files  int64
+	Hidden bool
+}
 
 // maxDepth is how deeply nested a directory may be that a Meter enters: it keeps all that
 // lead to it open. Source: the deepest that npm makes are at about 50.
@@ -21,7 +26,7 @@ const maxDepth = 256
 type Meter struct {
 	dirs  []string // that are not measured yet
 	stack []level  // the directory that is being read, and those above it
-	used  runtime.Disk
+	used  Used
 }
 
 // level is an open directory of which a part was read.
@@ -35,7 +40,7 @@ type level struct {
 func NewMeter(dirs ...string) *Meter { return &Meter{dirs: dirs} }
 
 // Used returns what was measured until now.
-func (m *Meter) Used() runtime.Disk { return m.used }
+func (m *Meter) Used() Used { return m.used }
 
 // Close closes all directories.
 func (m *Meter) Close() {

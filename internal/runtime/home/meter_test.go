@@ -20,7 +20,7 @@ func measure(t *testing.T, dirs ...string) runtime.Disk {
 		done, err := m.Step(t.Context(), 10)
 		must(t, err)
 		if done {
-			return m.Used()
+			return runtime.Disk(m.Used())
 		}
 		if steps > 10_000 {
 			t.Fatal("it does not end")

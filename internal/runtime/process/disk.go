@@ -40,8 +40,8 @@ func (d *Driver) checkDisk(ctx context.Context, a agent, limits runtime.Limits) 
 	defer m.Close()
 	for {
 		done, err := m.Step(ctx, measureEntries)
-		if m.Used().Exceeds(limits) {
-			return &runtime.DiskError{Used: m.Used()}
+		if runtime.Disk(m.Used()).Exceeds(limits) {
+			return &runtime.DiskError{Used: runtime.Disk(m.Used())}
 		}
 		if done || err != nil {
 			return err
@@ -85,14 +85,14 @@ func (d *Driver) measure(ctx context.Context, a agent) error {
 		if done, err = m.Step(ctx, measureEntries); err != nil {
 			return err
 		}
-		if m.Used().Exceeds(limits) {
-			return d.endOverDisk(a, rec, m.Used())
+		if runtime.Disk(m.Used()).Exceeds(limits) {
+			return d.endOverDisk(a, rec, runtime.Disk(m.Used()))
 		}
 		if err := pause(ctx, measureShare*time.Since(began)); err != nil {
 			return err
 		}
 	}
-	d.setDisk(a.id, diskUse{used: m.Used()})
+	d.setDisk(a.id, diskUse{used: runtime.Disk(m.Used())})
 	return nil
 }
 

@@ -25,10 +25,16 @@ type Env struct {
 	// SetOwner makes an agent whose gateway does not run another installation's, or
 	// takes its mark away.
 	SetOwner func(t *testing.T, id identity.AgentID, owner runtime.Owner)
+	// NoUnmarked says why nothing of this driver can be without a mark. Empty: SetOwner takes it
+	// away.
+	NoUnmarked string
 	// Break makes it impossible to isolate further gateways until repair is called. Nil:
 	// the driver does not isolate them.
 	Break func(t *testing.T) (repair func())
-	// Processes is true if gateways are processes, for which Main is the program.
+	// UsageIsLate is true if Inspect may tell what a gateway used some seconds ago.
+	UsageIsLate bool
+	// Processes is true if gateways are processes, for which Main is the program, also in
+	// containers.
 	Processes bool
 }
 

@@ -42,6 +42,9 @@ func testForeign(t *testing.T, e Env) {
 }
 
 func testUnmarked(t *testing.T, e Env) {
+	if e.NoUnmarked != "" {
+		t.Skip("skipped: ", e.NoUnmarked)
+	}
 	g := Start(t, e.Driver, Spec(NewID()))
 	g.Stop(waitTimeout)
 	e.SetOwner(t, g.ID, runtime.Unmarked)

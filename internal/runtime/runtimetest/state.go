@@ -123,12 +123,18 @@ func testUsage(t *testing.T, e Env) {
 	s.Limits = runtime.Limits{MemoryBytes: 1 << 30, Processes: 500}
 	g := Start(t, e.Driver, s)
 	const added = 100 << 20
+	if e.UsageIsLate {
+		WaitUntil(t, "the usage is measured", func() bool { return g.Inspect().MemoryBytes > 0 })
+	}
 	before := g.Inspect()
 	if before.MemoryLimit != s.Limits.MemoryBytes || before.MemoryBytes <= 0 || before.Processes < 1 {
 		t.Errorf("usage: %+v", before)
 	}
 	g.Ask("/use-memory", "bytes", strconv.Itoa(added))
 	g.Shell("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done")
+	if e.UsageIsLate {
+		WaitUntil(t, "the usage is measured again", func() bool { return g.Inspect().MemoryBytes >= before.MemoryBytes+added*9/10 })
+	}
 	after := g.Inspect()
 	if after.MemoryBytes < before.MemoryBytes+added*9/10 || after.CPU <= before.CPU {
 		t.Errorf("usage before %+v, after %+v", before, after)

@@ -98,6 +98,9 @@ func testStopKills(t *testing.T, e Env) {
 	g.Shell(`sleep 1000 </dev/null >/dev/null 2>&1 &
 setsid sleep 1000 </dev/null >/dev/null 2>&1 &
 (setsid sh -c 'trap "" TERM HUP INT; while :; do sleep 1; done' </dev/null >/dev/null 2>&1 &)`)
+	if e.UsageIsLate {
+		WaitUntil(t, "its processes are counted", func() bool { return g.Inspect().Processes >= 5 })
+	}
 	if n := g.Inspect().Processes; n < 5 {
 		t.Errorf("%d processes", n)
 	}

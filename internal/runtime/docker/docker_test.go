@@ -1,0 +1,141 @@
+package docker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/moby/moby/client"
+
+	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/docker"
+	"agento.host/agento/internal/runtime/docker/dockertest"
+	"agento.host/agento/internal/runtime/runtimetest"
+)
+
+// shared is the engine of all tests but those that restart one.
+var shared struct {
+	once   sync.Once
+	engine *dockertest.Engine
+	err    error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.engine != nil {
+		if err := shared.engine.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "end the engine:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// sharedHost returns the address of an engine with the test image. The test is skipped where none can run.
+func sharedHost(t *testing.T) string {
+	t.Helper()
+	shared.once.Do(func() {
+		if shared.engine, shared.err = dockertest.New(); shared.err == nil {
+			shared.err = dockertest.LoadImage(context.Background(), shared.engine.Host())
+		}
+	})
+	skipUnavailable(t, shared.err)
+	return shared.engine.Host()
+}
+
+func skipUnavailable(t *testing.T, err error) {
+	t.Helper()
+	if why := dockertest.Unavailable(""); errors.As(err, &why) {
+		t.Skip("skipped: ", why)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newSettings returns the settings of an installation of its own.
+func newSettings(t *testing.T, host string) docker.Settings {
+	t.Helper()
+	return docker.Settings{
+		Installation: "inst_" + strings.ReplaceAll(uuid.NewString(), "-", ""), Dir: filepath.Join(t.TempDir(), "agents"), Host: host,
+		Image: dockertest.Image, Command: []string{dockertest.Gateway}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+}
+
+func openDriver(t *testing.T, s docker.Settings) *docker.Driver {
+	t.Helper()
+	d, err := docker.New(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	return d
+}
+
+func newAPI(t *testing.T, host string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.WithHost(host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestContract(t *testing.T) {
+	host := sharedHost(t)
+	api := newAPI(t, host)
+	runtimetest.Run(t, func(t *testing.T) runtimetest.Env {
+		s := newSettings(t, host)
+		proxy := newProxy(t, host)
+		s.Host = proxy.host
+		return runtimetest.Env{
+			Driver: openDriver(t, s), Processes: true, Break: proxy.removeSeccomp,
+			Restart: func(t *testing.T) runtime.Driver { return openDriver(t, s) },
+			SetOwner: func(t *testing.T, id identity.AgentID, owner runtime.Owner) {
+				setOwner(t, api, s.Installation, id, map[runtime.Owner]string{runtime.Own: s.Installation, runtime.Foreign: "inst_other"}[owner])
+			},
+			NoUnmarked:  "the engine labels everything when it is made",
+			UsageIsLate: true,
+		}
+	})
+}
+
+// setOwner makes the volume of an agent again, with another installation in its label and the same files.
+func setOwner(t *testing.T, api *client.Client, installation string, id identity.AgentID, owner string) {
+	t.Helper()
+	all, err := api.ContainerList(t.Context(), client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", "agento.agent="+string(id))})
+	must(t, err)
+	for _, c := range all.Items {
+		_, err := api.ContainerRemove(t.Context(), c.ID, client.ContainerRemoveOptions{Force: true})
+		must(t, err)
+	}
+	name := "agento-" + installation + "-" + string(id) + "-home"
+	old, err := api.VolumeInspect(t.Context(), name, client.VolumeInspectOptions{})
+	must(t, err)
+	aside := filepath.Join(filepath.Dir(filepath.Dir(old.Volume.Mountpoint)), "aside-"+string(id))
+	must(t, os.Rename(old.Volume.Mountpoint, aside))
+	_, err = api.VolumeRemove(t.Context(), name, client.VolumeRemoveOptions{Force: true})
+	must(t, err)
+	labels := old.Volume.Labels
+	labels["agento.installation"] = owner
+	made, err := api.VolumeCreate(t.Context(), client.VolumeCreateOptions{Name: name, Labels: labels})
+	must(t, err)
+	must(t, os.Remove(made.Volume.Mountpoint))
+	must(t, os.Rename(aside, made.Volume.Mountpoint))
+}

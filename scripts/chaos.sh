@@ -30,6 +30,8 @@
 #           pictures as above
 #   widget  the chat widget in Chromium, in a page of another origin with a strict policy: lost connections, tokens, an
 #           input method, hostile texts, axe-core; pictures as above
+#   image   the whole image that agents run in, from two installations of OpenClaw, and a container of it; needs root
+#           and dockerd
 #   fuzz    every fuzz test; make test runs their corpora alone
 set -eu
 
@@ -123,9 +125,14 @@ widget() {
 	rm -rf "$dir"
 }
 
+image() {
+	needsRoot dockerd
+	AGENTO_CHAOS=1 go test -count=1 -timeout 20m -v -run ChaosImage ./internal/runtime/image
+}
+
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor restore suspend checkpoints freeze openai mcp clients examples generators screens dashboard widget fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend checkpoints freeze openai mcp clients examples generators screens dashboard widget image fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

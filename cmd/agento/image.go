@@ -29,6 +29,24 @@ type imageBuildCommand struct {
 
 // Run makes the image. What is missing is fetched and installed first.
 func (c imageBuildCommand) Run(ctx context.Context, t *terminal) error {
+	err := c.run(ctx, t)
+	var own *failure
+	switch {
+	case err == nil, errors.As(err, &own), ctx.Err() != nil, errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	return &failure{exitFailed, err.Error()} // what does not answer is a mirror or an engine, and not the server
+}
+
+func (c imageBuildCommand) run(ctx context.Context, t *terminal) error {
+	if err := c.checkOutput(t); err != nil {
+		return err
+	}
+	engine, err := client.New(client.WithHost(c.Host), client.WithUserAgent("agento/"+version))
+	if err != nil {
+		return usageError("--host %s is no address of a container engine, such as unix:///var/run/docker.sock: %v", c.Host, err)
+	}
+	defer func() { _ = engine.Close() }()
 	made, err := image.Build(ctx, image.Settings{
 		Relay: c.Relay, Mirror: c.Mirror, Progress: t.err,
 		Runtime: install.Settings{Dir: c.RuntimeDir, Progress: t.err},
@@ -37,16 +55,18 @@ func (c imageBuildCommand) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	if c.Load {
-		if err := c.load(ctx, t, made); err != nil {
+		t.progress("image: loading it into the engine at %s", c.Host)
+		loaded, err := image.Load(ctx, engine, made)
+		if err != nil {
 			return err
+		}
+		if loaded.Existed {
+			t.progress("image: the engine has it already")
 		}
 	}
 	switch c.Output {
 	case "":
 	case "-":
-		if isTerminal(t.out) {
-			return usageError("the image is no text: write it to a file with --output FILE")
-		}
 		_, err := made.WriteTo(t.out)
 		return err
 	default:
@@ -60,28 +80,25 @@ func (c imageBuildCommand) Run(ctx context.Context, t *terminal) error {
 	)
 }
 
-func (c imageBuildCommand) load(ctx context.Context, t *terminal, made *image.Image) error {
-	engine, err := client.New(client.WithHost(c.Host), client.WithUserAgent("agento/"+version))
-	if err != nil {
-		return usageError("--host %s is no address of a container engine, such as unix:///var/run/docker.sock: %v", c.Host, err)
+// checkOutput refuses what the image cannot be written to, before it is made.
+func (c imageBuildCommand) checkOutput(t *terminal) error {
+	switch c.Output {
+	case "":
+		return nil
+	case "-":
+		if isTerminal(t.out) {
+			return usageError("the image is no text: write it to a file with --output FILE")
+		}
+		return nil
 	}
-	defer func() { _ = engine.Close() }()
-	t.progress("image: loading it into the engine at %s", c.Host)
-	loaded, err := image.Load(ctx, engine, made)
-	if err != nil {
-		return err
-	}
-	if loaded.Existed {
-		t.progress("image: the engine has it already")
+	if _, err := os.Lstat(c.Output); err == nil {
+		return usageError("%s exists: name another file, or remove it", c.Output)
 	}
 	return nil
 }
 
 // writeImage writes a new file that is never seen half.
 func writeImage(name string, made io.WriterTo) error {
-	if _, err := os.Lstat(name); err == nil {
-		return usageError("%s exists: name another file, or remove it", name)
-	}
 	temp, err := os.CreateTemp(filepath.Dir(name), ".agento-image-")
 	if err != nil {
 		return fmt.Errorf("write the image: %w", err)

@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -62,7 +63,7 @@ func (b *base) unpack(ctx context.Context, name string, p Package) error {
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	return readDeb(file, func(kind string, files *tar.Reader) error {
+	return readDeb(bufio.NewReaderSize(file, 1<<16), func(kind string, files *tar.Reader) error {
 		switch kind {
 		case "control":
 			return eachFile(files, func(name string, h *tar.Header) error { return b.addControl(name, p, files) })

@@ -92,7 +92,7 @@ func eachFile(files *tar.Reader, do func(name string, header *tar.Header) error)
 		if name == "" {
 			continue // the root itself
 		}
-		if strings.HasPrefix(name, "../") {
+		if name == ".." || strings.HasPrefix(name, "../") {
 			return fmt.Errorf("%q leads out of the package", header.Name)
 		}
 		if err := do(name, header); err != nil {
@@ -103,5 +103,9 @@ func eachFile(files *tar.Reader, do func(name string, header *tar.Header) error)
 
 // cleanPath returns a path below the root without "./" and slashes at its ends; the root is "".
 func cleanPath(name string) string {
-	return strings.TrimPrefix(strings.TrimPrefix(path.Clean(strings.TrimPrefix(name, "/")), "."), "/")
+	name = path.Clean(strings.TrimLeft(name, "/"))
+	if name == "." {
+		return ""
+	}
+	return name
 }

@@ -154,6 +154,7 @@ type builder struct {
 	lock     Lock
 	packages []Package
 	runtime  string // names what package install pins
+	relay    *entry // nil without one
 	cache    layerCache
 }
 
@@ -186,6 +187,11 @@ func newBuilder(s Settings, lock Lock) (*builder, error) {
 		return nil, err
 	}
 	b := &builder{Settings: s, tag: tag, lock: lock, packages: packages, cache: layerCache{dir: filepath.Join(s.Cache, "layers")}}
+	if !s.WithoutRuntime || s.Relay != "" {
+		if b.relay, err = relay(s.Relay, s.Architecture); err != nil {
+			return nil, err
+		}
+	}
 	if s.WithoutRuntime {
 		return b, nil
 	}
@@ -222,11 +228,13 @@ func (b *builder) parts(ctx context.Context) ([]part, error) {
 		}
 		parts = append(parts, extra)
 	}
-	if b.WithoutRuntime && b.Relay == "" {
+	if b.relay == nil {
 		return parts, nil
 	}
-	relay, err := b.relay()
-	return append(parts, relay), err
+	t := newTree()
+	t.set(cleanPath(RelayPath), b.relay)
+	last, err := newLayer(t, b.lock.Epoch)
+	return append(parts, part{"relay", last}), err
 }
 
 func (b *builder) packageDir() string { return filepath.Join(b.Cache, "packages") }
@@ -313,21 +321,6 @@ func (b *builder) extra() (part, error) {
 	}
 	l, err := newLayer(t, b.lock.Epoch)
 	return part{"extra", l}, err
-}
-
-func (b *builder) relay() (part, error) {
-	file, err := relayFile(b.Relay)
-	if err != nil {
-		return part{}, err
-	}
-	size, err := checkRelay(file, b.Architecture)
-	if err != nil {
-		return part{}, err
-	}
-	t := newTree()
-	t.set(cleanPath(RelayPath), onDisk(file, size, 0o755))
-	l, err := newLayer(t, b.lock.Epoch)
-	return part{"relay", l}, err
 }
 
 // assemble puts the layers together.

@@ -46,13 +46,9 @@ func join(c *wire.Conn, t *net.TCPConn, from io.Reader) {
 	}()
 	select {
 	case <-sent:
-	case <-gone:
-		select {
-		case <-sent:
-		default:
-			reset(t)
-			<-sent
-		}
+	case <-gone: // it has closed its connection, and reads nothing more; the socket still sends what it has
+		_ = t.Close()
+		<-sent
 	}
 	_ = c.Close() // returns what does not matter any more
 	_ = t.Close()

@@ -114,16 +114,23 @@ func handle(c *net.TCPConn) {
 		fmt.Fprint(c, cmd.Process.Pid)
 	case "attack":
 		attack(c, arg)
+	case "relays": // processes of the relay
+		names, _ := filepath.Glob("/proc/[0-9]*/comm")
+		for _, name := range names {
+			if b, _ := os.ReadFile(name); strings.TrimSpace(string(b)) == "agento-relay" {
+				fmt.Fprint(c, filepath.Base(filepath.Dir(name)), " ")
+			}
+		}
 	}
 }
 
 // call connects, sends a line and returns the answer.
 func call(address string) string {
-	network := "tcp4"
-	if strings.HasPrefix(address, "[") {
-		network = "tcp6"
+	dial := func() (net.Conn, error) { return net.Dial("tcp4", address) }
+	if port, ok := strings.CutPrefix(address, "[::ffff:127.0.0.1]:"); ok {
+		dial = func() (net.Conn, error) { return dialMapped(port) }
 	}
-	c, err := net.Dial(network, address)
+	c, err := dial()
 	if err != nil {
 		return "error: " + err.Error()
 	}
@@ -135,6 +142,22 @@ func call(address string) string {
 		return "error: " + err.Error()
 	}
 	return string(b)
+}
+
+// dialMapped connects an IPv6 socket to the IPv4 address 127.0.0.1.
+func dialMapped(port string) (net.Conn, error) {
+	fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	to := &syscall.SockaddrInet6{Addr: [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}}
+	to.Port, _ = strconv.Atoi(port)
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	if err := syscall.Connect(fd, to); err != nil {
+		return nil, err
+	}
+	return net.FileConn(f)
 }
 
 func fill(megabytes string) string {
@@ -175,7 +198,9 @@ func attack(w io.Writer, arg string) {
 		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 		fmt.Fprintf(c, "\x00\x00\x00\x02{}")
 		b, _ := io.ReadAll(c)
-		fmt.Fprintf(w, "socket: %q\n", strings.Contains(string(b), "Home"))
+		if strings.Contains(string(b), `"Refused":false`) || !strings.Contains(string(b), `"Refused":true`) {
+			fmt.Fprintf(w, "socket: %q\n", b)
+		}
 	}
 	if l, err := net.Listen("unix", socket); err == nil {
 		fmt.Fprintln(w, "took the socket")

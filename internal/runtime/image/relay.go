@@ -11,6 +11,19 @@ import (
 // relayName is the relay's program beside ours.
 const relayName = "agento-relay"
 
+// relay returns the relay's program. Errors: if there is none, or if it cannot run in the image.
+func relay(given, architecture string) (*entry, error) {
+	file, err := relayFile(given)
+	if err != nil {
+		return nil, err
+	}
+	size, err := checkRelay(file, architecture)
+	if err != nil {
+		return nil, err
+	}
+	return onDisk(file, size, 0o755), nil
+}
+
 // relayFile returns the program of the relay.
 func relayFile(given string) (string, error) {
 	if given != "" {

@@ -1,0 +1,4 @@
+package image
+
+// BuildWith is Build with another lock file.
+var BuildWith = build

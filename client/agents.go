@@ -31,7 +31,7 @@ type AgentSummary struct {
 	ID        string      `json:"id" doc:"Id of the agent, a UUID." example:"a1b2c3d4-e5f6-7890-abcd-ef1234567890"`
 	Name      string      `json:"name" doc:"Display name." example:"My Assistant"`
 	Status    AgentStatus `json:"status" doc:"Whether the agent runs."`
-	Region    string      `json:"region" doc:"Region of the servers that the agent may run on." values:"us,eu" example:"eu"`
+	Region    string      `json:"region" doc:"Region of the servers that the agent may run on." example:"eu"`
 	Image     string      `json:"image" doc:"Version of OpenClaw that the agent runs." example:"openclaw/openclaw:latest"`
 	Swarm     *SwarmRef   `json:"swarm" doc:"The swarm that the agent belongs to; null: none."`
 	CreatedAt Time        `json:"createdAt" doc:"When the agent was created."`
@@ -59,7 +59,7 @@ type Agent struct {
 	ID            string         `json:"id" doc:"Id of the agent, a UUID." example:"a1b2c3d4-e5f6-7890-abcd-ef1234567890"`
 	Name          string         `json:"name" doc:"Display name." example:"My Assistant"`
 	Status        AgentStatus    `json:"status" doc:"Whether the agent runs."`
-	Region        string         `json:"region" doc:"Region of the servers that the agent may run on." values:"us,eu" example:"eu"`
+	Region        string         `json:"region" doc:"Region of the servers that the agent may run on." example:"eu"`
 	Image         string         `json:"image" doc:"Version of OpenClaw that the agent runs." example:"openclaw/openclaw:latest"`
 	AvatarURL     *string        `json:"avatarUrl" doc:"Address of an image; null: none."`
 	Config        map[string]any `json:"config" doc:"Configuration: the keys of the guide Agents, and keys of yours. It has no secrets."`
@@ -91,7 +91,7 @@ type Secrets map[string]string
 // CreateAgentRequest creates an agent.
 type CreateAgentRequest struct {
 	Name       string         `json:"name" doc:"Display name, one line." bounds:"1..100"`
-	Region     string         `json:"region,omitempty" absent:"create the agent in eu" enum:"us,eu" doc:"Region of the servers that the agent may run on. Default: eu."`
+	Region     string         `json:"region,omitempty" absent:"create the agent in eu" doc:"Region of the servers that the agent may run on: eu, us, or another that servers of the installation have. An unknown one is refused with those that there are. Default: eu."`
 	Secrets    Secrets        `json:"secrets,omitempty" doc:"Keys of model providers, tokens of channels, and environment variables. One of anthropicApiKey, openaiApiKey and googleApiKey is required, unless the swarm has one."`
 	Config     map[string]any `json:"config,omitempty" doc:"Configuration: llmProvider, model, baseUrl, maxOutputTokens, channels, sharedMode, keepAwake, selfEdit, limits, egress; other keys are kept and returned. At most 100 keys and 64 KiB. See [Configuration](/docs/guides/agents#configuration)."`
 	SoulMD     string         `json:"soulMd,omitempty" absent:"start with the default" doc:"First SOUL.md: how the agent thinks and speaks." bounds:"..20000"`
@@ -105,7 +105,7 @@ type CreatedAgent struct {
 	ID        string      `json:"id" doc:"Id of the new agent, a UUID." example:"a1b2c3d4-e5f6-7890-abcd-ef1234567890"`
 	Name      string      `json:"name" doc:"Display name."`
 	Status    AgentStatus `json:"status" doc:"running; with Prefer: respond-async, provisioning."`
-	Region    string      `json:"region" doc:"Region of the servers that the agent may run on." values:"us,eu"`
+	Region    string      `json:"region" doc:"Region of the servers that the agent may run on." example:"eu"`
 	CreatedAt Time        `json:"createdAt" doc:"When the agent was created."`
 	StartedAt *Time       `json:"startedAt" doc:"When it became running; null if it has not yet."`
 }

@@ -16,7 +16,7 @@ type ImportedAgent struct {
 	ID        string      `json:"id" doc:"Id of the new agent, a UUID."`
 	Name      string      `json:"name" doc:"Display name."`
 	Status    AgentStatus `json:"status" doc:"stopped."`
-	Region    string      `json:"region" doc:"Region of the servers that the agent may run on." values:"us,eu"`
+	Region    string      `json:"region" doc:"Region of the servers that the agent may run on." example:"eu"`
 	CreatedAt Time        `json:"createdAt" doc:"When the agent was imported."`
 
 	NeedsKey bool            `json:"needsKey" doc:"true: an archive holds no secrets. Set a key for the model that the agent calls before you start it."`

@@ -22,7 +22,7 @@ import (
 type agentsCreate struct {
 	remote
 	Name     string   `arg:"" help:"Name of the agent."`
-	Region   string   `help:"us or eu."`
+	Region   string   `help:"eu, us, or another region that servers have (agento servers list)."`
 	Secret   []string `help:"Secret, such as anthropicApiKey=env:ANTHROPIC_API_KEY. The value is - for standard input, @FILE, or env:NAME." sep:"none" placeholder:"KEY=-|@FILE|env:NAME"`
 	Config   []string `help:"Config: a file with JSON or YAML, JSON, or KEY=VALUE." sep:"none" placeholder:"FILE|KEY=VALUE"`
 	Soul     string   `help:"File with the agent's personality, SOUL.md; - is standard input." placeholder:"FILE"`

@@ -46,6 +46,7 @@ import (
 	"agento.host/agento/internal/netguard"
 	"agento.host/agento/internal/openclaw"
 	"agento.host/agento/internal/openclaw/install"
+	"agento.host/agento/internal/pool"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/restore"
 	"agento.host/agento/internal/runtime"
@@ -324,6 +325,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	people := user.New(user.Settings{DB: r.db, Events: events, Access: accounts, Vault: secrets, PublicURL: f.linkBase(r.public.Addr()), Log: r.log})
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events, secrets), swarm.NewStore(r.db), agent.NewStore(r.db, events)
+	servers := pool.New(pool.Settings{DB: r.db, Events: events, Vault: secrets, Log: r.log, Image: containerImage})
 	channelStates := channel.NewStore(r.db, events)
 	channels := channel.NewRecorder(channelStates, r.log)
 	documents.LimitStorage(accounts)
@@ -385,7 +387,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	r.reconciler = reconcile
 	agents = agent.New(agent.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Access: accounts, Workspace: documents, Swarms: swarmRecords, Gateways: gateways, Stopper: reconcile, Admission: reconcile, Log: r.log,
-		Channels: channelStates, URLs: guard, TurnLimits: f.turnLimits(), DemoKey: dev.key,
+		Channels: channelStates, URLs: guard, TurnLimits: f.turnLimits(), DemoKey: dev.key, Regions: servers.Regions,
 	})
 	if err := agents.BindKeys(ctx); err != nil {
 		return nil, err
@@ -487,9 +489,10 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
+	links := pool.NewLinks(servers)
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, channels.Run, bots.Run, backups.Run, widgets.Run,
+		requests.Run, channels.Run, bots.Run, backups.Run, widgets.Run, links.Run,
 	}
 	quietLoops := []func(context.Context) error{accounts.Run, people.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if openID != nil {
@@ -499,7 +502,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		loops = append(loops, d.Run)
 	}
 	commands := admin.New(admin.Settings{
-		Accounts: accounts, People: people, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
+		Accounts: accounts, People: people, AgentUsage: agents.Usage, API: public.Operator(), Secrets: installationSecrets, Servers: servers, ServerLinks: links, Collectors: f.collectors(), Reembed: reembed(r.db, events, installationSecrets),
 		Examine: examineGateways(r.driver), Checkpoints: checkpointUse(r.driver), Describe: describeInstallation(r.db), Activate: activateInstallation(r.db, events), Backup: makeBackup(backups),
 		Top: topSources{db: r.db, records: agentRecords, accounts: accounts, status: status, memory: reconcile.Memory}.top,
 	})

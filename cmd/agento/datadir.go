@@ -17,6 +17,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/pool"
 	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
@@ -268,7 +269,7 @@ func (d dataFlags) adminSettings(db *database.DB, key *vault.Vault, log *slog.Lo
 			return agent.NewStore(db, events).Usage(ctx, db, account)
 		},
 		Describe: describeInstallation(db), Activate: activateInstallation(db, events),
-		Secrets: secrets, Collectors: d.collectors(), Reembed: reembed(db, events, secrets), Backup: d.backupHere(db),
+		Secrets: secrets, Servers: pool.New(pool.Settings{DB: db, Events: events, Vault: key, Log: log, Image: containerImage}), Collectors: d.collectors(), Reembed: reembed(db, events, secrets), Backup: d.backupHere(db),
 		Checkpoints: func(context.Context) (admin.Checkpoints, error) {
 			return checkpointsOf(process.CheckpointUse(process.Settings{Dir: filepath.Join(d.Data, agentsDir), Installation: db.Installation()}))
 		},

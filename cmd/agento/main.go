@@ -99,6 +99,7 @@ type commands struct {
 	Plans        plansCommand        `cmd:"" group:"server" help:"List plans, and check a plans file."`
 	Keys         keysCommand         `cmd:"" group:"server" help:"Create, list, change, rotate and revoke API keys."`
 	Users        usersCommand        `cmd:"" group:"server" help:"Invite people, list and remove them, reset passwords, make operators."`
+	Servers      serversCommand      `cmd:"" group:"server" help:"Add, show, check, cordon and remove the servers that run agents."`
 	Installation installationCommand `cmd:"" group:"server" help:"Manage what belongs to no account."`
 	Restore      restoreCommand      `cmd:"" group:"server" help:"Make a data directory from a backup: a new installation, which is quiet until it is activated."`
 	Activate     activateCommand     `cmd:"" group:"server" help:"Let a restored installation act, once its original does not any more."`

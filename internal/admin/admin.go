@@ -1,5 +1,5 @@
 // Package admin is what the operator's commands do with an installation: accounts, API
-// keys, people, secrets of the installation, and garbage. It is an HTTP API without
+// keys, people, secrets of the installation, pool servers, and garbage. It is an HTTP API without
 // authentication. A running server serves it on a Unix socket in its data directory,
 // which only the server's own user and root can use. Without a server, a command calls
 // the same handlers in its own process, so that both give the same results.
@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"agento.host/agento/internal/access"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/pool"
 	"agento.host/agento/internal/provider"
 	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
@@ -252,6 +254,10 @@ type Settings struct {
 	API        http.Handler // the public API for the operator; nil: there is no server
 	AgentUsage func(ctx context.Context, account identity.AccountID) (agents, running int, err error)
 	Secrets    *vault.Installation
+	Servers    *pool.Service
+	// ServerLinks are the connections to pool servers; nil: there is no server.
+	ServerLinks *pool.Links
+
 	Collectors []Collector
 	Examine    func(ctx context.Context) ([]Examined, error) // what running gateways really have
 	Top        func(ctx context.Context) (Top, error)        // nil: there is no server
@@ -269,7 +275,7 @@ type server struct{ Settings }
 func New(s Settings) http.Handler {
 	h := &server{s}
 	mux := http.NewServeMux()
-	for pattern, f := range map[string]func(r *http.Request) (any, error){
+	routes := map[string]func(r *http.Request) (any, error){
 		"GET /installation":  h.describe,
 		"POST /installation": h.activate,
 
@@ -303,7 +309,9 @@ func New(s Settings) http.Handler {
 		"POST /users/operators":     h.addOperator,
 
 		"GET /checkpoints": h.checkpoints,
-	} {
+	}
+	maps.Copy(routes, h.serverRoutes())
+	for pattern, f := range routes {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			result, err := f(r)

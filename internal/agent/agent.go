@@ -5,7 +5,10 @@
 package agent
 
 import (
+	"context"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -198,10 +201,22 @@ func validateName(problems fault.Fields, name string) {
 	}
 }
 
-func validateRegion(problems fault.Fields, region string) {
-	if region != "eu" && region != "us" {
-		problems.Add("region", `must be "us" or "eu"`)
+// contractRegions are the regions where nobody says which there are.
+var contractRegions = []string{DefaultRegion, "us"}
+
+// validateRegion adds a problem that lists the regions unless there is the region.
+func (s *Service) validateRegion(ctx context.Context, problems fault.Fields, region string) error {
+	known := contractRegions
+	if s.regions != nil {
+		var err error
+		if known, err = s.regions(ctx); err != nil {
+			return err
+		}
 	}
+	if !slices.Contains(known, region) {
+		problems.Add("region", "must be one of %s", strings.Join(known, ", "))
+	}
+	return nil
 }
 
 // isPrintable reports whether s has neither control characters, which would break

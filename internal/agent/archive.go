@@ -31,10 +31,12 @@ const importedKind = "agent.imported"
 
 // CheckArchived returns everything that is wrong with the record of an archive. The rules are
 // those of a request for a new agent, but it needs no key yet. Faults: Invalid.
-func (s *Service) CheckArchived(in Archived) error {
+func (s *Service) CheckArchived(ctx context.Context, in Archived) error {
 	problems := fault.Fields{}
 	validateName(problems, in.Name)
-	validateRegion(problems, in.Region)
+	if err := s.validateRegion(ctx, problems, in.Region); err != nil {
+		return err
+	}
 	if in.AvatarURL != "" {
 		validateAvatar(problems, in.AvatarURL)
 	}
@@ -46,7 +48,7 @@ func (s *Service) CheckArchived(in Archived) error {
 // Discard follows. Faults: Invalid; PlanLimit; Unauthorized, if the account was disabled
 // meanwhile.
 func (s *Service) Stage(ctx context.Context, actor identity.Actor, in Archived) (Agent, error) {
-	if err := s.CheckArchived(in); err != nil {
+	if err := s.CheckArchived(ctx, in); err != nil {
 		return Agent{}, err
 	}
 	a := Agent{

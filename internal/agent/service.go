@@ -85,6 +85,9 @@ type Settings struct {
 	TurnLimits  modelturn.Limits // that config.limits can lower
 	DemoKey     vault.Secret     // in dev: the key of an agent that is created without any
 	WaitTimeout time.Duration    // how long AwaitStopped and AwaitDeleted wait; 0: 2 minutes
+
+	// Regions returns the regions that an agent can be in. Nil: eu and us.
+	Regions func(ctx context.Context) ([]string, error)
 }
 
 // Service holds what callers may do with agents.
@@ -105,6 +108,7 @@ type Service struct {
 	turnLimits  modelturn.Limits
 	demoKey     vault.Secret
 	waitTimeout time.Duration
+	regions     func(ctx context.Context) ([]string, error)
 
 	installSkills SkillInstaller
 }
@@ -129,7 +133,7 @@ func New(s Settings) *Service {
 	}
 	return &Service{
 		db: s.DB, store: s.Store, events: s.Events, vault: s.Vault, access: s.Access, workspace: s.Workspace, swarms: s.Swarms, channels: s.Channels,
-		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, turnLimits: s.TurnLimits, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout,
+		gateways: s.Gateways, stopper: s.Stopper, admission: s.Admission, log: s.Log, urls: s.URLs, turnLimits: s.TurnLimits, demoKey: s.DemoKey, waitTimeout: s.WaitTimeout, regions: s.Regions,
 		installSkills: noSkills,
 	}
 }
@@ -293,7 +297,9 @@ func (s *Service) newAgent(account identity.AccountID, in client.CreateAgentRequ
 func (s *Service) checkNew(ctx context.Context, a Agent, in client.CreateAgentRequest) (secretValues, error) {
 	problems := fault.Fields{}
 	validateName(problems, a.Name)
-	validateRegion(problems, a.Region)
+	if err := s.validateRegion(ctx, problems, a.Region); err != nil {
+		return nil, err
+	}
 	s.checkNewConfig(problems, in.Config)
 	secrets := parseSecrets(problems, in.Secrets)
 	checkKeys(problems, a.Config, in.Secrets)

@@ -43,7 +43,7 @@ func (s *Service) Export(ctx context.Context, caller chat.Caller, id identity.Ag
 	e := &Export{service: s, caller: caller, agent: id, parts: parts}
 	if a.Damage != "" {
 		e.damaged = 1
-		if s.Agents.CheckArchived(agent.Archived{Name: "A", Region: a.Region}) != nil {
+		if s.Agents.CheckArchived(ctx, agent.Archived{Name: "A", Region: a.Region}) != nil {
 			m.Agent.Region = agent.DefaultRegion
 		}
 	}

@@ -57,7 +57,7 @@ func (s *Service) Import(ctx context.Context, actor identity.Actor, in ImportReq
 		return Imported{}, err
 	}
 	defer leave()
-	checked, err := s.check(in)
+	checked, err := s.check(ctx, in)
 	if err != nil {
 		return Imported{}, err
 	}
@@ -104,7 +104,7 @@ type checkedArchive struct {
 }
 
 // check reads a whole archive. Faults: as Import.
-func (s *Service) check(in ImportRequest) (checkedArchive, error) {
+func (s *Service) check(ctx context.Context, in ImportRequest) (checkedArchive, error) {
 	var c checkedArchive
 	versions := workspace.NewArchiveCheck()
 	numbers := map[int64]bool{} // of sessions
@@ -115,7 +115,7 @@ func (s *Service) check(in ImportRequest) (checkedArchive, error) {
 			if in.Name != "" {
 				c.record.Name = in.Name
 			}
-			return errors.Join(checkSecretNames(m.Agent.Secrets), s.Agents.CheckArchived(c.record))
+			return errors.Join(checkSecretNames(m.Agent.Secrets), s.Agents.CheckArchived(ctx, c.record))
 		},
 		Version: versions.Add,
 		Text: func(t knowledge.Chunk) error {

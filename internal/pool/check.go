@@ -155,8 +155,8 @@ func (s *Service) checkContents(ctx context.Context, n Server, e *engine, all []
 	free := int64(-1)
 	var info engineInfo
 	var images []engineImage
-	if err := errors.Join(e.get(ctx, "/info", &info), e.get(ctx, "/images/json", &images)); err != nil {
-		return append(all, Finding{What: "engine", State: err.Error(), Repair: []string{"on the server: journalctl -u docker -n 50"}}), nil
+	if broken := errors.Join(e.get(ctx, "/info", &info), e.get(ctx, "/images/json", &images)); broken != nil {
+		return append(all, Finding{What: "engine", State: broken.Error(), Repair: []string{"on the server: journalctl -u docker -n 50"}}), ctx.Err()
 	}
 	all = append(all, checkSeccomp(info), checkLimits(info))
 	if s.Image != "" {

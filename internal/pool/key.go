@@ -48,7 +48,7 @@ func parseKey(private vault.Secret) (ssh.Signer, error) {
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "The file is no private key that OpenSSH writes. Give the private one, not the .pub.")
 	}
-	if kind := signer.PublicKey().Type(); kind == ssh.InsecureKeyAlgoDSA {
+	if signer.PublicKey().Type() == "ssh-dss" {
 		return nil, fault.New(fault.Invalid, "DSA keys are refused by current servers. Leave --identity out, and agento makes an Ed25519 key.")
 	}
 	return signer, nil

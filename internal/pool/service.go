@@ -31,6 +31,8 @@ type Settings struct {
 	Image  string // that servers need, for Check; empty: none
 	Engine string // of Local, the path of its socket, in place of the record's; empty: the record's
 
+	PingEvery time.Duration // how often an engine is asked whether it answers; 0: 15 s
+
 	// AgentsOn returns how many agents are on a server. Nil: none.
 	AgentsOn func(ctx context.Context, server string) (int, error)
 }
@@ -42,6 +44,9 @@ type Service struct{ Settings }
 func New(s Settings) *Service {
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
+	}
+	if s.PingEvery == 0 {
+		s.PingEvery = 15 * time.Second
 	}
 	return &Service{s}
 }

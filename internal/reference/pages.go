@@ -34,7 +34,7 @@ func shelves() []struct {
 	}{
 		{"Start", []string{start, "authentication", "streams", "paging", "errors", "idempotency", "limits", "widgets"}},
 		{"Guides", []string{"dashboard", "agents", "chat", "channels", "secrets", "workspace", "knowledge", "skills", "swarms", "logs", "network", "accounts", "people", "usage", "openai", "mcp", "cli"}},
-		{"Operate", []string{"operations", "sleep", "checkpoints", "sleep-simulation", "security", "oidc", "backup", "upgrade", "move", "openclaw", "changes"}},
+		{"Operate", []string{"operations", "servers", "sleep", "checkpoints", "sleep-simulation", "security", "oidc", "backup", "upgrade", "move", "openclaw", "changes"}},
 	}
 }
 

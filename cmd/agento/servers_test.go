@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"agento.host/agento/client"
 	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/pool/sshtest"
 )
@@ -44,7 +45,7 @@ func TestServers(t *testing.T) {
 	go func() { _ = engine.Serve(l) }()
 	t.Cleanup(func() { _ = engine.Close() })
 
-	in := newInstallation(t)
+	in := newInstallation(t, "acme")
 	operate := func(args ...string) result {
 		return command(t, "", append(args, "--data", in.data)...)
 	}
@@ -88,6 +89,9 @@ func TestServers(t *testing.T) {
 		s := all[1]
 		return s.State == "cordoned" && s.Link != nil && s.Link.Connected && s.Link.Up && s.Link.RoundTripMicros > 0
 	})
+	if _, err := in.client("acme").CreateAgent(t.Context(), client.CreateAgentRequest{Name: "Ada", Region: "mars", Secrets: client.Secrets{"anthropicApiKey": "sk-ant-x"}}); !client.IsCode(err, "invalid_request") || !strings.Contains(err.Error(), "ap, eu, us") {
+		t.Errorf("an unknown region: %v", err)
+	}
 	if out := in.run("servers", "show", "fra1"); !strings.Contains(out, "up, ") || !strings.Contains(out, line) || !strings.Contains(out, sshd.Fingerprint("ed25519")) {
 		t.Error(out)
 	}

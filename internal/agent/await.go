@@ -94,7 +94,7 @@ func (s *Service) AwaitCreated(ctx context.Context, actor identity.Actor, r Acce
 	if _, deletion := s.Delete(ctx, actor, a.ID); deletion != nil {
 		return a, errors.Join(err, deletion)
 	}
-	return a, noRoom()
+	return a, noRoom(a.Region)
 }
 
 // AwaitStopped is Await for a stop. Faults: as AwaitRunning; UpstreamTimeout, if the

@@ -220,14 +220,14 @@ func (s *Service) reserve(ctx context.Context, actor identity.Actor, a Agent, se
 	defer cancel()
 	err := s.admission.Reserve(limited, a.AccountID, a.ID)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return noRoom()
+		return noRoom(a.Region)
 	}
 	return err
 }
 
-// noRoom returns the fault for a caller whose new agent has no room.
-func noRoom() error {
-	f := fault.New(fault.Unavailable, "The server has no memory left for another agent, so none was created: stop or delete one that is not needed, or ask the operator for more. With the header Prefer: respond-async the agent is created and waits.")
+// noRoom returns the fault for a caller whose new agent has no room in its region.
+func noRoom(region string) error {
+	f := fault.New(fault.Unavailable, "No server of the region %s has room for another agent, so none was created: stop or delete one that is not needed, or ask the operator for more. With the header Prefer: respond-async the agent is created and waits.", region)
 	f.RetryAfter = retryRoom
 	return f.With("errorCategory", string(CategoryCapacity))
 }

@@ -11,6 +11,7 @@ import (
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/gateway"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/pool"
 	"agento.host/agento/internal/runtime"
 )
 
@@ -37,9 +38,13 @@ func (f failure) message() string {
 // asFailure returns the failure for an error from before the gateway ran.
 func asFailure(err error) failure {
 	var f failure
+	var none *pool.NoRoomError
 	switch {
 	case errors.As(err, &f):
 		return f
+	case errors.As(err, &none):
+		text := fmt.Sprintf("No server of the region %s has room for this agent. It starts by itself when one has: stop another agent of the region that is not needed, or ask the operator for more servers.", none.Region)
+		return failure{category: agent.CategoryCapacity, text: text, server: true}
 	case errors.Is(err, runtime.ErrNoCapacity):
 		return failure{category: agent.CategoryCapacity, text: noRoomText, server: true}
 	case errors.Is(err, runtime.ErrForeign):

@@ -12,6 +12,7 @@ import (
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/openclaw"
+	"agento.host/agento/internal/pool"
 	"agento.host/agento/internal/reconciler"
 	"agento.host/agento/internal/runtime"
 )
@@ -136,10 +137,10 @@ func TestDriverWithoutRoom(t *testing.T) {
 			t.Errorf("it runs with %q", a.LastError)
 		}
 
-		e.Driver.FailPlace(40, fmt.Errorf("place: %w", runtime.ErrNoCapacity))
+		e.Driver.FailPlace(40, fmt.Errorf("place: %w", &pool.NoRoomError{Region: "eu", Servers: []string{"fra1 is cordoned"}}))
 		accepted, err = e.Agents.CreateWithRoom(t.Context(), e.Actor, agenttest.NewAgent("bob"))
 		e.Must(err)
-		if _, err := e.Agents.AwaitCreated(t.Context(), e.Actor, accepted); !fault.Is(err, fault.Unavailable) {
+		if _, err := e.Agents.AwaitCreated(t.Context(), e.Actor, accepted); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "region eu") || strings.Contains(err.Error(), "fra1") {
 			t.Error(err)
 		}
 		e.Must(e.Agents.AwaitDeleted(t.Context(), accepted))

@@ -382,3 +382,58 @@ func TestRunKeepsConnected(t *testing.T) {
 	s.Run()
 	eventually(t, "connected again", func() bool { return l.State().Connected })
 }
+
+// TestLostPacketsWhileWriting: a writer that fills every buffer holds up neither the notice of the
+// loss nor Close.
+func TestLostPacketsWhileWriting(t *testing.T) {
+	s := sshtest.Start(t)
+	set := settings(t, s)
+	proxy := sshtest.NewProxy(t, s.Address)
+	set.Address = proxy.Address
+	l := link(t, set)
+	path := listen(t, func(c *net.UnixConn) { _, _ = io.Copy(io.Discard, c) })
+	var failed sync.WaitGroup
+	written := make(chan struct{}, 1000)
+	for range 4 {
+		c := dial(t, l, path)
+		failed.Go(func() {
+			for {
+				if _, err := c.Write(make([]byte, 1<<20)); err != nil {
+					if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+						t.Errorf("a loss looks like %v", err)
+					}
+					return
+				}
+				select {
+				case written <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	for range 8 {
+		<-written
+	}
+	proxy.Stall()
+	began := time.Now()
+	failed.Wait()
+	if d := time.Since(began); d > 30*set.Keepalive {
+		t.Errorf("noticed after %s", d)
+	}
+	if l.State().Connected {
+		t.Error("connected")
+	}
+}
+
+// TestKeepalivesOfTheServer: those are answered, too. sshd ends a connection otherwise.
+func TestKeepalivesOfTheServer(t *testing.T) {
+	s := sshtest.Start(t, "ClientAliveInterval 1", "ClientAliveCountMax 1")
+	set := settings(t, s)
+	set.Keepalive = time.Hour
+	l := link(t, set)
+	c := dial(t, l, listen(t, echo))
+	_ = c.SetReadDeadline(time.Now().Add(3500 * time.Millisecond)) // more than sshd would wait
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("sshd has ended the connection: %v", err)
+	}
+}

@@ -324,7 +324,8 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	people := user.New(user.Settings{DB: r.db, Events: events, Access: accounts, Vault: secrets, PublicURL: f.linkBase(r.public.Addr()), Log: r.log})
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events, secrets), swarm.NewStore(r.db), agent.NewStore(r.db, events)
-	servers := pool.New(pool.Settings{DB: r.db, Events: events, Vault: secrets, Log: r.log, Image: containerImage})
+	servers := pool.New(pool.Settings{DB: r.db, Events: events, Vault: secrets, Log: r.log, Image: containerImage, AgentsOn: agentsOn(r.db)})
+	links, serverEngines := f.openPool(r, agentRecords, servers)
 	channelStates := channel.NewStore(r.db, events)
 	channels := channel.NewRecorder(channelStates, r.log)
 	documents.LimitStorage(accounts)
@@ -373,7 +374,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	logs := agentlog.New(agentlog.Settings{DB: r.db, Store: agentRecords, Gateways: gateways, Driver: r.driver})
 	reconcile := reconciler.New(reconciler.Settings{
 		DB: r.db, Store: agentRecords, Events: events, Vault: secrets, Workspace: documents, Driver: r.driver, Gateways: gateways, Logs: logs, Log: r.log,
-		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Timing: reconciler.Timing{StallTimeout: f.BootStall, Linger: f.linger(), DiskAfter: f.CheckpointDiskAfter},
+		Exclusive: true, MaxBoots: f.Boots, Memory: memory, Pool: serverEngines, Timing: reconciler.Timing{StallTimeout: f.BootStall, Linger: f.linger(), DiskAfter: f.CheckpointDiskAfter},
 		Erasers: []reconciler.Eraser{chat.DeleteAgent, meter.DeleteAgent, skillRecords.DeleteAgent, base.AgentDeleted, network.DeleteAgent, func(ctx context.Context, tx *database.Tx, actor identity.Actor, id identity.AgentID) error {
 			return widgets.DeleteAgent(ctx, tx, actor, id)
 		}},
@@ -488,10 +489,9 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	if err != nil {
 		return nil, err
 	}
-	links := pool.NewLinks(servers)
 	loops := []func(context.Context) error{
 		reconcile.Run, network.Run, status.Run, states.Run, meter.Run, base.Run, conversations.Run, chat.NewChannelReader(conversations).Run,
-		requests.Run, channels.Run, bots.Run, backups.Run, widgets.Run, links.Run,
+		requests.Run, channels.Run, bots.Run, backups.Run, widgets.Run, links.Run, serverEngines.Run,
 	}
 	quietLoops := []func(context.Context) error{accounts.Run, people.Run, pages.Run, catalog.Run, r.db.Run, func(ctx context.Context) error { return r.db.Monitor(ctx, r.log) }}
 	if openID != nil {

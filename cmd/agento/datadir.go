@@ -269,7 +269,7 @@ func (d dataFlags) adminSettings(db *database.DB, key *vault.Vault, log *slog.Lo
 			return agent.NewStore(db, events).Usage(ctx, db, account)
 		},
 		Describe: describeInstallation(db), Activate: activateInstallation(db, events),
-		Secrets: secrets, Servers: pool.New(pool.Settings{DB: db, Events: events, Vault: key, Log: log, Image: containerImage}), Collectors: d.collectors(), Reembed: reembed(db, events, secrets), Backup: d.backupHere(db),
+		Secrets: secrets, Servers: pool.New(pool.Settings{DB: db, Events: events, Vault: key, Log: log, Image: containerImage, AgentsOn: agentsOn(db)}), Collectors: d.collectors(), Reembed: reembed(db, events, secrets), Backup: d.backupHere(db),
 		Checkpoints: func(context.Context) (admin.Checkpoints, error) {
 			return checkpointsOf(process.CheckpointUse(process.Settings{Dir: filepath.Join(d.Data, agentsDir), Installation: db.Installation()}))
 		},

@@ -207,6 +207,11 @@ func (s *Store) ListGateways(ctx context.Context, q database.Reader) (map[identi
 	return places, err
 }
 
+// CountOn returns how many agents have their homes on a server.
+func (s *Store) CountOn(ctx context.Context, q database.Reader, server string) (int, error) {
+	return database.One(ctx, q, database.Scalar[int], `SELECT COUNT(*) FROM agents WHERE server = $1`, server)
+}
+
 // ListMemory returns what the gateways that may run were measured to use.
 func (s *Store) ListMemory(ctx context.Context, q database.Reader) ([]Measured, error) {
 	return database.All(ctx, q, func(r database.Row) (v Measured, err error) { return v, r.Scan(&v.ID, &v.Server, &v.Bytes) },

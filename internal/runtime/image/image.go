@@ -198,7 +198,11 @@ func newBuilder(s Settings, lock Lock) (*builder, error) {
 	if runtime.GOOS != "linux" || runtime.GOARCH != s.Architecture {
 		return nil, fmt.Errorf("an image for linux/%s is made on such a machine, because npm installs OpenClaw's packages for the machine that it runs on; this one is %s/%s", s.Architecture, runtime.GOOS, runtime.GOARCH)
 	}
-	b.runtime = filepath.Base(install.Inspect(s.Runtime).Dir)
+	status := install.Inspect(s.Runtime)
+	if status.Dir == "" {
+		return nil, errors.New(status.Fix)
+	}
+	b.runtime = filepath.Base(status.Dir)
 	return b, nil
 }
 
@@ -209,7 +213,7 @@ func (b *builder) parts(ctx context.Context) ([]part, error) {
 			return nil, err
 		}
 	}
-	system, err := b.cached("base", b.lock.digest(b.Architecture), func(put func(*tree) error) error { return b.base(ctx, put) })
+	system, err := b.cached(ctx, "base", b.lock.digest(b.Architecture), func(put func(*tree) error) error { return b.base(ctx, put) })
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +245,7 @@ func (b *builder) packageDir() string { return filepath.Join(b.Cache, "packages"
 
 // cached returns a layer from the cache, which is made first if it is missing. pins names
 // all that it is made of.
-func (b *builder) cached(name, pins string, make func(put func(*tree) error) error) (part, error) {
+func (b *builder) cached(ctx context.Context, name, pins string, make func(put func(*tree) error) error) (part, error) {
 	sum := sha256.Sum256([]byte(layoutVersion + " " + pins + " " + b.lock.Epoch.String()))
 	key := name + "-" + b.Architecture + "-" + hex.EncodeToString(sum[:])[:16]
 	if l, ok := b.cache.find(key); ok {
@@ -251,7 +255,7 @@ func (b *builder) cached(name, pins string, make func(put func(*tree) error) err
 	var made *layer
 	err := make(func(t *tree) error {
 		b.report("writing the layer %s", name)
-		l, err := b.cache.put(key, t, b.lock.Epoch)
+		l, err := b.cache.put(ctx, key, t, b.lock.Epoch)
 		made = l
 		return err
 	})
@@ -288,7 +292,7 @@ func (b *builder) base(ctx context.Context, put func(*tree) error) error {
 func (b *builder) runtimeParts(ctx context.Context) ([]part, error) {
 	var parts []part
 	for name, files := range map[string]func(install.Runtime) (*tree, error){"node": nodeTree, "openclaw": openClawTree} {
-		made, err := b.cached(name, b.runtime, func(put func(*tree) error) error {
+		made, err := b.cached(ctx, name, b.runtime, func(put func(*tree) error) error {
 			installed, err := install.Install(ctx, b.Runtime)
 			if err != nil {
 				return err

@@ -18,23 +18,16 @@ import (
 	"syscall"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"agento.host/agento/internal/runtime/image"
 )
 
 // unpack returns the files of an image's first layer, each described in a few words.
 func unpack(t *testing.T, made *image.Image) map[string]string {
 	t.Helper()
-	var saved bytes.Buffer
-	if _, err := made.WriteTo(&saved); err != nil {
-		t.Fatal(err)
-	}
-	members := map[string][]byte{}
-	eachEntry(t, &saved, func(h *tar.Header, content []byte) { members[h.Name] = content })
-	var manifest []struct{ Layers []string }
-	if err := json.Unmarshal(members["manifest.json"], &manifest); err != nil {
-		t.Fatal(err)
-	}
-	plain, err := gzip.NewReader(bytes.NewReader(members[manifest[0].Layers[0]]))
+	members, manifest := saved(t, made)
+	plain, err := gzip.NewReader(bytes.NewReader(members[manifest.Layers[0]]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,6 +53,37 @@ func unpack(t *testing.T, made *image.Image) map[string]string {
 		t.Errorf("the layer is not sorted: %v", names)
 	}
 	return files
+}
+
+type manifest struct {
+	Config string
+	Layers []string
+}
+
+// saved returns what an image is written as.
+func saved(t *testing.T, made *image.Image) (map[string][]byte, manifest) {
+	t.Helper()
+	var out bytes.Buffer
+	if _, err := made.WriteTo(&out); err != nil {
+		t.Fatal(err)
+	}
+	members := map[string][]byte{}
+	eachEntry(t, &out, func(h *tar.Header, content []byte) { members[h.Name] = content })
+	var manifests []manifest
+	if err := json.Unmarshal(members["manifest.json"], &manifests); err != nil {
+		t.Fatal(err)
+	}
+	return members, manifests[0]
+}
+
+// configOf returns the configuration of an image.
+func configOf(t *testing.T, made *image.Image) (config v1.ConfigFile) {
+	t.Helper()
+	members, manifest := saved(t, made)
+	if err := json.Unmarshal(members[manifest.Config], &config); err != nil {
+		t.Fatal(err)
+	}
+	return config
 }
 
 func eachEntry(t *testing.T, r io.Reader, do func(*tar.Header, []byte)) {

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -109,8 +110,8 @@ func (u *unpacked) Close() error { return errors.Join(u.Reader.Close(), u.packed
 func (c layerCache) file(key string) string      { return filepath.Join(c.dir, key+".tar.gz") }
 func (c layerCache) factsFile(key string) string { return filepath.Join(c.dir, key+".json") }
 
-// put makes the layer of a key.
-func (c layerCache) put(key string, t *tree, at time.Time) (*layer, error) {
+// put makes the layer of a key. It ends with ctx.
+func (c layerCache) put(ctx context.Context, key string, t *tree, at time.Time) (*layer, error) {
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the directory of layers: %w", err)
 	}
@@ -121,7 +122,7 @@ func (c layerCache) put(key string, t *tree, at time.Time) (*layer, error) {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(t.write(io.MultiWriter(packed, plain), at), packed.Close()); err != nil {
+		if err := errors.Join(t.write(io.MultiWriter(until{ctx}, packed, plain), at), packed.Close()); err != nil {
 			return err
 		}
 		facts = layerFacts{Digest: sent.hash(), DiffID: plain.hash(), Sent: sent.size, Unpacked: plain.size}
@@ -152,6 +153,11 @@ func (c layerCache) replace(name string, write func(io.Writer) error) error {
 	}
 	return os.Rename(temp.Name(), name)
 }
+
+// until is a writer that fails once its context has ended.
+type until struct{ ctx context.Context }
+
+func (u until) Write(p []byte) (int, error) { return len(p), u.ctx.Err() }
 
 // counter is a writer that keeps the size and the sum of what is written.
 type counter struct {

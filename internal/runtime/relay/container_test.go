@@ -1,3 +1,5 @@
+//go:build linux
+
 package relay_test
 
 import (
@@ -48,6 +50,7 @@ func startEngine(t testing.TB) *engine {
 	var log buffer
 	cmd := exec.Command("dockerd", "--data-root", dir+"/data", "--exec-root", dir+"/exec", "--pidfile", dir+"/docker.pid", "-H", "unix://"+e.socket, "--iptables=false", "--bridge=none")
 	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // also if the tests are killed
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +181,7 @@ func (c contained) pipe() io.ReadWriteCloser {
 	if err != nil || made.ID == "" {
 		c.t.Fatalf("exec: %s, %v", resp.Status, err)
 	}
-	resp = post("/exec/"+made.ID+"/start", map[string]any{}, "Connection: Upgrade\r\n", "Upgrade: tcp\r\n")
+	resp = post("/exec/"+made.ID+"/start", map[string]any{}, "Connection: Upgrade\r\n", "Upgrade: tcp\r\n") //nolint:bodyclose // it is the connection
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		c.t.Fatalf("exec: %s", resp.Status)
 	}
@@ -244,6 +247,7 @@ func (c contained) exitCode() string {
 
 // TestContainer runs the relay as the first process of real containers.
 func TestContainer(t *testing.T) {
+	t.Parallel()
 	e := startEngine(t)
 	t.Run("agent cannot take over", func(t *testing.T) {
 		c := e.run("attacked")
@@ -313,7 +317,7 @@ func TestContainer(t *testing.T) {
 		}
 	})
 	t.Run("exit codes", func(t *testing.T) {
-		for i, row := range []struct{ command, want string }{{"exit 1", "1"}, {"exit 137", "137"}, {"signal 9", "137"}, {"signal 10", "138"}} {
+		for i, row := range []struct{ command, want string }{{"exit 1", "1"}, {"exit 137", "137"}, {"signal 9", "137"}, {"signal 1", "129"}} {
 			c := e.run(fmt.Sprintf("exit%d", i))
 			ask(t, c.launch(), row.command)
 			if got := c.exitCode(); got != row.want {

@@ -137,10 +137,14 @@ func (o *outgoing) decide(d wire.Decision) error {
 	return nil
 }
 
-func (o *outgoing) check() error {
+func (o *outgoing) isOpen() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.open {
+	return o.open
+}
+
+func (o *outgoing) check() error {
+	if !o.isOpen() {
 		return errUndecided
 	}
 	return nil
@@ -180,11 +184,11 @@ func (o *outgoing) CloseWrite() error {
 
 // Close implements net.Conn.
 func (o *outgoing) Close() error {
-	if o.check() != nil {
-		o.Reset()
-		return nil
+	if o.isOpen() {
+		return o.Conn.Close()
 	}
-	return o.Conn.Close()
+	o.Reset()
+	return nil
 }
 
 // listeners are the two ends of Network.

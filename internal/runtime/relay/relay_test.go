@@ -1,3 +1,5 @@
+//go:build linux
+
 package relay_test
 
 import (
@@ -103,6 +105,7 @@ func start(t *testing.T, args ...string) *running {
 		"-gateway-port", strconv.Itoa(r.port), "-server", r.server, "-proxy", r.proxy}, args[1:]...)...)
 	r.cmd.Env = append(r.who.Environment(), "GORACE=atexit_sleep_ms=0")
 	r.cmd.Stdout, r.cmd.Stderr = r.output, r.output
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // also if the tests are killed
 	must(t, r.cmd.Start())
 	go func() {
 		_ = r.cmd.Wait() // exitCode has it

@@ -1,3 +1,5 @@
+//go:build linux
+
 package relay_test
 
 import (
@@ -22,6 +24,7 @@ import (
 
 // TestOthersAreRefused: only who has the key of this place gets a session.
 func TestOthersAreRefused(t *testing.T) {
+	t.Parallel()
 	r := start(t)
 	for name, change := range map[string]func(*relay.Identity){
 		"key":       func(i *relay.Identity) { i.Key = otherKey(t) },
@@ -57,6 +60,7 @@ func TestOthersAreRefused(t *testing.T) {
 }
 
 func TestLaunch(t *testing.T) {
+	t.Parallel()
 	r := start(t)
 	s := r.connect()
 	if _, err := s.Dial(t.Context()); !errors.Is(err, runtime.ErrNotRunning) {
@@ -131,6 +135,7 @@ func TestLaunch(t *testing.T) {
 
 // TestExitCodes: the relay ends as the gateway has.
 func TestExitCodes(t *testing.T) {
+	t.Parallel()
 	for command, want := range map[string]int{
 		"exit 0": 0, "exit 1": 1, "exit 78": 78, "exit 137": 137, "exit 243": 1, "signal 9": 137, "signal 15": 143,
 	} {
@@ -161,6 +166,7 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestStop(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name      string
 		ignore    bool
@@ -205,6 +211,7 @@ func TestStop(t *testing.T) {
 }
 
 func TestHome(t *testing.T) {
+	t.Parallel()
 	r := start(t, "files", "-files-idle", "1s")
 	s := r.connect()
 	if err := s.Start(t.Context(), launchOf(programs.gateway)); err == nil {
@@ -356,6 +363,7 @@ func (p *noise) Read(b []byte) (int, error) {
 }
 
 func TestFilesOverALimit(t *testing.T) {
+	t.Parallel()
 	r := start(t)
 	s := r.connect()
 	h, err := s.Home(t.Context())

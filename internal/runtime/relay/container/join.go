@@ -29,7 +29,7 @@ func join(c *wire.Conn, t *net.TCPConn, from io.Reader) {
 			reset(t)
 		}
 	}()
-	_, err := io.CopyBuffer(progress{t}, onlyReader{c}, make([]byte, 16<<10))
+	_, err := io.CopyBuffer(progress{t}, onlyReader{c}, make([]byte, 32<<10))
 	if err == nil {
 		err = t.CloseWrite()
 	}

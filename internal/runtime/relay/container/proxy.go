@@ -27,7 +27,7 @@ func (r *relay) serveAgent() error {
 		address string
 		slots   chan struct{}
 		serve   func(*net.TCPConn)
-	}{{r.config.server, r.slots.server, r.serveServer}, {r.config.proxy, r.slots.out, r.serveProxy}} {
+	}{{r.server, r.slots.server, r.serveServer}, {r.proxy, r.slots.out, r.serveProxy}} {
 		address, err := net.ResolveTCPAddr("tcp4", l.address)
 		if err != nil {
 			return err

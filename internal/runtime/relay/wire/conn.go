@@ -15,8 +15,8 @@ import (
 )
 
 // chunk is the most that one chunk of a Conn has. The queue before the connection holds 64, so a
-// ping waits for at most 1 MB.
-const chunk = 16 << 10
+// ping waits for at most 2 MB. Source: 16 KiB are carried a tenth as fast through an exec of Docker.
+const chunk = 32 << 10
 
 // Conn is a connection over a stream, with half close. What is written is sent in chunks, each
 // with its length in two bytes; a length of 0 ends what one side writes. So the stream's own end

@@ -131,10 +131,12 @@ func (m *Mux) watch() {
 	}
 }
 
-// watchedConn notes when something was heard, and counts pings.
+// watchedConn notes when something was heard, and counts pings. It writes a frame at once, which
+// yamux writes in two parts: each goes through three processes of the engine.
 type watchedConn struct {
 	io.ReadWriteCloser
 	heard atomic.Int64 // when, in nanoseconds
+	frame []byte       // the head of a frame whose body follows; of Write, which one goroutine calls
 
 	// Of Read, which one goroutine calls.
 	head  [12]byte
@@ -142,6 +144,23 @@ type watchedConn struct {
 	skip  int64 // bytes of a body that are still to come
 	pings int
 	since time.Time // when pings began to be counted
+}
+
+func (c *watchedConn) Write(p []byte) (int, error) {
+	if len(c.frame) == 0 && len(p) == len(c.head) && p[1] == frameData && binary.BigEndian.Uint32(p[8:]) > 0 {
+		c.frame = append(c.frame, p...)
+		return len(p), nil
+	}
+	if len(c.frame) == 0 {
+		return c.ReadWriteCloser.Write(p)
+	}
+	c.frame = append(c.frame, p...)
+	_, err := c.ReadWriteCloser.Write(c.frame)
+	c.frame = c.frame[:0]
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func (c *watchedConn) Read(p []byte) (int, error) {
@@ -154,6 +173,12 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Types of yamux's frames.
+const (
+	frameData = 0
+	framePing = 2
+)
 
 // look finds the frames in what was read: a version, a type, two bytes of flags, four of a
 // stream, four of a length, which is that of a body if the type is 0.
@@ -172,11 +197,10 @@ func (c *watchedConn) look(p []byte) error {
 			return nil
 		}
 		c.have = 0
-		const data, ping = 0, 2
 		switch c.head[1] {
-		case data:
+		case frameData:
 			c.skip = int64(binary.BigEndian.Uint32(c.head[8:]))
-		case ping:
+		case framePing:
 			if err := c.countPing(); err != nil {
 				return err
 			}

@@ -40,7 +40,7 @@ func (d *Driver) Network(ctx context.Context, place runtime.Place, id identity.A
 	if last != nil {
 		last.close()
 	}
-	go d.keepSession(a, place, l, n)
+	go d.keepSession(a, place, l, n) //nolint:gosec // it ends with the network
 	return &runtime.Network{Server: n.server, Out: n.out}, nil
 }
 

@@ -188,16 +188,15 @@ func (l *logReader) run(ctx context.Context, first []string, all []container.Sum
 		if pause(ctx, followInterval) != nil {
 			break
 		}
-		found, err := l.driver.gateways(ctx, l.agent)
-		if err != nil {
-			continue // the engine will answer again
+		// If the engine does not answer, it will again.
+		if found, err := l.driver.gateways(ctx, l.agent); err == nil {
+			if len(found) == 0 && l.agent.isRemoved() {
+				return nil
+			}
+			all = found
 		}
-		if len(found) == 0 && l.agent.isRemoved() {
-			return nil
-		}
-		all = found
 	}
-	return nil
+	return nil //nolint:nilerr // a log that is followed ends with its agent or its reader
 }
 
 // nextContainer returns the container to read: the present one again if it has not been read to its end,

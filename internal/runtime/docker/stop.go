@@ -76,14 +76,14 @@ func (d *Driver) requestStop(ctx context.Context, a agent, place runtime.Place, 
 			d.settings.Log.WarnContext(ctx, "waiting for the end of a container failed: it is killed", "agent", a.id, "error", err)
 		}
 		cancel()
-		_ = <-asked // it is not needed any more
+		<-asked //nolint:errcheck // it is not needed any more
 	case err := <-asked:
 		if err == nil {
-			_ = <-ended // it is killed if it has not ended
+			<-ended //nolint:errcheck // it is killed if it has not ended
 			break
 		}
 		cancel()
-		_ = <-ended // it is killed
+		<-ended //nolint:errcheck // it is killed
 	}
 	return ctx.Err()
 }

@@ -16,6 +16,10 @@ import (
 // the container by hand makes the relay silent.
 const requestTimeout = 20 * time.Second
 
+// suspectAfter is how long a relay may take for an answer until the driver looks whether its container
+// runs.
+const suspectAfter = time.Second
+
 func isNotRunning(err error) bool { return errors.Is(err, runtime.ErrNotRunning) }
 
 // Dial implements runtime.Driver.
@@ -45,7 +49,13 @@ func (d *Driver) withSession(ctx context.Context, a agent, place runtime.Place, 
 			return err
 		}
 		limited, cancel := context.WithTimeout(ctx, requestTimeout)
+		look := time.AfterFunc(suspectAfter, func() {
+			if _, _, e := d.running(limited, a, place); isNotRunning(e) {
+				cancel()
+			}
+		})
 		err = do(limited, s)
+		look.Stop()
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			return err
@@ -53,7 +63,7 @@ func (d *Driver) withSession(ctx context.Context, a agent, place runtime.Place, 
 		if _, _, e := d.running(ctx, a, place); isNotRunning(e) {
 			return e // which is why the request has failed
 		}
-		if !again || !isLost(s) {
+		if !again || !failedBy(s, err) {
 			return err
 		}
 	}

@@ -71,7 +71,7 @@ func (c *execConn) Read(p []byte) (int, error) {
 		c.left = size
 	}
 	n, err := c.stream.Reader.Read(p[:min(len(p), int(c.left))])
-	c.left -= uint32(n) //nolint:gosec // at most left
+	c.left -= uint32(n)
 	return n, err
 }
 

@@ -88,7 +88,7 @@ func (h *agentHome) do(do func(runtime.Home) error) error {
 		if err != nil {
 			return err
 		}
-		if err = do(home); err == nil || !again || !isLost(session) {
+		if err = do(home); err == nil || !again || !failedBy(session, err) {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -51,7 +52,7 @@ func (d *Driver) Logs(ctx context.Context, _ runtime.Place, id identity.AgentID,
 	}
 	go func() {
 		defer cancel()
-		w.CloseWithError(l.run(ctx, first, all, follow)) //nolint:errcheck // it returns nil
+		w.CloseWithError(l.run(ctx, first, all, follow))
 	}()
 	return &logStream{PipeReader: r, cancel: cancel, ended: context.AfterFunc(ctx, func() { _ = w.Close() })}, nil
 }
@@ -139,7 +140,7 @@ func (l *logReader) lastLines(ctx context.Context, at *position, n int) ([]strin
 	complete, seen := true, 0
 	for {
 		m, err := messages.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return lines[max(0, len(lines)-n):], nil
 		}
 		if err != nil {
@@ -163,7 +164,7 @@ func (l *logReader) lastLines(ctx context.Context, at *position, n int) ([]strin
 func (l *logReader) run(ctx context.Context, first []string, all []container.Summary, follow bool) error {
 	for _, line := range first {
 		if _, err := io.WriteString(l.out, line); err != nil {
-			return nil
+			return nil //nolint:nilerr // the reader has left
 		}
 	}
 	for ctx.Err() == nil {
@@ -185,18 +186,17 @@ func (l *logReader) run(ctx context.Context, first []string, all []container.Sum
 			}
 		}
 		if pause(ctx, followInterval) != nil {
-			return nil
+			break
 		}
-		found, err := l.driver.gateways(ctx, l.agent)
-		if err != nil {
-			continue // the engine will answer again
+		// If the engine does not answer, it will again.
+		if found, err := l.driver.gateways(ctx, l.agent); err == nil {
+			if len(found) == 0 && l.agent.isRemoved() {
+				return nil
+			}
+			all = found
 		}
-		if len(found) == 0 && l.agent.isRemoved() {
-			return nil
-		}
-		all = found
 	}
-	return nil
+	return nil //nolint:nilerr // a log that is followed ends with its agent or its reader
 }
 
 // nextContainer returns the container to read: the present one again if it has not been read to its end,
@@ -245,7 +245,7 @@ func (l *logReader) copySince(ctx context.Context, containerID string, follow bo
 	defer messages.close()
 	for seen := 0; ; {
 		m, err := messages.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

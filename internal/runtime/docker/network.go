@@ -15,10 +15,11 @@ import (
 // is made again.
 type network struct {
 	server, out *listener
-	done        chan struct{} // closed with both
+	done        chan struct{} // closed with server, without which the network is of no use
 	wake        chan struct{} // has a token if the gateway was thawed
-	close       func()
 }
+
+func (n *network) close() { _, _ = n.server.Close(), n.out.Close() }
 
 // Network implements runtime.Driver.
 func (d *Driver) Network(ctx context.Context, place runtime.Place, id identity.AgentID) (*runtime.Network, error) {
@@ -29,9 +30,8 @@ func (d *Driver) Network(ctx context.Context, place runtime.Place, id identity.A
 	if _, err := d.session(ctx, a, place); err != nil {
 		return nil, fmt.Errorf("open the network of %s: %w", id, err)
 	}
-	n := &network{done: make(chan struct{}), wake: make(chan struct{}, 1)}
-	n.close = sync.OnceFunc(func() { close(n.done) })
-	n.server, n.out = newListener(n), newListener(n)
+	n := &network{server: newListener(), out: newListener(), wake: make(chan struct{}, 1)}
+	n.done = n.server.done
 	l := d.link(id)
 	l.mu.Lock()
 	last := l.network
@@ -40,7 +40,7 @@ func (d *Driver) Network(ctx context.Context, place runtime.Place, id identity.A
 	if last != nil {
 		last.close()
 	}
-	go d.keepSession(a, place, l, n)
+	go d.keepSession(a, place, l, n) //nolint:gosec // it ends with the network
 	return &runtime.Network{Server: n.server, Out: n.out}, nil
 }
 
@@ -135,18 +135,19 @@ const waitingConns = 128
 
 // listener is a listener of a network. Its connections come from sessions.
 type listener struct {
-	network *network
 	waiting chan net.Conn
+	done    chan struct{} // closed with the listener
+	once    sync.Once
 }
 
-func newListener(n *network) *listener {
-	return &listener{network: n, waiting: make(chan net.Conn, waitingConns)}
+func newListener() *listener {
+	return &listener{waiting: make(chan net.Conn, waitingConns), done: make(chan struct{})}
 }
 
 // put has a connection accepted. It returns false if the listener is closed or full.
 func (l *listener) put(c net.Conn) bool {
 	select {
-	case <-l.network.done:
+	case <-l.done:
 		return false
 	default:
 	}
@@ -161,21 +162,21 @@ func (l *listener) put(c net.Conn) bool {
 // Accept implements net.Listener.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
-	case <-l.network.done:
+	case <-l.done:
 		return nil, net.ErrClosed
 	default:
 	}
 	select {
 	case c := <-l.waiting:
 		return c, nil
-	case <-l.network.done:
+	case <-l.done:
 		return nil, net.ErrClosed
 	}
 }
 
-// Close implements net.Listener. It closes the whole network: the two listeners belong together.
+// Close implements net.Listener.
 func (l *listener) Close() error {
-	l.network.close()
+	l.once.Do(func() { close(l.done) })
 	for {
 		select {
 		case c := <-l.waiting:

@@ -20,6 +20,7 @@ import (
 type proxy struct {
 	host      string
 	noSeccomp atomic.Bool
+	lose      atomic.Pointer[string]
 	refuse    atomic.Pointer[func(*http.Request) *http.Response] // answers instead of the engine; nil answers: the engine does
 }
 
@@ -45,10 +46,15 @@ func newProxy(t *testing.T, engine string) *proxy {
 				return answer, nil
 			}
 		}
-		return transport.RoundTrip(r)
+		resp, err := transport.RoundTrip(r)
+		if path := p.lose.Load(); err == nil && path != nil && strings.HasSuffix(r.URL.Path, *path) && p.lose.CompareAndSwap(path, nil) {
+			_ = resp.Body.Close()
+			return nil, errors.New("the answer is lost")
+		}
+		return resp, err
 	})
 	reverse.ModifyResponse = p.change
-	server := &http.Server{Handler: reverse} //nolint:gosec // a test
+	server := &http.Server{Handler: reverse}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {
@@ -80,6 +86,9 @@ func (p *proxy) change(r *http.Response) error {
 	r.Header.Del("Content-Length")
 	return nil
 }
+
+// loseAnswer has the first answer to a call with a path lost that the engine has done what it was asked for.
+func (p *proxy) loseAnswer(path string) { p.lose.Store(&path) }
 
 // removeSeccomp lets the engine say that it filters no system calls.
 func (p *proxy) removeSeccomp(*testing.T) (repair func()) {

@@ -19,7 +19,7 @@ func (d *Driver) Run(ctx context.Context) error {
 		before := d.CheckIsolation()
 		switch err := d.testIsolation(ctx); {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // that is how it ends
 		case err != nil && before == nil:
 			d.settings.Log.ErrorContext(ctx, "no agent is started until agents can be isolated", "error", err)
 		case err == nil && before != nil:
@@ -30,7 +30,7 @@ func (d *Driver) Run(ctx context.Context) error {
 			}
 		}
 		if pause(ctx, maintenanceInterval) != nil {
-			return nil
+			return nil //nolint:nilerr // that is how it ends
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -65,6 +66,22 @@ func isLost(s *relay.Session) bool {
 	case <-s.Done():
 		return true
 	default:
+		return false
+	}
+}
+
+// lossTimeout is how long a session may take to know that it is lost, after the requests on it do.
+const lossTimeout = 20 * time.Millisecond
+
+// failedBy reports whether a request has failed because its session is lost.
+func failedBy(s *relay.Session, err error) bool {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, runtime.ErrTooLarge) || errors.Is(err, runtime.ErrNotRunning) {
+		return false
+	}
+	select {
+	case <-s.Done():
+		return true
+	case <-time.After(lossTimeout):
 		return false
 	}
 }

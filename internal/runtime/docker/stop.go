@@ -76,14 +76,14 @@ func (d *Driver) requestStop(ctx context.Context, a agent, place runtime.Place, 
 			d.settings.Log.WarnContext(ctx, "waiting for the end of a container failed: it is killed", "agent", a.id, "error", err)
 		}
 		cancel()
-		<-asked
+		<-asked //nolint:errcheck // it is not needed any more
 	case err := <-asked:
 		if err == nil {
-			<-ended
+			<-ended //nolint:errcheck // it is killed if it has not ended
 			break
 		}
 		cancel()
-		<-ended
+		<-ended //nolint:errcheck // it is killed
 	}
 	return ctx.Err()
 }
@@ -205,12 +205,17 @@ func (d *Driver) Watch(ctx context.Context, place runtime.Place, id identity.Age
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c, err := d.gateway(ctx, a)
-	if isErrForeign(err) || err == nil && (!runs(c) || !isAt(c, place)) {
-		return nil
+	for {
+		c, err := d.gateway(ctx, a)
+		switch {
+		case isErrForeign(err) || err == nil && (!runs(c) || !isAt(c, place)):
+			return nil
+		case err == nil:
+			return d.awaitEnd(ctx, c.ID)
+		}
+		// Unknown is not ended: the engine will answer again.
+		if pause(ctx, followInterval) != nil {
+			return ctx.Err()
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return d.awaitEnd(ctx, c.ID)
 }

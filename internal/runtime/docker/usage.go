@@ -71,7 +71,7 @@ func (d *Driver) usageOf(ctx context.Context, a agent, c *container.InspectRespo
 	}
 	if s.measuring == nil {
 		s.measuring = make(chan struct{})
-		go d.measure(s, c.ID, s.measuring)
+		go d.measure(s, c.ID, s.measuring) //nolint:gosec // later calls use its result
 	}
 	measured := !s.at.IsZero()
 	if measured && (age < usageStale || c.State.Paused) || !measured && time.Since(s.seenAt) < usageYoung {
@@ -143,4 +143,4 @@ func memoryOf(m container.MemoryStats) int64 {
 }
 
 // bounded returns a number of the engine as a signed one.
-func bounded(n uint64) int64 { return int64(min(n, 1<<62)) } //nolint:gosec // it fits
+func bounded(n uint64) int64 { return int64(min(n, 1<<62)) }

@@ -76,7 +76,7 @@ func (e *Engine) path(name string) string { return filepath.Join(e.dir, name) }
 // start starts the process and waits until it answers.
 func (e *Engine) start() error {
 	// Containers have no network, so that the engine needs none either.
-	e.cmd = exec.Command("dockerd", "--data-root", e.path("data"), "--exec-root", e.path("exec"), "--pidfile", e.path("docker.pid"), "-H", e.Host(), //nolint:gosec // paths of our own
+	e.cmd = exec.Command("dockerd", "--data-root", e.path("data"), "--exec-root", e.path("exec"), "--pidfile", e.path("docker.pid"), "-H", e.Host(),
 		"--iptables=false", "--ip6tables=false", "--bridge=none", "--shutdown-timeout", "5")
 	e.output, e.ended, e.thread = &bytes.Buffer{}, make(chan struct{}), make(chan struct{})
 	e.cmd.Stdout, e.cmd.Stderr = e.output, e.output
@@ -140,10 +140,46 @@ func (e *Engine) Restart(kill bool) error {
 	if err := e.end(signal); err != nil {
 		return err
 	}
+	if err := e.endContainerd(); err != nil {
+		return err
+	}
 	if err := os.Remove(e.path("docker.pid")); err != nil && !os.IsNotExist(err) {
 		return err
 	}
 	return e.start()
+}
+
+// endContainerd waits until the containerd of a killed engine has ended, which dies with it, and removes
+// its file: the next engine would use it while it ends.
+func (e *Engine) endContainerd() error {
+	path := e.path("exec/containerd/containerd.pid")
+	data, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(stopTimeout); isAlive(pid); time.Sleep(pollInterval) {
+		_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
+		if time.Now().After(deadline) {
+			return fmt.Errorf("containerd %d does not end", pid)
+		}
+	}
+	return os.Remove(path)
+}
+
+// isAlive reports whether a process exists and is not a zombie.
+func isAlive(pid int) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	return !bytes.HasPrefix(data[bytes.LastIndexByte(data, ')')+1:], []byte(" Z"))
 }
 
 // end ends the process.
@@ -151,6 +187,7 @@ func (e *Engine) end(signal syscall.Signal) error {
 	if e.cmd == nil || e.cmd.Process == nil {
 		return nil
 	}
+	defer func() { e.cmd = nil }()
 	defer close(e.thread)
 	_ = e.cmd.Process.Signal(signal) // it may have ended
 	select {
@@ -196,7 +233,7 @@ func (e *Engine) processes() []int {
 	found, children := []int{}, map[int][]int{}
 	for _, f := range files {
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
-		if err != nil || pid == os.Getpid() {
+		if err != nil || pid == os.Getpid() || !isAlive(pid) {
 			continue
 		}
 		children[parentOf(pid)] = append(children[parentOf(pid)], pid)

@@ -64,7 +64,7 @@ func LoadImage(ctx context.Context, host string) error {
 
 // build builds a program of this module that needs no libraries.
 func build(ctx context.Context, program, to string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", to, "agento.host/agento/"+program) //nolint:gosec // constants
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", to, "agento.host/agento/"+program)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w: %s", program, err, out)

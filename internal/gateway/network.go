@@ -50,7 +50,7 @@ func (m *Manager) Attach(ctx context.Context, a agent.Agent) (opened bool, err e
 		return false, fmt.Errorf("open the network of a gateway: %w", err)
 	}
 	switch {
-	case m.wayOut != nil && n.Out != nil && n.DNS != nil: // the way out does not serve the proxy of a relay yet
+	case m.wayOut != nil && n.Out != nil:
 		m.wayOut.Attach(a.ID, egress.Network{Out: n.Out, DNS: n.DNS, SetRoutes: n.SetRoutes})
 	case n.Out != nil: // nobody would accept
 		_ = n.Out.Close()

@@ -152,7 +152,7 @@ func (r *Reconciler) startGateway(ctx context.Context, a *agent.Agent) error {
 		return specFailure(err)
 	}
 	a.Server = cmp.Or(a.Server, r.server)
-	if spec.Epoch = a.Generation; r.pool != nil {
+	if r.pool != nil {
 		spec.Server = a.Server
 	}
 	if a.Place, err = r.driver.Place(ctx, spec); err != nil {

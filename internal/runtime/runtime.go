@@ -401,7 +401,6 @@ type Spec struct {
 	Secrets []byte                  // content of the secrets file, mode 0600, on a memory file system
 	Limits  Limits
 	Server  string // where the gateway is to run, for drivers over several servers; empty: where the home is
-	Epoch   int64  // grows with each gateway of the agent: one of an older epoch must not run beside it
 }
 
 // Placeholders in Spec.Args, Spec.Env and Spec.Files. Some values of Env come from users, so

@@ -50,6 +50,9 @@ func gatewayProcess(shim int, sandboxed bool) int {
 	return 0
 }
 
+// mappedPrefix begins an IPv4 address in net/tcp6, as ::ffff: does in text.
+const mappedPrefix = "0000000000000000FFFF0000"
+
 // socketOf returns the name of the TCP socket with a local IPv4 address in the network of a
 // process, as links in /proc have it; empty if there is none.
 func socketOf(pid int, local *net.TCPAddr) string {
@@ -59,11 +62,14 @@ func socketOf(pid int, local *net.TCPAddr) string {
 	}
 	address := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], local.Port) // little-endian, as the machine
 	socket := ""
-	_ = eachLine(procPath(pid, "net/tcp"), func(text string) { // there is none if the process has ended
-		const localAddress, inode = 1, 9
-		if f := strings.Fields(text); len(f) > inode && f[localAddress] == address && f[inode] != "0" {
-			socket = "socket:[" + f[inode] + "]"
-		}
-	})
+	// A program may have reached the address by an IPv6 socket. There is no file if the process has ended.
+	for name, address := range map[string]string{"net/tcp": address, "net/tcp6": mappedPrefix + address} {
+		_ = eachLine(procPath(pid, name), func(text string) {
+			const localAddress, inode = 1, 9
+			if f := strings.Fields(text); len(f) > inode && f[localAddress] == address && f[inode] != "0" {
+				socket = "socket:[" + f[inode] + "]"
+			}
+		})
+	}
 	return socket
 }

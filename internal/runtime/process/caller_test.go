@@ -34,8 +34,10 @@ func TestCallsOfProgramsAreToldFromTheGateways(t *testing.T) {
 			t.Errorf("the gateway's own call is %q", got)
 		}
 		const program = `timeout 10 bash -c 'exec 3<>/dev/tcp/%s/%d && printf "GET / HTTP/1.0\r\n\r\n" >&3 && cat <&3' 2>&1`
-		if got := g.Shell(program, at.Addr(), at.Port()); !strings.Contains(got, "from the gateway: false") {
-			t.Errorf("a program's call is %q", got)
+		for _, host := range []string{at.Addr().String(), "::ffff:" + at.Addr().String()} {
+			if got := g.Shell(program, host, at.Port()); !strings.Contains(got, "from the gateway: false") {
+				t.Errorf("a program's call to %s is %q", host, got)
+			}
 		}
 	}
 	g.Stop(0)

@@ -281,7 +281,7 @@ func (f serveFlags) backups(r *resources, gateways *gateway.Manager) (*backup.Se
 		return nil, err
 	}
 	return backup.NewService(backup.Source{
-		DB: r.db, Data: f.Data, Catalog: f.Catalog, Version: version, Log: r.log, Agents: agent.IDs,
+		DB: r.db, Data: f.Data, Catalog: f.Catalog, Version: version, Log: r.log, Agents: agent.IDs, Elsewhere: homeElsewhere(f.Data),
 		Hold: func(ctx context.Context, id identity.AgentID) (func() (time.Duration, error), error) {
 			release, err := gateways.Hold(ctx, id)
 			if errors.Is(err, gateway.ErrBusy) {
@@ -290,6 +290,21 @@ func (f serveFlags) backups(r *resources, gateways *gateway.Manager) (*backup.Se
 			return release, err
 		},
 	}, schedule), nil
+}
+
+// homeElsewhere returns what says where the home of an agent is that is not in the data directory: the
+// drivers of containers keep a record of each agent there.
+func homeElsewhere(data string) func(context.Context, identity.AgentID) (string, error) {
+	return func(_ context.Context, id identity.AgentID) (string, error) {
+		if _, err := os.Lstat(filepath.Join(data, containersDir, string(id))); err == nil {
+			return "in a volume of the container engine", nil
+		}
+		found, err := filepath.Glob(filepath.Join(data, serversDir, "*", string(id)))
+		if len(found) > 0 {
+			return "on the pool server " + filepath.Base(filepath.Dir(found[0])), err
+		}
+		return "", err
+	}
 }
 
 // backupHere returns what makes a backup without a server. A gateway that runs nevertheless
@@ -301,7 +316,7 @@ func (d dataFlags) backupHere(db *database.DB) func(context.Context, admin.Backu
 			return admin.BackedUp{}, err
 		}
 		s := backup.NewService(backup.Source{
-			DB: db, Data: d.Data, Catalog: in.Catalog, Version: version, Log: slog.New(slog.DiscardHandler), Agents: agent.IDs,
+			DB: db, Data: d.Data, Catalog: in.Catalog, Version: version, Log: slog.New(slog.DiscardHandler), Agents: agent.IDs, Elsewhere: homeElsewhere(d.Data),
 			Hold: func(_ context.Context, id identity.AgentID) (func() (time.Duration, error), error) {
 				if slices.ContainsFunc(running, func(g process.Gateway) bool { return string(g.ID) == string(id) && g.Own }) {
 					return nil, errors.New("it runs, and there is no server that could hold it")

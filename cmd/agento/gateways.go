@@ -19,8 +19,8 @@ const agentsDir = "agents"
 
 // gatewaysCommand works without a server and without the database.
 type gatewaysCommand struct {
-	List gatewaysList `cmd:"" help:"List the gateways that run."`
-	Stop gatewaysStop `cmd:"" help:"Stop gateways while no server runs."`
+	List gatewaysList `cmd:"" help:"List the gateways that run as processes of this machine."`
+	Stop gatewaysStop `cmd:"" help:"Stop gateways of this machine while no server runs."`
 }
 
 type gatewaysList struct{ dataFlags }

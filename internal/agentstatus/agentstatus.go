@@ -178,7 +178,7 @@ const minCPUSpan = 200 * time.Millisecond
 func (s *Service) inspectTwice(ctx context.Context, a agent.Agent) (Report, error) {
 	before, err := s.sample(ctx, a.ID, a.Place)
 	if err != nil || before.state.Phase != runtime.Running {
-		return before.report(sample{}), err
+		return before.report(), err
 	}
 	timer := time.NewTimer(minCPUSpan)
 	defer timer.Stop()
@@ -188,5 +188,5 @@ func (s *Service) inspectTwice(ctx context.Context, a agent.Agent) (Report, erro
 		return Report{}, ctx.Err()
 	}
 	now, err := s.sample(ctx, a.ID, a.Place)
-	return now.report(before), err
+	return now.since(before).report(), err
 }

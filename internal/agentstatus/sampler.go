@@ -36,17 +36,32 @@ type sample struct {
 	place runtime.Place
 	state runtime.State
 	at    time.Time
+	cpu   float64 // percent of one core, since the sample before
 }
 
-// report returns the report that two samples of a gateway make. before may be the zero
-// sample.
-func (now sample) report(before sample) Report {
-	r := Report{Place: now.place, Phase: now.state.Phase, MemoryBytes: now.state.MemoryBytes, MemoryLimit: now.state.MemoryLimit, At: now.at}
-	took := now.at.Sub(before.at)
-	if before.place == now.place && before.state.StartedAt.Equal(now.state.StartedAt) && took > 0 {
-		r.CPU = 100 * float64(max(0, now.state.CPU-before.state.CPU)) / float64(took)
+// usedAt returns when the driver has measured what the gateway uses.
+func (now sample) usedAt() time.Time {
+	if now.state.UsageAt.IsZero() {
+		return now.at
 	}
-	return r
+	return now.state.UsageAt
+}
+
+// since returns the sample with its share of the CPU since another one of the same gateway. It is that of
+// the other one if nothing was measured meanwhile.
+func (now sample) since(before sample) sample {
+	if before.place != now.place || !before.state.StartedAt.Equal(now.state.StartedAt) {
+		return now
+	}
+	if now.cpu = before.cpu; now.usedAt().After(before.usedAt()) {
+		now.cpu = 100 * float64(max(0, now.state.CPU-before.state.CPU)) / float64(now.usedAt().Sub(before.usedAt()))
+	}
+	return now
+}
+
+// report returns the report that a sample makes.
+func (now sample) report() Report {
+	return Report{Place: now.place, Phase: now.state.Phase, MemoryBytes: now.state.MemoryBytes, MemoryLimit: now.state.MemoryLimit, CPU: now.cpu, At: now.at}
 }
 
 // run samples until ctx ends.
@@ -81,7 +96,8 @@ func (s *sampler) round(ctx context.Context, ttl time.Duration) error {
 	reports := make(map[identity.AgentID]Report, len(samples))
 	for id, now := range samples {
 		if before, ok := s.last[id]; ok { // a CPU share needs two samples
-			reports[id] = now.report(before)
+			now = now.since(before)
+			samples[id], reports[id] = now, now.report()
 		}
 	}
 	s.last = samples

@@ -269,6 +269,22 @@ func TestMissingHome(t *testing.T) {
 	}
 }
 
+// TestHomeElsewhere: a backup says which homes it does not have because they are on other servers.
+func TestHomeElsewhere(t *testing.T) {
+	e := newEnv(t, "here", "there")
+	e.src.Elsewhere = func(_ context.Context, id identity.AgentID) (string, error) {
+		if id == "there" {
+			return "on the pool server alpha", nil
+		}
+		return "", nil
+	}
+	m := e.backup(e.destination())
+	if m.State() != backup.Incomplete || !strings.Contains(m.Problem(), "there (its home cannot be copied: it is on the pool server alpha") || strings.Contains(m.Problem(), " here (") {
+		t.Errorf("%s %s", m.State(), m.Problem())
+	}
+	e.check(e.unpack(e.open(backup.Access{}), ""), "here", "SOUL.md", "I am here")
+}
+
 // TestEndedBackup: a backup that ends early is none, and the next one is whole.
 func TestEndedBackup(t *testing.T) {
 	e := newEnv(t, "one", "two")

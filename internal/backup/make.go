@@ -45,6 +45,9 @@ type Source struct {
 
 	// Agents returns the ids of all agents.
 	Agents func(ctx context.Context, q database.Reader) ([]identity.AgentID, error)
+	// Elsewhere returns where the home of an agent is, if it is not in the data directory: it cannot be
+	// copied then. Empty: it is there. Nil: all are.
+	Elsewhere func(ctx context.Context, id identity.AgentID) (where string, err error)
 	// Hold keeps an agent's gateway, and everything else that writes into its home, from doing so; see homecopy.Settings.
 	Hold func(ctx context.Context, id identity.AgentID) (release func() (time.Duration, error), err error)
 }
@@ -349,6 +352,11 @@ func (w *writer) copyHome(ctx context.Context, id identity.AgentID) (*copied, in
 	}
 	if w.Hold != nil {
 		s.Hold = func(ctx context.Context) (func() (time.Duration, error), error) { return w.Hold(ctx, id) }
+	}
+	if w.Elsewhere != nil {
+		if where, err := w.Elsewhere(ctx, id); where != "" || err != nil {
+			return nil, 0, errors.Join(err, fmt.Errorf("it is %s, and backups have only those that are in the data directory", where))
+		}
 	}
 	if _, err := os.Lstat(s.Dir); errors.Is(err, os.ErrNotExist) { // it never ran
 		return c, 0, s.Held(ctx)

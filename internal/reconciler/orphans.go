@@ -103,6 +103,9 @@ func (r *Reconciler) stillListed(ctx context.Context, unknown []runtime.Found) (
 func (r *Reconciler) reportUnknown(ctx context.Context, unknown []runtime.Found, own int) {
 	byOwner := map[runtime.Owner][]string{}
 	for _, f := range unknown {
+		if f.Shared {
+			continue
+		}
 		byOwner[f.Owner] = append(byOwner[f.Owner], string(f.ID))
 	}
 	report := fmt.Sprint(byOwner)

@@ -450,6 +450,7 @@ type State struct {
 	CPU         time.Duration
 	Processes   int64
 	LoggedAt    time.Time // if Running: when it last wrote to its log
+	UsageAt     time.Time // when MemoryBytes, CPU and Processes were measured, if that was not just now; zero: it was
 }
 
 // Sleeps reports whether the gateway goes on when it is resumed or thawed.
@@ -462,6 +463,7 @@ type Found struct {
 	Place   Place // empty if not known
 	Running bool
 	Owner   Owner
+	Shared  bool // if Foreign: it is on something that several installations use, such as a container engine
 }
 
 // Owner says which installation an agent of a driver belongs to.

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
@@ -36,6 +37,9 @@ func (d *Driver) Freeze(ctx context.Context, place runtime.Place, id identity.Ag
 		d.link(id).close()
 		err = d.pauseContainer(ctx, c.ID)
 	}
+	if err == nil {
+		d.link(id).setPaused(true)
+	}
 	if err != nil {
 		return fmt.Errorf("freeze %s: %w", id, err)
 	}
@@ -60,6 +64,7 @@ func (d *Driver) Thaw(ctx context.Context, place runtime.Place, id identity.Agen
 	if err != nil {
 		return fmt.Errorf("thaw %s: %w", id, err)
 	}
+	d.link(id).setPaused(false)
 	d.link(id).wakeNetwork()
 	return nil
 }
@@ -71,6 +76,29 @@ func (d *Driver) frozen(ctx context.Context, a agent, place runtime.Place) (*con
 		err = runtime.ErrNotRunning
 	}
 	return c, err
+}
+
+// Docker says for a moment that a container is paused that was let go on just now, or the other way
+// round, when the events of both come late: moby, daemon/monitor.go. For settleTime after a change the
+// driver looks again.
+const (
+	settleTime     = 2 * time.Second
+	settleInterval = 50 * time.Millisecond
+)
+
+// agrees reports whether what the engine says of the container can be true: it agrees with what the
+// driver has done last, or that was a while ago.
+func (l *link) agrees(paused bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return paused == l.paused || time.Since(l.pausedAt) > settleTime
+}
+
+// setPaused says what the driver has done last.
+func (l *link) setPaused(paused bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paused, l.pausedAt = paused, time.Now()
 }
 
 func (d *Driver) pauseContainer(ctx context.Context, containerID string) error {
@@ -93,18 +121,22 @@ func (d *Driver) checkPaused(ctx context.Context, containerID string, paused boo
 	if err == nil {
 		return nil
 	}
-	c, inspectErr := d.inspectContainer(ctx, containerID)
-	switch {
-	case inspectErr != nil || c == nil || !runs(c):
-		if inspectErr == nil {
+	for began := time.Now(); ; {
+		c, inspectErr := d.inspectContainer(ctx, containerID)
+		switch {
+		case inspectErr != nil:
+			return err
+		case c == nil || !runs(c):
 			return runtime.ErrNotRunning
+		case c.State.Paused == paused:
+			return nil
+		case time.Since(began) < settleTime && pause(ctx, settleInterval) == nil:
+			continue
+		case paused:
+			return &runtime.SuspendError{Missing: "the container engine does not pause its container", Fix: "use an engine with control groups v2, or as root", Cause: err}
 		}
-	case c.State.Paused == paused:
-		return nil
-	case paused:
-		return &runtime.SuspendError{Missing: "the container engine does not pause its container", Fix: "use an engine with control groups v2, or as root", Cause: err}
+		return err
 	}
-	return err
 }
 
 // PutSecrets implements runtime.Driver.
@@ -135,9 +167,14 @@ func (d *Driver) putFrozenSecrets(ctx context.Context, a agent, place runtime.Pl
 	if err := d.unpauseContainer(ctx, containerID); err != nil {
 		return err
 	}
+	d.link(a.id).setPaused(false)
 	err := d.putSecrets(ctx, a, place, secrets)
 	d.link(a.id).close()
-	if paused := d.pauseContainer(context.WithoutCancel(ctx), containerID); err == nil {
+	paused := d.pauseContainer(context.WithoutCancel(ctx), containerID)
+	if paused == nil {
+		d.link(a.id).setPaused(true)
+	}
+	if err == nil {
 		err = paused
 	}
 	return err

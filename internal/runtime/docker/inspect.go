@@ -86,7 +86,7 @@ func (d *Driver) runningState(ctx context.Context, a agent, c *container.Inspect
 	if c.HostConfig != nil {
 		s.MemoryLimit = c.HostConfig.Memory
 	}
-	u, err := d.usageOf(ctx, a, c)
+	u, at, err := d.usageOf(ctx, a, c)
 	if errors.Is(err, errEnded) {
 		again, err := d.inspectContainer(ctx, c.ID)
 		switch {
@@ -100,7 +100,10 @@ func (d *Driver) runningState(ctx context.Context, a agent, c *container.Inspect
 	} else if err != nil {
 		return s, err
 	}
-	s.MemoryBytes, s.CPU, s.Processes = u.memory, u.cpu, u.processes
+	s.MemoryBytes, s.CPU, s.Processes, s.UsageAt = u.memory, u.cpu, u.processes, at
+	if at.IsZero() { // nothing was measured yet, and when it started it had used nothing
+		s.UsageAt = s.StartedAt
+	}
 	if session := d.link(a.id).current(place); session != nil && s.Phase == runtime.Running {
 		limited, cancel := context.WithTimeout(ctx, usageTimeout)
 		defer cancel()

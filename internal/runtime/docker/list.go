@@ -84,7 +84,7 @@ func (f foundAgents) of(owner runtime.Owner, labels map[string]string) *runtime.
 		to = f.foreign
 	}
 	if to[id] == nil {
-		to[id] = &runtime.Found{ID: id, Owner: owner}
+		to[id] = &runtime.Found{ID: id, Owner: owner, Shared: owner == runtime.Foreign}
 	}
 	return to[id]
 }

@@ -45,7 +45,15 @@ func (d *Driver) inspectContainer(ctx context.Context, name string) (*container.
 
 // gateway returns the container of the agent's present gateway, which may have ended, or nil.
 func (d *Driver) gateway(ctx context.Context, a agent) (*container.InspectResponse, error) {
-	return d.findContainer(ctx, a, a.container(), roleGateway)
+	for {
+		c, err := d.findContainer(ctx, a, a.container(), roleGateway)
+		if err != nil || !runs(c) || d.link(a.id).agrees(c.State.Paused) {
+			return c, err
+		}
+		if err := pause(ctx, settleInterval); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // runs reports whether the processes of a container exist, at work or paused.

@@ -36,6 +36,8 @@ type link struct {
 	place       runtime.Place  // of the session; guarded by mu
 	network     *network       // that the server has open; guarded by mu
 	connectedAt time.Time      // guarded by mu
+	paused      bool           // whether the driver has paused the container last, or let it go on; guarded by mu
+	pausedAt    time.Time      // when; guarded by mu
 	failures    int            // connections in a row that failed or were lost at once; guarded by mu
 }
 

@@ -56,9 +56,10 @@ func (d *Driver) sampler(a agent) *sampler {
 	return s
 }
 
-// usageOf returns what a container uses, or has used some seconds ago. It is zero for the first seconds.
+// usageOf returns what a container uses, or has used some seconds ago, and when that was measured. Both are
+// zero for the first seconds.
 // Errors: errEnded.
-func (d *Driver) usageOf(ctx context.Context, a agent, c *container.InspectResponse) (usage, error) {
+func (d *Driver) usageOf(ctx context.Context, a agent, c *container.InspectResponse) (u usage, at time.Time, err error) {
 	s := d.sampler(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +68,7 @@ func (d *Driver) usageOf(ctx context.Context, a agent, c *container.InspectRespo
 	}
 	age := time.Since(s.at)
 	if age < usageFresh {
-		return s.last, nil
+		return s.last, s.at, nil
 	}
 	if s.measuring == nil {
 		s.measuring = make(chan struct{})
@@ -75,7 +76,7 @@ func (d *Driver) usageOf(ctx context.Context, a agent, c *container.InspectRespo
 	}
 	measured := !s.at.IsZero()
 	if measured && (age < usageStale || c.State.Paused) || !measured && time.Since(s.seenAt) < usageYoung {
-		return s.last, nil
+		return s.last, s.at, nil
 	}
 	done := s.measuring
 	s.mu.Unlock()
@@ -85,12 +86,12 @@ func (d *Driver) usageOf(ctx context.Context, a agent, c *container.InspectRespo
 	}
 	s.mu.Lock()
 	if err := ctx.Err(); err != nil {
-		return usage{}, err
+		return usage{}, at, err
 	}
 	if s.container != c.ID {
-		return usage{}, errEnded
+		return usage{}, at, errEnded
 	}
-	return s.last, s.err
+	return s.last, s.at, s.err
 }
 
 // measure measures what a container uses.

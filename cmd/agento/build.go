@@ -324,7 +324,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 	}
 	people := user.New(user.Settings{DB: r.db, Events: events, Access: accounts, Vault: secrets, PublicURL: f.linkBase(r.public.Addr()), Log: r.log})
 	documents, swarmRecords, agentRecords := workspace.NewStore(r.db, events, secrets), swarm.NewStore(r.db), agent.NewStore(r.db, events)
-	servers := pool.New(pool.Settings{DB: r.db, Events: events, Vault: secrets, Log: r.log, Image: containerImage, AgentsOn: agentsOn(r.db)})
+	servers := pool.New(pool.Settings{DB: r.db, Events: events, Vault: secrets, Log: r.log, Image: f.image(), AgentsOn: agentsOn(r.db)})
 	links, serverEngines := f.openPool(r, agentRecords, servers)
 	channelStates := channel.NewStore(r.db, events)
 	channels := channel.NewRecorder(channelStates, r.log)

@@ -18,6 +18,7 @@ import (
 	"agento.host/agento/internal/event"
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/pool"
+	"agento.host/agento/internal/runtime/image"
 	"agento.host/agento/internal/runtime/process"
 	"agento.host/agento/internal/user"
 	"agento.host/agento/internal/vault"
@@ -269,7 +270,7 @@ func (d dataFlags) adminSettings(db *database.DB, key *vault.Vault, log *slog.Lo
 			return agent.NewStore(db, events).Usage(ctx, db, account)
 		},
 		Describe: describeInstallation(db), Activate: activateInstallation(db, events),
-		Secrets: secrets, Servers: pool.New(pool.Settings{DB: db, Events: events, Vault: key, Log: log, Image: containerImage, AgentsOn: agentsOn(db)}), Collectors: d.collectors(), Reembed: reembed(db, events, secrets), Backup: d.backupHere(db),
+		Secrets: secrets, Servers: pool.New(pool.Settings{DB: db, Events: events, Vault: key, Log: log, Image: image.DefaultReference, AgentsOn: agentsOn(db)}), Collectors: d.collectors(), Reembed: reembed(db, events, secrets), Backup: d.backupHere(db),
 		Checkpoints: func(context.Context) (admin.Checkpoints, error) {
 			return checkpointsOf(process.CheckpointUse(process.Settings{Dir: filepath.Join(d.Data, agentsDir), Installation: db.Installation()}))
 		},

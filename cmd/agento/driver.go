@@ -38,9 +38,12 @@ type driverKind interface {
 // kinds returns the drivers by the values of --runtime.
 func (f driverFlags) kinds() map[string]driverKind {
 	inContainers := f.Docker
-	inContainers.Image = cmp.Or(inContainers.Image, image.DefaultReference)
+	inContainers.Image = f.image()
 	return map[string]driverKind{"process": f.Process, runtimeDocker: inContainers}
 }
+
+// image returns the image that agents in containers run, here and on pool servers.
+func (f driverFlags) image() string { return cmp.Or(f.Docker.Image, image.DefaultReference) }
 
 func (f driverFlags) kind() (driverKind, error) {
 	kind, ok := f.kinds()[f.Runtime]

@@ -22,7 +22,7 @@ func (f serveFlags) openPool(r *resources, records *agent.Store, servers *pool.S
 	all := engines.New(engines.Settings{
 		DB: r.db, Store: records, Pool: servers, Links: links, Log: r.log,
 		Docker: docker.Settings{
-			Installation: r.db.Installation(), Dir: filepath.Join(f.Data, serversDir), Image: containerImage, Runtime: f.Docker.ContainerRuntime,
+			Installation: r.db.Installation(), Dir: filepath.Join(f.Data, serversDir), Image: f.image(), Runtime: f.Docker.ContainerRuntime,
 			Command: image.Runtime().Command(f.Lean), Log: r.log,
 		},
 	})

@@ -12,11 +12,7 @@ import (
 	"strings"
 
 	"agento.host/agento/internal/admin"
-	"agento.host/agento/internal/openclaw/install"
 )
-
-// containerImage is the image that pool servers need to run agents.
-const containerImage = "agento/openclaw:" + install.OpenClawVersion
 
 type serversCommand struct {
 	Add       serverAdd       `cmd:"" help:"Add a server that runs agents, by SSH, and print the line for its authorized_keys."`

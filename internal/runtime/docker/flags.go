@@ -13,7 +13,7 @@ import (
 type Flags struct {
 	DockerHost       string `env:"AGENTO_DOCKER_HOST,DOCKER_HOST" help:"The container engine of --runtime docker: unix:///path of its socket, or tcp://host:port. Whoever reaches it is root on its machine." default:"unix:///var/run/docker.sock"`
 	ContainerRuntime string `help:"What the container engine runs containers with, such as runsc. Empty: its default."`
-	Image            string `help:"The image that agents run with --runtime docker. Empty: that of this version."`
+	Image            string `help:"The image that agents in containers run, here and on pool servers. Empty: that of this version."`
 }
 
 // Open returns a driver with the flags' settings.

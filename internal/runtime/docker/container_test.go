@@ -212,6 +212,24 @@ func TestChangedByHand(t *testing.T) {
 	}
 }
 
+// An engine is this machine's and, by SSH, that of a pool server.
+func TestOneEngineUnderTwoNames(t *testing.T) {
+	host := sharedHost(t)
+	here := newSettings(t, host)
+	there := here
+	there.Server, there.Dir = "alpha", t.TempDir()
+	d, e := openDriver(t, here), openDriver(t, there)
+	g := runtimetest.Start(t, d, runtimetest.Spec(runtimetest.NewID()))
+	for _, f := range list(t, e) {
+		if f.ID == g.ID && (f.Running || f.Place != "") {
+			t.Errorf("under another name of the engine it is listed as %+v, so that it would be ended as one that should not run there", f)
+		}
+	}
+	if f := list(t, d); !slices.ContainsFunc(f, func(f runtime.Found) bool { return f.ID == g.ID && f.Running && f.Place == g.Place }) {
+		t.Errorf("listed: %+v", f)
+	}
+}
+
 // Two installations on one engine have agents of the same ids, as after a restore from a backup.
 func TestTwoInstallations(t *testing.T) {
 	host := sharedHost(t)

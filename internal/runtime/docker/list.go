@@ -53,6 +53,9 @@ func (d *Driver) List(ctx context.Context) ([]runtime.Found, error) {
 		}
 		alive := c.State == container.StateRunning || c.State == container.StatePaused || c.State == container.StateRestarting
 		main := agent{id: f.ID, installation: installation}.container()
+		if d.settings.Installation != "" && d.checkPlace(runtime.Place(c.Labels[labelPlace])) != nil {
+			continue // of this machine and a pool server that are one, or of two names of a server
+		}
 		if alive || hasName(c, main) && !f.Running {
 			f.Place, f.Running = runtime.Place(c.Labels[labelPlace]), alive
 		}

@@ -481,7 +481,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 		},
 		Installation: installationSources{
 			db: r.db, accounts: accounts, top: topSources{db: r.db, records: agentRecords, accounts: accounts, status: status, memory: reconcile.Memory},
-			waiting: reconcile.Waiting, quarantine: quarantinedIn(f.Data), backupEvery: f.BackupEvery,
+			waiting: reconcile.Waiting, quarantine: quarantinedIn(f.Data), backupEvery: f.BackupEvery, servers: shownServers(servers, links),
 		}.read,
 		OperatorNeeds: operatorNeeds(waiting),
 		PublicURL:     f.PublicURL, TrustedProxies: f.TrustedProxies, Version: version, Log: r.log,

@@ -24,6 +24,7 @@ type installationSources struct {
 	waiting     func() (forMemory, forBoot int)
 	quarantine  func(context.Context) ([]dashboard.Quarantined, error)
 	backupEvery time.Duration
+	servers     func(context.Context) ([]dashboard.InstalledServer, error)
 }
 
 // read returns what the pages show.
@@ -38,6 +39,9 @@ func (s installationSources) read(ctx context.Context) (in dashboard.Installatio
 		return in, err
 	}
 	if in.Quarantine, err = s.quarantine(ctx); err != nil {
+		return in, err
+	}
+	if in.Servers, err = s.servers(ctx); err != nil {
 		return in, err
 	}
 	newest, good, err := backup.Last(ctx, s.db)

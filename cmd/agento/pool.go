@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 
 	"agento.host/agento/internal/agent"
+	"agento.host/agento/internal/dashboard"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/pool"
 	"agento.host/agento/internal/pool/engines"
@@ -34,4 +36,32 @@ func (f serveFlags) openPool(r *resources, records *agent.Store, servers *pool.S
 func agentsOn(db *database.DB) func(ctx context.Context, server string) (int, error) {
 	records := agent.NewStore(db, nil)
 	return func(ctx context.Context, server string) (int, error) { return records.CountOn(ctx, db, server) }
+}
+
+// shownServers returns what operators see of the servers.
+func shownServers(servers *pool.Service, links *pool.Links) func(context.Context) ([]dashboard.InstalledServer, error) {
+	return func(ctx context.Context) ([]dashboard.InstalledServer, error) {
+		all, err := servers.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		rows := make([]dashboard.InstalledServer, len(all))
+		for i, s := range all {
+			n := dashboard.InstalledServer{
+				Name: s.Name, Login: s.SSH(), Regions: pool.Serves(s, all), State: string(s.State), Up: s.IsLocal(), Problem: s.Problem,
+				ReachedAt: s.ReachedAt, MaxAgents: s.Agents, MemoryBytes: s.Memory, DiskFree: s.DiskFree,
+			}
+			if n.Agents, err = servers.AgentsOn(ctx, s.Name); err != nil {
+				return nil, err
+			}
+			if status, ok := links.Status(s.Name); ok {
+				n.Up, n.RoundTrip = status.Up(), status.RoundTrip
+				if reason := cmp.Or(status.LastError, status.EngineError); !n.Up && reason != nil {
+					n.Problem = reason.Error()
+				}
+			}
+			rows[i] = n
+		}
+		return rows, nil
+	}
 }

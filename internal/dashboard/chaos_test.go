@@ -58,7 +58,7 @@ func TestChaosEveryPage(t *testing.T) {
 	t.Run("operator", func(t *testing.T) {
 		env := newOperatorEnv(t)
 		tab := env.operator(t).openIn(b.Profile())
-		for _, path := range []string{"/operator", "/operator/accounts", "/operator/gateways", "/operator/accounts?search=none", "/profile"} {
+		for _, path := range []string{"/operator", "/operator/accounts", "/operator/gateways", "/operator/servers", "/operator/accounts?search=none", "/profile"} {
 			lookAt(t, tab, env.URL, path, nil, filepath.Join(dir, "operator"))
 		}
 	})

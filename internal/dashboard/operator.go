@@ -25,6 +25,7 @@ type Installation struct {
 
 	WaitForMemory, WaitForBoot int // agents
 
+	Servers     []InstalledServer // this machine first; without pool servers it is alone
 	Quarantine  []Quarantined
 	LastBackup  Backup // zero: there is none
 	GoodBackup  Backup // the last good one; zero: there is none
@@ -60,6 +61,21 @@ type InstalledGateway struct {
 	LastUsedAt                  time.Time
 	Wakes                       int64
 	WakeTook                    time.Duration
+}
+
+// InstalledServer is a server that runs agents.
+type InstalledServer struct {
+	Name, Login string // the login is empty for this machine
+	Regions     []string
+	State       string // active, cordoned, draining or abandoned
+	Up          bool   // its container engine answers
+	Problem     string // why it is not up; empty: it is
+	RoundTrip   time.Duration
+	ReachedAt   time.Time // zero: never
+	Agents      int
+	MaxAgents   int   // 0: there is no limit
+	MemoryBytes int64 // for agents; 0: there is no limit
+	DiskFree    int64 // negative: not known
 }
 
 // Quarantined is the home of an agent that the database did not know.
@@ -178,6 +194,25 @@ func (s *Server) operatorGateways(v *visit) error {
 	return v.Render("operator", "Gateways", p)
 }
 
+func (s *Server) operatorServers(v *visit) error {
+	p, err := v.operated("servers")
+	if err != nil {
+		return err
+	}
+	p.Servers = rowsOf(&p.Pages, p.Servers)
+	return v.Render("operator", "Servers", p)
+}
+
+// Lost returns how many servers do not answer.
+func (p operatorPage) Lost() (n int) {
+	for _, s := range p.Servers {
+		if !s.Up {
+			n++
+		}
+	}
+	return n
+}
+
 // Share returns how many percent of the memory are used.
 func (p operatorPage) Share() int {
 	return shareOf("", "", "", p.MemoryBytes+p.CheckpointBytes, p.MemoryBudget, noByteLimit, "").Percent
@@ -248,6 +283,9 @@ func (p operatorPage) Every() string {
 func (operatorPage) Millis(d time.Duration) string {
 	if d == 0 {
 		return ""
+	}
+	if d < 10*time.Millisecond {
+		return d.Round(100 * time.Microsecond).String()
 	}
 	return d.Round(10 * time.Millisecond).String()
 }

@@ -29,6 +29,11 @@ func testInstallation(context.Context) (Installation, error) {
 			{Agent: "agent-2", Account: "acct_1", AccountName: "Acme <b>& Co</b>", State: "asleep", CheckpointBytes: 90 << 20, LastUsedAt: at},
 		},
 		MemoryBudget: 8 << 30, MemoryBytes: 700 << 20, CheckpointBytes: 90 << 20, CPUPercent: 12, Cores: 2, WaitForMemory: 4,
+		Servers: []InstalledServer{
+			{Name: "local", Regions: []string{"us"}, State: "active", Up: true, Agents: 1, DiskFree: -1},
+			{Name: "alpha", Login: "root@alpha", Regions: []string{"eu", "ch"}, State: "active", Up: true, RoundTrip: 800 * time.Microsecond, ReachedAt: at, Agents: 3, MaxAgents: 40, MemoryBytes: 64 << 30, DiskFree: 90 << 30},
+			{Name: "beta", Login: "agento@beta:2222", Regions: []string{"us"}, State: "cordoned", Problem: "its sshd does not answer", ReachedAt: at, DiskFree: -1},
+		},
 		Quarantine: []Quarantined{{Name: "agent-lost", Since: at}},
 		LastBackup: Backup{ID: "b2", Destination: "/backups", State: "failed", Problem: "the disk is full", Began: at, Ended: at},
 		GoodBackup: Backup{ID: "b1", Destination: "/backups", State: "done", Began: at, Ended: at, Bytes: 1 << 30, StoredBytes: 1 << 28}, BackupEvery: 24 * time.Hour,
@@ -83,10 +88,11 @@ func TestPagesOfTheOperator(t *testing.T) {
 	b.get("/operator/gateways").has(200, "agent-1", "agent-2", "870ms")
 	b.get("/operator/gateways?state=asleep").has(200, "agent-2").without(`id="row-agent-1"`)
 	b.get("/operator/gateways?account=acct_2").has(200, "No gateway matches")
+	b.get("/operator/servers").has(200, "this machine", "root@alpha", "eu, ch", "3 <span class=\"soft\">of 40", "64 GB", "beta", "its sshd does not answer", "What runs there may go on", "cordoned")
 	b.get("/agents").leads("/accounts") // what is in an account is not theirs
 
 	owner := env.as(access.Owner)
-	for _, page := range []string{"/operator", "/operator/accounts", "/operator/gateways"} {
+	for _, page := range []string{"/operator", "/operator/accounts", "/operator/gateways", "/operator/servers"} {
 		owner.get(page).has(404, "There is no such page")
 	}
 	owner.get("/").has(200, "Needs you").without("disk is full")

@@ -77,6 +77,7 @@ func (s *Server) routes() []route {
 		page("GET /operator", operator(), s.operatorOverview),
 		page("GET /operator/accounts", operator(), s.operatorAccounts),
 		page("GET /operator/gateways", operator(), s.operatorGateways),
+		page("GET /operator/servers", operator(), s.operatorServers),
 
 		// API keys.
 		page("GET /keys", has(access.AccountAdmin), s.keyList),

@@ -96,7 +96,7 @@ func (a *attachment) admit(c inside) {
 	}
 	if err != nil {
 		a.refuse(d, refusalOf(err))
-		_ = f.answer(err) // refusing has no error
+		_ = f.answer(err) // the agent has gone
 		f.reset()
 		return
 	}
@@ -131,8 +131,7 @@ func (f *flow) answer(err error) error {
 	if r := refusalOf(err); r != nil {
 		text = "The connection is not allowed: " + r.detail + "."
 	}
-	o.Refuse(text)
-	return nil
+	return o.Refuse(text)
 }
 
 // add adds an open connection. The error is a refusal if there are too many.
@@ -205,7 +204,7 @@ func (f *flow) serve(dialing context.Context) {
 		} else {
 			a.countDestination(f.to, Destination{Failed: 1, LastAt: time.Now().UTC()})
 		}
-		_ = f.answer(err) // refusing has no error
+		_ = f.answer(err) // the agent has gone
 		f.reset()
 		return
 	}

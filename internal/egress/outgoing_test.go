@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"agento.host/agento/internal/egress"
+	"agento.host/agento/internal/runtime"
 )
 
 // proxy accepts the connections of an agent that has a proxy only.
@@ -49,11 +50,13 @@ type outgoing struct {
 
 func (o *outgoing) CloseWrite() error             { return o.Conn.(*net.TCPConn).CloseWrite() }
 func (o *outgoing) Destination() (string, uint16) { return o.host, o.port }
-func (o *outgoing) Refuse(reason string)          { o.answered <- reason }
-func (o *outgoing) Accept() error {
-	o.answered <- ""
+func (o *outgoing) Accept() error                 { return o.Refuse("") }
+func (o *outgoing) Refuse(reason string) error {
+	o.answered <- reason
 	return nil
 }
+
+var _ runtime.Outgoing = (*outgoing)(nil)
 
 // connect opens a connection of the agent to what it names. It returns the agent's end, and what the
 // proxy says: "" if the connection is made.

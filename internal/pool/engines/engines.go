@@ -4,6 +4,7 @@ package engines
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -190,7 +191,7 @@ func (s *Servers) Driver(ctx context.Context, name string) (runtime.Driver, erro
 		return nil, err
 	}
 	if record.Problem != "" {
-		return nil, unreachable(name, record.Problem)
+		return nil, unreachable(name, errors.New(record.Problem))
 	}
 	n := s.server(record)
 	if err := s.open(ctx, n); err != nil {
@@ -199,6 +200,9 @@ func (s *Servers) Driver(ctx context.Context, name string) (runtime.Driver, erro
 	return n.driver, nil
 }
 
-func unreachable(name, why string) error {
-	return fault.New(fault.Unavailable, "The pool server %s cannot be reached (%s). What runs there may go on; agento servers check %s says what to do.", name, why, name)
+// unreachable returns the fault for a server with which nothing can be done. Callers of the API see it,
+// whom the reason does not concern.
+func unreachable(name string, why error) error {
+	f := fault.New(fault.Unavailable, "The server %s, where this agent's files are, cannot be reached at the moment. What runs there goes on. Try again in a moment, or ask the operator: agento servers check %[1]s says what is the matter.", name)
+	return f.Because(&runtime.UnreachableError{Server: name, Cause: why})
 }

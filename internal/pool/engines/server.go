@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/pool"
 	"agento.host/agento/internal/pool/sshlink"
 	"agento.host/agento/internal/runtime/docker"
@@ -47,9 +46,9 @@ func (n *server) connection() (*sshlink.Link, time.Time, error) {
 	case ok && status.Connected:
 		return link, status.Since, nil
 	case status.LastError != nil:
-		return nil, time.Time{}, unreachable(n.record.Name, status.LastError.Error())
+		return nil, time.Time{}, unreachable(n.record.Name, status.LastError)
 	}
-	return nil, time.Time{}, unreachable(n.record.Name, "it is not connected yet")
+	return nil, time.Time{}, unreachable(n.record.Name, errors.New("it is not connected yet"))
 }
 
 // open returns when the server's driver may be used. Faults: Unavailable.
@@ -151,7 +150,7 @@ func (n *server) dial(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	if _, now, err := n.connection(); err != nil || !now.Equal(since) { // it may be the next connection's
-		return nil, errors.Join(unreachable(n.record.Name, "the connection was lost"), err, conn.Close())
+		return nil, errors.Join(unreachable(n.record.Name, errors.New("the connection was lost")), err, conn.Close())
 	}
 	return conn, nil
 }
@@ -199,7 +198,7 @@ func (n *server) clear(ctx context.Context, since time.Time) error {
 }
 
 func (n *server) unknown(err error) error {
-	return fault.New(fault.Unavailable, "The pool server %s is connected, but what it runs is not known yet: %v.", n.record.Name, err)
+	return unreachable(n.record.Name, fmt.Errorf("it is connected, but what it runs is not known yet: %w", err))
 }
 
 // clearTimeout bounds the look at what a server runs, and its end.

@@ -17,6 +17,7 @@ if [ "$(uname)" = Linux ]; then
 	# Without root no Docker engine can run for the tests, which are skipped then.
 	if [ "${1:-}" = test ] && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
 		command -v dockerd >/dev/null || wants="$wants docker.io"
+		command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || wants="$wants openssh-server"
 		command -v busybox >/dev/null || wants="$wants busybox-static"
 	fi
 fi

@@ -25,7 +25,7 @@ func (s *Service) Connect(n Server) (*sshlink.Link, error) {
 		return nil, fault.New(fault.Conflict, "Nothing is done with the server %s: %s.", n.Name, n.Problem)
 	}
 	return sshlink.New(sshlink.Settings{
-		Name: n.Name, User: n.User, Address: n.Address, HostKeys: n.HostKeys, Log: s.Log,
+		Name: n.Name, User: n.User, Address: n.Address, HostKeys: n.HostKeys, Log: s.Log, Keepalive: s.Keepalive,
 		Keys:           func(ctx context.Context) ([]ssh.Signer, error) { return s.keys(ctx, n.ID) },
 		LoggedIn:       func(used ssh.PublicKey) { s.loggedIn(n, used) },
 		HostKeyChanged: func(e *sshlink.HostKeyError) { s.hostKeyChanged(n, e) },

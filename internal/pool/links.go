@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/pool/sshlink"
 )
 
@@ -162,17 +161,6 @@ func (s *Service) pingPause(err error) time.Duration {
 	return s.PingEvery
 }
 
-// Link returns the link to a server. Faults: Unavailable, if there is none, because the server
-// is not known or nothing may be done with it.
-func (l *Links) Link(name string) (*sshlink.Link, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if k := l.links[name]; k != nil {
-		return k.link, nil
-	}
-	return nil, fault.New(fault.Unavailable, "There is no connection to the pool server %s: agento servers check %s says why.", name, name)
-}
-
 // Status returns what is known of a server; ok is false if it has no link.
 func (l *Links) Status(name string) (s Status, ok bool) {
 	l.mu.Lock()
@@ -181,6 +169,33 @@ func (l *Links) Status(name string) (s Status, ok bool) {
 	if k == nil {
 		return Status{}, false
 	}
+	return l.statusOf(k), true
+}
+
+// Of returns the link to the server of a record, with its status. ok is false if there is none, also if
+// there still is one to a former server of that name.
+func (l *Links) Of(n Server) (link *sshlink.Link, s Status, ok bool) {
+	l.mu.Lock()
+	k := l.links[n.Name]
+	l.mu.Unlock()
+	if k == nil || k.server.ID != n.ID {
+		return nil, Status{}, false
+	}
+	return k.link, l.statusOf(k), true
+}
+
+// Servers returns the servers that have links, in no order.
+func (l *Links) Servers() []Server {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]Server, 0, len(l.links))
+	for _, k := range l.links {
+		all = append(all, k.server)
+	}
+	return all
+}
+
+func (l *Links) statusOf(k *kept) (s Status) {
 	k.mu.Lock()
 	s = k.status
 	k.mu.Unlock()
@@ -188,7 +203,7 @@ func (l *Links) Status(name string) (s Status, ok bool) {
 		s.EngineError = errNotAsked
 	}
 	s.State, s.upFor = k.link.State(), 3*l.service.PingEvery
-	return s, true
+	return s
 }
 
 var errNotAsked = errors.New("it has not been asked yet")

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/pool"
 	"agento.host/agento/internal/pool/sshtest"
 )
@@ -46,14 +45,17 @@ func TestLinks(t *testing.T) {
 	go func() { ended <- links.Run(ctx) }()
 	up := func() bool { st, ok := links.Status("one"); return ok && st.Up() }
 
-	if _, err := links.Link("one"); code(err) != fault.Unavailable {
-		t.Errorf("%v", err)
+	if _, ok := links.Status("one"); ok {
+		t.Error("a server has a link that was not added")
 	}
 	n := e.add(t, s, "one", socket)
 	eventually(t, "up", up)
-	before, err := links.Link("one")
-	if err != nil {
-		t.Fatal(err)
+	before, _, ok := links.Of(n)
+	if !ok {
+		t.Fatal("no link")
+	}
+	if _, _, ok := links.Of(pool.Server{ID: "former", Name: "one"}); ok {
+		t.Error("the link of another server of the same name")
 	}
 	if _, ok := links.Status("local"); ok {
 		t.Error("local has a link")
@@ -74,8 +76,8 @@ func TestLinks(t *testing.T) {
 	if _, err := e.Cordon(t.Context(), operator, "one", true); err != nil {
 		t.Fatal(err)
 	}
-	if after, err := links.Link("one"); err != nil || after != before {
-		t.Errorf("a cordoned server is connected anew: %v", err)
+	if after, _, ok := links.Of(n); !ok || after != before {
+		t.Error("a cordoned server is connected anew")
 	}
 
 	// sshd is killed with its connections, and returns with another host key.

@@ -15,6 +15,7 @@ type Candidate struct {
 	State   State
 	Regions []string
 	Up      bool     // its engine has answered lately
+	Lacks   string   // what keeps agents from being started there; empty: nothing
 	Images  []string // that it has; nil: it needs none
 
 	Memory int64 // bytes for agents; 0: there is no limit
@@ -45,6 +46,8 @@ func (c Candidate) obstacle(n Need) string {
 		return "is " + string(c.State)
 	case !c.Up:
 		return "cannot be reached"
+	case c.Lacks != "":
+		return "cannot run agents: " + c.Lacks
 	case c.Images != nil && !slices.Contains(c.Images, n.Image):
 		return "lacks the image " + n.Image
 	case c.Agents > 0 && c.UsedAgents >= c.Agents:
@@ -99,6 +102,7 @@ func better(a, b Candidate) bool {
 // NoRoomError reports that no server of a region can take an agent.
 type NoRoomError struct {
 	Region  string
+	Home    string   // the server that has the agent's home, so that no other one was asked; empty: it has none
 	Servers []string // what is in the way of each server of the region, sorted
 }
 
@@ -107,7 +111,12 @@ const maxNamed = 5
 
 // Error implements error.
 func (e *NoRoomError) Error() string {
-	if len(e.Servers) == 0 {
+	switch {
+	case e.Home != "" && len(e.Servers) == 0:
+		return fmt.Sprintf("the server %s, which has the agent's home, is not in the pool", e.Home)
+	case e.Home != "":
+		return "the server of the agent's home has no room for it: " + e.Servers[0]
+	case len(e.Servers) == 0:
 		return fmt.Sprintf("no server serves the region %s", e.Region)
 	}
 	named, rest := e.Servers, ""

@@ -53,6 +53,7 @@ func TestChoose(t *testing.T) {
 		{name: "disk", servers: []pool.Candidate{candidate("a", func(c *pool.Candidate) { c.Disk = gib - 1 })}, problem: "disk left"},
 		{name: "image", servers: []pool.Candidate{candidate("a")}, need: func(n *pool.Need) { n.Image = "v2" }, problem: "a lacks the image v2"},
 		{name: "down", servers: []pool.Candidate{candidate("a", func(c *pool.Candidate) { c.Up = false })}, problem: "a cannot be reached"},
+		{name: "isolation", servers: []pool.Candidate{candidate("a", func(c *pool.Candidate) { c.Lacks = "no seccomp" })}, problem: "a cannot run agents: no seccomp"},
 		{name: "states", servers: []pool.Candidate{candidate("c", state(pool.Abandoned)), candidate("a", state(pool.Cordoned)), candidate("b", state(pool.Draining))}, problem: "a is cordoned; b is draining; c is abandoned"},
 		{name: "no server of the region", servers: []pool.Candidate{candidate("a")}, need: func(n *pool.Need) { n.Region = "ap" }, problem: "no server serves the region ap"},
 		{name: "no server", problem: "no server serves the region eu"},
@@ -155,5 +156,13 @@ func TestRoomsOfAnAgent(t *testing.T) {
 		t.Error("placed")
 	} else if agents, _ := rooms.Used("b"); agents != 1 {
 		t.Errorf("an agent without room counts: %d", agents)
+	}
+	// Its gateway may run where its home is, although it cannot be placed there now.
+	rooms.Take("v", "b", gib)
+	n.Home = "b"
+	if _, err := rooms.Place(servers[1:], "v", n); err == nil {
+		t.Error("placed")
+	} else if agents, memory := rooms.Used("b"); agents != 2 || memory != 2*gib {
+		t.Errorf("it has lost its room: %d agents, %d bytes", agents, memory)
 	}
 }

@@ -31,11 +31,14 @@ func NewRooms() *Rooms { return &Rooms{taken: map[identity.AgentID]room{}, used:
 
 // Place chooses a server for an agent and takes room on it. An agent that has room keeps it if
 // it is on a server that can still take the agent; otherwise it gets another. What is used of
-// the candidates is filled in. Errors: *NoRoomError; the agent has no room then.
+// the candidates is filled in. Errors: *NoRoomError; the agent has no room then, unless it had some on
+// the server of its home, where its gateway may run.
 func (r *Rooms) Place(servers []Candidate, id identity.AgentID, n Need) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if had, ok := r.taken[id]; ok && n.Home == "" {
+	had, ok := r.taken[id]
+	keeps := ok && had.server == n.Home
+	if ok && n.Home == "" {
 		n.Home = had.server
 	}
 	r.remove(id)
@@ -49,8 +52,11 @@ func (r *Rooms) Place(servers []Candidate, id identity.AgentID, n Need) (string,
 		all[i] = c
 	}
 	name, err := Choose(all, n)
-	if err == nil {
+	switch {
+	case err == nil:
 		r.add(id, room{name, n.Memory, n.Disk})
+	case keeps:
+		r.add(id, had)
 	}
 	return name, err
 }

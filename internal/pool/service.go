@@ -32,6 +32,7 @@ type Settings struct {
 	Engine string // of Local, the path of its socket, in place of the record's; empty: the record's
 
 	PingEvery time.Duration // how often an engine is asked whether it answers; 0: 15 s
+	Keepalive time.Duration // between two keepalives of a connection; 0: sshlink's
 
 	// AgentsOn returns how many agents are on a server. Nil: none.
 	AgentsOn func(ctx context.Context, server string) (int, error)

@@ -335,7 +335,7 @@ func checkpointOf(id identity.AgentID, k power.Kept, used time.Time) power.Check
 // Reserve implements agent.Admission.
 func (r *Reconciler) Reserve(ctx context.Context, account identity.AccountID, id identity.AgentID, region string) error {
 	bytes := r.expect(0)
-	server, err := r.chooseServer(ctx, id, region, "", bytes, func() error { return nil })
+	server, err := r.chooseServer(ctx, id, region, "", bytes, func(error) error { return nil })
 	if err != nil || server != r.server {
 		return err
 	}
@@ -387,16 +387,17 @@ func (r *Reconciler) admit(ctx context.Context, a *agent.Agent) error {
 	if a.IsAsleep() {
 		text = noRoomToWakeText
 	}
-	note := r.noteWait(ctx, a, text)
-	if a.Server, err = r.chooseServer(ctx, a.ID, a.Region, a.Server, bytes, note); err != nil {
+	note := r.noteWait(ctx, a)
+	server, err := r.chooseServer(ctx, a.ID, a.Region, a.Server, bytes, func(why error) error { return note(asFailure(why).text) })
+	if err != nil {
 		return err
 	}
-	if !r.isHere(*a) {
+	if a.Server = server; !r.isHere(*a) {
 		return r.waited(ctx, a)
 	}
 	err = r.admission.takeRoom(ctx, a.AccountID, a.ID, bytes, func() error {
 		r.makeRoom(a.ID, bytes)
-		return note()
+		return note(text)
 	})
 	if err != nil {
 		return err
@@ -409,7 +410,8 @@ func (r *Reconciler) admit(ctx context.Context, a *agent.Agent) error {
 func (r *Reconciler) takeSlot(ctx context.Context, a *agent.Agent) (release func(), err error) {
 	note := func() error { return nil } // the status says that it starts
 	if a.IsAsleep() {
-		note = r.noteWait(ctx, a, noSlotToWakeText)
+		noteWait := r.noteWait(ctx, a)
+		note = func() error { return noteWait(noSlotToWakeText) }
 	}
 	if release, err = r.slotsOf(a.Server).takeSlot(ctx, a.AccountID, a.ID, r.timing.SlotTimeout, note); err != nil {
 		return nil, err
@@ -422,11 +424,11 @@ func (r *Reconciler) takeSlot(ctx context.Context, a *agent.Agent) (release func
 }
 
 // noteWait returns what is called while an agent waits for room or its turn to boot: it makes the
-// record say so. That of an agent which is to wake says so only when its callers wait for longer than
+// record say so, in a text. That of an agent which is to wake says so only when its callers wait for longer than
 // a suspend of another one takes, and the wait ends if they have left.
-func (r *Reconciler) noteWait(ctx context.Context, a *agent.Agent, text string) func() error {
+func (r *Reconciler) noteWait(ctx context.Context, a *agent.Agent) func(text string) error {
 	began := time.Now()
-	return func() error {
+	return func(text string) error {
 		if a.IsAsleep() {
 			if now, err := r.store.FindByID(ctx, r.db, a.ID); err != nil || now.Sleep.WakeWanted.IsZero() {
 				return cmp.Or(err, errWithdrawn)
@@ -435,10 +437,10 @@ func (r *Reconciler) noteWait(ctx context.Context, a *agent.Agent, text string) 
 				return nil
 			}
 		}
-		if a.ErrorCategory == agent.CategoryCapacity {
+		if a.ErrorCategory == agent.CategoryCapacity && a.LastError == text {
 			return nil
 		}
-		r.log.InfoContext(ctx, "an agent waits for room", "agent", a.ID, "account", a.AccountID)
+		r.log.InfoContext(ctx, "an agent waits for room", "agent", a.ID, "account", a.AccountID, "reason", text)
 		a.LastError, a.ErrorCategory = text, agent.CategoryCapacity
 		return r.store.SaveStatus(ctx, *a, "agent.waiting")
 	}

@@ -39,9 +39,16 @@ func (f failure) message() string {
 func asFailure(err error) failure {
 	var f failure
 	var none *pool.NoRoomError
+	var unreachable *runtime.UnreachableError
 	switch {
 	case errors.As(err, &f):
 		return f
+	case errors.As(err, &unreachable):
+		text := fmt.Sprintf("The server %s, where this agent's files are, cannot be reached. The agent's gateway starts by itself when it can be.", unreachable.Server)
+		return failure{category: agent.CategoryCapacity, text: text, server: true}
+	case errors.As(err, &none) && none.Home != "":
+		text := fmt.Sprintf("The server %s, where this agent's files are, cannot be reached or has no room for it. The agent's gateway starts by itself when that has changed.", none.Home)
+		return failure{category: agent.CategoryCapacity, text: text, server: true}
 	case errors.As(err, &none):
 		text := fmt.Sprintf("No server of the region %s has room for this agent. It starts by itself when one has: stop another agent of the region that is not needed, or ask the operator for more servers.", none.Region)
 		return failure{category: agent.CategoryCapacity, text: text, server: true}

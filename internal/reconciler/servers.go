@@ -27,8 +27,8 @@ type Pool interface {
 func (r *Reconciler) isHere(a agent.Agent) bool { return a.Server == "" || a.Server == r.server }
 
 // chooseServer waits until a server can take the gateway of an agent, and keeps room for it there, but
-// on the machine of this process. It calls onWait while it waits. Errors: onWait's, ctx's.
-func (r *Reconciler) chooseServer(ctx context.Context, id identity.AgentID, region, home string, bytes int64, onWait func() error) (string, error) {
+// on the machine of this process. It calls onWait with the reason while it waits. Errors: onWait's, ctx's.
+func (r *Reconciler) chooseServer(ctx context.Context, id identity.AgentID, region, home string, bytes int64, onWait func(why error) error) (string, error) {
 	if r.pool == nil {
 		return r.server, nil
 	}
@@ -39,7 +39,7 @@ func (r *Reconciler) chooseServer(ctx context.Context, id identity.AgentID, regi
 		if err == nil || !errors.Is(err, runtime.ErrNoCapacity) {
 			return server, err
 		}
-		if err := onWait(); err != nil {
+		if err := onWait(err); err != nil {
 			return "", err
 		}
 		select {

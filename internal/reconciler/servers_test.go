@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"agento.host/agento/internal/agenttest"
 	"agento.host/agento/internal/database"
 	"agento.host/agento/internal/identity"
+	"agento.host/agento/internal/pool"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/fake"
 	"agento.host/agento/internal/runtime/multi"
@@ -30,6 +32,7 @@ type servers struct {
 	room int                         // guarded by mu
 	has  map[identity.AgentID]string // guarded by mu
 	lost bool                        // b cannot be reached; guarded by mu
+	full bool                        // b takes no gateway, also of agents that have room; guarded by mu
 }
 
 func (p *servers) Place(_ context.Context, id identity.AgentID, region, home string, _ int64) (string, error) {
@@ -43,6 +46,9 @@ func (p *servers) Place(_ context.Context, id identity.AgentID, region, home str
 	}
 	if server == multi.Local {
 		return server, nil
+	}
+	if p.full {
+		return "", &pool.NoRoomError{Region: region, Home: home, Servers: []string{"b is full"}}
 	}
 	if _, ok := p.has[id]; !ok && len(p.has) >= p.room {
 		return "", fmt.Errorf("region %s: %w", region, runtime.ErrNoCapacity)
@@ -69,13 +75,19 @@ func (p *servers) holders() int {
 	return len(p.has)
 }
 
+func (p *servers) fill(full bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.full = full
+}
+
 func (p *servers) lose(lost bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lost = lost
 }
 
-var errLost = errors.New("the server cannot be reached")
+var errLost = &runtime.UnreachableError{Server: "b", Cause: errors.New("no route")}
 
 func (p *servers) Driver(context.Context, string) (runtime.Driver, error) {
 	p.mu.Lock()
@@ -200,6 +212,59 @@ func TestLostServerKeepsItsAgents(t *testing.T) {
 		}
 		if n := p.b.Starts(a.ID); n != 1 {
 			t.Errorf("%d starts", n)
+		}
+	})
+}
+
+// TestWithdrawnWakeKeepsTheServer: an agent that sleeps, and whose server has no room to wake it, is still
+// known to have its home there when nobody waits any more.
+func TestWithdrawnWakeKeepsTheServer(t *testing.T) {
+	withPool(t, 1, func(t *testing.T, e *agenttest.Env, p *servers) {
+		a := e.CreateFrom(inRegion("ada", "us"))
+		e.WriteHome(a.ID, "notes", "mine")
+		e.Until(a.ID, isAsleep)
+		p.fill(true)
+		e.Must(e.Store.WantAwake(e.Context(), a.ID, time.Now()))
+		waiting := e.Until(a.ID, func(a agent.Agent) bool { return a.ErrorCategory == agent.CategoryCapacity })
+		if !strings.Contains(waiting.LastError, "server b") {
+			t.Errorf("it waits because %q", waiting.LastError)
+		}
+		e.Must(e.Store.WithdrawWake(e.Context(), a.ID))
+		sleeps := e.Until(a.ID, func(a agent.Agent) bool { return a.ErrorCategory == "" })
+		if !sleeps.IsAsleep() || sleeps.Server != "b" || sleeps.Place != a.Place {
+			t.Errorf("%+v", sleeps)
+		}
+		p.fill(false)
+		if _, err := e.Turn(a.ID); err != nil {
+			t.Error(err)
+		}
+		if got, err := e.ReadHome(a.ID, "notes"); err != nil || got != "mine" {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}
+
+// TestStartOnALostServer: an agent whose server is lost starts when that returns, however long it takes.
+// That is no failure of the agent.
+func TestStartOnALostServer(t *testing.T) {
+	withPool(t, 1, func(t *testing.T, e *agenttest.Env, p *servers) {
+		a := e.CreateFrom(inRegion("ada", "us"))
+		e.Stop(a.ID)
+		p.lose(true)
+		if _, err := e.Agents.Start(e.Context(), e.Actor, a.ID); err != nil {
+			t.Fatal(err)
+		}
+		waiting := e.Until(a.ID, func(a agent.Agent) bool { return a.ErrorCategory == agent.CategoryCapacity })
+		if !strings.Contains(waiting.LastError, "server b") || strings.Contains(waiting.LastError, "no route") {
+			t.Errorf("it waits because %q", waiting.LastError)
+		}
+		time.Sleep(3 * time.Hour)
+		if now := e.Find(a.ID); now.Status != client.Starting || now.Server != "b" {
+			t.Errorf("%+v", now)
+		}
+		p.lose(false)
+		if now := e.UntilStatus(a.ID, client.Running); now.LastError != "" || now.Server != "b" {
+			t.Errorf("%+v", now)
 		}
 	})
 }

@@ -339,6 +339,21 @@ func (e *IsolationError) Error() string {
 // Unwrap returns the cause.
 func (e *IsolationError) Unwrap() error { return e.Cause }
 
+// UnreachableError means that the server of a gateway cannot be reached: what runs there is not known, and
+// goes on.
+type UnreachableError struct {
+	Server string
+	Cause  error // for the log
+}
+
+// Error implements error.
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("the server %s cannot be reached: %v", e.Server, e.Cause)
+}
+
+// Unwrap returns the cause.
+func (e *UnreachableError) Unwrap() error { return e.Cause }
+
 // Disk is what the files of an agent use.
 type Disk struct {
 	Bytes  int64 // on the disk, so a file with holes has less than its size

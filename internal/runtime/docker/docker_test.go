@@ -99,7 +99,6 @@ func must(t *testing.T, err error) {
 
 func TestContract(t *testing.T) {
 	host := sharedHost(t)
-	api := newAPI(t, host)
 	runtimetest.Run(t, func(t *testing.T) runtimetest.Env {
 		s := newSettings(t, host)
 		proxy := newProxy(t, host)
@@ -108,34 +107,11 @@ func TestContract(t *testing.T) {
 			Driver: openDriver(t, s), Processes: true, Break: proxy.removeSeccomp,
 			Restart: func(t *testing.T) runtime.Driver { return openDriver(t, s) },
 			SetOwner: func(t *testing.T, id identity.AgentID, owner runtime.Owner) {
-				setOwner(t, api, s.Installation, id, map[runtime.Owner]string{runtime.Own: s.Installation, runtime.Foreign: "inst_other"}[owner])
+				to := map[runtime.Owner]string{runtime.Own: s.Installation, runtime.Foreign: "inst_other"}[owner]
+				must(t, dockertest.SetInstallation(t.Context(), host, s.Installation, string(id), to))
 			},
 			NoUnmarked:  "the engine labels everything when it is made",
 			UsageIsLate: true,
 		}
 	})
-}
-
-// setOwner makes the volume of an agent again, with another installation in its label and the same files.
-func setOwner(t *testing.T, api *client.Client, installation string, id identity.AgentID, owner string) {
-	t.Helper()
-	all, err := api.ContainerList(t.Context(), client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", "agento.agent="+string(id))})
-	must(t, err)
-	for _, c := range all.Items {
-		_, err := api.ContainerRemove(t.Context(), c.ID, client.ContainerRemoveOptions{Force: true})
-		must(t, err)
-	}
-	name := "agento-" + installation + "-" + string(id) + "-home"
-	old, err := api.VolumeInspect(t.Context(), name, client.VolumeInspectOptions{})
-	must(t, err)
-	aside := filepath.Join(filepath.Dir(filepath.Dir(old.Volume.Mountpoint)), "aside-"+string(id))
-	must(t, os.Rename(old.Volume.Mountpoint, aside))
-	_, err = api.VolumeRemove(t.Context(), name, client.VolumeRemoveOptions{Force: true})
-	must(t, err)
-	labels := old.Volume.Labels
-	labels["agento.installation"] = owner
-	made, err := api.VolumeCreate(t.Context(), client.VolumeCreateOptions{Name: name, Labels: labels})
-	must(t, err)
-	must(t, os.Remove(made.Volume.Mountpoint))
-	must(t, os.Rename(aside, made.Volume.Mountpoint))
 }

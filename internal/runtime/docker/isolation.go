@@ -39,6 +39,10 @@ func (d *Driver) CheckIsolation() error {
 	return d.isolation.err
 }
 
+// TestIsolation tests now what Run tests regularly, such as when the engine can be reached again. Errors:
+// *runtime.IsolationError; ctx's, which is no result.
+func (d *Driver) TestIsolation(ctx context.Context) error { return d.testIsolation(ctx) }
+
 // testIsolationNow returns why no gateway can be started, by a test that is new enough.
 func (d *Driver) testIsolationNow(ctx context.Context) error {
 	d.isolation.mu.Lock()

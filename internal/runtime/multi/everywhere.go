@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"agento.host/agento/internal/identity"
@@ -19,39 +21,63 @@ func (d *Driver) Stop(ctx context.Context, place runtime.Place, id identity.Agen
 	return driver.Stop(ctx, inner, id, grace)
 }
 
-// Remove implements runtime.Driver. The server where the home is must be reached. A container that
-// another server may have kept is ended when that server returns.
+// Remove implements runtime.Driver. The server where the home is must be reached, and that of the place,
+// which is another one if a gateway was found where the agent was before. A container that a third
+// server may have kept is ended when that server returns.
 func (d *Driver) Remove(ctx context.Context, place runtime.Place, id identity.AgentID) error {
 	driver, inner, err := d.at(ctx, place, id)
 	if err != nil {
 		return err
 	}
-	return driver.Remove(ctx, inner, id)
+	if err := driver.Remove(ctx, inner, id); err != nil || place == "" {
+		return err
+	}
+	home, err := d.homeOf(ctx, id)
+	if err != nil || home == d.ServerOf(place) {
+		return err
+	}
+	if driver, err = d.on(ctx, home); err != nil {
+		return err
+	}
+	return driver.Remove(ctx, "", id)
 }
 
 // Quarantine implements runtime.Driver. The records need not know the agent: it is looked for on every
-// server.
+// server. Another installation may have an agent of the same id on one of them, if one of the two was
+// restored from a backup.
 func (d *Driver) Quarantine(ctx context.Context, id identity.AgentID) error {
-	return d.each(ctx, func(server string, driver runtime.Driver) error {
+	var mu sync.Mutex
+	own, foreign := false, false
+	err := d.each(ctx, func(server string, driver runtime.Driver) error {
 		found, err := driver.List(ctx)
 		if err != nil {
-			return err
+			return fmt.Errorf("on %s: %w", server, err)
 		}
-		for _, f := range found {
-			if f.ID != id {
-				continue
-			}
-			if err := driver.Quarantine(ctx, id); err != nil {
-				return fmt.Errorf("on %s: %w", server, err)
-			}
+		i := slices.IndexFunc(found, func(f runtime.Found) bool { return f.ID == id })
+		if i < 0 {
+			return nil
+		}
+		mu.Lock()
+		own, foreign = own || found[i].Owner != runtime.Foreign, foreign || found[i].Owner == runtime.Foreign
+		mu.Unlock()
+		if found[i].Owner == runtime.Foreign {
+			return nil
+		}
+		if err := driver.Quarantine(ctx, id); err != nil {
+			return fmt.Errorf("on %s: %w", server, err)
 		}
 		return nil
 	})
+	if err == nil && foreign && !own {
+		return runtime.ErrForeign
+	}
+	return err
 }
 
 // List implements runtime.Driver. What a server has that cannot be reached is not listed, which says
 // nothing about it: the log names the server.
 func (d *Driver) List(ctx context.Context) ([]runtime.Found, error) {
+	var mu sync.Mutex
 	var all []runtime.Found
 	err := d.each(ctx, func(server string, driver runtime.Driver) error {
 		found, err := driver.List(ctx)
@@ -62,6 +88,8 @@ func (d *Driver) List(ctx context.Context) ([]runtime.Found, error) {
 			d.log.WarnContext(ctx, "what a server has of agents cannot be listed", "server", server, "error", err)
 			return nil
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		for _, f := range found {
 			if f.Place != "" {
 				f.Place = PlaceOn(server, f.Place)
@@ -76,27 +104,33 @@ func (d *Driver) List(ctx context.Context) ([]runtime.Found, error) {
 	return all, nil
 }
 
-// each calls do for every server that can be reached, Local first. A failure on one does not keep it
-// from the others.
+// each calls do for every server that can be reached, at the same time: a server that is slow does not
+// hold up the others. A failure on one does not keep it from the others.
 func (d *Driver) each(ctx context.Context, do func(server string, driver runtime.Driver) error) error {
-	failed := do(Local, d.local)
-	names, err := d.servers.Names(ctx)
-	if err != nil {
-		return errors.Join(failed, fmt.Errorf("list the servers: %w", err))
+	names, listErr := d.servers.Names(ctx)
+	if listErr != nil {
+		listErr = fmt.Errorf("list the servers: %w", listErr)
 	}
-	for _, name := range names {
-		driver, err := d.servers.Driver(ctx, name)
-		if err != nil {
-			d.log.DebugContext(ctx, "a server is left out", "server", name, "error", err)
-			continue
-		}
-		failed = errors.Join(failed, do(name, driver))
+	failed := make([]error, len(names))
+	var calls sync.WaitGroup
+	for i, name := range names {
+		calls.Go(func() {
+			driver, err := d.servers.Driver(ctx, name)
+			if err != nil {
+				d.log.DebugContext(ctx, "a server is left out", "server", name, "error", err)
+				return
+			}
+			failed[i] = do(name, driver)
+		})
 	}
-	return failed
+	local := do(Local, d.local)
+	calls.Wait()
+	return errors.Join(append(failed, local, listErr)...)
 }
 
 // Examine implements runtime.Examiner.
 func (d *Driver) Examine(ctx context.Context) ([]runtime.Examination, error) {
+	var mu sync.Mutex
 	var all []runtime.Examination
 	err := d.each(ctx, func(_ string, driver runtime.Driver) error {
 		e, ok := driver.(runtime.Examiner)
@@ -104,6 +138,8 @@ func (d *Driver) Examine(ctx context.Context) ([]runtime.Examination, error) {
 			return nil
 		}
 		found, err := e.Examine(ctx)
+		mu.Lock()
+		defer mu.Unlock()
 		all = append(all, found...)
 		return err
 	})

@@ -160,7 +160,8 @@ func (d *Driver) checkAny(check func(runtime.Driver) error) error {
 	return local
 }
 
-// checkTimeout bounds a check, which asks no server but only what is known of them.
+// checkTimeout bounds a check. Of a server that was just connected it waits until that can be used; of
+// the others it asks only what is known.
 const checkTimeout = 5 * time.Second
 
 // Start implements runtime.Driver.

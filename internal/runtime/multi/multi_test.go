@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/runtime"
@@ -159,4 +160,75 @@ func TestIsolationAnywhere(t *testing.T) {
 	if err := d.CheckIsolation(); err == nil {
 		t.Error("no server can isolate gateways")
 	}
+}
+
+// TestRemoveOnBothServers: an agent is also removed where its home is, if a gateway of it was found elsewhere.
+func TestRemoveOnBothServers(t *testing.T) {
+	d, s := open(t, "")
+	id := runtimetest.NewID()
+	found := runtimetest.StartAgain(t, s.drivers["b"], runtimetest.Spec(id))
+	spec := runtimetest.Spec(id)
+	spec.Server = "c"
+	runtimetest.StartAgain(t, d, spec)
+	s.homes[id] = "c"
+	if err := d.Remove(t.Context(), multi.PlaceOn("b", found.Place), id); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := d.List(t.Context()); err != nil || len(left) != 0 {
+		t.Errorf("%+v, %v", left, err)
+	}
+}
+
+// TestQuarantineBesideAnotherInstallation: what another installation has of the same id on one server does
+// not keep ours on another one from the quarantine.
+func TestQuarantineBesideAnotherInstallation(t *testing.T) {
+	d, s := open(t, "")
+	id := runtimetest.NewID()
+	for _, name := range []string{"b", "c"} {
+		g := runtimetest.StartAgain(t, s.drivers[name], runtimetest.Spec(id))
+		g.Stop(0)
+	}
+	s.drivers["b"].SetOwner(id, runtime.Foreign)
+	if err := d.Quarantine(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	left, err := d.List(t.Context())
+	if err != nil || len(left) != 1 || left[0].Owner != runtime.Foreign {
+		t.Errorf("%+v, %v", left, err)
+	}
+	if err := d.Quarantine(t.Context(), id); !errors.Is(err, runtime.ErrForeign) {
+		t.Errorf("only another installation has it: %v", err)
+	}
+}
+
+// TestSlowServerHoldsUpNoOther: while one server does not answer, the others are asked.
+func TestSlowServerHoldsUpNoOther(t *testing.T) {
+	_, s := open(t, "")
+	runtimetest.Start(t, s.drivers["c"], runtimetest.Spec(runtimetest.NewID()))
+	asked := make(chan struct{})
+	slow := slowServers{servers: s, asked: asked}
+	d := multi.New(multi.Settings{Local: s.drivers[multi.Local], Servers: slow})
+	if found, err := d.List(t.Context()); err != nil || len(found) != 1 {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// slowServers open b only when c was asked for.
+type slowServers struct {
+	*servers
+	asked chan struct{}
+}
+
+func (s slowServers) Driver(ctx context.Context, name string) (runtime.Driver, error) {
+	switch name {
+	case "b":
+		select {
+		case <-s.asked:
+		case <-time.After(30 * time.Second):
+			return nil, errLost
+		}
+	case "c":
+		close(s.asked)
+	}
+	return s.servers.Driver(ctx, name)
 }

@@ -31,14 +31,14 @@ run: ## Install what is missing, build, and start a server to try.
 	$(MAKE) build
 	$(BINARY) dev
 
-build:
+build: ## bin/agento, and the relay of containers beside it.
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BINARY) ./cmd/agento
+	GOOS=linux CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/agento-relay ./cmd/agento-relay
 
 gvisor: ## Build runsc, for --sandbox gvisor; its module is pinned by gvisor/go.sum.
 	CGO_ENABLED=0 $(GO) build -C gvisor -trimpath -ldflags "-s -w" -o ../bin/runsc gvisor.dev/gvisor/runsc
 
 image: build ## The image that agents run in, with its relay, in the container engine of $DOCKER_HOST.
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/agento-relay ./cmd/agento-relay
 	$(BINARY) image build --load
 
 image-lock: ## Pin the present Debian packages of the image; needs apt-get.

@@ -14,11 +14,13 @@ fi
 if [ "$(uname)" = Linux ]; then
 	command -v bwrap >/dev/null || wants="$wants bubblewrap"
 	command -v setpriv >/dev/null || wants="$wants util-linux"
-	# Without root no Docker engine can run for the tests, which are skipped then.
+	# Without root no Docker engine can run for the tests, which are skipped then; so are those of
+	# sshd. Where systemd runs, the package would start it, and open a port that nobody asked for.
 	if [ "${1:-}" = test ] && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
 		command -v dockerd >/dev/null || wants="$wants docker.io"
 		command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || wants="$wants openssh-server"
 		command -v busybox >/dev/null || wants="$wants busybox-static"
+		command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || [ -d /run/systemd/system ] || wants="$wants openssh-server"
 	fi
 fi
 # Without criu agents do not sleep, and its tests are skipped: that is no failure.

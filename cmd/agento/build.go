@@ -479,6 +479,7 @@ func buildServices(ctx context.Context, r *resources, f serveFlags, dev devSetti
 			a, err := agentRecords.FindByID(ctx, r.db, id)
 			return a.AccountID, err
 		},
+		Regions: servers.Regions,
 		Installation: installationSources{
 			db: r.db, accounts: accounts, top: topSources{db: r.db, records: agentRecords, accounts: accounts, status: status, memory: reconcile.Memory},
 			waiting: reconcile.Waiting, quarantine: quarantinedIn(f.Data), backupEvery: f.BackupEvery, servers: shownServers(servers, links),

@@ -14,6 +14,7 @@ import (
 	"agento.host/agento/internal/admin"
 	"agento.host/agento/internal/openclaw/install"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/docker"
 )
 
 type installCommand struct {
@@ -31,10 +32,11 @@ func (c installCommand) Run(ctx context.Context, t *terminal) error {
 
 type doctorCommand struct {
 	vaultFlags
-	RuntimeDir string `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
-	Listen     string `help:"Address of the API, to see whether it is free." default:"127.0.0.1:8080"`
-	Wake       bool   `help:"Say how agents can sleep on this machine, and measure how long their next message takes, with a gateway of its own in a temporary directory: about two minutes. Nothing else is checked."`
-	Running    bool   `help:"Check what every running agent really has, and nothing else: namespaces, user, capabilities, filter of system calls, control group, descriptors."`
+	Docker     docker.Flags `embed:""`
+	RuntimeDir string       `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
+	Listen     string       `help:"Address of the API, to see whether it is free." default:"127.0.0.1:8080"`
+	Wake       bool         `help:"Say how agents can sleep on this machine, and measure how long their next message takes, with a gateway of its own in a temporary directory: about two minutes. Nothing else is checked."`
+	Running    bool         `help:"Check what every running agent really has, and nothing else: namespaces, user, capabilities, filter of system calls, control group, descriptors."`
 }
 
 // finding is the result of one check.
@@ -56,7 +58,7 @@ func (c doctorCommand) Run(ctx context.Context, t *terminal) error {
 	if c.Wake {
 		return c.wake(ctx, t)
 	}
-	found := append([]finding{c.openclaw()}, machine()...)
+	found := append([]finding{c.openclaw()}, c.machine()...)
 	found = append(append(found, c.data(), c.database(ctx)), c.secrets(ctx)...)
 	found = append(found, c.resources(ctx)...)
 	found = append(found, slices.Concat(c.installation(ctx), c.plans(ctx), c.gateways(), c.quarantine(ctx), c.unknown(), c.checkpoints(ctx), []finding{c.lastBackup(ctx)})...)
@@ -159,9 +161,9 @@ func (c doctorCommand) openclaw() finding {
 }
 
 // machine returns what each driver finds on this machine.
-func machine() []finding {
+func (c doctorCommand) machine() []finding {
 	var found []finding
-	kinds := (driverFlags{}).kinds()
+	kinds := driverFlags{Docker: c.Docker}.kinds()
 	for _, name := range slices.Sorted(maps.Keys(kinds)) {
 		for _, c := range kinds[name].Check() {
 			found = append(found, finding{Part: c.Name, State: c.State, OK: c.OK, Fix: c.Fix})

@@ -1,6 +1,8 @@
 package dashboard
 
 import (
+	"cmp"
+	"context"
 	"strings"
 
 	"agento.host/agento/client"
@@ -37,8 +39,11 @@ func (v *visit) starter() string {
 }
 
 func (s *Server) showNewAgent(v *visit, f *form, check *client.ProviderCheck) error {
-	data := newAgentPage{Form: f, Check: check, Regions: []choice{{"eu", "Europe"}, {"us", "United States"}}}
+	data := newAgentPage{Form: f, Check: check}
 	var err error
+	if data.Regions, err = s.regionChoices(v.Context()); err != nil {
+		return err
+	}
 	if data.Starters, err = v.API.Starters(v.Context()); err != nil {
 		return err
 	}
@@ -61,6 +66,24 @@ func (s *Server) showNewAgent(v *visit, f *form, check *client.ProviderCheck) er
 		return v.RenderRefused("agentnew", "New agent", data)
 	}
 	return v.Render("agentnew", "New agent", data)
+}
+
+// regionChoices returns the regions that an agent can be in. Those that only servers have go by their
+// names.
+func (s *Server) regionChoices(ctx context.Context) ([]choice, error) {
+	known := []string{"eu", "us"}
+	if s.regions != nil {
+		var err error
+		if known, err = s.regions(ctx); err != nil {
+			return nil, err
+		}
+	}
+	titles := map[string]string{"eu": "Europe", "us": "United States"}
+	var all []choice
+	for _, name := range known {
+		all = append(all, choice{name, cmp.Or(titles[name], name)})
+	}
+	return all, nil
 }
 
 // createAgent checks the key, and creates the agent if the provider takes it.
@@ -89,7 +112,7 @@ func (s *Server) createAgent(v *visit) error {
 		}
 	}
 	created, err := v.API.BeginAgent(v.Context(), newAgentRequest(f, key))
-	if f.Refused(err, map[string]string{"config.model": "model", "config.baseUrl": "baseUrl", "config.llmProvider": "provider", "secrets": "key", "swarmId": "swarm"}) {
+	if f.Refused(err, map[string]string{"config.model": "model", "config.baseUrl": "baseUrl", "config.llmProvider": "provider", "secrets": "key", "swarmId": "swarm", "region": "region"}) {
 		return s.showNewAgent(v, f, nil)
 	}
 	if err != nil {

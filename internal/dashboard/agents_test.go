@@ -23,6 +23,19 @@ func TestTheListOfAgents(t *testing.T) {
 	env.as("").get("/agents").leads("/sign-in?" + encodeQuery("next", "/agents"))
 }
 
+// TestRegionsOfANewAgent: the form offers those that there are; one that has gone meanwhile is refused.
+func TestRegionsOfANewAgent(t *testing.T) {
+	newEnv(t).as(access.Developer).get("/agents/new").has(http.StatusOK, `<option value="eu" selected>Europe</option>`, `<option value="us">United States</option>`)
+	env := newEnvWith(t, apitest.Options{}, func(_ *apitest.Env, s *Settings) {
+		s.Regions = func(context.Context) ([]string, error) { return []string{"<asia>", "eu", "us"}, nil }
+	})
+	env.account = env.NewAccount("Acme", "")
+	b := env.as(access.Developer)
+	b.get("/agents/new").has(http.StatusOK, `<option value="&lt;asia&gt;">&lt;asia&gt;</option>`, `<option value="eu" selected>Europe</option>`)
+	b.post("/agents/new", "name", "Support", "region", "<asia>", "starter", "blank", "provider", "anthropic", "key", "sk-ant-x", "unchecked", "1", "do", "create").
+		has(http.StatusUnprocessableEntity, "must be one of eu, us", `<option value="&lt;asia&gt;" selected>`)
+}
+
 func TestAnAgentIsCreatedStartedAndStopped(t *testing.T) {
 	env := newEnv(t)
 	b := env.as(access.Developer)

@@ -68,6 +68,8 @@ type Settings struct {
 	Events *event.Log
 	// OwnerOf returns the account of an agent, or an error.
 	OwnerOf func(context.Context, identity.AgentID) (identity.AccountID, error)
+	// Regions returns the regions that an agent can be in. Nil: eu and us.
+	Regions func(context.Context) ([]string, error)
 	// Installation reads what operators see; nil: there are no pages for them.
 	Installation func(context.Context) (Installation, error)
 	// OperatorNeeds reads what waits for operators; set if Installation is.
@@ -93,7 +95,8 @@ type Server struct {
 	api          API
 	asPerson     http.Handler // the API, for the person of the session in the request's context
 	people       *user.Service
-	openID       *oidc.Provider // nil: there is none
+	openID       *oidc.Provider                          // nil: there is none
+	regions      func(context.Context) ([]string, error) // nil: eu and us
 	installation func(context.Context) (Installation, error)
 	waiting      func(context.Context) ([]OperatorNeed, error)
 	version      string
@@ -113,7 +116,7 @@ type Server struct {
 
 // New returns a Server.
 func New(settings Settings) (*Server, error) {
-	s := &Server{api: settings.API, people: settings.People, openID: settings.OpenID, installation: settings.Installation, waiting: settings.OperatorNeeds, version: settings.Version, log: settings.Log, activity: newActivity(settings.Events, settings.OwnerOf), streams: streams{open: map[string]int{}}}
+	s := &Server{api: settings.API, people: settings.People, openID: settings.OpenID, regions: settings.Regions, installation: settings.Installation, waiting: settings.OperatorNeeds, version: settings.Version, log: settings.Log, activity: newActivity(settings.Events, settings.OwnerOf), streams: streams{open: map[string]int{}}}
 	s.asPerson = s.api.For(s.caller)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	var err error

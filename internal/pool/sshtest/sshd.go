@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"agento.host/agento/internal/skiptest"
 )
 
 // Server is an sshd with its own configuration, keys and authorized_keys in a temporary
@@ -41,7 +43,7 @@ func Start(t testing.TB, lines ...string) *Server {
 	program, err := exec.LookPath("sshd")
 	if err != nil {
 		if program = "/usr/sbin/sshd"; !exists(program) {
-			t.Skip("skipped: there is no sshd (apt-get install openssh-server)")
+			skiptest.Without(t, skiptest.SSHD, "there is no sshd (apt-get install openssh-server)")
 		}
 	}
 	me, err := user.Current()
@@ -50,7 +52,7 @@ func Start(t testing.TB, lines ...string) *Server {
 	}
 	if os.Geteuid() == 0 {
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // sshd separates privileges there
-			t.Skip("skipped: sshd needs /run/sshd: ", err)
+			skiptest.Without(t, skiptest.SSHD, "it needs /run/sshd: ", err)
 		}
 	}
 	s := &Server{User: me.Username, Dir: t.TempDir(), Address: freeAddress(t), t: t, program: program}

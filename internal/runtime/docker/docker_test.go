@@ -2,7 +2,6 @@ package docker_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -47,18 +46,8 @@ func sharedHost(t *testing.T) string {
 			shared.err = dockertest.LoadImage(context.Background(), shared.engine.Host())
 		}
 	})
-	skipUnavailable(t, shared.err)
+	dockertest.Check(t, shared.err)
 	return shared.engine.Host()
-}
-
-func skipUnavailable(t *testing.T, err error) {
-	t.Helper()
-	if why := dockertest.Unavailable(""); errors.As(err, &why) {
-		t.Skip("skipped: ", why)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // newSettings returns the settings of an installation of its own.

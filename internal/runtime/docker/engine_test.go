@@ -23,7 +23,7 @@ import (
 func TestEngineRestarts(t *testing.T) {
 	sharedHost(t) // skips
 	engine, err := dockertest.New()
-	skipUnavailable(t, err)
+	dockertest.Check(t, err)
 	t.Cleanup(func() { must(t, engine.Close()) })
 	must(t, dockertest.LoadImage(t.Context(), engine.Host()))
 	d := openDriver(t, newSettings(t, engine.Host()))

@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"agento.host/agento/internal/openclaw/install"
+	"agento.host/agento/internal/runtime/docker/dockertest"
 	"agento.host/agento/internal/runtime/image"
 )
 
@@ -152,29 +153,27 @@ func run(t *testing.T, engine *client.Client, id, program string, args ...string
 
 func startDocker(t *testing.T) *client.Client {
 	t.Helper()
-	return startEngine(t, "dockerd", func(dir, socket string) []string {
-		return []string{
-			"--data-root", dir + "/data", "--exec-root", dir + "/exec", "--pidfile", dir + "/pid", "-H", "unix://" + socket,
-			"--iptables=false", "--ip6tables=false", "--bridge=none", "--shutdown-timeout", "5",
-		}
-	})
+	return connect(t, dockertest.Start(t).Host())
 }
 
+func connect(t *testing.T, host string) *client.Client {
+	t.Helper()
+	engine, err := client.New(client.WithHost(host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = engine.Close() })
+	return engine
+}
+
+// startPodman starts Podman's service in a temporary directory.
 func startPodman(t *testing.T) *client.Client {
 	t.Helper()
-	return startEngine(t, "podman", func(dir, socket string) []string {
-		return []string{"--root", dir + "/data", "--runroot", dir + "/exec", "system", "service", "--time=0", "unix://" + socket}
-	})
-}
-
-// startEngine starts a container engine of the test's own in a temporary directory.
-func startEngine(t *testing.T, program string, args func(dir, socket string) []string) *client.Client {
-	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skipf("skipped: only root starts %s", program)
+		t.Skip("skipped: only root starts podman")
 	}
-	if _, err := exec.LookPath(program); err != nil {
-		t.Skipf("skipped: %s is not installed", program)
+	if _, err := exec.LookPath("podman"); err != nil {
+		t.Skip("skipped: podman is not installed")
 	}
 	dir, err := os.MkdirTemp("", "agento-image-") // short, because of the names of sockets
 	if err != nil {
@@ -182,7 +181,7 @@ func startEngine(t *testing.T, program string, args func(dir, socket string) []s
 	}
 	socket := filepath.Join(dir, "socket")
 	var log bytes.Buffer
-	cmd := exec.Command(program, args(dir, socket)...) //nolint:noctx // it is stopped below, in its own time
+	cmd := exec.Command("podman", "--root", dir+"/data", "--runroot", dir+"/exec", "system", "service", "--time=0", "unix://"+socket) //nolint:noctx // it is stopped below, in its own time
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
@@ -203,11 +202,7 @@ func startEngine(t *testing.T, program string, args func(dir, socket string) []s
 			t.Logf("remove the engine's directory: %v", err)
 		}
 	})
-	engine, err := client.New(client.WithHost("unix://" + socket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = engine.Close() })
+	engine := connect(t, "unix://"+socket)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		_, err := engine.Ping(t.Context(), client.PingOptions{})
 		if err == nil {
@@ -215,11 +210,11 @@ func startEngine(t *testing.T, program string, args func(dir, socket string) []s
 		}
 		select {
 		case <-exited:
-			t.Skipf("skipped: %s does not run here: %s", program, log.String())
+			t.Skipf("skipped: podman does not run here: %s", log.String())
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s does not answer: %v", program, err)
+			t.Fatalf("podman does not answer: %v", err)
 		}
 	}
 }

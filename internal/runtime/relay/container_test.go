@@ -16,72 +16,28 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/runtime/docker/dockertest"
 	"agento.host/agento/internal/runtime/relay"
+	"agento.host/agento/internal/skiptest"
 )
 
 // engine is a Docker engine for one test, in a directory of its own.
 type engine struct {
-	t      testing.TB
-	socket string
+	t    testing.TB
+	host string
 }
 
 func startEngine(t testing.TB) *engine {
 	t.Helper()
-	for _, name := range []string{"dockerd", "docker"} {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("skipped: there is no %s", name)
-		}
+	if _, err := exec.LookPath("docker"); err != nil {
+		skiptest.Without(t, skiptest.Engine, err)
 	}
-	if os.Getuid() != 0 {
-		t.Skip("skipped: a Docker engine needs root")
-	}
-	dir, err := os.MkdirTemp("", "dk") // short: paths of sockets are limited
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &engine{t, filepath.Join(dir, "docker.sock")}
-	var log buffer
-	cmd := exec.Command("dockerd", "--data-root", dir+"/data", "--exec-root", dir+"/exec", "--pidfile", dir+"/docker.pid", "-H", "unix://"+e.socket, "--iptables=false", "--bridge=none")
-	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // also if the tests are killed
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(exited)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-exited:
-		case <-time.After(30 * time.Second):
-			_ = cmd.Process.Kill()
-			<-exited
-		}
-		_ = os.RemoveAll(dir)
-	})
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if err := exec.Command("docker", "-H", "unix://"+e.socket, "version").Run(); err == nil {
-			break
-		}
-		select {
-		case <-exited:
-			t.Skipf("skipped: the Docker engine does not run here: %s", log.String())
-		default:
-		}
-		if time.Now().After(deadline) {
-			t.Skipf("skipped: the Docker engine does not start: %s", log.String())
-		}
-	}
+	e := &engine{t, dockertest.Start(t).Host()}
 	e.importImage()
 	return e
 }
@@ -89,7 +45,7 @@ func startEngine(t testing.TB) *engine {
 // docker runs a command of the client and returns what it prints.
 func (e *engine) docker(stdin io.Reader, args ...string) string {
 	e.t.Helper()
-	cmd := exec.Command("docker", append([]string{"-H", "unix://" + e.socket}, args...)...)
+	cmd := exec.Command("docker", append([]string{"-H", e.host}, args...)...)
 	cmd.Stdin = stdin
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -156,7 +112,7 @@ func (e *engine) run(name string) contained {
 // pipe executes connect by the engine's API, as the driver does.
 func (c contained) pipe() io.ReadWriteCloser {
 	c.t.Helper()
-	conn, err := net.Dial("unix", c.socket)
+	conn, err := net.Dial("unix", strings.TrimPrefix(c.host, "unix://"))
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -153,7 +153,7 @@ type Deleted struct {
 // LiveStatus is the current state of an agent and its gateway, as Source reports it.
 type LiveStatus struct {
 	Status          AgentStatus `json:"status" doc:"Whether the agent runs."`
-	ContainerStatus string      `json:"containerStatus" doc:"State of the gateway: running, asleep, frozen, exited or gone." example:"running"`
+	ContainerStatus string      `json:"containerStatus" doc:"State of the gateway: running, asleep, frozen, exited or gone; unknown, if its server cannot be reached." example:"running"`
 	Live            bool        `json:"live" doc:"True if the gateway's process runs, or the agent sleeps: a message wakes it."`
 	Resources       *Resources  `json:"resources" doc:"What the gateway uses; null while it does not run."`
 	KeptAwake       string      `json:"keptAwake,omitempty" doc:"Why the agent does not sleep when nobody uses it, where agents sleep. Left out if it may."`

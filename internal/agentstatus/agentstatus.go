@@ -111,11 +111,17 @@ func (s *Service) Status(ctx context.Context, account identity.AccountID, id ide
 		return s.withReason(ctx, a, liveStatus(a, r, source)), nil
 	}
 	r, err := s.inspectTwice(ctx, a)
+	if lost := (*runtime.UnreachableError)(nil); errors.As(err, &lost) {
+		return withWake(client.LiveStatus{Status: a.Status, ContainerStatus: unknown, Source: sourceRuntime}, a), nil
+	}
 	if err != nil {
 		return client.LiveStatus{}, err
 	}
 	return s.withReason(ctx, a, liveStatus(a, r, sourceRuntime)), nil
 }
+
+// unknown is the state of a gateway whose server cannot be reached.
+const unknown = "unknown"
 
 // withReason adds why the agent stays awake, if that can be told: an agent whose secrets cannot be
 // decrypted has a status, too.

@@ -206,6 +206,9 @@ func TestLostServerKeepsItsAgents(t *testing.T) {
 		if now := e.Find(a.ID); now.Status != client.Running || now.Place != a.Place || len(now.Retry.Failures) > 0 {
 			t.Errorf("%+v", now)
 		}
+		if live, err := e.Status.Status(t.Context(), agenttest.Account, a.ID); err != nil || live.Live || live.Status != client.Running || live.ContainerStatus != "unknown" {
+			t.Errorf("status: %+v, %v", live, err)
+		}
 		p.lose(false)
 		if _, err := e.Turn(a.ID); err != nil {
 			t.Error(err)

@@ -135,7 +135,7 @@ image() {
 servers() {
 	needsRoot dockerd
 	go test $race -count=3 -timeout 10m ./internal/pool/engines
-	AGENTO_CHAOS=1 go test $race -count=1 -timeout 15m -v -run '^TestChaos' ./internal/pool/engines
+	AGENTO_CHAOS=1 go test $race -count=1 -timeout 20m -v -run '^TestChaos' ./internal/pool/engines
 }
 
 fuzz() { sh scripts/fuzz.sh 20000x; }

@@ -3,8 +3,10 @@ package engines_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -109,7 +111,7 @@ func disturb(t *testing.T, socket string, address func(sshd) string, disturbance
 	s := newSSHD(t)
 	e := newEnv(t)
 	e.connect(s.newServer("alpha", socket, address(s)))
-	const count, rounds = 5, 40
+	const count, rounds = 5, 20
 	all := make([]*chaosAgent, count)
 	for i := range all {
 		g := e.start("alpha")
@@ -134,15 +136,15 @@ func disturb(t *testing.T, socket string, address func(sshd) string, disturbance
 		})
 	}
 	for round := range rounds {
-		for name, do := range disturbances { // in random order
-			time.Sleep(rand.N(300 * time.Millisecond))
-			t.Logf("round %d: %s", round, name)
-			do(s)
-		}
-		if round%10 == 9 {
+		names := slices.Sorted(maps.Keys(disturbances))
+		name := names[rand.IntN(len(names))]
+		t.Logf("round %d: %s", round, name)
+		disturbances[name](s)
+		if round%5 == 4 {
 			e.open() // another process begins, as after a crash
 		}
-		time.Sleep(500 * time.Millisecond)
+		e.waitOpen("alpha") // after many losses in a row that takes up to 30 s
+		time.Sleep(time.Second + rand.N(time.Second))
 	}
 	cancel()
 	wait.Wait()
@@ -150,6 +152,9 @@ func disturb(t *testing.T, socket string, address func(sshd) string, disturbance
 	api := newAPI(t, socket)
 	for _, c := range all {
 		t.Logf("agent %s: %d calls have succeeded", c.spec.ID, c.calls)
+		if c.calls < rounds {
+			t.Errorf("agent %s could hardly be used", c.spec.ID)
+		}
 		if running := strings.Count(strings.Join(objects(t, api, c.spec.ID), ","), "gateway running"); running > 1 {
 			t.Errorf("agent %s: %d gateways", c.spec.ID, running)
 		}

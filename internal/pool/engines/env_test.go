@@ -124,7 +124,7 @@ func newEnv(t *testing.T, change ...func(*pool.Settings)) *env {
 			t.Log(e.log)
 		}
 	})
-	settings := pool.Settings{DB: db, Events: event.NewLog(db), Vault: key, Log: log, PingEvery: 50 * time.Millisecond, Keepalive: keepalive}
+	settings := pool.Settings{DB: db, Events: event.NewLog(db), Vault: key, Log: log, PingEvery: 3 * time.Second, Keepalive: keepalive}
 	for _, f := range change {
 		f(&settings)
 	}

@@ -81,7 +81,7 @@ func (n *server) makeDriver() error {
 	if n.driver != nil {
 		return nil
 	}
-	d, err := n.newDriver(n.pool.Docker.Log, n.dial)
+	d, err := n.newDriver(n.pool.Log.With("server", n.record.Name), n.dial)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ RUN echo 'agento:x:10000:10000:agento:/var/lib/agento:/usr/sbin/nologin' >>/etc/
     && install -d -o 10000 -g 10000 -m 700 /var/lib/agento
 USER 10000:10000
 WORKDIR /var/lib/agento
-ENV AGENTO_DATA=/var/lib/agento HOME=/var/lib/agento
+ENV AGENTO_DATA=/var/lib/agento AGENTO_RUNTIME=docker HOME=/var/lib/agento
 VOLUME /var/lib/agento
 EXPOSE 8080
 # Slim images have no curl; bash opens connections itself.
@@ -36,4 +36,4 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' >&3 && read -r answer <&3 && [[ $answer == *' 200 '* ]]"]
 ENTRYPOINT ["agento"]
 # Containers of agents run on when this one ends, and the next one adopts them.
-CMD ["serve", "--runtime", "docker", "--listen", "0.0.0.0:8080"]
+CMD ["serve", "--listen", "0.0.0.0:8080"]

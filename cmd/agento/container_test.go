@@ -47,15 +47,27 @@ func words(t *testing.T, list string) []string {
 	return all
 }
 
+// setEnvironment sets the environment of the image, and no other one that serve reads.
+func setEnvironment(t *testing.T, dockerfile string) {
+	t.Helper()
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "AGENTO_") || name == "DOCKER_HOST" {
+			t.Setenv(name, "") // which is restored
+			_ = os.Unsetenv(name)
+		}
+	}
+	for _, v := range strings.Fields(instruction(t, dockerfile, "ENV")) {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+}
+
 // TestDockerfile: what the image starts is what agento takes, and the paths are there.
 func TestDockerfile(t *testing.T) {
 	text := readSource(t, "Dockerfile")
-	t.Setenv("AGENTO_DATA", "/var/lib/agento")
-	if env := instruction(t, text, "ENV"); !slices.Contains(strings.Fields(env), "AGENTO_DATA="+instruction(t, text, "VOLUME")) {
-		t.Errorf("the volume is not the data directory: %s", env)
-	}
+	setEnvironment(t, text)
 	f := serves(t, words(t, instruction(t, text, "CMD")))
-	if f.Runtime != runtimeDocker || f.Data != "/var/lib/agento" || f.Listen != "0.0.0.0:"+instruction(t, text, "EXPOSE") {
+	if f.Runtime != runtimeDocker || f.Data != instruction(t, text, "VOLUME") || f.Listen != "0.0.0.0:"+instruction(t, text, "EXPOSE") {
 		t.Errorf("%+v", f)
 	}
 	if user := instruction(t, text, "USER"); !regexp.MustCompile(`^[1-9]\d*:[1-9]\d*$`).MatchString(user) {
@@ -125,10 +137,7 @@ type composeFile struct {
 func TestCompose(t *testing.T) {
 	text, dockerfile := readSource(t, "compose.yaml"), readSource(t, "Dockerfile")
 	checkHasWarning(t, text)
-	for _, name := range []string{"DOCKER_HOST", "AGENTO_DOCKER_HOST"} {
-		t.Setenv(name, "") // which is restored
-		_ = os.Unsetenv(name)
-	}
+	setEnvironment(t, dockerfile)
 	decoder := yaml.NewDecoder(strings.NewReader(text))
 	decoder.KnownFields(true)
 	var c composeFile

@@ -32,6 +32,7 @@ func (c installCommand) Run(ctx context.Context, t *terminal) error {
 
 type doctorCommand struct {
 	vaultFlags
+	Runtime    string       `help:"The --runtime of serve. With docker, only what agents in containers need is checked." enum:"process,docker" default:"process"`
 	Docker     docker.Flags `embed:""`
 	RuntimeDir string       `help:"Directory of the agent runtime. Default: in the user's cache directory." type:"path"`
 	Listen     string       `help:"Address of the API, to see whether it is free." default:"127.0.0.1:8080"`
@@ -58,7 +59,7 @@ func (c doctorCommand) Run(ctx context.Context, t *terminal) error {
 	if c.Wake {
 		return c.wake(ctx, t)
 	}
-	found := append([]finding{c.openclaw()}, c.machine()...)
+	found := c.machine()
 	found = append(append(found, c.data(), c.database(ctx)), c.secrets(ctx)...)
 	found = append(found, c.resources(ctx)...)
 	found = append(found, slices.Concat(c.installation(ctx), c.plans(ctx), c.gateways(), c.quarantine(ctx), c.unknown(), c.checkpoints(ctx), []finding{c.lastBackup(ctx)})...)
@@ -160,10 +161,17 @@ func (c doctorCommand) openclaw() finding {
 	return finding{Part: "agent runtime", State: s.Version + " is not installed", Fix: s.Fix}
 }
 
-// machine returns what each driver finds on this machine.
+// machine returns what each driver finds on this machine; in containers agents need only theirs.
 func (c doctorCommand) machine() []finding {
-	var found []finding
 	kinds := driverFlags{Docker: c.Docker}.kinds()
+	found := []finding{c.openclaw()}
+	if c.Runtime == runtimeDocker {
+		found = []finding{{Part: "containers", State: "agents can be isolated in them", OK: true}}
+		if err := kinds[runtimeDocker].CheckIsolation(); err != nil {
+			found[0] = finding{Part: "containers", State: err.Error(), Fix: "agents are not started until then; see docs/containers.md"}
+		}
+		kinds = map[string]driverKind{runtimeDocker: kinds[runtimeDocker]}
+	}
 	for _, name := range slices.Sorted(maps.Keys(kinds)) {
 		for _, c := range kinds[name].Check() {
 			found = append(found, finding{Part: c.Name, State: c.State, OK: c.OK, Fix: c.Fix})

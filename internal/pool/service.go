@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -188,21 +187,6 @@ func (s *Service) ConfirmHostKeys(ctx context.Context, actor identity.Actor, nam
 		}
 		return set(ctx, tx, n.ID, "problem", "")
 	})
-}
-
-// ChooseHostKeys returns the keys whose fingerprints are named. Faults: Invalid, if one is not among
-// the keys.
-func ChooseHostKeys(keys []ssh.PublicKey, fingerprints []string) ([]ssh.PublicKey, error) {
-	has := sshlink.Fingerprints(keys)
-	var chosen []ssh.PublicKey
-	for _, f := range fingerprints {
-		i := slices.Index(has, f)
-		if i < 0 {
-			return nil, fault.New(fault.Invalid, "The server does not have the host key %s: it shows %s. If you have the fingerprint from the server itself, somebody stands between. Nothing was sent to it.", f, strings.Join(has, ", "))
-		}
-		chosen = append(chosen, keys[i])
-	}
-	return chosen, nil
 }
 
 // Remove removes a server without agents, and destroys its key. Faults: NotFound; Conflict.

@@ -59,6 +59,7 @@ func TestLifeOverSSH(t *testing.T) {
 	if got, err := g.Home().ReadFile("notes", 100); err != nil || string(got) != "mine" {
 		t.Errorf("the home of a stopped agent: %q, %v", got, err)
 	}
+	e.setPlace(g.ID, "")
 	again := runtimetest.StartAgain(t, e.driver, runtimetest.Spec(g.ID))
 	if again.Ask("/boot") == boot || again.Ask("/read", "name", "notes") != "mine" {
 		t.Error("it was not started again with its files")

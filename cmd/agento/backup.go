@@ -301,7 +301,7 @@ func homeElsewhere(data string) func(context.Context, identity.AgentID) (string,
 		}
 		found, err := filepath.Glob(filepath.Join(data, serversDir, "*", string(id)))
 		if len(found) > 0 {
-			return "on the pool server " + filepath.Base(filepath.Dir(found[0])), err
+			return "on a pool server", err
 		}
 		return "", err
 	}

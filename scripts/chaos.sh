@@ -32,6 +32,8 @@
 #           input method, hostile texts, axe-core; pictures as above
 #   image   the whole image that agents run in, from two installations of OpenClaw, and a container of it; needs root
 #           and dockerd
+#   containers  the driver of container engines with engines that are killed, answers that are lost, connections that are cut
+#           and starts that are interrupted; the relay; needs root, to run dockerd
 #   servers agents on a pool server whose sshd and dockerd are killed, and whose packets are lost, while they are
 #           used, stopped and started; needs root, dockerd and sshd
 #   fuzz    every fuzz test; make test runs their corpora alone
@@ -129,18 +131,23 @@ widget() {
 
 image() {
 	needsRoot dockerd
-	AGENTO_CHAOS=1 go test -count=1 -timeout 20m -v -run ChaosImage ./internal/runtime/image
+	AGENTO_CHAOS=1 go test -count=1 -timeout 20m -v ./internal/runtime/image
+}
+
+containers() {
+	needsRoot dockerd
+	AGENTO_CHAOS=1 go test $race -count=3 -timeout 25m ./internal/runtime/docker ./internal/runtime/relay
 }
 
 servers() {
 	needsRoot dockerd
-	go test $race -count=3 -timeout 10m ./internal/pool/engines
+	AGENTO_CHAOS=1 go test $race -count=2 -timeout 10m -skip '^TestChaos' ./internal/pool/engines
 	AGENTO_CHAOS=1 go test $race -count=1 -timeout 20m -v -run '^TestChaos' ./internal/pool/engines
 }
 
 fuzz() { sh scripts/fuzz.sh 20000x; }
 
-for subject in ${*:-crash disk walls gvisor restore suspend checkpoints freeze openai mcp clients examples generators screens dashboard widget image servers fuzz}; do
+for subject in ${*:-crash disk walls gvisor restore suspend checkpoints freeze openai mcp clients examples generators screens dashboard widget image containers servers fuzz}; do
 	echo "== $subject"
 	began=$(date +%s)
 	"$subject"

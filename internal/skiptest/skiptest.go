@@ -19,6 +19,14 @@ const (
 // skipped. .ci/run sets it to those that the machine can have.
 const Require = "AGENTO_TEST_REQUIRE"
 
+// UnlessChaos skips a test that is too heavy for make test, and names the subject of make chaos that has it.
+func UnlessChaos(t testing.TB, subject string) {
+	t.Helper()
+	if os.Getenv("AGENTO_CHAOS") == "" {
+		t.Skip("skipped: AGENTO_CHAOS is not set (make chaos-" + subject + ")")
+	}
+}
+
 // Without ends a test that needs what the machine lacks: it is skipped, or fails if Require names the need.
 func Without(t testing.TB, need string, why ...any) {
 	t.Helper()

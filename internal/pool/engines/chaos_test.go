@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,19 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/skiptest"
+
 	"agento.host/agento/internal/pool"
 	"agento.host/agento/internal/pool/sshtest"
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/docker/dockertest"
 	"agento.host/agento/internal/runtime/runtimetest"
 )
-
-func needsChaos(t *testing.T) {
-	t.Helper()
-	if os.Getenv("AGENTO_CHAOS") == "" {
-		t.Skip("skipped: AGENTO_CHAOS is not set (make chaos-servers)")
-	}
-}
 
 // chaosAgent uses an agent as the reconciler does, whatever fails: it knows what the agent must have.
 type chaosAgent struct {
@@ -173,7 +167,7 @@ func disturb(t *testing.T, socket string, address func(sshd) string, disturbance
 
 // TestChaosSSHD: sshd is killed, connections are cut, and packets are lost, while agents are used.
 func TestChaosSSHD(t *testing.T) {
-	needsChaos(t)
+	skiptest.UnlessChaos(t, "servers")
 	var p *sshtest.Proxy
 	through := func(s sshd) string {
 		p = sshtest.NewProxy(t, s.Address)
@@ -196,7 +190,7 @@ func TestChaosSSHD(t *testing.T) {
 
 // TestChaosEngine: the engine of a server is killed, and ends, while agents are used.
 func TestChaosEngine(t *testing.T) {
-	needsChaos(t)
+	skiptest.UnlessChaos(t, "servers")
 	sharedSocket(t) // skips
 	engine, err := dockertest.New()
 	skipUnavailable(t, err)
@@ -211,7 +205,7 @@ func TestChaosEngine(t *testing.T) {
 // TestChaosLostPackets: with the keepalives that servers have, a connection whose packets are lost is
 // noticed within 20 s, and the gateway is the same after it.
 func TestChaosLostPackets(t *testing.T) {
-	needsChaos(t)
+	skiptest.UnlessChaos(t, "servers")
 	socket := sharedSocket(t)
 	s := newSSHD(t)
 	p := sshtest.NewProxy(t, s.Address)

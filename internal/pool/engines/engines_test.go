@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/skiptest"
+
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/pool/engines"
 	"agento.host/agento/internal/runtime"
@@ -91,6 +93,7 @@ func (nowhere) Start(_ context.Context, place runtime.Place, _ runtime.Spec) err
 
 // TestContract: the drivers of pool servers fulfil the contract of drivers.
 func TestContract(t *testing.T) {
+	skiptest.UnlessChaos(t, "servers")
 	socket := sharedSocket(t)
 	s := newSSHD(t)
 	t.Cleanup(func() {

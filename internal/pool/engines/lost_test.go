@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/skiptest"
+
 	"agento.host/agento/internal/fault"
 	"agento.host/agento/internal/pool/sshtest"
 	"agento.host/agento/internal/runtime"
@@ -64,6 +66,7 @@ func checkSame(t *testing.T, g *runtimetest.Gateway, boot string) {
 // TestLostSSHD: while a server is not connected, calls fail and name it, and nothing is believed to have
 // ended. Its gateways run on, and are used again after the connection.
 func TestLostSSHD(t *testing.T) {
+	skiptest.UnlessChaos(t, "servers")
 	t.Parallel()
 	socket := sharedSocket(t)
 	s := newSSHD(t)
@@ -148,6 +151,7 @@ func awaitLine(t *testing.T, r io.Reader, want string) {
 // TestStalledPackets: a connection whose packets are lost is noticed by its keepalives, also by calls that
 // are under way.
 func TestStalledPackets(t *testing.T) {
+	skiptest.UnlessChaos(t, "servers")
 	t.Parallel()
 	socket := sharedSocket(t)
 	s := newSSHD(t)
@@ -184,6 +188,7 @@ func TestStalledPackets(t *testing.T) {
 // TestEngineThatDoesNotAnswer: sshd lives, and the engine hangs, or does not listen. Nobody waits for it
 // longer than they want.
 func TestEngineThatDoesNotAnswer(t *testing.T) {
+	skiptest.UnlessChaos(t, "servers")
 	t.Parallel()
 	sharedSocket(t) // skips
 	s := newSSHD(t)

@@ -93,7 +93,7 @@ func (c *Conn) endOfChannel(err error) error {
 func (c *Conn) lost(err error) error {
 	if reason := c.owner.err(); reason != nil {
 		err = reason
-	} else if errors.Is(err, io.EOF) {
+	} else if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) { // of the connection, and not by Close
 		err = io.ErrUnexpectedEOF
 	}
 	return &net.OpError{Op: "ssh", Net: c.remote.Network(), Addr: c.remote, Err: fmt.Errorf("cut off: %w", err)}
@@ -218,12 +218,22 @@ func (c *Conn) handOver(w writing) error {
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded) && !handed:
 		return err
-	case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed):
+	case errors.Is(err, os.ErrDeadlineExceeded) || c.isClosed():
 		c.writeFailed = err
 	default:
 		c.writeFailed = c.lost(err)
 	}
 	return c.writeFailed
+}
+
+// isClosed reports whether Close was called.
+func (c *Conn) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // Close implements net.Conn. It does not wait for the server.

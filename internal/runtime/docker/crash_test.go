@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/skiptest"
+
 	"github.com/moby/moby/client"
 
 	"agento.host/agento/internal/identity"
@@ -64,6 +66,7 @@ func objects(t *testing.T, api *client.Client, id identity.AgentID) (containers,
 
 // Whatever a start has left that was interrupted, every method of the next server copes with it.
 func TestInterruptedStart(t *testing.T) {
+	skiptest.UnlessChaos(t, "containers")
 	host := sharedHost(t)
 	api := newAPI(t, host)
 	for _, at := range points {

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/skiptest"
+
 	"agento.host/agento/internal/runtime"
 	"agento.host/agento/internal/runtime/docker"
 	"agento.host/agento/internal/runtime/docker/dockertest"
@@ -21,6 +23,7 @@ import (
 
 // TestEngineRestarts: an engine that is ended or killed ends the gateways. What is not known is an error.
 func TestEngineRestarts(t *testing.T) {
+	skiptest.UnlessChaos(t, "containers")
 	sharedHost(t) // skips
 	engine, err := dockertest.New()
 	dockertest.Check(t, err)
@@ -177,6 +180,7 @@ func newCutter(t *testing.T) (*cutter, docker.Settings) {
 
 // A reader follows over rotations, lost connections and a restart: no line is missing or there twice.
 func TestLogsFollowEverything(t *testing.T) {
+	skiptest.UnlessChaos(t, "containers")
 	t.Parallel()
 	c, settings := newCutter(t)
 	settings.LogMaxBytes = 500 << 10
@@ -223,6 +227,7 @@ func TestLongLinesInLogs(t *testing.T) {
 
 // After a connection was lost everything goes on: requests to the gateway and calls of the gateway.
 func TestLostConnections(t *testing.T) {
+	skiptest.UnlessChaos(t, "containers")
 	t.Parallel()
 	c, settings := newCutter(t)
 	d := openDriver(t, settings)
@@ -285,6 +290,7 @@ func TestVersionIsNegotiatedAgain(t *testing.T) {
 
 // The answer of a call that has changed something is lost.
 func TestLostAnswers(t *testing.T) {
+	skiptest.UnlessChaos(t, "containers")
 	host := sharedHost(t)
 	for _, lost := range []string{"/containers/create", "/start", "/volumes/create", "/rename", "/pause", "/unpause", "/kill"} {
 		t.Run(strings.TrimPrefix(lost, "/"), func(t *testing.T) {
@@ -327,6 +333,7 @@ func TestLostAnswers(t *testing.T) {
 
 // The container that serves the files of an agent is removed when nobody uses it.
 func TestFilesContainerIsRemoved(t *testing.T) {
+	skiptest.UnlessChaos(t, "containers")
 	t.Parallel()
 	host := sharedHost(t)
 	api := newAPI(t, host)

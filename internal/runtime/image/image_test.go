@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 
+	"agento.host/agento/internal/skiptest"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"agento.host/agento/internal/runtime/image"
@@ -124,6 +126,7 @@ func skipOffline(t *testing.T, err error) {
 // TestImagesAreTheSameEverywhere: of some real packages, in two directories, with two umasks and
 // two orders of the lock file.
 func TestImagesAreTheSameEverywhere(t *testing.T) {
+	skiptest.UnlessChaos(t, "image")
 	lock, err := image.EmbeddedLock()
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/skiptest"
+
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
@@ -22,6 +24,7 @@ import (
 
 // TestLoad: an engine gets an image once, and a dynamic program runs in it.
 func TestLoad(t *testing.T) {
+	skiptest.UnlessChaos(t, "image")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -82,19 +82,20 @@ func (e *Engine) start() error {
 	e.cmd.Stdout, e.cmd.Stderr = e.output, e.output
 	// If the test is killed, the engine ends its containers and itself.
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd, ended, thread := e.cmd, e.ended, e.thread // a restart makes others
 	started := make(chan error)
 	go func() { // the signal is sent at the end of the thread
 		goruntime.LockOSThread()
-		started <- e.cmd.Start()
-		<-e.thread
+		started <- cmd.Start()
+		<-thread
 	}()
 	if err := <-started; err != nil {
 		close(e.thread)
 		return err
 	}
 	go func() {
-		_ = e.cmd.Wait() // how it ended does not matter
-		close(e.ended)
+		_ = cmd.Wait() // how it ended does not matter
+		close(ended)
 	}()
 	for deadline := time.Now().Add(startTimeout); !e.answers(); {
 		select {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -20,6 +21,9 @@ const (
 	// followInterval is the pause between two looks whether a followed agent was started again, or
 	// whether the engine answers again.
 	followInterval = 250 * time.Millisecond
+	// lookInterval is the pause between two looks whether the container of a log that is followed has
+	// ended, and endTimeout is how long the stream may take then to end.
+	lookInterval, endTimeout = 5 * time.Second, 2 * time.Second
 	// extraMessages is how many messages more than lines are read of the end of a log: a long line is
 	// several messages of the same time, of which the reader has to know the number.
 	extraMessages = 64
@@ -104,6 +108,7 @@ type logReader struct {
 	agent  agent
 	out    io.Writer
 	at     position
+	read   atomic.Int64 // the time of the last message that was read
 }
 
 // seek returns the last lines of the containers, and goes to the end of the last one.
@@ -216,7 +221,7 @@ func (l *logReader) copyAll(ctx context.Context, c *container.Summary, follow bo
 	if !follow {
 		return l.copySince(ctx, c.ID, false)
 	}
-	if err := l.copySince(ctx, c.ID, true); err != nil {
+	if err := l.follow(ctx, c.ID); err != nil {
 		return err
 	}
 	// The engine ends the stream with the container, but also at other times.
@@ -231,6 +236,48 @@ func (l *logReader) copyAll(ctx context.Context, c *container.Summary, follow bo
 		return nil
 	}
 	return l.copySince(ctx, c.ID, false)
+}
+
+// follow writes what a container logs from the position on, until it has ended. It returns an error if
+// there may be more. An engine that is just starting may never end the stream of a container that its
+// predecessor has lost, and one that is busy may send what was logged only with the next line, so the
+// reader looks itself now and then.
+func (l *logReader) follow(ctx context.Context, containerID string) error {
+	following, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		for pause(following, lookInterval) == nil {
+			c, err := l.driver.inspectContainer(following, containerID)
+			switch {
+			case err != nil:
+			case !runs(c):
+				if pause(following, endTimeout) == nil {
+					stop(nil)
+				}
+			case l.isBehind(following, containerID):
+				stop(errMore)
+			}
+		}
+	}()
+	err := l.copySince(following, containerID, true)
+	switch cause := context.Cause(following); {
+	case ctx.Err() != nil || cause == nil:
+		return err
+	case errors.Is(cause, errMore):
+		return errMore
+	}
+	return nil // what is left is read without following
+}
+
+// isBehind reports whether the log of a container has a message that the stream should have brought.
+func (l *logReader) isBehind(ctx context.Context, containerID string) bool {
+	messages, err := l.driver.openLog(ctx, containerID, client.ContainerLogsOptions{Tail: "1"})
+	if err != nil {
+		return false
+	}
+	defer messages.close()
+	m, err := messages.next()
+	return err == nil && m.at > l.read.Load() && pause(ctx, endTimeout) == nil && m.at > l.read.Load()
 }
 
 // copySince writes what a container has logged since the position.
@@ -251,7 +298,9 @@ func (l *logReader) copySince(ctx context.Context, containerID string, follow bo
 		if err != nil {
 			return err
 		}
-		if !l.at.advance(m.at, &seen) {
+		fresh := l.at.advance(m.at, &seen)
+		l.read.Store(l.at.at)
+		if !fresh {
 			continue
 		}
 		if _, err := l.out.Write(m.text); err != nil {

@@ -14,14 +14,6 @@ fi
 if [ "$(uname)" = Linux ]; then
 	command -v bwrap >/dev/null || wants="$wants bubblewrap"
 	command -v setpriv >/dev/null || wants="$wants util-linux"
-	# Without root no Docker engine can run for the tests, which are skipped then; so are those of
-	# sshd. Where systemd runs, the package would start it, and open a port that nobody asked for.
-	if [ "${1:-}" = test ] && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
-		command -v dockerd >/dev/null || wants="$wants docker.io"
-		command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || wants="$wants openssh-server"
-		command -v busybox >/dev/null || wants="$wants busybox-static"
-		command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || [ -d /run/systemd/system ] || wants="$wants openssh-server"
-	fi
 fi
 # Without criu agents do not sleep, and its tests are skipped: that is no failure.
 if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ]; then
@@ -30,17 +22,32 @@ if [ "$(uname)" = Linux ] && [ "$(id -u)" = 0 ]; then
 	*) sh "$(dirname "$0")/criu/install.sh" >/dev/null || echo "without criu 4.1 or later agents cannot be suspended" >&2 ;;
 	esac
 fi
-[ -n "$wants" ] || exit 0
-
 root=""
 [ "$(id -u)" = 0 ] || root="sudo -n" # which asks for no password
-# shellcheck disable=SC2086 # $root and $wants are lists of words
-if command -v apt-get >/dev/null && $root true 2>/dev/null; then
-	echo "installing: $wants"
-	install="$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $wants"
-	if $install >/dev/null 2>&1 || { $root apt-get update -qq && $install >/dev/null; }; then
-		exit 0
-	fi
+
+# install installs packages. It fails if this machine does not let us.
+install() {
+	command -v apt-get >/dev/null && $root true 2>/dev/null || return 1
+	echo "installing: $*"
+	# shellcheck disable=SC2086 # $root is a list of words
+	$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null 2>&1 ||
+		{ $root apt-get update -qq && $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null; }
+}
+
+# Without a Docker engine, which needs root, and sshd, their tests are skipped: that is no failure. Where
+# systemd runs, the package of sshd would start it, and open a port that nobody asked for.
+if [ "${1:-}" = test ] && [ "$(uname)" = Linux ]; then
+	engine=""
+	command -v dockerd >/dev/null || engine="docker.io"
+	command -v busybox >/dev/null || engine="$engine busybox-static"
+	command -v sshd >/dev/null || [ -x /usr/sbin/sshd ] || [ -d /run/systemd/system ] || engine="$engine openssh-server"
+	# shellcheck disable=SC2086 # a list of words
+	[ -z "$engine" ] || install $engine || echo "without $engine some tests of containers and pool servers are skipped" >&2
+fi
+[ -n "$wants" ] || exit 0
+# shellcheck disable=SC2086 # a list of words
+if install $wants; then
+	exit 0
 fi
 echo "missing: $wants (on Debian and Ubuntu: sudo apt-get install $wants)" >&2
 command -v npm >/dev/null && [ "${1:-}" = run ]

@@ -203,7 +203,7 @@ func TestNeeds(t *testing.T) {
 		{has: "go npm python3 chromium bwrap setpriv", goal: "test", ok: true},
 		{has: "go npm chromium bwrap setpriv", apt: "exit 0", goal: "test", ok: true, says: "install -y -qq python3\n"},
 		{has: "go npm python3 bwrap setpriv", apt: "exit 0", goal: "test", ok: true, says: "install -y -qq chromium\n"},
-		{has: "go npm setpriv", apt: "exit 0", goal: "run", ok: true, says: "installing:  bubblewrap\ninstall -y -qq bubblewrap\n"},
+		{has: "go npm setpriv", apt: "exit 0", goal: "run", ok: true, says: "installing: bubblewrap\ninstall -y -qq bubblewrap\n"},
 		{has: "go npm setpriv", apt: "exit 1", goal: "run", ok: true, says: "sudo apt-get install  bubblewrap"},
 		{has: "go npm python3 chromium setpriv", apt: "exit 1", goal: "test", says: "sudo apt-get install  bubblewrap"},
 		{has: "go npm setpriv", goal: "run", ok: true, says: "sudo apt-get install  bubblewrap"},

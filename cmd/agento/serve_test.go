@@ -65,7 +65,7 @@ func TestTrustedProxiesAreNetworks(t *testing.T) {
 		"10.0.0.1": "", "10.0.0.0/8,proxy.example.com": "", "10.0.0.0/33": "", "*": "",
 	} {
 		var c commands
-		parser, err := kong.New(&c, kong.Vars{"data": t.TempDir()})
+		parser, err := kong.New(&c, kong.Vars{"data": t.TempDir(), "debianMirror": ""})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func TestTrustedProxiesAreNetworks(t *testing.T) {
 		}
 	}
 	var c commands
-	parser, err := kong.New(&c, kong.Vars{"data": t.TempDir()})
+	parser, err := kong.New(&c, kong.Vars{"data": t.TempDir(), "debianMirror": ""})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/skiptest"
+
 	"agento.host/agento/internal/runtime/relay"
 )
 
@@ -45,6 +47,7 @@ func (s *stalling) Close() error {
 
 // TestDeadConnectionIsNoticed: bytes stop, and nothing closes the connection.
 func TestDeadConnectionIsNoticed(t *testing.T) {
+	skiptest.UnlessChaos(t, "containers") // it waits for silence
 	t.Parallel()
 	r := start(t)
 	p := r.pipe()
@@ -79,6 +82,7 @@ func TestDeadConnectionIsNoticed(t *testing.T) {
 // TestPausedRelayGoesOn: a container that stood still for a short time keeps its session, and one
 // that did for long takes another.
 func TestPausedRelayGoesOn(t *testing.T) {
+	skiptest.UnlessChaos(t, "containers") // it waits for silence
 	t.Parallel()
 	r := start(t)
 	s := r.launch()

@@ -141,7 +141,7 @@ containers() {
 
 servers() {
 	needsRoot dockerd
-	AGENTO_CHAOS=1 go test $race -count=2 -timeout 10m -skip '^TestChaos' ./internal/pool/engines
+	AGENTO_CHAOS=1 go test $race -count=2 -timeout 10m -skip '^TestChaos' ./internal/pool/engines ./internal/pool/sshlink
 	AGENTO_CHAOS=1 go test $race -count=1 -timeout 20m -v -run '^TestChaos' ./internal/pool/engines
 }
 

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"agento.host/agento/internal/skiptest"
+
 	"golang.org/x/crypto/ssh"
 
 	"agento.host/agento/internal/pool/sshlink"
@@ -277,6 +279,7 @@ func TestHostKeys(t *testing.T) {
 
 // TestSecondConnectionForCopies: what copies do does not hold up the rest.
 func TestSecondConnectionForCopies(t *testing.T) {
+	skiptest.UnlessChaos(t, "servers") // its times are short for a busy machine
 	s := sshtest.Start(t)
 	set := settings(t, s)
 	proxy := sshtest.NewProxy(t, s.Address)
@@ -386,6 +389,7 @@ func TestRunKeepsConnected(t *testing.T) {
 // TestLostPacketsWhileWriting: a writer that fills every buffer holds up neither the notice of the
 // loss nor Close.
 func TestLostPacketsWhileWriting(t *testing.T) {
+	skiptest.UnlessChaos(t, "servers") // its times are short for a busy machine
 	s := sshtest.Start(t)
 	set := settings(t, s)
 	proxy := sshtest.NewProxy(t, s.Address)

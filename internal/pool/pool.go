@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"agento.host/agento/internal/fault"
+	"agento.host/agento/internal/runtime/multi"
 )
 
 // State is what the operator has decided about a server.
@@ -28,7 +29,7 @@ const (
 )
 
 // Local is the name of the server that agento itself runs on. It is in every pool.
-const Local = "local"
+const Local = multi.Local
 
 // DefaultSocket is where Docker's engine listens.
 const DefaultSocket = "/var/run/docker.sock"

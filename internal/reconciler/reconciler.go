@@ -32,6 +32,7 @@ import (
 	"agento.host/agento/internal/identity"
 	"agento.host/agento/internal/power"
 	"agento.host/agento/internal/runtime"
+	"agento.host/agento/internal/runtime/multi"
 	"agento.host/agento/internal/vault"
 	"agento.host/agento/internal/workspace"
 )
@@ -45,7 +46,7 @@ type Eraser func(ctx context.Context, tx *database.Tx, actor identity.Actor, id 
 type Emptier func(ctx context.Context, account identity.AccountID, id identity.AgentID) error
 
 // defaultServer is the default of Settings.Server.
-const defaultServer = "local"
+const defaultServer = multi.Local
 
 // defaultMaxBoots is the default of Settings.MaxBoots.
 const defaultMaxBoots = 2

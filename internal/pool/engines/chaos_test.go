@@ -193,7 +193,7 @@ func TestChaosEngine(t *testing.T) {
 	skiptest.UnlessChaos(t, "servers")
 	sharedSocket(t) // skips
 	engine, err := dockertest.New()
-	skipUnavailable(t, err)
+	dockertest.Check(t, err)
 	t.Cleanup(func() { must(t, engine.Close()) })
 	must(t, dockertest.LoadImage(t.Context(), engine.Host()))
 	disturb(t, socketOf(engine), func(sshd) string { return "" }, map[string]func(sshd){

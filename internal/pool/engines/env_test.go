@@ -2,7 +2,6 @@ package engines_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -33,45 +32,15 @@ import (
 	"agento.host/agento/internal/vault"
 )
 
-// shared is the engine of all tests but those that end one.
-var shared struct {
-	once   sync.Once
-	engine *dockertest.Engine
-	err    error
-}
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared.engine != nil {
-		if err := shared.engine.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, "end the engine:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(dockertest.Main(m.Run)) }
 
 // sharedSocket returns the socket of an engine with the test image. The test is skipped where none can run.
 func sharedSocket(t *testing.T) string {
 	t.Helper()
-	shared.once.Do(func() {
-		if shared.engine, shared.err = dockertest.New(); shared.err == nil {
-			shared.err = dockertest.LoadImage(context.Background(), shared.engine.Host())
-		}
-	})
-	skipUnavailable(t, shared.err)
-	return socketOf(shared.engine)
+	return socketOf(dockertest.Shared(t))
 }
 
 func socketOf(e *dockertest.Engine) string { return strings.TrimPrefix(e.Host(), "unix://") }
-
-func skipUnavailable(t *testing.T, err error) {
-	t.Helper()
-	if why := dockertest.Unavailable(""); errors.As(err, &why) {
-		t.Skip("skipped: ", why)
-	}
-	must(t, err)
-}
 
 func must(t *testing.T, err error) {
 	t.Helper()

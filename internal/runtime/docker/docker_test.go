@@ -1,13 +1,10 @@
 package docker_test
 
 import (
-	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -20,34 +17,12 @@ import (
 	"agento.host/agento/internal/runtime/runtimetest"
 )
 
-// shared is the engine of all tests but those that restart one.
-var shared struct {
-	once   sync.Once
-	engine *dockertest.Engine
-	err    error
-}
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared.engine != nil {
-		if err := shared.engine.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, "end the engine:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(dockertest.Main(m.Run)) }
 
 // sharedHost returns the address of an engine with the test image. The test is skipped where none can run.
 func sharedHost(t *testing.T) string {
 	t.Helper()
-	shared.once.Do(func() {
-		if shared.engine, shared.err = dockertest.New(); shared.err == nil {
-			shared.err = dockertest.LoadImage(context.Background(), shared.engine.Host())
-		}
-	})
-	dockertest.Check(t, shared.err)
-	return shared.engine.Host()
+	return dockertest.Shared(t).Host()
 }
 
 // newSettings returns the settings of an installation of its own.

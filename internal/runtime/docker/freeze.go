@@ -35,10 +35,7 @@ func (d *Driver) Freeze(ctx context.Context, place runtime.Place, id identity.Ag
 	}
 	if err == nil {
 		d.link(id).close()
-		err = d.pauseContainer(ctx, c.ID)
-	}
-	if err == nil {
-		d.link(id).setPaused(true)
+		err = d.pauseContainer(ctx, a, c.ID)
 	}
 	if err != nil {
 		return fmt.Errorf("freeze %s: %w", id, err)
@@ -59,12 +56,11 @@ func (d *Driver) Thaw(ctx context.Context, place runtime.Place, id identity.Agen
 	defer unlock()
 	c, err := d.frozen(ctx, a, place)
 	if err == nil {
-		err = d.unpauseContainer(ctx, c.ID)
+		err = d.unpauseContainer(ctx, a, c.ID)
 	}
 	if err != nil {
 		return fmt.Errorf("thaw %s: %w", id, err)
 	}
-	d.link(id).setPaused(false)
 	d.link(id).wakeNetwork()
 	return nil
 }
@@ -101,18 +97,26 @@ func (l *link) setPaused(paused bool) {
 	l.paused, l.pausedAt = paused, time.Now()
 }
 
-func (d *Driver) pauseContainer(ctx context.Context, containerID string) error {
+func (d *Driver) pauseContainer(ctx context.Context, a agent, containerID string) error {
 	_, err := call(ctx, d.engine, changeTimeout, func(ctx context.Context, c *client.Client) (client.ContainerPauseResult, error) {
 		return c.ContainerPause(ctx, containerID, client.ContainerPauseOptions{})
 	})
-	return d.checkPaused(ctx, containerID, true, err)
+	return d.settlePaused(ctx, a, containerID, true, err)
 }
 
-func (d *Driver) unpauseContainer(ctx context.Context, containerID string) error {
+func (d *Driver) unpauseContainer(ctx context.Context, a agent, containerID string) error {
 	_, err := call(ctx, d.engine, changeTimeout, func(ctx context.Context, c *client.Client) (client.ContainerUnpauseResult, error) {
 		return c.ContainerUnpause(ctx, containerID, client.ContainerUnpauseOptions{})
 	})
-	return d.checkPaused(ctx, containerID, false, err)
+	return d.settlePaused(ctx, a, containerID, false, err)
+}
+
+// settlePaused ends a call that should have paused a container or let it go on.
+func (d *Driver) settlePaused(ctx context.Context, a agent, containerID string, paused bool, err error) error {
+	if err = d.checkPaused(ctx, containerID, paused, err); err == nil {
+		d.link(a.id).setPaused(paused)
+	}
+	return err
 }
 
 // checkPaused returns the error of a call that should have paused a container or let it go on, unless it
@@ -164,17 +168,12 @@ func (d *Driver) PutSecrets(ctx context.Context, place runtime.Place, id identit
 
 // putFrozenSecrets lets the gateway go on for the moment that its relay needs to write them.
 func (d *Driver) putFrozenSecrets(ctx context.Context, a agent, place runtime.Place, containerID string, secrets []byte) error {
-	if err := d.unpauseContainer(ctx, containerID); err != nil {
+	if err := d.unpauseContainer(ctx, a, containerID); err != nil {
 		return err
 	}
-	d.link(a.id).setPaused(false)
 	err := d.putSecrets(ctx, a, place, secrets)
 	d.link(a.id).close()
-	paused := d.pauseContainer(context.WithoutCancel(ctx), containerID)
-	if paused == nil {
-		d.link(a.id).setPaused(true)
-	}
-	if err == nil {
+	if paused := d.pauseContainer(context.WithoutCancel(ctx), a, containerID); err == nil {
 		err = paused
 	}
 	return err
